@@ -1,0 +1,36 @@
+"""Filling requests: as many items as fit, never more than SQS takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def batches(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    """Split lazily into lists of `most` items; the last may be shorter."""
+    rest = iter(items)
+    while batch := list(islice(rest, most)):
+        yield batch
+
+
+def sized_batches(
+    items: Iterable[Item], size: Callable[[Item], int], most: int, most_bytes: int
+) -> Iterator[list[Item]]:
+    """Split lazily into lists of at most `most` items and `most_bytes` in all, in order.
+
+    An item larger than `most_bytes` comes alone, for the caller to refuse.
+    """
+    batch: list[Item] = []
+    total = 0
+    for item in items:
+        item_size = size(item)
+        if batch and (len(batch) == most or total + item_size > most_bytes):
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += item_size
+    if batch:
+        yield batch

@@ -1,0 +1,72 @@
+"""How much time is left for runs of a step, and whether another may begin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+_RESERVED_SHARE: Final = 0.1
+_RESERVED_MOST: Final = 10.0
+"""Seconds kept for publishing what is done and for the answer."""
+_FAIR_SHARE: Final = 0.5
+_FOREVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How long a run may take.
+
+    Attributes:
+        seconds: None for as long as it likes.
+        short: it began late; if it does not end in time, that says nothing against the message.
+    """
+
+    seconds: float | None
+    short: bool
+
+
+class Budget:
+    """The time of one invocation.
+
+    Args:
+        time_left: tells the seconds until the answer must be given.
+        clock: tells a time in seconds.
+    """
+
+    def __init__(self, time_left: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
+        self._time_left = time_left
+        self._clock = clock
+        self._whole = time_left()
+        self._reserve = min(_RESERVED_MOST, _RESERVED_SHARE * self._whole)
+        self._longest = 0.0
+
+    def limit(self, step_timeout: float | None) -> Limit | None:
+        """How long a run may take that begins now, or None if there is no time for another.
+
+        There is none if the step's own timeout does not fit in, or if it would end too late going by the longest run
+        so far.
+
+        Args:
+            step_timeout: seconds that the step's settings allow a run; None if they say nothing.
+        """
+        if self._whole == _FOREVER:
+            return Limit(step_timeout, short=False)
+        remaining = self._time_left() - self._reserve
+        begins_late = remaining < _FAIR_SHARE * self._whole
+        wanted = self._longest if step_timeout is None else step_timeout
+        if remaining <= 0 or (begins_late and wanted > remaining):
+            return None
+        seconds = remaining if step_timeout is None else min(step_timeout, remaining)
+        return Limit(seconds, short=begins_late and seconds != step_timeout)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Take the time of a run."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._longest = max(self._longest, self._clock() - began)

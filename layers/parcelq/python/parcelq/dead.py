@@ -1,0 +1,82 @@
+"""What is said of a message that failed for good: a letter with the reason, and a tombstone. Pure.
+
+The letter goes to the dead-letter topic and can be sent back from there. The tombstone goes to where results are
+collected, so that a source is known to be finished but for these entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from parcelq.errors import ParcelqError
+from parcelq.limits import MAX_ATTRIBUTES
+from parcelq.message import (
+    DEAD,
+    ENCODING,
+    ENTRIES,
+    LINEAGE,
+    SIZE_ELSEWHERE,
+    SOURCE,
+    WORKFLOW,
+    Message,
+    Pulled,
+    legal_text,
+)
+from parcelq.plan import Work
+
+REASON: Final = "Reason"
+STEP: Final = "Step"
+FAILED_AT: Final = "FailedAt"
+RECEIVED: Final = "ReceiveCount"
+ABOUT_DEATH: Final = (REASON, STEP, FAILED_AT, RECEIVED)
+"""The attributes that a letter has and the message that it was had not."""
+
+_REASON_BYTES: Final = 1024
+_OURS: Final = (SOURCE, LINEAGE, ENTRIES, ENCODING, SIZE_ELSEWHERE, WORKFLOW)
+
+
+def reason_of(error: ParcelqError) -> str:
+    """Why a message failed, as an attribute's value: the end of a long one, where a program says what was wrong."""
+    text = " ".join(str(error).split())
+    kept = text if len(text) <= _REASON_BYTES else f"{text[: _REASON_BYTES // 4]} … {text[-_REASON_BYTES // 2 :]}"
+    return kept if legal_text(kept.encode("utf-8", "replace")) is not None else ascii(kept)
+
+
+def letter(work: Work, reason: str, step: str, when: datetime) -> Message:
+    """The message as it goes to the dead-letter topic."""
+    return _letter(work.message, work.pulled, reason, step, when)
+
+
+def unread_letter(pulled: Pulled, reason: str, step: str, when: datetime) -> Message:
+    """The same for a message that cannot be read: as it came."""
+    return _letter(Message(pulled.wire.text.encode(), pulled.attributes), pulled, reason, step, when)
+
+
+def tombstone(work: Work, reason: str, step: str) -> Message:
+    """What tells that a message's entries are dead. It has no bytes, and `Entries` says how many died.
+
+    Only for a message with lineage.
+    """
+    attributes = {SOURCE: work.source, LINEAGE: str(work.lineage), ENTRIES: str(work.entries), DEAD: reason, STEP: step}
+    return Message(b"", attributes)
+
+
+def _letter(message: Message, pulled: Pulled, reason: str, step: str, when: datetime) -> Message:
+    about = {
+        REASON: reason,
+        STEP: step,
+        FAILED_AT: when.isoformat(timespec="seconds"),
+        RECEIVED: str(pulled.receive_count),
+    }
+    return Message(message.body, _fitting(message.attributes, about))
+
+
+def _fitting(attributes: Mapping[str, str], about: Mapping[str, str]) -> dict[str, str]:
+    """Both together, as far as SQS's limit goes: others' attributes give way, and room is left for what travel adds."""
+    ours = {name: attributes[name] for name in _OURS if name in attributes}
+    travel = {ENCODING, SIZE_ELSEWHERE} - ours.keys()
+    room = MAX_ATTRIBUTES - len(ours) - len(about) - len(travel)
+    others = [name for name in attributes if name not in ours and name not in about][: max(0, room)]
+    return {**ours, **{name: attributes[name] for name in others}, **about}

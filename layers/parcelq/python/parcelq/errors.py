@@ -1,0 +1,146 @@
+"""Every error that Parcelq raises on purpose: one root, and subclasses that carry what they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ParcelqError(Exception):
+    """Root of all errors raised by Parcelq. Its text is one sentence that is fit to be shown to a user."""
+
+
+class InvalidValueError(ParcelqError, ValueError):
+    """A value that a caller gave, or that a file holds, is not acceptable.
+
+    Attributes:
+        name: what the value was for.
+        value: the value itself.
+    """
+
+    def __init__(self, name: str, value: object, wanted: str) -> None:
+        super().__init__(f"{name} is {value!r}, but must be {wanted}")
+        self.name = name
+        self.value = value
+
+
+class LineageError(ParcelqError, ValueError):
+    """A text is no lineage, or lineages do not fit together."""
+
+
+class MessageError(ParcelqError, ValueError):
+    """A message cannot be read (unknown encoding, broken pointer) or cannot be sent (too large, bad attributes)."""
+
+
+class TopicError(ParcelqError):
+    """Something is wrong with a topic.
+
+    Attributes:
+        topic: the topic's name or URL, as far as it is known.
+    """
+
+    def __init__(self, topic: str, reason: str) -> None:
+        super().__init__(f"topic {topic!r}: {reason}")
+        self.topic = topic
+
+
+class TopicNotFoundError(TopicError):
+    """There is no such topic."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(topic, "there is no topic of that name in this account and region")
+
+
+class TopicExistsError(TopicError):
+    """There is a topic of that name already, with other attributes."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(topic, "it exists already, with other attributes")
+
+
+class TopicBlockedError(TopicError):
+    """The name was deleted less than 60 s ago, so SQS refuses to create it again yet."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(topic, "it was deleted less than 60 seconds ago; SQS refuses the name until then")
+
+
+class AwsError(ParcelqError):
+    """AWS refused a request, or could not be reached.
+
+    Attributes:
+        operation: the API's operation, such as `SendMessageBatch`.
+        code: AWS's error code, such as `AccessDenied`; the exception's class name where no answer came.
+        status: the HTTP status, or None where no answer came.
+    """
+
+    def __init__(self, operation: str, code: str, message: str, status: int | None = None) -> None:
+        super().__init__(f"{operation} failed with {code}: {message}")
+        self.operation = operation
+        self.code = code
+        self.status = status
+
+    @property
+    def server_fault(self) -> bool:
+        """Whether a retry may help: throttling, a fault on AWS's side, or no answer at all."""
+        return (
+            self.status is None
+            or self.status >= 500
+            or self.status == 429
+            or "Throttl" in self.code
+            or self.code in {"RequestLimitExceeded", "SlowDown", "OverLimit", "KmsThrottled"}
+        )
+
+
+class PublishError(ParcelqError):
+    """Messages could not be published, so what they came from must not be acknowledged.
+
+    Attributes:
+        reasons: one text for each message that failed.
+    """
+
+    def __init__(self, topic: str, reasons: Sequence[str]) -> None:
+        super().__init__(
+            f"{len(reasons)} message(s) could not be published to {topic!r}; the first because {reasons[0]}"
+        )
+        self.topic = topic
+        self.reasons = tuple(reasons)
+
+
+class SettingsError(ParcelqError, ValueError):
+    """A settings file, an environment or a step path is wrong; the text names all that is.
+
+    Attributes:
+        problems: one text for each thing that is wrong.
+    """
+
+    def __init__(self, where: str, problems: Sequence[str]) -> None:
+        super().__init__(f"{where}: {'; '.join(problems)}")
+        self.where = where
+        self.problems = tuple(problems)
+
+
+class StepError(ParcelqError):
+    """A step failed.
+
+    Attributes:
+        step: the step's name.
+        exit_code: what it exited with; negative is the signal that ended it; None if it never started or timed out.
+        timed_out: whether it was killed because its time was up.
+        stderr_tail: the end of what it wrote to stderr.
+    """
+
+    def __init__(
+        self,
+        step: str,
+        reason: str,
+        *,
+        exit_code: int | None = None,
+        timed_out: bool = False,
+        stderr_tail: str = "",
+    ) -> None:
+        super().__init__(f"step {step!r} {reason}" + (f": {stderr_tail.strip()}" if stderr_tail.strip() else ""))
+        self.step = step
+        self.reason = reason
+        self.exit_code = exit_code
+        self.timed_out = timed_out
+        self.stderr_tail = stderr_tail

@@ -1,0 +1,28 @@
+"""Requests in flight together, on threads: what boto3 offers, and enough for a network that is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_flight(call: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
+    """Yield `call(item)` for every item, in the order they get done, with at most `most` of them under way.
+
+    Items are taken only as there is room for them, so an iterable of any length is never held in memory. An error in a
+    call is raised here, after the calls under way have ended; no further item is taken then.
+    """
+    rest = iter(items)
+    with ThreadPoolExecutor(most, thread_name_prefix="parcelq") as pool:
+        under_way: set[Future[Result]] = {pool.submit(call, item) for item in islice(rest, most)}
+        while under_way:
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in done:
+                result = future.result()
+                under_way.update(pool.submit(call, item) for item in islice(rest, 1))
+                yield result

@@ -1,0 +1,139 @@
+"""Deciding what is done with pulled messages: split, run together, or run alone. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from parcelq.errors import LineageError
+from parcelq.lineage import Lineage
+from parcelq.message import LINEAGE, SOURCE, Message, Pulled
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A pulled message that was read.
+
+    Attributes:
+        pulled: what is to be acknowledged.
+        message: what it says.
+        lineage: which bytes it stands for; None where it says nothing, or nothing sane, of that.
+        entries: how many entries it has.
+    """
+
+    pulled: Pulled
+    message: Message
+    lineage: Lineage | None
+    entries: int
+
+    @classmethod
+    def of(cls, pulled: Pulled, message: Message) -> Work:
+        """Read the lineage. One that cannot be right counts as none: the body is worth processing all the same."""
+        text = message.attributes.get(LINEAGE, "")
+        try:
+            lineage = Lineage.parse(text) if SOURCE in message.attributes else None
+            if lineage is not None and len(lineage.span) != len(message.body):
+                lineage = None
+        except LineageError:
+            lineage = None
+        return cls(pulled, message, lineage, message.entries)
+
+    @property
+    def source(self) -> str:
+        """The attribute `Source`; empty where there is no lineage."""
+        return self.message.attributes[SOURCE] if self.lineage else ""
+
+    @property
+    def place(self) -> str:
+        """What the message stands for, as text; empty where it has no lineage."""
+        return f"{self.source} {self.lineage}" if self.lineage else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A message that is to be re-parcelled into parcels of `size` entries."""
+
+    work: Work
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        splits: messages to re-parcel; no step runs over them.
+        groups: messages to run the step over, those of a group together.
+    """
+
+    splits: list[Split]
+    groups: list[list[Work]]
+
+
+def make_plan(work: Iterable[Work], batch_size: int, max_receive_count: int, *, halving: bool) -> Plan:
+    """Decide what is done with messages.
+
+    - One that comes for the last time it may and has several entries is split into halves, without another run.
+    - One with more than `batch_size` entries is split into parcels of `batch_size`.
+    - One that failed before runs alone, so that it fails nothing else.
+    - Others of one source run together until they have `batch_size` entries.
+
+    Args:
+        work: the messages.
+        batch_size: how many entries the step should get at a time.
+        max_receive_count: how often a message is given out.
+        halving: whether to split at the last time; otherwise the message is run once more.
+    """
+    splits: list[Split] = []
+    alone: list[list[Work]] = []
+    fresh: defaultdict[str, list[Work]] = defaultdict(list)
+    for one in work:
+        last_time = one.pulled.receive_count >= max_receive_count
+        if halving and last_time and one.pulled.receive_count > 1 and one.entries > 1:
+            splits.append(Split(one, min(batch_size, half(one.entries))))
+        elif one.entries > batch_size:
+            splits.append(Split(one, batch_size))
+        elif one.pulled.receive_count > 1:
+            alone.append([one])
+        else:
+            fresh[one.source].append(one)
+    together = [group for messages in fresh.values() for group in _groups(messages, batch_size)]
+    return Plan(splits, together + alone)
+
+
+def half(entries: int) -> int:
+    """Size of the larger half."""
+    return (entries + 1) // 2
+
+
+def without_repeats(work: Iterable[Work]) -> tuple[list[Work], dict[str, list[Pulled]]]:
+    """Take out messages that stand for the same bytes as an earlier one.
+
+    Returns:
+        The others, and those taken out by the receipt handle of the one that they repeat.
+    """
+    first: dict[str, Work] = {}
+    repeats: defaultdict[str, list[Pulled]] = defaultdict(list)
+    kept = []
+    for one in work:
+        twin = first.setdefault(one.place, one) if one.lineage else one
+        if twin is one:
+            kept.append(one)
+        else:
+            repeats[twin.pulled.receipt_handle].append(one.pulled)
+    return kept, dict(repeats)
+
+
+def _groups(messages: list[Work], batch_size: int) -> Iterator[list[Work]]:
+    """Messages of one source, in the order of their bytes, until they reach `batch_size` entries."""
+    group: list[Work] = []
+    entries = 0
+    for one in sorted(messages, key=lambda one: one.lineage.order if one.lineage else ()):
+        group.append(one)
+        entries += one.entries
+        if entries >= batch_size:
+            yield group
+            group, entries = [], 0
+    if group:
+        yield group

@@ -1,0 +1,349 @@
+"""Processing: what becomes of messages that were pulled, whether a Lambda got them or a worker elsewhere.
+
+A message is reported as done only after everything that it led to is published and confirmed: the step's output, its
+smaller parcels, or its letter on the dead-letter topic. Whatever happens in between, SQS delivers it again, and its
+lineage tells then what is there twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from parcelq.budget import Budget
+from parcelq.dead import letter, reason_of, tombstone, unread_letter
+from parcelq.errors import LineageError, MessageError, ParcelqError, PublishError, StepError
+from parcelq.limits import MAX_DELAY_SECONDS
+from parcelq.lineage import Lineage, together
+from parcelq.message import DEAD, ENTRIES, LINEAGE, Message, Pulled, with_attributes
+from parcelq.output import output_messages
+from parcelq.parallel import in_flight
+from parcelq.parcels import cut_for_messages
+from parcelq.plan import Split, Work, half, make_plan, without_repeats
+from parcelq.publish import publish_many
+from parcelq.pull import refresh_deadline
+from parcelq.run import run_step
+from parcelq.steps import Step
+from parcelq.transfer import MAX_BODY_BYTES
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+    from parcelq.overflow import Overflow
+
+_log = logging.getLogger(__name__)
+_BACK_OFF_SECONDS: Final = 5.0
+_FOREVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where messages come from and go to, each a topic's URL.
+
+    Attributes:
+        input: where they were pulled from, and where smaller parcels of them go.
+        output: where the step's output goes.
+        dead_letter: where a message goes that failed for good.
+        tombstones: where it is told that entries are dead: where the results are collected from.
+    """
+
+    input: str
+    output: str
+    dead_letter: str
+    tombstones: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of messages.
+
+    Attributes:
+        done: to be acknowledged.
+        failed: to be delivered again, and why.
+        entries: entries that the step ran over with success.
+        published: messages that were published.
+        split: messages that were re-parcelled.
+        dead: messages that went to the dead-letter topic.
+        returned: messages that there was no time for; they were published again as they are.
+    """
+
+    done: list[Pulled] = field(default_factory=list)
+    failed: list[tuple[Pulled, str]] = field(default_factory=list)
+    entries: int = 0
+    published: int = 0
+    split: int = 0
+    dead: int = 0
+    returned: int = 0
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run of the step over messages, ended in one of three ways: an output, an error, or no time to begin."""
+
+    group: list[Work]
+    lineage: Lineage | None = None
+    output: Path | None = None
+    error: StepError | None = None
+    folder: ExitStack = field(default_factory=ExitStack)
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """Runs a step over messages.
+
+    Attributes:
+        sqs: a boto3 SQS client.
+        route: the topics.
+        step: the step.
+        batch_size: how many entries the step should get at a time.
+        parcel_size: most entries of a message that is published.
+        max_receive_count: how often the input topic gives a message out.
+        halving: whether a message that comes for the last time is split rather than run again.
+        overflow: where bodies lie, and go, that are too large for a message.
+        workers: how many runs of the step go on together.
+        now: tells the time of day.
+    """
+
+    sqs: SQSClient
+    route: Route
+    step: Step
+    batch_size: int = 1000
+    parcel_size: int = 1000
+    max_receive_count: int = 2
+    halving: bool = True
+    overflow: Overflow | None = None
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def handle(self, pulled: Iterable[Pulled], time_left: Callable[[], float] = lambda: _FOREVER) -> Outcome:
+        """Do with messages what is to be done with them, and make the failed ones visible again soon.
+
+        Args:
+            pulled: messages of the input topic, locked for longer than this may take.
+            time_left: tells the seconds until the answer must be given.
+
+        Returns:
+            Which are to be acknowledged and which are not; one bad message never fails the others.
+        """
+        budget = Budget(time_left)
+        outcome = Outcome()
+        work, repeats = without_repeats(self._read(pulled, outcome))
+        plan = make_plan(work, self.batch_size, self.max_receive_count, halving=self.halving)
+        self._split(plan.splits, outcome)
+        self._announce_last_runs(plan.groups, outcome)
+        self._run(plan.groups, budget, outcome)
+        _settle_repeats(repeats, outcome)
+        self._back_off([one for one, _ in outcome.failed])
+        return outcome
+
+    def _read(self, pulled: Iterable[Pulled], outcome: Outcome) -> Iterator[Work]:
+        """Read messages. Those that nobody can read are buried at once; a tombstone is passed on to its place."""
+        for one in pulled:
+            try:
+                message = (self.overflow.load(one) if self.overflow else one).message()
+            except MessageError as error:
+                reason = reason_of(error)
+                dead = unread_letter(one, reason, self.step.name, self.now())
+                self._attempt(outcome, one, lambda dead=dead: self._bury(dead, None))  # type: ignore[misc]
+            except ParcelqError as error:
+                outcome.failed.append((one, str(error)))
+            else:
+                if DEAD in message.attributes:
+                    self._attempt(outcome, one, lambda message=message: self._publish(self.route.tombstones, [message]))  # type: ignore[misc]
+                else:
+                    yield Work.of(one, message)
+
+    def _split(self, splits: Sequence[Split], outcome: Outcome) -> None:
+        """Re-parcel messages, all of them in as few requests as possible."""
+        if not splits:
+            return
+        owned = ((one, message) for one in splits for message in re_parcel(one.work, one.size))
+        failed = self._publish_for(self.route.input, owned, outcome)
+        for one in splits:
+            if reason := failed(one):
+                outcome.failed.append((one.work.pulled, reason))
+            else:
+                outcome.done.append(one.work.pulled)
+                outcome.split += 1
+
+    def _announce_last_runs(self, groups: Sequence[Sequence[Work]], outcome: Outcome) -> None:
+        """Tell the death of what runs for the last time before it runs.
+
+        Should the function die of it, SQS moves it to the dead-letter topic and nobody is left to tell. Should it
+        succeed, its result takes the tombstone's place.
+        """
+        reason = "the function that ran the step ended before it could tell why"
+        last = [one for group in groups for one in group if self._is_last(one) and one.pulled.receive_count > 1]
+        ahead = [tombstone(one, reason, self.step.name) for one in last if one.lineage]
+        try:
+            outcome.published += self._publish(self.route.tombstones, ahead)
+        except ParcelqError as error:
+            _log.warning("tombstones could not be published ahead: %s", error)
+
+    def _run(self, groups: Sequence[list[Work]], budget: Budget, outcome: Outcome) -> None:
+        """Run the step over groups of messages, several at a time, and publish what it puts out as it comes."""
+        runs: list[_Run] = []
+
+        def outputs() -> Iterator[tuple[_Run, Message]]:
+            for ended in in_flight(lambda group: list(self._run_group(group, budget)), groups, self.workers):
+                runs.extend(ended)
+                for run in ended:
+                    with run.folder:
+                        if run.output:
+                            source, workflow = run.group[0].source, self.step.workflow_id
+                            for message in output_messages(run.output, run.lineage, source, self.parcel_size, workflow):
+                                yield run, message
+
+        if not groups:
+            return
+        failed = self._publish_for(self.route.output, outputs(), outcome)
+        for run in runs:
+            self._settle(run, failed(run), outcome)
+        if refused := failed(None):  # then not all of the groups may have had their turn
+            ended = {one.pulled.receipt_handle for run in runs for one in run.group}
+            left = [one.pulled for group in groups for one in group if one.pulled.receipt_handle not in ended]
+            outcome.failed += [(one, refused) for one in left]
+
+    def _run_group(self, group: list[Work], budget: Budget) -> Iterator[_Run]:
+        """Run messages together; if that fails, each alone, so that only the bad ones fail."""
+        try:
+            lineage = together(one.lineage for one in group if one.lineage) if group[0].lineage else None
+        except LineageError:  # their lineage would be too long, or they are of different runs
+            yield from (run for one in group for run in self._run_group([one], budget))
+            return
+        limit = budget.limit(self.step.settings.timeout)
+        if limit is None:
+            yield _Run(group)
+            return
+        run = _Run(group, lineage)
+        try:
+            with budget.running():
+                bodies = (one.message.body for one in group)
+                run.output = run.folder.enter_context(run_step(self.step, bodies, limit.seconds))
+        except StepError as error:
+            if len(group) > 1:
+                _log.warning("failed together, so each is run alone: %s", error, extra=_about(group[0]))
+                yield from (run for one in group for run in self._run_group([one], budget))
+                return
+            if not (limit.short and error.timed_out):
+                run.error = error
+        yield run
+
+    def _settle(self, run: _Run, unpublished: str, outcome: Outcome) -> None:
+        """Decide what a run means for its messages."""
+        pulled = [one.pulled for one in run.group]
+        if unpublished:
+            outcome.failed += [(one, unpublished) for one in pulled]
+        elif run.output:
+            outcome.done += pulled
+            outcome.entries += sum(one.entries for one in run.group)
+        elif run.error:
+            self._step_failed(run.group[0], run.error, outcome)
+        else:
+            for one in run.group:  # published again as it is, so that waiting for time costs it no receive
+                if self._attempt(outcome, one.pulled, lambda one=one: self._publish(self.route.input, [one.message])):  # type: ignore[misc]
+                    outcome.returned += 1
+
+    def _step_failed(self, work: Work, error: StepError, outcome: Outcome) -> None:
+        _log.warning("%s", error, extra=_about(work))
+        if not self._is_last(work):
+            outcome.failed.append((work.pulled, str(error)))
+        elif self.halving and work.entries > 1:
+            self._split([Split(work, half(work.entries))], outcome)
+        else:
+            reason = reason_of(error)
+            dead = letter(work, reason, self.step.name, self.now())
+            stone = tombstone(work, reason, self.step.name) if work.lineage else None
+            if self._attempt(outcome, work.pulled, lambda: self._bury(dead, stone)):
+                outcome.dead += 1
+
+    def _is_last(self, work: Work) -> bool:
+        return work.pulled.receive_count >= self.max_receive_count
+
+    def _bury(self, dead: Message, stone: Message | None) -> int:
+        published = self._publish(self.route.dead_letter, [dead])
+        return published + (self._publish(self.route.tombstones, [stone]) if stone else 0)
+
+    def _attempt(self, outcome: Outcome, pulled: Pulled, publish: Callable[[], int]) -> bool:
+        """Publish what settles a message; where that cannot be done, the message is not settled."""
+        try:
+            outcome.published += publish()
+        except ParcelqError as error:
+            outcome.failed.append((pulled, str(error)))
+            return False
+        outcome.done.append(pulled)
+        return True
+
+    def _publish(self, topic_url: str, messages: Sequence[Message]) -> int:
+        published, failed = publish_many(self.sqs, topic_url, messages, overflow=self.overflow)
+        if failed:
+            raise PublishError(topic_url, [one.reason for one in failed])
+        return published
+
+    def _publish_for(
+        self, topic_url: str, owned: Iterable[tuple[object, Message]], outcome: Outcome
+    ) -> Callable[[object], str]:
+        """Publish messages that belong to something, and return what tells why those of an owner were not published.
+
+        The reason is empty where all are confirmed. If SQS refused whole requests, nobody knows what it took before, so
+        it is the reason for every owner, and for None.
+        """
+        owners: dict[int, object] = {}
+
+        def messages() -> Iterator[Message]:
+            for owner, message in owned:
+                owners[id(message)] = owner
+                yield message
+
+        try:
+            published, failed = publish_many(self.sqs, topic_url, messages(), overflow=self.overflow)
+        except ParcelqError as error:
+            refused = str(error)
+            return lambda _owner: refused
+        outcome.published += published
+        # A failed message is held here, so no other can have had its id.
+        reasons = {id(owners[id(one.message)]): one.reason or one.code for one in failed}
+        return lambda owner: reasons.get(id(owner), "")
+
+    def _back_off(self, failed: Sequence[Pulled]) -> None:
+        """Make failed messages visible again after seconds, the longer the oftener they failed."""
+        for one in failed:
+            seconds = _BACK_OFF_SECONDS * 2 ** (one.receive_count - 1) * random.uniform(0.5, 1.5)  # noqa: S311
+            try:
+                refresh_deadline(self.sqs, self.route.input, [one], int(min(seconds, MAX_DELAY_SECONDS)))
+            except ParcelqError as error:  # it becomes visible later then
+                _log.warning("back-off could not be set: %s", error)
+
+
+def re_parcel(work: Work, size: int) -> Iterator[Message]:
+    """Cut a message into messages of at most `size` entries, each with its part of the lineage."""
+    for parcel in cut_for_messages(BytesIO(work.message.body), size, MAX_BODY_BYTES):
+        lineage = str(work.lineage.cut(parcel.start, parcel.end)) if work.lineage else None
+        yield with_attributes(
+            Message(parcel.data, work.message.attributes), **{LINEAGE: lineage, ENTRIES: str(parcel.entries)}
+        )
+
+
+def _settle_repeats(repeats: dict[str, list[Pulled]], outcome: Outcome) -> None:
+    done = [twin for one in outcome.done for twin in repeats.get(one.receipt_handle, [])]
+    failed = [(twin, reason) for one, reason in outcome.failed for twin in repeats.get(one.receipt_handle, [])]
+    outcome.done += done
+    outcome.failed += failed
+
+
+def _about(work: Work) -> dict[str, str]:
+    """What a log line says of a message."""
+    return {
+        "source": work.source,
+        "lineage": str(work.lineage or ""),
+        "message_id": work.pulled.message_id,
+        "receive_count": str(work.pulled.receive_count),
+    }

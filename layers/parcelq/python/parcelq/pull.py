@@ -1,0 +1,164 @@
+"""Pulling messages, acknowledging them, and resetting their acknowledgement deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from parcelq.aws import translated
+from parcelq.batching import batches
+from parcelq.errors import AwsError, InvalidValueError
+from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
+from parcelq.message import Pulled
+from parcelq.parallel import in_flight
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+_REQUESTS: Final = 8
+_ATTEMPTS: Final = 3
+
+
+def pull(
+    sqs: SQSClient,
+    topic_url: str,
+    min_messages: int = 1,
+    max_messages: int = 10,
+    receive_message_timeout: float = 300,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[Pulled]:
+    """Pull messages, which are locked then until the topic's acknowledgement deadline.
+
+    Polls, at most 20 s a request, until at least `min_messages` are there or the timeout has passed. An empty answer is
+    no end of the topic: SQS asks only some of its servers, and what is locked comes back later. More than ten messages
+    are asked for in parallel.
+
+    Args:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        min_messages: return as soon as there are so many.
+        max_messages: never return more.
+        receive_message_timeout: seconds after which to return what is there, perhaps nothing; 0 asks once.
+        clock: tells a time in seconds.
+
+    Raises:
+        InvalidValueError: the numbers do not fit together.
+        AwsError, TopicNotFoundError: SQS refused.
+    """
+    if not 1 <= min_messages <= max_messages:
+        raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
+    if receive_message_timeout < 0:
+        raise InvalidValueError("receive_message_timeout", receive_message_timeout, "0 or more seconds")
+    until = clock() + receive_message_timeout
+    pulled: list[Pulled] = []
+    while True:
+        remaining = max(0.0, until - clock())
+        most = min(MAX_REQUEST_MESSAGES, max_messages - len(pulled))
+        came = _receive(sqs, topic_url, most, min(MAX_LONG_POLL_SECONDS, int(remaining)))
+        pulled += came
+        if came and len(pulled) < max_messages:
+            pulled += _receive_at_hand(sqs, topic_url, max_messages - len(pulled))
+        if len(pulled) >= min_messages or remaining <= 0:
+            return pulled
+
+
+def acknowledge(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled]) -> list[Pulled]:
+    """Acknowledge messages, any number of them: SQS forgets them.
+
+    Returns:
+        Those that SQS did not forget; they will be delivered again.
+
+    Raises:
+        AwsError, TopicNotFoundError: SQS refused the requests as such.
+    """
+
+    def entry(message: Pulled) -> dict[str, Any]:
+        return {"ReceiptHandle": message.receipt_handle}
+
+    return _in_batches(sqs.delete_message_batch, topic_url, messages, entry)
+
+
+def refresh_deadline(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
+    """Set the acknowledgement deadline of messages to `timeout` seconds from now; it is reset, not extended.
+
+    SQS keeps no message locked for longer than 12 hours after it was pulled.
+
+    Args:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        messages: messages that were pulled and not acknowledged.
+        timeout: seconds, at most 12 hours; 0 unlocks them at once.
+
+    Returns:
+        Those for which it failed; they may be delivered to others.
+
+    Raises:
+        InvalidValueError: the timeout is not from 0 to 12 hours.
+        AwsError, TopicNotFoundError: SQS refused the requests as such.
+    """
+    if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
+        raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")
+
+    def entry(message: Pulled) -> dict[str, Any]:
+        return {"ReceiptHandle": message.receipt_handle, "VisibilityTimeout": timeout}
+
+    return _in_batches(sqs.change_message_visibility_batch, topic_url, messages, entry)
+
+
+def _receive(sqs: SQSClient, topic_url: str, most: int, wait_seconds: int) -> list[Pulled]:
+    with translated(topic_url):
+        reply = sqs.receive_message(
+            QueueUrl=topic_url,
+            MaxNumberOfMessages=most,
+            WaitTimeSeconds=wait_seconds,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+        )
+    return [Pulled.from_sqs(raw) for raw in reply.get("Messages", [])]
+
+
+def _receive_at_hand(sqs: SQSClient, topic_url: str, most: int) -> list[Pulled]:
+    """Receive what is there already, in parallel, until a whole round brings nothing."""
+    pulled: list[Pulled] = []
+    while missing := most - len(pulled):
+        full, rest = divmod(missing, MAX_REQUEST_MESSAGES)
+        sizes = [MAX_REQUEST_MESSAGES] * full + [rest] * bool(rest)
+        came = in_flight(lambda size: _receive(sqs, topic_url, size, 0), sizes[:_REQUESTS], _REQUESTS)
+        before = len(pulled)
+        for messages in came:
+            pulled += messages
+        if len(pulled) == before:
+            break
+    return pulled
+
+
+def _in_batches(
+    request: Callable[..., Any],
+    topic_url: str,
+    messages: Iterable[Pulled],
+    entry: Callable[[Pulled], dict[str, Any]],
+) -> list[Pulled]:
+    def send(batch: Sequence[Pulled]) -> list[Pulled]:
+        rest = list(batch)
+        for attempt in range(_ATTEMPTS):
+            entries = [{"Id": str(number), **entry(message)} for number, message in enumerate(rest)]
+            try:
+                with translated(topic_url):
+                    failures = request(QueueUrl=topic_url, Entries=entries).get("Failed", [])
+            except AwsError as error:
+                if not error.server_fault or attempt == _ATTEMPTS - 1:
+                    raise
+                continue
+            retry = [rest[int(one["Id"])] for one in failures if not one["SenderFault"]]
+            given_up.extend(rest[int(one["Id"])] for one in failures if one["SenderFault"])
+            if not retry:
+                return []
+            rest = retry
+        return rest
+
+    given_up: list[Pulled] = []
+    for failed in in_flight(send, batches(messages, MAX_REQUEST_MESSAGES), _REQUESTS):
+        given_up += failed
+    return given_up

@@ -1,0 +1,167 @@
+"""Running a step: in a folder and an environment of its own, watched, bounded, and ended with all that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from parcelq.errors import StepError
+from parcelq.steps import Step
+
+TAIL_BYTES: Final = 4096
+"""How much of the end of a step's stdout and stderr is kept."""
+_READ_BYTES: Final = 64 * 1024
+_LOOK_SECONDS: Final = 0.05
+_ALLOWED: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH"})
+_CREDENTIALS_PREFIX: Final = "AWS_"
+_RUNTIME_PREFIX: Final = "AWS_LAMBDA_"
+
+
+@contextmanager
+def run_step(step: Step, bodies: Iterable[bytes], timeout: float | None = None) -> Iterator[Path]:
+    r"""Run a step over bodies, one after another, and give the file of what it put out.
+
+    Everything lies in a temporary folder that is gone when the context is left. The step's working directory in it is
+    empty; `TMPDIR` is in it too.
+
+    Args:
+        step: the step.
+        bodies: slices of a file; one that lacks its last `\n` gets it where another follows.
+        timeout: seconds after which it is killed; the step's own timeout counts too where that is shorter.
+
+    Raises:
+        StepError: it could not be started, exited with another code than 0, wrote no output file, or was killed when
+            its time was up; with the end of its stderr.
+    """
+    with tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True) as home:
+        folder = Path(home)
+        source, target, work, scratch = (folder / name for name in ("input", "output", "work", "tmp"))
+        work.mkdir()
+        scratch.mkdir()
+        try:
+            with source.open("wb") as file:
+                write_bodies(file, bodies)
+        except OSError as error:
+            raise StepError(step.name, f"could not be given its input: {error}") from None
+        limits = [limit for limit in (timeout, step.settings.timeout) if limit is not None]
+        _run(step, source, target, work, _environment(step, scratch), min(limits, default=None))
+        if not target.is_file():
+            raise StepError(step.name, "exited with 0 but wrote no output file", exit_code=0)
+        yield target
+
+
+def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
+    r"""Write slices of a file one after another, so that every entry stays a line of its own."""
+    ended = True
+    for body in bodies:
+        if body:
+            file.write(body if ended else b"\n" + body)
+            ended = body.endswith(b"\n")
+
+
+def _environment(step: Step, scratch: Path) -> dict[str, str]:
+    """The environment of a step: what is allowed, where the library is, and what its settings add.
+
+    Lambda hands a function its credentials as AWS_… variables; a step gets them only where its settings ask.
+    """
+    settings = step.settings
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _ALLOWED
+        or name.startswith("LC_")
+        or (settings.aws_credentials and name.startswith(_CREDENTIALS_PREFIX) and not name.startswith(_RUNTIME_PREFIX))
+    }
+    library = str(Path(__file__).parent.parent)
+    passed["PYTHONPATH"] = os.pathsep.join(filter(None, [passed.get("PYTHONPATH"), library]))
+    return {**passed, "TMPDIR": str(scratch), **settings.environment}
+
+
+def _run(
+    step: Step, source: Path, target: Path, work: Path, environment: dict[str, str], timeout: float | None
+) -> None:
+    with contextlib.ExitStack() as files:
+        stdin: IO[bytes] | int = subprocess.DEVNULL
+        stdout: IO[bytes] | int = subprocess.PIPE
+        if step.settings.filter:
+            stdin, stdout = files.enter_context(source.open("rb")), files.enter_context(target.open("wb"))
+        try:
+            process = subprocess.Popen(
+                step.command(source, target),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                cwd=work,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise StepError(step.name, f"could not be started: {error.strerror or error}") from None
+        with process:
+            try:
+                tail, in_time = _watch(process, timeout)
+            finally:
+                # Also after success: what the step left running would outlive it in a warm function.
+                _kill(process)
+    text = tail.decode("utf-8", "replace")
+    if not in_time:
+        reason = f"was killed, for its {timeout:.3g} seconds were up"
+        raise StepError(step.name, reason, timed_out=True, stderr_tail=text)
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        raise StepError(step.name, f"was ended by {name}", exit_code=process.returncode, stderr_tail=text)
+    if process.returncode:
+        reason = f"exited with {process.returncode}"
+        raise StepError(step.name, reason, exit_code=process.returncode, stderr_tail=text)
+
+
+def _watch(process: subprocess.Popen[bytes], timeout: float | None) -> tuple[bytes, bool]:
+    """Read what a step prints, as it comes, until it ends or its time is up.
+
+    Returns the end of its stderr, and whether it ended in time.
+    """
+    until = time.monotonic() + timeout if timeout is not None else float("inf")
+    tail = b""
+    with selectors.DefaultSelector() as pipes:
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipes.register(pipe, selectors.EVENT_READ)
+        # A child that the step left behind may hold the pipes open, so their end is not waited for alone.
+        while pipes.get_map() and process.poll() is None:
+            remaining = until - time.monotonic()
+            if remaining <= 0:
+                return tail, False
+            tail = _read(pipes, min(_LOOK_SECONDS, remaining), process, tail)
+        if pipes.get_map():
+            tail = _read(pipes, 0, process, tail)
+    try:
+        process.wait(None if timeout is None else max(0.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return tail, False
+    return tail, True
+
+
+def _read(pipes: selectors.BaseSelector, seconds: float, process: subprocess.Popen[bytes], tail: bytes) -> bytes:
+    for key, _ in pipes.select(seconds):
+        data = os.read(key.fd, _READ_BYTES)
+        if not data:
+            pipes.unregister(key.fileobj)
+        elif key.fileobj is process.stderr:
+            tail = (tail + data)[-TAIL_BYTES:]
+    return tail
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a step and its process group, and wait for it, so that no zombie is left."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

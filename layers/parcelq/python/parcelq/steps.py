@@ -1,0 +1,123 @@
+"""Finding a step and its settings, and refusing what is not there or not allowed, before any message is pulled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from parcelq.errors import SettingsError
+from parcelq.settings import StepSettings, read_settings
+
+STEP_NAME: Final = "step"
+SETTINGS_NAMES: Final = ("settings.yaml", "settings.yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A program that turns a file of entries into a file of entries.
+
+    Attributes:
+        path: the program.
+        settings: how it is run.
+        workflow_id: what it is told as `--workflow-id`; empty for none.
+    """
+
+    path: Path
+    settings: StepSettings = field(default_factory=StepSettings)
+    workflow_id: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs and reasons."""
+        return self.path.name
+
+    def command(self, source: Path, target: Path) -> list[str]:
+        """The command line that runs it over the file `source` into the file `target`."""
+        start = [sys.executable] if self.path.suffix == ".py" else []
+        start += [str(self.path), *self.settings.arguments]
+        if self.settings.filter:
+            return start
+        command = [*start, "--input", str(source), "--output", str(target), "--workflow-id", self.workflow_id]
+        return [*command, "--settings", str(self.settings.path)] if self.settings.path else command
+
+
+def local_step(path: str, settings_file: str = "", workflow_id: str = "") -> Step:
+    """Find a step on one's own machine: any path, or the name of a program on the PATH.
+
+    Raises:
+        SettingsError: there is no such step or settings file, or it cannot be run.
+    """
+    found = path if os.sep in path or Path(path).is_file() else shutil.which(path) or path
+    step = _check_step(Path(found).expanduser())
+    return Step(
+        step,
+        read_settings(Path(settings_file).expanduser()) if settings_file else StepSettings(),
+        workflow_id,
+    )
+
+
+def deployed_step(
+    folders: Sequence[Path], stage: str, path: str = "", settings_file: str = "", workflow_id: str = ""
+) -> Step:
+    """Find the step of a stage in the folders where a function may have steps, and nowhere else.
+
+    Args:
+        folders: searched in this order.
+        stage: the folder below them in which a step without a path is looked for: `<stage>/step` or `<stage>/step.*`,
+            with `<stage>/settings.yaml` if it is there.
+        path: the step's path below one of the folders.
+        settings_file: the settings' path below one of the folders.
+        workflow_id: what the step is told.
+
+    Raises:
+        SettingsError: there is no such step or settings file, it cannot be run, or it lies outside the folders.
+    """
+    found = _inside(folders, path) if path else _step_of_stage(folders, stage)
+    if settings_file:
+        settings = read_settings(_inside(folders, settings_file))
+    else:
+        beside = [found.parent / name for name in SETTINGS_NAMES] if not path else []
+        settings = next((read_settings(one) for one in beside if one.is_file()), StepSettings())
+    return Step(_check_step(found), settings, workflow_id)
+
+
+def _step_of_stage(folders: Sequence[Path], stage: str) -> Path:
+    for folder in folders:
+        home = folder / stage
+        candidates = sorted(one for one in home.glob(f"{STEP_NAME}*") if one.stem == STEP_NAME and one.is_file())
+        if len(candidates) > 1:
+            names = ", ".join(one.name for one in candidates)
+            raise SettingsError(f"step of stage {stage!r}", [f"{home} must have one step, but has {names}"])
+        if candidates:
+            return _inside(folders, str(candidates[0]))
+    wanted = " or ".join(str(folder / stage / STEP_NAME) for folder in folders)
+    raise SettingsError(f"step of stage {stage!r}", [f"there must be {wanted} (or {STEP_NAME}.py, {STEP_NAME}.sh, …)"])
+
+
+def _inside(folders: Sequence[Path], path: str) -> Path:
+    """The file of that path below one of the folders, links followed; never one outside of them."""
+    outside = False
+    for folder in folders:
+        root = folder.resolve()
+        found = (root / path).resolve()
+        if not found.is_relative_to(root):
+            outside = True
+        elif found.is_file():
+            return found
+    where = ", ".join(map(str, folders))
+    if outside:
+        raise SettingsError(f"path {path!r}", [f"it leaves the folders that steps may be in: {where}"])
+    raise SettingsError(f"path {path!r}", [f"there is no such file in {where}"])
+
+
+def _check_step(path: Path) -> Path:
+    if not path.is_file():
+        raise SettingsError(f"step {path}", ["there is no such file"])
+    if path.suffix != ".py" and not os.access(path, os.X_OK):
+        raise SettingsError(f"step {path}", [f"it is not executable; chmod +x {path}"])
+    return path.resolve()

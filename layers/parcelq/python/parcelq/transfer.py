@@ -1,0 +1,157 @@
+"""Uploading: a file's lines, as parcels, onto a topic."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from parcelq.errors import ParcelqError, PublishError
+from parcelq.limits import KIB, MAX_MESSAGE_BYTES
+from parcelq.lineage import Lineage, Span
+from parcelq.message import ENTRIES, LINEAGE, SOURCE, Message
+from parcelq.names import Source
+from parcelq.parcels import Parcel, Readable, cut_for_messages
+from parcelq.publish import publish_many
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+    from parcelq.overflow import Overflow
+
+ATTRIBUTE_ROOM: Final = 4 * KIB
+"""Bytes of a message that its attributes may take: those that it gets here, and what later steps add to them."""
+MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - ATTRIBUTE_ROOM
+
+
+def upload_file(
+    sqs: SQSClient,
+    topic_url: str,
+    path: Path,
+    parcel_size: int = 1000,
+    *,
+    overflow: Overflow | None = None,
+) -> int:
+    """Publish the lines of a file as parcels; memory stays flat whatever the file's size.
+
+    Args:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        path: the file.
+        parcel_size: most entries of a message.
+        overflow: where entries go that are too large for a message.
+
+    Returns:
+        How many messages were published.
+
+    Raises:
+        ParcelqError: the file cannot be read.
+        PublishError: some messages were refused, such as one with an entry too large where there is no `overflow`.
+        AwsError, TopicNotFoundError: SQS refused.
+    """
+    try:
+        with path.open("rb") as stream:
+            total = path.stat().st_size
+            source = Source.of_file(str(path.resolve()), uuid.uuid4().hex)
+            return upload_stream(sqs, topic_url, stream, source, parcel_size, total=total, overflow=overflow)
+    except OSError as error:
+        raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror or error}") from None
+
+
+def upload_files(
+    sqs: SQSClient,
+    topic_url: str,
+    paths: Iterable[Path],
+    parcel_size: int = 1000,
+    *,
+    overflow: Overflow | None = None,
+    on_file: Callable[[Path, int], None] = lambda _path, _published: None,
+) -> int:
+    """Publish the lines of several files, one file after another; see `upload_file`.
+
+    Args:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        paths: the files. All are looked at first, so that a name that is wrong leaves nothing half done.
+        parcel_size: most entries of a message.
+        overflow: where entries go that are too large for a message.
+        on_file: told each file that is done and how many messages it made.
+
+    Returns:
+        How many messages were published.
+    """
+    files = list(paths)
+    for path in files:
+        if not path.is_file():
+            raise ParcelqError(f"file {str(path)!r} cannot be read: there is no such file")
+    published = 0
+    for path in files:
+        count = upload_file(sqs, topic_url, path, parcel_size, overflow=overflow)
+        on_file(path, count)
+        published += count
+    return published
+
+
+def upload_stream(
+    sqs: SQSClient,
+    topic_url: str,
+    stream: Readable,
+    source: Source,
+    parcel_size: int,
+    *,
+    total: int | None,
+    start: int = 0,
+    overflow: Overflow | None = None,
+) -> int:
+    """Publish what a stream has, from its byte `start` of the source on.
+
+    Args:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        stream: the bytes from `start` on.
+        source: what they are called.
+        parcel_size: most entries of a message.
+        total: bytes of the whole source; None where only the stream's end tells.
+        start: offset of the stream's first byte in the source.
+        overflow: where entries go that are too large for a message.
+
+    Returns:
+        How many messages were published.
+
+    Raises:
+        PublishError: some messages were refused; all others are published.
+        AwsError, TopicNotFoundError: SQS refused.
+    """
+    parcels = cut_for_messages(stream, parcel_size, MAX_BODY_BYTES, start=start)
+    messages = parcel_messages(parcels, source, total, empty=start == 0)
+    published, failed = publish_many(sqs, topic_url, messages, overflow=overflow)
+    if failed:
+        raise PublishError(topic_url, [one.reason for one in failed])
+    return published
+
+
+def parcel_messages(parcels: Iterable[Parcel], source: Source, total: int | None, *, empty: bool) -> Iterator[Message]:
+    """Turn parcels of a source into messages with their lineage.
+
+    Args:
+        parcels: in order.
+        source: what they were cut from.
+        total: bytes of the source; where None, the last of the messages tells it.
+        empty: whether no parcels at all mean an empty source, which is one message without bytes.
+    """
+    name = str(source)
+
+    def message(parcel: Parcel, known: int | None) -> Message:
+        lineage = Lineage(Span(parcel.start, parcel.end, known))
+        return Message(parcel.data, {SOURCE: name, LINEAGE: str(lineage), ENTRIES: str(parcel.entries)})
+
+    held: Parcel | None = None
+    for parcel in parcels:
+        if held is not None:
+            yield message(held, total)
+        held = parcel
+    if held is not None:
+        yield message(held, held.end if total is None else total)
+    elif empty:
+        yield message(Parcel(0, b"", 0), 0)
