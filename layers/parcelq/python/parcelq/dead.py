@@ -51,7 +51,7 @@ def letter(work: Work, reason: str, step: str, when: datetime) -> Message:
 
 def unread_letter(pulled: Pulled, reason: str, step: str, when: datetime) -> Message:
     """The same for a message that cannot be read: as it came."""
-    return _letter(Message(pulled.wire.text.encode(), pulled.attributes), pulled, reason, step, when)
+    return _letter(pulled.as_it_is(), pulled, reason, step, when)
 
 
 def tombstone(work: Work, reason: str, step: str) -> Message:

@@ -1,6 +1,6 @@
 """Lineage: which bytes of its source a message stands for, as one line of text. Pure arithmetic.
 
-A *span* `start-end/total` is bytes `[start, end)` of something that is `total` bytes long (`*`: not known yet).
+A *span* `start-end/total` is bytes `[start, end)` of something `total` bytes long (`*`: not known yet).
 
     0-900/5000                         cut from the source: its bytes 0 to 900
     0-900/5000>0-40/70:3fa1b2c4        the first 40 of the 70 bytes that a step made of that message
@@ -13,8 +13,8 @@ which may differ, are never taken for pieces of one.
     lineage = root *( ">" span ":" digest )        root = span / "{" lineage 1*( "," lineage ) "}"
     span    = start "-" end "/" ( total / "*" )
 
-Every lineage has exactly one text: numbers have no leading zeros, a group is in order, has two members at least,
-none of them twice and none a bare group. So texts may be compared in place of lineages.
+Every lineage has exactly one text: numbers have no leading zeros; a group is in order and has at least two
+members, none of them twice and none a bare group. So texts may be compared in place of lineages.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Order: TypeAlias = tuple[tuple[int, int, int, str], ...]
 
 
 def new_digest() -> hashlib.blake2b:
-    """Return the hasher that a step's whole output goes through; its `hexdigest()` is the digest of a lineage."""
+    """Return the hasher for a step's whole output; its `hexdigest()` is the digest in a lineage."""
     return hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
 
@@ -99,7 +99,7 @@ class Output:
 
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.digest):
-            raise LineageError(f"digest {_short(self.digest)!r} is not 8 to 64 lower-case hexadecimal characters")
+            raise LineageError(f"digest {_short(self.digest)!r} is not 8 to 64 lower-case hexadecimals")
 
     def __str__(self) -> str:
         return f">{self.span}:{self.digest}"
@@ -107,7 +107,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a message stands for: bytes of the source, or of several messages, led through any number of steps."""
+    """What a message stands for: bytes of the source, or several messages, led through any number of steps."""
 
     root: Span | tuple[Lineage, ...]
     outputs: tuple[Output, ...] = ()
@@ -123,7 +123,7 @@ class Lineage:
 
     @classmethod
     def parse(cls, text: str) -> Lineage:
-        """Read a lineage. Raises LineageError, with the text shortened, unless it is exactly what `str` gives."""
+        """Read what `str` gives. Raises LineageError, with the text shortened, for anything else."""
         if len(text) > MAX_LENGTH:
             raise LineageError(f"lineage {_short(text)!r} has {len(text)} characters, more than {MAX_LENGTH}")
         try:
@@ -140,12 +140,12 @@ class Lineage:
 
     @property
     def is_group(self) -> bool:
-        """Whether this is several messages, the parent of what a step makes of them, and no message itself."""
+        """Whether this is several messages, the parent of what a step makes of them, and itself no message."""
         return isinstance(self.root, tuple) and not self.outputs
 
     @property
     def span(self) -> Span:
-        """What the message's body is: the last span. Raises LineageError for a bare group, which has no body."""
+        """What the message's body is: the last span. Raises LineageError for a bare group: it has none."""
         if self.outputs:
             return self.outputs[-1].span
         if isinstance(self.root, tuple):
@@ -160,7 +160,7 @@ class Lineage:
 
     @property
     def order(self) -> Order:
-        """A key that sorts messages of one source as their bodies lie in the result; a group lies at its first."""
+        """A key that sorts messages of a source as they lie in the result; a group lies at its first member."""
         root: Order
         if isinstance(self.root, tuple):
             root = (*self.root[0].order, (-1, -1, -1, ",".join(map(str, self.root))))
@@ -169,7 +169,7 @@ class Lineage:
         return root + tuple(_key(output.span, output.digest) for output in self.outputs)
 
     def cut(self, start: int, end: int) -> Lineage:
-        """Return the lineage of bytes `[start, end)` of this message's body. Raises LineageError outside of it."""
+        """Return the lineage of bytes `[start, end)` of the message's body. Raises LineageError outside it."""
         span = self.span
         if not 0 <= start <= end <= len(span):
             raise LineageError(f"cannot cut {start}-{end} out of a body of {len(span)} bytes")
@@ -199,9 +199,9 @@ def together(lineages: Iterable[Lineage]) -> Lineage:
     Neighbours are merged, so a run of them is as short as one message; a single lineage stays itself.
 
     Raises:
-        LineageError: there are none; two stand for the same bytes (a duplicate is refused, not dropped: its body
-            would be in the step's input a second time) or for different runs of the same input; or the group's
-            text would be longer than `MAX_GROUP_LENGTH`. Run fewer of them together, or each alone.
+        LineageError: there are none; two stand for the same bytes (a duplicate is refused, not dropped, since its
+            body would be in the step's input twice) or for different runs of the same input; or the group's text
+            would be longer than `MAX_GROUP_LENGTH`. Run fewer of them together, or each alone.
     """
     members = sorted(lineages, key=lambda lineage: lineage.order)
     if not members:
@@ -224,7 +224,7 @@ def together(lineages: Iterable[Lineage]) -> Lineage:
 
 
 def disjoint(lineages: Iterable[Lineage]) -> bool:
-    """Return whether messages of one source can all be in one result: none twice, no two of different runs."""
+    """Return whether messages of one source fit into one result: no byte twice, no two runs of one input."""
     paths: defaultdict[tuple[Lineage, ...], list[Order]] = defaultdict(list)
     waiting = list(lineages)
     while waiting:
@@ -241,9 +241,9 @@ def disjoint(lineages: Iterable[Lineage]) -> bool:
 
 def _apart(one: Order, other: Order) -> bool:
     """Whether two sorted paths below the same thing part before either ends, and part within one run."""
-    for (start, end, total, run), (next_start, next_end, next_total, next_run) in zip(one, other, strict=False):
-        if (start, end, total, run) != (next_start, next_end, next_total, next_run):
-            return run == next_run and end <= next_start
+    for this, that in zip(one, other, strict=False):
+        if this != that:
+            return this[3] == that[3] and this[1] <= that[0]
     return False
 
 
@@ -275,8 +275,8 @@ def _read(text: str, position: int, depth: int) -> tuple[Lineage, int]:
 def _read_group(text: str, position: int, depth: int) -> tuple[tuple[Lineage, ...], int]:
     if depth < 0:
         raise LineageError(f"groups lie deeper in one another than {MAX_DEPTH}")
-    members = []
-    while text[position : position + 1] in ("{", ",") if not members else text.startswith(",", position):
+    members: list[Lineage] = []
+    while not members or text.startswith(",", position):
         member, position = _read(text, position + 1, depth)
         members.append(member)
     if not text.startswith("}", position):

@@ -190,6 +190,10 @@ class Pulled:
         attributes = {name: value for name, value in self.attributes.items() if name != ENCODING}
         return Message(self.wire.body(), attributes)
 
+    def as_it_is(self) -> Message:
+        """What was published, not decoded: published again, it is the same message."""
+        return Message(self.wire.text.encode(), self.attributes)
+
 
 def with_attributes(message: Message, **changed: str | None) -> Message:
     """A copy with these attributes set, or taken away where None is given."""

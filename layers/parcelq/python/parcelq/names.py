@@ -110,8 +110,16 @@ class Source:
 
     @property
     def name(self) -> str:
-        """What the result is called: the key below `inbox/`, or the file's name."""
-        return self.key.removeprefix(INBOX) if self.bucket else self.key.rpartition("/")[2]
+        """What the result is called: the key below `inbox/`, or the file's name.
+
+        An object `….gz` is read decompressed, so its result is called without that.
+        """
+        return self.key.removeprefix(INBOX).removesuffix(".gz") if self.bucket else self.key.rpartition("/")[2]
+
+    @property
+    def is_gzip(self) -> bool:
+        """Whether it is an object that is compressed, going by its name."""
+        return bool(self.bucket) and self.key.endswith(".gz")
 
     @property
     def order(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -132,12 +132,13 @@ class Topics:
             self.sqs.delete_queue(QueueUrl=url)
         self._delete_if_there(dead_letter(topic_of_url(url)))
 
-    def clear(self, prefix: str, *, everything: bool = False) -> list[str]:
+    def clear(self, prefix: str, *, everything: bool = False, keep: Collection[str] = ()) -> list[str]:
         """Delete every topic whose name starts with `prefix`, dead-letter topics included. There is no way back.
 
         Args:
             prefix: what the names start with.
             everything: must be True for an empty prefix, which means every topic of the account and region.
+            keep: names of topics to leave alone.
 
         Returns:
             The names of those deleted.
@@ -147,7 +148,7 @@ class Topics:
         """
         if not prefix and not everything:
             raise InvalidValueError("prefix", prefix, "not empty, unless every topic is to be deleted explicitly")
-        urls = self.urls(prefix)
+        urls = [url for url in self.urls(prefix) if topic_of_url(url) not in keep]
         for _ in in_flight(self._delete_url_if_there, urls, _REQUESTS):
             pass
         return sorted(map(topic_of_url, urls))

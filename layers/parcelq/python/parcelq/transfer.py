@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from parcelq.errors import ParcelqError, PublishError
 from parcelq.limits import KIB, MAX_MESSAGE_BYTES
@@ -54,7 +54,8 @@ def upload_file(
         with path.open("rb") as stream:
             total = path.stat().st_size
             source = Source.of_file(str(path.resolve()), uuid.uuid4().hex)
-            return upload_stream(sqs, topic_url, stream, source, parcel_size, total=total, overflow=overflow)
+            uploaded = upload_stream(sqs, topic_url, stream, source, parcel_size, total=total, overflow=overflow)
+            return uploaded.messages
     except OSError as error:
         raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror or error}") from None
 
@@ -93,6 +94,14 @@ def upload_files(
     return published
 
 
+class Uploaded(NamedTuple):
+    """What was published of a stream: messages, their entries, and the offset just after the last byte."""
+
+    messages: int
+    entries: int
+    end: int
+
+
 def upload_stream(
     sqs: SQSClient,
     topic_url: str,
@@ -103,7 +112,7 @@ def upload_stream(
     total: int | None,
     start: int = 0,
     overflow: Overflow | None = None,
-) -> int:
+) -> Uploaded:
     """Publish what a stream has, from its byte `start` of the source on.
 
     Args:
@@ -116,19 +125,23 @@ def upload_stream(
         start: offset of the stream's first byte in the source.
         overflow: where entries go that are too large for a message.
 
-    Returns:
-        How many messages were published.
-
     Raises:
         PublishError: some messages were refused; all others are published.
         AwsError, TopicNotFoundError: SQS refused.
     """
-    parcels = cut_for_messages(stream, parcel_size, MAX_BODY_BYTES, start=start)
-    messages = parcel_messages(parcels, source, total, empty=start == 0)
+    entries, end = 0, start
+
+    def counted() -> Iterator[Parcel]:
+        nonlocal entries, end
+        for parcel in cut_for_messages(stream, parcel_size, MAX_BODY_BYTES, start=start):
+            entries, end = entries + parcel.entries, parcel.end
+            yield parcel
+
+    messages = parcel_messages(counted(), source, total, empty=start == 0)
     published, failed = publish_many(sqs, topic_url, messages, overflow=overflow)
     if failed:
         raise PublishError(topic_url, [one.reason for one in failed])
-    return published
+    return Uploaded(published, entries, end)
 
 
 def parcel_messages(parcels: Iterable[Parcel], source: Source, total: int | None, *, empty: bool) -> Iterator[Message]:

@@ -1,0 +1,1 @@
+"""The embedded stack: Parcelq on one machine, without AWS."""

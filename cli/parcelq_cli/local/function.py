@@ -1,0 +1,143 @@
+"""An instance of a function: a process that runs the deployed handler, one event at a time, as Lambda does."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final
+
+from parcelq.errors import ParcelqError
+
+from parcelq_cli.local.runtime import read_frame, write_frame
+
+_RUNTIME: Final = Path(__file__).with_name("runtime.py")
+_STOP_SECONDS: Final = 5.0
+
+
+class InvocationError(ParcelqError):
+    """A handler raised, took too long, or its process died.
+
+    Attributes:
+        kind: the exception's class name, `Timeout`, or `Died`.
+    """
+
+    def __init__(self, function: str, kind: str, message: str) -> None:
+        super().__init__(f"function {function}: {kind}: {message}")
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSpec:
+    """What an instance needs to know.
+
+    Attributes:
+        name: the function's name.
+        folder: where its code lies.
+        handler: `module.function`.
+        environment: its variables, those of the process itself included.
+        timeout: seconds.
+        memory: MB, told to the handler; it is not enforced here.
+        library: where the layer's library lies.
+    """
+
+    name: str
+    folder: Path
+    handler: str
+    environment: Mapping[str, str]
+    timeout: float
+    memory: int
+    library: Path
+
+    def variables(self) -> dict[str, str]:
+        """The environment of its process: Lambda's own names, and what the template says."""
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        own = {
+            "AWS_LAMBDA_FUNCTION_NAME": self.name,
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory),
+            "LAMBDA_TASK_ROOT": str(self.folder),
+            "PYTHONPATH": os.pathsep.join([str(self.folder), str(self.library)]),
+        }
+        return {**inherited, **own, **self.environment}
+
+
+class FunctionProcess:
+    """Runs one instance of a function, and starts it anew when it died or was killed for its time.
+
+    Args:
+        spec: what to run.
+        log: where its stderr goes, with the handler's logs.
+    """
+
+    def __init__(self, spec: FunctionSpec, log: IO[bytes]) -> None:
+        self._spec = spec
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> FunctionProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id, if it runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def invoke(self, event: Mapping[str, Any]) -> Any:
+        """Give an event to the handler and return its answer.
+
+        Raises:
+            InvocationError: the handler raised, the time was up, or the process died.
+        """
+        process = self._running()
+        if process.stdin is None or process.stdout is None:
+            raise InvocationError(self._spec.name, "Died", "its pipes are closed")
+        try:
+            write_frame(process.stdin, event)
+            if not select.select([process.stdout], [], [], self._spec.timeout)[0]:
+                self._kill()
+                raise InvocationError(self._spec.name, "Timeout", f"timed out after {self._spec.timeout:g} seconds")
+            answer = read_frame(process.stdout)
+        except (EOFError, OSError):
+            self._kill()
+            raise InvocationError(self._spec.name, "Died", f"its process ended with {process.returncode}") from None
+        if error := answer.get("error"):
+            raise InvocationError(self._spec.name, error["type"], error["message"])
+        return answer["result"]
+
+    def stop(self) -> None:
+        """Let the process end, or end it."""
+        if self._process is None:
+            return
+        try:
+            self._process.communicate(timeout=_STOP_SECONDS)
+        except (subprocess.TimeoutExpired, ValueError, OSError):
+            self._kill()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            spec = self._spec
+            self._process = subprocess.Popen(
+                [sys.executable, str(_RUNTIME), spec.handler, str(spec.memory), str(spec.timeout)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                cwd=spec.folder,
+                env=spec.variables(),
+                start_new_session=True,  # Ctrl-C is for the command line, which ends its functions itself
+            )
+        return self._process
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()

@@ -1,0 +1,50 @@
+"""A priority queue whose items can be taken out or moved."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+
+
+class KeyedHeap:
+    """Numbers in the order of a key, smallest first, each number at most once.
+
+    A number that is discarded, or gets another key, leaves its old item in the heap, where it is skipped when it comes
+    to the top. The heap is built anew before such items outweigh the others.
+    """
+
+    __slots__ = ("_items", "_keys")
+
+    def __init__(self) -> None:
+        self._keys: dict[int, float] = {}
+        self._items: list[tuple[float, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def put(self, number: int, key: float) -> None:
+        """Add a number, or give it another key."""
+        self._keys[number] = key
+        heapq.heappush(self._items, (key, number))
+        if len(self._items) > 2 * len(self._keys) + 64:
+            self._items = [(key, number) for number, key in self._keys.items()]
+            heapq.heapify(self._items)
+
+    def discard(self, number: int) -> None:
+        """Take a number out if it is there."""
+        self._keys.pop(number, None)
+
+    def first_key(self) -> float:
+        """The smallest key; infinity when there is no number."""
+        items = self._items
+        while items and self._keys.get(items[0][1]) != items[0][0]:
+            heapq.heappop(items)
+        return items[0][0] if items else math.inf
+
+    def take_up_to(self, key: float) -> Iterator[int]:
+        """Take out the numbers whose key is not above `key`, smallest first, as far as they are asked for."""
+        while self._keys and self.first_key() <= key:
+            _, number = heapq.heappop(self._items)
+            del self._keys[number]
+            yield number

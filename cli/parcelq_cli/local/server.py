@@ -1,0 +1,131 @@
+"""The process that stands for AWS in the embedded stack.
+
+`python -m parcelq_cli.local.server --port 0` prints its URL as one line to stdout once it listens, on the loopback
+interface alone, and nothing after that. It ends at SIGTERM, and when its standard input ends, so that whoever started
+it may be killed in any way and leaves no server behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final
+
+from parcelq.errors import ParcelqError
+
+_MODULE: Final = "parcelq_cli.local.server"
+_START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 5.0
+_TAIL_BYTES: Final = 4096
+
+
+class ServerError(ParcelqError):
+    """The local server could not be started."""
+
+
+class Server:
+    """The server in a process of its own, which runs for as long as this context lasts.
+
+    Args:
+        port: port of the loopback interface; 0 takes a free one.
+        start_timeout: seconds after which starting counts as failed.
+
+    Attributes:
+        url: where it listens, such as `http://127.0.0.1:40123`: the endpoint URL for every client of AWS.
+    """
+
+    def __init__(self, port: int = 0, *, start_timeout: float = _START_SECONDS) -> None:
+        self.url = ""
+        self._port = port
+        self._start_timeout = start_timeout
+
+    def __enter__(self) -> Server:
+        """Start it and wait until it listens.
+
+        Raises:
+            ServerError: it ended, or took too long; the text has the end of what it wrote to stderr.
+        """
+        # A file, because nobody would read a pipe, and the server would stand still when that is full.
+        self._stderr = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", _MODULE, "--port", str(self._port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            start_new_session=True,  # Ctrl-C is for whoever started it, and who may need it for a clean end
+        )
+        self.url = self._first_line()
+        if not self.url:
+            ended = self._process.poll() is not None
+            self.stop()
+            reason = "ended at once" if ended else f"did not listen within {self._start_timeout:g} s"
+            with self._stderr:
+                raise ServerError(f"the local server {reason}; it wrote: {self.stderr_tail() or 'nothing'}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._stderr:
+            self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """End the process; nothing happens if it has ended."""
+        self._process.terminate()
+        try:
+            self._process.communicate(timeout=_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+
+    def stderr_tail(self) -> str:
+        """The end of what it wrote to stderr so far, which is nothing unless something in it broke."""
+        # Not by seek: the process writes at the position of this very file.
+        end = os.fstat(self._stderr.fileno()).st_size
+        return os.pread(self._stderr.fileno(), _TAIL_BYTES, max(0, end - _TAIL_BYTES)).decode(errors="replace").strip()
+
+    def _first_line(self) -> str:
+        stdout = self._process.stdout
+        if stdout is None or not select.select([stdout], [], [], self._start_timeout)[0]:
+            return ""
+        line = stdout.readline().decode().strip()
+        if not line:
+            self._process.wait()
+        return line
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until SIGTERM, or the end of standard input."""
+    parser = argparse.ArgumentParser(prog=f"python -m {_MODULE}", description="AWS on the loopback interface.")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
+    port: int = parser.parse_args(arguments).port
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    # Late, because moto takes half a second to import, and whoever only starts a server needs none of it.
+    from parcelq_cli.local.application import application, listen
+
+    with tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True) as directory:
+        server = listen(application(directory), port)
+        os.environ["MOTO_PORT"] = str(server.port)  # some of moto's services call others
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stdout, sys.stdout = sys.stdout, sys.stderr  # moto prints now and then
+        print(f"http://{server.host}:{server.port}", file=stdout, flush=True)
+        while sys.stdin.buffer.read(1024):
+            pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""SQS's message operations, in front of moto.
+
+Moto spends 1 ms of CPU on a request before any operation begins (routing by 180 regular expressions, Flask, parsing
+and serialising by shape), reads every body of SQS as a query string too, and makes each receipt handle of 185 random
+choices. So the operations that a stack does all day are answered here, straight from JSON: ten messages received and
+deleted cost 0.6 ms instead of 54, with 200 waiting. All others are handed on to moto.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from moto.core import DEFAULT_ACCOUNT_ID
+
+from parcelq_cli.local.sqs_backend import find_queue
+from parcelq_cli.local.sqs_message import SqsError
+from parcelq_cli.local.sqs_operations import ON_ARNS, ON_QUEUES, Reply
+from parcelq_cli.local.sqs_queue import StandardQueue
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_TARGET: Final = "AmazonSQS."
+_JSON: Final = "application/x-amz-json-1.0"
+_FORM: Final = "application/x-www-form-urlencoded"
+
+
+class SqsFrontend:
+    """A WSGI application that answers the message operations on standard queues, and hands on everything else.
+
+    Args:
+        application: what to hand on to: moto.
+    """
+
+    def __init__(self, application: WSGIApplication) -> None:
+        self._application = application
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        operation = environ.get("HTTP_X_AMZ_TARGET", "").removeprefix(_TARGET)
+        try:
+            if operation in ON_ARNS:
+                return _reply(start_response, ON_ARNS[operation](json.loads(_body(environ))))
+            if operation in ON_QUEUES:
+                request = json.loads(_body(environ))
+                queue = _queue(request.get("QueueUrl", ""), environ)
+                if isinstance(queue, StandardQueue):
+                    return _reply(start_response, ON_QUEUES[operation](queue, request))
+            elif _is_query_protocol(environ):
+                text = "Only the JSON protocol of SQS is spoken here; use an SDK or AWS CLI of 2024 or later."
+                raise SqsError("AWS.SimpleQueueService.UnsupportedOperation", text)
+        except SqsError as error:
+            return _refusal(start_response, error)
+        return self._application(environ, start_response)
+
+
+def _body(environ: WSGIEnvironment) -> bytes:
+    body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)  # for moto, should it be the one to answer
+    return body
+
+
+def _reply(start_response: StartResponse, reply: Reply) -> Iterable[bytes]:
+    return _answer(start_response, HTTPStatus.OK, reply)
+
+
+def _refusal(start_response: StartResponse, error: SqsError) -> Iterable[bytes]:
+    reply = {"__type": f"com.amazonaws.sqs#{error.shape}", "message": error.message}
+    # SDKs still show the codes of the query protocol, and find them in this header.
+    return _answer(start_response, HTTPStatus(error.status), reply, ("x-amzn-query-error", f"{error.code};Sender"))
+
+
+def _answer(
+    start_response: StartResponse, status: HTTPStatus, reply: Reply, *headers: tuple[str, str]
+) -> Iterable[bytes]:
+    body = json.dumps(reply).encode()
+    known = [("Content-Type", _JSON), ("Content-Length", str(len(body))), ("x-amzn-RequestId", str(uuid.uuid4()))]
+    start_response(f"{status.value} {status.phrase}", [*known, *headers])
+    return (body,)
+
+
+def _is_query_protocol(environ: WSGIEnvironment) -> bool:
+    to_sqs = "/sqs/aws4_request" in environ.get("HTTP_AUTHORIZATION", "")
+    return to_sqs and str(environ.get("CONTENT_TYPE")).startswith(_FORM)
+
+
+def _queue(url: str, environ: WSGIEnvironment) -> Any:
+    # AWS4-HMAC-SHA256 Credential=AKIA…/20261231/eu-west-1/sqs/aws4_request, …
+    scope = environ.get("HTTP_AUTHORIZATION", "").split("/")
+    region = scope[2] if len(scope) > 4 else "us-east-1"
+    account, name = f"{DEFAULT_ACCOUNT_ID}/{urlsplit(url).path.strip('/')}".split("/")[-2:]
+    return find_queue(name, account, region)

@@ -1,0 +1,52 @@
+"""Moto's SQS with `StandardQueue` in it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import moto.sqs.models
+import moto.sqs.urls
+
+from parcelq_cli.local.sqs_queue import Clock, StandardQueue, no_such_queue
+
+
+class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
+    """Moto's SQS of one account and region, with `StandardQueue` in the place of moto's standard queues."""
+
+    def __init__(self, region_name: str, account_id: str, clock: Clock = time.time) -> None:
+        super().__init__(region_name, account_id)
+        self._clock = clock
+
+    @property
+    def _url_module(self) -> Any:
+        return moto.sqs.urls  # moto looks for it beside the class
+
+    def create_queue(self, name: str, tags: dict[str, str] | None = None, **attributes: Any) -> Any:
+        """Create a queue, or return the one that is there with the same attributes."""
+        if name in self.queues or str(attributes.get("FifoQueue")).lower() == "true":
+            return super().create_queue(name, tags, **attributes)
+        attributes.pop("region", None)  # from CloudFormation
+        queue = StandardQueue(name, self.region_name, self.account_id, clock=self._clock, **attributes)
+        queue.tags = dict(tags or {})
+        return self.queues.setdefault(name, queue)  # another thread may have been faster
+
+    def delete_queue(self, queue_name: str) -> None:
+        """Delete a queue; polls that wait for its messages end with an error, as on AWS."""
+        queue = self.get_queue(queue_name)
+        super().delete_queue(queue_name)
+        if isinstance(queue, StandardQueue):
+            queue.close()
+
+
+def find_queue(name: str, account_id: str, region: str) -> Any:
+    """The queue of that name: a `StandardQueue`, or a FIFO queue of moto's.
+
+    Raises:
+        SqsError: there is none.
+    """
+    backends = moto.sqs.models.sqs_backends[account_id]
+    queue = backends[region].queues.get(name) if region in backends else None
+    if queue is None:
+        raise no_such_queue()
+    return queue

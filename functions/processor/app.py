@@ -1,0 +1,62 @@
+"""Runs a stage's step over messages of its topic."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.data_classes import SQSEvent, event_source
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from parcelq.aws import s3_client, sqs_client
+from parcelq.config import load
+from parcelq.message import Pulled
+from parcelq.names import dead_letter
+from parcelq.overflow import Overflow
+from parcelq.process import Processor, Route
+from parcelq.steps import deployed_step
+from parcelq.topics import Topics
+
+logger = Logger()
+metrics = Metrics()
+copy_config_to_registered_loggers(logger, include={"parcelq"})
+
+
+@cache
+def processor() -> Processor:
+    """What is done with messages: the same for all invocations, and wrong settings are told at the first."""
+    config = load()
+    step = deployed_step(config.step_folders, config.stage, config.step_path, config.settings_file, config.workflow_id)
+    sqs = sqs_client()
+    topics = Topics(sqs)
+    return Processor(
+        sqs,
+        Route(
+            input=topics.url(config.input_topic),
+            output=topics.url(config.next_topic),
+            dead_letter=topics.url(dead_letter(config.input_topic)),
+            tombstones=topics.url(config.output_topic),
+        ),
+        step,
+        batch_size=config.batch_size,
+        parcel_size=config.parcel_size,
+        max_receive_count=config.max_receive_count,
+        halving=config.halving,
+        overflow=Overflow(s3_client(), config.bucket),
+    )
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics
+@event_source(data_class=SQSEvent)
+def handler(event: SQSEvent, context: LambdaContext) -> dict[str, Any]:
+    """Process a batch and report the messages that are to be delivered again."""
+    messages = [Pulled.from_lambda(record.raw_event) for record in event.records]
+    outcome = processor().handle(messages, lambda: context.get_remaining_time_in_millis() / 1000)
+    metrics.add_metric("EntriesProcessed", MetricUnit.Count, outcome.entries)
+    metrics.add_metric("MessagesPublished", MetricUnit.Count, outcome.published)
+    metrics.add_metric("MessagesDead", MetricUnit.Count, outcome.dead)
+    metrics.add_metric("MessagesFailed", MetricUnit.Count, len(outcome.failed))
+    return {"batchItemFailures": [{"itemIdentifier": pulled.message_id} for pulled, _ in outcome.failed]}

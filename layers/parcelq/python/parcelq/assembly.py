@@ -1,0 +1,84 @@
+"""Putting a result together: pieces that lie in many segments, in order, as one stream of bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeAlias
+
+from parcelq.errors import ParcelqError
+from parcelq.limits import KIB, MIB
+from parcelq.store import Store
+
+Extent: TypeAlias = tuple[int, int, int]
+"""Where bytes lie: the number of a segment, an offset in it, and how many they are."""
+
+_CACHE_BYTES: Final = 128 * MIB
+_LARGEST_WINDOW: Final = 8 * MIB
+_SMALLEST_WINDOW: Final = 64 * KIB
+
+
+class SegmentReader:
+    """Reads extents of segments that lie in order in each of them, so that every byte is fetched about once.
+
+    Args:
+        store: where the segments lie.
+        keys: keys of the segments, by their number.
+    """
+
+    def __init__(self, store: Store, keys: Sequence[str]) -> None:
+        self._store = store
+        self._keys = keys
+        self._window = min(_LARGEST_WINDOW, max(_SMALLEST_WINDOW, _CACHE_BYTES // max(1, len(keys))))
+        self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
+
+    def read(self, extent: Extent) -> Iterator[bytes]:
+        """Yield an extent's bytes in blocks.
+
+        Raises:
+            ParcelqError: the segment is shorter than it should be.
+            AwsError, OSError: the store refused.
+        """
+        segment, at, left = extent
+        while left:
+            start, data = self._windows.get(segment, (0, b""))
+            if not start <= at < start + len(data):
+                start, data = self._fetch(segment, at)
+            block = data[at - start : at - start + left]
+            at, left = at + len(block), left - len(block)
+            yield block
+
+    def _fetch(self, segment: int, at: int) -> tuple[int, bytes]:
+        data = self._store.read(self._keys[segment], at, self._window)
+        if not data:
+            raise ParcelqError(f"segment {self._keys[segment]!r} ends before byte {at}")
+        self._windows.pop(segment, None)
+        while len(self._windows) >= _CACHE_BYTES // self._window:
+            self._windows.popitem(last=False)
+        self._windows[segment] = at, data
+        return at, data
+
+
+def joined(pieces: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
+    r"""Put pieces after one another, with a `\n` behind each that lacks it and is not the last with bytes."""
+    ended = True
+    for piece in pieces:
+        for number, block in enumerate(block for block in piece if block):
+            if number == 0 and not ended:
+                yield b"\n"
+            yield block
+            ended = block.endswith(b"\n")
+
+
+def blocks_of(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Gather chunks into blocks of at least `size` bytes, all but the last."""
+    gathered: list[bytes] = []
+    total = 0
+    for chunk in chunks:
+        gathered.append(chunk)
+        total += len(chunk)
+        if total >= size:
+            yield b"".join(gathered)
+            gathered, total = [], 0
+    if gathered:
+        yield b"".join(gathered)

@@ -1,0 +1,252 @@
+"""Uploading S3 objects: whole, or as byte ranges that many functions upload at once."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+
+from botocore.exceptions import ClientError
+
+from parcelq.aws import translated
+from parcelq.errors import MessageError, ParcelqError, PublishError
+from parcelq.message import Message
+from parcelq.names import INBOX, SEGMENTS, Source
+from parcelq.parcels import BLOCK_BYTES, Readable
+from parcelq.publish import publish_many
+from parcelq.segments import source_id
+from parcelq.store import Store
+from parcelq.transfer import Uploaded, upload_stream
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+    from parcelq.overflow import Overflow
+
+_log = logging.getLogger(__name__)
+_UPLOADS: Final = f"{SEGMENTS}.uploads/"
+_GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "PreconditionFailed", "404", "412"})
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One put of an object.
+
+    Attributes:
+        source: what it is called.
+        size: its bytes, as they lie in S3.
+    """
+
+    source: Source
+    size: int
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is only the sign of a folder that consoles make."""
+        return self.size == 0 and self.source.key.endswith("/")
+
+    def topic(self, default: str) -> str:
+        """The topic that its lines go to: `inbox/<topic>/<name>` names it, `inbox/<name>` leaves the default."""
+        first, slash, rest = self.source.key.removeprefix(INBOX).partition("/")
+        return first if slash and rest else default
+
+
+@dataclass(frozen=True, slots=True)
+class RangeTask:
+    """A byte range of an object, whose lines are to be uploaded: those that start in it.
+
+    Attributes:
+        source: the object's source.
+        topic: name of the topic to publish them on.
+        start: first byte.
+        end: just after the last byte.
+        total: bytes of the object.
+    """
+
+    source: str
+    topic: str
+    start: int
+    end: int
+    total: int
+
+    @classmethod
+    def parse(cls, text: str) -> RangeTask:
+        """Read a task again.
+
+        Raises:
+            MessageError: it is none.
+        """
+        try:
+            task = cls(**json.loads(text))
+            Source.parse(task.source)
+        except (ValueError, TypeError) as error:
+            raise MessageError(f"{text[:200]!r} is no range of an object: {error}") from None
+        return task
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectUploader:
+    """Publishes the lines of objects.
+
+    Attributes:
+        sqs: a boto3 SQS client.
+        s3: a boto3 S3 client.
+        store: where it is noted how many entries were published.
+        parcel_size: most entries of a message.
+        overflow: where entries go that are too large for a message.
+    """
+
+    sqs: SQSClient
+    s3: S3Client
+    store: Store
+    parcel_size: int
+    overflow: Overflow
+
+    def upload(self, source: Source, topic_url: str) -> Uploaded | None:
+        """Publish a whole object.
+
+        Returns:
+            What was published; None if the object is gone, or another one by now, so that there is nothing to do.
+
+        Raises:
+            ParcelqError: its compression is broken.
+            PublishError, AwsError, TopicNotFoundError: not everything was published.
+        """
+        answer = self._get(source)
+        if answer is None:
+            return None
+        packed = is_gzip(source, answer)
+        total = None if packed else answer["ContentLength"]
+        stream = cast(Readable, gzip.GzipFile(fileobj=cast(IO[bytes], answer["Body"])) if packed else answer["Body"])
+        try:
+            uploaded = upload_stream(
+                self.sqs, topic_url, stream, source, self.parcel_size, total=total, overflow=self.overflow
+            )
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ParcelqError(f"{source.uri} is called gzip, but cannot be decompressed: {error}") from None
+        self._note(source, 0, uploaded)
+        return uploaded
+
+    def upload_range(self, task: RangeTask, topic_url: str) -> Uploaded | None:
+        """Publish the lines that start in a range; see `upload`."""
+        source = Source.parse(task.source)
+        before = max(0, task.start - 1)  # whether a line starts at `start` shows in the byte before it
+        answer = self._get(source, Range=f"bytes={before}-")
+        if answer is None:
+            return None
+        body = answer["Body"]
+        try:
+            lines = LinesOfRange(body, task.start, task.end)
+            if lines.start is None:
+                return Uploaded(0, 0, task.end)
+            uploaded = upload_stream(
+                self.sqs,
+                topic_url,
+                lines,
+                source,
+                self.parcel_size,
+                total=task.total,
+                start=lines.start,
+                overflow=self.overflow,
+            )
+        finally:
+            body.close()
+        self._note(source, task.start, uploaded)
+        return uploaded
+
+    def publish_ranges(self, range_topic_url: str, source: Source, topic: str, total: int, range_bytes: int) -> int:
+        """Publish the ranges of an object for others to upload, and return how many they are.
+
+        Raises:
+            PublishError, AwsError, TopicNotFoundError: not all were published.
+        """
+        tasks = (
+            RangeTask(str(source), topic, start, min(start + range_bytes, total), total)
+            for start in range(0, total, range_bytes)
+        )
+        published, failed = publish_many(self.sqs, range_topic_url, (Message(str(task).encode()) for task in tasks))
+        if failed:
+            raise PublishError(range_topic_url, [one.reason for one in failed])
+        return published
+
+    def _get(self, source: Source, **more: str) -> Mapping[str, Any] | None:
+        wanted: dict[str, str] = {"VersionId": source.version} if source.version else {"IfMatch": f'"{source.etag}"'}
+        try:
+            return self.s3.get_object(Bucket=source.bucket, Key=source.key, **wanted, **more)  # type: ignore[arg-type]
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in _GONE:
+                _log.warning("%s was deleted or replaced since it was put, so it is left out", source.uri)
+                return None
+            with translated():
+                raise
+
+    def _note(self, source: Source, start: int, uploaded: Uploaded) -> None:
+        noted = {"source": str(source), "start": start, **uploaded._asdict()}
+        self.store.put(f"{_UPLOADS}{source_id(str(source))}/{start:020d}.json", json.dumps(noted).encode())
+
+
+def is_gzip(source: Source, answer: Mapping[str, Any]) -> bool:
+    """Whether an object is compressed, by its name or by its Content-Encoding."""
+    return source.is_gzip or answer.get("ContentEncoding") == "gzip"
+
+
+class LinesOfRange:
+    r"""Reads the lines that start in `[start, end)`, to the end of the last of them.
+
+    Args:
+        stream: the bytes from `start - 1` on, or from 0.
+        start: first byte of the range.
+        end: just after its last byte.
+
+    Attributes:
+        start: where the first of the lines starts; None if none does.
+    """
+
+    def __init__(self, stream: Readable, start: int, end: int) -> None:
+        self._blocks = self._lines(stream, start, end)
+        self.start: int | None = None
+        self._first = next(self._blocks, b"")
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes."""
+        block = self._first or self._rest or next(self._blocks, b"")
+        self._first = b""
+        self._rest = block[size:]
+        return block[:size] if self._rest else block
+
+    def _lines(self, stream: Readable, start: int, end: int) -> Iterator[bytes]:
+        at = max(0, start - 1)
+        inside = start == 0
+        while block := stream.read(BLOCK_BYTES):
+            here, at = at, at + len(block)
+            if not inside:
+                found = block.find(b"\n", 0, max(0, end - here))
+                if found < 0:
+                    if at >= end:
+                        return
+                    continue
+                block, here, inside = block[found + 1 :], here + found + 1, True
+                if here >= end:
+                    return
+            if self.start is None:
+                self.start = here
+            if at < end:
+                if block:
+                    yield block
+                continue
+            # The last line may go on behind the range: it ends with the first line end at `end - 1` or later.
+            last = block.find(b"\n", max(0, end - 1 - here))
+            if last >= 0:
+                yield block[: last + 1]
+                return
+            if block:
+                yield block
