@@ -2,12 +2,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# `sam build` wants the runtime's own interpreter on the PATH, and no shim of a version manager.
+PYTHON313 := $(shell pyenv prefix 3.13.0 2>/dev/null || pyenv prefix 3.13 2>/dev/null)
+SAM := $(if $(PYTHON313),PATH="$(PYTHON313)/bin:$$PATH") $(BIN)/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help setup
+.PHONY: help setup run test check build format clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with the parcelq command in it
 
@@ -16,3 +19,27 @@ $(STAMP): pyproject.toml layers/parcelq/python/requirements.txt cli/requirements
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
+
+run: setup ## Run the whole pipeline on this machine over examples/molecules.smi
+	$(BIN)/parcelq local examples/molecules.smi --step functions/processor/steps/step/step.py --output results
+
+test: setup ## Run all tests
+	$(BIN)/pytest -n auto
+
+check: setup ## Lint, type-check, and check the template and who imports whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/cfn-lint template.yaml
+	$(SAM) validate --lint
+
+build: setup ## Build what is deployed, into .aws-sam
+	$(SAM) build
+
+format: setup ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) .aws-sam build results .pytest_cache .mypy_cache .ruff_cache

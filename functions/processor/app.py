@@ -44,6 +44,7 @@ def processor() -> Processor:
         parcel_size=config.parcel_size,
         max_receive_count=config.max_receive_count,
         halving=config.halving,
+        back_off_seconds=config.back_off_seconds,
         overflow=Overflow(s3_client(), config.bucket),
     )
 

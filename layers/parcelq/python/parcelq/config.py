@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from parcelq.errors import InvalidValueError, SettingsError
-from parcelq.names import check_topic, dead_letter
+from parcelq.names import DEAD_LETTER_SUFFIX, check_topic, dead_letter
 
 OUTPUT: Final = "output"
 RANGES: Final = "ranges"
@@ -31,6 +31,7 @@ class Config:
         step_folders: where a step and its settings may be, nowhere else.
         workflow_id: what the step is told as `--workflow-id`.
         max_receive_count: how often SQS gives a message out before it moves it to the dead-letter topic.
+        back_off_seconds: how soon a message that failed comes again, about; longer at every further time.
         range_bytes: objects larger than this are uploaded by several functions.
         halving: whether a message that fails for the last time is split rather than dead-lettered whole.
     """
@@ -46,6 +47,7 @@ class Config:
     step_folders: tuple[Path, ...]
     workflow_id: str
     max_receive_count: int
+    back_off_seconds: int
     range_bytes: int
     halving: bool
 
@@ -106,9 +108,13 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         step_folders=tuple(Path(folder) for folder in folders.split(":") if folder),
         workflow_id=reader.text("PARCELQ_WORKFLOW_ID", ""),
         max_receive_count=reader.number("PARCELQ_MAX_RECEIVE_COUNT", 2),
+        back_off_seconds=reader.number("PARCELQ_BACK_OFF_SECONDS", 5),
         range_bytes=reader.number("PARCELQ_RANGE_BYTES", 256 * 1024 * 1024),
         halving=reader.flag("PARCELQ_HALVING", default=True),
     )
+    if stages != ("",) and not _are_stages(stages):
+        wanted = f"different names, none of them {OUTPUT} or {RANGES} or ending in {DEAD_LETTER_SUFFIX}"
+        reader.problems.append(f"PARCELQ_STAGES is {','.join(stages)!r}, but must be {wanted}")
     if config.stage and config.stage not in stages:
         reader.problems.append(f"PARCELQ_STAGE is {config.stage!r}, but must be one of {', '.join(stages)}")
     if not reader.problems:
@@ -122,6 +128,14 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     return config
 
 
+def _are_stages(names: tuple[str, ...]) -> bool:
+    """Whether every stage gets a topic of its own, that is none of the stack's other topics."""
+    taken = {"", OUTPUT, RANGES}
+    return len(set(names)) == len(names) and not any(
+        name in taken or name.endswith(DEAD_LETTER_SUFFIX) for name in names
+    )
+
+
 class _Reader:
     """Reads variables and keeps what is wrong with them, so that one error can name it all."""
 
@@ -130,7 +144,7 @@ class _Reader:
         self.problems: list[str] = []
 
     def text(self, name: str, default: str | None = None) -> str:
-        value = self._environ.get(name, default)
+        value = self._environ.get(name) or default
         if value is None:
             self.problems.append(f"{name} is not set")
             return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from parcelq.overflow import Overflow
 
 _log = logging.getLogger(__name__)
-_BACK_OFF_SECONDS: Final = 5.0
 _FOREVER: Final = float("inf")
+_MOST_DOUBLINGS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,10 @@ class _Run:
     error: StepError | None = None
     folder: ExitStack = field(default_factory=ExitStack)
 
+    @property
+    def unstarted(self) -> bool:
+        return self.output is None and self.error is None
+
 
 @dataclass(frozen=True, slots=True)
 class Processor:
@@ -107,6 +112,7 @@ class Processor:
         parcel_size: most entries of a message that is published.
         max_receive_count: how often the input topic gives a message out.
         halving: whether a message that comes for the last time is split rather than run again.
+        back_off_seconds: how soon a message that failed comes again, about; twice as long at every further time.
         overflow: where bodies lie, and go, that are too large for a message.
         workers: how many runs of the step go on together.
         now: tells the time of day.
@@ -119,6 +125,7 @@ class Processor:
     parcel_size: int = 1000
     max_receive_count: int = 2
     halving: bool = True
+    back_off_seconds: float = 5
     overflow: Overflow | None = None
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -207,6 +214,7 @@ class Processor:
         failed = self._publish_for(self.route.output, outputs(), outcome)
         for run in runs:
             self._settle(run, failed(run), outcome)
+        self._return([one for run in runs if run.unstarted and not failed(run) for one in run.group], outcome)
         if refused := failed(None):  # then not all of the groups may have had their turn
             ended = {one.pulled.receipt_handle for run in runs for one in run.group}
             left = [one.pulled for group in groups for one in group if one.pulled.receipt_handle not in ended]
@@ -217,7 +225,8 @@ class Processor:
         try:
             lineage = together(one.lineage for one in group if one.lineage) if group[0].lineage else None
         except LineageError:  # their lineage would be too long, or they are of different runs
-            yield from (run for one in group for run in self._run_group([one], budget))
+            middle = len(group) // 2
+            yield from (run for part in (group[:middle], group[middle:]) for run in self._run_group(part, budget))
             return
         limit = budget.limit(self.step.settings.timeout)
         if limit is None:
@@ -247,10 +256,16 @@ class Processor:
             outcome.entries += sum(one.entries for one in run.group)
         elif run.error:
             self._step_failed(run.group[0], run.error, outcome)
-        else:
-            for one in run.group:  # published again as it is, so that waiting for time costs it no receive
-                if self._attempt(outcome, one.pulled, lambda one=one: self._publish(self.route.input, [one.message])):  # type: ignore[misc]
-                    outcome.returned += 1
+
+    def _return(self, unstarted: Sequence[Work], outcome: Outcome) -> None:
+        """Publish messages again as they are, so that waiting for time costs them no receive."""
+        failed = self._publish_for(self.route.input, ((one, one.message) for one in unstarted), outcome)
+        for one in unstarted:
+            if reason := failed(one):
+                outcome.failed.append((one.pulled, reason))
+            else:
+                outcome.done.append(one.pulled)
+                outcome.returned += 1
 
     def _step_failed(self, work: Work, error: StepError, outcome: Outcome) -> None:
         _log.warning("%s", error, extra=_about(work))
@@ -315,12 +330,18 @@ class Processor:
 
     def _back_off(self, failed: Sequence[Pulled]) -> None:
         """Make failed messages visible again after seconds, the longer the oftener they failed."""
+        by_doublings: defaultdict[int, list[Pulled]] = defaultdict(list)
         for one in failed:
-            seconds = _BACK_OFF_SECONDS * 2 ** (one.receive_count - 1) * random.uniform(0.5, 1.5)  # noqa: S311
+            by_doublings[min(one.receive_count - 1, _MOST_DOUBLINGS)].append(one)
+        for doublings, messages in by_doublings.items():
+            seconds = self.back_off_seconds * 2**doublings * random.uniform(0.5, 1.5)  # noqa: S311
             try:
-                refresh_deadline(self.sqs, self.route.input, [one], int(min(seconds, MAX_DELAY_SECONDS)))
-            except ParcelqError as error:  # it becomes visible later then
+                lost = refresh_deadline(self.sqs, self.route.input, messages, int(min(seconds, MAX_DELAY_SECONDS)))
+            except ParcelqError as error:  # they become visible later then
                 _log.warning("back-off could not be set: %s", error)
+            else:
+                if lost:
+                    _log.warning("back-off could not be set for %d of %d messages", len(lost), len(messages))
 
 
 def re_parcel(work: Work, size: int) -> Iterator[Message]:

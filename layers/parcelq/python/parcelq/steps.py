@@ -82,13 +82,13 @@ def deployed_step(
         settings = read_settings(_inside(folders, settings_file))
     else:
         beside = [found.parent / name for name in SETTINGS_NAMES] if not path else []
-        settings = next((read_settings(one) for one in beside if one.is_file()), StepSettings())
+        settings = next((read_settings(_inside(folders, str(one))) for one in beside if one.is_file()), StepSettings())
     return Step(_check_step(found), settings, workflow_id)
 
 
 def _step_of_stage(folders: Sequence[Path], stage: str) -> Path:
     for folder in folders:
-        home = folder / stage
+        home = folder.absolute() / stage
         candidates = sorted(one for one in home.glob(f"{STEP_NAME}*") if one.stem == STEP_NAME and one.is_file())
         if len(candidates) > 1:
             names = ", ".join(one.name for one in candidates)
@@ -104,11 +104,11 @@ def _inside(folders: Sequence[Path], path: str) -> Path:
     outside = False
     for folder in folders:
         root = folder.resolve()
-        found = (root / path).resolve()
-        if not found.is_relative_to(root):
+        found = root / path
+        if not found.resolve().is_relative_to(root):
             outside = True
         elif found.is_file():
-            return found
+            return found  # by its own name, since programs may go by the name that they are called by
     where = ", ".join(map(str, folders))
     if outside:
         raise SettingsError(f"path {path!r}", [f"it leaves the folders that steps may be in: {where}"])
@@ -120,4 +120,4 @@ def _check_step(path: Path) -> Path:
         raise SettingsError(f"step {path}", ["there is no such file"])
     if path.suffix != ".py" and not os.access(path, os.X_OK):
         raise SettingsError(f"step {path}", [f"it is not executable; chmod +x {path}"])
-    return path.resolve()
+    return path.absolute()

@@ -1,0 +1,33 @@
+"""The clients that commands work with, made when a command runs, for boto3 takes long to import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parcelq.overflow import Overflow
+    from parcelq.topics import Topics
+
+
+def topics() -> Topics:
+    """Return the topics of the account and region that boto3 is configured for.
+
+    Raises:
+        AwsError: no region is configured.
+    """
+    from parcelq.aws import sqs_client
+    from parcelq.topics import Topics
+
+    return Topics(sqs_client())
+
+
+def overflow(bucket: str) -> Overflow:
+    """Return where bodies go and come from that are too large for a message.
+
+    Args:
+        bucket: where they go. Where they come from, each message says itself, so empty does for reading.
+    """
+    from parcelq.aws import s3_client
+    from parcelq.overflow import Overflow
+
+    return Overflow(s3_client(), bucket)

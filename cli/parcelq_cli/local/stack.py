@@ -1,0 +1,214 @@
+"""The embedded stack: made through the CloudFormation API from the template, and read back from what was made."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from parcelq.aws import translated
+from parcelq.names import topic_of_arn, topic_of_url
+from parcelq.topics import Topics
+
+from parcelq_cli.local.pump import Mapped
+from parcelq_cli.local.template import CODE_BUCKET
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+_CODE: Final = {"AWS::Lambda::Function": "Code", "AWS::Lambda::LayerVersion": "Content"}
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Clients of boto3, all of one endpoint and region."""
+
+    cloudformation: CloudFormationClient
+    functions: LambdaClient
+    s3: S3Client
+    sqs: SQSClient
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function.
+
+    Attributes:
+        name: its name.
+        folder: where its code lies, below the template's folder.
+        handler: `module.function`.
+        environment: its variables.
+        timeout: seconds that one invocation may take.
+        memory: MB.
+        reserved_concurrency: most invocations at a time; None for no limit of its own.
+    """
+
+    name: str
+    folder: str
+    handler: str
+    environment: Mapping[str, str]
+    timeout: int
+    memory: int
+    reserved_concurrency: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """An event source mapping.
+
+    Attributes:
+        function: name of the function that messages go to.
+        mapped: the topic, and how its messages are gathered.
+        maximum_concurrency: most invocations at a time; None for no limit of its own.
+    """
+
+    function: str
+    mapped: Mapped
+    maximum_concurrency: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What the bucket tells a function.
+
+    Attributes:
+        function: name of the function.
+        event: the events, such as `s3:ObjectCreated:*`.
+        prefix: what the keys of the objects start with.
+    """
+
+    function: str
+    event: str
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What was made.
+
+    Attributes:
+        bucket: name of the bucket.
+        library: where the layer's code lies, below the template's folder.
+        functions: all functions.
+        event_sources: all event source mappings.
+        notifications: all notifications of the bucket.
+        deadlines: acknowledgement deadline in seconds, by the topic's name.
+        outputs: the template's outputs.
+    """
+
+    bucket: str
+    library: str
+    functions: tuple[Function, ...]
+    event_sources: tuple[EventSource, ...]
+    notifications: tuple[Notification, ...]
+    deadlines: Mapping[str, int]
+    outputs: Mapping[str, str]
+
+
+def deploy(template: Mapping[str, Any], parameters: Mapping[str, str], clients: Clients, name: str) -> Stack:
+    """Make a stack on the embedded server.
+
+    Args:
+        template: what `parcelq_cli.local.template.load` returned for these parameters.
+        parameters: values for the template's parameters.
+        clients: clients of the embedded server, never of AWS, since functions get no code; of the template's region.
+        name: what the stack is to be called.
+
+    Raises:
+        AwsError: the server refused.
+    """
+    with translated():
+        _put_code(template, clients.s3)
+        clients.cloudformation.create_stack(
+            StackName=name,
+            TemplateBody=json.dumps(template, separators=(",", ":")),
+            Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
+            Capabilities=["CAPABILITY_IAM"],
+        )
+        return _read(template, clients, name)
+
+
+def _put_code(template: Mapping[str, Any], s3: S3Client) -> None:
+    """Put an empty archive wherever the template says that code lies; the server will not make a function without."""
+    archive = io.BytesIO()
+    zipfile.ZipFile(archive, "w").close()
+    s3.create_bucket(Bucket=CODE_BUCKET)
+    for folder in {_folder(resource) for resource in template["Resources"].values() if resource["Type"] in _CODE}:
+        s3.put_object(Bucket=CODE_BUCKET, Key=folder, Body=archive.getvalue())
+
+
+def _folder(resource: Mapping[str, Any]) -> str:
+    folder: str = resource["Properties"][_CODE[resource["Type"]]]["S3Key"]
+    return folder
+
+
+def _read(template: Mapping[str, Any], clients: Clients, name: str) -> Stack:
+    pages = clients.cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
+    listed = [one for page in pages for one in page["StackResourceSummaries"]]
+    # The server lists what it does not know, too, without any name.
+    names = {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in listed if "PhysicalResourceId" in one}
+
+    def made(kind: str) -> list[tuple[str, Mapping[str, Any]]]:
+        return [(names.get(key, ""), one) for key, one in template["Resources"].items() if one["Type"] == kind]
+
+    ((bucket, bucket_resource),) = made("AWS::S3::Bucket")
+    ((_, layer),) = made("AWS::Lambda::LayerVersion")
+    (stack,) = clients.cloudformation.describe_stacks(StackName=name)["Stacks"]
+    return Stack(
+        bucket=bucket,
+        library=_folder(layer),
+        functions=tuple(_function(clients, name, _folder(one)) for name, one in made("AWS::Lambda::Function")),
+        event_sources=tuple(_event_source(clients, uuid) for uuid, _ in made("AWS::Lambda::EventSourceMapping")),
+        notifications=tuple(_notifications(bucket_resource, names)),
+        deadlines=dict(_deadline(clients, topic_of_url(url)) for url, _ in made("AWS::SQS::Queue")),
+        outputs={one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]},
+    )
+
+
+def _function(clients: Clients, name: str, folder: str) -> Function:
+    made = clients.functions.get_function_configuration(FunctionName=name)
+    concurrency = clients.functions.get_function_concurrency(FunctionName=name)
+    return Function(
+        name=name,
+        folder=folder,
+        handler=made["Handler"],
+        # The server keeps numbers as numbers, which Lambda does not.
+        environment={key: str(value) for key, value in made["Environment"]["Variables"].items()},
+        timeout=made["Timeout"],
+        memory=made["MemorySize"],
+        reserved_concurrency=concurrency.get("ReservedConcurrentExecutions"),
+    )
+
+
+def _event_source(clients: Clients, uuid: str) -> EventSource:
+    made = clients.functions.get_event_source_mapping(UUID=uuid)
+    arn = made["EventSourceArn"]
+    return EventSource(
+        function=topic_of_arn(made["FunctionArn"]),
+        mapped=Mapped(
+            topic_url=clients.sqs.get_queue_url(QueueName=topic_of_arn(arn))["QueueUrl"],
+            topic_arn=arn,
+            batch_size=made["BatchSize"],
+            window=made.get("MaximumBatchingWindowInSeconds", 0),
+            reports_failures="ReportBatchItemFailures" in made.get("FunctionResponseTypes", []),
+        ),
+        maximum_concurrency=made.get("ScalingConfig", {}).get("MaximumConcurrency"),
+    )
+
+
+def _notifications(bucket: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Notification]:
+    """From the template, because the server makes buckets without their notifications."""
+    for one in bucket["Properties"]["NotificationConfiguration"]["LambdaConfigurations"]:
+        function, _ = one["Function"]["Fn::GetAtt"]
+        (prefix,) = (rule["Value"] for rule in one["Filter"]["S3Key"]["Rules"] if rule["Name"] == "prefix")
+        yield Notification(names[function], one["Event"], prefix)
+
+
+def _deadline(clients: Clients, topic: str) -> tuple[str, int]:
+    return topic, int(Topics(clients.sqs).attributes(topic)["VisibilityTimeout"])

@@ -1,0 +1,71 @@
+"""The command `parcelq`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+from parcelq.errors import ParcelqError
+from rich.text import Text
+
+from parcelq_cli import messages, process, topics, transfer
+from parcelq_cli.output import to_stderr
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="A file of lines in, a file of results out, over SQS, exactly. "
+    "AWS is found by boto3's standard configuration: profiles, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL. "
+    "Results go to stdout, all else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",
+)
+app.add_typer(topics.app, name="topics")
+app.command()(messages.publish)
+app.command()(messages.pull)
+app.command()(transfer.upload)
+app.command()(transfer.download)
+app.command()(process.process)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("parcelq"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line and exit; every error becomes one sentence on stderr here, and nowhere else."""
+    try:
+        code = app(prog_name="parcelq", standalone_mode=False)
+    except typer.TyperException as error:
+        if not error.message:  # no command was given, so the help was printed
+            sys.exit(error.exit_code)
+        context = getattr(error, "ctx", None)
+        advice = f"; see {context.command_path} --help" if context else ""
+        _fail(error.format_message().rstrip(".") + advice, error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except ParcelqError as error:
+        _fail(str(error), 1)
+    except OSError as error:
+        _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
+    except Exception as error:  # noqa: BLE001 - the last resort: a traceback helps no user
+        _fail(f"unexpected {type(error).__name__}: {error}", 1)
+    sys.exit(code)
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    to_stderr().print(Text.assemble(("parcelq: ", "bold red"), " ".join(sentence.split())))
+    sys.exit(code)

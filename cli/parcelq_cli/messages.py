@@ -1,0 +1,161 @@
+"""`parcelq publish` and `parcelq pull`: messages by hand."""
+
+from __future__ import annotations
+
+import base64
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from parcelq.errors import MessageError, ParcelqError
+from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
+from parcelq.message import Message, Pulled, legal_text
+
+from parcelq_cli import clients
+from parcelq_cli.options import Attributes, Bucket, Topic, WrongUsageError, attributes_of
+from parcelq_cli.output import Output, amount, with_output
+
+if TYPE_CHECKING:
+    from parcelq.topics import Topics
+
+_STDIN: Final = "-"
+
+
+@with_output
+def publish(
+    out: Output,
+    topic: Topic,
+    body: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="BODY...",
+            help="A message each; a single - makes a message of each line of stdin.",
+            show_default=False,
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file, each line of which becomes a message.", show_default=False),
+    ] = None,
+    attribute: Attributes = None,
+    bucket: Bucket = None,
+) -> None:
+    """Publish messages, one for each BODY or line. To publish the lines of a file as parcels, use upload."""
+    attributes = attributes_of(attribute)
+    bodies = body or []
+    if bool(bodies) == bool(file):
+        raise WrongUsageError("give either a BODY, or - for stdin, or --file")
+    if "" in bodies or (_STDIN in bodies and len(bodies) > 1):
+        raise WrongUsageError("no BODY may be empty, and - must be the only one")
+    with _opened(bodies, file) as data:
+        topics = clients.topics()
+        messages = (Message(one, attributes) for one in data)
+        if len(bodies) == 1 and bodies != [_STDIN]:
+            _publish_one(out, topics, topic, next(messages), bucket)
+        else:
+            _publish_many(out, topics, topic, messages, bucket)
+
+
+def _publish_one(out: Output, topics: Topics, topic: str, message: Message, bucket: str | None) -> None:
+    from parcelq.publish import publish_one
+
+    overflow = clients.overflow(bucket) if bucket else None
+    message_id = publish_one(topics.sqs, topics.url(topic), message, overflow=overflow)
+    out.result({"published": 1, "failed": [], "message_id": message_id}, f"published {message_id}")
+
+
+def _publish_many(out: Output, topics: Topics, topic: str, messages: Iterable[Message], bucket: str | None) -> None:
+    from parcelq.publish import publish_many
+
+    overflow = clients.overflow(bucket) if bucket else None
+    with out.progress("publishing") as report:
+        url = topics.url(topic)
+        published, failed = publish_many(topics.sqs, url, _counted(messages, report), overflow=overflow)
+    out.result(
+        {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]},
+        f"published {amount(published, 'message')}",
+    )
+    if failed:
+        raise ParcelqError(f"not published: {amount(len(failed), 'message')}; the first because {failed[0].reason}")
+
+
+@with_output
+def pull(
+    out: Output,
+    topic: Topic,
+    least: Annotated[int, typer.Option("--min", min=1, help="Return as soon as there are so many messages.")] = 1,
+    most: Annotated[
+        int | None,
+        typer.Option("--max", min=1, help="Never pull more.", show_default=f"{MAX_REQUEST_MESSAGES}, or --min"),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for --min messages; what came until then is printed.")
+    ] = MAX_LONG_POLL_SECONDS,
+    acknowledge: Annotated[
+        bool, typer.Option("--acknowledge", help="Acknowledge the messages once they are printed.")
+    ] = False,
+) -> None:
+    """Pull messages and print their bodies: text as it is, else as base64.
+
+    Without --acknowledge they come again after the topic's acknowledgement deadline. With --json there is one object a
+    line: message_id, receive_count, attributes, and body or body_base64.
+    """
+    most = max(least, MAX_REQUEST_MESSAGES) if most is None else most
+    if most < least:
+        raise WrongUsageError(f"--max is {most}, but must be at least --min, which is {least}")
+    from parcelq.pull import acknowledge as forget
+    from parcelq.pull import pull as take
+
+    topics = clients.topics()
+    url = topics.url(topic)
+    with out.progress("pulling"):
+        pulled = take(topics.sqs, url, least, most, timeout)
+    if not pulled:
+        out.note(f"no message came in {timeout:g} seconds")
+    printed = [one for one in pulled if _print(out, one)]
+    lost = forget(topics.sqs, url, printed) if acknowledge else []
+    if lost:
+        raise ParcelqError(f"not acknowledged: {len(lost)} of {amount(len(printed), 'message')}; they will come again")
+    if len(printed) < len(pulled):
+        raise ParcelqError(f"not readable: {len(pulled) - len(printed)} of {amount(len(pulled), 'message')}")
+
+
+def _print(out: Output, pulled: Pulled) -> bool:
+    """Print a message and tell whether it could be read."""
+    try:
+        message = (clients.overflow("").load(pulled) if pulled.wire.is_pointer else pulled).message()
+    except MessageError as error:
+        out.note(f"message {pulled.message_id} cannot be read: {error}")
+        return False
+    text = legal_text(message.body)
+    encoded = base64.b64encode(message.body)
+    body = {"body_base64": encoded.decode("ascii")} if text is None else {"body": text}
+    about = {"message_id": pulled.message_id, "receive_count": pulled.receive_count}
+    shown = encoded if text is None else message.body
+    ended = shown if not shown or shown.endswith(b"\n") else shown + b"\n"
+    out.result({**about, "attributes": dict(message.attributes), **body}, ended)
+    return True
+
+
+@contextmanager
+def _opened(bodies: list[str], file: Path | None) -> Iterator[Iterator[bytes]]:
+    """Give the bodies, from wherever they are to come; a line keeps its end, so that an empty one is an entry too."""
+    if file is None:
+        yield iter(sys.stdin.buffer) if bodies == [_STDIN] else map(os.fsencode, bodies)
+        return
+    try:
+        lines = file.open("rb")
+    except OSError as error:
+        raise ParcelqError(f"file {str(file)!r} cannot be read: {error.strerror}") from None
+    with lines:
+        yield iter(lines)
+
+
+def _counted(messages: Iterable[Message], report: Callable[[str], None]) -> Iterator[Message]:
+    for number, message in enumerate(messages, 1):
+        report(amount(number, "message"))
+        yield message

@@ -1,0 +1,118 @@
+"""`parcelq process`: run a step over the messages of a topic, on a machine that is no Lambda."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from parcelq.names import dead_letter, topic_of_url
+
+from parcelq_cli import clients
+from parcelq_cli.options import Bucket, ParcelSize
+from parcelq_cli.output import Output, fields, with_output
+
+if TYPE_CHECKING:
+    from parcelq.process import Processor
+    from parcelq.steps import Step
+    from parcelq.worker import Progress
+
+    from parcelq_cli.stopping import Stopper
+
+_MAX_RECEIVE_COUNT: Final = 2
+"""What `topics create` makes; for a topic that has no redrive policy of its own."""
+
+
+@with_output
+def process(
+    out: Output,
+    input_topic: Annotated[
+        str, typer.Argument(metavar="INPUT_TOPIC", help="Name or URL of the topic to pull from.", show_default=False)
+    ],
+    output_topic: Annotated[
+        str, typer.Argument(metavar="OUTPUT_TOPIC", help="Name or URL of the topic to publish to.", show_default=False)
+    ],
+    step: Annotated[
+        str, typer.Option(help="The step: a path, or the name of a program on the PATH.", show_default=False)
+    ],
+    settings: Annotated[str, typer.Option(metavar="FILE", help="The step's settings file.", show_default="none")] = "",
+    workflow_id: Annotated[str, typer.Option(help="What the step is told as --workflow-id.", show_default="none")] = "",
+    batch_size: Annotated[int, typer.Option(min=1, help="How many entries the step should get at a time.")] = 1000,
+    parcel_size: ParcelSize = 1000,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Seconds with nothing coming after which the topic counts as exhausted.",
+            show_default="none: goes on until stopped",
+        ),
+    ] = None,
+    bucket: Bucket = None,
+) -> None:
+    """Run a step over a topic's messages and publish what it puts out, until stopped or the topic is exhausted.
+
+    Messages that fail too often go to the dead-letter topic of INPUT_TOPIC, and OUTPUT_TOPIC is told of them. Ctrl-C
+    and SIGTERM end it after the messages in hand; a second Ctrl-C gives those up, and they come again.
+    """
+    from parcelq.steps import local_step
+    from parcelq.worker import Progress
+    from parcelq.worker import process as work
+
+    from parcelq_cli.stopping import Stopped, Stopper
+
+    found = local_step(step, settings, workflow_id)
+    total = Progress()
+    try:
+        with Stopper(lambda: out.note("stopping after the messages in hand; once more gives them up")) as stopper:
+            processor = _processor(input_topic, output_topic, found, batch_size, parcel_size, bucket, stopper)
+            with out.progress("processing") as report:
+
+                def tell(_round: Progress, so_far: Progress) -> None:
+                    nonlocal total
+                    total = so_far
+                    report(_text(so_far))
+                    stopper.end_round()
+
+                out.note(f"processing the messages of {processor.route.input}; Ctrl-C stops")
+                work(processor, receive_message_timeout=math.inf if timeout is None else timeout, on_progress=tell)
+    except Stopped:
+        out.note("stopped")
+    summary = asdict(total)
+    out.result(summary, fields({name.replace("_", " "): f"{value:,}" for name, value in summary.items()}))
+
+
+def _processor(
+    input_topic: str,
+    output_topic: str,
+    step: Step,
+    batch_size: int,
+    parcel_size: int,
+    bucket: str | None,
+    stopper: Stopper,
+) -> Processor:
+    from parcelq.process import Route
+
+    from parcelq_cli.stopping import StoppableProcessor
+
+    topics = clients.topics()
+    source, target = topics.url(input_topic), topics.url(output_topic)
+    redrive = json.loads(topics.attributes(source).get("RedrivePolicy", "{}"))
+    return StoppableProcessor(
+        topics.sqs,
+        Route(source, target, dead_letter=topics.url(dead_letter(topic_of_url(source))), tombstones=target),
+        step,
+        batch_size=batch_size,
+        parcel_size=parcel_size,
+        max_receive_count=int(redrive.get("maxReceiveCount", _MAX_RECEIVE_COUNT)),
+        overflow=clients.overflow(bucket) if bucket else None,
+        stopper=stopper,
+    )
+
+
+def _text(total: Progress) -> str:
+    return (
+        f"{total.messages_processed:,} messages with {total.entries_processed:,} entries processed, "
+        f"{total.messages_published:,} messages published, {total.failed:,} failed, {total.dead:,} dead"
+    )

@@ -1,0 +1,174 @@
+"""`parcelq topics`: list, create, show, count, delete and clear topics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from parcelq.errors import TopicNotFoundError
+from parcelq.limits import COUNT_SETTLES_SECONDS
+from parcelq.names import check_topic, dead_letter, is_url, topic_of_url
+
+from parcelq_cli import clients
+from parcelq_cli.options import Attributes, Topic, WrongUsageError, Yes, attributes_of
+from parcelq_cli.output import Output, amount, fields, with_output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from parcelq.topics import Topics
+
+_REQUESTS: Final = 8
+_COUNTS: Final = {
+    "available": "ApproximateNumberOfMessages",
+    "in_flight": "ApproximateNumberOfMessagesNotVisible",
+    "delayed": "ApproximateNumberOfMessagesDelayed",
+}
+
+app = typer.Typer(no_args_is_help=True, help="List, create, show, count, delete and clear topics.")
+
+
+@app.command("list")
+@with_output
+def list_(
+    out: Output,
+    prefix: Annotated[
+        str, typer.Argument(metavar="PREFIX", help="What names must start with.", show_default="all topics")
+    ] = "",
+    urls: Annotated[bool, typer.Option("--urls", help="Print URLs instead of names.")] = False,
+) -> None:
+    """List topics."""
+    found = sorted(clients.topics().urls(prefix)) if urls else clients.topics().names(prefix)
+    out.result({"topics": found}, "".join(f"{one}\n" for one in found).encode())
+
+
+@app.command()
+@with_output
+def create(
+    out: Output,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the topic.", show_default=False)],
+    max_receive_count: Annotated[
+        int, typer.Option(min=1, help="How often a message is given out before it is dead-lettered.")
+    ] = 2,
+    attribute: Attributes = None,
+    yes: Yes = False,
+) -> None:
+    """Create a topic and its dead-letter topic; those that exist are deleted and made anew.
+
+    Attributes are SQS's, such as VisibilityTimeout=300. SQS refuses a deleted name for 60 seconds, which are waited
+    out.
+    """
+    attributes = attributes_of(attribute)
+    check_topic(name)
+    topics = clients.topics()
+    out.confirm(_counts(topics, _existing(topics, [name, dead_letter(name)])), yes)
+
+    def wait(refused: str, seconds: float) -> None:
+        out.note(f"waiting up to {seconds:.0f} seconds, for SQS refuses the name {refused!r} just after its deletion")
+
+    url = topics.create(name, max_receive_count, attributes, wait)
+    out.result({"topic": name, "url": url, "dead_letter": dead_letter(name)}, url)
+
+
+@app.command()
+@with_output
+def show(out: Output, topic: Topic) -> None:
+    """Show a topic's URL, attributes and approximate counts of messages."""
+    topics = clients.topics()
+    url = topics.url(topic)
+    attributes = topics.attributes(url)
+    counts = {name: int(attributes.pop(attribute, 0)) for name, attribute in _COUNTS.items()}
+    name = topic_of_url(url)
+    out.result(
+        {"topic": name, "url": url, "approximate_counts": counts, "attributes": attributes},
+        fields(
+            {
+                "topic": name,
+                "url": url,
+                **{name.replace("_", " "): f"about {count}" for name, count in counts.items()},
+                **dict(sorted(attributes.items())),
+            }
+        ),
+    )
+
+
+@app.command()
+@with_output
+def count(out: Output, topic: Topic) -> None:
+    """Tell approximately how many messages can be pulled now.
+
+    SQS needs about 60 seconds from the last send to get it right, and it never is exact.
+    """
+    messages = clients.topics().count(topic)
+    text = (
+        f"about {amount(messages, 'message')}: the count is approximate and lags {COUNT_SETTLES_SECONDS} seconds behind"
+    )
+    out.result({"topic": _name(topic), "approximate_count": messages}, text)
+
+
+@app.command()
+@with_output
+def delete(out: Output, topic: Topic, yes: Yes = False) -> None:
+    """Delete a topic and its dead-letter topic, with all their messages."""
+    topics = clients.topics()
+    topics.attributes(topic)  # so that a topic that is not there is an error whatever its dead-letter topic is
+    name = _name(topic)
+    doomed = _existing(topics, [name, dead_letter(name)])
+    out.confirm(_counts(topics, doomed), yes)
+    topics.delete(topic)
+    _tell_deleted(out, doomed)
+
+
+@app.command()
+@with_output
+def clear(
+    out: Output,
+    prefix: Annotated[
+        str, typer.Argument(metavar="PREFIX", help="What the names start with.", show_default=False)
+    ] = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Delete every topic of the account and region; instead of a prefix.")
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Delete every topic whose name starts with a prefix, dead-letter topics included, with all their messages."""
+    if bool(prefix) == everything:
+        raise WrongUsageError("give either a PREFIX or --all")
+    topics = clients.topics()
+    if not yes:
+        out.confirm(_counts(topics, topics.names(prefix)), yes)
+    _tell_deleted(out, topics.clear(prefix, everything=everything))
+
+
+def _tell_deleted(out: Output, names: list[str]) -> None:
+    out.result({"deleted": names}, "".join(f"deleted {name}\n" for name in names).encode())
+    if not names:
+        out.note("there is no such topic, so nothing was deleted")
+
+
+def _name(topic: str) -> str:
+    return topic_of_url(topic) if is_url(topic) else topic
+
+
+def _existing(topics: Topics, names: Iterable[str]) -> list[str]:
+    existing = []
+    for name in names:
+        try:
+            topics.url(name)
+        except TopicNotFoundError:
+            continue
+        existing.append(name)
+    return existing
+
+
+def _counts(topics: Topics, names: Iterable[str]) -> dict[str, int]:
+    """Return approximate numbers of messages, in the order of names; one that is gone by now has none."""
+    from parcelq.parallel import in_flight
+
+    def counted(name: str) -> tuple[str, int]:
+        try:
+            return name, topics.count(name)
+        except TopicNotFoundError:
+            return name, 0
+
+    return dict(sorted(in_flight(counted, names, _REQUESTS)))

@@ -1,0 +1,91 @@
+"""`parcelq upload` and `parcelq download`: files onto a topic, and a topic into a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from threading import Lock
+from typing import Annotated
+
+import typer
+from parcelq.errors import ParcelqError
+
+from parcelq_cli import clients
+from parcelq_cli.options import Bucket, ParcelSize, Topic
+from parcelq_cli.output import Output, amount, with_output
+
+
+@with_output
+def upload(
+    out: Output,
+    topic: Topic,
+    file: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.", show_default=False)],
+    parcel_size: ParcelSize = 1000,
+    bucket: Bucket = None,
+) -> None:
+    """Publish the lines of files as parcels, one file after another."""
+    from parcelq.transfer import upload_files
+
+    topics = clients.topics()
+    url = topics.url(topic)
+    overflow = clients.overflow(bucket) if bucket else None
+    done: list[tuple[Path, int]] = []
+    with out.progress("uploading") as report:
+
+        def tell(path: Path, messages: int) -> None:
+            done.append((path, messages))
+            report(f"{len(done)} of {amount(len(file), 'file')}, {amount(sum(count for _, count in done), 'message')}")
+
+        published = upload_files(topics.sqs, url, file, parcel_size, overflow=overflow, on_file=tell)
+    files = [{"file": str(path), "messages": messages} for path, messages in done]
+    out.result(
+        {"messages": published, "files": files},
+        f"published {amount(published, 'message')} from {amount(len(files), 'file')}",
+    )
+
+
+@with_output
+def download(
+    out: Output,
+    topic: Topic,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Where to write the entries, one a line.", show_default=False)
+    ],
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds with nothing coming after which the topic counts as exhausted.")
+    ] = 60,
+) -> None:
+    """Write the entries of all messages of a topic into a file, and acknowledge them."""
+    from parcelq.download import download as collect
+
+    topics = clients.topics()
+    url = topics.url(topic)
+    messages = entries = 0
+    lock = Lock()
+    with out.progress("downloading") as report:
+
+        def tell(more_messages: int, more_entries: int) -> None:
+            nonlocal messages, entries
+            with lock:  # several threads receive
+                messages, entries = messages + more_messages, entries + more_entries
+                report(f"{amount(messages, 'message')}, entries: {entries:,}")
+
+        downloaded = collect(
+            topics.sqs,
+            url,
+            file,
+            receive_message_timeout=timeout,
+            overflow=clients.overflow(""),
+            on_progress=tell,
+        )
+    out.result(
+        {
+            "file": str(file),
+            "messages": downloaded.messages,
+            "entries": downloaded.entries,
+            "sources": downloaded.sources,
+            "incomplete": list(downloaded.incomplete),
+        },
+        f"wrote {file}; entries: {downloaded.entries:,}, from {amount(downloaded.sources, 'source')}",
+    )
+    if downloaded.incomplete:
+        raise ParcelqError(f"not all has come yet of {', '.join(downloaded.incomplete)}")

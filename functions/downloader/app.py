@@ -1,0 +1,109 @@
+"""Collects results: drains the output topic into segments, and writes the result of every source that is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.parser import BaseModel, Field, ValidationError, parse
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from parcelq.aws import s3_client, sqs_client
+from parcelq.collect import Collecting
+from parcelq.config import Config, load
+from parcelq.drain import Drainer
+from parcelq.errors import InvalidValueError
+from parcelq.names import RESULTS, is_url, topic_of_url
+from parcelq.overflow import Overflow
+from parcelq.results import ResultWriter
+from parcelq.store import BucketStore
+from parcelq.topics import Topics
+
+logger = Logger()
+metrics = Metrics()
+copy_config_to_registered_loggers(logger, include={"parcelq"})
+
+DRAIN_SHARE = 0.6
+"""Of the time there is, draining gets so much; the rest is for writing results."""
+MOST_LISTED = 100
+
+
+class Request(BaseModel):
+    """What may be asked for; the schedule asks for nothing in particular."""
+
+    topic: str | None = None
+    destination: str | None = None
+    receive_message_timeout: float = Field(default=20, ge=0, le=600)
+
+
+@cache
+def config() -> Config:
+    """The same for all invocations of one instance."""
+    return load()
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Collect for as long as there is something, or time; another invocation goes on from there."""
+    try:
+        request = parse(event, model=Request)
+        return collect(request, lambda: context.get_remaining_time_in_millis() / 1000)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        return {"error": {"type": "BadRequest", "message": problems}}
+    except InvalidValueError as error:
+        return {"error": {"type": type(error).__name__, "message": str(error)}}
+
+
+def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
+    """Drain the topic, then finish what can be finished."""
+    sqs, s3 = sqs_client(), s3_client()
+    bucket = config().bucket
+    store = BucketStore(s3, bucket)
+    url = Topics(sqs).url(topic_of(request))
+    whole = time_left()
+    drained = Drainer(sqs, url, store, Overflow(s3, bucket)).drain(
+        request.receive_message_timeout, lambda: time_left() - whole * (1 - DRAIN_SHARE)
+    )
+    collecting = Collecting(store, ResultWriter(s3, bucket), topic_of_url(url), destination_of(request))
+    metrics.add_metric("MessagesCollected", MetricUnit.Count, drained.messages)
+    metrics.add_metric("EntriesCollected", MetricUnit.Count, drained.entries)
+    finished, waiting = [], []
+    for state in collecting.finish_all(lambda: time_left() > whole * 0.1):
+        (finished if state.result else waiting).append(state)
+        logger.info("source", **asdict(state))
+    metrics.add_metric("SourcesFinished", MetricUnit.Count, len(finished))
+    return {
+        "drained": asdict(drained),
+        "finished": [asdict(state) for state in finished[:MOST_LISTED]],
+        "waiting": [asdict(state) for state in waiting[:MOST_LISTED]],
+        "finished_count": len(finished),
+        "waiting_count": len(waiting),
+    }
+
+
+def topic_of(request: Request) -> str:
+    """Name of the topic to drain, one of the stack's."""
+    if request.topic is None:
+        return config().output_topic
+    name = topic_of_url(request.topic) if is_url(request.topic) else request.topic
+    if not name.startswith(f"{config().prefix}-"):
+        raise InvalidValueError("topic", request.topic, f"a name that starts with {config().prefix}-")
+    return name
+
+
+def destination_of(request: Request) -> str:
+    """The prefix that results go under, in the stack's bucket below `results/`."""
+    root = f"s3://{config().bucket}/{RESULTS}"
+    wanted = request.destination or root
+    if not wanted.endswith("/"):
+        wanted += "/"
+    if not wanted.startswith(root) or "/../" in wanted or "/./" in wanted:
+        raise InvalidValueError("destination", request.destination, f"a folder under {root}")
+    return wanted.removeprefix(f"s3://{config().bucket}/")
