@@ -12,9 +12,8 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.parser import BaseModel, Field, ValidationError, parse
 from aws_lambda_powertools.utilities.typing import LambdaContext
-
 from parcelq.aws import s3_client, sqs_client
-from parcelq.collect import Collecting
+from parcelq.collect import Finisher
 from parcelq.config import Config, load
 from parcelq.drain import Drainer
 from parcelq.errors import InvalidValueError
@@ -71,11 +70,11 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     drained = Drainer(sqs, url, store, Overflow(s3, bucket)).drain(
         request.receive_message_timeout, lambda: time_left() - whole * (1 - DRAIN_SHARE)
     )
-    collecting = Collecting(store, ResultWriter(s3, bucket), topic_of_url(url), destination_of(request))
+    finisher = Finisher(store, ResultWriter(s3, bucket), topic_of_url(url), destination_of(request))
     metrics.add_metric("MessagesCollected", MetricUnit.Count, drained.messages)
     metrics.add_metric("EntriesCollected", MetricUnit.Count, drained.entries)
     finished, waiting = [], []
-    for state in collecting.finish_all(lambda: time_left() > whole * 0.1):
+    for state in finisher.finish_all(lambda: time_left() > whole * 0.1):
         (finished if state.result else waiting).append(state)
         logger.info("source", **asdict(state))
     metrics.add_metric("SourcesFinished", MetricUnit.Count, len(finished))

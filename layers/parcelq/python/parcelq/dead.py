@@ -39,9 +39,12 @@ _OURS: Final = (SOURCE, LINEAGE, ENTRIES, ENCODING, SIZE_ELSEWHERE, WORKFLOW)
 
 def reason_of(error: ParcelqError) -> str:
     """Why a message failed, as an attribute's value: the end of a long one, where a program says what was wrong."""
-    text = " ".join(str(error).split())
-    kept = text if len(text) <= _REASON_BYTES else f"{text[: _REASON_BYTES // 4]} … {text[-_REASON_BYTES // 2 :]}"
-    return kept if legal_text(kept.encode("utf-8", "replace")) is not None else ascii(kept)
+    data = " ".join(str(error).split()).encode("utf-8", "backslashreplace")
+    if legal_text(data) is None:
+        data = ascii(data.decode())[1:-1].encode()
+    if len(data) > _REASON_BYTES:
+        data = data[: _REASON_BYTES // 4] + " … ".encode() + data[-_REASON_BYTES // 2 :]
+    return data.decode("utf-8", "ignore")
 
 
 def letter(work: Work, reason: str, step: str, when: datetime) -> Message:

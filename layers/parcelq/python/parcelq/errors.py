@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_MISTAKES = frozenset({"NoCredentialsError", "PartialCredentialsError", "NoRegionError", "ParamValidationError"})
+"""botocore's errors for a request that it never sent; sending it again cannot help."""
+
 
 class ParcelqError(Exception):
     """Root of all errors raised by Parcelq. Its text is one sentence that is fit to be shown to a user."""
@@ -82,9 +85,10 @@ class AwsError(ParcelqError):
     @property
     def server_fault(self) -> bool:
         """Whether a retry may help: throttling, a fault on AWS's side, or no answer at all."""
+        if self.status is None:
+            return self.code not in _MISTAKES
         return (
-            self.status is None
-            or self.status >= 500
+            self.status >= 500
             or self.status == 429
             or "Throttl" in self.code
             or self.code in {"RequestLimitExceeded", "SlowDown", "OverLimit", "KmsThrottled"}

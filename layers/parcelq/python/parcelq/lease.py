@@ -6,9 +6,10 @@ import logging
 from collections.abc import Iterable
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from parcelq.errors import ParcelqError
+from parcelq.errors import InvalidValueError, ParcelqError
+from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.message import Pulled
 from parcelq.pull import refresh_deadline
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 _log = logging.getLogger(__name__)
+_SHORTEST_SECONDS: Final = 2
 
 
 class Lease:
@@ -31,6 +33,9 @@ class Lease:
         messages: what to keep; more can be added with `add` and let go with `drop`.
         timeout: seconds, 2 to 12 hours.
         at_once: False if the messages were pulled just now with that deadline, which spares a request.
+
+    Raises:
+        InvalidValueError: the timeout is too short to be refreshed in time, or longer than SQS allows.
     """
 
     def __init__(
@@ -42,6 +47,9 @@ class Lease:
         *,
         at_once: bool = True,
     ) -> None:
+        if not _SHORTEST_SECONDS <= timeout <= MAX_DEADLINE_SECONDS:
+            wanted = f"{_SHORTEST_SECONDS} to {MAX_DEADLINE_SECONDS} seconds"
+            raise InvalidValueError("acknowledgement deadline", timeout, wanted)
         self._sqs = sqs
         self._topic_url = topic_url
         self._timeout = timeout

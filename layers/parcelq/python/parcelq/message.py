@@ -6,7 +6,7 @@ A body is a slice of a file, as it is. Only a slice that SQS would refuse (NUL, 
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -30,6 +30,7 @@ NO_BYTES: Final = "\n"
 _STRING: Final = "String"
 _NUMBER: Final = "Number"
 _NUMBERS: Final = frozenset({ENTRIES, SIZE_ELSEWHERE})
+_COUNT: Final = re.compile("[0-9]{1,18}")
 
 # SQS takes #x9 #xA #xD #x20-#xD7FF #xE000-#xFFFD #x10000-#x10FFFF. In UTF-8 that leaves out the other control
 # characters and the two last code points of the first plane; surrogates are no valid UTF-8 in the first place.
@@ -75,7 +76,7 @@ class Message:
     def entries(self) -> int:
         """How many entries the body has: the attribute `Entries`, or else counted."""
         told = self.attributes.get(ENTRIES, "")
-        return int(told) if told.isascii() and told.isdigit() else count_entries(self.body)
+        return int(told) if _COUNT.fullmatch(told) else count_entries(self.body)
 
     def wire(self) -> Wire:
         """This message as SQS gets it."""
@@ -125,7 +126,7 @@ class Wire:
         """
         if self.is_pointer:
             raise MessageError("the body lies in S3, and was not loaded from there")
-        if self.attributes.get(ENTRIES) == "0" or DEAD in self.attributes:
+        if DEAD in self.attributes or (self.text == NO_BYTES and self.attributes.get(ENTRIES) == "0"):
             return b""
         encoding = self.attributes.get(ENCODING)
         if encoding is None:
@@ -134,7 +135,7 @@ class Wire:
             raise MessageError(f"Encoding is {encoding!r}, but must be {BASE64!r} or absent")
         try:
             return base64.b64decode(self.text, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise MessageError(f"the body is not the base64 that its Encoding says: {error}") from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -78,7 +79,7 @@ class Source:
     @classmethod
     def of_file(cls, path: str, upload: str) -> Source:
         """Source of a local file; `path` is absolute."""
-        return cls(f"file://{quote(path)}", upload)
+        return cls(f"file://{quote(os.fsencode(path))}", upload)
 
     @classmethod
     def parse(cls, text: str) -> Source:
@@ -88,8 +89,12 @@ class Source:
             InvalidValueError: it is no source.
         """
         uri, _, query = text.partition("?")
-        fields = {name: values[0] for name, values in parse_qs(query).items()}
-        if urlsplit(uri).scheme not in {"s3", "file"} or "put" not in fields:
+        try:
+            scheme = urlsplit(uri).scheme
+            fields = {name: values[0] for name, values in parse_qs(query).items()}
+        except ValueError:
+            scheme, fields = "", {}
+        if scheme not in {"s3", "file"} or "put" not in fields:
             raise InvalidValueError("Source", text, "s3://bucket/key?put=… or file:///path?put=…")
         return cls(uri, fields["put"], fields.get("etag", ""), fields.get("version", ""))
 

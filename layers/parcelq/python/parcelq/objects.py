@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from parcelq.aws import translated
 from parcelq.errors import MessageError, ParcelqError, PublishError
+from parcelq.limits import KIB
 from parcelq.message import Message
 from parcelq.names import INBOX, SEGMENTS, Source
 from parcelq.parcels import BLOCK_BYTES, Readable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from parcelq.overflow import Overflow
 
 _log = logging.getLogger(__name__)
+_NOTE_BYTES: Final = 64 * KIB
 _UPLOADS: Final = f"{SEGMENTS}.uploads/"
 _GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "PreconditionFailed", "404", "412"})
 
@@ -159,7 +161,7 @@ class ObjectUploader:
             )
         finally:
             body.close()
-        self._note(source, task.start, uploaded)
+        self._note(source, lines.start, uploaded)
         return uploaded
 
     def publish_ranges(self, range_topic_url: str, source: Source, topic: str, total: int, range_bytes: int) -> int:
@@ -191,6 +193,28 @@ class ObjectUploader:
     def _note(self, source: Source, start: int, uploaded: Uploaded) -> None:
         noted = {"source": str(source), "start": start, **uploaded._asdict()}
         self.store.put(f"{_UPLOADS}{source_id(str(source))}/{start:020d}.json", json.dumps(noted).encode())
+
+
+def uploaded_entries(store: Store, source: str, total: int) -> int | None:
+    """How many entries of a source were published, as its uploads noted; None if not all of it was noted.
+
+    Args:
+        store: where that is noted.
+        source: the attribute `Source`.
+        total: bytes of the source.
+    """
+    at = entries = 0
+    for key in note_keys(store, source):
+        note = json.loads(store.read(key, 0, _NOTE_BYTES))
+        if note["start"] != at:
+            return None
+        at, entries = note["end"], entries + note["entries"]
+    return entries if at == total else None
+
+
+def note_keys(store: Store, source: str) -> list[str]:
+    """Keys under which the uploads of a source are noted, in the order of their bytes."""
+    return store.keys(f"{_UPLOADS}{source_id(source)}/")
 
 
 def is_gzip(source: Source, answer: Mapping[str, Any]) -> bool:

@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from botocore.exceptions import ParamValidationError
+
 from parcelq.aws import translated
 from parcelq.errors import MessageError
 from parcelq.message import OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, Pulled, Wire
@@ -65,7 +67,7 @@ class Overflow:
         with translated():
             try:
                 body = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-            except self.s3.exceptions.NoSuchKey:
+            except (self.s3.exceptions.NoSuchKey, self.s3.exceptions.NoSuchBucket, ParamValidationError):
                 raise MessageError(f"the body should be at s3://{bucket}/{key}, but nothing is there") from None
         marks = {SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE}
         attributes = {name: value for name, value in pulled.attributes.items() if name not in marks}
@@ -79,8 +81,8 @@ def _target(text: str) -> tuple[str, str]:
     try:
         kind, pointer = json.loads(text)
         bucket, key = str(pointer["s3BucketName"]), str(pointer["s3Key"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise MessageError(f"the body should be a pointer to S3, but is {text[:200]!r}") from None
-    if kind not in {_POINTER_CLASS, _OLD_POINTER_CLASS}:
+    if kind not in (_POINTER_CLASS, _OLD_POINTER_CLASS):
         raise MessageError(f"the pointer is of the class {kind!r}, but must be {_POINTER_CLASS!r}")
     return bucket, key

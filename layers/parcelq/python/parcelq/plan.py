@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from parcelq.errors import LineageError
-from parcelq.lineage import Lineage
+from parcelq.lineage import Lineage, disjoint
 from parcelq.message import LINEAGE, SOURCE, Message, Pulled
 
 
@@ -33,7 +33,7 @@ class Work:
         text = message.attributes.get(LINEAGE, "")
         try:
             lineage = Lineage.parse(text) if SOURCE in message.attributes else None
-            if lineage is not None and len(lineage.span) != len(message.body):
+            if lineage and (len(lineage.span) != len(message.body) or not disjoint([lineage])):
                 lineage = None
         except LineageError:
             lineage = None

@@ -119,6 +119,9 @@ def publish_many(
 
 def _prepare(message: Message, overflow: Overflow | None) -> _Ready:
     wire = message.wire()
+    for name, value in wire.attributes.items():
+        if not value or legal_text(value.encode("utf-8", "surrogatepass")) is None:
+            raise MessageError(f"attribute {name!r} is {value!r}, which SQS refuses: it must be text and not empty")
     size = wire.size
     if size > MAX_MESSAGE_BYTES:
         if overflow is None:
@@ -132,9 +135,6 @@ def _prepare(message: Message, overflow: Overflow | None) -> _Ready:
             raise MessageError(f"the attributes alone have more than the {MAX_MESSAGE_BYTES} bytes that SQS takes")
     if len(wire.attributes) > MAX_ATTRIBUTES:
         raise MessageError(f"the message has {len(wire.attributes)} attributes; SQS takes {MAX_ATTRIBUTES}")
-    for name, value in wire.attributes.items():
-        if not value or legal_text(value.encode(errors="replace")) is None:
-            raise MessageError(f"attribute {name!r} is {value!r}, which SQS refuses: it must be text and not empty")
     return _Ready(message, wire, size)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _REQUESTS: Final = 8
 _ATTEMPTS: Final = 3
+_TICK: Final = 0.01
+"""Seconds that the way to the first request may take, lest it costs a whole second of that request's poll."""
 
 
 def pull(
@@ -28,6 +30,7 @@ def pull(
     receive_message_timeout: float = 300,
     *,
     clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> list[Pulled]:
     """Pull messages, which are locked then until the topic's acknowledgement deadline.
 
@@ -42,6 +45,7 @@ def pull(
         max_messages: never return more.
         receive_message_timeout: seconds after which to return what is there, perhaps nothing; 0 asks once.
         clock: tells a time in seconds.
+        sleep: waits so many seconds; only for the part of a second that no poll can wait.
 
     Raises:
         InvalidValueError: the numbers do not fit together.
@@ -56,12 +60,15 @@ def pull(
     while True:
         remaining = max(0.0, until - clock())
         most = min(MAX_REQUEST_MESSAGES, max_messages - len(pulled))
-        came = _receive(sqs, topic_url, most, min(MAX_LONG_POLL_SECONDS, int(remaining)))
+        wait = min(MAX_LONG_POLL_SECONDS, int(remaining + _TICK))
+        came = _receive(sqs, topic_url, most, wait)
         pulled += came
         if came and len(pulled) < max_messages:
             pulled += _receive_at_hand(sqs, topic_url, max_messages - len(pulled))
         if len(pulled) >= min_messages or remaining <= 0:
             return pulled
+        if wait == 0:
+            sleep(max(0.0, until - clock()))
 
 
 def acknowledge(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled]) -> list[Pulled]:

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Final
 
-REPORT_SUFFIX = ".report.json"
+from parcelq.collector import Dead
 
-
-@dataclass(frozen=True, slots=True)
-class DeadRange:
-    """Bytes of a source whose entries failed for good."""
-
-    start: int
-    end: int
-    entries: int
-    reason: str
+REPORT_SUFFIX: Final = ".report.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +37,6 @@ class Report:
         bytes_read: bytes of the source.
         bytes_written: bytes of the result.
         dead: what failed for good, and why.
-        holes: byte ranges of the source of which nothing came, as `[start, end]`.
         duplicates: messages that were dropped because they were there already.
         first: when the first message was collected.
         last: when the last was.
@@ -57,8 +49,7 @@ class Report:
     entries: Entries
     bytes_read: int | None
     bytes_written: int
-    dead: tuple[DeadRange, ...]
-    holes: tuple[tuple[int, int], ...]
+    dead: tuple[Dead, ...]
     duplicates: int
     first: str
     last: str

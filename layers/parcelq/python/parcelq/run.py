@@ -114,14 +114,21 @@ def _run(
                 _kill(process)
     text = tail.decode("utf-8", "replace")
     if not in_time:
-        reason = f"was killed, for its {timeout:.3g} seconds were up"
+        reason = f"was killed, for its {timeout:g} seconds were up"
         raise StepError(step.name, reason, timed_out=True, stderr_tail=text)
     if process.returncode < 0:
-        name = signal.Signals(-process.returncode).name
-        raise StepError(step.name, f"was ended by {name}", exit_code=process.returncode, stderr_tail=text)
+        reason = f"was ended by {_signal_name(-process.returncode)}"
+        raise StepError(step.name, reason, exit_code=process.returncode, stderr_tail=text)
     if process.returncode:
         reason = f"exited with {process.returncode}"
         raise StepError(step.name, reason, exit_code=process.returncode, stderr_tail=text)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal; most of them have no name
+        return f"signal {number}"
 
 
 def _watch(process: subprocess.Popen[bytes], timeout: float | None) -> tuple[bytes, bool]:

@@ -50,7 +50,7 @@ def read_settings(path: Path) -> StepSettings:
         raise SettingsError(f"settings file {path}", [f"it cannot be read: {error}"]) from None
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets a date's ValueError through
         raise SettingsError(f"settings file {path}", [f"it is no YAML: {' '.join(str(error).split())}"]) from None
     if content is None:
         content = {}
@@ -80,7 +80,7 @@ def _flag(value: object) -> bool:
 
 
 def _arguments(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(one, str | float) for one in value):
+    if not isinstance(value, list) or not all(isinstance(one, str | int | float) for one in value):
         raise _Wrong("a list of texts and numbers")
     texts = tuple(_text(one) for one in value)
     if any("\0" in text for text in texts):
@@ -95,11 +95,13 @@ def _timeout(value: object) -> float:
 
 
 def _environment(value: object) -> dict[str, str]:
-    wanted = "names with texts or numbers as values"
+    wanted = "names with texts or numbers as values, without NUL"
     if not isinstance(value, dict):
         raise _Wrong(wanted)
     for name, one in value.items():
-        if not isinstance(name, str) or not name or "=" in name or not isinstance(one, str | float):
+        if not isinstance(name, str) or not name or "=" in name or not isinstance(one, str | int | float):
+            raise _Wrong(wanted)
+        if "\0" in name or "\0" in _text(one):
             raise _Wrong(wanted)
     return {name: _text(one) for name, one in value.items()}
 

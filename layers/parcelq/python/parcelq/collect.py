@@ -1,0 +1,230 @@
+"""Finishing sources: from the segments of a source to its result and the report beside it.
+
+What is known of a source is in its segments and nowhere else, so this can be stopped at any moment and run again, or
+twice at once: whoever comes second finds the result there, or writes the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from parcelq.assembly import SegmentReader, joined
+from parcelq.collector import Collector, Resolution
+from parcelq.errors import AwsError
+from parcelq.names import RESULTS, Source
+from parcelq.objects import note_keys, uploaded_entries
+from parcelq.parallel import in_flight
+from parcelq.report import REPORT_SUFFIX, Entries, Report
+from parcelq.results import Present, ResultWriter
+from parcelq.segments import NO_SOURCE, Index, read_index, segment_keys, source_id
+from parcelq.store import Store
+
+_log = logging.getLogger(__name__)
+_READS_IN_FLIGHT: Final = 8
+_WHOLE: Final = "whole"
+# What a result says of itself, in the object's metadata, so that it and the result change together.
+_ID: Final = "parcelq-source"
+_URI: Final = "parcelq-uri"
+_ORDER: Final = "parcelq-order"
+_STATE: Final = "parcelq-state"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """How far a source is.
+
+    Attributes:
+        source: the attribute `Source`; empty for messages without lineage.
+        covered: bytes of it whose results are there.
+        total: bytes of it; None if that is not known yet.
+        dead: entries that failed for good.
+        holes: how many byte ranges are missing.
+        result: key of its result; empty while it is not finished.
+        superseded: whether a newer put of the same file has its result there already.
+    """
+
+    source: str
+    covered: int
+    total: int | None
+    dead: int
+    holes: int
+    result: str = ""
+    superseded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What the segments of one source hold.
+
+    Attributes:
+        source: the attribute `Source`.
+        indexes: of the segments, in the order in which they were written.
+        collector: what their messages told.
+    """
+
+    source: str
+    indexes: Sequence[Index]
+    collector: Collector
+
+    @property
+    def keys(self) -> list[str]:
+        """The segments' keys."""
+        return [index.key for index in self.indexes]
+
+
+def gather(store: Store, keys: Sequence[str]) -> Gathered:
+    """Read what the segments of one source hold.
+
+    Raises:
+        ParcelqError, AwsError, OSError: a segment cannot be read.
+    """
+    read = {index.key: index for index in in_flight(lambda key: read_index(store, key), keys, _READS_IN_FLIGHT)}
+    indexes = [read[key] for key in keys]
+    collector = Collector()
+    if indexes[0].source != NO_SOURCE:
+        for number, index in enumerate(indexes):
+            for lineage, start, length, entries, dead in index.rows:
+                collector.add(lineage, (number, start, length), entries, dead)
+    return Gathered(indexes[0].source, indexes, collector)
+
+
+@dataclass(frozen=True, slots=True)
+class Finisher:
+    """Writes results of the sources of a topic.
+
+    Attributes:
+        store: where the segments lie.
+        writer: where the results go.
+        topic: name of the topic that was drained.
+        destination: the prefix of the results' keys.
+    """
+
+    store: Store
+    writer: ResultWriter
+    topic: str
+    destination: str = RESULTS
+
+    def finish_all(self, may_go_on: Callable[[], bool] = lambda: True) -> Iterator[SourceState]:
+        """Look at every source of which there are segments, and write what is finished.
+
+        Args:
+            may_go_on: asked before each source; those left are for the next time.
+        """
+        for keys in segment_keys(self.store, self.topic).values():
+            if not may_go_on():
+                return
+            try:
+                gathered = gather(self.store, keys)
+                yield self._without_lineage(gathered) if gathered.source == NO_SOURCE else self._finish(gathered)
+            except AwsError as error:
+                if error.status != 404:
+                    raise
+                _log.info("segments of %s are gone: someone else has just finished it", keys[0])
+
+    def _finish(self, gathered: Gathered) -> SourceState:
+        resolution = gathered.collector.resolve()
+        source = Source.parse(gathered.source)
+        key = self.destination + source.name
+        present = self.writer.look(key)
+        if present and _is_newer(present, source):
+            self._clean(gathered)
+            return _state(gathered.source, resolution, superseded=True)
+        if (
+            _says(present, gathered.source) == _WHOLE
+        ):  # so these segments are late, or left from the time it was written
+            if resolution.whole:
+                self._report(gathered, resolution, key)
+            self._clean(gathered)
+            return _state(gathered.source, resolution, result=key)
+        if not resolution.finished:
+            return _state(gathered.source, resolution)
+        if _says(present, gathered.source) != _fingerprint(resolution) and not self._write(
+            gathered, resolution, key, present
+        ):
+            return _state(gathered.source, resolution)  # somebody else wrote meanwhile; the next look will tell what
+        self._report(gathered, resolution, key)
+        if resolution.whole:
+            self._clean(gathered)
+        return _state(gathered.source, resolution, result=key)
+
+    def _write(self, gathered: Gathered, resolution: Resolution, key: str, present: Present | None) -> bool:
+        source = Source.parse(gathered.source)
+        metadata = {
+            _ID: source_id(gathered.source),
+            _URI: source_id(source.uri),
+            _ORDER: source.order,
+            _STATE: _fingerprint(resolution),
+        }
+        reader = SegmentReader(self.store, gathered.keys)
+        blocks = joined(map(reader.read, resolution.extents))
+        return self.writer.write(key, blocks, _size(resolution), metadata, present)
+
+    def _report(self, gathered: Gathered, resolution: Resolution, key: str) -> None:
+        total = resolution.total or 0
+        read = uploaded_entries(self.store, gathered.source, total)
+        dead = sum(one.entries for one in resolution.dead)
+        report = Report(
+            source=gathered.source,
+            result=key,
+            workflows=tuple(sorted({name for index in gathered.indexes for name in index.workflows})),
+            entries=Entries(read, None if read is None else read - dead, dead, 0, resolution.entries),
+            bytes_read=total,
+            bytes_written=_size(resolution),
+            dead=resolution.dead,
+            duplicates=gathered.collector.duplicates,
+            first=min(index.first for index in gathered.indexes),
+            last=max(index.last for index in gathered.indexes),
+            complete=resolution.whole,
+        )
+        self.store.put(key + REPORT_SUFFIX, report.to_json())
+
+    def _without_lineage(self, gathered: Gathered) -> SourceState:
+        """Write messages without lineage to a file of their own, each once as far as these segments go."""
+        rows = {row[0]: (number, row) for number, index in enumerate(gathered.indexes) for row in index.rows}
+        extents = [(number, start, length) for number, (_, start, length, _, _) in rows.values()]
+        name = gathered.keys[0].rpartition("/")[2].removesuffix(".seg")
+        key = f"{self.destination}without-lineage/{self.topic}/{name}"
+        reader = SegmentReader(self.store, gathered.keys)
+        size = sum(length for _, _, length in extents)
+        present = self.writer.look(key)
+        if present is None:
+            self.writer.write(key, joined(map(reader.read, extents)), size, {}, None)
+        self.store.delete(gathered.keys)
+        return SourceState(NO_SOURCE, size, size, 0, 0, key)
+
+    def _clean(self, gathered: Gathered) -> None:
+        """Remove what is not needed any more: of a whole result, or of one that a newer put has overtaken."""
+        self.store.delete([*gathered.keys, *note_keys(self.store, gathered.source)])
+
+
+def _says(present: Present | None, source: str) -> str:
+    """What a result that is there says of its state, if it is this source's; nothing otherwise."""
+    if present is None or present.metadata.get(_ID) != source_id(source):
+        return ""
+    return present.metadata.get(_STATE, "")
+
+
+def _is_newer(present: Present, source: Source) -> bool:
+    """Whether a result that is there is of a later put of the same file."""
+    return present.metadata.get(_URI) == source_id(source.uri) and present.metadata.get(_ORDER, "") > source.order
+
+
+def _fingerprint(resolution: Resolution) -> str:
+    """Tells one state of a result from another: which entries are dead."""
+    if resolution.whole:
+        return _WHOLE
+    dead = repr([(one.start, one.end, one.entries) for one in resolution.dead])
+    return "dead-" + hashlib.blake2b(dead.encode(), digest_size=12).hexdigest()
+
+
+def _size(resolution: Resolution) -> int:
+    return sum(length for _, _, length in resolution.extents)
+
+
+def _state(source: str, resolution: Resolution, *, result: str = "", superseded: bool = False) -> SourceState:
+    dead = sum(one.entries for one in resolution.dead)
+    return SourceState(source, resolution.covered, resolution.total, dead, len(resolution.holes), result, superseded)
