@@ -10,6 +10,7 @@ from parcelq.errors import ParcelqError
 from rich.text import Text
 
 from parcelq_cli import messages, process, topics, transfer
+from parcelq_cli.local import command
 from parcelq_cli.output import to_stderr
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.command()(messages.pull)
 app.command()(transfer.upload)
 app.command()(transfer.download)
 app.command()(process.process)
+app.command()(command.local)
 
 
 def _version(wanted: bool) -> None:
@@ -50,17 +52,17 @@ def main() -> None:
     try:
         code = app(prog_name="parcelq", standalone_mode=False)
     except typer.TyperException as error:
-        if not error.message:  # no command was given, so the help was printed
+        sentence = error.format_message().rstrip(".")
+        if not sentence:  # no command was given, so the help was printed
             sys.exit(error.exit_code)
         context = getattr(error, "ctx", None)
-        advice = f"; see {context.command_path} --help" if context else ""
-        _fail(error.format_message().rstrip(".") + advice, error.exit_code)
+        _fail(f"{sentence}; see {context.command_path} --help" if context else sentence, error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
     except ParcelqError as error:
         _fail(str(error), 1)
     except OSError as error:
-        _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except Exception as error:  # noqa: BLE001 - the last resort: a traceback helps no user
         _fail(f"unexpected {type(error).__name__}: {error}", 1)
     sys.exit(code)

@@ -88,9 +88,10 @@ class Output:
         from rich.prompt import Confirm
         from rich.table import Table
 
-        table = Table("topic", "messages, about", title="These will be deleted, with all their messages:")
+        table = Table("topic", "messages, about")
         for name, count in doomed.items():
             table.add_row(name, f"{count:,}")
+        self._stderr.print("These will be deleted, with all their messages:")
         self._stderr.print(table, soft_wrap=False)
         try:
             agreed = Confirm.ask("Delete them? There is no way back", console=self._stderr, default=False)
@@ -117,11 +118,12 @@ class Output:
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Send the log to stderr as long as the context lasts."""
-        handler = _Handler(self._stderr)
+        level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
+        handler = _Handler(self._stderr, level)
         logger = logging.getLogger()
         before = logger.level
         logger.addHandler(handler)
-        logger.setLevel(logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING)
+        logger.setLevel(level)
         try:
             yield
         except (ParcelqError, typer.TyperException, OSError):
@@ -153,8 +155,8 @@ class Output:
 class _Handler(logging.Handler):
     """Prints records through the console that progress is on, so that they do not tear it."""
 
-    def __init__(self, console: Console) -> None:
-        super().__init__()
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(level)
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -186,7 +188,9 @@ def with_output(command: Callable[Concatenate[Output, Arguments], None]) -> Call
 
 def amount(count: int, noun: str) -> str:
     """Return `1 message`, `2,000 messages`."""
-    return f"{count:,} {noun}" + "s" * (count != 1)
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} " + (f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s")
 
 
 def fields(values: Mapping[str, object]) -> Text:

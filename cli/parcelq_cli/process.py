@@ -64,19 +64,20 @@ def process(
 
     found = local_step(step, settings, workflow_id)
     total = Progress()
+    stopper = Stopper(lambda: out.note("stopping after the messages in hand; once more gives them up"))
+    processor = _processor(input_topic, output_topic, found, batch_size, parcel_size, bucket, stopper)
     try:
-        with Stopper(lambda: out.note("stopping after the messages in hand; once more gives them up")) as stopper:
-            processor = _processor(input_topic, output_topic, found, batch_size, parcel_size, bucket, stopper)
-            with out.progress("processing") as report:
+        with stopper, out.progress("processing") as report:
 
-                def tell(_round: Progress, so_far: Progress) -> None:
-                    nonlocal total
-                    total = so_far
-                    report(_text(so_far))
-                    stopper.end_round()
+            def tell(_round: Progress, so_far: Progress) -> None:
+                nonlocal total
+                total = so_far
+                report(_text(so_far))
+                stopper.begin_waiting()
 
-                out.note(f"processing the messages of {processor.route.input}; Ctrl-C stops")
-                work(processor, receive_message_timeout=math.inf if timeout is None else timeout, on_progress=tell)
+            out.note(f"processing the messages of {processor.route.input}; Ctrl-C stops")
+            stopper.begin_waiting()
+            work(processor, receive_message_timeout=math.inf if timeout is None else timeout, on_progress=tell)
     except Stopped:
         out.note("stopped")
     summary = asdict(total)

@@ -22,8 +22,7 @@ class Stopped(KeyboardInterrupt):
 class Stopper:
     """A context manager that turns SIGINT and SIGTERM into an end after the round in hand.
 
-    Between rounds, so also while messages are waited for, `Stopped` is raised at once. A second signal during a round
-    raises KeyboardInterrupt.
+    While messages are waited for, `Stopped` is raised at once. A second signal during a round raises KeyboardInterrupt.
 
     Args:
         on_signal: told, from a thread, that a round has to end first.
@@ -31,7 +30,7 @@ class Stopper:
 
     def __init__(self, on_signal: Callable[[], None]) -> None:
         self._on_signal = on_signal
-        self._in_round = False
+        self._waiting = False
         self._asked = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -45,18 +44,18 @@ class Stopper:
         for one, handler in self._before.items():
             signal.signal(one, handler)
 
-    def begin_round(self) -> None:
-        """From here on, a signal waits for the end of the round."""
-        self._in_round = True
-
-    def end_round(self) -> None:
-        """Raise Stopped if a signal has come."""
-        self._in_round = False
+    def begin_waiting(self) -> None:
+        """From here on, a signal raises Stopped; also one that has come already."""
+        self._waiting = True
         if self._asked:
             raise Stopped
 
+    def begin_round(self) -> None:
+        """From here on, a signal has to wait."""
+        self._waiting = False
+
     def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what signal.signal calls
-        if not self._in_round:
+        if self._waiting:
             raise Stopped
         if self._asked:
             raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,21 +17,22 @@ from parcelq.redrive import peek
 from parcelq.report import REPORT_SUFFIX
 from parcelq.steps import Step
 from parcelq.topics import Topics
-from parcelq_cli.local import stack as deployed
+
 from parcelq_cli.local.function import FunctionProcess, FunctionSpec, InvocationError
 from parcelq_cli.local.leftovers import end_processes_below
-from parcelq_cli.local.pump import Mapped, Pump
+from parcelq_cli.local.pump import EventsOfBucket, Mapped, Pump
 from parcelq_cli.local.server import Server
+from parcelq_cli.local.stack import Clients, Function, Stack, deploy
 from parcelq_cli.local.template import REGION, load
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_sqs import SQSClient
     from parcelq.message import Pulled
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 """Where the template, the functions and the layer lie: the checkout that this is installed from."""
-_LIBRARY: Final = ROOT / "layers" / "parcelq" / "python"
+_PROCESSOR: Final = "functions/processor"
+_DOWNLOADER: Final = "functions/downloader"
 _EVENTS_TOPIC: Final = "s3-events"
 _COUNTS: Final = (
     "ApproximateNumberOfMessages",
@@ -89,26 +91,33 @@ def environment(url: str) -> dict[str, str]:
     }
 
 
+@dataclass(slots=True)
 class Pipeline:
-    """A running stack. Use `running` to make one.
+    """A running stack, as `running` makes it.
 
     Attributes:
         url: the local server's endpoint.
+        stack: what was made from the template.
+        topics: its topics.
+        s3: a boto3 S3 client.
+        pump: what moves messages.
+        events_url: URL of the topic that the bucket tells its events to.
+        downloader: the instance that collects results.
         errors: invocations that ended without an answer, so far.
     """
 
-    def __init__(self, url: str, stack: deployed.Stack, sqs: SQSClient, s3: S3Client) -> None:
-        self.url = url
-        self.errors: list[InvocationError] = []
-        self._stack = stack
-        self._topics = Topics(sqs)
-        self._s3 = s3
-        self._pump = Pump(sqs, self.errors.append)
-        self._events_url = self._topics.create_queue(_EVENTS_TOPIC, {"VisibilityTimeout": "900"})
+    url: str
+    stack: Stack
+    topics: Topics
+    s3: S3Client
+    pump: Pump
+    events_url: str
+    downloader: FunctionProcess
+    errors: list[InvocationError]
 
     def put(self, file: Path, name: str) -> None:
         """Put a file into the inbox."""
-        self._s3.upload_file(str(file), self._stack.bucket, INBOX + name)
+        self.s3.upload_file(str(file), self.stack.bucket, INBOX + name)
 
     def waiting(self) -> int:
         """Messages that the functions have not dealt with yet, those under way included.
@@ -116,9 +125,9 @@ class Pipeline:
         Raises:
             ParcelqError: the pump stands still.
         """
-        self._pump.check()
-        urls = {mapping.topic_url for mapping in self._stack.mappings} | {self._events_url}
-        return sum(int(self._topics.attributes(url)[name]) for url in urls for name in _COUNTS)
+        self.pump.check()
+        attributes = [self.topics.attributes(url) for url in (self.events_url, *self._inputs())]
+        return sum(int(one[name]) for one in attributes for name in _COUNTS)
 
     def collect(self, quiet_seconds: float = 1) -> dict[str, Any]:
         """Run the downloader once; it ends when nothing came for so many seconds.
@@ -126,21 +135,114 @@ class Pipeline:
         Raises:
             InvocationError: it ended without an answer; nothing is lost by that.
         """
-        answer: dict[str, Any] = self._downloader.invoke({"receive_message_timeout": quiet_seconds})
+        answer: dict[str, Any] = self.downloader.invoke({"receive_message_timeout": quiet_seconds})
         return answer
 
     def fetch(self, name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
         """Bring a result into a folder, with the report beside it, and return its path and the report."""
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in ("", REPORT_SUFFIX):
-            self._s3.download_file(self._stack.bucket, RESULTS + name + suffix, str(path) + suffix)
-        return path, json.loads(Path(str(path) + REPORT_SUFFIX).read_bytes())
+        report = Path(f"{path}{REPORT_SUFFIX}")
+        self.s3.download_file(self.stack.bucket, f"{RESULTS}{name}", str(path))
+        self.s3.download_file(self.stack.bucket, f"{RESULTS}{name}{REPORT_SUFFIX}", str(report))
+        return path, json.loads(report.read_bytes())
 
     def dead_letters(self) -> list[Pulled]:
-        """What failed for good, on all stages."""
-        found: list[Pulled] = []
-        for mapping in self._stack.mappings:
-            topic = dead_letter(mapping.topic_url)
-            found += peek(self._topics.sqs, topic)
-        return found
+        """What failed for good, on the topics of all functions."""
+        return [letter for url in self._inputs() for letter in peek(self.topics.sqs, dead_letter(url))]
+
+    def _inputs(self) -> list[str]:
+        return [mapping.topic_url for mapping in self.stack.mappings]
+
+
+@contextmanager
+def running(options: Options, logs: Path) -> Iterator[Pipeline]:
+    """Start the server, make the stack, and run its functions for as long as the context lasts.
+
+    Nothing is left of it afterwards: no process, no temporary file.
+
+    Args:
+        options: what the user chose.
+        logs: a folder for the functions' logs.
+
+    Raises:
+        ParcelqError: something could not be started; the text says what.
+    """
+    import boto3
+    from botocore.config import Config
+
+    with ExitStack() as cleanup:
+        scratch = Path(
+            cleanup.enter_context(tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True))
+        )
+        cleanup.callback(end_processes_below, scratch)
+        url = cleanup.enter_context(Server()).url
+        session = boto3.Session("local", "local", region_name=REGION)
+        more: dict[str, Any] = {"endpoint_url": url, "config": Config(max_pool_connections=50)}
+        sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
+        clients = Clients(session.client("cloudformation", **more), session.client("lambda", **more), s3, sqs)
+        parameters = options.parameters()
+        stack = deploy(load(ROOT / "template.yaml", parameters), parameters, clients, "parcelq")
+        topics = Topics(sqs)
+        notified, events = _notify(stack, topics, s3)
+
+        def instance(function: Function, number: int = 1) -> FunctionProcess:
+            log = cleanup.enter_context((logs / f"{function.name}-{number}.log").open("ab"))
+            own = scratch / f"{function.name}-{number}"
+            own.mkdir()
+            spec = _spec(function, stack.library, options, {**environment(url), "TMPDIR": str(own)})
+            return cleanup.enter_context(FunctionProcess(spec, log))
+
+        functions = {function.name: function for function in stack.functions}
+        (downloader,) = (one for one in stack.functions if one.folder == _DOWNLOADER)
+        errors: list[InvocationError] = []
+        pump = Pump(sqs, errors.append)
+        pipeline = Pipeline(url, stack, topics, s3, pump, events.topic_url, instance(downloader), errors)
+        sources = [(events, functions[notified])] + [(one, functions[one.function]) for one in stack.mappings]
+        started: Counter[str] = Counter()
+        for source, function in sources:
+            instances = options.instances if function.folder == _PROCESSOR else 1
+            for _ in range(instances):
+                started[function.name] += 1
+                pump.add(source, instance(function, started[function.name]))
+        cleanup.callback(pump.stop)
+        try:
+            yield pipeline
+        except BaseException:
+            end_processes_below(scratch)  # what is under way is not waited for
+            raise
+
+
+def _notify(stack: Stack, topics: Topics, s3: S3Client) -> tuple[str, Mapped]:
+    """Let the bucket tell its events to a topic, from which the pump takes them to the function that they are for."""
+    (notification,) = stack.notifications
+    url = topics.create_queue(_EVENTS_TOPIC, {"VisibilityTimeout": "900"})
+    arn = topics.attributes(url)["QueueArn"]
+    rule: Any = {
+        "QueueArn": arn,
+        "Events": [notification.event],
+        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": notification.prefix}]}},
+    }
+    s3.put_bucket_notification_configuration(
+        Bucket=stack.bucket, NotificationConfiguration={"QueueConfigurations": [rule]}
+    )
+    return notification.function, EventsOfBucket(url, arn, batch_size=1, window=0, reports_failures=False)
+
+
+def _spec(function: Function, library: str, options: Options, more: Mapping[str, str]) -> FunctionSpec:
+    """How a function is run here: as it was deployed, but that steps may be anywhere on this machine."""
+    variables = {**function.environment, **more}
+    if function.folder == _PROCESSOR:
+        step = options.stages[variables["PARCELQ_STAGE"]]
+        variables["PARCELQ_STEP_FOLDERS"] = "/"
+        variables["PARCELQ_STEP_PATH"] = str(step.path)
+        variables["PARCELQ_SETTINGS_FILE"] = str(step.settings.path or "")
+    return FunctionSpec(
+        function.name,
+        ROOT / function.folder,
+        function.handler,
+        variables,
+        function.timeout,
+        function.memory,
+        ROOT / library,
+    )

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from json import dumps
+from json import dumps, loads
 from typing import TYPE_CHECKING, Any, Final
 
 from parcelq.batching import batches
@@ -43,6 +43,19 @@ class Mapped:
     window: float
     reports_failures: bool
 
+    def event(self, records: list[dict[str, Any]]) -> Any:
+        """What the function is given for records."""
+        return {"Records": records}
+
+
+class EventsOfBucket(Mapped):
+    """A topic that a bucket tells its events to: the function gets them as S3 itself would give them, one at a time."""
+
+    def event(self, records: list[dict[str, Any]]) -> Any:
+        """The body of the only record."""
+        (record,) = records
+        return loads(record["body"])
+
 
 class Pump:
     """Moves messages of topics to instances of functions, one thread for each instance.
@@ -59,12 +72,11 @@ class Pump:
         self._threads: list[threading.Thread] = []
         self._failure: ParcelqError | None = None
 
-    def add(self, mapped: Mapped, instances: Iterable[FunctionProcess]) -> None:
-        """Let instances of a function take a topic's messages."""
-        for instance in instances:
-            thread = threading.Thread(target=self._take, args=(mapped, instance), name="parcelq-pump", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+    def add(self, mapped: Mapped, instance: FunctionProcess) -> None:
+        """Let an instance of a function take a topic's messages."""
+        thread = threading.Thread(target=self._take, args=(mapped, instance), name="parcelq-pump", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def stop(self) -> None:
         """Take no more messages, and wait for the invocations under way."""
@@ -111,7 +123,7 @@ class Pump:
 
     def _invoke(self, mapped: Mapped, instance: FunctionProcess, records: list[dict[str, Any]]) -> None:
         try:
-            answer = instance.invoke({"Records": records})
+            answer = instance.invoke(mapped.event(records))
         except InvocationError as error:
             self._on_error(error)
             # Lambda leaves them locked until the visibility timeout is over; here nobody wants to wait for that.

@@ -59,17 +59,15 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
-class EventSource:
+class EventSource(Mapped):
     """An event source mapping.
 
     Attributes:
         function: name of the function that messages go to.
-        mapped: the topic, and how its messages are gathered.
         maximum_concurrency: most invocations at a time; None for no limit of its own.
     """
 
     function: str
-    mapped: Mapped
     maximum_concurrency: int | None
 
 
@@ -96,7 +94,7 @@ class Stack:
         bucket: name of the bucket.
         library: where the layer's code lies, below the template's folder.
         functions: all functions.
-        event_sources: all event source mappings.
+        mappings: all event source mappings.
         notifications: all notifications of the bucket.
         deadlines: acknowledgement deadline in seconds, by the topic's name.
         outputs: the template's outputs.
@@ -105,7 +103,7 @@ class Stack:
     bucket: str
     library: str
     functions: tuple[Function, ...]
-    event_sources: tuple[EventSource, ...]
+    mappings: tuple[EventSource, ...]
     notifications: tuple[Notification, ...]
     deadlines: Mapping[str, int]
     outputs: Mapping[str, str]
@@ -164,7 +162,7 @@ def _read(template: Mapping[str, Any], clients: Clients, name: str) -> Stack:
         bucket=bucket,
         library=_folder(layer),
         functions=tuple(_function(clients, name, _folder(one)) for name, one in made("AWS::Lambda::Function")),
-        event_sources=tuple(_event_source(clients, uuid) for uuid, _ in made("AWS::Lambda::EventSourceMapping")),
+        mappings=tuple(_event_source(clients, uuid) for uuid, _ in made("AWS::Lambda::EventSourceMapping")),
         notifications=tuple(_notifications(bucket_resource, names)),
         deadlines=dict(_deadline(clients, topic_of_url(url)) for url, _ in made("AWS::SQS::Queue")),
         outputs={one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]},
@@ -190,14 +188,12 @@ def _event_source(clients: Clients, uuid: str) -> EventSource:
     made = clients.functions.get_event_source_mapping(UUID=uuid)
     arn = made["EventSourceArn"]
     return EventSource(
+        topic_url=clients.sqs.get_queue_url(QueueName=topic_of_arn(arn))["QueueUrl"],
+        topic_arn=arn,
+        batch_size=made["BatchSize"],
+        window=made.get("MaximumBatchingWindowInSeconds", 0),
+        reports_failures="ReportBatchItemFailures" in made.get("FunctionResponseTypes", []),
         function=topic_of_arn(made["FunctionArn"]),
-        mapped=Mapped(
-            topic_url=clients.sqs.get_queue_url(QueueName=topic_of_arn(arn))["QueueUrl"],
-            topic_arn=arn,
-            batch_size=made["BatchSize"],
-            window=made.get("MaximumBatchingWindowInSeconds", 0),
-            reports_failures="ReportBatchItemFailures" in made.get("FunctionResponseTypes", []),
-        ),
         maximum_concurrency=made.get("ScalingConfig", {}).get("MaximumConcurrency"),
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from os.path import normpath
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -23,7 +25,7 @@ def load(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
     """Read a template of AWS SAM and return it as CloudFormation takes it without any transform.
 
     Args:
-        path: the template. Of the language extensions it may use `Fn::ForEach`, and what that needs in references.
+        path: the template. Of the language extensions it may use `Fn::ForEach`, and functions in references.
         parameters: values for the template's parameters, as text; defaults apply to all others.
 
     Raises:
@@ -37,13 +39,15 @@ def load(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
     template: dict[str, Any] = yaml_parse(path.read_text())
     if problems := list(_problems(template["Parameters"], parameters)):
         raise SettingsError("the stack's parameters", problems)
-    values = {name: str(declared["Default"]) for name, declared in template["Parameters"].items()} | parameters
-    template["Resources"] = _unrolled(template["Resources"], values, {})
-    template["Outputs"] = _unrolled(template["Outputs"], values, {})
+    defaults = {name: str(declared["Default"]) for name, declared in template["Parameters"].items()}
+    values = {**defaults, **parameters}
+    extensions = _Extensions(values, template["Mappings"])
+    for section in ("Resources", "Outputs"):
+        template[section] = extensions.resolved(template[section], {})
     for resource in template["Resources"].values():
         if name := _CODE.get(resource["Type"]):
             properties = resource["Properties"]
-            properties[name] = f"s3://{CODE_BUCKET}/{properties[name].rstrip('/')}"
+            properties[name] = f"s3://{CODE_BUCKET}/{normpath(properties[name])}"
     # There are no managed policies to translate, and no session of boto3, which would want to be configured.
     translator = Translator({}, Parser(), boto_session=SimpleNamespace(region_name=REGION))
     plain: dict[str, Any] = translator.translate(template, values)
@@ -69,38 +73,50 @@ def _problems(declared: Mapping[str, Any], given: Mapping[str, str]) -> Iterator
         elif allowed and value not in map(str, allowed):
             yield f"{name} is {value!r}, but must be one of {', '.join(map(str, allowed))}"
         elif wanted["Type"] == "Number" and not allowed:
-            least, most = wanted["MinValue"], wanted.get("MaxValue")
-            if not re.fullmatch("[0-9]+", value) or int(value) < least or (most is not None and int(value) > most):
-                yield f"{name} is {value!r}, but must be a number of at least {least}" + (
-                    f" and at most {most}" if most is not None else ""
-                )
+            least, most = wanted["MinValue"], wanted.get("MaxValue", float("inf"))
+            if not re.fullmatch("[0-9]{1,18}", value) or not least <= int(value) <= most:
+                yield f"{name} is {value!r}, but must be a whole number from {least} to {most}"
 
 
-def _unrolled(node: Any, values: Mapping[str, str], bound: Mapping[str, str]) -> Any:
-    """Replace loops by what they stand for, and put in the items that their identifiers are bound to.
+@dataclass(frozen=True, slots=True)
+class _Extensions:
+    """What the transform AWS::LanguageExtensions does, as far as it is used here.
 
-    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference-foreach.html
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/transform-aws-languageextensions.html
     """
-    if isinstance(node, str):
-        for name, item in bound.items():
-            node = node.replace(f"${{{name}}}", item)
+
+    values: Mapping[str, str]
+    mappings: Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+    def resolved(self, node: Any, bound: Mapping[str, str]) -> Any:
+        """A part of the template without loops; `bound` has the items of the loops around it, by identifier."""
+        if isinstance(node, str):
+            for name, item in bound.items():
+                node = node.replace(f"${{{name}}}", item)
+        elif isinstance(node, list):
+            return [self.resolved(one, bound) for one in node]
+        elif isinstance(node, dict):
+            return self._called(self._unrolled(node, bound), bound)
         return node
-    if isinstance(node, list):
-        return [_unrolled(one, values, bound) for one in node]
-    if not isinstance(node, dict):
+
+    def _unrolled(self, node: Mapping[str, Any], bound: Mapping[str, str]) -> dict[str, Any]:
+        unrolled: dict[str, Any] = {}
+        for key, value in node.items():
+            if key.startswith(_LOOP):
+                name, collection, body = value
+                items = collection if isinstance(collection, list) else self.values[collection["Ref"]].split(",")
+                for item in items:
+                    unrolled |= self.resolved(body, {**bound, name: item})
+            else:
+                unrolled[self.resolved(key, bound)] = self.resolved(value, bound)
+        return unrolled
+
+    def _called(self, node: dict[str, Any], bound: Mapping[str, str]) -> Any:
+        match node:
+            case {"Ref": str(name)} if name in bound:
+                return bound[name]
+            case {"Fn::Sub": str(text)} if "${" not in text:  # a reference takes a name, not a function that gives one
+                return text
+            case {"Fn::FindInMap": [str(mapping), {"Ref": str(parameter)}, str(key)]}:
+                return self.mappings[mapping][self.values[parameter]][key]
         return node
-    unrolled: dict[str, Any] = {}
-    for key, value in node.items():
-        if key.startswith(_LOOP):
-            name, collection, body = value
-            items = values[collection["Ref"]].split(",") if isinstance(collection, dict) else collection
-            for item in items:
-                unrolled |= _unrolled(body, values, {**bound, name: item})
-        else:
-            unrolled[_unrolled(key, values, bound)] = _unrolled(value, values, bound)
-    match unrolled:
-        case {"Ref": str(name)} if name in bound:
-            return bound[name]
-        case {"Fn::Sub": str(text)} if "${" not in text:  # a reference takes a name, not a function that gives one
-            return text
-    return unrolled

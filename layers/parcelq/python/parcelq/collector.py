@@ -5,8 +5,8 @@ nor, but for runs that differ, in which order. The messages make a tree:
 
 - A *tiling* is a space of bytes `[0, total)`, the source or what one run of a step put out, with *pieces* in it.
 - A piece is there if its bytes came as they are, or if a run of a step over it is whole: its tiling is covered.
-- Of pieces that overlap (a message run whole on one delivery and halved on another) those are chosen that together cover
-  most. Runs are never mixed, since each has a tiling of its own; the first that is whole counts.
+- Of pieces that overlap (a message run whole on one delivery and halved on another) those are chosen that together
+  cover most. Runs are never mixed, since each has a tiling of its own; the first that is whole counts.
 - Messages that were run together are one piece in several places: all of these are chosen, or none.
 """
 
@@ -21,6 +21,7 @@ from itertools import pairwise
 from typing import Final, TypeAlias
 
 from parcelq.lineage import DIGEST, NUMBER, Lineage, Span
+from parcelq.message import UNTOLD
 
 Extent: TypeAlias = tuple[int, int, int]
 """Where a message's bytes lie: the number of a segment, an offset in it, and how many they are."""
@@ -163,8 +164,9 @@ class Collector:
         else:
             piece = self._piece(Lineage.parse(lineage))
         if dead:
-            # Told twice, the later word is the better one: the first may have been said ahead of the last run.
-            new, piece.dead = piece.dead is None, (dead, entries)
+            new = piece.dead is None
+            if piece.dead is None or piece.dead[0] == UNTOLD:
+                piece.dead = dead, entries
         else:
             new = piece.extent is None
             if new:

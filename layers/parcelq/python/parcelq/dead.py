@@ -16,6 +16,7 @@ from parcelq.message import (
     DEAD,
     ENCODING,
     ENTRIES,
+    HALVED,
     LINEAGE,
     SIZE_ELSEWHERE,
     SOURCE,
@@ -81,5 +82,5 @@ def _fitting(attributes: Mapping[str, str], about: Mapping[str, str]) -> dict[st
     ours = {name: attributes[name] for name in _OURS if name in attributes}
     travel = {ENCODING, SIZE_ELSEWHERE} - ours.keys()
     room = MAX_ATTRIBUTES - len(ours) - len(about) - len(travel)
-    others = [name for name in attributes if name not in ours and name not in about][: max(0, room)]
+    others = [name for name in attributes if name not in {*ours, *about, HALVED}][: max(0, room)]
     return {**ours, **{name: attributes[name] for name in others}, **about}

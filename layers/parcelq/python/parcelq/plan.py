@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from parcelq.errors import LineageError
 from parcelq.lineage import Lineage, disjoint
-from parcelq.message import LINEAGE, SOURCE, Message, Pulled
+from parcelq.message import DEAD, HALVED, LINEAGE, SOURCE, Message, Pulled
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ class Work:
         text = message.attributes.get(LINEAGE, "")
         try:
             lineage = Lineage.parse(text) if SOURCE in message.attributes else None
-            if lineage and (len(lineage.span) != len(message.body) or not disjoint([lineage])):
+            body_fits = DEAD in message.attributes or (lineage and len(lineage.span) == len(message.body))
+            if lineage and not (body_fits and disjoint([lineage])):
                 lineage = None
         except LineageError:
             lineage = None
@@ -52,10 +53,17 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A message that is to be re-parcelled into parcels of `size` entries."""
+    """A message that is to be re-parcelled.
+
+    Attributes:
+        work: the message.
+        size: entries of each parcel.
+        halved: how often it was halved then; 0 if it is split only because it is too large.
+    """
 
     work: Work
     size: int
+    halved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ def make_plan(work: Iterable[Work], batch_size: int, max_receive_count: int, *, 
 
     - One that comes for the last time it may and has several entries is split into halves, without another run.
     - One with more than `batch_size` entries is split into parcels of `batch_size`.
-    - One that failed before runs alone, so that it fails nothing else.
+    - One that failed before, or is half of one that did, runs alone, so that it fails nothing else.
     - Others of one source run together until they have `batch_size` entries.
 
     Args:
@@ -91,10 +99,10 @@ def make_plan(work: Iterable[Work], batch_size: int, max_receive_count: int, *, 
     for one in work:
         last_time = one.pulled.receive_count >= max_receive_count
         if halving and last_time and one.pulled.receive_count > 1 and one.entries > 1:
-            splits.append(Split(one, min(batch_size, half(one.entries))))
+            splits.append(halves(one, batch_size))
         elif one.entries > batch_size:
             splits.append(Split(one, batch_size))
-        elif one.pulled.receive_count > 1:
+        elif one.pulled.receive_count > 1 or HALVED in one.message.attributes:
             alone.append([one])
         else:
             fresh[one.source].append(one)
@@ -102,9 +110,11 @@ def make_plan(work: Iterable[Work], batch_size: int, max_receive_count: int, *, 
     return Plan(splits, together + alone)
 
 
-def half(entries: int) -> int:
-    """Size of the larger half."""
-    return (entries + 1) // 2
+def halves(work: Work, batch_size: int) -> Split:
+    """Split a message that kept failing into two, or more if halves would have more than `batch_size` entries."""
+    before = work.message.attributes.get(HALVED, "")
+    times = int(before) + 1 if before.isascii() and before.isdigit() else 1
+    return Split(work, min(batch_size, (work.entries + 1) // 2), times)
 
 
 def without_repeats(work: Iterable[Work]) -> tuple[list[Work], dict[str, list[Pulled]]]:

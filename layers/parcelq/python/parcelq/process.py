@@ -24,11 +24,11 @@ from parcelq.dead import letter, reason_of, tombstone, unread_letter
 from parcelq.errors import LineageError, MessageError, ParcelqError, PublishError, StepError
 from parcelq.limits import MAX_DELAY_SECONDS
 from parcelq.lineage import Lineage, together
-from parcelq.message import DEAD, ENTRIES, LINEAGE, Message, Pulled, with_attributes
+from parcelq.message import DEAD, ENTRIES, HALVED, LINEAGE, UNTOLD, Message, Pulled, with_attributes
 from parcelq.output import output_messages
 from parcelq.parallel import in_flight
 from parcelq.parcels import cut_for_messages
-from parcelq.plan import Split, Work, half, make_plan, without_repeats
+from parcelq.plan import Split, Work, halves, make_plan, without_repeats
 from parcelq.publish import publish_many
 from parcelq.pull import refresh_deadline
 from parcelq.run import run_step
@@ -172,7 +172,7 @@ class Processor:
         """Re-parcel messages, all of them in as few requests as possible."""
         if not splits:
             return
-        owned = ((one, message) for one in splits for message in re_parcel(one.work, one.size))
+        owned = ((one, message) for one in splits for message in re_parcel(one))
         failed = self._publish_for(self.route.input, owned, outcome)
         for one in splits:
             if reason := failed(one):
@@ -187,9 +187,8 @@ class Processor:
         Should the function die of it, SQS moves it to the dead-letter topic and nobody is left to tell. Should it
         succeed, its result takes the tombstone's place.
         """
-        reason = "the function that ran the step ended before it could tell why"
         last = [one for group in groups for one in group if self._is_last(one) and one.pulled.receive_count > 1]
-        ahead = [tombstone(one, reason, self.step.name) for one in last if one.lineage]
+        ahead = [tombstone(one, UNTOLD, self.step.name) for one in last if one.lineage]
         try:
             outcome.published += self._publish(self.route.tombstones, ahead)
         except ParcelqError as error:
@@ -272,7 +271,7 @@ class Processor:
         if not self._is_last(work):
             outcome.failed.append((work.pulled, str(error)))
         elif self.halving and work.entries > 1:
-            self._split([Split(work, half(work.entries))], outcome)
+            self._split([halves(work, self.batch_size)], outcome)
         else:
             reason = reason_of(error)
             dead = letter(work, reason, self.step.name, self.now())
@@ -344,13 +343,14 @@ class Processor:
                     _log.warning("back-off could not be set for %d of %d messages", len(lost), len(messages))
 
 
-def re_parcel(work: Work, size: int) -> Iterator[Message]:
-    """Cut a message into messages of at most `size` entries, each with its part of the lineage."""
-    for parcel in cut_for_messages(BytesIO(work.message.body), size, MAX_BODY_BYTES):
+def re_parcel(split: Split) -> Iterator[Message]:
+    """Cut a message into smaller ones, each with its part of the lineage."""
+    work = split.work
+    attributes = {HALVED: str(split.halved)} if split.halved else {}
+    for parcel in cut_for_messages(BytesIO(work.message.body), split.size, MAX_BODY_BYTES):
         lineage = str(work.lineage.cut(parcel.start, parcel.end)) if work.lineage else None
-        yield with_attributes(
-            Message(parcel.data, work.message.attributes), **{LINEAGE: lineage, ENTRIES: str(parcel.entries)}
-        )
+        part = Message(parcel.data, {**work.message.attributes, **attributes})
+        yield with_attributes(part, **{LINEAGE: lineage, ENTRIES: str(parcel.entries)})
 
 
 def _settle_repeats(repeats: dict[str, list[Pulled]], outcome: Outcome) -> None:

@@ -1,0 +1,149 @@
+"""The command `parcelq local`: the deployed pipeline on this machine, from files to their results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from parcelq.errors import ParcelqError
+
+from parcelq_cli.options import ParcelSize, WrongUsageError
+from parcelq_cli.output import Output, amount, with_output
+
+if TYPE_CHECKING:
+    from parcelq.message import Pulled
+
+    from parcelq_cli.local.pipeline import Pipeline
+
+_DEAD_SHOWN: Final = 20
+_STUCK_SECONDS: Final = 60.0
+"""With nothing waiting and nothing coming for so long, what is missing will not come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of a file, as it lies on this machine, and its report."""
+
+    path: Path
+    report: dict[str, Any]
+
+
+@with_output
+def local(
+    output: Output,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Files of lines.")
+    ],
+    step: Annotated[
+        list[str],
+        typer.Option("--step", metavar="STEP", help="A program: a path, or a name on the PATH. Several run in a row."),
+    ],
+    settings: Annotated[
+        list[Path] | None,
+        typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
+    ] = None,
+    workflow_id: Annotated[str, typer.Option(help="Told to the steps.")] = "",
+    batch_size: Annotated[int, typer.Option(min=1, help="How many entries a step should get at a time.")] = 1000,
+    parcel_size: ParcelSize = 1000,
+    range_bytes: Annotated[int, typer.Option(min=1, help="Files larger than this are uploaded in ranges.")] = 2**28,
+    output_folder: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where results go.")] = Path("results"),
+    keep: Annotated[bool, typer.Option(help="Go on running when the results are there, until Ctrl-C.")] = False,
+) -> None:
+    """Run the deployed pipeline on this machine, over files, with nothing but Python.
+
+    The resources are made from the template itself, on a server on the loopback interface, and the functions are the
+    deployed ones, each in a process of its own. Exits with 0 only if every entry is in a result.
+    """
+    from parcelq.steps import local_step
+
+    names = [file.name for file in files]
+    if len(set(names)) < len(names):
+        raise WrongUsageError("two of the files have the same name, but each result needs a name of its own")
+    given = [str(path) for path in settings or []]
+    if len(given) > len(step):
+        raise WrongUsageError(f"--settings is given {len(given)} times, but there are only {len(step)} steps")
+    given += [""] * (len(step) - len(given))
+    steps = [local_step(path, file, workflow_id) for path, file in zip(step, given, strict=True)]
+
+    from parcelq_cli.local.pipeline import Options, running
+
+    options = Options(steps, batch_size, parcel_size, range_bytes)
+    logs = output_folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    with output.progress("running") as tell, running(options, logs) as pipeline:
+        for file in files:
+            pipeline.put(file, file.name)
+        missing = _collect(pipeline, set(names), tell)
+        results = [Result(*pipeline.fetch(name, output_folder)) for name in names if name not in missing]
+        letters = pipeline.dead_letters()
+        _summarise(output, results, letters, missing, time.monotonic() - began)
+        if keep:
+            output.note(f"still running; AWS_ENDPOINT_URL={pipeline.url} AWS_DEFAULT_REGION=us-east-1; Ctrl-C ends it")
+            _wait_for_ever()
+    dead = sum(result.report["entries"]["dead"] for result in results)
+    if missing or dead:
+        lost = ", ".join(sorted(missing))
+        problem = f"no whole result of {lost}" if missing else f"{amount(dead, 'entry')} failed for good"
+        raise ParcelqError(f"{problem}; the functions' logs are in {logs}")
+
+
+def _collect(pipeline: Pipeline, names: set[str], tell: Callable[[str], None]) -> set[str]:
+    """Collect until every file has its result, or nothing more will come; returns the names of those without one."""
+    from parcelq.names import Source
+
+    from parcelq_cli.local.function import InvocationError
+
+    collected = 0
+    missing = set(names)
+    last_change = time.monotonic()
+    while missing:
+        waiting = pipeline.waiting()
+        try:
+            answer = pipeline.collect()
+        except InvocationError:
+            continue  # noted already; what it had not acknowledged comes again
+        collected += answer["drained"]["messages"]
+        for state in answer["finished"]:
+            # A result without its dead entries may still be written again, as long as anything is under way.
+            if state["source"] and not (waiting and state["dead"]):
+                missing.discard(Source.parse(state["source"]).name)
+        done = sum(state["covered"] for state in answer["waiting"] + answer["finished"])
+        tell(f"{amount(waiting, 'message')} waiting, {collected:,} collected, {done:,} bytes done")
+        if waiting or answer["drained"]["messages"]:
+            last_change = time.monotonic()
+        elif time.monotonic() - last_change > _STUCK_SECONDS:
+            break
+    return missing
+
+
+def _summarise(
+    output: Output, results: Sequence[Result], letters: Sequence[Pulled], missing: set[str], seconds: float
+) -> None:
+    """Say what came of it; the last line of the text says where the results are."""
+    from parcelq.dead import REASON
+    from parcelq.message import UNTOLD
+
+    for letter in letters[:_DEAD_SHOWN]:
+        lines = letter.wire.text.splitlines() or [""]
+        reason = letter.attributes.get(REASON, UNTOLD)
+        output.note(f"dead: {lines[0][:80]!r}{' …' * (len(lines) > 1)}: {reason}")
+    if len(letters) > _DEAD_SHOWN:
+        output.note(f"dead: and {len(letters) - _DEAD_SHOWN:,} more")
+    entries = [result.report["entries"] for result in results]
+    counts = {name: sum(one[name] or 0 for one in entries) for name in ("read", "dead", "written")}
+    output.note(
+        f"{amount(counts['read'], 'entry')} in, {counts['written']:,} out, {counts['dead']:,} dead, "
+        f"{seconds:.1f} seconds" + (f"; no result of {', '.join(sorted(missing))}" if missing else "")
+    )
+    for result in results:
+        output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))
+
+
+def _wait_for_ever() -> None:
+    while True:
+        time.sleep(3600)
