@@ -1,0 +1,182 @@
+"""What each function may do, statement by statement: whoever widens a policy has to widen it here as well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Deployed
+
+SQS = "arn:aws:sqs:us-east-1:123456789012:"
+BUCKET = "arn:aws:s3:::parcelq-123456789012-us-east-1"
+KEY = "arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d"
+
+Statement = tuple[set[str], set[str]]
+
+
+def log(function: str) -> dict[str, Statement]:
+    group = f"arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/parcelq-{function}"
+    return {
+        "Log": ({"logs:CreateLogStream", "logs:PutLogEvents"}, {group}),
+        "Trace": ({"xray:PutTraceSegments", "xray:PutTelemetryRecords"}, {"*"}),
+    }
+
+
+def processor(stage: str) -> dict[str, Statement]:
+    return {
+        **log(f"processor-{stage}"),
+        "TakeMessages": (
+            {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility"},
+            {f"{SQS}parcelq-{stage}"},
+        ),
+        "Publish": ({"sqs:SendMessage", "sqs:GetQueueUrl"}, {f"{SQS}parcelq-*"}),
+        "Overflow": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/overflow/*"}),
+        "TellMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
+    }
+
+
+UPLOADER: dict[str, Statement] = {
+    **log("uploader"),
+    "TakeRanges": ({"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, {f"{SQS}parcelq-ranges"}),
+    "Publish": ({"sqs:SendMessage", "sqs:GetQueueUrl"}, {f"{SQS}parcelq-*"}),
+    "ReadInbox": ({"s3:GetObject", "s3:GetObjectVersion"}, {f"{BUCKET}/inbox/*"}),
+    "Overflow": ({"s3:PutObject"}, {f"{BUCKET}/overflow/*"}),
+    "NoteUploads": ({"s3:PutObject"}, {f"{BUCKET}/segments/.uploads/*"}),
+    "TellMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
+}
+DOWNLOADER: dict[str, Statement] = {
+    **log("downloader"),
+    "TakeMessages": (
+        {
+            "sqs:GetQueueUrl",
+            "sqs:GetQueueAttributes",
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:ChangeMessageVisibility",
+        },
+        {f"{SQS}parcelq-*"},
+    ),
+    "Segments": ({"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}, {f"{BUCKET}/segments/*"}),
+    "Results": ({"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"}, {f"{BUCKET}/results/*"}),
+    "Overflow": ({"s3:GetObject"}, {f"{BUCKET}/overflow/*"}),
+    "ListSegments": ({"s3:ListBucket"}, {BUCKET}),
+}
+TOPIC_ADMIN: dict[str, Statement] = {
+    **log("topic-admin"),
+    "ListTopics": ({"sqs:ListQueues"}, {"*"}),
+    "ManageTopics": (
+        {
+            "sqs:CreateQueue",
+            "sqs:DeleteQueue",
+            "sqs:PurgeQueue",
+            "sqs:GetQueueUrl",
+            "sqs:GetQueueAttributes",
+            "sqs:SendMessage",
+            "sqs:ReceiveMessage",
+            "sqs:DeleteMessage",
+            "sqs:ChangeMessageVisibility",
+        },
+        {f"{SQS}parcelq-*"},
+    ),
+    "Overflow": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/overflow/*"}),
+    "ReadProgress": ({"s3:GetObject"}, {f"{BUCKET}/inbox/*", f"{BUCKET}/segments/*", f"{BUCKET}/results/*"}),
+    "ListProgress": ({"s3:ListBucket"}, {BUCKET}),
+}
+EXPECTED = {
+    "StageRoleclean": processor("clean"),
+    "StageRolescore": processor("score"),
+    "UploaderRole": UPLOADER,
+    "DownloaderRole": DOWNLOADER,
+    "TopicAdminRole": TOPIC_ADMIN,
+}
+PREFIXES = {
+    ("StageRoleclean", "TellMissingObjects"): {"overflow/*"},
+    ("StageRolescore", "TellMissingObjects"): {"overflow/*"},
+    ("UploaderRole", "TellMissingObjects"): {"inbox/*"},
+    ("DownloaderRole", "ListSegments"): {"segments/*", "results/*"},
+    ("TopicAdminRole", "ListProgress"): {"inbox/*", "segments/*", "results/*"},
+}
+WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords", "sqs:ListQueues"}
+"""Actions that AWS has no resource for: https://docs.aws.amazon.com/service-authorization/latest/reference/"""
+
+
+def as_set(value: Any) -> set[str]:
+    return {value} if isinstance(value, str) else set(value)
+
+
+def table(statements: list[dict[str, Any]]) -> dict[str, Statement]:
+    assert all(one["Effect"] == "Allow" for one in statements)
+    found = {one["Sid"]: (as_set(one["Action"]), as_set(one["Resource"])) for one in statements}
+    assert len(found) == len(statements)
+    return found
+
+
+@pytest.mark.parametrize("role", EXPECTED)
+def test_a_function_may_do_exactly_this(role: str, two_stages: Deployed) -> None:
+    key = {"UseKey": ({"kms:Decrypt", "kms:GenerateDataKey"}, {KEY})}
+    found = {sid: (actions, trimmed(resources)) for sid, (actions, resources) in table(two_stages.roles[role]).items()}
+    assert found == EXPECTED[role] | key
+
+
+def trimmed(resources: set[str]) -> set[str]:
+    """A log group's ARN ends with `:*` on AWS, and without on moto."""
+    return {one.removesuffix(":*") for one in resources}
+
+
+def test_no_key_may_be_used_where_there_is_none(one_stage: Deployed) -> None:
+    for role in ("StageRolestep", "UploaderRole", "DownloaderRole", "TopicAdminRole"):
+        assert "UseKey" not in table(one_stage.roles[role])
+        assert not any(
+            action.startswith("kms:") for actions, _ in table(one_stage.roles[role]).values() for action in actions
+        )
+
+
+def test_only_listing_is_conditional_and_only_below_the_prefixes_that_are_read(two_stages: Deployed) -> None:
+    conditions = {
+        (role, one["Sid"]): one["Condition"]
+        for role in EXPECTED
+        for one in two_stages.roles[role]
+        if "Condition" in one
+    }
+    # IfExists: a request for one object has no prefix, and is told from a forbidden one only by whoever may list.
+    assert {
+        key: {**one, "StringLikeIfExists": as_set(one["StringLikeIfExists"]["s3:prefix"])}
+        for key, one in conditions.items()
+    } == {key: {"StringLikeIfExists": prefixes} for key, prefixes in PREFIXES.items()}
+
+
+def test_there_is_no_role_but_these_and_the_schedules(two_stages: Deployed) -> None:
+    assert set(two_stages.roles) == {*EXPECTED, "DownloaderCollectRole"}
+
+
+def test_the_schedule_may_only_invoke_the_downloader(two_stages: Deployed) -> None:
+    (statement,) = two_stages.roles["DownloaderCollectRole"]
+    assert statement == {
+        "Action": "lambda:InvokeFunction",
+        "Effect": "Allow",
+        "Resource": "arn:aws:lambda:us-east-1:123456789012:function:parcelq-downloader",
+    }
+
+
+def test_no_action_is_a_wildcard_and_only_actions_without_resource_have_all(two_stages: Deployed) -> None:
+    for statements in two_stages.roles.values():
+        for one in statements:
+            assert not any("*" in action for action in as_set(one["Action"]))
+            assert "NotAction" not in one
+            assert "NotResource" not in one
+            if "*" in as_set(one["Resource"]):
+                assert as_set(one["Action"]) <= WITHOUT_RESOURCE
+
+
+def test_roles_are_assumed_by_the_service_that_needs_them_alone(two_stages: Deployed) -> None:
+    resources = two_stages.template["Resources"]
+    for role in EXPECTED:
+        (statement,) = resources[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+        assert statement == {
+            "Effect": "Allow",
+            "Principal": {"Service": "lambda.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+        assert "ManagedPolicyArns" not in resources[role]["Properties"]
