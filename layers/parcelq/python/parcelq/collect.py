@@ -16,7 +16,7 @@ from parcelq.assembly import SegmentReader, joined
 from parcelq.collector import Collector, Resolution
 from parcelq.errors import AwsError
 from parcelq.names import RESULTS, Source
-from parcelq.objects import note_keys, uploaded_entries
+from parcelq.notes import note_keys, uploaded_entries
 from parcelq.parallel import in_flight
 from parcelq.report import REPORT_SUFFIX, Entries, Report
 from parcelq.results import Present, ResultWriter

@@ -64,6 +64,11 @@ def count_entries(data: bytes) -> int:
     return data.count(b"\n") + (data != b"" and not data.endswith(b"\n"))
 
 
+def count_told(text: str) -> int | None:
+    """The number that an attribute's value is; None if it is none, or none that anybody could have counted to."""
+    return int(text) if _COUNT.fullmatch(text) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     r"""A parcel that is to be published: a slice of a file, and what is said about it.
@@ -79,8 +84,8 @@ class Message:
     @property
     def entries(self) -> int:
         """How many entries the body has: the attribute `Entries`, or else counted."""
-        told = self.attributes.get(ENTRIES, "")
-        return int(told) if _COUNT.fullmatch(told) else count_entries(self.body)
+        told = count_told(self.attributes.get(ENTRIES, ""))
+        return count_entries(self.body) if told is None else told
 
     def wire(self) -> Wire:
         """This message as SQS gets it."""

@@ -6,7 +6,7 @@ import gzip
 import json
 import logging
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
@@ -14,12 +14,12 @@ from botocore.exceptions import ClientError
 
 from parcelq.aws import translated
 from parcelq.errors import MessageError, ParcelqError, PublishError
-from parcelq.limits import KIB
+from parcelq.lines import FirstBytes, LinesOfRange
 from parcelq.message import Message
-from parcelq.names import INBOX, SEGMENTS, Source
+from parcelq.names import INBOX, Source
+from parcelq.notes import note_upload
 from parcelq.parcels import BLOCK_BYTES, Readable
 from parcelq.publish import publish_many
-from parcelq.segments import source_id
 from parcelq.store import Store
 from parcelq.transfer import Uploaded, upload_stream
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from parcelq.overflow import Overflow
 
 _log = logging.getLogger(__name__)
-_NOTE_BYTES: Final = 64 * KIB
-_UPLOADS: Final = f"{SEGMENTS}.uploads/"
 _GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "PreconditionFailed", "404", "412"})
 
 
@@ -134,7 +132,7 @@ class ObjectUploader:
             )
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ParcelqError(f"{source.uri} is called gzip, but cannot be decompressed: {error}") from None
-        self._note(source, 0, uploaded)
+        note_upload(self.store, str(source), 0, uploaded)
         return uploaded
 
     def upload_range(self, task: RangeTask, topic_url: str) -> Uploaded | None:
@@ -161,8 +159,27 @@ class ObjectUploader:
             )
         finally:
             body.close()
-        self._note(source, lines.start, uploaded)
+        note_upload(self.store, task.source, lines.start, uploaded)
         return uploaded
+
+    def upload_part(self, source: Source, start: int, end: int, total: int | None, topic_url: str) -> Uploaded | None:
+        """Publish the lines in `[start, end)` of an object, which begins and ends where lines do; see `upload`."""
+        answer = self._get(source, Range=f"bytes={start}-{end - 1}")
+        if answer is not None and is_gzip(source, answer):  # which can only be read from its beginning
+            answer["Body"].close()
+            answer = self._get(source)
+        if answer is None:
+            return None
+        stream = cast(Readable, answer["Body"])
+        if is_gzip(source, answer):
+            stream = cast(Readable, gzip.GzipFile(fileobj=cast(IO[bytes], stream)))
+            before = FirstBytes(stream, start)
+            while before.read(BLOCK_BYTES):
+                pass
+        part = FirstBytes(stream, end - start)
+        return upload_stream(
+            self.sqs, topic_url, part, source, self.parcel_size, total=total, start=start, overflow=self.overflow
+        )
 
     def publish_ranges(self, range_topic_url: str, source: Source, topic: str, total: int, range_bytes: int) -> int:
         """Publish the ranges of an object for others to upload, and return how many they are.
@@ -190,87 +207,7 @@ class ObjectUploader:
             with translated():
                 raise
 
-    def _note(self, source: Source, start: int, uploaded: Uploaded) -> None:
-        noted = {"source": str(source), "start": start, **uploaded._asdict()}
-        self.store.put(f"{_UPLOADS}{source_id(str(source))}/{start:020d}.json", json.dumps(noted).encode())
-
-
-def uploaded_entries(store: Store, source: str, total: int) -> int | None:
-    """How many entries of a source were published, as its uploads noted; None if not all of it was noted.
-
-    Args:
-        store: where that is noted.
-        source: the attribute `Source`.
-        total: bytes of the source.
-    """
-    at = entries = 0
-    for key in note_keys(store, source):
-        note = json.loads(store.read(key, 0, _NOTE_BYTES))
-        if note["start"] != at:
-            return None
-        at, entries = note["end"], entries + note["entries"]
-    return entries if at == total else None
-
-
-def note_keys(store: Store, source: str) -> list[str]:
-    """Keys under which the uploads of a source are noted, in the order of their bytes."""
-    return store.keys(f"{_UPLOADS}{source_id(source)}/")
-
 
 def is_gzip(source: Source, answer: Mapping[str, Any]) -> bool:
     """Whether an object is compressed, by its name or by its Content-Encoding."""
     return source.is_gzip or answer.get("ContentEncoding") == "gzip"
-
-
-class LinesOfRange:
-    r"""Reads the lines that start in `[start, end)`, to the end of the last of them.
-
-    Args:
-        stream: the bytes from `start - 1` on, or from 0.
-        start: first byte of the range.
-        end: just after its last byte.
-
-    Attributes:
-        start: where the first of the lines starts; None if none does.
-    """
-
-    def __init__(self, stream: Readable, start: int, end: int) -> None:
-        self._blocks = self._lines(stream, start, end)
-        self.start: int | None = None
-        self._first = next(self._blocks, b"")
-        self._rest = b""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes."""
-        block = self._first or self._rest or next(self._blocks, b"")
-        self._first = b""
-        self._rest = block[size:]
-        return block[:size] if self._rest else block
-
-    def _lines(self, stream: Readable, start: int, end: int) -> Iterator[bytes]:
-        at = max(0, start - 1)
-        inside = start == 0
-        while block := stream.read(BLOCK_BYTES):
-            here, at = at, at + len(block)
-            if not inside:
-                found = block.find(b"\n", 0, max(0, end - here))
-                if found < 0:
-                    if at >= end:
-                        return
-                    continue
-                block, here, inside = block[found + 1 :], here + found + 1, True
-                if here >= end:
-                    return
-            if self.start is None:
-                self.start = here
-            if at < end:
-                if block:
-                    yield block
-                continue
-            # The last line may go on behind the range: it ends with the first line end at `end - 1` or later.
-            last = block.find(b"\n", max(0, end - 1 - here))
-            if last >= 0:
-                yield block[: last + 1]
-                return
-            if block:
-                yield block

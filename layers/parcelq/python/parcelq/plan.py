@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from parcelq.errors import LineageError
 from parcelq.lineage import Lineage, disjoint
-from parcelq.message import DEAD, HALVED, LINEAGE, SOURCE, Message, Pulled
+from parcelq.message import DEAD, HALVED, LINEAGE, SOURCE, Message, Pulled, count_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,7 @@ def make_plan(work: Iterable[Work], batch_size: int, max_receive_count: int, *, 
 
 def halves(work: Work, batch_size: int) -> Split:
     """Split a message that kept failing into two, or more if halves would have more than `batch_size` entries."""
-    before = work.message.attributes.get(HALVED, "")
-    times = int(before) + 1 if before.isascii() and before.isdigit() else 1
+    times = (count_told(work.message.attributes.get(HALVED, "")) or 0) + 1
     return Split(work, min(batch_size, (work.entries + 1) // 2), times)
 
 
