@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
     from parcelq.overflow import Overflow
     from parcelq.topics import Topics
 
@@ -21,13 +22,23 @@ def topics() -> Topics:
     return Topics(sqs_client())
 
 
+def s3() -> S3Client:
+    """Return an S3 client of the account and region that boto3 is configured for.
+
+    Raises:
+        AwsError: no region is configured.
+    """
+    from parcelq.aws import s3_client
+
+    return s3_client()
+
+
 def overflow(bucket: str) -> Overflow:
     """Return where bodies go and come from that are too large for a message.
 
     Args:
         bucket: where they go. Where they come from, each message says itself, so empty does for reading.
     """
-    from parcelq.aws import s3_client
     from parcelq.overflow import Overflow
 
-    return Overflow(s3_client(), bucket)
+    return Overflow(s3(), bucket)

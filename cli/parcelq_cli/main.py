@@ -9,7 +9,7 @@ import typer
 from parcelq.errors import ParcelqError
 from rich.text import Text
 
-from parcelq_cli import messages, process, topics, transfer
+from parcelq_cli import dead, messages, process, status, topics, transfer
 from parcelq_cli.local import command
 from parcelq_cli.output import to_stderr
 
@@ -27,6 +27,10 @@ app.command()(messages.pull)
 app.command()(transfer.upload)
 app.command()(transfer.download)
 app.command()(process.process)
+app.command()(dead.dead)
+topics.app.command()(dead.redrive)
+app.command()(status.status)
+app.command()(status.repair)
 app.command()(command.local)
 
 

@@ -84,7 +84,7 @@ def local(
         _summarise(output, results, letters, missing, time.monotonic() - began)
         if keep:
             output.note(f"still running; AWS_ENDPOINT_URL={pipeline.url} AWS_DEFAULT_REGION=us-east-1; Ctrl-C ends it")
-            _wait_for_ever()
+            _go_on(output, pipeline, output_folder)
     dead = sum(result.report["entries"]["dead"] for result in results)
     if missing or dead:
         lost = ", ".join(sorted(missing))
@@ -144,6 +144,20 @@ def _summarise(
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))
 
 
-def _wait_for_ever() -> None:
+def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
+    """Collect until Ctrl-C, and bring every result that is new or has changed."""
+    from parcelq.names import Source
+
+    from parcelq_cli.local.function import InvocationError
+
+    known: dict[str, dict[str, Any]] = {}
     while True:
-        time.sleep(3600)
+        try:
+            answer = pipeline.collect()
+        except InvocationError:
+            continue
+        for state in answer["finished"]:
+            if state["source"] and known.get(state["source"]) != state:
+                known[state["source"]] = state
+                path, report = pipeline.fetch(Source.parse(state["source"]).name, folder)
+                output.note(f"{path}: {report['entries']['written']:,} out, {report['entries']['dead']:,} dead")
