@@ -12,7 +12,7 @@ from parcelq.names import dead_letter, topic_of_url
 
 from parcelq_cli import clients
 from parcelq_cli.options import Bucket, ParcelSize
-from parcelq_cli.output import Output, fields, with_output
+from parcelq_cli.output import Output, amount, fields, with_output
 
 if TYPE_CHECKING:
     from parcelq.process import Processor
@@ -114,6 +114,6 @@ def _processor(
 
 def _text(total: Progress) -> str:
     return (
-        f"{total.messages_processed:,} messages with {total.entries_processed:,} entries processed, "
-        f"{total.messages_published:,} messages published, {total.failed:,} failed, {total.dead:,} dead"
+        f"{amount(total.messages_processed, 'message')} with {amount(total.entries_processed, 'entry')} processed, "
+        f"{total.messages_published:,} published, {total.failed:,} failed, {total.dead:,} dead"
     )

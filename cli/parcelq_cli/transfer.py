@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from parcelq.errors import ParcelqError
+from parcelq.limits import MAX_LONG_POLL_SECONDS
 
 from parcelq_cli import clients
 from parcelq_cli.options import Bucket, ParcelSize, Topic
@@ -52,9 +53,13 @@ def download(
     ],
     timeout: Annotated[
         float, typer.Option(min=0, help="Seconds with nothing coming after which the topic counts as exhausted.")
-    ] = 60,
+    ] = MAX_LONG_POLL_SECONDS,
 ) -> None:
-    """Write the entries of all messages of a topic into a file, and acknowledge them."""
+    """Write the entries of all messages of a topic into a new file, and acknowledge them.
+
+    Each source is in its order, and no message is there twice. As long as a source lacks something, FILE.parts stays,
+    and another download into the same file adds what has come since; the exit code is 1 then.
+    """
     from parcelq.download import download as collect
 
     topics = clients.topics()
@@ -67,7 +72,7 @@ def download(
             nonlocal messages, entries
             with lock:  # several threads receive
                 messages, entries = messages + more_messages, entries + more_entries
-                report(f"{amount(messages, 'message')}, entries: {entries:,}")
+                report(f"{amount(messages, 'message')}, {amount(entries, 'entry')}")
 
         downloaded = collect(
             topics.sqs,
@@ -85,7 +90,8 @@ def download(
             "sources": downloaded.sources,
             "incomplete": list(downloaded.incomplete),
         },
-        f"wrote {file}; entries: {downloaded.entries:,}, from {amount(downloaded.sources, 'source')}",
+        f"wrote {amount(downloaded.entries, 'entry')} of {amount(downloaded.sources, 'source')} to {file}",
     )
     if downloaded.incomplete:
-        raise ParcelqError(f"not all has come yet of {', '.join(downloaded.incomplete)}")
+        names = ", ".join(downloaded.incomplete)
+        raise ParcelqError(f"{file} lacks what is missing or dead of {names}; download again when it has come")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from parcelq_cli.local.pipeline import Pipeline
 
 _DEAD_SHOWN: Final = 20
-_STUCK_SECONDS: Final = 60.0
-"""With nothing waiting and nothing coming for so long, what is missing will not come."""
+_REPAIRS: Final = 5
+"""How often what is missing is published again, before it counts as lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,10 @@ def local(
     parcel_size: ParcelSize = 1000,
     range_bytes: Annotated[int, typer.Option(min=1, help="Files larger than this are uploaded in ranges.")] = 2**28,
     output_folder: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where results go.")] = Path("results"),
+    chaos: Annotated[
+        int | None,
+        typer.Option(metavar="SEED", help="For tests: deliver messages twice, in any order, and kill functions."),
+    ] = None,
     keep: Annotated[bool, typer.Option(help="Go on running when the results are there, until Ctrl-C.")] = False,
 ) -> None:
     """Run the deployed pipeline on this machine, over files, with nothing but Python.
@@ -71,7 +75,7 @@ def local(
 
     from parcelq_cli.local.pipeline import Options, running
 
-    options = Options(steps, batch_size, parcel_size, range_bytes)
+    options = Options(steps, batch_size, parcel_size, range_bytes, chaos=chaos)
     logs = output_folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -98,26 +102,26 @@ def _collect(pipeline: Pipeline, names: set[str], tell: Callable[[str], None]) -
 
     from parcelq_cli.local.function import InvocationError
 
-    collected = 0
+    collected = repairs = 0
     missing = set(names)
-    last_change = time.monotonic()
     while missing:
-        waiting = pipeline.waiting()
+        waiting, uncollected = pipeline.waiting(), pipeline.uncollected()
         try:
             answer = pipeline.collect()
         except InvocationError:
-            continue  # noted already; what it had not acknowledged comes again
+            continue  # what it had not acknowledged comes again
         collected += answer["drained"]["messages"]
         for state in answer["finished"]:
             # A result without its dead entries may still be written again, as long as anything is under way.
-            if state["source"] and not (waiting and state["dead"]):
+            if state["source"] and not (state["dead"] and (waiting or uncollected)):
                 missing.discard(Source.parse(state["source"]).name)
-        done = sum(state["covered"] for state in answer["waiting"] + answer["finished"])
-        tell(f"{amount(waiting, 'message')} waiting, {collected:,} collected, {done:,} bytes done")
-        if waiting or answer["drained"]["messages"]:
-            last_change = time.monotonic()
-        elif time.monotonic() - last_change > _STUCK_SECONDS:
-            break
+        covered = sum(state["covered"] for state in answer["waiting"] + answer["finished"])
+        tell(f"{amount(waiting, 'message')} waiting, {collected:,} collected, {covered:,} bytes done")
+        if missing and not (waiting or uncollected or answer["drained"]["messages"]):
+            # All is quiet, so what is missing was lost on the way, or came only in pieces that do not fit together.
+            repairs += 1
+            if repairs > _REPAIRS or not pipeline.repair():
+                break
     return missing
 
 

@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from parcelq.names import INBOX, RESULTS, dead_letter
+from parcelq.objects import ObjectUploader
+from parcelq.overflow import Overflow
 from parcelq.redrive import peek
 from parcelq.report import REPORT_SUFFIX
+from parcelq.status import repair, statuses
 from parcelq.steps import Step
+from parcelq.store import BucketStore
 from parcelq.topics import Topics
 
 from parcelq_cli.local.function import FunctionProcess, FunctionSpec, InvocationError
 from parcelq_cli.local.leftovers import end_processes_below
 from parcelq_cli.local.pump import EventsOfBucket, Mapped, Pump
+from parcelq_cli.local.runtime import CHAOS
 from parcelq_cli.local.server import Server
 from parcelq_cli.local.stack import Clients, Function, Stack, deploy
 from parcelq_cli.local.template import REGION, load
@@ -34,6 +39,9 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 _PROCESSOR: Final = "functions/processor"
 _DOWNLOADER: Final = "functions/downloader"
 _EVENTS_TOPIC: Final = "s3-events"
+_OUTPUT_DEADLINE: Final = 10
+_STACK: Final = "parcelq"
+OUTPUT_TOPIC: Final = f"{_STACK}-output"
 _COUNTS: Final = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -51,6 +59,7 @@ class Options:
         parcel_size: most entries of a message.
         range_bytes: files larger than this are uploaded range by range.
         instances: processes of each processor.
+        chaos: a seed with which topics and functions are hostile; None for kind ones.
     """
 
     steps: Sequence[Step]
@@ -58,6 +67,7 @@ class Options:
     parcel_size: int = 1000
     range_bytes: int = 256 * 1024 * 1024
     instances: int = os.cpu_count() or 1
+    chaos: int | None = None
 
     @property
     def stages(self) -> dict[str, Step]:
@@ -96,6 +106,7 @@ class Pipeline:
     """A running stack, as `running` makes it.
 
     Attributes:
+        options: what the user chose.
         url: the local server's endpoint.
         stack: what was made from the template.
         topics: its topics.
@@ -106,6 +117,7 @@ class Pipeline:
         errors: invocations that ended without an answer, so far.
     """
 
+    options: Options
     url: str
     stack: Stack
     topics: Topics
@@ -126,8 +138,19 @@ class Pipeline:
             ParcelqError: the pump stands still.
         """
         self.pump.check()
-        attributes = [self.topics.attributes(url) for url in (self.events_url, *self._inputs())]
-        return sum(int(one[name]) for one in attributes for name in _COUNTS)
+        return sum(self._count(url) for url in (self.events_url, *self._inputs()))
+
+    def uncollected(self) -> int:
+        """Messages that have not been collected yet."""
+        return self._count(OUTPUT_TOPIC)
+
+    def repair(self) -> int:
+        """Publish again what is missing of any source, and return how many messages that took."""
+        store = BucketStore(self.s3, self.stack.bucket)
+        overflow = Overflow(self.s3, self.stack.bucket)
+        uploader = ObjectUploader(self.topics.sqs, self.s3, store, self.options.parcel_size, overflow)
+        first = self.topics.url(f"{_STACK}-{next(iter(self.options.stages))}")
+        return sum(repair(uploader, one, first) for one in statuses(store, OUTPUT_TOPIC))
 
     def collect(self, quiet_seconds: float = 1) -> dict[str, Any]:
         """Run the downloader once; it ends when nothing came for so many seconds.
@@ -150,6 +173,10 @@ class Pipeline:
     def dead_letters(self) -> list[Pulled]:
         """What failed for good, on the topics of all functions."""
         return [letter for url in self._inputs() for letter in peek(self.topics.sqs, dead_letter(url))]
+
+    def _count(self, topic: str) -> int:
+        attributes = self.topics.attributes(topic)
+        return sum(int(attributes[name]) for name in _COUNTS)
 
     def _inputs(self) -> list[str]:
         return [mapping.topic_url for mapping in self.stack.mappings]
@@ -176,14 +203,17 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
             cleanup.enter_context(tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True))
         )
         cleanup.callback(end_processes_below, scratch)
-        url = cleanup.enter_context(Server()).url
+        url = cleanup.enter_context(Server(chaos=options.chaos)).url
         session = boto3.Session("local", "local", region_name=REGION)
         more: dict[str, Any] = {"endpoint_url": url, "config": Config(max_pool_connections=50)}
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
         clients = Clients(session.client("cloudformation", **more), session.client("lambda", **more), s3, sqs)
         parameters = options.parameters()
-        stack = deploy(load(ROOT / "template.yaml", parameters), parameters, clients, "parcelq")
+        stack = deploy(load(ROOT / "template.yaml", parameters), parameters, clients, _STACK)
         topics = Topics(sqs)
+        # A downloader that died is not waited for as long as on AWS, where the next one comes minutes later anyway.
+        output = sqs.get_queue_url(QueueName=OUTPUT_TOPIC)["QueueUrl"]
+        sqs.set_queue_attributes(QueueUrl=output, Attributes={"VisibilityTimeout": str(_OUTPUT_DEADLINE)})
         notified, events = _notify(stack, topics, s3)
 
         def instance(function: Function, number: int = 1) -> FunctionProcess:
@@ -197,7 +227,7 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
         (downloader,) = (one for one in stack.functions if one.folder == _DOWNLOADER)
         errors: list[InvocationError] = []
         pump = Pump(sqs, errors.append)
-        pipeline = Pipeline(url, stack, topics, s3, pump, events.topic_url, instance(downloader), errors)
+        pipeline = Pipeline(options, url, stack, topics, s3, pump, events.topic_url, instance(downloader), errors)
         sources = [(events, functions[notified])] + [(one, functions[one.function]) for one in stack.mappings]
         started: Counter[str] = Counter()
         for source, function in sources:
@@ -232,6 +262,8 @@ def _notify(stack: Stack, topics: Topics, s3: S3Client) -> tuple[str, Mapped]:
 def _spec(function: Function, library: str, options: Options, more: Mapping[str, str]) -> FunctionSpec:
     """How a function is run here: as it was deployed, but that steps may be anywhere on this machine."""
     variables = {**function.environment, **more}
+    if options.chaos is not None:
+        variables[CHAOS] = str(options.chaos)
     if function.folder == _PROCESSOR:
         step = options.stages[variables["PARCELQ_STAGE"]]
         variables["PARCELQ_STEP_FOLDERS"] = "/"

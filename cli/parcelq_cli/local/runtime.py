@@ -9,11 +9,20 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import random
 import sys
 import time
 import traceback
 import uuid
+from collections.abc import Callable
 from typing import IO, Any
+
+CHAOS = "PARCELQ_LOCAL_CHAOS"
+"""A variable with a seed, with which functions die now and then."""
+DEATHS = 0.05
+"""Share of the invocations that do not survive."""
+MOST_CALLS = 24
+"""They die at one of so many moments, if they have so many."""
 
 
 class Context:
@@ -50,6 +59,29 @@ def write_frame(pipe: IO[bytes], value: Any) -> None:
     pipe.flush()
 
 
+def die_somewhere(seed: str) -> Callable[[], None]:
+    """Let the process die in some invocations, just before or after a request to AWS; returns what begins one."""
+    import boto3
+
+    choice = random.Random(seed)  # noqa: S311 - not a secret
+    left = -1
+
+    def count(**_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os._exit(137)
+
+    def begin() -> None:
+        nonlocal left
+        left = choice.randint(1, MOST_CALLS) if choice.random() < DEATHS else -1
+
+    boto3.DEFAULT_SESSION = session = boto3.Session()
+    for moment in ("before-send", "after-call"):
+        session.events.register(f"{moment}.*.*", count)
+    return begin
+
+
 def main() -> None:
     """Import the handler once, then answer one event after another until stdin ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
@@ -57,11 +89,14 @@ def main() -> None:
     name, memory, timeout = os.environ["AWS_LAMBDA_FUNCTION_NAME"], int(sys.argv[2]), float(sys.argv[3])
     module, _, function = sys.argv[1].rpartition(".")
     handler = None
+    seed = os.environ.get(CHAOS)
+    begin = die_somewhere(f"{seed} {os.getpid()}") if seed else lambda: None
     while True:
         try:
             event = read_frame(sys.stdin.buffer)
         except EOFError:
             return
+        begin()
         try:
             # Imported at the first event, as a cold start is.
             handler = handler or getattr(importlib.import_module(module), function)

@@ -37,15 +37,16 @@ class Server:
     Args:
         port: port of the loopback interface; 0 takes a free one.
         start_timeout: seconds after which starting counts as failed.
+        chaos: a seed with which its topics are hostile; None for topics that are kind.
 
     Attributes:
         url: where it listens, such as `http://127.0.0.1:40123`: the endpoint URL for every client of AWS.
     """
 
-    def __init__(self, port: int = 0, *, start_timeout: float = _START_SECONDS) -> None:
+    def __init__(self, port: int = 0, *, start_timeout: float = _START_SECONDS, chaos: int | None = None) -> None:
         self.url = ""
-        self._port = port
         self._start_timeout = start_timeout
+        self._arguments = ["--port", str(port)] + ([] if chaos is None else ["--chaos", str(chaos)])
 
     def __enter__(self) -> Server:
         """Start it and wait until it listens.
@@ -56,7 +57,7 @@ class Server:
         # A file, because nobody would read a pipe, and the server would stand still when that is full.
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", _MODULE, "--port", str(self._port)],
+            [sys.executable, "-m", _MODULE, *self._arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -111,11 +112,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM, or the end of standard input."""
     parser = argparse.ArgumentParser(prog=f"python -m {_MODULE}", description="AWS on the loopback interface.")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
-    port: int = parser.parse_args(arguments).port
+    parser.add_argument("--chaos", type=int, metavar="SEED", help="deliver messages twice and in any order")
+    given = parser.parse_args(arguments)
+    port: int = given.port
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     # Late, because moto takes half a second to import, and whoever only starts a server needs none of it.
     from parcelq_cli.local.application import application, listen
+
+    if given.chaos is not None:
+        from parcelq_cli.local.chaos import hostile_queue
+        from parcelq_cli.local.sqs_backend import StandardQueueBackend
+
+        StandardQueueBackend.queue_class = hostile_queue(given.chaos)
 
     with tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True) as directory:
         server = listen(application(directory), port)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import moto.sqs.models
 import moto.sqs.urls
@@ -13,6 +13,8 @@ from parcelq_cli.local.sqs_queue import Clock, StandardQueue, no_such_queue
 
 class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
     """Moto's SQS of one account and region, with `StandardQueue` in the place of moto's standard queues."""
+
+    queue_class: ClassVar[type[StandardQueue]] = StandardQueue
 
     def __init__(self, region_name: str, account_id: str, clock: Clock = time.time) -> None:
         super().__init__(region_name, account_id)
@@ -27,7 +29,7 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
         if name in self.queues or str(attributes.get("FifoQueue")).lower() == "true":
             return super().create_queue(name, tags, **attributes)
         attributes.pop("region", None)  # from CloudFormation
-        queue = StandardQueue(name, self.region_name, self.account_id, clock=self._clock, **attributes)
+        queue = self.queue_class(name, self.region_name, self.account_id, clock=self._clock, **attributes)
         queue.tags = dict(tags or {})
         return self.queues.setdefault(name, queue)  # another thread may have been faster
 

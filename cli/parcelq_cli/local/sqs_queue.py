@@ -222,7 +222,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
                 source = message.system_attributes.get(DEAD_LETTER_SOURCE)
                 target = destination or (self._queue_of(source) if source else None)
                 if target is None:
-                    self._visible.put(number, number)
+                    self._visible.put(number, self._place(number))
                     failure = "AWS.SimpleQueueService.NonExistentQueue" if source else "CouldNotDetermineMessageSource"
                     break
                 self._forget(number)
@@ -249,8 +249,12 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         if visible_at:
             self._schedule(self._delayed, number, visible_at)
         else:
-            self._visible.put(number, number)
+            self._visible.put(number, self._place(number))
             self._changed.notify()
+
+    def _place(self, number: int) -> float:
+        """What visible messages are given out in the order of: as they came."""
+        return number
 
     def _schedule(self, index: KeyedHeap, number: int, due: float) -> None:
         is_next = due < self._next_due()
@@ -264,7 +268,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
     def _settle(self, now: float) -> None:
         for index in (self._delayed, self._in_flight):
             for number in index.take_up_to(now):
-                self._visible.put(number, number)
+                self._visible.put(number, self._place(number))
         for number in self._by_age.take_up_to((now - self.message_retention_period) * 1000):
             self._forget(number)
 

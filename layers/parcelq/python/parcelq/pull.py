@@ -65,7 +65,7 @@ def pull(
         pulled += came
         if came and len(pulled) < max_messages:
             pulled += _receive_at_hand(sqs, topic_url, max_messages - len(pulled))
-        if len(pulled) >= min_messages or remaining <= 0:
+        if len(pulled) >= min_messages or clock() >= until:
             return pulled
         if wait == 0:
             sleep(max(0.0, until - clock()))

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Final
 
 from parcelq.dead import ABOUT_DEATH
-from parcelq.message import Message, Pulled
+from parcelq.message import HALVED, Message, Pulled
 from parcelq.publish import publish_many
 from parcelq.pull import acknowledge, pull, refresh_deadline
 
@@ -91,6 +91,7 @@ def _all(sqs: SQSClient, topic_url: str, most: int | None) -> Iterator[list[Pull
 
 
 def _revived(dead: Pulled) -> Message:
-    """The message as it was before it died."""
+    """The message as it was before it died, to be run alone, so that its result takes its own place."""
     message = dead.as_it_is()
-    return Message(message.body, {name: value for name, value in message.attributes.items() if name not in ABOUT_DEATH})
+    attributes = {name: value for name, value in message.attributes.items() if name not in ABOUT_DEATH}
+    return Message(message.body, {HALVED: "0", **attributes})
