@@ -126,7 +126,7 @@ class Output:
         logger.setLevel(level)
         try:
             yield
-        except (ParcelqError, typer.TyperException, OSError):
+        except (ParcelqError, typer.TyperException, typer.Exit, typer.Abort, OSError):
             raise
         except Exception:
             _log.info("this should not happen, and is a fault of the program", exc_info=True)

@@ -223,6 +223,23 @@ def together(lineages: Iterable[Lineage]) -> Lineage:
     return group
 
 
+def follows(one: Lineage, other: Lineage) -> bool:
+    """Return whether the body of `other` comes right after that of `one` in the result, with nothing in between.
+
+    That is so for neighbours in one thing, and for the end of one run's output and the beginning of the next one's.
+    Messages that were themselves made of several are not looked into, but that they are neighbours in one output.
+    """
+    while True:
+        before, after = one.span, other.span
+        if one._with_last(after) == other and before.end == after.start:
+            return True
+        if not (one.outputs and other.outputs and before.end == before.total and after.start == 0):
+            return False
+        one, other = Lineage(one.root, one.outputs[:-1]), Lineage(other.root, other.outputs[:-1])
+        if one.is_group or other.is_group:
+            return False
+
+
 def disjoint(lineages: Iterable[Lineage]) -> bool:
     """Return whether messages of one source fit into one result: no byte twice, no two runs of one input."""
     paths: defaultdict[tuple[Lineage, ...], list[Order]] = defaultdict(list)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
@@ -11,11 +11,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_flight(call: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
+def in_flight(call: Callable[[Item], Result], items: Iterable[Item], most: int) -> Generator[Result]:
     """Yield `call(item)` for every item, in the order they get done, with at most `most` of them under way.
 
     Items are taken only as there is room for them, so an iterable of any length is never held in memory. An error in a
-    call is raised here, after the calls under way have ended; no further item is taken then.
+    call is raised here, after the calls under way have ended; no further item is taken then, nor after `close()`.
     """
     rest = iter(items)
     with ThreadPoolExecutor(most, thread_name_prefix="parcelq") as pool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from parcelq.errors import LineageError
-from parcelq.lineage import Lineage, disjoint
+from parcelq.lineage import Lineage, disjoint, follows
 from parcelq.message import DEAD, HALVED, LINEAGE, SOURCE, Message, Pulled, count_told
 
 
@@ -85,7 +85,7 @@ def make_plan(work: Iterable[Work], batch_size: int, max_receive_count: int, *, 
     - One that comes for the last time it may and has several entries is split into halves, without another run.
     - One with more than `batch_size` entries is split into parcels of `batch_size`.
     - One that failed before, or is half of one that did, runs alone, so that it fails nothing else.
-    - Others of one source run together until they have `batch_size` entries.
+    - Others of one source that follow one another run together until they have `batch_size` entries.
 
     Args:
         work: the messages.
@@ -135,14 +135,23 @@ def without_repeats(work: Iterable[Work]) -> tuple[list[Work], dict[str, list[Pu
 
 
 def _groups(messages: list[Work], batch_size: int) -> Iterator[list[Work]]:
-    """Messages of one source, in the order of their bytes, until they reach `batch_size` entries."""
+    """Messages of one source that follow one another, until they reach `batch_size` entries.
+
+    What is put out for a group lies in one place of the result, so others in between would end up in the wrong order.
+    """
     group: list[Work] = []
     entries = 0
     for one in sorted(messages, key=lambda one: one.lineage.order if one.lineage else ()):
-        group.append(one)
-        entries += one.entries
-        if entries >= batch_size:
+        if group and (entries >= batch_size or not _goes_on(group[-1], one)):
             yield group
             group, entries = [], 0
+        group.append(one)
+        entries += one.entries
     if group:
         yield group
+
+
+def _goes_on(one: Work, other: Work) -> bool:
+    if one.lineage and other.lineage:
+        return follows(one.lineage, other.lineage)
+    return one.lineage is other.lineage  # without lineage, there is no order to keep

@@ -11,11 +11,12 @@ import logging
 import os
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -198,10 +199,14 @@ class Processor:
         """Run the step over groups of messages, several at a time, and publish what it puts out as it comes."""
         runs: list[_Run] = []
 
-        def outputs() -> Iterator[tuple[_Run, Message]]:
-            for ended in in_flight(lambda group: list(self._run_group(group, budget)), groups, self.workers):
-                runs.extend(ended)
-                for run in ended:
+        def run_group(group: list[Work]) -> list[_Run]:
+            ended = list(self._run_group(group, budget))
+            runs.extend(ended)
+            return ended
+
+        def outputs() -> Generator[tuple[_Run, Message]]:
+            with closing(in_flight(run_group, groups, self.workers)) as all_ended:
+                for run in chain.from_iterable(all_ended):
                     with run.folder:
                         if run.output:
                             source, workflow = run.group[0].source, self.step.workflow_id
@@ -210,7 +215,12 @@ class Processor:
 
         if not groups:
             return
-        failed = self._publish_for(self.route.output, outputs(), outcome)
+        try:
+            with closing(outputs()) as messages:
+                failed = self._publish_for(self.route.output, messages, outcome)
+        finally:
+            for run in runs:  # where publishing was refused, not all outputs were asked for
+                run.folder.close()
         for run in runs:
             self._settle(run, failed(run), outcome)
         self._return([one for run in runs if run.unstarted and not failed(run) for one in run.group], outcome)

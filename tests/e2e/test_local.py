@@ -1,0 +1,162 @@
+"""`parcelq local`, run as a user runs it: files in, results out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PARCELQ = [sys.executable, "-c", "from parcelq_cli.main import main; main()"]
+STRICT_STEP = """
+import sys
+text = sys.stdin.read()
+if "BAD" in text:
+    sys.exit("cannot parse a BAD line")
+sys.stdout.write(text.upper())
+"""
+
+
+def local(*arguments: str | Path, expected: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*PARCELQ, "local", *map(str, arguments)], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == expected, done.stderr[-3000:]
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def filter_settings(tmp_path: Path) -> Path:
+    path = tmp_path / "filter.yaml"
+    path.write_text("filter: true\n")
+    return path
+
+
+def report_of(result: Path) -> dict:
+    return json.loads(Path(f"{result}.report.json").read_bytes())
+
+
+def test_odd_bytes_and_names_come_back_byte_for_byte(tmp_path: Path, filter_settings: Path) -> None:
+    odd = tmp_path / "a b+c%20 é ü.txt"
+    odd.write_bytes(
+        b"\n\nfirst\r\n\0nul\n\xff\xfe bad utf-8\n"
+        + "😀 \uffff\n".encode()
+        + b"x" * 3_000_000
+        + b"\n\n\nno newline at the end"
+    )
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    done = local(odd, empty, "--step", "cat", "--settings", filter_settings, "--output", tmp_path / "out", "--json")
+    assert (tmp_path / "out" / odd.name).read_bytes() == odd.read_bytes()
+    assert (tmp_path / "out" / empty.name).read_bytes() == b""
+    printed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["entries"]["read"] for one in printed] == [10, 0]
+
+
+def test_bad_lines_are_set_apart_with_their_reasons(tmp_path: Path, filter_settings: Path) -> None:
+    bad = {3, 1500, 1501, 1999}
+    lines = [f"line {number} {'BAD' if number in bad else 'good'}\n" for number in range(2000)]
+    file, step, out = tmp_path / "lines.txt", tmp_path / "strict.py", tmp_path / "out"
+    file.write_text("".join(lines))
+    step.write_text(STRICT_STEP)
+    done = local(file, "--step", step, "--settings", filter_settings, "--output", out, expected=1)
+    assert (out / "lines.txt").read_text() == "".join(line.upper() for line in lines if "BAD" not in line)
+    report = report_of(out / "lines.txt")
+    assert report["entries"] == {"read": 2000, "done": 1996, "dead": 4, "missing": 0, "written": 1996}
+    starts = [len("".join(lines[:number])) for number in sorted(bad)]
+    assert [dead["start"] for dead in report["dead"]] == starts
+    assert all("cannot parse a BAD line" in dead["reason"] for dead in report["dead"])
+    assert not report["complete"]
+    assert "4 entries failed for good" in done.stderr
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+def test_a_hostile_stack_gives_the_same_result(tmp_path: Path, filter_settings: Path, seed: int) -> None:
+    file, words, upper, out = (tmp_path / name for name in ("lines.txt", "words.yaml", "upper.yaml", "out"))
+    file.write_text("".join(f"molecule {number} {'ab ' * (number % 7)}\n" for number in range(20_000)))
+    # One step drops half of the lines, the other makes several of each.
+    words.write_text("filter: true\narguments: ['$2 % 2 == 0 { print $1; print $2 }']\n")
+    upper.write_text("filter: true\narguments: [a-z, A-Z]\n")
+    steps = ["--step", "tr", "--settings", upper, "--step", "awk", "--settings", words]
+    sizes = ["--parcel-size", "500", "--batch-size", "500", "--range-bytes", "100000"]
+    local(file, *steps, *sizes, "--output", out, "--chaos", str(seed))
+    expected = "".join(f"MOLECULE\n{number}\n" for number in range(20_000) if number % 2 == 0)
+    assert (out / "lines.txt").read_text() == expected
+    assert report_of(out / "lines.txt")["complete"]
+
+
+def test_a_processor_that_is_killed_loses_nothing(tmp_path: Path, filter_settings: Path) -> None:
+    file, step, out = tmp_path / "lines.txt", tmp_path / "slow.py", tmp_path / "out"
+    file.write_text("".join(f"line {number}\n" for number in range(3000)))
+    step.write_text("import sys, time\ntext = sys.stdin.read()\ntime.sleep(0.3)\nsys.stdout.write(text)\n")
+    arguments = [file, "--step", step, "--settings", filter_settings, "--output", out, "--parcel-size", "100"]
+    running = subprocess.Popen([*PARCELQ, "local", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    try:
+        killed = kill_one("functions/processor", "runtime.py", give_up=time.monotonic() + 60)
+        _, stderr = running.communicate(timeout=120)
+    finally:
+        running.kill()
+    assert killed
+    assert running.returncode == 0, stderr
+    assert (out / "lines.txt").read_bytes() == file.read_bytes()
+
+
+def test_ctrl_c_leaves_no_process_and_no_file_behind(tmp_path: Path, filter_settings: Path) -> None:
+    file, step = tmp_path / "lines.txt", tmp_path / "endless.py"
+    file.write_text("a line\n")
+    step.write_text("import time\ntime.sleep(1000)\n")
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+    arguments = [file, "--step", step, "--settings", filter_settings, "--output", tmp_path / "out"]
+    running = subprocess.Popen([*PARCELQ, "local", *map(str, arguments)], stderr=subprocess.PIPE, env=environment)
+    deadline = time.monotonic() + 60
+    while not processes_with(str(step)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_with(str(step))
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert not processes_with(str(tmp_path))
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_what_is_wrong_with_the_step_is_told_before_anything_runs(tmp_path: Path) -> None:
+    file, settings = tmp_path / "lines.txt", tmp_path / "settings.yaml"
+    file.write_text("a line\n")
+    settings.write_text("filtre: true\ntimeout: soon\n")
+    done = local(file, "--step", "cat", "--settings", settings, "--output", tmp_path / "out", expected=1)
+    assert "filtre" in done.stderr
+    assert "timeout is 'soon'" in done.stderr
+    done = local(file, "--step", tmp_path / "nothing.py", "--output", tmp_path / "out", expected=1)
+    assert "there is no such file" in done.stderr
+
+
+def processes_with(text: str) -> list[int]:
+    """Ids of processes with a text in their command line or environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            said = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in said and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+def kill_one(*texts: str, give_up: float) -> int | None:
+    """Kill a process with these texts in its command line and environment, once it has worked for a while."""
+    while time.monotonic() < give_up:
+        found = set.intersection(*(set(processes_with(text)) for text in texts))
+        if found:
+            time.sleep(1.5)
+            os.kill(min(found), signal.SIGKILL)
+            return min(found)
+        time.sleep(0.1)
+    return None
