@@ -110,7 +110,7 @@ def _parcel_end(
     end, missing = _after_lines(buffer, at, stop, parcel_size, mean)
     if not missing:
         return end, parcel_size
-    if stop < at + max_bytes:  # the buffer ends before the parcel is full
+    if stop == len(buffer) and (stop < at + max_bytes or end < stop):  # it ends before the parcel is full
         if not last:
             return at, 0
         unended = end < stop

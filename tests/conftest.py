@@ -1,0 +1,222 @@
+"""What the tests share: an AWS that is moto, topics and a bucket on it, a spy on its requests, and a clock."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from moto import mock_aws
+from parcelq.aws import s3_client, sqs_client
+from parcelq.message import Message, Pulled
+from parcelq.names import dead_letter
+from parcelq.overflow import Overflow
+
+BUCKET = "bucket"
+
+
+@pytest.fixture(autouse=True)
+def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reaches a real account: invented credentials, and no configuration of whoever runs the tests."""
+    for name in (
+        "AWS_PROFILE",
+        "AWS_DEFAULT_PROFILE",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL_SQS",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "testing")
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "eu-central-1")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+
+
+@pytest.fixture
+def aws(aws_environment: None) -> Iterator[None]:
+    with mock_aws():
+        yield
+
+
+@pytest.fixture
+def sqs(aws: None) -> Any:
+    return sqs_client()
+
+
+@pytest.fixture
+def s3(aws: None) -> Any:
+    return s3_client()
+
+
+@pytest.fixture
+def bucket(s3: Any) -> str:
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    return BUCKET
+
+
+@pytest.fixture
+def overflow(s3: Any, bucket: str) -> Overflow:
+    return Overflow(s3, bucket)
+
+
+@pytest.fixture
+def topic(sqs: Any) -> str:
+    """URL of an empty topic."""
+    return str(sqs.create_queue(QueueName="topic")["QueueUrl"])
+
+
+@pytest.fixture
+def make_topic(sqs: Any) -> Callable[[str], str]:
+    """Makes a topic and its dead-letter topic, without wiring them, and returns the topic's URL."""
+
+    def make(name: str) -> str:
+        sqs.create_queue(QueueName=dead_letter(name))
+        return str(sqs.create_queue(QueueName=name)["QueueUrl"])
+
+    return make
+
+
+@pytest.fixture
+def everything_on(sqs: Any) -> Callable[[str], list[Pulled]]:
+    """Takes all visible messages off a topic and returns them."""
+
+    def take(topic_url: str) -> list[Pulled]:
+        taken: list[Pulled] = []
+        while raw := sqs.receive_message(
+            QueueUrl=topic_url,
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=0,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["All"],
+        ).get("Messages"):
+            taken += map(Pulled.from_sqs, raw)
+            for one in raw:
+                sqs.delete_message(QueueUrl=topic_url, ReceiptHandle=one["ReceiptHandle"])
+        return taken
+
+    return take
+
+
+@dataclass
+class Clock:
+    """A clock that moves only when told to, and a sleep that moves it."""
+
+    now: float = 1000.0
+    slept: list[float] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@dataclass
+class Requests:
+    """What a client was asked, in order; and a way to answer in AWS's place what moto never would."""
+
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    answers: defaultdict[str, deque[tuple[int, dict[str, Any]] | None]] = field(
+        default_factory=lambda: defaultdict(deque)
+    )
+    lock: Lock = field(default_factory=Lock)
+
+    def watch(self, client: Any) -> None:
+        service = client.meta.service_model.service_name
+        client.meta.events.register(f"provide-client-params.{service}", self._note)
+        client.meta.events.register(f"before-call.{service}", self._answer)
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.asked]
+
+    def of(self, operation: str) -> list[dict[str, Any]]:
+        return [params for name, params in self.asked if name == operation]
+
+    def refuse(self, operation: str, code: str, status: int = 400, *, times: int = 1) -> None:
+        """Refuse the next requests of an operation as a whole."""
+        answer = {"Error": {"Code": code, "Message": f"refused with {code}"}}
+        self.answers[operation].extend([(status, answer)] * times)
+
+    def reply(self, operation: str, answer: dict[str, Any]) -> None:
+        """Answer the next request of an operation so."""
+        self.answers[operation].append((200, answer))
+
+    def let_pass(self, operation: str, times: int = 1) -> None:
+        """Leave the next requests of an operation to moto."""
+        self.answers[operation].extend([None] * times)
+
+    def _note(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        with self.lock:
+            self.asked.append((model.name, dict(params)))
+
+    def _answer(self, model: Any, **_: Any) -> tuple[Any, dict[str, Any]] | None:
+        with self.lock:
+            waiting = self.answers[model.name]
+            answer = waiting.popleft() if waiting else None
+        if answer is None:
+            return None
+        status, parsed = answer
+        return SimpleNamespace(status_code=status), {**parsed, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+@pytest.fixture
+def requests(sqs: Any) -> Requests:
+    """The requests of the fixture `sqs`."""
+    watched = Requests()
+    watched.watch(sqs)
+    return watched
+
+
+@pytest.fixture
+def polls(sqs: Any, clock: Clock) -> list[int]:
+    """Makes long polls of the fixture `sqs` end at once, moving the clock on instead; the seconds they would take."""
+    waits: list[int] = []
+
+    def shorten(params: dict[str, Any], **_: Any) -> None:
+        waits.append(params["WaitTimeSeconds"])
+        params["WaitTimeSeconds"] = 0
+
+    def move_on(parsed: dict[str, Any], **_: Any) -> None:
+        if not parsed.get("Messages"):
+            clock.now += waits[-1]
+
+    sqs.meta.events.register("before-parameter-build.sqs.ReceiveMessage", shorten)
+    sqs.meta.events.register("after-call.sqs.ReceiveMessage", move_on)
+    return waits
+
+
+@pytest.fixture
+def make_step(tmp_path: Path) -> Callable[..., Path]:
+    """Makes an executable; a shell script unless it is named `….py`."""
+
+    def make(text: str, name: str = "step") -> Path:
+        path = tmp_path / name
+        path.write_text(text if name.endswith(".py") else f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def publish_raw(sqs: Any) -> Callable[..., None]:
+    """Publishes messages, one request each, not through what is tested."""
+
+    def publish(topic_url: str, *messages: Message) -> None:
+        for message in messages:
+            sqs.send_message(QueueUrl=topic_url, **message.wire().request())
+
+    return publish
