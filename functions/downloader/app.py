@@ -64,13 +64,14 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     """Drain the topic, then finish what can be finished."""
     sqs, s3 = sqs_client(), s3_client()
     bucket = config().bucket
+    destination = destination_of(request)
     store = BucketStore(s3, bucket)
     url = Topics(sqs).url(topic_of(request))
     whole = time_left()
     drained = Drainer(sqs, url, store, Overflow(s3, bucket)).drain(
         request.receive_message_timeout, lambda: time_left() - whole * (1 - DRAIN_SHARE)
     )
-    finisher = Finisher(store, ResultWriter(s3, bucket), topic_of_url(url), destination_of(request))
+    finisher = Finisher(store, ResultWriter(s3, bucket), topic_of_url(url), destination)
     metrics.add_metric("MessagesCollected", MetricUnit.Count, drained.messages)
     metrics.add_metric("EntriesCollected", MetricUnit.Count, drained.entries)
     finished, waiting = [], []

@@ -239,7 +239,7 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
         try:
             yield pipeline
         except BaseException:
-            end_processes_below(scratch)  # what is under way is not waited for
+            pump.stop(lambda: end_processes_below(scratch))  # what is under way is not waited for
             raise
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 1
+_ABANDON_SECONDS: Final = 0.2
 _ENVELOPE_BYTES: Final = 4096
 """What a record takes in an event beside its body, at the most."""
 
@@ -78,11 +79,18 @@ class Pump:
         self._threads.append(thread)
         thread.start()
 
-    def stop(self) -> None:
-        """Take no more messages, and wait for the invocations under way."""
+    def stop(self, abandon: Callable[[], object] | None = None) -> None:
+        """Take no more messages, and wait for the invocations under way.
+
+        Args:
+            abandon: ends the functions' processes, where nobody wants to wait; called until no thread is left.
+        """
         self._stop.set()
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive():
+                if abandon:
+                    abandon()
+                thread.join(_ABANDON_SECONDS if abandon else None)
 
     def check(self) -> None:
         """Raise what stopped a thread, if anything did."""
@@ -93,7 +101,8 @@ class Pump:
         while not self._stop.is_set():
             try:
                 for event in _events(self._gather(mapped)):
-                    self._invoke(mapped, instance, event)
+                    if not self._stop.is_set():
+                        self._invoke(mapped, instance, event)
             except Exception as error:  # noqa: BLE001 - a pump that stands still must say so
                 if not self._stop.is_set():
                     self._failure = ParcelqError(f"the pump of {mapped.topic_arn} stopped: {error}")
