@@ -65,6 +65,8 @@ def naive(data: bytes, parcel_size: int, max_bytes: int) -> list[bytes]:
 @settings(max_examples=400)
 @given(DATA, SIZES, BYTES, BLOCKS)
 @example(b"\n", 1, 1, 1)
+@example(b"\na", 5, 2, 2)
+@example(b"\n\n\na", 5, 2, 4)
 @example(b"a\n" * 40 + b"b" * 300 + b"\n" * 40, 30, 100, 7)
 def test_parcels_are_those_that_cutting_entry_by_entry_gives(data, parcel_size, max_bytes, block):
     with pytest.MonkeyPatch.context() as patch:

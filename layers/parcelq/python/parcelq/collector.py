@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, TypeAlias
@@ -178,8 +178,10 @@ class Collector:
         """Work out what the messages make, by now."""
         refused: set[int] = set()
         while True:
-            chosen = _choose(self._source, refused)
-            used = Counter(id(place.group) for _, found in chosen for place in found.places)
+            chosen = _choose(self._source, dict.fromkeys(refused))
+            # What a group made lies at all of its places, so one found in it is met at each of them.
+            places = {id(place): place for _, found in chosen for place in found.places}
+            used = Counter(id(place.group) for place in places.values())
             torn = {id(group) for group in self._groups.values() if used[id(group)] not in {0, len(group.places)}}
             if not torn:
                 return _resolution(self._source.total, chosen)
@@ -224,11 +226,14 @@ class Collector:
         return parent.runs.setdefault(last.digest, _Tiling())
 
 
-def _choose(tiling: _Tiling, refused: Collection[int]) -> list[tuple[_Piece, _Found]]:
-    """The pieces of a tiling that are there and together cover most of it, in order."""
+def _choose(tiling: _Tiling, known: dict[int, _Found | None]) -> list[tuple[_Piece, _Found]]:
+    """The pieces of a tiling that are there and together cover most of it, in order.
+
+    `known` keeps what each group, by its `id`, comes to; None for one that must not be used.
+    """
     best: dict[tuple[int, int], tuple[_Piece, _Found]] = {}
     for piece in (*tiling.pieces.values(), *tiling.grouped):
-        found = _find(piece, refused)
+        found = _find(piece, known)
         if found is not None and (piece.start < piece.end or tiling.total == 0):
             place = piece.start, piece.end
             rival = best.get(place)
@@ -267,11 +272,13 @@ def _heaviest(candidates: list[tuple[_Piece, _Found]]) -> list[tuple[_Piece, _Fo
     return chosen[::-1]
 
 
-def _find(piece: _Piece, refused: Collection[int]) -> _Found | None:
+def _find(piece: _Piece, known: dict[int, _Found | None]) -> _Found | None:
     """What a piece comes to, if it is there, or there but for dead entries."""
     if piece.group is not None:
         group = piece.group
-        found = None if id(group) in refused else _find(group.piece, refused)
+        if id(group) not in known:
+            known[id(group)] = _find(group.piece, known)
+        found = known[id(group)]
         if found is None or found.dead:
             return None
         return _Found(found.leaves if piece is group.places[0] else [], [], [*found.places, piece])
@@ -279,7 +286,7 @@ def _find(piece: _Piece, refused: Collection[int]) -> _Found | None:
         return _Found([piece])
     finished = None
     for run in (piece.runs or {}).values():
-        found = _cover(run, refused)
+        found = _cover(run, known)
         if found and not found.dead:
             return found
         finished = finished or found
@@ -288,9 +295,9 @@ def _find(piece: _Piece, refused: Collection[int]) -> _Found | None:
     return finished
 
 
-def _cover(tiling: _Tiling, refused: Collection[int]) -> _Found | None:
+def _cover(tiling: _Tiling, known: dict[int, _Found | None]) -> _Found | None:
     """What a tiling comes to, if it is covered."""
-    chosen = _choose(tiling, refused)
+    chosen = _choose(tiling, known)
     if not chosen or sum(piece.end - piece.start for piece, _ in chosen) != tiling.total:
         return None
     whole = _Found()

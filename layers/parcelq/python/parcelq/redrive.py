@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Final
 
 from parcelq.dead import ABOUT_DEATH
+from parcelq.limits import MAX_ATTRIBUTES
 from parcelq.message import HALVED, Message, Pulled
 from parcelq.publish import publish_many
 from parcelq.pull import acknowledge, pull, refresh_deadline
@@ -94,4 +95,6 @@ def _revived(dead: Pulled) -> Message:
     """The message as it was before it died, to be run alone, so that its result takes its own place."""
     message = dead.as_it_is()
     attributes = {name: value for name, value in message.attributes.items() if name not in ABOUT_DEATH}
-    return Message(message.body, {HALVED: "0", **attributes})
+    if len(attributes) < MAX_ATTRIBUTES:
+        attributes = {HALVED: "0", **attributes}
+    return Message(message.body, attributes)

@@ -1,0 +1,210 @@
+"""The command line as a whole: its streams, exit codes and errors."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from parcelq_cli import clients
+from parcelq_cli.main import app
+from typer import Typer
+
+if TYPE_CHECKING:
+    from cli_fixtures import Cli
+
+pytest_plugins = ["cli_fixtures"]
+
+
+def commands(app: Typer, *names: str) -> list[tuple[str, ...]]:
+    found = [(*names, one.name or one.callback.__name__) for one in app.registered_commands if one.callback]
+    for group in app.registered_groups:
+        assert group.typer_instance
+        assert group.name
+        found += commands(group.typer_instance, *names, group.name)
+    return found
+
+
+def test_start_imports_nothing_that_is_slow() -> None:
+    slow = {"boto3", "botocore", "moto", "samtranslator", "cfnlint", "yaml"}
+    program = f"import sys, parcelq_cli.main; sys.exit(', '.join({slow} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).stderr == b"\n"
+
+
+def test_version_is_printed(cli: Cli) -> None:
+    assert cli.ok("--version").text.count(".") == 2
+
+
+@pytest.mark.parametrize("command", commands(app))
+def test_every_command_explains_itself_and_has_the_common_options(cli: Cli, command: tuple[str, ...]) -> None:
+    text = cli.ok(*command, "--help").text
+    assert f"Usage: parcelq {' '.join(command)} " in text
+    assert all(option in text for option in ("--json", "--quiet", "--verbose"))
+
+
+@pytest.mark.parametrize("arguments", [(), ("topics",)])
+def test_no_command_shows_help_and_is_wrong_usage(cli: Cli, arguments: tuple[str, ...]) -> None:
+    done = cli(*arguments)
+    assert done.code == 2
+    assert "Usage: parcelq" in done.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nonsense",), "nonsense"),
+        (("pull",), "TOPIC"),
+        (("pull", "t", "--nonsense"), "--nonsense"),
+        (("pull", "t", "--max", "many"), "--max"),
+        (("pull", "t", "--min", "0"), "--min"),
+        (("pull", "t", "--timeout", "-1"), "--timeout"),
+        (("pull", "t", "--timeout", "nan"), "--timeout"),
+        (("pull", "t", "--min", "5", "--max", "3"), "--max is 3, but must be at least --min, which is 5"),
+        (("pull", "t", "--quiet", "--verbose"), "--quiet or --verbose"),
+        (("publish", "t"), "BODY"),
+        (("publish", "t", ""), "BODY"),
+        (("publish", "t", "a", "-"), "-"),
+        (("publish", "t", "a", "--file", "f"), "--file"),
+        (("publish", "t", "a", "--attribute", "lonely"), "--attribute is 'lonely', but must be NAME=VALUE"),
+        (("publish", "t", "a", "--attribute", "a=1", "--attribute", "a=2"), "'a' twice"),
+        (("upload", "t"), "FILE"),
+        (("upload", "t", "f", "--parcel-size", "0"), "--parcel-size"),
+        (("download", "t"), "FILE"),
+        (("process", "a", "b"), "--step"),
+        (("process", "a", "b", "--step", "tr", "--batch-size", "-5"), "--batch-size"),
+        (("topics", "create", "t", "--max-receive-count", "0"), "--max-receive-count"),
+        (("topics", "clear"), "PREFIX or --all"),
+        (("topics", "clear", "t", "--all"), "PREFIX or --all"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_and_exit_code_2(cli: Cli, arguments: tuple[str, ...], said: str) -> None:
+    assert said in cli.fails(*arguments, code=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("topics", "show", "nowhere"),
+        ("topics", "count", "nowhere"),
+        ("topics", "delete", "nowhere", "--yes"),
+        ("publish", "nowhere", "a"),
+        ("publish", "nowhere", "a", "b"),
+        ("pull", "nowhere", "--timeout", "0"),
+        ("upload", "nowhere", "/dev/null"),
+        ("process", "nowhere", "nowhere", "--step", "cat", "--timeout", "0"),
+    ],
+)
+def test_a_topic_that_is_not_there_is_named(cli: Cli, arguments: tuple[str, ...]) -> None:
+    assert "topic 'nowhere': there is no topic of that name" in cli.fails(*arguments)
+
+
+def test_a_url_where_no_topic_is_counts_as_no_such_topic(cli: Cli, moto_url: str) -> None:
+    url = f"{moto_url}/123456789012/nowhere"
+    for command in (("topics", "count"), ("topics", "delete", "--yes"), ("pull", "--timeout", "0")):
+        assert f"topic '{url}': there is no topic of that name" in cli.fails(*command, url)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("AWS_DEFAULT_REGION", "You must specify a region"), ("AWS_ACCESS_KEY_ID", "Unable to locate credentials")],
+)
+def test_missing_configuration_is_one_sentence(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, missing: str, said: str
+) -> None:
+    monkeypatch.delenv(missing)
+    assert said in cli.fails("topics", "list")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AWS_PROFILE", "nobody", "The config profile (nobody) could not be found"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", "Could not connect to the endpoint"),
+        ("AWS_ENDPOINT_URL", "nonsense", "Invalid endpoint: nonsense"),
+        ("AWS_DEFAULT_REGION", "no where", "no where"),
+    ],
+)
+def test_bad_configuration_is_one_sentence(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert said in cli.fails("topics", "list")
+
+
+def _breaks(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def topics() -> None:
+        raise error
+
+    monkeypatch.setattr(clients, "topics", topics)
+
+
+def test_a_fault_of_the_program_is_one_sentence(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    _breaks(monkeypatch, ZeroDivisionError("by zero"))
+    assert cli.fails("topics", "list") == "parcelq: unexpected ZeroDivisionError: by zero\n"
+
+
+def test_verbose_tells_where_a_fault_of_the_program_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    _breaks(monkeypatch, ZeroDivisionError("by zero"))
+    done = cli("topics", "list", "--verbose")
+    assert done.code == 1
+    assert "Traceback" in done.err
+    assert done.err.endswith("parcelq: unexpected ZeroDivisionError: by zero\n")
+
+
+def test_verbose_shows_no_traceback_of_what_is_no_fault(cli: Cli) -> None:
+    done = cli("topics", "show", "nowhere", "--verbose")
+    assert done.code == 1
+    assert "Traceback" not in done.err
+
+
+def test_an_error_of_the_system_names_the_file(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    _breaks(monkeypatch, PermissionError(13, "Permission denied", "/secret"))
+    assert cli.fails("topics", "list") == "parcelq: /secret: Permission denied\n"
+
+
+def test_ctrl_c_exits_with_130_and_is_silent(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    _breaks(monkeypatch, KeyboardInterrupt())
+    done = cli("topics", "list")
+    assert (done.code, done.out, done.err) == (130, b"", "")
+
+
+def test_ctrl_c_ends_a_long_poll(cli: Cli) -> None:
+    cli.ok("topics", "create", "t")
+    running = cli.start("pull", "t", "--timeout", "60", "--verbose")
+    assert running.stderr is not None
+    for line in running.stderr:  # the client is made once its endpoint is found
+        if "endpoint" in line:
+            break
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    assert (running.returncode, out) == (130, "")
+    assert "Traceback" not in err
+
+
+def test_a_closed_pipe_is_silent_and_nothing_is_acknowledged_that_it_did_not_take(cli: Cli) -> None:
+    cli.ok("topics", "create", "t")
+    cli.ok("publish", "t", "a", "b")
+    running = cli.start("pull", "t", "--acknowledge")
+    assert running.stdout is not None
+    running.stdout.close()
+    assert running.stdin is not None
+    running.stdin.close()
+    assert running.stderr is not None
+    assert running.stderr.read() == ""
+    assert running.wait(20) == 1
+    assert cli.ok("topics", "show", "t", "--json").document["approximate_counts"]["in_flight"] == 2
+
+
+def test_quiet_leaves_results_alone(cli: Cli) -> None:
+    cli.ok("topics", "create", "t")
+    done = cli.ok("publish", "t", "-", "--quiet", stdin=b"a\nb\n")
+    assert (done.text, done.err) == ("published 2 messages\n", "")
+
+
+def test_verbose_logs_on_stderr_only(cli: Cli) -> None:
+    cli.ok("topics", "create", "t")
+    done = cli.ok("topics", "list", "t", "--verbose")
+    assert done.text == "t\nt-dead-letter\n"
+    assert "info: Found endpoint for sqs" in done.err

@@ -1,0 +1,236 @@
+"""`parcelq process`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from parcelq_cli.stopping import Stopped, Stopper
+
+if TYPE_CHECKING:
+    from cli_fixtures import Cli
+
+pytest_plugins = ["cli_fixtures"]
+
+
+@pytest.fixture
+def topics(cli: Cli) -> tuple[str, str]:
+    for name in ("in", "out"):
+        cli.ok("topics", "create", name, "--max-receive-count", "1")
+    return "in", "out"
+
+
+@pytest.fixture
+def upper(tmp_path: Path) -> tuple[str, ...]:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("filter: true\narguments: [a-z, A-Z]\n")
+    return "--step", "tr", "--settings", str(settings)
+
+
+def upload(cli: Cli, tmp_path: Path, text: str, parcel_size: int) -> None:
+    file = tmp_path / "input"
+    file.write_text(text)
+    cli.ok("upload", "in", file, "--parcel-size", str(parcel_size))
+
+
+def results(cli: Cli, least: int) -> list[dict[str, Any]]:
+    return cli.ok("pull", "out", "--min", str(least), "--json").documents
+
+
+def test_the_step_runs_over_every_message(
+    cli: Cli, topics: tuple[str, str], upper: tuple[str, ...], tmp_path: Path
+) -> None:
+    upload(cli, tmp_path, "a\nb\nc\n", parcel_size=1)
+    options = ("--timeout", "0", "--batch-size", "1", "--workflow-id", "wf-7", "--json")
+    done = cli.ok("process", *topics, *upper, *options)
+    counts = {"messages_processed": 3, "entries_processed": 3, "messages_published": 3, "failed": 0, "dead": 0}
+    assert done.document.items() >= counts.items()
+    assert "processing: " in done.err
+    messages = results(cli, 3)
+    assert sorted(one["body"] for one in messages) == ["A\n", "B\n", "C\n"]
+    assert {one["attributes"]["Workflow"] for one in messages} == {"wf-7"}
+
+
+def test_the_summary_is_readable(cli: Cli, topics: tuple[str, str], upper: tuple[str, ...], tmp_path: Path) -> None:
+    upload(cli, tmp_path, "a\n" * 1500, parcel_size=1500)
+    done = cli.ok("process", *topics, *upper, "--timeout", "0", "--batch-size", "1500", "--parcel-size", "500", "-q")
+    assert done.text.splitlines() == [
+        "rounds              1",
+        "messages processed  1",
+        "entries processed   1,500",
+        "messages published  3",
+        "failed              0",
+        "dead                0",
+    ]
+    assert done.err == ""
+
+
+def test_a_message_with_too_many_entries_is_re_parcelled(
+    cli: Cli, topics: tuple[str, str], upper: tuple[str, ...], tmp_path: Path
+) -> None:
+    upload(cli, tmp_path, "a\nb\nc\nd\n", parcel_size=4)
+    done = cli.ok("process", *topics, *upper, "--timeout", "0", "--batch-size", "2", "--json")
+    assert done.document["messages_processed"] == 3
+    assert done.document["entries_processed"] == 4
+    assert sorted(one["body"] for one in results(cli, 2)) == ["A\nB\n", "C\nD\n"]
+
+
+def test_topics_may_be_given_by_url(cli: Cli, topics: tuple[str, str], upper: tuple[str, ...]) -> None:
+    urls = [cli.ok("topics", "show", topic, "--json").document["url"] for topic in topics]
+    cli.ok("publish", "in", "a")
+    cli.ok("process", *urls, *upper, "--timeout", "0")
+    assert [one["body"] for one in results(cli, 1)] == ["A"]
+
+
+def test_an_entry_that_fails_for_good_is_dead_lettered_and_the_output_topic_told(
+    cli: Cli, topics: tuple[str, str], tmp_path: Path
+) -> None:
+    upload(cli, tmp_path, "a\n", parcel_size=1)
+    done = cli.ok("process", *topics, "--step", "false", "--timeout", "0", "--json")
+    assert (done.document["dead"], done.document["entries_processed"]) == (1, 0)
+    assert "warning: step 'false' exited with 1 (file://" in done.err
+    [letter] = cli.ok("pull", "in-dead-letter", "--json").documents
+    assert (letter["body"], letter["attributes"]["Reason"]) == ("a\n", "step 'false' exited with 1")
+    [tombstone] = results(cli, 1)
+    assert (tombstone["body"], tombstone["attributes"]["Dead"]) == ("", "step 'false' exited with 1")
+
+
+def test_the_receive_count_is_the_topics_own(cli: Cli, topics: tuple[str, str], tmp_path: Path) -> None:
+    cli.ok("topics", "create", "in", "--max-receive-count", "3", "--yes")
+    upload(cli, tmp_path, "a\n", parcel_size=1)
+    done = cli.ok("process", *topics, "--step", "false", "--timeout", "0", "--json")
+    assert (done.document["failed"], done.document["dead"]) == (1, 0)
+
+
+def test_what_is_too_large_overflows_into_the_bucket(
+    cli: Cli, topics: tuple[str, str], upper: tuple[str, ...], tmp_path: Path, overflow_bucket: str
+) -> None:
+    file = tmp_path / "large"
+    file.write_bytes(b"x" * 2_000_000 + b"\n")
+    cli.ok("upload", "in", file, "--bucket", overflow_bucket)
+    cli.ok("process", *topics, *upper, "--timeout", "0", "--bucket", overflow_bucket)
+    assert cli.ok("pull", "out").out == b"X" * 2_000_000 + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--step", "no-such-step"), "step no-such-step: there is no such file"),
+        (("--step", "tr", "--settings", "nowhere.yaml"), "settings file nowhere.yaml: it cannot be read"),
+        (("--step", "tr", "--settings", "bad.yaml"), "unknown key 'filtre'"),
+        (("--step", "./plain.txt"), "it is not executable"),
+    ],
+)
+def test_a_bad_step_is_refused_before_any_message_is_pulled(
+    cli: Cli, topics: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Any, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yaml").write_text("filtre: true\n")
+    Path("plain.txt").write_text("cat\n")
+    cli.ok("publish", "in", "a")
+    assert said in cli.fails("process", *topics, *options, "--timeout", "0")
+    assert cli.ok("pull", "in", "--json").document["receive_count"] == 1
+
+
+@pytest.mark.parametrize("missing", ["out", "in-dead-letter"])
+def test_a_missing_topic_is_told_before_any_message_is_pulled(
+    cli: Cli, topics: tuple[str, str], upper: tuple[str, ...], missing: str
+) -> None:
+    cli.ok("publish", "in", "a")
+    cli.ok("topics", "delete", missing, "--yes")
+    assert f"topic '{missing}': there is no topic" in cli.fails("process", *topics, *upper, "--timeout", "0")
+    assert cli.ok("pull", "in", "--json").document["receive_count"] == 1
+
+
+def finish(running: subprocess.Popen[str]) -> tuple[str, str]:
+    out, err = running.communicate(timeout=30)
+    assert "Traceback" not in err
+    return out, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_waiting_ends_it_with_the_summary(
+    cli: Cli, topics: tuple[str, str], upper: tuple[str, ...], number: signal.Signals
+) -> None:
+    running = cli.start("process", *topics, *upper, "--json")
+    assert running.stderr is not None
+    assert "Ctrl-C stops" in running.stderr.readline()
+    running.send_signal(number)
+    out, err = finish(running)
+    assert running.returncode == 0
+    assert "stopped\n" in err
+    assert '"messages_processed": 0' in out
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> tuple[tuple[str, ...], Path, Path]:
+    """A step that opens one pipe when it starts, and ends when another is opened."""
+    started, go_on = tmp_path / "started", tmp_path / "go-on"
+    os.mkfifo(started)
+    os.mkfifo(go_on)
+    step = tmp_path / "gate.sh"
+    step.write_text(f"#!/bin/sh\n: > {started}\n: < {go_on}\ncat\n")
+    step.chmod(0o755)
+    settings = tmp_path / "gate.yaml"
+    settings.write_text("filter: true\n")
+    return ("--step", str(step), "--settings", str(settings)), started, go_on
+
+
+def test_a_signal_during_a_round_lets_it_finish(
+    cli: Cli, topics: tuple[str, str], gate: tuple[tuple[str, ...], Path, Path]
+) -> None:
+    options, started, go_on = gate
+    cli.ok("publish", "in", "a")
+    running = cli.start("process", *topics, *options, "--json")
+    started.read_bytes()
+    running.send_signal(signal.SIGTERM)
+    assert running.stderr is not None
+    assert any("stopping after the messages in hand" in line for line in running.stderr)
+    go_on.write_bytes(b"")
+    out, err = finish(running)
+    assert running.returncode == 0
+    assert '"messages_processed": 1' in out
+    assert "stopped\n" in err
+    assert [one["body"] for one in results(cli, 1)] == ["a"]
+
+
+def test_a_second_signal_gives_the_messages_up(
+    cli: Cli, topics: tuple[str, str], gate: tuple[tuple[str, ...], Path, Path]
+) -> None:
+    options, started, go_on = gate
+    cli.ok("publish", "in", "a")
+    running = cli.start("process", *topics, *options)
+    started.read_bytes()
+    assert running.stderr is not None
+    running.send_signal(signal.SIGINT)
+    assert any("stopping after the messages in hand" in line for line in running.stderr)
+    running.send_signal(signal.SIGINT)
+    go_on.write_bytes(b"")
+    out, _ = finish(running)
+    assert (running.returncode, out) == (130, "")
+    assert cli.ok("topics", "show", "in", "--json").document["approximate_counts"]["in_flight"] == 1
+
+
+def test_stopper_gives_the_signals_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Stopper(lambda: None) as stopper:
+        stopper.begin_waiting()
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_stopper_waits_for_the_end_of_a_round_only_once() -> None:
+    with Stopper(lambda: None) as stopper:
+        stopper.begin_round()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Stopped):
+            stopper.begin_waiting()
+        stopper.begin_round()
+        with pytest.raises(KeyboardInterrupt) as ended:
+            signal.raise_signal(signal.SIGINT)
+        assert not isinstance(ended.value, Stopped)

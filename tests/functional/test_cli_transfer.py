@@ -1,0 +1,116 @@
+"""`parcelq upload` and `parcelq download`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from cli_fixtures import Cli
+
+pytest_plugins = ["cli_fixtures"]
+
+
+@pytest.fixture
+def topic(cli: Cli) -> str:
+    cli.ok("topics", "create", "t")
+    return "t"
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    path = tmp_path / "lines.txt"
+    path.write_text("".join(f"{number}\n" for number in range(25)))
+    return path
+
+
+def test_a_file_becomes_parcels_with_lineage(cli: Cli, topic: str, lines: Path) -> None:
+    done = cli.ok("upload", topic, lines, "--parcel-size", "10", "--json")
+    assert done.document == {"messages": 3, "files": [{"file": str(lines), "messages": 3}]}
+    messages = cli.ok("pull", topic, "--min", "3", "--json").documents
+    messages.sort(key=lambda one: int(one["attributes"]["Lineage"].partition("-")[0]))
+    assert "".join(one["body"] for one in messages) == lines.read_text()
+    assert [one["attributes"]["Entries"] for one in messages] == ["10", "10", "5"]
+    assert all(one["attributes"]["Source"].startswith(f"file://{lines}?put=") for one in messages)
+
+
+def test_files_are_uploaded_one_after_another(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    done = cli.ok("upload", topic, lines, empty)
+    assert done.text == "published 2 messages from 2 files\n"
+    assert done.err == "uploading: 1 of 2 files, 1 message\n"
+
+
+def test_a_file_that_is_not_there_leaves_nothing_half_done(cli: Cli, topic: str, lines: Path) -> None:
+    assert "file 'nowhere' cannot be read" in cli.fails("upload", topic, lines, "nowhere")
+    assert cli.ok("topics", "count", topic, "--json").document["approximate_count"] == 0
+
+
+def test_an_entry_too_large_needs_a_bucket(cli: Cli, topic: str, tmp_path: Path, overflow_bucket: str) -> None:
+    large = tmp_path / "large.txt"
+    large.write_bytes(b"x" * 3_000_000 + b"\n")
+    assert "no bucket was given" in cli.fails("upload", topic, large)
+    cli.ok("upload", topic, large, "--bucket", overflow_bucket)
+    assert cli.ok("pull", topic).out == large.read_bytes()
+
+
+def test_what_was_uploaded_is_downloaded_in_order(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
+    cli.ok("upload", topic, lines, "--parcel-size", "2")
+    target = tmp_path / "target"
+    done = cli.ok("download", topic, target, "--timeout", "0", "--json")
+    assert done.document == {"file": str(target), "messages": 13, "entries": 25, "sources": 1, "incomplete": []}
+    assert target.read_bytes() == lines.read_bytes()
+    left = cli.ok("topics", "show", topic, "--json").document["approximate_counts"]
+    assert left == {"available": 0, "in_flight": 0, "delayed": 0}
+
+
+def test_download_tells_what_it_did(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
+    cli.ok("upload", topic, lines)
+    target = tmp_path / "target"
+    done = cli.ok("download", topic, target, "--timeout", "0")
+    assert done.text == f"wrote 25 entries of 1 source to {target}\n"
+    assert done.err == "downloading: 1 message, 25 entries\n"
+
+
+def test_messages_without_lineage_are_downloaded_too(cli: Cli, topic: str, tmp_path: Path) -> None:
+    cli.ok("publish", topic, "by hand")
+    target = tmp_path / "target"
+    assert cli.ok("download", topic, target, "--timeout", "0", "--json").document["sources"] == 0
+    assert target.read_bytes() == b"by hand"
+
+
+def test_an_entry_that_overflowed_is_downloaded(cli: Cli, topic: str, tmp_path: Path, overflow_bucket: str) -> None:
+    large, target = tmp_path / "large.txt", tmp_path / "target"
+    large.write_bytes(b"x" * 3_000_000 + b"\n")
+    cli.ok("upload", topic, large, "--bucket", overflow_bucket)
+    cli.ok("download", topic, target, "--timeout", "0")
+    assert target.read_bytes() == large.read_bytes()
+
+
+def test_what_is_missing_is_told_and_added_by_another_download(
+    cli: Cli, topic: str, lines: Path, tmp_path: Path
+) -> None:
+    cli.ok("upload", topic, lines, "--parcel-size", "10")
+    target = tmp_path / "target"
+    taken = cli.ok("pull", topic, "--max", "1", "--acknowledge", "--json").document
+    done = cli("download", topic, target, "--timeout", "0", "--json")
+    assert done.code == 1
+    assert done.document["incomplete"] == [taken["attributes"]["Source"]]
+    assert f"parcelq: {target} lacks what is missing or dead of file://{lines}" in done.err
+    attributes = [f"--attribute={name}={value}" for name, value in taken["attributes"].items()]
+    cli.ok("publish", topic, taken["body"], *attributes)
+    cli.ok("download", topic, target, "--timeout", "0")
+    assert target.read_bytes() == lines.read_bytes()
+
+
+def test_a_file_that_is_there_already_is_not_overwritten(cli: Cli, topic: str, lines: Path) -> None:
+    before = lines.read_bytes()
+    assert "must be a file that does not exist yet" in cli.fails("download", topic, lines, "--timeout", "0")
+    assert lines.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(cli: Cli, topic: str, lines: Path) -> None:
+    assert "target.parts: Not a directory" in cli.fails("download", topic, lines / "target", "--timeout", "0")

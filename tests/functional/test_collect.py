@@ -1,0 +1,542 @@
+"""Collecting: from messages to results, exact even if it is killed at any moment, done twice at once, or comes late."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from parcelq.collect import Finisher, SourceState, gather
+from parcelq.drain import Drained, Drainer
+from parcelq.errors import AwsError, ParcelqError
+from parcelq.limits import MIB
+from parcelq.lineage import Lineage, Span, digest
+from parcelq.message import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message, count_entries
+from parcelq.names import SEGMENTS, Source
+from parcelq.notes import note_upload
+from parcelq.overflow import Overflow
+from parcelq.results import ResultWriter
+from parcelq.segments import Piece, read_index, segment_keys, write_segment
+from parcelq.store import BucketStore
+from parcelq.transfer import Uploaded
+
+LINES = [b"line %d\n" % number for number in range(6)]
+DATA = b"".join(LINES)
+RESULT = DATA.upper()
+WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+class Killed(BaseException):
+    """The function's end in the middle of what it did."""
+
+
+def source(put: str = "0055", key: str = "inbox/molecules.smi") -> str:
+    return str(Source.of_object("bucket", key, etag="e", put=put))
+
+
+def outputs(put: str = "0055", change: Callable[[bytes], bytes] = bytes.upper) -> list[Message]:
+    """What a step published for the lines of a source, one message a line."""
+    messages = []
+    at = 0
+    for line in LINES:
+        body = change(line)
+        span = Span(0, len(body), len(body))
+        child = Lineage(Span(at, at + len(line), len(DATA))).child(span, digest(body))
+        told = {SOURCE: source(put), LINEAGE: str(child), ENTRIES: str(count_entries(body)), WORKFLOW: "wf"}
+        messages.append(Message(body, told))
+        at += len(line)
+    return messages
+
+
+def dead(message: Message, reason: str = "exit code 3") -> Message:
+    """The tombstone of what a message is the result of."""
+    parent = message.attributes[LINEAGE].partition(">")[0]
+    return Message(b"", {SOURCE: message.attributes[SOURCE], LINEAGE: parent, ENTRIES: "1", DEAD: reason})
+
+
+class Collecting:
+    """An output topic and a bucket, and who collects."""
+
+    def __init__(self, sqs: Any, s3: Any, bucket: str, topic: str) -> None:
+        self.sqs, self.s3, self.bucket, self.topic = sqs, s3, bucket, topic
+        self.store = BucketStore(s3, bucket)
+
+    def publish(self, *messages: Message) -> None:
+        for message in messages:
+            self.sqs.send_message(QueueUrl=self.topic, **message.wire().request())
+
+    def drain(self, time_left: Callable[[], float] = lambda: float("inf")) -> Drained:
+        overflow = Overflow(self.s3, self.bucket)
+        drainer = Drainer(self.sqs, self.topic, self.store, overflow, receivers=1, now=lambda: WHEN)
+        return drainer.drain(0, time_left)
+
+    def finish(self) -> list[SourceState]:
+        return list(Finisher(self.store, ResultWriter(self.s3, self.bucket), "topic").finish_all())
+
+    def collect(self, *messages: Message) -> list[SourceState]:
+        self.publish(*messages)
+        self.drain()
+        return self.finish()
+
+    def note(self, put: str = "0055") -> None:
+        note_upload(self.store, source(put), 0, Uploaded(6, 6, len(DATA)))
+
+    def result(self, key: str = "results/molecules.smi") -> bytes:
+        return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def report(self) -> dict[str, Any]:
+        return json.loads(self.result("results/molecules.smi.report.json"))
+
+    def keys(self, prefix: str = "") -> list[str]:
+        return self.store.keys(prefix)
+
+    def left(self) -> int:
+        """Messages that are on the topic, locked or not."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = self.sqs.get_queue_attributes(QueueUrl=self.topic, AttributeNames=names)
+        return sum(map(int, answer["Attributes"].values()))
+
+
+@pytest.fixture
+def collecting(sqs: Any, s3: Any, bucket: str, topic: str) -> Collecting:
+    return Collecting(sqs, s3, bucket, topic)
+
+
+class TestDraining:
+    def test_stores_and_acknowledges_what_comes(self, collecting: Collecting) -> None:
+        collecting.publish(*outputs())
+        drained = collecting.drain()
+        assert (drained.messages, drained.entries, drained.exhausted) == (6, 6, True)
+        assert collecting.left() == 0
+        (keys,) = segment_keys(collecting.store, "topic").values()
+        assert gather(collecting.store, keys).collector.resolve().whole
+
+    def test_sources_lie_in_segments_of_their_own(self, collecting: Collecting) -> None:
+        collecting.publish(*outputs(), *outputs("0056"), Message(b"by hand\n"))
+        assert collecting.drain().segments == 3
+        assert len(segment_keys(collecting.store, "topic")) == 3
+
+    def test_tombstones_count_as_messages_but_not_as_entries(self, collecting: Collecting) -> None:
+        collecting.publish(dead(outputs()[0]), outputs()[1])
+        drained = collecting.drain()
+        assert (drained.messages, drained.entries) == (2, 1)
+
+    def test_a_message_that_cannot_be_read_stays_on_the_topic(self, collecting: Collecting) -> None:
+        collecting.sqs.send_message(
+            QueueUrl=collecting.topic,
+            MessageBody="odd",
+            MessageAttributes={"Encoding": {"DataType": "String", "StringValue": "rot13"}},
+        )
+        assert collecting.drain().messages == 0
+        assert collecting.left() == 1
+
+    def test_bodies_that_lie_in_s3_are_fetched(self, collecting: Collecting) -> None:
+        first, *others = outputs()
+        wire = Overflow(collecting.s3, collecting.bucket).offload(first.wire())
+        collecting.sqs.send_message(QueueUrl=collecting.topic, **wire.request())
+        collecting.collect(*others)
+        assert collecting.result() == RESULT
+
+    def test_a_lineage_that_does_not_fit_its_body_counts_as_none(self, collecting: Collecting) -> None:
+        told = outputs()[0].attributes
+        collecting.collect(Message(b"something else altogether\n", told))
+        assert collecting.keys("results/molecules.smi") == []
+        (apart,) = collecting.keys("results/without-lineage/")
+        assert collecting.result(apart) == b"something else altogether\n"
+
+    def test_out_of_time_what_was_pulled_is_stored_all_the_same(self, collecting: Collecting) -> None:
+        collecting.publish(*outputs())
+        times = iter([60.0])
+        drained = collecting.drain(lambda: next(times, 0.0))
+        assert drained.messages == 6
+        assert not drained.exhausted
+
+    def test_a_store_that_refuses_leaves_messages_unacknowledged(self, collecting: Collecting) -> None:
+        collecting.publish(*outputs())
+        collecting.store = BucketStore(collecting.s3, "no-such-bucket")
+        with pytest.raises(AwsError, match="NoSuchBucket"):
+            collecting.drain()
+        assert collecting.left() == 6
+
+    def test_a_full_segment_is_written_before_all_is_pulled(
+        self, collecting: Collecting, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("parcelq.drain._PULLED_TOGETHER", 2)
+        monkeypatch.setattr("parcelq.drain._SEGMENT_MESSAGES", 4)
+        collecting.publish(*outputs())
+        assert collecting.drain().segments == 2
+        collecting.finish()
+        assert collecting.result() == RESULT
+
+
+class TestSegments:
+    def test_a_segment_is_read_as_it_was_written(self, collecting: Collecting) -> None:
+        pieces = [Piece("4-8/8", b"two", 1), Piece("0-4/8", b"one\n", 1), Piece("0-2/8", b"", 3, "why")]
+        key = write_segment(collecting.store, "topic", source(), pieces, ["b", "a", "b"], WHEN, WHEN)
+        index = read_index(collecting.store, key)
+        assert (index.source, index.workflows) == (source(), ("a", "b"))
+        assert index.first == index.last == "2026-11-23T12:00:00+00:00"
+        assert [(row[0], row[3], row[4]) for row in index.rows] == [
+            ("0-2/8", 3, "why"),
+            ("0-4/8", 1, ""),
+            ("4-8/8", 1, ""),
+        ]
+        assert [collecting.store.read(key, row[1], row[2]) for row in index.rows] == [b"", b"one\n", b"two"]
+
+    @pytest.mark.parametrize("key", ["segments/topic/id/what.seg", "segments/topic/id/what-9999.seg"])
+    def test_an_object_that_is_no_segment_is_named(self, collecting: Collecting, key: str) -> None:
+        collecting.store.put(key, b"no json")
+        with pytest.raises(ParcelqError, match=r"what.* is no segment"):
+            read_index(collecting.store, key)
+
+
+class TestFinishing:
+    def test_a_whole_source_becomes_a_result_and_its_segments_go(self, collecting: Collecting) -> None:
+        collecting.note()
+        (state,) = collecting.collect(*reversed(outputs()))
+        assert state == SourceState(source(), len(DATA), len(DATA), 0, 0, "results/molecules.smi")
+        assert collecting.result() == RESULT
+        assert collecting.keys(SEGMENTS) == []
+
+    def test_the_report_adds_up(self, collecting: Collecting) -> None:
+        collecting.note()
+        messages = outputs(change=lambda line: line * 2)
+        collecting.collect(messages[0], *messages)
+        report = collecting.report()
+        assert report["entries"] == {"read": 6, "done": 6, "dead": 0, "missing": 0, "written": 12}
+        assert (report["bytes_read"], report["bytes_written"]) == (len(DATA), 2 * len(DATA))
+        assert report["duplicates"] == 1
+        assert report["source"] == source()
+        assert report["result"] == "results/molecules.smi"
+        assert report["workflows"] == ["wf"]
+        assert report["first"] == report["last"] == "2026-11-23T12:00:00+00:00"
+        assert report["complete"] is True
+
+    def test_entries_that_nobody_noted_are_unknown(self, collecting: Collecting) -> None:
+        collecting.collect(*outputs())
+        assert collecting.report()["entries"] == {"read": None, "done": None, "dead": 0, "missing": 0, "written": 6}
+
+    def test_an_unfinished_source_waits_for_the_rest(self, collecting: Collecting) -> None:
+        *some, last = outputs()
+        (state,) = collecting.collect(*some)
+        assert (state.holes, state.covered, state.result) == (1, len(DATA) - len(LINES[-1]), "")
+        assert collecting.keys("results/") == []
+        collecting.collect(last)
+        assert collecting.result() == RESULT
+        assert collecting.keys(SEGMENTS) == []
+
+    def test_a_piece_without_a_line_end_does_not_swallow_the_next_one(self, collecting: Collecting) -> None:
+        collecting.collect(*outputs(change=bytes.strip))
+        assert collecting.result() == DATA.rstrip(b"\n")
+
+    def test_an_empty_source_has_an_empty_result(self, collecting: Collecting) -> None:
+        told = {SOURCE: source(), LINEAGE: f"0-0/0>0-0/0:{digest(b'')}", ENTRIES: "0"}
+        collecting.collect(Message(b"", told))
+        assert collecting.result() == b""
+
+    def test_looking_goes_on_only_as_long_as_it_may(self, collecting: Collecting) -> None:
+        collecting.publish(*outputs(), Message(b"by hand\n"))
+        collecting.drain()
+        finisher = Finisher(collecting.store, ResultWriter(collecting.s3, collecting.bucket), "topic")
+        may = iter([True, False])
+        assert len(list(finisher.finish_all(lambda: next(may)))) == 1
+        assert len(collecting.keys(SEGMENTS)) == 1
+        collecting.finish()
+        assert collecting.keys(SEGMENTS) == []
+
+    def test_messages_without_lineage_are_written_apart_each_once(self, collecting: Collecting) -> None:
+        (state,) = collecting.collect(Message(b"one"), Message(b"two\n"), Message(b"one"))
+        assert sorted(collecting.result(state.result).splitlines()) == [b"one", b"one", b"two"]
+        assert collecting.keys(SEGMENTS) == []
+        (later,) = collecting.collect(Message(b"three\n"))
+        assert later.result != state.result
+        assert collecting.result(later.result) == b"three\n"
+
+
+class TestTheDead:
+    def test_a_source_with_dead_entries_is_written_without_them_and_its_segments_stay(
+        self, collecting: Collecting
+    ) -> None:
+        collecting.note()
+        one, *others = outputs()
+        (state,) = collecting.collect(*others, dead(one))
+        assert (state.dead, state.result) == (1, "results/molecules.smi")
+        assert collecting.result() == b"".join(LINES[1:]).upper()
+        report = collecting.report()
+        assert report["entries"] == {"read": 6, "done": 5, "dead": 1, "missing": 0, "written": 5}
+        assert report["dead"] == [{"start": 0, "end": len(LINES[0]), "entries": 1, "reason": "exit code 3"}]
+        assert report["complete"] is False
+        assert collecting.keys("segments/topic/")
+
+    def test_a_result_that_comes_late_takes_its_place(self, collecting: Collecting) -> None:
+        collecting.note()
+        one, *others = outputs()
+        collecting.collect(*others, dead(one))
+        collecting.collect(one)
+        assert collecting.result() == RESULT
+        assert collecting.report()["complete"] is True
+        assert collecting.report()["entries"]["dead"] == 0
+        assert collecting.keys(SEGMENTS) == []
+
+    def test_one_of_two_that_comes_late_is_written_and_the_other_waited_for(self, collecting: Collecting) -> None:
+        one, two, *others = outputs()
+        collecting.collect(*others, dead(one), dead(two))
+        collecting.collect(two)
+        assert collecting.result() == b"".join(LINES[1:]).upper()
+        assert [entry["start"] for entry in collecting.report()["dead"]] == [0]
+        collecting.collect(one)
+        assert collecting.result() == RESULT
+        assert collecting.keys(SEGMENTS) == []
+
+    def test_a_result_that_has_not_changed_is_not_written_again(self, collecting: Collecting) -> None:
+        one, *others = outputs()
+        collecting.collect(*others, dead(one))
+        puts: list[str] = []
+        collecting.s3.meta.events.register(
+            "provide-client-params.s3.PutObject", lambda params, **_: puts.append(params["Key"])
+        )
+        collecting.finish()
+        assert "results/molecules.smi" not in puts
+
+
+class TestLateAndOlder:
+    def test_late_duplicates_of_a_written_result_are_cleaned_up(self, collecting: Collecting) -> None:
+        collecting.note()
+        collecting.collect(*outputs())
+        report = collecting.report()
+        (state,) = collecting.collect(outputs()[2])
+        assert state.result == "results/molecules.smi"
+        assert collecting.result() == RESULT
+        assert collecting.report() == report
+        assert collecting.keys(SEGMENTS) == []
+
+    def test_a_late_tombstone_changes_nothing(self, collecting: Collecting) -> None:
+        collecting.collect(*outputs())
+        collecting.collect(dead(outputs()[2]))
+        assert collecting.result() == RESULT
+        assert collecting.report()["complete"] is True
+        assert collecting.keys(SEGMENTS) == []
+
+    def test_a_newer_put_replaces_the_result(self, collecting: Collecting) -> None:
+        collecting.collect(*outputs("0055"))
+        collecting.collect(*outputs("0056", change=bytes.title))
+        assert collecting.result() == DATA.title()
+
+    def test_an_older_put_never_replaces_a_newer_one(self, collecting: Collecting) -> None:
+        collecting.collect(*outputs("0056"))
+        (state,) = collecting.collect(*outputs("0055", change=bytes.title))
+        assert state.superseded
+        assert not state.result
+        assert collecting.result() == RESULT
+        assert collecting.report()["source"] == source("0056")
+        assert collecting.keys(SEGMENTS) == []
+
+    def test_sequencers_of_different_lengths_are_compared_from_the_left(self, collecting: Collecting) -> None:
+        collecting.collect(*outputs("0056"))
+        (state,) = collecting.collect(*outputs("005500000000", change=bytes.title))
+        assert state.superseded
+
+    def test_an_unfinished_newer_put_leaves_the_older_result(self, collecting: Collecting) -> None:
+        collecting.collect(*outputs("0055"))
+        collecting.collect(*outputs("0056", change=bytes.title)[1:])
+        assert collecting.result() == RESULT
+
+    def test_a_result_that_changed_since_it_was_looked_at_is_not_overwritten(self, collecting: Collecting) -> None:
+        writer = ResultWriter(collecting.s3, collecting.bucket)
+        assert writer.write("results/x", [b"one"], 3, {}, None)
+        assert not writer.write("results/x", [b"two"], 3, {}, None)
+        seen = writer.look("results/x")
+        assert writer.write("results/x", [b"three"], 5, {}, seen)
+        assert not writer.write("results/x", [b"four"], 4, {}, seen)
+        assert collecting.result("results/x") == b"three"
+
+
+class TestParts:
+    SIZE = 5 * MIB
+
+    @pytest.fixture
+    def small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("parcelq.results._PART_BYTES", self.SIZE)
+
+    def blocks(self) -> Iterable[bytes]:
+        return (bytes([number]) * MIB for number in range(12))
+
+    def test_a_large_result_is_written_by_parts(self, collecting: Collecting, small_parts: None) -> None:
+        writer = ResultWriter(collecting.s3, collecting.bucket)
+        assert writer.write("results/x", self.blocks(), 12 * MIB, {"parcelq-state": "whole"}, None)
+        assert collecting.result("results/x") == b"".join(self.blocks())
+        seen = writer.look("results/x")
+        assert seen
+        assert seen.metadata == {"parcelq-state": "whole"}
+        assert seen.etag.strip('"').endswith("-3")
+
+    def test_parts_that_cannot_be_put_leave_no_upload_behind(self, collecting: Collecting, small_parts: None) -> None:
+        def broken() -> Iterable[bytes]:
+            yield from self.blocks()
+            raise Killed
+
+        with pytest.raises(Killed):
+            ResultWriter(collecting.s3, collecting.bucket).write("results/x", broken(), 12 * MIB, {}, None)
+        assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
+        assert collecting.keys("results/") == []
+
+    def test_parts_are_completed_on_the_same_condition(self, collecting: Collecting, small_parts: None) -> None:
+        asked: list[dict[str, Any]] = []
+        collecting.s3.meta.events.register(
+            "provide-client-params.s3.CompleteMultipartUpload", lambda params, **_: asked.append(dict(params))
+        )
+        writer = ResultWriter(collecting.s3, collecting.bucket)
+        writer.write("results/x", self.blocks(), 12 * MIB, {}, None)
+        seen = writer.look("results/x")
+        assert seen
+        writer.write("results/x", self.blocks(), 12 * MIB, {}, seen)
+        assert [(one.get("IfNoneMatch"), one.get("IfMatch")) for one in asked] == [("*", None), (None, seen.etag)]
+
+    @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
+    def test_a_completion_that_is_refused_tells_that_somebody_else_wrote(
+        self, collecting: Collecting, small_parts: None, code: str
+    ) -> None:
+        def refuse(**_: Any) -> None:
+            raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
+
+        collecting.s3.meta.events.register("before-call.s3.CompleteMultipartUpload", refuse)
+        assert not ResultWriter(collecting.s3, collecting.bucket).write("results/x", self.blocks(), 12 * MIB, {}, None)
+        assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
+
+    def test_another_refusal_is_an_error(self, collecting: Collecting) -> None:
+        with pytest.raises(AwsError, match="NoSuchBucket"):
+            ResultWriter(collecting.s3, "no-such-bucket").write("results/x", [b"one"], 3, {}, None)
+
+
+class Kill:
+    """Ends whatever runs, at the k-th request that a client makes, before or after it was carried out."""
+
+    def __init__(self, client: Any, *, after: bool) -> None:
+        self.client, self.count, self.at = client, 0, -1
+        self.event = f"{'after' if after else 'before'}-call.{client.meta.service_model.service_name}"
+
+    def __call__(self, **_: Any) -> None:
+        self.count += 1
+        if self.count == self.at:
+            raise Killed
+
+    def run(self, what: Callable[[], object], at: int) -> bool:
+        """Run, and return whether it was killed."""
+        self.count, self.at = 0, at
+        self.client.meta.events.register(self.event, self)
+        try:
+            what()
+        except Killed:
+            return True
+        finally:
+            self.client.meta.events.unregister(self.event, self)
+        return False
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before a request", "after a request"])
+class TestKilled:
+    def test_finishing_that_is_killed_anywhere_is_made_good_by_the_next(
+        self, collecting: Collecting, after: bool
+    ) -> None:
+        kill = Kill(collecting.s3, after=after)
+        at, killed = 0, True
+        while killed:
+            at += 1
+            put = f"{0x1000 + at:04X}"
+            collecting.note(put)
+            collecting.publish(*outputs(put)[:3])
+            collecting.drain()
+            collecting.publish(*outputs(put)[3:])
+            collecting.drain()
+            killed = kill.run(collecting.finish, at)
+            collecting.finish()
+            assert collecting.result() == RESULT
+            assert collecting.report()["source"] == source(put)
+            assert collecting.report()["entries"]["written"] == 6
+            assert collecting.keys(SEGMENTS) == []
+        assert at > 6
+
+    @pytest.mark.parametrize("service", ["s3", "sqs"])
+    def test_draining_that_is_killed_anywhere_loses_and_doubles_nothing(
+        self, collecting: Collecting, after: bool, service: str
+    ) -> None:
+        kill = Kill(getattr(collecting, service), after=after)
+        at, killed = 0, True
+        while killed:
+            at += 1
+            put = f"{0x1000 + at:04X}"
+            collecting.publish(*outputs(put))
+            killed = kill.run(collecting.drain, at)
+            if killed:  # then what it had not acknowledged comes again
+                collecting.publish(*outputs(put))
+            collecting.drain()
+            collecting.finish()
+            assert collecting.result() == RESULT
+            assert collecting.report()["source"] == source(put)
+            assert collecting.keys(SEGMENTS) == []
+        assert at > 1
+
+
+def test_two_finishers_at_once_make_one_exact_result(collecting: Collecting) -> None:
+    for turn in range(5):
+        put = f"{0x1000 + turn:04X}"
+        collecting.note(put)
+        collecting.publish(*outputs(put), Message(b"by hand\n"))
+        collecting.drain()
+        barrier = threading.Barrier(2)
+        failures: list[BaseException] = []
+
+        def finish(barrier: threading.Barrier = barrier, failures: list[BaseException] = failures) -> None:
+            barrier.wait()
+            try:
+                collecting.finish()
+            except BaseException as error:
+                failures.append(error)
+
+        both = [threading.Thread(target=finish) for _ in range(2)]
+        for one in both:
+            one.start()
+        for one in both:
+            one.join()
+        assert failures == []
+        collecting.finish()
+        assert collecting.result() == RESULT
+        assert collecting.report()["source"] == source(put)
+        assert collecting.keys(SEGMENTS) == []
+
+
+def test_somebody_else_who_writes_in_between_is_noticed(collecting: Collecting) -> None:
+    collecting.publish(*outputs("0055"))
+    collecting.drain()
+    other = Collecting(collecting.sqs, collecting.s3, collecting.bucket, collecting.topic)
+    done: list[bool] = []
+
+    def overtake(**_: Any) -> None:
+        """Just before the result is put, a newer put of the file is finished."""
+        if not done:
+            done.append(True)
+            writer = ResultWriter(other.s3, other.bucket)
+            newer = Finisher(other.store, writer, "topic")
+            key = write_segment(
+                other.store,
+                "topic",
+                source("0056"),
+                [Piece(one.attributes[LINEAGE], one.body, 1) for one in outputs("0056", change=bytes.title)],
+                [],
+                WHEN,
+                WHEN,
+            )
+            newer._finish(gather(other.store, [key]))
+
+    collecting.s3.meta.events.register("provide-client-params.s3.PutObject", overtake)
+    (state,) = collecting.finish()
+    assert not state.result
+    assert collecting.result() == DATA.title()
+    assert all(one.superseded or one.source == source("0056") for one in collecting.finish())
+    assert collecting.result() == DATA.title()
+    assert collecting.report()["source"] == source("0056")
+    assert collecting.keys(SEGMENTS) == []

@@ -1,0 +1,810 @@
+"""The handlers: what each does with the events that AWS and people give it, and what it refuses."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from parcelq.collector import Collector
+from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, TopicNotFoundError
+from parcelq.lineage import Lineage, Span, digest
+from parcelq.message import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message, Pulled
+from parcelq.names import DEAD_LETTER_SUFFIX, Source
+
+ROOT = Path(__file__).parents[2]
+EVENTS = ROOT / "events"
+BUCKET = "parcelq-bucket"
+MOLECULES = b"CCO ethanol\nc1ccccc1 benzene\nCC(=O)Oc1ccccc1C(=O)O aspirin\nNCC(=O)O glycine\n"
+UPPER = '#!/bin/sh\nif grep -q bad "$2"; then echo "a bad one" >&2; exit 3; fi\ntr a-z A-Z < "$2" > "$4"\n'
+NAMES = [f"parcelq-{name}" for name in ("step", "output", "ranges")]
+FUNCTIONS = {"s3": "uploader", "sqs_ranges": "uploader", "sqs_messages": "processor", "topic_admin": "topic_admin"}
+
+
+def event(name: str) -> Any:
+    return json.loads((EVENTS / f"{name}.json").read_text())
+
+
+def function_of(name: str) -> str:
+    """The function that an event's file is for."""
+    return next((function for start, function in FUNCTIONS.items() if name.startswith(start)), "downloader")
+
+
+class Context:
+    """What Lambda tells a handler of its invocation."""
+
+    function_name = "parcelq"
+    memory_limit_in_mb = 512
+    invoked_function_arn = "arn:aws:lambda:eu-central-1:123456789012:function:parcelq"
+    aws_request_id = "00000000-0000-0000-0000-000000000000"
+
+    def __init__(self, *milliseconds: int) -> None:
+        """The time left when it is first asked for, the second time and so on; it stays at the last."""
+        self.milliseconds = list(milliseconds)
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.milliseconds.pop(0) if len(self.milliseconds) > 1 else self.milliseconds[0]
+
+
+def record_of(pulled: Pulled, topic: str) -> dict[str, Any]:
+    """A pulled message as the event source mapping gives it to a function."""
+    attributes = {name: {"stringValue": value, "dataType": "String"} for name, value in pulled.attributes.items()}
+    return {
+        "messageId": pulled.message_id,
+        "receiptHandle": pulled.receipt_handle,
+        "body": pulled.wire.text,
+        "attributes": {"ApproximateReceiveCount": str(pulled.receive_count)},
+        "messageAttributes": attributes,
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:eu-central-1:123456789012:{topic}",
+    }
+
+
+def spans(messages: Iterable[Pulled]) -> list[tuple[int, int]]:
+    found = (Lineage.parse(one.attributes[LINEAGE]).span for one in messages)
+    return sorted((span.start, span.end) for span in found)
+
+
+def result_of(messages: Iterable[Pulled]) -> bytes:
+    """What the messages of one source make; they must make it whole."""
+    bodies = [one.message().body for one in messages]
+    collector = Collector()
+    for number, one in enumerate(messages):
+        collector.add(one.attributes[LINEAGE], (number, 0, len(bodies[number])))
+    resolution = collector.resolve()
+    assert resolution.whole, resolution
+    return b"".join(bodies[number] for number, _, _ in resolution.extents)
+
+
+class Stack:
+    """A deployed stack, as its functions see it."""
+
+    def __init__(self, sqs: Any, s3: Any, load: Callable[[str], ModuleType], take: Callable[[str], list[Pulled]]):
+        self.sqs, self.s3, self.load, self._take = sqs, s3, load, take
+        self.urls: dict[str, str] = {}
+        for name in NAMES:
+            self.make_topic(name)
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+
+    @cached_property
+    def functions(self) -> SimpleNamespace:
+        """The functions' modules, each imported when it is first asked for, as by a cold start."""
+        load = self.load
+
+        class Lazy(SimpleNamespace):
+            def __getattr__(self, name: str) -> ModuleType:
+                setattr(self, name, load(name))
+                return vars(self)[name]
+
+        return Lazy()
+
+    def call(self, function: str, given: Any, milliseconds: Iterable[int] = (300_000,)) -> Any:
+        return getattr(self.functions, function).handler(given, Context(*milliseconds))
+
+    def make_topic(self, name: str) -> None:
+        for one in (name, name + DEAD_LETTER_SUFFIX):
+            self.urls[one] = self.sqs.create_queue(QueueName=one)["QueueUrl"]
+
+    def take(self, topic: str) -> list[Pulled]:
+        return self._take(self.urls[topic])
+
+    def publish(self, topic: str, *messages: Message) -> None:
+        for message in messages:
+            self.sqs.send_message(QueueUrl=self.urls[topic], **message.wire().request())
+
+    def deliver(self, topic: str) -> dict[str, Any]:
+        """Pull what a topic has, as the event that its function would get."""
+        reply = self.sqs.receive_message(
+            QueueUrl=self.urls[topic],
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=0,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["All"],
+        )
+        return {"Records": [record_of(Pulled.from_sqs(raw), topic) for raw in reply.get("Messages", [])]}
+
+    def acknowledge(self, topic: str, delivered: dict[str, Any], answer: dict[str, Any]) -> None:
+        """Do what the event source mapping does with a function's answer."""
+        failed = {one["itemIdentifier"] for one in answer["batchItemFailures"]}
+        for record in delivered["Records"]:
+            if record["messageId"] not in failed:
+                self.sqs.delete_message(QueueUrl=self.urls[topic], ReceiptHandle=record["receiptHandle"])
+
+    def run(self, function: str, topic: str) -> None:
+        """Let a function do all that a topic has."""
+        while (delivered := self.deliver(topic))["Records"]:
+            self.acknowledge(topic, delivered, self.call(function, delivered))
+
+    def put(self, data: bytes, name: str = "s3_put", key: str | None = None, **options: str) -> dict[str, Any]:
+        """Put an object and return the event that S3 sends of it, made of the one in `events/`."""
+        given = event(name)
+        entity = given["Records"][0]["s3"]["object"]
+        if key is not None:
+            entity["key"] = key
+        module = self.functions.uploader
+        put = module.put_of(given["Records"][0])
+        answer = self.s3.put_object(Bucket=BUCKET, Key=put.source.key, Body=data, **options)
+        entity.update(eTag=answer["ETag"].strip('"'), size=len(data))
+        return given
+
+    def get(self, key: str) -> bytes:
+        return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def keys(self, prefix: str = "") -> list[str]:
+        return [one["Key"] for one in self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
+
+    def messages(self) -> int:
+        """How many messages there are on all topics."""
+        asked = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        return sum(
+            int(number)
+            for url in self.urls.values()
+            for number in self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=asked)["Attributes"].values()
+        )
+
+
+@pytest.fixture
+def library_logger() -> Iterator[None]:
+    """Gives the library's logger back as it was: the functions take it over when they are imported."""
+    logger = logging.getLogger("parcelq")
+    before = logger.level, logger.propagate, list(logger.handlers)
+    yield
+    logger.level, logger.propagate, logger.handlers = before
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch, library_logger: None) -> Callable[[str], ModuleType]:
+    """Imports a function anew, under a name of its own, so that nothing of an earlier test is cached."""
+
+    def load(name: str) -> ModuleType:
+        folder = ROOT / "functions" / name
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.delitem(sys.modules, "actions", raising=False)
+        spec = importlib.util.spec_from_file_location(f"{name}_app", folder / "app.py")
+        assert spec
+        assert spec.loader
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look for their annotations
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets PARCELQ_… variables."""
+
+    def change(**values: object) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"PARCELQ_{name}", str(value))
+
+    return change
+
+
+@pytest.fixture
+def stack(
+    sqs: Any,
+    s3: Any,
+    load: Callable[[str], ModuleType],
+    everything_on: Callable[[str], list[Pulled]],
+    settings: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Stack:
+    monkeypatch.setattr("parcelq.redrive._QUIET_SECONDS", 0)
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "functions")
+    monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Parcelq")
+    settings(
+        PREFIX="parcelq",
+        BUCKET=BUCKET,
+        STAGES="step",
+        STAGE="step",
+        PARCEL_SIZE=2,
+        BATCH_SIZE=10,
+        STEP_PATH="",
+        SETTINGS_FILE="",
+        WORKFLOW_ID="",
+        MAX_RECEIVE_COUNT=2,
+        RANGE_BYTES=1000,
+        HALVING="true",
+        STEP_FOLDERS=ROOT / "functions" / "processor" / "steps",
+    )
+    return Stack(sqs, s3, load, everything_on)
+
+
+@pytest.fixture
+def upper(tmp_path: Path, settings: Callable[..., None]) -> None:
+    """Makes the stage's step one that makes capitals, and fails if an entry is bad."""
+    (tmp_path / "step").mkdir()
+    (tmp_path / "step" / "step").write_text(UPPER)
+    (tmp_path / "step" / "step").chmod(0o755)
+    settings(STEP_FOLDERS=tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in EVENTS.glob("*.json")))
+def test_every_event_is_taken_by_its_function(stack: Stack, name: str) -> None:
+    stack.make_topic("parcelq-extra")
+    stack.s3.put_object(Bucket=BUCKET, Key="inbox/molecules.smi", Body=MOLECULES)
+    given = event(name)
+    if name == "topic_admin_create":
+        stack.sqs.delete_queue(QueueUrl=stack.urls["parcelq-extra"])
+        stack.sqs.delete_queue(QueueUrl=stack.urls["parcelq-extra" + DEAD_LETTER_SUFFIX])
+        given["topic"] = "parcelq-fresh"
+    if name == "schedule":
+        given["receive_message_timeout"] = 0
+    answer = stack.call(function_of(name), given)
+    assert "error" not in (answer or {})
+    assert not (answer or {}).get("batchItemFailures")
+
+
+class TestUploader:
+    def test_publishes_messages_that_tile_the_object(self, stack: Stack) -> None:
+        given = stack.put(MOLECULES)
+        assert stack.call("uploader", given) is None
+        messages = stack.take("parcelq-step")
+        middle = MOLECULES.index(b"CC(=O)")
+        assert spans(messages) == [(0, middle), (middle, len(MOLECULES))]
+        assert result_of(messages) == MOLECULES
+        assert {one.attributes[ENTRIES] for one in messages} == {"2"}
+        entity = given["Records"][0]["s3"]["object"]
+        source = Source.of_object(BUCKET, entity["key"], etag=entity["eTag"], put=entity["sequencer"])
+        assert {one.attributes[SOURCE] for one in messages} == {str(source)}
+
+    def test_takes_every_record_of_an_event(self, stack: Stack) -> None:
+        one, other = stack.put(MOLECULES), stack.put(b"C methane\n", key="inbox/other.smi")
+        stack.call("uploader", {"Records": one["Records"] + other["Records"]})
+        assert len({pulled.attributes[SOURCE] for pulled in stack.take("parcelq-step")}) == 2
+
+    def test_a_second_delivery_of_an_event_makes_the_same_lineages_and_a_second_put_another_source(
+        self, stack: Stack
+    ) -> None:
+        given = stack.put(MOLECULES)
+        again = deepcopy(given)
+        again["Records"][0]["s3"]["object"]["sequencer"] = "0055AED6DCD90281FF"
+        told = []
+        for one in (given, given, again):
+            stack.call("uploader", one)
+            messages = stack.take("parcelq-step")
+            told.append({(pulled.attributes[SOURCE], pulled.attributes[LINEAGE]) for pulled in messages})
+        assert told[0] == told[1]
+        assert not told[0] & told[2]
+
+    @pytest.mark.parametrize("name", ["s3_test", "s3_delete", "s3_put_folder"])
+    def test_what_is_no_put_of_a_file_publishes_nothing(self, stack: Stack, name: str) -> None:
+        assert stack.call("uploader", event(name)) is None
+        assert stack.messages() == 0
+        assert stack.keys() == []
+
+    @pytest.mark.parametrize("given", [{}, {"Records": []}])
+    def test_an_event_without_records_publishes_nothing(self, stack: Stack, given: dict[str, Any]) -> None:
+        assert stack.call("uploader", given) is None
+        assert stack.messages() == 0
+
+    def test_a_deleted_object_publishes_nothing(self, stack: Stack) -> None:
+        given = stack.put(MOLECULES)
+        stack.s3.delete_object(Bucket=BUCKET, Key="inbox/molecules.smi")
+        assert stack.call("uploader", given) is None
+        assert stack.messages() == 0
+        assert stack.keys() == []
+
+    def test_a_replaced_object_is_left_to_the_event_of_its_later_put(self, stack: Stack) -> None:
+        given = stack.put(MOLECULES)
+        stack.put(b"C methane\n")
+        assert stack.call("uploader", given) is None
+        assert stack.messages() == 0
+
+    def test_in_a_bucket_with_versions_the_version_that_was_put_is_read(self, stack: Stack) -> None:
+        stack.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        given = stack.put(MOLECULES)
+        version = stack.s3.head_object(Bucket=BUCKET, Key="inbox/molecules.smi")["VersionId"]
+        given["Records"][0]["s3"]["object"]["versionId"] = version
+        stack.put(b"C methane\n")
+        stack.call("uploader", given)
+        assert result_of(stack.take("parcelq-step")) == MOLECULES
+
+    def test_an_empty_object_is_one_message_without_bytes(self, stack: Stack) -> None:
+        stack.call("uploader", stack.put(b"", "s3_put_empty"))
+        (message,) = stack.take("parcelq-step")
+        assert message.attributes[LINEAGE] == "0-0/0"
+        assert message.attributes[ENTRIES] == "0"
+        assert message.message().body == b""
+
+    def test_a_key_is_decoded_and_names_the_source(self, stack: Stack) -> None:
+        stack.call("uploader", stack.put(MOLECULES, "s3_put_odd_key"))
+        messages = stack.take("parcelq-step")
+        assert result_of(messages) == MOLECULES
+        assert {Source.parse(one.attributes[SOURCE]).key for one in messages} == {"inbox/a b+c 100% äöü.txt"}
+
+    def test_a_folder_below_the_inbox_names_the_topic(self, stack: Stack) -> None:
+        stack.make_topic("parcelq-extra")
+        stack.call("uploader", stack.put(MOLECULES, "s3_put_to_topic"))
+        assert result_of(stack.take("parcelq-extra")) == MOLECULES
+        assert stack.messages() == 0
+
+    @pytest.mark.parametrize("folder", ["other-topic", "parcelq", "parcelq-ranges"])
+    def test_a_folder_that_names_no_topic_of_the_stack_is_refused(self, stack: Stack, folder: str) -> None:
+        given = stack.put(MOLECULES, key=f"inbox/{folder}/molecules.smi")
+        with pytest.raises(InvalidValueError, match="inbox/<name>"):
+            stack.call("uploader", given)
+        assert stack.messages() == 0
+
+    def test_a_topic_that_is_not_there_is_an_error_so_that_lambda_tries_again(self, stack: Stack) -> None:
+        with pytest.raises(TopicNotFoundError):
+            stack.call("uploader", stack.put(MOLECULES, "s3_put_to_topic"))
+
+    def test_bytes_that_are_no_text_arrive_as_they_are(self, stack: Stack) -> None:
+        data = b"\x00\xff\r\n\n\xc3\x28\n" + bytes(range(256))
+        stack.call("uploader", stack.put(data))
+        assert result_of(stack.take("parcelq-step")) == data
+
+    @pytest.mark.parametrize(("key", "options"), [("inbox/m.smi.gz", {}), ("inbox/m.smi", {"ContentEncoding": "gzip"})])
+    def test_a_compressed_object_is_published_decompressed(
+        self, stack: Stack, key: str, options: dict[str, str]
+    ) -> None:
+        stack.call("uploader", stack.put(gzip.compress(MOLECULES), key=key, **options))
+        messages = stack.take("parcelq-step")
+        assert len(messages) == 2
+        assert result_of(messages) == MOLECULES
+
+    @pytest.mark.parametrize("data", [b"no gzip at all", gzip.compress(MOLECULES)[:-12]], ids=["other", "cut off"])
+    def test_broken_compression_is_an_error_that_names_the_object(self, stack: Stack, data: bytes) -> None:
+        with pytest.raises(ParcelqError, match=r"molecules\.smi\.gz.*cannot be decompressed"):
+            stack.call("uploader", stack.put(data, key="inbox/molecules.smi.gz"))
+
+    def test_a_wrong_setting_is_told(self, stack: Stack, settings: Callable[..., None]) -> None:
+        given = stack.put(MOLECULES)
+        settings(RANGE_BYTES="many", PARCEL_SIZE=0)
+        with pytest.raises(SettingsError, match=r"(?s)(?=.*PARCELQ_RANGE_BYTES)(?=.*PARCELQ_PARCEL_SIZE)"):
+            stack.call("uploader", given)
+
+
+class TestRanges:
+    @pytest.mark.parametrize("range_bytes", [1, 7, 12, 13, 64, len(MOLECULES) - 1])
+    def test_a_large_object_is_uploaded_range_by_range(
+        self, stack: Stack, settings: Callable[..., None], range_bytes: int
+    ) -> None:
+        settings(RANGE_BYTES=range_bytes)
+        stack.call("uploader", stack.put(MOLECULES))
+        assert stack.take("parcelq-step") == []
+        stack.run("uploader", "parcelq-ranges")
+        messages = stack.take("parcelq-step")
+        found = spans(messages)
+        assert [start for start, _ in found] == [0, *(end for _, end in found[:-1])]
+        assert result_of(messages) == MOLECULES
+
+    def test_an_object_of_just_the_size_is_uploaded_at_once(self, stack: Stack, settings: Callable[..., None]) -> None:
+        settings(RANGE_BYTES=len(MOLECULES))
+        stack.call("uploader", stack.put(MOLECULES))
+        assert stack.take("parcelq-ranges") == []
+        assert result_of(stack.take("parcelq-step")) == MOLECULES
+
+    @pytest.mark.parametrize(("key", "options"), [("inbox/m.smi.gz", {}), ("inbox/m.smi", {"ContentEncoding": "gzip"})])
+    def test_a_compressed_object_is_never_cut(
+        self, stack: Stack, settings: Callable[..., None], key: str, options: dict[str, str]
+    ) -> None:
+        settings(RANGE_BYTES=10)
+        stack.call("uploader", stack.put(gzip.compress(MOLECULES), key=key, **options))
+        stack.run("uploader", "parcelq-ranges")
+        messages = stack.take("parcelq-step")
+        assert len(messages) == 2
+        assert result_of(messages) == MOLECULES
+
+    def test_the_event_of_a_range_publishes_the_lines_that_start_in_it(self, stack: Stack) -> None:
+        etag = stack.put(MOLECULES)["Records"][0]["s3"]["object"]["eTag"]
+        given = event("sqs_ranges")
+        given["Records"][0]["body"] = given["Records"][0]["body"].replace("9b2cf535f27731c974343645a3985328", etag)
+        assert stack.call("uploader", given) == {"batchItemFailures": []}
+        messages = stack.take("parcelq-step")
+        assert spans(messages)[-1][1] == MOLECULES.index(b"NCC")
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "no json",
+            "[]",
+            "3",
+            "{}",
+            '{"source": "ftp://x", "topic": "parcelq-step", "start": 0, "end": 9, "total": 9}',
+            '{"source": 5, "topic": "parcelq-step", "start": 0, "end": 9, "total": 9}',
+            '{"source": "s3://b/k?put=1", "topic": "parcelq-step", "start": "0", "end": 9, "total": 9}',
+            '{"source": "s3://b/k?put=1", "topic": "parcelq-none", "start": 0, "end": 9, "total": 9}',
+        ],
+    )
+    def test_a_range_that_fails_is_delivered_again_alone(
+        self, stack: Stack, settings: Callable[..., None], body: str
+    ) -> None:
+        settings(RANGE_BYTES=40)
+        stack.call("uploader", stack.put(MOLECULES))
+        stack.publish("parcelq-ranges", Message(body.encode()))
+        delivered = stack.deliver("parcelq-ranges")
+        bad = [record["messageId"] for record in delivered["Records"] if record["body"] == body]
+        assert stack.call("uploader", delivered) == {"batchItemFailures": [{"itemIdentifier": one} for one in bad]}
+        assert result_of(stack.take("parcelq-step")) == MOLECULES
+
+    def test_ranges_of_an_object_that_is_gone_are_done(self, stack: Stack) -> None:
+        assert stack.call("uploader", event("sqs_ranges")) == {"batchItemFailures": []}
+        assert stack.messages() == 0
+
+
+class TestProcessor:
+    def test_runs_the_step_and_publishes_its_output(self, stack: Stack, settings: Callable[..., None]) -> None:
+        settings(WORKFLOW_ID="wf-1")
+        assert stack.call("processor", event("sqs_messages")) == {"batchItemFailures": []}
+        told = [one for one in stack.take("parcelq-output") if LINEAGE in one.attributes]
+        names = [json.loads(line)["name"] for line in result_of(told).splitlines()]
+        assert names == ["ethanol", "benzene", "aspirin", "glycine"]
+        assert {one.attributes[WORKFLOW] for one in told} == {"wf-1"}
+
+    def test_messages_without_lineage_are_processed_and_stay_without(self, stack: Stack) -> None:
+        stack.call("processor", event("sqs_messages"))
+        (message,) = (one for one in stack.take("parcelq-output") if LINEAGE not in one.attributes)
+        assert json.loads(message.message().body)["name"] == "ethylamine"
+        assert SOURCE not in message.attributes
+
+    def test_only_the_bad_message_is_delivered_again(self, stack: Stack, upper: None) -> None:
+        stack.publish("parcelq-step", *(Message(body) for body in (b"one\n", b"a bad one\n", b"two\n")))
+        delivered = stack.deliver("parcelq-step")
+        (bad,) = (record["messageId"] for record in delivered["Records"] if "bad" in record["body"])
+        assert stack.call("processor", delivered) == {"batchItemFailures": [{"itemIdentifier": bad}]}
+        done = b"".join(one.message().body for one in stack.take("parcelq-output"))
+        assert sorted(done.splitlines()) == [b"ONE", b"TWO"]
+
+    def test_a_message_that_fails_for_good_is_dead_and_told_so(self, stack: Stack, upper: None) -> None:
+        given = event("sqs_messages")
+        given["Records"] = given["Records"][:1]
+        record = given["Records"][0]
+        record["body"] = "a bad one\n"
+        record["messageAttributes"]["Lineage"]["stringValue"] = "0-10/10"
+        record["messageAttributes"]["Entries"]["stringValue"] = "1"
+        record["attributes"]["ApproximateReceiveCount"] = "2"
+        assert stack.call("processor", given) == {"batchItemFailures": []}
+        (letter,) = stack.take("parcelq-step-dead-letter")
+        assert letter.message().body == b"a bad one\n"
+        stones = [one.attributes for one in stack.take("parcelq-output")]
+        assert {one[LINEAGE] for one in stones} == {"0-10/10"}
+        assert any("a bad one" in one[DEAD] for one in stones)
+
+    def test_without_time_messages_go_back_and_no_step_is_run(self, stack: Stack, upper: None) -> None:
+        stack.publish("parcelq-step", Message(b"one\n"))
+        delivered = stack.deliver("parcelq-step")
+        answer = stack.call("processor", delivered, milliseconds=(300_000, 1))
+        stack.acknowledge("parcelq-step", delivered, answer)
+        assert stack.take("parcelq-output") == []
+        assert [one.message().body for one in stack.take("parcelq-step")] == [b"one\n"]
+
+    def test_the_first_of_two_stages_publishes_to_the_second(
+        self, stack: Stack, upper: None, settings: Callable[..., None]
+    ) -> None:
+        stack.make_topic("parcelq-next")
+        settings(STAGES="step,next")
+        stack.publish("parcelq-step", Message(b"one\n"))
+        stack.run("processor", "parcelq-step")
+        assert [one.message().body for one in stack.take("parcelq-next")] == [b"ONE\n"]
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "told"),
+        [
+            ("BATCH_SIZE", "0", "PARCELQ_BATCH_SIZE"),
+            ("HALVING", "yes", "PARCELQ_HALVING"),
+            ("STAGE", "other", "PARCELQ_STAGE"),
+            ("STEP_PATH", "../../../bin/sh", "leaves the folders"),
+            ("STEP_PATH", "none.py", "no such file"),
+            ("STEP_FOLDERS", "/nowhere", "step"),
+        ],
+    )
+    def test_a_wrong_setting_fails_the_invocation_and_is_named(
+        self, stack: Stack, settings: Callable[..., None], setting: str, value: str, told: str
+    ) -> None:
+        settings(**{setting: value})
+        with pytest.raises(SettingsError, match=told):
+            stack.call("processor", event("sqs_messages"))
+
+
+class TestDownloader:
+    def pipeline(self, stack: Stack, data: bytes = MOLECULES, **put: Any) -> dict[str, Any]:
+        stack.call("uploader", stack.put(data, **put))
+        stack.run("processor", "parcelq-step")
+        return stack.call("downloader", event("download"))
+
+    def test_writes_the_result_and_its_report(self, stack: Stack, upper: None) -> None:
+        answer = self.pipeline(stack)
+        assert stack.get("results/molecules.smi") == MOLECULES.upper()
+        report = json.loads(stack.get("results/molecules.smi.report.json"))
+        assert report["entries"] == {"read": 4, "done": 4, "dead": 0, "missing": 0, "written": 4}
+        assert report["bytes_read"] == report["bytes_written"] == len(MOLECULES)
+        assert report["complete"]
+        assert answer["finished_count"] == 1
+        assert answer["waiting"] == []
+        assert answer["finished"][0]["result"] == "results/molecules.smi"
+        assert answer["drained"]["exhausted"]
+        assert stack.keys("segments/") == []
+        assert stack.messages() == 0
+
+    def test_results_are_byte_exact(self, stack: Stack, tmp_path: Path, upper: None) -> None:
+        (tmp_path / "step" / "step").write_text('#!/bin/sh\ncat "$2" > "$4"\n')
+        data = b"\x00\xff\r\n\n\n\xe4\n" + bytes(range(256)) + b"\nno line end"
+        self.pipeline(stack, data, key="inbox/folder-less.bin")
+        assert stack.get("results/folder-less.bin") == data
+
+    def test_the_result_of_an_empty_object_is_empty(self, stack: Stack, upper: None) -> None:
+        self.pipeline(stack, b"", name="s3_put_empty")
+        assert stack.get("results/empty.txt") == b""
+        assert json.loads(stack.get("results/empty.txt.report.json"))["complete"]
+
+    def test_the_result_of_a_compressed_object_is_called_without_gz(self, stack: Stack, upper: None) -> None:
+        self.pipeline(stack, gzip.compress(MOLECULES), key="inbox/molecules.smi.gz")
+        assert stack.get("results/molecules.smi") == MOLECULES.upper()
+
+    def test_the_schedule_collects_from_the_output_topic(self, stack: Stack, upper: None) -> None:
+        stack.call("uploader", stack.put(MOLECULES))
+        stack.run("processor", "parcelq-step")
+        stack.call("downloader", {**event("schedule"), "receive_message_timeout": 0})
+        assert stack.get("results/molecules.smi") == MOLECULES.upper()
+
+    def test_a_source_that_is_not_whole_waits(self, stack: Stack) -> None:
+        source = str(Source.of_object(BUCKET, "inbox/molecules.smi", etag="e", put="1"))
+        half = Lineage(Span(0, 10, 20)).child(Span(0, 4, 4), digest(b"one\n"))
+        stack.publish("parcelq-output", Message(b"one\n", {SOURCE: source, LINEAGE: str(half), ENTRIES: "1"}))
+        answer = stack.call("downloader", event("download"))
+        assert answer["finished"] == []
+        assert [(one["covered"], one["total"], one["holes"]) for one in answer["waiting"]] == [(10, 20, 1)]
+        assert stack.keys("results/") == []
+        other = Lineage(Span(10, 20, 20)).child(Span(0, 4, 4), digest(b"two\n"))
+        stack.publish("parcelq-output", Message(b"two\n", {SOURCE: source, LINEAGE: str(other), ENTRIES: "1"}))
+        stack.call("downloader", event("download"))
+        assert stack.get("results/molecules.smi") == b"one\ntwo\n"
+
+    def test_messages_without_lineage_are_kept_apart(self, stack: Stack, upper: None) -> None:
+        stack.publish("parcelq-output", Message(b"by hand"), Message(b"by hand, too\n"))
+        self.pipeline(stack)
+        assert stack.get("results/molecules.smi") == MOLECULES.upper()
+        (apart,) = stack.keys("results/without-lineage/")
+        assert sorted(stack.get(apart).splitlines()) == [b"by hand", b"by hand, too"]
+        assert stack.keys("segments/") == []
+
+    def test_results_go_to_a_folder_that_is_asked_for(self, stack: Stack, upper: None) -> None:
+        stack.call("uploader", stack.put(MOLECULES))
+        stack.run("processor", "parcelq-step")
+        given = {**event("download"), "destination": f"s3://{BUCKET}/results/today"}
+        stack.call("downloader", given)
+        assert stack.get("results/today/molecules.smi") == MOLECULES.upper()
+
+    def test_another_topic_of_the_stack_can_be_drained(self, stack: Stack) -> None:
+        stack.make_topic("parcelq-extra")
+        stack.publish("parcelq-extra", Message(b"one\n"))
+        answer = stack.call("downloader", {**event("download"), "topic": stack.urls["parcelq-extra"]})
+        assert answer["drained"]["messages"] == 1
+        assert [key.split("/")[2] for key in stack.keys("results/")] == ["parcelq-extra"]
+
+    @pytest.mark.parametrize(
+        ("changed", "told"),
+        [
+            ({"topic": "other-output"}, "parcelq-"),
+            ({"topic": "https://sqs.eu-central-1.amazonaws.com/1/other"}, "parcelq-"),
+            ({"topic": 7}, "topic"),
+            ({"destination": "s3://other-bucket/results/"}, "results/"),
+            ({"destination": f"s3://{BUCKET}/inbox/"}, "results/"),
+            ({"destination": f"s3://{BUCKET}/results/../inbox/"}, "results/"),
+            ({"destination": f"s3://{BUCKET}/results-elsewhere"}, "results/"),
+            ({"receive_message_timeout": -1}, "receive_message_timeout"),
+            ({"receive_message_timeout": "long"}, "receive_message_timeout"),
+        ],
+    )
+    def test_a_bad_request_is_told_what_is_wrong_and_collects_nothing(
+        self, stack: Stack, changed: dict[str, Any], told: str
+    ) -> None:
+        stack.publish("parcelq-output", Message(b"one\n"))
+        answer = stack.call("downloader", {**event("download"), **changed})
+        assert set(answer) == {"error"}
+        assert told in answer["error"]["message"]
+        assert stack.messages() == 1
+        assert stack.keys() == []
+
+    def test_a_topic_that_is_not_there_is_told(self, stack: Stack) -> None:
+        with pytest.raises(TopicNotFoundError, match="parcelq-none"):
+            stack.call("downloader", {**event("download"), "topic": "parcelq-none"})
+
+
+class TestTopicAdmin:
+    @pytest.fixture
+    def admin(self, stack: Stack) -> Callable[..., Any]:
+        """Hands an action's event, changed, to the function."""
+        stack.make_topic("parcelq-extra")
+
+        def ask(action: str, **changed: Any) -> Any:
+            return stack.call("topic_admin", {**event(f"topic_admin_{action}"), **changed})
+
+        return ask
+
+    def names(self, stack: Stack) -> set[str]:
+        return {url.rpartition("/")[2] for url in stack.sqs.list_queues().get("QueueUrls", [])}
+
+    def test_list_names_the_topics_of_the_stack_only(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        stack.make_topic("other")
+        expected = sorted(name for name in stack.urls if name.startswith("parcelq-"))
+        assert admin("list") == {"topics": expected}
+        assert stack.call("topic_admin", {"action": "list"}) == {"topics": expected}
+        assert admin("list", prefix="parcelq-ex") == {"topics": ["parcelq-extra", "parcelq-extra-dead-letter"]}
+
+    def test_create_makes_a_topic_that_dead_letters(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        answer = admin("create", topic="parcelq-fresh", max_receive_count=3)
+        attributes = stack.sqs.get_queue_attributes(QueueUrl=answer["url"], AttributeNames=["All"])["Attributes"]
+        policy = json.loads(attributes["RedrivePolicy"])
+        assert int(policy["maxReceiveCount"]) == 3
+        assert policy["deadLetterTargetArn"].endswith(":parcelq-fresh-dead-letter")
+
+    def test_delete_takes_the_dead_letter_topic_along(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        assert admin("delete") == {"deleted": "parcelq-extra"}
+        assert self.names(stack) == set(stack.urls) - {"parcelq-extra", "parcelq-extra-dead-letter"}
+
+    def test_clear_deletes_by_prefix_and_leaves_the_stacks_own(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        stack.make_topic("other")
+        stack.make_topic("parcelq-step-two")
+        extra = {"parcelq-extra", "parcelq-extra-dead-letter"}
+        two = {"parcelq-step-two", "parcelq-step-two-dead-letter"}
+        assert set(admin("clear")["deleted"]) == extra
+        assert set(admin("clear", prefix="parcelq-")["deleted"]) == two
+        assert self.names(stack) == set(stack.urls) - extra - two
+
+    def test_url_attributes_and_count_tell_of_a_topic(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        stack.publish("parcelq-step", Message(b"one\n"), Message(b"two\n"))
+        url = stack.urls["parcelq-step"]
+        assert admin("url") == {"url": url}
+        assert admin("attributes")["attributes"]["QueueArn"].endswith(":parcelq-step")
+        assert admin("count") == {"approximate_count": 2}
+        assert admin("count", topic=url) == {"approximate_count": 2}
+
+    def test_publish_puts_messages_on_a_topic(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        wanted = [{"body": "one\n"}, {"body": "two\x00\n", "attributes": {"Colour": "red"}}]
+        assert admin("publish", messages=wanted) == {"published": 2, "failed": []}
+        one, two = sorted((pulled.message() for pulled in stack.take("parcelq-step")), key=lambda sent: sent.body)
+        assert (one.body, two.body) == (b"one\n", b"two\x00\n")
+        assert two.attributes["Colour"] == "red"
+
+    def test_publish_tells_which_message_was_refused_and_why(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        many = {f"Name{number}": "x" for number in range(11)}
+        answer = admin("publish", messages=[{"body": "one\n", "attributes": many}, {"body": "two\n"}])
+        assert answer["published"] == 1
+        assert len(answer["failed"]) == 1
+        assert answer["failed"][0]["reason"]
+
+    def test_peek_shows_messages_and_leaves_them(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        dead = "parcelq-step-dead-letter"
+        stack.publish(dead, Message(b"one\n", {"Reason": "why"}))
+        (seen,) = admin("peek")["messages"]
+        assert seen["body"] == "one\n"
+        assert seen["attributes"]["Reason"] == "why"
+        assert [one.message_id for one in stack.take(dead)] == [seen["message_id"]]
+
+    def test_peek_shows_what_is_no_text_and_what_cannot_be_read(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        dead = "parcelq-step-dead-letter"
+        stack.publish(dead, Message(b"\xff\n"))
+        assert [one["body_base64"] for one in admin("peek")["messages"]] == ["/wo="]
+        stack.take(dead)
+        stack.publish(dead, Message(b"odd", {"Encoding": "rot13"}))
+        (seen,) = admin("peek")["messages"]
+        assert seen["body"] == "odd"
+        assert "rot13" in seen["problem"]
+
+    def test_redrive_sends_dead_letters_back(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        stack.publish("parcelq-step-dead-letter", Message(b"one\n", {"Reason": "why"}), Message(b"two\n"))
+        chosen = next(one["message_id"] for one in admin("peek")["messages"] if one["body"] == "two\n")
+        assert admin("redrive", message_ids=[chosen]) == {"redriven": 1}
+        (back,) = stack.take("parcelq-step")
+        assert back.message().body == b"two\n"
+        assert admin("redrive") == {"redriven": 1}
+        (back,) = stack.take("parcelq-step")
+        assert back.message().body == b"one\n"
+        assert "Reason" not in back.attributes
+        assert stack.messages() == 0
+
+    def test_purge_empties_a_topic(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        stack.publish("parcelq-extra", Message(b"one\n"))
+        stack.publish("parcelq-step", Message(b"two\n"))
+        assert admin("purge") == {"purged": "parcelq-extra"}
+        assert stack.messages() == 1
+
+    @pytest.mark.parametrize(
+        "action", ["create", "delete", "url", "attributes", "count", "publish", "peek", "redrive", "purge"]
+    )
+    def test_nothing_outside_the_prefix_is_touched(self, stack: Stack, admin: Callable[..., Any], action: str) -> None:
+        stack.make_topic("other")
+        stack.publish("other", Message(b"one\n"))
+        before = self.names(stack)
+        for topic in ("other", "parcelq", "https://sqs.eu-central-1.amazonaws.com/1/other"):
+            answer = admin(action, topic=topic)
+            assert answer["error"]["type"] == "InvalidValueError"
+            assert "parcelq-" in answer["error"]["message"]
+        assert self.names(stack) == before
+        assert stack.messages() == 1
+
+    @pytest.mark.parametrize("action", ["list", "clear"])
+    def test_no_prefix_outside_the_stacks_is_taken(self, stack: Stack, admin: Callable[..., Any], action: str) -> None:
+        before = self.names(stack)
+        assert admin(action, prefix="par")["error"]["type"] == "InvalidValueError"
+        assert self.names(stack) == before
+
+    def test_clear_wants_a_prefix(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        before = self.names(stack)
+        assert "error" in admin("clear", prefix="")
+        assert "error" in stack.call("topic_admin", {"action": "clear"})
+        assert self.names(stack) == before
+
+    @pytest.mark.parametrize("action", ["create", "delete"])
+    def test_the_stacks_own_topics_are_neither_deleted_nor_made_anew(
+        self, stack: Stack, admin: Callable[..., Any], action: str
+    ) -> None:
+        before = self.names(stack)
+        own = [*NAMES, "parcelq-step-dead-letter"]
+        for name in own + [stack.urls[topic] for topic in own]:
+            answer = admin(action, topic=name)
+            assert answer["error"]["type"] == "InvalidValueError"
+            assert "own" in answer["error"]["message"]
+        assert self.names(stack) == before
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            ({"action": "explode"}, "explode"),
+            ({"action": "delete"}, "topic"),
+            ({"action": "delete", "topic": "parcelq-extra", "force": True}, "force"),
+            ({"action": "create", "topic": "parcelq-x", "max_receive_count": 0}, "max_receive_count"),
+            ({"action": "publish", "topic": "parcelq-step", "messages": []}, "messages"),
+            ({"action": "publish", "topic": "parcelq-step", "messages": [{"body": ""}]}, "body"),
+            ({"action": "peek", "topic": "parcelq-step", "most": 1000}, "most"),
+            ({"action": "redrive", "topic": "parcelq-step", "message_ids": []}, "message_ids"),
+            ({}, "action"),
+            ("list", "request"),
+            ([], "request"),
+            (None, "request"),
+        ],
+    )
+    def test_a_bad_request_is_told_what_is_wrong(self, stack: Stack, given: Any, told: str) -> None:
+        answer = stack.call("topic_admin", given)
+        assert set(answer) == {"error"}
+        assert answer["error"]["type"] == "BadRequest"
+        assert told in answer["error"]["message"]
+        assert stack.messages() == 0
+
+    def test_a_name_that_sqs_would_not_take_is_refused(self, stack: Stack) -> None:
+        answer = stack.call("topic_admin", {"action": "create", "topic": "parcelq-" + "x" * 80})
+        assert answer["error"]["type"] == "InvalidValueError"
+
+    def test_a_topic_that_is_not_there_is_told(self, stack: Stack) -> None:
+        answer = stack.call("topic_admin", {"action": "count", "topic": "parcelq-none"})
+        assert answer["error"]["type"] == "TopicNotFoundError"
+
+    def test_wrong_settings_are_told(self, stack: Stack, settings: Callable[..., None]) -> None:
+        settings(PARCEL_SIZE=0)
+        answer = stack.call("topic_admin", event("topic_admin_list"))
+        assert answer["error"]["type"] == "SettingsError"
+        assert "PARCELQ_PARCEL_SIZE" in answer["error"]["message"]

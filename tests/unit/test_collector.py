@@ -1,0 +1,458 @@
+"""The collector: a result is exact or what it lacks is named, whatever came, how often and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from parcelq.collector import Collector, Dead, Resolution
+from parcelq.errors import LineageError
+from parcelq.lineage import Lineage, Span, digest, together
+from parcelq.message import UNTOLD, count_entries
+
+
+@dataclass
+class Bodies:
+    """Messages that were collected: where each one's bytes lie, and the collector that was told of them."""
+
+    data: bytearray = field(default_factory=bytearray)
+    collector: Collector = field(default_factory=Collector)
+
+    def add(self, lineage: Lineage | str, body: bytes = b"", dead: str = "", entries: int | None = None) -> bool:
+        extent = (0, len(self.data), len(body))
+        # A byte between bodies, so that none is taken for the continuation of another.
+        self.data += body + b"|"
+        count = count_entries(body) if entries is None else entries
+        return self.collector.add(str(lineage), extent, count, dead)
+
+    def resolve(self) -> Resolution:
+        return self.collector.resolve()
+
+    def result(self) -> bytes:
+        extents = self.resolve().extents
+        return b"".join(bytes(self.data[start : start + length]) for _, start, length in extents)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message: its lineage and its bytes."""
+
+    lineage: Lineage
+    body: bytes
+
+
+def cut_up(data: bytes, places: Iterable[int], lineage_of: Callable[[int, int], Lineage]) -> list[Sent]:
+    """Data cut at the line ends next to these places."""
+    ends = sorted({data.find(b"\n", place % max(1, len(data))) + 1 for place in places} - {0} | {len(data)})
+    starts = [0, *ends[:-1]]
+    return [Sent(lineage_of(start, end), data[start:end]) for start, end in zip(starts, ends, strict=True)]
+
+
+def upload(data: bytes, places: Iterable[int]) -> list[Sent]:
+    return cut_up(data, places, lambda start, end: Lineage(Span(start, end, len(data))))
+
+
+def run(step: Callable[[bytes], bytes], group: Sequence[Sent], places: Iterable[int]) -> list[Sent]:
+    """What a run of a step over messages together publishes."""
+    ordered = sorted(group, key=lambda one: one.lineage.order)
+    parent = together(one.lineage for one in ordered)
+    output = step(b"".join(one.body for one in ordered))
+    named = digest(output)
+    return cut_up(output, places, lambda start, end: parent.child(Span(start, end, len(output)), named))
+
+
+def each_line(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    return lambda data: b"".join(change(line) for line in data.splitlines(keepends=True))
+
+
+STEPS = {
+    "expanding": each_line(lambda line: line * (1 + line[0] % 3)),
+    "filtering": each_line(lambda line: line if line[0] % 2 else b""),
+    "changing": each_line(lambda line: b"<" + line),
+}
+LINE = st.binary(max_size=4).map(lambda line: b"x" + line.replace(b"\n", b".").replace(b"\r", b".") + b"\n")
+LINES = st.lists(LINE, max_size=9)
+PLACES = st.lists(st.integers(0, 60), max_size=4)
+GROUPED = st.lists(st.integers(0, 3), min_size=40, max_size=40)
+
+
+def step_over(
+    step: Callable[[bytes], bytes], sent: Sequence[Sent], grouped: Sequence[int], places: Iterable[int]
+) -> list[tuple[list[Sent], list[Sent]]]:
+    """A step run over messages in groups; each group with what it led to."""
+    groups: dict[int, list[Sent]] = {}
+    for number, one in enumerate(sent):
+        groups.setdefault(grouped[number % len(grouped)], []).append(one)
+    return [(group, run(step, group, places)) for group in groups.values()]
+
+
+class TestAnyDelivery:
+    @given(st.data(), LINES, PLACES, st.sampled_from(sorted(STEPS)), st.integers(1, 3))
+    def test_a_result_is_exact_whatever_was_grouped_doubled_and_shuffled(
+        self, data: st.DataObject, lines: list[bytes], places: list[int], name: str, levels: int
+    ) -> None:
+        source = b"".join(lines)
+        sent = upload(source, places)
+        for _ in range(levels):
+            runs = step_over(STEPS[name], sent, data.draw(GROUPED), data.draw(PLACES))
+            sent = [one for _, led_to in runs for one in led_to]
+        twice = data.draw(st.permutations(sent + data.draw(st.lists(st.sampled_from(sent), max_size=5))))
+        bodies = Bodies()
+        for one in twice:
+            bodies.add(one.lineage, one.body)
+        resolution = bodies.resolve()
+        assert resolution.whole
+        assert resolution.total == resolution.covered == len(source)
+        expected = source
+        for _ in range(levels):
+            expected = STEPS[name](expected)
+        assert sorted(bodies.result().splitlines()) == sorted(expected.splitlines())
+        assert resolution.entries == expected.count(b"\n")
+        assert bodies.collector.duplicates == len(twice) - len(sent)
+
+    @given(st.data(), LINES, PLACES, st.sampled_from(sorted(STEPS)))
+    def test_without_groups_the_result_reads_as_if_the_step_had_run_over_the_file(
+        self, data: st.DataObject, lines: list[bytes], places: list[int], name: str
+    ) -> None:
+        source = b"".join(lines)
+        alone = list(range(40))
+        sent = [one for _, led_to in step_over(STEPS[name], upload(source, places), alone, [3, 9]) for one in led_to]
+        bodies = Bodies()
+        for one in data.draw(st.permutations(sent)):
+            bodies.add(one.lineage, one.body)
+        assert bodies.resolve().whole
+        assert bodies.result() == STEPS[name](source)
+
+    @given(st.data(), LINES, PLACES, GROUPED, PLACES, st.sampled_from(sorted(STEPS)))
+    def test_what_is_lost_makes_holes_of_just_the_messages_it_came_of(
+        self,
+        data: st.DataObject,
+        lines: list[bytes],
+        places: list[int],
+        grouped: list[int],
+        output_places: list[int],
+        name: str,
+    ) -> None:
+        source = b"".join(lines)
+        runs = step_over(STEPS[name], upload(source, places), grouped, output_places)
+        everything = [one for _, led_to in runs for one in led_to]
+        lost = {id(one) for one in data.draw(st.lists(st.sampled_from(everything), max_size=3))}
+        bodies = Bodies()
+        for one in data.draw(st.permutations([one for one in everything if id(one) not in lost])):
+            bodies.add(one.lineage, one.body)
+        torn = [group for group, led_to in runs if any(id(one) in lost for one in led_to)]
+        expected = sorted((one.lineage.span.start, one.lineage.span.end) for group in torn for one in group)
+        resolution = bodies.resolve()
+        if resolution.total is None:
+            assert len(lost) == len(everything)
+            return
+        missing = {at for start, end in resolution.holes for at in range(start, end)}
+        assert missing == {at for start, end in expected for at in range(start, end)}
+        assert resolution.covered == len(source) - len(missing)
+        assert resolution.finished == (not expected)
+        kept = [one for group, led_to in runs if group not in torn for one in led_to]
+        assert sorted(bodies.result().splitlines()) == sorted(b"".join(one.body for one in kept).splitlines())
+
+    @given(st.data(), LINES, PLACES, GROUPED, GROUPED)
+    def test_two_runs_over_other_groups_never_double_a_byte(
+        self, data: st.DataObject, lines: list[bytes], places: list[int], grouped: list[int], again: list[int]
+    ) -> None:
+        source = b"".join(lines)
+        sent = upload(source, places)
+        step = STEPS["changing"]
+        first, second = (step_over(step, sent, one, [5, 11]) for one in (grouped, again))
+        bodies = Bodies()
+        everything = [one for _, led_to in [*first, *second] for one in led_to]
+        for one in data.draw(st.permutations(everything)):
+            bodies.add(one.lineage, one.body)
+        resolution = bodies.resolve()
+        got = sorted(bodies.result().splitlines())
+        expected = sorted(step(source).splitlines())
+        left = list(expected)
+        for line in got:
+            left.remove(line)  # raises if there is one too many
+        assert resolution.covered + sum(end - start for start, end in resolution.holes) == len(source)
+        assert (not left) == resolution.whole or not source
+
+    @given(st.data(), LINES, PLACES, st.lists(st.integers(0, 2), min_size=40, max_size=40))
+    def test_bytes_covered_there_or_missing_add_up_whatever_comes(
+        self, data: st.DataObject, lines: list[bytes], places: list[int], fates: list[int]
+    ) -> None:
+        source = b"".join(lines)
+        bodies = Bodies()
+        told = False
+        dead = set()
+        for number, one in enumerate(data.draw(st.permutations(upload(source, places)))):
+            if fates[number] == 0:
+                continue
+            told = True
+            if fates[number] == 1:
+                bodies.add(one.lineage, dead="why", entries=count_entries(one.body))
+                dead.add((one.lineage.span.start, one.lineage.span.end))
+            else:
+                bodies.add(one.lineage, one.body)
+        resolution = bodies.resolve()
+        assert (resolution.total is not None) == told
+        if told:
+            assert {(one.start, one.end) for one in resolution.dead} == dead
+            lengths = [end - start for start, end in [*resolution.holes, *dead]]
+            assert resolution.covered + sum(lengths) == len(source)
+            entries = sum(one.entries for one in resolution.dead)
+            lacking = sum(source[start:end].count(b"\n") for start, end in resolution.holes)
+            assert resolution.entries + entries + lacking == len(lines)
+
+
+ONE, OTHER = "aaaaaaaa", "bbbbbbbb"
+
+
+class TestRuns:
+    def test_slices_of_runs_that_differ_are_never_mixed(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"0-9/9>0-4/8:{ONE}", b"one\n")
+        bodies.add(f"0-9/9>4-8/8:{OTHER}", b"two\n")
+        assert bodies.resolve().holes == ((0, 9),)
+        assert bodies.result() == b""
+
+    @pytest.mark.parametrize("late", [f"0-9/9>4-8/8:{ONE}", f"0-9/9>4-8/8:{OTHER}"])
+    def test_the_run_that_is_whole_counts(self, late: str) -> None:
+        bodies = Bodies()
+        bodies.add(f"0-9/9>0-4/8:{ONE}", b"one\n")
+        bodies.add(f"0-9/9>0-4/8:{OTHER}", b"two\n")
+        bodies.add(late, b"end\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == (b"one\nend\n" if ONE in late else b"two\nend\n")
+
+    def test_the_first_run_that_is_whole_stays(self) -> None:
+        bodies = Bodies()
+        assert bodies.add(f"0-9/9>0-4/4:{ONE}", b"one\n")
+        assert not bodies.add(f"0-9/9>0-4/4:{OTHER}", b"two\n")
+        assert bodies.result() == b"one\n"
+        assert bodies.collector.duplicates == 1
+
+    def test_halves_that_came_and_the_whole_that_came_after_all_count_once(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"0-4/9>0-4/4:{ONE}", b"one\n")
+        bodies.add(f"0-9/9>0-8/8:{OTHER}", b"one\ntwo\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"one\ntwo\n"
+        bodies.add(f"4-9/9>0-4/4:{ONE}", b"two\n")
+        assert bodies.result() == b"one\ntwo\n"
+
+    def test_of_pieces_that_overlap_those_that_cover_most_are_chosen(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"0-6/12>0-2/2:{ONE}", b"a\n")
+        bodies.add(f"4-8/12>0-2/2:{ONE}", b"b\n")
+        bodies.add(f"6-12/12>0-2/2:{ONE}", b"c\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"a\nc\n"
+
+    def test_a_message_that_is_not_of_the_last_level_counts_as_it_is(self) -> None:
+        bodies = Bodies()
+        bodies.add("0-4/8", b"abc\n")
+        bodies.add(f"4-8/8>0-2/2:{ONE}>0-3/3:{OTHER}", b"xy\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"abc\nxy\n"
+
+    def test_of_three_levels_every_one_must_be_covered(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"0-9/9>0-4/8:{ONE}>0-3/3:{OTHER}", b"ab\n")
+        assert bodies.resolve().holes == ((0, 9),)
+        bodies.add(f"0-9/9>4-8/8:{ONE}>0-2/4:{OTHER}", b"c\n")
+        assert bodies.resolve().holes == ((0, 9),)
+        bodies.add(f"0-9/9>4-8/8:{ONE}>2-4/4:{OTHER}", b"d\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"ab\nc\nd\n"
+
+    def test_a_total_that_only_the_last_message_tells_is_unknown_until_then(self) -> None:
+        bodies = Bodies()
+        bodies.add("0-4/*", b"one\n")
+        resolution = bodies.resolve()
+        assert (resolution.total, resolution.covered, resolution.finished) == (None, 4, False)
+        bodies.add("8-12/12", b"end\n")
+        assert bodies.resolve().holes == ((4, 8),)
+        bodies.add("4-8/*", b"two\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"one\ntwo\nend\n"
+
+
+class TestNothing:
+    def test_nothing_is_known_before_anything_came(self) -> None:
+        assert Collector().resolve() == Resolution(None, 0, (), (), (), 0)
+
+    @pytest.mark.parametrize("told", ["0-0/0", f"0-0/0>0-0/0:{ONE}"])
+    def test_an_empty_source_is_whole(self, told: str) -> None:
+        bodies = Bodies()
+        bodies.add(told)
+        assert bodies.resolve().whole
+        assert bodies.result() == b""
+
+    def test_a_step_may_make_something_of_an_empty_source(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"0-0/0>0-4/4:{ONE}", b"one\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"one\n"
+
+    def test_a_step_that_put_out_nothing_covers_its_input(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"0-4/8>0-0/0:{ONE}")
+        assert bodies.resolve().holes == ((4, 8),)
+        bodies.add(f"4-8/8>0-0/0:{ONE}")
+        assert bodies.resolve().whole
+        assert bodies.resolve().extents == ()
+
+    def test_nothing_of_one_step_and_nothing_of_the_next_cover_it_too(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"0-4/4>0-0/0:{ONE}>0-0/0:{OTHER}")
+        assert bodies.resolve().whole
+
+    def test_text_that_is_no_lineage_is_refused(self) -> None:
+        with pytest.raises(LineageError):
+            Collector().add("0-4", (0, 0, 0))
+
+
+class TestGroups:
+    GROUP = f"{{0-2/8,4-6/8}}>0-4/8:{ONE}"
+    REST = f"{{0-2/8,4-6/8}}>4-8/8:{ONE}"
+
+    def test_a_group_is_there_when_all_it_made_is(self) -> None:
+        bodies = Bodies()
+        bodies.add(self.GROUP, b"abc\n")
+        assert bodies.resolve().holes == ((0, 8),)
+        bodies.add(self.REST, b"def\n")
+        assert bodies.resolve().holes == ((2, 4), (6, 8))
+        assert bodies.result() == b"abc\ndef\n"
+
+    def test_a_groups_result_lies_at_its_first_member(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"6-8/8>0-2/2:{ONE}", b"d\n")
+        bodies.add(f"2-4/8>0-2/2:{ONE}", b"b\n")
+        bodies.add(self.REST, b"def\n")
+        bodies.add(self.GROUP, b"abc\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"abc\ndef\nb\nd\n"
+
+    @pytest.mark.parametrize("group_first", [True, False])
+    def test_a_group_goes_before_one_of_its_members_alone(self, group_first: bool) -> None:
+        told = [(f"{{0-2/6,4-6/6}}>0-4/4:{ONE}", b"A\nC\n"), (f"0-2/6>0-2/2:{ONE}", b"A\n")]
+        bodies = Bodies()
+        for one, body in told if group_first else told[::-1]:
+            bodies.add(one, body)
+        bodies.add(f"2-4/6>0-2/2:{ONE}", b"B\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"A\nC\nB\n"
+
+    def test_groups_that_share_a_member_are_not_both_there(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"{{0-2/10,4-6/10}}>0-4/4:{ONE}", b"A\nC\n")
+        bodies.add(f"{{4-6/10,8-10/10}}>0-4/4:{ONE}", b"C\nE\n")
+        resolution = bodies.resolve()
+        assert resolution.covered == 4
+        assert bodies.result() in {b"A\nC\n", b"C\nE\n"}
+
+    def test_members_that_were_halved_and_run_alone_take_the_place_of_a_group_that_is_torn(self) -> None:
+        bodies = Bodies()
+        bodies.add(self.GROUP, b"abc\n")
+        for start in range(0, 8, 2):
+            bodies.add(f"{start}-{start + 2}/8>0-2/2:{ONE}", b"%d\n" % start)
+        assert bodies.resolve().whole
+        assert bodies.result() == b"0\n2\n4\n6\n"
+
+    def test_groups_of_what_a_step_made_belong_to_that_run(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"{{0-4/4>0-2/6:{ONE},0-4/4>4-6/6:{ONE}}}>0-4/4:{OTHER}", b"xyz\n")
+        assert bodies.resolve().holes == ((0, 4),)
+        bodies.add(f"0-4/4>2-4/6:{ONE}>0-2/2:{OTHER}", b"m\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"xyz\nm\n"
+
+    def test_groups_of_what_groups_made_are_resolved(self) -> None:
+        group = f"{{0-2/6,4-6/6}}>0-2/4:{ONE}"
+        other = f"{{0-2/6,4-6/6}}>2-4/4:{ONE}"
+        middle = f"2-4/6>0-2/2:{ONE}"
+        bodies = Bodies()
+        both = together([Lineage.parse(group), Lineage.parse(middle)])
+        bodies.add(both.child(Span(0, 4, 4), OTHER), b"xyz\n")
+        assert bodies.resolve().holes == ((0, 6),)
+        bodies.add(f"{other}>0-2/2:{OTHER}", b"m\n")
+        assert bodies.resolve().whole
+        assert sorted(bodies.result().splitlines()) == [b"m", b"xyz"]
+
+
+class TestDeath:
+    def test_a_source_with_dead_entries_is_finished_and_not_whole(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"0-4/8>0-4/4:{ONE}", b"one\n")
+        bodies.add("4-8/8", dead="exit code 3", entries=1)
+        resolution = bodies.resolve()
+        assert (resolution.finished, resolution.whole, resolution.covered) == (True, False, 4)
+        assert resolution.dead == (Dead(4, 8, 1, "exit code 3"),)
+        assert bodies.result() == b"one\n"
+
+    @pytest.mark.parametrize("stone_first", [True, False])
+    def test_a_result_takes_a_tombstones_place(self, stone_first: bool) -> None:
+        bodies = Bodies()
+        if stone_first:
+            bodies.add("0-4/4", dead="why", entries=1)
+        bodies.add(f"0-4/4>0-4/4:{ONE}", b"one\n")
+        if not stone_first:
+            bodies.add("0-4/4", dead="why", entries=1)
+        resolution = bodies.resolve()
+        assert resolution.whole
+        assert resolution.dead == ()
+        assert bodies.result() == b"one\n"
+
+    def test_a_result_that_is_torn_leaves_the_tombstone(self) -> None:
+        bodies = Bodies()
+        bodies.add("0-4/4", dead="why", entries=1)
+        bodies.add(f"0-4/4>0-2/4:{ONE}", b"a\n")
+        assert [one.reason for one in bodies.resolve().dead] == ["why"]
+        assert bodies.result() == b""
+
+    @pytest.mark.parametrize("reasons", [("why", UNTOLD), (UNTOLD, "why")])
+    def test_a_reason_is_better_than_none(self, reasons: tuple[str, str]) -> None:
+        bodies = Bodies()
+        for reason in reasons:
+            bodies.add("0-4/4", dead=reason, entries=1)
+        assert [one.reason for one in bodies.resolve().dead] == ["why"]
+        assert bodies.collector.duplicates == 1
+
+    def test_what_died_in_the_second_step_is_named_by_its_place_in_the_source(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"0-9/20>0-4/8:{ONE}>0-4/4:{OTHER}", b"one\n")
+        bodies.add(f"0-9/20>4-8/8:{ONE}", dead="why", entries=2)
+        resolution = bodies.resolve()
+        assert resolution.dead == (Dead(0, 9, 2, "why"),)
+        assert resolution.holes == ((9, 20),)
+        assert bodies.result() == b"one\n"
+        bodies.add(f"0-9/20>4-8/8:{ONE}>0-4/4:{OTHER}", b"two\n")
+        assert bodies.resolve().dead == ()
+        assert bodies.result() == b"one\ntwo\n"
+
+    def test_a_run_that_is_whole_goes_before_one_with_dead_entries(self) -> None:
+        bodies = Bodies()
+        bodies.add(f"0-9/9>0-4/4:{ONE}", dead="why", entries=1)
+        assert bodies.resolve().dead
+        bodies.add(f"0-9/9>0-4/4:{OTHER}", b"one\n")
+        assert bodies.resolve().whole
+
+    def test_halves_of_what_is_dead_go_before_it(self) -> None:
+        bodies = Bodies()
+        bodies.add("0-8/8", dead=UNTOLD, entries=2)
+        bodies.add(f"0-4/8>0-4/4:{ONE}", b"one\n")
+        bodies.add("4-8/8", dead="why", entries=1)
+        resolution = bodies.resolve()
+        assert resolution.finished
+        assert resolution.dead == (Dead(4, 8, 1, "why"),)
+        assert bodies.result() == b"one\n"
+
+
+class TestExtents:
+    def test_neighbours_in_one_segment_are_one_extent(self) -> None:
+        collector = Collector()
+        collector.add(f"4-8/12>0-2/2:{ONE}", (0, 12, 2), 1)
+        collector.add(f"0-4/12>0-2/2:{ONE}", (0, 10, 2), 1)
+        collector.add(f"8-12/12>0-2/2:{ONE}", (1, 14, 2), 1)
+        assert collector.resolve().extents == ((0, 10, 4), (1, 14, 2))

@@ -1,0 +1,123 @@
+"""What a deployed stack tells its functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from parcelq.config import load
+from parcelq.errors import SettingsError
+
+LEAST = {"PARCELQ_PREFIX": "parcelq", "PARCELQ_BUCKET": "bucket", "PARCELQ_STAGES": "clean,dock"}
+
+
+def problems(**changed: str) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        load({**LEAST, **changed})
+    return caught.value.problems
+
+
+def test_little_must_be_told():
+    config = load(LEAST)
+    assert (config.prefix, config.bucket, config.stages, config.stage) == ("parcelq", "bucket", ("clean", "dock"), "")
+    assert (config.parcel_size, config.batch_size, config.max_receive_count) == (1000, 1000, 2)
+    assert config.halving
+    assert (config.step_path, config.settings_file, config.workflow_id) == ("", "", "")
+    assert config.step_folders == (Path("./steps"), Path("/opt/steps"))
+
+
+def test_everything_can_be_told():
+    config = load(
+        {
+            **LEAST,
+            "PARCELQ_STAGE": "dock",
+            "PARCELQ_PARCEL_SIZE": "10",
+            "PARCELQ_BATCH_SIZE": "20",
+            "PARCELQ_STEP_PATH": "a/b.py",
+            "PARCELQ_SETTINGS_FILE": "a/s.yaml",
+            "PARCELQ_STEP_FOLDERS": "/x:/y",
+            "PARCELQ_WORKFLOW_ID": "wf",
+            "PARCELQ_MAX_RECEIVE_COUNT": "5",
+            "PARCELQ_BACK_OFF_SECONDS": "7",
+            "PARCELQ_RANGE_BYTES": "1000",
+            "PARCELQ_HALVING": "false",
+        }
+    )
+    assert (config.stage, config.parcel_size, config.batch_size, config.max_receive_count) == ("dock", 10, 20, 5)
+    assert (config.step_path, config.settings_file, config.workflow_id) == ("a/b.py", "a/s.yaml", "wf")
+    assert config.step_folders == (Path("/x"), Path("/y"))
+    assert (config.back_off_seconds, config.range_bytes, config.halving) == (7, 1000, False)
+
+
+def test_the_process_environment_is_read_only_when_asked(monkeypatch):
+    for name, value in LEAST.items():
+        monkeypatch.setenv(name, value)
+    assert load() == load(LEAST)
+
+
+def test_steps_are_looked_for_beside_the_function_by_default():
+    assert load({**LEAST, "LAMBDA_TASK_ROOT": "/var/task"}).step_folders == (
+        Path("/var/task/steps"),
+        Path("/opt/steps"),
+    )
+
+
+def test_an_empty_variable_is_one_that_is_not_set():
+    assert load({**LEAST, "PARCELQ_PARCEL_SIZE": "", "PARCELQ_HALVING": "", "PARCELQ_STEP_FOLDERS": ""}) == load(LEAST)
+
+
+def test_stages_lead_from_the_first_topic_to_the_output_topic():
+    first, second = (load({**LEAST, "PARCELQ_STAGE": stage}) for stage in ("clean", "dock"))
+    assert (first.input_topic, first.next_topic) == ("parcelq-clean", "parcelq-dock")
+    assert (second.input_topic, second.next_topic) == ("parcelq-dock", "parcelq-output")
+    assert load(LEAST).input_topic == "parcelq-clean"
+    assert load(LEAST).output_topic == "parcelq-output"
+    assert load(LEAST).range_topic == "parcelq-ranges"
+
+
+def test_the_stacks_own_topics_are_all_of_them_with_dead_letter_topics():
+    names = {"parcelq-clean", "parcelq-dock", "parcelq-output", "parcelq-ranges"}
+    assert load(LEAST).own_topics == names | {f"{name}-dead-letter" for name in names}
+
+
+def test_one_error_names_everything_that_is_wrong():
+    with pytest.raises(SettingsError) as caught:
+        load({"PARCELQ_PARCEL_SIZE": "0", "PARCELQ_BATCH_SIZE": "many", "PARCELQ_HALVING": "yes"})
+    assert caught.value.problems == (
+        "PARCELQ_STAGES is not set",
+        "PARCELQ_PREFIX is not set",
+        "PARCELQ_BUCKET is not set",
+        "PARCELQ_PARCEL_SIZE is '0', but must be a whole number of at least 1",
+        "PARCELQ_BATCH_SIZE is 'many', but must be a whole number of at least 1",
+        "PARCELQ_HALVING is 'yes', but must be true or false",
+    )
+    assert all(problem in str(caught.value) for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "٣", " 3", "1e3"])
+def test_numbers_are_whole_and_positive(value):
+    assert problems(PARCELQ_RANGE_BYTES=value) == (
+        f"PARCELQ_RANGE_BYTES is {value!r}, but must be a whole number of at least 1",
+    )
+
+
+@pytest.mark.parametrize("name", ["PARCELQ_PREFIX", "PARCELQ_BUCKET", "PARCELQ_STAGES"])
+def test_what_must_be_told_must_not_be_empty(name):
+    assert problems(**{name: ""}) == (f"{name} is not set",)
+
+
+def test_a_stage_must_be_one_of_the_stages():
+    assert problems(PARCELQ_STAGE="other") == ("PARCELQ_STAGE is 'other', but must be one of clean, dock",)
+
+
+@pytest.mark.parametrize("stages", ["a,a", "a,", ",", "output", "a,ranges", "a,a-dead-letter"])
+def test_every_stage_has_a_topic_of_its_own(stages):
+    (problem,) = problems(PARCELQ_STAGES=stages)
+    assert problem.startswith(f"PARCELQ_STAGES is {stages!r}")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"PARCELQ_STAGES": "a, b"}, {"PARCELQ_PREFIX": "p/q"}, {"PARCELQ_PREFIX": "x" * 80}]
+)
+def test_topics_must_have_names_that_sqs_takes(changed):
+    assert all("topic name" in problem for problem in problems(**changed))
