@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from parcelq.notes import note_upload
 from parcelq.overflow import Overflow
 from parcelq.results import ResultWriter
 from parcelq.segments import Piece, read_index, segment_keys, write_segment
-from parcelq.store import BucketStore
+from parcelq.store import BucketStore, FolderStore, Store
 from parcelq.transfer import Uploaded
 
 LINES = [b"line %d\n" % number for number in range(6)]
@@ -171,6 +172,40 @@ class TestDraining:
         assert collecting.drain().segments == 2
         collecting.finish()
         assert collecting.result() == RESULT
+
+
+class TestStores:
+    @pytest.fixture(params=["bucket", "folder"])
+    def store(self, request: pytest.FixtureRequest, collecting: Collecting, tmp_path: Path) -> Store:
+        return collecting.store if request.param == "bucket" else FolderStore(tmp_path / "folder")
+
+    def test_what_was_put_is_read_as_far_as_it_goes(self, store: Store) -> None:
+        store.put("a/b", b"replaced")
+        store.put("a/b", b"0123456789")
+        assert store.read("a/b", 2, 3) == b"234"
+        assert store.read("a/b", 8, 99) == b"89"
+        assert store.read("a/b", 3, 0) == b""
+
+    def test_keys_are_sorted_and_those_of_the_prefix(self, store: Store) -> None:
+        assert store.keys("a/") == []
+        for key in ("a/c", "b/a", "a/b/x", "ab"):
+            store.put(key, b"")
+        assert store.keys("a/") == ["a/b/x", "a/c"]
+
+    def test_deleting_takes_many_and_does_not_mind_what_is_gone(self, store: Store) -> None:
+        store.put("a/b", b"one")
+        store.put("a/c", b"two")
+        store.delete(["a/b", "a/none", *(f"a/{number}" for number in range(1500))])
+        assert store.keys("a/") == ["a/c"]
+        store.delete([])
+
+    def test_an_object_that_s3_does_not_delete_is_named(self, collecting: Collecting) -> None:
+        def refuse(parsed: dict[str, Any], **_: Any) -> None:
+            parsed["Errors"] = [{"Key": "a/b", "Code": "AccessDenied", "Message": "Access Denied"}]
+
+        collecting.s3.meta.events.register("after-call.s3.DeleteObjects", refuse)
+        with pytest.raises(ParcelqError, match=r"s3://bucket/a/b was not deleted: Access Denied"):
+            collecting.store.delete(["a/b"])
 
 
 class TestSegments:

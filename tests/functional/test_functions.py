@@ -28,6 +28,7 @@ MOLECULES = b"CCO ethanol\nc1ccccc1 benzene\nCC(=O)Oc1ccccc1C(=O)O aspirin\nNCC(
 UPPER = '#!/bin/sh\nif grep -q bad "$2"; then echo "a bad one" >&2; exit 3; fi\ntr a-z A-Z < "$2" > "$4"\n'
 NAMES = [f"parcelq-{name}" for name in ("step", "output", "ranges")]
 FUNCTIONS = {"s3": "uploader", "sqs_ranges": "uploader", "sqs_messages": "processor", "topic_admin": "topic_admin"}
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 
 def event(name: str) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from parcelq.assembly import SegmentReader, blocks_of, joined
 from parcelq.errors import ParcelqError
@@ -67,6 +67,7 @@ class TestJoined:
     ) -> None:
         assert b"".join(joined(pieces)) == expected
 
+    @settings(deadline=None)
     @given(st.lists(st.lists(st.binary(max_size=5), max_size=4), max_size=6))
     def test_however_pieces_come_in_blocks_their_lines_stay_lines(self, pieces: list[list[bytes]]) -> None:
         whole = [b"".join(piece) for piece in pieces]
@@ -74,6 +75,7 @@ class TestJoined:
         ended = [piece if piece.endswith(b"\n") else piece + b"\n" for piece in filled[:-1]] + filled[-1:]
         assert b"".join(joined(pieces)) == b"".join(ended)
 
+    @settings(deadline=None)
     @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))
     def test_a_file_cut_at_line_ends_is_put_together_unchanged(self, data: bytes, places: list[int]) -> None:
         ends = sorted({0, len(data), *(data.find(b"\n", place) + 1 for place in places)})
@@ -82,6 +84,7 @@ class TestJoined:
 
 
 class TestBlocksOf:
+    @settings(deadline=None)
     @given(st.lists(st.binary(max_size=9)), st.integers(1, 20))
     def test_all_blocks_but_the_last_have_the_size_and_nothing_is_lost(self, chunks: list[bytes], size: int) -> None:
         blocks = list(blocks_of(chunks, size))
@@ -90,6 +93,7 @@ class TestBlocksOf:
 
 
 class TestSegmentReader:
+    @settings(deadline=None)
     @given(st.data(), st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=4), st.integers(1, 9))
     def test_any_extents_are_read_whatever_the_window(self, data: st.DataObject, segments: list[bytes], window: int):
         extents = []

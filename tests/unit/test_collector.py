@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from parcelq.collector import Collector, Dead, Resolution
 from parcelq.errors import LineageError
@@ -90,6 +90,7 @@ def step_over(
 
 
 class TestAnyDelivery:
+    @settings(deadline=None)
     @given(st.data(), LINES, PLACES, st.sampled_from(sorted(STEPS)), st.integers(1, 3))
     def test_a_result_is_exact_whatever_was_grouped_doubled_and_shuffled(
         self, data: st.DataObject, lines: list[bytes], places: list[int], name: str, levels: int
@@ -113,6 +114,7 @@ class TestAnyDelivery:
         assert resolution.entries == expected.count(b"\n")
         assert bodies.collector.duplicates == len(twice) - len(sent)
 
+    @settings(deadline=None)
     @given(st.data(), LINES, PLACES, st.sampled_from(sorted(STEPS)))
     def test_without_groups_the_result_reads_as_if_the_step_had_run_over_the_file(
         self, data: st.DataObject, lines: list[bytes], places: list[int], name: str
@@ -126,6 +128,7 @@ class TestAnyDelivery:
         assert bodies.resolve().whole
         assert bodies.result() == STEPS[name](source)
 
+    @settings(deadline=None)
     @given(st.data(), LINES, PLACES, GROUPED, PLACES, st.sampled_from(sorted(STEPS)))
     def test_what_is_lost_makes_holes_of_just_the_messages_it_came_of(
         self,
@@ -156,6 +159,7 @@ class TestAnyDelivery:
         kept = [one for group, led_to in runs if group not in torn for one in led_to]
         assert sorted(bodies.result().splitlines()) == sorted(b"".join(one.body for one in kept).splitlines())
 
+    @settings(deadline=None)
     @given(st.data(), LINES, PLACES, GROUPED, GROUPED)
     def test_two_runs_over_other_groups_never_double_a_byte(
         self, data: st.DataObject, lines: list[bytes], places: list[int], grouped: list[int], again: list[int]
@@ -177,6 +181,7 @@ class TestAnyDelivery:
         assert resolution.covered + sum(end - start for start, end in resolution.holes) == len(source)
         assert (not left) == resolution.whole or not source
 
+    @settings(deadline=None)
     @given(st.data(), LINES, PLACES, st.lists(st.integers(0, 2), min_size=40, max_size=40))
     def test_bytes_covered_there_or_missing_add_up_whatever_comes(
         self, data: st.DataObject, lines: list[bytes], places: list[int], fates: list[int]

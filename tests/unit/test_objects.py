@@ -6,7 +6,7 @@ from io import BytesIO
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from parcelq.errors import MessageError
 from parcelq.lines import FirstBytes, LinesOfRange
@@ -50,6 +50,7 @@ SIZES = st.lists(st.integers(1, 7), min_size=1, max_size=4)
 
 
 class TestLinesOfRange:
+    @settings(deadline=None)
     @given(TEXT | st.binary(max_size=60), PLACES, BLOCK, SIZES)
     @example(b"a line longer than any range\nb\n", list(range(30)), 3, [2])
     @example(b"\n\n\n", [0, 1, 2, 3], 1, [1])
@@ -84,6 +85,7 @@ class TestLinesOfRange:
 
 
 class TestFirstBytes:
+    @settings(deadline=None)
     @given(st.binary(max_size=30), st.integers(0, 40), st.integers(1, 9))
     def test_reads_the_first_bytes_and_no_more(self, data: bytes, size: int, block: int) -> None:
         stream = BytesIO(data)
