@@ -47,7 +47,7 @@ def redrive(sqs: SQSClient, dead_letter_url: str, topic_url: str, only: Collecti
     """Send dead letters back to their topic, whether SQS moved them or Parcelq sent them with a reason.
 
     Each is published first and acknowledged then, so that a crash in between leaves it in both places, which its
-    lineage makes good.
+    lineage makes good. Letters that come while this goes on, perhaps of what it sent back, are left there.
 
     Args:
         sqs: a boto3 SQS client.
@@ -64,7 +64,7 @@ def redrive(sqs: SQSClient, dead_letter_url: str, topic_url: str, only: Collecti
     moved = 0
     kept: list[Pulled] = []
     try:
-        for pulled in _all(sqs, dead_letter_url, None):
+        for pulled in list(_all(sqs, dead_letter_url, None)):
             chosen = [one for one in pulled if only is None or one.message_id in only]
             kept += [one for one in pulled if only is not None and one.message_id not in only]
             letters = [_revived(one) for one in chosen]
