@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from moto import mock_aws
 from parcelq.aws import s3_client, sqs_client
 from parcelq.message import Message, Pulled
@@ -18,6 +19,10 @@ from parcelq.names import dead_letter
 from parcelq.overflow import Overflow
 
 BUCKET = "bucket"
+
+# What an example may take depends on what else the machine is doing, so that is nothing to fail for.
+settings.register_profile("parcelq", deadline=None)
+settings.load_profile("parcelq")
 
 
 @pytest.fixture(autouse=True)

@@ -107,7 +107,7 @@ def _processor(
         batch_size=batch_size,
         parcel_size=parcel_size,
         max_receive_count=int(redrive.get("maxReceiveCount", _MAX_RECEIVE_COUNT)),
-        overflow=clients.overflow(bucket) if bucket else None,
+        overflow=clients.overflow(bucket or ""),
         stopper=stopper,
     )
 

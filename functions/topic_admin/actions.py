@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from aws_lambda_powertools.utilities.parser import BaseModel, Field
@@ -14,9 +14,12 @@ from parcelq.names import dead_letter, is_url, topic_of_url
 from parcelq.overflow import Overflow
 from parcelq.publish import publish_many
 from parcelq.redrive import peek, redrive
+from parcelq.status import statuses
+from parcelq.store import Store
 from parcelq.topics import Topics
 
 MOST_PEEKED = 100
+MOST_TOLD = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class App:
     config: Config
     topics: Topics
     overflow: Overflow
+    store: Store
 
     def name(self, topic: str) -> str:
         """Name of a topic given by name or URL, if it is one of the stack's prefix."""
@@ -190,8 +194,20 @@ class Purge(_Request):
         return {"purged": name}
 
 
+class Status(_Request):
+    """How far the sources are that have no whole result yet."""
+
+    action: Literal["status"]
+    source: str = ""
+
+    def run(self, app: App) -> dict[str, Any]:
+        """Do it."""
+        found = [one for one in statuses(app.store, app.config.output_topic) if self.source in one.source]
+        return {"sources": [{**asdict(one), "percent": one.percent} for one in found[:MOST_TOLD]], "count": len(found)}
+
+
 Request = Annotated[
-    List | Create | Delete | Clear | Url | Attributes | Count | Publish | Peek | Redrive | Purge,
+    List | Create | Delete | Clear | Url | Attributes | Count | Publish | Peek | Redrive | Purge | Status,
     Field(discriminator="action"),
 ]
 

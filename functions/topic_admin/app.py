@@ -14,6 +14,7 @@ from parcelq.aws import s3_client, sqs_client
 from parcelq.config import load
 from parcelq.errors import ParcelqError
 from parcelq.overflow import Overflow
+from parcelq.store import BucketStore
 from parcelq.topics import Topics
 
 logger = Logger()
@@ -24,7 +25,8 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 def app() -> App:
     """The same for all invocations of one instance."""
     config = load()
-    return App(config, Topics(sqs_client()), Overflow(s3_client(), config.bucket))
+    s3 = s3_client()
+    return App(config, Topics(sqs_client()), Overflow(s3, config.bucket), BucketStore(s3, config.bucket))
 
 
 @logger.inject_lambda_context

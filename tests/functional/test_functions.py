@@ -809,3 +809,13 @@ class TestTopicAdmin:
         answer = stack.call("topic_admin", event("topic_admin_list"))
         assert answer["error"]["type"] == "SettingsError"
         assert "PARCELQ_PARCEL_SIZE" in answer["error"]["message"]
+
+
+def test_the_status_of_what_was_uploaded_and_not_collected_yet_is_told(stack: Stack) -> None:
+    stack.call("uploader", stack.put(MOLECULES))
+    answer = stack.call("topic_admin", {"action": "status", "source": "molecules"})
+    (source,) = answer["sources"]
+    assert (source["covered"], source["total"], source["percent"]) == (0, len(MOLECULES), 0)
+    assert source["holes"] == ((0, len(MOLECULES)),)
+    assert source["entries_read"] == MOLECULES.count(b"\n")
+    assert stack.call("topic_admin", {"action": "status", "source": "another"})["count"] == 0

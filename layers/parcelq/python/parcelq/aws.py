@@ -31,7 +31,7 @@ def sqs_client() -> SQSClient:
     import boto3
     from botocore.config import Config
 
-    with translated("client"):
+    with _configured():
         # Long polls last 20 s, so the read timeout must be clearly above that.
         config = Config(max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"})
         return boto3.client("sqs", config=config)
@@ -42,9 +42,19 @@ def s3_client() -> S3Client:
     import boto3
     from botocore.config import Config
 
-    with translated("client"):
+    with _configured():
         config = Config(max_pool_connections=CONNECTIONS, retries={"mode": "standard"})
         return boto3.client("s3", config=config)
+
+
+@contextmanager
+def _configured() -> Iterator[None]:
+    """The same as `translated` for making a client, which boto3 refuses with a ValueError if its endpoint is no URL."""
+    try:
+        with translated():
+            yield
+    except ValueError as error:
+        raise AwsError("the configuration", type(error).__name__, str(error)) from error
 
 
 @contextmanager
@@ -68,7 +78,7 @@ def _translate(error: ClientError | BotoCoreError, topic: str) -> ParcelqError:
     if not isinstance(error, ClientError):
         hint = ""
         if isinstance(error, NoCredentialsError | NoRegionError):
-            hint = " (see `aws configure`, AWS_PROFILE and AWS_REGION)"
+            hint = " (see `aws configure`, AWS_PROFILE and AWS_DEFAULT_REGION)"
         return AwsError("the request", type(error).__name__, f"{error}{hint}")
     answer = error.response.get("Error", {})
     code = answer.get("Code", "")

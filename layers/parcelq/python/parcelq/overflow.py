@@ -33,7 +33,7 @@ class Overflow:
 
     Attributes:
         s3: a boto3 S3 client.
-        bucket: where to put them, under `overflow/`.
+        bucket: where to put them, under `overflow/`; empty where nothing is put, only read.
     """
 
     s3: S3Client
@@ -45,8 +45,11 @@ class Overflow:
         The key follows from the content, so the same body put again makes no second object.
 
         Raises:
+            MessageError: there is no bucket to put it.
             AwsError: S3 refused.
         """
+        if not self.bucket:
+            raise MessageError("the message is larger than SQS takes, and no bucket was given for what overflows")
         body = wire.text.encode()
         key = OVERFLOW + hashlib.blake2b(body, digest_size=20).hexdigest()
         with translated():
