@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Annotated, Any, Concatenate, Final, ParamSpec
+from typing import Annotated, Any, Concatenate, Final, ParamSpec, Protocol
 
 import typer
 from parcelq.errors import ParcelqError
@@ -27,6 +27,13 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log in detail, f
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES: Final = 1.0
+
+
+class Report(Protocol):
+    """Tells how far a command is: in words, and what share of the work is done where that is known."""
+
+    def __call__(self, text: str, share: float | None = None, /) -> None:
+        """Tell it."""
 
 
 def to_stderr() -> Console:
@@ -101,17 +108,21 @@ class Output:
             raise ParcelqError("nothing was deleted")
 
     @contextmanager
-    def progress(self, doing: str) -> Iterator[Callable[[str], None]]:
-        """Give what tells how far a command is: a live line on a terminal, else a line now and then."""
+    def progress(self, doing: str) -> Iterator[Report]:
+        """Give what tells how far a command is: a live line with a bar on a terminal, else a line now and then."""
         if self.quiet:
-            yield lambda _text: None
+            yield lambda _text, _share=None: None
         elif self._stderr.is_terminal:
-            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-            columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+            columns = BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
             with Progress(*columns, console=self._stderr, transient=True) as live:
-                task = live.add_task(doing)
-                yield lambda text: live.update(task, description=f"{doing}: {text}")
+                task = live.add_task(doing, total=None)
+
+                def show(text: str, share: float | None = None) -> None:
+                    live.update(task, description=f"{doing}: {text}", total=share and 1, completed=share or 0)
+
+                yield show
         else:
             yield self._lines(doing)
 
@@ -135,14 +146,14 @@ class Output:
             logger.setLevel(before)
             logger.removeHandler(handler)
 
-    def _lines(self, doing: str) -> Callable[[str], None]:
+    def _lines(self, doing: str) -> Report:
         due = self.clock()
 
-        def report(text: str) -> None:
+        def report(text: str, share: float | None = None) -> None:
             nonlocal due
             if self.clock() >= due:
                 due = self.clock() + _SECONDS_BETWEEN_LINES
-                self._stderr.print(f"{doing}: {text}")
+                self._stderr.print(f"{doing}: {text}" + (f", {share:.0%}" if share is not None else ""))
 
         return report
 

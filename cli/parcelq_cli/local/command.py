@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -12,7 +12,7 @@ import typer
 from parcelq.errors import ParcelqError
 
 from parcelq_cli.options import ParcelSize, WrongUsageError
-from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.output import Output, Report, amount, with_output
 
 if TYPE_CHECKING:
     from parcelq.message import Pulled
@@ -82,10 +82,10 @@ def local(
     with output.progress("running") as tell, running(options, logs) as pipeline:
         for file in files:
             pipeline.put(file, file.name)
-        missing = _collect(pipeline, set(names), tell)
+        collected, missing = _collect(pipeline, {file.name: file.stat().st_size for file in files}, tell)
         results = [Result(*pipeline.fetch(name, output_folder)) for name in names if name not in missing]
         letters = pipeline.dead_letters()
-        _summarise(output, results, letters, missing, time.monotonic() - began)
+        _summarise(output, results, letters, missing, collected, time.monotonic() - began)
         if keep:
             output.note(f"still running; AWS_ENDPOINT_URL={pipeline.url} AWS_DEFAULT_REGION=us-east-1; Ctrl-C ends it")
             _go_on(output, pipeline, output_folder)
@@ -96,14 +96,23 @@ def local(
         raise ParcelqError(f"{problem}; the functions' logs are in {logs}")
 
 
-def _collect(pipeline: Pipeline, names: set[str], tell: Callable[[str], None]) -> set[str]:
-    """Collect until every file has its result, or nothing more will come; returns the names of those without one."""
+def _collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> tuple[int, set[str]]:
+    """Collect until every file has its result, or nothing more will come.
+
+    Args:
+        pipeline: the running stack.
+        sizes: bytes of the files, by name.
+        tell: told how far it is.
+
+    Returns:
+        How many messages were collected, and the names of the files without a result.
+    """
     from parcelq.names import Source
 
     from parcelq_cli.local.function import InvocationError
 
     collected = repairs = 0
-    missing = set(names)
+    missing = set(sizes)
     while missing:
         waiting, uncollected = pipeline.waiting(), pipeline.uncollected()
         try:
@@ -115,18 +124,25 @@ def _collect(pipeline: Pipeline, names: set[str], tell: Callable[[str], None]) -
             # A result without its dead entries may still be written again, as long as anything is under way.
             if state["source"] and not (state["dead"] and (waiting or uncollected)):
                 missing.discard(Source.parse(state["source"]).name)
-        covered = sum(state["covered"] for state in answer["waiting"] + answer["finished"])
-        tell(f"{amount(waiting, 'message')} waiting, {collected:,} collected, {covered:,} bytes done")
+        covered = sum(state["covered"] for state in answer["waiting"])
+        covered += sum(size for name, size in sizes.items() if name not in missing)
+        share = min(1.0, covered / max(1, sum(sizes.values())))
+        tell(f"{amount(waiting, 'message')} waiting, {collected:,} collected", share)
         if missing and not (waiting or uncollected or answer["drained"]["messages"]):
             # All is quiet, so what is missing was lost on the way, or came only in pieces that do not fit together.
             repairs += 1
             if repairs > _REPAIRS or not pipeline.repair():
                 break
-    return missing
+    return collected, missing
 
 
 def _summarise(
-    output: Output, results: Sequence[Result], letters: Sequence[Pulled], missing: set[str], seconds: float
+    output: Output,
+    results: Sequence[Result],
+    letters: Sequence[Pulled],
+    missing: set[str],
+    collected: int,
+    seconds: float,
 ) -> None:
     """Say what came of it; the last line of the text says where the results are."""
     from parcelq.dead import REASON
@@ -141,8 +157,9 @@ def _summarise(
     entries = [result.report["entries"] for result in results]
     counts = {name: sum(one[name] or 0 for one in entries) for name in ("read", "dead", "written")}
     output.note(
-        f"{amount(counts['read'], 'entry')} in, {counts['written']:,} out, {counts['dead']:,} dead, "
-        f"{seconds:.1f} seconds" + (f"; no result of {', '.join(sorted(missing))}" if missing else "")
+        f"{amount(counts['read'], 'entry')} in, {counts['written']:,} out, {counts['dead']:,} dead; "
+        f"{amount(collected, 'message')} collected; {seconds:.1f} seconds"
+        + (f"; no result of {', '.join(sorted(missing))}" if missing else "")
     )
     for result in results:
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any, Final
 
-from parcelq.batching import batches
+from parcelq.batching import batches, sized_batches
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_LAMBDA_EVENT_BYTES, MAX_REQUEST_MESSAGES
 
@@ -174,19 +174,13 @@ def failed_ids(answer: Any, records: list[dict[str, Any]]) -> set[str]:
     return failed if failed <= everything else everything
 
 
-def _events(records: list[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
+def _events(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Split a batch so that no event is larger than Lambda takes."""
-    event: list[dict[str, Any]] = []
-    size = 0
-    for record in records:
-        record_size = len(dumps(record["body"])) + _ENVELOPE_BYTES
-        if event and size + record_size > MAX_LAMBDA_EVENT_BYTES:
-            yield event
-            event, size = [], 0
-        event.append(record)
-        size += record_size
-    if event:
-        yield event
+
+    def size(record: dict[str, Any]) -> int:
+        return len(dumps(record["body"])) + _ENVELOPE_BYTES
+
+    return sized_batches(records, size, max(1, len(records)), MAX_LAMBDA_EVENT_BYTES)
 
 
 def _record(raw: Mapping[str, Any], topic_arn: str) -> dict[str, Any]:
