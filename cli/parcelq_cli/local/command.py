@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ def local(
     logs = output_folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end, it ends as cleanly as by Ctrl-C
     with output.progress("running") as tell, running(options, logs) as pipeline:
         for file in files:
             pipeline.put(file, file.name)
