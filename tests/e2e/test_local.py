@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -141,10 +142,10 @@ def processes_with(text: str) -> list[int]:
     """Ids of processes with a text in their command line or environment."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            said = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-        except OSError:
-            continue
+        said = b""
+        for name in ("cmdline", "environ"):
+            with contextlib.suppress(OSError):  # gone, or one whose environment is closed to others
+                said += (entry / name).read_bytes()
         if text.encode() in said and int(entry.name) != os.getpid():
             found.append(int(entry.name))
     return found

@@ -161,7 +161,7 @@ class TestEnvironment:
 
     def test_it_is_only_what_is_allowed(self, environment_of):
         told = environment_of()
-        allowed = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR"}
+        allowed = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "PARCELQ_RUN"}
         assert {name for name in told if not name.startswith("LC_")} <= allowed
         assert (told["LC_ALL"], told["TZ"], told["PATH"]) == ("C.UTF-8", "UTC", os.environ["PATH"])
 

@@ -7,17 +7,19 @@ import os
 import signal
 from pathlib import Path
 
+from parcelq.containment import MARK
+
 
 def end_processes_below(folder: Path) -> list[int]:
-    """Kill every process whose `TMPDIR` lies in a folder: a function's, and its steps' with all that they started.
+    """Kill every process of a step whose run had its folder below this one, with all that it started.
 
     Steps run in process groups of their own, and are nobody's children any more once their function is gone; the
-    folder in their environment is what they keep. Needs /proc; where there is none, nothing is found.
+    mark in their environment is what they keep. Needs /proc; where there is none, nothing is found.
 
     Returns:
         The ids of those that were killed.
     """
-    mark = f"TMPDIR={folder}".encode()
+    mark = f"{MARK}={folder}".encode()
     killed = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ProcessLookupError):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
+from parcelq.containment import MARK, end, shield
 from parcelq.errors import StepError
 from parcelq.steps import Step
 
@@ -53,7 +54,7 @@ def run_step(step: Step, bodies: Iterable[bytes], timeout: float | None = None) 
         except OSError as error:
             raise StepError(step.name, f"could not be given its input: {error}") from None
         limits = [limit for limit in (timeout, step.settings.timeout) if limit is not None]
-        _run(step, source, target, work, _environment(step, scratch), min(limits, default=None))
+        _run(step, source, target, work, _environment(step, folder), min(limits, default=None))
         if not target.is_file():
             raise StepError(step.name, "exited with 0 but wrote no output file", exit_code=0)
         yield target
@@ -68,7 +69,7 @@ def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
             ended = body.endswith(b"\n")
 
 
-def _environment(step: Step, scratch: Path) -> dict[str, str]:
+def _environment(step: Step, folder: Path) -> dict[str, str]:
     """The environment of a step: what is allowed, where the library is, and what its settings add.
 
     Lambda hands a function its credentials as AWS_… variables; a step gets them only where its settings ask.
@@ -83,12 +84,13 @@ def _environment(step: Step, scratch: Path) -> dict[str, str]:
     }
     library = str(Path(__file__).parent.parent)
     passed["PYTHONPATH"] = os.pathsep.join(filter(None, [passed.get("PYTHONPATH"), library]))
-    return {**passed, "TMPDIR": str(scratch), **settings.environment}
+    return {**passed, "TMPDIR": str(folder / "tmp"), **settings.environment, MARK: str(folder)}
 
 
 def _run(
     step: Step, source: Path, target: Path, work: Path, environment: dict[str, str], timeout: float | None
 ) -> None:
+    shield()
     with contextlib.ExitStack() as files:
         stdin: IO[bytes] | int = subprocess.DEVNULL
         stdout: IO[bytes] | int = subprocess.PIPE
@@ -111,7 +113,7 @@ def _run(
                 tail, in_time = _watch(process, timeout)
             finally:
                 # Also after success: what the step left running would outlive it in a warm function.
-                _kill(process)
+                end(process, environment[MARK])
     text = tail.decode("utf-8", "replace")
     if not in_time:
         reason = f"was killed, for its {timeout:g} seconds were up"
@@ -165,10 +167,3 @@ def _read(pipes: selectors.BaseSelector, seconds: float, process: subprocess.Pop
         elif key.fileobj is process.stderr:
             tail = (tail + data)[-TAIL_BYTES:]
     return tail
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a step and its process group, and wait for it, so that no zombie is left."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -1,0 +1,82 @@
+"""What keeps a step apart from whoever runs it: no look at the runner's memory, and no process that outlives the run.
+
+Both are Linux's, where Lambda runs; elsewhere a step is ended with its process group alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+MARK: Final = "PARCELQ_RUN"
+"""The environment variable by which everything that a step starts is known, in whatever session it is."""
+
+# https://man7.org/linux/man-pages/man2/prctl.2.html and linux/prctl.h
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PROC: Final = Path("/proc")
+
+
+@cache
+def shield() -> None:
+    """Close this process to its children, once: its environment and memory, with AWS credentials in them.
+
+    Processes of one user may read each other's `/proc/<pid>/environ` and `/proc/<pid>/mem`, unless a process is not
+    dumpable. What a step leaves behind becomes a child of this process, so that it can be waited for and leaves no
+    zombie, whatever process has the number 1.
+    """
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_CHILD_SUBREAPER, 1)):
+        if libc.prctl(option, value, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) failed")
+
+
+def end(process: subprocess.Popen[bytes], mark: str) -> None:
+    """End a process, its process group, and all that carry its mark, and wait for them: no zombie is left.
+
+    Args:
+        process: the leader of its process group.
+        mark: the value of `MARK` in its environment. A process that was started without that, as by `env -i`, and in
+            a session of its own is not found.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    # One of them may start another while they are looked for, so until there is none.
+    while found := _marked(f"{MARK}={mark}".encode()):
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        # A child of another one that was found is ours once that one was waited for.
+        while left := [pid for pid in found if not _reaped(pid)]:
+            if len(left) == len(found):
+                break
+            found = left
+
+
+def _marked(variable: bytes) -> list[int]:
+    """The processes with this variable in their environment. A zombie has none."""
+    found = []
+    for name in os.listdir(_PROC) if _PROC.is_dir() else ():
+        if name.isdecimal():
+            with contextlib.suppress(OSError):  # another user's, or gone meanwhile
+                if variable in (_PROC / name / "environ").read_bytes().split(b"\0"):
+                    found.append(int(name))
+    return found
+
+
+def _reaped(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+        return True
+    return False
