@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parcelq import collector as collector_module
+from parcelq import settled
 from parcelq.collector import Collector, Dead, Resolution
 from parcelq.errors import LineageError
 from parcelq.lineage import Lineage, Span, digest, together
 from parcelq.message import UNTOLD, count_entries
+
+
+@pytest.fixture(autouse=True, scope="module", params=["as shipped", "merged at once", "merged in twos"])
+def merging(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How early pieces are merged must make no difference."""
+    loose, shortest = {"as shipped": (collector_module.LOOSE, settled.SHORTEST), "merged at once": (0, 1)}.get(
+        request.param, (3, 2)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collector_module, "LOOSE", loose)
+        patch.setattr(settled, "SHORTEST", shortest)
+        yield
 
 
 @dataclass
@@ -313,9 +327,10 @@ class TestNothing:
         bodies.add(f"0-4/4>0-0/0:{ONE}>0-0/0:{OTHER}")
         assert bodies.resolve().whole
 
-    def test_text_that_is_no_lineage_is_refused(self) -> None:
+    @pytest.mark.parametrize("text", ["0-4", f"4-0/8>0-2/2:{ONE}", f"0-9/8>0-2/2:{ONE}", f"4-0/8>0-2/4:{ONE}", "4-0/8"])
+    def test_text_that_is_no_lineage_is_refused(self, text: str) -> None:
         with pytest.raises(LineageError):
-            Collector().add("0-4", (0, 0, 0))
+            Collector().add(text, (0, 0, 0))
 
 
 class TestGroups:
@@ -372,6 +387,27 @@ class TestGroups:
         bodies.add(f"0-4/4>2-4/6:{ONE}>0-2/2:{OTHER}", b"m\n")
         assert bodies.resolve().whole
         assert bodies.result() == b"xyz\nm\n"
+
+    def test_neighbours_are_one_piece_whatever_made_them(self) -> None:
+        bodies = Bodies()
+        both = f"{{0-4/12>0-2/2:{ONE},4-8/12>0-2/2:{OTHER}}}"
+        bodies.add(f"{both}>2-4/4:{ONE}", b"b\n")
+        bodies.add(f"8-12/12>0-2/2:{ONE}>0-2/2:{OTHER}", b"c\n")
+        assert bodies.resolve().holes == ((0, 8),)
+        bodies.add(f"{both}>0-2/4:{ONE}>0-2/2:{OTHER}", b"a\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"a\nb\nc\n"
+
+    def test_a_group_that_comes_after_one_of_its_members_is_settled_takes_its_place(self) -> None:
+        """The last of what the first message led to ran with the first of the second's, after it had run alone."""
+        bodies = Bodies()
+        bodies.add(f"0-4/8>0-2/4:{ONE}>0-2/2:{OTHER}", b"a\n")
+        bodies.add(f"0-4/8>2-4/4:{ONE}>0-2/2:{OTHER}", b"b\n")
+        bodies.add(f"4-8/8>2-4/4:{OTHER}>0-2/2:{ONE}", b"d\n")
+        assert bodies.resolve().holes == ((4, 8),)
+        bodies.add(f"{{0-4/8>2-4/4:{ONE},4-8/8>0-2/4:{OTHER}}}>0-4/4:{ONE}", b"b\nc\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"a\nb\nc\nd\n"
 
     def test_groups_of_what_groups_made_are_resolved(self) -> None:
         group = f"{{0-2/6,4-6/6}}>0-2/4:{ONE}"
@@ -461,3 +497,64 @@ class TestExtents:
         collector.add(f"0-4/12>0-2/2:{ONE}", (0, 10, 2), 1)
         collector.add(f"8-12/12>0-2/2:{ONE}", (1, 14, 2), 1)
         assert collector.resolve().extents == ((0, 10, 4), (1, 14, 2))
+
+
+class TestMemory:
+    @pytest.fixture(autouse=True)
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(settled, "SHORTEST", 2)
+        monkeypatch.setattr(settled, "MARGIN", 5)
+        monkeypatch.setattr(collector_module, "LOOSE", 20)
+
+    def near(self, count: int) -> list[int]:
+        """Numbers that are out of order by a few places."""
+        return sorted(range(count), key=lambda number: number + 7 * (number % 5))
+
+    @pytest.mark.parametrize("slices", [1, 3])
+    def test_what_is_in_order_but_for_a_few_places_is_kept_in_one_stretch(self, slices: int) -> None:
+        collector = Collector()
+        left = 0
+        for number in self.near(1000):
+            for part in range(slices):
+                span = f"{part}-{part + 1}/{slices}"
+                collector.add(f"{number}-{number + 1}/1000>{span}:{number:016x}", (number % 3, 9 * number + part, 1), 1)
+            left = max(left, collector._settled.loose + len(collector._source.pieces))
+        assert left < 200
+        resolution = collector.resolve()
+        assert resolution.whole
+        assert resolution.entries == 1000 * slices
+        assert list(resolution.extents)[:2] == [(0, 0, slices), (1, 9, slices)]
+        assert not collector._source.pieces
+        assert len(collector._settled._stretches) == 1
+
+    def test_what_is_in_a_stretch_is_still_known_to_be_there(self) -> None:
+        collector = Collector()
+        for number in range(100):
+            assert collector.add(f"{number}-{number + 1}/200", (0, number, 1), 1)
+        collector.resolve()
+        for number in range(100):
+            assert not collector.add(f"{number}-{number + 1}/200", (1, number, 1), 1)
+            assert not collector.add(f"{number}-{number + 1}/200>0-1/9:{ONE}", (1, number, 1), 1)
+        assert collector.duplicates == 200
+        assert collector.resolve().holes == ((100, 200),)
+
+    def test_a_stretch_gives_way_where_something_else_covers_more(self) -> None:
+        collector = Collector()
+        for number in range(0, 100, 2):
+            collector.add(f"{number}-{number + 2}/103", (0, number, 2), 1)
+        collector.resolve()
+        collector.add("97-103/103", (1, 0, 6), 1)
+        assert collector.resolve().holes == ((96, 97),)
+        collector.add("96-97/103", (2, 0, 1), 1)
+        resolution = collector.resolve()
+        assert resolution.whole
+        assert list(resolution.extents) == [(0, 0, 96), (2, 0, 1), (1, 0, 6)]
+
+    def test_stretches_that_meet_become_one_from_either_side(self) -> None:
+        collector = Collector()
+        for first in (40, 0, 80, 20, 60):
+            for number in range(first, first + 20):
+                collector.add(f"{number}-{number + 1}/100", (0, number, 1), 1)
+            collector.resolve()
+        assert len(collector._settled._stretches) == 1
+        assert list(collector.resolve().extents) == [(0, 0, 100)]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MIB
+from parcelq.settled import Extent
 from parcelq.store import Store
-
-Extent: TypeAlias = tuple[int, int, int]
-"""Where bytes lie: the number of a segment, an offset in it, and how many they are."""
 
 _CACHE_BYTES: Final = 128 * MIB
 _LARGEST_WINDOW: Final = 8 * MIB

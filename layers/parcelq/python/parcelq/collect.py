@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from parcelq.assembly import SegmentReader, joined
 from parcelq.collector import Collector, Resolution
@@ -21,6 +21,7 @@ from parcelq.parallel import in_flight
 from parcelq.report import REPORT_SUFFIX, Entries, Report
 from parcelq.results import Present, ResultWriter
 from parcelq.segments import NO_SOURCE, Index, read_index, segment_keys, source_id
+from parcelq.settled import Extent
 from parcelq.store import Store
 
 _log = logging.getLogger(__name__)
@@ -62,8 +63,8 @@ class Gathered:
 
     Attributes:
         source: the attribute `Source`.
-        indexes: of the segments, in the order in which they were written.
-        collector: what their messages told.
+        indexes: of the segments, in the order in which they were written; without their rows, which may be millions.
+        collector: what their messages told; nothing where they have no source.
     """
 
     source: str
@@ -75,6 +76,18 @@ class Gathered:
         """The segments' keys."""
         return [index.key for index in self.indexes]
 
+    def extents(self, store: Store, order: Callable[[str], Any]) -> list[Extent]:
+        """Where every message lies, each once, in order of what their rows are called.
+
+        Raises:
+            ParcelqError, AwsError, OSError: a segment cannot be read.
+        """
+        extents: dict[str, Extent] = {}
+        for number, key in enumerate(self.keys):
+            for name, start, length, _, _ in read_index(store, key).rows:
+                extents[name] = number, start, length
+        return [extents[name] for name in sorted(extents, key=order)]
+
 
 def gather(store: Store, keys: Sequence[str]) -> Gathered:
     """Read what the segments of one source hold.
@@ -82,13 +95,17 @@ def gather(store: Store, keys: Sequence[str]) -> Gathered:
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    read = {index.key: index for index in in_flight(lambda key: read_index(store, key), keys, _READS_IN_FLIGHT)}
-    indexes = [read[key] for key in keys]
     collector = Collector()
-    if indexes[0].source != NO_SOURCE:
-        for number, index in enumerate(indexes):
-            for lineage, start, length, entries, dead in index.rows:
-                collector.add(lineage, (number, start, length), entries, dead)
+    indexes: list[Index] = []
+    for first in range(0, len(keys), _READS_IN_FLIGHT):
+        some = keys[first : first + _READS_IN_FLIGHT]
+        read = {index.key: index for index in in_flight(lambda key: read_index(store, key), some, _READS_IN_FLIGHT)}
+        for key in some:
+            index = read[key]
+            if index.source != NO_SOURCE:
+                for lineage, start, length, entries, dead in index.rows:
+                    collector.add(lineage, (len(indexes), start, length), entries, dead)
+            indexes.append(replace(index, rows=()))
     return Gathered(indexes[0].source, indexes, collector)
 
 
@@ -184,8 +201,7 @@ class Finisher:
 
     def _without_lineage(self, gathered: Gathered) -> SourceState:
         """Write messages without lineage to a file of their own, each once as far as these segments go."""
-        rows = {row[0]: (number, row) for number, index in enumerate(gathered.indexes) for row in index.rows}
-        extents = [(number, start, length) for number, (_, start, length, _, _) in rows.values()]
+        extents = gathered.extents(self.store, lambda _name: 0)
         name = gathered.keys[0].rpartition("/")[2].removesuffix(".seg")
         key = f"{self.destination}without-lineage/{self.topic}/{name}"
         reader = SegmentReader(self.store, gathered.keys)

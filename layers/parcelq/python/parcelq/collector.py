@@ -4,10 +4,14 @@ What came is kept by its lineage, and the result is a function of that set: it d
 nor, but for runs that differ, in which order. The messages make a tree:
 
 - A *tiling* is a space of bytes `[0, total)`, the source or what one run of a step put out, with *pieces* in it.
-- A piece is there if its bytes came as they are, or if a run of a step over it is whole: its tiling is covered.
+- A piece is there if its bytes came, or all that a run of a step made of them. A run that put out several messages has
+  a tiling of its own, which must be covered.
 - Of pieces that overlap (a message run whole on one delivery and halved on another) those are chosen that together
   cover most. Runs are never mixed, since each has a tiling of its own; the first that is whole counts.
-- Messages that were run together are one piece in several places: all of these are chosen, or none.
+- Messages that were run together are one piece: of the bytes from the first to the last of them if they are neighbours,
+  else in several places, and all of these are chosen, or none.
+
+Pieces of the source that are one message are kept apart, in little memory: see `settled`.
 """
 
 from __future__ import annotations
@@ -15,19 +19,19 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, TypeAlias
 
 from parcelq.lineage import DIGEST, NUMBER, Lineage, Span
 from parcelq.message import UNTOLD
+from parcelq.settled import Extent, Extents, Leaf, Settled, Whole
 
-Extent: TypeAlias = tuple[int, int, int]
-"""Where a message's bytes lie: the number of a segment, an offset in it, and how many they are."""
-
-_ONE_WHOLE_RUN: Final = re.compile(rf"({NUMBER})-({NUMBER})/({NUMBER})>0-({NUMBER})/\4:{DIGEST}")
-"""What nearly all lineages look like: all that one run of a step made of bytes of the source."""
+LOOSE: Final = 16 * 1024
+"""Pieces that are kept as they came before it is worth looking which of them touch."""
+_ONE_WHOLE_RUN: Final = re.compile(rf"({NUMBER})-({NUMBER})/({NUMBER})(?:>0-({NUMBER})/\4:{DIGEST})+")
+"""What nearly all lineages look like: all that a run of a step, or of several, made of bytes of the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Resolution:
     covered: int
     dead: tuple[Dead, ...]
     holes: tuple[tuple[int, int], ...]
-    extents: tuple[Extent, ...] = field(repr=False)
+    extents: Sequence[Extent] = field(repr=False)
     entries: int
 
     @property
@@ -80,15 +84,19 @@ class Resolution:
 
 @dataclass(slots=True, eq=False)
 class _Piece:
-    """Bytes of a tiling: where they are if they came, else runs of a step over them, or word that they are dead."""
+    """Bytes of a tiling: the message, if it came, else runs of a step over them, or word that they are dead."""
 
     start: int
     end: int
-    extent: Extent | None = None
-    entries: int = 0
+    leaf: Leaf | None = None
     dead: tuple[str, int] | None = None
     runs: dict[str, _Tiling] | None = None
     group: _Group | None = None
+
+    def run(self, digest: str) -> _Tiling:
+        if self.runs is None:
+            self.runs = {}
+        return self.runs.setdefault(digest, _Tiling())
 
 
 @dataclass(slots=True, eq=False)
@@ -99,18 +107,17 @@ class _Tiling:
     pieces: dict[tuple[int, int], _Piece] = field(default_factory=dict)
     grouped: list[_Piece] = field(default_factory=list)
 
-    def piece(self, start: int, end: int, total: int | None) -> _Piece:
-        if total is not None:
-            self.total = total
-        piece = self.pieces.get((start, end))
+    def piece(self, span: Span) -> _Piece:
+        self.total = self.total if span.total is None else span.total
+        piece = self.pieces.get((span.start, span.end))
         if piece is None:
-            piece = self.pieces[start, end] = _Piece(start, end)
+            piece = self.pieces[span.start, span.end] = _Piece(span.start, span.end)
         return piece
 
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """Messages that were run together: one piece with its runs, and a place in the tiling of each member."""
+    """Messages that were run together and are no neighbours: one piece with its runs, and a place for each of them."""
 
     piece: _Piece
     places: list[_Piece] = field(default_factory=list)
@@ -118,9 +125,9 @@ class _Group:
 
 @dataclass(slots=True)
 class _Found:
-    """What a piece comes to: leaves with bytes, in order; dead entries in it; and places of groups that were used."""
+    """What a piece comes to: messages, in order; dead entries in it; and places of groups that were used."""
 
-    leaves: list[_Piece] = field(default_factory=list)
+    leaves: list[Leaf] = field(default_factory=list)
     dead: list[tuple[str, int]] = field(default_factory=list)
     places: list[_Piece] = field(default_factory=list)
 
@@ -128,6 +135,10 @@ class _Found:
         self.leaves += other.leaves
         self.dead += other.dead
         self.places += other.places
+
+
+_Candidate: TypeAlias = tuple[int, int, _Found | Whole]
+"""Bytes of a tiling, and what is there of them."""
 
 
 class Collector:
@@ -140,7 +151,9 @@ class Collector:
     def __init__(self) -> None:
         self.duplicates = 0
         self._source = _Tiling()
+        self._settled = Settled()
         self._groups: dict[tuple[Lineage, ...], _Group] = {}
+        self._until_merged = LOOSE
 
     def add(self, lineage: str, extent: Extent, entries: int = 0, dead: str = "") -> bool:
         """Take a message.
@@ -158,49 +171,65 @@ class Collector:
             LineageError: the text is no lineage.
         """
         found = None if dead else _ONE_WHOLE_RUN.fullmatch(lineage)
-        if found:
-            start, end, total = int(found[1]), int(found[2]), int(found[3])
-            piece = self._source.piece(start, end, total)
+        if found and (start := int(found[1])) < (end := int(found[2])) <= (total := int(found[3])):
+            self._source.total = total
+            new = self._settled.add((start, end), (extent, entries))
         else:
-            piece = self._piece(Lineage.parse(lineage))
-        if dead:
-            new = piece.dead is None
-            if piece.dead is None or piece.dead[0] == UNTOLD:
-                piece.dead = dead, entries
-        else:
-            new = piece.extent is None
-            if new:
-                piece.extent, piece.entries, piece.runs = extent, entries, None
+            new = self._add(_shortened(Lineage.parse(lineage)), (extent, entries), dead)
         self.duplicates += not new
+        self._until_merged -= 1
+        if self._until_merged < 0:
+            self._merge()
+            # Twice as many as were left, at least: so that in no order of arrival they are looked at again and again.
+            self._until_merged = max(LOOSE, self._settled.loose + len(self._source.pieces))
         return new
 
     def resolve(self) -> Resolution:
         """Work out what the messages make, by now."""
+        self._merge()
         refused: set[int] = set()
         while True:
-            chosen = _choose(self._source, dict.fromkeys(refused))
+            known: dict[int, _Found | None] = dict.fromkeys(refused)
+            candidates = list(_candidates(self._source, known))
+            wholes = self._settled.wholes((start, end) for start, end, _ in candidates)
+            chosen = _choose([*candidates, *((one.start, one.end, one) for one in wholes)])
             # What a group made lies at all of its places, so one found in it is met at each of them.
-            places = {id(place): place for _, found in chosen for place in found.places}
+            places = {id(place): place for _, _, found in chosen if isinstance(found, _Found) for place in found.places}
             used = Counter(id(place.group) for place in places.values())
-            torn = {id(group) for group in self._groups.values() if used[id(group)] not in {0, len(group.places)}}
-            if not torn:
+            torn = (id(group) for group in self._groups.values() if used[id(group)] not in {0, len(group.places)})
+            first = next(torn, None)
+            if first is None:
                 return _resolution(self._source.total, chosen)
             # One at a time: without the first, the others may fit.
-            refused.add(next(iter(torn)))
+            refused.add(first)
 
-    def _piece(self, lineage: Lineage) -> _Piece:
-        if isinstance(lineage.root, Span):
-            root = lineage.root
-            piece = self._source.piece(root.start, root.end, root.total)
+    def _add(self, lineage: Lineage, leaf: Leaf, dead: str) -> bool:
+        root = lineage.root
+        if isinstance(root, Span) and self._settled.has((root.start, root.end)):
+            return bool(dead)
+        if isinstance(root, Span) and not lineage.outputs and not dead and root.start < root.end:
+            self._source.total = self._source.total if root.total is None else root.total
+            return self._settled.add((root.start, root.end), leaf)
+        piece = self._piece(lineage)
+        if piece is None:
+            return False
+        if dead:
+            new = piece.dead is None
+            if piece.dead is None or piece.dead[0] == UNTOLD:
+                piece.dead = dead, leaf[1]
         else:
-            piece = self._group(lineage.root).piece
+            new = piece.leaf is None
+            piece.leaf = piece.leaf or leaf
+        return new
+
+    def _piece(self, lineage: Lineage) -> _Piece | None:
+        """The piece that a message is; None if it is of one that is there whole already, by an earlier run."""
+        root = lineage.root
+        piece = self._source.piece(root) if isinstance(root, Span) else self._group(root).piece
         for output in lineage.outputs:
-            if piece.extent is not None:
-                return piece  # whole already, by an earlier run
-            if piece.runs is None:
-                piece.runs = {}
-            run = piece.runs.setdefault(output.digest, _Tiling())
-            piece = run.piece(output.span.start, output.span.end, output.span.total)
+            if piece.leaf is not None:
+                return None
+            piece = piece.run(output.digest).piece(output.span)
         return piece
 
     def _group(self, members: tuple[Lineage, ...]) -> _Group:
@@ -220,45 +249,80 @@ class Collector:
         if not lineage.outputs:
             return self._source
         *before, last = lineage.outputs
-        parent = self._piece(Lineage(lineage.root, tuple(before)))
-        if parent.runs is None:
-            parent.runs = {}
-        return parent.runs.setdefault(last.digest, _Tiling())
+        root = lineage.root
+        piece = self._source.piece(root) if isinstance(root, Span) else self._group(root).piece
+        for output in before:
+            piece = piece.run(output.digest).piece(output.span)
+        return piece.run(last.digest)
+
+    def _merge(self) -> None:
+        """Let go of all but the messages of pieces whose neighbours are there."""
+        others = {}
+        for (start, end), piece in self._source.pieces.items():
+            found = _find(piece, {})
+            if found and not found.dead and not found.places and start < end:
+                others[start, end] = found.leaves
+        for place in self._settled.merge(others, self._source.total):
+            del self._source.pieces[place]
 
 
-def _choose(tiling: _Tiling, known: dict[int, _Found | None]) -> list[tuple[_Piece, _Found]]:
-    """The pieces of a tiling that are there and together cover most of it, in order.
+def _shortened(lineage: Lineage) -> Lineage:
+    """The lineage without what makes no difference to where a message belongs.
+
+    All that a step made of something stands for just that; neighbours that were run together are the bytes from the
+    first to the last of them.
+    """
+    root = lineage.root
+    outputs = tuple(one for one in lineage.outputs if one.span.start or one.span.end != one.span.total)
+    if isinstance(root, tuple):
+        members = tuple(map(_shortened, root))
+        spans = [member.root for member in members if isinstance(member.root, Span) and not member.outputs]
+        if len(spans) == len(members) and all(one.end == other.start for one, other in pairwise(spans)):
+            root = Span(spans[0].start, spans[-1].end, spans[-1].total)
+        else:
+            root = members
+            outputs = outputs or lineage.outputs[-1:]
+    return lineage if root is lineage.root and len(outputs) == len(lineage.outputs) else Lineage(root, outputs)
+
+
+def _candidates(tiling: _Tiling, known: dict[int, _Found | None]) -> Iterator[_Candidate]:
+    """What is there of a tiling, or there but for dead entries.
 
     `known` keeps what each group, by its `id`, comes to; None for one that must not be used.
     """
-    best: dict[tuple[int, int], tuple[_Piece, _Found]] = {}
     for piece in (*tiling.pieces.values(), *tiling.grouped):
         found = _find(piece, known)
         if found is not None and (piece.start < piece.end or tiling.total == 0):
-            place = piece.start, piece.end
-            rival = best.get(place)
-            # A group goes before one of its members alone, or the other members would be lost with it.
-            if rival is None or (not found.dead and (rival[1].dead or piece.group)):
-                best[place] = piece, found
-    candidates = [best[place] for place in sorted(best)]
-    if all(one[0].end <= other[0].start for one, other in pairwise(candidates)):
-        return candidates
-    return _heaviest(candidates)
+            yield piece.start, piece.end, found
 
 
-def _heaviest(candidates: list[tuple[_Piece, _Found]]) -> list[tuple[_Piece, _Found]]:
+def _choose(candidates: Iterable[_Candidate]) -> list[_Candidate]:
+    """Of what is there of a tiling, that which covers most of it, in order."""
+    best: dict[tuple[int, int], _Candidate] = {}
+    for candidate in candidates:
+        start, end, found = candidate
+        rival = best.get((start, end))
+        # A group goes before one of its members alone, or the other members would be lost with it.
+        if rival is None or (not found.dead and (rival[2].dead or found.places)):
+            best[start, end] = candidate
+    ordered = [best[place] for place in sorted(best)]
+    if all(one[1] <= other[0] for one, other in pairwise(ordered)):
+        return ordered
+    return _heaviest(ordered)
+
+
+def _heaviest(candidates: list[_Candidate]) -> list[_Candidate]:
     """Of pieces that overlap, those apart that weigh most: by bytes accounted for, then by bytes that are not dead.
 
     Weighted interval scheduling: going by their ends, each is taken or not on top of the best before its start.
     """
-    by_end = sorted(candidates, key=lambda one: (one[0].end, one[0].start))
-    ends = [piece.end for piece, _ in by_end]
+    by_end = sorted(candidates, key=lambda one: (one[1], one[0]))
+    ends = [end for _, end, _ in by_end]
     weights: list[tuple[int, int]] = [(0, 0)]
     taken: list[int] = []
-    for number, (piece, found) in enumerate(by_end):
-        before = bisect_right(ends, piece.start, 0, number)
-        size = piece.end - piece.start
-        weight = weights[before][0] + size, weights[before][1] + (0 if found.dead else size)
+    for number, (start, end, found) in enumerate(by_end):
+        before = bisect_right(ends, start, 0, number)
+        weight = weights[before][0] + end - start, weights[before][1] + (0 if found.dead else end - start)
         taken.append(before if weight > weights[-1] else -1)
         weights.append(max(weight, weights[-1]))
     chosen = []
@@ -282,14 +346,14 @@ def _find(piece: _Piece, known: dict[int, _Found | None]) -> _Found | None:
         if found is None or found.dead:
             return None
         return _Found(found.leaves if piece is group.places[0] else [], [], [*found.places, piece])
-    if piece.extent is not None:
-        return _Found([piece])
     finished = None
     for run in (piece.runs or {}).values():
         found = _cover(run, known)
-        if found and not found.dead:
+        if found and not found.dead and (piece.leaf is None or found.places):
             return found
         finished = finished or found
+    if piece.leaf is not None:
+        return _Found([piece.leaf])
     if finished is None and piece.dead:
         return _Found(dead=[piece.dead])
     return finished
@@ -297,41 +361,32 @@ def _find(piece: _Piece, known: dict[int, _Found | None]) -> _Found | None:
 
 def _cover(tiling: _Tiling, known: dict[int, _Found | None]) -> _Found | None:
     """What a tiling comes to, if it is covered."""
-    chosen = _choose(tiling, known)
-    if not chosen or sum(piece.end - piece.start for piece, _ in chosen) != tiling.total:
+    chosen = _choose(_candidates(tiling, known))
+    if not chosen or sum(end - start for start, end, _ in chosen) != tiling.total:
         return None
     whole = _Found()
-    for _, found in chosen:
-        whole.add(found)
+    for _, _, found in chosen:
+        if isinstance(found, _Found):
+            whole.add(found)
     return whole
 
 
-def _resolution(total: int | None, chosen: Iterable[tuple[_Piece, _Found]]) -> Resolution:
+def _resolution(total: int | None, chosen: Iterable[_Candidate]) -> Resolution:
     covered = entries = at = 0
     dead: list[Dead] = []
     holes: list[tuple[int, int]] = []
-    extents: list[Extent] = []
+    extents = Extents()
     empty = True
-    for piece, found in chosen:
+    for start, end, found in chosen:
         empty = False
-        if piece.start > at:
-            holes.append((at, piece.start))
-        at = piece.end
-        covered += 0 if found.dead else piece.end - piece.start
-        dead += [Dead(piece.start, piece.end, count, reason) for reason, count in found.dead]
-        for leaf in found.leaves:
-            entries += leaf.entries
-            if leaf.extent is not None and leaf.extent[2]:
-                _append(extents, leaf.extent)
+        if start > at:
+            holes.append((at, start))
+        at = end
+        covered += 0 if found.dead else end - start
+        dead += [Dead(start, end, count, reason) for reason, count in found.dead]
+        for extent, count in found.leaves:
+            entries += count
+            extents.append(extent)
     if total is not None and (at < total or empty):
         holes.append((at, total))
-    return Resolution(total, covered, tuple(dead), tuple(holes), tuple(extents), entries)
-
-
-def _append(extents: list[Extent], extent: Extent) -> None:
-    """Append, as one with the last where it goes on in the same segment."""
-    if extents and extents[-1][0] == extent[0] and extents[-1][1] + extents[-1][2] == extent[1]:
-        segment, start, length = extents[-1]
-        extents[-1] = segment, start, length + extent[2]
-    else:
-        extents.append(extent)
+    return Resolution(total, covered, tuple(dead), tuple(holes), extents, entries)

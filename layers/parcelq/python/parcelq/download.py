@@ -7,15 +7,16 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from parcelq.assembly import Extent, SegmentReader, joined
+from parcelq.assembly import SegmentReader, joined
 from parcelq.collect import Gathered, gather
 from parcelq.drain import Drainer
 from parcelq.errors import InvalidValueError
 from parcelq.lineage import Lineage
 from parcelq.names import topic_of_url
 from parcelq.segments import NO_SOURCE, segment_keys
+from parcelq.settled import Extent
 from parcelq.store import FolderStore
 
 if TYPE_CHECKING:
@@ -95,18 +96,12 @@ def download(
 def _pieces(store: FolderStore, gathered: Gathered, incomplete: list[str]) -> Iterator[Iterable[bytes]]:
     extents: Iterable[Extent]
     if gathered.source == NO_SOURCE:
-        extents = _all_of(gathered, lambda _name: 0)
+        extents = gathered.extents(store, lambda _name: 0)
     else:
         resolution = gathered.collector.resolve()
         extents = resolution.extents
         if not resolution.whole:
             incomplete.append(gathered.source)
         if not resolution.finished:  # then at least all that came, in order
-            extents = _all_of(gathered, lambda name: Lineage.parse(name).order)
+            extents = gathered.extents(store, lambda name: Lineage.parse(name).order)
     return map(SegmentReader(store, gathered.keys).read, extents)
-
-
-def _all_of(gathered: Gathered, order: Callable[[str], Any]) -> list[Extent]:
-    """Every message once, by the name that its row has."""
-    rows = {row[0]: (number, row) for number, index in enumerate(gathered.indexes) for row in index.rows}
-    return [(rows[name][0], rows[name][1][1], rows[name][1][2]) for name in sorted(rows, key=order)]
