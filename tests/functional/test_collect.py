@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -382,69 +382,120 @@ class TestLateAndOlder:
 
     def test_a_result_that_changed_since_it_was_looked_at_is_not_overwritten(self, collecting: Collecting) -> None:
         writer = ResultWriter(collecting.s3, collecting.bucket)
-        assert writer.write("results/x", [b"one"], 3, {}, None)
-        assert not writer.write("results/x", [b"two"], 3, {}, None)
+        assert writer.write("results/x", lambda _: iter([b"one"]), {}, None)
+        assert not writer.write("results/x", lambda _: iter([b"two"]), {}, None)
         seen = writer.look("results/x")
-        assert writer.write("results/x", [b"three"], 5, {}, seen)
-        assert not writer.write("results/x", [b"four"], 4, {}, seen)
+        assert writer.write("results/x", lambda _: iter([b"three"]), {}, seen)
+        assert not writer.write("results/x", lambda _: iter([b"four"]), {}, seen)
         assert collecting.result("results/x") == b"three"
 
 
 class TestParts:
-    SIZE = 5 * MIB
+    def bodies(self, done: int = 0) -> Iterator[bytes]:
+        return (bytes([number]) * 5 * MIB for number in range(done, 3))
 
-    @pytest.fixture
-    def small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parcelq.results._PART_BYTES", self.SIZE)
-
-    def blocks(self) -> Iterable[bytes]:
-        return (bytes([number]) * MIB for number in range(12))
-
-    def test_a_large_result_is_written_by_parts(self, collecting: Collecting, small_parts: None) -> None:
+    def test_a_large_result_is_written_by_parts(self, collecting: Collecting) -> None:
         writer = ResultWriter(collecting.s3, collecting.bucket)
-        assert writer.write("results/x", self.blocks(), 12 * MIB, {"parcelq-state": "whole"}, None)
-        assert collecting.result("results/x") == b"".join(self.blocks())
+        assert writer.write("results/x", self.bodies, {"parcelq-state": "whole"}, None)
+        assert collecting.result("results/x") == b"".join(self.bodies())
         seen = writer.look("results/x")
         assert seen
         assert seen.metadata == {"parcelq-state": "whole"}
         assert seen.etag.strip('"').endswith("-3")
 
-    def test_parts_that_cannot_be_put_leave_no_upload_behind(self, collecting: Collecting, small_parts: None) -> None:
-        def broken() -> Iterable[bytes]:
-            yield from self.blocks()
+    def test_parts_that_cannot_be_put_leave_no_upload_behind(self, collecting: Collecting) -> None:
+        def broken(_: int) -> Iterator[bytes]:
+            yield from self.bodies()
             raise Killed
 
         with pytest.raises(Killed):
-            ResultWriter(collecting.s3, collecting.bucket).write("results/x", broken(), 12 * MIB, {}, None)
+            ResultWriter(collecting.s3, collecting.bucket).write("results/x", broken, {}, None)
         assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
         assert collecting.keys("results/") == []
 
-    def test_parts_are_completed_on_the_same_condition(self, collecting: Collecting, small_parts: None) -> None:
+    def test_parts_are_completed_on_the_same_condition(self, collecting: Collecting) -> None:
         asked: list[dict[str, Any]] = []
         collecting.s3.meta.events.register(
             "provide-client-params.s3.CompleteMultipartUpload", lambda params, **_: asked.append(dict(params))
         )
         writer = ResultWriter(collecting.s3, collecting.bucket)
-        writer.write("results/x", self.blocks(), 12 * MIB, {}, None)
+        writer.write("results/x", self.bodies, {}, None)
         seen = writer.look("results/x")
         assert seen
-        writer.write("results/x", self.blocks(), 12 * MIB, {}, seen)
+        writer.write("results/x", self.bodies, {}, seen)
         assert [(one.get("IfNoneMatch"), one.get("IfMatch")) for one in asked] == [("*", None), (None, seen.etag)]
 
     @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
     def test_a_completion_that_is_refused_tells_that_somebody_else_wrote(
-        self, collecting: Collecting, small_parts: None, code: str
+        self, collecting: Collecting, code: str
     ) -> None:
         def refuse(**_: Any) -> None:
             raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
 
         collecting.s3.meta.events.register("before-call.s3.CompleteMultipartUpload", refuse)
-        assert not ResultWriter(collecting.s3, collecting.bucket).write("results/x", self.blocks(), 12 * MIB, {}, None)
+        assert not ResultWriter(collecting.s3, collecting.bucket).write("results/x", self.bodies, {}, None)
         assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
 
     def test_another_refusal_is_an_error(self, collecting: Collecting) -> None:
         with pytest.raises(AwsError, match="NoSuchBucket"):
-            ResultWriter(collecting.s3, "no-such-bucket").write("results/x", [b"one"], 3, {}, None)
+            ResultWriter(collecting.s3, "no-such-bucket").write("results/x", lambda _: iter([b"one"]), {}, None)
+
+
+class TestGoingOn:
+    """A result that takes longer to write than an invocation may."""
+
+    @pytest.fixture(autouse=True)
+    def tiny_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("parcelq.results._PART_BYTES", 1)
+        monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
+
+    @pytest.fixture
+    def scattered(self, collecting: Collecting) -> Collecting:
+        """Six extents, in two segments."""
+        collecting.note()
+        for some in (slice(0, None, 2), slice(1, None, 2)):
+            collecting.publish(*outputs(change=lambda line: line.upper().rstrip())[some])
+            collecting.drain()
+        return collecting
+
+    def finish(self, collecting: Collecting, parts: int) -> SourceState:
+        """One run that writes so many parts."""
+        answers = iter([True, *[True] * (parts - 1), False])
+        finisher = Finisher(collecting.store, ResultWriter(collecting.s3, collecting.bucket), "topic")
+        (state,) = finisher.finish_all(lambda: next(answers, False))
+        return state
+
+    def uploads(self, collecting: Collecting) -> int:
+        return len(collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads", []))
+
+    @pytest.mark.parametrize("parts", [1, 2, 4, 5])
+    def test_the_next_run_goes_on_where_one_stopped(self, scattered: Collecting, parts: int) -> None:
+        runs = 1
+        while not self.finish(scattered, parts).result:
+            assert scattered.keys("results/") == []
+            assert self.uploads(scattered) == 1
+            runs += 1
+        assert runs == -(-6 // parts) + (6 % parts == 0)
+        assert scattered.result() == RESULT.rstrip()
+        assert scattered.report()["bytes_written"] == len(RESULT.rstrip())
+        assert self.uploads(scattered) == 0
+        assert scattered.keys(SEGMENTS) == []
+
+    def test_what_came_meanwhile_begins_it_anew(self, scattered: Collecting) -> None:
+        assert not self.finish(scattered, 3).result
+        scattered.publish(outputs()[2])  # a duplicate, in a segment of its own
+        scattered.drain()
+        assert scattered.finish()[0].result
+        assert scattered.result() == RESULT.rstrip()
+        assert scattered.keys(SEGMENTS) == []
+
+    def test_an_upload_that_is_gone_is_begun_anew_by_the_next_run(self, scattered: Collecting) -> None:
+        assert not self.finish(scattered, 3).result
+        (upload,) = scattered.s3.list_multipart_uploads(Bucket=scattered.bucket)["Uploads"]
+        scattered.s3.abort_multipart_upload(Bucket=scattered.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        assert [state.result for state in scattered.finish()] in ([], [""])
+        assert scattered.finish()[0].result
+        assert scattered.result() == RESULT.rstrip()
 
 
 class Kill:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parcelq.assembly import SegmentReader, blocks_of, joined
+from parcelq.assembly import SegmentReader, joined, part_bodies, parts_of
 from parcelq.errors import ParcelqError
 
 
@@ -83,13 +83,20 @@ class TestJoined:
         assert b"".join(joined(pieces)) == data
 
 
-class TestBlocksOf:
+class TestParts:
     @settings(deadline=None)
-    @given(st.lists(st.binary(max_size=9)), st.integers(1, 20))
-    def test_all_blocks_but_the_last_have_the_size_and_nothing_is_lost(self, chunks: list[bytes], size: int) -> None:
-        blocks = list(blocks_of(chunks, size))
-        assert b"".join(blocks) == b"".join(chunks)
-        assert all(len(block) >= size for block in blocks[:-1])
+    @given(st.lists(st.binary(min_size=1, max_size=9)), st.integers(1, 20))
+    def test_parts_are_what_joined_gives_wherever_one_begins(self, pieces: list[bytes], size: int) -> None:
+        store = Memory({str(number): piece for number, piece in enumerate(pieces)})
+        extents = [(number, 0, len(piece)) for number, piece in enumerate(pieces)]
+        parts = parts_of(extents, size)
+        assert [number for first, last in parts for number in range(first, last)] == list(range(len(pieces)))
+        assert all(sum(map(len, pieces[first:last])) >= size for first, last in parts[:-1])
+        reader = SegmentReader(store, list(store.objects))
+        bodies = list(part_bodies(reader, extents, parts))
+        assert b"".join(bodies) == b"".join(joined([piece] for piece in pieces))
+        for done in range(len(parts) + 1):
+            assert list(part_bodies(reader, extents, parts[done:])) == bodies[done:]
 
 
 class TestSegmentReader:

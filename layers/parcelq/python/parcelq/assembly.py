@@ -68,15 +68,35 @@ def joined(pieces: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
             ended = block.endswith(b"\n")
 
 
-def blocks_of(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """Gather chunks into blocks of at least `size` bytes, all but the last."""
-    gathered: list[bytes] = []
-    total = 0
-    for chunk in chunks:
-        gathered.append(chunk)
-        total += len(chunk)
+def parts_of(extents: Sequence[Extent], size: int) -> list[tuple[int, int]]:
+    """Cut a result into parts of at least `size` bytes, all but the last, between two extents.
+
+    Returns:
+        For each part, the number of its first extent and the one after that of its last.
+    """
+    parts = []
+    first = total = 0
+    for number, (_, _, length) in enumerate(extents, 1):
+        total += length
         if total >= size:
-            yield b"".join(gathered)
-            gathered, total = [], 0
-    if gathered:
-        yield b"".join(gathered)
+            parts.append((first, number))
+            first, total = number, 0
+    if first < len(extents):
+        parts.append((first, len(extents)))
+    return parts
+
+
+def part_bodies(reader: SegmentReader, extents: Sequence[Extent], parts: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """Yield the bytes of parts that follow one another, each as `joined` puts them behind all that is before them."""
+    ended: bool | None = None
+    for first, last in parts:
+        if ended is None:
+            ended = first == 0 or _last_byte(reader, extents[first - 1]) == b"\n"
+        body = b"".join(joined(map(reader.read, extents[first:last])))
+        yield body if ended else b"\n" + body
+        ended = body.endswith(b"\n")
+
+
+def _last_byte(reader: SegmentReader, extent: Extent) -> bytes:
+    segment, start, length = extent
+    return b"".join(reader.read((segment, start + length - 1, 1)))

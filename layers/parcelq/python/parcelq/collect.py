@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from parcelq.assembly import SegmentReader, joined
+from parcelq.assembly import SegmentReader, part_bodies, parts_of
 from parcelq.collector import Collector, Resolution
 from parcelq.errors import AwsError
 from parcelq.names import RESULTS, Source
-from parcelq.notes import note_keys, uploaded_entries
+from parcelq.notes import note_begun, note_keys, take_begun, uploaded_entries
 from parcelq.parallel import in_flight
 from parcelq.report import REPORT_SUFFIX, Entries, Report
-from parcelq.results import Present, ResultWriter
+from parcelq.results import Begun, Present, ResultWriter, part_bytes
 from parcelq.segments import NO_SOURCE, Index, read_index, segment_keys, source_id
 from parcelq.settled import Extent
 from parcelq.store import Store
@@ -136,13 +136,16 @@ class Finisher:
                 return
             try:
                 gathered = gather(self.store, keys)
-                yield self._without_lineage(gathered) if gathered.source == NO_SOURCE else self._finish(gathered)
+                if gathered.source == NO_SOURCE:
+                    yield self._without_lineage(gathered)
+                else:
+                    yield self._finish(gathered, may_go_on)
             except AwsError as error:
                 if error.status != 404:
                     raise
                 _log.info("segments of %s are gone: someone else has just finished it", keys[0])
 
-    def _finish(self, gathered: Gathered) -> SourceState:
+    def _finish(self, gathered: Gathered, may_go_on: Callable[[], bool] = lambda: True) -> SourceState:
         resolution = gathered.collector.resolve()
         source = Source.parse(gathered.source)
         key = self.destination + source.name
@@ -160,15 +163,23 @@ class Finisher:
         if not resolution.finished:
             return _state(gathered.source, resolution)
         if _says(present, gathered.source) != _fingerprint(resolution) and not self._write(
-            gathered, resolution, key, present
+            gathered, resolution, key, present, may_go_on
         ):
-            return _state(gathered.source, resolution)  # somebody else wrote meanwhile; the next look will tell what
+            # Somebody else wrote meanwhile, or there was no time for all of it: the next look will tell, or go on.
+            return _state(gathered.source, resolution)
         self._report(gathered, resolution, key)
         if resolution.whole:
             self._clean(gathered)
         return _state(gathered.source, resolution, result=key)
 
-    def _write(self, gathered: Gathered, resolution: Resolution, key: str, present: Present | None) -> bool:
+    def _write(
+        self,
+        gathered: Gathered,
+        resolution: Resolution,
+        key: str,
+        present: Present | None,
+        may_go_on: Callable[[], bool],
+    ) -> bool:
         source = Source.parse(gathered.source)
         metadata = {
             _ID: source_id(gathered.source),
@@ -176,21 +187,37 @@ class Finisher:
             _ORDER: source.order,
             _STATE: _fingerprint(resolution),
         }
+        extents = resolution.extents
+        parts = parts_of(extents, part_bytes(_size(resolution)))
+        # One that is small is begun and ended at once. Whoever goes on with another must mean the very same bytes.
+        plan = _digest([*gathered.keys, *metadata.values(), parts, *extents]) if len(parts) > 1 else ""
         reader = SegmentReader(self.store, gathered.keys)
-        blocks = joined(map(reader.read, resolution.extents))
-        return self.writer.write(key, blocks, _size(resolution), metadata, present)
+        written = self.writer.write(
+            key,
+            lambda done: part_bodies(reader, extents, parts[done:]),
+            metadata,
+            present,
+            begun=take_begun(self.store, gathered.source, plan) if plan else None,
+            may_go_on=may_go_on,
+        )
+        if isinstance(written, Begun):
+            note_begun(self.store, gathered.source, plan, written)
+            return False
+        return written
 
     def _report(self, gathered: Gathered, resolution: Resolution, key: str) -> None:
         total = resolution.total or 0
         read = uploaded_entries(self.store, gathered.source, total)
         dead = sum(one.entries for one in resolution.dead)
+        written = self.writer.look(key)
         report = Report(
             source=gathered.source,
             result=key,
             workflows=tuple(sorted({name for index in gathered.indexes for name in index.workflows})),
             entries=Entries(read, None if read is None else read - dead, dead, 0, resolution.entries),
             bytes_read=total,
-            bytes_written=_size(resolution),
+            # With the line ends that were put between pieces that lacked them.
+            bytes_written=written.size if written else _size(resolution),
             dead=resolution.dead,
             duplicates=gathered.collector.duplicates,
             first=min(index.first for index in gathered.indexes),
@@ -206,9 +233,10 @@ class Finisher:
         key = f"{self.destination}without-lineage/{self.topic}/{name}"
         reader = SegmentReader(self.store, gathered.keys)
         size = sum(length for _, _, length in extents)
+        parts = parts_of(extents, part_bytes(size))
         present = self.writer.look(key)
         if present is None:
-            self.writer.write(key, joined(map(reader.read, extents)), size, {}, None)
+            self.writer.write(key, lambda done: part_bodies(reader, extents, parts[done:]), {}, None)
         self.store.delete(gathered.keys)
         return SourceState(NO_SOURCE, size, size, 0, 0, key)
 
@@ -233,8 +261,14 @@ def _fingerprint(resolution: Resolution) -> str:
     """Tells one state of a result from another: which entries are dead."""
     if resolution.whole:
         return _WHOLE
-    dead = repr([(one.start, one.end, one.entries) for one in resolution.dead])
-    return "dead-" + hashlib.blake2b(dead.encode(), digest_size=12).hexdigest()
+    return "dead-" + _digest((one.start, one.end, one.entries) for one in resolution.dead)
+
+
+def _digest(values: Iterable[object]) -> str:
+    hasher = hashlib.blake2b(digest_size=12)
+    for value in values:
+        hasher.update(repr(value).encode())
+    return hasher.hexdigest()
 
 
 def _size(resolution: Resolution) -> int:

@@ -1,18 +1,21 @@
-"""Notes of uploads: how many entries of a source were published, and up to where. Kept beside the segments."""
+"""Notes beside the segments: of uploads, how many entries were published and up to where; of results, what is begun."""
 
 from __future__ import annotations
 
 import json
 from typing import Final
 
-from parcelq.limits import KIB
+from parcelq.limits import KIB, MIB
 from parcelq.names import SEGMENTS
+from parcelq.results import Begun
 from parcelq.segments import source_id
 from parcelq.store import Store
 from parcelq.transfer import Uploaded
 
 _NOTE_BYTES: Final = 64 * KIB
+_BEGUN_BYTES: Final = MIB
 _UPLOADS: Final = f"{SEGMENTS}.uploads/"
+_RESULTS: Final = f"{SEGMENTS}.results/"
 
 
 def note_upload(store: Store, source: str, start: int, uploaded: Uploaded) -> None:
@@ -50,3 +53,23 @@ def noted_sources(store: Store) -> dict[str, int]:
 def note_keys(store: Store, source: str) -> list[str]:
     """Keys under which the uploads of a source are noted, in the order of their bytes."""
     return store.keys(f"{_UPLOADS}{source_id(source)}/")
+
+
+def note_begun(store: Store, source: str, plan: str, begun: Begun) -> None:
+    """Note what is there of a result that is not written to the end; `plan` names just what it is to be."""
+    note = {"plan": plan, "upload": begun.upload, "etags": begun.etags}
+    store.put(_begun_key(source), json.dumps(note).encode())
+
+
+def take_begun(store: Store, source: str, plan: str) -> Begun | None:
+    """Take what is noted of a source's result: it is for one to go on with. None if that is not of this plan."""
+    key = _begun_key(source)
+    if not store.keys(key):
+        return None
+    note = json.loads(store.read(key, 0, _BEGUN_BYTES))
+    store.delete([key])
+    return Begun(note["upload"], tuple(note["etags"])) if note["plan"] == plan else None
+
+
+def _begun_key(source: str) -> str:
+    return f"{_RESULTS}{source_id(source)}.json"

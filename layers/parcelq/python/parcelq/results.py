@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from parcelq.assembly import blocks_of
 from parcelq.aws import translated
 from parcelq.limits import MAX_MULTIPART_PARTS, MIB
 from parcelq.parallel import in_flight
@@ -28,11 +27,26 @@ class Present:
 
     Attributes:
         etag: its ETag, as S3 gives it.
+        size: its bytes.
         metadata: what was said of it when it was put.
     """
 
     etag: str
+    size: int
     metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An object that is not written to the end.
+
+    Attributes:
+        upload: id of its multipart upload.
+        etags: of its parts that are there, from the first on.
+    """
+
+    upload: str
+    etags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,57 +74,92 @@ class ResultWriter:
                 if error.response.get("Error", {}).get("Code") in {"404", "NoSuchKey", "NotFound"}:
                     return None
                 raise
-        return Present(answer["ETag"], answer["Metadata"])
+        return Present(answer["ETag"], answer["ContentLength"], answer["Metadata"])
 
     def write(
-        self, key: str, chunks: Iterable[bytes], size: int, metadata: Mapping[str, str], seen: Present | None
-    ) -> bool:
+        self,
+        key: str,
+        bodies: Callable[[int], Iterator[bytes]],
+        metadata: Mapping[str, str],
+        seen: Present | None,
+        *,
+        begun: Begun | None = None,
+        may_go_on: Callable[[], bool] = lambda: True,
+    ) -> bool | Begun:
         """Write an object, by parts if it is large, never more than a few parts of it in memory.
 
         Args:
             key: its key.
-            chunks: its bytes.
-            size: about how many they are.
+            bodies: gives its parts from a number on, the first being 0; all but the last of `part_bytes` at least.
             metadata: ASCII texts to keep with it.
             seen: what `look` saw before; the object is written only if that has not changed.
+            begun: what was returned when the same parts were not written to the end.
+            may_go_on: asked before each part but the first.
 
         Returns:
-            Whether it was written; False if another one is there by now.
+            Whether it was written, which it is not if another one is there by now; or what is there of it when it was
+            not to go on.
 
         Raises:
-            AwsError: S3 refused.
+            AwsError: S3 refused; nothing is there then.
         """
         condition: dict[str, Any] = {"IfMatch": seen.etag} if seen else {"IfNoneMatch": "*"}
-        # A little larger than needed, so that a size that is not quite right does not run out of parts.
-        blocks = blocks_of(chunks, max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000)))
-        head = list(islice(blocks, 2))
         with translated():
             try:
-                if len(head) < 2:
-                    body = head[0] if head else b""
-                    self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=dict(metadata), **condition)
+                if begun is None:
+                    parts = bodies(0)
+                    head = list(islice(parts, 2))
+                    if len(head) < 2:
+                        body = head[0] if head else b""
+                        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=dict(metadata), **condition)
+                        return True
+                    upload = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=dict(metadata))
+                    begun, parts = Begun(upload["UploadId"]), chain(head, parts)
                 else:
-                    self._write_parts(key, chain(head, blocks), metadata, condition)
+                    parts = bodies(len(begun.etags))
+                return self._write_parts(key, begun, parts, condition, may_go_on)
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") in _REFUSED:
                     return False
                 raise
-        return True
 
     def _write_parts(
-        self, key: str, blocks: Iterator[bytes], metadata: Mapping[str, str], condition: Mapping[str, Any]
-    ) -> None:
-        upload = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=dict(metadata))
-        place: dict[str, Any] = {"Bucket": self.bucket, "Key": key, "UploadId": upload["UploadId"]}
+        self,
+        key: str,
+        begun: Begun,
+        bodies: Iterator[bytes],
+        condition: Mapping[str, Any],
+        may_go_on: Callable[[], bool],
+    ) -> bool | Begun:
+        place: dict[str, Any] = {"Bucket": self.bucket, "Key": key, "UploadId": begun.upload}
+        stopped = False
 
-        def put(part: tuple[int, bytes]) -> dict[str, Any]:
+        def allowed() -> Iterator[tuple[int, bytes]]:
+            nonlocal stopped
+            for number, body in enumerate(bodies, len(begun.etags) + 1):
+                yield number, body
+                if not may_go_on():
+                    stopped = True
+                    return
+
+        def put(part: tuple[int, bytes]) -> tuple[int, str]:
             number, body = part
-            answer = self.s3.upload_part(**place, PartNumber=number, Body=body)
-            return {"PartNumber": number, "ETag": answer["ETag"]}
+            return number, self.s3.upload_part(**place, PartNumber=number, Body=body)["ETag"]
 
         try:
-            parts = sorted(in_flight(put, enumerate(blocks, 1), _PARTS_IN_FLIGHT), key=lambda part: part["PartNumber"])
+            written = sorted(in_flight(put, allowed(), _PARTS_IN_FLIGHT))
+            etags = (*begun.etags, *(etag for _, etag in written))
+            if stopped:
+                return Begun(begun.upload, etags)
+            parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
             self.s3.complete_multipart_upload(**place, MultipartUpload={"Parts": parts}, **condition)  # type: ignore[typeddict-item]
         except BaseException:
             self.s3.abort_multipart_upload(**place)
             raise
+        return True
+
+
+def part_bytes(size: int) -> int:
+    """How large the parts of an object of about `size` bytes should be."""
+    # A little larger than needed, so that a size that is not quite right does not run out of parts.
+    return max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000))
