@@ -7,10 +7,10 @@ PYTHON313 := $(shell pyenv prefix 3.13.0 2>/dev/null || pyenv prefix 3.13 2>/dev
 SAM := $(if $(PYTHON313),PATH="$(PYTHON313)/bin:$$PATH") $(BIN)/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check build format clean
+.PHONY: help setup run test check build bench bench-setup format clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with the parcelq command in it
 
@@ -37,9 +37,21 @@ check: setup ## Lint, type-check, and check the template and who imports whom
 build: setup ## Build what is deployed, into .aws-sam
 	$(SAM) build
 
+bench: setup ## Measure speed beside what else people use; CASES="cut publish" for some, QUICK=1 for a trial
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(CASES)
+
+bench-setup: setup ## Install what the benchmarks compare with
+	$(PYTHON) -m venv benchmarks/.venv
+	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	@missing=; for one in parallel redis-server; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
+	if [ -z "$$missing" ]; then echo "All is there."; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update --quiet && apt-get install --yes --no-install-recommends $$missing; \
+	else echo "Missing, by the names of Debian's packages:$$missing"; fi
+
 format: setup ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .aws-sam build results .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) benchmarks/.venv .aws-sam build results .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Speed, measured beside what people would use instead. Run by `make bench`; see README.md."""

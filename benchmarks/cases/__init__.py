@@ -1,0 +1,18 @@
+"""The cases, each a module with a function `measure(bench)` that yields figures."""
+
+from typing import Final
+
+CASES: Final = (
+    "cut",
+    "publish",
+    "requests",
+    "pull",
+    "collector",
+    "assembly",
+    "processor",
+    "warm",
+    "whole",
+    "cold_start",
+    "growth",
+)
+"""In the order of the table."""

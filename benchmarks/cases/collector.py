@@ -1,0 +1,93 @@
+"""The collector: how many lineages a second it takes, and what memory they need, beside what was asked for.
+
+Each run is in a process of its own (`python -m benchmarks.cases.collector ORDER COUNT`), since memory that Python once
+had is not given back.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from parcelq.collector import Collector
+
+from benchmarks.harness import MB, Bench, Figure, Spread, at_least, at_most
+from benchmarks.processes import peak_bytes
+
+_SPEED: Final = 200_000
+_ORDERS: Final = {"random": 1000 * MB, "nearly in order": 100 * MB}
+"""The orders of arrival, and the bytes that 1,000,000 lineages may take."""
+_PIECE: Final = 50_000
+_CHUNK: Final = 10_000
+_WINDOW: Final = 1_000
+"""Messages that arrive nearly in order are out of order by so many at the most."""
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Measure the case."""
+    count = bench.size(1_000_000, 50_000)
+    for order, most_bytes in _ORDERS.items():
+        command = [sys.executable, "-m", "benchmarks.cases.collector", order, str(count)]
+        runs = [
+            json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(bench.long_runs)
+        ]
+        speed = Spread.of(count / one["seconds"] / _SPEED for one in runs)
+        yield Figure(
+            f"collector, {count:,} lineages, arriving {order}: speed",
+            f"{_SPEED:,} a second",
+            speed,
+            f"{speed.median * _SPEED:,.0f} a second",
+            at_least(1),
+        )
+        memory = Spread.of(one["bytes"] / most_bytes for one in runs)
+        yield Figure(
+            f"collector, {count:,} lineages, arriving {order}: memory",
+            f"{most_bytes // MB:,} MB",
+            memory,
+            f"{memory.median * most_bytes / MB:,.0f} MB",
+            at_most(1),
+        )
+
+
+def collect(order: str, count: int) -> dict[str, float]:
+    """Take so many lineages, work out the result, and tell the seconds of that and the bytes it took."""
+    numbers = _numbers(order, count)
+    collector = Collector()
+    before = peak_bytes("self")
+    seconds = 0.0
+    for at in range(0, count, _CHUNK):
+        texts = [_lineage(number, count) for number in numbers[at : at + _CHUNK]]
+        began = time.perf_counter()
+        for place, text in enumerate(texts, at):
+            collector.add(text, (place // _CHUNK, place % _CHUNK * _PIECE, _PIECE), 1000)
+        seconds += time.perf_counter() - began
+    began = time.perf_counter()
+    whole = collector.resolve().whole
+    seconds += time.perf_counter() - began
+    if not whole:
+        raise AssertionError("all lineages were given, but the collector misses some")
+    return {"seconds": seconds, "bytes": peak_bytes("self") - before}
+
+
+def _numbers(order: str, count: int) -> Sequence[int]:
+    choice = random.Random(count)
+    if order == "random":
+        numbers = array("l", range(count))
+        choice.shuffle(numbers)
+        return numbers
+    return array("l", sorted(range(count), key=lambda number: number + choice.random() * _WINDOW))
+
+
+def _lineage(number: int, count: int) -> str:
+    """All that a step made of one message."""
+    return f"{number * _PIECE}-{(number + 1) * _PIECE}/{count * _PIECE}>0-{_PIECE}/{_PIECE}:{number:016x}"
+
+
+if __name__ == "__main__":
+    print(json.dumps(collect(sys.argv[1], int(sys.argv[2]))))

@@ -1,0 +1,92 @@
+"""What the processor adds to running a step, beside the bare step: everything from the messages to their output."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, Final
+
+from parcelq.lineage import Lineage, Span
+from parcelq.message import ENTRIES, LINEAGE, SOURCE, Message, Pulled
+from parcelq.process import Processor, Route
+from parcelq.settings import StepSettings
+from parcelq.steps import local_step
+from parcelq.transfer import MAX_BODY_BYTES
+
+from benchmarks.clients import sqs_of
+from benchmarks.data import LINE_BYTES, lines
+from benchmarks.harness import Bench, Figure, Spread, at_most, side_by_side
+from benchmarks.stub import stub_server
+
+_MESSAGES: Final = 5
+"""As many messages of 1 MiB as Lambda gives to an invocation."""
+_OVERHEAD_MS: Final = 25
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Measure the case."""
+    body = lines(MAX_BODY_BYTES // LINE_BYTES)[:MAX_BODY_BYTES]
+    body = body[: body.rfind(b"\n") + 1]
+    pulled = messages([body] * _MESSAGES)
+    entries = body.count(b"\n")
+    with stub_server() as url:
+        processor = filter_processor(url, "cat", entries)
+        ours, theirs = partial(handle, processor, pulled), partial(_bare, [body] * _MESSAGES)
+        pairs = side_by_side(ours, theirs, bench.size(31, 3))
+    one, other = pairs.medians(lambda sample: sample.seconds * 1000)
+    yield Figure(
+        f"processor, {_MESSAGES} messages of 1 MiB through `cat`: time",
+        "`cat` over the same bytes as a bare subprocess, once for each message",
+        pairs.ratio(lambda sample: sample.seconds),
+        f"{one:.0f} beside {other:.0f} ms",
+    )
+    over = [
+        (mine.seconds - bare.seconds) * 1000 / _MESSAGES for mine, bare in zip(pairs.ours, pairs.theirs, strict=True)
+    ]
+    yield Figure(
+        "processor: what it adds to each of them: time",
+        f"{_OVERHEAD_MS} ms",
+        Spread.of(one / _OVERHEAD_MS for one in over),
+        f"{Spread.of(over).median:.1f} ms",
+        at_most(1),
+    )
+
+
+def filter_processor(url: str, program: str, entries: int) -> Processor:
+    """A processor that runs a filter, one message after another, and publishes on a stub."""
+    found = local_step(program)
+    step = type(found)(found.path, StepSettings(filter=True))
+    route = Route(*(f"{url}/000000000000/{name}" for name in ("in", "out", "dead", "out")))
+    return Processor(sqs_of(url), route, step, batch_size=entries, parcel_size=entries, workers=1)
+
+
+def messages(bodies: Sequence[bytes]) -> list[Pulled]:
+    """Messages as Lambda gives them, of one source, one body after another."""
+    total = sum(map(len, bodies))
+    made = []
+    at = 0
+    for number, body in enumerate(bodies):
+        lineage = Lineage(Span(at, at + len(body), total))
+        at += len(body)
+        told = {
+            SOURCE: "s3://bucket/inbox/lines.txt?etag=0&put=0",
+            LINEAGE: str(lineage),
+            ENTRIES: str(body.count(b"\n")),
+        }
+        made.append(Pulled(str(number), f"receipt-{number}", 1, Message(body, told).wire()))
+    return made
+
+
+def handle(processor: Any, pulled: Sequence[Pulled]) -> float:
+    """Let a processor have its messages, and see that all are done."""
+    outcome = processor.handle(pulled)
+    if len(outcome.done) != len(pulled):
+        raise AssertionError(f"only {len(outcome.done)} of {len(pulled)} messages are done: {outcome.failed}")
+    return len(pulled)
+
+
+def _bare(bodies: Sequence[bytes]) -> float:
+    for body in bodies:
+        subprocess.run(["cat"], input=body, stdout=subprocess.PIPE, check=True)
+    return len(bodies)

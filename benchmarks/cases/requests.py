@@ -1,0 +1,79 @@
+"""What publishing 1 GB costs: requests, and the units of 64 KiB by which SQS bills them, beside the least possible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from parcelq.limits import BILLING_UNIT_BYTES, MAX_REQUEST_BYTES
+from parcelq.names import Source
+from parcelq.transfer import upload_stream
+
+from benchmarks.data import lines
+from benchmarks.harness import MB, Bench, Figure, Spread, at_most
+
+_AS_MANY_AS_FIT = 1_000_000
+
+
+class _Counter:
+    """Counts what an SQS client would be asked to send."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.units = 0
+
+    def send_message_batch(self, *, QueueUrl: str, Entries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:  # noqa: ARG002, N803
+        """As boto3's."""
+        size = sum(map(_size, Entries))
+        self.requests += 1
+        self.units += -(-size // BILLING_UNIT_BYTES)
+        return {}
+
+
+class _Repeated:
+    """A stream of `size` bytes: the same lines again and again."""
+
+    def __init__(self, block: bytes, size: int) -> None:
+        self._block = block
+        self._left = size
+
+    def read(self, size: int, /) -> bytes:
+        """As a file's, but never more than one block."""
+        part = self._block[: min(size, self._left)]
+        self._left -= len(part)
+        return part
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Measure the case. It is counted, not timed, so once is enough."""
+    size = bench.size(1000 * MB, 50 * MB)
+    block = lines(20_000)
+    for parcel_size, told in (
+        (_AS_MANY_AS_FIT, "parcels as large as fit"),
+        (2_000, "2,000 lines a parcel"),
+        (1000, "1,000 lines a parcel"),
+    ):
+        counter = _Counter()
+        source = Source.of_object("bucket", "inbox/lines.txt", etag="0" * 32, put="0" * 16)
+        upload_stream(
+            cast(Any, counter), "https://sqs/1/topic", _Repeated(block, size), source, parcel_size, total=size
+        )
+        least = -(-size // MAX_REQUEST_BYTES), -(-size // BILLING_UNIT_BYTES)
+        target = at_most(1.02) if parcel_size == _AS_MANY_AS_FIT else None
+        for name, count, possible in zip(
+            ("requests", "billing units"), (counter.requests, counter.units), least, strict=True
+        ):
+            ratio = count / possible
+            yield Figure(
+                f"publish 1 GB of 50-byte lines, {told}: {name}",
+                "the least possible",
+                Spread(ratio, ratio, ratio),
+                f"{count:,} beside {possible:,}",
+                target,
+            )
+
+
+def _size(entry: Mapping[str, Any]) -> int:
+    """Bytes of a message as SQS counts them; all of it is ASCII here."""
+    attributes = entry["MessageAttributes"].items()
+    return len(entry["MessageBody"]) + sum(len(n) + len(v["DataType"]) + len(v["StringValue"]) for n, v in attributes)
