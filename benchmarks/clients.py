@@ -1,4 +1,4 @@
-"""Clients of AWS for a server on this machine: the same for Parcelq and for what it is measured beside."""
+"""Clients of AWS for a server on this machine: Parcelq's, and the plain one that it is measured beside."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 from parcelq.aws import CONNECTIONS
+from parcelq.bodies import write_bodies_fast
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 
-def sqs_of(url: str) -> SQSClient:
-    """An SQS client that talks to `url`, and keeps as many connections as Parcelq's own."""
+def our_sqs(url: str) -> SQSClient:
+    """An SQS client that talks to `url`, as `parcelq.aws.sqs_client` makes it."""
+    sqs = bare_sqs(url)
+    write_bodies_fast(sqs)
+    return sqs
+
+
+def bare_sqs(url: str) -> SQSClient:
+    """An SQS client as boto3 makes it, which keeps as many connections as Parcelq's own."""
     session = boto3.Session("bench", "bench", region_name="us-east-1")
     config: Any = Config(max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"})
     return session.client("sqs", endpoint_url=url, config=config)

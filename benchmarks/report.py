@@ -64,6 +64,8 @@ def quote(results: Results) -> None:
     for path, full in zip(_PAGES, (False, True), strict=True):
         before, begin, rest = path.read_text().partition(_BEGIN)
         _, end, after = rest.partition(_END)
+        if not end:
+            raise SystemExit(f"{path.relative_to(ROOT)} must have the lines {_BEGIN} and {_END}")
         path.write_text(f"{before}{begin}\n{markdown(results, full=full)}{end}{after}")
 
 

@@ -14,7 +14,7 @@ from parcelq.settings import StepSettings
 from parcelq.steps import local_step
 from parcelq.transfer import MAX_BODY_BYTES
 
-from benchmarks.clients import sqs_of
+from benchmarks.clients import our_sqs
 from benchmarks.data import LINE_BYTES, lines
 from benchmarks.harness import Bench, Figure, Spread, at_most, side_by_side
 from benchmarks.stub import stub_server
@@ -58,7 +58,7 @@ def filter_processor(url: str, program: str, entries: int) -> Processor:
     found = local_step(program)
     step = type(found)(found.path, StepSettings(filter=True))
     route = Route(*(f"{url}/000000000000/{name}" for name in ("in", "out", "dead", "out")))
-    return Processor(sqs_of(url), route, step, batch_size=entries, parcel_size=entries, workers=1)
+    return Processor(our_sqs(url), route, step, batch_size=entries, parcel_size=entries, workers=1)
 
 
 def messages(bodies: Sequence[bytes]) -> list[Pulled]:

@@ -5,83 +5,78 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from parcelq.batching import batches
 from parcelq.limits import MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.publish import REQUESTS_IN_FLIGHT
 from parcelq.transfer import upload_file
 
-from benchmarks.clients import sqs_of
-from benchmarks.data import lines, write_lines
-from benchmarks.harness import MB, Bench, Figure, at_least, at_most, side_by_side
+from benchmarks.clients import bare_sqs, our_sqs
+from benchmarks.data import LINE_BYTES, lines, write_lines
+from benchmarks.harness import MB, Bench, Figure, Pairs, Target, at_least, at_most, side_by_side, speeds
 from benchmarks.stub import stub_server
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-_TOPIC = "/000000000000/topic"
-_FULL = 2_000
+_TOPIC: Final = "/000000000000/topic"
+_FULL: Final = 2_000
 """Lines of a parcel with which ten messages make a full request."""
+_USUAL: Final = 1_000
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure the case."""
-    path = write_lines(bench.folder / "lines", bench.size(4_000_000, 100_000))
+    path = write_lines(bench.folder / "lines", bench.size(2_000_000, 100_000))
+    size = path.stat().st_size
     with stub_server() as url:
-        sqs, topic = sqs_of(url), url + _TOPIC
-        bare = partial(send_ready_made, sqs, topic, path.stat().st_size)
-        for parcel_size in (_FULL, 1000):
-            yield from _beside_bare(bench, partial(_upload, sqs, topic, path, parcel_size), bare, parcel_size)
-        naive = partial(_one_line_a_message, sqs, topic, lines(bench.size(10_000, 1_000)))
-        pairs = side_by_side(partial(_upload, sqs, topic, path, 1000), naive, bench.runs)
-        one, other = (speed / MB for speed in pairs.medians(lambda sample: sample.speed))
+        topic = url + _TOPIC
+        sqs, bare = our_sqs(url), bare_sqs(url)
+
+        def upload(parcel_size: int) -> float:
+            upload_file(sqs, topic, path, parcel_size)
+            return size
+
+        full = MAX_REQUEST_BYTES // MAX_REQUEST_MESSAGES
+        pairs = side_by_side(
+            partial(upload, _FULL), partial(_ready_made, bare, topic, full, size), bench.size(21, bench.runs)
+        )
+        yield from _figures(pairs, _FULL, "ready-made requests of 1 MiB", at_least(0.9), at_most(1.15))
+        same = _USUAL * LINE_BYTES
+        pairs = side_by_side(partial(upload, _USUAL), partial(_ready_made, bare, topic, same, size), bench.runs)
+        yield from _figures(pairs, _USUAL, "ready-made requests of as many bytes")
+        naive = partial(_one_line_a_message, bare, topic, lines(bench.size(10_000, 1_000)))
+        pairs = side_by_side(partial(upload, _FULL), naive, bench.runs)
         yield Figure(
-            "publish a file, 1,000 lines a parcel: speed",
-            "boto3, one line a message in batches of 10",
+            f"publish a file, {_FULL:,} lines a parcel: speed",
+            "boto3, one line a message, batches of 10",
             pairs.ratio(lambda sample: sample.speed),
-            f"{one:.0f} beside {other:.2f} MB/s",
+            f"{speeds(pairs, MB)} MB/s",
             at_least(250),
         )
 
 
-def _beside_bare(bench: Bench, ours: Any, bare: Any, parcel_size: int) -> Iterator[Figure]:
-    pairs = side_by_side(ours, bare, bench.runs)
-    beside = f"bare boto3, ready-made 1 MiB requests, {REQUESTS_IN_FLIGHT} threads"
-    one, other = (speed / MB for speed in pairs.medians(lambda sample: sample.speed))
-    yield Figure(
-        f"publish a file, {parcel_size:,} lines a parcel: speed",
-        beside,
-        pairs.ratio(lambda sample: sample.speed),
-        f"{one:.0f} beside {other:.0f} MB/s",
-        at_least(0.9),
-    )
+def _figures(
+    pairs: Pairs, parcel_size: int, what: str, speed: Target | None = None, cpu: Target | None = None
+) -> Iterator[Figure]:
+    ours, beside = f"publish a file, {parcel_size:,} lines a parcel", f"bare boto3, {what}, as many threads"
+    yield Figure(f"{ours}: speed", beside, pairs.ratio(lambda sample: sample.speed), f"{speeds(pairs, MB)} MB/s", speed)
     one, other = pairs.medians(lambda sample: sample.cpu / sample.amount * 1e9)
-    yield Figure(
-        f"publish a file, {parcel_size:,} lines a parcel: CPU",
-        beside,
-        pairs.ratio(lambda sample: sample.cpu / sample.amount),
-        f"{one:.1f} beside {other:.1f} s a GB",
-        at_most(1.15),
-    )
+    ratio = pairs.ratio(lambda sample: sample.cpu / sample.amount)
+    yield Figure(f"{ours}: CPU", beside, ratio, f"{one:.1f} beside {other:.1f} s a GB", cpu)
 
 
-def _upload(sqs: SQSClient, topic: str, path: Path, parcel_size: int) -> float:
-    upload_file(sqs, topic, path, parcel_size)
-    return path.stat().st_size
-
-
-def send_ready_made(sqs: SQSClient, topic: str, size: int) -> float:
-    """Send at least so many bytes in full requests of ten messages that are there already, and return how many."""
-    body = lines(MAX_REQUEST_BYTES // MAX_REQUEST_MESSAGES // 30)[: MAX_REQUEST_BYTES // MAX_REQUEST_MESSAGES].decode()
+def _ready_made(sqs: SQSClient, topic: str, body_bytes: int, size: int) -> float:
+    """Send at least `size` bytes in requests of ten messages that are there already, and return how many."""
+    body = lines(body_bytes)[:body_bytes].decode()
     entries: Any = [{"Id": str(number), "MessageBody": body} for number in range(MAX_REQUEST_MESSAGES)]
-    requests = -(-size // (len(body) * MAX_REQUEST_MESSAGES))
+    requests = -(-size // (body_bytes * MAX_REQUEST_MESSAGES))
     with ThreadPoolExecutor(REQUESTS_IN_FLIGHT) as pool:
         sent = [pool.submit(sqs.send_message_batch, QueueUrl=topic, Entries=entries) for _ in range(requests)]
         for one in sent:
             one.result()
-    return requests * len(body) * MAX_REQUEST_MESSAGES
+    return requests * body_bytes * MAX_REQUEST_MESSAGES
 
 
 def _one_line_a_message(sqs: SQSClient, topic: str, data: bytes) -> float:

@@ -15,7 +15,7 @@ from parcelq.pull import acknowledge, pull
 from parcelq.transfer import upload_file
 from parcelq_cli.local.server import Server
 
-from benchmarks.clients import sqs_of
+from benchmarks.clients import our_sqs
 from benchmarks.data import write_lines
 from benchmarks.harness import Bench, Figure, at_least, side_by_side, speeds
 
@@ -30,7 +30,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     """Measure the case."""
     path = write_lines(bench.folder / "lines", bench.size(1_000_000, 50_000))
     with Server() as server:
-        sqs = sqs_of(server.url)
+        sqs = our_sqs(server.url)
         topic = sqs.create_queue(QueueName="topic")["QueueUrl"]
         targets = (bench.folder / f"downloaded-{number}" for number in itertools.count())
         for name, ours in (

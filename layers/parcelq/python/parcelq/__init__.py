@@ -3,7 +3,7 @@
 Names are imported from the module that they belong to, so that a function loads only what it uses:
 
     topics      create, list, count, clear and delete topics
-    publish     publish one message, or any number of them
+    publish     publish one message, or any number of them;  `bodies` writes them into requests
     pull        pull messages, acknowledge them, reset their deadline;  `lease` keeps them locked
     message     what a message is, and how it travels;  `overflow` for bodies too large for one
     parcels     cut bytes at line ends;  `lineage` tells which bytes of its source a message stands for

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
+from parcelq.bodies import write_bodies_fast
 from parcelq.errors import AwsError, ParcelqError, TopicBlockedError, TopicExistsError, TopicNotFoundError
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def sqs_client() -> SQSClient:
     with _configured():
         # Long polls last 20 s, so the read timeout must be clearly above that.
         config = Config(max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"})
-        return boto3.client("sqs", config=config)
+        sqs = boto3.client("sqs", config=config)
+    write_bodies_fast(sqs)
+    return sqs
 
 
 def s3_client() -> S3Client:

@@ -14,8 +14,8 @@ from parcelq.errors import InvalidValueError
 from parcelq.limits import MIB
 from parcelq.message import legal_text
 
-BLOCK_BYTES: Final = 4 * MIB
-"""How much is read at a time: enough that the copy at a block's end does not count, little enough for any Lambda."""
+BLOCK_BYTES: Final = MIB
+"""How much is read at a time: enough that the copy at a block's end does not count, little enough for a CPU's cache."""
 
 _END: Final = b"\n"
 

@@ -1,0 +1,59 @@
+"""Writing message bodies into requests, several times faster than botocore does.
+
+A body is nearly all of a request. botocore writes it with `json.dumps`, which looks at every character by itself and
+takes half of all the CPU that publishing costs. A legal body has only five characters that JSON writes in another way,
+and `bytes.replace` finds these with vector instructions. So a stand-in goes through botocore, and the bodies take its
+place in what comes out. The events are botocore's own way to do so:
+https://boto3.amazonaws.com/v1/documentation/api/latest/guide/events.html
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+_OPERATION: Final = "sqs.SendMessageBatch"
+_KEPT: Final = "parcelq_bodies"
+_ESCAPES: Final = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"\\r"), (b"\t", b"\\t"))
+
+
+def write_bodies_fast(sqs: SQSClient) -> None:
+    """Let a client write the bodies of SendMessageBatch fast; what is sent means the same.
+
+    It is meant for bodies that SQS takes. One with another control character makes a request that SQS cannot read, and
+    not one of which it refuses that message alone.
+    """
+    model = sqs.meta.service_model
+    if getattr(model, "resolved_protocol", model.protocol) != "json":  # Lambda's own botocore may be of another year
+        return
+    stand_in = uuid.uuid4().hex  # nothing else in a request has this text in it
+
+    def take(params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> Mapping[str, Any] | None:
+        entries = params.get("Entries", ())
+        bodies = [entry.get("MessageBody") for entry in entries]
+        if not all(isinstance(body, str) for body in bodies):
+            return None  # botocore says what is wrong
+        context[_KEPT] = bodies
+        return {**params, "Entries": [{**entry, "MessageBody": stand_in} for entry in entries]}
+
+    def put(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        if bodies := context.pop(_KEPT, None):
+            first, *others = params["body"].split(stand_in.encode())
+            pieces = [first]
+            for body, other in zip(bodies, others, strict=True):
+                pieces += [_escaped(body), other]
+            params["body"] = b"".join(pieces)
+
+    sqs.meta.events.register(f"provide-client-params.{_OPERATION}", take)  # type: ignore[arg-type]
+    sqs.meta.events.register(f"before-call.{_OPERATION}", put)
+
+
+def _escaped(text: str) -> bytes:
+    data = text.encode("utf-8", "surrogatepass")
+    for plain, escaped in _ESCAPES:
+        data = data.replace(plain, escaped)
+    return data
