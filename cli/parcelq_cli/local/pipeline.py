@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +173,11 @@ class Pipeline:
 
     def dead_letters(self) -> list[Pulled]:
         """What failed for good, on the topics of all functions."""
-        return [letter for url in self._inputs() for letter in peek(self.topics.sqs, dead_letter(url))]
+        letters: list[Pulled] = []
+        for url in map(dead_letter, self._inputs()):
+            if count := self._count(url):  # which is exact here, so that nobody need wait for more
+                letters += peek(self.topics.sqs, url, count)
+        return letters
 
     def _count(self, topic: str) -> int:
         attributes = self.topics.attributes(topic)
@@ -203,13 +208,15 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
             cleanup.enter_context(tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True))
         )
         cleanup.callback(end_processes_below, scratch)
-        url = cleanup.enter_context(Server(chaos=options.chaos)).url
+        parameters = options.parameters()
+        with ThreadPoolExecutor(1) as pool:
+            template = pool.submit(load, ROOT / "template.yaml", parameters)  # while the server starts
+            url = cleanup.enter_context(Server(chaos=options.chaos)).url
         session = boto3.Session("local", "local", region_name=REGION)
         more: dict[str, Any] = {"endpoint_url": url, "config": Config(max_pool_connections=50)}
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
         clients = Clients(session.client("cloudformation", **more), session.client("lambda", **more), s3, sqs)
-        parameters = options.parameters()
-        stack = deploy(load(ROOT / "template.yaml", parameters), parameters, clients, _STACK)
+        stack = deploy(template.result(), parameters, clients, _STACK)
         topics = Topics(sqs)
         # A downloader that died is not waited for as long as on AWS, where the next one comes minutes later anyway.
         output = sqs.get_queue_url(QueueName=OUTPUT_TOPIC)["QueueUrl"]

@@ -70,39 +70,43 @@ class Pump:
         self._sqs = sqs
         self._on_error = on_error
         self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._under_way: list[threading.Lock] = []
         self._failure: ParcelqError | None = None
 
     def add(self, mapped: Mapped, instance: FunctionProcess) -> None:
         """Let an instance of a function take a topic's messages."""
-        thread = threading.Thread(target=self._take, args=(mapped, instance), name="parcelq-pump", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        under_way = threading.Lock()
+        self._under_way.append(under_way)
+        arguments = mapped, instance, under_way
+        threading.Thread(target=self._take, args=arguments, name="parcelq-pump", daemon=True).start()
 
     def stop(self, abandon: Callable[[], object] | None = None) -> None:
-        """Take no more messages, and wait for the invocations under way.
+        """Begin no more invocations, and wait for those under way; polls for messages may last a little longer.
 
         Args:
-            abandon: ends the functions' processes, where nobody wants to wait; called until no thread is left.
+            abandon: ends the functions' processes, where nobody wants to wait; called until no invocation is left.
         """
         self._stop.set()
-        for thread in self._threads:
-            while thread.is_alive():
+        for under_way in self._under_way:
+            if abandon:
+                abandon()
+            while not under_way.acquire(timeout=_ABANDON_SECONDS):
                 if abandon:
                     abandon()
-                thread.join(_ABANDON_SECONDS if abandon else None)
+            under_way.release()
 
     def check(self) -> None:
         """Raise what stopped a thread, if anything did."""
         if self._failure:
             raise self._failure
 
-    def _take(self, mapped: Mapped, instance: FunctionProcess) -> None:
+    def _take(self, mapped: Mapped, instance: FunctionProcess, under_way: threading.Lock) -> None:
         while not self._stop.is_set():
             try:
                 for event in _events(self._gather(mapped)):
-                    if not self._stop.is_set():
-                        self._invoke(mapped, instance, event)
+                    with under_way:
+                        if not self._stop.is_set():
+                            self._invoke(mapped, instance, event)
             except Exception as error:  # noqa: BLE001 - a pump that stands still must say so
                 if not self._stop.is_set():
                     self._failure = ParcelqError(f"the pump of {mapped.topic_arn} stopped: {error}")

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
@@ -132,8 +133,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         stdout, sys.stdout = sys.stdout, sys.stderr  # moto prints now and then
         print(f"http://{server.host}:{server.port}", file=stdout, flush=True)
-        while sys.stdin.buffer.read(1024):
-            pass
+        with suppress(SystemExit):
+            while sys.stdin.buffer.read(1024):
+                pass
+    os._exit(0)  # for Python to take all of moto's modules apart takes a second, and serves nothing
 
 
 if __name__ == "__main__":

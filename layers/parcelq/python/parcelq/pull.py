@@ -64,7 +64,7 @@ def pull(
         came = _receive(sqs, topic_url, most, wait)
         pulled += came
         if came and len(pulled) < max_messages:
-            pulled += _receive_at_hand(sqs, topic_url, max_messages - len(pulled))
+            pulled += _receive_at_hand(sqs, topic_url, max_messages - len(pulled), len(came) / most)
         if len(pulled) >= min_messages or clock() >= until:
             return pulled
         if wait == 0:
@@ -126,18 +126,26 @@ def _receive(sqs: SQSClient, topic_url: str, most: int, wait_seconds: int) -> li
     return [Pulled.from_sqs(raw) for raw in reply.get("Messages", [])]
 
 
-def _receive_at_hand(sqs: SQSClient, topic_url: str, most: int) -> list[Pulled]:
-    """Receive what is there already, in parallel, until a whole round brings nothing."""
+def _receive_at_hand(sqs: SQSClient, topic_url: str, most: int, filled: float) -> list[Pulled]:
+    """Receive what is there already, until a round brings nothing.
+
+    Requests go out in parallel only as long as at least half of what they can bring comes: where messages trickle in,
+    most of them would cost as much as any, and bring nothing.
+
+    Args:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        most: how many messages to receive at the most.
+        filled: how much of what it could have brought the request before this did bring, 0 to 1.
+    """
     pulled: list[Pulled] = []
-    while missing := most - len(pulled):
+    while filled and (missing := most - len(pulled)):
         full, rest = divmod(missing, MAX_REQUEST_MESSAGES)
-        sizes = [MAX_REQUEST_MESSAGES] * full + [rest] * bool(rest)
-        came = in_flight(lambda size: _receive(sqs, topic_url, size, 0), sizes[:_REQUESTS], _REQUESTS)
+        sizes = ([MAX_REQUEST_MESSAGES] * full + [rest] * bool(rest))[: _REQUESTS if filled >= 0.5 else 1]
         before = len(pulled)
-        for messages in came:
+        for messages in in_flight(lambda size: _receive(sqs, topic_url, size, 0), sizes, _REQUESTS):
             pulled += messages
-        if len(pulled) == before:
-            break
+        filled = (len(pulled) - before) / sum(sizes)
     return pulled
 
 
