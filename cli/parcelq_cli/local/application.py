@@ -16,8 +16,10 @@ from werkzeug.serving import make_server
 from werkzeug.wsgi import LimitedStream
 
 from parcelq_cli.local import s3
+from parcelq_cli.local.bodies import Bodies
 from parcelq_cli.local.sqs import SqsFrontend
 from parcelq_cli.local.sqs_backend import StandardQueueBackend
+from parcelq_cli.local.sqs_queue import StandardQueue
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
@@ -35,11 +37,12 @@ def application(directory: str) -> WSGIApplication:
     """All of moto's services, changed for the whole process.
 
     Args:
-        directory: where S3's objects are to lie.
+        directory: where S3's objects are to lie, and bodies of messages, if they are many.
     """
     # Moto keeps every object that it ever made, for its dashboard, so that nothing a client deletes is ever freed.
     BaseModel.__new__ = staticmethod(_new_untracked)
     sqs_backends.backend = StandardQueueBackend
+    StandardQueue.bodies = Bodies(directory)
     s3.install(directory)
     return SqsFrontend(s3.S3Frontend(DomainDispatcherApplication(create_backend_app)))
 

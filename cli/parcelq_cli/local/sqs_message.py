@@ -13,7 +13,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, SupportsBytes
 
 from parcelq.limits import MAX_ATTRIBUTES
 
@@ -70,14 +70,15 @@ class Message:
 
     Attributes:
         id: SQS's name for it.
-        body: in UTF-8, because a `str` with one character beyond Latin-1 takes two or four bytes for each.
+        body: in UTF-8, because a `str` with one character beyond Latin-1 takes two or four bytes for each; what
+            `bytes` of it gives, since it may be kept elsewhere.
         body_md5: in hexadecimal.
         attributes: the producer's own attributes.
         system_attributes: those with a meaning to AWS, such as `AWSTraceHeader`: name to value.
     """
 
     id: str
-    body: bytes
+    body: SupportsBytes
     body_md5: str
     attributes: Attributes
     system_attributes: Mapping[str, str]

@@ -102,7 +102,7 @@ def _received(delivery: Delivery, system_names: set[str], names: Iterable[str]) 
         "MessageId": message.id,
         "ReceiptHandle": delivery.receipt_handle,
         "MD5OfBody": message.body_md5,
-        "Body": message.body.decode(),
+        "Body": bytes(message.body).decode(),
     }
     if system_names:
         system = {

@@ -16,11 +16,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import moto.sqs.models
 from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_IN_FLIGHT, PURGE_INTERVAL_SECONDS
 
+from parcelq_cli.local.bodies import Bodies
 from parcelq_cli.local.keyed_heap import KeyedHeap
 from parcelq_cli.local.sqs_message import DEAD_LETTER_SOURCE, Message, SqsError, invalid_parameter
 
@@ -75,6 +76,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
     """
 
     max_in_flight = MAX_IN_FLIGHT
+    bodies: ClassVar = Bodies(None)
 
     # One for all queues: a message moves between two of them in one step, and no order of locking can be wrong.
     _lock = threading.RLock()
@@ -126,9 +128,10 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
 
     def send(self, messages: Iterable[tuple[Message, int]]) -> None:
         """Add messages, each with the seconds that it is to be delayed."""
+        kept = [(replace(one, body=self.bodies.keep(bytes(one.body))), delay) for one, delay in messages]
         with self._lock:
             now = self._clock()
-            for message, delay_seconds in messages:
+            for message, delay_seconds in kept:
                 self._add(_Stored(message, sent_ms=int(now * 1000)), now + delay_seconds if delay_seconds else 0.0)
 
     def receive(self, count: int, wait_seconds: float, visibility_timeout: int) -> list[Delivery]:
