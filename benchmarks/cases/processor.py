@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from parcelq.lineage import Lineage, Span
 from parcelq.message import ENTRIES, LINEAGE, SOURCE, Message, Pulled
@@ -55,10 +56,13 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 def filter_processor(url: str, program: str, entries: int) -> Processor:
     """A processor that runs a filter, one message after another, and publishes on a stub."""
-    found = local_step(program)
-    step = type(found)(found.path, StepSettings(filter=True))
-    route = Route(*(f"{url}/000000000000/{name}" for name in ("in", "out", "dead", "out")))
-    return Processor(our_sqs(url), route, step, batch_size=entries, parcel_size=entries, workers=1)
+    step = replace(local_step(program), settings=StepSettings(filter=True))
+    return Processor(our_sqs(url), route_of(url), step, batch_size=entries, parcel_size=entries, workers=1)
+
+
+def route_of(url: str) -> Route:
+    """Topics of a stub."""
+    return Route(*(f"{url}/000000000000/{name}" for name in ("in", "out", "dead", "out")))
 
 
 def messages(bodies: Sequence[bytes]) -> list[Pulled]:
@@ -78,7 +82,7 @@ def messages(bodies: Sequence[bytes]) -> list[Pulled]:
     return made
 
 
-def handle(processor: Any, pulled: Sequence[Pulled]) -> float:
+def handle(processor: Processor, pulled: Sequence[Pulled]) -> float:
     """Let a processor have its messages, and see that all are done."""
     outcome = processor.handle(pulled)
     if len(outcome.done) != len(pulled):

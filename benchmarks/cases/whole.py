@@ -27,19 +27,25 @@ def measure(bench: Bench) -> Iterator[Figure]:
         "`parallel --pipe`, which gives 1 MB to a run",
         gnu_parallel,
     )
-    beside = "Celery with Redis, a task for 1,000 lines, its workers running already"
+    beside = "Celery with Redis, a task for 1,000 lines"
+    from_nothing = f"{beside}, from nothing as well"
+    yield _beside(bench, job, "1,000 lines a run", parcelq_local, from_nothing, _celery_from_nothing, at_most(1))
+    running = f"{beside}, its workers running already"
     try:
-        with celery_workers(bench.folder) as broker:
-            yield _beside(
-                bench, job, "1,000 lines a run", parcelq_local, beside, lambda job: celery(job, broker), at_most(1)
-            )
+        with celery_workers(job.folder) as broker:
+            yield _beside(bench, job, "1,000 lines a run", parcelq_local, running, lambda job: celery(job, broker))
     except MissingToolError as error:
-        yield not_measured(f"whole job, {count:,} lines: time", beside, str(error))
+        yield not_measured(f"whole job, {count:,} lines, 1,000 lines a run: time", running, str(error))
     yield _beside(bench, job, "1,000 lines a run", parcelq_local, "the step run once over the file", bare)
 
 
 def _lines_a_run(job: Job) -> Path:
     return gnu_parallel(job, "-N", "1000")
+
+
+def _celery_from_nothing(job: Job) -> Path:
+    with celery_workers(job.folder) as broker:
+        return celery(job, broker)
 
 
 def _beside(
