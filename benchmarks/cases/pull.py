@@ -28,7 +28,7 @@ _PULLED: Final = 100
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure the case."""
-    path = write_lines(bench.folder / "lines", bench.size(1_000_000, 50_000))
+    path = write_lines(bench.folder / "lines", bench.size(3_000_000, 50_000))
     with Server() as server:
         sqs = our_sqs(server.url)
         topic = sqs.create_queue(QueueName="topic")["QueueUrl"]
