@@ -10,9 +10,7 @@ CASES: Final = (
     "collector",
     "assembly",
     "processor",
-    "warm",
     "whole",
-    "cold_start",
     "growth",
 )
 """In the order of the table."""

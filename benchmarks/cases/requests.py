@@ -65,7 +65,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         ):
             ratio = count / possible
             yield Figure(
-                f"publish 1 GB of 50-byte lines, {told}: {name}",
+                f"publish {size / 1e9:g} GB of 50-byte lines, {told}: {name}",
                 "the least possible",
                 Spread(ratio, ratio, ratio),
                 f"{count:,} beside {possible:,}",
