@@ -56,6 +56,8 @@ def process(
     Messages that fail too often go to the dead-letter topic of INPUT_TOPIC, and OUTPUT_TOPIC is told of them. Ctrl-C
     and SIGTERM end it after the messages in hand; a second Ctrl-C gives those up, and they come again.
     """
+    from contextlib import closing
+
     from parcelq.steps import local_step
     from parcelq.worker import Progress
     from parcelq.worker import process as work
@@ -67,7 +69,7 @@ def process(
     stopper = Stopper(lambda: out.note("stopping after the messages in hand; once more gives them up"))
     processor = _processor(input_topic, output_topic, found, batch_size, parcel_size, bucket, stopper)
     try:
-        with stopper, out.progress("processing") as report:
+        with closing(processor), stopper, out.progress("processing") as report:
 
             def tell(_round: Progress, so_far: Progress) -> None:
                 nonlocal total

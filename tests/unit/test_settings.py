@@ -51,6 +51,22 @@ def test_everything_that_is_documented_is_read(read, tmp_path):
     )
 
 
+def test_what_is_warm_is_no_filter(read, problems):
+    assert read("warm: true").warm
+    assert problems("filter: true\nwarm: true\n") == (
+        "filter and warm cannot both be true; what is warm gets its entries as a function",
+    )
+    assert problems("warm: 1") == ("warm is 1, but must be true or false",)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "limit"),
+    [(None, None, None), (3.0, None, 3.0), (None, 2.0, 2.0), (3.0, 2.0, 2.0), (1.0, 2.0, 1.0)],
+)
+def test_a_run_may_take_the_shorter_of_its_own_time_and_what_there_is(own, given, limit):
+    assert StepSettings(timeout=own).within(given) == limit
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "---\n"])
 def test_an_empty_file_means_the_defaults(read, tmp_path, text):
     assert read(text) == StepSettings(path=tmp_path / "settings.yaml")
@@ -82,8 +98,8 @@ def test_one_error_names_every_wrong_key_and_value(problems):
     found = problems("filter: 1\ntimeout: -1\nname: x\narguments: a\n3: y\nenvironment: []\naws_credentials: 'yes'\n")
     assert sorted(found) == sorted(
         [
-            "unknown key 'name'; there are filter, arguments, timeout, environment, aws_credentials, step",
-            "unknown key 3; there are filter, arguments, timeout, environment, aws_credentials, step",
+            "unknown key 'name'; there are filter, warm, arguments, timeout, environment, aws_credentials, step",
+            "unknown key 3; there are filter, warm, arguments, timeout, environment, aws_credentials, step",
             "filter is 1, but must be true or false",
             "arguments is 'a', but must be a list of texts and numbers",
             "timeout is -1, but must be a number of seconds above 0",

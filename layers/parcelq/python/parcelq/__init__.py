@@ -8,8 +8,9 @@ Names are imported from the module that they belong to, so that a function loads
     message     what a message is, and how it travels;  `overflow` for bodies too large for one
     parcels     cut bytes at line ends;  `lineage` tells which bytes of its source a message stands for
     transfer    upload files;  `objects` uploads S3 objects, whole or in ranges
-    steps       find a step and its settings;  `run` runs it
-    process     what becomes of pulled messages;  `worker` is the loop around it
+    steps       find a step and its settings;  `run` runs it;  `warm` keeps its process for the next run
+    step        write a step as a Python function
+    process     what becomes of pulled messages;  `runs` runs groups of them;  `worker` is the loop around it
     drain       a topic into segments;  `collect` segments into results;  `download` both into one file
     redrive     dead letters: look at them, send them back
     config      the environment of the deployed functions

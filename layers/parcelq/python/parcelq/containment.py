@@ -1,11 +1,12 @@
-"""What keeps a step apart from whoever runs it: no look at the runner's memory, and no process that outlives the run.
+"""What keeps a step apart from whoever runs it: no look at the runner's memory, and no process that outlives it.
 
-Both are Linux's, where Lambda runs; elsewhere a step is ended with its process group alone.
+All of it is Linux's, where Lambda runs; elsewhere a step is ended with its process group alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -41,6 +42,23 @@ def shield() -> None:
             raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) failed")
 
 
+def tie(process: subprocess.Popen[bytes], lifeline: int) -> None:
+    """Have a process group killed when whoever started it is gone, however that ended.
+
+    The kernel itself signals the group, so it takes no part of the process, which may hang. `PR_SET_PDEATHSIG` would
+    do so when the *thread* that started it ends: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+
+    Args:
+        process: the leader of its process group.
+        lifeline: the reading end of a pipe, passed to the process. Nothing is ever written to it; when the writing end,
+            which only whoever started the process has, is closed, the signal is sent.
+    """
+    if sys.platform == "linux":
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -process.pid)
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
+
+
 def end(process: subprocess.Popen[bytes], mark: str) -> None:
     """End a process, its process group, and all that carry its mark, and wait for them: no zombie is left.
 
@@ -53,7 +71,7 @@ def end(process: subprocess.Popen[bytes], mark: str) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     # One of them may start another while they are looked for, so until there is none.
-    while found := _marked(f"{MARK}={mark}".encode()):
+    while found := marked(mark):
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -64,8 +82,9 @@ def end(process: subprocess.Popen[bytes], mark: str) -> None:
             found = left
 
 
-def _marked(variable: bytes) -> list[int]:
-    """The processes with this variable in their environment. A zombie has none."""
+def marked(mark: str) -> list[int]:
+    """The processes with this value of `MARK` in their environment. A zombie has none."""
+    variable = f"{MARK}={mark}".encode()
     found = []
     for name in os.listdir(_PROC) if _PROC.is_dir() else ():
         if name.isdecimal():

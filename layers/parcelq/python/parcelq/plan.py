@@ -50,6 +50,16 @@ class Work:
         """What the message stands for, as text; empty where it has no lineage."""
         return f"{self.source} {self.lineage}" if self.lineage else ""
 
+    @property
+    def about(self) -> dict[str, str]:
+        """What a log line says of it."""
+        return {
+            "source": self.source,
+            "lineage": str(self.lineage or ""),
+            "message_id": self.pulled.message_id,
+            "receive_count": str(self.pulled.receive_count),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Split:

@@ -12,19 +12,17 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from parcelq.budget import Budget
 from parcelq.dead import letter, reason_of, tombstone, unread_letter
-from parcelq.errors import LineageError, MessageError, ParcelqError, PublishError, StepError
+from parcelq.errors import MessageError, ParcelqError, PublishError, StepError
 from parcelq.limits import MAX_DELAY_SECONDS
-from parcelq.lineage import Lineage, together
 from parcelq.message import DEAD, ENTRIES, HALVED, LINEAGE, UNTOLD, Message, Pulled, with_attributes
 from parcelq.output import output_messages
 from parcelq.parallel import in_flight
@@ -32,9 +30,10 @@ from parcelq.parcels import cut_for_messages
 from parcelq.plan import Split, Work, halves, make_plan, without_repeats
 from parcelq.publish import publish_many
 from parcelq.pull import refresh_deadline
-from parcelq.run import run_step
+from parcelq.runs import Run, run_group
 from parcelq.steps import Step
 from parcelq.transfer import MAX_BODY_BYTES
+from parcelq.warm import Runner
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -86,21 +85,6 @@ class Outcome:
     returned: int = 0
 
 
-@dataclass(slots=True)
-class _Run:
-    """One run of the step over messages, ended in one of three ways: an output, an error, or no time to begin."""
-
-    group: list[Work]
-    lineage: Lineage | None = None
-    output: Path | None = None
-    error: StepError | None = None
-    folder: ExitStack = field(default_factory=ExitStack)
-
-    @property
-    def unstarted(self) -> bool:
-        return self.output is None and self.error is None
-
-
 @dataclass(frozen=True, slots=True)
 class Processor:
     """Runs a step over messages.
@@ -130,6 +114,10 @@ class Processor:
     overflow: Overflow | None = None
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _runner: Runner = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_runner", Runner(self.step))
 
     def handle(self, pulled: Iterable[Pulled], time_left: Callable[[], float] = lambda: _FOREVER) -> Outcome:
         """Do with messages what is to be done with them, and make the failed ones visible again soon.
@@ -151,6 +139,10 @@ class Processor:
         _settle_repeats(repeats, outcome)
         self._back_off([one for one, _ in outcome.failed])
         return outcome
+
+    def close(self) -> None:
+        """End the processes that are kept for a warm step; after the last `handle`."""
+        self._runner.close()
 
     def _read(self, pulled: Iterable[Pulled], outcome: Outcome) -> Iterator[Work]:
         """Read messages. Those that nobody can read are buried at once; a tombstone is passed on to its place."""
@@ -197,15 +189,15 @@ class Processor:
 
     def _run(self, groups: Sequence[list[Work]], budget: Budget, outcome: Outcome) -> None:
         """Run the step over groups of messages, several at a time, and publish what it puts out as it comes."""
-        runs: list[_Run] = []
+        runs: list[Run] = []
 
-        def run_group(group: list[Work]) -> list[_Run]:
-            ended = list(self._run_group(group, budget))
+        def runs_of(group: list[Work]) -> list[Run]:
+            ended = list(run_group(self._runner, group, budget))
             runs.extend(ended)
             return ended
 
-        def outputs() -> Generator[tuple[_Run, Message]]:
-            with closing(in_flight(run_group, groups, self.workers)) as all_ended:
+        def outputs() -> Generator[tuple[Run, Message]]:
+            with closing(in_flight(runs_of, groups, self.workers)) as all_ended:
                 for run in chain.from_iterable(all_ended):
                     with run.folder:
                         if run.output:
@@ -229,33 +221,7 @@ class Processor:
             left = [one.pulled for group in groups for one in group if one.pulled.receipt_handle not in ended]
             outcome.failed += [(one, refused) for one in left]
 
-    def _run_group(self, group: list[Work], budget: Budget) -> Iterator[_Run]:
-        """Run messages together; if that fails, each alone, so that only the bad ones fail."""
-        try:
-            lineage = together(one.lineage for one in group if one.lineage) if group[0].lineage else None
-        except LineageError:  # their lineage would be too long, or they are of different runs
-            middle = len(group) // 2
-            yield from (run for part in (group[:middle], group[middle:]) for run in self._run_group(part, budget))
-            return
-        limit = budget.limit(self.step.settings.timeout)
-        if limit is None:
-            yield _Run(group)
-            return
-        run = _Run(group, lineage)
-        try:
-            with budget.running():
-                bodies = (one.message.body for one in group)
-                run.output = run.folder.enter_context(run_step(self.step, bodies, limit.seconds))
-        except StepError as error:
-            if len(group) > 1:
-                _log.warning("failed together, so each is run alone: %s", error, extra=_about(group[0]))
-                yield from (run for one in group for run in self._run_group([one], budget))
-                return
-            if not (limit.short and error.timed_out):
-                run.error = error
-        yield run
-
-    def _settle(self, run: _Run, unpublished: str, outcome: Outcome) -> None:
+    def _settle(self, run: Run, unpublished: str, outcome: Outcome) -> None:
         """Decide what a run means for its messages."""
         pulled = [one.pulled for one in run.group]
         if unpublished:
@@ -277,7 +243,7 @@ class Processor:
                 outcome.returned += 1
 
     def _step_failed(self, work: Work, error: StepError, outcome: Outcome) -> None:
-        _log.warning("%s", error, extra=_about(work))
+        _log.warning("%s", error, extra=work.about)
         if not self._is_last(work):
             outcome.failed.append((work.pulled, str(error)))
         elif self.halving and work.entries > 1:
@@ -368,13 +334,3 @@ def _settle_repeats(repeats: dict[str, list[Pulled]], outcome: Outcome) -> None:
     failed = [(twin, reason) for one, reason in outcome.failed for twin in repeats.get(one.receipt_handle, [])]
     outcome.done += done
     outcome.failed += failed
-
-
-def _about(work: Work) -> dict[str, str]:
-    """What a log line says of a message."""
-    return {
-        "source": work.source,
-        "lineage": str(work.lineage or ""),
-        "message_id": work.pulled.message_id,
-        "receive_count": str(work.pulled.receive_count),
-    }

@@ -9,10 +9,10 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from parcelq.containment import MARK, end, shield
 from parcelq.errors import StepError
@@ -20,8 +20,9 @@ from parcelq.steps import Step
 
 TAIL_BYTES: Final = 4096
 """How much of the end of a step's stdout and stderr is kept."""
-_READ_BYTES: Final = 64 * 1024
-_LOOK_SECONDS: Final = 0.05
+READ_BYTES: Final = 64 * 1024
+LOOK_SECONDS: Final = 0.05
+"""How often it is looked whether a process has ended."""
 _ALLOWED: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH"})
 _CREDENTIALS_PREFIX: Final = "AWS_"
 _RUNTIME_PREFIX: Final = "AWS_LAMBDA_"
@@ -43,21 +44,45 @@ def run_step(step: Step, bodies: Iterable[bytes], timeout: float | None = None) 
         StepError: it could not be started, exited with another code than 0, wrote no output file, or was killed when
             its time was up; with the end of its stderr.
     """
+    with run_folder() as folder:
+        write_input(step, folder, bodies)
+        _run(step, folder, step.settings.within(timeout))
+        yield output_of(step, folder)
+
+
+@contextmanager
+def run_folder() -> Iterator[Path]:
+    """A temporary folder for a run, with what it expects to be there: `work` and `tmp`."""
     with tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True) as home:
         folder = Path(home)
-        source, target, work, scratch = (folder / name for name in ("input", "output", "work", "tmp"))
-        work.mkdir()
-        scratch.mkdir()
-        try:
-            with source.open("wb") as file:
-                write_bodies(file, bodies)
-        except OSError as error:
-            raise StepError(step.name, f"could not be given its input: {error}") from None
-        limits = [limit for limit in (timeout, step.settings.timeout) if limit is not None]
-        _run(step, source, target, work, _environment(step, folder), min(limits, default=None))
-        if not target.is_file():
-            raise StepError(step.name, "exited with 0 but wrote no output file", exit_code=0)
-        yield target
+        (folder / "work").mkdir()
+        (folder / "tmp").mkdir()
+        yield folder
+
+
+def write_input(step: Step, folder: Path, bodies: Iterable[bytes]) -> None:
+    """Make the file `input` of a run's folder.
+
+    Raises:
+        StepError: there is no room for it.
+    """
+    try:
+        with (folder / "input").open("wb") as file:
+            write_bodies(file, bodies)
+    except OSError as error:
+        raise StepError(step.name, f"could not be given its input: {error}") from None
+
+
+def output_of(step: Step, folder: Path) -> Path:
+    """The file `output` of a run's folder.
+
+    Raises:
+        StepError: it is not there.
+    """
+    output = folder / "output"
+    if not output.is_file():
+        raise StepError(step.name, "exited with 0 but wrote no output file", exit_code=0)
+    return output
 
 
 def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
@@ -87,43 +112,63 @@ def _environment(step: Step, folder: Path) -> dict[str, str]:
     return {**passed, "TMPDIR": str(folder / "tmp"), **settings.environment, MARK: str(folder)}
 
 
-def _run(
-    step: Step, source: Path, target: Path, work: Path, environment: dict[str, str], timeout: float | None
-) -> None:
+def start(step: Step, command: Sequence[str], folder: Path, **more: Any) -> subprocess.Popen[bytes]:
+    """Start a process of a step in the folder of a run: shielded from, with its own environment and session.
+
+    Args:
+        step: the step.
+        command: its command line.
+        folder: its working directory and `TMPDIR` are in there, and its path is the process's mark, with which all
+            that it starts can be ended.
+        more: what else Popen is told.
+
+    Raises:
+        StepError: it could not be started.
+    """
     shield()
+    environment = _environment(step, folder)
+    work = folder / "work"
+    try:
+        return subprocess.Popen(
+            command, stderr=subprocess.PIPE, cwd=work, env=environment, start_new_session=True, **more
+        )
+    except OSError as error:
+        raise StepError(step.name, f"could not be started: {error.strerror or error}") from None
+
+
+def time_is_up(step: Step, timeout: float | None, tail: bytes) -> StepError:
+    """What is said of a step that was killed when its time was up."""
+    return StepError(
+        step.name,
+        f"was killed, for its {timeout:g} seconds were up",
+        timed_out=True,
+        stderr_tail=tail.decode("utf-8", "replace"),
+    )
+
+
+def bad_end(step: Step, code: int, tail: bytes) -> StepError:
+    """What is said of a step that ended with this exit code; negative is the signal that ended it."""
+    reason = f"was ended by {_signal_name(-code)}" if code < 0 else f"exited with {code}"
+    return StepError(step.name, reason, exit_code=code, stderr_tail=tail.decode("utf-8", "replace"))
+
+
+def _run(step: Step, folder: Path, timeout: float | None) -> None:
     with contextlib.ExitStack() as files:
         stdin: IO[bytes] | int = subprocess.DEVNULL
         stdout: IO[bytes] | int = subprocess.PIPE
+        source, target = folder / "input", folder / "output"
         if step.settings.filter:
             stdin, stdout = files.enter_context(source.open("rb")), files.enter_context(target.open("wb"))
-        try:
-            process = subprocess.Popen(
-                step.command(source, target),
-                stdin=stdin,
-                stdout=stdout,
-                stderr=subprocess.PIPE,
-                cwd=work,
-                env=environment,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise StepError(step.name, f"could not be started: {error.strerror or error}") from None
-        with process:
+        with start(step, step.command(source, target), folder, stdin=stdin, stdout=stdout) as process:
             try:
                 tail, in_time = _watch(process, timeout)
             finally:
                 # Also after success: what the step left running would outlive it in a warm function.
-                end(process, environment[MARK])
-    text = tail.decode("utf-8", "replace")
+                end(process, str(folder))
     if not in_time:
-        reason = f"was killed, for its {timeout:g} seconds were up"
-        raise StepError(step.name, reason, timed_out=True, stderr_tail=text)
-    if process.returncode < 0:
-        reason = f"was ended by {_signal_name(-process.returncode)}"
-        raise StepError(step.name, reason, exit_code=process.returncode, stderr_tail=text)
+        raise time_is_up(step, timeout, tail)
     if process.returncode:
-        reason = f"exited with {process.returncode}"
-        raise StepError(step.name, reason, exit_code=process.returncode, stderr_tail=text)
+        raise bad_end(step, process.returncode, tail)
 
 
 def _signal_name(number: int) -> str:
@@ -149,7 +194,7 @@ def _watch(process: subprocess.Popen[bytes], timeout: float | None) -> tuple[byt
             remaining = until - time.monotonic()
             if remaining <= 0:
                 return tail, False
-            tail = _read(pipes, min(_LOOK_SECONDS, remaining), process, tail)
+            tail = _read(pipes, min(LOOK_SECONDS, remaining), process, tail)
         if pipes.get_map():
             tail = _read(pipes, 0, process, tail)
     try:
@@ -161,7 +206,7 @@ def _watch(process: subprocess.Popen[bytes], timeout: float | None) -> tuple[byt
 
 def _read(pipes: selectors.BaseSelector, seconds: float, process: subprocess.Popen[bytes], tail: bytes) -> bytes:
     for key, _ in pipes.select(seconds):
-        data = os.read(key.fd, _READ_BYTES)
+        data = os.read(key.fd, READ_BYTES)
         if not data:
             pipes.unregister(key.fileobj)
         elif key.fileobj is process.stderr:

@@ -16,6 +16,7 @@ class StepSettings:
 
     Attributes:
         filter: whether it gets its input on stdin and writes its output to stdout.
+        warm: whether its process is kept for the next run; for what is made with `parcelq.step`.
         arguments: put right after the step's path.
         timeout: seconds that one run may take; None for as long as there is time.
         environment: added to the environment that every step gets.
@@ -25,12 +26,17 @@ class StepSettings:
     """
 
     filter: bool = False
+    warm: bool = False
     arguments: tuple[str, ...] = ()
     timeout: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     aws_credentials: bool = False
     step: Any = None
     path: Path | None = None
+
+    def within(self, timeout: float | None) -> float | None:
+        """Seconds that a run may take of which whoever runs it allows so many; None for any time."""
+        return min((limit for limit in (timeout, self.timeout) if limit is not None), default=None)
 
 
 def read_settings(path: Path) -> StepSettings:
@@ -64,6 +70,8 @@ def read_settings(path: Path) -> StepSettings:
                 values[key] = check(content[key])
             except _Wrong as wrong:
                 problems.append(f"{key} is {content[key]!r}, but must be {wrong}")
+    if values.get("filter") and values.get("warm"):
+        problems.append("filter and warm cannot both be true; what is warm gets its entries as a function")
     if problems:
         raise SettingsError(f"settings file {path}", problems)
     return StepSettings(**values, path=path.resolve())
@@ -113,6 +121,7 @@ def _text(value: object) -> str:
 
 _CHECKS: Final[dict[str, Callable[[object], Any]]] = {
     "filter": _flag,
+    "warm": _flag,
     "arguments": _arguments,
     "timeout": _timeout,
     "environment": _environment,

@@ -38,12 +38,21 @@ class Step:
 
     def command(self, source: Path, target: Path) -> list[str]:
         """The command line that runs it over the file `source` into the file `target`."""
-        start = [sys.executable] if self.path.suffix == ".py" else []
-        start += [str(self.path), *self.settings.arguments]
         if self.settings.filter:
-            return start
-        command = [*start, "--input", str(source), "--output", str(target), "--workflow-id", self.workflow_id]
-        return [*command, "--settings", str(self.settings.path)] if self.settings.path else command
+            return self._program()
+        return [*self._program(), "--input", str(source), "--output", str(target), *self._about()]
+
+    def warm_command(self, control: int) -> list[str]:
+        """The command line that keeps it running, with the descriptor on which it is told what to run over."""
+        return [*self._program(), *self._about(), "--warm", str(control)]
+
+    def _program(self) -> list[str]:
+        start = [sys.executable] if self.path.suffix == ".py" else []
+        return [*start, str(self.path), *self.settings.arguments]
+
+    def _about(self) -> list[str]:
+        about = ["--workflow-id", self.workflow_id]
+        return [*about, "--settings", str(self.settings.path)] if self.settings.path else about
 
 
 def local_step(path: str, settings_file: str = "", workflow_id: str = "") -> Step:
