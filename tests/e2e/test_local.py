@@ -22,13 +22,28 @@ if "BAD" in text:
 sys.stdout.write(text.upper())
 """
 
+WARM_STEP = """
+import os
+from parcelq.step import step
+
+@step
+def run(entries):
+    for entry in entries:
+        if "BAD" in entry:
+            raise ValueError(f'cannot parse {entry}')
+        yield f"{entry} {os.getpid()}"
+
+if __name__ == "__main__":
+    run.main()
+"""
+
 
 def local(*arguments: str | Path, expected: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [*PARCELQ, "local", *map(str, arguments)], capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == expected, done.stderr[-3000:]
-    assert "Traceback" not in done.stderr
+    assert not [line for line in done.stderr.splitlines() if line.startswith("Traceback")]
     return done
 
 
@@ -90,6 +105,22 @@ def test_a_hostile_stack_gives_the_same_result(tmp_path: Path, filter_settings: 
     expected = "".join(f"MOLECULE\n{number}\n" for number in range(20_000) if number % 2 == 0)
     assert (out / "lines.txt").read_text() == expected
     assert report_of(out / "lines.txt")["complete"]
+
+
+def test_a_warm_step_serves_many_messages_and_ends_with_them(tmp_path: Path) -> None:
+    file, step, settings, out = (tmp_path / name for name in ("lines.txt", "warm.py", "warm.yaml", "out"))
+    file.write_text("".join(f"{number}{' BAD' * (number == 1111)}\n" for number in range(3000)))
+    step.write_text(WARM_STEP)
+    settings.write_text("warm: true\n")
+    arguments = [file, "--step", step, "--settings", settings, "--output", out, "--parcel-size", "100"]
+    local(*arguments, expected=1)
+    said = [line.split() for line in (out / "lines.txt").read_text().splitlines()]
+    assert [number for number, _ in said] == [str(number) for number in range(3000) if number != 1111]
+    failures = 1 + 7 * 2  # a message of 100 is halved about seven times, and each failure costs a process
+    assert len({pid for _, pid in said}) <= (os.cpu_count() or 1) ** 2 + failures
+    (dead,) = report_of(out / "lines.txt")["dead"]
+    assert dead["reason"].endswith("raise ValueError(f'cannot parse {entry}') ValueError: cannot parse 1111 BAD")
+    assert not processes_with(str(step))
 
 
 def test_a_processor_that_is_killed_loses_nothing(tmp_path: Path, filter_settings: Path) -> None:

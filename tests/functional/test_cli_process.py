@@ -234,3 +234,31 @@ def test_stopper_waits_for_the_end_of_a_round_only_once() -> None:
         with pytest.raises(KeyboardInterrupt) as ended:
             signal.raise_signal(signal.SIGINT)
         assert not isinstance(ended.value, Stopped)
+
+
+WARM = """
+import os
+from parcelq.step import step
+
+@step
+def run(entries):
+    return [f"{entry} {os.getpid()}" for entry in entries]
+
+if __name__ == "__main__":
+    run.main()
+"""
+
+
+def test_the_processes_of_a_warm_step_serve_many_messages_and_end_with_the_command(
+    cli: Cli, topics: tuple[str, str], tmp_path: Path
+) -> None:
+    upload(cli, tmp_path, "".join(f"{number}\n" for number in range(30)), parcel_size=1)
+    step, settings = tmp_path / "step.py", tmp_path / "warm.yaml"
+    step.write_text(WARM)
+    settings.write_text("warm: true\n")
+    options = ("--step", str(step), "--settings", str(settings), "--timeout", "0", "--batch-size", "1", "--json")
+    assert cli.ok("process", *topics, *options).document["entries_processed"] == 30
+    said = dict(one["body"].split() for one in results(cli, 30))
+    assert len(said) == 30
+    assert len(set(said.values())) <= (os.cpu_count() or 1)
+    assert not [pid for pid in said.values() if Path(f"/proc/{pid}").exists()]

@@ -27,6 +27,20 @@ BUCKET = "parcelq-bucket"
 MOLECULES = b"CCO ethanol\nc1ccccc1 benzene\nCC(=O)Oc1ccccc1C(=O)O aspirin\nNCC(=O)O glycine\n"
 UPPER = '#!/bin/sh\nif grep -q bad "$2"; then echo "a bad one" >&2; exit 3; fi\ntr a-z A-Z < "$2" > "$4"\n'
 NAMES = [f"parcelq-{name}" for name in ("step", "output", "ranges")]
+WARM = """
+import os
+from parcelq.step import step
+
+@step
+def run(entries):
+    for entry in entries:
+        if "bad" in entry:
+            raise ValueError(entry)
+        yield f"{entry} {os.getpid()}"
+
+if __name__ == "__main__":
+    run.main()
+"""
 FUNCTIONS = {"s3": "uploader", "sqs_ranges": "uploader", "sqs_messages": "processor", "topic_admin": "topic_admin"}
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
@@ -464,6 +478,24 @@ class TestProcessor:
         names = [json.loads(line)["name"] for line in result_of(told).splitlines()]
         assert names == ["ethanol", "benzene", "aspirin", "glycine"]
         assert {one.attributes[WORKFLOW] for one in told} == {"wf-1"}
+
+    def test_the_process_of_a_warm_step_serves_one_invocation_after_another(
+        self, stack: Stack, settings: Callable[..., None], tmp_path: Path
+    ) -> None:
+        (tmp_path / "step").mkdir()
+        (tmp_path / "step" / "step.py").write_text(WARM)
+        (tmp_path / "step" / "settings.yaml").write_text("warm: true\n")
+        settings(STEP_FOLDERS=tmp_path)
+        for body in (b"one\n", b"a bad one\n", b"two\n", b"three\n"):
+            stack.publish("parcelq-step", Message(body))
+            answer = stack.call("processor", stack.deliver("parcelq-step"))
+            assert len(answer["batchItemFailures"]) == (body == b"a bad one\n")
+        stack.functions.processor.processor().close()
+        said = [one.message().body.decode().split() for one in stack.take("parcelq-output")]
+        pids = dict(said)
+        assert len(pids) == 3
+        assert pids["two"] == pids["three"] != pids["one"]
+        assert not [pid for pid in pids.values() if Path(f"/proc/{pid}").exists()]
 
     def test_messages_without_lineage_are_processed_and_stay_without(self, stack: Stack) -> None:
         stack.call("processor", event("sqs_messages"))
