@@ -56,7 +56,7 @@ def tie(process: subprocess.Popen[bytes], lifeline: int) -> None:
     if sys.platform == "linux":
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -process.pid)
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_ASYNC)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def end(process: subprocess.Popen[bytes], mark: str) -> None:
