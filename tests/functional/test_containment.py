@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from parcelq import containment
 from parcelq.errors import StepError
 from parcelq.run import run_step
 from parcelq.settings import StepSettings
@@ -112,6 +113,36 @@ def test_daemons_that_left_the_session_of_a_step_end_with_it(make_step, tmp_path
     left = [pid for pid in pids.read_text().split() if Path(f"/proc/{pid}").exists()]
     assert len(pids.read_text().split()) == 3
     assert left == []
+
+
+class TestMarked:
+    @pytest.fixture
+    def process(self, tmp_path, monkeypatch):
+        """The folder of the only process in /proc, with nothing to be read of it yet."""
+        process = tmp_path / "proc" / "123"
+        process.mkdir(parents=True)
+        (process / "exe").symlink_to(sys.executable)
+        for name in ("environ", "cmdline"):
+            (process / name).touch()
+        monkeypatch.setattr(containment, "_PROC", tmp_path / "proc")
+        return process
+
+    def test_a_process_that_is_becoming_another_program_is_waited_for(self, process, monkeypatch):
+        def begin(_seconds):
+            (process / "environ").write_bytes(b"A=1\0PARCELQ_RUN=/run\0")
+
+        monkeypatch.setattr(containment.time, "sleep", begin)
+        assert containment.marked("/run") == [123]
+        assert containment.marked("/ru") == []
+
+    @pytest.mark.parametrize("kind", ["without environment", "zombie or thread of the kernel"])
+    def test_what_has_no_environment_is_not(self, process, monkeypatch, kind):
+        if kind == "without environment":
+            (process / "cmdline").write_bytes(b"sleep\x00600\0")
+        else:
+            (process / "exe").unlink()
+        monkeypatch.setattr(containment.time, "sleep", lambda _seconds: pytest.fail("it was waited for"))
+        assert containment.marked("/run") == []
 
 
 def test_steps_that_run_meanwhile_are_left_alone(make_step, tmp_path):

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,8 @@ MARK: Final = "PARCELQ_RUN"
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _PROC: Final = Path("/proc")
+_LOOKS: Final = 200
+_LOOK_SECONDS: Final = 0.001
 
 
 @cache
@@ -89,9 +92,27 @@ def marked(mark: str) -> list[int]:
     for name in os.listdir(_PROC) if _PROC.is_dir() else ():
         if name.isdecimal():
             with contextlib.suppress(OSError):  # another user's, or gone meanwhile
-                if variable in (_PROC / name / "environ").read_bytes().split(b"\0"):
+                if variable in _environment(_PROC / name).split(b"\0"):
                     found.append(int(name))
     return found
+
+
+def _environment(process: Path) -> bytes:
+    """The environment of a process; one that is becoming another program has none for a moment, nor any arguments.
+
+    Raises:
+        OSError: it is gone, a zombie, or a thread of the kernel.
+    """
+    last = False
+    for _ in range(_LOOKS):
+        environment = (process / "environ").read_bytes()
+        if environment or last:
+            return environment
+        (process / "exe").readlink()
+        last = bool((process / "cmdline").read_bytes())
+        if not last:
+            time.sleep(_LOOK_SECONDS)
+    return b""
 
 
 def _reaped(pid: int) -> bool:
