@@ -2,12 +2,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SCANNER := .venv-scan
+# Without these it asks the network for news of itself and of its rules.
+CHECKOV := CKV_SKIP_PACKAGE_UPDATE_CHECK=true $(SCANNER)/bin/checkov --framework cloudformation --skip-download --quiet --compact
+# Where vulnerabilities of packages are looked up: https://google.github.io/osv.dev/api/
+OSV := https://api.osv.dev/v1/query
+VULNERABLE := {"package": {"name": "pip", "ecosystem": "PyPI"}, "version": "1.0"}
 # `sam build` wants the runtime's own interpreter on the PATH, and no shim of a version manager.
 PYTHON313 := $(shell pyenv prefix 3.13.0 2>/dev/null || pyenv prefix 3.13 2>/dev/null)
 SAM := $(if $(PYTHON313),PATH="$(PYTHON313)/bin:$$PATH") $(BIN)/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check build bench bench-setup format clean
+.PHONY: help setup run test check scan audit build bench bench-setup format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -26,13 +32,35 @@ run: setup ## Run the whole pipeline on this machine over examples/molecules.smi
 test: setup ## Run all tests
 	$(BIN)/pytest -n auto
 
-check: setup ## Lint, type-check, and check the template and who imports whom
+check: setup scan audit ## Lint, type-check, look for weaknesses, and check the template and who imports whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint template.yaml
 	$(SAM) validate --lint
+
+scan: setup $(SCANNER)/.installed ## Look for weaknesses in the code and in the template, with a key of one's own and without
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive layers functions cli
+	@mkdir -p build/scan
+	$(BIN)/python scan/transformed.py KmsKeyArn=arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d > build/scan/key.json
+	$(CHECKOV) --file build/scan/key.json
+	$(BIN)/python scan/transformed.py > build/scan/no-key.json
+	@# Without one, keys of AWS encrypt topics (SSE-SQS, which CKV_AWS_27 does not know) and logs (CKV_AWS_158).
+	$(CHECKOV) --file build/scan/no-key.json --skip-check CKV_AWS_27,CKV_AWS_158
+
+$(SCANNER)/.installed: scan/requirements.txt
+	$(PYTHON) -m venv $(SCANNER)
+	$(SCANNER)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+audit: setup ## Look up known vulnerabilities of all that is installed, if a service for that can be reached
+	@mkdir -p build/scan
+	@$(BIN)/python -m pip freeze --exclude-editable > build/scan/installed.txt
+	@if $(BIN)/python -c 'import requests; requests.post("$(OSV)", json=$(VULNERABLE), timeout=15).json()["vulns"]' 2>&-; \
+	then $(BIN)/pip-audit --requirement build/scan/installed.txt --no-deps --disable-pip --progress-spinner off \
+	  --vulnerability-service osv --osv-url $(OSV); \
+	else echo 'not audited: no vulnerability service reachable'; fi
 
 build: setup ## Build what is deployed, into .aws-sam
 	$(SAM) build
@@ -54,4 +82,4 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) benchmarks/.venv .aws-sam build results .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(SCANNER) benchmarks/.venv .aws-sam build results .pytest_cache .mypy_cache .ruff_cache

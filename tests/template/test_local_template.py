@@ -105,6 +105,7 @@ def test_neither_network_nor_configuration_is_needed(monkeypatch: pytest.MonkeyP
         },
         {"Prefix": "p" * 21, "Stages": "clean, score", "ParcelSize": "1.5", "ProcessorMemory": "10241"},
         {"Prefix": "parcelq-", "Stages": "clean-up"},
+        {"Prefix": "parcelq-dev"},  # whose topics would be those of a stack "parcelq" too
         {"Stages": "output"},
         {"Stages": "clean,Ranges"},
         {"Stages": "s" * 33},
@@ -128,7 +129,7 @@ def test_values_that_are_not_allowed_are_refused_each_with_what_it_must_be(param
             "BatchingWindow": "300",
             "KmsKeyArn": "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/0a1b-2c",
         },
-        {"Prefix": "p-1", "CollectSchedule": "cron(0 3 * * ? *)", "AlarmEmail": "", "BatchingWindow": "0"},
+        {"Prefix": "p01", "CollectSchedule": "cron(0 3 * * ? *)", "AlarmEmail": "", "BatchingWindow": "0"},
     ],
 )
 def test_values_that_are_allowed_are_taken(parameters: dict[str, str]) -> None:

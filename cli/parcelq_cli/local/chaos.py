@@ -18,7 +18,7 @@ DELIVERED_TWICE: Final = 0.2
 
 def hostile_queue(seed: int) -> type[StandardQueue]:
     """A queue that delivers some messages twice, and all in random order."""
-    choice = random.Random(seed)  # noqa: S311 - not a secret
+    choice = random.Random(seed)  # nosec B311 # not a secret
 
     class HostileQueue(StandardQueue):
         """A queue that does everything that SQS does not rule out."""

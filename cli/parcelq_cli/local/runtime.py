@@ -63,7 +63,7 @@ def die_somewhere(seed: str) -> Callable[[], None]:
     """Let the process die in some invocations, just before or after a request to AWS; returns what begins one."""
     import boto3
 
-    choice = random.Random(seed)  # noqa: S311 - not a secret
+    choice = random.Random(seed)  # nosec B311 # not a secret
     left = -1
 
     def count(**_: Any) -> None:

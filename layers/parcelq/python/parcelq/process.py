@@ -309,7 +309,7 @@ class Processor:
         for one in failed:
             by_doublings[min(one.receive_count - 1, _MOST_DOUBLINGS)].append(one)
         for doublings, messages in by_doublings.items():
-            seconds = self.back_off_seconds * 2**doublings * random.uniform(0.5, 1.5)  # noqa: S311
+            seconds = self.back_off_seconds * 2**doublings * random.uniform(0.5, 1.5)  # nosec B311 # no secret
             try:
                 lost = refresh_deadline(self.sqs, self.route.input, messages, int(min(seconds, MAX_DELAY_SECONDS)))
             except ParcelqError as error:  # they become visible later then

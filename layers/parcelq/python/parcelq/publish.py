@@ -177,7 +177,7 @@ def _send(
             rest = [rest[int(one["Id"])] for one in failures if not one["SenderFault"]]
             if not rest or last:
                 break
-        sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311 - jitter is no secret
+        sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))  # nosec B311 # jitter is no secret
     return sent, lost
 
 
