@@ -17,7 +17,7 @@ from parcelq.collect import Finisher
 from parcelq.config import Config, load
 from parcelq.drain import Drainer
 from parcelq.errors import InvalidValueError
-from parcelq.names import RESULTS, is_url, topic_of_url
+from parcelq.names import RESULTS, topic_of_url, topic_within
 from parcelq.overflow import Overflow
 from parcelq.results import ResultWriter
 from parcelq.store import BucketStore
@@ -68,7 +68,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     store = BucketStore(s3, bucket)
     url = Topics(sqs).url(topic_of(request))
     whole = time_left()
-    drained = Drainer(sqs, url, store, Overflow(s3, bucket)).drain(
+    drained = Drainer(sqs, url, store, Overflow(s3, bucket, only_own=True)).drain(
         request.receive_message_timeout, lambda: time_left() - whole * (1 - DRAIN_SHARE)
     )
     finisher = Finisher(store, ResultWriter(s3, bucket), topic_of_url(url), destination)
@@ -92,10 +92,7 @@ def topic_of(request: Request) -> str:
     """Name of the topic to drain, one of the stack's."""
     if request.topic is None:
         return config().output_topic
-    name = topic_of_url(request.topic) if is_url(request.topic) else request.topic
-    if not name.startswith(f"{config().prefix}-"):
-        raise InvalidValueError("topic", request.topic, f"a name that starts with {config().prefix}-")
-    return name
+    return topic_within(config().prefix, request.topic)
 
 
 def destination_of(request: Request) -> str:

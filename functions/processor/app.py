@@ -45,7 +45,7 @@ def processor() -> Processor:
         max_receive_count=config.max_receive_count,
         halving=config.halving,
         back_off_seconds=config.back_off_seconds,
-        overflow=Overflow(s3_client(), config.bucket),
+        overflow=Overflow(s3_client(), config.bucket, only_own=True),
     )
 
 

@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.parser import BaseModel, Field
 from parcelq.config import Config
 from parcelq.errors import InvalidValueError, MessageError
 from parcelq.message import Message, Pulled
-from parcelq.names import dead_letter, is_url, topic_of_url
+from parcelq.names import dead_letter, topic_within
 from parcelq.overflow import Overflow
 from parcelq.publish import publish_many
 from parcelq.redrive import peek, redrive
@@ -33,10 +33,7 @@ class App:
 
     def name(self, topic: str) -> str:
         """Name of a topic given by name or URL, if it is one of the stack's prefix."""
-        name = topic_of_url(topic) if is_url(topic) else topic
-        if not name.startswith(f"{self.config.prefix}-"):
-            raise InvalidValueError("topic", topic, f"a name that starts with {self.config.prefix}-")
-        return name
+        return topic_within(self.config.prefix, topic)
 
     def others(self, topic: str) -> str:
         """The same, if the stack itself does not own the topic: what CloudFormation made, it alone deletes."""

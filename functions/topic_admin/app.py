@@ -26,7 +26,7 @@ def app() -> App:
     """The same for all invocations of one instance."""
     config = load()
     s3 = s3_client()
-    return App(config, Topics(sqs_client()), Overflow(s3, config.bucket), BucketStore(s3, config.bucket))
+    return App(config, Topics(sqs_client()), Overflow(s3, config.bucket, only_own=True), BucketStore(s3, config.bucket))
 
 
 @logger.inject_lambda_context

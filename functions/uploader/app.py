@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,7 +16,7 @@ from parcelq.aws import s3_client, sqs_client
 from parcelq.config import Config, load
 from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.message import Pulled
-from parcelq.names import Source
+from parcelq.names import INBOX, Source, dead_letter, topic_within
 from parcelq.objects import Object, ObjectUploader, RangeTask
 from parcelq.overflow import Overflow
 from parcelq.store import BucketStore
@@ -42,7 +43,7 @@ def app() -> App:
     config = load()
     sqs, s3 = sqs_client(), s3_client()
     store = BucketStore(s3, config.bucket)
-    uploader = ObjectUploader(sqs, s3, store, config.parcel_size, Overflow(s3, config.bucket))
+    uploader = ObjectUploader(sqs, s3, store, config.parcel_size, Overflow(s3, config.bucket, only_own=True))
     return App(config, Topics(sqs), uploader)
 
 
@@ -67,6 +68,7 @@ def upload_object(record: dict[str, Any]) -> None:
     if put.is_folder:
         return
     config, source = app().config, put.source
+    check_inbox(source, config)
     topic = topic_for(put, config)
     if put.size > config.range_bytes and not source.is_gzip:
         range_topic = app().topics.url(config.range_topic)
@@ -81,7 +83,9 @@ def upload_range(record: dict[str, Any]) -> list[dict[str, str]]:
     pulled = Pulled.from_lambda(record)
     try:
         task = RangeTask.parse(pulled.wire.text)
-        count(app().uploader.upload_range(task, app().topics.url(task.topic)), task.source)
+        check_inbox(Source.parse(task.source), app().config)
+        topic = topic_within(app().config.prefix, task.topic)
+        count(app().uploader.upload_range(task, app().topics.url(topic)), task.source)
     except ParcelqError as error:
         logger.error("range not uploaded: %s", error, message_id=pulled.message_id)
         return [{"itemIdentifier": pulled.message_id}]
@@ -101,13 +105,20 @@ def put_of(record: dict[str, Any]) -> Object:
     return Object(source, entity.get("size", 0))
 
 
+def check_inbox(source: Source, config: Config) -> None:
+    """Raise InvalidValueError if a source is no object of the stack's inbox, whoever may have sent it here."""
+    if source.bucket != config.bucket or not source.key.startswith(INBOX):
+        raise InvalidValueError("source", source.uri, f"an object under s3://{config.bucket}/{INBOX}")
+
+
 def topic_for(put: Object, config: Config) -> str:
     """Name of the topic that an object's lines go to, one of the stack's."""
-    topic = put.topic(config.input_topic)
-    if not topic.startswith(f"{config.prefix}-") or topic == config.range_topic:
-        wanted = f"inbox/<name>, or inbox/<topic>/<name> with a topic {config.prefix}-…"
-        raise InvalidValueError("key", put.source.key, wanted)
-    return topic
+    with suppress(InvalidValueError):
+        topic = topic_within(config.prefix, put.topic(config.input_topic))
+        if topic not in {config.range_topic, dead_letter(config.range_topic)}:
+            return topic
+    wanted = f"inbox/<name>, or inbox/<topic>/<name> with a topic {config.prefix}-…"
+    raise InvalidValueError("key", put.source.key, wanted)
 
 
 def count(uploaded: Uploaded | None, source: str) -> None:

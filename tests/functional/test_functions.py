@@ -18,7 +18,7 @@ import pytest
 from parcelq.collector import Collector
 from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, TopicNotFoundError
 from parcelq.lineage import Lineage, Span, digest
-from parcelq.message import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message, Pulled
+from parcelq.message import DEAD, ENTRIES, LINEAGE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled
 from parcelq.names import DEAD_LETTER_SUFFIX, Source
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +26,36 @@ EVENTS = ROOT / "events"
 BUCKET = "parcelq-bucket"
 MOLECULES = b"CCO ethanol\nc1ccccc1 benzene\nCC(=O)Oc1ccccc1C(=O)O aspirin\nNCC(=O)O glycine\n"
 UPPER = '#!/bin/sh\nif grep -q bad "$2"; then echo "a bad one" >&2; exit 3; fi\ntr a-z A-Z < "$2" > "$4"\n'
+ALIKE = [
+    "Parcelq-step",
+    "parcelq_step",
+    " parcelq-step",
+    "parcelq-step\n",
+    "parcelq-step ",
+    "parcelq-*",
+    "parcelq-step.fifo",
+    "parcelq-../other",
+    "parcelq\u2010step",  # a hyphen, but not the one of ASCII
+    "\u0440arcelq-step",  # the Cyrillic letter that looks like p
+    "parcelq-st\u0435p",
+    "\uff50arcelq-step",
+    "other/parcelq-step",
+    "arn:aws:sqs:eu-central-1:123456789012:parcelq-step",
+    "https://sqs.eu-central-1.amazonaws.com/1/other?parcelq-step",
+    "https://sqs.eu-central-1.amazonaws.com/1/parcelq-step?x=/parcelq-st\u0435p",
+    "https://sqs.eu-central-1.amazonaws.com/1/parcelq-step/..",
+]
+"""What looks like a topic of the stack, and is none."""
+ELSEWHERE = [
+    ("other-bucket", "overflow/0a1b"),
+    (BUCKET, "inbox/secret"),
+    (BUCKET, "results/secret"),
+    (BUCKET, "overflow"),
+    (BUCKET, "overflows/0a1b"),
+    (BUCKET, "Overflow/0a1b"),
+    (BUCKET, "/overflow/0a1b"),
+]
+"""Buckets and keys that no pointer may lead to."""
 NAMES = [f"parcelq-{name}" for name in ("step", "output", "ranges")]
 WARM = """
 import os
@@ -135,6 +165,15 @@ class Stack:
     def publish(self, topic: str, *messages: Message) -> None:
         for message in messages:
             self.sqs.send_message(QueueUrl=self.urls[topic], **message.wire().request())
+
+    def pointer(self, bucket: str, key: str) -> Message:
+        """A message whose body lies in S3."""
+        if bucket != BUCKET:
+            self.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        self.s3.put_object(Bucket=bucket, Key=key, Body=b"secret\n")
+        target = {"s3BucketName": bucket, "s3Key": key}
+        text = json.dumps(["software.amazon.payloadoffloading.PayloadS3Pointer", target])
+        return Message(text.encode(), {SIZE_ELSEWHERE: "7"})
 
     def deliver(self, topic: str) -> dict[str, Any]:
         """Pull what a topic has, as the event that its function would get."""
@@ -365,12 +404,61 @@ class TestUploader:
         assert result_of(stack.take("parcelq-extra")) == MOLECULES
         assert stack.messages() == 0
 
-    @pytest.mark.parametrize("folder", ["other-topic", "parcelq", "parcelq-ranges"])
+    @pytest.mark.parametrize(
+        "folder", ["other-topic", "parcelq", "parcelq-ranges", "parcelq-ranges-dead-letter", *ALIKE]
+    )
     def test_a_folder_that_names_no_topic_of_the_stack_is_refused(self, stack: Stack, folder: str) -> None:
         given = stack.put(MOLECULES, key=f"inbox/{folder}/molecules.smi")
         with pytest.raises(InvalidValueError, match="inbox/<name>"):
             stack.call("uploader", given)
         assert stack.messages() == 0
+
+    @pytest.mark.parametrize(
+        ("bucket", "key"),
+        [
+            ("other-bucket", "inbox/molecules.smi"),
+            (BUCKET, "results/molecules.smi"),
+            (BUCKET, "segments/molecules.smi"),
+            (BUCKET, "inbox-of-others/molecules.smi"),
+            (BUCKET, "Inbox/molecules.smi"),
+            (BUCKET, "/inbox/molecules.smi"),
+            (BUCKET, "molecules.smi"),
+        ],
+    )
+    def test_only_objects_of_the_stacks_inbox_are_published_whoever_sends_the_event(
+        self, stack: Stack, bucket: str, key: str
+    ) -> None:
+        if bucket != BUCKET:
+            stack.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        given = stack.put(MOLECULES)
+        stack.s3.put_object(Bucket=bucket, Key=key, Body=MOLECULES)
+        given["Records"][0]["s3"]["bucket"]["name"] = bucket
+        given["Records"][0]["s3"]["object"]["key"] = key
+        with pytest.raises(InvalidValueError, match=f"an object under s3://{BUCKET}/inbox/"):
+            stack.call("uploader", given)
+        assert stack.messages() == 0
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"topic": "other"},
+            {"topic": "https://sqs.eu-central-1.amazonaws.com/123456789012/other"},
+            {"source": "s3://other-bucket/inbox/molecules.smi?put=01"},
+            {"source": f"s3://{BUCKET}/results/molecules.smi?put=01"},
+            {"source": f"s3://{BUCKET}/inbox%2f..%2fresults/molecules.smi?put=01", "topic": "other"},
+            {"source": "file:///etc/passwd?put=01"},
+        ],
+    )
+    def test_a_range_that_somebody_else_made_up_leads_nowhere(self, stack: Stack, changed: dict[str, Any]) -> None:
+        stack.make_topic("other")
+        stack.call("uploader", stack.put(MOLECULES * 30))
+        given = stack.deliver("parcelq-ranges")
+        assert given["Records"]
+        for record in given["Records"]:
+            record["body"] = json.dumps(json.loads(record["body"]) | changed)
+        failed = stack.call("uploader", given)["batchItemFailures"]
+        assert len(failed) == len(given["Records"])
+        assert stack.take("parcelq-step") == stack.take("other") == []
 
     def test_a_topic_that_is_not_there_is_an_error_so_that_lambda_tries_again(self, stack: Stack) -> None:
         with pytest.raises(TopicNotFoundError):
@@ -526,6 +614,21 @@ class TestProcessor:
         assert {one[LINEAGE] for one in stones} == {"0-10/10"}
         assert any("a bad one" in one[DEAD] for one in stones)
 
+    @pytest.mark.parametrize(("bucket", "key"), ELSEWHERE)
+    def test_a_pointer_to_anything_but_what_overflowed_here_is_dead_with_the_reason(
+        self, stack: Stack, upper: None, bucket: str, key: str
+    ) -> None:
+        stack.publish("parcelq-step", stack.pointer(bucket, key), Message(b"one\n"))
+        stack.run("processor", "parcelq-step")
+        (letter,) = stack.take("parcelq-step-dead-letter")
+        assert f"must be under s3://{BUCKET}/overflow/" in letter.attributes["Reason"]
+        assert [one.message().body for one in stack.take("parcelq-output")] == [b"ONE\n"]
+
+    def test_a_pointer_to_what_overflowed_here_is_followed(self, stack: Stack, upper: None) -> None:
+        stack.publish("parcelq-step", stack.pointer(BUCKET, "overflow/0a1b"))
+        stack.run("processor", "parcelq-step")
+        assert [one.message().body for one in stack.take("parcelq-output")] == [b"SECRET\n"]
+
     def test_without_time_messages_go_back_and_no_step_is_run(self, stack: Stack, upper: None) -> None:
         stack.publish("parcelq-step", Message(b"one\n"))
         delivered = stack.deliver("parcelq-step")
@@ -631,6 +734,12 @@ class TestDownloader:
         stack.call("downloader", given)
         assert stack.get("results/today/molecules.smi") == MOLECULES.upper()
 
+    def test_a_pointer_to_anything_but_what_overflowed_here_stays_on_the_topic(self, stack: Stack) -> None:
+        stack.publish("parcelq-output", stack.pointer("other-bucket", "overflow/0a1b"))
+        assert stack.call("downloader", event("download"))["drained"]["messages"] == 0
+        assert stack.keys() == []
+        assert stack.messages() == 1
+
     def test_another_topic_of_the_stack_can_be_drained(self, stack: Stack) -> None:
         stack.make_topic("parcelq-extra")
         stack.publish("parcelq-extra", Message(b"one\n"))
@@ -642,12 +751,21 @@ class TestDownloader:
         ("changed", "told"),
         [
             ({"topic": "other-output"}, "parcelq-"),
+            *[({"topic": name}, "topic") for name in ALIKE],
             ({"topic": "https://sqs.eu-central-1.amazonaws.com/1/other"}, "parcelq-"),
             ({"topic": 7}, "topic"),
             ({"destination": "s3://other-bucket/results/"}, "results/"),
             ({"destination": f"s3://{BUCKET}/inbox/"}, "results/"),
             ({"destination": f"s3://{BUCKET}/results/../inbox/"}, "results/"),
             ({"destination": f"s3://{BUCKET}/results-elsewhere"}, "results/"),
+            ({"destination": f"s3://{BUCKET}/results"[:-1]}, "results/"),
+            ({"destination": f"s3://{BUCKET}/results/a/.."}, "results/"),
+            ({"destination": f"s3://{BUCKET}/results/./a"}, "results/"),
+            ({"destination": f"s3://{BUCKET}/RESULTS/"}, "results/"),
+            ({"destination": f"s3://{BUCKET}-2/results/"}, "results/"),
+            ({"destination": f"s3://{BUCKET}@other/results/"}, "results/"),
+            ({"destination": f"S3://{BUCKET}/results/"}, "results/"),
+            ({"destination": "results/"}, "results/"),
             ({"receive_message_timeout": -1}, "receive_message_timeout"),
             ({"receive_message_timeout": "long"}, "receive_message_timeout"),
         ],
@@ -748,6 +866,12 @@ class TestTopicAdmin:
         assert seen["body"] == "odd"
         assert "rot13" in seen["problem"]
 
+    def test_peek_does_not_show_what_lies_elsewhere(self, stack: Stack, admin: Callable[..., Any]) -> None:
+        stack.publish("parcelq-step-dead-letter", stack.pointer("other-bucket", "overflow/0a1b"))
+        (seen,) = admin("peek")["messages"]
+        assert "must be under" in seen["problem"]
+        assert "secret" not in seen["body"]
+
     def test_redrive_sends_dead_letters_back(self, stack: Stack, admin: Callable[..., Any]) -> None:
         stack.publish("parcelq-step-dead-letter", Message(b"one\n", {"Reason": "why"}), Message(b"two\n"))
         chosen = next(one["message_id"] for one in admin("peek")["messages"] if one["body"] == "two\n")
@@ -773,17 +897,18 @@ class TestTopicAdmin:
         stack.make_topic("other")
         stack.publish("other", Message(b"one\n"))
         before = self.names(stack)
-        for topic in ("other", "parcelq", "https://sqs.eu-central-1.amazonaws.com/1/other"):
+        for topic in ("other", "parcelq", "https://sqs.eu-central-1.amazonaws.com/1/other", *ALIKE):
             answer = admin(action, topic=topic)
             assert answer["error"]["type"] == "InvalidValueError"
-            assert "parcelq-" in answer["error"]["message"]
+            assert repr(topic) in answer["error"]["message"] or "topic name" in answer["error"]["message"]
         assert self.names(stack) == before
         assert stack.messages() == 1
 
     @pytest.mark.parametrize("action", ["list", "clear"])
     def test_no_prefix_outside_the_stacks_is_taken(self, stack: Stack, admin: Callable[..., Any], action: str) -> None:
         before = self.names(stack)
-        assert admin(action, prefix="par")["error"]["type"] == "InvalidValueError"
+        for prefix in ("par", "parcelq", *ALIKE):
+            assert admin(action, prefix=prefix)["error"]["type"] == "InvalidValueError"
         assert self.names(stack) == before
 
     def test_clear_wants_a_prefix(self, stack: Stack, admin: Callable[..., Any]) -> None:

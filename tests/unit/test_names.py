@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parcelq.errors import InvalidValueError
-from parcelq.names import Source, check_topic, dead_letter, is_url, topic_of_arn, topic_of_url
+from parcelq.names import Source, check_topic, dead_letter, is_url, topic_of_arn, topic_of_url, topic_within
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 
@@ -105,3 +105,17 @@ def test_puts_sort_by_sequencer_padded_on_the_right():
         puts[0],
         "1",
     ]
+
+
+@pytest.mark.parametrize("topic", ["p-step", "https://sqs.eu-central-1.amazonaws.com/1/p-step", "p-step-dead-letter"])
+def test_a_topic_of_a_stack_may_be_given_by_name_or_url(topic):
+    assert topic_within("p", topic) in {"p-step", "p-step-dead-letter"}
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["", "p", "q-step", "pp-step", "P-step", "p_step", "p-step\n", "p-../q", "p-\u0435", "\u0440-step", "p\u2010step"],
+)
+def test_what_only_looks_like_a_topic_of_a_stack_is_refused(topic):
+    with pytest.raises(InvalidValueError):
+        topic_within("p", topic)

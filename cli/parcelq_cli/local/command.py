@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from parcelq.errors import ParcelqError
+from parcelq.errors import InvalidValueError, ParcelqError
 
 from parcelq_cli.options import ParcelSize, WrongUsageError
 from parcelq_cli.output import Output, Report, amount, with_output
@@ -182,5 +182,9 @@ def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
         for state in answer["finished"]:
             if state["source"] and known.get(state["source"]) != state:
                 known[state["source"]] = state
-                path, report = pipeline.fetch(Source.parse(state["source"]).name, folder)
-                output.note(f"{path}: {report['entries']['written']:,} out, {report['entries']['dead']:,} dead")
+                try:
+                    path, report = pipeline.fetch(Source.parse(state["source"]).name, folder)
+                except InvalidValueError as error:
+                    output.note(str(error))
+                else:
+                    output.note(f"{path}: {report['entries']['written']:,} out, {report['entries']['dead']:,} dead")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from parcelq.errors import InvalidValueError
 from parcelq.names import INBOX, RESULTS, dead_letter
 from parcelq.objects import ObjectUploader
 from parcelq.overflow import Overflow
@@ -162,8 +163,14 @@ class Pipeline:
         return answer
 
     def fetch(self, name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-        """Bring a result into a folder, with the report beside it, and return its path and the report."""
+        """Bring a result into a folder, with the report beside it, and return its path and the report.
+
+        Raises:
+            InvalidValueError: its name leads out of the folder, as anybody can call an object.
+        """
         path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise InvalidValueError("name of a result", name, f"one that stays in {folder}")
         path.parent.mkdir(parents=True, exist_ok=True)
         report = Path(f"{path}{REPORT_SUFFIX}")
         self.s3.download_file(self.stack.bucket, f"{RESULTS}{name}", str(path))

@@ -47,6 +47,18 @@ def topic_of_url(url: str) -> str:
     return url.rstrip("/").rpartition("/")[2]
 
 
+def topic_within(prefix: str, topic: str) -> str:
+    """Name of a topic that is given by name or URL, if it is one of the stack of that prefix.
+
+    Raises:
+        InvalidValueError: its name does not begin with `<prefix>-`, or is none that SQS takes.
+    """
+    name = topic_of_url(topic) if is_url(topic) else topic
+    if not name.startswith(f"{prefix}-"):
+        raise InvalidValueError("topic", topic, f"a name that starts with {prefix}-")
+    return check_topic(name)
+
+
 def topic_of_arn(arn: str) -> str:
     """Name of the topic of that ARN."""
     return arn.rpartition(":")[2]

@@ -34,10 +34,13 @@ class Overflow:
     Attributes:
         s3: a boto3 S3 client.
         bucket: where to put them, under `overflow/`; empty where nothing is put, only read.
+        only_own: whether a pointer to anything else than what this puts is refused. Whoever may publish could otherwise
+            have anything read that the reader may read, and made part of a result.
     """
 
     s3: S3Client
     bucket: str
+    only_own: bool = False
 
     def offload(self, wire: Wire) -> Wire:
         """Put the body into S3 and return the message that points to it.
@@ -61,12 +64,14 @@ class Overflow:
         """Return a message with its body, wherever that lies.
 
         Raises:
-            MessageError: the pointer cannot be read, or points to nothing, or to what is no text.
+            MessageError: the pointer cannot be read, or points to nothing, to what is no text, or where it must not.
             AwsError: S3 did not answer.
         """
         if not pulled.wire.is_pointer:
             return pulled
         bucket, key = _target(pulled.wire.text)
+        if self.only_own and (bucket != self.bucket or not key.startswith(OVERFLOW)):
+            raise MessageError(f"the body is at s3://{bucket}/{key}, but must be under s3://{self.bucket}/{OVERFLOW}")
         with translated():
             try:
                 body = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
