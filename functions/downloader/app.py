@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.parser import BaseModel, Field, ValidationError, parse
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws import s3_client, sqs_client
 from parcelq.collect import Finisher
@@ -32,12 +31,17 @@ DRAIN_SHARE = 0.6
 MOST_LISTED = 100
 
 
-class Request(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Request:
     """What may be asked for; the schedule asks for nothing in particular."""
 
     topic: str | None = None
     destination: str | None = None
-    receive_message_timeout: float = Field(default=20, ge=0, le=600)
+    receive_message_timeout: float = 20
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.receive_message_timeout <= 600:
+            raise InvalidValueError("receive_message_timeout", self.receive_message_timeout, "0 to 600 seconds")
 
 
 @cache
@@ -51,13 +55,26 @@ def config() -> Config:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Collect for as long as there is something, or time; another invocation goes on from there."""
     try:
-        request = parse(event, model=Request)
+        request = request_of(event)
+    except ValueError as error:
+        return {"error": {"type": "BadRequest", "message": str(error)}}
+    try:
         return collect(request, lambda: context.get_remaining_time_in_millis() / 1000)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        return {"error": {"type": "BadRequest", "message": problems}}
     except InvalidValueError as error:
         return {"error": {"type": type(error).__name__, "message": str(error)}}
+
+
+def request_of(event: dict[str, Any]) -> Request:
+    """What an event asks for. Raises ValueError that says what is wrong with it."""
+    if event == {}:  # from the schedule, which is not to wait for pydantic
+        return Request()
+    from aws_lambda_powertools.utilities.parser import ValidationError, parse
+
+    try:
+        return parse(event, model=Request)
+    except ValidationError as error:
+        problems = (f"{'.'.join(map(str, one['loc'])) or 'request'}: {one['msg']}" for one in error.errors())
+        raise ValueError("; ".join(problems)) from None
 
 
 def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:

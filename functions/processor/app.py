@@ -8,7 +8,6 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.data_classes import SQSEvent, event_source
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws import s3_client, sqs_client
 from parcelq.config import load
@@ -51,10 +50,9 @@ def processor() -> Processor:
 
 @logger.inject_lambda_context
 @metrics.log_metrics
-@event_source(data_class=SQSEvent)
-def handler(event: SQSEvent, context: LambdaContext) -> dict[str, Any]:
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Process a batch and report the messages that are to be delivered again."""
-    messages = [Pulled.from_lambda(record.raw_event) for record in event.records]
+    messages = [Pulled.from_lambda(record) for record in event["Records"]]
     outcome = processor().handle(messages, lambda: context.get_remaining_time_in_millis() / 1000)
     metrics.add_metric("EntriesProcessed", MetricUnit.Count, outcome.entries)
     metrics.add_metric("MessagesPublished", MetricUnit.Count, outcome.published)

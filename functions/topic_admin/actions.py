@@ -14,7 +14,6 @@ from parcelq.names import dead_letter, topic_within
 from parcelq.overflow import Overflow
 from parcelq.publish import publish_many
 from parcelq.redrive import peek, redrive
-from parcelq.status import statuses
 from parcelq.store import Store
 from parcelq.topics import Topics
 
@@ -199,6 +198,8 @@ class Status(_Request):
 
     def run(self, app: App) -> dict[str, Any]:
         """Do it."""
+        from parcelq.status import statuses  # late, since no other action needs all that puts results together
+
         found = [one for one in statuses(app.store, app.config.output_topic) if self.source in one.source]
         return {"sources": [{**asdict(one), "percent": one.percent} for one in found[:MOST_TOLD]], "count": len(found)}
 

@@ -180,3 +180,99 @@ def test_roles_are_assumed_by_the_service_that_needs_them_alone(two_stages: Depl
             "Action": "sts:AssumeRole",
         }
         assert "ManagedPolicyArns" not in resources[role]["Properties"]
+
+
+def test_every_function_has_its_own_role(two_stages: Deployed) -> None:
+    roles = {name: one["Role"]["Fn::GetAtt"] for name, one in of_type(two_stages, "AWS::Lambda::Function").items()}
+    assert roles == {
+        "StageFunctionclean": ["StageRoleclean", "Arn"],
+        "StageFunctionscore": ["StageRolescore", "Arn"],
+        "Uploader": ["UploaderRole", "Arn"],
+        "Downloader": ["DownloaderRole", "Arn"],
+        "TopicAdmin": ["TopicAdminRole", "Arn"],
+    }
+
+
+def test_the_schedules_role_is_the_schedulers_alone(two_stages: Deployed) -> None:
+    role = two_stages.template["Resources"]["DownloaderCollectRole"]["Properties"]
+    (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert statement == {
+        "Effect": "Allow",
+        "Principal": {"Service": ["scheduler.amazonaws.com"]},
+        "Action": ["sts:AssumeRole"],
+    }
+
+
+def test_nobody_but_the_bucket_of_this_account_may_invoke_a_function(two_stages: Deployed) -> None:
+    assert list(of_type(two_stages, "AWS::Lambda::Permission").values()) == [
+        {
+            "Action": "lambda:InvokeFunction",
+            "FunctionName": {"Ref": "Uploader"},
+            "Principal": "s3.amazonaws.com",
+            "SourceAccount": {"Ref": "AWS::AccountId"},
+        }
+    ]
+
+
+def test_only_cloudwatch_of_this_account_publishes_alarms(two_stages: Deployed) -> None:
+    (policy,) = of_type(two_stages, "AWS::SNS::TopicPolicy").values()
+    assert policy["PolicyDocument"]["Statement"] == [
+        {
+            "Sid": "Alarms",
+            "Effect": "Allow",
+            "Principal": {"Service": "cloudwatch.amazonaws.com"},
+            "Action": "sns:Publish",
+            "Resource": {"Ref": "AlarmTopic"},
+            "Condition": {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}},
+        },
+        {
+            "Sid": "TlsOnly",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "sns:Publish",
+            "Resource": {"Ref": "AlarmTopic"},
+            "Condition": {"Bool": {"aws:SecureTransport": False}},
+        },
+    ]
+
+
+def test_nothing_else_is_there_that_could_let_anybody_in(two_stages: Deployed) -> None:
+    """Function URLs, permissions of layers, further policies: none, or a test here would have to know of them."""
+    assert {one["Type"].removeprefix("AWS::") for one in two_stages.template["Resources"].values()} == {
+        "CloudWatch::Alarm",
+        "CloudWatch::Dashboard",
+        "IAM::Role",
+        "Lambda::EventInvokeConfig",
+        "Lambda::EventSourceMapping",
+        "Lambda::Function",
+        "Lambda::LayerVersion",
+        "Lambda::Permission",
+        "Logs::LogGroup",
+        "S3::Bucket",
+        "S3::BucketPolicy",
+        "SNS::Topic",
+        "SNS::TopicPolicy",
+        "SQS::Queue",
+        "SQS::QueuePolicy",
+        "Scheduler::Schedule",
+    }
+
+
+def test_everything_is_encrypted_with_the_key_where_there_is_one(two_stages: Deployed) -> None:
+    key = {"Fn::If": ["HasKey", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]}
+    for topic in of_type(two_stages, "AWS::SQS::Queue").values():
+        assert topic["KmsMasterKeyId"] == key
+        assert topic["SqsManagedSseEnabled"] == {"Fn::If": ["HasKey", {"Ref": "AWS::NoValue"}, True]}
+    for group in of_type(two_stages, "AWS::Logs::LogGroup").values():
+        assert group["KmsKeyId"] == key
+    (bucket,) = of_type(two_stages, "AWS::S3::Bucket").values()
+    (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule["ServerSideEncryptionByDefault"] == {
+        "SSEAlgorithm": {"Fn::If": ["HasKey", "aws:kms", "AES256"]},
+        "KMSMasterKeyID": key,
+    }
+
+
+def of_type(deployed: Deployed, kind: str) -> dict[str, dict[str, Any]]:
+    resources = deployed.template["Resources"].items()
+    return {name: one["Properties"] for name, one in resources if one["Type"] == kind}

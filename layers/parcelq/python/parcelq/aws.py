@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+import boto3
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from parcelq.bodies import write_bodies_fast
@@ -29,9 +31,6 @@ def sqs_client() -> SQSClient:
     Raises:
         AwsError: no region is configured.
     """
-    import boto3
-    from botocore.config import Config
-
     with _configured():
         # Long polls last 20 s, so the read timeout must be clearly above that.
         config = Config(max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"})
@@ -42,9 +41,6 @@ def sqs_client() -> SQSClient:
 
 def s3_client() -> S3Client:
     """An S3 client from boto3's standard configuration; see `sqs_client`."""
-    import boto3
-    from botocore.config import Config
-
     with _configured():
         config = Config(max_pool_connections=CONNECTIONS, retries={"mode": "standard"})
         return boto3.client("s3", config=config)

@@ -1,0 +1,152 @@
+"""What a cold start of each function imports: CPU time and peak memory beside importing boto3 alone.
+
+    make build && .venv/bin/python -m benchmarks.cold_start [--runs N] [--importtime FUNCTION]
+
+Measured on what `make build` made, with the runtime's own interpreter. boto3, which the runtime brings and which has
+its bytecode there, is that of the environment that runs this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+RUNTIME: Final = "python3.13"
+BUILD: Final = Path(__file__).resolve().parents[1] / ".aws-sam" / "build"
+FUNCTIONS: Final = {
+    "uploader": "Uploader",
+    "processor": "StageFunctionstep",
+    "downloader": "Downloader",
+    "topic_admin": "TopicAdmin",
+}
+"""The folders of the functions in what was built."""
+BOTO3: Final = "boto3"
+
+# CPU time, since that is what a cold start waits for, and other work on this machine does not change it much.
+_PROBE: Final = """
+import resource, sys, time
+before = time.process_time()
+import {module}
+print(time.process_time() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """What an import costs.
+
+    Attributes:
+        seconds: CPU seconds, the median of several runs.
+        mib: peak memory of the process, in MiB, the interpreter's own included.
+        time_ratio: to the seconds of importing boto3 alone, the median of pairs of runs.
+        memory_ratio: the same of the memory.
+    """
+
+    seconds: float
+    mib: float
+    time_ratio: float
+    memory_ratio: float
+
+
+def interpreter() -> str | None:
+    """The runtime's own interpreter, if it is on this machine: no shim of a version manager."""
+    found = shutil.which(RUNTIME)
+    if found and "shims" not in found:
+        return found
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    return next((str(one) for one in sorted(versions.glob(f"3.13*/bin/{RUNTIME}"))), None)
+
+
+def measure(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, Import]:
+    """Import each function's module, and boto3 alone, in turns, so that whatever else the machine does hits all.
+
+    Args:
+        python: the runtime's own interpreter.
+        build: what `make build` made.
+        runs: how often each.
+
+    Returns:
+        By the function's name, and `boto3`.
+    """
+    _probe(python, build, BOTO3, PYTHONDONTWRITEBYTECODE="")  # so that boto3 has its bytecode, as in the runtime
+    names = [BOTO3, *FUNCTIONS]
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for _ in range(runs):
+        for name in names:
+            taken[name].append(_probe(python, build, name))
+
+    def cost(samples: list[tuple[float, float]]) -> Import:
+        pairs = list(zip(samples, taken[BOTO3], strict=True))
+        ratios = [median(ours[part] / theirs[part] for ours, theirs in pairs) for part in (0, 1)]
+        seconds, kib = (median(sample[part] for sample in samples) for part in (0, 1))
+        return Import(seconds, kib / 1024, *ratios)
+
+    return {name: cost(samples) for name, samples in taken.items()}
+
+
+def importtime(python: str, name: str, build: Path = BUILD) -> str:
+    """What Python tells of each module that a function imports: microseconds of itself, and with what it imports."""
+    return _run(python, build, name, "import app", "-X", "importtime").stderr
+
+
+def _probe(python: str, build: Path, name: str, **environment: str) -> tuple[float, float]:
+    code = _PROBE.format(module=BOTO3 if name == BOTO3 else "app")
+    seconds, kib = _run(python, build, name, code, **environment).stdout.split()
+    return float(seconds), float(kib)
+
+
+def _run(
+    python: str, build: Path, name: str, code: str, *options: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run code that sees what a function sees: its own folder, the layer, and boto3."""
+    own = [] if name == BOTO3 else [build / FUNCTIONS[name], build / "Library" / "python"]
+    path = os.pathsep.join(map(str, [*own, _boto3_folder()]))
+    # Functions may not write where their code lies, so what has no bytecode is compiled at every cold start.
+    clean = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path, "AWS_DEFAULT_REGION": "us-east-1", **environment}
+    return subprocess.run([python, *options, "-c", code], env=clean, capture_output=True, text=True, check=True)
+
+
+def _boto3_folder() -> Path:
+    """Where boto3 lies. It is not imported, since a process counts what its parent had as its own peak of memory."""
+    found = importlib.util.find_spec(BOTO3)
+    if found is None or found.origin is None:
+        sys.exit("boto3 is not installed")
+    return Path(found.origin).parents[1]
+
+
+def _table(costs: dict[str, Import]) -> Iterator[str]:
+    yield "| import of | CPU, ms | of boto3's | peak memory, MiB | of boto3's |"
+    yield "| --- | ---: | ---: | ---: | ---: |"
+    for name, one in costs.items():
+        ratios = f"{one.time_ratio:.2f} | {one.mib:.0f} | {one.memory_ratio:.2f}"
+        yield f"| {name} | {one.seconds * 1000:.0f} | {ratios} |"
+
+
+def main() -> None:
+    """Print the table, or what one function imports."""
+    parser = argparse.ArgumentParser(description="What a cold start of each function imports, beside boto3 alone.")
+    parser.add_argument("--runs", type=int, default=15, help="how often each is imported")
+    parser.add_argument("--importtime", choices=FUNCTIONS, help="print what this function imports, instead")
+    options = parser.parse_args()
+    python = interpreter()
+    if python is None:
+        sys.exit(f"{RUNTIME} is not on this machine")
+    if not BUILD.is_dir():
+        sys.exit(f"there is no {BUILD}; run make build")
+    if options.importtime:
+        print(importtime(python, options.importtime), end="")
+    else:
+        print(*_table(measure(python, runs=options.runs)), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
