@@ -9,15 +9,17 @@ its bytecode there, is that of the environment that runs this.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Final
 
 RUNTIME: Final = "python3.13"
@@ -30,6 +32,8 @@ FUNCTIONS: Final = {
 }
 """The folders of the functions in what was built."""
 BOTO3: Final = "boto3"
+_PACKAGES: Final = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six.py", "urllib3")
+"""boto3 and what it needs. It imports more where that is installed (awscrt), which the runtime does not have."""
 
 # CPU time, since that is what a cold start waits for, and other work on this machine does not change it much.
 _PROBE: Final = """
@@ -77,12 +81,13 @@ def measure(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, Impor
     Returns:
         By the function's name, and `boto3`.
     """
-    _probe(python, build, BOTO3, PYTHONDONTWRITEBYTECODE="")  # so that boto3 has its bytecode, as in the runtime
     names = [BOTO3, *FUNCTIONS]
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
-    for _ in range(runs):
-        for name in names:
-            taken[name].append(_probe(python, build, name))
+    with _paths(build) as paths:
+        _probe(python, BOTO3, paths, PYTHONDONTWRITEBYTECODE="")  # so that boto3 has its bytecode, as in the runtime
+        for _ in range(runs):
+            for name in names:
+                taken[name].append(_probe(python, name, paths))
 
     def cost(samples: list[tuple[float, float]]) -> Import:
         pairs = list(zip(samples, taken[BOTO3], strict=True))
@@ -95,32 +100,31 @@ def measure(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, Impor
 
 def importtime(python: str, name: str, build: Path = BUILD) -> str:
     """What Python tells of each module that a function imports: microseconds of itself, and with what it imports."""
-    return _run(python, build, name, "import app", "-X", "importtime").stderr
+    with _paths(build) as paths:
+        return _run(python, "import app", paths[name], "-X", "importtime").stderr
 
 
-def _probe(python: str, build: Path, name: str, **environment: str) -> tuple[float, float]:
+@contextmanager
+def _paths(build: Path) -> Iterator[dict[str, str]]:
+    """What functions have on their path: their own folder, the layer, and what the runtime brings."""
+    with TemporaryDirectory() as runtime:
+        for package in _PACKAGES:
+            Path(runtime, package).symlink_to(Path(sysconfig.get_path("purelib"), package))
+        layer = build / "Library" / "python"
+        paths = {name: f"{build / folder}{os.pathsep}{layer}" for name, folder in FUNCTIONS.items()}
+        yield {BOTO3: runtime, **{name: f"{path}{os.pathsep}{runtime}" for name, path in paths.items()}}
+
+
+def _probe(python: str, name: str, paths: dict[str, str], **environment: str) -> tuple[float, float]:
     code = _PROBE.format(module=BOTO3 if name == BOTO3 else "app")
-    seconds, kib = _run(python, build, name, code, **environment).stdout.split()
+    seconds, kib = _run(python, code, paths[name], **environment).stdout.split()
     return float(seconds), float(kib)
 
 
-def _run(
-    python: str, build: Path, name: str, code: str, *options: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run code that sees what a function sees: its own folder, the layer, and boto3."""
-    own = [] if name == BOTO3 else [build / FUNCTIONS[name], build / "Library" / "python"]
-    path = os.pathsep.join(map(str, [*own, _boto3_folder()]))
+def _run(python: str, code: str, path: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     # Functions may not write where their code lies, so what has no bytecode is compiled at every cold start.
     clean = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path, "AWS_DEFAULT_REGION": "us-east-1", **environment}
     return subprocess.run([python, *options, "-c", code], env=clean, capture_output=True, text=True, check=True)
-
-
-def _boto3_folder() -> Path:
-    """Where boto3 lies. It is not imported, since a process counts what its parent had as its own peak of memory."""
-    found = importlib.util.find_spec(BOTO3)
-    if found is None or found.origin is None:
-        sys.exit("boto3 is not installed")
-    return Path(found.origin).parents[1]
 
 
 def _table(costs: dict[str, Import]) -> Iterator[str]:

@@ -68,10 +68,10 @@ def request_of(event: dict[str, Any]) -> Request:
     """What an event asks for. Raises ValueError that says what is wrong with it."""
     if event == {}:  # from the schedule, which is not to wait for pydantic
         return Request()
-    from aws_lambda_powertools.utilities.parser import ValidationError, parse
+    from pydantic import TypeAdapter, ValidationError
 
     try:
-        return parse(event, model=Request)
+        return TypeAdapter(Request).validate_python(event)
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, one['loc'])) or 'request'}: {one['msg']}" for one in error.errors())
         raise ValueError("; ".join(problems)) from None

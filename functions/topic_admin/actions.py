@@ -1,4 +1,7 @@
-"""The requests that topic_admin takes: one class for each action, which checks its members and does it."""
+"""The requests that topic_admin takes: one class for each action, which checks its members and does it.
+
+What only one or two actions need they import themselves, so that the others start sooner.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,14 @@ import base64
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from aws_lambda_powertools.utilities.parser import BaseModel, Field
 from parcelq.config import Config
 from parcelq.errors import InvalidValueError, MessageError
 from parcelq.message import Message, Pulled
 from parcelq.names import dead_letter, topic_within
 from parcelq.overflow import Overflow
-from parcelq.publish import publish_many
-from parcelq.redrive import peek, redrive
 from parcelq.store import Store
 from parcelq.topics import Topics
+from pydantic import BaseModel, Field
 
 MOST_PEEKED = 100
 MOST_TOLD = 100
@@ -43,7 +44,8 @@ class App:
 
 
 class _Request(BaseModel):
-    model_config: ClassVar = {"extra": "forbid"}
+    # Deferred, so that a cold start does not build the checks of each class, and those of all of them once more.
+    model_config: ClassVar = {"extra": "forbid", "defer_build": True}
 
 
 class List(_Request):
@@ -143,6 +145,8 @@ class Publish(_Request):
 
     def run(self, app: App) -> dict[str, Any]:
         """Do it."""
+        from parcelq.publish import publish_many
+
         url = app.topics.url(app.name(self.topic))
         messages = [Message(one.body.encode("utf-8", "surrogatepass"), one.attributes) for one in self.messages]
         published, failed = publish_many(app.topics.sqs, url, messages, overflow=app.overflow)
@@ -158,6 +162,8 @@ class Peek(_Request):
 
     def run(self, app: App) -> dict[str, Any]:
         """Do it."""
+        from parcelq.redrive import peek
+
         seen = peek(app.topics.sqs, app.topics.url(app.name(self.topic)), self.most)
         return {"messages": [_shown(one, app.overflow) for one in seen]}
 
@@ -171,6 +177,8 @@ class Redrive(_Request):
 
     def run(self, app: App) -> dict[str, Any]:
         """Do it."""
+        from parcelq.redrive import redrive
+
         name = app.name(self.topic)
         dead = app.topics.url(dead_letter(name))
         only = None if self.message_ids is None else frozenset(self.message_ids)
@@ -198,7 +206,7 @@ class Status(_Request):
 
     def run(self, app: App) -> dict[str, Any]:
         """Do it."""
-        from parcelq.status import statuses  # late, since no other action needs all that puts results together
+        from parcelq.status import statuses
 
         found = [one for one in statuses(app.store, app.config.output_topic) if self.source in one.source]
         return {"sources": [{**asdict(one), "percent": one.percent} for one in found[:MOST_TOLD]], "count": len(found)}

@@ -8,7 +8,6 @@ from typing import Any
 from actions import App, Request
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
-from aws_lambda_powertools.utilities.parser import ValidationError, parse
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws import s3_client, sqs_client
 from parcelq.config import load
@@ -16,6 +15,7 @@ from parcelq.errors import ParcelqError
 from parcelq.overflow import Overflow
 from parcelq.store import BucketStore
 from parcelq.topics import Topics
+from pydantic import TypeAdapter, ValidationError
 
 logger = Logger()
 copy_config_to_registered_loggers(logger, include={"parcelq"})
@@ -29,11 +29,17 @@ def app() -> App:
     return App(config, Topics(sqs_client()), Overflow(s3, config.bucket, only_own=True), BucketStore(s3, config.bucket))
 
 
+@cache
+def requests() -> TypeAdapter[Any]:
+    """What checks requests."""
+    return TypeAdapter(Request)
+
+
 @logger.inject_lambda_context
 def handler(event: Any, _context: LambdaContext) -> dict[str, Any]:
     """Do what a request asks for, or say what is wrong."""
     try:
-        request = parse(event, model=Request)
+        request = requests().validate_python(event)
         answer = request.run(app())
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'request'}: {one['msg']}" for one in error.errors())
