@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from parcelq.errors import InvalidValueError, ParcelqError
 
+from parcelq_cli.local.function import Runtime
 from parcelq_cli.options import ParcelSize, WrongUsageError
 from parcelq_cli.output import Output, Report, amount, with_output
 
@@ -56,6 +57,9 @@ def local(
         int | None,
         typer.Option(metavar="SEED", help="For tests: deliver messages twice, in any order, and kill functions."),
     ] = None,
+    runtime: Annotated[
+        Runtime, typer.Option(help="What runs the functions: this Python, or AWS's runtime emulator, on Linux.")
+    ] = Runtime.EMBEDDED,
     keep: Annotated[bool, typer.Option(help="Go on running when the results are there, until Ctrl-C.")] = False,
 ) -> None:
     """Run the deployed pipeline on this machine, over files, with nothing but Python.
@@ -68,6 +72,8 @@ def local(
     names = [file.name for file in files]
     if len(set(names)) < len(names):
         raise WrongUsageError("two of the files have the same name, but each result needs a name of its own")
+    if chaos is not None and runtime is not Runtime.EMBEDDED:
+        raise WrongUsageError(f"--chaos kills functions only under --runtime {Runtime.EMBEDDED}")
     given = [str(path) for path in settings or []]
     if len(given) > len(step):
         raise WrongUsageError(f"--settings is given {len(given)} times, but there are only {len(step)} steps")
@@ -76,7 +82,7 @@ def local(
 
     from parcelq_cli.local.pipeline import Options, running
 
-    options = Options(steps, batch_size, parcel_size, range_bytes, chaos=chaos)
+    options = Options(steps, batch_size, parcel_size, range_bytes, chaos=chaos, runtime=runtime)
     logs = output_folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()

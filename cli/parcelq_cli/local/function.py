@@ -1,4 +1,4 @@
-"""An instance of a function: a process that runs the deployed handler, one event at a time, as Lambda does."""
+"""An instance of a function: it runs the deployed handler, one event at a time, as Lambda does."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 import select
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Self
 
 from parcelq.errors import ParcelqError
 
@@ -18,6 +20,13 @@ from parcelq_cli.local.runtime import read_frame, write_frame
 
 _RUNTIME: Final = Path(__file__).with_name("runtime.py")
 _STOP_SECONDS: Final = 5.0
+
+
+class Runtime(StrEnum):
+    """What runs functions on this machine."""
+
+    EMBEDDED = "embedded"
+    RIE = "rie"
 
 
 class InvocationError(ParcelqError):
@@ -40,10 +49,11 @@ class FunctionSpec:
         name: the function's name.
         folder: where its code lies.
         handler: `module.function`.
-        environment: its variables, those of the process itself included.
+        environment: its variables, beside those that it has of Lambda.
         timeout: seconds.
         memory: MB, told to the handler; it is not enforced here.
         library: where the layer's library lies.
+        scratch: the instance's own folder for temporary files, by which all processes that it started are known.
     """
 
     name: str
@@ -53,25 +63,27 @@ class FunctionSpec:
     timeout: float
     memory: int
     library: Path
+    scratch: Path
 
     def variables(self) -> dict[str, str]:
         """The environment of its process: Lambda's own names, and what the template says."""
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         own = {
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory),
             "LAMBDA_TASK_ROOT": str(self.folder),
             "PYTHONPATH": os.pathsep.join([str(self.folder), str(self.library)]),
+            "TMPDIR": str(self.scratch),
         }
         return {**inherited, **own, **self.environment}
 
 
-class FunctionProcess:
-    """Runs one instance of a function, and starts it anew when it died or was killed for its time.
+class Instance(ABC):
+    """One instance of a function, for as long as this context lasts; it is started when the first event comes.
 
     Args:
         spec: what to run.
-        log: where its stderr goes, with the handler's logs.
+        log: where the handler's logs go.
     """
 
     def __init__(self, spec: FunctionSpec, log: IO[bytes]) -> None:
@@ -79,7 +91,7 @@ class FunctionProcess:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> FunctionProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -87,17 +99,24 @@ class FunctionProcess:
     ) -> None:
         self.stop()
 
-    @property
-    def pid(self) -> int | None:
-        """The process's id, if it runs."""
-        return self._process.pid if self._process and self._process.poll() is None else None
-
+    @abstractmethod
     def invoke(self, event: Mapping[str, Any]) -> Any:
-        """Give an event to the handler and return its answer.
+        """Give an event to the handler and return its answer. One call at a time.
 
         Raises:
-            InvocationError: the handler raised, the time was up, or the process died.
+            InvocationError: the handler raised, the time was up, or the process died; the next event starts it anew.
         """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Let the instance end, or end it."""
+
+
+class FunctionProcess(Instance):
+    """An instance that is nothing but a process of this Python, and a time limit."""
+
+    def invoke(self, event: Mapping[str, Any]) -> Any:
+        """Give an event to the handler and return its answer."""
         process = self._running()
         if process.stdin is None or process.stdout is None:
             raise InvocationError(self._spec.name, "Died", "its pipes are closed")

@@ -5,29 +5,76 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from parcelq.containment import MARK
 
+_MODULE: Final = "parcelq_cli.local.leftovers"
+_PROC: Final = Path("/proc")
 
-def end_processes_below(folder: Path) -> list[int]:
-    """Kill every process of a step whose run had its folder below this one, with all that it started.
+
+@contextmanager
+def ending_processes_below(folder: Path) -> Iterator[None]:
+    """End every process of a folder when the context is left, and also where this process is killed and leaves nothing.
+
+    A process of its own does it, as soon as its standard input ends.
+    """
+    guard = subprocess.Popen(
+        [sys.executable, "-m", _MODULE, str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for the command line
+    )
+    try:
+        yield
+    finally:
+        guard.communicate()
+
+
+def end_processes_below(folder: Path) -> set[int]:
+    """Kill every process of a function whose `TMPDIR` lies in a folder, or of a step whose run had its folder there.
 
     Steps run in process groups of their own, and are nobody's children any more once their function is gone; the
-    mark in their environment is what they keep. Needs /proc; where there is none, nothing is found.
+    mark in their environment is what they keep. A function that runs a step closes its environment to others, so it is
+    known as a child. Needs /proc; where there is none, nothing is found.
 
     Returns:
         The ids of those that were killed.
     """
-    mark = f"{MARK}={folder}".encode()
-    killed = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ProcessLookupError):
-            if int(entry.name) != os.getpid() and _has(entry.joinpath("environ").read_bytes(), mark):
-                os.kill(int(entry.name), signal.SIGKILL)
-                killed.append(int(entry.name))
+    marks = tuple(f"{name}={folder}".encode() for name in ("TMPDIR", MARK))
+    killed: set[int] = set()
+    while found := _with_children(marks) - killed:  # again, because one of them may have started another meanwhile
+        for process in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        killed |= found
     return killed
 
 
-def _has(environ: bytes, mark: bytes) -> bool:
-    return any(one == mark or one.startswith(mark + b"/") for one in environ.split(b"\0"))
+def _with_children(marks: tuple[bytes, ...]) -> set[int]:
+    """Ids of the processes that have one of these in their environment, and of all that they started."""
+    parents: dict[int, int] = {}
+    found: set[int] = set()
+    for entry in _PROC.glob("[0-9]*"):
+        process = int(entry.name)
+        with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
+            # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: pid (name) state parent …
+            parents[process] = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
+            if any(_is_below(variable, marks) for variable in (entry / "environ").read_bytes().split(b"\0")):
+                found.add(process)
+    while more := {process for process, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {os.getpid()}
+
+
+def _is_below(variable: bytes, marks: tuple[bytes, ...]) -> bool:
+    return any(variable == mark or variable.startswith(mark + b"/") for mark in marks)
+
+
+if __name__ == "__main__":
+    sys.stdin.buffer.read()
+    end_processes_below(Path(sys.argv[1]))

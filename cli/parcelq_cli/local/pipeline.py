@@ -24,12 +24,13 @@ from parcelq.steps import Step
 from parcelq.store import BucketStore
 from parcelq.topics import Topics
 
-from parcelq_cli.local.function import FunctionProcess, FunctionSpec, InvocationError
-from parcelq_cli.local.leftovers import end_processes_below
-from parcelq_cli.local.pump import EventsOfBucket, Mapped, Pump
+from parcelq_cli.local.function import FunctionProcess, FunctionSpec, Instance, InvocationError, Runtime
+from parcelq_cli.local.leftovers import end_processes_below, ending_processes_below
+from parcelq_cli.local.pump import Pump
+from parcelq_cli.local.rie import EmulatedFunction
 from parcelq_cli.local.runtime import CHAOS
 from parcelq_cli.local.server import Server
-from parcelq_cli.local.stack import Clients, Function, Stack, deploy
+from parcelq_cli.local.stack import Clients, Function, Stack, deploy, notify
 from parcelq_cli.local.template import REGION, load
 
 if TYPE_CHECKING:
@@ -40,8 +41,11 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 """Where the template, the functions and the layer lie: the checkout that this is installed from."""
 _PROCESSOR: Final = "functions/processor"
 _DOWNLOADER: Final = "functions/downloader"
-_EVENTS_TOPIC: Final = "s3-events"
 _OUTPUT_DEADLINE: Final = 10
+_INSTANCES: Final[Mapping[Runtime, type[Instance]]] = {
+    Runtime.EMBEDDED: FunctionProcess,
+    Runtime.RIE: EmulatedFunction,
+}
 _STACK: Final = "parcelq"
 OUTPUT_TOPIC: Final = f"{_STACK}-output"
 _COUNTS: Final = (
@@ -62,6 +66,7 @@ class Options:
         range_bytes: files larger than this are uploaded range by range.
         instances: processes of each processor.
         chaos: a seed with which topics and functions are hostile; None for kind ones.
+        runtime: what runs the functions.
     """
 
     steps: Sequence[Step]
@@ -70,6 +75,7 @@ class Options:
     range_bytes: int = 256 * 1024 * 1024
     instances: int = os.cpu_count() or 1
     chaos: int | None = None
+    runtime: Runtime = Runtime.EMBEDDED
 
     @property
     def stages(self) -> dict[str, Step]:
@@ -125,7 +131,7 @@ class Pipeline:
     s3: S3Client
     pump: Pump
     events_url: str
-    downloader: FunctionProcess
+    downloader: Instance
     errors: list[InvocationError]
 
     def put(self, file: Path, name: str) -> None:
@@ -213,7 +219,7 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
         scratch = Path(
             cleanup.enter_context(tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True))
         )
-        cleanup.callback(end_processes_below, scratch)
+        cleanup.enter_context(ending_processes_below(scratch))
         parameters = options.parameters()
         with ThreadPoolExecutor(1) as pool:
             template = pool.submit(load, ROOT / "template.yaml", parameters)  # while the server starts
@@ -227,14 +233,14 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
         # A downloader that died is not waited for as long as on AWS, where the next one comes minutes later anyway.
         output = sqs.get_queue_url(QueueName=OUTPUT_TOPIC)["QueueUrl"]
         sqs.set_queue_attributes(QueueUrl=output, Attributes={"VisibilityTimeout": str(_OUTPUT_DEADLINE)})
-        notified, events = _notify(stack, topics, s3)
+        notified, events = notify(stack, topics, s3)
 
-        def instance(function: Function, number: int = 1) -> FunctionProcess:
+        def instance(function: Function, number: int = 1) -> Instance:
             log = cleanup.enter_context((logs / f"{function.name}-{number}.log").open("ab"))
             own = scratch / f"{function.name}-{number}"
             own.mkdir()
-            spec = _spec(function, stack.library, options, {**environment(url), "TMPDIR": str(own)})
-            return cleanup.enter_context(FunctionProcess(spec, log))
+            spec = _spec(function, stack.library, options, environment(url), own)
+            return cleanup.enter_context(_INSTANCES[options.runtime](spec, log))
 
         functions = {function.name: function for function in stack.functions}
         (downloader,) = (one for one in stack.functions if one.folder == _DOWNLOADER)
@@ -256,23 +262,7 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
             raise
 
 
-def _notify(stack: Stack, topics: Topics, s3: S3Client) -> tuple[str, Mapped]:
-    """Let the bucket tell its events to a topic, from which the pump takes them to the function that they are for."""
-    (notification,) = stack.notifications
-    url = topics.create_queue(_EVENTS_TOPIC, {"VisibilityTimeout": "900"})
-    arn = topics.attributes(url)["QueueArn"]
-    rule: Any = {
-        "QueueArn": arn,
-        "Events": [notification.event],
-        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": notification.prefix}]}},
-    }
-    s3.put_bucket_notification_configuration(
-        Bucket=stack.bucket, NotificationConfiguration={"QueueConfigurations": [rule]}
-    )
-    return notification.function, EventsOfBucket(url, arn, batch_size=1, window=0, reports_failures=False)
-
-
-def _spec(function: Function, library: str, options: Options, more: Mapping[str, str]) -> FunctionSpec:
+def _spec(function: Function, library: str, options: Options, more: Mapping[str, str], scratch: Path) -> FunctionSpec:
     """How a function is run here: as it was deployed, but that steps may be anywhere on this machine."""
     variables = {**function.environment, **more}
     if options.chaos is not None:
@@ -290,4 +280,5 @@ def _spec(function: Function, library: str, options: Options, more: Mapping[str,
         function.timeout,
         function.memory,
         ROOT / library,
+        scratch,
     )

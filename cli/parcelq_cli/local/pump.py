@@ -14,7 +14,7 @@ from parcelq.batching import batches, sized_batches
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_LAMBDA_EVENT_BYTES, MAX_REQUEST_MESSAGES
 
-from parcelq_cli.local.function import FunctionProcess, InvocationError
+from parcelq_cli.local.function import Instance, InvocationError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -73,7 +73,7 @@ class Pump:
         self._under_way: list[threading.Lock] = []
         self._failure: ParcelqError | None = None
 
-    def add(self, mapped: Mapped, instance: FunctionProcess) -> None:
+    def add(self, mapped: Mapped, instance: Instance) -> None:
         """Let an instance of a function take a topic's messages."""
         under_way = threading.Lock()
         self._under_way.append(under_way)
@@ -100,7 +100,7 @@ class Pump:
         if self._failure:
             raise self._failure
 
-    def _take(self, mapped: Mapped, instance: FunctionProcess, under_way: threading.Lock) -> None:
+    def _take(self, mapped: Mapped, instance: Instance, under_way: threading.Lock) -> None:
         while not self._stop.is_set():
             try:
                 for event in _events(self._gather(mapped)):
@@ -134,7 +134,7 @@ class Pump:
                 self._stop.wait(0.05)
         return records
 
-    def _invoke(self, mapped: Mapped, instance: FunctionProcess, records: list[dict[str, Any]]) -> None:
+    def _invoke(self, mapped: Mapped, instance: Instance, records: list[dict[str, Any]]) -> None:
         try:
             answer = instance.invoke(mapped.event(records))
         except InvocationError as error:

@@ -13,7 +13,7 @@ from parcelq.aws import translated
 from parcelq.names import topic_of_arn, topic_of_url
 from parcelq.topics import Topics
 
-from parcelq_cli.local.pump import Mapped
+from parcelq_cli.local.pump import EventsOfBucket, Mapped
 from parcelq_cli.local.template import CODE_BUCKET
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
+_EVENTS_TOPIC: Final = "s3-events"
 _CODE: Final = {"AWS::Lambda::Function": "Code", "AWS::Lambda::LayerVersion": "Content"}
 
 
@@ -130,6 +131,26 @@ def deploy(template: Mapping[str, Any], parameters: Mapping[str, str], clients: 
             Capabilities=["CAPABILITY_IAM"],
         )
         return _read(template, clients, name)
+
+
+def notify(stack: Stack, topics: Topics, s3: S3Client) -> tuple[str, Mapped]:
+    """Let the bucket tell its events to a topic, from which the pump takes them to the function that they are for.
+
+    Returns:
+        The function's name, and the topic.
+    """
+    (notification,) = stack.notifications
+    url = topics.create_queue(_EVENTS_TOPIC, {"VisibilityTimeout": "900"})
+    arn = topics.attributes(url)["QueueArn"]
+    rule: Any = {
+        "QueueArn": arn,
+        "Events": [notification.event],
+        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": notification.prefix}]}},
+    }
+    s3.put_bucket_notification_configuration(
+        Bucket=stack.bucket, NotificationConfiguration={"QueueConfigurations": [rule]}
+    )
+    return notification.function, EventsOfBucket(url, arn, batch_size=1, window=0, reports_failures=False)
 
 
 def _put_code(template: Mapping[str, Any], s3: S3Client) -> None:

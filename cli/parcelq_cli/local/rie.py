@@ -1,0 +1,165 @@
+"""Functions under AWS's own runtime, without Docker: the Lambda Runtime Interface Emulator, and `awslambdaric` in it.
+
+https://github.com/aws/aws-lambda-runtime-interface-emulator. It comes with aws-sam-cli, for Linux alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any, Final
+
+from parcelq.errors import ParcelqError
+
+from parcelq_cli.local.function import FunctionSpec, Instance, InvocationError
+from parcelq_cli.local.leftovers import end_processes_below
+
+_HOST: Final = "127.0.0.1"
+_PATH: Final = "/2015-03-31/functions/function/invocations"
+_EMULATORS: Final = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64"}
+_START_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 0.01
+_ATTEMPTS: Final = 3
+"""A free port may be somebody else's by the time that the emulator wants it."""
+_GRACE_SECONDS: Final = 30.0
+"""The emulator keeps the function's time; where it fails to, it has this much more until it counts as hung."""
+_TIMED_OUT: Final = "Task timed out"
+_SHOWN: Final = 200
+
+
+class EmulatorNotFoundError(ParcelqError):
+    """What runs functions as AWS does is not installed, or not to be had for this machine."""
+
+
+def emulator() -> Path:
+    """Where the emulator lies.
+
+    Raises:
+        EmulatorNotFoundError: it, or the runtime's Python package, is not there; the text says what to install.
+    """
+    name = _EMULATORS.get(platform.machine())
+    if sys.platform != "linux" or name is None:
+        machine = f"{platform.system()} on {platform.machine()}"
+        raise EmulatorNotFoundError(f"AWS's runtime emulator runs on Linux on {' or '.join(_EMULATORS)}, not {machine}")
+    samcli = find_spec("samcli")
+    if samcli is None or samcli.origin is None or find_spec("awslambdaric") is None:
+        raise EmulatorNotFoundError(
+            "AWS's runtime emulator needs the packages aws-sam-cli and awslambdaric, which are not both there; "
+            "install them with: pip install --editable '.[rie]'"
+        )
+    path = Path(samcli.origin).parent / "local" / "rapid" / name
+    if not os.access(path, os.X_OK):
+        raise EmulatorNotFoundError(f"this aws-sam-cli has no emulator that can be run at {path}")
+    return path
+
+
+class EmulatedFunction(Instance):
+    """An instance in AWS's emulator, which starts the runtime, keeps the function's time, and ends it when that is up.
+
+    Args:
+        spec: what to run.
+        log: where the handler's and the emulator's logs go.
+        interpreter: the Python that runs the function; it must have `awslambdaric` and boto3.
+
+    Raises:
+        EmulatorNotFoundError: there is no emulator on this machine.
+    """
+
+    def __init__(self, spec: FunctionSpec, log: IO[bytes], interpreter: str | Path = sys.executable) -> None:
+        super().__init__(spec, log)
+        self._emulator = emulator()
+        self._interpreter = interpreter
+        self._port = 0
+
+    def invoke(self, event: Mapping[str, Any]) -> Any:
+        """Give an event to the handler and return its answer."""
+        if self._process is None:
+            self._start()
+        connection = HTTPConnection(_HOST, self._port, timeout=_START_SECONDS + self._spec.timeout + _GRACE_SECONDS)
+        try:
+            connection.request("POST", _PATH, json.dumps(event))
+            response = connection.getresponse()
+            text = response.read().decode()
+        except (OSError, HTTPException) as error:
+            self.stop()
+            raise self._failed("Died", f"its emulator gave no answer ({type(error).__name__})") from None
+        finally:
+            connection.close()
+        if response.status != HTTPStatus.OK or text.startswith(_TIMED_OUT):
+            self.stop()  # as Lambda ends the sandbox; the emulator itself would leave the step running
+        return self._answer(text)
+
+    def stop(self) -> None:
+        """End it, with the runtime and all that the handler started."""
+        if self._process is not None:
+            end_processes_below(self._spec.scratch)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _answer(self, text: str) -> Any:
+        """Read an answer. Errors are told in the body alone; only what the runtime itself says may be no JSON."""
+        if text.startswith(_TIMED_OUT):
+            raise self._failed("Timeout", text)
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            raise self._failed("Died", f"its emulator answered {text[:_SHOWN]!r}") from None
+        if isinstance(answer, dict) and {"errorType", "errorMessage"} <= answer.keys():
+            raise self._failed(answer["errorType"], answer["errorMessage"])
+        return answer
+
+    def _failed(self, kind: str, message: str) -> InvocationError:
+        return InvocationError(self._spec.name, kind, message)
+
+    def _start(self) -> None:
+        for _ in range(_ATTEMPTS):
+            self._port, api_port = _free_ports()
+            self._process = subprocess.Popen(
+                [
+                    str(self._emulator),
+                    *("--runtime-interface-emulator-address", f"{_HOST}:{self._port}"),
+                    *("--runtime-api-address", f"{_HOST}:{api_port}"),  # each instance needs one of its own
+                    *(str(self._interpreter), "-m", "awslambdaric", self._spec.handler),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                cwd=self._spec.folder,
+                env={**self._spec.variables(), "AWS_LAMBDA_FUNCTION_TIMEOUT": str(math.ceil(self._spec.timeout))},
+                start_new_session=True,  # Ctrl-C is for the command line, which ends its functions itself
+            )
+            if self._listens():
+                return
+            self.stop()
+        raise self._failed("Died", "its emulator could not be started; its log says more")
+
+    def _listens(self) -> bool:
+        """Wait until the emulator takes connections; False where it ended before."""
+        until = time.monotonic() + _START_SECONDS
+        while self._process is not None and self._process.poll() is None and time.monotonic() < until:
+            try:
+                socket.create_connection((_HOST, self._port), timeout=_START_SECONDS).close()
+            except OSError:
+                time.sleep(_LOOK_SECONDS)
+            else:
+                return True
+        return False
+
+
+def _free_ports() -> tuple[int, int]:
+    with ExitStack() as both:
+        first, second = (both.enter_context(socket.create_server((_HOST, 0))) for _ in range(2))
+        return first.getsockname()[1], second.getsockname()[1]
