@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="AWS's runtime emulator runs on Linux alone")
 PARCELQ = [sys.executable, "-c", "from parcelq_cli.main import main; main()"]
 STRICT_STEP = """
 import sys
@@ -139,23 +140,46 @@ def test_a_processor_that_is_killed_loses_nothing(tmp_path: Path, filter_setting
     assert (out / "lines.txt").read_bytes() == file.read_bytes()
 
 
-def test_ctrl_c_leaves_no_process_and_no_file_behind(tmp_path: Path, filter_settings: Path) -> None:
+@linux
+def test_awss_runtime_gives_the_same_result(tmp_path: Path, filter_settings: Path) -> None:
+    file, out = tmp_path / "lines.txt", tmp_path / "out"
+    file.write_text("".join(f"line {number}\n" for number in range(3000)))
+    steps = ["--step", "cat", "--settings", filter_settings, "--step", "rev", "--settings", filter_settings]
+    local(file, *steps, "--range-bytes", "10000", "--output", out, "--runtime", "rie")
+    assert (out / "lines.txt").read_text() == "".join(f"{line[::-1]}\n" for line in file.read_text().splitlines())
+    assert report_of(out / "lines.txt")["complete"]
+    assert "REPORT RequestId" in (out / "logs" / "parcelq-processor-step2-1.log").read_text()
+    wrong = local(file, *steps, "--output", out, "--runtime", "rie", "--chaos", "1", expected=2)
+    assert "--chaos" in wrong.stderr
+
+
+@pytest.mark.parametrize("runtime", ["embedded", pytest.param("rie", marks=linux)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_however_it_ends_it_leaves_no_process_behind(
+    tmp_path: Path, filter_settings: Path, runtime: str, number: signal.Signals
+) -> None:
     file, step = tmp_path / "lines.txt", tmp_path / "endless.py"
     file.write_text("a line\n")
     step.write_text("import time\ntime.sleep(1000)\n")
     environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
     arguments = [file, "--step", step, "--settings", filter_settings, "--output", tmp_path / "out"]
-    running = subprocess.Popen([*PARCELQ, "local", *map(str, arguments)], stderr=subprocess.PIPE, env=environment)
+    command = [*PARCELQ, "local", *map(str, arguments), "--runtime", runtime]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
     deadline = time.monotonic() + 60
-    while processes_with(str(step)) in ([], [running.pid]) and time.monotonic() < deadline:
+    while not set(processes_with(str(step), "cmdline")) - {running.pid} and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert len(processes_with(str(step))) > 1
-    running.send_signal(signal.SIGINT)
+    assert set(processes_with(str(step), "cmdline")) - {running.pid}
+    running.send_signal(number)
     _, stderr = running.communicate(timeout=30)
-    assert running.returncode == 130, stderr.decode()
+    if number == signal.SIGINT:
+        assert running.returncode == 130, stderr.decode()
+        assert not processes_with(str(tmp_path))
+        assert list((tmp_path / "tmp").iterdir()) == []
+    deadline = time.monotonic() + 30
+    while processes_with(str(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert not processes_with(str(tmp_path))
-    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_what_is_wrong_with_the_step_is_told_before_anything_runs(tmp_path: Path) -> None:
@@ -169,12 +193,12 @@ def test_what_is_wrong_with_the_step_is_told_before_anything_runs(tmp_path: Path
     assert "there is no such file" in done.stderr
 
 
-def processes_with(text: str) -> list[int]:
-    """Ids of processes with a text in their command line or environment."""
+def processes_with(text: str, *where: str) -> list[int]:
+    """Ids of processes with a text in their command line or environment, or in one of the two."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         said = b""
-        for name in ("cmdline", "environ"):
+        for name in where or ("cmdline", "environ"):
             with contextlib.suppress(OSError):  # gone, or one whose environment is closed to others
                 said += (entry / name).read_bytes()
         if text.encode() in said and int(entry.name) != os.getpid():

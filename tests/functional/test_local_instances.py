@@ -1,0 +1,116 @@
+"""Instances of functions: whatever runs them, they are told apart by nothing but how far they are as in Lambda."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from parcelq_cli.local import rie
+from parcelq_cli.local.function import FunctionProcess, FunctionSpec, Instance, InvocationError
+from parcelq_cli.local.leftovers import end_processes_below
+from parcelq_cli.local.rie import EmulatedFunction, EmulatorNotFoundError, emulator
+
+HANDLER = """
+import os, subprocess, sys, time
+
+def handler(event, context):
+    match event["do"]:
+        case "sleep":
+            subprocess.Popen(["sleep", "1000"], start_new_session=True)
+            time.sleep(1000)
+        case "fail":
+            raise ValueError("no good")
+        case "die":
+            os._exit(3)
+        case "count":
+            return len(event["text"])
+        case "tell":
+            in_time = 0 < context.get_remaining_time_in_millis() <= 2000
+            return [context.function_name, context.memory_limit_in_mb, in_time, os.environ["COLOUR"], sys.path[:3]]
+"""
+linux = pytest.mark.skipif(sys.platform != "linux", reason="AWS's runtime emulator runs on Linux alone")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> FunctionSpec:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "app.py").write_text(HANDLER)
+    (tmp_path / "scratch").mkdir()
+    return FunctionSpec(
+        name="painter",
+        folder=tmp_path / "code",
+        handler="app.handler",
+        environment={"COLOUR": "red", "AWS_REGION": "us-east-1"},
+        timeout=2,
+        memory=256,
+        library=tmp_path / "library",
+        scratch=tmp_path / "scratch",
+    )
+
+
+@pytest.fixture(params=[FunctionProcess, pytest.param(EmulatedFunction, marks=linux)])
+def instance(spec: FunctionSpec, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Instance]:
+    with (tmp_path / "log").open("ab") as log, request.param(spec, log) as made:
+        yield made
+    end_processes_below(spec.scratch)
+
+
+def test_gets_the_handlers_answer(instance: Instance) -> None:
+    assert instance.invoke({"do": "count", "text": "ä" * 1_000_000}) == 1_000_000
+    assert instance.invoke({"do": "nothing"}) is None
+
+
+def test_the_handler_knows_what_the_template_says(instance: Instance, spec: FunctionSpec) -> None:
+    name, memory, in_time, colour, path = instance.invoke({"do": "tell"})
+    assert (name, int(memory), in_time, colour) == ("painter", 256, True, "red")
+    assert str(spec.folder) in path
+
+
+def test_a_handler_that_raises_fails_alone(instance: Instance) -> None:
+    with pytest.raises(InvocationError, match="function painter: ValueError: no good") as caught:
+        instance.invoke({"do": "fail"})
+    assert caught.value.kind == "ValueError"
+    assert instance.invoke({"do": "nothing"}) is None
+
+
+def test_a_handler_that_takes_too_long_is_ended(instance: Instance) -> None:
+    with pytest.raises(InvocationError, match="timed out after 2") as caught:
+        instance.invoke({"do": "sleep"})
+    assert caught.value.kind == "Timeout"
+    assert instance.invoke({"do": "nothing"}) is None
+
+
+def test_a_process_that_dies_is_started_anew(instance: Instance) -> None:
+    with pytest.raises(InvocationError, match="painter"):
+        instance.invoke({"do": "die"})
+    assert instance.invoke({"do": "nothing"}) is None
+
+
+def test_stopping_twice_and_unused_is_harmless(instance: Instance) -> None:
+    instance.stop()
+    instance.stop()
+
+
+@linux
+def test_the_emulator_leaves_nothing_running(spec: FunctionSpec, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("ab") as log, EmulatedFunction(spec, log) as instance:
+        with pytest.raises(InvocationError, match="timed out"):
+            instance.invoke({"do": "sleep"})
+        assert not end_processes_below(spec.scratch)  # what the handler had started, too
+        assert instance.invoke({"do": "nothing"}) is None
+    assert not end_processes_below(spec.scratch)
+
+
+@linux
+def test_what_is_missing_for_the_emulator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rie, "find_spec", lambda name: None)
+    with pytest.raises(EmulatorNotFoundError, match=r"aws-sam-cli and awslambdaric.*pip install.*\[rie\]"):
+        emulator()
+
+
+def test_a_machine_without_an_emulator_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rie.platform, "machine", lambda: "riscv64")
+    with pytest.raises(EmulatorNotFoundError, match="riscv64"):
+        emulator()
