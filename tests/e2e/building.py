@@ -36,9 +36,10 @@ class Built:
         return self.folder / "Library" / "python"
 
 
-def build(made: Built, template: Path) -> None:
+def build(folder: Path) -> Built:
     """Build for the deployed runtime; where this machine does not have it, for the Python that runs the tests."""
-    python = interpreter()
+    python, template = interpreter(), folder / "template.yaml"
+    made = Built(folder / "build", folder / "runtime" / "bin" / "python")
     template.write_text((ROOT / "template.yaml").read_text().replace(RUNTIME, python.name))
     environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     options = ["--config-file", ROOT / "samconfig.toml", "--base-dir", ROOT, "--no-cached"]
@@ -46,6 +47,7 @@ def build(made: Built, template: Path) -> None:
     run([python, "-m", "venv", "--without-pip", made.python.parents[1]], environment)
     packages = [f"{name}=={version(name)}" for name in BROUGHT]
     run([sys.executable, "-m", "pip", "--python", made.python, "install", "--quiet", *packages], environment)
+    return made
 
 
 def interpreter() -> Path:

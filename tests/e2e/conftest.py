@@ -1,23 +1,37 @@
-"""What `sam build` makes, built once for all tests."""
+"""What takes long to make, made once for all tests, in however many processes they run."""
 
 from __future__ import annotations
 
 import fcntl
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from building import Built, build
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Built:
-    """The built functions and layer; whichever of the processes that run tests comes first builds for all of them."""
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[Callable[[Path], Any]], Any]:
+    """Calls a function with a folder for it, and returns what it returned in whichever process called it first."""
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
-    made = Built(shared / "build", shared / "runtime" / "bin" / "python")
-    done = shared / "built"
-    with (shared / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            build(made, shared / "template.yaml")
-            done.touch()
-    return made
+
+    def call(make: Callable[[Path], Any]) -> Any:
+        folder = shared / f"once-{make.__name__}"
+        folder.mkdir(exist_ok=True)
+        made = folder / "made.pickle"
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                made.write_bytes(pickle.dumps(make(folder)))
+            return pickle.loads(made.read_bytes())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def built(once: Callable[[Callable[[Path], Built]], Built]) -> Built:
+    """The built functions and layer."""
+    return once(build)
