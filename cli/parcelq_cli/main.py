@@ -10,6 +10,7 @@ from parcelq.errors import ParcelqError
 from rich.text import Text
 
 from parcelq_cli import dead, messages, process, status, topics, transfer
+from parcelq_cli.estimate.command import estimate
 from parcelq_cli.local import command
 from parcelq_cli.output import to_stderr
 
@@ -32,6 +33,7 @@ topics.app.command()(dead.redrive)
 app.command()(status.status)
 app.command()(status.repair)
 app.command()(command.local)
+app.command()(estimate)
 
 
 def _version(wanted: bool) -> None:

@@ -166,8 +166,8 @@ class TestDraining:
     def test_a_full_segment_is_written_before_all_is_pulled(
         self, collecting: Collecting, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("parcelq.drain._PULLED_TOGETHER", 2)
-        monkeypatch.setattr("parcelq.drain._SEGMENT_MESSAGES", 4)
+        monkeypatch.setattr("parcelq.drain.PULLED_TOGETHER", 2)
+        monkeypatch.setattr("parcelq.drain.SEGMENT_MESSAGES", 4)
         collecting.publish(*outputs())
         assert collecting.drain().segments == 2
         collecting.finish()

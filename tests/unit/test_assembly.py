@@ -36,9 +36,9 @@ class Memory:
 
 
 def small_reader(store: Memory, keys: list[str], window: int, cache: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("parcelq.assembly._SMALLEST_WINDOW", window)
-    monkeypatch.setattr("parcelq.assembly._LARGEST_WINDOW", window)
-    monkeypatch.setattr("parcelq.assembly._CACHE_BYTES", cache)
+    monkeypatch.setattr("parcelq.assembly.SMALLEST_WINDOW", window)
+    monkeypatch.setattr("parcelq.assembly.LARGEST_WINDOW", window)
+    monkeypatch.setattr("parcelq.assembly.CACHE_BYTES", cache)
     return SegmentReader(store, keys)
 
 

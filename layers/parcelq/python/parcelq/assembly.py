@@ -11,9 +11,10 @@ from parcelq.limits import KIB, MIB
 from parcelq.settled import Extent
 from parcelq.store import Store
 
-_CACHE_BYTES: Final = 128 * MIB
-_LARGEST_WINDOW: Final = 8 * MIB
-_SMALLEST_WINDOW: Final = 64 * KIB
+CACHE_BYTES: Final = 128 * MIB
+"""What is kept of segments in memory, in windows of which each segment has one; so many bytes are fetched at a time."""
+LARGEST_WINDOW: Final = 8 * MIB
+SMALLEST_WINDOW: Final = 64 * KIB
 
 
 class SegmentReader:
@@ -27,7 +28,7 @@ class SegmentReader:
     def __init__(self, store: Store, keys: Sequence[str]) -> None:
         self._store = store
         self._keys = keys
-        self._window = min(_LARGEST_WINDOW, max(_SMALLEST_WINDOW, _CACHE_BYTES // max(1, len(keys))))
+        self._window = min(LARGEST_WINDOW, max(SMALLEST_WINDOW, CACHE_BYTES // max(1, len(keys))))
         self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
 
     def read(self, extent: Extent) -> Iterator[bytes]:
@@ -51,7 +52,7 @@ class SegmentReader:
         if not data:
             raise ParcelqError(f"segment {self._keys[segment]!r} ends before byte {at}")
         self._windows.pop(segment, None)
-        while len(self._windows) >= _CACHE_BYTES // self._window:
+        while len(self._windows) >= CACHE_BYTES // self._window:
             self._windows.popitem(last=False)
         self._windows[segment] = at, data
         return at, data

@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 RECEIVERS: Final = 4
 """Each holds at most what is below; so all of them hold a bounded number of messages and bytes."""
-_PULLED_TOGETHER: Final = 100
-_SEGMENT_MESSAGES: Final = 5_000
-_SEGMENT_BYTES: Final = 16 * MIB
+PULLED_TOGETHER: Final = 100
+"""Messages that a receiver takes at a time, at most."""
+SEGMENT_MESSAGES: Final = 5_000
+SEGMENT_BYTES: Final = 16 * MIB
+"""A receiver stores what it has when it is so many messages, or bytes."""
 _SEGMENT_SECONDS: Final = 60.0
 _FOREVER: Final = float("inf")
 
@@ -144,7 +146,7 @@ class Drainer:
             while True:
                 quiet = self.clock() - quiet_since
                 wait = max(0.0, min(MAX_LONG_POLL_SECONDS, receive_message_timeout - quiet, time_left()))
-                pulled = pull(self.sqs, self.topic_url, 1, _PULLED_TOGETHER, wait, clock=self.clock)
+                pulled = pull(self.sqs, self.topic_url, 1, PULLED_TOGETHER, wait, clock=self.clock)
                 if pulled:
                     lease.add(pulled)
                     self._take(pulled, held)
@@ -171,8 +173,8 @@ class Drainer:
 
     def _is_full(self, held: _Held) -> bool:
         return (
-            held.size >= _SEGMENT_BYTES
-            or len(held.pulled) >= _SEGMENT_MESSAGES
+            held.size >= SEGMENT_BYTES
+            or len(held.pulled) >= SEGMENT_MESSAGES
             or self.clock() - held.since >= _SEGMENT_SECONDS
         )
 
