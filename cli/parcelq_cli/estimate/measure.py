@@ -13,8 +13,8 @@ from statistics import mean, median
 from typing import Final, TypeAlias
 
 from parcelq.errors import ParcelqError, StepError
-from parcelq.lineage import Lineage, Span
-from parcelq.message import Message, count_entries, legal_text
+from parcelq.lineage import Lineage
+from parcelq.message import LINEAGE, Message, count_entries, legal_text
 from parcelq.names import INBOX, Source
 from parcelq.output import output_messages
 from parcelq.parcels import Parcel
@@ -201,18 +201,19 @@ class _Runner:
 
     def message(self, lines: Sequence[bytes]) -> Message:
         """Lines as the uploader would publish them, from the middle of the file."""
-        parcel = Parcel(self.sample.size // 2, b"".join(lines), len(lines))
+        body = b"".join(lines)
+        parcel = Parcel((self.sample.size - len(body)) // 2, body, len(lines))
         return next(parcel_messages([parcel], self.source, self.sample.size, empty=False))
 
     def __call__(self, lines: Sequence[bytes]) -> _Run:
         message = self.message(lines)
-        span = Span(self.sample.size // 2, self.sample.size // 2 + len(message.body), self.sample.size)
+        lineage = Lineage.parse(message.attributes[LINEAGE])
         before, began = _processors(), time.monotonic()
         with self.run(self.step, [message.body]) as output:
             wall, cpu = time.monotonic() - began, _processors() - before
             size = output.stat().st_size
             whole = max(1, size)
-            messages = output_messages(output, Lineage(span), str(self.source), whole, self.step.workflow_id)
+            messages = output_messages(output, lineage, str(self.source), whole, self.step.workflow_id)
             first = next(messages)
             entries = count_entries(first.body) + sum(count_entries(one.body) for one in messages)
         return _Run(wall, cpu, entries, size, _attributes(first))

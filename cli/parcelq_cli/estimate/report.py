@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from parcelq_cli.estimate.costs import Row, total
 from parcelq_cli.estimate.distributed_map import MapCosts
 from parcelq_cli.estimate.measure import Measured
 from parcelq_cli.estimate.options import Option, cheapest, warnings
 from parcelq_cli.estimate.prices import Prices
+
+_REASON: Final = 200
+"""Characters that are shown of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +132,13 @@ def size(value: float) -> str:
 
 def _about(known: Measured) -> str:
     counted = "counted" if known.counted else "worked out from the sample"
-    failing = f"{known.failing:.2g} of them fail ({known.reason})" if known.failing else "none of them fails"
+    reason = " ".join(known.reason.split())[:_REASON]
+    failing = f"{known.failing:.2%} of them fail: {reason}" if known.failing else "none of them fails"
     return (
         f"{known.name}: {size(known.size)}, {known.lines:,} lines ({counted})\n"
         f"Step, over {known.sampled:,} lines from all over the file: {seconds(known.wall.fixed)} a run and "
-        f"{seconds(known.wall.each)} a line; {known.out_entries:.3g} lines and {known.out_bytes:.3g} bytes out for one in; "
-        f"{failing}"
+        f"{seconds(known.wall.each)} a line; {known.out_entries:.3g} lines and {known.out_bytes:.3g} bytes out "
+        f"for one in; {failing}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -35,10 +36,11 @@ class Sample:
 
 
 def read_sample(path: Path, wanted: int) -> Sample:
-    """Take about `wanted` lines at places that are evenly spaced by bytes.
+    """Take about `wanted` lines, some at a place, from as many equal stretches of the file.
 
-    What is taken at a place begins with the first line that starts there, so that long lines are not taken more often
-    than short ones.
+    Where in its stretch a place is, is left to chance, though the same for the same file, so that what recurs in the
+    file does not recur in the sample. What is taken at a place begins with the first line that starts there, so that
+    long lines are not taken more often than short ones.
 
     Args:
         path: the file.
@@ -81,9 +83,10 @@ def _lines(file: IO[bytes], size: int, places: int, wanted: int) -> list[bytes]:
     """Lines at so many places; at a single one, all lines that are wanted."""
     lines: list[bytes] = []
     each = wanted if places == 1 else _together(wanted)
+    chance = random.Random(size)  # noqa: S311 - nothing is kept secret by it
     end = 0
     for place in range(places):
-        start = size * place // places
+        start = int(size * (place + chance.random()) / places) if places > 1 else 0
         if start <= end:
             file.seek(end)
         else:

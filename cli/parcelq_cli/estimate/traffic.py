@@ -72,6 +72,19 @@ def receive(count: int, size: int, together: int) -> Requests:
     return deletes.plus(Requests(full, full * units(together * size)), *last)
 
 
+def turned_into(count: int, together: int, pieces: int, size: int) -> Requests:
+    """Requests with which invocations that get so many messages each publish what becomes of them.
+
+    Args:
+        count: messages that come in.
+        together: of them, in one invocation.
+        pieces: messages that each turns into.
+        size: bytes of each of these.
+    """
+    full, rest = divmod(count, together)
+    return publish(together * pieces, size).times(full).plus(publish(rest * pieces, size))
+
+
 def sqs(work: Work, duration: Duration) -> dict[str, Requests]:
     """Requests to SQS, by what they are for."""
     came, run, together = work.came, work.run, work.together
@@ -80,12 +93,10 @@ def sqs(work: Work, duration: Duration) -> dict[str, Requests]:
         asked["range topic"] = publish(work.ranges, _RANGE_TASK_BYTES).plus(small(2 * work.ranges))
     if work.splits:
         whole = in_invocation(work.known, came.size)
-        cut = publish(whole * ceil(came.entries / run.entries), run.size).times(ceil(came.count / whole))
+        cut = turned_into(came.count, whole, ceil(came.entries / run.entries), run.size)
         asked["input topic, re-parcel"] = cut.plus(receive(came.count, came.size, whole))
     asked["input topic, receive and delete"] = receive(run.count, run.size, together)
-    full, rest = divmod(run.count, together)
-    outputs = [publish(count * work.pieces, work.piece_bytes) for count in (together, rest)]
-    asked["output topic, publish"] = outputs[0].times(full).plus(outputs[1])
+    asked["output topic, publish"] = turned_into(run.count, together, work.pieces, work.piece_bytes)
     asked["output topic, receive and delete"] = drained(work, duration)
     if work.again.runs:
         asked["failures"] = failures(work)

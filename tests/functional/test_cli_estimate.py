@@ -1,0 +1,175 @@
+"""`parcelq estimate`: what it measures by running real steps, what it prints, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from parcelq.errors import ParcelqError
+from parcelq.steps import Step, local_step
+from parcelq_cli.estimate.measure import measure
+from parcelq_cli.estimate.sample import read_sample
+
+if TYPE_CHECKING:
+    from cli_fixtures import Cli
+
+pytest_plugins = ["cli_fixtures"]
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    path = tmp_path / "words.txt"
+    path.write_bytes(b"".join(b"word %05d\n" % number for number in range(2000)))
+    return path
+
+
+@pytest.fixture
+def filter_step(tmp_path: Path) -> tuple[str, ...]:
+    settings = tmp_path / "filter.yaml"
+    settings.write_text("filter: true\narguments: [a-z, A-Z]\n")
+    return "--step", "tr", "--settings", str(settings)
+
+
+def known_of(file: Path, step: Step, sample: int = 200) -> Any:
+    return measure(file.name, read_sample(file, sample), step)
+
+
+def test_it_tells_what_a_file_costs(cli: Cli, lines: Path, filter_step: tuple[str, ...]) -> None:
+    done = cli.ok("estimate", lines, *filter_step, "--sample", "200")
+    assert "words.txt: 22.0 kB, 2,000 lines (counted)" in done.text
+    assert "Step, over 200 lines" in done.text
+    assert "none of them fails" in done.text
+    for service in ("SQS", "Lambda", "S3", "CloudWatch", "X-Ray", "in all"):
+        assert f"\n  {service}" in done.text
+    assert sum(line.startswith(("*", "<")) for line in done.text.splitlines()) >= 2
+    assert "Standard" in done.text
+    assert "Express" in done.text
+    assert "List prices of us-east-1" in done.text
+    assert "no free tier" in done.text
+
+
+def test_it_tells_the_same_as_json(cli: Cli, lines: Path, filter_step: tuple[str, ...]) -> None:
+    options = ("--parcel-size", "100", "--memory", "1024", "--concurrency", "7", "--sample", "200", "--json")
+    document = cli.ok("estimate", lines, *filter_step, *options).document
+    chosen = document["chosen"]
+    assert (chosen["parcel_size"], chosen["batch_size"], chosen["memory"], chosen["concurrency"]) == (100, 100, 1024, 7)
+    assert (chosen["messages"], chosen["invocations"]) == (20, 2)
+    assert chosen["usd"] == pytest.approx(sum(row["usd"] for row in chosen["bill"]))
+    assert {one["memory"] for one in document["options"]} == {512, 1024, 1769, 3538}
+    assert sum(one["cheapest"] for one in document["options"]) == 1
+    assert document["file"]["out_bytes"] == pytest.approx(11.0)
+    assert [one["batch"] for one in document["distributed_map"]] == [100, 100, 1, 1]
+    assert document["prices"]["of"]["sqs_requests"]["date"] == "2026-09-11"
+    assert document["warnings"] == []
+
+
+def test_other_prices_change_the_bill(cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path) -> None:
+    free = tmp_path / "prices.yaml"
+    free.write_text("region: nowhere\nprices:\n  lambda_gb_seconds: {usd: 0}\n  lambda_requests: {usd: 0}\n")
+    document = cli.ok("estimate", lines, *filter_step, "--prices", free, "--sample", "50", "--json").document
+    billed = {row["service"]: 0.0 for row in document["chosen"]["bill"]}
+    for row in document["chosen"]["bill"]:
+        billed[row["service"]] += row["usd"] * (row["what"] != "processor, disk")
+    assert billed["Lambda"] == 0
+    assert billed["SQS"] > 0
+    assert document["prices"]["region"] == "nowhere"
+
+
+def test_what_a_step_puts_out_is_measured(lines: Path, make_step: Callable[..., Path]) -> None:
+    doubles = make_step('cat "$2" "$2" > "$4"')
+    known = known_of(lines, local_step(str(doubles)))
+    assert (known.out_entries, known.out_bytes) == (2.0, 22.0)
+    nothing = make_step(': > "$4"', "nothing")
+    known = known_of(lines, local_step(str(nothing)))
+    assert (known.out_entries, known.out_bytes) == (0.0, 0.0)
+
+
+def test_the_time_of_a_run_and_of_a_line_are_told_apart(lines: Path, tmp_path: Path) -> None:
+    step = tmp_path / "step.py"
+    step.write_text(
+        "import sys, time\n"
+        "lines = open(sys.argv[2]).readlines()\n"
+        "time.sleep(0.2 + 0.002 * len(lines))\n"
+        "open(sys.argv[4], 'w').writelines(lines)\n"
+    )
+    known = known_of(lines, local_step(str(step)))
+    assert known.wall.fixed > 0.2
+    assert known.wall.each == pytest.approx(0.002, rel=0.5)
+    assert known.cpu.each < 0.001  # it only waited, which takes no processor
+
+
+def test_lines_that_fail_are_counted(lines: Path, make_step: Callable[..., Path]) -> None:
+    picky = make_step('grep -q "7$" "$2" && { echo "no seven, please" >&2; exit 3; }; cp "$2" "$4"')
+    known = known_of(lines, local_step(str(picky)), 100)
+    bad = sum(line.endswith(b"7\n") for line in read_sample(lines, 100).lines)
+    assert bad
+    assert known.failing == bad / 100
+    assert "no seven, please" in known.reason
+
+
+def test_a_step_that_fails_on_everything_is_told_with_its_reason(
+    cli: Cli, lines: Path, make_step: Callable[..., Path]
+) -> None:
+    ran = lines.with_name("ran")
+    hopeless = make_step(f'echo x >> {ran}; echo "cannot find my model" >&2; exit 4')
+    said = cli.fails("estimate", lines, "--step", hopeless, "--quiet")
+    assert "every line of the sample that was tried fails: step 'step' exited with 4: cannot find my model" in said
+    assert len(ran.read_text().splitlines()) < 50
+
+
+def test_a_single_line_that_fails_is_told(tmp_path: Path, make_step: Callable[..., Path]) -> None:
+    file = tmp_path / "one.txt"
+    file.write_text("a\n")
+    with pytest.raises(ParcelqError, match="every line of the sample that was tried fails"):
+        known_of(file, local_step(str(make_step("exit 1"))))
+
+
+def test_a_single_line_is_enough(cli: Cli, tmp_path: Path, filter_step: tuple[str, ...]) -> None:
+    file = tmp_path / "one.txt"
+    file.write_text("a")
+    document = cli.ok("estimate", file, *filter_step, "--json").document
+    assert document["file"]["lines"] == 1
+    assert document["file"]["wall"]["each"] == 0
+
+
+def test_lines_that_are_no_text_are_told_apart(tmp_path: Path, filter_step: tuple[str, ...]) -> None:
+    file = tmp_path / "bytes"
+    file.write_bytes(b"good\n\xff\xfe\x00\n" * 50)
+    known = known_of(file, local_step(filter_step[1], filter_step[3]))
+    assert known.illegal == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("nowhere.txt", "--step", "cat"), 1, "file 'nowhere.txt' cannot be read: No such file or directory"),
+        (("empty.txt", "--step", "cat"), 1, "file 'empty.txt' is empty"),
+        (("words.txt", "--step", "no-such-step"), 1, "step no-such-step: there is no such file"),
+        (("words.txt", "--step", "cat", "--sample", "0"), 2, "--sample"),
+        (("words.txt", "--step", "cat", "--parcel-size", "-3"), 2, "--parcel-size"),
+        (("words.txt", "--step", "cat", "--batch-size", "0"), 2, "--batch-size"),
+        (("words.txt", "--step", "cat", "--memory", "0"), 2, "--memory"),
+        (("words.txt", "--step", "cat", "--concurrency", "0"), 2, "--concurrency"),
+        (("words.txt", "--step", "cat", "--timeout", "901"), 2, "--timeout"),
+        (("words.txt", "--step", "cat", "--slowdown", "0"), 2, "--slowdown is 0.0, but must be a number above 0"),
+        (("words.txt", "--step", "cat", "--slowdown", "nan"), 2, "--slowdown is nan"),
+        (("words.txt", "--step", "cat", "--prices", "nowhere"), 1, "prices 'nowhere' cannot be read"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    cli: Cli, lines: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], code: int, said: str
+) -> None:
+    monkeypatch.chdir(lines.parent)
+    Path("empty.txt").touch()
+    assert said in cli.fails("estimate", *options, code=code)
+
+
+def test_warnings_are_printed(cli: Cli, tmp_path: Path, filter_step: tuple[str, ...]) -> None:
+    file = tmp_path / "many.txt"
+    file.write_bytes(b"x\n" * 50_000)
+    done = cli.ok("estimate", file, *filter_step, "--sample", "20")
+    assert "\n\nMind: a sample of 20 lines says little" in done.text
+    assert json.loads(cli.ok("estimate", file, *filter_step, "--sample", "20", "--json").out)["warnings"]
