@@ -137,8 +137,8 @@ def _about(known: Measured) -> str:
     return (
         f"{known.name}: {size(known.size)}, {known.lines:,} lines ({counted})\n"
         f"Step, over {known.sampled:,} lines from all over the file: {seconds(known.wall.fixed)} a run and "
-        f"{seconds(known.wall.each)} a line;\n  out for one in: {known.out_entries:.3g}, of {known.out_bytes:.3g} bytes; "
-        f"{failing}"
+        f"{seconds(known.wall.each)} a line;\n"
+        f"  out for one in: {known.out_entries:.3g}, of {known.out_bytes:.3g} bytes; {failing}"
     )
 
 
