@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,18 +88,45 @@ def test_what_a_step_puts_out_is_measured(lines: Path, make_step: Callable[..., 
     assert (known.out_entries, known.out_bytes) == (0.0, 0.0)
 
 
-def test_the_time_of_a_run_and_of_a_line_are_told_apart(lines: Path, tmp_path: Path) -> None:
+def test_the_time_of_a_run_and_of_a_line_are_told_apart(lines: Path, tmp_path: Path, clock: Any) -> None:
+    worked, sizes = 0.0, []
+
+    @contextmanager
+    def run(step: Step, bodies: Iterable[bytes]) -> Iterator[Path]:
+        """Half a second, of which a tenth is work, and 2 ms a line, of which half is."""
+        nonlocal worked
+        count = b"".join(bodies).count(b"\n")
+        sizes.append(count)
+        clock.now += 0.5 + 0.002 * count
+        worked += 0.1 + 0.001 * count
+        yield lines
+
+    sample = read_sample(lines, 200)
+    known = measure("words", sample, local_step("cat"), run=run, clock=clock, processors=lambda: worked)
+    assert sizes == [200, *[20, 200] * 3]
+    assert (known.wall.fixed, known.wall.each) == (pytest.approx(0.5), pytest.approx(0.002))
+    assert (known.cpu.fixed, known.cpu.each) == (pytest.approx(0.1), pytest.approx(0.001))
+
+
+def test_a_slow_step_is_run_less_often(lines: Path, clock: Any) -> None:
+    runs = 0
+
+    @contextmanager
+    def run(step: Step, bodies: Iterable[bytes]) -> Iterator[Path]:
+        nonlocal runs
+        runs += 1
+        clock.now += 8
+        yield lines
+
+    measure("words", read_sample(lines, 200), local_step("cat"), run=run, clock=clock, processors=lambda: 0.0)
+    assert runs == 1 + 2
+
+
+def test_what_a_real_step_calculates_is_measured(lines: Path, tmp_path: Path) -> None:
     step = tmp_path / "step.py"
-    step.write_text(
-        "import sys, time\n"
-        "lines = open(sys.argv[2]).readlines()\n"
-        "time.sleep(0.2 + 0.002 * len(lines))\n"
-        "open(sys.argv[4], 'w').writelines(lines)\n"
-    )
+    step.write_text("import sys\nsum(range(3_000_000))\nopen(sys.argv[4], 'w').close()\n")
     known = known_of(lines, local_step(str(step)))
-    assert known.wall.fixed > 0.2
-    assert known.wall.each == pytest.approx(0.002, rel=0.5)
-    assert known.cpu.each < 0.001  # it only waited, which takes no processor
+    assert 0 < known.cpu(200) <= known.wall(200) * 1.5
 
 
 def test_lines_that_fail_are_counted(lines: Path, make_step: Callable[..., Path]) -> None:

@@ -15,7 +15,8 @@ from botocore.client import BaseClient
 from parcelq.drain import RECEIVERS
 from parcelq.steps import local_step
 from parcelq_cli.estimate.duration import Duration
-from parcelq_cli.estimate.measure import Measured, measure
+from parcelq_cli.estimate.known import Measured
+from parcelq_cli.estimate.measure import measure
 from parcelq_cli.estimate.sample import read_sample
 from parcelq_cli.estimate.traffic import IN_VAIN, LOOKED_UP, Requests, drained, failures, s3, sqs, units
 from parcelq_cli.estimate.work import Setup, work
@@ -193,7 +194,7 @@ def test_the_downloader_asks_no_more_than_was_reckoned(
     least = 2 * math.ceil(of_file.output_messages / 10)
     assert least <= really.requests <= reckoned.requests
     assert really.units <= reckoned.units
-    puts, gets = s3(of_file, took.collections)
+    puts, gets = s3(of_file, took)
     notes = max(1, of_file.ranges)  # which the uploader put, and it read the object as often
     assert notes <= asked.count(PUTS) + notes <= puts
     assert notes <= asked.count(GETS) + notes <= gets

@@ -18,7 +18,7 @@ from parcelq.transfer import MAX_BODY_BYTES
 from parcelq_cli.estimate.costs import ALARMS, Till, file_costs, idle_costs, keeping_costs, total
 from parcelq_cli.estimate.distributed_map import map_costs
 from parcelq_cli.estimate.duration import COLLECT_SECONDS, LONGEST_SECONDS, VCPU_MB, duration, ramp_seconds, run_seconds
-from parcelq_cli.estimate.measure import Line, Measured
+from parcelq_cli.estimate.known import Line, Measured
 from parcelq_cli.estimate.options import cheapest, option, options, warnings
 from parcelq_cli.estimate.prices import Price, Prices, load_prices
 from parcelq_cli.estimate.traffic import Requests, publish, receive, s3, sqs, units
@@ -127,9 +127,11 @@ def test_the_requests_of_a_file_by_hand() -> None:
     assert asked["output topic, publish"] == Requests(1000, 16_000)
     # 300 asked by each of 100 processors, 1 by the uploader at the put and at every range, 2 by every downloader.
     assert asked["looking up topics"].requests == 3 + 4 * 100 + 2 * took.collections
-    puts, _ = s3(of_file, took.collections)
+    puts, _ = s3(of_file, took)
     # Notes, segments of 200 messages and what four receivers have in the end, 60 parts of the result, report and lists.
-    assert puts == 2 + 50 + 4 * took.collections + 62 + 1 + took.collections + 2
+    # Of the result's note, a look and another note.
+    assert (took.turns, took.writers) == (1, 1)
+    assert puts == 2 + 50 + 4 * took.collections + 62 + 2 + 1 + took.collections + 2
 
 
 # ---- Failures.
@@ -297,7 +299,7 @@ def test_more_lines_never_cost_or_take_less(lines: int, more: int) -> None:
 
 
 def test_ten_times_the_lines_cost_about_ten_times_as_much_where_the_job_is_large() -> None:
-    assert usd(grown(10**9)) == pytest.approx(10 * usd(grown(10**8)), rel=0.2)
+    assert usd(grown(10**8)) == pytest.approx(10 * usd(grown(10**7)), rel=0.2)
 
 
 @given(
@@ -351,10 +353,17 @@ def test_what_does_not_fit_into_an_invocation_is_never_the_cheapest() -> None:
     assert "a run takes 400 seconds" in next(iter(warnings(chosen, slower)))
 
 
-def test_a_result_that_the_downloader_cannot_put_together_in_time_is_told() -> None:
-    huge = grown(10**9)
-    assert any("putting the result together" in one for one in warnings(option(huge, SETUP, PRICES), huge))
-    assert list(warnings(option(KNOWN, SETUP, PRICES), KNOWN)) == []
+def test_a_large_result_is_written_by_several_invocations_one_after_another_and_side_by_side() -> None:
+    took = replace(duration(work(KNOWN, SETUP)), processed=600.0, assembly=790.0)
+    assert (took.turns, took.writers, took.collections) == (1, 3, 6)
+    assert took.latest == 600 + 300 + 20 + 790
+    longer = replace(took, assembly=800.0)
+    assert (longer.turns, longer.writers) == (2, 3)
+    assert longer.latest == 600 + 2 * 300 + 20 + 800
+    short = replace(took, assembly=299.0)
+    assert (short.turns, short.writers) == (1, 1)
+    of_file = work(grown(10**8), SETUP)
+    assert all(more > few for more, few in zip(s3(of_file, longer), s3(of_file, short), strict=True))
 
 
 def test_a_sample_that_says_little_is_told() -> None:

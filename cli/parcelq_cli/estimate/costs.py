@@ -94,11 +94,12 @@ def file_costs(work: Work, duration: Duration, prices: Prices) -> list[Row]:
         processors += work.came.count / work.together
     processors += work.run.count * work.again.runs
     uploading = max(1, work.ranges) * duration.upload + bool(work.ranges) * COLD_SECONDS
-    collecting = 2 * work.output_bytes / BYTES_PER_SECOND + collections * QUIET_SECONDS + duration.assembly
+    collecting = 2 * work.output_bytes / BYTES_PER_SECOND + collections * QUIET_SECONDS
+    collecting += duration.writers * duration.assembly
     rows += till.lambdas("uploader", uploads, uploading, _FUNCTION_MB)
     rows += till.lambdas("processor", processors, duration.busy, work.setup.memory, _STORAGE_GB)
     rows += till.lambdas("downloader", collections, collecting, _FUNCTION_MB)
-    puts, gets = s3(work, collections)
+    puts, gets = s3(work, duration)
     rows += [till.row("S3", "requests", "s3_puts", puts), till.row("S3", "requests", "s3_gets", gets)]
     invocations = uploads + processors + collections
     traced = min(invocations, duration.processed + _TRACED * invocations)

@@ -14,7 +14,7 @@ from parcelq.limits import KIB, MIB
 
 from parcelq_cli.estimate.costs import Row, Till
 from parcelq_cli.estimate.duration import REQUEST_SECONDS, VCPU_MB, run_seconds
-from parcelq_cli.estimate.measure import Measured
+from parcelq_cli.estimate.known import Measured
 from parcelq_cli.estimate.prices import Prices
 from parcelq_cli.estimate.work import Setup
 

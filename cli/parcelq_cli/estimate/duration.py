@@ -16,6 +16,8 @@ COLLECT_SECONDS: Final = 300
 """The template's default of CollectSchedule."""
 QUIET_SECONDS: Final = 20
 """How long the downloader waits for more."""
+WRITING_SECONDS: Final = 0.9 * LONGEST_SECONDS - QUIET_SECONDS
+"""What an invocation of the downloader has for a result, before it leaves the rest to another."""
 BYTES_PER_SECOND: Final = 78_000_000
 """Of a function's network, about: 625 Mbit/s. Assumed, not measured."""
 REQUEST_SECONDS: Final = 0.02
@@ -38,7 +40,7 @@ class Duration:
         invocation: one invocation of the processor.
         upload: one invocation of the uploader that publishes lines.
         processed: from the put until the last message is processed.
-        assembly: putting the result together.
+        assembly: putting the result together, if one invocation did all of it.
         busy: invocations of the processor, one after another, cold starts and failures among them.
     """
 
@@ -51,13 +53,23 @@ class Duration:
 
     @property
     def latest(self) -> float:
-        """From the put until the result is there, where the downloader's schedule has just missed the end."""
-        return self.processed + COLLECT_SECONDS + QUIET_SECONDS + self.assembly
+        """From the put until the result is there, where the downloader's schedule has always just missed it."""
+        return self.processed + self.turns * COLLECT_SECONDS + QUIET_SECONDS + self.assembly
+
+    @property
+    def turns(self) -> int:
+        """Invocations of the downloader that put the result together, one after another."""
+        return max(1, ceil(self.assembly / WRITING_SECONDS))
+
+    @property
+    def writers(self) -> int:
+        """How many do so at a time, each all of it: the schedule goes on while the first is not through."""
+        return max(1, ceil(min(self.assembly, LONGEST_SECONDS) / COLLECT_SECONDS))
 
     @property
     def collections(self) -> int:
         """Invocations of the downloader until then."""
-        return ceil(self.processed / COLLECT_SECONDS) + 1
+        return ceil((self.processed + self.assembly) / COLLECT_SECONDS) + 1
 
 
 def run_seconds(wall: float, cpu: float, vcpus: float) -> float:

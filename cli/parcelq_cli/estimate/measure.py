@@ -22,8 +22,10 @@ from parcelq.run import run_step
 from parcelq.steps import Step
 from parcelq.transfer import parcel_messages
 
+from parcelq_cli.estimate.known import Line, Measured
 from parcelq_cli.estimate.sample import Sample
 
+Clock: TypeAlias = Callable[[], float]
 RunStep: TypeAlias = Callable[[Step, Iterable[bytes]], AbstractContextManager[Path]]
 
 _SMALL: Final = 10
@@ -37,68 +39,6 @@ _HOPELESS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Seconds by entries: `fixed` for every run, and `each` for every entry of it."""
-
-    fixed: float
-    each: float
-
-    def __call__(self, entries: float) -> float:
-        """Seconds of a run over so many entries."""
-        return self.fixed + self.each * entries
-
-    @classmethod
-    def through(cls, few: int, seconds_few: float, many: int, seconds_many: float) -> Line:
-        """The line through two measurements; never one that falls, or begins below 0."""
-        each = max(0.0, (seconds_many - seconds_few) / (many - few)) if many > few else 0.0
-        return cls(max(0.0, seconds_few - each * few), each)
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What is known of a file and a step.
-
-    Attributes:
-        name: the file's name.
-        size: bytes of the file.
-        lines: its lines.
-        counted: whether they were counted, not worked out.
-        sampled: lines that were taken.
-        failing: which share of lines the step fails on.
-        reason: why it failed on one of them; empty where it did not.
-        wall: seconds of a run, on the clock of this machine.
-        cpu: seconds of a run that its processors worked.
-        out_entries: entries that come out for one that goes in.
-        out_bytes: bytes that come out for one entry that goes in.
-        illegal: which share of lines SQS refuses as they are.
-        escaped: bytes in JSON for one byte of the file.
-        attributes_in: bytes of a message of the input topic beside its body.
-        attributes_out: bytes of a message of the output topic beside its body.
-    """
-
-    name: str
-    size: int
-    lines: int
-    counted: bool
-    sampled: int
-    failing: float
-    reason: str
-    wall: Line
-    cpu: Line
-    out_entries: float
-    out_bytes: float
-    illegal: float
-    escaped: float
-    attributes_in: int
-    attributes_out: int
-
-    @property
-    def line_bytes(self) -> float:
-        """Bytes of a line, with its end."""
-        return self.size / self.lines
-
-
-@dataclass(frozen=True, slots=True)
 class _Run:
     wall: float
     cpu: float
@@ -107,7 +47,21 @@ class _Run:
     attributes: int
 
 
-def measure(name: str, sample: Sample, step: Step, *, run: RunStep = run_step) -> Measured:
+def processor_seconds() -> float:
+    """Seconds that processors worked for children of this process that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(
+    name: str,
+    sample: Sample,
+    step: Step,
+    *,
+    run: RunStep = run_step,
+    clock: Clock = time.monotonic,
+    processors: Clock = processor_seconds,
+) -> Measured:
     """Run a step over a sample, whole and a tenth of it, by turns, and draw a line through the middle of the times.
 
     Lines that the step fails on are found by halving, as the processor does, and left out of the times.
@@ -117,19 +71,21 @@ def measure(name: str, sample: Sample, step: Step, *, run: RunStep = run_step) -
         sample: lines of it.
         step: the step.
         run: runs the step.
+        clock: tells a time in seconds.
+        processors: tells the seconds that processors worked for steps so far.
 
     Raises:
         ParcelqError: the step fails on every line; with the reason.
     """
-    runner = _Runner(name, sample, step, run)
+    runner = _Runner(name, sample, step, run, clock, processors)
     good, bad, reason = _sift(runner, sample.lines)
     small = good[::_SMALL]
     few, many = [], []
-    began = time.monotonic()
+    began = clock()
     for _ in range(_ROUNDS):
         few.append(runner(small))
         many.append(runner(good))
-        if time.monotonic() - began > _ENOUGH_SECONDS:
+        if clock() - began > _ENOUGH_SECONDS:
             break
     last = many[-1]
 
@@ -193,6 +149,8 @@ class _Runner:
     sample: Sample
     step: Step
     run: RunStep
+    clock: Clock
+    processors: Clock
 
     @property
     def source(self) -> Source:
@@ -208,9 +166,9 @@ class _Runner:
     def __call__(self, lines: Sequence[bytes]) -> _Run:
         message = self.message(lines)
         lineage = Lineage.parse(message.attributes[LINEAGE])
-        before, began = _processors(), time.monotonic()
+        before, began = self.processors(), self.clock()
         with self.run(self.step, [message.body]) as output:
-            wall, cpu = time.monotonic() - began, _processors() - before
+            wall, cpu = self.clock() - began, self.processors() - before
             size = output.stat().st_size
             whole = max(1, size)
             messages = output_messages(output, lineage, str(self.source), whole, self.step.workflow_id)
@@ -222,9 +180,3 @@ class _Runner:
 def _attributes(message: Message) -> int:
     wire = message.wire()
     return wire.size - len(wire.text.encode())
-
-
-def _processors() -> float:
-    """Seconds that processors worked for children of this process that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime

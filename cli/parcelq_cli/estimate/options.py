@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from parcelq_cli.estimate.costs import Row, file_costs, total
-from parcelq_cli.estimate.duration import LONGEST_SECONDS, QUIET_SECONDS, Duration, duration
-from parcelq_cli.estimate.measure import Measured
+from parcelq_cli.estimate.duration import LONGEST_SECONDS, Duration, duration
+from parcelq_cli.estimate.known import Measured
 from parcelq_cli.estimate.prices import Prices
 from parcelq_cli.estimate.work import Setup, Work, work
 
@@ -16,8 +16,6 @@ _TIMES: Final = 10
 _MEMORIES: Final = (512, 1769, 3538)
 _RESERVED_SHARE: Final = 0.1
 _RESERVED_MOST: Final = 10.0
-_FINISHING_SECONDS: Final = LONGEST_SECONDS - QUIET_SECONDS
-"""What an invocation of the downloader has for putting a result together, at the most."""
 _FEW: Final = 100
 _FAR: Final = 20
 
@@ -91,11 +89,6 @@ def warnings(chosen: Option, known: Measured) -> Iterator[str]:
         )
     if took.upload > LONGEST_SECONDS:
         yield f"one invocation of the uploader takes {took.upload:,.0f} seconds, and has {LONGEST_SECONDS}"
-    if took.assembly > _FINISHING_SECONDS:
-        yield (
-            f"putting the result together takes about {took.assembly:,.0f} seconds, more than an invocation of the "
-            f"downloader has for it ({_FINISHING_SECONDS}); split the file"
-        )
     if known.sampled < min(known.lines, _FEW):
         yield f"a sample of {known.sampled} lines says little; give a larger --sample"
     if chosen.work.run.entries > _FAR * known.sampled:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from parcelq_cli.estimate.costs import Row, total
 from parcelq_cli.estimate.distributed_map import MapCosts
-from parcelq_cli.estimate.measure import Measured
+from parcelq_cli.estimate.known import Measured
 from parcelq_cli.estimate.options import Option, cheapest, warnings
 from parcelq_cli.estimate.prices import Prices
 

@@ -131,24 +131,23 @@ def failures(work: Work) -> Requests:
     )
 
 
-def s3(work: Work, collections: int) -> tuple[int, int]:
-    """Requests of the uploader and the downloader that S3 bills as PUT, and those that it bills as GET.
-
-    Args:
-        work: what the file comes to.
-        collections: invocations of the downloader.
-    """
+def s3(work: Work, duration: Duration) -> tuple[int, int]:
+    """Requests of the uploader and the downloader that S3 bills as PUT, and those that it bills as GET."""
     count, size, result_bytes = work.output_messages, work.piece_bytes, work.output_bytes
+    collections = duration.collections
     pulls = min(ceil(SEGMENT_BYTES / (size * PULLED_TOGETHER)), SEGMENT_MESSAGES // PULLED_TOGETHER)
     segments = min(count, ceil(count / (pulls * PULLED_TOGETHER)) + RECEIVERS * collections)
     notes = max(1, work.ranges)
     part = part_bytes(ceil(result_bytes))
-    result = 1 if result_bytes <= part else 2 + ceil(result_bytes / part)
+    # Of a result of several parts, every turn looks for the note of what is there, reads it, and leaves another.
+    turns = duration.turns if result_bytes > part else 0
+    result = 2 + ceil(result_bytes / part) + 2 * turns if turns else 1
     lists = collections * ceil(segments / _LISTED) + 2 * ceil(notes / _LISTED)
     report = 1
     window = min(LARGEST_WINDOW, max(SMALLEST_WINDOW, CACHE_BYTES // segments))
     # Where not all windows are kept, one is forgotten before its segment's next message is wanted.
     kept = segments * window <= CACHE_BYTES
     reads = ceil(result_bytes / window) + segments if kept else count * ceil(size / window)
-    looks = collections + ceil(segments * (collections + 1) / 2)
-    return notes + segments + result + report + lists, max(1, work.ranges) + notes + looks + reads
+    looks = collections + report + ceil(segments * (collections + 1) / 2)
+    puts = notes + segments + duration.writers * result + report + lists
+    return puts, max(1, work.ranges) + notes + looks + duration.writers * (reads + turns)

@@ -9,7 +9,7 @@ from typing import Final
 from parcelq.limits import KIB, MAX_LAMBDA_EVENT_BYTES
 from parcelq.transfer import MAX_BODY_BYTES
 
-from parcelq_cli.estimate.measure import Measured
+from parcelq_cli.estimate.known import Measured
 
 RANGE_BYTES: Final = 2**28
 """The template's default of RangeBytes."""
