@@ -14,10 +14,10 @@ PATH313 := $(if $(PYTHON313),PATH="$(PYTHON313)/bin:$$PATH")
 SAM := $(PATH313) $(BIN)/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check scan audit build bench bench-setup format clean
+.PHONY: help setup run test e2e check scan audit build bench bench-setup format clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with the parcelq command in it
 
@@ -32,6 +32,9 @@ run: setup ## Run the whole pipeline on this machine over examples/molecules.smi
 
 test: setup ## Run all tests
 	$(BIN)/pytest -n auto
+
+e2e: setup ## Run only the end-to-end tests
+	$(BIN)/pytest -n auto tests/e2e
 
 check: setup scan audit ## Lint, type-check, look for weaknesses, and check the template and who imports whom
 	$(BIN)/ruff format --check .
