@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BUILD := .aws-sam/build
 SCANNER := .venv-scan
 # Without these it asks the network for news of itself and of its rules.
 CHECKOV := CKV_SKIP_PACKAGE_UPDATE_CHECK=true $(SCANNER)/bin/checkov --framework cloudformation --skip-download --quiet --compact
@@ -67,9 +68,9 @@ audit: setup ## Look up known vulnerabilities of all that is installed, if a ser
 	else echo 'not audited: no vulnerability service reachable'; fi
 
 build: setup ## Build what is deployed, into .aws-sam
-	$(SAM) build
+	$(SAM) build --build-dir $(BUILD)
 	@# A function cannot keep what it compiles, as it may not write where its code lies, and would do it at every start.
-	$(PATH313) python3.13 -m compileall -q -x /steps/ --invalidation-mode unchecked-hash -s .aws-sam/build .aws-sam/build
+	$(PATH313) python3.13 -m compileall -q -x /steps/ --invalidation-mode unchecked-hash -s $(BUILD) $(BUILD)
 
 bench: setup ## Measure speed beside what else people use; CASES="cut publish" for some, QUICK=1 for a trial
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(CASES)
