@@ -240,7 +240,7 @@ def prod(built: Built, once: Callable[[Callable[[Path], Story]], Story]) -> Stor
     def prod(folder: Path) -> Story:
         with account(built, folder) as made:
             first = made.deploy("prod"), *made.deployed("prod")
-            made.client("s3").put_object(Bucket="parcelq-prod-123456789012-us-east-1", Key="results/a.txt", Body=b"a\n")
+            made.client("s3").put_object(Bucket="parcelqprod-123456789012-us-east-1", Key="results/a.txt", Body=b"a\n")
             return Story(*first, deleted=made.delete("prod"))
 
     return once(prod)
@@ -250,8 +250,8 @@ def prod(built: Built, once: Callable[[Callable[[Path], Story]], Story]) -> Stor
 
 
 def test_the_stack_has_the_name_of_its_environment(dev: Story, prod: Story) -> None:
-    assert dev.deployed.stacks == {MANAGED_STACK: "CREATE_COMPLETE", "parcelq-dev": "CREATE_COMPLETE"}
-    assert prod.deployed.stacks == {MANAGED_STACK: "CREATE_COMPLETE", "parcelq-prod": "CREATE_COMPLETE"}
+    assert dev.deployed.stacks == {MANAGED_STACK: "CREATE_COMPLETE", "parcelqdev": "CREATE_COMPLETE"}
+    assert prod.deployed.stacks == {MANAGED_STACK: "CREATE_COMPLETE", "parcelqprod": "CREATE_COMPLETE"}
 
 
 def test_topics_dead_letter_into_their_dead_letter_topics(dev: Story) -> None:
@@ -261,42 +261,42 @@ def test_topics_dead_letter_into_their_dead_letter_topics(dev: Story) -> None:
         for name, attributes in topics.items()
         if "RedrivePolicy" in attributes
     }
-    wanted = {"parcelq-dev-step": 2, "parcelq-dev-output": 10, "parcelq-dev-ranges": 5}
+    wanted = {"parcelqdev-step": 2, "parcelqdev-output": 10, "parcelqdev-ranges": 5}
     assert counts == {
         name: {"deadLetterTargetArn": f"{ARN}{name}-dead-letter", "maxReceiveCount": count}
         for name, count in wanted.items()
     }
     assert topics.keys() == wanted.keys() | {f"{name}-dead-letter" for name in wanted}
-    assert topics["parcelq-dev-step"]["VisibilityTimeout"] == "2100"
+    assert topics["parcelqdev-step"]["VisibilityTimeout"] == "2100"
     assert {one["SqsManagedSseEnabled"] for one in topics.values()} == {"true"}
 
 
 def test_messages_go_to_functions_that_report_failures(dev: Story) -> None:
-    functions = {"parcelq-dev-step": "parcelq-dev-processor-step", "parcelq-dev-ranges": "parcelq-dev-uploader"}
+    functions = {"parcelqdev-step": "parcelqdev-processor-step", "parcelqdev-ranges": "parcelqdev-uploader"}
     assert {name: one["FunctionArn"].rpartition(":")[2] for name, one in dev.deployed.mappings.items()} == functions
     for one in dev.deployed.mappings.values():
         assert one["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert one["ScalingConfig"] == {"MaximumConcurrency": 10}
-    assert dev.deployed.mappings["parcelq-dev-step"]["BatchSize"] == 10
-    assert dev.deployed.mappings["parcelq-dev-ranges"]["BatchSize"] == 1
+    assert dev.deployed.mappings["parcelqdev-step"]["BatchSize"] == 10
+    assert dev.deployed.mappings["parcelqdev-ranges"]["BatchSize"] == 1
 
 
 def test_functions_are_as_the_template_says(dev: Story, prod: Story) -> None:
     functions = dev.deployed.functions
-    names = {f"parcelq-dev-{name}" for name in ("processor-step", "uploader", "downloader", "topic-admin")}
+    names = {f"parcelqdev-{name}" for name in ("processor-step", "uploader", "downloader", "topic-admin")}
     assert functions.keys() == names
     assert {one["Handler"] for one in functions.values()} == {"app.handler"}
     assert {one["Runtime"] for one in functions.values()} == {"python3.13"}
-    assert functions["parcelq-dev-processor-step"]["Timeout"] == 300
-    assert functions["parcelq-dev-processor-step"]["MemorySize"] == 1769
+    assert functions["parcelqdev-processor-step"]["Timeout"] == 300
+    assert functions["parcelqdev-processor-step"]["MemorySize"] == 1769
     for name, one in functions.items():
         variables = one["Environment"]["Variables"]
-        assert variables["PARCELQ_BUCKET"] == "parcelq-dev-123456789012-us-east-1"
+        assert variables["PARCELQ_BUCKET"] == "parcelqdev-123456789012-us-east-1"
         assert variables["PARCELQ_STAGES"] == "step"
         assert variables["POWERTOOLS_LOG_LEVEL"] == "DEBUG"
         assert variables["POWERTOOLS_SERVICE_NAME"] == name
     assert set(dev.deployed.concurrency.values()) == {None}
-    assert prod.deployed.concurrency["parcelq-prod-downloader"] == 1
+    assert prod.deployed.concurrency["parcelqprod-downloader"] == 1
 
 
 def test_the_code_is_what_was_built(dev: Story) -> None:
@@ -313,10 +313,10 @@ def test_each_function_has_a_role_of_its_own(dev: Story) -> None:
     assert len(set(roles)) == 4
     policies = {one["FunctionName"]: dev.deployed.roles[one["Role"]] for one in dev.deployed.functions.values()}
     assert policies == {
-        "parcelq-dev-processor-step": ["processor"],
-        "parcelq-dev-uploader": ["uploader"],
-        "parcelq-dev-downloader": ["downloader"],
-        "parcelq-dev-topic-admin": ["topic-admin"],
+        "parcelqdev-processor-step": ["processor"],
+        "parcelqdev-uploader": ["uploader"],
+        "parcelqdev-downloader": ["downloader"],
+        "parcelqdev-topic-admin": ["topic-admin"],
     }
     assert len(dev.deployed.roles) == 5  # and the schedule's
 
@@ -324,11 +324,11 @@ def test_each_function_has_a_role_of_its_own(dev: Story) -> None:
 def test_logs_alarms_and_the_dashboard_have_their_places(dev: Story, prod: Story) -> None:
     assert dev.deployed.logs == {f"/aws/lambda/{name}": 7 for name in dev.deployed.functions}
     assert set(prod.deployed.logs.values()) == {90}
-    assert dev.deployed.alarm_topics == ["arn:aws:sns:us-east-1:123456789012:parcelq-dev-alarms"]
+    assert dev.deployed.alarm_topics == ["arn:aws:sns:us-east-1:123456789012:parcelqdev-alarms"]
     (dashboard,) = dev.deployed.dashboards.items()
-    assert dashboard[0] == "parcelq-dev"
+    assert dashboard[0] == "parcelqdev"
     assert dashboard[1]["variables"][0]["values"] == [{"value": "step"}]
-    assert "parcelq-dev-STAGE" in json.dumps(dashboard[1]["widgets"])
+    assert "parcelqdev-STAGE" in json.dumps(dashboard[1]["widgets"])
 
 
 def test_what_the_server_leaves_out_is_in_what_was_deployed(dev: Story) -> None:
@@ -355,16 +355,16 @@ def test_what_the_server_leaves_out_is_in_what_was_deployed(dev: Story) -> None:
 def test_a_second_deployment_changes_what_its_parameters_say(dev: Story) -> None:
     before, after = dev.deployed, dev.updated
     assert after
-    assert after.stacks["parcelq-dev"] == "UPDATE_COMPLETE"
+    assert after.stacks["parcelqdev"] == "UPDATE_COMPLETE"
     assert {one["ScalingConfig"]["MaximumConcurrency"] for one in after.mappings.values()} == {33}
-    assert after.functions["parcelq-dev-processor-step"]["Timeout"] == 60
-    assert after.topics["parcelq-dev-step"]["VisibilityTimeout"] == "660"
+    assert after.functions["parcelqdev-processor-step"]["Timeout"] == 60
+    assert after.topics["parcelqdev-step"]["VisibilityTimeout"] == "660"
     for one in after.functions.values():
         assert str(one["Environment"]["Variables"]["PARCELQ_PARCEL_SIZE"]) == "7"
         assert one["Environment"]["Variables"]["PARCELQ_STAGES"] == "step,score"
-    assert after.functions.keys() - before.functions.keys() == {"parcelq-dev-processor-score"}
-    assert after.topics.keys() - before.topics.keys() == {"parcelq-dev-score", "parcelq-dev-score-dead-letter"}
-    assert after.mappings.keys() - before.mappings.keys() == {"parcelq-dev-score"}
+    assert after.functions.keys() - before.functions.keys() == {"parcelqdev-processor-score"}
+    assert after.topics.keys() - before.topics.keys() == {"parcelqdev-score", "parcelqdev-score-dead-letter"}
+    assert after.mappings.keys() - before.mappings.keys() == {"parcelqdev-score"}
 
 
 def test_a_second_deployment_leaves_the_rest_as_it_was(dev: Story) -> None:
@@ -384,7 +384,7 @@ def test_a_second_deployment_leaves_the_rest_as_it_was(dev: Story) -> None:
 
 def test_deleting_leaves_nothing(dev: Story) -> None:
     left = dev.deleted
-    assert left.stacks == {MANAGED_STACK: "CREATE_COMPLETE", "parcelq-dev": "DELETE_COMPLETE"}
+    assert left.stacks == {MANAGED_STACK: "CREATE_COMPLETE", "parcelqdev": "DELETE_COMPLETE"}
     assert of_the_stack(left) == []
     (objects,) = left.objects.values()  # of SAM's own bucket
     assert objects == []
@@ -392,7 +392,7 @@ def test_deleting_leaves_nothing(dev: Story) -> None:
 
 def test_deleting_leaves_results_where_they_are_to_be_retained(prod: Story) -> None:
     left = prod.deleted
-    assert left.objects.pop("parcelq-prod-123456789012-us-east-1") == ["results/a.txt"]
+    assert left.objects.pop("parcelqprod-123456789012-us-east-1") == ["results/a.txt"]
     assert list(left.objects.values()) == [[]]
     assert of_the_stack(left) == []
 
