@@ -59,11 +59,12 @@ class Account:
 
     def deploy(self, config: str, changed: Mapping[str, str] | None = None) -> Made:
         """Deploy an environment of samconfig.toml, with some of its parameters changed."""
-        # The list is given as well as what the file says, because the server does not split a list's default.
-        values = {"Stages": "step"} | parameters(config) | (changed or {})
+        # Defaults are given as well as what the file says: the server neither splits a list's default, nor knows that a
+        # parameter which is not given again is as it was.
+        values = defaults() | parameters(config) | (changed or {})
         template = self.folder / "template.json"
         template.write_text(json.dumps(transformed(values, self.built)))
-        overrides = [f"{name}={value}" for name, value in values.items()]
+        overrides = [f'{name}="{value}"' for name, value in values.items()]
         options = ["--template", template, "--no-confirm-changeset", "--parameter-overrides", *overrides]
         self.sam("deploy", config, *options)
         return self.made()
@@ -147,6 +148,12 @@ def parameters(config: str) -> dict[str, str]:
     """What samconfig.toml gives the template in an environment."""
     given = tomllib.loads(CONFIG.read_text())[config]["global"]["parameters"]
     return dict(one.split("=", 1) for one in given["parameter_overrides"])
+
+
+def defaults() -> dict[str, str]:
+    """The template's parameters as it has them itself."""
+    declared = yaml_parse((ROOT / "template.yaml").read_text())["Parameters"]
+    return {name: str(parameter["Default"]) for name, parameter in declared.items()}
 
 
 def stack_name(config: str) -> str:
