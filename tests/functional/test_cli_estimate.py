@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from parcelq.errors import ParcelqError
+from parcelq.settings import StepSettings
 from parcelq.steps import Step, local_step
+from parcelq.warm import Runner
+from parcelq_cli.estimate.known import Measured
 from parcelq_cli.estimate.measure import measure
-from parcelq_cli.estimate.sample import read_sample
+from parcelq_cli.estimate.sample import Sample, read_sample
 
 if TYPE_CHECKING:
     from cli_fixtures import Cli
@@ -35,7 +39,8 @@ def filter_step(tmp_path: Path) -> tuple[str, ...]:
 
 
 def known_of(file: Path, step: Step, sample: int = 200) -> Any:
-    return measure(file.name, read_sample(file, sample), step)
+    with closing(Runner(step)) as runs:
+        return measure(file.name, read_sample(file, sample), runs)
 
 
 def test_it_tells_what_a_file_costs(cli: Cli, lines: Path, filter_step: tuple[str, ...]) -> None:
@@ -88,38 +93,76 @@ def test_what_a_step_puts_out_is_measured(lines: Path, make_step: Callable[..., 
     assert (known.out_entries, known.out_bytes) == (0.0, 0.0)
 
 
-def test_the_time_of_a_run_and_of_a_line_are_told_apart(lines: Path, tmp_path: Path, clock: Any) -> None:
-    worked, sizes = 0.0, []
+@dataclass
+class Told:
+    """Runs nothing, but takes the time that it is told by the lines of a run, as its clock shows."""
+
+    takes: Callable[[int], float]
+    works: Callable[[int], float]
+    clock: Any
+    output: Path
+    step: Step
+    sizes: list[int] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
+    worked: float = 0.0
 
     @contextmanager
-    def run(step: Step, bodies: Iterable[bytes]) -> Iterator[Path]:
-        """Half a second, of which a tenth is work, and 2 ms a line, of which half is."""
-        nonlocal worked
+    def run(self, bodies: Iterable[bytes]) -> Iterator[Path]:
         count = b"".join(bodies).count(b"\n")
-        sizes.append(count)
-        clock.now += 0.5 + 0.002 * count
-        worked += 0.1 + 0.001 * count
-        yield lines
+        self.sizes.append(count)
+        self.clock.now += self.takes(count)
+        self.worked += self.works(count)
+        yield self.output
 
-    sample = read_sample(lines, 200)
-    known = measure("words", sample, local_step("cat"), run=run, clock=clock, processors=lambda: worked)
-    assert sizes == [200, *[20, 200] * 3]
+    def close(self) -> None:
+        self.closed.append(len(self.sizes))
+
+    def measure(self, sample: Sample) -> Measured:
+        return measure("words", sample, self, clock=self.clock, processors=lambda: self.worked)
+
+
+def test_the_time_of_a_run_and_of_a_line_are_told_apart(lines: Path, clock: Any) -> None:
+    # Half a second, of which a tenth is work, and 2 ms a line, of which half is.
+    told = Told(lambda n: 0.5 + 0.002 * n, lambda n: 0.1 + 0.001 * n, clock, lines, local_step("cat"))
+    known = told.measure(read_sample(lines, 200))
+    assert told.sizes == [200, *[20, 200] * 3]
     assert (known.wall.fixed, known.wall.each) == (pytest.approx(0.5), pytest.approx(0.002))
     assert (known.cpu.fixed, known.cpu.each) == (pytest.approx(0.1), pytest.approx(0.001))
+    assert known.start == 0
 
 
 def test_a_slow_step_is_run_less_often(lines: Path, clock: Any) -> None:
-    runs = 0
+    told = Told(lambda _: 8, lambda _: 8, clock, lines, local_step("cat"))
+    told.measure(read_sample(lines, 200))
+    assert told.sizes == [200, 20, 200]
 
-    @contextmanager
-    def run(step: Step, bodies: Iterable[bytes]) -> Iterator[Path]:
-        nonlocal runs
-        runs += 1
-        clock.now += 8
-        yield lines
 
-    measure("words", read_sample(lines, 200), local_step("cat"), run=run, clock=clock, processors=lambda: 0.0)
-    assert runs == 1 + 2
+def test_the_start_of_a_warm_step_is_told_apart(lines: Path, clock: Any) -> None:
+    def takes(count: int) -> float:
+        fresh = len(told.sizes) == 1 or told.closed == [len(told.sizes) - 1]
+        return 3.0 * fresh + 0.01 + 0.002 * count
+
+    step = replace(local_step("cat"), settings=StepSettings(warm=True))
+    told = Told(takes, lambda _: 0.0, clock, lines, step)
+    known = told.measure(read_sample(lines, 200))
+    assert known.start == pytest.approx(3.0)
+    assert (known.wall.fixed, known.wall.each) == (pytest.approx(0.01), pytest.approx(0.002))
+    assert known.cpu == known.wall  # how much of it was work nobody knows
+    assert told.sizes[-1] == 20
+
+
+def test_a_real_warm_step_is_kept_from_run_to_run(cli: Cli, lines: Path, tmp_path: Path) -> None:
+    step, settings, starts = tmp_path / "step.py", tmp_path / "warm.yaml", tmp_path / "starts"
+    step.write_text(
+        f"from parcelq.step import step\nopen({str(starts)!r}, 'a').write('x')\n\n"
+        "@step\ndef upper(entries):\n    return [entry.upper() for entry in entries]\n\n"
+        "if __name__ == '__main__':\n    upper.main()\n"
+    )
+    settings.write_text("warm: true\n")
+    options = ("--step", str(step), "--settings", str(settings), "--sample", "50", "--json")
+    known = cli.ok("estimate", lines, *options).document["file"]
+    assert starts.read_text() == "xx"  # and once more, to see how long that takes
+    assert known["start"] > 0
 
 
 def test_what_a_real_step_calculates_is_measured(lines: Path, tmp_path: Path) -> None:

@@ -12,13 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.client import BaseClient
-from parcelq.drain import RECEIVERS
+from parcelq.drain import PULLED_TOGETHER, RECEIVERS
+from parcelq.pull import pull
 from parcelq.steps import local_step
+from parcelq.warm import Runner
 from parcelq_cli.estimate.duration import Duration
 from parcelq_cli.estimate.known import Measured
 from parcelq_cli.estimate.measure import measure
 from parcelq_cli.estimate.sample import read_sample
-from parcelq_cli.estimate.traffic import IN_VAIN, LOOKED_UP, Requests, drained, failures, s3, sqs, units
+from parcelq_cli.estimate.traffic import (
+    IN_VAIN_AFTER_FEW,
+    IN_VAIN_AFTER_MANY,
+    LOOKED_UP,
+    Requests,
+    drained,
+    failures,
+    s3,
+    sqs,
+    units,
+)
 from parcelq_cli.estimate.work import Setup, work
 
 if TYPE_CHECKING:
@@ -91,7 +103,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def known(file: Path, upper: None, tmp_path: Path) -> Measured:
-    return measure(file.name, read_sample(file, 200), local_step(str(tmp_path / "step" / "step")))
+    return measure(file.name, read_sample(file, 200), Runner(local_step(str(tmp_path / "step" / "step"))))
 
 
 @pytest.fixture
@@ -210,17 +222,16 @@ def test_a_downloader_that_finds_nothing_asks_what_is_reckoned_for_an_idle_stack
     assert (asked.count(PUTS), asked.count(GETS)) == (1, 0)
 
 
+@pytest.mark.parametrize(("few", "in_vain"), [(1, IN_VAIN_AFTER_FEW), (4, IN_VAIN_AFTER_FEW), (5, IN_VAIN_AFTER_MANY)])
 def test_a_receiver_asks_so_often_in_vain(
-    stack: Stack, counting: Callable[[], Any], sqs: Any, make_topic: Callable[[str], str]
+    counting: Callable[[], Any], sqs: Any, make_topic: Callable[[str], str], few: int, in_vain: int
 ) -> None:
-    from parcelq.drain import PULLED_TOGETHER
-    from parcelq.pull import pull
-
     url = make_topic("few")
-    sqs.send_message(QueueUrl=url, MessageBody="a")
+    for number in range(few):
+        sqs.send_message(QueueUrl=url, MessageBody=str(number))
     with counting() as asked:
-        assert len(pull(sqs, url, 1, PULLED_TOGETHER, 0)) == 1
-    assert asked.requests["ReceiveMessage"] == 1 + IN_VAIN
+        assert len(pull(sqs, url, 1, PULLED_TOGETHER, 0)) == few
+    assert asked.requests["ReceiveMessage"] == 1 + in_vain
 
 
 def test_one_bad_line_brings_about_the_runs_and_requests_that_were_reckoned(

@@ -38,6 +38,7 @@ KNOWN = Measured(
     reason="",
     wall=Line(0.1, 0.0001),
     cpu=Line(0.1, 0.0001),
+    start=0.0,
     out_entries=1.0,
     out_bytes=100.0,
     illegal=0.0,
@@ -228,6 +229,12 @@ def test_a_job_by_hand() -> None:
     # Waiting does not need a processor, but runs wait side by side only as many as there are.
     waits = replace(KNOWN, cpu=Line(0, 0))
     assert duration(work(waits, SETUP)).invocation == pytest.approx(took.invocation - 1.0)
+
+
+def test_a_warm_step_starts_once_for_every_run_that_goes_on_at_a_time() -> None:
+    took, warm = (duration(work(replace(KNOWN, start=start), SETUP)) for start in (0.0, 3.0))
+    # A hundred instances, on each of which two runs go on.
+    assert warm.busy == pytest.approx(took.busy + 100 * 2 * 3.0)
 
 
 def test_a_slower_processor_is_like_less_memory() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,7 @@ def estimate(
     Nothing is asked of AWS. The lines are taken all over the file, and not all of it is read.
     """
     from parcelq.steps import local_step
+    from parcelq.warm import Runner
 
     from parcelq_cli.estimate.costs import idle_costs, keeping_costs
     from parcelq_cli.estimate.distributed_map import map_costs
@@ -61,7 +63,8 @@ def estimate(
     lines = read_sample(file, sample)
     with out.progress("measuring") as tell:
         tell(f"the step over {len(lines.lines):,} lines")
-        known = measure(file.name, lines, found)
+        with closing(Runner(found)) as runs:
+            known = measure(file.name, lines, runs)
     setup = Setup(parcel_size, batch_size or parcel_size, memory, concurrency, timeout)
     every = options(known, setup, table, slowdown, batches_follow=batch_size is None)
     chosen = next(one for one in every if one.chosen)

@@ -108,12 +108,12 @@ def duration(work: Work, slowdown: float = 1.0) -> Duration:
     """
     known, setup = work.known, work.setup
     vcpus = setup.memory / VCPU_MB / slowdown
+    lanes = max(2, ceil(setup.memory / VCPU_MB))
 
     def of_runs(entries: float, count: float) -> float:
         """Runs side by side, as many as there are processors: bounded by the processors, and by the longest lane."""
         wall, cpu = known.wall(entries), known.cpu(entries)
-        lanes = min(count, max(2, ceil(setup.memory / VCPU_MB)))
-        return max(count * cpu / vcpus, ceil(count / lanes) * run_seconds(wall, cpu, vcpus))
+        return max(count * cpu / vcpus, ceil(count / min(count, lanes)) * run_seconds(wall, cpu, vcpus))
 
     def moving(size: float) -> float:
         return REQUEST_SECONDS + size / BYTES_PER_SECOND
@@ -126,7 +126,8 @@ def duration(work: Work, slowdown: float = 1.0) -> Duration:
     if work.again.runs:
         mean = work.again.entries / work.again.runs
         busy += work.run.count * work.again.runs * (of_runs(mean, 1) + moving(0))
-    busy += min(setup.concurrency, work.invocations) * COLD_SECONDS / min(1.0, vcpus)
+    beginning = COLD_SECONDS + known.start * min(work.together, lanes)
+    busy += min(setup.concurrency, work.invocations) * beginning / min(1.0, vcpus)
     upload = moving(2 * known.size / max(1, work.ranges)) + COLD_SECONDS
     uploads = ramp_seconds(work.ranges * upload, upload, setup.concurrency) if work.ranges else upload
     rounds = 2 * _BACK_OFF_SECONDS * (1 + ceil(log2(work.run.entries))) if work.again.runs else 0

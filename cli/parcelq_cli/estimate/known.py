@@ -37,6 +37,7 @@ class Measured:
         reason: why it failed on one of them; empty where it did not.
         wall: seconds of a run, on the clock of this machine.
         cpu: seconds of a run that its processors worked.
+        start: seconds that a process of a warm step takes to begin.
         out_entries: entries that come out for one that goes in.
         out_bytes: bytes that come out for one entry that goes in.
         illegal: which share of lines SQS refuses as they are.
@@ -54,6 +55,7 @@ class Measured:
     reason: str
     wall: Line
     cpu: Line
+    start: float
     out_entries: float
     out_bytes: float
     illegal: float

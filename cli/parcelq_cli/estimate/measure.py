@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from parcelq.errors import ParcelqError, StepError
 from parcelq.lineage import Lineage
@@ -18,7 +18,6 @@ from parcelq.message import LINEAGE, Message, count_entries, legal_text
 from parcelq.names import INBOX, Source
 from parcelq.output import output_messages
 from parcelq.parcels import Parcel
-from parcelq.run import run_step
 from parcelq.steps import Step
 from parcelq.transfer import parcel_messages
 
@@ -26,7 +25,21 @@ from parcelq_cli.estimate.known import Line, Measured
 from parcelq_cli.estimate.sample import Sample
 
 Clock: TypeAlias = Callable[[], float]
-RunStep: TypeAlias = Callable[[Step, Iterable[bytes]], AbstractContextManager[Path]]
+
+
+class Runs(Protocol):
+    """Runs a step, as `parcelq.warm.Runner` does."""
+
+    @property
+    def step(self) -> Step:
+        """The step."""
+
+    def run(self, bodies: Iterable[bytes], /) -> AbstractContextManager[Path]:
+        """Run it over bodies, and give the file of what it put out."""
+
+    def close(self) -> None:
+        """End what is kept from one run to the next."""
+
 
 _SMALL: Final = 10
 """The larger of the two sizes is so many times the smaller one."""
@@ -56,28 +69,28 @@ def processor_seconds() -> float:
 def measure(
     name: str,
     sample: Sample,
-    step: Step,
+    runs: Runs,
     *,
-    run: RunStep = run_step,
     clock: Clock = time.monotonic,
     processors: Clock = processor_seconds,
 ) -> Measured:
     """Run a step over a sample, whole and a tenth of it, by turns, and draw a line through the middle of the times.
 
-    Lines that the step fails on are found by halving, as the processor does, and left out of the times.
+    Lines that the step fails on are found by halving, as the processor does, and left out of the times. What a process
+    that is kept has worked only shows when it has ended, so all the time of a warm step is taken to be work.
 
     Args:
         name: the file's name.
         sample: lines of it.
-        step: the step.
-        run: runs the step.
+        runs: runs the step.
         clock: tells a time in seconds.
         processors: tells the seconds that processors worked for steps so far.
 
     Raises:
         ParcelqError: the step fails on every line; with the reason.
     """
-    runner = _Runner(name, sample, step, run, clock, processors)
+    warm = runs.step.settings.warm
+    runner = _Runner(name, sample, runs, clock, clock if warm else processors)
     good, bad, reason = _sift(runner, sample.lines)
     small = good[::_SMALL]
     few, many = [], []
@@ -88,6 +101,9 @@ def measure(
         if clock() - began > _ENOUGH_SECONDS:
             break
     last = many[-1]
+    usual = median(one.wall for one in few)
+    runs.close()  # so that the next run begins with a process of its own
+    start = max(0.0, runner(small).wall - usual) if warm else 0.0
 
     def line(seconds: Callable[[_Run], float]) -> Line:
         return Line.through(len(small), median(map(seconds, few)), len(good), median(map(seconds, many)))
@@ -103,6 +119,7 @@ def measure(
         reason=reason,
         wall=line(lambda one: one.wall),
         cpu=line(lambda one: one.cpu),
+        start=start,
         out_entries=last.entries / len(good),
         out_bytes=last.size / len(good),
         illegal=mean(legal_text(one) is None for one in sample.lines),
@@ -147,8 +164,7 @@ def _sift(runner: _Runner, lines: Sequence[bytes]) -> tuple[list[bytes], int, st
 class _Runner:
     name: str
     sample: Sample
-    step: Step
-    run: RunStep
+    runs: Runs
     clock: Clock
     processors: Clock
 
@@ -167,11 +183,11 @@ class _Runner:
         message = self.message(lines)
         lineage = Lineage.parse(message.attributes[LINEAGE])
         before, began = self.processors(), self.clock()
-        with self.run(self.step, [message.body]) as output:
+        with self.runs.run([message.body]) as output:
             wall, cpu = self.clock() - began, self.processors() - before
             size = output.stat().st_size
             whole = max(1, size)
-            messages = output_messages(output, lineage, str(self.source), whole, self.step.workflow_id)
+            messages = output_messages(output, lineage, str(self.source), whole, self.runs.step.workflow_id)
             first = next(messages)
             entries = count_entries(first.body) + sum(count_entries(one.body) for one in messages)
         return _Run(wall, cpu, entries, size, _attributes(first))

@@ -15,8 +15,11 @@ from parcelq_cli.estimate.work import Work, in_invocation
 
 _RANGE_TASK_BYTES: Final = 300
 _LISTED: Final = 1_000
-IN_VAIN: Final = 8
-"""Having received something, a receiver of the downloader asks for more so often in parallel, in the end in vain."""
+IN_VAIN_AFTER_FEW: Final = 1
+IN_VAIN_AFTER_MANY: Final = 8
+"""Having received something, a receiver of the downloader asks for more, in the end in vain: once where little came, so
+often in parallel where at least half of what could come did."""
+_MANY: Final = MAX_REQUEST_MESSAGES / 2
 _AT_ONCE: Final = 0.6 * LONGEST_SECONDS / COLLECT_SECONDS
 """Downloaders that drain at a time while results keep coming: each drains for so long, and begins so often."""
 LOOKED_UP: Final = {"uploader": 1, "processor": 4, "downloader": 2}
@@ -110,8 +113,9 @@ def drained(work: Work, duration: Duration) -> Requests:
     """Requests of the downloader, which asks on while results keep coming, most often in vain where they are few."""
     count = work.output_messages
     turns_per_second = RECEIVERS * _AT_ONCE / (2 * REQUEST_SECONDS)
-    turns = min(count, ceil(turns_per_second * duration.processed))
-    in_vain = IN_VAIN * turns + RECEIVERS * duration.collections
+    turns = max(1, min(count, ceil(turns_per_second * duration.processed)))
+    each = IN_VAIN_AFTER_MANY if count / turns >= _MANY else IN_VAIN_AFTER_FEW
+    in_vain = each * turns + RECEIVERS * (IN_VAIN_AFTER_MANY + duration.collections)
     return receive(count, work.piece_bytes, MAX_REQUEST_MESSAGES).plus(small(in_vain))
 
 
