@@ -83,7 +83,7 @@ def _lines(file: IO[bytes], size: int, places: int, wanted: int) -> list[bytes]:
     """Lines at so many places; at a single one, all lines that are wanted."""
     lines: list[bytes] = []
     each = wanted if places == 1 else _together(wanted)
-    chance = random.Random(size)  # nosec B311 # no secret: the same file gives the same sample
+    chance = random.Random(size)  # nosec B311 # no secret; the same for the same file
     end = 0
     for place in range(places):
         start = int(size * (place + chance.random()) / places) if places > 1 else 0
