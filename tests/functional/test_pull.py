@@ -130,6 +130,11 @@ class TestPull:
         fill(33)
         assert len({one.message_id for one in take(1, 500, 10)}) == 33
 
+    def test_where_messages_trickle_in_it_asks_only_once_more(self, take, fill, requests):
+        fill(3)
+        assert len(take(1, 100, 0)) == 3
+        assert len(requests.of("ReceiveMessage")) == 2
+
     def test_more_than_ten_are_asked_for_in_parallel(self, take, fill, sqs):
         fill(50)
         first = threading.Event()
