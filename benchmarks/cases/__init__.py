@@ -10,7 +10,9 @@ CASES: Final = (
     "collector",
     "assembly",
     "processor",
+    "warm",
     "whole",
+    "cold_start",
     "growth",
 )
 """In the order of the table."""

@@ -1,0 +1,52 @@
+"""A step in Python with heavy imports, its process kept from message to message, beside one process a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from parcelq.process import Processor
+from parcelq.settings import StepSettings
+from parcelq.steps import local_step
+
+from benchmarks.cases.processor import handle, messages, route_of
+from benchmarks.clients import our_sqs
+from benchmarks.data import lines
+from benchmarks.harness import Bench, Figure, side_by_side, speeds
+from benchmarks.stub import stub_server
+
+if TYPE_CHECKING:
+    from parcelq.message import Pulled
+
+_LINES: Final = 10
+_INVOCATION: Final = 10
+"""Messages that an invocation gets unless told otherwise."""
+_STEP: Final = Path(__file__).parents[1] / "steps" / "heavy.py"
+
+
+def measure(bench: Bench) -> Iterator[Figure]:
+    """Measure the case."""
+    count = bench.size(200, 4)
+    pulled = messages([lines(_LINES)] * count)
+    with stub_server() as url:
+        kept, cold = (partial(_process, url, pulled, warm=warm) for warm in (True, False))
+        pairs = side_by_side(kept, cold, bench.long_runs)
+    yield Figure(
+        f"Python step with a 300 ms import, {count} small messages, warm: speed",
+        "the same step, one process a message",
+        pairs.ratio(lambda sample: sample.speed),
+        f"{speeds(pairs, 1)} messages a second",
+    )
+
+
+def _process(url: str, pulled: list[Pulled], *, warm: bool) -> float:
+    """From nothing, as a new instance of the function: the first runs start the processes."""
+    step = replace(local_step(str(_STEP)), settings=StepSettings(warm=warm))
+    with closing(Processor(our_sqs(url), route_of(url), step, batch_size=_LINES, parcel_size=_LINES)) as processor:
+        for at in range(0, len(pulled), _INVOCATION):
+            handle(processor, pulled[at : at + _INVOCATION])
+    return len(pulled)
