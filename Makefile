@@ -15,7 +15,7 @@ PATH313 := $(if $(PYTHON313),PATH="$(PYTHON313)/bin:$$PATH")
 SAM := $(PATH313) $(BIN)/sam
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e check scan audit build bench bench-setup format clean
+.PHONY: help setup run test e2e check scan audit build bench bench-setup guards format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ bench-setup: setup ## Install what the benchmarks compare with
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update --quiet && apt-get install --yes --no-install-recommends $$missing; \
 	else echo "Missing, by the names of Debian's packages:$$missing"; fi
+
+guards: setup ## Break the guards in the code one by one, and see that tests notice
+	$(BIN)/python tests/crash/mutants.py
 
 format: setup ## Format the code
 	$(BIN)/ruff format .

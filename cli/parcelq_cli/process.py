@@ -95,20 +95,22 @@ def _processor(
     bucket: str | None,
     stopper: Stopper,
 ) -> Processor:
-    from parcelq.process import Route
+    from parcelq.process import SPARE_RECEIVES, Route
 
     from parcelq_cli.stopping import StoppableProcessor
 
     topics = clients.topics()
     source, target = topics.url(input_topic), topics.url(output_topic)
     redrive = json.loads(topics.attributes(source).get("RedrivePolicy", "{}"))
+    given_out = int(redrive.get("maxReceiveCount", _MAX_RECEIVE_COUNT))
     return StoppableProcessor(
         topics.sqs,
         Route(source, target, dead_letter=topics.url(dead_letter(topic_of_url(source))), tombstones=target),
         step,
         batch_size=batch_size,
         parcel_size=parcel_size,
-        max_receive_count=int(redrive.get("maxReceiveCount", _MAX_RECEIVE_COUNT)),
+        # A topic that gives messages out only a few times leaves none to spare; what dies on the last, SQS buries.
+        max_receive_count=given_out - SPARE_RECEIVES if given_out > SPARE_RECEIVES + 1 else given_out,
         overflow=clients.overflow(bucket or ""),
         stopper=stopper,
     )

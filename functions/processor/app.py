@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -11,10 +12,11 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws import s3_client, sqs_client
 from parcelq.config import load
+from parcelq.errors import SettingsError, TopicNotFoundError
 from parcelq.message import Pulled
-from parcelq.names import dead_letter
+from parcelq.names import dead_letter, topic_of_arn
 from parcelq.overflow import Overflow
-from parcelq.process import Processor, Route
+from parcelq.process import Processor, Route, postpone
 from parcelq.steps import deployed_step
 from parcelq.topics import Topics
 
@@ -48,9 +50,32 @@ def processor() -> Processor:
     )
 
 
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Process a batch. Wrong settings fail it as a whole, with nothing but what is wrong, and burn no message."""
+    if not event.get("Records"):
+        return {"batchItemFailures": []}
+    try:
+        processor()
+    except (SettingsError, TopicNotFoundError) as error:
+        logger.error(str(error))
+        give_back(event)
+        raise error.with_traceback(None) from None
+    return process(event, context)
+
+
+def give_back(event: dict[str, Any]) -> None:
+    """Publish messages again as they are, for later, so that none dies of what is not its fault."""
+    sqs = sqs_client()
+    for arn, records in groupby(event["Records"], lambda record: str(record["eventSourceARN"])):
+        pulled = [Pulled.from_lambda(record) for record in records]
+        left = postpone(sqs, Topics(sqs).url(topic_of_arn(arn)), pulled)
+        if left:
+            logger.warning("%d of %d messages could not be given back, and used up a receive", len(left), len(pulled))
+
+
 @logger.inject_lambda_context
 @metrics.log_metrics
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+def process(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Process a batch and report the messages that are to be delivered again."""
     messages = [Pulled.from_lambda(record) for record in event["Records"]]
     outcome = processor().handle(messages, lambda: context.get_remaining_time_in_millis() / 1000)

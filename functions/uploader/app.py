@@ -51,7 +51,7 @@ def app() -> App:
 @metrics.log_metrics
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any] | None:
     """Take S3's events, or a batch of ranges from SQS."""
-    records = event.get("Records", [])
+    records = event.get("Records") or []
     if records and records[0].get("eventSource") == "aws:sqs":
         return {"batchItemFailures": [failure for record in records for failure in upload_range(record)]}
     for record in records:

@@ -180,6 +180,15 @@ def gate(tmp_path: Path) -> tuple[tuple[str, ...], Path, Path]:
     return ("--step", str(step), "--settings", str(settings)), started, go_on
 
 
+def wait_until_asleep(pid: int) -> None:
+    """Until the main thread waits: a signal that comes just before that is only looked at when the round has ended."""
+    stat = Path(f"/proc/{pid}/stat")
+    seen = 0
+    while stat.exists() and seen < 20:
+        seen = seen + 1 if stat.read_text().rpartition(")")[2].split()[0] == "S" else 0
+        time.sleep(0.01)
+
+
 def test_a_signal_during_a_round_lets_it_finish(
     cli: Cli, topics: tuple[str, str], gate: tuple[tuple[str, ...], Path, Path]
 ) -> None:
@@ -187,6 +196,7 @@ def test_a_signal_during_a_round_lets_it_finish(
     cli.ok("publish", "in", "a")
     running = cli.start("process", *topics, *options, "--json")
     started.read_bytes()
+    wait_until_asleep(running.pid)
     running.send_signal(signal.SIGTERM)
     assert running.stderr is not None
     assert any("stopping after the messages in hand" in line for line in running.stderr)
@@ -205,6 +215,7 @@ def test_a_second_signal_gives_the_messages_up(
     cli.ok("publish", "in", "a")
     running = cli.start("process", *topics, *options)
     started.read_bytes()
+    wait_until_asleep(running.pid)
     assert running.stderr is not None
     running.send_signal(signal.SIGINT)
     assert any("stopping after the messages in hand" in line for line in running.stderr)
@@ -262,3 +273,35 @@ def test_the_processes_of_a_warm_step_serve_many_messages_and_end_with_the_comma
     assert len(said) == 30
     assert len(set(said.values())) <= (os.cpu_count() or 1)
     assert not [pid for pid in said.values() if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.parametrize(("given_out", "runs"), [(1, 1), (2, 2), (4, 4), (5, 2), (8, 5)])
+def test_a_topic_that_gives_messages_out_often_leaves_some_of_it_for_what_was_not_survived(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, given_out: int, runs: int
+) -> None:
+    for name in ("in", "out"):
+        cli.ok("topics", "create", name, "--max-receive-count", str(given_out))
+    seen = []
+    monkeypatch.setattr("parcelq.worker.process", lambda processor, **_: seen.append(processor.max_receive_count))
+    cli.ok("process", "in", "out", "--step", "true")
+    assert seen == [runs]
+
+
+def test_wrong_settings_are_told_before_any_message_is_pulled(
+    cli: Cli, topics: tuple[str, str], tmp_path: Path
+) -> None:
+    upload(cli, tmp_path, "a\n", parcel_size=1)
+    (tmp_path / "settings.yaml").write_text("filtre: true\n")
+    settings = tmp_path / "settings.yaml"
+    assert "unknown key 'filtre'" in cli.fails("process", *topics, "--step", "tr", "--settings", settings)
+    assert "/nowhere/step: there is no such file" in cli.fails("process", *topics, "--step", "/nowhere/step")
+    assert cli.ok("topics", "count", "in", "--json").document["approximate_count"] == 1
+
+
+def test_so_they_are_by_local_before_anything_is_started(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("filtre: true\n")
+    (tmp_path / "lines").write_text("a\n")
+    output = tmp_path / "results"
+    arguments = ("local", tmp_path / "lines", "--step", "tr", "--output", output)
+    assert "unknown key 'filtre'" in cli.fails(*arguments, "--settings", tmp_path / "settings.yaml")
+    assert not output.exists()

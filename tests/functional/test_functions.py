@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import cached_property
@@ -198,12 +199,16 @@ class Stack:
         while (delivered := self.deliver(topic))["Records"]:
             self.acknowledge(topic, delivered, self.call(function, delivered))
 
-    def put(self, data: bytes, name: str = "s3_put", key: str | None = None, **options: str) -> dict[str, Any]:
+    def put(
+        self, data: bytes, name: str = "s3_put", key: str | None = None, sequencer: str = "", **options: str
+    ) -> dict[str, Any]:
         """Put an object and return the event that S3 sends of it, made of the one in `events/`."""
         given = event(name)
         entity = given["Records"][0]["s3"]["object"]
         if key is not None:
             entity["key"] = key
+        if sequencer:
+            entity["sequencer"] = sequencer
         module = self.functions.uploader
         put = module.put_of(given["Records"][0])
         answer = self.s3.put_object(Bucket=BUCKET, Key=put.source.key, Body=data, **options)
@@ -358,7 +363,7 @@ class TestUploader:
         assert stack.messages() == 0
         assert stack.keys() == []
 
-    @pytest.mark.parametrize("given", [{}, {"Records": []}])
+    @pytest.mark.parametrize("given", [{}, {"Records": []}, {"Records": None}, {"Records": [{"eventSource": "aws:x"}]}])
     def test_an_event_without_records_publishes_nothing(self, stack: Stack, given: dict[str, Any]) -> None:
         assert stack.call("uploader", given) is None
         assert stack.messages() == 0
@@ -553,6 +558,18 @@ class TestRanges:
         assert stack.call("uploader", delivered) == {"batchItemFailures": [{"itemIdentifier": one} for one in bad]}
         assert result_of(stack.take("parcelq-step")) == MOLECULES
 
+    def test_ranges_of_an_object_that_was_replaced_are_left_to_its_later_put(
+        self, stack: Stack, settings: Callable[..., None]
+    ) -> None:
+        settings(RANGE_BYTES=40)
+        stack.call("uploader", stack.put(MOLECULES))
+        later = stack.put(MOLECULES.lower(), sequencer="0055AED6DCD90281FF")
+        stack.run("uploader", "parcelq-ranges")
+        assert stack.messages() == 0
+        stack.call("uploader", later)
+        stack.run("uploader", "parcelq-ranges")
+        assert result_of(stack.take("parcelq-step")) == MOLECULES.lower()
+
     def test_ranges_of_an_object_that_is_gone_are_done(self, stack: Stack) -> None:
         assert stack.call("uploader", event("sqs_ranges")) == {"batchItemFailures": []}
         assert stack.messages() == 0
@@ -590,6 +607,11 @@ class TestProcessor:
         (message,) = (one for one in stack.take("parcelq-output") if LINEAGE not in one.attributes)
         assert json.loads(message.message().body)["name"] == "ethylamine"
         assert SOURCE not in message.attributes
+
+    @pytest.mark.parametrize("given", [{}, {"Records": []}, {"Records": None}])
+    def test_an_event_without_records_is_nothing_to_do(self, stack: Stack, given: dict[str, Any]) -> None:
+        assert stack.call("processor", given) == {"batchItemFailures": []}
+        assert stack.messages() == 0
 
     def test_only_the_bad_message_is_delivered_again(self, stack: Stack, upper: None) -> None:
         stack.publish("parcelq-step", *(Message(body) for body in (b"one\n", b"a bad one\n", b"two\n")))
@@ -663,6 +685,88 @@ class TestProcessor:
         settings(**{setting: value})
         with pytest.raises(SettingsError, match=told):
             stack.call("processor", event("sqs_messages"))
+
+    @pytest.fixture
+    def poisoned(self, stack: Stack, upper: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+        """Messages of all sorts that are delivered to a function whose step's settings are wrong."""
+        (tmp_path / "step" / "settings.yaml").write_text("filtre: true\n")
+        monkeypatch.setattr(stack.functions.processor, "sqs_client", lambda: stack.sqs)
+        stack.publish(
+            "parcelq-step",
+            Message(b"one\n", {LINEAGE: "0-4/9", SOURCE: "s", ENTRIES: "1"}),
+            Message(b"\xff\n", {LINEAGE: "4-6/9", SOURCE: "s"}),
+            Message(b"", {LINEAGE: "0-0/0", SOURCE: "t", ENTRIES: "0"}),
+            *(Message(b"by hand %d" % number) for number in range(12)),
+        )
+        return {"Records": stack.deliver("parcelq-step")["Records"] + stack.deliver("parcelq-step")["Records"]}
+
+    def test_wrong_settings_are_told_once_and_in_one_line(
+        self, stack: Stack, poisoned: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with pytest.raises(SettingsError, match="unknown key 'filtre'") as caught:
+            stack.call("processor", poisoned)
+        frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+        assert frames[-2:] == ["call", "handler"]
+        assert caught.value.__cause__ is None
+        (told,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
+        assert (told.levelname, told.getMessage()) == ("ERROR", str(caught.value))
+        assert told.exc_info is None
+
+    def test_wrong_settings_cost_messages_no_receive(
+        self, stack: Stack, poisoned: dict[str, Any], requests: Any
+    ) -> None:
+        with pytest.raises(SettingsError):
+            stack.call("processor", poisoned)
+        sent = [entry for one in requests.of("SendMessageBatch") for entry in one["Entries"]]
+        assert {entry["DelaySeconds"] for entry in sent} == {900}
+        before = [
+            (one["body"], {name: value["stringValue"] for name, value in one["messageAttributes"].items()})
+            for one in poisoned["Records"]
+        ]
+        after = [
+            (one["MessageBody"], {name: value["StringValue"] for name, value in one["MessageAttributes"].items()})
+            for one in sent
+        ]
+        assert sorted(map(repr, after)) == sorted(map(repr, before))
+        names = [
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        ]
+        answer = stack.sqs.get_queue_attributes(QueueUrl=stack.urls["parcelq-step"], AttributeNames=names)
+        assert [int(answer["Attributes"][name]) for name in names] == [0, 0, len(poisoned["Records"])]
+        assert stack.take("parcelq-step-dead-letter") == stack.take("parcelq-output") == []
+
+    def test_messages_that_cannot_be_given_back_stay(
+        self, stack: Stack, poisoned: dict[str, Any], requests: Any
+    ) -> None:
+        requests.reply(
+            "SendMessageBatch",
+            {"Failed": [{"Id": "0", "Code": "InvalidParameterValue", "Message": "no", "SenderFault": True}]},
+        )
+        with pytest.raises(SettingsError):
+            stack.call("processor", poisoned)
+        handles = {entry["ReceiptHandle"] for one in requests.of("DeleteMessageBatch") for entry in one["Entries"]}
+        assert handles == {one["receiptHandle"] for one in poisoned["Records"][1:]}
+
+    def test_when_the_settings_are_mended_the_same_function_goes_on(
+        self, stack: Stack, poisoned: dict[str, Any], tmp_path: Path
+    ) -> None:
+        with pytest.raises(SettingsError):
+            stack.call("processor", poisoned)
+        (tmp_path / "step" / "settings.yaml").write_text("")
+        stack.publish("parcelq-step", Message(b"one\n"))
+        stack.run("processor", "parcelq-step")
+        assert [one.message().body for one in stack.take("parcelq-output")] == [b"ONE\n"]
+
+    def test_a_topic_that_is_not_there_is_told_like_a_wrong_setting(
+        self, stack: Stack, upper: None, settings: Callable[..., None]
+    ) -> None:
+        settings(STAGES="step,next")
+        stack.publish("parcelq-step", Message(b"one\n"))
+        with pytest.raises(TopicNotFoundError, match="parcelq-next"):
+            stack.call("processor", stack.deliver("parcelq-step"))
+        assert stack.take("parcelq-step-dead-letter") == []
 
 
 class TestDownloader:

@@ -14,7 +14,7 @@ from parcelq import process
 from parcelq.dead import FAILED_AT, REASON, RECEIVED, STEP
 from parcelq.errors import AwsError
 from parcelq.lineage import Lineage, Span, digest
-from parcelq.message import DEAD, ENTRIES, HALVED, LINEAGE, SOURCE, WORKFLOW, Message, Pulled, Wire
+from parcelq.message import ALONE, DEAD, ENTRIES, HALVED, LINEAGE, SOURCE, UNTOLD, WORKFLOW, Message, Pulled, Wire
 from parcelq.overflow import Overflow
 from parcelq.process import Outcome, Processor, Route
 from parcelq.publish import publish_many
@@ -396,6 +396,16 @@ class TestReparcelling:
             )
         ]
 
+    @pytest.mark.parametrize("receives", [0, 1])
+    def test_others_attributes_give_way_where_there_is_no_room(self, stage, receives):
+        stage.publish(Message(b"a\nbad\nc\n\xff\n", {f"Theirs{number}": "x" for number in range(9)}))
+        stage.again(receives)
+        stage.until_done(stage.processor(PICKY, batch_size=2))
+        assert [one.body for one in stage.outputs] == [b"A\n", b"C\n\xff\n"]
+        (letter,) = stage.dead
+        assert (letter.body, "exited with 3" in letter.attributes[REASON]) == (b"bad\n", True)
+        assert "Theirs0" in letter.attributes
+
     def test_they_are_processed_when_they_come_round(self, stage):
         stage.publish(parcel(*"abcdefg"))
         stage.until_done(stage.processor(batch_size=3))
@@ -532,6 +542,66 @@ class TestDying:
         stage.refuse_publishing()
         outcome = stage.handle(stage.processor())
         assert (outcome.done, len(outcome.failed)) == ([], 1)
+
+
+class TestWhatTheFunctionDidNotSurvive:
+    """SQS gives a message out oftener than it is run."""
+
+    @pytest.fixture
+    def came_after_its_last_time(self, stage):
+        stage.publish(*neighbours(["one"], ["two"], ["three"]))
+        stage.again(2)
+
+    def test_one_runs_with_nothing_beside_it_after_the_others_went_back(self, stage, came_after_its_last_time):
+        fresh = parcel("four", start=500)
+        stage.publish(fresh)
+        pulled = stage.receive()
+        outcome = stage.processor().handle(pulled)
+        assert (len(stage.runs), outcome.entries, outcome.returned) == (1, 1, 3)
+        assert len(outcome.done) == 4
+        # Not only told as done: they are gone, whatever becomes of the function now.
+        refresh_deadline(stage.sqs, stage.route.input, pulled, 0)
+        back = stage.receive()
+        assert sorted(ALONE in one.attributes for one in back if one.receive_count == 1) == [False, True, True]
+        assert [one.wire.text for one in back if one.receive_count > 1] == [
+            one.wire.text for one in pulled if one.receive_count > 1
+        ][:1]
+
+    def test_in_the_end_all_are_done(self, stage, came_after_its_last_time):
+        stage.until_done(stage.processor())
+        assert [one.body for one in stage.outputs if DEAD not in one.attributes] == [b"ONE\n", b"TWO\n", b"THREE\n"]
+        assert stage.dead == []
+
+    def test_a_suspect_that_is_bad_dies_of_its_own_reason(self, stage):
+        stage.publish(parcel("bad"))
+        stage.again(2)
+        stage.handle(stage.processor(PICKY))
+        (letter,) = stage.dead
+        assert "exited with 3" in letter.attributes[REASON]
+
+    @pytest.mark.parametrize(("receives", "attributes"), [(3, {}), (2, {ALONE: "1"})])
+    def test_what_took_it_down_alone_dies_without_another_run(self, stage, receives, attributes):
+        stage.publish(parcel("one", **attributes))
+        stage.again(receives)
+        outcome = stage.handle(stage.processor())
+        assert (stage.runs, outcome.dead, len(outcome.done)) == ([], 1, 1)
+        (letter,) = stage.dead
+        assert (letter.attributes[REASON], ALONE in letter.attributes) == (UNTOLD, False)
+        (stone,) = stage.stones
+        assert stone.attributes[DEAD] == UNTOLD
+
+    def test_what_cannot_be_acknowledged_stops_nothing(self, stage, came_after_its_last_time, caplog):
+        pulled = stage.receive()
+        stage.requests.refuse("DeleteMessageBatch", "AccessDenied", 403)
+        outcome = stage.processor().handle(pulled)
+        assert (outcome.entries, len(outcome.done)) == (1, 3)
+        assert "could not be acknowledged" in caplog.text
+
+    def test_what_cannot_be_given_back_stays(self, stage, came_after_its_last_time):
+        pulled = stage.receive()
+        stage.refuse_publishing(1)
+        outcome = stage.processor().handle(pulled)
+        assert (outcome.entries, len(outcome.done), len(outcome.failed)) == (1, 1, 2)
 
 
 class TestBackOff:

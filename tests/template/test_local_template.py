@@ -11,6 +11,7 @@ import pytest
 from cfnlint.decode import decode
 from cfnlint.template import Template
 from parcelq.errors import SettingsError
+from parcelq.process import SPARE_RECEIVES
 from parcelq_cli.local.template import load
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
@@ -44,8 +45,9 @@ def test_loops_are_unrolled_as_cfn_lint_does_it() -> None:
         if resource["Type"].startswith("AWS::Serverless::") or key == "Bucket":
             continue  # translated by SAM, or added to by it
         # Of a mapping it takes any key's value where a parameter says which.
-        resource["Properties"].pop("VisibilityTimeout", None)
-        ours["Resources"][key]["Properties"].pop("VisibilityTimeout", None)
+        for properties in (resource["Properties"], ours["Resources"][key]["Properties"]):
+            properties.pop("VisibilityTimeout", None)
+            properties.get("RedrivePolicy", {}).pop("maxReceiveCount", None)
         assert ours["Resources"][key] == resource, key
         compared += 1
     assert compared > 30
@@ -147,3 +149,9 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     unknown, *_ = caught.value.problems
     assert len(caught.value.problems) == 3
     assert unknown.startswith("there is no Stage; there are Prefix, Stages, ")
+
+
+def test_every_number_of_runs_has_its_number_of_receives(source: dict[str, Any]) -> None:
+    allowed = source["Parameters"]["MaxReceiveCount"]["AllowedValues"]
+    times = {runs: int(runs) + SPARE_RECEIVES for runs in allowed}
+    assert {runs: entry["Times"] for runs, entry in source["Mappings"]["GivenOut"].items()} == times

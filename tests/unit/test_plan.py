@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parcelq.lineage import Lineage, Span
-from parcelq.message import DEAD, ENTRIES, HALVED, LINEAGE, SOURCE, Message, Pulled, Wire
+from parcelq.message import ALONE, DEAD, ENTRIES, HALVED, LINEAGE, SOURCE, Message, Pulled, Wire
 from parcelq.plan import Split, Work, halves, make_plan, without_repeats
 
 HANDLES = iter(range(10**9))
@@ -22,6 +22,7 @@ def work(
     receive_count: int = 1,
     lineage: Lineage | None = None,
     halved: str | None = None,
+    alone: bool = False,
 ) -> Work:
     """A message of that many entries of two bytes; without lineage where `start` is None."""
     body = b"a\n" * entries
@@ -30,6 +31,8 @@ def work(
     attributes = {SOURCE: source, LINEAGE: str(lineage), ENTRIES: str(entries)} if lineage else {}
     if halved is not None:
         attributes[HALVED] = halved
+    if alone:
+        attributes[ALONE] = "1"
     handle = f"handle-{next(HANDLES)}"
     pulled = Pulled("id", handle, receive_count, Wire(body.decode(), attributes))
     return Work.of(pulled, Message(body, attributes))
@@ -177,9 +180,12 @@ MESSAGES = st.lists(
 
 @given(MESSAGES, st.integers(1, 30), st.integers(1, 4), st.booleans())
 def test_every_message_has_one_place_in_a_plan_that_keeps_the_rules(messages, batch_size, max_receive_count, halving):
-    splits, groups = plan(*messages, batch_size=batch_size, max_receive_count=max_receive_count, halving=halving)
-    placed = [split.work for split in splits] + [one for group in groups for one in group]
+    made = make_plan(messages, batch_size, max_receive_count, halving=halving)
+    splits, groups = made.splits, made.groups
+    placed = [split.work for split in splits] + [one for group in groups for one in group] + made.suspects + made.lost
     assert sorted(map(id, placed)) == sorted(map(id, messages))
+    assert all(one.pulled.receive_count == max_receive_count + 1 for one in made.suspects)
+    assert all(one.pulled.receive_count > max_receive_count + 1 for one in made.lost)
     for split in splits:
         assert 1 <= split.size <= batch_size
         assert split.size < split.work.entries
@@ -188,6 +194,30 @@ def test_every_message_has_one_place_in_a_plan_that_keeps_the_rules(messages, ba
         assert all(one.entries <= batch_size for one in group)
         assert sum(one.entries for one in group[:-1]) < batch_size
         assert len(group) == 1 or all(one.pulled.receive_count == 1 for one in group)
+
+
+class TestWhatComesAfterItsLastTime:
+    @pytest.mark.parametrize("max_receive_count", [1, 2, 3])
+    def test_it_is_a_suspect_first_and_lost_then(self, max_receive_count):
+        last, suspect, lost = (work(1, start=2 * more, receive_count=max_receive_count + more) for more in range(3))
+        made = make_plan([last, suspect, lost], 10, max_receive_count, halving=True)
+        assert (made.groups, made.suspects, made.lost, made.splits) == ([[last]], [suspect], [lost], [])
+
+    def test_one_that_was_a_suspect_before_stays_one_and_is_lost_sooner(self):
+        first, last, lost = (work(1, start=2 * count, receive_count=count, alone=True) for count in (1, 2, 3))
+        made = make_plan([first, last, lost], 10, 2, halving=True)
+        assert (made.suspects, made.lost, made.groups) == ([first, last], [lost], [])
+
+    @pytest.mark.parametrize("receive_count", [3, 4, 9])
+    def test_one_of_several_entries_is_halved_all_the_same(self, receive_count):
+        one = work(4, receive_count=receive_count)
+        made = make_plan([one], 10, 2, halving=True)
+        assert [split.work for split in made.splits] == [one]
+        assert not made.suspects + made.lost
+
+    def test_without_halving_it_is_a_suspect_whole(self):
+        one = work(4, receive_count=3)
+        assert make_plan([one], 10, 2, halving=False).suspects == [one]
 
 
 class TestRepeats:

@@ -85,6 +85,25 @@ class TestLocalStep:
             local_step(str(program(tmp_path / "tool.sh", 0o644)))
         assert local_step(str(program(tmp_path / "tool.py", 0o644))).path == tmp_path / "tool.py"
 
+    @pytest.mark.parametrize(
+        ("head", "problem"),
+        [
+            (b"#!/nowhere/sh -e\necho", r"names the interpreter '/nowhere/sh', which is not there"),
+            (b"#!\n", r"names the interpreter '', which is not there"),
+            (b"echo one\n", r"a first line that names its interpreter, such as #!/bin/sh"),
+            (b"", r"a first line that names its interpreter"),
+            (b"\x7fELF\2\1\1" + bytes(11) + b"\x08\0" + bytes(40), r"built for another processor"),
+        ],
+    )
+    def test_what_the_system_would_not_start_is_refused(self, tmp_path, head, problem):
+        program(tmp_path / "tool").write_bytes(head)
+        with pytest.raises(SettingsError, match=problem):
+            local_step(str(tmp_path / "tool"))
+
+    @pytest.mark.parametrize("name", ["sh", "awk", "true", sys.executable])
+    def test_what_the_system_starts_is_taken(self, name):
+        assert local_step(name)
+
     def test_bad_settings_are_refused(self, tmp_path):
         (tmp_path / "s.yaml").write_text("nonsense: 1")
         with pytest.raises(SettingsError, match="nonsense"):

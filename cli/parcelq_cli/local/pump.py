@@ -124,7 +124,7 @@ class Pump:
                 MessageAttributeNames=["All"],
                 MessageSystemAttributeNames=["All"],
             )
-            came = [_record(raw, mapped.topic_arn) for raw in answer.get("Messages", [])]
+            came = [record_of(raw, mapped.topic_arn) for raw in answer.get("Messages", [])]
             if came and not records:
                 until = time.monotonic() + mapped.window
             records += came
@@ -187,7 +187,7 @@ def _events(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     return sized_batches(records, size, max(1, len(records)), MAX_LAMBDA_EVENT_BYTES)
 
 
-def _record(raw: Mapping[str, Any], topic_arn: str) -> dict[str, Any]:
+def record_of(raw: Mapping[str, Any], topic_arn: str) -> dict[str, Any]:
     """A received message as the record of an event; its members are spelled differently there."""
     attributes = {
         name: {

@@ -7,6 +7,7 @@ twice at once: whoever comes second finds the result there, or writes the same o
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any, Final
 from parcelq.assembly import SegmentReader, part_bodies, parts_of
 from parcelq.collector import Collector, Resolution
 from parcelq.errors import AwsError
+from parcelq.limits import KIB
 from parcelq.names import RESULTS, Source
 from parcelq.notes import note_begun, note_keys, take_begun, uploaded_entries
 from parcelq.parallel import in_flight
@@ -26,6 +28,8 @@ from parcelq.store import Store
 
 _log = logging.getLogger(__name__)
 _READS_IN_FLIGHT: Final = 8
+_REPORT_BYTES: Final = 64 * KIB
+"""More than the report of a whole result has, since it names no dead entries."""
 _WHOLE: Final = "whole"
 # What a result says of itself, in the object's metadata, so that it and the result change together.
 _ID: Final = "parcelq-source"
@@ -156,7 +160,7 @@ class Finisher:
         if (
             _says(present, gathered.source) == _WHOLE
         ):  # so these segments are late, or left from the time it was written
-            if resolution.whole:
+            if resolution.whole and not self._is_reported(gathered.source, key):
                 self._report(gathered, resolution, key)
             self._clean(gathered)
             return _state(gathered.source, resolution, result=key)
@@ -226,6 +230,18 @@ class Finisher:
         )
         self.store.put(key + REPORT_SUFFIX, report.to_json())
 
+    def _is_reported(self, source: str, key: str) -> bool:
+        """Whether the report of a whole result is there; by now it may be all that knows how many entries were read."""
+        try:
+            report = json.loads(self.store.read(key + REPORT_SUFFIX, 0, _REPORT_BYTES))
+        except ValueError:
+            return False
+        except AwsError as error:
+            if error.status != 404:
+                raise
+            return False
+        return (report.get("source"), report.get("complete")) == (source, True)
+
     def _without_lineage(self, gathered: Gathered) -> SourceState:
         """Write messages without lineage to a file of their own, each once as far as these segments go."""
         extents = gathered.extents(self.store, lambda _name: 0)
@@ -241,8 +257,12 @@ class Finisher:
         return SourceState(NO_SOURCE, size, size, 0, 0, key)
 
     def _clean(self, gathered: Gathered) -> None:
-        """Remove what is not needed any more: of a whole result, or of one that a newer put has overtaken."""
-        self.store.delete([*gathered.keys, *note_keys(self.store, gathered.source)])
+        """Remove what is not needed any more: of a whole result, or of one that a newer put has overtaken.
+
+        The segments last: as long as there are any, this is done again.
+        """
+        self.store.delete(note_keys(self.store, gathered.source))
+        self.store.delete(gathered.keys)
 
 
 def _says(present: Present | None, source: str) -> str:

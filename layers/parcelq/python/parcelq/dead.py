@@ -6,25 +6,11 @@ collected, so that a source is known to be finished but for these entries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
 from parcelq.errors import ParcelqError
-from parcelq.limits import MAX_ATTRIBUTES
-from parcelq.message import (
-    DEAD,
-    ENCODING,
-    ENTRIES,
-    HALVED,
-    LINEAGE,
-    SIZE_ELSEWHERE,
-    SOURCE,
-    WORKFLOW,
-    Message,
-    Pulled,
-    legal_text,
-)
+from parcelq.message import ALONE, DEAD, ENTRIES, HALVED, LINEAGE, SOURCE, Message, Pulled, legal_text, with_attributes
 from parcelq.plan import Work
 
 REASON: Final = "Reason"
@@ -35,7 +21,6 @@ ABOUT_DEATH: Final = (REASON, STEP, FAILED_AT, RECEIVED)
 """The attributes that a letter has and the message that it was had not."""
 
 _REASON_BYTES: Final = 1024
-_OURS: Final = (SOURCE, LINEAGE, ENTRIES, ENCODING, SIZE_ELSEWHERE, WORKFLOW)
 
 
 def reason_of(error: ParcelqError) -> str:
@@ -74,13 +59,4 @@ def _letter(message: Message, pulled: Pulled, reason: str, step: str, when: date
         FAILED_AT: when.isoformat(timespec="seconds"),
         RECEIVED: str(pulled.receive_count),
     }
-    return Message(message.body, _fitting(message.attributes, about))
-
-
-def _fitting(attributes: Mapping[str, str], about: Mapping[str, str]) -> dict[str, str]:
-    """Both together, as far as SQS's limit goes: others' attributes give way, and room is left for what travel adds."""
-    ours = {name: attributes[name] for name in _OURS if name in attributes}
-    travel = {ENCODING, SIZE_ELSEWHERE} - ours.keys()
-    room = MAX_ATTRIBUTES - len(ours) - len(about) - len(travel)
-    others = [name for name in attributes if name not in {*ours, *about, HALVED}][: max(0, room)]
-    return {**ours, **{name: attributes[name] for name in others}, **about}
+    return with_attributes(message, **{HALVED: None, ALONE: None}, **about)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from parcelq.errors import MessageError
+from parcelq.limits import MAX_ATTRIBUTES
 
 SOURCE: Final = "Source"
 LINEAGE: Final = "Lineage"
@@ -23,6 +24,8 @@ UNTOLD: Final = "the function that ran the step ended before it could tell why"
 """What a tombstone says that is published ahead of a message's last run; any other reason is better."""
 HALVED: Final = "Halved"
 """On what failed before, and is run alone for that: how often it was halved."""
+ALONE: Final = "Alone"
+"""On what may have taken a function down: it has an invocation of its own."""
 SIZE_ELSEWHERE: Final = "ExtendedPayloadSize"
 """Marks a body that is a pointer to S3, and tells the size there, as the Amazon SQS Extended Client Library does."""
 OLD_SIZE_ELSEWHERE: Final = "SQSLargePayloadSize"
@@ -31,6 +34,7 @@ BASE64: Final = "base64"
 NO_BYTES: Final = "\n"
 """The body of a message that has none (`Entries` is 0, or it is a tombstone), because SQS refuses an empty one."""
 
+_OWN: Final = (SOURCE, LINEAGE, ENTRIES, ENCODING, SIZE_ELSEWHERE, WORKFLOW, HALVED, ALONE)
 _STRING: Final = "String"
 _NUMBER: Final = "Number"
 _NUMBERS: Final = frozenset({ENTRIES, SIZE_ELSEWHERE})
@@ -206,6 +210,15 @@ class Pulled:
 
 
 def with_attributes(message: Message, **changed: str | None) -> Message:
-    """A copy with these attributes set, or taken away where None is given."""
-    attributes = {name: value for name, value in {**message.attributes, **changed}.items() if value is not None}
-    return replace(message, attributes=attributes)
+    """A copy with these attributes set, or taken away where None is given.
+
+    Where that would be more than SQS takes, attributes that are not Parcelq's give way. Room is left for those that
+    travel may add.
+    """
+    kept = {name: value for name, value in message.attributes.items() if name not in changed}
+    added = {name: value for name, value in changed.items() if value is not None}
+    own: dict[str, str] = {name: kept[name] for name in _OWN if name in kept}
+    travel = {ENCODING, SIZE_ELSEWHERE} - own.keys()
+    room = max(0, MAX_ATTRIBUTES - len(own) - len(added) - len(travel))
+    foreign = [name for name in kept if name not in own][:room]
+    return replace(message, attributes={**own, **{name: kept[name] for name in foreign}, **added})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from parcelq.errors import LineageError
 from parcelq.lineage import Lineage, disjoint, follows
-from parcelq.message import DEAD, HALVED, LINEAGE, SOURCE, Message, Pulled, count_told
+from parcelq.message import ALONE, DEAD, HALVED, LINEAGE, SOURCE, Message, Pulled, count_told
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,14 @@ class Plan:
     Attributes:
         splits: messages to re-parcel; no step runs over them.
         groups: messages to run the step over, those of a group together.
+        suspects: messages that may take the function down; each needs an invocation of its own.
+        lost: messages that did, with an invocation of their own; they are not run any more.
     """
 
     splits: list[Split]
     groups: list[list[Work]]
+    suspects: list[Work]
+    lost: list[Work]
 
 
 def make_plan(work: Iterable[Work], batch_size: int, max_receive_count: int, *, halving: bool) -> Plan:
@@ -95,29 +99,37 @@ def make_plan(work: Iterable[Work], batch_size: int, max_receive_count: int, *, 
     - One that comes for the last time it may and has several entries is split into halves, without another run.
     - One with more than `batch_size` entries is split into parcels of `batch_size`.
     - One that failed before, or is half of one that did, runs alone, so that it fails nothing else.
+    - One that comes after its last time was not settled then, so the function died, of it or of another: it is a
+      suspect. Was it one already, it is lost.
     - Others of one source that follow one another run together until they have `batch_size` entries.
 
     Args:
         work: the messages.
         batch_size: how many entries the step should get at a time.
-        max_receive_count: how often a message is given out.
+        max_receive_count: how often a message is run; SQS may give it out oftener.
         halving: whether to split at the last time; otherwise the message is run once more.
     """
     splits: list[Split] = []
+    suspects: list[Work] = []
+    lost: list[Work] = []
     alone: list[list[Work]] = []
     fresh: defaultdict[str, list[Work]] = defaultdict(list)
     for one in work:
-        last_time = one.pulled.receive_count >= max_receive_count
-        if halving and last_time and one.pulled.receive_count > 1 and one.entries > 1:
+        receives, attributes = one.pulled.receive_count, one.message.attributes
+        if halving and receives >= max(2, max_receive_count) and one.entries > 1:
             splits.append(halves(one, batch_size))
         elif one.entries > batch_size:
             splits.append(Split(one, batch_size))
-        elif one.pulled.receive_count > 1 or HALVED in one.message.attributes:
+        elif receives > max_receive_count + (ALONE not in attributes):
+            lost.append(one)
+        elif receives > max_receive_count or ALONE in attributes:
+            suspects.append(one)
+        elif receives > 1 or HALVED in attributes:
             alone.append([one])
         else:
             fresh[one.source].append(one)
     together = [group for messages in fresh.values() for group in _groups(messages, batch_size)]
-    return Plan(splits, together + alone)
+    return Plan(splits, together + alone, suspects, lost)
 
 
 def halves(work: Work, batch_size: int) -> Split:

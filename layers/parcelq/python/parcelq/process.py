@@ -13,7 +13,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from itertools import chain
@@ -23,13 +23,13 @@ from parcelq.budget import Budget
 from parcelq.dead import letter, reason_of, tombstone, unread_letter
 from parcelq.errors import MessageError, ParcelqError, PublishError, StepError
 from parcelq.limits import MAX_DELAY_SECONDS
-from parcelq.message import DEAD, ENTRIES, HALVED, LINEAGE, UNTOLD, Message, Pulled, with_attributes
+from parcelq.message import ALONE, DEAD, ENTRIES, HALVED, LINEAGE, UNTOLD, Message, Pulled, with_attributes
 from parcelq.output import output_messages
 from parcelq.parallel import in_flight
 from parcelq.parcels import cut_for_messages
-from parcelq.plan import Split, Work, halves, make_plan, without_repeats
+from parcelq.plan import Plan, Split, Work, halves, make_plan, without_repeats
 from parcelq.publish import publish_many
-from parcelq.pull import refresh_deadline
+from parcelq.pull import acknowledge, refresh_deadline
 from parcelq.runs import Run, run_group
 from parcelq.steps import Step
 from parcelq.transfer import MAX_BODY_BYTES
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _FOREVER: Final = float("inf")
 _MOST_DOUBLINGS: Final = 16
+SPARE_RECEIVES: Final = 3
+"""How much oftener than a message is run the stack's topics give it out: once more to run it with nothing beside it,
+once to bury it unrun, and once should the function die of something else just then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,8 @@ class Processor:
         step: the step.
         batch_size: how many entries the step should get at a time.
         parcel_size: most entries of a message that is published.
-        max_receive_count: how often the input topic gives a message out.
+        max_receive_count: how often a message is run. Where the input topic gives it out oftener than that, what the
+            function did not survive is done again.
         halving: whether a message that comes for the last time is split rather than run again.
         back_off_seconds: how soon a message that failed comes again, about; twice as long at every further time.
         overflow: where bodies lie, and go, that are too large for a message.
@@ -134,8 +138,10 @@ class Processor:
         work, repeats = without_repeats(self._read(pulled, outcome))
         plan = make_plan(work, self.batch_size, self.max_receive_count, halving=self.halving)
         self._split(plan.splits, outcome)
-        self._announce_last_runs(plan.groups, outcome)
-        self._run(plan.groups, budget, outcome)
+        self._bury_lost(plan.lost, outcome)
+        groups = self._isolate(plan, outcome) if plan.suspects else plan.groups
+        self._announce_last_runs(groups, outcome)
+        self._run(groups, budget, outcome)
         _settle_repeats(repeats, outcome)
         self._back_off([one for one, _ in outcome.failed])
         return outcome
@@ -173,6 +179,29 @@ class Processor:
             else:
                 outcome.done.append(one.work.pulled)
                 outcome.split += 1
+
+    def _bury_lost(self, lost: Sequence[Work], outcome: Outcome) -> None:
+        """Give up what the function did not survive, not even with nothing beside it."""
+        for one in lost:
+            _log.warning("%s", UNTOLD, extra=one.about)
+            self._give_up(one, UNTOLD, outcome)
+
+    def _isolate(self, plan: Plan, outcome: Outcome) -> list[list[Work]]:
+        """Give back everything but one suspect before that runs, for good: should the function die of it, it is alone.
+
+        The other suspects are marked as such, so that each gets an invocation of its own.
+        """
+        suspect, *others = plan.suspects
+        marked = [replace(one, message=with_attributes(one.message, **{ALONE: "1"})) for one in others]
+        self._return([*marked, *chain.from_iterable(plan.groups)], outcome)
+        try:
+            left = acknowledge(self.sqs, self.route.input, outcome.done)
+        except ParcelqError as error:
+            _log.warning("what was settled before a last run could not be acknowledged: %s", error)
+        else:
+            if left:
+                _log.warning("%d messages that were settled before a last run were not acknowledged", len(left))
+        return [[suspect]]
 
     def _announce_last_runs(self, groups: Sequence[Sequence[Work]], outcome: Outcome) -> None:
         """Tell the death of what runs for the last time before it runs.
@@ -249,11 +278,13 @@ class Processor:
         elif self.halving and work.entries > 1:
             self._split([halves(work, self.batch_size)], outcome)
         else:
-            reason = reason_of(error)
-            dead = letter(work, reason, self.step.name, self.now())
-            stone = tombstone(work, reason, self.step.name) if work.lineage else None
-            if self._attempt(outcome, work.pulled, lambda: self._bury(dead, stone)):
-                outcome.dead += 1
+            self._give_up(work, reason_of(error), outcome)
+
+    def _give_up(self, work: Work, reason: str, outcome: Outcome) -> None:
+        dead = letter(work, reason, self.step.name, self.now())
+        stone = tombstone(work, reason, self.step.name) if work.lineage else None
+        if self._attempt(outcome, work.pulled, lambda: self._bury(dead, stone)):
+            outcome.dead += 1
 
     def _is_last(self, work: Work) -> bool:
         return work.pulled.receive_count >= self.max_receive_count
@@ -319,14 +350,33 @@ class Processor:
                     _log.warning("back-off could not be set for %d of %d messages", len(lost), len(messages))
 
 
+def postpone(sqs: SQSClient, topic_url: str, pulled: Sequence[Pulled]) -> list[Pulled]:
+    """Publish messages again as they are, to be had in 15 minutes, and acknowledge them; that costs them no receive.
+
+    For when nothing is wrong with them, but with who should process them.
+
+    Returns:
+        Those that are still there as they were.
+
+    Raises:
+        AwsError, TopicNotFoundError: SQS refused.
+    """
+    again = [one.as_it_is() for one in pulled]
+    _, failed = publish_many(sqs, topic_url, again, delay_seconds=MAX_DELAY_SECONDS)
+    refused = {id(one.message) for one in failed}
+    sent = [one for one, message in zip(pulled, again, strict=True) if id(message) not in refused]
+    kept = [one for one, message in zip(pulled, again, strict=True) if id(message) in refused]
+    return kept + acknowledge(sqs, topic_url, sent)
+
+
 def re_parcel(split: Split) -> Iterator[Message]:
     """Cut a message into smaller ones, each with its part of the lineage."""
     work = split.work
-    attributes = {HALVED: str(split.halved)} if split.halved else {}
+    halved = str(split.halved) if split.halved else work.message.attributes.get(HALVED)
     for parcel in cut_for_messages(BytesIO(work.message.body), split.size, MAX_BODY_BYTES):
         lineage = str(work.lineage.cut(parcel.start, parcel.end)) if work.lineage else None
-        part = Message(parcel.data, {**work.message.attributes, **attributes})
-        yield with_attributes(part, **{LINEAGE: lineage, ENTRIES: str(parcel.entries)})
+        part = Message(parcel.data, work.message.attributes)
+        yield with_attributes(part, **{LINEAGE: lineage, ENTRIES: str(parcel.entries), HALVED: halved})
 
 
 def _settle_repeats(repeats: dict[str, list[Pulled]], outcome: Outcome) -> None:

@@ -86,6 +86,7 @@ def publish_many(
     *,
     overflow: Overflow | None = None,
     requests_in_flight: int = REQUESTS_IN_FLIGHT,
+    delay_seconds: int = 0,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Published:
     """Publish any number of messages, taken lazily, in as few requests as SQS's limits allow.
@@ -99,6 +100,7 @@ def publish_many(
         messages: any iterable; only a few requests' worth of it is in memory at a time.
         overflow: where bodies go that are too large for a message; without it such messages fail.
         requests_in_flight: how many requests are under way together.
+        delay_seconds: how long nobody gets the messages, at most 15 minutes.
         sleep: waits so many seconds.
 
     Returns:
@@ -111,7 +113,9 @@ def publish_many(
     ready = _prepare_all(messages, overflow, failed)
     requests = sized_batches(ready, lambda item: item.size, MAX_REQUEST_MESSAGES, MAX_REQUEST_BYTES)
     count = 0
-    for sent, lost in in_flight(lambda batch: _send(sqs, topic_url, batch, sleep), requests, requests_in_flight):
+    for sent, lost in in_flight(
+        lambda batch: _send(sqs, topic_url, batch, delay_seconds, sleep), requests, requests_in_flight
+    ):
         count += sent
         failed += lost
     return Published(count, failed)
@@ -149,19 +153,20 @@ def _prepare_all(
 
 
 def _send(
-    sqs: SQSClient, topic_url: str, batch: list[_Ready], sleep: Callable[[float], None]
+    sqs: SQSClient, topic_url: str, batch: list[_Ready], delay_seconds: int, sleep: Callable[[float], None]
 ) -> tuple[int, list[FailedMessage]]:
     """Send one request's worth; again whatever failed by SQS's fault, as long as that may help."""
     sent, rest = 0, batch
     lost: list[FailedMessage] = []
+    delay = {"DelaySeconds": delay_seconds} if delay_seconds else {}
     for attempt in range(_ATTEMPTS):
-        entries: list[Any] = [{"Id": str(number), **item.wire.request()} for number, item in enumerate(rest)]
+        entries: list[Any] = [{"Id": str(number), **item.wire.request(), **delay} for number, item in enumerate(rest)]
         try:
             with translated(topic_url):
                 reply = sqs.send_message_batch(QueueUrl=topic_url, Entries=entries)
         except AwsError as error:
             if error.code in _FAULTS_OF_CONTENT:
-                more, others = _send_singly(sqs, topic_url, rest, error, sleep)
+                more, others = _send_singly(sqs, topic_url, rest, error, delay_seconds, sleep)
                 return sent + more, lost + others
             if not error.server_fault or attempt == _ATTEMPTS - 1:
                 raise
@@ -182,10 +187,15 @@ def _send(
 
 
 def _send_singly(
-    sqs: SQSClient, topic_url: str, batch: list[_Ready], error: AwsError, sleep: Callable[[float], None]
+    sqs: SQSClient,
+    topic_url: str,
+    batch: list[_Ready],
+    error: AwsError,
+    delay_seconds: int,
+    sleep: Callable[[float], None],
 ) -> tuple[int, list[FailedMessage]]:
     """Find the message for which SQS refused a whole request, so that the others are sent."""
     if len(batch) == 1:
         return 0, [FailedMessage(batch[0].message, error.code, str(error), sender_fault=True)]
-    outcomes = [_send(sqs, topic_url, [item], sleep) for item in batch]
+    outcomes = [_send(sqs, topic_url, [item], delay_seconds, sleep) for item in batch]
     return sum(sent for sent, _ in outcomes), [one for _, lost in outcomes for one in lost]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from parcelq.dead import ABOUT_DEATH
 from parcelq.limits import MAX_ATTRIBUTES
-from parcelq.message import HALVED, Message, Pulled
+from parcelq.message import ALONE, HALVED, Message, Pulled
 from parcelq.publish import publish_many
 from parcelq.pull import acknowledge, pull, refresh_deadline
 
@@ -84,17 +84,17 @@ def _all(sqs: SQSClient, topic_url: str, most: int | None) -> Iterator[list[Pull
     while most is None or len(seen) < most:
         room = _PULLED_TOGETHER if most is None else min(_PULLED_TOGETHER, most - len(seen))
         pulled = pull(sqs, topic_url, 1, room, _QUIET_SECONDS)
-        fresh = [one for one in pulled if one.message_id not in seen]
+        fresh = {one.message_id: one for one in pulled if one.message_id not in seen}
         if not fresh:
             return
-        seen.update(one.message_id for one in fresh)
-        yield fresh
+        seen.update(fresh)
+        yield list(fresh.values())
 
 
 def _revived(dead: Pulled) -> Message:
     """The message as it was before it died, to be run alone, so that its result takes its own place."""
     message = dead.as_it_is()
-    attributes = {name: value for name, value in message.attributes.items() if name not in ABOUT_DEATH}
+    attributes = {name: value for name, value in message.attributes.items() if name not in {*ABOUT_DEATH, ALONE}}
     if len(attributes) < MAX_ATTRIBUTES:
         attributes = {HALVED: "0", **attributes}
     return Message(message.body, attributes)

@@ -15,6 +15,11 @@ from parcelq.settings import StepSettings, read_settings
 
 STEP_NAME: Final = "step"
 SETTINGS_NAMES: Final = ("settings.yaml", "settings.yml")
+_HEAD_BYTES: Final = 512
+_ELF: Final = b"\x7fELF"
+_ELF_MACHINE: Final = 18
+"""Where an ELF file says what processor it is for: https://man7.org/linux/man-pages/man5/elf.5.html"""
+_MACHINES: Final = {"x86_64": 62, "aarch64": 183}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,4 +134,26 @@ def _check_step(path: Path) -> Path:
         raise SettingsError(f"step {path}", ["there is no such file"])
     if path.suffix != ".py" and not os.access(path, os.X_OK):
         raise SettingsError(f"step {path}", [f"it is not executable; chmod +x {path}"])
+    if path.suffix != ".py" and (problem := _unstartable(path)):
+        raise SettingsError(f"step {path}", [problem])
     return path.absolute()
+
+
+def _unstartable(path: Path) -> str:
+    """Why the system would refuse to start a program, as far as its first bytes tell; empty if nothing is wrong."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:  # a program may be run without being read
+        return ""
+    if head.startswith(b"#!"):
+        interpreter = os.fsdecode(b"".join(head[2:].split(b"\n", 1)[0].split(maxsplit=1)[:1]))
+        there = Path(interpreter).is_file() and os.access(interpreter, os.X_OK)
+        return "" if there else f"its first line names the interpreter {interpreter!r}, which is not there"
+    if head.startswith(_ELF) and len(head) > _ELF_MACHINE + 1:
+        built_for = int.from_bytes(head[_ELF_MACHINE : _ELF_MACHINE + 2], "little")
+        wanted = _MACHINES.get(os.uname().machine, built_for)
+        return "" if built_for == wanted else f"it is built for another processor than this one, {os.uname().machine}"
+    if b"\0" not in head:
+        return "it is a text without a first line that names its interpreter, such as #!/bin/sh"
+    return ""

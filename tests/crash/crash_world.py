@@ -1,0 +1,321 @@
+"""A small AWS with the functions in it: S3's events, SQS's deliveries and the schedule, by a clock that never waits.
+
+The functions' handlers run as they are. Their SQS is the embedded stack's queue, their S3 is moto's. Every call that
+they make goes through a fault, which may let it pass.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+from crash_faults import Call, Fault, Invocation, Killed, Reply
+from moto.s3.models import s3_backends
+from moto.sqs.models import sqs_backends
+from parcelq.aws import s3_client, sqs_client
+from parcelq.message import Pulled
+from parcelq.names import dead_letter
+from parcelq.process import SPARE_RECEIVES
+from parcelq_cli.local.pump import failed_ids, record_of
+from parcelq_cli.local.sqs_message import SqsError
+from parcelq_cli.local.sqs_operations import ON_QUEUES
+from parcelq_cli.local.sqs_queue import StandardQueue
+
+ROOT: Final = Path(__file__).parents[2]
+FUNCTIONS: Final = ("uploader", "processor", "downloader")
+BUCKET: Final = "bucket"
+PREFIX: Final = "parcelq"
+KEY: Final = "inbox/molecules.smi"
+REGION: Final = "eu-central-1"
+ACCOUNT: Final = "123456789012"
+MAX_RECEIVE_COUNT: Final = 2
+TIMEOUT: Final = 300.0
+DEADLINE: Final = 600
+"""Seconds of an invocation, and those that a message stays locked."""
+MOST_ROUNDS: Final = 200
+MOST_ATTEMPTS: Final = 3
+"""How often Lambda gives an event of S3 to a function that fails on it."""
+
+
+class Clock:
+    """Seconds that pass only when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass(frozen=True)
+class Context:
+    """What Lambda tells a handler."""
+
+    remaining: Callable[[], float]
+    function_name: str = "parcelq"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:parcelq"
+    aws_request_id: str = "00000000-0000-0000-0000-000000000000"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(1000 * max(0.0, self.remaining()))
+
+
+def load(function: str) -> ModuleType:
+    """Import a function's module."""
+    spec = importlib.util.spec_from_file_location(f"crash_{function}", ROOT / "functions" / function / "app.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for their annotations
+    spec.loader.exec_module(module)
+    return module
+
+
+class Clients:
+    """What the functions call AWS with. Making it takes longer than a run of the pipeline, so it is made once.
+
+    Attributes:
+        sqs: a client of the embedded stack's SQS.
+        s3: a client of moto's S3.
+        unhurt: a client of the same S3 to which nothing happens.
+        world: the world that the calls are made in.
+    """
+
+    world: World
+
+    def __init__(self) -> None:
+        self.sqs, self.s3, self.unhurt = sqs_client(), s3_client(), s3_client()
+        self.sqs.meta.events.register("before-call.sqs", self._answer)
+        for client in (self.sqs, self.s3):
+            vars(client)["_make_api_call"] = partial(self._call, client._make_api_call)
+
+    def _answer(self, **request: Any) -> tuple[Any, Reply]:
+        return self.world.answer(**request)
+
+    def _call(self, carry_out: Callable[..., Reply], operation: str, asked: dict[str, Any]) -> Reply:
+        return self.world.call(carry_out, operation, asked)
+
+
+@dataclass
+class World:
+    """All that there is for one run of the pipeline.
+
+    Attributes:
+        functions: the functions' modules.
+        clients: what they call AWS with.
+        fault: what goes wrong.
+        given_out: how often SQS gives a message of the step's topic out.
+    """
+
+    functions: Mapping[str, ModuleType]
+    clients: Clients
+    fault: Fault
+    given_out: int = MAX_RECEIVE_COUNT + SPARE_RECEIVES
+    clock: Clock = field(default_factory=Clock)
+    queues: dict[str, StandardQueue] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    invocation: Invocation = field(default_factory=lambda: Invocation(0))
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        random.seed(self.fault.at)
+        for name, receives in (("step", self.given_out), ("output", 10), ("ranges", 5)):
+            self._make_queue(dead_letter(f"{PREFIX}-{name}"))
+            policy = {
+                "deadLetterTargetArn": self.queues[dead_letter(f"{PREFIX}-{name}")].queue_arn,
+                "maxReceiveCount": receives,
+            }
+            self._make_queue(f"{PREFIX}-{name}", RedrivePolicy=json.dumps(policy))
+        s3_backends[ACCOUNT]["aws"].reset()
+        self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        self.clients.world = self
+        self._cold_start(*self.functions)
+
+    # What AWS does with what a function asks.
+
+    def _make_queue(self, name: str, **attributes: str) -> None:
+        made = StandardQueue(name, REGION, ACCOUNT, clock=self.clock, VisibilityTimeout=str(DEADLINE), **attributes)
+        self.queues[name] = sqs_backends[ACCOUNT][REGION].queues[name] = made
+
+    def call(self, carry_out: Callable[..., Reply], operation: str, asked: dict[str, Any]) -> Reply:
+        """A function's call."""
+        self.calls[operation] += 1
+        if self.clock() > self.invocation.until:
+            self.invocation.dead = True
+        return self.fault(Call(operation, asked, lambda **asked: carry_out(operation, asked), self.invocation))
+
+    def answer(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, Reply]:
+        """SQS's answer to a request."""
+        asked = json.loads(params["body"])
+        try:
+            reply = self._reply(model.name, asked)
+        except SqsError as error:
+            reply = {"Error": {"Code": error.code, "Message": error.message}}
+            return SimpleNamespace(status_code=error.status), reply
+        return SimpleNamespace(status_code=200), reply
+
+    def _reply(self, operation: str, asked: dict[str, Any]) -> Reply:
+        name = asked.get("QueueName") or asked["QueueUrl"].rpartition("/")[2]
+        if operation == "GetQueueUrl":
+            return {"QueueUrl": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}"}
+        if operation == "GetQueueAttributes":
+            return {"Attributes": {"VisibilityTimeout": str(DEADLINE)}}
+        seconds = asked.pop("WaitTimeSeconds", 0)
+        reply = ON_QUEUES[operation](self.queues[name], {**asked, "WaitTimeSeconds": 0})
+        if operation == "ReceiveMessage" and not reply.get("Messages"):
+            self.clock.pass_by(seconds)
+        return reply
+
+    # What Lambda does with a function.
+
+    def invoke(self, function: str, event: Any) -> Any:
+        """Let a handler take an event, and return its answer; an Exception, or Killed, if it has none."""
+        self.invocation = invocation = Invocation(self.clock() + TIMEOUT)
+
+        def remaining() -> float:
+            return 0.01 if invocation.short else invocation.until - self.clock()
+
+        try:
+            answer = self.functions[function].handler(event, Context(remaining))
+        except Killed as killed:
+            answer = killed
+        except Exception as error:
+            answer = error
+        if invocation.dead:
+            self._cold_start(function)
+            return Killed()
+        return answer if isinstance(answer, Exception) else json.loads(json.dumps(answer))
+
+    def _cold_start(self, *functions: str) -> None:
+        for function in functions:
+            for name in ("app", "processor", "config"):
+                if cached := getattr(self.functions[function], name, None):
+                    cached.cache_clear()
+
+    # What happens by itself.
+
+    def put(self, data: bytes, *, deliveries: int = 1) -> None:
+        """Put the object, and have S3 tell of it, perhaps several times."""
+        etag = self.s3.put_object(Bucket=BUCKET, Key=KEY, Body=data)["ETag"].strip('"')
+        entity = {"key": KEY, "size": len(data), "eTag": etag, "sequencer": "0055AED6DCD90281E5"}
+        record = {
+            "eventSource": "aws:s3",
+            "eventName": "ObjectCreated:Put",
+            "s3": {"bucket": {"name": BUCKET}, "object": entity},
+        }
+        self.events = [{"Records": [record]} for _ in range(deliveries)]
+
+    def run(self, *, look_in_between: int = 3) -> None:
+        """Let everything happen until nothing is left to be done.
+
+        Args:
+            look_in_between: the round after which the schedule starts the downloader while much is under way.
+        """
+        for number in range(MOST_ROUNDS):
+            while self.events:
+                self._deliver_event(self.events.pop(0))
+            busy = self._deliver("uploader", "ranges") | self._deliver("processor", "step")
+            if number == look_in_between:
+                self.collect()
+            if not busy and not self._wait_for("ranges", "step"):
+                break
+        else:
+            raise AssertionError(f"not done after {MOST_ROUNDS} rounds: {self.waiting()}")
+        for _ in range(MOST_ROUNDS):
+            answer = self.collect()
+            if isinstance(answer, dict) and not answer["drained"]["messages"] and not self._wait_for("output"):
+                return
+        raise AssertionError(f"not collected after {MOST_ROUNDS} rounds: {self.waiting()}")
+
+    def collect(self) -> Any:
+        """What the schedule starts."""
+        return self.invoke("downloader", {"receive_message_timeout": 2})
+
+    def _deliver_event(self, event: dict[str, Any]) -> None:
+        for attempt in range(MOST_ATTEMPTS):
+            if not isinstance(self.invoke("uploader", event), BaseException):
+                return
+            self.clock.pass_by(60 * (attempt + 1))
+        raise AssertionError(f"the uploader failed {MOST_ATTEMPTS} times")
+
+    def _deliver(self, function: str, topic: str) -> bool:
+        """Give a function what its topic has, as an event source mapping does; whether there was anything."""
+        queue = self.queues[f"{PREFIX}-{topic}"]
+        asked = {"MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"], "AttributeNames": ["All"]}
+        raw = ON_QUEUES["ReceiveMessage"](queue, asked).get("Messages", [])
+        if not raw:
+            return False
+        records = [record_of(one, queue.queue_arn) for one in raw]
+        answer = self.invoke(function, {"Records": records})
+        if not isinstance(answer, BaseException):
+            failed = failed_ids(answer, records)
+            for record in records:
+                if record["messageId"] not in failed:
+                    queue.delete(record["receiptHandle"])
+        return True
+
+    def _wait_for(self, *topics: str) -> bool:
+        """Let time pass until messages of topics can be received again; whether there are any."""
+        queues = [self.queues[f"{PREFIX}-{topic}"] for topic in topics]
+        while any(self._locked(queue) for queue in queues):
+            if any(queue.approximate_number_of_messages for queue in queues):
+                return True
+            self.clock.pass_by(5)
+        return any(queue.approximate_number_of_messages for queue in queues)
+
+    @staticmethod
+    def _locked(queue: StandardQueue) -> int:
+        return queue.approximate_number_of_messages_not_visible + queue.approximate_number_of_messages_delayed
+
+    # What can be seen from outside.
+
+    @property
+    def s3(self) -> Any:
+        """The bucket, as nobody disturbs it."""
+        return self.clients.unhurt
+
+    def waiting(self) -> dict[str, int]:
+        """How many messages the topics have that have any, dead-letter topics left out."""
+        counts = {
+            name: queue.approximate_number_of_messages + self._locked(queue) for name, queue in self.queues.items()
+        }
+        return {name: count for name, count in counts.items() if count and not name.endswith("-dead-letter")}
+
+    def letters(self) -> dict[str, list[Pulled]]:
+        """What lies on the dead-letter topics that have anything."""
+        found = {}
+        for name, queue in self.queues.items():
+            if name.endswith("-dead-letter"):
+                asked = {"MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"], "AttributeNames": ["All"]}
+                if raw := ON_QUEUES["ReceiveMessage"](queue, asked).get("Messages"):
+                    found[name] = [Pulled.from_sqs(one) for one in raw]
+        return found
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys of the bucket."""
+        return [one["Key"] for one in self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
+
+    def object(self, key: str) -> bytes | None:
+        """An object's bytes, or None where there is none."""
+        try:
+            return bytes(self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+        except ClientError:
+            return None
+
+    def open_uploads(self) -> int:
+        """Multipart uploads that were neither completed nor aborted."""
+        return len(self.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []))

@@ -1,0 +1,282 @@
+"""Whatever goes wrong at whichever call to AWS, the result is exact, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from crash_faults import EVERY_FAULT, Fault, Killed, killed_after, killed_before
+from crash_world import KEY, MAX_RECEIVE_COUNT, Clients, World
+from parcelq.dead import REASON
+from parcelq.lineage import Lineage
+from parcelq.message import LINEAGE, UNTOLD
+from parcelq.names import SEGMENTS
+from parcelq.publish import publish_many
+from parcelq.pull import pull
+from parcelq.warm import Runner
+from parcelq_cli.local.leftovers import end_processes_below
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:No application metrics", "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)
+
+BAD = b"bad delta\n"
+LINES = [b"alpha\n", b"beta skip\n", b"gamma\n", b"epsilon\n", b"zeta\n", BAD, b"eta"]
+WHOLE = b"".join(LINES)
+RESULT = "results/molecules.smi"
+PARTS = 8
+"""So many tests share the calls of one kind of fault; the first takes calls 1, 9, 17, …"""
+SPARED = {"killed before", "throttled", "unreachable three times"}
+"""Faults that the second pipeline is spared, to save time: to AWS, before a call is just after the one before, and it
+retries by the same code as the first."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where temporary files are made, and nowhere else."""
+
+    folder: Path
+
+    def left(self) -> list[Any]:
+        """Temporary files, children and processes of steps that are still there."""
+        left: list[Any] = sorted(self.folder.iterdir())
+        left += end_processes_below(self.folder)
+        with suppress(ChildProcessError):
+            left.append(os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) or "a child that runs")
+        return left
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return Home(folder)
+
+
+@pytest.fixture
+def make_world(
+    functions: Mapping[str, ModuleType], clients: Clients, monkeypatch: pytest.MonkeyPatch, home: Home
+) -> Callable[..., World]:
+    """Makes a new world, in the place of the one before."""
+    drainer = functions["downloader"].Drainer
+
+    def make(fault: Fault, **options: Any) -> World:
+        world = World(functions, clients, fault, **options)
+        monkeypatch.setattr(functions["downloader"], "Drainer", partial(drainer, receivers=1, clock=world.clock))
+        for waiting in (publish_many, pull):  # their default is bound to the function, not to its name
+            monkeypatch.setitem(waiting.__kwdefaults__, "sleep", world.clock.pass_by)
+        return world
+
+    for function in functions.values():
+        monkeypatch.setattr(function, "sqs_client", lambda: clients.sqs, raising=False)
+        monkeypatch.setattr(function, "s3_client", lambda: clients.s3)
+    monkeypatch.setattr("parcelq.drain.PULLED_TOGETHER", 10)  # more are asked for by many polls at once
+    return make
+
+
+@pytest.fixture(scope="session")
+def serial(step_folder: Path) -> Callable[[bytes], bytes]:
+    """What the step makes of lines, run over all of them at once."""
+
+    def run(data: bytes) -> bytes:
+        return subprocess.run([step_folder / "step" / "step"], input=data, check=True, capture_output=True).stdout
+
+    return run
+
+
+def every_call(fault: str, part: int) -> Iterator[Fault]:
+    """The faults at a part's share of the calls, until there are no more."""
+    at = part + 1
+    while True:
+        one = EVERY_FAULT[fault]()
+        one.at = at
+        yield one
+        if not one.struck:
+            return
+        at += PARTS
+
+
+@contextmanager
+def told(fault: Fault) -> Iterator[None]:
+    """Have a failure say of which fault it comes."""
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"at call {fault.at} of {fault.seen}, {fault.told}: {error}") from error
+
+
+def check_result(world: World, expected: bytes, dead: bytes = b"", reason: str = "") -> None:
+    """The result lacks the dead line and nothing else, and all that is said of it is right."""
+    data = world.object(KEY) or b""
+    assert world.object(RESULT) == expected
+    report = json.loads(world.object(RESULT + ".report.json") or b"{}")
+    lines = data.count(b"\n") + (not data.endswith(b"\n"))
+    place = {"start": data.index(dead), "end": data.index(dead) + len(dead), "entries": 1}
+    assert [{**one, "reason": ""} for one in report["dead"]] == ([{**place, "reason": ""}] if dead else [])
+    assert all(reason in one["reason"] for one in report["dead"])
+    assert report["entries"] == {
+        "read": lines,
+        "done": lines - bool(dead),
+        "dead": int(bool(dead)),
+        "missing": 0,
+        "written": expected.count(b"\n"),
+    }
+    assert (report["bytes_read"], report["bytes_written"]) == (len(data), len(expected))
+    assert report["complete"] is not bool(dead)
+    letters = world.letters()
+    assert list(letters) == (["parcelq-step-dead-letter"] if dead else [])
+    for letter in chain.from_iterable(letters.values()):
+        assert letter.message().body == dead
+        span = Lineage.parse(letter.attributes[LINEAGE]).span
+        assert (span.start, span.end, span.total) == (place["start"], place["end"], len(data))
+        assert reason in letter.attributes[REASON]
+    # Where it is not known whether a letter was published, it is published again.
+    assert sum(map(len, letters.values())) <= 1 + max(1, world.fault.hits)
+
+
+def check_nothing_left(world: World, home: Home, *, dead: bool) -> None:
+    """Nothing is under way any more, and what is kept is what is needed should the dead line come to life."""
+    assert world.waiting() == {}
+    folders = {key.split("/")[1] for key in world.keys(SEGMENTS)}
+    assert folders == ({"parcelq-output", ".uploads"} if dead else set())
+    assert world.open_uploads() <= may_be_abandoned(world.fault)
+    assert home.left() == []
+
+
+def may_be_abandoned(fault: Fault) -> bool:
+    """Whether nobody could abort the multipart upload of a result; the bucket's lifecycle rule does it then."""
+    ended = fault.strike in (killed_before, killed_after) or fault.lasts == float("inf")
+    return fault.told == "CreateMultipartUpload" or (ended and fault.told in {"UploadPart", "CompleteMultipartUpload"})
+
+
+def without(line: bytes, lines: list[bytes] = LINES) -> bytes:
+    return b"".join(one for one in lines if one != line)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("fault", EVERY_FAULT)
+def test_one_bad_line_and_a_fault_at_any_call(
+    make_world: Callable[..., World], home: Home, serial: Callable[[bytes], bytes], fault: str, part: int
+) -> None:
+    expected = serial(without(BAD))
+    for one in every_call(fault, part):
+        world = make_world(one)
+        world.put(WHOLE)
+        with told(one):
+            world.run()
+            check_result(world, expected, BAD, "exited with 3: no molecule: bad delta")
+            check_nothing_left(world, home, dead=True)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("fault", [fault for fault in EVERY_FAULT if fault not in SPARED])
+def test_a_large_object_told_of_twice_and_a_fault_at_any_call(
+    make_world: Callable[..., World],
+    home: Home,
+    serial: Callable[[bytes], bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    part: int,
+) -> None:
+    """It is uploaded by ranges, and its result is written by parts; where an entry fails, it is told of but once."""
+    data = without(BAD)
+    monkeypatch.setenv("PARCELQ_RANGE_BYTES", str(len(data) // 2 + 1))
+    for name, value in (("drain.PULLED_TOGETHER", 2), ("drain.SEGMENT_MESSAGES", 2), ("results._PART_BYTES", 16)):
+        monkeypatch.setattr(f"parcelq.{name}", value)
+    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
+    for one in every_call(fault, part):
+        world = make_world(one)
+        # Told of again, it would be made good by that what an entry that failed left out.
+        world.put(data, deliveries=1 if one.concerns else 2)
+        with told(one):
+            world.run()
+            check_result(world, serial(data))
+            check_nothing_left(world, home, dead=False)
+
+
+def test_a_step_that_never_does_the_same_twice(
+    make_world: Callable[..., World], home: Home, monkeypatch: pytest.MonkeyPatch, make_step: Callable[..., Path]
+) -> None:
+    """Of two runs over one line, each of several messages, the result has either the one or the other."""
+    step = make_step('read -r line; for _ in 0 1 2 3 4 5 6 7 8 9; do printf "%s %010d\\n" "$line" $$; done')
+    (step.parent / "settings.yaml").write_text("filter: true\n")
+    for name, value in (("FOLDERS", step.parent), ("PATH", step.name)):
+        monkeypatch.setenv(f"PARCELQ_STEP_{name}", str(value))
+    monkeypatch.setenv("PARCELQ_SETTINGS_FILE", "settings.yaml")
+    for part in range(PARTS):
+        for one in every_call("last entry fails to the end", part):
+            world = make_world(one)
+            world.put(b"line\n")
+            with told(one):
+                world.run()
+                lines = (world.object(RESULT) or b"").splitlines()
+                assert len(lines) == 10
+                assert len(set(lines)) == 1
+                check_nothing_left(world, home, dead=False)
+
+
+@pytest.fixture
+def deadly(monkeypatch: pytest.MonkeyPatch) -> Callable[[World, bytes], None]:
+    """Lets a step take the function down as soon as it gets a line."""
+    run_step = Runner.run
+
+    def let(world: World, line: bytes) -> None:
+        @contextmanager
+        def run(runner: Runner, bodies: Iterable[bytes], timeout: float | None = None) -> Iterator[Path]:
+            given = list(bodies)
+            if any(line in one for one in given):
+                world.invocation.dead = True
+                raise Killed
+            with run_step(runner, given, timeout) as output:
+                yield output
+
+        monkeypatch.setattr(Runner, "run", run)
+
+    return let
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_line_that_takes_the_function_down_dies_alone(
+    make_world: Callable[..., World],
+    home: Home,
+    serial: Callable[[bytes], bytes],
+    deadly: Callable[[World, bytes], None],
+    number: int,
+) -> None:
+    """Even with others around it, each in a message of its own."""
+    lines = [b"line %d\n" % one for one in range(1, 12)]
+    line = lines[number - 1]
+    world = make_world(Fault(killed_before))
+    deadly(world, line)
+    world.put(b"".join(lines))
+    world.run()
+    check_result(world, serial(without(line, lines)), line, UNTOLD)
+    check_nothing_left(world, home, dead=True)
+
+
+def test_where_sqs_buries_it_first_the_source_is_finished_all_the_same(
+    make_world: Callable[..., World], home: Home, deadly: Callable[[World, bytes], None]
+) -> None:
+    """On a topic that gives messages out no oftener than they are run."""
+    world = make_world(Fault(killed_before), given_out=MAX_RECEIVE_COUNT)
+    deadly(world, b"deadly")
+    world.put(b"deadly\n")
+    world.run()
+    (letter,) = world.letters()["parcelq-step-dead-letter"]
+    assert letter.message().body == b"deadly\n"
+    assert world.object(RESULT) == b""
+    (dead,) = json.loads(world.object(RESULT + ".report.json") or b"")["dead"]
+    assert (dead["entries"], dead["reason"]) == (1, UNTOLD)
+    check_nothing_left(world, home, dead=True)
