@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from moto import mock_aws
+from moto.core.config import default_user_config
 from parcelq.aws import s3_client, sqs_client
 from parcelq.message import Message, Pulled
 from parcelq.names import dead_letter
@@ -46,7 +47,8 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def aws(aws_environment: None) -> Iterator[None]:
-    with mock_aws():
+    # All tests of a process have one session of boto3, since making a client in a new one takes a tenth of a second.
+    with mock_aws(config={"core": {**default_user_config["core"], "reset_boto3_session": False}}):
         yield
 
 

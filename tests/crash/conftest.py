@@ -28,7 +28,7 @@ def step_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def functions(step_folder: Path) -> Iterator[Mapping[str, ModuleType]]:
     """The functions, each once for all tests of a worker: what they cache is forgotten where they start anew."""
     logger = logging.getLogger("parcelq")
@@ -54,7 +54,7 @@ def functions(step_folder: Path) -> Iterator[Mapping[str, ModuleType]]:
     logger.level, logger.propagate, logger.handlers = before
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clients() -> Iterator[Clients]:
     credentials = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": REGION}
     with pytest.MonkeyPatch.context() as patch, mock_aws():
