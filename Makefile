@@ -11,8 +11,20 @@ OSV := https://api.osv.dev/v1/query
 VULNERABLE := {"package": {"name": "pip", "ecosystem": "PyPI"}, "version": "1.0"}
 # `sam build` wants the runtime's own interpreter on the PATH, and no shim of a version manager.
 PYTHON313 := $(shell pyenv prefix 3.13.0 2>/dev/null || pyenv prefix 3.13 2>/dev/null)
+# It installs in seconds what takes pip minutes. Where it cannot, as with a registry that only pip is told of, pip does.
+UV := uv==0.13.9
+# One process more than there are processors, since end-to-end tests wait much.
+PYTEST = $(BIN)/pytest --numprocesses $$($(BIN)/python -c 'import os; print(1 + os.cpu_count())') --dist loadgroup
 PATH313 := $(if $(PYTHON313),PATH="$(PYTHON313)/bin:$$PATH")
 SAM := $(PATH313) $(BIN)/sam
+
+# An environment in the folder $(1) with the packages $(2).
+define environment
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(UV)
+	$(1)/bin/uv pip install --quiet --python $(1)/bin/python $(2) || \
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
+endef
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test e2e check scan audit build bench bench-setup guards format clean
@@ -24,18 +36,17 @@ setup: $(STAMP) ## Make .venv with the parcelq command in it
 
 $(STAMP): pyproject.toml layers/parcelq/python/requirements.txt cli/requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Parcelq needs Python 3.11 or newer; this is " + sys.version)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(call environment,$(VENV),--editable '.[dev]')
 	@touch $@
 
 run: setup ## Run the whole pipeline on this machine over examples/molecules.smi
 	$(BIN)/parcelq local examples/molecules.smi --step functions/processor/steps/step/step.py --output results
 
 test: setup ## Run all tests
-	$(BIN)/pytest -n auto
+	$(PYTEST)
 
 e2e: setup ## Run only the end-to-end tests
-	$(BIN)/pytest -n auto tests/e2e
+	$(PYTEST) tests/e2e
 
 check: setup scan audit ## Lint, type-check, look for weaknesses, and check the template and who imports whom
 	$(BIN)/ruff format --check .
@@ -55,8 +66,7 @@ scan: setup $(SCANNER)/.installed ## Look for weaknesses in the code and in the 
 	$(CHECKOV) --file build/scan/no-key.json --skip-check CKV_AWS_27,CKV_AWS_158
 
 $(SCANNER)/.installed: scan/requirements.txt
-	$(PYTHON) -m venv $(SCANNER)
-	$(SCANNER)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	$(call environment,$(SCANNER),--requirement $<)
 	@touch $@
 
 audit: setup ## Look up known vulnerabilities of all that is installed, if a service for that can be reached
@@ -76,8 +86,7 @@ bench: setup ## Measure speed beside what else people use; CASES="cut publish" f
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(CASES)
 
 bench-setup: setup ## Install what the benchmarks compare with
-	$(PYTHON) -m venv benchmarks/.venv
-	benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	$(call environment,benchmarks/.venv,--requirement benchmarks/requirements.txt)
 	@missing=; for one in parallel redis-server; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
 	if [ -z "$$missing" ]; then echo "All is there."; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

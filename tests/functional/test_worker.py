@@ -22,10 +22,11 @@ def route(make_topic):
 
 
 @pytest.fixture
-def make_processor(sqs, route, make_step, tmp_path):
+def make_processor(sqs, route, make_step):
     def make(script: str = UPPER, **options) -> Processor:
-        step = Step(make_step(f'wc -l < "$2" >> {tmp_path}/runs\n{script}'))
-        return Processor(sqs, route, step, **{"batch_size": 10, "workers": 1, "back_off_seconds": 0, **options})
+        return Processor(
+            sqs, route, Step(make_step(script)), **{"batch_size": 10, "workers": 1, "back_off_seconds": 0, **options}
+        )
 
     return make
 
@@ -53,11 +54,6 @@ def fill(route, publish_raw):
             start += len(body)
 
     return publish
-
-
-@pytest.fixture
-def runs(tmp_path):
-    return lambda: [int(line) for line in (tmp_path / "runs").read_text().split()]
 
 
 def test_it_goes_on_until_nothing_has_come_for_so_long(work, make_processor, fill, route, everything_on, clock):
@@ -139,10 +135,12 @@ def test_bad_entries_die_and_are_counted(work, make_processor, fill, route, ever
     assert [one.message().body for one in everything_on(route.dead_letter)] == [b"bad\n"]
 
 
-def test_as_many_are_pulled_as_every_run_needs_to_reach_batch_size(work, make_processor, fill, runs):
+def test_as_many_are_pulled_as_every_run_needs_to_reach_batch_size(work, make_processor, fill, requests):
     fill(*["a"] * 40)
     work(make_processor(batch_size=15, workers=2))
-    assert sorted(runs(), reverse=True)[:2] == [15, 15]
+    # Ten in the first round, and in the second thirty, of which two requests go out together.
+    assert [one["MaxNumberOfMessages"] for one in requests.of("ReceiveMessage")][:4] == [10, 10, 10, 10]
+    assert [one["WaitTimeSeconds"] > 0 for one in requests.of("ReceiveMessage")][:4] == [True, True, False, False]
 
 
 def test_few_are_pulled_where_one_has_many_entries(work, make_processor, sqs, route, publish_raw, requests):
