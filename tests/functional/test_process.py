@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import tempfile
+import threading
+import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, pairwise, repeat
@@ -14,13 +18,27 @@ from parcelq import process
 from parcelq.dead import FAILED_AT, REASON, RECEIVED, STEP
 from parcelq.errors import AwsError
 from parcelq.lineage import Lineage, Span, digest
-from parcelq.message import ALONE, DEAD, ENTRIES, HALVED, LINEAGE, SOURCE, UNTOLD, WORKFLOW, Message, Pulled, Wire
+from parcelq.message import (
+    ALONE,
+    DEAD,
+    ENTRIES,
+    HALVED,
+    LINEAGE,
+    RECEIVED_BEFORE,
+    SOURCE,
+    UNTOLD,
+    WORKFLOW,
+    Message,
+    Pulled,
+    Wire,
+)
 from parcelq.overflow import Overflow
 from parcelq.process import Outcome, Processor, Route
 from parcelq.publish import publish_many
 from parcelq.pull import acknowledge, refresh_deadline
 from parcelq.settings import StepSettings
 from parcelq.steps import Step
+from parcelq.warm import Runner
 
 WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 UPPER = 'tr a-z A-Z < "$2" > "$4"'
@@ -292,6 +310,23 @@ class TestFailingTogether:
         assert [one.attributes[LINEAGE].partition(">")[0] for one in stage.outputs] == ["0-2/1000", "6-8/1000"]
         assert outcome.entries == 2
 
+    def test_and_then_as_many_at_once_as_there_are_workers(self, stage, monkeypatch):
+        stage.publish(*neighbours(["a"], ["bad"], ["c"]))
+        at_once = threading.Barrier(3)
+        run = Runner.run
+
+        @contextmanager
+        def meet(runner, bodies, timeout=None):
+            given = list(bodies)
+            if len(given) == 1:
+                at_once.wait(10)
+            with run(runner, given, timeout) as output:
+                yield output
+
+        monkeypatch.setattr(Runner, "run", meet)
+        outcome = stage.handle(stage.processor(PICKY, workers=3))
+        assert (len(outcome.done), len(outcome.failed)) == (2, 1)
+
     def test_what_failed_before_runs_alone_and_fails_nothing_else(self, stage):
         processor = stage.processor(PICKY, max_receive_count=3)
         stage.publish(parcel("bad"))
@@ -446,13 +481,14 @@ class TestReparcelling:
 
 class TestDying:
     def test_one_entry_on_its_last_receive_goes_to_the_dead_letter_topic_with_the_reason(self, stage):
-        stage.publish(parcel("a", start=10, Theirs="1"))
+        stage.publish(parcel("a", start=10))
         stage.again()
         outcome = stage.handle(stage.processor(FAILS))
         (letter,) = stage.dead
         assert letter.body == b"a\n"
         assert letter.attributes == {
-            **parcel("a", start=10, Theirs="1").attributes,
+            **parcel("a", start=10).attributes,
+            WORKFLOW: "wf",
             REASON: "step 'step' exited with 3: why",
             STEP: "step",
             FAILED_AT: "2026-11-23T12:00:00+00:00",
@@ -663,7 +699,9 @@ class TestTimeRunningOut:
         sent = [name for name, _ in stage.requests.asked[requests_before:] if name == "SendMessageBatch"]
         assert len(sent) == 2  # not one by one, for time is short
         back = stage.receive()
-        assert [one.receive_count for one in back] == [1] * 12
+        # Nor are those forgotten that it had used up, or what hangs in the end of a busy topic would never die.
+        assert [one.receive_count for one in back] == [3] * 12
+        assert {one.attributes[RECEIVED_BEFORE] for one in back} == {"2"}
         assert sorted(one.message().attributes[SOURCE] for one in back) == sorted(f"s{n}" for n in range(0, 24, 2))
 
     def test_what_was_started_is_done(self, stage):
@@ -700,7 +738,28 @@ class TestTimeRunningOut:
         stage.publish(parcel("a"))
         outcome = stage.handle(stage.processor("exec sleep 600"), time_left=self.left(2, 0.5))
         assert (outcome.failed, outcome.returned) == ([], 1)
-        assert len(stage.receive()) == 1
+        (back,) = stage.receive()
+        assert (back.receive_count, back.attributes[HALVED]) == (1, "0")  # so that it runs alone and first
+
+    def test_what_hangs_in_a_group_dies_although_each_time_it_takes_all_the_time(self, stage):
+        stage.publish(*neighbours(["a"], ["hang"], ["c"]))
+        hangs = f'if grep hang "$2"; then exec sleep 600; fi; {UPPER}'
+        processor = stage.processor(hangs)
+        for _ in range(8):
+            until = time.monotonic() + 1.0
+            stage.handle(processor, time_left=lambda until=until: until - time.monotonic())
+        assert [one.body for one in stage.dead] == [b"hang\n"]
+        assert [one.body for one in stage.outputs if DEAD not in one.attributes] == [b"A\n", b"C\n"]
+        assert stage.receive() == []
+
+    def test_two_that_fit_alone_but_not_together_are_done(self, stage):
+        stage.publish(*neighbours(["a"], ["b"]))
+        processor = stage.processor(f'for _ in $(cat "$2"); do sleep 0.6; done; {UPPER}')
+        for _ in range(6):
+            until = time.monotonic() + 1.0
+            stage.handle(processor, time_left=lambda until=until: until - time.monotonic())
+        assert [one.body for one in stage.outputs] == [b"A\n", b"B\n"]
+        assert (stage.dead, stage.receive()) == ([], [])
 
     def test_a_step_that_began_late_and_failed_by_itself_has_failed(self, stage):
         stage.publish(parcel("a"))
@@ -783,6 +842,77 @@ class TestRepeats:
         assert stage.runs == [4]
 
 
+class TestNoRoom:
+    """The machine lacks what a run needs: nobody's fault, and nothing to take the function down."""
+
+    @pytest.fixture
+    def full(self, monkeypatch):
+        def refuse(*_args, **_options):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(tempfile, "mkdtemp", refuse)
+            yield patch
+
+    def test_messages_fail_and_others_are_told_all_the_same(self, stage, full):
+        stage.publish(*neighbours(["a"], ["b"]), Message(b"x", {"Encoding": "gzip"}))
+        outcome = stage.handle(stage.processor())
+        assert [reason for _, reason in outcome.failed] == [
+            "step 'step' could not be given a folder: No space left on device"
+        ] * 2
+        assert len(outcome.done) == 1
+
+    def test_at_the_last_time_they_do_not_die_of_it(self, stage, full):
+        stage.publish(parcel("a"))
+        stage.again()
+        outcome = stage.handle(stage.processor())
+        assert (outcome.dead, len(outcome.failed)) == (0, 1)
+        full.undo()
+        assert stage.handle(stage.processor()).entries == 1
+
+    def test_but_with_nothing_beside_them_and_for_that_reason(self, stage, full):
+        stage.publish(parcel("a"))
+        stage.again(2)
+        stage.handle(stage.processor())
+        assert [one.attributes[REASON] for one in stage.dead] == [
+            "step 'step' could not be given a folder: No space left on device"
+        ]
+
+
+class TestOddOutput:
+    @pytest.mark.parametrize(
+        "script",
+        ['ln -s /proc/self/mem "$4"', 'ln -s /dev/zero "$4"', 'mkfifo "$4"', 'mkdir "$4"', 'ln -s nowhere "$4"'],
+    )
+    def test_what_is_no_file_fails_its_message_alone(self, stage, script):
+        stage.publish(parcel("odd"), parcel("b", source="other"))
+        outcome = stage.handle(stage.processor(f'if grep odd "$2"; then {script}; exit 0; fi; {UPPER}'))
+        assert [one.message().body for one, _ in outcome.failed] == [b"odd\n"]
+        assert [one.body for one in stage.outputs] == [b"B\n"]
+
+    @pytest.mark.parametrize(
+        "attributes",
+        [
+            {SOURCE: "s", LINEAGE: "0-4/9" + ">0-4/4:0123456789abcdef" * 64},
+            {SOURCE: "s" * 1_047_000, LINEAGE: "0-4/9"},
+        ],
+    )
+    def test_what_cannot_be_told_of_fails_its_message_alone(self, stage, attributes):
+        odd = Pulled("odd", "handle", 1, Wire("odd\n", attributes))
+        stage.publish(parcel("b", source="other"))
+        outcome = stage.processor().handle([odd, *stage.receive()])
+        assert [one.message_id for one, _ in outcome.failed] == ["odd"]
+        assert [one.body for one in stage.outputs] == [b"B\n"]
+
+    def test_what_can_never_be_published_is_a_dead_letter_with_that_reason(self, stage):
+        stage.publish(parcel("a"))
+        stage.again()
+        stage.handle(stage.processor("""head -c 1100000 /dev/zero | tr '\\0' x > "$4" """))
+        (letter,) = stage.dead
+        assert "put out what cannot be published" in letter.attributes[REASON]
+        assert "no bucket was given" in letter.attributes[REASON]
+
+
 class TestOverflow:
     def test_a_body_in_s3_is_processed_like_any_other(self, stage, overflow):
         wire = overflow.offload(parcel("a", "b").wire())
@@ -807,6 +937,21 @@ class TestOverflow:
         (letter,) = stage.take(stage.route.dead_letter)
         assert letter.wire.text == wire.text
         assert "nothing is there" in letter.attributes[REASON]
+        (stone,) = stage.stones  # so that its source is finished
+        assert (stone.attributes[LINEAGE], stone.entries) == ("0-2/1000", 1)
+        assert stone.attributes[DEAD] == letter.attributes[REASON]
+
+    @pytest.mark.parametrize(("receives", "dead"), [(1, 0), (2, 1)])
+    def test_a_pointer_that_s3_refuses_dies_at_the_last_time(self, stage, overflow, monkeypatch, receives, dead):
+        def refuse(*_):
+            raise AwsError("GetObject", "AccessDenied", "no", 403)
+
+        monkeypatch.setattr(Overflow, "load", refuse)
+        pulled = Pulled("id", "handle", receives, overflow.offload(parcel("a").wire()))
+        outcome = stage.processor(overflow=overflow).handle([pulled])
+        assert (outcome.dead, len(outcome.failed)) == (dead, 1 - dead)
+        letters = stage.take(stage.route.dead_letter)
+        assert [one.attributes[REASON] for one in letters] == ["GetObject failed with AccessDenied: no"] * dead
 
     def test_s3_refusing_says_nothing_against_the_message(self, stage, overflow, monkeypatch):
         def refuse(*_):

@@ -148,13 +148,13 @@ class TestRunning:
         a, b, c = work(2, start=None), work(2, source="s"), work(2, start=None)
         assert plan(a, b, c)[1] == [[a, c], [b]]
 
-    def test_what_failed_before_runs_alone(self):
+    def test_what_failed_before_runs_alone_and_first(self):
         fresh, failed, other = work(2), work(2, start=4, receive_count=2), work(2, start=8)
-        assert plan(fresh, failed, other, max_receive_count=3)[1] == [[fresh], [other], [failed]]
+        assert plan(fresh, failed, other, max_receive_count=3)[1] == [[failed], [fresh], [other]]
 
     def test_half_of_what_failed_before_runs_alone_too(self):
         fresh, part, other = work(2), work(2, start=4, halved="1"), work(2, start=8)
-        assert plan(fresh, part, other)[1] == [[fresh], [other], [part]]
+        assert plan(fresh, part, other)[1] == [[part], [fresh], [other]]
 
     def test_messages_without_entries_are_run_too(self):
         empty, other = work(0), work(2)

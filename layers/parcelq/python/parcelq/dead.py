@@ -10,7 +10,20 @@ from datetime import datetime
 from typing import Final
 
 from parcelq.errors import ParcelqError
-from parcelq.message import ALONE, DEAD, ENTRIES, HALVED, LINEAGE, SOURCE, Message, Pulled, legal_text, with_attributes
+from parcelq.message import (
+    ALONE,
+    DEAD,
+    ENTRIES,
+    HALVED,
+    LINEAGE,
+    RECEIVED_BEFORE,
+    SOURCE,
+    WORKFLOW,
+    Message,
+    Pulled,
+    legal_text,
+    with_attributes,
+)
 from parcelq.plan import Work
 
 REASON: Final = "Reason"
@@ -33,14 +46,14 @@ def reason_of(error: ParcelqError) -> str:
     return data.decode("utf-8", "ignore")
 
 
-def letter(work: Work, reason: str, step: str, when: datetime) -> Message:
+def letter(work: Work, reason: str, step: str, when: datetime, workflow: str = "") -> Message:
     """The message as it goes to the dead-letter topic."""
-    return _letter(work.message, work.pulled, reason, step, when)
+    return _letter(work.message, work.pulled, reason, step, when, workflow)
 
 
-def unread_letter(pulled: Pulled, reason: str, step: str, when: datetime) -> Message:
+def unread_letter(pulled: Pulled, reason: str, step: str, when: datetime, workflow: str = "") -> Message:
     """The same for a message that cannot be read: as it came."""
-    return _letter(pulled.as_it_is(), pulled, reason, step, when)
+    return _letter(pulled.as_it_is(), pulled, reason, step, when, workflow)
 
 
 def tombstone(work: Work, reason: str, step: str) -> Message:
@@ -48,15 +61,17 @@ def tombstone(work: Work, reason: str, step: str) -> Message:
 
     Only for a message with lineage.
     """
-    attributes = {SOURCE: work.source, LINEAGE: str(work.lineage), ENTRIES: str(work.entries), DEAD: reason, STEP: step}
-    return Message(b"", attributes)
+    place = {SOURCE: work.source, LINEAGE: str(work.lineage), ENTRIES: str(work.entries)}
+    return Message(b"", {**place, DEAD: reason, STEP: step})
 
 
-def _letter(message: Message, pulled: Pulled, reason: str, step: str, when: datetime) -> Message:
+def _letter(message: Message, pulled: Pulled, reason: str, step: str, when: datetime, workflow: str) -> Message:
     about = {
         REASON: reason,
         STEP: step,
         FAILED_AT: when.isoformat(timespec="seconds"),
         RECEIVED: str(pulled.receive_count),
     }
-    return with_attributes(message, **{HALVED: None, ALONE: None}, **about)
+    if workflow:
+        about[WORKFLOW] = workflow
+    return with_attributes(message, **{HALVED: None, ALONE: None, RECEIVED_BEFORE: None}, **about)

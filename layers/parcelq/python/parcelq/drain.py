@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from parcelq.errors import MessageError, ParcelqError
+from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.lease import Lease
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MIB
 from parcelq.message import DEAD, WORKFLOW, Message, Pulled
-from parcelq.names import topic_of_url
+from parcelq.names import Source, topic_of_url
 from parcelq.plan import Work
 from parcelq.pull import acknowledge, pull
-from parcelq.segments import Piece, write_segment
+from parcelq.segments import NO_SOURCE, Piece, write_segment
 from parcelq.store import Store
 from parcelq.topics import Topics
 
@@ -70,11 +70,12 @@ class _Held:
     def add(self, one: Pulled, message: Message) -> None:
         """Take a message in."""
         work = Work.of(one, message)
-        dead = message.attributes.get(DEAD, "") if work.lineage else ""
-        name = str(work.lineage) if work.lineage else one.message_id
-        self.pieces[work.source].append(Piece(name, message.body, work.entries, dead))
+        source = work.source if _is_source(work.source) else NO_SOURCE
+        dead = message.attributes.get(DEAD, "") if source else ""
+        name = str(work.lineage) if source else one.message_id
+        self.pieces[source].append(Piece(name, message.body, work.entries, dead))
         if workflow := message.attributes.get(WORKFLOW):
-            self.workflows[work.source].add(workflow)
+            self.workflows[source].add(workflow)
         self.pulled.append(one)
         self.size += len(message.body)
 
@@ -191,3 +192,12 @@ class Drainer:
                 _log.warning("%d of %d stored messages were not acknowledged", len(left), len(held.pulled))
         lease.drop(held.pulled)
         return len(held.pieces)
+
+
+def _is_source(text: str) -> bool:
+    """Whether a source can be told by it; if not, nobody knows what to call its result."""
+    try:
+        Source.parse(text)
+    except InvalidValueError:
+        return False
+    return True

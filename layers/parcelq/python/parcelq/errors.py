@@ -130,6 +130,7 @@ class StepError(ParcelqError):
         step: the step's name.
         exit_code: what it exited with; negative is the signal that ended it; None if it never started or timed out.
         timed_out: whether it was killed because its time was up.
+        no_room: whether the machine lacked room, memory or processes for it, which says nothing against its input.
         stderr_tail: the end of what it wrote to stderr.
     """
 
@@ -140,6 +141,7 @@ class StepError(ParcelqError):
         *,
         exit_code: int | None = None,
         timed_out: bool = False,
+        no_room: bool = False,
         stderr_tail: str = "",
     ) -> None:
         super().__init__(f"step {step!r} {reason}" + (f": {stderr_tail.strip()}" if stderr_tail.strip() else ""))
@@ -147,4 +149,5 @@ class StepError(ParcelqError):
         self.reason = reason
         self.exit_code = exit_code
         self.timed_out = timed_out
+        self.no_room = no_room
         self.stderr_tail = stderr_tail

@@ -26,6 +26,8 @@ HALVED: Final = "Halved"
 """On what failed before, and is run alone for that: how often it was halved."""
 ALONE: Final = "Alone"
 """On what may have taken a function down: it has an invocation of its own."""
+RECEIVED_BEFORE: Final = "ReceivedBefore"
+"""On what was published again for lack of time: how often it was received before, which still counts."""
 SIZE_ELSEWHERE: Final = "ExtendedPayloadSize"
 """Marks a body that is a pointer to S3, and tells the size there, as the Amazon SQS Extended Client Library does."""
 OLD_SIZE_ELSEWHERE: Final = "SQSLargePayloadSize"
@@ -34,7 +36,7 @@ BASE64: Final = "base64"
 NO_BYTES: Final = "\n"
 """The body of a message that has none (`Entries` is 0, or it is a tombstone), because SQS refuses an empty one."""
 
-_OWN: Final = (SOURCE, LINEAGE, ENTRIES, ENCODING, SIZE_ELSEWHERE, WORKFLOW, HALVED, ALONE)
+_OWN: Final = (SOURCE, LINEAGE, ENTRIES, ENCODING, SIZE_ELSEWHERE, WORKFLOW, HALVED, ALONE, RECEIVED_BEFORE)
 _STRING: Final = "String"
 _NUMBER: Final = "Number"
 _NUMBERS: Final = frozenset({ENTRIES, SIZE_ELSEWHERE})
@@ -159,7 +161,7 @@ class Pulled:
     Attributes:
         message_id: SQS's name for it; the same at every delivery.
         receipt_handle: what acknowledges this delivery of it.
-        receive_count: how often it was pulled so far, this time included.
+        receive_count: how often it was pulled so far, this time included, and before it was published again.
         wire: what was pulled.
     """
 
@@ -176,7 +178,7 @@ class Pulled:
             for name, value in raw.get("MessageAttributes", {}).items()
             if "StringValue" in value
         }
-        count = int(raw.get("Attributes", {}).get("ApproximateReceiveCount", 1))
+        count = int(raw.get("Attributes", {}).get("ApproximateReceiveCount", 1)) + _received_before(attributes)
         return cls(raw["MessageId"], raw["ReceiptHandle"], count, Wire(raw["Body"], attributes))
 
     @classmethod
@@ -187,7 +189,7 @@ class Pulled:
             for name, value in record.get("messageAttributes", {}).items()
             if value.get("stringValue") is not None
         }
-        count = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
+        count = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1)) + _received_before(attributes)
         return cls(record["messageId"], record["receiptHandle"], count, Wire(record["body"], attributes))
 
     @property
@@ -207,6 +209,19 @@ class Pulled:
     def as_it_is(self) -> Message:
         """What was published, not decoded: published again, it is the same message."""
         return Message(self.wire.text.encode(), self.attributes)
+
+    def again(self, message: Message) -> Message:
+        """The message to be published in this one's place, so that this time it was received for nothing.
+
+        Args:
+            message: what this one says, or is to say from now on.
+        """
+        before = self.receive_count - 1
+        return with_attributes(message, **{RECEIVED_BEFORE: str(before)}) if before else message
+
+
+def _received_before(attributes: Mapping[str, str]) -> int:
+    return count_told(attributes.get(RECEIVED_BEFORE, "")) or 0
 
 
 def with_attributes(message: Message, **changed: str | None) -> Message:

@@ -98,7 +98,8 @@ def make_plan(work: Iterable[Work], batch_size: int, max_receive_count: int, *, 
 
     - One that comes for the last time it may and has several entries is split into halves, without another run.
     - One with more than `batch_size` entries is split into parcels of `batch_size`.
-    - One that failed before, or is half of one that did, runs alone, so that it fails nothing else.
+    - One that failed before, or is half of one that did, runs alone, so that it fails nothing else; and before the
+      others, lest there is never the time to see it fail.
     - One that comes after its last time was not settled then, so the function died, of it or of another: it is a
       suspect. Was it one already, it is lost.
     - Others of one source that follow one another run together until they have `batch_size` entries.
@@ -129,7 +130,7 @@ def make_plan(work: Iterable[Work], batch_size: int, max_receive_count: int, *, 
         else:
             fresh[one.source].append(one)
     together = [group for messages in fresh.values() for group in _groups(messages, batch_size)]
-    return Plan(splits, together + alone, suspects, lost)
+    return Plan(splits, alone + together, suspects, lost)
 
 
 def halves(work: Work, batch_size: int) -> Split:

@@ -13,17 +13,30 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from parcelq.budget import Budget
 from parcelq.dead import letter, reason_of, tombstone, unread_letter
-from parcelq.errors import MessageError, ParcelqError, PublishError, StepError
+from parcelq.errors import AwsError, MessageError, ParcelqError, PublishError, StepError
 from parcelq.limits import MAX_DELAY_SECONDS
-from parcelq.message import ALONE, DEAD, ENTRIES, HALVED, LINEAGE, UNTOLD, Message, Pulled, with_attributes
+from parcelq.message import (
+    ALONE,
+    DEAD,
+    ENCODING,
+    ENTRIES,
+    HALVED,
+    LINEAGE,
+    RECEIVED_BEFORE,
+    UNTOLD,
+    Message,
+    Pulled,
+    with_attributes,
+)
 from parcelq.output import output_messages
 from parcelq.parallel import in_flight
 from parcelq.parcels import cut_for_messages
@@ -86,6 +99,19 @@ class Outcome:
     split: int = 0
     dead: int = 0
     returned: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Unpublished:
+    """That something was not published.
+
+    Attributes:
+        reason: why.
+        for_good: whether what was to be published is at fault, so that it never can be.
+    """
+
+    reason: str
+    for_good: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +181,12 @@ class Processor:
         for one in pulled:
             try:
                 message = (self.overflow.load(one) if self.overflow else one).message()
-            except MessageError as error:
-                reason = reason_of(error)
-                dead = unread_letter(one, reason, self.step.name, self.now())
-                self._attempt(outcome, one, lambda dead=dead: self._bury(dead, None))  # type: ignore[misc]
             except ParcelqError as error:
-                outcome.failed.append((one, str(error)))
+                refused = isinstance(error, AwsError) and not error.server_fault and self._is_last(one)
+                if isinstance(error, MessageError) or refused:
+                    self._give_up_unread(one, reason_of(error), outcome)
+                else:
+                    outcome.failed.append((one, str(error)))
             else:
                 if DEAD in message.attributes:
                     self._attempt(outcome, one, lambda message=message: self._publish(self.route.tombstones, [message]))  # type: ignore[misc]
@@ -174,8 +200,8 @@ class Processor:
         owned = ((one, message) for one in splits for message in re_parcel(one))
         failed = self._publish_for(self.route.input, owned, outcome)
         for one in splits:
-            if reason := failed(one):
-                outcome.failed.append((one.work.pulled, reason))
+            if lost := failed(one):
+                outcome.failed.append((one.work.pulled, lost.reason))
             else:
                 outcome.done.append(one.work.pulled)
                 outcome.split += 1
@@ -192,8 +218,10 @@ class Processor:
         The other suspects are marked as such, so that each gets an invocation of its own.
         """
         suspect, *others = plan.suspects
-        marked = [replace(one, message=with_attributes(one.message, **{ALONE: "1"})) for one in others]
-        self._return([*marked, *chain.from_iterable(plan.groups)], outcome)
+        marks = {ALONE: "1", RECEIVED_BEFORE: None}
+        marked = [(one, with_attributes(one.message, **marks)) for one in others]
+        rest = [(one, one.pulled.again(one.message)) for group in plan.groups for one in group]
+        self._return([*marked, *rest], outcome)
         try:
             left = acknowledge(self.sqs, self.route.input, outcome.done)
         except ParcelqError as error:
@@ -209,7 +237,7 @@ class Processor:
         Should the function die of it, SQS moves it to the dead-letter topic and nobody is left to tell. Should it
         succeed, its result takes the tombstone's place.
         """
-        last = [one for group in groups for one in group if self._is_last(one) and one.pulled.receive_count > 1]
+        last = [one for group in groups for one in group if self._is_last(one.pulled) and one.pulled.receive_count > 1]
         ahead = [tombstone(one, UNTOLD, self.step.name) for one in last if one.lineage]
         try:
             outcome.published += self._publish(self.route.tombstones, ahead)
@@ -217,22 +245,29 @@ class Processor:
             _log.warning("tombstones could not be published ahead: %s", error)
 
     def _run(self, groups: Sequence[list[Work]], budget: Budget, outcome: Outcome) -> None:
-        """Run the step over groups of messages, several at a time, and publish what it puts out as it comes."""
+        """Run the step over groups of messages, several at a time, and publish what it puts out as it comes.
+
+        Then over each message alone of those that failed together, so that only the bad ones fail.
+        """
         runs: list[Run] = []
 
-        def runs_of(group: list[Work]) -> list[Run]:
-            ended = list(run_group(self._runner, group, budget))
+        def runs_of(group: list[Work], *, alone: bool) -> list[Run]:
+            ended = list(run_group(self._runner, group, budget, alone=alone))
             runs.extend(ended)
             return ended
 
         def outputs() -> Generator[tuple[Run, Message]]:
-            with closing(in_flight(runs_of, groups, self.workers)) as all_ended:
-                for run in chain.from_iterable(all_ended):
-                    with run.folder:
-                        if run.output:
-                            source, workflow = run.group[0].source, self.step.workflow_id
-                            for message in output_messages(run.output, run.lineage, source, self.parcel_size, workflow):
-                                yield run, message
+            waiting, alone = groups, False
+            while waiting:
+                with closing(in_flight(partial(runs_of, alone=alone), waiting, self.workers)) as all_ended:
+                    waiting, alone = [], True
+                    for run in chain.from_iterable(all_ended):
+                        yield from ((run, message) for message in self._outputs_of(run))
+                        if run.failed_together:
+                            _log.warning(
+                                "failed together, so each is run alone: %s", run.error, extra=run.group[0].about
+                            )
+                            waiting += [[one] for one in run.group]
 
         if not groups:
             return
@@ -242,38 +277,56 @@ class Processor:
         finally:
             for run in runs:  # where publishing was refused, not all outputs were asked for
                 run.folder.close()
-        for run in runs:
+        told = [run for run in runs if not run.failed_together]
+        for run in told:
             self._settle(run, failed(run), outcome)
-        self._return([one for run in runs if run.unstarted and not failed(run) for one in run.group], outcome)
+        unstarted = [run for run in told if run.unstarted and not failed(run)]
+        self._return([(one, _given_back(one, run)) for run in unstarted for one in run.group], outcome)
         if refused := failed(None):  # then not all of the groups may have had their turn
-            ended = {one.pulled.receipt_handle for run in runs for one in run.group}
+            ended = {one.pulled.receipt_handle for run in told for one in run.group}
             left = [one.pulled for group in groups for one in group if one.pulled.receipt_handle not in ended]
-            outcome.failed += [(one, refused) for one in left]
+            outcome.failed += [(one, refused.reason) for one in left]
 
-    def _settle(self, run: Run, unpublished: str, outcome: Outcome) -> None:
+    def _outputs_of(self, run: Run) -> Iterator[Message]:
+        """What a run put out. Where that cannot be told, this run has failed, and no other."""
+        with run.folder:
+            if run.output is None:
+                return
+            source, workflow = run.group[0].source, self.step.workflow_id
+            try:
+                yield from output_messages(run.output, run.lineage, source, self.parcel_size, workflow)
+            except (ParcelqError, OSError) as error:
+                run.output, run.error = None, StepError(self.step.name, f"put out what cannot be passed on: {error}")
+
+    def _settle(self, run: Run, unpublished: _Unpublished | None, outcome: Outcome) -> None:
         """Decide what a run means for its messages."""
         pulled = [one.pulled for one in run.group]
-        if unpublished:
-            outcome.failed += [(one, unpublished) for one in pulled]
+        if unpublished and unpublished.for_good and len(pulled) == 1:
+            error = StepError(self.step.name, f"put out what cannot be published: {unpublished.reason}")
+            self._step_failed(run.group[0], error, outcome)
+        elif unpublished:
+            outcome.failed += [(one, unpublished.reason) for one in pulled]
         elif run.output:
             outcome.done += pulled
             outcome.entries += sum(one.entries for one in run.group)
         elif run.error:
             self._step_failed(run.group[0], run.error, outcome)
 
-    def _return(self, unstarted: Sequence[Work], outcome: Outcome) -> None:
-        """Publish messages again as they are, so that waiting for time costs them no receive."""
-        failed = self._publish_for(self.route.input, ((one, one.message) for one in unstarted), outcome)
-        for one in unstarted:
-            if reason := failed(one):
-                outcome.failed.append((one.pulled, reason))
+    def _return(self, given: Sequence[tuple[Work, Message]], outcome: Outcome) -> None:
+        """Publish messages again, so that waiting for time costs them no receive."""
+        failed = self._publish_for(self.route.input, given, outcome)
+        for one, _ in given:
+            if lost := failed(one):
+                outcome.failed.append((one.pulled, lost.reason))
             else:
                 outcome.done.append(one.pulled)
                 outcome.returned += 1
 
     def _step_failed(self, work: Work, error: StepError, outcome: Outcome) -> None:
         _log.warning("%s", error, extra=work.about)
-        if not self._is_last(work):
+        # What there was no room for gets its last chance with nothing beside it; see `make_plan`.
+        innocent = error.no_room and work.pulled.receive_count <= self.max_receive_count
+        if innocent or not self._is_last(work.pulled):
             outcome.failed.append((work.pulled, str(error)))
         elif self.halving and work.entries > 1:
             self._split([halves(work, self.batch_size)], outcome)
@@ -281,13 +334,23 @@ class Processor:
             self._give_up(work, reason_of(error), outcome)
 
     def _give_up(self, work: Work, reason: str, outcome: Outcome) -> None:
-        dead = letter(work, reason, self.step.name, self.now())
+        dead = letter(work, reason, self.step.name, self.now(), self.step.workflow_id)
+        self._bury_as(dead, work, reason, outcome)
+
+    def _give_up_unread(self, pulled: Pulled, reason: str, outcome: Outcome) -> None:
+        """Give up a message that nobody can read; what it stands for may be told all the same."""
+        attributes = {name: value for name, value in pulled.attributes.items() if name != ENCODING}
+        work = Work.of(pulled, Message(b"", {**attributes, DEAD: reason}))
+        dead = unread_letter(pulled, reason, self.step.name, self.now(), self.step.workflow_id)
+        self._bury_as(dead, work, reason, outcome)
+
+    def _bury_as(self, dead: Message, work: Work, reason: str, outcome: Outcome) -> None:
         stone = tombstone(work, reason, self.step.name) if work.lineage else None
         if self._attempt(outcome, work.pulled, lambda: self._bury(dead, stone)):
             outcome.dead += 1
 
-    def _is_last(self, work: Work) -> bool:
-        return work.pulled.receive_count >= self.max_receive_count
+    def _is_last(self, pulled: Pulled) -> bool:
+        return pulled.receive_count >= self.max_receive_count
 
     def _bury(self, dead: Message, stone: Message | None) -> int:
         published = self._publish(self.route.dead_letter, [dead])
@@ -311,11 +374,10 @@ class Processor:
 
     def _publish_for(
         self, topic_url: str, owned: Iterable[tuple[object, Message]], outcome: Outcome
-    ) -> Callable[[object], str]:
-        """Publish messages that belong to something, and return what tells why those of an owner were not published.
+    ) -> Callable[[object], _Unpublished | None]:
+        """Publish messages that belong to something, and return what tells of an owner whether any of its were not.
 
-        The reason is empty where all are confirmed. If SQS refused whole requests, nobody knows what it took before, so
-        it is the reason for every owner, and for None.
+        If SQS refused whole requests, nobody knows what it took before, so none of any owner were, nor of None.
         """
         owners: dict[int, object] = {}
 
@@ -327,12 +389,12 @@ class Processor:
         try:
             published, failed = publish_many(self.sqs, topic_url, messages(), overflow=self.overflow)
         except ParcelqError as error:
-            refused = str(error)
+            refused = _Unpublished(str(error))
             return lambda _owner: refused
         outcome.published += published
         # A failed message is held here, so no other can have had its id.
-        reasons = {id(owners[id(one.message)]): one.reason or one.code for one in failed}
-        return lambda owner: reasons.get(id(owner), "")
+        lost = {id(owners[id(one.message)]): _Unpublished(one.reason or one.code, one.sender_fault) for one in failed}
+        return lambda owner: lost.get(id(owner))
 
     def _back_off(self, failed: Sequence[Pulled]) -> None:
         """Make failed messages visible again after seconds, the longer the oftener they failed."""
@@ -361,7 +423,7 @@ def postpone(sqs: SQSClient, topic_url: str, pulled: Sequence[Pulled]) -> list[P
     Raises:
         AwsError, TopicNotFoundError: SQS refused.
     """
-    again = [one.as_it_is() for one in pulled]
+    again = [one.again(one.as_it_is()) for one in pulled]
     _, failed = publish_many(sqs, topic_url, again, delay_seconds=MAX_DELAY_SECONDS)
     refused = {id(one.message) for one in failed}
     sent = [one for one, message in zip(pulled, again, strict=True) if id(message) not in refused]
@@ -376,7 +438,15 @@ def re_parcel(split: Split) -> Iterator[Message]:
     for parcel in cut_for_messages(BytesIO(work.message.body), split.size, MAX_BODY_BYTES):
         lineage = str(work.lineage.cut(parcel.start, parcel.end)) if work.lineage else None
         part = Message(parcel.data, work.message.attributes)
-        yield with_attributes(part, **{LINEAGE: lineage, ENTRIES: str(parcel.entries), HALVED: halved})
+        own = {LINEAGE: lineage, ENTRIES: str(parcel.entries), HALVED: halved, RECEIVED_BEFORE: None}
+        yield with_attributes(part, **own)
+
+
+def _given_back(work: Work, run: Run) -> Message:
+    """A message as it is published again because there was no time for it."""
+    halved = work.message.attributes.get(HALVED, "0")
+    message = with_attributes(work.message, **{HALVED: halved}) if run.alone else work.message
+    return work.pulled.again(message)
 
 
 def _settle_repeats(repeats: dict[str, list[Pulled]], outcome: Outcome) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -23,6 +24,7 @@ TAIL_BYTES: Final = 4096
 READ_BYTES: Final = 64 * 1024
 LOOK_SECONDS: Final = 0.05
 """How often it is looked whether a process has ended."""
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
 _ALLOWED: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH"})
 _CREDENTIALS_PREFIX: Final = "AWS_"
 _RUNTIME_PREFIX: Final = "AWS_LAMBDA_"
@@ -44,19 +46,25 @@ def run_step(step: Step, bodies: Iterable[bytes], timeout: float | None = None) 
         StepError: it could not be started, exited with another code than 0, wrote no output file, or was killed when
             its time was up; with the end of its stderr.
     """
-    with run_folder() as folder:
+    with run_folder(step) as folder:
         write_input(step, folder, bodies)
         _run(step, folder, step.settings.within(timeout))
         yield output_of(step, folder)
 
 
 @contextmanager
-def run_folder() -> Iterator[Path]:
-    """A temporary folder for a run, with what it expects to be there: `work` and `tmp`."""
-    with tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True) as home:
-        folder = Path(home)
-        (folder / "work").mkdir()
-        (folder / "tmp").mkdir()
+def run_folder(step: Step) -> Iterator[Path]:
+    """A temporary folder for a run, with what it expects to be there: `work` and `tmp`.
+
+    Raises:
+        StepError: there is no room for it.
+    """
+    with contextlib.ExitStack() as made:
+        with _or_step_error(step, "could not be given a folder"):
+            temporary = tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True)
+            folder = Path(made.enter_context(temporary))
+            (folder / "work").mkdir()
+            (folder / "tmp").mkdir()
         yield folder
 
 
@@ -66,20 +74,29 @@ def write_input(step: Step, folder: Path, bodies: Iterable[bytes]) -> None:
     Raises:
         StepError: there is no room for it.
     """
+    with _or_step_error(step, "could not be given its input"), (folder / "input").open("wb") as file:
+        write_bodies(file, bodies)
+
+
+@contextmanager
+def _or_step_error(step: Step, what: str) -> Iterator[None]:
+    """Have what the system refuses be told as an error of the step."""
     try:
-        with (folder / "input").open("wb") as file:
-            write_bodies(file, bodies)
+        yield
     except OSError as error:
-        raise StepError(step.name, f"could not be given its input: {error}") from None
+        reason = f"{what}: {error.strerror or error}"
+        raise StepError(step.name, reason, no_room=error.errno in _NO_ROOM) from None
 
 
 def output_of(step: Step, folder: Path) -> Path:
     """The file `output` of a run's folder.
 
     Raises:
-        StepError: it is not there.
+        StepError: it is not there, or is no file.
     """
     output = folder / "output"
+    if output.is_symlink():  # which may lead to anything
+        raise StepError(step.name, "exited with 0 but made its output a link, not a file", exit_code=0)
     if not output.is_file():
         raise StepError(step.name, "exited with 0 but wrote no output file", exit_code=0)
     return output
@@ -128,12 +145,10 @@ def start(step: Step, command: Sequence[str], folder: Path, **more: Any) -> subp
     shield()
     environment = _environment(step, folder)
     work = folder / "work"
-    try:
+    with _or_step_error(step, "could not be started"):
         return subprocess.Popen(
             command, stderr=subprocess.PIPE, cwd=work, env=environment, start_new_session=True, **more
         )
-    except OSError as error:
-        raise StepError(step.name, f"could not be started: {error.strerror or error}") from None
 
 
 def time_is_up(step: Step, timeout: float | None, tail: bytes) -> StepError:
@@ -158,7 +173,9 @@ def _run(step: Step, folder: Path, timeout: float | None) -> None:
         stdout: IO[bytes] | int = subprocess.PIPE
         source, target = folder / "input", folder / "output"
         if step.settings.filter:
-            stdin, stdout = files.enter_context(source.open("rb")), files.enter_context(target.open("wb"))
+            with _or_step_error(step, "could not be given its input and output"):
+                stdin = files.enter_context(source.open("rb"))
+                stdout = files.enter_context(target.open("wb"))
         with start(step, step.command(source, target), folder, stdin=stdin, stdout=stdout) as process:
             try:
                 tail, in_time = _watch(process, timeout)

@@ -1,8 +1,7 @@
-"""Running a step over a group of messages: together, or each alone where that fails, within the time there is."""
+"""Running a step over a group of messages, within the time there is."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,8 +13,6 @@ from parcelq.lineage import Lineage, together
 from parcelq.plan import Work
 from parcelq.warm import Runner
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(slots=True)
 class Run:
@@ -26,6 +23,7 @@ class Run:
         lineage: what they stand for together; None where they have none.
         output: the file of what the step put out.
         error: how it failed.
+        alone: whether its messages failed together, or were cut short: where there is no time now, they run alone then.
         folder: what closes the folder that the output is in.
     """
 
@@ -33,6 +31,7 @@ class Run:
     lineage: Lineage | None = None
     output: Path | None = None
     error: StepError | None = None
+    alone: bool = False
     folder: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -40,9 +39,21 @@ class Run:
         """Whether there was no time to begin, or to tell what is wrong."""
         return self.output is None and self.error is None
 
+    @property
+    def failed_together(self) -> bool:
+        """Whether it failed and does not tell of which of its messages."""
+        return self.error is not None and len(self.group) > 1
 
-def run_group(runner: Runner, group: list[Work], budget: Budget) -> Iterator[Run]:
-    """Run messages together; if that fails, each alone, so that only the bad ones fail."""
+
+def run_group(runner: Runner, group: list[Work], budget: Budget, *, alone: bool = False) -> Iterator[Run]:
+    """Run messages together, in as few runs as their lineages allow.
+
+    Args:
+        runner: runs the step.
+        group: the messages.
+        budget: the time there is.
+        alone: whether it is a single message that failed together with others.
+    """
     try:
         lineage = together(one.lineage for one in group if one.lineage) if group[0].lineage else None
     except LineageError:  # their lineage would be too long, or they are of different runs
@@ -50,21 +61,16 @@ def run_group(runner: Runner, group: list[Work], budget: Budget) -> Iterator[Run
         for part in (group[:middle], group[middle:]):
             yield from run_group(runner, part, budget)
         return
+    run = Run(group, lineage, alone=alone)
     limit = budget.limit(runner.step.settings.timeout)
-    if limit is None:
-        yield Run(group)
-        return
-    run = Run(group, lineage)
-    try:
-        with budget.running():
-            bodies = (one.message.body for one in group)
-            run.output = run.folder.enter_context(runner.run(bodies, limit.seconds))
-    except StepError as error:
-        if len(group) > 1:
-            _log.warning("failed together, so each is run alone: %s", error, extra=group[0].about)
-            for one in group:
-                yield from run_group(runner, [one], budget)
-            return
-        if not (limit.short and error.timed_out):
-            run.error = error
+    if limit is not None:
+        try:
+            with budget.running():
+                bodies = (one.message.body for one in group)
+                run.output = run.folder.enter_context(runner.run(bodies, limit.seconds))
+        except StepError as error:
+            if limit.short and error.timed_out:
+                run.alone = True
+            else:
+                run.error = error
     yield run

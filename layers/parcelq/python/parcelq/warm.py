@@ -63,7 +63,7 @@ class Runner:
             with run_step(self.step, bodies, timeout) as output:
                 yield output
             return
-        with run_folder() as folder:
+        with run_folder(self.step) as folder:
             write_input(self.step, folder, bodies)
             clock = _Clock(self.step.settings.within(timeout))
             kept = self._take() or _Kept(self.step)
@@ -115,7 +115,7 @@ class _Kept:
         """Processes that it started before its first run; they may stay."""
         self._started = self._deaf = False
         with ExitStack() as opened:
-            self._folder = opened.enter_context(run_folder())
+            self._folder = opened.enter_context(run_folder(step))
             self._control, theirs = socket.socketpair()
             opened.enter_context(self._control)
             lifeline, ours = os.pipe()
