@@ -9,10 +9,9 @@ from types import ModuleType
 
 import pytest
 from crash_world import BUCKET, FUNCTIONS, MAX_RECEIVE_COUNT, PREFIX, REGION, Clients, load
-from moto import mock_aws
 
-STEP = """#!/bin/sh
-exec awk '/bad/ { print "no molecule: " $0 > "/dev/stderr"; exit 3 } /skip/ { next } { print; print toupper($0) }'
+STEP = """#!/usr/bin/awk -f
+/bad/ { print "no molecule: " $0 > "/dev/stderr"; exit 3 } /skip/ { next } { print; print toupper($0) }
 """
 """A step that expands and filters, and fails on what is bad."""
 
@@ -57,7 +56,7 @@ def functions(step_folder: Path) -> Iterator[Mapping[str, ModuleType]]:
 @pytest.fixture(scope="module")
 def clients() -> Iterator[Clients]:
     credentials = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": REGION}
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
+    with pytest.MonkeyPatch.context() as patch:
         for name, value in credentials.items():
             patch.setenv(name, value)
         yield Clients()

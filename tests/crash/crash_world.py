@@ -1,7 +1,7 @@
 """A small AWS with the functions in it: S3's events, SQS's deliveries and the schedule, by a clock that never waits.
 
-The functions' handlers run as they are. Their SQS is the embedded stack's queue, their S3 is moto's. Every call that
-they make goes through a fault, which may let it pass.
+The functions' handlers run as they are. Their SQS is the embedded stack's queue, their S3 a bucket in memory. Every
+call that they make goes through a fault, which may let it pass, and through botocore, up to where it would be sent.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
-from botocore.exceptions import ClientError
 from crash_faults import Call, Fault, Invocation, Killed, Reply
-from moto.s3.models import s3_backends
+from crash_s3 import Bucket
 from moto.sqs.models import sqs_backends
 from parcelq.aws import s3_client, sqs_client
 from parcelq.message import Pulled
@@ -89,22 +88,32 @@ class Clients:
     """What the functions call AWS with. Making it takes longer than a run of the pipeline, so it is made once.
 
     Attributes:
-        sqs: a client of the embedded stack's SQS.
-        s3: a client of moto's S3.
-        unhurt: a client of the same S3 to which nothing happens.
+        sqs: a client of the world's queues.
+        s3: a client of its bucket.
         world: the world that the calls are made in.
     """
 
     world: World
 
     def __init__(self) -> None:
-        self.sqs, self.s3, self.unhurt = sqs_client(), s3_client(), s3_client()
-        self.sqs.meta.events.register("before-call.sqs", self._answer)
+        self.sqs, self.s3 = sqs_client(), s3_client()
+        self.sqs.meta.events.register("before-call.sqs", self._answer_sqs)
+        self.s3.meta.events.register("provide-client-params.s3", self._note)
+        self.s3.meta.events.register("before-call.s3", self._answer_s3)
         for client in (self.sqs, self.s3):
             vars(client)["_make_api_call"] = partial(self._call, client._make_api_call)
 
-    def _answer(self, **request: Any) -> tuple[Any, Reply]:
-        return self.world.answer(**request)
+    def _answer_sqs(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, Reply]:
+        status, reply = self.world.answer(model.name, json.loads(params["body"]))
+        return SimpleNamespace(status_code=status), reply
+
+    @staticmethod
+    def _note(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        context["asked"] = dict(params)  # which botocore adds to
+
+    def _answer_s3(self, model: Any, context: dict[str, Any], **_: Any) -> tuple[Any, Reply]:
+        status, reply = self.world.bucket.answer(model.name, context["asked"])
+        return SimpleNamespace(status_code=status), reply
 
     def _call(self, carry_out: Callable[..., Reply], operation: str, asked: dict[str, Any]) -> Reply:
         return self.world.call(carry_out, operation, asked)
@@ -126,6 +135,7 @@ class World:
     fault: Fault
     given_out: int = MAX_RECEIVE_COUNT + SPARE_RECEIVES
     clock: Clock = field(default_factory=Clock)
+    bucket: Bucket = field(default_factory=lambda: Bucket(BUCKET))
     queues: dict[str, StandardQueue] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     invocation: Invocation = field(default_factory=lambda: Invocation(0))
@@ -140,8 +150,6 @@ class World:
                 "maxReceiveCount": receives,
             }
             self._make_queue(f"{PREFIX}-{name}", RedrivePolicy=json.dumps(policy))
-        s3_backends[ACCOUNT]["aws"].reset()
-        self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         self.clients.world = self
         self._cold_start(*self.functions)
 
@@ -158,15 +166,12 @@ class World:
             self.invocation.dead = True
         return self.fault(Call(operation, asked, lambda **asked: carry_out(operation, asked), self.invocation))
 
-    def answer(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, Reply]:
-        """SQS's answer to a request."""
-        asked = json.loads(params["body"])
+    def answer(self, operation: str, asked: dict[str, Any]) -> tuple[int, Reply]:
+        """The status of SQS's answer to a request, and the answer."""
         try:
-            reply = self._reply(model.name, asked)
+            return 200, self._reply(operation, asked)
         except SqsError as error:
-            reply = {"Error": {"Code": error.code, "Message": error.message}}
-            return SimpleNamespace(status_code=error.status), reply
-        return SimpleNamespace(status_code=200), reply
+            return error.status, {"Error": {"Code": error.code, "Message": error.message}}
 
     def _reply(self, operation: str, asked: dict[str, Any]) -> Reply:
         name = asked.get("QueueName") or asked["QueueUrl"].rpartition("/")[2]
@@ -185,9 +190,13 @@ class World:
     def invoke(self, function: str, event: Any) -> Any:
         """Let a handler take an event, and return its answer; an Exception, or Killed, if it has none."""
         self.invocation = invocation = Invocation(self.clock() + TIMEOUT)
+        until = invocation.until
 
         def remaining() -> float:
-            return 0.01 if invocation.short else invocation.until - self.clock()
+            nonlocal until
+            if invocation.short:  # but not for ever: who polls until its time is up would poll without end
+                until = min(until, self.clock() + 0.01)
+            return until - self.clock()
 
         try:
             answer = self.functions[function].handler(event, Context(remaining))
@@ -210,7 +219,7 @@ class World:
 
     def put(self, data: bytes, *, deliveries: int = 1) -> None:
         """Put the object, and have S3 tell of it, perhaps several times."""
-        etag = self.s3.put_object(Bucket=BUCKET, Key=KEY, Body=data)["ETag"].strip('"')
+        etag = self.bucket.put_object(KEY, data)["ETag"].strip('"')
         entity = {"key": KEY, "size": len(data), "eTag": etag, "sequencer": "0055AED6DCD90281E5"}
         record = {
             "eventSource": "aws:s3",
@@ -239,18 +248,20 @@ class World:
             answer = self.collect()
             if isinstance(answer, dict) and not answer["drained"]["messages"] and not self._wait_for("output"):
                 return
-        raise AssertionError(f"not collected after {MOST_ROUNDS} rounds: {self.waiting()}")
+        cause = answer if isinstance(answer, BaseException) else None
+        raise AssertionError(f"not collected after {MOST_ROUNDS} rounds: {self.waiting()}") from cause
 
     def collect(self) -> Any:
         """What the schedule starts."""
-        return self.invoke("downloader", {"receive_message_timeout": 2})
+        return self.invoke("downloader", {})
 
     def _deliver_event(self, event: dict[str, Any]) -> None:
         for attempt in range(MOST_ATTEMPTS):
-            if not isinstance(self.invoke("uploader", event), BaseException):
+            answer = self.invoke("uploader", event)
+            if not isinstance(answer, BaseException):
                 return
             self.clock.pass_by(60 * (attempt + 1))
-        raise AssertionError(f"the uploader failed {MOST_ATTEMPTS} times")
+        raise AssertionError(f"the uploader failed {MOST_ATTEMPTS} times") from answer
 
     def _deliver(self, function: str, topic: str) -> bool:
         """Give a function what its topic has, as an event source mapping does; whether there was anything."""
@@ -283,11 +294,6 @@ class World:
 
     # What can be seen from outside.
 
-    @property
-    def s3(self) -> Any:
-        """The bucket, as nobody disturbs it."""
-        return self.clients.unhurt
-
     def waiting(self) -> dict[str, int]:
         """How many messages the topics have that have any, dead-letter topics left out."""
         counts = {
@@ -307,15 +313,12 @@ class World:
 
     def keys(self, prefix: str) -> list[str]:
         """Keys of the bucket."""
-        return [one["Key"] for one in self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
+        return [key for key in self.bucket.objects if key.startswith(prefix)]
 
     def object(self, key: str) -> bytes | None:
         """An object's bytes, or None where there is none."""
-        try:
-            return bytes(self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
-        except ClientError:
-            return None
+        return self.bucket.objects[key].data if key in self.bucket.objects else None
 
     def open_uploads(self) -> int:
         """Multipart uploads that were neither completed nor aborted."""
-        return len(self.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []))
+        return len(self.bucket.uploads)

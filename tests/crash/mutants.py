@@ -196,8 +196,8 @@ GUARDS: Final = (
     Guard(
         "a machine that lacks room for a run fails its messages alone",
         f"{LIBRARY}/run.py",
-        "    except OSError as error:\n        reason = f\"{what}",
-        "    except ZeroDivisionError as error:\n        reason = f\"{what}",
+        '    except OSError as error:\n        reason = f"{what}',
+        '    except ZeroDivisionError as error:\n        reason = f"{what}',
         (_functional("process", "TestNoRoom"),),
     ),
     Guard(
@@ -453,7 +453,7 @@ def survives(guard: Guard, tests: str) -> bool:
 
 def _parts(tests: str) -> list[str]:
     """The parts that a kind of fault is divided into; pytest wants to be told of each."""
-    return [f"{tests}-{part}]" for part in range(8)]
+    return [f"{tests}-{part}]" for part in range(4)]
 
 
 def main(names: list[str]) -> int:

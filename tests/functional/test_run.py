@@ -310,6 +310,20 @@ def test_no_zombie_is_left_however_it_ends(shell, script, tmp_path):
     assert not Path(f"/proc/{int(pid.read_text())}").exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere another process waits for them")
+@pytest.mark.parametrize("start", ["", "setsid sh -c 'true & exec "])
+def test_nor_of_what_it_left_running(shell, start, tmp_path):
+    pids = tmp_path / "pids"
+    left = f"{start}sleep 600{chr(39) if start else ''} >&- 2>&- &"
+    step = shell(f'for _ in 1 2 3 4 5; do {left} echo $! >> {pids}; done; sleep 0.1; > "$4"')
+    for _ in range(4):
+        with run_step(step, []):
+            pass
+    found = [int(line) for line in pids.read_text().split()]
+    assert len(found) == 20
+    assert [pid for pid in found if Path(f"/proc/{pid}").exists()] == []
+
+
 def test_bodies_are_written_one_after_another(tmp_path):
     with (tmp_path / "file").open("wb") as file:
         write_bodies(file, iter([b"", b"a\n", b"b", b"", b"c", b"\n"]))

@@ -73,8 +73,10 @@ def end(process: subprocess.Popen[bytes], mark: str) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    _reap_group(process.pid, 0)
     # One of them may start another while they are looked for, so until there is none.
     while found := marked(mark):
+        groups = {group for pid in found if (group := _group_of(pid))}
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -83,6 +85,8 @@ def end(process: subprocess.Popen[bytes], mark: str) -> None:
             if len(left) == len(found):
                 break
             found = left
+        for group in groups:  # what had died in them unseen; others in there need not be ours to end
+            _reap_group(group, os.WNOHANG)
 
 
 def marked(mark: str) -> list[int]:
@@ -113,6 +117,20 @@ def _environment(process: Path) -> bytes:
         if not last:
             time.sleep(_LOOK_SECONDS)
     return b""
+
+
+def _group_of(pid: int) -> int:
+    """The process group of a process; 0 if it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        return os.getpgid(pid)
+    return 0
+
+
+def _reap_group(group: int, options: int) -> None:
+    """Wait for those of a process group that are our children, which are those whose parents are gone."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-group, options)[0]:
+            pass
 
 
 def _reaped(pid: int) -> bool:
