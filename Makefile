@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BUILD := .aws-sam/build
+# The environment of samconfig.toml that is built.
+CONFIG_ENV ?= default
 SCANNER := .venv-scan
 # Without these it asks the network for news of itself and of its rules.
 CHECKOV := CKV_SKIP_PACKAGE_UPDATE_CHECK=true $(SCANNER)/bin/checkov --framework cloudformation --skip-download --quiet --compact
@@ -78,20 +80,23 @@ audit: setup ## Look up known vulnerabilities of all that is installed, if a ser
 	else echo 'not audited: no vulnerability service reachable'; fi
 
 build: setup ## Build what is deployed, into .aws-sam
-	$(SAM) build --build-dir $(BUILD)
+	@$(PATH313) python3.13 -c '' 2>/dev/null || { echo "Missing: Python 3.13 on the PATH, the functions' runtime" >&2; exit 1; }
+	$(SAM) build --config-env $(CONFIG_ENV) --build-dir $(BUILD)
 	@# A function cannot keep what it compiles, as it may not write where its code lies, and would do it at every start.
 	$(PATH313) python3.13 -m compileall -q -x /steps/ --invalidation-mode unchecked-hash -s $(BUILD) $(BUILD)
 
 bench: setup ## Measure speed beside what else people use; CASES="cut publish" for some, QUICK=1 for a trial
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(CASES)
 
-bench-setup: setup ## Install what the benchmarks compare with
+bench-setup: setup ## Install what the benchmarks compare with, and build what cold starts are measured on
 	$(call environment,benchmarks/.venv,--requirement benchmarks/requirements.txt)
 	@missing=; for one in parallel redis-server; do command -v $$one >/dev/null || missing="$$missing $$one"; done; \
 	if [ -z "$$missing" ]; then echo "All is there."; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update --quiet && apt-get install --yes --no-install-recommends $$missing; \
 	else echo "Missing, by the names of Debian's packages:$$missing"; fi
+	@if $(PATH313) python3.13 -c '' 2>/dev/null; then $(MAKE) build; \
+	else echo "Missing, for cold starts: Python 3.13, the functions' runtime; then make build"; fi
 
 guards: setup ## Break the guards in the code one by one, and see that tests notice
 	$(BIN)/python tests/crash/mutants.py

@@ -1,59 +1,114 @@
-"""`python -m benchmarks [--quick] [CASE...]`: measure, print the table, and keep it."""
+"""`python -m benchmarks [--quick] [CASE...]`: measure, keep what came of it, and print the table."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
 
 from benchmarks import report
 from benchmarks.cases import CASES
-from benchmarks.harness import Bench, Figure, MissingToolError, not_measured
+from benchmarks.harness import Bench, Figure, MissingToolError, failed, not_measured
+from benchmarks.tools import ROOT
 
-_TRIAL = report.ROOT / "build" / "benchmarks"
+_TRIAL: Final = ROOT / "build" / "benchmarks"
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What came of a case.
+
+    Attributes:
+        figures: its lines of the table.
+        left_out: whether nothing could be measured, for lack of a tool.
+        failed: whether it ended with an error.
+    """
+
+    figures: list[Figure] = field(default_factory=list)
+    left_out: bool = False
+    failed: bool = False
 
 
 def main() -> None:
-    """Run from the command line."""
+    """Run from the command line. It exits with 1 if anything failed, not if a target was missed."""
+    given = _given()
+    folder = _TRIAL if given.quick else report.RESULTS
+    results = report.load(folder)
+    wrong = False
+    files: list[Path] = []
+    misses: list[Figure] = []
+    for name in given.cases or CASES:
+        began = time.monotonic()
+        outcome = _run(name, quick=given.quick)
+        _tell(f"# {name}: {time.monotonic() - began:.0f} s")
+        wrong |= outcome.failed
+        misses += report.missed(outcome.figures)
+        report.add(results, name, outcome.figures, left_out=outcome.left_out)
+        files = report.save(results, folder)
+    _tell(f"wrote {' and '.join(str(path.relative_to(ROOT)) for path in files)}")
+    wrong |= not _drawn(folder)
+    for one in misses:
+        _tell(f"missed: {report.line(one)}")
+    print(report.markdown(results), end="")
+    if not given.quick:
+        report.quote(results)
+    sys.exit(wrong)
+
+
+def _given() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed, beside what else people use.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"what to measure; all by default: {', '.join(CASES)}")
     parser.add_argument("--quick", action="store_true", help="try the cases out on little data, and keep nothing of it")
     given = parser.parse_args()
     if unknown := [name for name in given.cases if name not in CASES]:
         parser.error(f"there is no case {', '.join(unknown)}; there are {', '.join(CASES)}")
-    folder = _TRIAL if given.quick else report.RESULTS
-    results = report.load(folder)
-    misses: list[Figure] = []
-    for name in given.cases or CASES:
-        began = time.monotonic()
-        figures = list(_measured(name, quick=given.quick))
-        print(f"# {name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-        misses += report.missed(figures)
-        report.add(results, name, figures)
-    if not given.quick:
-        report.quote(results)
-    files = report.save(results, folder)
-    print("\n".join(f"wrote {path.relative_to(report.ROOT)}" for path in files), file=sys.stderr)
-    for one in misses:
-        print(f"missed: {report.line(one)}", file=sys.stderr)
+    return given
 
 
-def _measured(name: str, *, quick: bool) -> Iterator[Figure]:
-    """The figures of a case, each printed as it comes."""
-    case = importlib.import_module(f"benchmarks.cases.{name}")
-    with tempfile.TemporaryDirectory(prefix="parcelq-bench-") as folder:
+def _run(name: str, *, quick: bool) -> _Outcome:
+    """Measure a case, and tell each of its figures as it comes."""
+    outcome = _Outcome()
+
+    def add(figure: Figure) -> None:
+        _tell(report.line(figure))
+        outcome.figures.append(figure)
+
+    what = f"the case `{name}`"
+    with TemporaryDirectory(prefix="parcelq-bench-", ignore_cleanup_errors=True) as folder:
         try:
-            for figure in case.measure(Bench(quick, Path(folder))):
-                print(report.line(figure), flush=True)
-                yield figure
+            for figure in importlib.import_module(f"benchmarks.cases.{name}").measure(Bench(quick, Path(folder))):
+                add(figure)
         except MissingToolError as error:
-            figure = not_measured(f"the case {name!r}", "", str(error))
-            print(report.line(figure), flush=True)
-            yield figure
+            outcome.left_out = not outcome.figures
+            add(not_measured(what, "", str(error)))
+        except Exception as error:  # noqa: BLE001 - told in the table; the other cases go on
+            outcome.failed = True
+            add(failed(what, error))
+    return outcome
+
+
+def _drawn(folder: Path) -> bool:
+    """Draw the picture; whether nothing went wrong. Without matplotlib it stays as it was."""
+    try:
+        picture = report.draw(folder)
+    except MissingToolError as error:
+        _tell(f"the picture was not drawn: {error}")
+    except RuntimeError as error:
+        _tell(report.line(failed("the picture", error)))
+        return False
+    else:
+        _tell(f"wrote {picture.relative_to(ROOT)}")
+    return True
+
+
+def _tell(text: str) -> None:
+    """Beside the table, which is all that goes to the standard output."""
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,12 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from benchmarks.harness import MissingToolError
+from benchmarks.tools import ROOT, see_that_it_worked
+
 RUNTIME: Final = "python3.13"
-BUILD: Final = Path(__file__).resolve().parents[1] / ".aws-sam" / "build"
+BUILD: Final = ROOT / ".aws-sam" / "build"
+_CODE: Final = (ROOT / "layers", ROOT / "functions")
 FUNCTIONS: Final = {
     "uploader": "Uploader",
     "processor": "StageFunctionstep",
@@ -61,6 +65,23 @@ class Import:
     memory_ratio: float
 
 
+def ready() -> str:
+    """See that there is all that is needed, and return the runtime's own interpreter.
+
+    Raises:
+        MissingToolError: it is not on this machine, or there is no build, or none of the code as it is.
+    """
+    python = interpreter()
+    if python is None:
+        raise MissingToolError(f"{RUNTIME} is missing, the functions' runtime")
+    template = BUILD / "template.yaml"  # every build writes it, last of all
+    if not template.exists():
+        raise MissingToolError("what the functions are built of is missing; make build")
+    if _last_changed() > template.stat().st_mtime:
+        raise MissingToolError("the build is older than the code; make build")
+    return python
+
+
 def interpreter() -> str | None:
     """The runtime's own interpreter, if it is on this machine: no shim of a version manager."""
     found = shutil.which(RUNTIME)
@@ -71,6 +92,19 @@ def interpreter() -> str | None:
 
 
 def measure(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, Import]:
+    """What importing each function's module, and boto3 alone, costs. See `samples`."""
+    taken = samples(python, build, runs)
+
+    def cost(name: str) -> Import:
+        pairs = list(zip(taken[name], taken[BOTO3], strict=True))
+        ratios = [median(ours[part] / theirs[part] for ours, theirs in pairs) for part in (0, 1)]
+        seconds, kib = (median(sample[part] for sample in taken[name]) for part in (0, 1))
+        return Import(seconds, kib / 1024, *ratios)
+
+    return {name: cost(name) for name in taken}
+
+
+def samples(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, list[tuple[float, float]]]:
     """Import each function's module, and boto3 alone, in turns, so that whatever else the machine does hits all.
 
     Args:
@@ -79,7 +113,7 @@ def measure(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, Impor
         runs: how often each.
 
     Returns:
-        By the function's name, and `boto3`.
+        CPU seconds and KiB of each import, by the function's name, and `boto3`.
     """
     names = [BOTO3, *FUNCTIONS]
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
@@ -88,20 +122,19 @@ def measure(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, Impor
         for _ in range(runs):
             for name in names:
                 taken[name].append(_probe(python, name, paths))
-
-    def cost(samples: list[tuple[float, float]]) -> Import:
-        pairs = list(zip(samples, taken[BOTO3], strict=True))
-        ratios = [median(ours[part] / theirs[part] for ours, theirs in pairs) for part in (0, 1)]
-        seconds, kib = (median(sample[part] for sample in samples) for part in (0, 1))
-        return Import(seconds, kib / 1024, *ratios)
-
-    return {name: cost(samples) for name, samples in taken.items()}
+    return taken
 
 
 def importtime(python: str, name: str, build: Path = BUILD) -> str:
     """What Python tells of each module that a function imports: microseconds of itself, and with what it imports."""
     with _paths(build) as paths:
         return _run(python, "import app", paths[name], "-X", "importtime").stderr
+
+
+def _last_changed() -> float:
+    """When a file of what is built was last changed. Python writes its bytecode whenever it likes."""
+    files = (file for folder in _CODE for file in folder.rglob("*") if "__pycache__" not in file.parts)
+    return max(file.stat().st_mtime for file in files if file.is_file())
 
 
 @contextmanager
@@ -124,7 +157,10 @@ def _probe(python: str, name: str, paths: dict[str, str], **environment: str) ->
 def _run(python: str, code: str, path: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     # Functions may not write where their code lies, so what has no bytecode is compiled at every cold start.
     clean = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path, "AWS_DEFAULT_REGION": "us-east-1", **environment}
-    return subprocess.run([python, *options, "-c", code], env=clean, capture_output=True, text=True, check=True)
+    command = [python, *options, "-c", code]
+    ended = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+    see_that_it_worked(command, ended.returncode, ended.stderr.encode())
+    return ended
 
 
 def _table(costs: dict[str, Import]) -> Iterator[str]:
@@ -141,11 +177,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15, help="how often each is imported")
     parser.add_argument("--importtime", choices=FUNCTIONS, help="print what this function imports, instead")
     options = parser.parse_args()
-    python = interpreter()
-    if python is None:
-        sys.exit(f"{RUNTIME} is not on this machine")
-    if not BUILD.is_dir():
-        sys.exit(f"there is no {BUILD}; run make build")
+    try:
+        python = ready()
+    except MissingToolError as error:
+        sys.exit(str(error))
     if options.importtime:
         print(importtime(python, options.importtime), end="")
     else:

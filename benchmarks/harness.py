@@ -66,17 +66,32 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The median of several runs, and the lowest and highest."""
+    """The median of several runs, and the lowest and highest.
+
+    Attributes:
+        median: of all runs.
+        low: the lowest of them.
+        high: the highest.
+        runs: the value of each, in the order in which they were run, and behind it what it was made of, if anything.
+    """
 
     median: float
     low: float
     high: float
+    runs: tuple[tuple[float, ...], ...] = ()
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
+    def of(cls, values: Iterable[float], *made_of: Iterable[float]) -> Spread:
         """Of one value a run."""
-        every = sorted(values)
-        return cls(median(every), every[0], every[-1])
+        runs = tuple(zip(values, *made_of, strict=True))
+        every = sorted(value for value, *_ in runs)
+        return cls(median(every), every[0], every[-1], runs)
+
+    @classmethod
+    def of_ratios(cls, ours: Iterable[float], theirs: Iterable[float]) -> Spread:
+        """Of ours over theirs, pair by pair."""
+        pairs = list(zip(ours, theirs, strict=True))
+        return cls.of((one / other for one, other in pairs), *zip(*pairs, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +103,7 @@ class Pairs:
 
     def ratio(self, value: Callable[[Sample], float]) -> Spread:
         """Ours over theirs, pair by pair."""
-        return Spread.of(value(one) / value(other) for one, other in zip(self.ours, self.theirs, strict=True))
+        return Spread.of_ratios(map(value, self.ours), map(value, self.theirs))
 
     def medians(self, value: Callable[[Sample], float]) -> tuple[float, float]:
         """The median of ours and that of theirs, for showing what the ratio is made of."""
@@ -125,6 +140,7 @@ class Figure:
         ratio: the one over the other; None where it could not be measured.
         absolute: the figures that the ratio is made of; or why there are none.
         target: what the ratio is to reach, if anything.
+        quoted: whether the short table of the project's README has it even without a target.
     """
 
     what: str
@@ -132,6 +148,7 @@ class Figure:
     ratio: Spread | None
     absolute: str
     target: Target | None = None
+    quoted: bool = False
 
 
 def at_least(number: float) -> Target:
@@ -152,7 +169,11 @@ def measure(call: Callable[[], float]) -> Sample:
 
 
 def side_by_side(
-    ours: Callable[[], float], theirs: Callable[[], float], runs: int, before: Callable[[], object] = lambda: None
+    ours: Callable[[], float],
+    theirs: Callable[[], float],
+    runs: int,
+    before: Callable[[], object] = lambda: None,
+    after: Callable[[], object] = lambda: None,
 ) -> Pairs:
     """Run two things in turns, and let the one begin as often as the other.
 
@@ -161,11 +182,14 @@ def side_by_side(
         theirs: what it is measured beside.
         runs: how often each is run.
         before: called before each, and not measured.
+        after: called after each, and not measured; it sees that what was done is right.
     """
 
     def run(call: Callable[[], float]) -> Sample:
         before()
-        return measure(call)
+        sample = measure(call)
+        after()
+        return sample
 
     pairs = []
     for number in range(runs):
@@ -186,4 +210,10 @@ def speeds(pairs: Pairs, unit: float) -> str:
 
 def not_measured(what: str, beside: str, reason: str) -> Figure:
     """A line of the table for what could not be measured."""
-    return Figure(what, beside, None, f"not measured: {reason}")
+    return Figure(what, beside, None, f"not measured: {reason}", quoted=True)
+
+
+def failed(what: str, error: Exception) -> Figure:
+    """A line of the table for what ended with an error."""
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    return Figure(what, "", None, f"failed: {told}", quoted=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.harness import MissingToolError
-from benchmarks.report import ROOT
+from benchmarks.tools import ROOT, program, python_with, run
 
 TR: Final = ("tr", "a-z", "A-Z")
 _SETTINGS: Final = ROOT / "examples" / "upper" / "settings.yaml"
-_CELERY_PYTHON: Final = ROOT / "benchmarks" / ".venv" / "bin" / "python"
 _START_SECONDS: Final = 30
 
 
@@ -67,13 +64,13 @@ def local_command(job: Job, parcel_size: int = 1000) -> list[str]:
 
 def parcelq_local(job: Job, parcel_size: int = 1000) -> Path:
     """Do it with `parcelq local`, from nothing: the stack is made and taken down again."""
-    subprocess.run(local_command(job, parcel_size), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    run(local_command(job, parcel_size), stdout=subprocess.DEVNULL)
     return job.folder / job.source.name
 
 
 def gnu_parallel(job: Job, *options: str) -> Path:
     """Do it with GNU parallel, the lines in order."""
-    return _piped(job, [tool("parallel"), "--will-cite", "--pipe", "--keep-order", *options, *TR])
+    return _piped(job, [program("parallel"), "--will-cite", "--pipe", "--keep-order", *options, *TR])
 
 
 def bare(job: Job) -> Path:
@@ -88,16 +85,14 @@ def celery(job: Job, broker: str) -> Path:
     return target
 
 
-def tool(name: str) -> str:
-    """Path of a program.
+def celery_python() -> str:
+    """The interpreter that has Celery and what it needs to talk to Redis.
 
     Raises:
-        MissingToolError: it is not there.
+        MissingToolError: Redis or Celery is not there.
     """
-    found = shutil.which(name)
-    if not found:
-        raise MissingToolError(f"{name} is missing; make bench-setup")
-    return found
+    program("redis-server")
+    return python_with("celery", "redis")
 
 
 @contextmanager
@@ -107,16 +102,15 @@ def celery_workers(folder: Path) -> Iterator[str]:
     Raises:
         MissingToolError: Redis or Celery is not there.
     """
-    if not _CELERY_PYTHON.exists():
-        raise MissingToolError("celery is missing; make bench-setup")
+    python = celery_python()
     socket = folder / "redis.sock"
     in_memory = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
-    redis = subprocess.Popen([tool("redis-server"), *in_memory], stdout=subprocess.DEVNULL)
+    redis = subprocess.Popen([program("redis-server"), *in_memory], stdout=subprocess.DEVNULL)
     try:
         _wait_for(socket.exists)
         broker = f"redis+socket://{socket}"
         command = [
-            str(_CELERY_PYTHON),
+            python,
             "-m",
             "celery",
             "--quiet",
@@ -145,7 +139,7 @@ def celery_workers(folder: Path) -> Iterator[str]:
 
 
 def _celery(broker: str, module: str, *arguments: str) -> None:
-    subprocess.run([_CELERY_PYTHON, "-m", module, *arguments], check=True, cwd=ROOT, env=_celery_environment(broker))
+    run([celery_python(), "-m", module, *arguments], cwd=ROOT, env=_celery_environment(broker))
 
 
 def _celery_environment(broker: str) -> dict[str, str]:
@@ -155,7 +149,7 @@ def _celery_environment(broker: str) -> dict[str, str]:
 def _piped(job: Job, command: Sequence[str]) -> Path:
     target = job.folder / "piped"
     with job.source.open("rb") as stdin, target.open("wb") as stdout:
-        subprocess.run(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, check=True)
+        run(command, stdin=stdin, stdout=stdout)
     return target
 
 

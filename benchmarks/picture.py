@@ -13,6 +13,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 REACHED, MISSED = "#3b7f5c", "#b5483a"
+LABEL = 0.3
+"""How much of the width the label beside a bar may need."""
 
 
 def goodness(figure: dict[str, Any], value: float) -> float:
@@ -51,7 +53,8 @@ def main(source: Path, target: Path) -> None:
             xytext=(6, -3),
             fontsize=7,
         )
-    axes.margins(x=0.25)
+    left, right = min([1.0, *(one for one, _ in ends)]) / 1.5, max([1.0, *(one for _, one in ends)])
+    axes.set_xlim(left, right * (right / left) ** (LABEL / (1 - LABEL)))  # the axis is logarithmic
     axes.set_xlabel("times better than the target (the line at 1); bars: median, whiskers: all runs")
     plot.savefig(target, dpi=130)
 

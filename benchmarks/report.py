@@ -6,8 +6,7 @@ import json
 import os
 import platform
 import re
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any, Final
 
 from benchmarks.cases import CASES
 from benchmarks.harness import Figure, Spread, Target
+from benchmarks.tools import ROOT, python_with, run
 
-ROOT: Final = Path(__file__).resolve().parents[1]
+_DATA, _TABLE, _PICTURE = "results.json", "table.md", "results.png"
 RESULTS: Final = ROOT / "benchmarks" / "results"
-PLOTTER: Final = ROOT / "benchmarks" / ".venv" / "bin" / "python"
 _PAGES: Final = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 _BEGIN, _END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 _HEAD: Final = (
@@ -27,40 +26,55 @@ _HEAD: Final = (
 )
 
 Results = dict[str, Any]
-"""What is kept as JSON: `machine`, and `cases`, by name, with when they were measured and their figures."""
+"""What is kept as JSON: `cases`, by name, each with when and on what machine it was measured, and its figures."""
 
 
 def load(folder: Path) -> Results:
     """The results of earlier runs; none if there are none."""
-    path = folder / "results.json"
-    return json.loads(path.read_bytes()) if path.exists() else {"machine": {}, "cases": {}}
+    path = folder / _DATA
+    return json.loads(path.read_bytes()) if path.exists() else {"cases": {}}
 
 
-def add(results: Results, case: str, figures: Iterable[Figure]) -> None:
-    """Put the figures of a case that was just measured in the place of the earlier ones."""
-    results["machine"] = _machine()
-    measured = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "figures": [asdict(one) for one in figures]}
-    results["cases"] = {
-        name: measured if name == case else results["cases"][name]
-        for name in CASES
-        if name == case or name in results["cases"]
-    }
+def add(results: Results, case: str, figures: Sequence[Figure], *, left_out: bool = False) -> None:
+    """Put the figures of a case in the place of the earlier ones.
+
+    Args:
+        results: where to put them.
+        case: the case's name.
+        figures: what came of it.
+        left_out: whether these only tell why it could not be measured. Earlier figures of it stay then.
+    """
+    cases = results["cases"]
+    if left_out and _measured(cases.get(case)):
+        return
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    cases[case] = {"when": when, "machine": _machine(), "figures": [asdict(one) for one in figures]}
+    results["cases"] = {name: cases[name] for name in CASES if name in cases}
 
 
 def save(results: Results, folder: Path) -> list[Path]:
-    """Write all forms of the table into a folder, and return the files. There is no picture without matplotlib."""
+    """Write the results into a folder, as JSON and in Markdown, and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    data, table, picture = (folder / name for name in ("results.json", "table.md", "results.png"))
+    data, table = folder / _DATA, folder / _TABLE
     data.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     table.write_text(markdown(results))
-    if not PLOTTER.exists():
-        return [data, table]
-    subprocess.run([PLOTTER, Path(__file__).with_name("picture.py"), data, picture], check=True)
-    return [data, table, picture]
+    return [data, table]
+
+
+def draw(folder: Path) -> Path:
+    """Draw the results that were saved in a folder, and return the picture.
+
+    Raises:
+        MissingToolError: there is no matplotlib.
+        RuntimeError: it could not be drawn.
+    """
+    picture = folder / _PICTURE
+    run([python_with("matplotlib"), str(Path(__file__).with_name("picture.py")), str(folder / _DATA), str(picture)])
+    return picture
 
 
 def quote(results: Results) -> None:
-    """Put the table into the pages that quote it; the project's own README gets the lines with a target alone."""
+    """Put the table into the pages that quote it; the project's own README gets the short one."""
     for path, full in zip(_PAGES, (False, True), strict=True):
         before, begin, rest = path.read_text().partition(_BEGIN)
         _, end, after = rest.partition(_END)
@@ -70,12 +84,10 @@ def quote(results: Results) -> None:
 
 
 def markdown(results: Results, *, full: bool = True) -> str:
-    """The table in Markdown, with a line that tells the machine."""
+    """The table in Markdown, with a line that tells the machine; the short one has what matters most."""
     figures = [_figure(raw) for case in results["cases"].values() for raw in case["figures"]]
-    rows = [_row(one) for one in figures if full or one.target]
-    machine = results["machine"]
-    told = f"{machine['cpus']} CPUs ({machine['model']}), Python {machine['python']}, {machine['system']}"
-    return "\n".join([*_HEAD, *rows, "", f"Measured on {told}.", ""])
+    rows = [_row(one) for one in figures if full or one.target or one.quoted]
+    return "\n".join([*_HEAD, *rows, "", *_machines(results)])
 
 
 def missed(figures: Sequence[Figure]) -> list[Figure]:
@@ -85,16 +97,18 @@ def missed(figures: Sequence[Figure]) -> list[Figure]:
 
 def line(figure: Figure) -> str:
     """A figure as one line of text."""
+    what = f"{figure.what}, beside {figure.beside}" if figure.beside else figure.what
     if figure.ratio is None:
-        return f"{figure.what}, beside {figure.beside}: {figure.absolute}"
+        return f"{what}: {figure.absolute}"
     target = f"; to reach: {figure.target}, {_verdict(figure)}" if figure.target else ""
-    return f"{figure.what}, beside {figure.beside}: {_ratio(figure.ratio)} [{figure.absolute}]{target}"
+    return f"{what}: {_ratio(figure.ratio)} [{figure.absolute}]{target}"
 
 
 def _row(figure: Figure) -> str:
     ratio = _ratio(figure.ratio) if figure.ratio else ""
     target = f"{figure.target}: {_verdict(figure)}" if figure.target else ""
-    return f"| {figure.what} | {figure.beside} | {ratio} | {figure.absolute} | {target} |"
+    cells = (figure.what, figure.beside, ratio, figure.absolute, target)
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 def _ratio(ratio: Spread) -> str:
@@ -123,7 +137,26 @@ def _figure(raw: Mapping[str, Any]) -> Figure:
         Spread(**ratio) if ratio else None,
         raw["absolute"],
         Target(**target) if target else None,
+        raw["quoted"],
     )
+
+
+def _measured(case: Mapping[str, Any] | None) -> bool:
+    """Whether a case has any figure."""
+    return case is not None and any(raw["ratio"] for raw in case["figures"])
+
+
+def _machines(results: Results) -> Iterator[str]:
+    """What the cases were measured on, if they were; which of them, if not all on the same."""
+    machines: dict[str, list[str]] = {}
+    for name, case in results["cases"].items():
+        if _measured(case):
+            machine = "{cpus} CPUs ({model}), Python {python}, {system}".format(**case["machine"])
+            machines.setdefault(machine, []).append(name)
+    for machine, names in machines.items():
+        which = f"{', '.join(names)}: measured" if len(machines) > 1 else "Measured"
+        yield f"{which} on {machine}."
+        yield ""
 
 
 def _machine() -> dict[str, Any]:

@@ -9,6 +9,7 @@ CASES: Final = (
     "pull",
     "collector",
     "assembly",
+    "memory",
     "processor",
     "warm",
     "whole",

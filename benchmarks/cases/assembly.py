@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,11 +31,18 @@ _BLOCK: Final = 8 * MIB
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure the case."""
     store = FolderStore(bench.folder / "segments")
-    size = _write_segments(store, bench.size(40_000, 1_000))
-    target = bench.folder / "result"
-    pairs = side_by_side(partial(_assemble, store, target), partial(_copy, store, target), bench.long_runs)
+    pieces = bench.size(40_000, 1_000)
+    _write_segments(store, pieces)
+    result, copy = bench.folder / "result", bench.folder / "copy"
+    expected = {result: _digest(_piece_bodies(range(pieces))), copy: _digest(_segment_blocks(store))}
+    pairs = side_by_side(
+        partial(_assemble, store, result),
+        partial(_copy, store, copy),
+        bench.long_runs,
+        after=partial(_check, expected),
+    )
     yield Figure(
-        f"result of {size / 1e9:.1f} GB from shuffled segments: speed",
+        f"result of {pairs.ours[0].amount / 1e9:.1f} GB from shuffled segments: speed",
         "reading and writing the same bytes",
         pairs.ratio(lambda sample: sample.speed),
         f"{speeds(pairs, MB)} MB/s",
@@ -42,20 +50,46 @@ def measure(bench: Bench) -> Iterator[Figure]:
     )
 
 
-def _write_segments(store: FolderStore, pieces: int) -> int:
-    """Write so many pieces of a thousand lines, in no order at all, and return their bytes."""
+def _piece_bodies(numbers: Iterable[int]) -> Iterator[bytes]:
+    """Of pieces of a thousand lines and one length, no two of which are the same."""
     body = lines(1000)
-    total = pieces * len(body)
+    for number in numbers:
+        told = b"%012d" % number
+        yield told + body[len(told) :]
+
+
+def _write_segments(store: FolderStore, pieces: int) -> None:
+    """Write so many pieces, in no order at all."""
+    size = len(lines(1000))
+    total = pieces * size
     places = list(range(pieces))
     random.Random(pieces).shuffle(places)
     now = datetime.now(UTC)
     for numbers in batches(places, _SEGMENT_PIECES):
         made = (
-            Piece(f"{n * len(body)}-{(n + 1) * len(body)}/{total}>0-{len(body)}/{len(body)}:{n:016x}", body, 1000)
-            for n in numbers
+            Piece(f"{n * size}-{(n + 1) * size}/{total}>0-{size}/{size}:{n:016x}", body, 1000)
+            for n, body in zip(numbers, _piece_bodies(numbers), strict=True)
         )
         write_segment(store, _TOPIC, _SOURCE, made, [], now, now)
-    return total
+
+
+def _digest(blocks: Iterable[bytes]) -> tuple[int, bytes]:
+    """How many bytes there are, and which."""
+    size = 0
+    hasher = hashlib.sha256()
+    for block in blocks:
+        size += len(block)
+        hasher.update(block)
+    return size, hasher.digest()
+
+
+def _check(expected: Mapping[Path, tuple[int, bytes]]) -> None:
+    """See that what was just written is what it should be, and remove it, so that every run begins without."""
+    for path, wanted in expected.items():
+        if path.exists():
+            if _digest(_blocks(path)) != wanted:
+                raise AssertionError(f"the {path.name} is not what it should be")
+            path.unlink()
 
 
 def _assemble(store: FolderStore, target: Path) -> float:
@@ -63,18 +97,24 @@ def _assemble(store: FolderStore, target: Path) -> float:
     ((_, keys),) = segment_keys(store, _TOPIC).items()
     gathered = gather(store, keys)
     reader = SegmentReader(store, gathered.keys)
-    target.unlink(missing_ok=True)
     with target.open("wb") as file:
         file.writelines(joined(map(reader.read, gathered.collector.resolve().extents)))
     return target.stat().st_size
 
 
 def _copy(store: FolderStore, target: Path) -> float:
-    target.unlink(missing_ok=True)
     with target.open("wb") as file:
-        for folder, _, names in os.walk(store.folder):
-            for name in names:
-                with (Path(folder) / name).open("rb") as segment:
-                    while block := segment.read(_BLOCK):
-                        file.write(block)
+        file.writelines(_segment_blocks(store))
     return target.stat().st_size
+
+
+def _segment_blocks(store: FolderStore) -> Iterator[bytes]:
+    for folder, _, names in os.walk(store.folder):
+        for name in names:
+            yield from _blocks(Path(folder) / name)
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            yield block

@@ -2,46 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
+from typing import Final
 
 from benchmarks.data import write_lines
-from benchmarks.harness import MB, Bench, Figure, Spread, at_most
-from benchmarks.harness import measure as timed
+from benchmarks.harness import MB, Bench, Figure, Spread, at_most, not_measured
 from benchmarks.jobs import Job, local_command
-from benchmarks.processes import run_watched
+from benchmarks.processes import Peaks, run_watched
 
-_FLAT = 1.25
+_FLAT: Final = 1.25
 """Memory that grows by less than a quarter while the file grows to its tenfold does not grow with it."""
+
+Runs = Mapping[int, Sequence[float]]
+"""What each run took, by the lines of its file."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure the case."""
-    sizes = [10**power for power in range(4, bench.size(7, 5) + 1)]
+    sizes = [10**power for power in range(bench.size(4, 3), bench.size(7, 5) + 1)]
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
-    peaks: dict[int, list[float]] = {size: [] for size in sizes}
-    for _ in range(bench.size(2, 1)):
+    together: dict[int, list[float]] = {size: [] for size in sizes}
+    largest: dict[int, list[float]] = {size: [] for size in sizes}
+    for _ in range(bench.long_runs):
         for size in sizes:
-            job = Job.of(write_lines(bench.folder / "lines.txt", size), size)
-            sample = timed(lambda job=job: run_watched(local_command(job)))  # type: ignore[misc]
-            job.check(job.folder / job.source.name)
-            seconds[size].append(sample.seconds)
-            peaks[size].append(sample.amount)
-    for less, more in pairwise(sizes):
+            taken, peaks = _run(bench, size)
+            seconds[size].append(taken)
+            together[size].append(peaks.together)
+            largest[size].append(peaks.largest)
+    yield from _time(seconds)
+    yield _time_without_stack(seconds)
+    yield from _memory("all processes together", together)
+    yield from _memory("the largest process", largest)
+
+
+def _run(bench: Bench, size: int) -> tuple[float, Peaks]:
+    """Do a job of so many lines; gives the seconds and the memory of that."""
+    job = Job.of(write_lines(bench.folder / "lines.txt", size), size)
+    began = time.perf_counter()
+    peaks = run_watched(local_command(job))
+    taken = time.perf_counter() - began
+    job.check(job.folder / job.source.name)
+    return taken, peaks
+
+
+def _time(seconds: Runs) -> Iterator[Figure]:
+    for less, more in pairwise(seconds):
         before, after = median(seconds[less]), median(seconds[more])
         yield Figure(
             f"growth to {more:,} lines: time",
             f"{more // less} times that of {less:,} lines",
-            Spread.of(two / one / (more // less) for one, two in zip(seconds[less], seconds[more], strict=True)),
+            Spread.of_ratios(seconds[more], [one * (more // less) for one in seconds[less]]),
             f"{after:.1f} s after {before:.1f} s",
             at_most(1),
         )
-    for less, more in pairwise(sizes):
+
+
+def _time_without_stack(seconds: Runs) -> Figure:
+    """The same without what every job takes however small it is, which hides how the rest grows."""
+    least, *_, less, more = seconds
+    lines = (more - least) / (less - least)
+    what = f"growth to {more:,} lines, beyond the time of {least:,}: time"
+    beside = f"{lines:.2f} times that of {less:,} lines, beyond the time of {least:,}"
+    grown = [[two - one for one, two in zip(seconds[least], seconds[size], strict=True)] for size in (more, less)]
+    if min(grown[1]) <= 0:
+        return not_measured(what, beside, f"{less:,} lines took no longer than {least:,}")
+    absolute = f"{median(grown[0]):.1f} s after {median(grown[1]):.1f} s"
+    return Figure(what, beside, Spread.of_ratios(grown[0], [one * lines for one in grown[1]]), absolute, at_most(1))
+
+
+def _memory(of: str, peaks: Runs) -> Iterator[Figure]:
+    *_, last = peaks
+    for less, more in pairwise(peaks):
         yield Figure(
-            f"growth to {more:,} lines: memory of the largest process",
+            f"growth to {more:,} lines: memory of {of}",
             f"that of {less:,} lines",
-            Spread.of(two / one for one, two in zip(peaks[less], peaks[more], strict=True)),
+            Spread.of_ratios(peaks[more], peaks[less]),
             f"{median(peaks[more]) / MB:.0f} after {median(peaks[less]) / MB:.0f} MB",
-            at_most(_FLAT) if more == sizes[-1] else None,  # before that, buffers fill up that have a limit
+            at_most(_FLAT) if more == last else None,  # before that, buffers fill up that have a limit
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import filecmp
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from parcelq.download import download
 from parcelq.limits import MAX_REQUEST_MESSAGES
+from parcelq.lineage import Lineage
+from parcelq.message import LINEAGE, Pulled
 from parcelq.pull import acknowledge, pull
 from parcelq.transfer import upload_file
 from parcelq_cli.local.server import Server
@@ -32,13 +34,13 @@ def measure(bench: Bench) -> Iterator[Figure]:
     with Server() as server:
         sqs = our_sqs(server.url)
         topic = sqs.create_queue(QueueName="topic")["QueueUrl"]
-        targets = (bench.folder / f"downloaded-{number}" for number in itertools.count())
+        taken = _Taken(path, bench.folder / "downloaded")
         for name, ours in (
-            ("pull and acknowledge", partial(_pull, sqs, topic)),
-            ("download into a file", lambda: _download(sqs, topic, next(targets))),
+            ("pull and acknowledge", partial(_pull, sqs, topic, taken)),
+            ("download into a file", partial(_download, sqs, topic, taken)),
         ):
             fill = partial(upload_file, sqs, topic, path)
-            pairs = side_by_side(ours, partial(_bare, sqs, topic), bench.long_runs, fill)
+            pairs = side_by_side(ours, partial(_bare, sqs, topic, taken), bench.long_runs, fill, taken.check)
             yield Figure(
                 f"{name}, messages of 50 KB: speed",
                 f"bare boto3 receive and delete, {_THREADS} threads",
@@ -48,21 +50,51 @@ def measure(bench: Bench) -> Iterator[Figure]:
             )
 
 
-def _pull(sqs: SQSClient, topic: str) -> float:
-    count = 0
+class _Taken:
+    """What a run took off the topic: messages, or a file.
+
+    Args:
+        uploaded: what it should be.
+        downloaded: the file.
+    """
+
+    def __init__(self, uploaded: Path, downloaded: Path) -> None:
+        self.uploaded = uploaded
+        self.downloaded = downloaded
+        self.messages: list[Pulled] = []
+        self.raw: list[Any] = []
+
+    def check(self) -> None:
+        """See that every byte came, and came once, and be ready for the next run."""
+        if self.downloaded.exists():
+            same = filecmp.cmp(self.downloaded, self.uploaded, shallow=False)
+            self.downloaded.unlink()
+        else:
+            same = self._joined() == self.uploaded.read_bytes()
+        if not same:
+            raise AssertionError("what was taken off the topic is not what was uploaded")
+
+    def _joined(self) -> bytes:
+        """The bodies of all messages, in the order in which they were cut."""
+        messages = [*self.messages, *map(Pulled.from_sqs, self.raw)]
+        self.messages, self.raw = [], []
+        messages.sort(key=lambda one: Lineage.parse(one.attributes[LINEAGE]).order)
+        return b"".join(one.wire.body() for one in messages)
+
+
+def _pull(sqs: SQSClient, topic: str, taken: _Taken) -> float:
     while pulled := pull(sqs, topic, 1, _PULLED, 0):
         acknowledge(sqs, topic, pulled)
-        count += len(pulled)
-    return count
+        taken.messages.extend(pulled)
+    return len(taken.messages)
 
 
-def _download(sqs: SQSClient, topic: str, target: Path) -> float:
-    return download(sqs, topic, target, receive_message_timeout=0).messages
+def _download(sqs: SQSClient, topic: str, taken: _Taken) -> float:
+    return download(sqs, topic, taken.downloaded, receive_message_timeout=0).messages
 
 
-def _bare(sqs: SQSClient, topic: str) -> float:
-    def take(_: int) -> int:
-        count = 0
+def _bare(sqs: SQSClient, topic: str, taken: _Taken) -> float:
+    def take(_: int) -> None:
         while messages := sqs.receive_message(
             QueueUrl=topic, MaxNumberOfMessages=MAX_REQUEST_MESSAGES, MessageAttributeNames=["All"]
         ).get("Messages"):
@@ -70,8 +102,8 @@ def _bare(sqs: SQSClient, topic: str) -> float:
                 {"Id": str(number), "ReceiptHandle": one["ReceiptHandle"]} for number, one in enumerate(messages)
             ]
             sqs.delete_message_batch(QueueUrl=topic, Entries=entries)
-            count += len(messages)
-        return count
+            taken.raw.extend(messages)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        return sum(pool.map(take, range(_THREADS)))
+        list(pool.map(take, range(_THREADS)))
+    return len(taken.raw)

@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from benchmarks.data import write_lines
 from benchmarks.harness import Bench, Figure, MissingToolError, Target, at_most, not_measured, side_by_side
-from benchmarks.jobs import Job, bare, celery, celery_workers, gnu_parallel, parcelq_local
+from benchmarks.jobs import Job, bare, celery, celery_python, celery_workers, gnu_parallel, parcelq_local
+from benchmarks.tools import program
 
 _LARGE: Final = 20_000
 """Lines that have about the 1 MB that GNU parallel takes as a block unless told otherwise."""
+_SMALL_BLOCK: Final = "50k"
+"""50,000 bytes, which are 1,000 lines. GNU parallel also takes a number of lines (`-N`), but counts them in Perl."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure the case."""
     count = bench.size(1_000_000, 20_000)
     job = Job.of(write_lines(bench.folder / "lines.txt", count), count)
-    yield _beside(bench, job, "1,000 lines a run", parcelq_local, "`parallel --pipe -N 1000`", _lines_a_run, at_most(3))
-    yield _beside(
-        bench,
-        job,
-        "20,000 lines a run",
-        lambda job: parcelq_local(job, _LARGE),
-        "`parallel --pipe`, which gives 1 MB to a run",
-        gnu_parallel,
-    )
-    beside = "Celery with Redis, a task for 1,000 lines"
-    from_nothing = f"{beside}, from nothing as well"
-    yield _beside(bench, job, "1,000 lines a run", parcelq_local, from_nothing, _celery_from_nothing, at_most(1))
-    running = f"{beside}, its workers running already"
-    try:
-        with celery_workers(job.folder) as broker:
-            yield _beside(bench, job, "1,000 lines a run", parcelq_local, running, lambda job: celery(job, broker))
-    except MissingToolError as error:
-        yield not_measured(f"whole job, {count:,} lines, 1,000 lines a run: time", running, str(error))
+    for how, lines, block, options in (
+        ("1,000 lines a run", 1_000, f"`parallel --pipe --block {_SMALL_BLOCK}`", ("--block", _SMALL_BLOCK)),
+        ("20,000 lines a run", _LARGE, "`parallel --pipe`, which gives 1 MB to a run", ()),
+    ):
+        yield _beside(
+            bench,
+            job,
+            how,
+            partial(parcelq_local, parcel_size=lines),
+            block,
+            partial(_parallel, options),
+            at_most(3),
+            needs=partial(program, "parallel"),
+        )
+    yield from _beside_celery(bench, job)
     yield _beside(bench, job, "1,000 lines a run", parcelq_local, "the step run once over the file", bare)
 
 
-def _lines_a_run(job: Job) -> Path:
-    return gnu_parallel(job, "-N", "1000")
+def _beside_celery(bench: Bench, job: Job) -> Iterator[Figure]:
+    how, beside = "1,000 lines a run", "Celery with Redis, a task for 1,000 lines"
+    from_nothing, running = f"{beside}, from nothing as well", f"{beside}, its workers running already"
+    yield _beside(bench, job, how, parcelq_local, from_nothing, _celery_from_nothing, at_most(1), needs=celery_python)
+    try:
+        with celery_workers(job.folder) as broker:
+            yield _beside(bench, job, how, parcelq_local, running, partial(celery, broker=broker), at_most(1))
+    except MissingToolError as error:
+        yield not_measured(_what(job, how), running, str(error))
+
+
+def _parallel(options: Sequence[str], job: Job) -> Path:
+    return gnu_parallel(job, *options)
 
 
 def _celery_from_nothing(job: Job) -> Path:
@@ -56,11 +68,18 @@ def _beside(
     beside: str,
     theirs: Callable[[Job], Path],
     target: Target | None = None,
+    needs: Callable[[], object] = lambda: None,
 ) -> Figure:
-    what = f"whole job, {job.size:,} lines, {how}: time"
+    """Measure it beside another way. `needs` looks, before anything is run, whether the tools for that are there."""
+    what = _what(job, how)
     try:
-        pairs = side_by_side(lambda: job.check(ours(job)), lambda: job.check(theirs(job)), bench.long_runs)
+        needs()
     except MissingToolError as error:
         return not_measured(what, beside, str(error))
+    pairs = side_by_side(lambda: job.check(ours(job)), lambda: job.check(theirs(job)), bench.long_runs)
     one, other = pairs.medians(lambda sample: sample.seconds)
     return Figure(what, beside, pairs.ratio(lambda sample: sample.seconds), f"{one:.1f} beside {other:.2g} s", target)
+
+
+def _what(job: Job, how: str) -> str:
+    return f"whole job, {job.size:,} lines, {how}: time"

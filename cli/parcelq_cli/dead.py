@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import base64
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from parcelq.errors import ParcelqError
 from rich.text import Text
 
 from parcelq_cli import clients
@@ -12,23 +16,39 @@ from parcelq_cli.options import Topic
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from parcelq.lineage import Lineage, Span
     from parcelq.message import Pulled
+    from parcelq.names import Source
+    from parcelq.overflow import Overflow
+
+_SHOWN: Final = 80
+"""Characters of an entry that are shown; `--json` has all of it."""
 
 
 @with_output
 def dead(output: Output, topic: Topic) -> None:
-    """List the dead letters of a topic: source, line, entry, and why it failed."""
+    """List the dead letters of a topic: source, line, entry, and why it failed.
+
+    With --json there is one object a line, with the whole entry: as text, or in base64 where it is no UTF-8, as its
+    encoding says.
+    """
     from parcelq.names import dead_letter
     from parcelq.redrive import peek
 
     topics = clients.topics()
     letters = peek(topics.sqs, topics.url(dead_letter(topic)))
-    lines = _line_numbers(letters)
+    places = {letter.message_id: place for letter in letters if (place := _Place.of(letter))}
+    lines = _line_numbers(places.values())
+    overflow = clients.overflow("")
     for letter in letters:
-        document = _document(letter, lines.get(letter.message_id))
-        where = f"{document['source'] or 'no source'}, line {document['line'] or 'unknown'}"
-        text = Text.assemble((where, "bold"), f": {document['entry'][:80]!r}: {document['reason']}")
-        output.result(document, text)
+        body, problem = body_of(letter, overflow)
+        place = places.get(letter.message_id)
+        line = lines.get((place.source, place.start)) if place and place.is_right(body) else None
+        document = _document(letter, place, line, body, problem)
+        where = f"{document['source'] or 'no source'}, line {line or 'unknown'}"
+        output.result(document, Text.assemble((where, "bold"), f": {shown(body, problem)}: {document['reason']}"))
     output.note(amount(len(letters), "dead letter"))
 
 
@@ -45,53 +65,150 @@ def redrive(
     from parcelq.redrive import redrive as send_back
 
     topics = clients.topics()
-    moved = send_back(topics.sqs, topics.url(dead_letter(topic)), topics.url(topic), frozenset(only) if only else None)
+    chosen = frozenset(only) if only else None
+    moved = send_back(topics.sqs, topics.url(dead_letter(topic)), topics.url(topic), chosen)
     output.result({"redriven": moved}, f"sent {amount(moved, 'message')} back to {topic}")
+    if chosen and moved < len(chosen):
+        raise ParcelqError(f"not sent back: {len(chosen) - moved} of {len(chosen)} chosen; see parcelq dead {topic}")
 
 
-def _document(letter: Pulled, line: int | None) -> dict[str, Any]:
-    from parcelq.dead import FAILED_AT, REASON, STEP
-    from parcelq.message import ENTRIES, LINEAGE, SOURCE, UNTOLD
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a letter comes from.
+
+    Attributes:
+        source: the put that it is of.
+        lineage: which of its bytes it stands for.
+        start: the first of them.
+        end: just after the last of them.
+        total: how many the source has; None if that is not known.
+    """
+
+    source: Source
+    lineage: Lineage
+    start: int
+    end: int
+    total: int | None
+
+    @classmethod
+    def of(cls, letter: Pulled) -> _Place | None:
+        """The place of a letter; None if it does not say."""
+        from parcelq.errors import InvalidValueError, LineageError
+        from parcelq.lineage import Lineage
+        from parcelq.message import LINEAGE, SOURCE
+        from parcelq.names import Source
+
+        try:
+            source = Source.parse(letter.attributes.get(SOURCE, ""))
+            lineage = Lineage.parse(letter.attributes.get(LINEAGE, ""))
+        except (InvalidValueError, LineageError):
+            return None
+        first, last = _ends(lineage)
+        return cls(source, lineage, first.start, last.end, last.total)
+
+    def is_right(self, body: bytes | None) -> bool:
+        """Whether what is called like the source is it still, as far as one can tell.
+
+        Of an object S3 tells. A file is compared with the letter, or if a step has made something else of its bytes, by
+        its size alone.
+        """
+        if self.source.bucket:
+            return True
+        try:
+            with open(self.source.key, "rb") as file:
+                file.seek(self.start)
+                same = bool(self.lineage.outputs) or file.read(self.end - self.start) == body
+                return same and self.total in {None, file.seek(0, 2)}
+        except (OSError, ValueError):
+            return False
+
+
+def _ends(lineage: Lineage) -> tuple[Span, Span]:
+    """The spans of the source that a lineage begins and ends with."""
+    if not isinstance(lineage.root, tuple):
+        return lineage.root, lineage.root
+    spans = [span for member in lineage.root for span in _ends(member)]
+    return min(spans, key=lambda span: span.start), max(spans, key=lambda span: span.end)
+
+
+def body_of(letter: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
+    """The bytes of a letter, wherever they lie, decoded; or why they cannot be had."""
+    try:
+        return overflow.load(letter).message().body, ""
+    except ParcelqError as error:
+        return None, str(error)
+
+
+def _document(
+    letter: Pulled, place: _Place | None, line: int | None, body: bytes | None, problem: str
+) -> dict[str, Any]:
+    from parcelq.dead import FAILED_AT, REASON, RECEIVED, STEP
+    from parcelq.message import ENTRIES, LINEAGE, SOURCE, UNTOLD, WORKFLOW, count_entries, count_told
 
     attributes = letter.attributes
+    entry, encoding = _encoded(body)
+    counted = None if body is None else count_entries(body)
+    told = count_told(attributes.get(ENTRIES, ""))
     return {
         "message_id": letter.message_id,
         "source": attributes.get(SOURCE, "").partition("?")[0],
+        "version": (place.source.version or place.source.put) if place else "",
         "line": line,
+        "start": place.start if place else None,
+        "end": place.end if place else None,
         "lineage": attributes.get(LINEAGE, ""),
-        "entries": attributes.get(ENTRIES, ""),
-        "entry": next(iter(letter.wire.text.splitlines()), ""),
+        "entries": counted if told is None else told,
+        "entry": entry,
+        "encoding": encoding,
+        **({"problem": problem} if problem else {}),
         "reason": attributes.get(REASON, UNTOLD),
         "step": attributes.get(STEP, ""),
+        "workflow": attributes.get(WORKFLOW, ""),
         "failed_at": attributes.get(FAILED_AT, ""),
+        "receive_count": count_told(attributes.get(RECEIVED, "")),
     }
 
 
-def _line_numbers(letters: list[Pulled]) -> dict[str, int]:
-    """The line of its source that a letter starts at, by the letter's id, where the source can still be read."""
+def _encoded(body: bytes | None) -> tuple[str | None, str | None]:
+    """Bytes as JSON can have them, and how that is to be read."""
+    if body is None:
+        return None, None
+    try:
+        return body.decode(), "utf-8"
+    except UnicodeDecodeError:
+        return base64.b64encode(body).decode("ascii"), "base64"
+
+
+def shown(body: bytes | None, problem: str) -> str:
+    """The beginning of a letter's first entry, as Python writes it."""
+    if body is None:
+        return problem
+    first, _, others = body.partition(b"\n")
+    text: str | bytes = first
+    with suppress(UnicodeDecodeError):
+        text = first.decode()
+    return repr(text[:_SHOWN]) + " …" * (len(text) > _SHOWN or bool(others))
+
+
+def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
+    """The number of the line that starts at each of these places, where its source can still be read as it was."""
     from collections import defaultdict
-    from pathlib import Path
 
-    from parcelq.errors import AwsError
-    from parcelq.lineage import Span
-    from parcelq.message import Message
-    from parcelq.names import Source
-    from parcelq.plan import Work
-    from parcelq.status import line_numbers
-    from parcelq.store import BucketStore, FolderStore, Store
+    from parcelq.lines import line_numbers
+    from parcelq.objects import opened
 
-    starts: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for letter in letters:
-        work = Work.of(letter, Message(b"", {**letter.attributes, "Dead": "yes"}))
-        if work.lineage and isinstance(work.lineage.root, Span):
-            starts[work.source][letter.message_id] = work.lineage.root.start
-    numbers: dict[str, int] = {}
-    for text, by_id in starts.items():
-        source = Source.parse(text)
-        store: Store = BucketStore(clients.s3(), source.bucket) if source.bucket else FolderStore(Path("/"))
-        try:
-            found = {} if source.is_gzip else line_numbers(store, source.key.removeprefix("/"), by_id.values())
-        except (AwsError, OSError):
-            continue  # it is gone; the lineage still tells the bytes
-        numbers.update({one: found[start] for one, start in by_id.items() if start in found})
+    starts: defaultdict[Source, list[int]] = defaultdict(list)
+    for place in places:
+        starts[place.source].append(place.start)
+    numbers: dict[tuple[Source, int], int] = {}
+    for source, positions in starts.items():
+        found: dict[int, int] = {}
+        with suppress(ParcelqError, OSError, ValueError):  # it is gone, or not ours; the bytes are told all the same
+            if source.bucket:
+                with opened(clients.s3(), source) as stream:
+                    found = line_numbers(stream, positions) if stream else {}
+            else:
+                with open(source.key, "rb") as file:
+                    found = line_numbers(file, positions)
+        numbers.update(((source, start), number) for start, number in found.items())
     return numbers

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from parcelq.limits import MAX_DELAY_SECONDS
 from parcelq.names import dead_letter, topic_of_url
 
 from parcelq_cli import clients
@@ -16,10 +17,7 @@ from parcelq_cli.output import Output, amount, fields, with_output
 
 if TYPE_CHECKING:
     from parcelq.process import Processor
-    from parcelq.steps import Step
     from parcelq.worker import Progress
-
-    from parcelq_cli.stopping import Stopper
 
 _MAX_RECEIVE_COUNT: Final = 2
 """What `topics create` makes; for a topic that has no redrive policy of its own."""
@@ -50,6 +48,21 @@ def process(
         ),
     ] = None,
     bucket: Bucket = None,
+    halving: Annotated[
+        bool,
+        typer.Option(
+            "--halving/--no-halving",
+            help="Split a message that comes for the last time into halves, so that only its bad entries die.",
+        ),
+    ] = True,
+    back_off_seconds: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MAX_DELAY_SECONDS,
+            help="Seconds, about, after which a message that failed comes again; twice as many at every further time.",
+        ),
+    ] = 5,
 ) -> None:
     """Run a step over a topic's messages and publish what it puts out, until stopped or the topic is exhausted.
 
@@ -67,7 +80,17 @@ def process(
     found = local_step(step, settings, workflow_id)
     total = Progress()
     stopper = Stopper(lambda: out.note("stopping after the messages in hand; once more gives them up"))
-    processor = _processor(input_topic, output_topic, found, batch_size, parcel_size, bucket, stopper)
+    processor = _processor(
+        input_topic,
+        output_topic,
+        bucket,
+        step=found,
+        batch_size=batch_size,
+        parcel_size=parcel_size,
+        halving=halving,
+        back_off_seconds=back_off_seconds,
+        stopper=stopper,
+    )
     try:
         with closing(processor), stopper, out.progress("processing") as report:
 
@@ -86,15 +109,8 @@ def process(
     out.result(summary, fields({name.replace("_", " "): f"{value:,}" for name, value in summary.items()}))
 
 
-def _processor(
-    input_topic: str,
-    output_topic: str,
-    step: Step,
-    batch_size: int,
-    parcel_size: int,
-    bucket: str | None,
-    stopper: Stopper,
-) -> Processor:
+def _processor(input_topic: str, output_topic: str, bucket: str | None, **chosen: Any) -> Processor:
+    """Return what processes the messages of a topic; `chosen` are attributes of a StoppableProcessor."""
     from parcelq.process import SPARE_RECEIVES, Route
 
     from parcelq_cli.stopping import StoppableProcessor
@@ -106,13 +122,10 @@ def _processor(
     return StoppableProcessor(
         topics.sqs,
         Route(source, target, dead_letter=topics.url(dead_letter(topic_of_url(source))), tombstones=target),
-        step,
-        batch_size=batch_size,
-        parcel_size=parcel_size,
         # A topic that gives messages out only a few times leaves none to spare; what dies on the last, SQS buries.
         max_receive_count=given_out - SPARE_RECEIVES if given_out > SPARE_RECEIVES + 1 else given_out,
         overflow=clients.overflow(bucket or ""),
-        stopper=stopper,
+        **chosen,
     )
 
 

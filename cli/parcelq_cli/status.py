@@ -15,7 +15,8 @@ from parcelq_cli.output import Output, amount, with_output
 if TYPE_CHECKING:
     from parcelq.status import Status
 
-_BAR: Final = 20
+_BAR: Final = 40
+_INPUT_TOPIC: Final = "parcelq-step"
 Bucket = Annotated[str, typer.Option(help="The stack's bucket.", show_default=False)]
 OutputTopic = Annotated[str, typer.Option("--topic", help="Name of the topic that results are collected from.")]
 
@@ -30,21 +31,7 @@ def status(
     """Tell how far the sources are that have no whole result yet, as of the last time results were collected."""
     found = _statuses(bucket, topic, source)
     for one in found:
-        bar = "█" * int(one.percent * _BAR / 100)
-        counts = f"{one.covered:,} of {one.total or 0:,} bytes, {amount(len(one.holes), 'hole')}"
-        failed = f", {amount(sum(dead.entries for dead in one.dead), 'entry')} dead" if one.dead else ""
-        document = {
-            "source": one.source,
-            "percent": round(one.percent, 1),
-            "covered": one.covered,
-            "total": one.total,
-            "entries_read": one.entries_read,
-            "entries_written": one.entries_written,
-            "dead": sum(dead.entries for dead in one.dead),
-            "holes": list(one.holes),
-        }
-        text = Text.assemble(f"{bar:░<{_BAR}} {one.percent:5.1f} %  ", (_name(one), "bold"), f"  {counts}{failed}")
-        output.result(document, text)
+        output.result(one.document(), _shown(one))
     if not found:
         output.note("every source that was collected is whole")
 
@@ -55,26 +42,38 @@ def repair(
     source: Annotated[str, typer.Argument(help="The source's name, as in inbox/NAME.", show_default=False)],
     bucket: Bucket,
     topic: OutputTopic = "parcelq-output",
-    input_topic: Annotated[str, typer.Option(help="Name of the topic that its lines go to.")] = "parcelq-step",
+    input_topic: Annotated[
+        str, typer.Option(help="Name of the topic that its lines go to; the one that it was uploaded to, if not given.")
+    ] = "",
     parcel_size: ParcelSize = 1000,
 ) -> None:
     """Publish again, from the source, what is missing of it, and only that.
 
-    What is missing may also be still on its way: do this when nothing is being processed any more.
+    What is missing may also be still on its way: do this when nothing is being processed any more. Of a file that was
+    put several times it is the latest put that is repaired.
     """
-    from parcelq.objects import ObjectUploader
+    from parcelq.names import Source
+    from parcelq.objects import Object, ObjectUploader
+    from parcelq.status import object_of
     from parcelq.status import repair as publish_again
     from parcelq.store import BucketStore
 
-    found = [one for one in _statuses(bucket, topic, source) if _name(one) == source]
-    if not found:
+    latest: dict[str, Status] = {}
+    for one in sorted(_statuses(bucket, topic, source), key=lambda one: Source.parse(one.source).order):
+        if one.is_called(source):
+            latest[Source.parse(one.source).uri] = one
+    if not latest:
         raise ParcelqError(f"source is {source!r}, but must be one that is not whole; see parcelq status")
     topics = clients.topics()
     uploader = ObjectUploader(
         topics.sqs, clients.s3(), BucketStore(clients.s3(), bucket), parcel_size, clients.overflow(bucket)
     )
-    url = topics.url(input_topic)
-    published = sum(publish_again(uploader, one, url) for one in found)
+    published = 0
+    for one in latest.values():
+        put = Object(object_of(one), one.total or 0)
+        published += publish_again(uploader, one, topics.url(input_topic or one.topic or put.topic(_INPUT_TOPIC)))
+        if one.total is None:
+            output.note(f"the size of {one.name} is not known, so whatever is missing at its end was not published")
     output.result({"messages": published}, f"published {amount(published, 'message')} again")
 
 
@@ -82,10 +81,37 @@ def _statuses(bucket: str, topic: str, name: str) -> list[Status]:
     from parcelq.status import statuses
     from parcelq.store import BucketStore
 
-    return [one for one in statuses(BucketStore(clients.s3(), bucket), topic) if name in _name(one)]
+    return [one for one in statuses(BucketStore(clients.s3(), bucket), topic) if one.has_in_name(name)]
 
 
-def _name(one: Status) -> str:
-    from parcelq.names import Source
+def _shown(one: Status) -> Text:
+    """A bar, and below it what is covered, dead and missing; where a size is not known there is no bar."""
+    text = Text.assemble((one.name, "bold"))
+    if one.topic:
+        text.append(f"  uploaded to {one.topic}", "dim")
+    known = one.total is not None
+    size = f"{one.total:,} bytes, {_entries(one.entries_read)}" if known else "its size is not known yet"
+    text.append("\n  ").append_text(_bar(one)).append("  " * known + size)
+    for name, share in (("covered", one.covered), ("dead", one.dead), ("missing", one.missing)):
+        percent = "      ?  " if share.percent is None else f"{share.percent:6.1f} % "
+        count = "unknown" if share.bytes is None else f"{share.bytes:,}"
+        text.append(f"\n  {name:<8}{percent} {count} bytes, {_entries(share.entries)}")
+    if one.holes:
+        text.append(f", {amount(len(one.holes), 'hole')}")
+    return text
 
-    return Source.parse(one.source).name
+
+def _entries(count: int | None) -> str:
+    return "unknown entries" if count is None else amount(count, "entry")
+
+
+def _bar(one: Status) -> Text:
+    """What is covered, dead and missing, side by side; the least that is there of them shows."""
+    if one.total is None:
+        return Text()
+    dead = min(_BAR, max(bool(one.dead.bytes), round(_BAR * (one.dead.percent or 0) / 100)))
+    covered = min(_BAR - dead, int(_BAR * (one.covered.percent or 0) / 100))
+    missing = _BAR - covered - dead
+    if missing and one.total and not one.missing.bytes:  # which rounding made
+        covered, missing = covered + missing, 0
+    return Text.assemble(("█" * covered, "green"), ("▒" * dead, "red"), ("░" * missing, "dim"))

@@ -15,7 +15,7 @@ from parcelq.aws import s3_client, sqs_client
 from parcelq.collect import Finisher
 from parcelq.config import Config, load
 from parcelq.drain import Drainer
-from parcelq.errors import InvalidValueError
+from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.names import RESULTS, topic_of_url, topic_within
 from parcelq.overflow import Overflow
 from parcelq.results import ResultWriter
@@ -78,7 +78,11 @@ def request_of(event: dict[str, Any]) -> Request:
 
 
 def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain the topic, then finish what can be finished."""
+    """Drain the topic, then finish what can be finished.
+
+    Raises:
+        ParcelqError: something stands in the way of a source; all others were looked at before.
+    """
     sqs, s3 = sqs_client(), s3_client()
     bucket = config().bucket
     destination = destination_of(request)
@@ -91,11 +95,14 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     finisher = Finisher(store, ResultWriter(s3, bucket), topic_of_url(url), destination)
     metrics.add_metric("MessagesCollected", MetricUnit.Count, drained.messages)
     metrics.add_metric("EntriesCollected", MetricUnit.Count, drained.entries)
-    finished, waiting = [], []
+    finished, waiting, failed = [], [], []
     for state in finisher.finish_all(lambda: time_left() > whole * 0.1):
-        (finished if state.result else waiting).append(state)
+        (failed if state.problem else finished if state.result else waiting).append(state)
         logger.info("source", **asdict(state))
     metrics.add_metric("SourcesFinished", MetricUnit.Count, len(finished))
+    if failed:  # last of all, when the others are done: an alarm tells of invocations that raise, and of no answer
+        first = failed[0]
+        raise ParcelqError(f"{len(failed)} source(s) are in trouble; the first, {first.source}: {first.problem}")
     return {
         "drained": asdict(drained),
         "finished": [asdict(state) for state in finished[:MOST_LISTED]],

@@ -6,7 +6,7 @@ What only one or two actions need they import themselves, so that the others sta
 from __future__ import annotations
 
 import base64
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from parcelq.config import Config
@@ -15,11 +15,13 @@ from parcelq.message import Message, Pulled
 from parcelq.names import dead_letter, topic_within
 from parcelq.overflow import Overflow
 from parcelq.store import Store
-from parcelq.topics import Topics
+from parcelq.topics import Topics, guarded
 from pydantic import BaseModel, Field
 
 MOST_PEEKED = 100
 MOST_TOLD = 100
+MOST_OF_EACH = 20
+"""Holes and deaths that are told of a source: with the longest names and reasons the answer fits into Lambda's 6 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class Create(_Request):
 
     def run(self, app: App) -> dict[str, Any]:
         """Do it."""
-        return {"url": app.topics.create(app.others(self.topic), self.max_receive_count)}
+        name = app.others(self.topic)
+        # As the template's own topics are.
+        return {"url": app.topics.create(name, self.max_receive_count, both=guarded(app.config.kms_key_arn))}
 
 
 class Delete(_Request):
@@ -208,8 +212,8 @@ class Status(_Request):
         """Do it."""
         from parcelq.status import statuses
 
-        found = [one for one in statuses(app.store, app.config.output_topic) if self.source in one.source]
-        return {"sources": [{**asdict(one), "percent": one.percent} for one in found[:MOST_TOLD]], "count": len(found)}
+        found = [one for one in statuses(app.store, app.config.output_topic) if one.has_in_name(self.source)]
+        return {"sources": [one.document(MOST_OF_EACH) for one in found[:MOST_TOLD]], "count": len(found)}
 
 
 Request = Annotated[

@@ -43,7 +43,11 @@ def app() -> App:
     config = load()
     sqs, s3 = sqs_client(), s3_client()
     store = BucketStore(s3, config.bucket)
-    uploader = ObjectUploader(sqs, s3, store, config.parcel_size, Overflow(s3, config.bucket, only_own=True))
+    overflow = Overflow(s3, config.bucket, only_own=True)
+    # What is put on the output topic is collected as it is.
+    collected = (*map(config.topic, config.stages), config.output_topic)
+    outputs = dict.fromkeys(collected, config.output_topic)
+    uploader = ObjectUploader(sqs, s3, store, config.parcel_size, overflow, outputs)
     return App(config, Topics(sqs), uploader)
 
 
@@ -51,7 +55,7 @@ def app() -> App:
 @metrics.log_metrics
 def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any] | None:
     """Take S3's events, or a batch of ranges from SQS."""
-    records = event.get("Records") or []
+    records = records_of(event)
     if records and records[0].get("eventSource") == "aws:sqs":
         return {"batchItemFailures": [failure for record in records for failure in upload_range(record)]}
     for record in records:
@@ -60,6 +64,14 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any] | 
         else:
             logger.info("no put of an object, so left out", record=record)
     return None
+
+
+def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of an event; none where it has no such thing. Raises InvalidValueError if they are no records."""
+    records = event.get("Records") or []
+    if not isinstance(records, list) or not all(isinstance(one, dict) for one in records):
+        raise InvalidValueError("Records", shown(records), "a list of JSON objects, as S3 and SQS send them")
+    return records
 
 
 def upload_object(record: dict[str, Any]) -> None:
@@ -93,16 +105,45 @@ def upload_range(record: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def put_of(record: dict[str, Any]) -> Object:
-    """The put that an S3 event tells of; keys in events are URL-encoded, a space as `+`."""
-    entity = record["s3"]["object"]
-    source = Source.of_object(
-        record["s3"]["bucket"]["name"],
-        unquote_plus(entity["key"]),
-        etag=entity.get("eTag", ""),
-        put=entity["sequencer"],
-        version=entity.get("versionId", ""),
-    )
-    return Object(source, entity.get("size", 0))
+    """The put that an S3 event tells of; keys in events are URL-encoded, a space as `+`.
+
+    A version is a put's name too, though it does not tell which of two puts was later, as a sequencer does.
+
+    Raises:
+        InvalidValueError: it does not say which object that is, or which put of it.
+    """
+    bucket = member(record, "s3", "bucket", "name")
+    entity = {name: member(record, "s3", "object", name) for name in ("key", "eTag", "sequencer", "versionId")}
+    version = entity["versionId"]
+    entity["sequencer"] = entity["sequencer"] or version
+    needed = {
+        "s3.bucket.name": bucket,
+        "s3.object.key": entity["key"],
+        "s3.object.sequencer or versionId": entity["sequencer"],
+        "s3.object.eTag or versionId": entity["eTag"] or version,
+    }
+    if missing := [name for name, value in needed.items() if not value]:
+        raise InvalidValueError("record", shown(record), f"one of S3's, with a text as {', as '.join(missing)}")
+    key = unquote_plus(entity["key"])
+    source = Source.of_object(bucket, key, etag=entity["eTag"], put=entity["sequencer"], version=version)
+    size = record["s3"]["object"].get("size", 0)
+    if not isinstance(size, int):
+        raise InvalidValueError("record", shown(record), "one of S3's, with a number as s3.object.size")
+    return Object(source, size)
+
+
+def member(record: Any, *path: str) -> str:
+    """The text at a place in a record; empty where there is none."""
+    for name in path:
+        record = record.get(name) if isinstance(record, dict) else None
+    return record if isinstance(record, str) else ""
+
+
+def shown(value: object) -> str:
+    """What is wrong, in a few characters: of a record of S3's, what it tells of the object."""
+    if isinstance(value, dict) and isinstance(value.get("s3"), dict):
+        value = {name: value["s3"][name] for name in ("bucket", "object") if name in value["s3"]}
+    return str(value)[:300]
 
 
 def check_inbox(source: Source, config: Config) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import md5
 from io import BytesIO
 from itertools import count, pairwise
-from typing import Any
+from typing import Any, BinaryIO
 
 from botocore import xform_name
 from botocore.response import StreamingBody
@@ -93,7 +93,7 @@ class Bucket:
     def put_object(
         self,
         key: str,
-        body: bytes = b"",
+        body: bytes | BinaryIO = b"",
         metadata: Mapping[str, str] | None = None,
         if_match: str | None = None,
         if_none_match: str | None = None,
@@ -131,7 +131,7 @@ class Bucket:
         self.uploads[upload_id] = Upload(key, metadata or {})
         return {"UploadId": upload_id}
 
-    def upload_part(self, key: str, upload_id: str, part_number: int, body: bytes) -> Reply:
+    def upload_part(self, key: str, upload_id: str, part_number: int, body: bytes | BinaryIO) -> Reply:
         self._upload(key, upload_id).parts[part_number] = made = _object(body)
         return {"ETag": made.etag}
 
@@ -180,9 +180,10 @@ class Bucket:
             raise RefusedError(412, "PreconditionFailed")
 
 
-def _object(body: bytes, metadata: Mapping[str, str] | None = None, etag: str = "") -> Object:
+def _object(body: bytes | BinaryIO, metadata: Mapping[str, str] | None = None, etag: str = "") -> Object:
+    data = bytes(body) if isinstance(body, bytes | bytearray | memoryview) else body.read()
     said = {name.lower(): value for name, value in (metadata or {}).items()}  # they travel as HTTP's headers
-    return Object(bytes(body), etag or f'"{md5(body).hexdigest()}"', said)
+    return Object(data, etag or f'"{md5(data).hexdigest()}"', said)
 
 
 def _same(etag: str, other: str) -> bool:

@@ -353,15 +353,15 @@ GUARDS: Final = (
     Guard(
         "messages are acknowledged after they are stored",
         f"{LIBRARY}/drain.py",
-        "        topic = topic_of_url(self.topic_url)\n",
-        "        topic = topic_of_url(self.topic_url)\n        acknowledge(self.sqs, self.topic_url, held.pulled)\n",
+        "            topic = topic_of_url(drainer.topic_url)\n",
+        "            topic = topic_of_url(drainer.topic_url)\n            self._acknowledge(held.pulled)\n",
         (f"{PIPELINE}[killed before", f"{PIPELINE}[unavailable to the end"),
     ),
     Guard(
         "a message that nobody can read stays on the output topic",
         f"{LIBRARY}/drain.py",
         "            except MessageError as error:",
-        "            except MessageError as error:\n                held.pulled.append(one)",
+        "            except MessageError as error:\n                self.held.pulled.append(one)",
         (_functional("collect", "TestDraining"),),
     ),
     Guard(

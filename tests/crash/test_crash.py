@@ -158,7 +158,9 @@ def check_nothing_left(world: World, home: Home, *, dead: bool) -> None:
 def may_be_abandoned(fault: Fault) -> bool:
     """Whether nobody could abort the multipart upload of a result; the bucket's lifecycle rule does it then."""
     ended = fault.strike in (killed_before, killed_after) or fault.lasts == float("inf")
-    return fault.told == "CreateMultipartUpload" or (ended and fault.told in {"UploadPart", "CompleteMultipartUpload"})
+    # GetObject reads what the next part is made of.
+    between = {"GetObject", "UploadPart", "CompleteMultipartUpload"}
+    return fault.told == "CreateMultipartUpload" or (ended and fault.told in between)
 
 
 def without(line: bytes, lines: list[bytes] = LINES) -> bytes:

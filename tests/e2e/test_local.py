@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,19 +94,42 @@ def test_bad_lines_are_set_apart_with_their_reasons(tmp_path: Path, filter_setti
     assert "4 entries failed for good" in done.stderr
 
 
-@pytest.mark.parametrize("seed", [11, 12])
-def test_a_hostile_stack_gives_the_same_result(tmp_path: Path, filter_settings: Path, seed: int) -> None:
-    file, words, upper, out = (tmp_path / name for name in ("lines.txt", "words.yaml", "upper.yaml", "out"))
+KEEP_EVEN = "$2 % 2 == 0"
+"""Drops half of the lines."""
+MAKE_SEVERAL = "{ print $1; print $2 }"
+"""Makes several lines of each."""
+
+
+@pytest.mark.parametrize(
+    ("seed", "programs", "expected"),
+    [
+        (11, [MAKE_SEVERAL], [f"molecule\n{number}\n" for number in range(20_000)]),
+        (12, [KEEP_EVEN, MAKE_SEVERAL], [f"molecule\n{number}\n" for number in range(0, 20_000, 2)]),
+    ],
+    ids=["one step", "two steps"],
+)
+def test_a_hostile_stack_gives_the_same_result(
+    tmp_path: Path, seed: int, programs: list[str], expected: list[str]
+) -> None:
+    file, out = tmp_path / "lines.txt", tmp_path / "out"
     file.write_text("".join(f"molecule {number} {'ab ' * (number % 7)}\n" for number in range(20_000)))
-    # One step drops half of the lines, the other makes several of each.
-    words.write_text("filter: true\narguments: ['$2 % 2 == 0 { print $1; print $2 }']\n")
-    upper.write_text("filter: true\narguments: [a-z, A-Z]\n")
-    steps = ["--step", "tr", "--settings", upper, "--step", "awk", "--settings", words]
-    sizes = ["--parcel-size", "500", "--batch-size", "500", "--range-bytes", "100000"]
-    local(file, *steps, *sizes, "--output", out, "--chaos", str(seed))
-    expected = "".join(f"MOLECULE\n{number}\n" for number in range(20_000) if number % 2 == 0)
-    assert (out / "lines.txt").read_text() == expected
+    steps: list[str | Path] = []
+    for number, program in enumerate(programs):
+        settings = tmp_path / f"{number}.yaml"
+        settings.write_text(json.dumps({"filter": True, "arguments": [program]}))
+        steps += ["--step", "awk", "--settings", settings]
+    sizes = ["--parcel-size", "200", "--batch-size", "200", "--range-bytes", "100000"]
+    done = local(file, *steps, *sizes, "--output", out, "--chaos", str(seed))
+    assert (out / "lines.txt").read_text() == "".join(expected)
     assert report_of(out / "lines.txt")["complete"]
+    told = re.search(
+        r"chaos: (\d+) of (\d+) invocations killed, ([\d,]+) messages and (\d+) S3 events delivered twice", done.stderr
+    )
+    assert told, done.stderr
+    killed, invocations, messages, events = (int(text.replace(",", "")) for text in told.groups())
+    assert 0 < killed < invocations
+    assert messages > 0
+    assert events == 1
 
 
 def test_a_warm_step_serves_many_messages_and_ends_with_them(tmp_path: Path) -> None:

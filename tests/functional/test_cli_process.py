@@ -306,3 +306,32 @@ def test_so_they_are_by_local_before_anything_is_started(cli: Cli, tmp_path: Pat
     arguments = ("local", tmp_path / "lines", "--step", "tr", "--output", output)
     assert "unknown key 'filtre'" in cli.fails(*arguments, "--settings", tmp_path / "settings.yaml")
     assert not output.exists()
+
+
+@pytest.mark.parametrize(("options", "bodies"), [((), ["bad\n"]), (("--no-halving",), ["a\nbad\nc\n"])])
+def test_halving_can_be_switched_off(
+    cli: Cli, topics: tuple[str, str], tmp_path: Path, options: tuple[str, ...], bodies: list[str]
+) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("filter: true\narguments: ['/bad/ { exit 3 } { print }']\n")
+    upload(cli, tmp_path, "a\nbad\nc\n", parcel_size=3)
+    cli.ok("process", *topics, "--step", "awk", "--settings", settings, "--timeout", "1", *options)
+    letters = cli.ok("pull", "in-dead-letter", "--json").documents
+    assert [one["body"] for one in letters] == bodies
+
+
+@pytest.mark.parametrize(("options", "seconds"), [((), 5), (("--back-off-seconds", "0"), 0)])
+def test_the_back_off_can_be_chosen(cli: Cli, tmp_path: Path, options: tuple[str, ...], seconds: int) -> None:
+    for name in ("in", "out"):
+        cli.ok("topics", "create", name)
+    upload(cli, tmp_path, "a\n", parcel_size=1)
+    done = cli.ok("process", "in", "out", "--step", "false", "--timeout", "1", "--json", *options)
+    # Only what comes again within the second is run once more, and dies.
+    assert (done.document["failed"], done.document["dead"]) == (1, 0 if seconds else 1)
+
+
+@pytest.mark.parametrize("wrong", ["-1", "901", "soon"])
+def test_a_back_off_that_sqs_would_not_take_is_refused(cli: Cli, wrong: str) -> None:
+    assert "--back-off-seconds" in cli.fails(
+        "process", "in", "out", "--step", "false", "--back-off-seconds", wrong, code=2
+    )

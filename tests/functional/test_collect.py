@@ -84,7 +84,10 @@ class Collecting:
         return self.finish()
 
     def note(self, put: str = "0055") -> None:
-        note_upload(self.store, source(put), 0, Uploaded(6, 6, len(DATA)))
+        self.note_of(source(put))
+
+    def note_of(self, text: str) -> None:
+        note_upload(self.store, text, 0, Uploaded(6, 6, len(DATA)))
 
     def result(self, key: str = "results/molecules.smi") -> bytes:
         return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
@@ -292,6 +295,114 @@ class TestFinishing:
         assert collecting.result(later.result) == b"three\n"
 
 
+REFUSED = "{0-4/9>0-0/2:dddddddd,0-4/9>0-2/2:dddddddd}>0-4/4:eeeeeeee"
+"""A lineage that can be read, and yet be part of nothing."""
+
+
+class TestWhatCannotBeCollected:
+    """It is in the way of nothing else, and not lost."""
+
+    def segment(self, collecting: Collecting, source: str, *pieces: Piece) -> str:
+        return write_segment(collecting.store, "topic", source, pieces, [], WHEN, WHEN)
+
+    def apart(self, collecting: Collecting) -> list[bytes]:
+        """The entries of the files of messages that are in no result."""
+        return sorted(
+            line for key in collecting.keys("results/without-lineage/") for line in collecting.result(key).splitlines()
+        )
+
+    @pytest.mark.parametrize("name", ["mine", "s3://bucket/inbox/x", "s3://[", "?put=1"])
+    def test_messages_of_a_source_that_is_none_are_written_apart(
+        self, collecting: Collecting, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        # Two that say they are the same bytes, which means nothing here.
+        self.segment(
+            collecting, name, Piece("0-4/4", b"one\n", 1), Piece("0-4/4", b"two\n", 1), Piece("0-4/4", b"", 1, "x")
+        )
+        states = collecting.collect(*outputs())
+        assert collecting.result() == RESULT
+        assert self.apart(collecting) == [b"one", b"two"]
+        assert {state.source for state in states} == {"", source()}
+        assert not any(state.problem for state in states)
+        assert collecting.keys(SEGMENTS) == []
+        (record,) = caplog.records
+        assert (record.levelname, record.__dict__["source"]) == ("ERROR", name)
+        assert "results/without-lineage/topic/" in record.getMessage()
+
+    def test_a_lineage_that_fits_nowhere_is_written_apart_once(
+        self, collecting: Collecting, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        odd = Message(b"odd\n", {SOURCE: source(), LINEAGE: REFUSED, ENTRIES: "1"})
+        first, *others = outputs()
+        states = collecting.collect(odd, *others, *outputs("0054", change=bytes.title))
+        assert collecting.result() == DATA.title()
+        assert self.apart(collecting) == [b"odd"]
+        assert sorted(state.holes for state in states) == [0, 0, 1]
+        assert [record.levelname for record in caplog.records] == ["ERROR"]
+        (state,) = collecting.finish()  # which does not tell of it again
+        assert (state.holes, len(caplog.records)) == (1, 1)
+        collecting.collect(first)
+        assert collecting.result() == RESULT
+        assert self.apart(collecting) == [b"odd"]
+        assert collecting.keys(SEGMENTS) == []
+
+    def test_what_is_no_segment_is_a_problem_of_its_own_source(
+        self, collecting: Collecting, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        collecting.store.put("segments/topic/0/broken-9.seg", b"no json")
+        collecting.publish(Message(b"by hand\n"), *outputs())
+        collecting.drain()
+        states = collecting.finish()
+        (problem,) = (state for state in states if state.problem)
+        assert problem.source == "segments/topic/0/broken-9.seg"
+        assert "is no segment" in problem.problem
+        assert caplog.records[-1].levelname == "ERROR"
+        assert collecting.result() == RESULT
+        assert self.apart(collecting) == [b"by hand"]
+        assert collecting.keys(SEGMENTS) == ["segments/topic/0/broken-9.seg"]
+
+    def test_a_result_that_cannot_be_written_is_a_problem_of_its_own_source(self, collecting: Collecting) -> None:
+        def refuse(params: dict[str, Any], **_: Any) -> None:
+            if params["Key"] == "results/other.smi":
+                raise ClientError({"Error": {"Code": "AccessDenied"}}, "PutObject")
+
+        collecting.s3.meta.events.register("provide-client-params.s3.PutObject", refuse)
+        others = [
+            Message(one.body, {**one.attributes, SOURCE: source(key="inbox/other.smi")})
+            for one in outputs(change=bytes.title)
+        ]
+        states = collecting.collect(*others, *outputs())
+        assert {state.source: bool(state.problem) for state in states} == {
+            source(): False,
+            source(key="inbox/other.smi"): True,
+        }
+        assert collecting.result() == RESULT
+        assert collecting.keys(SEGMENTS)
+
+    def test_what_comes_between_the_writing_and_the_deleting_is_not_lost(self, collecting: Collecting) -> None:
+        """As when two collect at once: one has listed the segments, and the other one more."""
+        collecting.publish(Message(b"one\n"))
+        collecting.drain()
+        kill = Kill(collecting.s3, after=False)
+        at = 0
+        while True:
+            at += 1
+            if not kill.run(collecting.finish, at):
+                break
+            collecting.collect(Message(b"%d\n" % at))
+            collecting.publish(Message(b"one\n"))
+            collecting.drain()
+        assert at > 4
+        assert self.apart(collecting) == sorted([*(b"%d" % one for one in range(1, at)), *[b"one"] * at])
+        assert collecting.keys(SEGMENTS) == []
+
+    def test_a_message_that_came_twice_is_written_once(self, collecting: Collecting) -> None:
+        for body in (b"one\n", b"two\n"):
+            self.segment(collecting, "", Piece("id", b"one\n", 1), Piece(f"other {body!r}", body, 1))
+        collecting.finish()
+        assert self.apart(collecting) == [b"one", b"one", b"two"]
+
+
 class TestTheDead:
     def test_a_source_with_dead_entries_is_written_without_them_and_its_segments_stay(
         self, collecting: Collecting
@@ -446,7 +557,7 @@ class TestGoingOn:
 
     @pytest.fixture(autouse=True)
     def tiny_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parcelq.results._PART_BYTES", 1)
+        monkeypatch.setattr("parcelq.results._PART_BYTES", len(LINES[0].rstrip()))
         monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
 
     @pytest.fixture

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -21,6 +22,8 @@ from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, Topic
 from parcelq.lineage import Lineage, Span, digest
 from parcelq.message import DEAD, ENTRIES, LINEAGE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled
 from parcelq.names import DEAD_LETTER_SUFFIX, Source
+from parcelq.segments import Piece, write_segment
+from parcelq.store import BucketStore
 
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
@@ -367,6 +370,61 @@ class TestUploader:
     def test_an_event_without_records_publishes_nothing(self, stack: Stack, given: dict[str, Any]) -> None:
         assert stack.call("uploader", given) is None
         assert stack.messages() == 0
+
+    @pytest.mark.parametrize("records", [[5], ["x"], [None], {"eventSource": "aws:s3"}, 7, "x"])
+    def test_records_that_are_none_are_named(self, stack: Stack, records: Any) -> None:
+        with pytest.raises(InvalidValueError, match=r"^Records is .*, but must be a list of JSON objects"):
+            stack.call("uploader", {"Records": records})
+
+    @pytest.mark.parametrize(
+        ("without", "missing"),
+        [
+            ("sequencer", "s3.object.sequencer or versionId"),
+            ("eTag", "s3.object.eTag or versionId"),
+            ("key", "s3.object.key"),
+            ("size", ""),
+        ],
+    )
+    def test_a_record_that_does_not_name_a_put_is_named_with_what_it_lacks(
+        self, stack: Stack, without: str, missing: str
+    ) -> None:
+        given = stack.put(MOLECULES)
+        entity = given["Records"][0]["s3"]["object"]
+        del entity[without]
+        if not missing:
+            assert stack.call("uploader", given) is None
+            return
+        with pytest.raises(InvalidValueError, match=f"record is .*{BUCKET}.*, but must be .* as {missing}"):
+            stack.call("uploader", given)
+        entity[without] = 7
+        with pytest.raises(InvalidValueError, match=missing):
+            stack.call("uploader", given)
+        assert stack.messages() == 0
+
+    @pytest.mark.parametrize("told", [None, 5, [], {}, {"bucket": 5, "object": []}, {"bucket": {"name": BUCKET}}])
+    def test_a_record_without_an_object_is_named_with_what_it_lacks(self, stack: Stack, told: Any) -> None:
+        given = stack.put(MOLECULES)
+        given["Records"][0]["s3"] = told
+        with pytest.raises(InvalidValueError, match=r"as s3\.object\.key, as s3\.object\.sequencer or versionId"):
+            stack.call("uploader", given)
+
+    def test_a_size_that_is_none_is_named(self, stack: Stack) -> None:
+        given = stack.put(MOLECULES)
+        given["Records"][0]["s3"]["object"]["size"] = "large"
+        with pytest.raises(InvalidValueError, match=r"a number as s3\.object\.size"):
+            stack.call("uploader", given)
+
+    def test_a_version_names_a_put_where_there_is_no_sequencer(self, stack: Stack) -> None:
+        stack.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        given = stack.put(MOLECULES)
+        version = stack.s3.head_object(Bucket=BUCKET, Key="inbox/molecules.smi")["VersionId"]
+        entity = given["Records"][0]["s3"]["object"]
+        del entity["sequencer"], entity["eTag"]
+        entity["versionId"] = version
+        stack.call("uploader", given)
+        messages = stack.take("parcelq-step")
+        assert result_of(messages) == MOLECULES
+        assert {Source.parse(one.attributes[SOURCE]).put for one in messages} == {version}
 
     def test_a_deleted_object_publishes_nothing(self, stack: Stack) -> None:
         given = stack.put(MOLECULES)
@@ -831,6 +889,27 @@ class TestDownloader:
         assert sorted(stack.get(apart).splitlines()) == [b"by hand", b"by hand, too"]
         assert stack.keys("segments/") == []
 
+    def test_a_message_of_a_source_that_is_none_is_in_the_way_of_nothing(self, stack: Stack, upper: None) -> None:
+        told = {SOURCE: "mine", LINEAGE: "0-4/4", ENTRIES: "1"}
+        stack.publish("parcelq-output", Message(b"odd\n", told))
+        answer = self.pipeline(stack)
+        assert stack.get("results/molecules.smi") == MOLECULES.upper()
+        assert answer["finished_count"] == 2
+        (apart,) = stack.keys("results/without-lineage/")
+        assert stack.get(apart) == b"odd\n"
+        assert stack.keys("segments/") == []
+
+    def test_what_is_in_the_way_of_a_source_fails_the_invocation_when_all_others_are_done(
+        self, stack: Stack, upper: None
+    ) -> None:
+        stack.s3.put_object(Bucket=BUCKET, Key="segments/parcelq-output/0/broken-9.seg", Body=b"no json")
+        with pytest.raises(ParcelqError, match=r"1 source\(s\) are in trouble; the first, segments/.*is no segment"):
+            self.pipeline(stack)
+        assert stack.get("results/molecules.smi") == MOLECULES.upper()
+        assert json.loads(stack.get("results/molecules.smi.report.json"))["complete"]
+        with pytest.raises(ParcelqError, match="is no segment"):  # until somebody looks after it
+            stack.call("downloader", event("download"))
+
     def test_results_go_to_a_folder_that_is_asked_for(self, stack: Stack, upper: None) -> None:
         stack.call("uploader", stack.put(MOLECULES))
         stack.run("processor", "parcelq-step")
@@ -916,6 +995,17 @@ class TestTopicAdmin:
         policy = json.loads(attributes["RedrivePolicy"])
         assert int(policy["maxReceiveCount"]) == 3
         assert policy["deadLetterTargetArn"].endswith(":parcelq-fresh-dead-letter")
+
+    def test_create_makes_topics_that_are_guarded_as_the_stacks_own(
+        self, stack: Stack, admin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        key = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d"
+        monkeypatch.setenv("PARCELQ_KMS_KEY_ARN", key)
+        url = admin("create", topic="parcelq-fresh")["url"]
+        for one in (url, url + DEAD_LETTER_SUFFIX):
+            attributes = stack.sqs.get_queue_attributes(QueueUrl=one, AttributeNames=["All"])["Attributes"]
+            assert attributes["KmsMasterKeyId"] == key
+            assert "aws:SecureTransport" in attributes["Policy"]
 
     def test_delete_takes_the_dead_letter_topic_along(self, stack: Stack, admin: Callable[..., Any]) -> None:
         assert admin("delete") == {"deleted": "parcelq-extra"}
@@ -1076,7 +1166,29 @@ def test_the_status_of_what_was_uploaded_and_not_collected_yet_is_told(stack: St
     stack.call("uploader", stack.put(MOLECULES))
     answer = stack.call("topic_admin", {"action": "status", "source": "molecules"})
     (source,) = answer["sources"]
-    assert (source["covered"], source["total"], source["percent"]) == (0, len(MOLECULES), 0)
-    assert source["holes"] == ((0, len(MOLECULES)),)
+    assert (source["total"], source["percent"], source["entries_read"]) == (len(MOLECULES), 0, 4)
+    assert source["covered"] == {"bytes": 0, "percent": 0, "entries": 0}
+    assert source["missing"] == {"bytes": len(MOLECULES), "percent": 100, "entries": 4}
+    assert (source["holes"], source["hole_count"], source["topic"]) == ([[0, len(MOLECULES)]], 1, "parcelq-step")
     assert source["entries_read"] == MOLECULES.count(b"\n")
     assert stack.call("topic_admin", {"action": "status", "source": "another"})["count"] == 0
+
+
+def test_the_status_of_what_leads_to_another_topic_is_not_told(stack: Stack) -> None:
+    stack.make_topic("parcelq-extra")
+    stack.call("uploader", stack.put(MOLECULES, key="inbox/parcelq-extra/m.smi"))
+    assert stack.call("topic_admin", {"action": "status"}) == {"sources": [], "count": 0}
+
+
+def test_the_status_of_very_many_holes_fits_into_an_answer(stack: Stack) -> None:
+    store = BucketStore(stack.s3, BUCKET)
+    name = "\u00e4" * 500
+    reason = "\x01" * 5000
+    for number in range(2):
+        source = str(Source.of_object(BUCKET, f"inbox/{name}", etag="e", put=str(number)))
+        tombs = [Piece(f"{at}-{at + 1}/100000", b"", 1, reason) for at in range(0, 2000, 2)]
+        when = datetime(2026, 11, 23, tzinfo=UTC)
+        write_segment(store, "parcelq-output", source, tombs, [], when, when)
+    answer = stack.call("topic_admin", {"action": "status", "source": name})
+    assert [(one["hole_count"], one["death_count"]) for one in answer["sources"]] == [(1000, 1000)] * 2
+    assert len(json.dumps(answer)) / 2 * sys.modules["actions"].MOST_TOLD < 6_000_000

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.sqs.models import sqs_backends
 from parcelq.dead import ABOUT_DEATH, REASON, letter
 from parcelq.errors import AwsError, TopicNotFoundError
-from parcelq.limits import MAX_ATTRIBUTES
-from parcelq.message import ENTRIES, HALVED, LINEAGE, SIZE_ELSEWHERE, SOURCE, Message, Pulled
+from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES
+from parcelq.message import (
+    ENTRIES,
+    HALVED,
+    LINEAGE,
+    RECEIVED_BEFORE,
+    SIZE_ELSEWHERE,
+    SOURCE,
+    Message,
+    Pulled,
+    Wire,
+)
 from parcelq.overflow import Overflow
 from parcelq.plan import Work
 from parcelq.redrive import peek, redrive
+from parcelq_cli.local.application import listen
+from parcelq_cli.local.sqs import SqsFrontend
+from parcelq_cli.local.sqs_backend import StandardQueueBackend
 
 WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 TOLD = {SOURCE: "s3://bucket/inbox/a.txt?etag=e&put=0055", LINEAGE: "0-4/8", ENTRIES: "1", "Colour": "red"}
@@ -157,9 +178,24 @@ class TestRedrive:
         self, sqs: Any, topics: tuple[str, str], publish_raw: Any, everything_on: Any
     ) -> None:
         dead, topic = topics
-        publish_raw(dead, Message(b"one\n", TOLD), Message(b"two\n", {**TOLD, HALVED: "3"}))
+        publish_raw(dead, Message(b"one\n", {**TOLD, RECEIVED_BEFORE: "1"}), Message(b"two\n", {**TOLD, HALVED: "3"}))
         redrive(sqs, dead, topic)
-        assert sorted(one.attributes[HALVED] for one in everything_on(topic)) == ["0", "3"]
+        back = everything_on(topic)
+        assert sorted(one.attributes[HALVED] for one in back) == ["0", "3"]
+        assert [one.receive_count for one in back] == [1, 1]
+
+    @pytest.mark.parametrize("short", [0, 12, 13])
+    def test_a_letter_as_large_as_a_message_may_be_goes_back(
+        self, sqs: Any, topics: tuple[str, str], everything_on: Any, short: int
+    ) -> None:
+        dead, topic = topics
+        room = MAX_MESSAGE_BYTES - Wire("", TOLD).size - short
+        sqs.send_message(QueueUrl=dead, **Wire("x" * room, TOLD).request())
+        assert redrive(sqs, dead, topic) == 1
+        (back,) = everything_on(topic)
+        assert len(back.wire.text) == room
+        assert TOLD.items() <= back.attributes.items()
+        assert (HALVED in back.attributes) == (short >= 13)
 
     def test_a_letter_that_is_refused_stays_and_the_others_go(
         self, sqs: Any, topics: tuple[str, str], publish_raw: Any, requests: Any
@@ -191,3 +227,232 @@ class TestRedrive:
             redrive(sqs, dead, topic + "x")
         assert count(sqs, dead) + count(sqs, dead, locked=True) == 3
         assert "DeleteMessageBatch" not in requests.names()
+
+
+class Later:
+    """Real time, but for the jumps that it was told to make."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+@pytest.fixture
+def later() -> Later:
+    return Later()
+
+
+@pytest.fixture
+def quick_client(monkeypatch: pytest.MonkeyPatch, later: Later) -> Iterator[Callable[[], Any]]:
+    """Makes clients of the embedded stack's SQS: moto's is slow with many messages, and not for several threads."""
+    sqs_backends.clear()
+    monkeypatch.setattr(sqs_backends, "backend", partial(StandardQueueBackend, clock=later))
+    server = listen(SqsFrontend(DomainDispatcherApplication(create_backend_app)), 0)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    config = Config(max_pool_connections=50, retries={"total_max_attempts": 1})
+    yield partial(boto3.client, "sqs", endpoint_url=f"http://{server.host}:{server.port}", config=config)
+    server.shutdown()
+    server.server_close()
+    sqs_backends.clear()
+
+
+def fill(sqs: Any, topic_url: str, number: int) -> list[bytes]:
+    """Publish so many, and return their bodies."""
+    for first in range(0, number, 10):
+        entries = [{"Id": str(one), "MessageBody": f"{one}\n"} for one in range(first, min(first + 10, number))]
+        sqs.send_message_batch(QueueUrl=topic_url, Entries=entries)
+    return sorted(b"%d\n" % one for one in range(number))
+
+
+class OnQuickSqs:
+    @pytest.fixture
+    def sqs(self, quick_client: Callable[[], Any]) -> Any:
+        return quick_client()
+
+
+class TestManyLetters(OnQuickSqs):
+    @pytest.fixture
+    def hasty(self, sqs: Any, dead: str) -> None:
+        """Lets a dead-letter topic give out again at once what was pulled."""
+        sqs.set_queue_attributes(QueueUrl=dead, Attributes={"VisibilityTimeout": "0"})
+
+    def test_all_go_back_however_short_the_topics_deadline_is(
+        self, sqs: Any, topics: tuple[str, str], everything_on: Any, hasty: None
+    ) -> None:
+        dead, topic = topics
+        sent = fill(sqs, dead, 417)
+        assert redrive(sqs, dead, topic) == 417
+        assert bodies(everything_on(topic)) == sent
+        assert (count(sqs, dead), count(sqs, dead, locked=True)) == (0, 0)
+
+    def test_all_are_shown_however_short_the_topics_deadline_is(self, sqs: Any, dead: str, hasty: None) -> None:
+        sent = fill(sqs, dead, 217)
+        assert bodies(peek(sqs, dead)) == sent
+        assert (count(sqs, dead), count(sqs, dead, locked=True)) == (217, 0)
+
+    def test_a_few_are_in_hand_at_a_time_and_all_of_them_settled_before_the_next(
+        self, sqs: Any, topics: tuple[str, str]
+    ) -> None:
+        dead, topic = topics
+        fill(sqs, dead, 217)
+        most = in_hand = 0
+        lock = threading.Lock()
+
+        def took(parsed: dict[str, Any], **_: Any) -> None:
+            nonlocal most, in_hand
+            with lock:
+                in_hand += len(parsed.get("Messages", []))
+                most = max(most, in_hand)
+
+        def settled(parsed: dict[str, Any], **_: Any) -> None:
+            nonlocal in_hand
+            with lock:
+                in_hand -= len(parsed["Successful"])
+
+        sqs.meta.events.register("after-call.sqs.ReceiveMessage", took)
+        sqs.meta.events.register("after-call.sqs.DeleteMessageBatch", settled)
+        assert redrive(sqs, dead, topic) == 217
+        assert (most, in_hand) == (50, 0)
+
+    def test_a_few_chosen_of_many_are_found_and_the_others_are_unlocked(
+        self, sqs: Any, topics: tuple[str, str], everything_on: Any, hasty: None
+    ) -> None:
+        dead, topic = topics
+        fill(sqs, dead, 217)
+        chosen = {one.message_id for one in peek(sqs, dead) if one.message().body in {b"7\n", b"203\n"}}
+        assert redrive(sqs, dead, topic, chosen) == 2
+        assert bodies(everything_on(topic)) == [b"203\n", b"7\n"]
+        assert (count(sqs, dead), count(sqs, dead, locked=True)) == (215, 0)
+
+    def test_when_the_chosen_are_found_the_others_are_not_pulled(
+        self, sqs: Any, topics: tuple[str, str], requests: Any
+    ) -> None:
+        dead, topic = topics
+        fill(sqs, dead, 217)
+        (first,) = peek(sqs, dead, 1)
+        requests.asked.clear()
+        redrive(sqs, dead, topic, [first.message_id])
+        assert len(requests.of("ReceiveMessage")) <= 6
+
+    def test_what_is_not_unlocked_is_no_failure(
+        self, sqs: Any, topics: tuple[str, str], publish_raw: Any, requests: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        dead, topic = topics
+        publish_raw(dead, *numbered(3))
+        (one, *_) = peek(sqs, dead)
+        requests.refuse("ChangeMessageVisibilityBatch", "AccessDenied", 403)
+        assert redrive(sqs, dead, topic, [one.message_id]) == 1
+        assert "stay locked" in caplog.text
+
+
+class TestWhatComesMeanwhile(OnQuickSqs):
+    """Letters that come while redriving goes on, most of all those that it causes."""
+
+    @pytest.fixture
+    def began(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Tells to the millisecond when redriving began, so that no test has to wait for a second to end."""
+        monkeypatch.setattr("parcelq.redrive._end_of_this_second", lambda *_: time.time())
+
+    @contextmanager
+    def dying_at_once(self, sqs: Any, other: Any, dead: str, topic: str) -> Iterator[list[int]]:
+        """Lets all that is published on a topic be a dead letter again at once; tells how many that were."""
+        times = [0]
+
+        def die(params: dict[str, Any], **_: Any) -> None:
+            if params["QueueUrl"] == topic:
+                times[0] += len(params["Entries"])
+                assert times[0] < 200
+                time.sleep(0.002)  # dates are of milliseconds
+                for entry in params["Entries"]:
+                    other.send_message(QueueUrl=dead, MessageBody=entry["MessageBody"])
+
+        sqs.meta.events.register("before-parameter-build.sqs.SendMessageBatch", die)
+        yield times
+        sqs.meta.events.unregister("before-parameter-build.sqs.SendMessageBatch", die)
+
+    def test_what_dies_again_is_not_sent_back_again(
+        self, sqs: Any, quick_client: Any, topics: tuple[str, str], publish_raw: Any, began: None
+    ) -> None:
+        dead, topic = topics
+        publish_raw(dead, *numbered(70))
+        with self.dying_at_once(sqs, quick_client(), dead, topic) as times:
+            assert redrive(sqs, dead, topic) == 70
+        assert times == [70]
+        assert (count(sqs, dead), count(sqs, dead, locked=True)) == (70, 0)
+        assert redrive(sqs, dead, topic) == 70  # which are there by now
+
+    def test_letters_that_never_end_do_not_keep_it_going(
+        self, sqs: Any, quick_client: Any, topics: tuple[str, str], publish_raw: Any, began: None
+    ) -> None:
+        dead, topic = topics
+        publish_raw(dead, *numbered(5))
+        other = quick_client()
+
+        def more(params: dict[str, Any], **_: Any) -> None:
+            time.sleep(0.002)
+            other.send_message(QueueUrl=dead, MessageBody="late\n")
+
+        sqs.meta.events.register("before-parameter-build.sqs.ReceiveMessage", more)
+        assert redrive(sqs, dead, topic) == 5
+        sqs.meta.events.unregister("before-parameter-build.sqs.ReceiveMessage", more)
+        assert count(sqs, dead, locked=True) == 0
+        assert {one.message().body for one in peek(sqs, dead)} == {b"late\n"}
+
+    def test_it_goes_by_the_clock_that_letters_are_dated_by(
+        self, sqs: Any, topics: tuple[str, str], publish_raw: Any
+    ) -> None:
+        dead, topic = topics
+        publish_raw(dead, *numbered(3))
+        date = "Mon, 23 Nov 2020 12:00:00 GMT"
+
+        def tell(parsed: dict[str, Any], **_: Any) -> None:
+            parsed["ResponseMetadata"]["HTTPHeaders"]["date"] = date
+
+        sqs.meta.events.register("after-call.sqs.GetQueueAttributes", tell)
+        assert redrive(sqs, dead, topic) == 0
+        date = "Mon, 23 Nov 2099 12:00:00 GMT"
+        assert redrive(sqs, dead, topic) == 3
+
+
+class Killed(BaseException):
+    """The end of whoever redrives."""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("for_good", [True, False], ids=["killed", "interrupted"])
+def test_a_crash_at_any_request_loses_no_letter(
+    quick_client: Callable[[], Any], later: Later, monkeypatch: pytest.MonkeyPatch, moment: str, for_good: bool
+) -> None:
+    sqs, redriving = quick_client(), quick_client()
+    dead, topic = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("topic-dead-letter", "topic"))
+    monkeypatch.setattr("parcelq.redrive._end_of_this_second", lambda *_: later())
+    calls = at = 0
+    lock = threading.Lock()
+
+    def crash(**_: Any) -> None:
+        nonlocal calls
+        with lock:
+            calls += 1
+            if calls == at or (for_good and calls > at):
+                raise Killed
+
+    redriving.meta.events.register(f"{moment}-call.sqs", crash)
+    crashed = True
+    while crashed:
+        calls, at = 0, at + 1
+        sent = fill(sqs, dead, 60)
+        try:
+            redrive(redriving, dead, topic)
+            crashed = False
+        except Killed:
+            later.ahead += 301  # until what was locked can be had
+        back = bodies(peek(sqs, dead)) + bodies(peek(sqs, topic))
+        assert sorted(set(back)) == sent, f"at request {at}"
+        if not crashed:
+            assert bodies(peek(sqs, topic)) == sent
+        for url in (dead, topic):
+            sqs.purge_queue(QueueUrl=url)
+        later.ahead += 61  # which may be done once a minute
+    assert at > 20

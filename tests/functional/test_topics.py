@@ -7,7 +7,7 @@ import json
 import pytest
 from parcelq.errors import AwsError, InvalidValueError, TopicBlockedError, TopicExistsError, TopicNotFoundError
 from parcelq.message import Message
-from parcelq.topics import Topics
+from parcelq.topics import Topics, guarded
 
 
 @pytest.fixture
@@ -110,6 +110,18 @@ class TestCreating:
         attributes = topics.attributes("t")
         assert (attributes["VisibilityTimeout"], attributes["MessageRetentionPeriod"]) == ("9", "60")
         assert json.loads(attributes["RedrivePolicy"])["maxReceiveCount"] == 2
+
+    @pytest.mark.parametrize("key", ["", "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d"])
+    def test_both_topics_can_be_encrypted_and_refuse_plain_http(self, topics, key):
+        topics.create("t", both=guarded(key))
+        for name in ("t", "t-dead-letter"):
+            attributes = topics.attributes(name)
+            assert attributes.get("KmsMasterKeyId", "") == key
+            assert key or attributes["SqsManagedSseEnabled"] == "true"
+            (statement,) = json.loads(attributes["Policy"])["Statement"]
+            assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "sqs:*")
+            assert statement["Condition"] == {"Bool": {"aws:SecureTransport": False}}
+        assert json.loads(topics.attributes("t")["RedrivePolicy"])["maxReceiveCount"] == 2
 
     @pytest.mark.parametrize("there", ["t", "t-dead-letter"])
     def test_it_is_made_anew_if_either_exists(self, topics, sqs, there):

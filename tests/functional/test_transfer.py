@@ -145,13 +145,18 @@ class TestStream:
     def test_a_part_of_a_source_is_named_by_its_place_in_it(self, sqs, topic, contents):
         stream = BytesIO(b"a\nb\nc\n")
         uploaded = upload_stream(sqs, topic, stream, SOURCE_OF_TESTS, 2, total=500, start=100)
-        assert uploaded == Uploaded(messages=2, entries=3, end=106)
+        assert uploaded == Uploaded(messages=2, entries=3, end=106, parts=((4, 2), (2, 1)))
         assert [one.attributes[LINEAGE] for one in contents(topic)] == ["100-104/500", "104-106/500"]
 
     def test_where_only_the_end_tells_the_total_the_last_message_says_it(self, sqs, topic, contents):
         with gzip.open(BytesIO(gzip.compress(b"a\nb\nc\n"))) as stream:
             upload_stream(sqs, topic, stream, SOURCE_OF_TESTS, 1, total=None)
         assert [one.attributes[LINEAGE] for one in contents(topic)] == ["0-2/*", "2-4/*", "4-6/6"]
+
+    def test_where_the_source_goes_on_behind_the_stream_no_message_says_a_total(self, sqs, topic, contents):
+        stream = BytesIO(b"a\nb\n")
+        upload_stream(sqs, topic, stream, SOURCE_OF_TESTS, 1, total=None, start=2, ends=lambda: False)
+        assert [one.attributes[LINEAGE] for one in contents(topic)] == ["2-4/*", "4-6/*"]
 
     def test_a_part_that_owns_no_line_is_no_message(self, sqs, topic, requests):
         uploaded = upload_stream(sqs, topic, BytesIO(b""), SOURCE_OF_TESTS, 1, total=500, start=100)

@@ -13,6 +13,7 @@ from parcelq.steps import Step
 from parcelq.worker import Progress, process
 
 UPPER = 'tr a-z A-Z < "$2" > "$4"'
+SOURCE_OF_ALL = "s3://bucket/inbox/a.txt?put=1"
 PICKY = f'if grep bad "$2" >&2; then exit 3; fi; {UPPER}'
 
 
@@ -50,7 +51,7 @@ def fill(route, publish_raw):
         for entry in entries:
             body = f"{entry}\n".encode()
             lineage = Lineage(Span(start, start + len(body), None))
-            publish_raw(route.input, Message(body, {SOURCE: "s", LINEAGE: str(lineage), ENTRIES: "1"}))
+            publish_raw(route.input, Message(body, {SOURCE: SOURCE_OF_ALL, LINEAGE: str(lineage), ENTRIES: "1"}))
             start += len(body)
 
     return publish
@@ -146,7 +147,7 @@ def test_as_many_are_pulled_as_every_run_needs_to_reach_batch_size(work, make_pr
 def test_few_are_pulled_where_one_has_many_entries(work, make_processor, sqs, route, publish_raw, requests):
     for start in range(0, 60, 20):
         lineage = str(Lineage(Span(start, start + 20, None)))
-        publish_raw(route.input, Message(b"a\n" * 10, {SOURCE: "s", LINEAGE: lineage, ENTRIES: "10"}))
+        publish_raw(route.input, Message(b"a\n" * 10, {SOURCE: SOURCE_OF_ALL, LINEAGE: lineage, ENTRIES: "10"}))
     told: list[Progress] = []
     work(make_processor(batch_size=10), on_progress=lambda this, _: told.append(this))
     assert {one["MaxNumberOfMessages"] for one in requests.of("ReceiveMessage")[-2:]} == {1}
@@ -187,6 +188,61 @@ def test_failed_messages_are_let_go_so_that_their_back_off_stays(work, make_proc
     fill("a", "bad", "c")
     work(make_processor(PICKY))
     assert dropped == [1, 0]
+
+
+def test_a_back_off_that_the_lease_has_overwritten_is_set_again(work, make_processor, fill, requests, monkeypatch):
+    leases: list[Lease] = []
+    enter = Lease.__enter__
+
+    def entered(self: Lease) -> Lease:
+        leases.append(self)
+        return enter(self)
+
+    class Slow(Processor):
+        def handle(self, *given) -> Outcome:
+            outcome = super().handle(*given)
+            leases[-1]._refresh()  # as its thread does when half of the deadline has passed just now
+            return outcome
+
+    monkeypatch.setattr(Lease, "__enter__", entered)
+    fill("bad")
+    slow = make_processor(PICKY, back_off_seconds=4)
+    told: list[list[int]] = []
+
+    def tell(*_) -> None:
+        asked = requests.of("ChangeMessageVisibilityBatch")
+        told.append([one["Entries"][0]["VisibilityTimeout"] for one in asked])
+
+    options = {name: getattr(slow, name) for name in ("batch_size", "workers", "back_off_seconds")}
+    work(Slow(slow.sqs, slow.route, slow.step, **options), on_progress=tell)
+    before, overwritten, after = told[0]
+    assert (before in range(2, 7), overwritten, after in range(2, 7)) == (True, 30, True)
+
+
+def test_a_round_has_the_time_that_sqs_keeps_its_messages_locked(work, make_processor, fill, clock):
+    left: list[float] = []
+
+    class Watched(Processor):
+        def handle(self, pulled, time_left) -> Outcome:
+            left.append(time_left())
+            clock.now += 100
+            left.append(time_left())
+            return super().handle(pulled, time_left)
+
+    fill("a")
+    processor = make_processor()
+    assert work(Watched(processor.sqs, processor.route, processor.step)) == (1, 1)
+    assert left == [12 * 60 * 60, 12 * 60 * 60 - 100]
+
+
+def test_a_step_that_hangs_is_killed_when_sqs_would_give_its_message_to_another(
+    make_processor, fill, route, everything_on, monkeypatch
+):
+    monkeypatch.setattr(worker, "MAX_DEADLINE_SECONDS", 1.5)
+    fill("a")
+    assert process(make_processor("sleep 1000", max_receive_count=1), receive_message_timeout=0) == (1, 2)
+    (dead,) = everything_on(route.dead_letter)
+    assert "was killed, for its 1.2" in dead.attributes["Reason"]
 
 
 def test_what_sqs_does_not_forget_counts_as_failed(work, make_processor, fill, requests):

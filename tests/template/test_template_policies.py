@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from conftest import Deployed
 
 SQS = "arn:aws:sqs:us-east-1:123456789012:"
@@ -81,22 +84,28 @@ TOPIC_ADMIN: dict[str, Statement] = {
         {f"{SQS}parcelq-*"},
     ),
     "Overflow": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/overflow/*"}),
-    "ReadProgress": ({"s3:GetObject"}, {f"{BUCKET}/inbox/*", f"{BUCKET}/segments/*", f"{BUCKET}/results/*"}),
+    "ReadProgress": ({"s3:GetObject"}, {f"{BUCKET}/segments/*", f"{BUCKET}/results/*.report.json"}),
     "ListProgress": ({"s3:ListBucket"}, {BUCKET}),
 }
-EXPECTED = {
-    "StageRoleclean": processor("clean"),
-    "StageRolescore": processor("score"),
-    "UploaderRole": UPLOADER,
-    "DownloaderRole": DOWNLOADER,
-    "TopicAdminRole": TOPIC_ADMIN,
-}
+
+
+def expected(*stages: str) -> dict[str, dict[str, Statement]]:
+    """Statements of all roles of functions, without a key."""
+    return {
+        **{f"StageRole{stage}": processor(stage) for stage in stages},
+        "UploaderRole": UPLOADER,
+        "DownloaderRole": DOWNLOADER,
+        "TopicAdminRole": TOPIC_ADMIN,
+    }
+
+
+EXPECTED = expected("clean", "score")
 PREFIXES = {
     ("StageRoleclean", "TellMissingObjects"): {"overflow/*"},
     ("StageRolescore", "TellMissingObjects"): {"overflow/*"},
     ("UploaderRole", "TellMissingObjects"): {"inbox/*"},
     ("DownloaderRole", "ListSegments"): {"segments/*", "results/*"},
-    ("TopicAdminRole", "ListProgress"): {"inbox/*", "segments/*", "results/*"},
+    ("TopicAdminRole", "ListProgress"): {"segments/*"},
 }
 WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords", "sqs:ListQueues"}
 """Actions that AWS has no resource for: https://docs.aws.amazon.com/service-authorization/latest/reference/"""
@@ -113,24 +122,48 @@ def table(statements: list[dict[str, Any]]) -> dict[str, Statement]:
     return found
 
 
-@pytest.mark.parametrize("role", EXPECTED)
-def test_a_function_may_do_exactly_this(role: str, two_stages: Deployed) -> None:
-    key = {"UseKey": ({"kms:Decrypt", "kms:GenerateDataKey"}, {KEY})}
-    found = {sid: (actions, trimmed(resources)) for sid, (actions, resources) in table(two_stages.roles[role]).items()}
-    assert found == EXPECTED[role] | key
+@pytest.mark.parametrize(
+    ("stages", "key", "retained"), list(product(["step", "clean,score"], ["", KEY], ["false", "true"]))
+)
+def test_functions_may_do_exactly_this_whatever_the_conditions(
+    deploy_with: Callable[[Mapping[str, str]], Deployed], stages: str, key: str, retained: str
+) -> None:
+    roles = deploy_with({"Stages": stages, "KmsKeyArn": key, "RetainResults": retained}).roles
+    use: dict[str, Statement] = {"UseKey": ({"kms:Decrypt", "kms:GenerateDataKey"}, {key})} if key else {}
+    wanted = expected(*stages.split(","))
+    assert roles.keys() == {*wanted, "DownloaderCollectRole"}
+    for role, statements in wanted.items():
+        found = {sid: (actions, trimmed(resources)) for sid, (actions, resources) in table(roles[role]).items()}
+        assert found == statements | use, role
+
+
+def test_nothing_of_a_role_depends_on_a_condition_but_the_use_of_the_key(source: dict[str, Any]) -> None:
+    use = {
+        "Sid": "UseKey",
+        "Effect": "Allow",
+        "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+        "Resource": {"Ref": "KmsKeyArn"},
+    }
+    roles = [node for node in mappings(source) if node.get("Type") == "AWS::IAM::Role"]
+    assert len(roles) == 4
+    for role in roles:
+        assert [node["Fn::If"] for node in mappings(role) if "Fn::If" in node] == [
+            ["HasKey", use, {"Ref": "AWS::NoValue"}]
+        ]
+        assert "Condition" not in role
+
+
+def mappings(node: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping in a part of a template."""
+    if isinstance(node, dict):
+        yield node
+    for one in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from mappings(one)
 
 
 def trimmed(resources: set[str]) -> set[str]:
     """A log group's ARN ends with `:*` on AWS, and without on moto."""
     return {one.removesuffix(":*") for one in resources}
-
-
-def test_no_key_may_be_used_where_there_is_none(one_stage: Deployed) -> None:
-    for role in ("StageRolestep", "UploaderRole", "DownloaderRole", "TopicAdminRole"):
-        assert "UseKey" not in table(one_stage.roles[role])
-        assert not any(
-            action.startswith("kms:") for actions, _ in table(one_stage.roles[role]).values() for action in actions
-        )
 
 
 def test_only_listing_is_conditional_and_only_below_the_prefixes_that_are_read(two_stages: Deployed) -> None:
@@ -145,10 +178,6 @@ def test_only_listing_is_conditional_and_only_below_the_prefixes_that_are_read(t
         key: {**one, "StringLikeIfExists": as_set(one["StringLikeIfExists"]["s3:prefix"])}
         for key, one in conditions.items()
     } == {key: {"StringLikeIfExists": prefixes} for key, prefixes in PREFIXES.items()}
-
-
-def test_there_is_no_role_but_these_and_the_schedules(two_stages: Deployed) -> None:
-    assert set(two_stages.roles) == {*EXPECTED, "DownloaderCollectRole"}
 
 
 def test_the_schedule_may_only_invoke_the_downloader(two_stages: Deployed) -> None:

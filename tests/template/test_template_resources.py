@@ -136,12 +136,15 @@ def test_the_deadline_of_each_mapped_topic_follows_from_its_functions_timeout(tw
 def test_every_topic_and_the_bucket_refuse_plain_http(two_stages: Deployed) -> None:
     refusing: set[str] = set()
     for policy in of_type(two_stages, "AWS::SQS::QueuePolicy").values():
-        queues = {one["Fn::GetAtt"][0] for one in policy["Queues"] if one["Fn::GetAtt"][1] == "QueueUrl"}
+        (url,) = policy["Queues"]  # SQS refuses a policy that names another queue beside its own
+        queue, attribute = url["Fn::GetAtt"]
+        assert attribute == "QueueUrl"
         (statement,) = policy["PolicyDocument"]["Statement"]
         assert statement["Action"] == "sqs:*"
-        assert {one["Fn::GetAtt"][0] for one in statement["Resource"] if one["Fn::GetAtt"][1] == "Arn"} == queues
+        assert statement["Resource"] == {"Fn::GetAtt": [queue, "Arn"]}
         assert_tls_only(statement)
-        refusing |= queues
+        assert queue not in refusing
+        refusing.add(queue)
     assert refusing == of_type(two_stages, "AWS::SQS::Queue").keys()
 
     (policy,) = of_type(two_stages, "AWS::S3::BucketPolicy").values()
@@ -168,7 +171,7 @@ def test_functions_know_exactly_these_variables(two_stages: Deployed) -> None:
         "parcelq-processor-score": COMMON | PROCESSOR,
         "parcelq-uploader": COMMON | {"PARCELQ_RANGE_BYTES"},
         "parcelq-downloader": COMMON,
-        "parcelq-topic-admin": COMMON,
+        "parcelq-topic-admin": COMMON | {"PARCELQ_KMS_KEY_ARN"},
     }
     assert all(one.environment.keys() >= POWERTOOLS for one in two_stages.stack.functions)
 

@@ -20,8 +20,8 @@ class Memory:
     objects: dict[str, bytes]
     reads: list[tuple[str, int, int]] = field(default_factory=list)
 
-    def put(self, key: str, data: bytes) -> None:
-        self.objects[key] = data
+    def put(self, key: str, *parts: bytes) -> None:
+        self.objects[key] = b"".join(parts)
 
     def read(self, key: str, start: int, length: int) -> bytes:
         self.reads.append((key, start, length))
@@ -85,18 +85,51 @@ class TestJoined:
 
 class TestParts:
     @settings(deadline=None)
-    @given(st.lists(st.binary(min_size=1, max_size=9)), st.integers(1, 20))
+    @given(st.lists(st.binary(max_size=40).map(lambda piece: piece.replace(b"\0", b"\n"))), st.integers(1, 20))
     def test_parts_are_what_joined_gives_wherever_one_begins(self, pieces: list[bytes], size: int) -> None:
         store = Memory({str(number): piece for number, piece in enumerate(pieces)})
         extents = [(number, 0, len(piece)) for number, piece in enumerate(pieces)]
         parts = parts_of(extents, size)
-        assert [number for first, last in parts for number in range(first, last)] == list(range(len(pieces)))
-        assert all(sum(map(len, pieces[first:last])) >= size for first, last in parts[:-1])
+        assert len(parts) == -(-sum(map(len, pieces)) // size)
+        assert [begin for begin, _ in parts[1:]] == [end for _, end in parts[:-1]]
         reader = SegmentReader(store, list(store.objects))
         bodies = list(part_bodies(reader, extents, parts))
         assert b"".join(bodies) == b"".join(joined([piece] for piece in pieces))
+        assert all(size <= len(body) for body in bodies[:-1])
+        assert all(len(body) <= size + len(pieces) for body in bodies)
         for done in range(len(parts) + 1):
             assert list(part_bodies(reader, extents, parts[done:])) == bodies[done:]
+
+    @settings(deadline=None)
+    @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6), st.integers(1, 30))
+    def test_extents_that_lie_behind_one_another_in_a_segment_are_cut_all_the_same(
+        self, data: bytes, cuts: list[int], size: int
+    ) -> None:
+        ends = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+        extents = [(0, start, end - start) for start, end in pairwise(ends)]
+        parts = parts_of(extents, size)
+        reader = SegmentReader(Memory({"a": data}), ["a"])
+        expected = b"".join(joined([data[start:end]] for start, end in pairwise(ends)))
+        bodies = list(part_bodies(reader, extents, parts))
+        assert b"".join(bodies) == expected
+        assert all(list(part_bodies(reader, extents, parts[done:])) == bodies[done:] for done in range(len(parts)))
+
+    @pytest.mark.parametrize(
+        ("lengths", "expected"),
+        [
+            ([], []),
+            ([0, 0], []),
+            ([3], [((0, 0), (1, 0))]),
+            ([4], [((0, 0), (1, 0))]),
+            ([9], [((0, 0), (0, 4)), ((0, 4), (0, 8)), ((0, 8), (1, 0))]),
+            ([0, 4, 0, 1, 0], [((0, 0), (2, 0)), ((2, 0), (4, 0))]),
+            ([3, 3], [((0, 0), (1, 1)), ((1, 1), (2, 0))]),
+        ],
+    )
+    def test_parts_are_of_the_wanted_size_wherever_extents_end(
+        self, lengths: list[int], expected: list[tuple[tuple[int, int], tuple[int, int]]]
+    ) -> None:
+        assert parts_of([(0, 0, length) for length in lengths], 4) == expected
 
 
 class TestSegmentReader:

@@ -465,7 +465,7 @@ class TestDeath:
         bodies.add(f"0-9/20>0-4/8:{ONE}>0-4/4:{OTHER}", b"one\n")
         bodies.add(f"0-9/20>4-8/8:{ONE}", dead="why", entries=2)
         resolution = bodies.resolve()
-        assert resolution.dead == (Dead(0, 9, 2, "why"),)
+        assert resolution.dead == (Dead(0, 9, 2, "why", of_source=False),)
         assert resolution.holes == ((9, 20),)
         assert bodies.result() == b"one\n"
         bodies.add(f"0-9/20>4-8/8:{ONE}>0-4/4:{OTHER}", b"two\n")

@@ -22,7 +22,7 @@ def test_little_must_be_told():
     assert (config.prefix, config.bucket, config.stages, config.stage) == ("parcelq", "bucket", ("clean", "dock"), "")
     assert (config.parcel_size, config.batch_size, config.max_receive_count) == (1000, 1000, 2)
     assert config.halving
-    assert (config.step_path, config.settings_file, config.workflow_id) == ("", "", "")
+    assert (config.step_path, config.settings_file, config.workflow_id, config.kms_key_arn) == ("", "", "", "")
     assert config.step_folders == (Path("./steps"), Path("/opt/steps"))
 
 
@@ -41,12 +41,14 @@ def test_everything_can_be_told():
             "PARCELQ_BACK_OFF_SECONDS": "7",
             "PARCELQ_RANGE_BYTES": "1000",
             "PARCELQ_HALVING": "false",
+            "PARCELQ_KMS_KEY_ARN": "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d",
         }
     )
     assert (config.stage, config.parcel_size, config.batch_size, config.max_receive_count) == ("dock", 10, 20, 5)
     assert (config.step_path, config.settings_file, config.workflow_id) == ("a/b.py", "a/s.yaml", "wf")
     assert config.step_folders == (Path("/x"), Path("/y"))
     assert (config.back_off_seconds, config.range_bytes, config.halving) == (7, 1000, False)
+    assert config.kms_key_arn == "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d"
 
 
 def test_the_process_environment_is_read_only_when_asked(monkeypatch):

@@ -117,6 +117,10 @@ class TestObject:
         [
             ("inbox/a.gz", {}, True),
             ("inbox/a", {"ContentEncoding": "gzip"}, True),
+            ("inbox/a", {"ContentEncoding": "GZIP"}, True),
+            ("inbox/a", {"ContentEncoding": "aws-chunked,gzip"}, True),
+            ("inbox/a", {"ContentEncoding": "aws-chunked, x-gzip"}, True),
+            ("inbox/a", {"ContentEncoding": "gzipped"}, False),
             ("inbox/a", {"ContentEncoding": "aws-chunked"}, False),
             ("inbox/a.gzip.txt", {}, False),
         ],

@@ -126,6 +126,16 @@ def test_one_error_names_every_wrong_key_and_value(problems):
         "timeout: true",
         "timeout: '5'",
         "timeout:",
+        "timeout: 43201",
+        "timeout: 1.0e+300",
+        f"timeout: 1{'0' * 399}",
+        f"timeout: 0x{'f' * 5000}",
+        "timeout: [" + "[" * 60 + "]" * 61,
+        'arguments: [fine, "\\ud800"]',
+        f"arguments: [0x{'f' * 5000}]",
+        'environment: {A: "\\udc80"}',
+        'environment: {"\\udfff": a}',
+        f"environment: {{A: 0x{'f' * 5000}}}",
         "environment: {A: null}",
         "environment: {A: [1]}",
         "environment: {1: a}",
@@ -141,6 +151,31 @@ def test_a_value_of_the_wrong_kind_is_named(problems, text):
     (problem,) = problems(text)
     assert problem.startswith(f"{text.partition(':')[0]} is ")
     assert ", but must be " in problem
+    assert len(problem) < 250
+    problem.encode()
+
+
+def test_a_long_name_of_a_key_is_shortened(problems):
+    (problem,) = problems("x" * 1000 + ": 1")
+    assert len(problem) < 250
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("filter: true\nstep: " + "[" * 5000 + "]" * 5000, "step is '[[[["),
+        ("step: " + "[" * 100_000, "step is '[[[["),
+        ("filter: true\narguments:\n  " + "- " * 5000 + "a", "arguments is '- - - "),
+        ("environment: " + "{a: " * 3000, "environment is '{a: {a: "),
+        ("[" * 5000, "it is '[[[["),
+        ("{" * 5000, "it is '{{{{"),
+    ],
+)
+def test_what_is_nested_too_deeply_is_named(problems, text, start):
+    (problem,) = problems(text)
+    assert problem.startswith(start)
+    assert problem.endswith(", but must be at most 100 lists and keys deep")
+    assert len(problem) < 250
 
 
 @pytest.mark.parametrize("text", ["- a\n- b", "just text", "7"])

@@ -5,20 +5,73 @@ With the same seed the same choices are made, as far as threads and processes co
 
 from __future__ import annotations
 
+import json
 import random
+import threading
+from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
 
+from parcelq_cli.local.runtime import CHAOS_FILE
 from parcelq_cli.local.sqs_message import Message
 from parcelq_cli.local.sqs_queue import StandardQueue
 
 DELIVERED_TWICE: Final = 0.2
-"""Share of the messages that are delivered twice, S3's events among them."""
+"""Share of the messages that are delivered twice; S3's events all are."""
+_TEST_EVENT: Final = '"s3:TestEvent"'
 
 
-def hostile_queue(seed: int) -> type[StandardQueue]:
-    """A queue that delivers some messages twice, and all in random order."""
+@dataclass(frozen=True, slots=True)
+class Chaos:
+    """What was done to a stack so far.
+
+    Attributes:
+        invocations: invocations of functions.
+        killed: those that did not survive.
+        messages: messages that were delivered twice.
+        events: events of S3 that were.
+    """
+
+    invocations: int
+    killed: int
+    messages: int
+    events: int
+
+    @classmethod
+    def below(cls, folder: Path) -> Chaos:
+        """Add up what the server wrote into a folder, and the functions into those in it."""
+        counts: Counter[str] = Counter()
+        for path in (*folder.glob(CHAOS_FILE), *folder.glob(f"*/{CHAOS_FILE}")):
+            counts.update(json.loads(path.read_bytes()))
+        return cls(*(counts[name] for name in cls.__slots__))
+
+    def __str__(self) -> str:
+        return (
+            f"chaos: {self.killed:,} of {self.invocations:,} invocations killed, "
+            f"{self.messages:,} messages and {self.events:,} S3 events delivered twice"
+        )
+
+
+def hostile_queue(seed: int, folder: Path | None = None) -> type[StandardQueue]:
+    """A queue that delivers some messages and all events of S3 twice, and everything in random order.
+
+    Args:
+        seed: what its choices follow from.
+        folder: where to tell how many they were.
+    """
     choice = random.Random(seed)  # nosec B311 # not a secret
+    counts: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def tell(name: str, more: int) -> None:
+        if more and folder:
+            with lock:
+                counts[name] += more
+                unfinished = folder / f"{CHAOS_FILE}.part"
+                unfinished.write_text(json.dumps(counts))
+                unfinished.replace(folder / CHAOS_FILE)
 
     class HostileQueue(StandardQueue):
         """A queue that does everything that SQS does not rule out."""
@@ -26,7 +79,14 @@ def hostile_queue(seed: int) -> type[StandardQueue]:
         def send(self, messages: Iterable[tuple[Message, int]]) -> None:
             """Send messages, and some of them twice, under the same ids."""
             given = list(messages)
-            super().send(given + [one for one in given if choice.random() < DELIVERED_TWICE])
+            twice = [one for one in given if choice.random() < DELIVERED_TWICE]
+            super().send(given + twice)
+            tell("messages", len(twice))
+
+        def add_message(self, message: Any) -> None:
+            """Take an event of S3, and take it once more."""
+            super().send([self.taken(message)] * 2)
+            tell("events", _TEST_EVENT not in message.body)
 
         def _place(self, number: int) -> float:
             del number

@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from parcelq.errors import InvalidValueError, ParcelqError
 
+from parcelq_cli.dead import body_of, shown
 from parcelq_cli.local.function import Runtime
 from parcelq_cli.options import ParcelSize, WrongUsageError
 from parcelq_cli.output import Output, Report, amount, with_output
 
 if TYPE_CHECKING:
     from parcelq.message import Pulled
+    from parcelq.overflow import Overflow
 
     from parcelq_cli.local.pipeline import Pipeline
 
 _DEAD_SHOWN: Final = 20
 _REPAIRS: Final = 5
 """How often what is missing is published again, before it counts as lost."""
+_FAILURES: Final = 5
+"""How often in a row collecting may fail, before that counts as what it always does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ def local(
     The resources are made from the template itself, on a server on the loopback interface, and the functions are the
     deployed ones, each in a process of its own. Exits with 0 only if every entry is in a result.
     """
+    from parcelq.overflow import Overflow
     from parcelq.steps import local_step
 
     names = [file.name for file in files]
@@ -93,11 +98,14 @@ def local(
         collected, missing = _collect(pipeline, {file.name: file.stat().st_size for file in files}, tell)
         results = [Result(*pipeline.fetch(name, output_folder)) for name in names if name not in missing]
         letters = pipeline.dead_letters()
-        _summarise(output, results, letters, missing, collected, time.monotonic() - began)
+        overflow = Overflow(pipeline.s3, pipeline.stack.bucket)
+        _summarise(output, results, letters, overflow, missing, collected, time.monotonic() - began)
+        if chaos is not None:
+            output.note(str(pipeline.chaos()))
         if keep:
             output.note(f"still running; AWS_ENDPOINT_URL={pipeline.url} AWS_DEFAULT_REGION=us-east-1; Ctrl-C ends it")
             _go_on(output, pipeline, output_folder)
-    dead = sum(result.report["entries"]["dead"] for result in results)
+    dead = sum(one["entries"] for result in results for one in result.report["dead"])
     if missing or dead:
         lost = ", ".join(sorted(missing))
         problem = f"no whole result of {lost}" if missing else f"{amount(dead, 'entry')} failed for good"
@@ -114,19 +122,26 @@ def _collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> tupl
 
     Returns:
         How many messages were collected, and the names of the files without a result.
+
+    Raises:
+        InvocationError: collecting fails again and again, and not for dying.
     """
     from parcelq.names import Source
 
-    from parcelq_cli.local.function import InvocationError
+    from parcelq_cli.local.function import DIED, InvocationError
 
-    collected = repairs = 0
+    collected = repairs = failures = 0
     missing = set(sizes)
     while missing:
         waiting, uncollected = pipeline.waiting(), pipeline.uncollected()
         try:
             answer = pipeline.collect()
-        except InvocationError:
-            continue  # what it had not acknowledged comes again
+        except InvocationError as error:  # what it had not acknowledged comes again
+            failures += error.kind != DIED
+            if failures == _FAILURES:
+                raise
+            continue
+        failures = 0
         collected += answer["drained"]["messages"]
         for state in answer["finished"]:
             # A result without its dead entries may still be written again, as long as anything is under way.
@@ -148,6 +163,7 @@ def _summarise(
     output: Output,
     results: Sequence[Result],
     letters: Sequence[Pulled],
+    overflow: Overflow,
     missing: set[str],
     collected: int,
     seconds: float,
@@ -157,9 +173,7 @@ def _summarise(
     from parcelq.message import UNTOLD
 
     for letter in letters[:_DEAD_SHOWN]:
-        lines = letter.wire.text.splitlines() or [""]
-        reason = letter.attributes.get(REASON, UNTOLD)
-        output.note(f"dead: {lines[0][:80]!r}{' …' * (len(lines) > 1)}: {reason}")
+        output.note(f"dead: {shown(*body_of(letter, overflow))}: {letter.attributes.get(REASON, UNTOLD)}")
     if len(letters) > _DEAD_SHOWN:
         output.note(f"dead: and {len(letters) - _DEAD_SHOWN:,} more")
     entries = [result.report["entries"] for result in results]
@@ -180,10 +194,14 @@ def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
     from parcelq_cli.local.function import InvocationError
 
     known: dict[str, dict[str, Any]] = {}
+    problem = ""
     while True:
         try:
             answer = pipeline.collect()
-        except InvocationError:
+        except InvocationError as error:
+            if str(error) != problem:
+                problem = str(error)
+                output.note(problem)
             continue
         for state in answer["finished"]:
             if state["source"] and known.get(state["source"]) != state:

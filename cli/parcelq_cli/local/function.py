@@ -20,6 +20,8 @@ from parcelq_cli.local.runtime import read_frame, write_frame
 
 _RUNTIME: Final = Path(__file__).with_name("runtime.py")
 _STOP_SECONDS: Final = 5.0
+DIED: Final = "Died"
+"""The kind of an invocation's error that says that its process ended."""
 
 
 class Runtime(StrEnum):
@@ -33,7 +35,7 @@ class InvocationError(ParcelqError):
     """A handler raised, took too long, or its process died.
 
     Attributes:
-        kind: the exception's class name, `Timeout`, or `Died`.
+        kind: the exception's class name, `Timeout`, or `DIED`.
     """
 
     def __init__(self, function: str, kind: str, message: str) -> None:
@@ -119,7 +121,7 @@ class FunctionProcess(Instance):
         """Give an event to the handler and return its answer."""
         process = self._running()
         if process.stdin is None or process.stdout is None:
-            raise InvocationError(self._spec.name, "Died", "its pipes are closed")
+            raise InvocationError(self._spec.name, DIED, "its pipes are closed")
         try:
             write_frame(process.stdin, event)
             if not select.select([process.stdout], [], [], self._spec.timeout)[0]:
@@ -128,7 +130,7 @@ class FunctionProcess(Instance):
             answer = read_frame(process.stdout)
         except (EOFError, OSError):
             self._kill()
-            raise InvocationError(self._spec.name, "Died", f"its process ended with {process.returncode}") from None
+            raise InvocationError(self._spec.name, DIED, f"its process ended with {process.returncode}") from None
         if error := answer.get("error"):
             raise InvocationError(self._spec.name, error["type"], error["message"])
         return answer["result"]

@@ -24,6 +24,7 @@ from parcelq.steps import Step
 from parcelq.store import BucketStore
 from parcelq.topics import Topics
 
+from parcelq_cli.local.chaos import Chaos
 from parcelq_cli.local.function import FunctionProcess, FunctionSpec, Instance, InvocationError, Runtime
 from parcelq_cli.local.leftovers import end_processes_below, ending_processes_below
 from parcelq_cli.local.pump import Pump
@@ -122,6 +123,7 @@ class Pipeline:
         events_url: URL of the topic that the bucket tells its events to.
         downloader: the instance that collects results.
         errors: invocations that ended without an answer, so far.
+        scratch: a folder for temporary files of the server and the functions.
     """
 
     options: Options
@@ -133,6 +135,7 @@ class Pipeline:
     events_url: str
     downloader: Instance
     errors: list[InvocationError]
+    scratch: Path
 
     def put(self, file: Path, name: str) -> None:
         """Put a file into the inbox."""
@@ -183,6 +186,10 @@ class Pipeline:
         self.s3.download_file(self.stack.bucket, f"{RESULTS}{name}{REPORT_SUFFIX}", str(report))
         return path, json.loads(report.read_bytes())
 
+    def chaos(self) -> Chaos:
+        """What was done to it so far by a hostile stack."""
+        return Chaos.below(self.scratch)
+
     def dead_letters(self) -> list[Pulled]:
         """What failed for good, on the topics of all functions."""
         letters: list[Pulled] = []
@@ -223,7 +230,7 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
         parameters = options.parameters()
         with ThreadPoolExecutor(1) as pool:
             template = pool.submit(load, ROOT / "template.yaml", parameters)  # while the server starts
-            url = cleanup.enter_context(Server(chaos=options.chaos)).url
+            url = cleanup.enter_context(Server(chaos=options.chaos, chaos_folder=scratch)).url
         session = boto3.Session("local", "local", region_name=REGION)
         more: dict[str, Any] = {"endpoint_url": url, "config": Config(max_pool_connections=50)}
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
@@ -246,7 +253,9 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
         (downloader,) = (one for one in stack.functions if one.folder == _DOWNLOADER)
         errors: list[InvocationError] = []
         pump = Pump(sqs, errors.append)
-        pipeline = Pipeline(options, url, stack, topics, s3, pump, events.topic_url, instance(downloader), errors)
+        pipeline = Pipeline(
+            options, url, stack, topics, s3, pump, events.topic_url, instance(downloader), errors, scratch
+        )
         sources = [(events, functions[notified])] + [(one, functions[one.function]) for one in stack.mappings]
         started: Counter[str] = Counter()
         for source, function in sources:

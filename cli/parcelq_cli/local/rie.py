@@ -23,7 +23,7 @@ from typing import IO, Any, Final
 
 from parcelq.errors import ParcelqError
 
-from parcelq_cli.local.function import FunctionSpec, Instance, InvocationError
+from parcelq_cli.local.function import DIED, FunctionSpec, Instance, InvocationError
 from parcelq_cli.local.leftovers import end_processes_below
 
 _HOST: Final = "127.0.0.1"
@@ -94,7 +94,7 @@ class EmulatedFunction(Instance):
             text = response.read().decode()
         except (OSError, HTTPException) as error:
             self.stop()
-            raise self._failed("Died", f"its emulator gave no answer ({type(error).__name__})") from None
+            raise self._failed(DIED, f"its emulator gave no answer ({type(error).__name__})") from None
         finally:
             connection.close()
         if response.status != HTTPStatus.OK or text.startswith(_TIMED_OUT):
@@ -116,7 +116,7 @@ class EmulatedFunction(Instance):
         try:
             answer = json.loads(text)
         except ValueError:
-            raise self._failed("Died", f"its emulator answered {text[:_SHOWN]!r}") from None
+            raise self._failed(DIED, f"its emulator answered {text[:_SHOWN]!r}") from None
         if isinstance(answer, dict) and {"errorType", "errorMessage"} <= answer.keys():
             raise self._failed(answer["errorType"], answer["errorMessage"])
         return answer
@@ -144,7 +144,7 @@ class EmulatedFunction(Instance):
             if self._listens():
                 return
             self.stop()
-        raise self._failed("Died", "its emulator could not be started; its log says more")
+        raise self._failed(DIED, "its emulator could not be started; its log says more")
 
     def _listens(self) -> bool:
         """Wait until the emulator takes connections; False where it ended before."""

@@ -11,18 +11,21 @@ import json
 import os
 import random
 import sys
+import tempfile
+import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable
 from typing import IO, Any
 
 CHAOS = "PARCELQ_LOCAL_CHAOS"
 """A variable with a seed, with which functions die now and then."""
 DEATHS = 0.05
 """Share of the invocations that do not survive."""
-MOST_CALLS = 24
-"""They die at one of so many moments, if they have so many."""
+FIRST_MOMENTS = 8
+"""As many moments at which it may die an invocation is thought to have where none was before it in the process."""
+CHAOS_FILE = "chaos.json"
+"""What an instance tells of it, in its folder for temporary files."""
 
 
 class Context:
@@ -59,27 +62,69 @@ def write_frame(pipe: IO[bytes], value: Any) -> None:
     pipe.flush()
 
 
-def die_somewhere(seed: str) -> Callable[[], None]:
-    """Let the process die in some invocations, just before or after a request to AWS; returns what begins one."""
-    import boto3
+class Deaths:
+    """Lets the process die in some invocations, at any of their requests to AWS.
 
-    choice = random.Random(seed)  # nosec B311 # not a secret
-    left = -1
+    The moments of an invocation are just before and after each of its requests, and just before its answer; it dies at
+    one that is drawn from as many as the invocation before it had, or at its last where it has fewer.
 
-    def count(**_: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os._exit(137)
+    Args:
+        seed: what is drawn follows from it, and from how often a process of the same instance was started before.
+        share: share of the invocations that do not survive.
+    """
 
-    def begin() -> None:
-        nonlocal left
-        left = choice.randint(1, MOST_CALLS) if choice.random() < DEATHS else -1
+    def __init__(self, seed: str, share: float = DEATHS) -> None:
+        import boto3
 
-    boto3.DEFAULT_SESSION = session = boto3.Session()
-    for moment in ("before-send", "after-call"):
-        session.events.register(f"{moment}.*.*", count)
-    return begin
+        self._file = os.path.join(tempfile.gettempdir(), CHAOS_FILE)
+        self._share = share
+        self._counts = self._told()
+        self._counts["starts"] += 1
+        self._choice = random.Random(f"{seed} {self._counts['starts']}")  # nosec B311 # not a secret
+        self._moments = FIRST_MOMENTS
+        self._passed = 0
+        self._last = 0  # the moment of death; 0 where there is none
+        self._lock = threading.Lock()  # functions ask AWS on many threads
+        boto3.DEFAULT_SESSION = session = boto3.Session()
+        for moment in ("before-send", "after-call"):
+            session.events.register(f"{moment}.*.*", self._pass)
+
+    def begin(self) -> None:
+        """Begin an invocation."""
+        self._passed = 0
+        self._last = self._choice.randint(1, self._moments) if self._choice.random() < self._share else 0
+        self._counts["invocations"] += 1
+        self._tell()
+
+    def end(self) -> None:
+        """End it; the answer comes after that."""
+        self._passed += 1
+        if self._last:
+            self._die()
+        self._moments = self._passed
+
+    def _pass(self, **_: Any) -> None:
+        with self._lock:
+            self._passed += 1
+            if self._passed == self._last:
+                self._die()
+
+    def _die(self) -> None:
+        self._counts["killed"] += 1
+        self._tell()
+        os._exit(137)
+
+    def _told(self) -> dict[str, int]:
+        try:
+            with open(self._file) as file:
+                return json.load(file)  # type: ignore[no-any-return]
+        except FileNotFoundError:
+            return {"starts": 0, "invocations": 0, "killed": 0}
+
+    def _tell(self) -> None:
+        with open(f"{self._file}.part", "w") as file:
+            json.dump(self._counts, file)
+        os.replace(f"{self._file}.part", self._file)
 
 
 def main() -> None:
@@ -90,13 +135,14 @@ def main() -> None:
     module, _, function = sys.argv[1].rpartition(".")
     handler = None
     seed = os.environ.get(CHAOS)
-    begin = die_somewhere(f"{seed} {os.getpid()}") if seed else lambda: None
+    deaths = Deaths(f"{seed} {name} {os.path.basename(tempfile.gettempdir())}") if seed else None
     while True:
         try:
             event = read_frame(sys.stdin.buffer)
         except EOFError:
             return
-        begin()
+        if deaths:
+            deaths.begin()
         try:
             # Imported at the first event, as a cold start is.
             handler = handler or getattr(importlib.import_module(module), function)
@@ -104,6 +150,8 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 - what Lambda does: the event failed, the process goes on
             traceback.print_exc()
             answer = {"error": {"type": type(error).__name__, "message": str(error)}}
+        if deaths:
+            deaths.end()
         write_frame(answers, answer)
 
 

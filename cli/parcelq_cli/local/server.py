@@ -18,6 +18,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -40,15 +41,24 @@ class Server:
         port: port of the loopback interface; 0 takes a free one.
         start_timeout: seconds after which starting counts as failed.
         chaos: a seed with which its topics are hostile; None for topics that are kind.
+        chaos_folder: where they tell what they did.
 
     Attributes:
         url: where it listens, such as `http://127.0.0.1:40123`: the endpoint URL for every client of AWS.
     """
 
-    def __init__(self, port: int = 0, *, start_timeout: float = _START_SECONDS, chaos: int | None = None) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        start_timeout: float = _START_SECONDS,
+        chaos: int | None = None,
+        chaos_folder: Path | None = None,
+    ) -> None:
         self.url = ""
         self._start_timeout = start_timeout
         self._arguments = ["--port", str(port)] + ([] if chaos is None else ["--chaos", str(chaos)])
+        self._arguments += [] if chaos_folder is None else ["--chaos-folder", str(chaos_folder)]
 
     def __enter__(self) -> Server:
         """Start it and wait until it listens.
@@ -115,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m {_MODULE}", description="AWS on the loopback interface.")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
     parser.add_argument("--chaos", type=int, metavar="SEED", help="deliver messages twice and in any order")
+    parser.add_argument("--chaos-folder", type=Path, metavar="DIR", help="where to tell how often that was")
     given = parser.parse_args(arguments)
     port: int = given.port
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -129,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from parcelq_cli.local.chaos import hostile_queue
         from parcelq_cli.local.sqs_backend import StandardQueueBackend
 
-        StandardQueueBackend.queue_class = hostile_queue(given.chaos)
+        StandardQueueBackend.queue_class = hostile_queue(given.chaos, given.chaos_folder)
 
     with tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True) as directory:
         server = listen(application(directory), port)

@@ -121,8 +121,12 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
 
     def add_message(self, message: Any) -> None:
         """Take a message of moto's own making, such as an event of S3 or EventBridge."""
+        self.send([self.taken(message)])
+
+    def taken(self, message: Any) -> tuple[Message, int]:
+        """A message of moto's own making, as `send` takes it."""
         attributes = message.message_attributes
-        self.send([(Message(message.id, message.body.encode(), message.body_md5, attributes, {}), self.delay_seconds)])
+        return Message(message.id, message.body.encode(), message.body_md5, attributes, {}), self.delay_seconds
 
     # What SQS does with messages.
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from io import BytesIO
+from typing import Final, TypeAlias
 
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MIB
 from parcelq.settled import Extent
 from parcelq.store import Store
 
-CACHE_BYTES: Final = 128 * MIB
+CACHE_BYTES: Final = 96 * MIB
 """What is kept of segments in memory, in windows of which each segment has one; so many bytes are fetched at a time."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
+Part: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
+"""A part of a result, from one place to another: the number of an extent, and how many bytes of it are before."""
 
 
 class SegmentReader:
@@ -69,33 +72,55 @@ def joined(pieces: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
             ended = block.endswith(b"\n")
 
 
-def parts_of(extents: Sequence[Extent], size: int) -> list[tuple[int, int]]:
-    """Cut a result into parts of at least `size` bytes, all but the last, between two extents.
+def parts_of(extents: Iterable[Extent], size: int) -> list[Part]:
+    """Cut a result into parts of `size` bytes, all but the last, wherever that is.
 
-    Returns:
-        For each part, the number of its first extent and the one after that of its last.
+    Line ends that `joined` puts between extents are not counted.
     """
-    parts = []
-    first = total = 0
-    for number, (_, _, length) in enumerate(extents, 1):
-        total += length
-        if total >= size:
-            parts.append((first, number))
-            first, total = number, 0
-    if first < len(extents):
-        parts.append((first, len(extents)))
+    parts: list[Part] = []
+    begin = end = 0, 0
+    room = size
+    for number, (_, _, length) in enumerate(extents):
+        at = 0
+        while length - at >= room:
+            at += room
+            end = (number, at) if at < length else (number + 1, 0)
+            parts.append((begin, end))
+            begin, room = end, size
+        if at < length:
+            room -= length - at
+            end = number + 1, 0
+    if begin != end:
+        parts.append((begin, end))
     return parts
 
 
-def part_bodies(reader: SegmentReader, extents: Sequence[Extent], parts: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+def part_bodies(reader: SegmentReader, extents: Sequence[Extent], parts: Iterable[Part]) -> Iterator[bytes]:
     """Yield the bytes of parts that follow one another, each as `joined` puts them behind all that is before them."""
     ended: bool | None = None
-    for first, last in parts:
-        if ended is None:
-            ended = first == 0 or _last_byte(reader, extents[first - 1]) == b"\n"
-        body = b"".join(joined(map(reader.read, extents[first:last])))
-        yield body if ended else b"\n" + body
+    for begin, end in parts:
+        first, skipped = begin
+        if skipped or not first:
+            ended = True  # in the midst of an extent no line end is put
+        elif ended is None:
+            ended = _last_byte(reader, extents[first - 1]) == b"\n"
+        # Not by a join, which would have all blocks in memory beside the part.
+        file = BytesIO()
+        file.write(b"" if ended else b"\n")
+        file.writelines(joined(map(reader.read, _between(extents, begin, end))))
+        body = file.getvalue()
+        del file
         ended = body.endswith(b"\n")
+        yield body
+
+
+def _between(extents: Sequence[Extent], begin: tuple[int, int], end: tuple[int, int]) -> Iterator[Extent]:
+    """The extents, and at either end the part of one, between two places."""
+    for number in range(begin[0], end[0] + bool(end[1])):
+        segment, start, length = extents[number]
+        low = begin[1] if number == begin[0] else 0
+        high = end[1] if number == end[0] else length
+        yield segment, start + low, high - low
 
 
 def _last_byte(reader: SegmentReader, extent: Extent) -> bytes:

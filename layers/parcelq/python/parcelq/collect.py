@@ -11,12 +11,14 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Final
 
 from parcelq.assembly import SegmentReader, part_bodies, parts_of
 from parcelq.collector import Collector, Resolution
-from parcelq.errors import AwsError
+from parcelq.errors import AwsError, InvalidValueError, LineageError, ParcelqError
 from parcelq.limits import KIB
+from parcelq.message import count_entries
 from parcelq.names import RESULTS, Source
 from parcelq.notes import note_begun, note_keys, take_begun, uploaded_entries
 from parcelq.parallel import in_flight
@@ -24,13 +26,15 @@ from parcelq.report import REPORT_SUFFIX, Entries, Report
 from parcelq.results import Begun, Present, ResultWriter, part_bytes
 from parcelq.segments import NO_SOURCE, Index, read_index, segment_keys, source_id
 from parcelq.settled import Extent
-from parcelq.store import Store
+from parcelq.store import BucketStore, Store
 
 _log = logging.getLogger(__name__)
 _READS_IN_FLIGHT: Final = 8
 _REPORT_BYTES: Final = 64 * KIB
 """More than the report of a whole result has, since it names no dead entries."""
 _WHOLE: Final = "whole"
+_APART: Final = "without-lineage"
+"""The folder of messages that can be part of no result."""
 # What a result says of itself, in the object's metadata, so that it and the result change together.
 _ID: Final = "parcelq-source"
 _URI: Final = "parcelq-uri"
@@ -50,6 +54,7 @@ class SourceState:
         holes: how many byte ranges are missing.
         result: key of its result; empty while it is not finished.
         superseded: whether a newer put of the same file has its result there already.
+        problem: why nobody can tell; empty where all is well.
     """
 
     source: str
@@ -59,6 +64,7 @@ class SourceState:
     holes: int
     result: str = ""
     superseded: bool = False
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +72,16 @@ class Gathered:
     """What the segments of one source hold.
 
     Attributes:
-        source: the attribute `Source`.
+        source: the attribute `Source`; `NO_SOURCE` where it is none, whatever it says.
         indexes: of the segments, in the order in which they were written; without their rows, which may be millions.
         collector: what their messages told; nothing where they have no source.
+        apart: where the messages lie that can be part of no source, in the order of the segments.
     """
 
     source: str
     indexes: Sequence[Index]
     collector: Collector
+    apart: Sequence[Extent]
 
     @property
     def keys(self) -> list[str]:
@@ -101,16 +109,28 @@ def gather(store: Store, keys: Sequence[str]) -> Gathered:
     """
     collector = Collector()
     indexes: list[Index] = []
+    apart: list[Extent] = []
+    ids: set[str] = set()
     for first in range(0, len(keys), _READS_IN_FLIGHT):
         some = keys[first : first + _READS_IN_FLIGHT]
         read = {index.key: index for index in in_flight(lambda key: read_index(store, key), some, _READS_IN_FLIGHT)}
         for key in some:
             index = read[key]
-            if index.source != NO_SOURCE:
-                for lineage, start, length, entries, dead in index.rows:
-                    collector.add(lineage, (len(indexes), start, length), entries, dead)
+            is_source = _is_source(index.source)
+            for name, start, length, entries, dead in index.rows:
+                extent = len(indexes), start, length
+                if is_source:
+                    try:
+                        collector.add(name, extent, entries, dead)
+                    except LineageError:
+                        apart.append(extent)
+                # Without a source the name is the message's id. That of a source that is none says nothing.
+                elif index.source != NO_SOURCE or name not in ids:
+                    ids.add(name)
+                    apart.append(extent)
             indexes.append(replace(index, rows=()))
-    return Gathered(indexes[0].source, indexes, collector)
+    source = indexes[0].source
+    return Gathered(source if _is_source(source) else NO_SOURCE, indexes, collector, apart)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +152,32 @@ class Finisher:
     def finish_all(self, may_go_on: Callable[[], bool] = lambda: True) -> Iterator[SourceState]:
         """Look at every source of which there are segments, and write what is finished.
 
+        A source with which that cannot be done is told as a problem, and logged; it is in the way of no other.
+
         Args:
             may_go_on: asked before each source; those left are for the next time.
+
+        Raises:
+            AwsError, OSError: the segments cannot be listed.
         """
         for keys in segment_keys(self.store, self.topic).values():
             if not may_go_on():
                 return
+            source = keys[0]  # for as long as nobody knows what it is called
             try:
                 gathered = gather(self.store, keys)
+                source = gathered.indexes[0].source or keys[0]
+                yield from self._write_apart(gathered)
                 if gathered.source == NO_SOURCE:
-                    yield self._without_lineage(gathered)
+                    self.store.delete(gathered.keys)
                 else:
                     yield self._finish(gathered, may_go_on)
-            except AwsError as error:
-                if error.status != 404:
-                    raise
-                _log.info("segments of %s are gone: someone else has just finished it", keys[0])
+            except ParcelqError as error:
+                if isinstance(error, AwsError) and error.status == 404:
+                    _log.info("segments of %s are gone: someone else has just finished it", keys[0])
+                else:
+                    _log.error("%s", error, extra={"source": source})
+                    yield SourceState(source, 0, None, 0, 0, problem=str(error))
 
     def _finish(self, gathered: Gathered, may_go_on: Callable[[], bool] = lambda: True) -> SourceState:
         resolution = gathered.collector.resolve()
@@ -210,25 +240,48 @@ class Finisher:
         return written
 
     def _report(self, gathered: Gathered, resolution: Resolution, key: str) -> None:
+        """Write the report, unless another result is there by now: its report is for those to write who wrote it."""
         total = resolution.total or 0
+        source = Source.parse(gathered.source)
         read = uploaded_entries(self.store, gathered.source, total)
-        dead = sum(one.entries for one in resolution.dead)
-        written = self.writer.look(key)
-        report = Report(
-            source=gathered.source,
-            result=key,
-            workflows=tuple(sorted({name for index in gathered.indexes for name in index.workflows})),
-            entries=Entries(read, None if read is None else read - dead, dead, 0, resolution.entries),
-            bytes_read=total,
-            # With the line ends that were put between pieces that lacked them.
-            bytes_written=written.size if written else _size(resolution),
-            dead=resolution.dead,
-            duplicates=gathered.collector.duplicates,
-            first=min(index.first for index in gathered.indexes),
-            last=max(index.last for index in gathered.indexes),
-            complete=resolution.whole,
-        )
-        self.store.put(key + REPORT_SUFFIX, report.to_json())
+        dead = self._dead_entries(source, resolution)
+        done = None if read is None or dead is None else read - dead
+        while True:
+            seen, written = self.writer.look(key + REPORT_SUFFIX), self.writer.look(key)
+            if written is None or _says(written, gathered.source) != _fingerprint(resolution):
+                return
+            report = Report(
+                source=gathered.source,
+                version=source.version or source.put,
+                result=key,
+                workflows=tuple(sorted({name for index in gathered.indexes for name in index.workflows})),
+                entries=Entries(read, done, dead, 0, resolution.entries),
+                bytes_read=total,
+                # With the line ends that were put between pieces that lacked them.
+                bytes_written=written.size,
+                dead=resolution.dead,
+                holes=resolution.holes,
+                duplicates=gathered.collector.duplicates,
+                first=min(index.first for index in gathered.indexes),
+                last=max(index.last for index in gathered.indexes),
+                complete=resolution.whole,
+            )
+            if self.writer.write(key + REPORT_SUFFIX, lambda _: iter((report.to_json(),)), {}, seen):  # noqa: B023
+                return
+
+    def _dead_entries(self, source: Source, resolution: Resolution) -> int | None:
+        """Entries of the source that are dead; None where they would have to be counted in it, and it is not there."""
+        counted = sum(one.entries for one in resolution.dead if one.of_source)
+        others = {(one.start, one.end) for one in resolution.dead if not one.of_source}
+        if not others:
+            return counted
+        bucket = BucketStore(self.writer.s3, self.writer.bucket)
+        there = self.writer.look(source.key) if source.bucket == bucket.bucket else None
+        if (
+            there is None or there.etag.strip('"') != source.etag or there.size != resolution.total
+        ):  # or it is compressed
+            return None
+        return counted + sum(count_entries(bucket.read(source.key, start, end - start)) for start, end in others)
 
     def _is_reported(self, source: str, key: str) -> bool:
         """Whether the report of a whole result is there; by now it may be all that knows how many entries were read."""
@@ -242,18 +295,27 @@ class Finisher:
             return False
         return (report.get("source"), report.get("complete")) == (source, True)
 
-    def _without_lineage(self, gathered: Gathered) -> SourceState:
-        """Write messages without lineage to a file of their own, each once as far as these segments go."""
-        extents = gathered.extents(self.store, lambda _name: 0)
-        name = gathered.keys[0].rpartition("/")[2].removesuffix(".seg")
-        key = f"{self.destination}without-lineage/{self.topic}/{name}"
+    def _write_apart(self, gathered: Gathered) -> Iterator[SourceState]:
+        """Write messages that can be part of no source to files of their own.
+
+        There is one for each segment, called like it: so whoever does this at the same time, or once more when others
+        have come, writes the same again, and loses none when the segments are deleted.
+        """
+        for number, extents in groupby(gathered.apart, lambda extent: extent[0]):
+            name = gathered.keys[number].rpartition("/")[2].removesuffix(".seg")
+            key = f"{self.destination}{_APART}/{self.topic}/{name}"
+            if self.writer.look(key) is None:
+                yield self._write_apart_to(key, gathered, list(extents))
+
+    def _write_apart_to(self, key: str, gathered: Gathered, extents: Sequence[Extent]) -> SourceState:
         reader = SegmentReader(self.store, gathered.keys)
         size = sum(length for _, _, length in extents)
         parts = parts_of(extents, part_bytes(size))
-        present = self.writer.look(key)
-        if present is None:
-            self.writer.write(key, lambda done: part_bodies(reader, extents, parts[done:]), {}, None)
-        self.store.delete(gathered.keys)
+        self.writer.write(key, lambda done: part_bodies(reader, extents, parts[done:]), {}, None)
+        if source := gathered.indexes[0].source:
+            wrong = "lineage" if gathered.source else "source"
+            text = "%d messages have a %s that cannot be right, so they are in no result, but in %s"
+            _log.error(text, len(extents), wrong, key, extra={"source": source})
         return SourceState(NO_SOURCE, size, size, 0, 0, key)
 
     def _clean(self, gathered: Gathered) -> None:
@@ -263,6 +325,14 @@ class Finisher:
         """
         self.store.delete(note_keys(self.store, gathered.source))
         self.store.delete(gathered.keys)
+
+
+def _is_source(text: str) -> bool:
+    try:
+        Source.parse(text)
+    except InvalidValueError:
+        return False
+    return True
 
 
 def _says(present: Present | None, source: str) -> str:

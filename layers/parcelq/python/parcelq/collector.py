@@ -43,12 +43,14 @@ class Dead:
         end: just after its last byte.
         entries: how many they are.
         reason: why they failed.
+        of_source: whether they are entries of the source, and not of what an earlier step made of some.
     """
 
     start: int
     end: int
     entries: int
     reason: str
+    of_source: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class _Piece:
     start: int
     end: int
     leaf: Leaf | None = None
-    dead: tuple[str, int] | None = None
+    dead: tuple[str, int, bool] | None = None
     runs: dict[str, _Tiling] | None = None
     group: _Group | None = None
 
@@ -128,7 +130,7 @@ class _Found:
     """What a piece comes to: messages, in order; dead entries in it; and places of groups that were used."""
 
     leaves: list[Leaf] = field(default_factory=list)
-    dead: list[tuple[str, int]] = field(default_factory=list)
+    dead: list[tuple[str, int, bool]] = field(default_factory=list)
     places: list[_Piece] = field(default_factory=list)
 
     def add(self, other: _Found) -> None:
@@ -175,7 +177,10 @@ class Collector:
             self._source.total = total
             new = self._settled.add((start, end), (extent, entries))
         else:
-            new = self._add(_shortened(Lineage.parse(lineage)), (extent, entries), dead)
+            new = None
+        if new is None:
+            told = Lineage.parse(lineage)
+            new = self._add(_shortened(told), (extent, entries), dead, of_source=not told.outputs)
         self.duplicates += not new
         self._until_merged -= 1
         if self._until_merged < 0:
@@ -203,20 +208,22 @@ class Collector:
             # One at a time: without the first, the others may fit.
             refused.add(first)
 
-    def _add(self, lineage: Lineage, leaf: Leaf, dead: str) -> bool:
+    def _add(self, lineage: Lineage, leaf: Leaf, dead: str, *, of_source: bool) -> bool:
         root = lineage.root
         if isinstance(root, Span) and self._settled.has((root.start, root.end)):
             return bool(dead)
         if isinstance(root, Span) and not lineage.outputs and not dead and root.start < root.end:
             self._source.total = self._source.total if root.total is None else root.total
-            return self._settled.add((root.start, root.end), leaf)
+            taken = self._settled.add((root.start, root.end), leaf)
+            if taken is not None:
+                return taken
         piece = self._piece(lineage)
         if piece is None:
             return False
         if dead:
             new = piece.dead is None
             if piece.dead is None or piece.dead[0] == UNTOLD:
-                piece.dead = dead, leaf[1]
+                piece.dead = dead, leaf[1], of_source
         else:
             new = piece.leaf is None
             piece.leaf = piece.leaf or leaf
@@ -383,7 +390,7 @@ def _resolution(total: int | None, chosen: Iterable[_Candidate]) -> Resolution:
             holes.append((at, start))
         at = end
         covered += 0 if found.dead else end - start
-        dead += [Dead(start, end, count, reason) for reason, count in found.dead]
+        dead += [Dead(start, end, count, reason, of_source) for reason, count, of_source in found.dead]
         for extent, count in found.leaves:
             entries += count
             extents.append(extent)

@@ -30,10 +30,12 @@ class Config:
         settings_file: the step's settings; empty for the one in the stage's folder, if it is there.
         step_folders: where a step and its settings may be, nowhere else.
         workflow_id: what the step is told as `--workflow-id`.
-        max_receive_count: how often SQS gives a message out before it moves it to the dead-letter topic.
+        max_receive_count: how often a message is run before it goes to the dead-letter topic; SQS gives it out oftener,
+            so that a function may die of it.
         back_off_seconds: how soon a message that failed comes again, about; longer at every further time.
         range_bytes: objects larger than this are uploaded by several functions.
         halving: whether a message that fails for the last time is split rather than dead-lettered whole.
+        kms_key_arn: the key that topics are encrypted with; empty for SQS's own.
     """
 
     prefix: str
@@ -50,6 +52,7 @@ class Config:
     back_off_seconds: int
     range_bytes: int
     halving: bool
+    kms_key_arn: str
 
     def topic(self, stage: str) -> str:
         """Name of the topic that a stage takes its messages from."""
@@ -111,6 +114,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         back_off_seconds=reader.number("PARCELQ_BACK_OFF_SECONDS", 5),
         range_bytes=reader.number("PARCELQ_RANGE_BYTES", 256 * 1024 * 1024),
         halving=reader.flag("PARCELQ_HALVING", default=True),
+        kms_key_arn=reader.text("PARCELQ_KMS_KEY_ARN", ""),
     )
     if stages != ("",) and not _are_stages(stages):
         wanted = f"different names, none of them {OUTPUT} or {RANGES} or ending in {DEAD_LETTER_SUFFIX}"

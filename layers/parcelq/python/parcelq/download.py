@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -96,10 +97,10 @@ def download(
 def _pieces(store: FolderStore, gathered: Gathered, incomplete: list[str]) -> Iterator[Iterable[bytes]]:
     extents: Iterable[Extent]
     if gathered.source == NO_SOURCE:
-        extents = gathered.extents(store, lambda _name: 0)
+        extents = gathered.apart
     else:
         resolution = gathered.collector.resolve()
-        extents = resolution.extents
+        extents = chain(resolution.extents, gathered.apart)
         if not resolution.whole:
             incomplete.append(gathered.source)
         if not resolution.finished:  # then at least all that came, in order

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from threading import Condition
 from typing import TYPE_CHECKING, Final
 
 from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.lease import Lease
-from parcelq.limits import MAX_LONG_POLL_SECONDS, MIB
-from parcelq.message import DEAD, WORKFLOW, Message, Pulled
+from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
+from parcelq.message import DEAD, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, WORKFLOW, Message, Pulled, Wire, count_told
 from parcelq.names import Source, topic_of_url
 from parcelq.plan import Work
 from parcelq.pull import acknowledge, pull
@@ -30,13 +32,18 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 RECEIVERS: Final = 4
 """Each holds at most what is below; so all of them hold a bounded number of messages and bytes."""
-PULLED_TOGETHER: Final = 100
-"""Messages that a receiver takes at a time, at most."""
+PULLED_TOGETHER: Final = 30
+"""Messages that a receiver pulls at a time, at most: where small ones came before, so many of the largest still fit."""
+PULLED_BYTES: Final = 4 * MIB
+"""It pulls fewer where those that came lately were so large that they would be more bytes than this."""
 SEGMENT_MESSAGES: Final = 5_000
 SEGMENT_BYTES: Final = 16 * MIB
 """A receiver stores what it has when it is so many messages, or bytes."""
+ELSEWHERE_BYTES: Final = 32 * MIB
+"""Bodies that lie in S3 are fetched together only up to so many bytes; one that is larger alone."""
 _SEGMENT_SECONDS: Final = 60.0
 _FOREVER: Final = float("inf")
+_NOTHING: Final = Wire("", {})
 
 
 @dataclass(slots=True)
@@ -56,9 +63,49 @@ class Drained:
     exhausted: bool = True
 
 
+class _Pace:
+    """How many messages are pulled at a time, going by the size of those that came; for all receivers together."""
+
+    def __init__(self) -> None:
+        self._size = 0.0
+
+    @property
+    def most(self) -> int:
+        """As many as may be pulled now."""
+        if not self._size:
+            return min(PULLED_TOGETHER, MAX_REQUEST_MESSAGES)
+        return max(1, min(PULLED_TOGETHER, int(PULLED_BYTES / self._size)))
+
+    def saw(self, size: float) -> None:
+        """Take in the mean size of what came: at once where it is larger than before, by and by where it is smaller."""
+        self._size = max(1.0, size, (self._size + size) / 2)
+
+
+class _Room:
+    """So many bytes of memory, for threads that wait for one another until there is enough."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._changed = Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Have so many bytes, or all of them, as long as this lasts."""
+        size = min(size, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
 @dataclass(slots=True)
 class _Held:
-    """What a receiver has pulled and not stored yet."""
+    """What a receiver has pulled and not stored yet. Of what was pulled only the receipt is kept, not the text."""
 
     since: float
     first: datetime
@@ -76,8 +123,8 @@ class _Held:
         self.pieces[source].append(Piece(name, message.body, work.entries, dead))
         if workflow := message.attributes.get(WORKFLOW):
             self.workflows[source].add(workflow)
-        self.pulled.append(one)
-        self.size += len(message.body)
+        self.pulled.append(_receipt(one))
+        self.size += len(message.body) + len(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +168,12 @@ class Drainer:
         deadline = int(Topics(self.sqs).attributes(self.topic_url)["VisibilityTimeout"])
         drained = Drained()
         with ThreadPoolExecutor(self.receivers, thread_name_prefix="parcelq-drain") as pool:
-            receive = [
-                pool.submit(self._receive, receive_message_timeout, time_left, on_progress, deadline)
+            pace, room = _Pace(), _Room(ELSEWHERE_BYTES)
+            receivers = [
+                _Receiver(self, receive_message_timeout, time_left, on_progress, deadline, pace, room)
                 for _ in range(self.receivers)
             ]
-            for one in receive:
+            for one in [pool.submit(receiver.receive) for receiver in receivers]:
                 part = one.result()
                 drained.messages += part.messages
                 drained.entries += part.entries
@@ -133,65 +181,109 @@ class Drainer:
                 drained.exhausted &= part.exhausted
         return drained
 
-    def _receive(
-        self,
-        receive_message_timeout: float,
-        time_left: Callable[[], float],
-        on_progress: Callable[[int, int], None],
-        deadline: int,
-    ) -> Drained:
-        drained = Drained()
-        quiet_since = self.clock()
-        held = _Held(self.clock(), self.now())
-        with Lease(self.sqs, self.topic_url, timeout=deadline, at_once=False) as lease:
+
+@dataclass(slots=True)
+class _Receiver:
+    """One of those who collect together, on a thread of its own; see `Drainer.drain`."""
+
+    drainer: Drainer
+    receive_message_timeout: float
+    time_left: Callable[[], float]
+    on_progress: Callable[[int, int], None]
+    deadline: int
+    pace: _Pace
+    room: _Room
+    drained: Drained = field(default_factory=Drained)
+    held: _Held = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._hold_nothing()
+
+    def receive(self) -> Drained:
+        """Store and acknowledge messages until nothing comes, or time is up."""
+        clock, sqs, topic_url = self.drainer.clock, self.drainer.sqs, self.drainer.topic_url
+        quiet_since = clock()
+        with Lease(sqs, topic_url, timeout=self.deadline, at_once=False) as lease:
             while True:
-                quiet = self.clock() - quiet_since
-                wait = max(0.0, min(MAX_LONG_POLL_SECONDS, receive_message_timeout - quiet, time_left()))
-                pulled = pull(self.sqs, self.topic_url, 1, PULLED_TOGETHER, wait, clock=self.clock)
-                if pulled:
-                    lease.add(pulled)
-                    self._take(pulled, held)
-                    quiet_since = self.clock()
-                out_of_time = time_left() <= 0
-                ended = out_of_time or (not pulled and self.clock() - quiet_since >= receive_message_timeout)
-                if held.pulled and (ended or not pulled or self._is_full(held)):
-                    drained.segments += self._store(held, lease)
-                    drained.messages += len(held.pulled)
-                    entries = sum(one.entries for pieces in held.pieces.values() for one in pieces if not one.dead)
-                    drained.entries += entries
-                    on_progress(len(held.pulled), entries)
-                    held = _Held(self.clock(), self.now())
+                quiet = clock() - quiet_since
+                wait = max(0.0, min(MAX_LONG_POLL_SECONDS, self.receive_message_timeout - quiet, self.time_left()))
+                pulled = pull(sqs, topic_url, 1, self.pace.most, wait, clock=clock)
+                came = bool(pulled)
+                if came:
+                    lease.add(map(_receipt, pulled))
+                    self.pace.saw(sum(len(one.wire.text) for one in pulled) / len(pulled))
+                    pulled.reverse()
+                    while pulled:
+                        self._take(pulled.pop(), lease)
+                    quiet_since = clock()
+                out_of_time = self.time_left() <= 0
+                ended = out_of_time or (not came and clock() - quiet_since >= self.receive_message_timeout)
+                if ended or not came or self._is_full():
+                    self._store(lease)
                 if ended:
-                    drained.exhausted = not out_of_time
-                    return drained
+                    self.drained.exhausted = not out_of_time
+                    return self.drained
 
-    def _take(self, pulled: Sequence[Pulled], held: _Held) -> None:
-        for one in pulled:
+    def _take(self, one: Pulled, lease: Lease) -> None:
+        """Hold a message, and store what is held if that is enough."""
+        overflow = self.drainer.overflow
+        elsewhere = overflow and one.wire.is_pointer
+        # One that is large is stored while it has the room, so that there is one of its kind at a time.
+        with self.room.taken(_size_elsewhere(one)) if elsewhere else nullcontext():
             try:
-                held.add(one, (self.overflow.load(one) if self.overflow else one).message())
-            except MessageError as error:  # left to the topic's redrive policy, so that it is not lost
+                self.held.add(one, (overflow.load(one) if overflow else one).message())
+            except MessageError as error:
+                # Not refreshed any more, and left to the topic's redrive policy, so that it is not lost.
+                lease.drop([one])
                 _log.warning("message %s cannot be read: %s", one.message_id, error)
+            if self._is_full():
+                self._store(lease)
 
-    def _is_full(self, held: _Held) -> bool:
+    def _is_full(self) -> bool:
         return (
-            held.size >= SEGMENT_BYTES
-            or len(held.pulled) >= SEGMENT_MESSAGES
-            or self.clock() - held.since >= _SEGMENT_SECONDS
+            self.held.size >= SEGMENT_BYTES
+            or len(self.held.pulled) >= SEGMENT_MESSAGES
+            or self.drainer.clock() - self.held.since >= _SEGMENT_SECONDS
         )
 
-    def _store(self, held: _Held, lease: Lease) -> int:
-        topic = topic_of_url(self.topic_url)
-        for source, pieces in held.pieces.items():
-            write_segment(self.store, topic, source, pieces, held.workflows[source], held.first, self.now())
+    def _store(self, lease: Lease) -> None:
+        """Store and acknowledge what is held, if anything is."""
+        held, drainer = self.held, self.drainer
+        if held.pulled:
+            topic = topic_of_url(drainer.topic_url)
+            for source, pieces in held.pieces.items():
+                write_segment(drainer.store, topic, source, pieces, held.workflows[source], held.first, drainer.now())
+            self._acknowledge(held.pulled)
+            lease.drop(held.pulled)
+            entries = sum(one.entries for pieces in held.pieces.values() for one in pieces if not one.dead)
+            self.drained.segments += len(held.pieces)
+            self.drained.messages += len(held.pulled)
+            self.drained.entries += entries
+            self.on_progress(len(held.pulled), entries)
+        self._hold_nothing()
+
+    def _hold_nothing(self) -> None:
+        self.held = _Held(self.drainer.clock(), self.drainer.now())
+
+    def _acknowledge(self, stored: list[Pulled]) -> None:
         try:
-            left = acknowledge(self.sqs, self.topic_url, held.pulled)
+            left = acknowledge(self.drainer.sqs, self.drainer.topic_url, stored)
         except ParcelqError as error:  # they come again, and are known by their lineage then
             _log.warning("stored, but not acknowledged: %s", error)
         else:
             if left:
-                _log.warning("%d of %d stored messages were not acknowledged", len(left), len(held.pulled))
-        lease.drop(held.pulled)
-        return len(held.pieces)
+                _log.warning("%d of %d stored messages were not acknowledged", len(left), len(stored))
+
+
+def _receipt(pulled: Pulled) -> Pulled:
+    """A pulled message without what it says: enough to refresh and acknowledge it."""
+    return replace(pulled, wire=_NOTHING)
+
+
+def _size_elsewhere(pulled: Pulled) -> int:
+    """Bytes of a body that lies in S3, as far as the message tells."""
+    told = (count_told(pulled.attributes.get(name, "")) for name in (SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE))
+    return next((size for size in told if size is not None), ELSEWHERE_BYTES)
 
 
 def _is_source(text: str) -> bool:

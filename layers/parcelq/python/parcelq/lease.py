@@ -34,6 +34,9 @@ class Lease:
         timeout: seconds, 2 to 12 hours.
         at_once: False if the messages were pulled just now with that deadline, which spares a request.
 
+    Attributes:
+        refreshes: how often the deadline was set so far.
+
     Raises:
         InvalidValueError: the timeout is too short to be refreshed in time, or longer than SQS allows.
     """
@@ -54,6 +57,7 @@ class Lease:
         self._topic_url = topic_url
         self._timeout = timeout
         self._at_once = at_once
+        self.refreshes = 0
         self._held = {message.receipt_handle: message for message in messages}
         self._lock = Lock()
         self._stop = Event()
@@ -87,6 +91,7 @@ class Lease:
             self._refresh()
 
     def _refresh(self) -> None:
+        self.refreshes += 1
         with self._lock:
             held = list(self._held.values())
         try:

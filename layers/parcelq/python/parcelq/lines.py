@@ -1,8 +1,8 @@
-"""Reading parts of a stream: its first bytes, or the lines that start in a range of it. Pure."""
+"""Reading parts of a stream: its first bytes, or the lines that start in a range of it; and counting lines. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from parcelq.parcels import BLOCK_BYTES, Readable
 
@@ -73,3 +73,18 @@ class LinesOfRange:
                 return
             if block:
                 yield block
+
+
+def line_numbers(stream: Readable, positions: Iterable[int]) -> dict[int, int]:
+    """The numbers of the lines that these bytes of a stream lie in, counted from 1; without those behind its end."""
+    numbers: dict[int, int] = {}
+    at, lines = 0, 1
+    for position in sorted(set(positions)):
+        while at < position:
+            block = stream.read(min(BLOCK_BYTES, position - at))
+            if not block:
+                return numbers
+            lines += block.count(b"\n")
+            at += len(block)
+        numbers[position] = lines
+    return numbers

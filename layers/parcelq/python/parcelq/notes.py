@@ -3,25 +3,73 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
-from parcelq.limits import KIB, MIB
+from parcelq.errors import AwsError
+from parcelq.limits import MIB
 from parcelq.names import SEGMENTS
+from parcelq.parallel import in_flight
 from parcelq.results import Begun
 from parcelq.segments import source_id
 from parcelq.store import Store
 from parcelq.transfer import Uploaded
 
-_NOTE_BYTES: Final = 64 * KIB
+_NOTE_BYTES: Final = MIB
+_READS_IN_FLIGHT: Final = 8
 _BEGUN_BYTES: Final = MIB
 _UPLOADS: Final = f"{SEGMENTS}.uploads/"
 _RESULTS: Final = f"{SEGMENTS}.results/"
 
 
-def note_upload(store: Store, source: str, start: int, uploaded: Uploaded) -> None:
-    """Note what was published of a source from its byte `start` on."""
-    note = {"source": source, "start": start, **uploaded._asdict()}
-    store.put(f"{_UPLOADS}{source_id(source)}/{start:020d}.json", json.dumps(note).encode())
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is noted of an upload, of a whole source or of a range of it.
+
+    Attributes:
+        source: the attribute `Source`.
+        start: first byte that was published.
+        end: just after the last.
+        entries: how many were published.
+        total: bytes of the whole source; None if the upload did not tell.
+        topic: name of the topic that they were published on; empty if the upload did not tell.
+        output: name of the topic that the results come to, empty if that is none of the stack's; None if not told.
+        parts: bytes and entries of its stretches, in order.
+    """
+
+    source: str
+    start: int
+    end: int
+    entries: int
+    total: int | None = None
+    topic: str = ""
+    output: str | None = None
+    parts: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def stretches(self) -> Iterator[tuple[int, int, int]]:
+        """First byte, byte after the last, and entries of each stretch of it, in order."""
+        at = self.start
+        for size, entries in self.parts or ((self.end - self.start, self.entries),):
+            yield at, at + size, entries
+            at += size
+
+
+def note_upload(
+    store: Store,
+    source: str,
+    start: int,
+    uploaded: Uploaded,
+    *,
+    total: int | None = None,
+    topic: str = "",
+    output: str | None = None,
+) -> None:
+    """Note what was published of a source from its byte `start` on; see `Note`."""
+    note = {"source": source, "start": start, **uploaded._asdict(), "total": total, "topic": topic, "output": output}
+    text = json.dumps(note, separators=(",", ":"))
+    store.put(f"{_UPLOADS}{source_id(source)}/{start:020d}.json", text.encode())
 
 
 def uploaded_entries(store: Store, source: str, total: int) -> int | None:
@@ -32,22 +80,36 @@ def uploaded_entries(store: Store, source: str, total: int) -> int | None:
         source: the attribute `Source`.
         total: bytes of the source.
     """
-    at = entries = 0
-    for key in note_keys(store, source):
-        note = json.loads(store.read(key, 0, _NOTE_BYTES))
-        if note["start"] != at:
+    return entries_in(_read_all(store, note_keys(store, source)), 0, total, total)
+
+
+def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
+    """How many entries there are in `[start, end)` of a source; None if its notes do not tell exactly that.
+
+    Args:
+        notes: those of the source, in the order of their bytes.
+        start: first byte.
+        end: just after the last byte.
+        total: bytes of the source: what is noted beyond does not fit it.
+    """
+    at, entries = start, 0
+    for note in notes:
+        if note.end > total:
             return None
-        at, entries = note["end"], entries + note["entries"]
-    return entries if at == total else None
+        for first, last, count in note.stretches:
+            if first < end and last > at:
+                if first != at or last > end:
+                    return None
+                at, entries = last, entries + count
+    return entries if at == end else None
 
 
-def noted_sources(store: Store) -> dict[str, int]:
-    """Sources whose uploads are noted, and where those end: at the source's end, once all of it is published."""
-    ends: dict[str, int] = {}
-    for key in store.keys(_UPLOADS):
-        note = json.loads(store.read(key, 0, _NOTE_BYTES))
-        ends[note["source"]] = max(note["end"], ends.get(note["source"], 0))
-    return ends
+def noted_sources(store: Store) -> dict[str, list[Note]]:
+    """What is noted of uploads, by source, in the order of the bytes."""
+    found: dict[str, list[Note]] = {}
+    for note in _read_all(store, store.keys(_UPLOADS)):
+        found.setdefault(note.source, []).append(note)
+    return found
 
 
 def note_keys(store: Store, source: str) -> list[str]:
@@ -73,3 +135,30 @@ def take_begun(store: Store, source: str, plan: str) -> Begun | None:
 
 def _begun_key(source: str) -> str:
     return f"{_RESULTS}{source_id(source)}.json"
+
+
+def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
+    """The notes under some keys, by source and in the order of the bytes, without those that are gone by now."""
+    notes = in_flight(lambda key: _read(store, key), keys, _READS_IN_FLIGHT)
+    return sorted((note for note in notes if note), key=lambda note: (note.source, note.start))
+
+
+def _read(store: Store, key: str) -> Note | None:
+    try:
+        note = json.loads(store.read(key, 0, _NOTE_BYTES))
+    except FileNotFoundError:
+        return None
+    except AwsError as error:
+        if error.status != 404:
+            raise
+        return None
+    return Note(
+        note["source"],
+        note["start"],
+        note["end"],
+        note["entries"],
+        note.get("total"),
+        note.get("topic", ""),
+        note.get("output"),
+        tuple((size, entries) for size, entries in note.get("parts", ())),
+    )

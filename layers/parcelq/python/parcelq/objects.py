@@ -6,8 +6,9 @@ import gzip
 import json
 import logging
 import zlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import ClientError
@@ -16,7 +17,7 @@ from parcelq.aws import translated
 from parcelq.errors import MessageError, ParcelqError, PublishError
 from parcelq.lines import FirstBytes, LinesOfRange
 from parcelq.message import Message
-from parcelq.names import INBOX, Source
+from parcelq.names import INBOX, Source, topic_of_url
 from parcelq.notes import note_upload
 from parcelq.parcels import BLOCK_BYTES, Readable
 from parcelq.publish import publish_many
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "PreconditionFailed", "404", "412"})
+_GZIP: Final = frozenset({"gzip", "x-gzip"})
+"""One coding: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.3"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class ObjectUploader:
         store: where it is noted how many entries were published.
         parcel_size: most entries of a message.
         overflow: where entries go that are too large for a message.
+        outputs: names of the topics whose results are collected, and of the topic that each's are collected from.
     """
 
     sqs: SQSClient
@@ -111,6 +115,7 @@ class ObjectUploader:
     store: Store
     parcel_size: int
     overflow: Overflow
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
     def upload(self, source: Source, topic_url: str) -> Uploaded | None:
         """Publish a whole object.
@@ -127,14 +132,12 @@ class ObjectUploader:
             return None
         packed = is_gzip(source, answer)
         total = None if packed else answer["ContentLength"]
-        stream = cast(Readable, gzip.GzipFile(fileobj=cast(IO[bytes], answer["Body"])) if packed else answer["Body"])
-        try:
+        stream = _decompressed(answer["Body"]) if packed else cast(Readable, answer["Body"])
+        with _telling_broken(source):
             uploaded = upload_stream(
                 self.sqs, topic_url, stream, source, self.parcel_size, total=total, overflow=self.overflow
             )
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ParcelqError(f"{source.uri} is called gzip, but cannot be decompressed: {error}") from None
-        note_upload(self.store, str(source), 0, uploaded)
+        self._note(str(source), 0, uploaded, uploaded.end if total is None else total, topic_url)
         return uploaded
 
     def upload_range(self, task: RangeTask, topic_url: str) -> Uploaded | None:
@@ -164,27 +167,37 @@ class ObjectUploader:
             )
         finally:
             body.close()
-        note_upload(self.store, task.source, lines.start, uploaded)
+        self._note(task.source, lines.start, uploaded, task.total, topic_url)
         return uploaded
 
     def upload_part(self, source: Source, start: int, end: int, total: int | None, topic_url: str) -> Uploaded | None:
         """Publish the lines in `[start, end)` of an object, which begins and ends where lines do; see `upload`."""
-        answer = self._get(source, Range=f"bytes={start}-{end - 1}")
-        if answer is not None and is_gzip(source, answer):  # which can only be read from its beginning
-            answer["Body"].close()
-            answer = self._get(source)
+        answer = self._get(source)
         if answer is None:
             return None
-        stream = cast(Readable, answer["Body"])
-        if is_gzip(source, answer):
-            stream = cast(Readable, gzip.GzipFile(fileobj=cast(IO[bytes], stream)))
-            before = FirstBytes(stream, start)
-            while before.read(BLOCK_BYTES):
-                pass
-        part = FirstBytes(stream, end - start)
-        return upload_stream(
-            self.sqs, topic_url, part, source, self.parcel_size, total=total, start=start, overflow=self.overflow
-        )
+        packed = is_gzip(source, answer)  # which can only be read from its beginning
+        if not packed and start < end:
+            answer["Body"].close()
+            answer = self._get(source, Range=f"bytes={start}-{end - 1}")
+            if answer is None:
+                return None
+        with closing(answer["Body"]), _telling_broken(source):
+            stream = _decompressed(answer["Body"]) if packed else cast(Readable, answer["Body"])
+            if packed:
+                before = FirstBytes(stream, start)
+                while before.read(BLOCK_BYTES):
+                    pass
+            return upload_stream(
+                self.sqs,
+                topic_url,
+                FirstBytes(stream, end - start),
+                source,
+                self.parcel_size,
+                total=total,
+                start=start,
+                overflow=self.overflow,
+                ends=lambda: packed and not stream.read(1),
+            )
 
     def publish_ranges(self, range_topic_url: str, source: Source, topic: str, total: int, range_bytes: int) -> int:
         """Publish the ranges of an object for others to upload, and return how many they are.
@@ -201,18 +214,60 @@ class ObjectUploader:
             raise PublishError(range_topic_url, [one.reason for one in failed])
         return published
 
+    def _note(self, source: str, start: int, uploaded: Uploaded, total: int, topic_url: str) -> None:
+        topic = topic_of_url(topic_url)
+        output = self.outputs.get(topic, "") if self.outputs else None
+        note_upload(self.store, source, start, uploaded, total=total, topic=topic, output=output)
+
     def _get(self, source: Source, **more: str) -> Mapping[str, Any] | None:
-        wanted: dict[str, str] = {"VersionId": source.version} if source.version else {"IfMatch": f'"{source.etag}"'}
-        try:
-            return self.s3.get_object(Bucket=source.bucket, Key=source.key, **wanted, **more)  # type: ignore[arg-type]
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in _GONE:
-                _log.warning("%s was deleted or replaced since it was put, so it is left out", source.uri)
-                return None
-            with translated():
-                raise
+        answer = _get(self.s3, source, **more)
+        if answer is None:
+            _log.warning("%s was deleted or replaced since it was put, so it is left out", source.uri)
+        return answer
+
+
+@contextmanager
+def opened(s3: S3Client, source: Source) -> Iterator[Readable | None]:
+    """Give the bytes of an object, decompressed; None if it is gone, or another one by now.
+
+    Raises:
+        ParcelqError: its compression is broken.
+        AwsError: S3 refused.
+    """
+    answer = _get(s3, source)
+    if answer is None:
+        yield None
+        return
+    with closing(answer["Body"]), _telling_broken(source), translated():
+        yield _decompressed(answer["Body"]) if is_gzip(source, answer) else cast(Readable, answer["Body"])
 
 
 def is_gzip(source: Source, answer: Mapping[str, Any]) -> bool:
-    """Whether an object is compressed, by its name or by its Content-Encoding."""
-    return source.is_gzip or answer.get("ContentEncoding") == "gzip"
+    """Whether an object is compressed, by its name or by its Content-Encoding, which may list several in any case."""
+    codings = (answer.get("ContentEncoding") or "").lower().split(",")
+    return source.is_gzip or any(coding.strip() in _GZIP for coding in codings)
+
+
+def _get(s3: S3Client, source: Source, **more: str) -> Mapping[str, Any] | None:
+    """S3's answer for just the object that was put; None if it is gone, or another one by now."""
+    wanted: dict[str, str] = {"VersionId": source.version} if source.version else {"IfMatch": f'"{source.etag}"'}
+    try:
+        return s3.get_object(Bucket=source.bucket, Key=source.key, **wanted, **more)  # type: ignore[arg-type]
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in _GONE:
+            return None
+        with translated():
+            raise
+
+
+def _decompressed(body: object) -> Readable:
+    return cast(Readable, gzip.GzipFile(fileobj=cast(IO[bytes], body)))
+
+
+@contextmanager
+def _telling_broken(source: Source) -> Iterator[None]:
+    """Name the object whose compression is broken."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ParcelqError(f"{source.uri} is called gzip, but cannot be decompressed: {error}") from None

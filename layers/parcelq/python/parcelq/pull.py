@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from parcelq.aws import translated
@@ -15,6 +16,7 @@ from parcelq.parallel import in_flight
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 _REQUESTS: Final = 8
 _ATTEMPTS: Final = 3
@@ -51,20 +53,41 @@ def pull(
         InvalidValueError: the numbers do not fit together.
         AwsError, TopicNotFoundError: SQS refused.
     """
+    raw = pull_raw(sqs, topic_url, min_messages, max_messages, receive_message_timeout, clock=clock, sleep=sleep)
+    return [Pulled.from_sqs(one) for one in raw]
+
+
+def pull_raw(
+    sqs: SQSClient,
+    topic_url: str,
+    min_messages: int,
+    max_messages: int,
+    receive_message_timeout: float,
+    *,
+    deadline: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[MessageTypeDef]:
+    """The same as `pull`, with the messages as SQS gives them, which tells when they were sent too.
+
+    Beside the arguments of `pull` there is `deadline`: seconds that the messages are locked, if that is not to be the
+    topic's acknowledgement deadline.
+    """
     if not 1 <= min_messages <= max_messages:
         raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
     if receive_message_timeout < 0:
         raise InvalidValueError("receive_message_timeout", receive_message_timeout, "0 or more seconds")
+    receive = partial(_receive, sqs, topic_url, deadline)
     until = clock() + receive_message_timeout
-    pulled: list[Pulled] = []
+    pulled: list[MessageTypeDef] = []
     while True:
         remaining = max(0.0, until - clock())
         most = min(MAX_REQUEST_MESSAGES, max_messages - len(pulled))
         wait = min(MAX_LONG_POLL_SECONDS, int(remaining + _TICK))
-        came = _receive(sqs, topic_url, most, wait)
+        came = receive(most, wait)
         pulled += came
         if came and len(pulled) < max_messages:
-            pulled += _receive_at_hand(sqs, topic_url, max_messages - len(pulled), len(came) / most)
+            pulled += _receive_at_hand(receive, max_messages - len(pulled), len(came) / most)
         if len(pulled) >= min_messages or clock() >= until:
             return pulled
         if wait == 0:
@@ -114,36 +137,41 @@ def refresh_deadline(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled],
     return _in_batches(sqs.change_message_visibility_batch, topic_url, messages, entry)
 
 
-def _receive(sqs: SQSClient, topic_url: str, most: int, wait_seconds: int) -> list[Pulled]:
+def _receive(
+    sqs: SQSClient, topic_url: str, deadline: int | None, most: int, wait_seconds: int
+) -> list[MessageTypeDef]:
+    locked: dict[str, Any] = {} if deadline is None else {"VisibilityTimeout": deadline}
     with translated(topic_url):
         reply = sqs.receive_message(
             QueueUrl=topic_url,
             MaxNumberOfMessages=most,
             WaitTimeSeconds=wait_seconds,
             MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+            **locked,
         )
-    return [Pulled.from_sqs(raw) for raw in reply.get("Messages", [])]
+    return reply.get("Messages", [])
 
 
-def _receive_at_hand(sqs: SQSClient, topic_url: str, most: int, filled: float) -> list[Pulled]:
+def _receive_at_hand(
+    receive: Callable[[int, int], list[MessageTypeDef]], most: int, filled: float
+) -> list[MessageTypeDef]:
     """Receive what is there already, until a round brings nothing.
 
     Requests go out in parallel only as long as at least half of what they can bring comes: where messages trickle in,
     most of them would cost as much as any, and bring nothing.
 
     Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
+        receive: receives so many messages, and waits so many seconds for the first.
         most: how many messages to receive at the most.
         filled: how much of what it could have brought the request before this did bring, 0 to 1.
     """
-    pulled: list[Pulled] = []
+    pulled: list[MessageTypeDef] = []
     while filled and (missing := most - len(pulled)):
         full, rest = divmod(missing, MAX_REQUEST_MESSAGES)
         sizes = ([MAX_REQUEST_MESSAGES] * full + [rest] * bool(rest))[: _REQUESTS if filled >= 0.5 else 1]
         before = len(pulled)
-        for messages in in_flight(lambda size: _receive(sqs, topic_url, size, 0), sizes, _REQUESTS):
+        for messages in in_flight(lambda size: receive(size, 0), sizes, _REQUESTS):
             pulled += messages
         filled = (len(pulled) - before) / sum(sizes)
     return pulled

@@ -115,6 +115,7 @@ class ResultWriter:
                         return True
                     upload = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=dict(metadata))
                     begun, parts = Begun(upload["UploadId"]), chain(head, parts)
+                    del head  # lest these parts stay in memory to the end
                 else:
                     parts = bodies(len(begun.etags))
                 return self._write_parts(key, begun, parts, condition, may_go_on)

@@ -98,7 +98,7 @@ def write_segment(
     head = {"source": source, "workflows": sorted(set(workflows)), "first": _text(first), "last": _text(last)}
     index = json.dumps({**head, "rows": rows}, ensure_ascii=False, separators=(",", ":")).encode()
     key = f"{folder(topic, source)}{last:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:12]}-{len(index)}.seg"
-    store.put(key, b"".join([index, *bodies]))
+    store.put(key, index, *bodies)
     return key
 
 

@@ -11,7 +11,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice, pairwise
-from typing import ClassVar, Final, TypeAlias, overload
+from operator import itemgetter
+from typing import ClassVar, Final, TypeAlias, cast, overload
 
 from parcelq.lineage import MAX_GROUP_LENGTH
 
@@ -21,6 +22,8 @@ Place: TypeAlias = tuple[int, int]
 """Which bytes a piece stands for: first, and just after the last."""
 Leaf: TypeAlias = tuple[Extent, int]
 """A message that is there: its extent and its entries."""
+Row: TypeAlias = tuple[int, int, int, int, int]
+"""Where a piece ends, and of a message of it the extent and the entries: one object, not three."""
 
 SHORTEST: Final = 32
 """Pieces that touch before they become a stretch of their own."""
@@ -94,14 +97,11 @@ class Stretch:
         """Just after its last byte."""
         return self._ends[-1] if self._ends else self.start
 
-    def append(self, ends: Iterable[int], leaves: Sequence[Leaf]) -> None:
-        """Add pieces that touch, from where this ends: a row's end, as said above, for each of their messages."""
-        segments, offsets, lengths = zip(*(extent for extent, _ in leaves), strict=True)
-        self._ends.extend(ends)
-        self._entries.extend([entries for _, entries in leaves])
-        self._segments.extend(segments)
-        self._offsets.extend(offsets)
-        self._lengths.extend(lengths)
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add pieces that touch, from where this ends: a row for each of their messages, its end as said above."""
+        columns = (self._ends, self._segments, self._offsets, self._lengths, self._entries)
+        for number, column in enumerate(columns):
+            column.extend(map(itemgetter(number), rows))
 
     def extend(self, other: Stretch) -> None:
         """Add the stretch that begins where this ends."""
@@ -147,7 +147,7 @@ class Whole:
     start: int
     end: int
     source: Stretch | Leaf
-    dead: ClassVar[tuple[tuple[str, int], ...]] = ()
+    dead: ClassVar[tuple[tuple[str, int, bool], ...]] = ()
     places: ClassVar[tuple[()]] = ()
 
     @property
@@ -160,7 +160,8 @@ class Settled:
     """Pieces of a source that are whole."""
 
     def __init__(self) -> None:
-        self._loose: dict[Place, Leaf] = {}
+        # By where they begin, since sorting and finding numbers takes half of what pairs take.
+        self._loose: dict[int, Row] = {}
         # Stretches in order, and apart from them where each begins and ends.
         self._stretches: list[Stretch] = []
         self._starts: list[int] = []
@@ -171,19 +172,24 @@ class Settled:
         """How many pieces are loose."""
         return len(self._loose)
 
-    def add(self, place: Place, leaf: Leaf) -> bool:
-        """Take a piece that is one message. Returns whether it is new."""
-        if self.has(place):
+    def add(self, place: Place, leaf: Leaf) -> bool | None:
+        """Take a piece that is one message.
+
+        Returns:
+            Whether it is new; None if it was not taken, because one that begins there ends elsewhere.
+        """
+        start, end = place
+        loose = self._loose.get(start)
+        if (loose is not None and loose[0] == end) or (self._starts and self._is_in_stretch(place)):
             return False
-        self._loose[place] = leaf
+        if loose is not None:
+            return None
+        self._loose[start] = (end, *leaf[0], leaf[1])
         return True
 
     def has(self, place: Place) -> bool:
         """Whether a piece with just this place is there."""
-        if place in self._loose:
-            return True
-        number = bisect_right(self._starts, place[0]) - 1
-        return number >= 0 and place[0] < self._ends[number] and self._stretches[number].has(place)
+        return self._is_loose(place) or self._is_in_stretch(place)
 
     def merge(self, others: Mapping[Place, Sequence[Leaf]], total: int | None) -> list[Place]:
         """Move pieces that touch into stretches.
@@ -196,7 +202,9 @@ class Settled:
         Returns:
             Those of `others` that were moved.
         """
-        places = sorted([*self._loose, *(place for place in others if place not in self._loose)])
+        places = [(start, self._loose[start][0]) for start in sorted(self._loose)]
+        if others:
+            places = sorted([*places, *(place for place in others if not self._is_loose(place))])
         moved: list[Place] = []
         for first, last in _chains(places):
             if self._fits(places[first][0], places[last - 1][1], last - first):
@@ -208,9 +216,9 @@ class Settled:
 
     def wholes(self, rivals: Iterable[Place]) -> Iterator[Whole]:
         """Everything that is there: loose pieces; and stretches, in pieces where they overlap with those or rivals."""
-        for (start, end), leaf in self._loose.items():
-            yield Whole(start, end, leaf)
-        hulls = _hulls(sorted([*self._loose, *rivals]))
+        for start, (end, *extent, entries) in self._loose.items():
+            yield Whole(start, end, (cast("Extent", tuple(extent)), entries))
+        hulls = _hulls(sorted([*((start, row[0]) for start, row in self._loose.items()), *rivals]))
         for stretch in self._stretches:
             at = stretch.start
             for number in range(max(0, bisect_right(hulls, (at, 0)) - 1), len(hulls)):
@@ -224,6 +232,13 @@ class Settled:
                     at = end
             if at < stretch.end:
                 yield Whole(at, stretch.end, stretch)
+
+    def _is_loose(self, place: Place) -> bool:
+        return place[0] in self._loose and self._loose[place[0]][0] == place[1]
+
+    def _is_in_stretch(self, place: Place) -> bool:
+        number = bisect_right(self._starts, place[0]) - 1
+        return number >= 0 and place[0] < self._ends[number] and self._stretches[number].has(place)
 
     def _ending_at(self, place: int) -> Stretch | None:
         number = bisect_left(self._ends, place)
@@ -239,7 +254,7 @@ class Settled:
         low = 0 if start == 0 or _is_deep(self._ending_at(start), total) else MARGIN
         high = 0 if end == total or _is_deep(self._beginning_at(end), total) else MARGIN
         deep = range(low, len(chain) - high)
-        for ripe, part in groupby(enumerate(chain), lambda one: one[1] in self._loose or one[0] in deep):
+        for ripe, part in groupby(enumerate(chain), lambda one: self._is_loose(one[1]) or one[0] in deep):
             if ripe:
                 yield [place for _, place in part]
 
@@ -253,17 +268,16 @@ class Settled:
     def _move(self, places: Sequence[Place], others: Mapping[Place, Sequence[Leaf]]) -> None:
         """Make loose pieces and others that touch part of a stretch."""
         if others:
-            ends: list[int] = []
-            leaves: list[Leaf] = []
-            for place in places:
-                leaf = self._loose.pop(place, None)
-                several = others[place] if leaf is None else (leaf,)
-                ends += [place[0]] * (len(several) - 1)
-                ends.append(place[1])
-                leaves += several
+            rows: list[Row] = []
+            for start, end in places:
+                if self._is_loose((start, end)):
+                    rows.append(self._loose.pop(start))
+                else:
+                    *before, (extent, entries) = others[start, end]
+                    rows += [(start, *extent, entries) for extent, entries in before]
+                    rows.append((end, *extent, entries))
         else:
-            ends = [end for _, end in places]
-            leaves = [self._loose.pop(place) for place in places]
+            rows = [self._loose.pop(start) for start, _ in places]
         number = bisect_right(self._starts, places[0][0])
         if not number or self._ends[number - 1] < places[0][0]:
             self._stretches.insert(number, Stretch(places[0][0]))
@@ -271,7 +285,7 @@ class Settled:
             self._ends.insert(number, places[0][0])
             number += 1
         stretch = self._stretches[number - 1]
-        stretch.append(ends, leaves)
+        stretch.append(rows)
         if number < len(self._starts) and self._starts[number] == stretch.end:
             stretch.extend(self._stretches[number])
             del self._stretches[number], self._starts[number], self._ends[number]

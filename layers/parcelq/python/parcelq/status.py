@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from parcelq.collect import gather
 from parcelq.collector import Dead, Resolution
-from parcelq.errors import ParcelqError
+from parcelq.errors import AwsError, InvalidValueError, ParcelqError
 from parcelq.limits import MIB
-from parcelq.names import Source
-from parcelq.notes import noted_sources, uploaded_entries
+from parcelq.names import INBOX, RESULTS, Source
+from parcelq.notes import Note, entries_in, noted_sources
 from parcelq.objects import ObjectUploader
+from parcelq.report import REPORT_SUFFIX
 from parcelq.segments import NO_SOURCE, segment_keys
 from parcelq.store import Store
+
+_log = logging.getLogger(__name__)
+_REASON_TOLD: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a source.
+
+    Attributes:
+        bytes: how many bytes of it; None if that is not known.
+        percent: how much of it; None if that is not known.
+        entries: how many entries of it; None if that is not known.
+    """
+
+    bytes: int | None
+    percent: float | None
+    entries: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,46 +45,94 @@ class Status:
     Attributes:
         source: the attribute `Source`.
         total: bytes of it; None if that is not known yet.
-        covered: bytes of it whose results are there.
-        dead: what failed for good.
-        holes: byte ranges of which nothing came yet.
+        covered: what of it has results.
+        dead: what of it failed for good.
+        missing: what of it is neither; not known while `total` is not.
+        deaths: what failed, and why.
+        holes: byte ranges of which nothing came; those that are known for sure.
         entries_read: entries of it; None if not all of it has been published.
         entries_written: entries of the result so far.
+        topic: name of the topic that it was published on; empty if that was not noted.
     """
 
     source: str
     total: int | None
-    covered: int
-    dead: tuple[Dead, ...]
+    covered: Share
+    dead: Share
+    missing: Share
+    deaths: tuple[Dead, ...]
     holes: tuple[tuple[int, int], ...]
     entries_read: int | None
     entries_written: int
+    topic: str = ""
 
     @property
-    def percent(self) -> float:
-        """How much of it is covered; 0 while its size is not known."""
-        return 100 * self.covered / self.total if self.total else 0.0
+    def name(self) -> str:
+        """What the result is called."""
+        return Source.parse(self.source).name
+
+    def is_called(self, name: str) -> bool:
+        """Whether it is what one means by a name: that of the result, or of the file below `inbox/`."""
+        return name in {self.name, Source.parse(self.source).key.removeprefix(INBOX)}
+
+    def has_in_name(self, text: str) -> bool:
+        """Whether its name has a text in it, as it is written or percent-encoded."""
+        return text in Source.parse(self.source).key or text in self.source
+
+    def document(self, most: int | None = None) -> dict[str, Any]:
+        """What is told of it as JSON; of holes and deaths at most so many, with their count."""
+        return {
+            "source": self.source,
+            "name": self.name,
+            "topic": self.topic,
+            "total": self.total,
+            "percent": self.covered.percent,
+            "covered": asdict(self.covered),
+            "dead": asdict(self.dead),
+            "missing": asdict(self.missing),
+            "entries_read": self.entries_read,
+            "entries_written": self.entries_written,
+            "holes": [list(hole) for hole in self.holes[:most]],
+            "hole_count": len(self.holes),
+            "deaths": [
+                {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason[:_REASON_TOLD]}
+                for one in self.deaths[:most]
+            ],
+            "death_count": len(self.deaths),
+        }
 
 
 def statuses(store: Store, topic: str) -> Iterator[Status]:
     """Tell of every source that was uploaded, or of which something was collected, and that is not whole yet.
 
+    A source whose segments cannot be read is logged, and left out.
+
     Args:
         store: where segments lie.
-        topic: name of the topic that results are collected from.
+        topic: name of the topic that results are collected from. Sources that were uploaded to lead elsewhere are
+            left out.
 
     Raises:
         AwsError, OSError: the store refused.
     """
-    seen = set()
+    # Read before the segments, so that what is finished meanwhile is not taken for something that never came.
+    noted = noted_sources(store)
     for keys in segment_keys(store, topic).values():
-        gathered = gather(store, keys)
+        try:
+            gathered = gather(store, keys)
+        except AwsError as error:
+            if error.status != 404:
+                raise
+            continue  # it has just been finished
+        except ParcelqError as error:
+            _log.error("%s", error)
+            continue
         if gathered.source != NO_SOURCE:
-            seen.add(gathered.source)
-            yield _status(store, gathered.source, gathered.collector.resolve())
-    for source, total in noted_sources(store).items():
-        if source not in seen:
-            yield _status(store, source, Resolution(total, 0, (), ((0, total),), (), 0))
+            notes = noted.pop(gathered.source, [])
+            yield _status(gathered.source, gathered.collector.resolve(), notes)
+    for source, notes in noted.items():
+        if all(_leads_to(note, topic) for note in notes) and not _is_done(store, source):
+            yield _status(source, Resolution(None, 0, (), (), (), 0), notes)
 
 
 def repair(uploader: ObjectUploader, status: Status, topic_url: str) -> int:
@@ -74,10 +144,10 @@ def repair(uploader: ObjectUploader, status: Status, topic_url: str) -> int:
         topic_url: URL of the topic that its lines go to.
 
     Raises:
-        ParcelqError: the object is gone, or another one by now.
+        ParcelqError: it is a file of some machine, or the object is gone, or another one by now.
         PublishError, AwsError, TopicNotFoundError: not everything was published.
     """
-    source = Source.parse(status.source)
+    source = object_of(status)
     published = 0
     for start, end in status.holes:
         uploaded = uploader.upload_part(source, start, end, status.total, topic_url)
@@ -87,29 +157,107 @@ def repair(uploader: ObjectUploader, status: Status, topic_url: str) -> int:
     return published
 
 
-def line_numbers(store: Store, key: str, positions: Iterable[int]) -> dict[int, int]:
-    """The number of the line that starts at each of these bytes of an object, counted from 1."""
-    numbers: dict[int, int] = {}
-    at, lines = 0, 1
-    for position in sorted(set(positions)):
-        while at < position:
-            block = store.read(key, at, min(8 * MIB, position - at))
-            if not block:
-                return numbers
-            lines += block.count(b"\n")
-            at += len(block)
-        numbers[position] = lines
-    return numbers
+def object_of(status: Status) -> Source:
+    """The object that a source is, from which it can be repaired.
+
+    Raises:
+        ParcelqError: it is a file of some machine.
+    """
+    source = Source.parse(status.source)
+    if not source.bucket:
+        text = f"{source.uri} cannot be repaired: it is a file of the machine that uploaded it; upload it again"
+        raise ParcelqError(text)
+    return source
 
 
-def _status(store: Store, source: str, resolution: Resolution) -> Status:
-    read = None if resolution.total is None else uploaded_entries(store, source, resolution.total)
+def _status(source: str, resolution: Resolution, notes: Sequence[Note]) -> Status:
+    told = (note.total for note in notes if note.total is not None)
+    total = next(told, None) if resolution.total is None else resolution.total
+    missing = sum(end - start for start, end in resolution.holes)
+    died = {(one.start, one.end) for one in resolution.dead}
+    dead = sum(end - start for start, end in died)
+    holes = resolution.holes
+    if resolution.total is None and total is not None:  # so no message of the end came
+        at = resolution.covered + dead + missing
+        holes = (*holes, (at, total))
+        missing += total - at
     return Status(
         source,
-        resolution.total,
-        resolution.covered,
+        total,
+        *_shares(resolution, notes, total, holes, dead, missing),
         resolution.dead,
-        resolution.holes,
-        read,
+        holes,
+        None if total is None else entries_in(notes, 0, total, total),
         resolution.entries,
+        next((note.topic for note in notes if note.topic), ""),
     )
+
+
+def _shares(
+    resolution: Resolution,
+    notes: Sequence[Note],
+    total: int | None,
+    holes: Iterable[tuple[int, int]],
+    dead: int,
+    missing: int,
+) -> tuple[Share, Share, Share]:
+    """What is covered of a source, what is dead, and what is missing."""
+
+    def entries(start: int, end: int) -> int | None:
+        return None if total is None else entries_in(notes, start, end, total)
+
+    def percent(size: int) -> float | None:
+        if total is None:
+            return None
+        return round(100 * size / total, 2) if total else 0.0
+
+    entries_read = None if total is None else entries(0, total)
+    # Entries of what an earlier step made are no entries of the source; those of the message they came from count.
+    others = {(one.start, one.end) for one in resolution.dead if not one.of_source}
+    counted = sum(one.entries for one in resolution.dead if one.of_source and (one.start, one.end) not in others)
+    entries_dead = _sum([counted, *(entries(*place) for place in others)])
+    entries_missing = None if total is None else _sum(entries(*hole) for hole in holes)
+    if entries_read is None or entries_dead is None or entries_missing is None:
+        entries_covered = None if resolution.covered else 0
+    else:
+        entries_covered = entries_read - entries_dead - entries_missing
+    return (
+        Share(resolution.covered, percent(resolution.covered), entries_covered),
+        Share(dead, percent(dead), entries_dead),
+        Share(None if total is None else missing, percent(missing), entries_missing),
+    )
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Their sum; None if one of them is not known."""
+    known = 0
+    for count in counts:
+        if count is None:
+            return None
+        known += count
+    return known
+
+
+def _leads_to(note: Note, topic: str) -> bool:
+    """Whether what was uploaded comes to a topic in the end, as far as anybody knows."""
+    return note.output is None or topic in {note.output, note.topic}
+
+
+def _is_done(store: Store, source: str) -> bool:
+    """Whether a source has a whole result, or a later put of the same file has one, as the report beside it says.
+
+    What was noted of its uploads is left over then: the note of an upload that was done twice comes late.
+    """
+    put = Source.parse(source)
+    try:
+        report = json.loads(store.read(f"{RESULTS}{put.name}{REPORT_SUFFIX}", 0, MIB))
+        reported = Source.parse(report["source"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, InvalidValueError):
+        return False
+    except AwsError as error:
+        if error.status != 404:
+            raise
+        return False
+    if str(reported) == source:
+        return report.get("complete") is True
+    return reported.uri == put.uri and reported.order > put.order

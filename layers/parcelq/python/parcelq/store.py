@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from parcelq.aws import translated
 from parcelq.batching import batches
@@ -22,8 +24,8 @@ _DELETED_TOGETHER: Final = 1000
 class Store(Protocol):
     """Named objects that are there whole or not at all."""
 
-    def put(self, key: str, data: bytes) -> None:
-        """Make an object, or replace it."""
+    def put(self, key: str, *parts: bytes) -> None:
+        """Make an object of parts that follow one another, or replace it."""
 
     def read(self, key: str, start: int, length: int) -> bytes:
         """Read `length` bytes of an object from `start` on; fewer where it ends."""
@@ -33,6 +35,52 @@ class Store(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; those that are gone already are no error."""
+
+
+class Stream(RawIOBase):
+    """Parts that are read as one file.
+
+    Args:
+        parts: what follows one another in it.
+    """
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self._parts = parts
+        self._starts = [0, *accumulate(map(len, parts))]
+        self._at = 0
+        self._number = 0
+
+    def readable(self) -> bool:
+        """That it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """That it can be read from anywhere."""
+        return True
+
+    def tell(self) -> int:
+        """The place of the next byte."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        """Go to a place, and return it."""
+        self._at = max(0, offset + {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: self._starts[-1]}[whence])
+        self._number = 0
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as there are bytes: a short answer is the end, since S3 takes no short chunks."""
+        room = memoryview(buffer).cast("B")
+        filled = 0
+        while filled < len(room) and self._number < len(self._parts):
+            skip = self._at - self._starts[self._number]
+            block = memoryview(self._parts[self._number])[skip : skip + len(room) - filled]
+            room[filled : filled + len(block)] = block
+            filled += len(block)
+            self._at += len(block)
+            if self._at >= self._starts[self._number + 1]:
+                self._number += 1
+        return filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +95,12 @@ class BucketStore:
     s3: S3Client
     bucket: str
 
-    def put(self, key: str, data: bytes) -> None:
-        """Make an object, or replace it."""
+    def put(self, key: str, *parts: bytes) -> None:
+        """Make an object of parts that follow one another, or replace it."""
+        # One that is large is never joined, so that it is not in memory twice.
+        body: Any = parts[0] if len(parts) == 1 else Stream(parts)
         with translated():
-            self.s3.put_object(Bucket=self.bucket, Key=key, Body=data)
+            self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
 
     def read(self, key: str, start: int, length: int) -> bytes:
         """Read `length` bytes of an object from `start` on; fewer where it ends."""
@@ -88,13 +138,13 @@ class FolderStore:
 
     folder: Path
 
-    def put(self, key: str, data: bytes) -> None:
-        """Make a file, or replace it; it is on the disk when this returns."""
+    def put(self, key: str, *parts: bytes) -> None:
+        """Make a file of parts that follow one another, or replace it; it is on the disk when this returns."""
         path = self.folder / key
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(path.name + ".part")
         with unfinished.open("wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)

@@ -22,6 +22,20 @@ _RETRY_SECONDS: Final = 5.0
 _REQUESTS: Final = 8
 
 
+def guarded(kms_key_arn: str = "") -> dict[str, str]:
+    """Attributes of a topic that is encrypted, with a key of KMS or SQS's own, and refuses plain HTTP."""
+    refusal = {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "sqs:*",
+        "Resource": "*",  # of all queues the one whose policy it is; its ARN is not known before it is made
+        "Condition": {"Bool": {"aws:SecureTransport": False}},
+    }
+    key = {"KmsMasterKeyId": kms_key_arn} if kms_key_arn else {"SqsManagedSseEnabled": "true"}
+    return {**key, "Policy": json.dumps({"Version": "2012-10-17", "Statement": [refusal]})}
+
+
 @dataclass(frozen=True, slots=True)
 class Topics:
     """The topics of one account and region.
@@ -95,6 +109,7 @@ class Topics:
         max_receive_count: int = 2,
         attributes: Mapping[str, str] | None = None,
         on_wait: Callable[[str, float], None] = lambda _name, _seconds: None,
+        both: Mapping[str, str] | None = None,
     ) -> str:
         """Create a topic and its dead-letter topic, anew, and return the topic's URL.
 
@@ -107,6 +122,7 @@ class Topics:
                 dead-letter topic instead.
             attributes: further attributes of the topic.
             on_wait: told the name and the most seconds when SQS makes us wait for it.
+            both: attributes of the topic and of its dead-letter topic, such as `guarded()`.
 
         Raises:
             InvalidValueError: the name is not allowed, or `max_receive_count` is below 1.
@@ -119,11 +135,11 @@ class Topics:
             raise InvalidValueError("max_receive_count", max_receive_count, "at least 1")
         self._delete_if_there(name)
         self._delete_if_there(dead_letter(name))
-        retention = {"MessageRetentionPeriod": str(MAX_RETENTION_SECONDS)}
-        dead_letter_url = self._create_when_free(dead_letter(name), retention, on_wait)
+        shared = {"MessageRetentionPeriod": str(MAX_RETENTION_SECONDS), **(both or {})}
+        dead_letter_url = self._create_when_free(dead_letter(name), shared, on_wait)
         arn = self.attributes(dead_letter_url)["QueueArn"]
         redrive = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count})}
-        return self._create_when_free(name, {**retention, **(attributes or {}), **redrive}, on_wait)
+        return self._create_when_free(name, {**shared, **(attributes or {}), **redrive}, on_wait)
 
     def delete(self, topic: str) -> None:
         """Delete a topic and its dead-letter topic, with all their messages. There is no way back."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from parcelq.lease import Lease
-from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
+from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
 from parcelq.process import Outcome, Processor
 from parcelq.pull import acknowledge, pull
 from parcelq.topics import Topics
@@ -61,6 +61,8 @@ def process(
 ) -> tuple[int, int]:
     """Pull messages, run the step over them, publish what it puts out, acknowledge; until nothing comes any more.
 
+    A round may take the 12 hours that SQS keeps a message locked; a step that hangs is killed then, if not before.
+
     Args:
         processor: what is done with the messages.
         receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
@@ -80,15 +82,19 @@ def process(
     quiet_since = clock()
     while True:
         timeout = min(MAX_LONG_POLL_SECONDS, receive_message_timeout - (clock() - quiet_since))
+        until = clock() + MAX_DEADLINE_SECONDS
         pulled = pull(sqs, topic_url, 1, most, max(0.0, timeout), clock=clock)
         if not pulled:
             if clock() - quiet_since >= receive_message_timeout:
                 return total.messages_processed, total.messages_published
             continue
         with Lease(sqs, topic_url, pulled, deadline, at_once=False) as lease:
-            outcome = processor.handle(pulled)
-            lease.drop(one for one, _ in outcome.failed)  # their deadline is the back-off now
+            outcome = processor.handle(pulled, lambda until=until: until - clock())  # type: ignore[misc]
+            failed = [one for one, _ in outcome.failed]
+            lease.drop(failed)  # their deadline is the back-off now
             lost = acknowledge(sqs, topic_url, outcome.done)
+        if failed and lease.refreshes:  # the last time perhaps just after their back-off had been set
+            processor._back_off(failed)
         this = Progress().plus(outcome, len(lost))
         total = total.plus(outcome, len(lost))
         on_progress(this, total)

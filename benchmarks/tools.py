@@ -1,0 +1,66 @@
+"""What the benchmarks need besides the project: programs, and the environment that `make bench-setup` makes."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.harness import MissingToolError
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+_PYTHON: Final = ROOT / "benchmarks" / ".venv" / "bin" / "python"
+_TAIL: Final = 500
+"""Characters of what a failed program wrote to stderr that are told."""
+
+
+def program(name: str) -> str:
+    """Path of a program.
+
+    Raises:
+        MissingToolError: it is not there.
+    """
+    found = shutil.which(name)
+    if not found:
+        raise MissingToolError(f"{name} is missing; make bench-setup")
+    return found
+
+
+def python_with(*modules: str) -> str:
+    """The interpreter of the environment of the benchmarks, which has these modules.
+
+    Raises:
+        MissingToolError: one of them cannot be imported, or there is no environment.
+    """
+    if missing := [module for module in modules if not _can_import(module)]:
+        raise MissingToolError(f"{' and '.join(missing)} missing in benchmarks/.venv; make bench-setup")
+    return str(_PYTHON)
+
+
+def run(command: Sequence[str], **more: Any) -> bytes:
+    """Run a program, and return what it wrote to its standard output, if that is not sent elsewhere.
+
+    Raises:
+        RuntimeError: it failed; with the end of what it wrote to stderr.
+    """
+    ended = subprocess.run(command, check=False, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more})
+    see_that_it_worked(command, ended.returncode, ended.stderr)
+    return ended.stdout or b""
+
+
+def see_that_it_worked(command: Sequence[str], code: int, error: bytes) -> None:
+    """Raise what tells of a program that failed."""
+    if code:
+        tail = error.decode(errors="replace").strip()[-_TAIL:]
+        raise RuntimeError(f"{Path(command[0]).name} exited with {code}: {tail or 'nothing on stderr'}")
+
+
+@cache
+def _can_import(module: str) -> bool:
+    try:
+        return subprocess.run([_PYTHON, "-c", f"import {module}"], check=False, capture_output=True).returncode == 0
+    except OSError:
+        return False

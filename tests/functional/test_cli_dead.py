@@ -1,0 +1,270 @@
+"""`parcelq dead` and `parcelq topics redrive`."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from parcelq.dead import letter
+from parcelq.lineage import Lineage, Span
+from parcelq.message import ENTRIES, LINEAGE, SOURCE, UNTOLD, Message, Pulled, Wire
+from parcelq.names import Source
+from parcelq.overflow import Overflow
+from parcelq.plan import Work
+
+if TYPE_CHECKING:
+    from cli_fixtures import Cli
+
+pytest_plugins = ["cli_fixtures"]
+
+BUCKET = "a-bucket"
+LINES = [b"first\n", b"second\n", b"third\n", b"fourth\n"]
+DATA = b"".join(LINES)
+START = len(LINES[0] + LINES[1])
+END = START + len(LINES[2])
+WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+class World:
+    """A topic with its dead letters, and a bucket."""
+
+    def __init__(self, cli: Cli) -> None:
+        self.url = cli.ok("topics", "create", "t").text.strip()
+        self.sqs: Any = boto3.client("sqs")
+        self.s3: Any = boto3.client("s3")
+        self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+
+    def put(self, key: str = "inbox/a b.smi", data: bytes = DATA, **options: str) -> Source:
+        answer = self.s3.put_object(Bucket=BUCKET, Key=key, Body=data, **options)
+        etag, version = answer["ETag"].strip('"'), answer.get("VersionId", "")
+        return Source.of_object(BUCKET, key, etag=etag, put="0055", version=version)
+
+    def send(self, wire: Wire) -> str:
+        return self.sqs.send_message(QueueUrl=f"{self.url}-dead-letter", **wire.request())["MessageId"]
+
+    def die(self, message: Message, reason: str = "exit code 3: no such atom") -> str:
+        """Send the letter of a message that failed for good, and return its id."""
+        pulled = Pulled("id", "handle", 2, message.wire())
+        dead = letter(Work.of(pulled, message), reason, "strict.py", WHEN, "wf-7")
+        return self.send(dead.wire())
+
+    def third_line(self, source: Source | str, body: bytes = LINES[2], **more: str) -> Message:
+        """The third line of a source, as a message."""
+        lineage = f"{START}-{START + len(body)}/{len(DATA)}"
+        return Message(body, {SOURCE: str(source), LINEAGE: lineage, ENTRIES: "1", **more})
+
+    def count(self, topic: str = "t-dead-letter") -> int:
+        url = self.sqs.get_queue_url(QueueName=topic)["QueueUrl"]
+        name = "ApproximateNumberOfMessages"
+        return int(self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
+
+
+@pytest.fixture
+def world(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr("parcelq.redrive._QUIET_SECONDS", 0)
+    return World(cli)
+
+
+class TestDead:
+    def line(self, cli: Cli) -> int | None:
+        """The line that is told of the only letter, as text and as JSON alike."""
+        told: int | None = cli.ok("dead", "t", "--json").document["line"]
+        assert f"line {told or 'unknown'}: " in cli.ok("dead", "t").text
+        return told
+
+    def test_says_which_line_failed_and_why(self, cli: Cli, world: World) -> None:
+        world.die(world.third_line(world.put()))
+        done = cli.ok("dead", "t")
+        assert done.text == "s3://a-bucket/inbox/a%20b.smi, line 3: 'third': exit code 3: no such atom\n"
+        assert done.err == "1 dead letter\n"
+        assert world.count() == 1
+
+    def test_json_has_all_of_it(self, cli: Cli, world: World) -> None:
+        name = world.die(world.third_line(world.put(), Workflow="wf-1"))
+        assert cli.ok("dead", world.url, "--json").document == {
+            "message_id": name,
+            "source": "s3://a-bucket/inbox/a%20b.smi",
+            "version": "0055",
+            "line": 3,
+            "start": START,
+            "end": END,
+            "lineage": f"{START}-{END}/{len(DATA)}",
+            "entries": 1,
+            "entry": "third\n",
+            "encoding": "utf-8",
+            "reason": "exit code 3: no such atom",
+            "step": "strict.py",
+            "workflow": "wf-7",
+            "failed_at": "2026-11-23T12:00:00+00:00",
+            "receive_count": 2,
+        }
+
+    def test_what_sqs_moved_has_no_reason(self, cli: Cli, world: World) -> None:
+        world.send(world.third_line(world.put()).wire())
+        document = cli.ok("dead", "t", "--json").document
+        assert (document["line"], document["reason"], document["receive_count"]) == (3, UNTOLD, None)
+
+    def test_no_letters_are_said_to_be_none(self, cli: Cli, world: World) -> None:
+        done = cli.ok("dead", "t")
+        assert (done.out, done.err) == (b"", "0 dead letters\n")
+
+    def test_a_topic_that_is_not_there_is_an_error(self, cli: Cli, world: World) -> None:
+        assert "topic 'x-dead-letter'" in cli.fails("dead", "x")
+
+    @pytest.mark.parametrize(
+        ("body", "shown", "entry", "encoding"),
+        [
+            (b"nul \0 and bell \a\n", r"'nul \x00 and bell \x07'", "nul \0 and bell \a\n", "utf-8"),
+            ("😀 \u2028 \uffff\n".encode(), r"'😀 \u2028 \uffff'", "😀 \u2028 \uffff\n", "utf-8"),
+            (b"\xff\xfe bad\n", r"b'\xff\xfe bad'", base64.b64encode(b"\xff\xfe bad\n").decode(), "base64"),
+            (b"several\nlines\n", "'several' …", "several\nlines\n", "utf-8"),
+            (b"x" * 5000 + b"\n", f"'{'x' * 80}' …", "x" * 5000 + "\n", "utf-8"),
+            (b"\n", "''", "\n", "utf-8"),
+        ],
+    )
+    def test_an_entry_is_shown_as_it_is_whatever_it_travels_as(
+        self, cli: Cli, world: World, body: bytes, shown: str, entry: str, encoding: str
+    ) -> None:
+        world.die(Message(body))
+        assert cli.ok("dead", "t").text.startswith(f"no source, line unknown: {shown}: exit code 3")
+        document = cli.ok("dead", "t", "--json").document
+        assert (document["entry"], document["encoding"]) == (entry, encoding)
+        assert (document["source"], document["start"], document["end"]) == ("", None, None)
+
+    def test_an_entry_that_lies_in_s3_is_fetched(self, cli: Cli, world: World) -> None:
+        world.send(Overflow(world.s3, BUCKET).offload(Message(b"\xff large\n").wire()))
+        assert "b'\\xff large'" in cli.ok("dead", "t").text
+        document = cli.ok("dead", "t", "--json").document
+        assert base64.b64decode(document["entry"]) == b"\xff large\n"
+
+    def test_one_that_is_not_there_is_told_of_and_the_others_are_listed(self, cli: Cli, world: World) -> None:
+        world.send(Overflow(world.s3, BUCKET).offload(Message(b"large\n").wire()))
+        (gone,) = world.s3.list_objects_v2(Bucket=BUCKET)["Contents"]
+        world.s3.delete_object(Bucket=BUCKET, Key=gone["Key"])
+        world.die(Message(b"other\n"))
+        done = cli.ok("dead", "t", "--json")
+        one, other = sorted(done.documents, key=lambda document: str(document["entry"]))
+        assert (one["entry"], one["encoding"]) == (None, None)
+        assert one["problem"] == f"the body should be at s3://{BUCKET}/{gone['Key']}, but nothing is there"
+        assert (other["entry"], "problem" in other) == ("other\n", False)
+        assert one["problem"] in cli.ok("dead", "t").text
+
+    def test_an_encoding_that_nobody_knows_is_told_of(self, cli: Cli, world: World) -> None:
+        world.send(Wire("odd", {"Encoding": "rot13"}))
+        assert "rot13" in cli.ok("dead", "t").text
+
+    def test_of_an_object_that_was_replaced_no_line_is_told(self, cli: Cli, world: World) -> None:
+        source = world.put()
+        world.die(world.third_line(source))
+        assert self.line(cli) == 3
+        world.put(data=b"\n" + DATA)
+        assert self.line(cli) is None
+        assert cli.ok("dead", "t", "--json").document["start"] == START
+
+    @pytest.mark.parametrize("bucket", [BUCKET, "no-such-bucket"])
+    def test_of_an_object_that_is_gone_no_line_is_told(self, cli: Cli, world: World, bucket: str) -> None:
+        source = Source.of_object(bucket, "inbox/x", etag="e", put="1")
+        world.die(world.third_line(source))
+        assert self.line(cli) is None
+
+    def test_where_there_are_versions_the_line_is_that_of_the_version(self, cli: Cli, world: World) -> None:
+        world.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+        source = world.put()
+        world.put(data=b"\n" + DATA)
+        world.die(world.third_line(source))
+        assert self.line(cli) == 3
+        assert cli.ok("dead", "t", "--json").document["version"] == source.version
+
+    @pytest.mark.parametrize(("key", "options"), [("inbox/a.gz", {}), ("inbox/a", {"ContentEncoding": "gzip"})])
+    def test_lines_of_a_compressed_object_are_counted_in_what_it_holds(
+        self, cli: Cli, world: World, key: str, options: dict[str, str]
+    ) -> None:
+        world.die(world.third_line(world.put(key, gzip.compress(DATA), **options)))
+        assert self.line(cli) == 3
+
+    def test_of_an_object_that_is_called_compressed_and_is_not_no_line_is_told(self, cli: Cli, world: World) -> None:
+        world.die(world.third_line(world.put("inbox/a.gz")))
+        assert self.line(cli) is None
+
+    @pytest.mark.parametrize(
+        ("change", "line"),
+        [
+            (lambda data: data, 3),
+            (lambda data: b"\n" + data, None),
+            (lambda data: data + b"more\n", None),
+            (lambda data: data.replace(b"third", b"THIRD"), None),
+            (lambda data: b"", None),
+        ],
+        ids=["the same", "a line before", "a line behind", "another line", "empty"],
+    )
+    def test_of_a_file_that_has_changed_no_line_is_told(
+        self, cli: Cli, world: World, tmp_path: Path, change: Callable[[bytes], bytes], line: int | None
+    ) -> None:
+        file = tmp_path / "a b.txt"
+        file.write_bytes(change(DATA))
+        world.die(world.third_line(Source.of_file(str(file), "1")))
+        assert self.line(cli) == line
+
+    def test_of_a_file_that_is_gone_no_line_is_told(self, cli: Cli, world: World, tmp_path: Path) -> None:
+        world.die(world.third_line(Source.of_file(str(tmp_path / "none"), "1")))
+        assert self.line(cli) is None
+
+    def test_what_a_step_made_is_told_by_where_that_came_from(self, cli: Cli, world: World, tmp_path: Path) -> None:
+        file = tmp_path / "a.txt"
+        file.write_bytes(DATA)
+        groups = [
+            Lineage(Span(START, END, len(DATA))),
+            Lineage((Lineage(Span(6, START, len(DATA))), Lineage(Span(END, len(DATA), len(DATA))))),
+        ]
+        for source in (Source.of_file(str(file), "1"), world.put()):
+            for group in groups:
+                child = group.child(Span(0, 5, 10), "0123456789abcdef")
+                world.die(Message(b"made\n", {SOURCE: str(source), LINEAGE: str(child), ENTRIES: "1"}))
+        told = [(one["line"], one["start"], one["end"]) for one in cli.ok("dead", "t", "--json").documents]
+        assert sorted(told) == [(2, 6, len(DATA))] * 2 + [(3, START, END)] * 2
+
+    @pytest.mark.parametrize("told", [{SOURCE: "mine"}, {LINEAGE: "1-2-3"}, {SOURCE: "s3://b/k?put=1", LINEAGE: "x"}])
+    def test_what_it_says_of_its_source_may_be_nonsense(self, cli: Cli, world: World, told: dict[str, str]) -> None:
+        world.die(Message(b"a\n", told))
+        document = cli.ok("dead", "t", "--json").document
+        assert (document["line"], document["start"], document["lineage"]) == (None, None, told.get(LINEAGE, ""))
+
+
+class TestRedrive:
+    def test_sends_all_back(self, cli: Cli, world: World) -> None:
+        for number in range(3):
+            world.die(Message(b"%d\n" % number))
+        assert cli.ok("topics", "redrive", "t").text == "sent 3 messages back to t\n"
+        assert (world.count(), world.count("t")) == (0, 3)
+        assert cli.ok("topics", "redrive", "t", "--json").document == {"redriven": 0}
+
+    def test_sends_chosen_ones_back(self, cli: Cli, world: World) -> None:
+        one, other, _ = (world.die(Message(b"%d\n" % number)) for number in range(3))
+        done = cli.ok("topics", "redrive", world.url, "--id", one, "--id", other, "--json")
+        assert done.document == {"redriven": 2}
+        assert (world.count(), world.count("t")) == (1, 2)
+        bodies = cli.ok("pull", "t", "--min", "2", "--json").documents
+        assert sorted(message["body"] for message in bodies) == ["0\n", "1\n"]
+
+    def test_chosen_ones_that_are_not_there_are_told(self, cli: Cli, world: World) -> None:
+        one = world.die(Message(b"a\n"))
+        done = cli("topics", "redrive", "t", "--id", one, "--id", "none", "--json")
+        assert (done.code, done.document) == (1, {"redriven": 1})
+        assert "not sent back: 1 of 2 chosen; see parcelq dead t" in done.err
+
+    def test_what_is_refused_stays_and_is_told(self, cli: Cli, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        world.die(Message(b"a\n"))
+        monkeypatch.setattr("parcelq.redrive._revived", lambda _: Message(b"x" * 2_000_000))
+        done = cli.ok("topics", "redrive", "t")
+        assert done.text == "sent 0 messages back to t\n"
+        assert "a letter stays" in done.err
+        assert world.count() == 1
+
+    def test_a_topic_that_is_not_there_is_an_error(self, cli: Cli, world: World) -> None:
+        assert "topic 'x-dead-letter'" in cli.fails("topics", "redrive", "x")

@@ -1,0 +1,349 @@
+"""`parcelq status` and `parcelq repair`: what is missing of a source is told, and that alone is published again."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from parcelq.collect import Finisher
+from parcelq.drain import Drainer
+from parcelq.lineage import Lineage, Span, digest
+from parcelq.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message, Pulled, count_entries
+from parcelq.names import Source
+from parcelq.notes import entries_in, note_upload, noted_sources
+from parcelq.objects import ObjectUploader, RangeTask
+from parcelq.overflow import Overflow
+from parcelq.results import ResultWriter
+from parcelq.segments import Piece, write_segment
+from parcelq.status import statuses
+from parcelq.store import BucketStore
+from parcelq.transfer import Uploaded, upload_stream
+
+if TYPE_CHECKING:
+    from cli_fixtures import Cli
+
+pytest_plugins = ["cli_fixtures"]
+
+BUCKET = "a-bucket"
+LINES = [b"line %d\n" % number for number in range(6)]
+DATA = b"".join(LINES)
+LINE = len(LINES[0])
+WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+class World:
+    """A bucket, the topics of a stack, and a step that makes everything upper case."""
+
+    def __init__(self) -> None:
+        self.sqs: Any = boto3.client("sqs")
+        self.s3: Any = boto3.client("s3")
+        self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        self.store = BucketStore(self.s3, BUCKET)
+        self.overflow = Overflow(self.s3, BUCKET)
+        self.urls = {
+            name: self.sqs.create_queue(QueueName=name)["QueueUrl"]
+            for name in ("parcelq-step", "parcelq-output", "parcelq-extra")
+        }
+        outputs = dict.fromkeys(("parcelq-step", "parcelq-output"), "parcelq-output")
+        self.uploader = ObjectUploader(self.sqs, self.s3, self.store, 1, self.overflow, outputs)
+
+    def put(self, data: bytes = DATA, name: str = "m.smi", put: str = "0055", **options: str) -> Source:
+        answer = self.s3.put_object(Bucket=BUCKET, Key=f"inbox/{name}", Body=data, **options)
+        return Source.of_object(BUCKET, f"inbox/{name}", etag=answer["ETag"].strip('"'), put=put)
+
+    def upload(self, source: Source, topic: str = "parcelq-step") -> None:
+        self.uploader.upload(source, self.urls[topic])
+
+    def upload_range(self, source: Source, start: int, end: int) -> None:
+        self.uploader.upload_range(
+            RangeTask(str(source), "parcelq-step", start, end, len(DATA)), self.urls["parcelq-step"]
+        )
+
+    def take(self, topic: str = "parcelq-step") -> list[Pulled]:
+        """All messages of a topic, in the order of their bytes."""
+        taken: list[Pulled] = []
+        while raw := self.sqs.receive_message(
+            QueueUrl=self.urls[topic],
+            MaxNumberOfMessages=10,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["All"],
+        ).get("Messages"):
+            taken += map(Pulled.from_sqs, raw)
+            for one in raw:
+                self.sqs.delete_message(QueueUrl=self.urls[topic], ReceiptHandle=one["ReceiptHandle"])
+        return sorted(taken, key=lambda one: Lineage.parse(one.attributes[LINEAGE]).span.start)
+
+    def process(self, *lost: int, dead: int | None = None) -> list[str]:
+        """Do what waits but for the messages of some numbers, and collect it; returns the lineages of what waited."""
+        taken = self.take()
+        for number, one in enumerate(taken):
+            lineage = Lineage.parse(one.attributes[LINEAGE])
+            body = one.message().body.upper()
+            child = str(lineage.child(Span(0, len(body), len(body)), digest(body)))
+            told = {SOURCE: one.attributes[SOURCE], LINEAGE: child, ENTRIES: str(count_entries(body))}
+            if number == dead:
+                body, told = b"", {**told, LINEAGE: str(lineage), ENTRIES: "1", DEAD: "exit code 3"}
+            if number not in lost:
+                self.sqs.send_message(QueueUrl=self.urls["parcelq-output"], **Message(body, told).wire().request())
+        self.collect()
+        return [one.attributes[LINEAGE] for one in taken]
+
+    def collect(self) -> None:
+        url = self.urls["parcelq-output"]
+        Drainer(self.sqs, url, self.store, self.overflow, receivers=1, now=lambda: WHEN).drain(0, lambda: 9.0)
+        list(Finisher(self.store, ResultWriter(self.s3, BUCKET), "parcelq-output").finish_all())
+
+    def result(self, name: str = "m.smi") -> bytes:
+        return self.s3.get_object(Bucket=BUCKET, Key=f"results/{name}")["Body"].read()
+
+
+@pytest.fixture
+def world(cli: Cli) -> World:
+    return World()
+
+
+def status(cli: Cli, *arguments: str) -> list[Any]:
+    return cli.ok("status", *arguments, "--bucket", BUCKET, "--json").documents
+
+
+def repair(cli: Cli, name: str, *arguments: str) -> int:
+    options = ("--bucket", BUCKET, "--parcel-size", "1", "--json")
+    return int(cli.ok("repair", name, *arguments, *options).document["messages"])
+
+
+def spans(*numbers: int, total: object = len(DATA)) -> list[str]:
+    """Lineages of some of the lines."""
+    return [f"{LINE * number}-{LINE * (number + 1)}/{total}" for number in numbers]
+
+
+class TestRepair:
+    @pytest.mark.parametrize("lost", [(2,), (5,), (0,), (1, 4), (2, 5), (0, 1, 2, 3, 4, 5)])
+    @pytest.mark.parametrize(
+        "put",
+        [
+            lambda world: world.put(),
+            lambda world: world.put(gzip.compress(DATA), "m.smi.gz"),
+            lambda world: world.put(gzip.compress(DATA), ContentEncoding="gzip"),
+        ],
+        ids=["plain", "gz", "content-encoding"],
+    )
+    def test_what_is_missing_is_published_and_nothing_else(
+        self, cli: Cli, world: World, put: Callable[[World], Source], lost: tuple[int, ...]
+    ) -> None:
+        world.upload(put(world))
+        world.process(*lost)
+        assert repair(cli, "m.smi") == len(lost)
+        assert world.process() == spans(*lost)
+        assert world.result() == DATA.upper()
+        assert status(cli) == []
+
+    @pytest.mark.parametrize("noted", [(0, 14), (14, 28), (28, 42)])
+    def test_ranges_that_never_came_are_published_though_nothing_was_collected(
+        self, cli: Cli, world: World, noted: tuple[int, int]
+    ) -> None:
+        world.upload_range(world.put(), *noted)
+        world.take()
+        (one,) = status(cli)
+        assert (one["total"], one["percent"], one["holes"]) == (len(DATA), 0, [[0, len(DATA)]])
+        repair(cli, "m.smi")
+        assert world.process() == spans(0, 1, 2, 3, 4, 5)
+        assert world.result() == DATA.upper()
+
+    def test_a_hole_in_ranges_is_closed(self, cli: Cli, world: World) -> None:
+        source = world.put()
+        world.upload_range(source, 0, 20)
+        world.upload_range(source, 20, 42)
+        world.process(1, 4)
+        assert repair(cli, "m.smi") == 2
+        assert world.process() == spans(1, 4)
+        assert world.result() == DATA.upper()
+
+    def test_a_dead_entry_is_not_published_again(self, cli: Cli, world: World) -> None:
+        world.upload(world.put())
+        world.process(4, dead=1)
+        assert repair(cli, "m.smi") == 1
+        assert world.process() == spans(4)
+        assert world.result() == b"".join(LINES[:1] + LINES[2:]).upper()
+        assert repair(cli, "m.smi") == 0
+
+    def test_an_empty_source_is_published_again(self, cli: Cli, world: World) -> None:
+        world.upload(world.put(b""))
+        world.process(0)
+        assert repair(cli, "m.smi") == 1
+        assert world.process() == ["0-0/0"]
+        assert world.result() == b""
+
+    def test_a_compressed_source_may_be_much_larger_than_its_object(self, cli: Cli, world: World) -> None:
+        data = (b"A" * 1000 + b"\n") * 3
+        world.upload(world.put(gzip.compress(data), ContentEncoding="gzip"))
+        world.process(2)
+        repair(cli, "m.smi")
+        world.process()
+        assert world.result() == data
+
+    def test_nothing_is_guessed_where_a_note_does_not_tell_the_size(self, cli: Cli, world: World) -> None:
+        note_upload(world.store, str(world.put()), 14, Uploaded(1, 1, 21))
+        (one,) = status(cli)
+        assert (one["total"], one["percent"], one["holes"]) == (None, None, [])
+        assert one["missing"] == {"bytes": None, "percent": None, "entries": None}
+        done = cli.ok("repair", "m.smi", "--bucket", BUCKET)
+        assert done.text == "published 0 messages again\n"
+        assert "the size of m.smi is not known" in done.err
+        assert world.take() == []
+
+    @pytest.mark.parametrize(("lost", "repaired"), [((2, 5), [2]), ((1, 3, 4), [1, 3, 4])])
+    def test_an_upload_that_never_ended_has_holes_of_which_none_pretends_to_be_the_end(
+        self, cli: Cli, world: World, lost: tuple[int, ...], repaired: list[int]
+    ) -> None:
+        source = world.put(gzip.compress(DATA), "m.smi.gz")
+        url, stream = world.urls["parcelq-step"], BytesIO(DATA)
+        upload_stream(world.sqs, url, stream, source, 1, total=None, ends=lambda: False)
+        world.process(*lost)
+        (one,) = status(cli)
+        assert one["total"] is None
+        repair(cli, "m.smi")
+        assert world.process() == spans(*repaired, total="*")
+        assert world.store.keys("results/") == []
+        world.upload(source)  # Lambda tries again
+        world.process()
+        assert world.result() == DATA.upper()
+
+    def test_lines_go_to_the_topic_that_they_were_uploaded_to_or_to_one_that_is_given(
+        self, cli: Cli, world: World
+    ) -> None:
+        world.uploader = ObjectUploader(world.sqs, world.s3, world.store, 1, world.overflow)
+        world.upload(world.put(), "parcelq-extra")
+        world.take("parcelq-extra")
+        assert repair(cli, "m.smi") == 6
+        assert len(world.take("parcelq-extra")) == 6
+        assert repair(cli, "m.smi", "--input-topic", "parcelq-step") == 6
+        assert len(world.take()) == 6
+
+    def test_of_several_puts_the_latest_is_repaired(self, cli: Cli, world: World) -> None:
+        for put in ("0054", "0056", "0055"):
+            world.upload(world.put(DATA + put.encode() if put != "0056" else DATA, put=put))
+        world.put(put="0056")
+        world.take()
+        assert repair(cli, "m.smi") == 6
+        assert {Source.parse(one.attributes[SOURCE]).put for one in world.take()} == {"0056"}
+
+    def test_a_source_that_was_replaced_is_refused(self, cli: Cli, world: World) -> None:
+        world.upload(world.put())
+        world.put(b"another\n")
+        error = cli.fails("repair", "m.smi", "--bucket", BUCKET, "--quiet")
+        assert "cannot be repaired: it was deleted or replaced since it was put" in error
+
+    def test_a_file_of_some_machine_is_refused(self, cli: Cli, world: World) -> None:
+        text = str(Source.of_file("/a/x.txt", "00"))
+        write_segment(world.store, "parcelq-output", text, [Piece("0-5/10", b"abcd\n", 1)], [], WHEN, WHEN)
+        error = cli.fails("repair", "x.txt", "--bucket", BUCKET)
+        assert "file:///a/x.txt cannot be repaired: it is a file of the machine that uploaded it" in error
+
+    def test_a_name_that_is_not_listed_is_refused(self, cli: Cli, world: World) -> None:
+        assert "must be one that is not whole" in cli.fails("repair", "m.smi", "--bucket", BUCKET)
+
+    def test_the_name_of_the_file_does_as_well_as_that_of_the_result(self, cli: Cli, world: World) -> None:
+        world.upload(world.put(gzip.compress(DATA), "m n.smi.gz"))
+        world.take()
+        assert repair(cli, "m n.smi.gz") == repair(cli, "m n.smi") == 6
+
+
+class TestStatus:
+    def test_tells_what_is_covered_dead_and_missing_in_percent_and_entries(self, cli: Cli, world: World) -> None:
+        world.upload(world.put())
+        world.process(0, 4, 5, dead=2)
+        (one,) = status(cli)
+        assert one["covered"] == {"bytes": 14, "percent": 33.33, "entries": 2}
+        assert one["dead"] == {"bytes": 7, "percent": 16.67, "entries": 1}
+        assert one["missing"] == {"bytes": 21, "percent": 50.0, "entries": 3}
+        assert (one["entries_read"], one["entries_written"]) == (6, 2)
+        assert one["holes"] == [[0, 7], [28, 42]]
+        assert one["deaths"] == [{"start": 14, "end": 21, "entries": 1, "reason": "exit code 3"}]
+        lines = cli.ok("status", "--bucket", BUCKET).text.splitlines()
+        assert lines == [
+            "m.smi  uploaded to parcelq-step",
+            "  " + "█" * 13 + "▒" * 7 + "░" * 20 + "  42 bytes, 6 entries",
+            "  covered   33.3 %  14 bytes, 2 entries",
+            "  dead      16.7 %  7 bytes, 1 entry",
+            "  missing   50.0 %  21 bytes, 3 entries, 2 holes",
+        ]
+
+    def test_what_is_not_known_is_called_so_and_has_no_bar(self, cli: Cli, world: World) -> None:
+        note_upload(world.store, str(world.put()), 0, Uploaded(1, 1, 7))
+        assert cli.ok("status", "--bucket", BUCKET).text.splitlines() == [
+            "m.smi",
+            "  its size is not known yet",
+            "  covered       ?   0 bytes, 0 entries",
+            "  dead          ?   0 bytes, 0 entries",
+            "  missing       ?   unknown bytes, unknown entries",
+        ]
+
+    def test_entries_are_not_guessed_from_bytes(self, cli: Cli, world: World) -> None:
+        source = str(world.put())
+        note_upload(world.store, source, 0, Uploaded(1, 6, len(DATA)), total=len(DATA))
+        write_segment(world.store, "parcelq-output", source, [Piece("0-7/42", b"x", 1)], [], WHEN, WHEN)
+        (one,) = status(cli)
+        assert (one["covered"]["entries"], one["missing"]["entries"], one["entries_read"]) == (None, None, 6)
+
+    def test_the_tail_of_a_compressed_source_is_missing_once_its_size_is_noted(self, cli: Cli, world: World) -> None:
+        world.upload(world.put(gzip.compress(DATA), "m.smi.gz"))
+        world.process(5)
+        (one,) = status(cli)
+        assert (one["total"], one["holes"]) == (42, [[35, 42]])
+
+    def test_what_leads_to_another_topic_is_not_told(self, cli: Cli, world: World) -> None:
+        world.upload(world.put(name="parcelq-extra/m.smi"), "parcelq-extra")
+        assert status(cli) == []
+        (one,) = status(cli, "--topic", "parcelq-extra")
+        assert one["topic"] == "parcelq-extra"
+
+    def test_a_note_that_comes_late_is_not_told(self, cli: Cli, world: World) -> None:
+        source = world.put()
+        world.upload(source)
+        world.process()
+        note_upload(world.store, str(source), 0, Uploaded(6, 6, 42), total=42)
+        note_upload(world.store, str(world.put(put="0054")), 0, Uploaded(6, 6, 42), total=42)
+        assert status(cli) == []
+        note_upload(world.store, str(world.put(put="0056")), 0, Uploaded(6, 6, 42), total=42)
+        assert len(status(cli)) == 1
+
+    def test_names_are_found_decoded_and_encoded(self, cli: Cli, world: World) -> None:
+        world.upload(world.put(name="two words.smi"))
+        for text in ("two w", "two%20w", ""):
+            assert len(status(cli, text)) == 1
+        assert status(cli, "three") == []
+
+    def test_a_segment_that_cannot_be_read_hides_no_other_source(self, cli: Cli, world: World) -> None:
+        world.upload(world.put())
+        world.store.put("segments/parcelq-output/000/x-5.seg", b"hello")
+        done = cli.ok("status", "--bucket", BUCKET, "--json")
+        assert len(done.documents) == 1
+        assert "is no segment" in done.err
+
+    def test_when_all_is_whole_that_is_said(self, cli: Cli, world: World) -> None:
+        done = cli.ok("status", "--bucket", BUCKET)
+        assert (done.text, done.err) == ("", "every source that was collected is whole\n")
+
+    def test_of_many_holes_and_deaths_as_many_are_told_as_were_asked_for(self, world: World) -> None:
+        world.upload(world.put())
+        world.process(0, 2, 4, dead=1)
+        (one,) = statuses(world.store, "parcelq-output")
+        document = one.document(1)
+        assert (document["holes"], document["hole_count"]) == ([[0, 7]], 3)
+        assert (len(document["deaths"]), document["death_count"]) == (1, 1)
+
+
+class TestNotes:
+    def test_a_long_upload_is_noted_in_few_stretches(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("parcelq.transfer._MOST_PARTS", 4)
+        world.upload(world.put())
+        ((note,),) = noted_sources(world.store).values()
+        assert note.parts == ((14, 2), (14, 2), (14, 2))
+        assert entries_in([note], 14, 42, 42) == 4
+        assert entries_in([note], 7, 42, 42) is None
+        assert entries_in([note], 14, 35, 42) is None

@@ -1,0 +1,55 @@
+"""`parcelq local`: collecting is tried again, but not for ever; and dead entries are shown as they are."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from parcelq.message import Message, Pulled
+from parcelq.overflow import Overflow
+from parcelq_cli.local.command import _collect, _summarise
+from parcelq_cli.local.function import DIED, InvocationError
+from parcelq_cli.output import Output
+
+SOURCE = "s3://bucket/inbox/a.txt?etag=e&put=1"
+ANSWER = {
+    "drained": {"messages": 1},
+    "finished": [{"source": SOURCE, "dead": 0, "covered": 4}],
+    "waiting": [],
+}
+
+
+def collect(*answers: Any) -> tuple[int, set[str]]:
+    """What comes of a file, if the downloader answers, or fails, in turn like that."""
+    waiting = iter(answers)
+
+    def next_one() -> Any:
+        answer = next(waiting)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    pipeline: Any = SimpleNamespace(collect=next_one, waiting=lambda: 0, uncollected=lambda: 0)
+    return _collect(pipeline, {"a.txt": 4}, lambda *_: None)
+
+
+def test_a_downloader_that_keeps_dying_is_started_again():
+    assert collect(*repeat(InvocationError("downloader", DIED, "killed"), 50), ANSWER) == (1, set())
+
+
+def test_one_that_fails_a_few_times_is_tried_again():
+    assert collect(*repeat(InvocationError("downloader", "AwsError", "busy"), 4), ANSWER) == (1, set())
+
+
+def test_one_that_always_fails_is_an_error_that_says_why():
+    with pytest.raises(InvocationError, match="is no segment"):
+        collect(*repeat(InvocationError("downloader", "ParcelqError", "x is no segment"), 50))
+
+
+def test_a_dead_entry_is_shown_as_it_is_whatever_it_travels_as(capsys: pytest.CaptureFixture[str]):
+    letter = Pulled("id", "handle", 1, Message(b"nul \0\n", {"Reason": "why"}).wire())
+    nowhere: Any = None
+    _summarise(Output(), [], [letter], Overflow(nowhere, "bucket"), set(), 0, 1.0)
+    assert capsys.readouterr().err.startswith(r"dead: 'nul \x00': why")
