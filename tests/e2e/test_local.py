@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,12 +17,8 @@ import pytest
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="AWS's runtime emulator runs on Linux alone")
 PARCELQ = [sys.executable, "-c", "from parcelq_cli.main import main; main()"]
-STRICT_STEP = """
-import sys
-text = sys.stdin.read()
-if "BAD" in text:
-    sys.exit("cannot parse a BAD line")
-sys.stdout.write(text.upper())
+STRICT_STEP = """#!/bin/sh
+exec awk '/BAD/ { print "cannot parse: " $0 > "/dev/stderr"; exit 1 } { print toupper($0) }'
 """
 
 WARM_STEP = """
@@ -77,21 +74,94 @@ def test_odd_bytes_and_names_come_back_byte_for_byte(tmp_path: Path, filter_sett
     assert [one["entries"]["read"] for one in printed] == [10, 0]
 
 
-def test_bad_lines_are_set_apart_with_their_reasons(tmp_path: Path, filter_settings: Path) -> None:
-    bad = {3, 1500, 1501, 1999}
-    lines = [f"line {number} {'BAD' if number in bad else 'good'}\n" for number in range(2000)]
-    file, step, out = tmp_path / "lines.txt", tmp_path / "strict.py", tmp_path / "out"
-    file.write_text("".join(lines))
-    step.write_text(STRICT_STEP)
-    done = local(file, "--step", step, "--settings", filter_settings, "--output", out, expected=1)
-    assert (out / "lines.txt").read_text() == "".join(line.upper() for line in lines if "BAD" not in line)
+BAD = (0, 1234, 1235, 4999, 5000, 7777, 9999)
+"""Numbers of the lines of ten thousand that the step cannot take: neighbours, and those at either end, among them."""
+BAD_LINES = [f"line {number} {'BAD' if number in BAD else 'good'}\n" for number in range(10_000)]
+PARCELS_OF_250 = ("--parcel-size", "250", "--batch-size", "250")
+SEVEN_DEAD = "10,000 entries in, 9,993 out, 7 dead"
+
+
+@pytest.fixture
+def strict_step(tmp_path: Path) -> Path:
+    """A filter that fails whenever a line is bad, whatever else there is."""
+    path = tmp_path / "strict"
+    path.write_text(STRICT_STEP)
+    path.chmod(0o755)
+    return path
+
+
+def test_bad_lines_are_set_apart_with_their_reasons(tmp_path: Path, strict_step: Path, filter_settings: Path) -> None:
+    file, out = tmp_path / "lines.txt", tmp_path / "out"
+    file.write_text("".join(BAD_LINES))
+    arguments = [file, "--step", strict_step, "--settings", filter_settings, "--output", out, *PARCELS_OF_250]
+    done = local(*arguments, expected=1)
+    assert (out / "lines.txt").read_text() == "".join(line.upper() for line in BAD_LINES if "BAD" not in line)
     report = report_of(out / "lines.txt")
-    assert report["entries"] == {"read": 2000, "done": 1996, "dead": 4, "missing": 0, "written": 1996}
-    starts = [len("".join(lines[:number])) for number in sorted(bad)]
-    assert [dead["start"] for dead in report["dead"]] == starts
-    assert all("cannot parse a BAD line" in dead["reason"] for dead in report["dead"])
+    assert report["entries"] == {"read": 10_000, "done": 9993, "dead": 7, "missing": 0, "written": 9993}
     assert not report["complete"]
-    assert "4 entries failed for good" in done.stderr
+    starts = [len("".join(BAD_LINES[:number])) for number in BAD]
+    assert [dead["start"] for dead in report["dead"]] == starts
+    why = [f"step 'strict' exited with 1: cannot parse: line {number} BAD" for number in BAD]
+    assert [dead["reason"] for dead in report["dead"]] == why
+    told = [line for line in done.stderr.splitlines() if line.startswith("dead: ")]
+    assert sorted(told) == sorted(
+        f"dead: 'line {number} BAD': {reason}" for number, reason in zip(BAD, why, strict=True)
+    )
+    assert SEVEN_DEAD in done.stderr
+    assert "7 entries failed for good" in done.stderr
+
+
+def test_dead_letters_are_sent_back_when_the_step_is_mended(
+    tmp_path: Path, strict_step: Path, filter_settings: Path
+) -> None:
+    file, out = tmp_path / "lines.txt", tmp_path / "out"
+    file.write_text("".join(BAD_LINES))
+    arguments = [file, "--step", strict_step, "--settings", filter_settings, "--output", out, *PARCELS_OF_250, "--keep"]
+    running = subprocess.Popen([*PARCELQ, "local", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    watchdog = threading.Timer(100, running.kill)
+    watchdog.start()
+    try:
+        said = until(running, "still running")
+        assert any(SEVEN_DEAD in line for line in said)
+        url = said[-1].partition("AWS_ENDPOINT_URL=")[2].split()[0]
+        assert (out / "lines.txt").read_text() == "".join(line.upper() for line in BAD_LINES if "BAD" not in line)
+        letters = [json.loads(line) for line in parcelq_at(url, "dead", "parcelq-step", "--json").splitlines()]
+        told = sorted((one["line"], one["entry"], one["reason"].rpartition(": ")[2]) for one in letters)
+        assert told == [(number + 1, f"line {number} BAD\n", f"line {number} BAD") for number in BAD]
+        strict_step.write_text(STRICT_STEP.replace("exit 1", "bad += 1"))
+        assert parcelq_at(url, "topics", "redrive", "parcelq-step") == "sent 7 messages back to parcelq-step\n"
+        until(running, "lines.txt: 10,000 out, 0 dead")
+        assert (out / "lines.txt").read_text() == "".join(BAD_LINES).upper()
+        assert report_of(out / "lines.txt")["complete"]
+        assert parcelq_at(url, "dead", "parcelq-step") == ""
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 130
+    finally:
+        watchdog.cancel()
+        running.kill()
+        running.communicate()
+
+
+def until(running: subprocess.Popen[str], text: str) -> list[str]:
+    """Read what a process says to the line that has a text in it, and return it."""
+    said = []
+    assert running.stderr
+    for line in running.stderr:
+        said.append(line)
+        if text in line:
+            return said
+    raise AssertionError("".join(said)[-3000:])
+
+
+def parcelq_at(url: str, *arguments: str) -> str:
+    """Run a command on what listens at a URL, and return what it prints."""
+    access = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "local")
+    environment = {**os.environ, **access, "AWS_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "us-east-1"}
+    done = subprocess.run(
+        [*PARCELQ, *arguments], capture_output=True, text=True, timeout=60, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 KEEP_EVEN = "$2 % 2 == 0"

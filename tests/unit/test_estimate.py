@@ -129,10 +129,10 @@ def test_the_requests_of_a_file_by_hand() -> None:
     # 300 asked by each of 100 processors, 1 by the uploader at the put and at every range, 2 by every downloader.
     assert asked["looking up topics"].requests == 3 + 4 * 100 + 2 * took.collections
     puts, _ = s3(of_file, took)
-    # Notes, segments of 200 messages and what four receivers have in the end, 60 parts of the result, report and lists.
+    # Notes, segments of 168 messages and what four receivers have in the end, 60 parts of the result, report and lists.
     # Of the result's note, a look and another note.
     assert (took.turns, took.writers) == (1, 1)
-    assert puts == 2 + 50 + 4 * took.collections + 62 + 2 + 1 + took.collections + 2
+    assert puts == 2 + 60 + 4 * took.collections + 62 + 2 + 1 + took.collections + 2
 
 
 # ---- Failures.

@@ -16,7 +16,7 @@ from parcelq_cli.estimate.work import Work, in_invocation
 _RANGE_TASK_BYTES: Final = 300
 _LISTED: Final = 1_000
 IN_VAIN_AFTER_FEW: Final = 1
-IN_VAIN_AFTER_MANY: Final = 8
+IN_VAIN_AFTER_MANY: Final = ceil(PULLED_TOGETHER / MAX_REQUEST_MESSAGES)
 """Having received something, a receiver of the downloader asks for more, in the end in vain: once where little came, so
 often in parallel where at least half of what could come did."""
 _MANY: Final = MAX_REQUEST_MESSAGES / 2
@@ -139,8 +139,7 @@ def s3(work: Work, duration: Duration) -> tuple[int, int]:
     """Requests of the uploader and the downloader that S3 bills as PUT, and those that it bills as GET."""
     count, size, result_bytes = work.output_messages, work.piece_bytes, work.output_bytes
     collections = duration.collections
-    pulls = min(ceil(SEGMENT_BYTES / (size * PULLED_TOGETHER)), SEGMENT_MESSAGES // PULLED_TOGETHER)
-    segments = min(count, ceil(count / (pulls * PULLED_TOGETHER)) + RECEIVERS * collections)
+    segments = min(count, ceil(count / min(ceil(SEGMENT_BYTES / size), SEGMENT_MESSAGES)) + RECEIVERS * collections)
     notes = max(1, work.ranges)
     part = part_bytes(ceil(result_bytes))
     # Of a result of several parts, every turn looks for the note of what is there, reads it, and leaves another.
@@ -152,6 +151,6 @@ def s3(work: Work, duration: Duration) -> tuple[int, int]:
     # Where not all windows are kept, one is forgotten before its segment's next message is wanted.
     kept = segments * window <= CACHE_BYTES
     reads = ceil(result_bytes / window) + segments if kept else count * ceil(size / window)
-    looks = collections + report + ceil(segments * (collections + 1) / 2)
+    looks = collections + 2 * report + ceil(segments * (collections + 1) / 2)
     puts = notes + segments + duration.writers * result + report + lists
     return puts, max(1, work.ranges) + notes + looks + duration.writers * (reads + turns)
