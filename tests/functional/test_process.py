@@ -882,7 +882,14 @@ class TestNoRoom:
 class TestOddOutput:
     @pytest.mark.parametrize(
         "script",
-        ['ln -s /proc/self/mem "$4"', 'ln -s /dev/zero "$4"', 'mkfifo "$4"', 'mkdir "$4"', 'ln -s nowhere "$4"'],
+        [
+            'ln -s /etc/passwd "$4"',
+            'ln -s /proc/self/mem "$4"',
+            'ln -s /dev/zero "$4"',
+            'mkfifo "$4"',
+            'mkdir "$4"',
+            'ln -s nowhere "$4"',
+        ],
     )
     def test_what_is_no_file_fails_its_message_alone(self, stage, script):
         stage.publish(parcel("odd"), parcel("b", source="other"))
