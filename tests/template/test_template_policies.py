@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -123,7 +122,8 @@ def table(statements: list[dict[str, Any]]) -> dict[str, Statement]:
 
 
 @pytest.mark.parametrize(
-    ("stages", "key", "retained"), list(product(["step", "clean,score"], ["", KEY], ["false", "true"]))
+    ("stages", "key", "retained"),
+    [("step", "", "true"), ("clean,score", KEY, "false"), ("step", KEY, "true"), ("step", "", "false")],
 )
 def test_functions_may_do_exactly_this_whatever_the_conditions(
     deploy_with: Callable[[Mapping[str, str]], Deployed], stages: str, key: str, retained: str
