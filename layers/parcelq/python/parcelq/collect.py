@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from parcelq.assembly import SegmentReader, part_bodies, parts_of
 from parcelq.collector import Collector, Resolution
-from parcelq.errors import AwsError, InvalidValueError, LineageError, ParcelqError
+from parcelq.errors import AwsError, LineageError, ParcelqError
 from parcelq.limits import KIB
 from parcelq.message import count_entries
 from parcelq.names import RESULTS, Source
@@ -116,7 +116,7 @@ def gather(store: Store, keys: Sequence[str]) -> Gathered:
         read = {index.key: index for index in in_flight(lambda key: read_index(store, key), some, _READS_IN_FLIGHT)}
         for key in some:
             index = read[key]
-            is_source = _is_source(index.source)
+            is_source = Source.is_one(index.source)
             for name, start, length, entries, dead in index.rows:
                 extent = len(indexes), start, length
                 if is_source:
@@ -130,7 +130,7 @@ def gather(store: Store, keys: Sequence[str]) -> Gathered:
                     apart.append(extent)
             indexes.append(replace(index, rows=()))
     source = indexes[0].source
-    return Gathered(source if _is_source(source) else NO_SOURCE, indexes, collector, apart)
+    return Gathered(source if Source.is_one(source) else NO_SOURCE, indexes, collector, apart)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,14 +325,6 @@ class Finisher:
         """
         self.store.delete(note_keys(self.store, gathered.source))
         self.store.delete(gathered.keys)
-
-
-def _is_source(text: str) -> bool:
-    try:
-        Source.parse(text)
-    except InvalidValueError:
-        return False
-    return True
 
 
 def _says(present: Present | None, source: str) -> str:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from threading import Condition
 from typing import TYPE_CHECKING, Final
 
-from parcelq.errors import InvalidValueError, MessageError, ParcelqError
+from parcelq.errors import MessageError, ParcelqError
 from parcelq.lease import Lease
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
 from parcelq.message import DEAD, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, WORKFLOW, Message, Pulled, Wire, count_told
@@ -117,7 +117,7 @@ class _Held:
     def add(self, one: Pulled, message: Message) -> None:
         """Take a message in."""
         work = Work.of(one, message)
-        source = work.source if _is_source(work.source) else NO_SOURCE
+        source = work.source if Source.is_one(work.source) else NO_SOURCE
         dead = message.attributes.get(DEAD, "") if source else ""
         name = str(work.lineage) if source else one.message_id
         self.pieces[source].append(Piece(name, message.body, work.entries, dead))
@@ -284,12 +284,3 @@ def _size_elsewhere(pulled: Pulled) -> int:
     """Bytes of a body that lies in S3, as far as the message tells."""
     told = (count_told(pulled.attributes.get(name, "")) for name in (SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE))
     return next((size for size in told if size is not None), ELSEWHERE_BYTES)
-
-
-def _is_source(text: str) -> bool:
-    """Whether a source can be told by it; if not, nobody knows what to call its result."""
-    try:
-        Source.parse(text)
-    except InvalidValueError:
-        return False
-    return True

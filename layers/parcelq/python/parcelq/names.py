@@ -110,6 +110,15 @@ class Source:
             raise InvalidValueError("Source", text, "s3://bucket/key?put=… or file:///path?put=…")
         return cls(uri, fields["put"], fields.get("etag", ""), fields.get("version", ""))
 
+    @classmethod
+    def is_one(cls, text: str) -> bool:
+        """Whether the attribute's text can be read; if not, nobody knows what to call the result."""
+        try:
+            cls.parse(text)
+        except InvalidValueError:
+            return False
+        return True
+
     def __str__(self) -> str:
         fields = {"etag": self.etag, "put": self.put, "version": self.version}
         return f"{self.uri}?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items() if value)
