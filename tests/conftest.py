@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ BUCKET = "bucket"
 # What an example may take depends on what else the machine is doing, so that is nothing to fail for.
 settings.register_profile("parcelq", deadline=None)
 settings.load_profile("parcelq")
+
+
+def pytest_configure() -> None:
+    # A shell starts what it runs in the background with interrupts ignored, and so would be all that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 import urllib.request
@@ -19,6 +20,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from parcelq_cli.main import main
 
+_PATIENCE = 1.0
 COMMAND = [sys.executable, "-c", "from parcelq_cli.main import main; main()"]
 
 
@@ -86,13 +88,19 @@ class Cli:
         child, terminal = pty.fork()
         if not child:
             os.execv(COMMAND[0], [*COMMAND, *arguments])
-        shown = b""
+        shown, is_answered = b"", False
         try:
-            while data := os.read(terminal, 4096):
-                shown += data
-                if answer and b"(n)" in shown:
+            while True:
+                if select.select([terminal], [], [], _PATIENCE)[0]:
+                    data = os.read(terminal, 4096)
+                    shown += data
+                    if not data:
+                        break
+                elif is_answered:  # Python forgets an interrupt that comes just when it begins to read
                     os.write(terminal, answer)
-                    answer = b""
+                if not is_answered and b"(n)" in shown:
+                    os.write(terminal, answer)
+                    is_answered = True
         except OSError:  # Linux tells the end of a terminal by an error
             pass
         os.close(terminal)
