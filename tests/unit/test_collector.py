@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -222,6 +222,67 @@ class TestAnyDelivery:
             entries = sum(one.entries for one in resolution.dead)
             lacking = sum(source[start:end].count(b"\n") for start, end in resolution.holes)
             assert resolution.entries + entries + lacking == len(lines)
+
+
+ODD = [
+    "", "0-4", "4-0/8", "0-9/8", "00-4/8", "0-4/8\n", "0-2/8\n2-4/8", "0-4/8>0-2/4", f"0-4/8>0-2/2:{'A' * 16}",
+    f"0-{10**18 * 9}/{10**19 - 1}", "{0-2/8}", "{0-2/8,2-4/8}",
+]  # fmt: skip
+
+
+class TestSegments:
+    @settings(deadline=None)
+    @given(st.data(), LINES, PLACES, st.sampled_from(sorted(STEPS)), st.integers(0, 2), st.booleans())
+    def test_messages_of_a_segment_count_as_if_they_were_added_one_by_one(
+        self, data: st.DataObject, lines: list[bytes], places: list[int], name: str, levels: int, told: bool
+    ) -> None:
+        source = b"".join(lines)
+        sent = upload(source, places)
+        if not told:
+            sent = [Sent(Lineage(replace(one.lineage.span, total=None)), one.body) for one in sent]
+        dead = [(str(one.lineage), b"", "why") for one in data.draw(st.lists(st.sampled_from(sent), max_size=2))]
+        for _ in range(levels):
+            grouped = data.draw(st.one_of(st.just(list(range(40))), GROUPED))
+            sent = [one for _, led_to in step_over(STEPS[name], sent, grouped, data.draw(PLACES)) for one in led_to]
+        results = [(str(one.lineage), one.body, "") for one in data.draw(st.lists(st.sampled_from(sent)))]
+        odd = [(text, b"odd\n", "") for text in data.draw(st.lists(st.sampled_from(ODD), max_size=2))]
+        told_of = data.draw(st.permutations([*results, *dead, *odd]))
+        bodies, together_, wrong = Bodies(), Collector(), []
+        at = number = 0
+        while at < len(told_of):
+            some = told_of[at : at + data.draw(st.integers(1, 9))]
+            rows = []
+            for lineage, body, reason in some:
+                extent = number, len(rows) * 100, len(body)
+                rows.append((lineage, *extent[1:], count_entries(body), reason))
+                try:
+                    bodies.collector.add(lineage, extent, rows[-1][3], reason)
+                except LineageError:
+                    wrong.append(extent)
+            assert together_.add_all(number, rows) == [one for one in wrong if one[0] == number]
+            at += len(some)
+            number += 1
+        one_by_one, resolution = bodies.resolve(), together_.resolve()
+        assert (resolution.total, resolution.covered, resolution.holes, resolution.dead, resolution.entries) == (
+            one_by_one.total, one_by_one.covered, one_by_one.holes, one_by_one.dead, one_by_one.entries,
+        )  # fmt: skip
+        assert [length for _, _, length in resolution.extents] == [length for _, _, length in one_by_one.extents]
+        # A tombstone that comes after the result is none, however often; and results are looked at first.
+        assert dead or together_.duplicates == bodies.collector.duplicates
+
+    def test_positions_that_are_too_large_are_refused_whatever_else_is_in_the_segment(self) -> None:
+        collector = Collector()
+        row = (f"0-4/{2**63}", 0, 4, 1, "")
+        assert collector.add_all(0, [row, ("0-4/8", 4, 4, 1, "")]) == [(0, 0, 4)]
+        assert collector.add_all(1, []) == []
+        assert collector.resolve().holes == ((4, 8),)
+
+    def test_totals_that_differ_are_no_reason_to_lose_a_message(self) -> None:
+        collector = Collector()
+        assert collector.add_all(0, [("0-4/*", 0, 4, 1, ""), ("4-8/8", 4, 4, 1, "")]) == []
+        assert collector.resolve().whole
+        assert collector.add_all(1, [("8-12/12", 0, 4, 1, ""), ("0-4/8", 4, 4, 1, "")]) == []
+        assert collector.duplicates == 1
 
 
 ONE, OTHER = "aaaaaaaa", "bbbbbbbb"

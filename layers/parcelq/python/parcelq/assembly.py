@@ -8,8 +8,8 @@ from io import BytesIO
 from typing import Final, TypeAlias
 
 from parcelq.errors import ParcelqError
+from parcelq.extents import Extent
 from parcelq.limits import KIB, MIB
-from parcelq.settled import Extent
 from parcelq.store import Store
 
 CACHE_BYTES: Final = 96 * MIB

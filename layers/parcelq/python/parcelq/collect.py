@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from parcelq.assembly import SegmentReader, part_bodies, parts_of
 from parcelq.collector import Collector, Resolution
-from parcelq.errors import AwsError, LineageError, ParcelqError
+from parcelq.errors import AwsError, ParcelqError
+from parcelq.extents import Extent
 from parcelq.limits import KIB
 from parcelq.message import count_entries
 from parcelq.names import RESULTS, Source
@@ -25,7 +26,6 @@ from parcelq.parallel import in_flight
 from parcelq.report import REPORT_SUFFIX, Entries, Report
 from parcelq.results import Begun, Present, ResultWriter, part_bytes
 from parcelq.segments import NO_SOURCE, Index, read_index, segment_keys, source_id
-from parcelq.settled import Extent
 from parcelq.store import BucketStore, Store
 
 _log = logging.getLogger(__name__)
@@ -116,18 +116,14 @@ def gather(store: Store, keys: Sequence[str]) -> Gathered:
         read = {index.key: index for index in in_flight(lambda key: read_index(store, key), some, _READS_IN_FLIGHT)}
         for key in some:
             index = read[key]
-            is_source = Source.is_one(index.source)
-            for name, start, length, entries, dead in index.rows:
-                extent = len(indexes), start, length
-                if is_source:
-                    try:
-                        collector.add(name, extent, entries, dead)
-                    except LineageError:
-                        apart.append(extent)
-                # Without a source the name is the message's id. That of a source that is none says nothing.
-                elif index.source != NO_SOURCE or name not in ids:
-                    ids.add(name)
-                    apart.append(extent)
+            if Source.is_one(index.source):
+                apart += collector.add_all(len(indexes), index.rows)
+            else:
+                for name, start, length, _, _ in index.rows:
+                    # Without a source the name is the message's id. That of a source that is none says nothing.
+                    if index.source != NO_SOURCE or name not in ids:
+                        ids.add(name)
+                        apart.append((len(indexes), start, length))
             indexes.append(replace(index, rows=()))
     source = indexes[0].source
     return Gathered(source if Source.is_one(source) else NO_SOURCE, indexes, collector, apart)

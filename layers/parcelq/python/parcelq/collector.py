@@ -17,21 +17,30 @@ Pieces of the source that are one message are kept apart, in little memory: see 
 from __future__ import annotations
 
 import re
+from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import compress, pairwise
+from operator import lt, not_
 from typing import Final, TypeAlias
 
-from parcelq.lineage import DIGEST, NUMBER, Lineage, Span
+from parcelq.errors import LineageError
+from parcelq.extents import Extent, Messages
+from parcelq.lineage import DIGEST, MAX_POSITION, NUMBER, Lineage, Span
 from parcelq.message import UNTOLD
-from parcelq.settled import Extent, Extents, Leaf, Settled, Whole
+from parcelq.settled import Settled, Whole
+
+Row: TypeAlias = tuple[str, int, int, int, str]
+"""A message in a segment: lineage, offset of its bytes, how many they are, its entries, and why they are dead."""
 
 LOOSE: Final = 16 * 1024
 """Pieces that are kept as they came before it is worth looking which of them touch."""
-_ONE_WHOLE_RUN: Final = re.compile(rf"({NUMBER})-({NUMBER})/({NUMBER})(?:>0-({NUMBER})/\4:{DIGEST})+")
-"""What nearly all lineages look like: all that a run of a step, or of several, made of bytes of the source."""
+_ONE_WHOLE_RUN: Final = re.compile(
+    rf"^({NUMBER})-({NUMBER})/({NUMBER}|\*)(?:>0-({NUMBER})/\4:{DIGEST})*$", re.MULTILINE
+)
+"""What nearly all lineages look like: bytes of the source, or all that a run of a step, or of several, made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +95,11 @@ class Resolution:
 
 @dataclass(slots=True, eq=False)
 class _Piece:
-    """Bytes of a tiling: the message, if it came, else runs of a step over them, or word that they are dead."""
+    """Bytes of a tiling: the message, by its row, if it came, else runs of a step over them, or word of death."""
 
     start: int
     end: int
-    leaf: Leaf | None = None
+    row: int | None = None
     dead: tuple[str, int, bool] | None = None
     runs: dict[str, _Tiling] | None = None
     group: _Group | None = None
@@ -127,14 +136,14 @@ class _Group:
 
 @dataclass(slots=True)
 class _Found:
-    """What a piece comes to: messages, in order; dead entries in it; and places of groups that were used."""
+    """What a piece comes to: rows of messages, in order; dead entries in it; and places of groups that were used."""
 
-    leaves: list[Leaf] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
     dead: list[tuple[str, int, bool]] = field(default_factory=list)
     places: list[_Piece] = field(default_factory=list)
 
     def add(self, other: _Found) -> None:
-        self.leaves += other.leaves
+        self.rows += other.rows
         self.dead += other.dead
         self.places += other.places
 
@@ -144,18 +153,21 @@ _Candidate: TypeAlias = tuple[int, int, _Found | Whole]
 
 
 class Collector:
-    """Takes the messages of one source, in any order.
-
-    Attributes:
-        duplicates: messages that were there already.
-    """
+    """Takes the messages of one source, in any order."""
 
     def __init__(self) -> None:
-        self.duplicates = 0
+        self._duplicates = 0
         self._source = _Tiling()
-        self._settled = Settled()
+        self._messages = Messages()
+        self._settled = Settled(self._messages)
         self._groups: dict[tuple[Lineage, ...], _Group] = {}
         self._until_merged = LOOSE
+
+    @property
+    def duplicates(self) -> int:
+        """Messages that were there already."""
+        self._sort()
+        return self._duplicates + self._settled.duplicates
 
     def add(self, lineage: str, extent: Extent, entries: int = 0, dead: str = "") -> bool:
         """Take a message.
@@ -170,24 +182,44 @@ class Collector:
             Whether it is new.
 
         Raises:
-            LineageError: the text is no lineage.
+            LineageError: the text is no lineage of a message.
         """
-        found = None if dead else _ONE_WHOLE_RUN.fullmatch(lineage)
-        if found and (start := int(found[1])) < (end := int(found[2])) <= (total := int(found[3])):
-            self._source.total = total
-            new = self._settled.add((start, end), (extent, entries))
-        else:
-            new = None
-        if new is None:
-            told = Lineage.parse(lineage)
-            new = self._add(_shortened(told), (extent, entries), dead, of_source=not told.outputs)
-        self.duplicates += not new
-        self._until_merged -= 1
-        if self._until_merged < 0:
-            self._merge()
-            # Twice as many as were left, at least: so that in no order of arrival they are looked at again and again.
-            self._until_merged = max(LOOSE, self._settled.loose + len(self._source.pieces))
+        told = Lineage.parse(lineage)
+        if told.is_group:
+            raise LineageError(f"{lineage[:60]!r} is a group of messages, and no message")
+        new = self._add(_shortened(told), extent, entries, dead, of_source=not told.outputs)
+        self._duplicates += not new
+        self._came(1)
         return new
+
+    def add_all(self, segment: int, rows: Sequence[Row]) -> list[Extent]:
+        """Take the messages of a segment, as if each were added; only much faster.
+
+        Returns:
+            Where those lie whose lineage is none.
+        """
+        simple: Sequence[Row] = rows
+        others: Sequence[Row] = ()
+        spans = _Spans.parse(simple)
+        if spans is None:
+            simple, others = _told_apart(rows)
+            spans = _Spans.parse(simple)
+        if spans is None:
+            others = rows
+        elif simple:
+            self._source.total = self._source.total if spans.total is None else spans.total
+            _, offsets, lengths, entries, _ = zip(*simple, strict=True)
+            row = self._messages.add_all(segment, offsets, lengths, entries, spans.ends)
+            self._settled.add_all(spans.starts, row)
+            self._came(len(simple))
+        wrong: list[Extent] = []
+        for lineage, offset, length, count, dead in others:
+            extent = segment, offset, length
+            try:
+                self.add(lineage, extent, count, dead)
+            except LineageError:
+                wrong.append(extent)
+        return wrong
 
     def resolve(self) -> Resolution:
         """Work out what the messages make, by now."""
@@ -204,29 +236,36 @@ class Collector:
             torn = (id(group) for group in self._groups.values() if used[id(group)] not in {0, len(group.places)})
             first = next(torn, None)
             if first is None:
-                return _resolution(self._source.total, chosen)
+                return _resolution(self._source.total, chosen, self._messages)
             # One at a time: without the first, the others may fit.
             refused.add(first)
 
-    def _add(self, lineage: Lineage, leaf: Leaf, dead: str, *, of_source: bool) -> bool:
+    def _came(self, count: int) -> None:
+        self._until_merged -= count
+        if self._until_merged < 0:
+            self._merge()
+            # When there are four times as many, so that in no order of arrival they are looked at again and again.
+            self._until_merged = max(LOOSE, 3 * (self._settled.loose + len(self._source.pieces)))
+
+    def _add(self, lineage: Lineage, extent: Extent, entries: int, dead: str, *, of_source: bool) -> bool:
         root = lineage.root
         if isinstance(root, Span) and self._settled.has((root.start, root.end)):
             return bool(dead)
         if isinstance(root, Span) and not lineage.outputs and not dead and root.start < root.end:
             self._source.total = self._source.total if root.total is None else root.total
-            taken = self._settled.add((root.start, root.end), leaf)
-            if taken is not None:
-                return taken
+            self._settled.add_all((root.start,), self._messages.add(extent, entries, root.end))
+            return True
         piece = self._piece(lineage)
         if piece is None:
             return False
         if dead:
             new = piece.dead is None
             if piece.dead is None or piece.dead[0] == UNTOLD:
-                piece.dead = dead, leaf[1], of_source
+                piece.dead = dead, entries, of_source
         else:
-            new = piece.leaf is None
-            piece.leaf = piece.leaf or leaf
+            new = piece.row is None
+            if new:
+                piece.row = self._messages.add(extent, entries, piece.end)
         return new
 
     def _piece(self, lineage: Lineage) -> _Piece | None:
@@ -234,7 +273,7 @@ class Collector:
         root = lineage.root
         piece = self._source.piece(root) if isinstance(root, Span) else self._group(root).piece
         for output in lineage.outputs:
-            if piece.leaf is not None:
+            if piece.row is not None:
                 return None
             piece = piece.run(output.digest).piece(output.span)
         return piece
@@ -262,15 +301,52 @@ class Collector:
             piece = piece.run(output.digest).piece(output.span)
         return piece.run(last.digest)
 
+    def _sort(self) -> None:
+        for row, (start, end) in self._settled.sort():
+            piece = self._source.piece(Span(start, end, None))
+            self._duplicates += piece.row is not None
+            piece.row = row if piece.row is None else piece.row
+
     def _merge(self) -> None:
         """Let go of all but the messages of pieces whose neighbours are there."""
+        self._sort()
         others = {}
         for (start, end), piece in self._source.pieces.items():
             found = _find(piece, {})
             if found and not found.dead and not found.places and start < end:
-                others[start, end] = found.leaves
+                others[start, end] = found.rows
         for place in self._settled.merge(others, self._source.total):
             del self._source.pieces[place]
+
+
+@dataclass(frozen=True, slots=True)
+class _Spans:
+    """Bytes of the source that simple lineages stand for, and its total if one of them told."""
+
+    starts: Sequence[int]
+    ends: Sequence[int]
+    total: int | None
+
+    @classmethod
+    def parse(cls, rows: Sequence[Row]) -> _Spans | None:
+        """Read the lineages of results if all of them look like `_ONE_WHOLE_RUN`; None if not, or if one is odd."""
+        text = "\n".join([row[0] for row in rows])
+        found = _ONE_WHOLE_RUN.findall(text)
+        if not len(rows) == len(found) == text.count("\n") + 1 or any(row[4] for row in rows):
+            return None if rows else cls((), (), None)
+        start_texts, end_texts, total_texts, _ = zip(*found, strict=True)
+        starts, ends = [*map(int, start_texts)], [*map(int, end_texts)]
+        totals = {int(text) for text in {*total_texts} - {"*"}}
+        total = totals.pop() if totals else None
+        last = MAX_POSITION if total is None else total
+        is_odd = totals or max(ends) > last or last > MAX_POSITION or not all(map(lt, starts, ends))
+        return None if is_odd else cls(starts, ends, total)
+
+
+def _told_apart(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Results whose lineage looks like `_ONE_WHOLE_RUN`, and all other messages."""
+    is_simple = [not row[4] and _ONE_WHOLE_RUN.fullmatch(row[0]) is not None for row in rows]
+    return list(compress(rows, is_simple)), list(compress(rows, map(not_, is_simple)))
 
 
 def _shortened(lineage: Lineage) -> Lineage:
@@ -352,15 +428,15 @@ def _find(piece: _Piece, known: dict[int, _Found | None]) -> _Found | None:
         found = known[id(group)]
         if found is None or found.dead:
             return None
-        return _Found(found.leaves if piece is group.places[0] else [], [], [*found.places, piece])
+        return _Found(found.rows if piece is group.places[0] else [], [], [*found.places, piece])
     finished = None
     for run in (piece.runs or {}).values():
         found = _cover(run, known)
-        if found and not found.dead and (piece.leaf is None or found.places):
+        if found and not found.dead and (piece.row is None or found.places):
             return found
         finished = finished or found
-    if piece.leaf is not None:
-        return _Found([piece.leaf])
+    if piece.row is not None:
+        return _Found([piece.row])
     if finished is None and piece.dead:
         return _Found(dead=[piece.dead])
     return finished
@@ -378,11 +454,11 @@ def _cover(tiling: _Tiling, known: dict[int, _Found | None]) -> _Found | None:
     return whole
 
 
-def _resolution(total: int | None, chosen: Iterable[_Candidate]) -> Resolution:
-    covered = entries = at = 0
+def _resolution(total: int | None, chosen: Iterable[_Candidate], messages: Messages) -> Resolution:
+    covered = at = 0
     dead: list[Dead] = []
     holes: list[tuple[int, int]] = []
-    extents = Extents()
+    rows = array("i")
     empty = True
     for start, end, found in chosen:
         empty = False
@@ -391,9 +467,7 @@ def _resolution(total: int | None, chosen: Iterable[_Candidate]) -> Resolution:
         at = end
         covered += 0 if found.dead else end - start
         dead += [Dead(start, end, count, reason, of_source) for reason, count, of_source in found.dead]
-        for extent, count in found.leaves:
-            entries += count
-            extents.append(extent)
+        rows.extend(found.rows)
     if total is not None and (at < total or empty):
         holes.append((at, total))
-    return Resolution(total, covered, tuple(dead), tuple(holes), extents, entries)
+    return Resolution(total, covered, tuple(dead), tuple(holes), messages.extents(rows), messages.entries(rows))

@@ -14,10 +14,10 @@ from parcelq.assembly import SegmentReader, joined
 from parcelq.collect import Gathered, gather
 from parcelq.drain import Drainer
 from parcelq.errors import InvalidValueError
+from parcelq.extents import Extent
 from parcelq.lineage import Lineage
 from parcelq.names import topic_of_url
 from parcelq.segments import NO_SOURCE, segment_keys
-from parcelq.settled import Extent
 from parcelq.store import FolderStore
 
 if TYPE_CHECKING:
