@@ -281,10 +281,20 @@ class TestFinishing:
         collecting.drain()
         finisher = Finisher(collecting.store, ResultWriter(collecting.s3, collecting.bucket), "topic")
         may = iter([True, False])
-        assert len(list(finisher.finish_all(lambda: next(may)))) == 1
-        assert len(collecting.keys(SEGMENTS)) == 1
+        looked_at, left = finisher.finish_all(lambda: next(may))
+        assert [looked_at.looked_at, left.looked_at] == [True, False]
+        assert collecting.keys(SEGMENTS) == [left.source]
+
         collecting.finish()
         assert collecting.keys(SEGMENTS) == []
+
+    def test_what_has_fewest_segments_comes_first(self, collecting: Collecting) -> None:
+        """Here those of four puts, which have from four segments down to one."""
+        for number in range(4):
+            for put in range(4 - number):
+                collecting.publish(outputs(str(put))[number])
+            collecting.drain()
+        assert [state.source for state in collecting.finish()] == [source(str(put)) for put in (3, 2, 1, 0)]
 
     def test_messages_without_lineage_are_written_apart_each_once(self, collecting: Collecting) -> None:
         (state,) = collecting.collect(Message(b"one"), Message(b"two\n"), Message(b"one"))

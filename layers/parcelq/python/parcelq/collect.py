@@ -47,7 +47,8 @@ class SourceState:
     """How far a source is.
 
     Attributes:
-        source: the attribute `Source`; empty for messages without lineage.
+        source: the attribute `Source`; empty for messages without lineage; the key of its first segment where nobody
+            could read that.
         covered: bytes of it whose results are there.
         total: bytes of it; None if that is not known yet.
         dead: entries that failed for good.
@@ -55,6 +56,7 @@ class SourceState:
         result: key of its result; empty while it is not finished.
         superseded: whether a newer put of the same file has its result there already.
         problem: why nobody can tell; empty where all is well.
+        looked_at: whether there was time to look at it.
     """
 
     source: str
@@ -65,6 +67,7 @@ class SourceState:
     result: str = ""
     superseded: bool = False
     problem: str = ""
+    looked_at: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +151,20 @@ class Finisher:
     def finish_all(self, may_go_on: Callable[[], bool] = lambda: True) -> Iterator[SourceState]:
         """Look at every source of which there are segments, and write what is finished.
 
-        A source with which that cannot be done is told as a problem, and logged; it is in the way of no other.
+        A source with which that cannot be done is told as a problem, and logged; it is in the way of no other. Those
+        with the fewest segments come first, so that neither is a large one.
 
         Args:
-            may_go_on: asked before each source; those left are for the next time.
+            may_go_on: asked before each source; those left are for the next time, and told as not looked at.
 
         Raises:
             AwsError, OSError: the segments cannot be listed.
         """
-        for keys in segment_keys(self.store, self.topic).values():
-            if not may_go_on():
-                return
+        for keys in sorted(segment_keys(self.store, self.topic).values(), key=len):
             source = keys[0]  # for as long as nobody knows what it is called
+            if not may_go_on():
+                yield SourceState(source, 0, None, 0, 0, looked_at=False)
+                continue
             try:
                 gathered = gather(self.store, keys)
                 source = gathered.indexes[0].source or keys[0]

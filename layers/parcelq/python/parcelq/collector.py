@@ -1,26 +1,16 @@
 """The collector: which of a source's messages make its result, in which order, and what is missing. Pure.
 
 What came is kept by its lineage, and the result is a function of that set: it does not matter how often a message came,
-nor, but for runs that differ, in which order. The messages make a tree:
-
-- A *tiling* is a space of bytes `[0, total)`, the source or what one run of a step put out, with *pieces* in it.
-- A piece is there if its bytes came, or all that a run of a step made of them. A run that put out several messages has
-  a tiling of its own, which must be covered.
-- Of pieces that overlap (a message run whole on one delivery and halved on another) those are chosen that together
-  cover most. Runs are never mixed, since each has a tiling of its own; the first that is whole counts.
-- Messages that were run together are one piece: of the bytes from the first to the last of them if they are neighbours,
-  else in several places, and all of these are chosen, or none.
-
-Pieces of the source that are one message are kept apart, in little memory: see `settled`.
+nor, but for runs that differ, in which order. The messages make a tree, of which `tiling` tells; pieces of the source
+that are one message are kept apart from it, in little memory, as `settled` tells.
 """
 
 from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, pairwise
 from operator import lt, not_
@@ -30,7 +20,8 @@ from parcelq.errors import LineageError
 from parcelq.extents import Extent, Messages
 from parcelq.lineage import DIGEST, MAX_POSITION, NUMBER, Lineage, Span
 from parcelq.message import UNTOLD
-from parcelq.settled import Settled, Whole
+from parcelq.settled import Settled
+from parcelq.tiling import Candidate, Found, Group, Piece, Tiling, candidates_of, choose, find
 
 Row: TypeAlias = tuple[str, int, int, int, str]
 """A message in a segment: lineage, offset of its bytes, how many they are, its entries, and why they are dead."""
@@ -93,74 +84,15 @@ class Resolution:
         return self.finished and not self.dead
 
 
-@dataclass(slots=True, eq=False)
-class _Piece:
-    """Bytes of a tiling: the message, by its row, if it came, else runs of a step over them, or word of death."""
-
-    start: int
-    end: int
-    row: int | None = None
-    dead: tuple[str, int, bool] | None = None
-    runs: dict[str, _Tiling] | None = None
-    group: _Group | None = None
-
-    def run(self, digest: str) -> _Tiling:
-        if self.runs is None:
-            self.runs = {}
-        return self.runs.setdefault(digest, _Tiling())
-
-
-@dataclass(slots=True, eq=False)
-class _Tiling:
-    """A space of bytes, and what came of it: by place, and for groups beside it, since a member may be there alone."""
-
-    total: int | None = None
-    pieces: dict[tuple[int, int], _Piece] = field(default_factory=dict)
-    grouped: list[_Piece] = field(default_factory=list)
-
-    def piece(self, span: Span) -> _Piece:
-        self.total = self.total if span.total is None else span.total
-        piece = self.pieces.get((span.start, span.end))
-        if piece is None:
-            piece = self.pieces[span.start, span.end] = _Piece(span.start, span.end)
-        return piece
-
-
-@dataclass(slots=True, eq=False)
-class _Group:
-    """Messages that were run together and are no neighbours: one piece with its runs, and a place for each of them."""
-
-    piece: _Piece
-    places: list[_Piece] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Found:
-    """What a piece comes to: rows of messages, in order; dead entries in it; and places of groups that were used."""
-
-    rows: list[int] = field(default_factory=list)
-    dead: list[tuple[str, int, bool]] = field(default_factory=list)
-    places: list[_Piece] = field(default_factory=list)
-
-    def add(self, other: _Found) -> None:
-        self.rows += other.rows
-        self.dead += other.dead
-        self.places += other.places
-
-
-_Candidate: TypeAlias = tuple[int, int, _Found | Whole]
-"""Bytes of a tiling, and what is there of them."""
-
-
 class Collector:
     """Takes the messages of one source, in any order."""
 
     def __init__(self) -> None:
         self._duplicates = 0
-        self._source = _Tiling()
+        self._source = Tiling()
         self._messages = Messages()
         self._settled = Settled(self._messages)
-        self._groups: dict[tuple[Lineage, ...], _Group] = {}
+        self._groups: dict[tuple[Lineage, ...], Group] = {}
         self._until_merged = LOOSE
 
     @property
@@ -226,12 +158,12 @@ class Collector:
         self._merge()
         refused: set[int] = set()
         while True:
-            known: dict[int, _Found | None] = dict.fromkeys(refused)
-            candidates = list(_candidates(self._source, known))
+            known: dict[int, Found | None] = dict.fromkeys(refused)
+            candidates = list(candidates_of(self._source, known))
             wholes = self._settled.wholes((start, end) for start, end, _ in candidates)
-            chosen = _choose([*candidates, *((one.start, one.end, one) for one in wholes)])
+            chosen = choose([*candidates, *((one.start, one.end, one) for one in wholes)])
             # What a group made lies at all of its places, so one found in it is met at each of them.
-            places = {id(place): place for _, _, found in chosen if isinstance(found, _Found) for place in found.places}
+            places = {id(place): place for _, _, found in chosen if isinstance(found, Found) for place in found.places}
             used = Counter(id(place.group) for place in places.values())
             torn = (id(group) for group in self._groups.values() if used[id(group)] not in {0, len(group.places)})
             first = next(torn, None)
@@ -268,7 +200,7 @@ class Collector:
                 piece.row = self._messages.add(extent, entries, piece.end)
         return new
 
-    def _piece(self, lineage: Lineage) -> _Piece | None:
+    def _piece(self, lineage: Lineage) -> Piece | None:
         """The piece that a message is; None if it is of one that is there whole already, by an earlier run."""
         root = lineage.root
         piece = self._source.piece(root) if isinstance(root, Span) else self._group(root).piece
@@ -278,19 +210,19 @@ class Collector:
             piece = piece.run(output.digest).piece(output.span)
         return piece
 
-    def _group(self, members: tuple[Lineage, ...]) -> _Group:
+    def _group(self, members: tuple[Lineage, ...]) -> Group:
         group = self._groups.get(members)
         if group is None:
-            group = self._groups[members] = _Group(_Piece(0, 0))
+            group = self._groups[members] = Group(Piece(0, 0))
             for member in members:
                 tiling, span = self._tiling(member), member.span
-                place = _Piece(span.start, span.end, group=group)
+                place = Piece(span.start, span.end, group=group)
                 tiling.total = tiling.total if span.total is None else span.total
                 tiling.grouped.append(place)
                 group.places.append(place)
         return group
 
-    def _tiling(self, lineage: Lineage) -> _Tiling:
+    def _tiling(self, lineage: Lineage) -> Tiling:
         """The tiling that a message is a piece of."""
         if not lineage.outputs:
             return self._source
@@ -312,7 +244,7 @@ class Collector:
         self._sort()
         others = {}
         for (start, end), piece in self._source.pieces.items():
-            found = _find(piece, {})
+            found = find(piece, {})
             if found and not found.dead and not found.places and start < end:
                 others[start, end] = found.rows
         for place in self._settled.merge(others, self._source.total):
@@ -368,93 +300,7 @@ def _shortened(lineage: Lineage) -> Lineage:
     return lineage if root is lineage.root and len(outputs) == len(lineage.outputs) else Lineage(root, outputs)
 
 
-def _candidates(tiling: _Tiling, known: dict[int, _Found | None]) -> Iterator[_Candidate]:
-    """What is there of a tiling, or there but for dead entries.
-
-    `known` keeps what each group, by its `id`, comes to; None for one that must not be used.
-    """
-    for piece in (*tiling.pieces.values(), *tiling.grouped):
-        found = _find(piece, known)
-        if found is not None and (piece.start < piece.end or tiling.total == 0):
-            yield piece.start, piece.end, found
-
-
-def _choose(candidates: Iterable[_Candidate]) -> list[_Candidate]:
-    """Of what is there of a tiling, that which covers most of it, in order."""
-    best: dict[tuple[int, int], _Candidate] = {}
-    for candidate in candidates:
-        start, end, found = candidate
-        rival = best.get((start, end))
-        # A group goes before one of its members alone, or the other members would be lost with it.
-        if rival is None or (not found.dead and (rival[2].dead or found.places)):
-            best[start, end] = candidate
-    ordered = [best[place] for place in sorted(best)]
-    if all(one[1] <= other[0] for one, other in pairwise(ordered)):
-        return ordered
-    return _heaviest(ordered)
-
-
-def _heaviest(candidates: list[_Candidate]) -> list[_Candidate]:
-    """Of pieces that overlap, those apart that weigh most: by bytes accounted for, then by bytes that are not dead.
-
-    Weighted interval scheduling: going by their ends, each is taken or not on top of the best before its start.
-    """
-    by_end = sorted(candidates, key=lambda one: (one[1], one[0]))
-    ends = [end for _, end, _ in by_end]
-    weights: list[tuple[int, int]] = [(0, 0)]
-    taken: list[int] = []
-    for number, (start, end, found) in enumerate(by_end):
-        before = bisect_right(ends, start, 0, number)
-        weight = weights[before][0] + end - start, weights[before][1] + (0 if found.dead else end - start)
-        taken.append(before if weight > weights[-1] else -1)
-        weights.append(max(weight, weights[-1]))
-    chosen = []
-    number = len(by_end)
-    while number:
-        if taken[number - 1] >= 0:
-            chosen.append(by_end[number - 1])
-            number = taken[number - 1]
-        else:
-            number -= 1
-    return chosen[::-1]
-
-
-def _find(piece: _Piece, known: dict[int, _Found | None]) -> _Found | None:
-    """What a piece comes to, if it is there, or there but for dead entries."""
-    if piece.group is not None:
-        group = piece.group
-        if id(group) not in known:
-            known[id(group)] = _find(group.piece, known)
-        found = known[id(group)]
-        if found is None or found.dead:
-            return None
-        return _Found(found.rows if piece is group.places[0] else [], [], [*found.places, piece])
-    finished = None
-    for run in (piece.runs or {}).values():
-        found = _cover(run, known)
-        if found and not found.dead and (piece.row is None or found.places):
-            return found
-        finished = finished or found
-    if piece.row is not None:
-        return _Found([piece.row])
-    if finished is None and piece.dead:
-        return _Found(dead=[piece.dead])
-    return finished
-
-
-def _cover(tiling: _Tiling, known: dict[int, _Found | None]) -> _Found | None:
-    """What a tiling comes to, if it is covered."""
-    chosen = _choose(_candidates(tiling, known))
-    if not chosen or sum(end - start for start, end, _ in chosen) != tiling.total:
-        return None
-    whole = _Found()
-    for _, _, found in chosen:
-        if isinstance(found, _Found):
-            whole.add(found)
-    return whole
-
-
-def _resolution(total: int | None, chosen: Iterable[_Candidate], messages: Messages) -> Resolution:
+def _resolution(total: int | None, chosen: Iterable[Candidate], messages: Messages) -> Resolution:
     covered = at = 0
     dead: list[Dead] = []
     holes: list[tuple[int, int]] = []
