@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = "python3.13"
+STAGES = ("step", "score")
 SAM = Path(sys.executable).with_name("sam")
 BROUGHT = ["boto3", "awslambdaric"] if sys.platform == "linux" else ["boto3"]
 """What Lambda's own Python has, beside the standard library; the emulator's part of it is for Linux alone."""
@@ -37,12 +38,13 @@ class Built:
 
 
 def build(folder: Path) -> Built:
-    """Build for the deployed runtime; where this machine does not have it, for the Python that runs the tests."""
+    """Build two stages for the deployed runtime; where this machine lacks it, for the Python that runs the tests."""
     python, template = interpreter(), folder / "template.yaml"
     made = Built(folder / "build", folder / "runtime" / "bin" / "python")
     template.write_text((ROOT / "template.yaml").read_text().replace(RUNTIME, python.name))
     environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     options = ["--config-file", ROOT / "samconfig.toml", "--base-dir", ROOT, "--no-cached"]
+    options += ["--parameter-overrides", f"Stages={','.join(STAGES)}"]
     run([SAM, "build", "--template", template, "--build-dir", made.folder, *options], environment)
     run([python, "-m", "venv", "--without-pip", made.python.parents[1]], environment)
     packages = [f"{name}=={version(name)}" for name in BROUGHT]
@@ -60,10 +62,10 @@ def interpreter() -> Path:
     return next(iter(sorted(versions.glob(f"3.13*/bin/{RUNTIME}"))), own)
 
 
-def run(command: Sequence[str | Path], environment: dict[str, str], timeout: float = 300) -> str:
+def run(command: Sequence[str | Path], environment: dict[str, str], answers: str = "") -> str:
     """Run a command that must succeed, in the project's folder, and return what it printed."""
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        command, cwd=ROOT, env=environment, input=answers, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout

@@ -13,13 +13,13 @@ import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from building import ROOT, SAM, Built, run
+from building import ROOT, SAM, STAGES, Built, run
 from parcelq.process import SPARE_RECEIVES
 from parcelq_cli.local.pipeline import environment
 from parcelq_cli.local.server import Server
@@ -53,23 +53,33 @@ class Account:
         """A client of boto3."""
         return boto3.client(service, REGION, endpoint_url=self.url, aws_access_key_id="x", aws_secret_access_key="x")
 
-    def sam(self, command: str, config: str, *options: str | Path) -> None:
-        """Run a command of SAM in an environment of samconfig.toml."""
+    def sam(self, command: str, config: str, *options: str | Path, file: Path = CONFIG, answers: str = "") -> str:
+        """Run a command of SAM in an environment of samconfig.toml, and return what it printed."""
         variables = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "SAM_CLI_POLL_DELAY": "1"}
-        given = ["--config-file", CONFIG, "--config-env", config, *options]
-        run([SAM, command, *given], {**variables, **environment(self.url), "SAM_CLI_TELEMETRY": "0"})
+        given = ["--config-file", file, "--config-env", config, *options]
+        return run([SAM, command, *given], {**variables, **environment(self.url), "SAM_CLI_TELEMETRY": "0"}, answers)
 
     def deploy(self, config: str, changed: Mapping[str, str] | None = None) -> Made:
         """Deploy an environment of samconfig.toml, with some of its parameters changed."""
+        self.sam("deploy", config, "--no-confirm-changeset", *self.options(config, changed or {}))
+        return self.made()
+
+    def deploy_guided(self, config: str, answers: str) -> tuple[Made, str, dict[str, Any]]:
+        """Deploy by answering questions; what there is then, what was shown, and what was saved of the answers."""
+        file = self.folder / "samconfig.toml"
+        file.write_text(CONFIG.read_text())
+        shown = self.sam("deploy", config, "--guided", *self.options(config, {}), file=file, answers=answers)
+        return self.made(), shown, tomllib.loads(file.read_text())[config]
+
+    def options(self, config: str, changed: Mapping[str, str]) -> list[str | Path]:
+        """What to deploy."""
         # Defaults are given as well as what the file says: the server neither splits a list's default, nor knows that a
         # parameter which is not given again is as it was.
-        values = defaults() | parameters(config) | (changed or {})
+        values = defaults() | parameters(config) | changed
         template = self.folder / "template.json"
         template.write_text(json.dumps(transformed(values, self.built)))
         overrides = [f'{name}="{value}"' for name, value in values.items()]
-        options = ["--template", template, "--no-confirm-changeset", "--parameter-overrides", *overrides]
-        self.sam("deploy", config, *options)
-        return self.made()
+        return ["--template", template, "--parameter-overrides", *overrides]
 
     def delete(self, config: str) -> Made:
         """Delete what was deployed."""
@@ -214,6 +224,8 @@ class Story:
         deployed: after the first deployment.
         template: the stack's template.
         code: names of the files in each archive of code, by logical ids.
+        asked: what a guided deployment showed.
+        saved: what it saved in samconfig.toml.
         updated: after the second deployment, if there was any.
         deleted: in the end.
     """
@@ -222,6 +234,8 @@ class Story:
     template: dict[str, Any]
     code: dict[str, set[str]]
     deleted: Made
+    asked: str = ""
+    saved: dict[str, Any] = field(default_factory=dict)
     updated: Made | None = None
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
@@ -231,11 +245,13 @@ class Story:
 
 @pytest.fixture(scope="module")
 def dev(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Story:
-    """Deployed, deployed again with other parameters, and deleted."""
+    """Deployed by taking what is proposed, deployed again with other parameters, and deleted."""
     with account(built, tmp_path_factory.mktemp("dev")) as made:
-        first = made.deploy("dev"), *made.deployed("dev")
-        changed = {"Stages": "step,score", "Concurrency": "33", "ProcessorTimeout": "60", "ParcelSize": "7"}
-        return Story(*first, updated=made.deploy("dev", changed), deleted=made.delete("dev"))
+        deployed, asked, saved = made.deploy_guided("dev", "\n" * 100)
+        first = deployed, *made.deployed("dev")
+        changed = {"Stages": ",".join(STAGES), "Concurrency": "33", "ProcessorTimeout": "60", "ParcelSize": "7"}
+        updated = made.deploy("dev", changed)
+        return Story(*first, asked=asked, saved=saved, updated=updated, deleted=made.delete("dev"))
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +364,34 @@ def test_what_the_server_leaves_out_is_in_what_was_deployed(dev: Story) -> None:
         (statement,) = policy["PolicyDocument"]["Statement"]
         assert (statement["Effect"], statement["Principal"]) == ("Deny", "*")
         assert statement["Condition"] == {"Bool": {"aws:SecureTransport": False}}
+
+
+def test_a_guided_deployment_proposes_an_answer_to_every_question(dev: Story) -> None:
+    for name, value in (defaults() | parameters("dev")).items():
+        assert f"Parameter {name} [{value}]" in dev.asked
+    assert "Stack Name [parcelqdev]" in dev.asked
+    assert "Successfully created/updated stack" in dev.asked
+    saved = dev.saved["deploy"]["parameters"]
+    assert saved["stack_name"] == "parcelqdev"
+    assert 'Concurrency="10"' in saved["parameter_overrides"]
+
+
+def test_all_code_of_what_was_built_is_uploaded(built: Built, tmp_path: Path) -> None:
+    """As `sam deploy` does first of all, here for two stages."""
+    packaged = tmp_path / "packaged.yaml"
+    with account(built, tmp_path) as made:
+        s3 = made.client("s3")
+        s3.create_bucket(Bucket="code")
+        options = ["--template", built.folder / "template.yaml", "--output-template-file", packaged]
+        made.sam("package", "default", *options, "--s3-bucket", "code")
+        keys = {one["Key"] for one in s3.list_objects_v2(Bucket="code")["Contents"]}
+    template = yaml_parse(packaged.read_text())
+    code = [one["CodeUri"] for one in template["Mappings"]["SAMCodeUriEachStage"].values()]
+    assert len(code) == len(STAGES)
+    resources = {name: one["Properties"] for name, one in template["Resources"].items() if "Type" in one}
+    code += [resources[name]["CodeUri"] for name in ("Uploader", "Downloader", "TopicAdmin")]
+    code.append(resources["Library"]["ContentUri"])
+    assert {one.removeprefix("s3://code/parcelq/") for one in code} == {key.removeprefix("parcelq/") for key in keys}
 
 
 # ---- What deploying again changes.

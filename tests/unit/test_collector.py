@@ -144,6 +144,71 @@ class TestAnyDelivery:
 
     @settings(deadline=None)
     @given(st.data(), LINES, PLACES, GROUPED, PLACES, st.sampled_from(sorted(STEPS)))
+    def test_what_a_group_made_lies_where_its_first_message_does(
+        self, data: st.DataObject, lines: list[bytes], places: list[int], grouped: list[int], cut: list[int], name: str
+    ) -> None:
+        runs = step_over(STEPS[name], upload(b"".join(lines), places), grouped, cut)
+        bodies = Bodies()
+        for one in data.draw(st.permutations([one for _, led_to in runs for one in led_to])):
+            bodies.add(one.lineage, one.body)
+        in_order = sorted(runs, key=lambda one: min(member.lineage.span.start for member in one[0]))
+        assert bodies.result() == b"".join(one.body for _, led_to in in_order for one in led_to)
+
+    @settings(deadline=None)
+    @given(st.data(), LINES, PLACES, st.sampled_from(sorted(STEPS)), st.booleans())
+    def test_messages_run_whole_or_halved_or_both_make_what_one_run_makes(
+        self, data: st.DataObject, lines: list[bytes], places: list[int], name: str, lossy: bool
+    ) -> None:
+        numbered = [b"%d:" % number + line for number, line in enumerate(lines)]
+        source, step = b"".join(numbered), STEPS[name]
+        everything: list[Sent] = []
+        for one in upload(source, places):
+            how = data.draw(st.sampled_from(["whole", "halved", "both"]))
+            if how != "halved":
+                everything += run(step, [one], data.draw(PLACES))
+            if how != "whole":
+                for half in cut_up(one.body, data.draw(PLACES), one.lineage.cut):
+                    everything += run(step, [half], data.draw(PLACES))
+        came = data.draw(st.permutations(everything))
+        came = came[: data.draw(st.integers(0, len(came)))] if lossy else came
+        bodies = Bodies()
+        for one in came:
+            bodies.add(one.lineage, one.body)
+        resolution = bodies.resolve()
+        if len(came) == len(everything):
+            assert resolution.whole
+        if resolution.total is not None:
+            assert resolution.covered + sum(end - start for start, end in resolution.holes) == len(source)
+        there = source
+        for start, end in reversed(resolution.holes if resolution.total is not None else [(0, len(source))]):
+            there = there[:start] + there[end:]
+        assert bodies.result() == step(there)
+
+    @settings(deadline=None)
+    @given(st.data(), LINES, PLACES, st.sampled_from(sorted(STEPS)))
+    def test_a_source_whose_size_only_the_last_message_knows_lacks_just_what_is_lost(
+        self, data: st.DataObject, lines: list[bytes], places: list[int], name: str
+    ) -> None:
+        """As where it is compressed."""
+        source, step = b"".join(lines), STEPS[name]
+        *before, last = upload(source, places)
+        sent = [*(Sent(Lineage(replace(one.lineage.span, total=None)), one.body) for one in before), last]
+        there = data.draw(st.lists(st.sampled_from(sent), unique_by=id))
+        bodies = Bodies()
+        for one in there:
+            for led_to in run(step, [one], data.draw(PLACES)):
+                bodies.add(led_to.lineage, led_to.body)
+        resolution = bodies.resolve()
+        assert resolution.total == (len(source) if last in there else None)
+        kept = [one for one in sent if one in there]
+        assert bodies.result() == b"".join(step(one.body) for one in kept)
+        covered = {at for one in kept for at in range(one.lineage.span.start, one.lineage.span.end)}
+        missing = {at for start, end in resolution.holes for at in range(start, end)}
+        known = len(source) if last in there else max(covered, default=-1) + 1
+        assert missing == set(range(known)) - covered
+
+    @settings(deadline=None)
+    @given(st.data(), LINES, PLACES, GROUPED, PLACES, st.sampled_from(sorted(STEPS)))
     def test_what_is_lost_makes_holes_of_just_the_messages_it_came_of(
         self,
         data: st.DataObject,
