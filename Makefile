@@ -16,7 +16,7 @@ PYTHON313 := $(shell pyenv prefix 3.13.0 2>/dev/null || pyenv prefix 3.13 2>/dev
 # It installs in seconds what takes pip minutes. Where it cannot, as with a registry that only pip is told of, pip does.
 UV := uv==0.13.9
 # One process more than there are processors, since end-to-end tests wait much.
-PYTEST = $(BIN)/pytest --numprocesses $$($(BIN)/python -c 'import os; print(1 + os.cpu_count())') --dist loadgroup
+PYTEST = $(BIN)/pytest --numprocesses $$($(BIN)/python -c 'import os; print(1 + os.cpu_count())') --dist worksteal
 PATH313 := $(if $(PYTHON313),PATH="$(PYTHON313)/bin:$$PATH")
 SAM := $(PATH313) $(BIN)/sam
 

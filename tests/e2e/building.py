@@ -6,12 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeAlias
 
 ROOT = Path(__file__).resolve().parents[2]
+Once: TypeAlias = Callable[[Callable[[Path], Any]], Any]
+"""Calls a function with a folder for it, and returns what it returned in whichever process called it first."""
 RUNTIME = "python3.13"
 STAGES = ("step", "score")
 SAM = Path(sys.executable).with_name("sam")

@@ -6,15 +6,15 @@ import fcntl
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from building import Built, build
+from building import Built, Once, build
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[Callable[[Path], Any]], Any]:
-    """Calls a function with a folder for it, and returns what it returned in whichever process called it first."""
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """What calls a function once for all processes."""
     base = tmp_path_factory.getbasetemp()
     shared = base if worker_id == "master" else base.parent
 
@@ -32,6 +32,6 @@ def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[
 
 
 @pytest.fixture(scope="session")
-def built(once: Callable[[Callable[[Path], Built]], Built]) -> Built:
+def built(once: Once) -> Built:
     """The built functions and layer."""
-    return once(build)
+    return cast(Built, once(build))

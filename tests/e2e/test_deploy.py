@@ -19,14 +19,13 @@ from typing import Any
 
 import boto3
 import pytest
-from building import ROOT, SAM, STAGES, Built, run
+from building import ROOT, SAM, STAGES, Built, Once, run
 from parcelq.process import SPARE_RECEIVES
 from parcelq_cli.local.pipeline import environment
 from parcelq_cli.local.server import Server
 from parcelq_cli.local.template import REGION, load
 from samtranslator.yaml_helper import yaml_parse
 
-pytestmark = pytest.mark.xdist_group("deploy")  # so that one process deploys for them all
 CONFIG = ROOT / "samconfig.toml"
 MANAGED_STACK = "aws-sam-cli-managed-default"
 ARN = "arn:aws:sqs:us-east-1:123456789012:"
@@ -243,24 +242,32 @@ class Story:
         return {key: one["Properties"] for key, one in self.template["Resources"].items() if one["Type"] == kind}
 
 
-@pytest.fixture(scope="module")
-def dev(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Story:
+@pytest.fixture(scope="session")
+def dev(built: Built, once: Once) -> Story:
     """Deployed by taking what is proposed, deployed again with other parameters, and deleted."""
-    with account(built, tmp_path_factory.mktemp("dev")) as made:
-        deployed, asked, saved = made.deploy_guided("dev", "\n" * 100)
-        first = deployed, *made.deployed("dev")
-        changed = {"Stages": ",".join(STAGES), "Concurrency": "33", "ProcessorTimeout": "60", "ParcelSize": "7"}
-        updated = made.deploy("dev", changed)
-        return Story(*first, asked=asked, saved=saved, updated=updated, deleted=made.delete("dev"))
+
+    def story_of_dev(folder: Path) -> Story:
+        with account(built, folder) as made:
+            deployed, asked, saved = made.deploy_guided("dev", "\n" * 100)
+            first = deployed, *made.deployed("dev")
+            changed = {"Stages": ",".join(STAGES), "Concurrency": "33", "ProcessorTimeout": "60", "ParcelSize": "7"}
+            updated = made.deploy("dev", changed)
+            return Story(*first, asked=asked, saved=saved, updated=updated, deleted=made.delete("dev"))
+
+    return once(story_of_dev)
 
 
-@pytest.fixture(scope="module")
-def prod(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Story:
+@pytest.fixture(scope="session")
+def prod(built: Built, once: Once) -> Story:
     """Deployed and, when there was a result in the bucket, deleted."""
-    with account(built, tmp_path_factory.mktemp("prod")) as made:
-        first = made.deploy("prod"), *made.deployed("prod")
-        made.client("s3").put_object(Bucket="parcelqprod-123456789012-us-east-1", Key="results/a.txt", Body=b"a\n")
-        return Story(*first, deleted=made.delete("prod"))
+
+    def story_of_prod(folder: Path) -> Story:
+        with account(built, folder) as made:
+            first = made.deploy("prod"), *made.deployed("prod")
+            made.client("s3").put_object(Bucket="parcelqprod-123456789012-us-east-1", Key="results/a.txt", Body=b"a\n")
+            return Story(*first, deleted=made.delete("prod"))
+
+    return once(story_of_prod)
 
 
 # ---- What deploying makes.
@@ -371,27 +378,27 @@ def test_a_guided_deployment_proposes_an_answer_to_every_question(dev: Story) ->
         assert f"Parameter {name} [{value}]" in dev.asked
     assert "Stack Name [parcelqdev]" in dev.asked
     assert "Successfully created/updated stack" in dev.asked
-    saved = dev.saved["deploy"]["parameters"]
-    assert saved["stack_name"] == "parcelqdev"
-    assert 'Concurrency="10"' in saved["parameter_overrides"]
+    assert 'Concurrency="10"' in dev.saved["deploy"]["parameters"]["parameter_overrides"]
 
 
 def test_all_code_of_what_was_built_is_uploaded(built: Built, tmp_path: Path) -> None:
-    """As `sam deploy` does first of all, here for two stages."""
-    packaged = tmp_path / "packaged.yaml"
+    """The first half of `sam deploy` with the template that was built, here for two stages; the server has no other."""
     with account(built, tmp_path) as made:
         s3 = made.client("s3")
         s3.create_bucket(Bucket="code")
-        options = ["--template", built.folder / "template.yaml", "--output-template-file", packaged]
-        made.sam("package", "default", *options, "--s3-bucket", "code")
+        options = ["--template", built.folder / "template.yaml", "--parameter-overrides", f"Stages={','.join(STAGES)}"]
+        with pytest.raises(AssertionError, match="CreateChangeSet"):
+            made.sam("deploy", "dev", *options, "--no-resolve-s3", "--s3-bucket", "code")
         keys = {one["Key"] for one in s3.list_objects_v2(Bucket="code")["Contents"]}
-    template = yaml_parse(packaged.read_text())
-    code = [one["CodeUri"] for one in template["Mappings"]["SAMCodeUriEachStage"].values()]
-    assert len(code) == len(STAGES)
+        (deployed,) = (key for key in keys if key.endswith(".template"))
+        template = yaml_parse(s3.get_object(Bucket="code", Key=deployed)["Body"].read().decode())
+    stages = template["Mappings"]["SAMCodeUriEachStage"]
+    assert stages.keys() == set(STAGES)
     resources = {name: one["Properties"] for name, one in template["Resources"].items() if "Type" in one}
-    code += [resources[name]["CodeUri"] for name in ("Uploader", "Downloader", "TopicAdmin")]
-    code.append(resources["Library"]["ContentUri"])
-    assert {one.removeprefix("s3://code/parcelq/") for one in code} == {key.removeprefix("parcelq/") for key in keys}
+    code = {one["CodeUri"] for one in stages.values()}
+    code |= {resources[name]["CodeUri"] for name in ("Uploader", "Downloader", "TopicAdmin")}
+    code.add(resources["Library"]["ContentUri"])
+    assert {one.removeprefix("s3://code/") for one in code} == keys - {deployed}
 
 
 # ---- What deploying again changes.

@@ -306,7 +306,8 @@ def kill_one(*texts: str, give_up: float) -> int | None:
         found = set.intersection(*(set(processes_with(text)) for text in texts))
         if found:
             time.sleep(1.5)
-            os.kill(min(found), signal.SIGKILL)
-            return min(found)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(min(found), signal.SIGKILL)
+                return min(found)
         time.sleep(0.1)
     return None
