@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import tempfile
 import threading
 import time
@@ -47,6 +48,10 @@ PICKY = f'if grep bad "$2" >&2; then exit 3; fi; {UPPER}'
 FAILS = "echo why >&2; exit 3"
 
 
+class FunctionDied(BaseException):
+    """The end of the function in the middle of what it did."""
+
+
 class Stage:
     """A step between topics, and what a test wants to know of it."""
 
@@ -66,14 +71,16 @@ class Stage:
         for message in messages:
             self.sqs.send_message(QueueUrl=self.route.input, **message.wire().request())
 
-    def receive(self) -> list[Pulled]:
+    def receive(self, most: float = math.inf) -> list[Pulled]:
         pulled: list[Pulled] = []
-        while raw := self.sqs.receive_message(
-            QueueUrl=self.route.input,
-            MaxNumberOfMessages=10,
-            MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["All"],
-        ).get("Messages"):
+        while len(pulled) < most and (
+            raw := self.sqs.receive_message(
+                QueueUrl=self.route.input,
+                MaxNumberOfMessages=10,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["All"],
+            ).get("Messages")
+        ):
             pulled += map(Pulled.from_sqs, raw)
         return pulled
 
@@ -359,6 +366,55 @@ class TestHalving:
         assert sum(one.entries for one in outcomes) == entries - 1
         assert sum(one.dead for one in outcomes) == 1
         assert len(outcomes) <= 2 * entries.bit_length() + 4
+
+    @pytest.mark.parametrize(
+        ("way", "reason"),
+        [
+            ("exit 3", "step 'step' exited with 3: why"),
+            ("kill -KILL $$", "step 'step' was ended by SIGKILL: why"),
+            ("sleep 100", "step 'step' was killed, for its 0.5 seconds were up: why"),
+            ("the function dies", "function"),
+        ],
+    )
+    def test_of_a_thousand_entries_just_the_bad_one_dies_within_few_runs(self, stage, monkeypatch, way, reason):
+        names = [f"good{number}" for number in range(1000)]
+        names[617] = "bad"
+        message = parcel(*names, total=100_000)
+        stage.publish(message)
+        run, begun = Runner.run, []
+
+        def counted(runner, bodies, timeout=None):
+            given = b"".join(bodies)
+            begun.append(given.count(b"\n"))
+            if way == "the function dies" and b"bad" in given:
+                raise FunctionDied
+            return run(runner, [given], timeout)
+
+        monkeypatch.setattr(Runner, "run", counted)
+        script = f'if grep -q bad "$2"; then echo why >&2; {way}; fi; {UPPER}'
+        processor = stage.processor(script, timeout=0.5, batch_size=1000)
+        while pulled := stage.receive(10):
+            try:
+                outcome = processor.handle(pulled)
+            except FunctionDied:
+                refresh_deadline(stage.sqs, stage.route.input, pulled, 0)
+            else:
+                acknowledge(stage.sqs, stage.route.input, outcome.done)
+                refresh_deadline(stage.sqs, stage.route.input, [one for one, _ in outcome.failed], 0)
+        good = "".join(f"{name}\n" for name in names if name != "bad").upper().encode()
+        outputs = stage.outputs
+        assert b"".join(one.body for one in outputs) == good
+        (letter,) = stage.dead
+        assert letter.body == b"bad\n"
+        assert reason in letter.attributes[REASON]
+        start = message.body.index(b"bad")
+        # Where the function may die of a last run, death is told before it, and a result takes its place.
+        done = {str(Lineage.parse(one.attributes[LINEAGE]).root) for one in outputs}
+        assert {one.attributes[LINEAGE] for one in stage.stones} - done == {f"{start}-{start + 4}/100000"}
+        assert begun[0] == 1000
+        # The first, two a round, and one more of the last that is left, which is for its reason. A function that dies
+        # takes up to nine others with it each time, which are split for that.
+        assert len(begun) <= (1 + 2 * math.ceil(math.log2(1000)) + 1) * (10 if way == "the function dies" else 1)
 
     def test_the_last_time_many_entries_are_not_run_again_but_split_in_halves(self, stage):
         """So the good ones are done even where the bad one takes the whole function down."""
