@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from parcelq_cli.stopping import Stopped, Stopper
 
@@ -225,6 +226,33 @@ def test_a_second_signal_gives_the_messages_up(
     out, _ = finish(running)
     assert (running.returncode, out) == (130, "")
     assert cli.ok("topics", "show", "in", "--json").document["approximate_counts"]["in_flight"] == 1
+
+
+def test_one_that_is_killed_loses_nothing_and_doubles_nothing(cli: Cli, tmp_path: Path) -> None:
+    for name in ("in", "out"):
+        cli.ok("topics", "create", name)
+    sqs = boto3.client("sqs")  # so that what it had in hand comes again soon
+    sqs.set_queue_attributes(
+        QueueUrl=sqs.get_queue_url(QueueName="in")["QueueUrl"], Attributes={"VisibilityTimeout": "2"}
+    )
+    text = "".join(f"line {number}\n" for number in range(300))
+    upload(cli, tmp_path, text, parcel_size=10)
+    runs, step = tmp_path / "runs", tmp_path / "slow.sh"
+    step.write_text(f'#!/bin/sh\necho >> {runs}\nsleep 0.1\ntr a-z A-Z < "$2" > "$4"\n')
+    step.chmod(0o755)
+    options = ("--step", str(step), "--batch-size", "10", "--timeout", "5")
+    running = cli.start("process", "in", "out", *options)
+    deadline = time.monotonic() + 60
+    while not (runs.exists() and len(runs.read_text()) > 10) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    running.kill()
+    running.communicate()
+    begun = len(runs.read_text())
+    assert 10 < begun < 30
+    cli.ok("process", "in", "out", *options)
+    assert len(runs.read_text()) >= 30
+    cli.ok("download", "out", tmp_path / "result", "--timeout", "1")
+    assert (tmp_path / "result").read_text() == text.upper()
 
 
 def test_stopper_gives_the_signals_back() -> None:
