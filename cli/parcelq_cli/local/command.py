@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from parcelq_cli.local.pipeline import Pipeline
 
 _DEAD_SHOWN: Final = 20
+_QUIET_SECONDS: Final = 0.2
+"""How long nothing comes before collecting stops, and results are written."""
+_LONG_QUIET_SECONDS: Final = 1.0
+"""The same, before what has not come counts as lost."""
+_LOOK_SECONDS: Final = 0.1
 _REPAIRS: Final = 5
 """How often what is missing is published again, before it counts as lost."""
 _FAILURES: Final = 5
@@ -132,17 +137,24 @@ def _collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> tupl
 
     collected = repairs = failures = 0
     missing = set(sizes)
+    share, quiet, has_begun = 0.0, _QUIET_SECONDS, False
     while missing:
         waiting, uncollected = pipeline.waiting(), pipeline.uncollected()
+        tell(f"{amount(waiting, 'message')} waiting, {collected:,} collected", share)
+        if has_begun and waiting and not uncollected:
+            time.sleep(_LOOK_SECONDS)
+            continue
+        has_begun = True  # in any case once, so that the downloader is there when it is needed
         try:
-            answer = pipeline.collect()
+            answer = pipeline.collect(quiet)
         except InvocationError as error:  # what it had not acknowledged comes again
             failures += error.kind != DIED
             if failures == _FAILURES:
                 raise
             continue
         failures = 0
-        collected += answer["drained"]["messages"]
+        drained = answer["drained"]["messages"]
+        collected += drained
         for state in answer["finished"]:
             # A result without its dead entries may still be written again, as long as anything is under way.
             if state["source"] and not (state["dead"] and (waiting or uncollected)):
@@ -150,12 +162,16 @@ def _collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> tupl
         covered = sum(state["covered"] for state in answer["waiting"])
         covered += sum(size for name, size in sizes.items() if name not in missing)
         share = min(1.0, covered / max(1, sum(sizes.values())))
-        tell(f"{amount(waiting, 'message')} waiting, {collected:,} collected", share)
-        if missing and not (waiting or uncollected or answer["drained"]["messages"]):
+        if waiting or uncollected or drained:
+            quiet = _QUIET_SECONDS
+        elif quiet < _LONG_QUIET_SECONDS:  # perhaps something was just on its way from one topic to another
+            quiet = _LONG_QUIET_SECONDS
+        elif missing:
             # All is quiet, so what is missing was lost on the way, or came only in pieces that do not fit together.
             repairs += 1
             if repairs > _REPAIRS or not pipeline.repair():
                 break
+    tell(f"0 messages waiting, {collected:,} collected", share)
     return collected, missing
 
 
