@@ -128,7 +128,7 @@ GUARDS: Final = (
         f"{LIBRARY}/process.py",
         "        elif unpublished:",
         "        elif False:",
-        (f"{PIPELINE}[first entry refused", f"{PIPELINE}[unavailable to the end"),
+        (f"{PIPELINE}[last entry fails to the end", f"{PIPELINE}[unavailable to the end"),
     ),
     Guard(
         "groups that did not have their turn when publishing was refused are not done",
@@ -212,14 +212,14 @@ GUARDS: Final = (
         f"{LIBRARY}/plan.py",
         "        elif receives > 1 or HALVED in attributes:",
         "        elif False:",
-        (_functional("process", "TestFailingTogether"), _functional("process", "TestHalving")),
+        ("tests/unit/test_plan.py", _functional("process", "TestHalving")),
     ),
     Guard(
         "a message that came for the last time is halved, not run whole",
         f"{LIBRARY}/plan.py",
         "        if halving and receives >= max(2, max_receive_count) and one.entries > 1:",
         "        if False:",
-        (f"{PIPELINE}[killed before", DEADLY),
+        (_functional("process", "TestHalving"), DEADLY),
     ),
     Guard(
         "where the only time is the last, a message that failed is halved",
