@@ -182,19 +182,18 @@ class Settled:
         stays = bytearray(b"\1" * len(numbers))
         moved: list[Place] = []
         for first, last in _chains(starts, ends):
-            # Nearly all are too short where much is missing, so that is looked at before anything is called.
-            if (last - first < SHORTEST and not self._stretches) or not self._fits(
-                starts[first], ends[last - 1], last - first
-            ):
-                continue
             chained = range(first, last)
+            # Nearly all are too short where much is missing, so that is looked at before anything is called.
+            is_short = last - first < SHORTEST and not self._stretches
+            if is_short or not self._fits(starts[first], ends[last - 1], last - first):
+                continue
             for part in self._ripe(chained, starts, ends, numbers, total) if others else (chained,):
                 if self._fits(starts[part[0]], ends[part[-1]], len(part)):
                     some = slice(part.start, part.stop)
                     self._move(starts[some], ends[some], numbers[some], others)
                     stays[some] = bytes(len(part))
                     moved += filter(others.__contains__, zip(starts[some], ends[some], strict=True)) if others else ()
-        if moved or 0 in stays:
+        if 0 in stays:
             self._loose = [number for number in compress(numbers, stays) if number != _FOREIGN]
             self._forget_places()
         return moved
