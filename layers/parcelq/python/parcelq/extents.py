@@ -87,6 +87,11 @@ class Extents(Sequence[Extent]):
         ends = array("q", map(add, offsets, lengths))
         goes_on = map(and_, map(eq, segments, islice(segments, 1, None)), map(eq, ends, islice(offsets, 1, None)))
         firsts = [0, *compress(range(1, len(ends)), map(not_, goes_on))]
+        if len(firsts) == len(ends):
+            self._segments.extend(segments)
+            self._offsets.extend(offsets)
+            self._lengths.extend(lengths)
+            return
         lasts = [*(number - 1 for number in islice(firsts, 1, None)), len(ends) - 1]
         self._segments.extend(map(segments.__getitem__, firsts))
         self._offsets.extend(map(offsets.__getitem__, firsts))

@@ -1,7 +1,7 @@
 """What of a source is settled: pieces that are whole, kept in few bytes each. Pure.
 
 A piece that came is *loose* at first. Once its neighbours are there too it is moved to a *stretch*: pieces that touch,
-in order. What is known of a loose piece are some 50 bytes, of one in a stretch 4, beside its row among the messages.
+in order. Beside what the table of all messages has of it, a loose piece takes 12 bytes, one in a stretch 4.
 """
 
 from __future__ import annotations
@@ -102,9 +102,9 @@ class Settled:
     def __init__(self, messages: Messages) -> None:
         self.duplicates = 0
         self._ends = messages.ends
-        # Where each loose piece begins, and behind that its row, in one number: so they are sorted, and found twice, by
-        # what costs least. In order up to the time when they were sorted last.
-        self._loose: list[int] = []
+        # Where each loose piece begins, and its row; in order but for those that came since they were sorted last.
+        # In arrays, because the garbage collector looks through lists, and at each number in them.
+        self._starts, self._rows = array("q"), array("i")
         # The places of the first so many of them: of those that were there when one was looked for last.
         self._places: set[Place] = set()
         self._placed = 0
@@ -116,19 +116,20 @@ class Settled:
     @property
     def loose(self) -> int:
         """How many pieces are loose."""
-        return len(self._loose)
+        return len(self._rows)
 
-    def add_all(self, starts: Iterable[int], row: int) -> None:
+    def add_all(self, starts: Sequence[int], row: int) -> None:
         """Take pieces that are one message each, in rows that follow each other from this one."""
-        self._loose += [start << _ROW_BITS | row for row, start in enumerate(starts, row)]
+        self._starts.extend(starts)
+        self._rows.extend(range(row, row + len(starts)))
 
     def has(self, place: Place) -> bool:
         """Whether a piece with just this place is there."""
         number = bisect_right(self._stretch_starts, place[0]) - 1
         if number >= 0 and place[0] < self._stretch_ends[number] and self._stretches[number].has(place):
             return True
-        self._places.update(map(self._place, islice(self._loose, self._placed, None)))
-        self._placed = len(self._loose)
+        self._places.update(map(self._place, range(self._placed, self.loose)))
+        self._placed = self.loose
         return place in self._places
 
     def sort(self) -> list[tuple[int, Place]]:
@@ -137,26 +138,28 @@ class Settled:
         Returns:
             Pieces that begin where another does but end elsewhere, with their rows: these are not taken for that.
         """
-        self._loose.sort()
-        self._forget_places()
-        starts = [one >> _ROW_BITS for one in self._loose]
+        # Both in one number, which is what sorts fastest.
+        packed = [start << _ROW_BITS | row for start, row in zip(self._starts, self._rows, strict=True)]
+        packed.sort()
+        starts = self._starts = array("q", [one >> _ROW_BITS for one in packed])
+        self._rows = array("i", [one & _ROW for one in packed])
+        del packed
         gone: set[int] = set()
         others: list[tuple[int, Place]] = []
         seen: set[Place] = set()
         for number in compress(range(1, len(starts)), map(eq, starts, islice(starts, 1, None))):
             gone.add(number)
-            seen.add(self._place(self._loose[number - 1]))
-            place = self._place(self._loose[number])
+            seen.add(self._place(number - 1))
+            place = self._place(number)
             if place not in seen:
-                others.append((self._loose[number] & _ROW, place))
+                others.append((self._rows[number], place))
         repeated = len(gone) - len(others)
         for stretch in self._stretches:
             for number in range(bisect_left(starts, stretch.start), bisect_left(starts, stretch.end)):
-                if number not in gone and stretch.has(self._place(self._loose[number])):
+                if number not in gone and stretch.has(self._place(number)):
                     gone.add(number)
                     repeated += 1
-        if gone:
-            self._loose = [one for number, one in enumerate(self._loose) if number not in gone]
+        self._keep(bytes(number not in gone for number in range(len(starts))) if gone else b"")
         self.duplicates += repeated
         return others
 
@@ -171,15 +174,14 @@ class Settled:
         Returns:
             Those of `others` that were moved, or that a loose piece of the same place has made needless.
         """
-        numbers: Sequence[int] = self._loose
-        starts: Sequence[int] = [number >> _ROW_BITS for number in numbers]
-        ends: Sequence[int] = array("q", [self._ends[number & _ROW] for number in numbers])
+        starts: Sequence[int] = self._starts
+        rows: Sequence[int] = self._rows
+        ends: Sequence[int] = array("q", map(self._ends.__getitem__, rows))
         if others:
             loose = set(zip(starts, ends, strict=True))
             foreign = ((start, end, _FOREIGN) for start, end in others if (start, end) not in loose)
-            pieces = sorted(chain(zip(starts, ends, numbers, strict=True), foreign))
-            starts, ends, numbers = zip(*pieces, strict=True)
-        stays = bytearray(b"\1" * len(numbers))
+            starts, ends, rows = zip(*sorted(chain(zip(starts, ends, rows, strict=True), foreign)), strict=True)
+        stays = bytearray(b"\1" * len(rows))
         moved: list[Place] = []
         for first, last in _chains(starts, ends):
             chained = range(first, last)
@@ -187,22 +189,20 @@ class Settled:
             is_short = last - first < SHORTEST and not self._stretches
             if is_short or not self._fits(starts[first], ends[last - 1], last - first):
                 continue
-            for part in self._ripe(chained, starts, ends, numbers, total) if others else (chained,):
+            for part in self._ripe(chained, starts, ends, rows, total) if others else (chained,):
                 if self._fits(starts[part[0]], ends[part[-1]], len(part)):
                     some = slice(part.start, part.stop)
-                    self._move(starts[some], ends[some], numbers[some], others)
+                    self._move(starts[some], ends[some], rows[some], others)
                     stays[some] = bytes(len(part))
                     moved += filter(others.__contains__, zip(starts[some], ends[some], strict=True)) if others else ()
-        if 0 in stays:
-            self._loose = [number for number in compress(numbers, stays) if number != _FOREIGN]
-            self._forget_places()
+        self._keep(bytes(stay for stay, row in zip(stays, rows, strict=True) if row != _FOREIGN) if others else stays)
         return moved
 
     def wholes(self, rivals: Iterable[Place]) -> Iterator[Whole]:
         """Everything that is there: loose pieces; and stretches, in pieces where they overlap with those or rivals."""
-        loose = [self._place(number) for number in self._loose]
-        for (start, end), number in zip(loose, self._loose, strict=True):
-            yield Whole(start, end, (number & _ROW,))
+        loose = [self._place(number) for number in range(self.loose)]
+        for (start, end), row in zip(loose, self._rows, strict=True):
+            yield Whole(start, end, (row,))
         hulls = _hulls(sorted(chain(loose, rivals)))
         for stretch in self._stretches:
             at = stretch.start
@@ -219,9 +219,14 @@ class Settled:
                 yield stretch.part(at, stretch.end)
 
     def _place(self, number: int) -> Place:
-        return number >> _ROW_BITS, self._ends[number & _ROW]
+        """Where a loose piece lies."""
+        return self._starts[number], self._ends[self._rows[number]]
 
-    def _forget_places(self) -> None:
+    def _keep(self, stays: bytes | bytearray) -> None:
+        """Let go of the loose pieces whose byte here is 0."""
+        if 0 in stays:
+            self._starts = array("q", compress(self._starts, stays))
+            self._rows = array("i", compress(self._rows, stays))
         self._places, self._placed = set(), 0
 
     def _ending_at(self, place: int) -> Stretch | None:
@@ -235,14 +240,14 @@ class Settled:
         return self._stretches[number] if is_there else None
 
     def _ripe(
-        self, chained: range, starts: Sequence[int], ends: Sequence[int], numbers: Sequence[int], total: int | None
+        self, chained: range, starts: Sequence[int], ends: Sequence[int], rows: Sequence[int], total: int | None
     ) -> Iterator[range]:
         """The longest parts of a chain that may be moved."""
         start, end = starts[chained[0]], ends[chained[-1]]
         low = 0 if start == 0 or _is_deep(self._ending_at(start), total) else MARGIN
         high = 0 if end == total or _is_deep(self._beginning_at(end), total) else MARGIN
         deep = chained[low : max(low, len(chained) - high)]
-        for ripe, part in groupby(chained, lambda number: numbers[number] != _FOREIGN or number in deep):
+        for ripe, part in groupby(chained, lambda number: rows[number] != _FOREIGN or number in deep):
             if ripe:
                 inside = list(part)
                 yield range(inside[0], inside[-1] + 1)
@@ -258,7 +263,7 @@ class Settled:
         self,
         starts: Sequence[int],
         ends: Sequence[int],
-        numbers: Sequence[int],
+        rows: Sequence[int],
         others: Mapping[Place, Sequence[int]],
     ) -> None:
         """Make pieces that touch part of a stretch."""
@@ -269,15 +274,15 @@ class Settled:
             self._stretch_ends.insert(at, starts[0])
             at += 1
         stretch = self._stretches[at - 1]
-        if _FOREIGN in numbers:
-            for start, end, number in zip(starts, ends, numbers, strict=True):
-                rows = others[start, end] if number == _FOREIGN else (number & _ROW,)
-                for row in rows:
-                    self._ends[row] = start
-                self._ends[rows[-1]] = end
-                stretch.rows.extend(rows)
+        if _FOREIGN in rows:
+            for start, end, row in zip(starts, ends, rows, strict=True):
+                of_piece = others[start, end] if row == _FOREIGN else (row,)
+                for one in of_piece:
+                    self._ends[one] = start
+                self._ends[of_piece[-1]] = end
+                stretch.rows.extend(of_piece)
         else:
-            stretch.rows.extend([number & _ROW for number in numbers])
+            stretch.rows.extend(rows)
         if at < len(self._stretch_starts) and self._stretch_starts[at] == stretch.end:
             stretch.rows.extend(self._stretches[at].rows)
             for column in (self._stretches, self._stretch_starts, self._stretch_ends):
