@@ -442,7 +442,7 @@ def survives(guard: Guard, tests: str) -> bool:
     path.write_text(whole.replace(guard.code, guard.broken))
     try:
         chosen = [tests] if "[" not in tests else _parts(tests)
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *chosen]
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "--timeout", "60", "-p", "no:cacheprovider", *chosen]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     finally:
         path.write_text(whole)
