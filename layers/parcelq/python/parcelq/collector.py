@@ -138,10 +138,9 @@ class Collector:
             spans = _Spans.parse(simple)
         if spans is None:
             others = rows
-        elif simple:
+        elif spans.starts:
             self._source.total = self._source.total if spans.total is None else spans.total
-            _, offsets, lengths, entries, _ = zip(*simple, strict=True)
-            row = self._messages.add_all(segment, offsets, lengths, entries, spans.ends)
+            row = self._messages.add_all(segment, spans.offsets, spans.lengths, spans.entries, spans.ends)
             self._settled.add_all(spans.starts, row)
             self._came(len(simple))
         wrong: list[Extent] = []
@@ -253,26 +252,36 @@ class Collector:
 
 @dataclass(frozen=True, slots=True)
 class _Spans:
-    """Bytes of the source that simple lineages stand for, and its total if one of them told."""
+    """Results with simple lineages, in columns: the bytes of the source that each stands for, and where it lies.
 
-    starts: Sequence[int]
-    ends: Sequence[int]
-    total: int | None
+    Attributes:
+        total: bytes of the source, if one of them told.
+    """
+
+    starts: Sequence[int] = ()
+    ends: Sequence[int] = ()
+    offsets: Sequence[int] = ()
+    lengths: Sequence[int] = ()
+    entries: Sequence[int] = ()
+    total: int | None = None
 
     @classmethod
     def parse(cls, rows: Sequence[Row]) -> _Spans | None:
-        """Read the lineages of results if all of them look like `_ONE_WHOLE_RUN`; None if not, or if one is odd."""
-        text = "\n".join([row[0] for row in rows])
+        """Read messages if all of them are results that look like `_ONE_WHOLE_RUN`; None if not, or if one is odd."""
+        if not rows:
+            return cls()
+        lineages, offsets, lengths, entries, deaths = zip(*rows, strict=True)
+        text = "\n".join(lineages)
         found = _ONE_WHOLE_RUN.findall(text)
-        if not len(rows) == len(found) == text.count("\n") + 1 or any(row[4] for row in rows):
-            return None if rows else cls((), (), None)
+        if any(deaths) or not len(rows) == len(found) == text.count("\n") + 1:
+            return None
         start_texts, end_texts, total_texts, _ = zip(*found, strict=True)
         starts, ends = [*map(int, start_texts)], [*map(int, end_texts)]
         totals = {int(text) for text in {*total_texts} - {"*"}}
         total = totals.pop() if totals else None
         last = MAX_POSITION if total is None else total
         is_odd = totals or max(ends) > last or last > MAX_POSITION or not all(map(lt, starts, ends))
-        return None if is_odd else cls(starts, ends, total)
+        return None if is_odd else cls(starts, ends, offsets, lengths, entries, total)
 
 
 def _told_apart(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
