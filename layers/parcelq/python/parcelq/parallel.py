@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import chain, islice
+from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -18,11 +18,6 @@ def in_flight(call: Callable[[Item], Result], items: Iterable[Item], most: int) 
     call is raised here, after the calls under way have ended; no further item is taken then, nor after `close()`.
     """
     rest = iter(items)
-    ahead = list(islice(rest, 2))
-    if len(ahead) < 2:  # as often; starting a thread for it would take longer than many a request
-        yield from map(call, ahead)
-        return
-    rest = chain(ahead, rest)
     with ThreadPoolExecutor(most, thread_name_prefix="parcelq") as pool:
         under_way: set[Future[Result]] = {pool.submit(call, item) for item in islice(rest, most)}
         while under_way:
