@@ -135,7 +135,7 @@ def _collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> tupl
 
     from parcelq_cli.local.function import DIED, InvocationError
 
-    collected = repairs = failures = 0
+    waiting = collected = repairs = failures = 0
     missing = set(sizes)
     share, quiet, has_begun = 0.0, _QUIET_SECONDS, False
     while missing:
@@ -171,7 +171,7 @@ def _collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> tupl
             repairs += 1
             if repairs > _REPAIRS or not pipeline.repair():
                 break
-    tell(f"0 messages waiting, {collected:,} collected", share)
+    tell(f"{amount(waiting, 'message')} waiting, {collected:,} collected", share)
     return collected, missing
 
 

@@ -152,7 +152,7 @@ class Finisher:
         """Look at every source of which there are segments, and write what is finished.
 
         A source with which that cannot be done is told as a problem, and logged; it is in the way of no other. Those
-        with the fewest segments come first, so that neither is a large one.
+        with the fewest segments come first, so that one that takes long is in the way of few.
 
         Args:
             may_go_on: asked before each source; those left are for the next time, and told as not looked at.

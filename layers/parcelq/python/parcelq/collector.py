@@ -7,31 +7,23 @@ that are one message are kept apart from it, in little memory, as `settled` tell
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import compress, pairwise
-from operator import lt, not_
-from typing import Final, TypeAlias
+from itertools import pairwise
+from typing import Final
 
 from parcelq.errors import LineageError
 from parcelq.extents import Extent, Messages
-from parcelq.lineage import DIGEST, MAX_POSITION, NUMBER, Lineage, Span
+from parcelq.lineage import Lineage, Span
 from parcelq.message import UNTOLD
+from parcelq.rows import Row, in_columns
 from parcelq.settled import Settled
 from parcelq.tiling import Candidate, Found, Group, Piece, Tiling, candidates_of, choose, find
 
-Row: TypeAlias = tuple[str, int, int, int, str]
-"""A message in a segment: lineage, offset of its bytes, how many they are, its entries, and why they are dead."""
-
 LOOSE: Final = 16 * 1024
 """Pieces that are kept as they came before it is worth looking which of them touch."""
-_ONE_WHOLE_RUN: Final = re.compile(
-    rf"^({NUMBER})-({NUMBER})/({NUMBER}|\*)(?:>0-({NUMBER})/\4:{DIGEST})*$", re.MULTILINE
-)
-"""What nearly all lineages look like: bytes of the source, or all that a run of a step, or of several, made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +122,12 @@ class Collector:
         Returns:
             Where those lie whose lineage is none.
         """
-        simple: Sequence[Row] = rows
-        others: Sequence[Row] = ()
-        spans = _Spans.parse(simple)
-        if spans is None:
-            simple, others = _told_apart(rows)
-            spans = _Spans.parse(simple)
-        if spans is None:
-            others = rows
-        elif spans.starts:
-            self._source.total = self._source.total if spans.total is None else spans.total
-            row = self._messages.add_all(segment, spans.offsets, spans.lengths, spans.entries, spans.ends)
-            self._settled.add_all(spans.starts, row)
-            self._came(len(simple))
+        results, others = in_columns(rows)
+        if results.starts:
+            self._source.total = self._source.total if results.total is None else results.total
+            row = self._messages.add_all(segment, results.offsets, results.lengths, results.entries, results.ends)
+            self._settled.add_all(results.starts, row)
+            self._came(len(results.starts))
         wrong: list[Extent] = []
         for lineage, offset, length, count, dead in others:
             extent = segment, offset, length
@@ -248,46 +233,6 @@ class Collector:
                 others[start, end] = found.rows
         for place in self._settled.merge(others, self._source.total):
             del self._source.pieces[place]
-
-
-@dataclass(frozen=True, slots=True)
-class _Spans:
-    """Results with simple lineages, in columns: the bytes of the source that each stands for, and where it lies.
-
-    Attributes:
-        total: bytes of the source, if one of them told.
-    """
-
-    starts: Sequence[int] = ()
-    ends: Sequence[int] = ()
-    offsets: Sequence[int] = ()
-    lengths: Sequence[int] = ()
-    entries: Sequence[int] = ()
-    total: int | None = None
-
-    @classmethod
-    def parse(cls, rows: Sequence[Row]) -> _Spans | None:
-        """Read messages if all of them are results that look like `_ONE_WHOLE_RUN`; None if not, or if one is odd."""
-        if not rows:
-            return cls()
-        lineages, offsets, lengths, entries, deaths = zip(*rows, strict=True)
-        text = "\n".join(lineages)
-        found = _ONE_WHOLE_RUN.findall(text)
-        if any(deaths) or not len(rows) == len(found) == text.count("\n") + 1:
-            return None
-        start_texts, end_texts, total_texts, _ = zip(*found, strict=True)
-        starts, ends = [*map(int, start_texts)], [*map(int, end_texts)]
-        totals = {int(text) for text in {*total_texts} - {"*"}}
-        total = totals.pop() if totals else None
-        last = MAX_POSITION if total is None else total
-        is_odd = totals or max(ends) > last or last > MAX_POSITION or not all(map(lt, starts, ends))
-        return None if is_odd else cls(starts, ends, offsets, lengths, entries, total)
-
-
-def _told_apart(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Results whose lineage looks like `_ONE_WHOLE_RUN`, and all other messages."""
-    is_simple = [not row[4] and _ONE_WHOLE_RUN.fullmatch(row[0]) is not None for row in rows]
-    return list(compress(rows, is_simple)), list(compress(rows, map(not_, is_simple)))
 
 
 def _shortened(lineage: Lineage) -> Lineage:

@@ -17,6 +17,7 @@ from typing import Final
 from parcelq.errors import ParcelqError
 from parcelq.lineage import Lineage
 from parcelq.names import SEGMENTS
+from parcelq.rows import Row
 from parcelq.store import Store
 
 NO_SOURCE: Final = ""
@@ -51,7 +52,7 @@ class Index:
         workflows: what the attribute `Workflow` said.
         first: when the first of them was pulled, ISO 8601.
         last: when the last was.
-        rows: lineage, offset of the body in the segment, its length, entries and reason of death, in order.
+        rows: its messages, in order.
     """
 
     key: str
@@ -59,7 +60,7 @@ class Index:
     workflows: tuple[str, ...]
     first: str
     last: str
-    rows: Sequence[tuple[str, int, int, int, str]] = field(repr=False)
+    rows: Sequence[Row] = field(repr=False)
 
 
 def source_id(source: str) -> str:

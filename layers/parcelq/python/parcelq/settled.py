@@ -136,7 +136,7 @@ class Settled:
         """Bring loose pieces in order and let go of those that are there already.
 
         Returns:
-            Pieces that begin where another does but end elsewhere, with their rows: these are not taken for that.
+            Pieces that begin where another does but end elsewhere, with their rows; these are not kept here.
         """
         # Both in one number, which is what sorts fastest.
         packed = [start << _ROW_BITS | row for start, row in zip(self._starts, self._rows, strict=True)]
