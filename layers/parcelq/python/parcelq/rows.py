@@ -21,7 +21,7 @@ _ONE_WHOLE_RUN: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class Columns:
     """Results with simple lineages, in columns: the bytes of the source that each stands for, and where it lies.
 
     Attributes:
@@ -36,20 +36,20 @@ class Results:
     total: int | None = None
 
 
-def in_columns(rows: Sequence[Row]) -> tuple[Results, Sequence[Row]]:
+def in_columns(rows: Sequence[Row]) -> tuple[Columns, Sequence[Row]]:
     """Tell apart results with simple lineages, which are read together, and all other messages."""
     results = _read(rows)
     if results is not None:
         return results, ()
     is_simple = [not row[4] and _ONE_WHOLE_RUN.fullmatch(row[0]) is not None for row in rows]
     results = _read(list(compress(rows, is_simple)))
-    return (Results(), rows) if results is None else (results, list(compress(rows, map(not_, is_simple))))
+    return (Columns(), rows) if results is None else (results, list(compress(rows, map(not_, is_simple))))
 
 
-def _read(rows: Sequence[Row]) -> Results | None:
+def _read(rows: Sequence[Row]) -> Columns | None:
     """Read messages if all of them are results that look like `_ONE_WHOLE_RUN`; None if not, or if one is odd."""
     if not rows:
-        return Results()
+        return Columns()
     lineages, offsets, lengths, entries, deaths = zip(*rows, strict=True)
     text = "\n".join(lineages)
     found = _ONE_WHOLE_RUN.findall(text)
@@ -61,4 +61,4 @@ def _read(rows: Sequence[Row]) -> Results | None:
     total = totals.pop() if totals else None
     last = MAX_POSITION if total is None else total
     is_odd = totals or max(ends) > last or last > MAX_POSITION or not all(map(lt, starts, ends))
-    return None if is_odd else Results(starts, ends, offsets, lengths, entries, total)
+    return None if is_odd else Columns(starts, ends, offsets, lengths, entries, total)
