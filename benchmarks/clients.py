@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from parcelq.aws import CONNECTIONS
-from parcelq.bodies import write_bodies_fast
+from parcelq.aws.bodies import write_bodies_fast
+from parcelq.aws.clients import CONNECTIONS
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 
 def our_sqs(url: str) -> SQSClient:
-    """An SQS client that talks to `url`, as `parcelq.aws.sqs_client` makes it."""
+    """An SQS client that talks to `url`, as `parcelq.aws.clients.sqs_client` makes it."""
     sqs = bare_sqs(url)
     write_bodies_fast(sqs)
     return sqs

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import settings
 from moto import mock_aws
 from moto.core.config import default_user_config
-from parcelq.aws import s3_client, sqs_client
-from parcelq.message import Message, Pulled
+from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.names import dead_letter
-from parcelq.overflow import Overflow
+from parcelq.topics.message import Message, Pulled
+from parcelq.topics.overflow import Overflow
 
 BUCKET = "bucket"
 

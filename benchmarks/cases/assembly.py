@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from parcelq.assembly import SegmentReader, joined
-from parcelq.batching import batches
-from parcelq.collect import gather
+from parcelq.aws.batching import batches
+from parcelq.collect.assembly import SegmentReader, joined
+from parcelq.collect.finish import gather
+from parcelq.collect.segments import Piece, segment_keys, write_segment
 from parcelq.limits import MIB
-from parcelq.segments import Piece, segment_keys, write_segment
-from parcelq.store import FolderStore
+from parcelq.store.stores import FolderStore
 
 from benchmarks.data import lines
 from benchmarks.harness import MB, Bench, Figure, at_least, side_by_side, speeds

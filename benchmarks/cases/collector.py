@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from parcelq.collector import Collector
+from parcelq.collect.collector import Collector
 
 from benchmarks.harness import MB, Bench, Figure, Spread, at_least, at_most
 from benchmarks.processes import begin_peak, peak_bytes

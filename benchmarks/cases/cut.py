@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from parcelq.parcels import cut_bytes
-from parcelq.transfer import MAX_BODY_BYTES
+from parcelq.records.parcels import cut_bytes
+from parcelq.upload.files import MAX_BODY_BYTES
 
 from benchmarks.data import lines
 from benchmarks.harness import Bench, Figure, at_least, side_by_side

@@ -20,11 +20,11 @@ from typing import Any, Final
 
 import boto3
 from botocore.awsrequest import AWSResponse
-from parcelq.collect import Finisher
-from parcelq.drain import Drainer
+from parcelq.collect.drain import Drainer
+from parcelq.collect.finish import Finisher
+from parcelq.collect.results import ResultWriter
 from parcelq.limits import KIB, MIB
-from parcelq.results import ResultWriter
-from parcelq.store import FolderStore
+from parcelq.store.stores import FolderStore
 
 from benchmarks.data import lines
 from benchmarks.harness import MB, Bench, Figure, Spread, at_most

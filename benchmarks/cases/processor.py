@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from parcelq.lineage import Lineage, Span
-from parcelq.message import ENTRIES, LINEAGE, SOURCE, Message, Pulled
-from parcelq.process import Processor, Route
-from parcelq.settings import StepSettings
-from parcelq.steps import local_step
-from parcelq.transfer import MAX_BODY_BYTES
+from parcelq.lineage.lineage import Lineage, Span
+from parcelq.process.processor import Processor, Route
+from parcelq.steps.find import local_step
+from parcelq.steps.settings import StepSettings
+from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message, Pulled
+from parcelq.upload.files import MAX_BODY_BYTES
 
 from benchmarks.clients import our_sqs
 from benchmarks.data import LINE_BYTES, lines

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from parcelq.batching import batches
+from parcelq.aws.batching import batches
 from parcelq.limits import MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
-from parcelq.publish import REQUESTS_IN_FLIGHT
-from parcelq.transfer import upload_file
+from parcelq.topics.publish import REQUESTS_IN_FLIGHT
+from parcelq.upload.files import upload_file
 
 from benchmarks.clients import bare_sqs, our_sqs
 from benchmarks.data import LINE_BYTES, lines, write_lines

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from parcelq.download import download
+from parcelq.collect.download import download
 from parcelq.limits import MAX_REQUEST_MESSAGES
-from parcelq.lineage import Lineage
-from parcelq.message import LINEAGE, Pulled
-from parcelq.pull import acknowledge, pull
-from parcelq.transfer import upload_file
+from parcelq.lineage.lineage import Lineage
+from parcelq.topics.message import LINEAGE, Pulled
+from parcelq.topics.pull import acknowledge, pull
+from parcelq.upload.files import upload_file
 from parcelq_cli.local.server import Server
 
 from benchmarks.clients import our_sqs

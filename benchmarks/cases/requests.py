@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from parcelq.limits import BILLING_UNIT_BYTES, MAX_REQUEST_BYTES
-from parcelq.names import Source
-from parcelq.transfer import upload_stream
+from parcelq.lineage.source import Source
+from parcelq.upload.files import upload_stream
 
 from benchmarks.data import lines
 from benchmarks.harness import MB, Bench, Figure, Spread, at_most

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from parcelq.process import Processor
-from parcelq.settings import StepSettings
-from parcelq.steps import local_step
+from parcelq.process.processor import Processor
+from parcelq.steps.find import local_step
+from parcelq.steps.settings import StepSettings
 
 from benchmarks.cases.processor import handle, messages, route_of
 from benchmarks.clients import our_sqs
@@ -20,7 +20,7 @@ from benchmarks.harness import Bench, Figure, side_by_side, speeds
 from benchmarks.stub import stub_server
 
 if TYPE_CHECKING:
-    from parcelq.message import Pulled
+    from parcelq.topics.message import Pulled
 
 _LINES: Final = 10
 _INVOCATION: Final = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from parcelq.step import step
+from parcelq.steps.function import step
 
 IMPORT_SECONDS = 0.3
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from parcelq.overflow import Overflow
-    from parcelq.topics import Topics
+    from parcelq.topics.admin import Topics
+    from parcelq.topics.overflow import Overflow
 
 
 def topics() -> Topics:
@@ -16,8 +16,8 @@ def topics() -> Topics:
     Raises:
         AwsError: no region is configured.
     """
-    from parcelq.aws import sqs_client
-    from parcelq.topics import Topics
+    from parcelq.aws.clients import sqs_client
+    from parcelq.topics.admin import Topics
 
     return Topics(sqs_client())
 
@@ -28,7 +28,7 @@ def s3() -> S3Client:
     Raises:
         AwsError: no region is configured.
     """
-    from parcelq.aws import s3_client
+    from parcelq.aws.clients import s3_client
 
     return s3_client()
 
@@ -39,6 +39,6 @@ def overflow(bucket: str) -> Overflow:
     Args:
         bucket: where they go. Where they come from, each message says itself, so empty does for reading.
     """
-    from parcelq.overflow import Overflow
+    from parcelq.topics.overflow import Overflow
 
     return Overflow(s3(), bucket)

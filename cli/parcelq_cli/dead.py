@@ -18,10 +18,10 @@ from parcelq_cli.output import Output, amount, with_output
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from parcelq.lineage import Lineage, Span
-    from parcelq.message import Pulled
-    from parcelq.names import Source
-    from parcelq.overflow import Overflow
+    from parcelq.lineage.lineage import Lineage, Span
+    from parcelq.lineage.source import Source
+    from parcelq.topics.message import Pulled
+    from parcelq.topics.overflow import Overflow
 
 _SHOWN: Final = 80
 """Characters of an entry that are shown; `--json` has all of it."""
@@ -35,7 +35,7 @@ def dead(output: Output, topic: Topic) -> None:
     encoding says.
     """
     from parcelq.names import dead_letter
-    from parcelq.redrive import peek
+    from parcelq.process.redrive import peek
 
     topics = clients.topics()
     letters = peek(topics.sqs, topics.url(dead_letter(topic)))
@@ -62,7 +62,7 @@ def redrive(
 ) -> None:
     """Send dead letters back to their topic, to be tried again: all of them, or a chosen few."""
     from parcelq.names import dead_letter
-    from parcelq.redrive import redrive as send_back
+    from parcelq.process.redrive import redrive as send_back
 
     topics = clients.topics()
     chosen = frozenset(only) if only else None
@@ -94,9 +94,9 @@ class _Place:
     def of(cls, letter: Pulled) -> _Place | None:
         """The place of a letter; None if it does not say."""
         from parcelq.errors import InvalidValueError, LineageError
-        from parcelq.lineage import Lineage
-        from parcelq.message import LINEAGE, SOURCE
-        from parcelq.names import Source
+        from parcelq.lineage.lineage import Lineage
+        from parcelq.lineage.source import Source
+        from parcelq.topics.message import LINEAGE, SOURCE
 
         try:
             source = Source.parse(letter.attributes.get(SOURCE, ""))
@@ -142,8 +142,8 @@ def body_of(letter: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
 def _document(
     letter: Pulled, place: _Place | None, line: int | None, body: bytes | None, problem: str
 ) -> dict[str, Any]:
-    from parcelq.dead import FAILED_AT, REASON, RECEIVED, STEP
-    from parcelq.message import ENTRIES, LINEAGE, SOURCE, UNTOLD, WORKFLOW, count_entries, count_told
+    from parcelq.process.dead import FAILED_AT, REASON, RECEIVED, STEP
+    from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, UNTOLD, WORKFLOW, count_entries, count_told
 
     attributes = letter.attributes
     entry, encoding = _encoded(body)
@@ -194,8 +194,8 @@ def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
     """The number of the line that starts at each of these places, where its source can still be read as it was."""
     from collections import defaultdict
 
-    from parcelq.lines import line_numbers
-    from parcelq.objects import opened
+    from parcelq.records.lines import line_numbers
+    from parcelq.upload.objects import opened
 
     starts: defaultdict[Source, list[int]] = defaultdict(list)
     for place in places:

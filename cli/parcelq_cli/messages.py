@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from parcelq.aws.text import legal_text
 from parcelq.errors import MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
-from parcelq.message import Message, Pulled, legal_text
+from parcelq.topics.message import Message, Pulled
 
 from parcelq_cli import clients
 from parcelq_cli.options import Attributes, Bucket, Topic, WrongUsageError, attributes_of
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
-    from parcelq.topics import Topics
+    from parcelq.topics.admin import Topics
 
 _STDIN: Final = "-"
 
@@ -61,7 +62,7 @@ def publish(
 
 
 def _publish_one(out: Output, topics: Topics, topic: str, message: Message, bucket: str | None) -> None:
-    from parcelq.publish import publish_one
+    from parcelq.topics.publish import publish_one
 
     overflow = clients.overflow(bucket) if bucket else None
     message_id = publish_one(topics.sqs, topics.url(topic), message, overflow=overflow)
@@ -69,7 +70,7 @@ def _publish_one(out: Output, topics: Topics, topic: str, message: Message, buck
 
 
 def _publish_many(out: Output, topics: Topics, topic: str, messages: Iterable[Message], bucket: str | None) -> None:
-    from parcelq.publish import publish_many
+    from parcelq.topics.publish import publish_many
 
     overflow = clients.overflow(bucket) if bucket else None
     with out.progress("publishing") as report:
@@ -107,8 +108,8 @@ def pull(
     most = max(least, MAX_REQUEST_MESSAGES) if most is None else most
     if most < least:
         raise WrongUsageError(f"--max is {most}, but must be at least --min, which is {least}")
-    from parcelq.pull import acknowledge as forget
-    from parcelq.pull import pull as take
+    from parcelq.topics.pull import acknowledge as forget
+    from parcelq.topics.pull import pull as take
 
     topics = clients.topics()
     url = topics.url(topic)

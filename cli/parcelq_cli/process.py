@@ -16,8 +16,8 @@ from parcelq_cli.options import Bucket, ParcelSize
 from parcelq_cli.output import Output, amount, fields, with_output
 
 if TYPE_CHECKING:
-    from parcelq.process import Processor
-    from parcelq.worker import Progress
+    from parcelq.process.processor import Processor
+    from parcelq.process.worker import Progress
 
 _MAX_RECEIVE_COUNT: Final = 2
 """What `topics create` makes; for a topic that has no redrive policy of its own."""
@@ -71,9 +71,9 @@ def process(
     """
     from contextlib import closing
 
-    from parcelq.steps import local_step
-    from parcelq.worker import Progress
-    from parcelq.worker import process as work
+    from parcelq.process.worker import Progress
+    from parcelq.process.worker import process as work
+    from parcelq.steps.find import local_step
 
     from parcelq_cli.stopping import Stopped, Stopper
 
@@ -111,7 +111,7 @@ def process(
 
 def _processor(input_topic: str, output_topic: str, bucket: str | None, **chosen: Any) -> Processor:
     """Return what processes the messages of a topic; `chosen` are attributes of a StoppableProcessor."""
-    from parcelq.process import SPARE_RECEIVES, Route
+    from parcelq.process.processor import SPARE_RECEIVES, Route
 
     from parcelq_cli.stopping import StoppableProcessor
 

@@ -13,7 +13,7 @@ from parcelq_cli.options import ParcelSize
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
-    from parcelq.status import Status
+    from parcelq.collect.status import Status
 
 _BAR: Final = 40
 _INPUT_TOPIC: Final = "parcelq-step"
@@ -52,11 +52,11 @@ def repair(
     What is missing may also be still on its way: do this when nothing is being processed any more. Of a file that was
     put several times it is the latest put that is repaired.
     """
-    from parcelq.names import Source
-    from parcelq.objects import Object, ObjectUploader
-    from parcelq.status import object_of
-    from parcelq.status import repair as publish_again
-    from parcelq.store import BucketStore
+    from parcelq.collect.status import object_of
+    from parcelq.collect.status import repair as publish_again
+    from parcelq.lineage.source import Source
+    from parcelq.store.stores import BucketStore
+    from parcelq.upload.objects import Object, ObjectUploader
 
     latest: dict[str, Status] = {}
     for one in sorted(_statuses(bucket, topic, source), key=lambda one: Source.parse(one.source).order):
@@ -78,8 +78,8 @@ def repair(
 
 
 def _statuses(bucket: str, topic: str, name: str) -> list[Status]:
-    from parcelq.status import statuses
-    from parcelq.store import BucketStore
+    from parcelq.collect.status import statuses
+    from parcelq.store.stores import BucketStore
 
     return [one for one in statuses(BucketStore(clients.s3(), bucket), topic) if one.has_in_name(name)]
 

@@ -9,8 +9,8 @@ from threading import Thread
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-from parcelq.message import Pulled
-from parcelq.process import Outcome, Processor
+from parcelq.process.processor import Outcome, Processor
+from parcelq.topics.message import Pulled
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 

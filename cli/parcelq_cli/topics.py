@@ -16,7 +16,7 @@ from parcelq_cli.output import Output, amount, fields, with_output
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from parcelq.topics import Topics
+    from parcelq.topics.admin import Topics
 
 _REQUESTS: Final = 8
 _COUNTS: Final = {
@@ -163,7 +163,7 @@ def _existing(topics: Topics, names: Iterable[str]) -> list[str]:
 
 def _counts(topics: Topics, names: Iterable[str]) -> dict[str, int]:
     """Return approximate numbers of messages, in the order of names; one that is gone by now has none."""
-    from parcelq.parallel import in_flight
+    from parcelq.aws.parallel import in_flight
 
     def counted(name: str) -> tuple[str, int]:
         try:

@@ -24,7 +24,7 @@ def upload(
     bucket: Bucket = None,
 ) -> None:
     """Publish the lines of files as parcels, one file after another."""
-    from parcelq.transfer import upload_files
+    from parcelq.upload.files import upload_files
 
     topics = clients.topics()
     url = topics.url(topic)
@@ -60,7 +60,7 @@ def download(
     Each source is in its order, and no message is there twice. As long as a source lacks something, FILE.parts stays,
     and another download into the same file adds what has come since; the exit code is 1 then.
     """
-    from parcelq.download import download as collect
+    from parcelq.collect.download import download as collect
 
     topics = clients.topics()
     url = topics.url(topic)

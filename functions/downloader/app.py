@@ -11,16 +11,16 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from parcelq.aws import s3_client, sqs_client
-from parcelq.collect import Finisher
+from parcelq.aws.clients import s3_client, sqs_client
+from parcelq.collect.drain import Drainer
+from parcelq.collect.finish import Finisher
+from parcelq.collect.results import ResultWriter
 from parcelq.config import Config, load
-from parcelq.drain import Drainer
 from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.names import RESULTS, topic_of_url, topic_within
-from parcelq.overflow import Overflow
-from parcelq.results import ResultWriter
-from parcelq.store import BucketStore
-from parcelq.topics import Topics
+from parcelq.store.stores import BucketStore
+from parcelq.topics.admin import Topics
+from parcelq.topics.overflow import Overflow
 
 logger = Logger()
 metrics = Metrics()

@@ -10,15 +10,15 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from parcelq.aws import s3_client, sqs_client
+from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.config import load
 from parcelq.errors import SettingsError, TopicNotFoundError
-from parcelq.message import Pulled
 from parcelq.names import dead_letter, topic_of_arn
-from parcelq.overflow import Overflow
-from parcelq.process import Processor, Route, postpone
-from parcelq.steps import deployed_step
-from parcelq.topics import Topics
+from parcelq.process.processor import Processor, Route, postpone
+from parcelq.steps.find import deployed_step
+from parcelq.topics.admin import Topics
+from parcelq.topics.message import Pulled
+from parcelq.topics.overflow import Overflow
 
 logger = Logger()
 metrics = Metrics()

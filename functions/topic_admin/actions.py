@@ -11,11 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from parcelq.config import Config
 from parcelq.errors import InvalidValueError, MessageError
-from parcelq.message import Message, Pulled
 from parcelq.names import dead_letter, topic_within
-from parcelq.overflow import Overflow
-from parcelq.store import Store
-from parcelq.topics import Topics, guarded
+from parcelq.store.stores import Store
+from parcelq.topics.admin import Topics, guarded
+from parcelq.topics.message import Message, Pulled
+from parcelq.topics.overflow import Overflow
 from pydantic import BaseModel, Field
 
 MOST_PEEKED = 100
@@ -149,7 +149,7 @@ class Publish(_Request):
 
     def run(self, app: App) -> dict[str, Any]:
         """Do it."""
-        from parcelq.publish import publish_many
+        from parcelq.topics.publish import publish_many
 
         url = app.topics.url(app.name(self.topic))
         messages = [Message(one.body.encode("utf-8", "surrogatepass"), one.attributes) for one in self.messages]
@@ -166,7 +166,7 @@ class Peek(_Request):
 
     def run(self, app: App) -> dict[str, Any]:
         """Do it."""
-        from parcelq.redrive import peek
+        from parcelq.process.redrive import peek
 
         seen = peek(app.topics.sqs, app.topics.url(app.name(self.topic)), self.most)
         return {"messages": [_shown(one, app.overflow) for one in seen]}
@@ -181,7 +181,7 @@ class Redrive(_Request):
 
     def run(self, app: App) -> dict[str, Any]:
         """Do it."""
-        from parcelq.redrive import redrive
+        from parcelq.process.redrive import redrive
 
         name = app.name(self.topic)
         dead = app.topics.url(dead_letter(name))
@@ -210,7 +210,7 @@ class Status(_Request):
 
     def run(self, app: App) -> dict[str, Any]:
         """Do it."""
-        from parcelq.status import statuses
+        from parcelq.collect.status import statuses
 
         found = [one for one in statuses(app.store, app.config.output_topic) if one.has_in_name(self.source)]
         return {"sources": [one.document(MOST_OF_EACH) for one in found[:MOST_TOLD]], "count": len(found)}

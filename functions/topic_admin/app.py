@@ -9,12 +9,12 @@ from actions import App, Request
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from parcelq.aws import s3_client, sqs_client
+from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.config import load
 from parcelq.errors import ParcelqError
-from parcelq.overflow import Overflow
-from parcelq.store import BucketStore
-from parcelq.topics import Topics
+from parcelq.store.stores import BucketStore
+from parcelq.topics.admin import Topics
+from parcelq.topics.overflow import Overflow
 from pydantic import TypeAdapter, ValidationError
 
 logger = Logger()

@@ -12,16 +12,17 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from parcelq.aws import s3_client, sqs_client
+from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.config import Config, load
 from parcelq.errors import InvalidValueError, ParcelqError
-from parcelq.message import Pulled
-from parcelq.names import INBOX, Source, dead_letter, topic_within
-from parcelq.objects import Object, ObjectUploader, RangeTask
-from parcelq.overflow import Overflow
-from parcelq.store import BucketStore
-from parcelq.topics import Topics
-from parcelq.transfer import Uploaded
+from parcelq.lineage.source import Source
+from parcelq.names import INBOX, dead_letter, topic_within
+from parcelq.store.stores import BucketStore
+from parcelq.topics.admin import Topics
+from parcelq.topics.message import Pulled
+from parcelq.topics.overflow import Overflow
+from parcelq.upload.files import Uploaded
+from parcelq.upload.objects import Object, ObjectUploader, RangeTask
 
 logger = Logger()
 metrics = Metrics()

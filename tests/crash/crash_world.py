@@ -21,10 +21,10 @@ from typing import Any, Final
 from crash_faults import Call, Fault, Invocation, Killed, Reply
 from crash_s3 import Bucket
 from moto.sqs.models import sqs_backends
-from parcelq.aws import s3_client, sqs_client
-from parcelq.message import Pulled
+from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.names import dead_letter
-from parcelq.process import SPARE_RECEIVES
+from parcelq.process.processor import SPARE_RECEIVES
+from parcelq.topics.message import Pulled
 from parcelq_cli.local.pump import failed_ids, record_of
 from parcelq_cli.local.sqs_message import SqsError
 from parcelq_cli.local.sqs_operations import ON_QUEUES

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from crash_faults import EVERY_FAULT, Fault, Killed, killed_after, killed_before
 from crash_world import KEY, MAX_RECEIVE_COUNT, Clients, World
-from parcelq.dead import REASON
-from parcelq.lineage import Lineage
-from parcelq.message import LINEAGE, UNTOLD
+from parcelq.lineage.lineage import Lineage
 from parcelq.names import SEGMENTS
-from parcelq.publish import publish_many
-from parcelq.pull import pull
-from parcelq.warm import Runner
+from parcelq.process.dead import REASON
+from parcelq.steps.warm import Runner
+from parcelq.topics.message import LINEAGE, UNTOLD
+from parcelq.topics.publish import publish_many
+from parcelq.topics.pull import pull
 from parcelq_cli.local.leftovers import end_processes_below
 
 pytestmark = pytest.mark.filterwarnings(
@@ -82,7 +82,7 @@ def make_world(
     for function in functions.values():
         monkeypatch.setattr(function, "sqs_client", lambda: clients.sqs, raising=False)
         monkeypatch.setattr(function, "s3_client", lambda: clients.s3)
-    monkeypatch.setattr("parcelq.drain.PULLED_TOGETHER", 10)  # more are asked for by many polls at once
+    monkeypatch.setattr("parcelq.collect.drain.PULLED_TOGETHER", 10)  # more are asked for by many polls at once
     return make
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import boto3
 from building import ROOT, Built
-from parcelq.topics import Topics
+from parcelq.topics.admin import Topics
 from parcelq_cli.local.function import FunctionSpec, InvocationError
 from parcelq_cli.local.leftovers import ending_processes_below
 from parcelq_cli.local.pipeline import environment

@@ -20,7 +20,7 @@ from typing import Any
 import boto3
 import pytest
 from building import ROOT, SAM, STAGES, Built, Once, run
-from parcelq.process import SPARE_RECEIVES
+from parcelq.process.processor import SPARE_RECEIVES
 from parcelq_cli.local.pipeline import environment
 from parcelq_cli.local.server import Server
 from parcelq_cli.local.template import REGION, load

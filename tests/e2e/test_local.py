@@ -23,7 +23,7 @@ exec awk '/BAD/ { print "cannot parse: " $0 > "/dev/stderr"; exit 1 } { print to
 
 WARM_STEP = """
 import os
-from parcelq.step import step
+from parcelq.steps.function import step
 
 @step
 def run(entries):

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from parcelq.dead import letter
-from parcelq.lineage import Lineage, Span
-from parcelq.message import ENTRIES, LINEAGE, SOURCE, UNTOLD, Message, Pulled, Wire
-from parcelq.names import Source
-from parcelq.overflow import Overflow
-from parcelq.plan import Work
+from parcelq.lineage.lineage import Lineage, Span
+from parcelq.lineage.source import Source
+from parcelq.process.dead import letter
+from parcelq.process.plan import Work
+from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, UNTOLD, Message, Pulled, Wire
+from parcelq.topics.overflow import Overflow
 
 if TYPE_CHECKING:
     from cli_fixtures import Cli
@@ -67,7 +67,7 @@ class World:
 
 @pytest.fixture
 def world(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr("parcelq.redrive._QUIET_SECONDS", 0)
+    monkeypatch.setattr("parcelq.process.redrive._QUIET_SECONDS", 0)
     return World(cli)
 
 
@@ -260,7 +260,7 @@ class TestRedrive:
 
     def test_what_is_refused_stays_and_is_told(self, cli: Cli, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         world.die(Message(b"a\n"))
-        monkeypatch.setattr("parcelq.redrive._revived", lambda _: Message(b"x" * 2_000_000))
+        monkeypatch.setattr("parcelq.process.redrive._revived", lambda _: Message(b"x" * 2_000_000))
         done = cli.ok("topics", "redrive", "t")
         assert done.text == "sent 0 messages back to t\n"
         assert "a letter stays" in done.err

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from parcelq.errors import ParcelqError
-from parcelq.settings import StepSettings
-from parcelq.steps import Step, local_step
-from parcelq.warm import Runner
+from parcelq.steps.find import Step, local_step
+from parcelq.steps.settings import StepSettings
+from parcelq.steps.warm import Runner
 from parcelq_cli.estimate.known import Measured
 from parcelq_cli.estimate.measure import measure
 from parcelq_cli.estimate.sample import Sample, read_sample
@@ -154,7 +154,7 @@ def test_the_start_of_a_warm_step_is_told_apart(lines: Path, clock: Any) -> None
 def test_a_real_warm_step_is_kept_from_run_to_run(cli: Cli, lines: Path, tmp_path: Path) -> None:
     step, settings, starts = tmp_path / "step.py", tmp_path / "warm.yaml", tmp_path / "starts"
     step.write_text(
-        f"from parcelq.step import step\nopen({str(starts)!r}, 'a').write('x')\n\n"
+        f"from parcelq.steps.function import step\nopen({str(starts)!r}, 'a').write('x')\n\n"
         "@step\ndef upper(entries):\n    return [entry.upper() for entry in entries]\n\n"
         "if __name__ == '__main__':\n    upper.main()\n"
     )

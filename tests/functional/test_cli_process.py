@@ -278,7 +278,7 @@ def test_stopper_waits_for_the_end_of_a_round_only_once() -> None:
 
 WARM = """
 import os
-from parcelq.step import step
+from parcelq.steps.function import step
 
 @step
 def run(entries):
@@ -311,7 +311,9 @@ def test_a_topic_that_gives_messages_out_often_leaves_some_of_it_for_what_was_no
     for name in ("in", "out"):
         cli.ok("topics", "create", name, "--max-receive-count", str(given_out))
     seen = []
-    monkeypatch.setattr("parcelq.worker.process", lambda processor, **_: seen.append(processor.max_receive_count))
+    monkeypatch.setattr(
+        "parcelq.process.worker.process", lambda processor, **_: seen.append(processor.max_receive_count)
+    )
     cli.ok("process", "in", "out", "--step", "true")
     assert seen == [runs]
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from parcelq.collect import Finisher
-from parcelq.drain import Drainer
-from parcelq.lineage import Lineage, Span, digest
-from parcelq.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message, Pulled, count_entries
-from parcelq.names import Source
-from parcelq.notes import entries_in, note_upload, noted_sources
-from parcelq.objects import ObjectUploader, RangeTask
-from parcelq.overflow import Overflow
-from parcelq.results import ResultWriter
-from parcelq.segments import Piece, write_segment
-from parcelq.status import statuses
-from parcelq.store import BucketStore
-from parcelq.transfer import Uploaded, upload_stream
+from parcelq.collect.drain import Drainer
+from parcelq.collect.finish import Finisher
+from parcelq.collect.results import ResultWriter
+from parcelq.collect.segments import Piece, write_segment
+from parcelq.collect.status import statuses
+from parcelq.lineage.lineage import Lineage, Span, digest
+from parcelq.lineage.source import Source
+from parcelq.store.stores import BucketStore
+from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message, Pulled, count_entries
+from parcelq.topics.overflow import Overflow
+from parcelq.upload.files import Uploaded, upload_stream
+from parcelq.upload.notes import entries_in, note_upload, noted_sources
+from parcelq.upload.objects import ObjectUploader, RangeTask
 
 if TYPE_CHECKING:
     from cli_fixtures import Cli
@@ -340,7 +340,7 @@ class TestStatus:
 
 class TestNotes:
     def test_a_long_upload_is_noted_in_few_stretches(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parcelq.transfer._MOST_PARTS", 4)
+        monkeypatch.setattr("parcelq.upload.files._MOST_PARTS", 4)
         world.upload(world.put())
         ((note,),) = noted_sources(world.store).values()
         assert note.parts == ((14, 2), (14, 2), (14, 2))

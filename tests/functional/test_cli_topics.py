@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from parcelq.aws import sqs_client
+from parcelq.aws.clients import sqs_client
 from parcelq.errors import TopicBlockedError
-from parcelq.topics import Topics
+from parcelq.topics.admin import Topics
 from parcelq_cli import clients
 
 if TYPE_CHECKING:

@@ -11,19 +11,20 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from parcelq.collect import Finisher, SourceState, gather
-from parcelq.drain import Drained, Drainer
+from parcelq.collect.drain import Drained, Drainer
+from parcelq.collect.finish import Finisher, SourceState, gather
+from parcelq.collect.results import ResultWriter
+from parcelq.collect.segments import Piece, read_index, segment_keys, write_segment
 from parcelq.errors import AwsError, ParcelqError
 from parcelq.limits import MIB
-from parcelq.lineage import Lineage, Span, digest
-from parcelq.message import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message, count_entries
-from parcelq.names import SEGMENTS, Source
-from parcelq.notes import note_upload
-from parcelq.overflow import Overflow
-from parcelq.results import ResultWriter
-from parcelq.segments import Piece, read_index, segment_keys, write_segment
-from parcelq.store import BucketStore, FolderStore, Store
-from parcelq.transfer import Uploaded
+from parcelq.lineage.lineage import Lineage, Span, digest
+from parcelq.lineage.source import Source
+from parcelq.names import SEGMENTS
+from parcelq.store.stores import BucketStore, FolderStore, Store
+from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message, count_entries
+from parcelq.topics.overflow import Overflow
+from parcelq.upload.files import Uploaded
+from parcelq.upload.notes import note_upload
 
 LINES = [b"line %d\n" % number for number in range(6)]
 DATA = b"".join(LINES)
@@ -169,8 +170,8 @@ class TestDraining:
     def test_a_full_segment_is_written_before_all_is_pulled(
         self, collecting: Collecting, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("parcelq.drain.PULLED_TOGETHER", 2)
-        monkeypatch.setattr("parcelq.drain.SEGMENT_MESSAGES", 4)
+        monkeypatch.setattr("parcelq.collect.drain.PULLED_TOGETHER", 2)
+        monkeypatch.setattr("parcelq.collect.drain.SEGMENT_MESSAGES", 4)
         collecting.publish(*outputs())
         assert collecting.drain().segments == 2
         collecting.finish()
@@ -567,7 +568,7 @@ class TestGoingOn:
 
     @pytest.fixture(autouse=True)
     def tiny_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parcelq.results._PART_BYTES", len(LINES[0].rstrip()))
+        monkeypatch.setattr("parcelq.collect.results._PART_BYTES", len(LINES[0].rstrip()))
         monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
 
     @pytest.fixture

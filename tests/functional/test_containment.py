@@ -12,11 +12,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from parcelq import containment
 from parcelq.errors import StepError
-from parcelq.run import run_step
-from parcelq.settings import StepSettings
-from parcelq.steps import Step
+from parcelq.steps import containment
+from parcelq.steps.find import Step
+from parcelq.steps.run import run_step
+from parcelq.steps.settings import StepSettings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are kept apart by means of Linux")
 
@@ -35,11 +35,11 @@ exit 7
 RUNNER = """
 import ctypes, os, sys, tempfile
 from pathlib import Path
-from parcelq import run
+from parcelq.steps import run
 from parcelq.errors import StepError
-from parcelq.run import run_step
-from parcelq.settings import StepSettings
-from parcelq.steps import Step
+from parcelq.steps.run import run_step
+from parcelq.steps.settings import StepSettings
+from parcelq.steps.find import Step
 
 _, folder, shielded = sys.argv
 tempfile.tempdir = folder
@@ -165,9 +165,9 @@ def test_a_full_disk_fails_the_step_alone(make_step, tmp_path, monkeypatch):
         from pathlib import Path
         tempfile.tempdir = sys.argv[1]
         from parcelq.errors import StepError
-        from parcelq.run import run_step
-        from parcelq.settings import StepSettings
-        from parcelq.steps import Step
+        from parcelq.steps.run import run_step
+        from parcelq.steps.settings import StepSettings
+        from parcelq.steps.find import Step
         full, fine = (Step(Path(path), StepSettings(), "wf") for path in sys.argv[2:])
         for _ in range(2):
             try:

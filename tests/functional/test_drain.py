@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parcelq import drain as module
-from parcelq.assembly import SegmentReader, joined
-from parcelq.collect import gather
-from parcelq.drain import Drained, Drainer
-from parcelq.message import Pulled, Wire
-from parcelq.segments import segment_keys
-from parcelq.store import FolderStore
+from parcelq.collect import drain as module
+from parcelq.collect.assembly import SegmentReader, joined
+from parcelq.collect.drain import Drained, Drainer
+from parcelq.collect.finish import gather
+from parcelq.collect.segments import segment_keys
+from parcelq.store.stores import FolderStore
+from parcelq.topics.message import Pulled, Wire
 
 SOURCE = "s3://bucket/inbox/lines.txt?etag=0&put=0"
 URL = "http://sqs/topic"

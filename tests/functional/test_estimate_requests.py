@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.client import BaseClient
-from parcelq.drain import PULLED_TOGETHER, RECEIVERS
-from parcelq.pull import pull
-from parcelq.steps import local_step
-from parcelq.warm import Runner
+from parcelq.collect.drain import PULLED_TOGETHER, RECEIVERS
+from parcelq.steps.find import local_step
+from parcelq.steps.warm import Runner
+from parcelq.topics.pull import pull
 from parcelq_cli.estimate.duration import Duration
 from parcelq_cli.estimate.known import Measured
 from parcelq_cli.estimate.measure import measure
@@ -247,7 +247,7 @@ def test_one_bad_line_brings_about_the_runs_and_requests_that_were_reckoned(
     step = tmp_path / "step" / "step"
     step.write_text(f'#!/bin/sh\necho run >> {ran}\ngrep -q bad "$2" && exit 3\ntr a-z A-Z < "$2" > "$4"\n')
     settings(PARCEL_SIZE=lines, BATCH_SIZE=lines, BACK_OFF_SECONDS=1)
-    monkeypatch.setattr("parcelq.process.refresh_deadline", release)
+    monkeypatch.setattr("parcelq.process.processor.refresh_deadline", release)
     stack.call("uploader", stack.put(b"good\n" * (lines - 1) + b"bad\n"))
     own = 0
     with counting() as asked:

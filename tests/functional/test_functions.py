@@ -17,13 +17,14 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from parcelq.collector import Collector
+from parcelq.collect.collector import Collector
+from parcelq.collect.segments import Piece, write_segment
 from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, TopicNotFoundError
-from parcelq.lineage import Lineage, Span, digest
-from parcelq.message import DEAD, ENTRIES, LINEAGE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled
-from parcelq.names import DEAD_LETTER_SUFFIX, Source
-from parcelq.segments import Piece, write_segment
-from parcelq.store import BucketStore
+from parcelq.lineage.lineage import Lineage, Span, digest
+from parcelq.lineage.source import Source
+from parcelq.names import DEAD_LETTER_SUFFIX
+from parcelq.store.stores import BucketStore
+from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled
 
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
@@ -63,7 +64,7 @@ ELSEWHERE = [
 NAMES = [f"parcelq-{name}" for name in ("step", "output", "ranges")]
 WARM = """
 import os
-from parcelq.step import step
+from parcelq.steps.function import step
 
 @step
 def run(entries):
@@ -282,7 +283,7 @@ def stack(
     settings: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Stack:
-    monkeypatch.setattr("parcelq.redrive._QUIET_SECONDS", 0)
+    monkeypatch.setattr("parcelq.process.redrive._QUIET_SECONDS", 0)
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "functions")
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Parcelq")
     settings(

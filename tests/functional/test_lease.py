@@ -7,11 +7,11 @@ import threading
 import time
 
 import pytest
-from parcelq import lease as module
 from parcelq.errors import AwsError, InvalidValueError
-from parcelq.lease import Lease
-from parcelq.message import Message, Pulled, Wire
-from parcelq.pull import pull
+from parcelq.topics import lease as module
+from parcelq.topics.lease import Lease
+from parcelq.topics.message import Message, Pulled, Wire
+from parcelq.topics.pull import pull
 
 
 class Ticks:

@@ -6,8 +6,8 @@ import json
 
 import pytest
 from parcelq.errors import AwsError, MessageError
-from parcelq.message import ENCODING, ENTRIES, SOURCE, Message, Pulled, Wire
-from parcelq.overflow import Overflow
+from parcelq.topics.message import ENCODING, ENTRIES, SOURCE, Message, Pulled, Wire
+from parcelq.topics.overflow import Overflow
 
 NEW = "software.amazon.payloadoffloading.PayloadS3Pointer"
 OLD = "com.amazon.sqs.javamessaging.MessageS3Pointer"

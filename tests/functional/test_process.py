@@ -14,13 +14,17 @@ from functools import partial
 from itertools import chain, pairwise, repeat
 
 import pytest
-from parcelq import lineage as lineage_module
-from parcelq import process
-from parcelq.collector import Collector
-from parcelq.dead import FAILED_AT, REASON, RECEIVED, STEP
+from parcelq.collect.collector import Collector
 from parcelq.errors import AwsError
-from parcelq.lineage import Lineage, Span, digest
-from parcelq.message import (
+from parcelq.lineage import lineage as lineage_module
+from parcelq.lineage.lineage import Lineage, Span, digest
+from parcelq.process import processor as process
+from parcelq.process.dead import FAILED_AT, REASON, RECEIVED, STEP
+from parcelq.process.processor import Outcome, Processor, Route
+from parcelq.steps.find import Step
+from parcelq.steps.settings import StepSettings
+from parcelq.steps.warm import Runner
+from parcelq.topics.message import (
     ALONE,
     DEAD,
     ENTRIES,
@@ -34,13 +38,9 @@ from parcelq.message import (
     Pulled,
     Wire,
 )
-from parcelq.overflow import Overflow
-from parcelq.process import Outcome, Processor, Route
-from parcelq.publish import publish_many
-from parcelq.pull import acknowledge, refresh_deadline
-from parcelq.settings import StepSettings
-from parcelq.steps import Step
-from parcelq.warm import Runner
+from parcelq.topics.overflow import Overflow
+from parcelq.topics.publish import publish_many
+from parcelq.topics.pull import acknowledge, refresh_deadline
 
 WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 UPPER = 'tr a-z A-Z < "$2" > "$4"'

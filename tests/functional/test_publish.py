@@ -8,8 +8,8 @@ from itertools import count, pairwise
 import pytest
 from parcelq.errors import AwsError, MessageError, TopicNotFoundError
 from parcelq.limits import MAX_MESSAGE_BYTES
-from parcelq.message import DEAD, ENTRIES, SOURCE, Message, Wire
-from parcelq.publish import FailedMessage, publish_many, publish_one
+from parcelq.topics.message import DEAD, ENTRIES, SOURCE, Message, Wire
+from parcelq.topics.publish import FailedMessage, publish_many, publish_one
 
 FULL = MAX_MESSAGE_BYTES
 
@@ -233,7 +233,7 @@ class TestFaults:
         assert (len(requests.asked), clock.slept) == (1, [])
 
     def test_missing_credentials_are_an_error_at_once(self, topic, monkeypatch, clock):
-        from parcelq.aws import sqs_client
+        from parcelq.aws.clients import sqs_client
 
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
             monkeypatch.delenv(name)

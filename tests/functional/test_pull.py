@@ -8,8 +8,8 @@ import threading
 import pytest
 from parcelq.errors import AwsError, InvalidValueError, TopicNotFoundError
 from parcelq.limits import MAX_DEADLINE_SECONDS
-from parcelq.message import ENTRIES, SOURCE, Message, Pulled, Wire
-from parcelq.pull import acknowledge, pull, refresh_deadline
+from parcelq.topics.message import ENTRIES, SOURCE, Message, Pulled, Wire
+from parcelq.topics.pull import acknowledge, pull, refresh_deadline
 
 
 @pytest.fixture

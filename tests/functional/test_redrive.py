@@ -15,10 +15,12 @@ import pytest
 from botocore.config import Config
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sqs.models import sqs_backends
-from parcelq.dead import ABOUT_DEATH, REASON, letter
 from parcelq.errors import AwsError, TopicNotFoundError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES
-from parcelq.message import (
+from parcelq.process.dead import ABOUT_DEATH, REASON, letter
+from parcelq.process.plan import Work
+from parcelq.process.redrive import peek, redrive
+from parcelq.topics.message import (
     ENTRIES,
     HALVED,
     LINEAGE,
@@ -29,9 +31,7 @@ from parcelq.message import (
     Pulled,
     Wire,
 )
-from parcelq.overflow import Overflow
-from parcelq.plan import Work
-from parcelq.redrive import peek, redrive
+from parcelq.topics.overflow import Overflow
 from parcelq_cli.local.application import listen
 from parcelq_cli.local.sqs import SqsFrontend
 from parcelq_cli.local.sqs_backend import StandardQueueBackend
@@ -42,7 +42,7 @@ TOLD = {SOURCE: "s3://bucket/inbox/a.txt?etag=e&put=0055", LINEAGE: "0-4/8", ENT
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parcelq.redrive._QUIET_SECONDS", 0)
+    monkeypatch.setattr("parcelq.process.redrive._QUIET_SECONDS", 0)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ class TestPeek:
     def test_what_was_pulled_is_unlocked_even_if_pulling_fails(
         self, sqs: Any, dead: str, publish_raw: Any, requests: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("parcelq.redrive._PULLED_TOGETHER", 1)
+        monkeypatch.setattr("parcelq.process.redrive._PULLED_TOGETHER", 1)
         publish_raw(dead, *numbered(3))
         requests.let_pass("ReceiveMessage", 2)
         requests.refuse("ReceiveMessage", "AccessDenied", 403)
@@ -353,7 +353,7 @@ class TestWhatComesMeanwhile(OnQuickSqs):
     @pytest.fixture
     def began(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Tells to the millisecond when redriving began, so that no test has to wait for a second to end."""
-        monkeypatch.setattr("parcelq.redrive._end_of_this_second", lambda *_: time.time())
+        monkeypatch.setattr("parcelq.process.redrive._end_of_this_second", lambda *_: time.time())
 
     @contextmanager
     def dying_at_once(self, sqs: Any, other: Any, dead: str, topic: str) -> Iterator[list[int]]:
@@ -427,7 +427,7 @@ def test_a_crash_at_any_request_loses_no_letter(
 ) -> None:
     sqs, redriving = quick_client(), quick_client()
     dead, topic = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("topic-dead-letter", "topic"))
-    monkeypatch.setattr("parcelq.redrive._end_of_this_second", lambda *_: later())
+    monkeypatch.setattr("parcelq.process.redrive._end_of_this_second", lambda *_: later())
     calls = at = 0
     lock = threading.Lock()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from parcelq.lineage import Lineage, Span, digest
-from parcelq.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message
-from parcelq.names import Source
-from parcelq.transfer import upload_file
+from parcelq.lineage.lineage import Lineage, Span, digest
+from parcelq.lineage.source import Source
+from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message
+from parcelq.upload.files import upload_file
 from test_collect import DATA, LINES, RESULT, Collecting, dead, outputs
 
 

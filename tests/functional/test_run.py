@@ -13,11 +13,11 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from parcelq import run
 from parcelq.errors import StepError
-from parcelq.run import TAIL_BYTES, run_step, write_bodies
-from parcelq.settings import StepSettings
-from parcelq.steps import Step
+from parcelq.steps import run
+from parcelq.steps.find import Step
+from parcelq.steps.run import TAIL_BYTES, run_step, write_bodies
+from parcelq.steps.settings import StepSettings
 
 COPY = 'cp "$2" "$4"'  # --input FILE --output FILE
 

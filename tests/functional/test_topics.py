@@ -6,8 +6,8 @@ import json
 
 import pytest
 from parcelq.errors import AwsError, InvalidValueError, TopicBlockedError, TopicExistsError, TopicNotFoundError
-from parcelq.message import Message
-from parcelq.topics import Topics, guarded
+from parcelq.topics.admin import Topics, guarded
+from parcelq.topics.message import Message
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from itertools import pairwise
 import pytest
 from parcelq.errors import ParcelqError, PublishError, TopicNotFoundError
 from parcelq.limits import MAX_MESSAGE_BYTES, MIB
-from parcelq.lineage import Lineage, Span
-from parcelq.message import ENTRIES, LINEAGE, SOURCE
-from parcelq.names import Source
-from parcelq.parcels import cut_bytes
-from parcelq.transfer import Uploaded, parcel_messages, upload_file, upload_files, upload_stream
+from parcelq.lineage.lineage import Lineage, Span
+from parcelq.lineage.source import Source
+from parcelq.records.parcels import cut_bytes
+from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE
+from parcelq.upload.files import Uploaded, parcel_messages, upload_file, upload_files, upload_stream
 
 SOURCE_OF_TESTS = Source.of_object("b", "inbox/a.smi", etag="e", put="1")
 

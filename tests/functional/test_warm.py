@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from parcelq.containment import marked
 from parcelq.errors import StepError
-from parcelq.run import TAIL_BYTES, run_step
-from parcelq.settings import StepSettings, read_settings
-from parcelq.steps import Step
-from parcelq.warm import Runner
+from parcelq.steps.containment import marked
+from parcelq.steps.find import Step
+from parcelq.steps.run import TAIL_BYTES, run_step
+from parcelq.steps.settings import StepSettings, read_settings
+from parcelq.steps.warm import Runner
 
 HEAD = "import os, sys, time, signal, subprocess\nfrom parcelq.step import step\n"
 TAIL = "\nif __name__ == '__main__':\n    run.main()\n"
@@ -136,7 +136,7 @@ class TestKept:
         runner = warm(PID, timeout=30)
         pid = output_of(runner)
         hours = time.monotonic() + 7 * 3600
-        monkeypatch.setattr("parcelq.warm.time.monotonic", lambda: hours)
+        monkeypatch.setattr("parcelq.steps.warm.time.monotonic", lambda: hours)
         assert output_of(runner) == pid
 
     def test_one_that_died_between_runs_is_nobodys_failure(self, warm):
@@ -461,7 +461,7 @@ class TestStart:
         program = (
             "import sys, parcelq.step; print([m for m in sys.modules if m.partition('.')[0] in ('boto3', 'yaml')])"
         )
-        library = str(Path(run_step.__wrapped__.__code__.co_filename).parent.parent)
+        library = str(Path(run_step.__wrapped__.__code__.co_filename).parents[2])
         told = subprocess.run(
             [sys.executable, "-S", "-c", program],
             env={"PYTHONPATH": library},
@@ -514,9 +514,9 @@ class TestWhatItStarts:
 WORKER = """
 import sys, tempfile, threading, time
 from pathlib import Path
-from parcelq.settings import StepSettings
-from parcelq.steps import Step
-from parcelq.warm import Runner
+from parcelq.steps.settings import StepSettings
+from parcelq.steps.find import Step
+from parcelq.steps.warm import Runner
 _, path, folder, busy = sys.argv
 tempfile.tempdir = folder
 runner = Runner(Step(Path(path), StepSettings(warm=True)))

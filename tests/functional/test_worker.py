@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from parcelq import worker
 from parcelq.errors import AwsError, InvalidValueError, TopicNotFoundError
-from parcelq.lease import Lease
-from parcelq.lineage import Lineage, Span
-from parcelq.message import ENTRIES, LINEAGE, SOURCE, Message, Pulled, Wire
-from parcelq.process import Outcome, Processor, Route
-from parcelq.steps import Step
-from parcelq.worker import Progress, process
+from parcelq.lineage.lineage import Lineage, Span
+from parcelq.process import worker
+from parcelq.process.processor import Outcome, Processor, Route
+from parcelq.process.worker import Progress, process
+from parcelq.steps.find import Step
+from parcelq.topics.lease import Lease
+from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message, Pulled, Wire
 
 UPPER = 'tr a-z A-Z < "$2" > "$4"'
 SOURCE_OF_ALL = "s3://bucket/inbox/a.txt?put=1"

@@ -10,7 +10,7 @@ import pytest
 from parcelq.config import load as load_config
 from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_MESSAGE_BYTES, MAX_RETENTION_SECONDS
 from parcelq.names import check_topic, dead_letter
-from parcelq.process import SPARE_RECEIVES
+from parcelq.process.processor import SPARE_RECEIVES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parcelq.assembly import SegmentReader, joined, part_bodies, parts_of
+from parcelq.collect.assembly import SegmentReader, joined, part_bodies, parts_of
 from parcelq.errors import ParcelqError
 
 
@@ -36,9 +36,9 @@ class Memory:
 
 
 def small_reader(store: Memory, keys: list[str], window: int, cache: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("parcelq.assembly.SMALLEST_WINDOW", window)
-    monkeypatch.setattr("parcelq.assembly.LARGEST_WINDOW", window)
-    monkeypatch.setattr("parcelq.assembly.CACHE_BYTES", cache)
+    monkeypatch.setattr("parcelq.collect.assembly.SMALLEST_WINDOW", window)
+    monkeypatch.setattr("parcelq.collect.assembly.LARGEST_WINDOW", window)
+    monkeypatch.setattr("parcelq.collect.assembly.CACHE_BYTES", cache)
     return SegmentReader(store, keys)
 
 

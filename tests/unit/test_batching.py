@@ -6,7 +6,7 @@ from itertools import chain, count, islice, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
-from parcelq.batching import batches, sized_batches
+from parcelq.aws.batching import batches, sized_batches
 
 ITEMS = st.lists(st.integers(0, 30), max_size=60)
 

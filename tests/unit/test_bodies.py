@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ParamValidationError
 from hypothesis import given
 from hypothesis import strategies as st
-from parcelq.bodies import write_bodies_fast
+from parcelq.aws.bodies import write_bodies_fast
 
 LEGAL = st.text(st.characters(min_codepoint=0x20, exclude_categories=["Cs"]) | st.sampled_from("\t\n\r\\\"\x7f'/<"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from parcelq.budget import Budget, Limit
+from parcelq.process.budget import Budget, Limit
 
 
 class Invocation:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parcelq import collector as collector_module
-from parcelq import settled
-from parcelq.collector import Collector, Dead, Resolution
+from parcelq.collect import collector as collector_module
+from parcelq.collect import settled
+from parcelq.collect.collector import Collector, Dead, Resolution
 from parcelq.errors import LineageError
-from parcelq.lineage import Lineage, Span, digest, together
-from parcelq.message import UNTOLD, count_entries
+from parcelq.lineage.lineage import Lineage, Span, digest, together
+from parcelq.topics.message import UNTOLD, count_entries
 
 
 @pytest.fixture(autouse=True, scope="module", params=["as shipped", "merged at once", "merged in twos"])

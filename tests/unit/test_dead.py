@@ -7,10 +7,22 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parcelq.dead import ABOUT_DEATH, FAILED_AT, REASON, RECEIVED, STEP, letter, reason_of, tombstone, unread_letter
+from parcelq.aws.text import legal_text
 from parcelq.errors import ParcelqError, StepError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES
-from parcelq.message import (
+from parcelq.process.dead import (
+    ABOUT_DEATH,
+    FAILED_AT,
+    REASON,
+    RECEIVED,
+    STEP,
+    letter,
+    reason_of,
+    tombstone,
+    unread_letter,
+)
+from parcelq.process.plan import Work
+from parcelq.topics.message import (
     DEAD,
     ENCODING,
     ENTRIES,
@@ -21,10 +33,8 @@ from parcelq.message import (
     Message,
     Pulled,
     Wire,
-    legal_text,
 )
-from parcelq.plan import Work
-from parcelq.transfer import MAX_BODY_BYTES
+from parcelq.upload.files import MAX_BODY_BYTES
 
 WHEN = datetime(2026, 11, 23, 12, 30, 45, 678, tzinfo=UTC)
 OURS = {SOURCE: "s3://b/k?put=1", LINEAGE: "0-4/9", ENTRIES: "2", WORKFLOW: "wf"}

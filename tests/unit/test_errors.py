@@ -14,7 +14,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 from parcelq import errors
-from parcelq.aws import sqs_client, translated
+from parcelq.aws.clients import sqs_client, translated
 from parcelq.errors import (
     AwsError,
     InvalidValueError,

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parcelq.batching import sized_batches
+from parcelq.aws.batching import sized_batches
 from parcelq.limits import KIB, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES, MIB
-from parcelq.parcels import cut_for_messages
-from parcelq.transfer import MAX_BODY_BYTES
+from parcelq.records.parcels import cut_for_messages
+from parcelq.upload.files import MAX_BODY_BYTES
 from parcelq_cli.estimate.costs import ALARMS, Till, file_costs, idle_costs, keeping_costs, total
 from parcelq_cli.estimate.distributed_map import map_costs
 from parcelq_cli.estimate.duration import COLLECT_SECONDS, LONGEST_SECONDS, VCPU_MB, duration, ramp_seconds, run_seconds

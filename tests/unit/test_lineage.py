@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from parcelq.errors import LineageError
-from parcelq.lineage import (
+from parcelq.lineage.lineage import (
     MAX_DEPTH,
     MAX_GROUP_LENGTH,
     MAX_LENGTH,

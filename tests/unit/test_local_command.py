@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from parcelq.message import Message, Pulled
-from parcelq.overflow import Overflow
+from parcelq.topics.message import Message, Pulled
+from parcelq.topics.overflow import Overflow
 from parcelq_cli.local.command import _collect, _summarise
 from parcelq_cli.local.function import DIED, InvocationError
 from parcelq_cli.output import Output

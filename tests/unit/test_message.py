@@ -7,8 +7,9 @@ import base64
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from parcelq.aws.text import legal_text
 from parcelq.errors import MessageError
-from parcelq.message import (
+from parcelq.topics.message import (
     DEAD,
     ENCODING,
     ENTRIES,
@@ -19,7 +20,6 @@ from parcelq.message import (
     Pulled,
     Wire,
     count_entries,
-    legal_text,
     with_attributes,
 )
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parcelq.errors import InvalidValueError
-from parcelq.names import Source, check_topic, dead_letter, is_url, topic_of_arn, topic_of_url, topic_within
+from parcelq.lineage.source import Source
+from parcelq.names import check_topic, dead_letter, is_url, topic_of_arn, topic_of_url, topic_within
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
 

@@ -6,7 +6,7 @@ import threading
 from itertools import count, islice
 
 import pytest
-from parcelq.parallel import in_flight
+from parcelq.aws.parallel import in_flight
 
 
 def no_threads_left() -> bool:

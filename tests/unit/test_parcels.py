@@ -9,10 +9,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from parcelq import parcels
 from parcelq.errors import InvalidValueError
-from parcelq.message import Message, count_entries
-from parcelq.parcels import cut, cut_bytes, cut_for_messages
+from parcelq.records import parcels
+from parcelq.records.parcels import cut, cut_bytes, cut_for_messages
+from parcelq.topics.message import Message, count_entries
 
 # Entries of about one length, of very different lengths, empty ones, illegal ones; ended or not.
 LINES = st.lists(

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parcelq.lineage import Lineage, Span
-from parcelq.message import ALONE, DEAD, ENTRIES, HALVED, LINEAGE, SOURCE, Message, Pulled, Wire
-from parcelq.plan import Split, Work, halves, make_plan, without_repeats
+from parcelq.lineage.lineage import Lineage, Span
+from parcelq.process.plan import Split, Work, halves, make_plan, without_repeats
+from parcelq.topics.message import ALONE, DEAD, ENTRIES, HALVED, LINEAGE, SOURCE, Message, Pulled, Wire
 
 HANDLES = iter(range(10**9))
 

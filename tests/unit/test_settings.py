@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from parcelq.errors import SettingsError
-from parcelq.settings import StepSettings, read_settings
+from parcelq.steps.settings import StepSettings, read_settings
 
 
 @pytest.fixture

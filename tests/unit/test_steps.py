@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from parcelq.errors import SettingsError
-from parcelq.settings import StepSettings
-from parcelq.steps import Step, deployed_step, local_step
+from parcelq.steps.find import Step, deployed_step, local_step
+from parcelq.steps.settings import StepSettings
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parcelq.store import Stream
+from parcelq.store.stores import Stream
 
 
 class TestStream:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from parcelq.drain import RECEIVERS
+from parcelq.collect.drain import RECEIVERS
 from parcelq.limits import MAX_LONG_POLL_SECONDS
 
 from parcelq_cli.estimate.duration import BYTES_PER_SECOND, COLD_SECONDS, COLLECT_SECONDS, QUIET_SECONDS, Duration

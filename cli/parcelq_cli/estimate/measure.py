@@ -12,14 +12,16 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Final, Protocol, TypeAlias
 
+from parcelq.aws.text import legal_text
 from parcelq.errors import ParcelqError, StepError
-from parcelq.lineage import Lineage
-from parcelq.message import LINEAGE, Message, count_entries, legal_text
-from parcelq.names import INBOX, Source
-from parcelq.output import output_messages
-from parcelq.parcels import Parcel
-from parcelq.steps import Step
-from parcelq.transfer import parcel_messages
+from parcelq.lineage.lineage import Lineage
+from parcelq.lineage.source import Source
+from parcelq.names import INBOX
+from parcelq.process.output import output_messages
+from parcelq.records.parcels import Parcel
+from parcelq.steps.find import Step
+from parcelq.topics.message import LINEAGE, Message, count_entries
+from parcelq.upload.files import parcel_messages
 
 from parcelq_cli.estimate.known import Line, Measured
 from parcelq_cli.estimate.sample import Sample
@@ -28,7 +30,7 @@ Clock: TypeAlias = Callable[[], float]
 
 
 class Runs(Protocol):
-    """Runs a step, as `parcelq.warm.Runner` does."""
+    """Runs a step, as `parcelq.steps.warm.Runner` does."""
 
     @property
     def step(self) -> Step:

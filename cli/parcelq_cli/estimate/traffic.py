@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import ceil
 from typing import Final, NamedTuple
 
-from parcelq.assembly import CACHE_BYTES, LARGEST_WINDOW, SMALLEST_WINDOW
-from parcelq.drain import PULLED_TOGETHER, RECEIVERS, SEGMENT_BYTES, SEGMENT_MESSAGES
+from parcelq.collect.assembly import CACHE_BYTES, LARGEST_WINDOW, SMALLEST_WINDOW
+from parcelq.collect.drain import PULLED_TOGETHER, RECEIVERS, SEGMENT_BYTES, SEGMENT_MESSAGES
+from parcelq.collect.results import part_bytes
 from parcelq.limits import BILLING_UNIT_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
-from parcelq.results import part_bytes
 
 from parcelq_cli.estimate.duration import COLLECT_SECONDS, LONGEST_SECONDS, REQUEST_SECONDS, Duration
 from parcelq_cli.estimate.work import Work, in_invocation

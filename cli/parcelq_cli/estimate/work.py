@@ -7,7 +7,7 @@ from math import ceil
 from typing import Final
 
 from parcelq.limits import KIB, MAX_LAMBDA_EVENT_BYTES
-from parcelq.transfer import MAX_BODY_BYTES
+from parcelq.upload.files import MAX_BODY_BYTES
 
 from parcelq_cli.estimate.known import Measured
 

@@ -18,8 +18,8 @@ from parcelq_cli.options import ParcelSize, WrongUsageError
 from parcelq_cli.output import Output, Report, amount, with_output
 
 if TYPE_CHECKING:
-    from parcelq.message import Pulled
-    from parcelq.overflow import Overflow
+    from parcelq.topics.message import Pulled
+    from parcelq.topics.overflow import Overflow
 
     from parcelq_cli.local.pipeline import Pipeline
 
@@ -76,8 +76,8 @@ def local(
     The resources are made from the template itself, on a server on the loopback interface, and the functions are the
     deployed ones, each in a process of its own. Exits with 0 only if every entry is in a result.
     """
-    from parcelq.overflow import Overflow
-    from parcelq.steps import local_step
+    from parcelq.steps.find import local_step
+    from parcelq.topics.overflow import Overflow
 
     names = [file.name for file in files]
     if len(set(names)) < len(names):
@@ -131,7 +131,7 @@ def _collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> tupl
     Raises:
         InvocationError: collecting fails again and again, and not for dying.
     """
-    from parcelq.names import Source
+    from parcelq.lineage.source import Source
 
     from parcelq_cli.local.function import DIED, InvocationError
 
@@ -185,8 +185,8 @@ def _summarise(
     seconds: float,
 ) -> None:
     """Say what came of it; the last line of the text says where the results are."""
-    from parcelq.dead import REASON
-    from parcelq.message import UNTOLD
+    from parcelq.process.dead import REASON
+    from parcelq.topics.message import UNTOLD
 
     for letter in letters[:_DEAD_SHOWN]:
         output.note(f"dead: {shown(*body_of(letter, overflow))}: {letter.attributes.get(REASON, UNTOLD)}")
@@ -205,7 +205,7 @@ def _summarise(
 
 def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
     """Collect until Ctrl-C, and bring every result that is new or has changed."""
-    from parcelq.names import Source
+    from parcelq.lineage.source import Source
 
     from parcelq_cli.local.function import InvocationError
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from parcelq.containment import MARK
+from parcelq.steps.containment import MARK
 
 _MODULE: Final = "parcelq_cli.local.leftovers"
 _PROC: Final = Path("/proc")

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from parcelq.collect.report import REPORT_SUFFIX
+from parcelq.collect.status import repair, statuses
 from parcelq.errors import InvalidValueError
 from parcelq.names import INBOX, RESULTS, dead_letter
-from parcelq.objects import ObjectUploader
-from parcelq.overflow import Overflow
-from parcelq.redrive import peek
-from parcelq.report import REPORT_SUFFIX
-from parcelq.status import repair, statuses
-from parcelq.steps import Step
-from parcelq.store import BucketStore
-from parcelq.topics import Topics
+from parcelq.process.redrive import peek
+from parcelq.steps.find import Step
+from parcelq.store.stores import BucketStore
+from parcelq.topics.admin import Topics
+from parcelq.topics.overflow import Overflow
+from parcelq.upload.objects import ObjectUploader
 
 from parcelq_cli.local.chaos import Chaos
 from parcelq_cli.local.function import FunctionProcess, FunctionSpec, Instance, InvocationError, Runtime
@@ -36,7 +36,7 @@ from parcelq_cli.local.template import REGION, load
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from parcelq.message import Pulled
+    from parcelq.topics.message import Pulled
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 """Where the template, the functions and the layer lie: the checkout that this is installed from."""

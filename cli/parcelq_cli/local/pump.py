@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any, Final
 
-from parcelq.batching import batches, sized_batches
+from parcelq.aws.batching import batches, sized_batches
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_LAMBDA_EVENT_BYTES, MAX_REQUEST_MESSAGES
 

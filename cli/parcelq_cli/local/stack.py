@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from parcelq.aws import translated
+from parcelq.aws.clients import translated
 from parcelq.names import topic_of_arn, topic_of_url
-from parcelq.topics import Topics
+from parcelq.topics.admin import Topics
 
 from parcelq_cli.local.pump import EventsOfBucket, Mapped
 from parcelq_cli.local.template import CODE_BUCKET

@@ -1,0 +1,1 @@
+"""What every part needs of AWS: clients, translated errors, requests in flight, request bodies."""

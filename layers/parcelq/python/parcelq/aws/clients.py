@@ -1,0 +1,92 @@
+"""The edge to AWS: how clients are made, and the one place where their errors become Parcelq's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
+from parcelq.aws.bodies import write_bodies_fast
+from parcelq.errors import AwsError, ParcelqError, TopicBlockedError, TopicExistsError, TopicNotFoundError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+CONNECTIONS: Final = 32
+"""Connections that a client keeps open: more than all requests that any operation has in flight together."""
+
+_NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
+_BLOCKED: Final = frozenset({"QueueDeletedRecently"})
+_EXISTS: Final = frozenset({"QueueNameExists", "QueueAlreadyExists"})
+
+
+def sqs_client() -> SQSClient:
+    """An SQS client from boto3's standard configuration (profile, region, `AWS_ENDPOINT_URL`).
+
+    Raises:
+        AwsError: no region is configured.
+    """
+    with _configured():
+        # Long polls last 20 s, so the read timeout must be clearly above that.
+        config = Config(max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"})
+        sqs = boto3.client("sqs", config=config)
+    write_bodies_fast(sqs)
+    return sqs
+
+
+def s3_client() -> S3Client:
+    """An S3 client from boto3's standard configuration; see `sqs_client`."""
+    with _configured():
+        config = Config(max_pool_connections=CONNECTIONS, retries={"mode": "standard"})
+        return boto3.client("s3", config=config)
+
+
+@contextmanager
+def _configured() -> Iterator[None]:
+    """The same as `translated` for making a client, which boto3 refuses with a ValueError if its endpoint is no URL."""
+    try:
+        with translated():
+            yield
+    except ValueError as error:
+        raise AwsError("the configuration", type(error).__name__, str(error)) from error
+
+
+@contextmanager
+def translated(topic: str = "") -> Iterator[None]:
+    """Turn boto3's exceptions into Parcelq's.
+
+    Args:
+        topic: name or URL of the topic that the requests inside are about.
+
+    Raises:
+        TopicNotFoundError, TopicBlockedError, TopicExistsError: what SQS says of the topic.
+        AwsError: anything else that AWS or the way to it refused.
+    """
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        raise _translate(error, topic) from error
+
+
+def _translate(error: ClientError | BotoCoreError, topic: str) -> ParcelqError:
+    if not isinstance(error, ClientError):
+        hint = ""
+        if isinstance(error, NoCredentialsError | NoRegionError):
+            hint = " (see `aws configure`, AWS_PROFILE and AWS_DEFAULT_REGION)"
+        return AwsError("the request", type(error).__name__, f"{error}{hint}")
+    answer = error.response.get("Error", {})
+    code = answer.get("Code", "")
+    name = code.rpartition(".")[2]  # SQS's codes come as AWS.SimpleQueueService.NonExistentQueue
+    if name in _NOT_FOUND:
+        return TopicNotFoundError(topic)
+    if name in _BLOCKED:
+        return TopicBlockedError(topic)
+    if name in _EXISTS:
+        return TopicExistsError(topic)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return AwsError(error.operation_name, name, answer.get("Message", ""), status)

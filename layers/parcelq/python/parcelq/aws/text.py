@@ -1,0 +1,27 @@
+"""Which bytes SQS takes as text."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# SQS takes #x9 #xA #xD #x20-#xD7FF #xE000-#xFFFD #x10000-#x10FFFF. In UTF-8 that leaves out the other control
+# characters and the two last code points of the first plane; surrogates are no valid UTF-8 in the first place.
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+_ILLEGAL_ASCII: Final = tuple(bytes((code,)) for code in range(32) if code not in {9, 10, 13})
+_ILLEGAL_OTHERS: Final = ("\ufffe".encode(), "\uffff".encode())
+
+
+def legal_text(data: bytes) -> str | None:
+    """Return `data` as text if SQS takes it as it is, else None.
+
+    One `in` a character is a vectorised search each; all of them together are several times faster than one regular
+    expression.
+    """
+    ascii_only = data.isascii()
+    for code in _ILLEGAL_ASCII if ascii_only else _ILLEGAL_ASCII + _ILLEGAL_OTHERS:
+        if code in data:
+            return None
+    try:
+        return data.decode("ascii" if ascii_only else "utf-8")
+    except UnicodeDecodeError:
+        return None

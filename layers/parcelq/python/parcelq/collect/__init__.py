@@ -1,0 +1,1 @@
+"""Collecting: from messages to results and reports."""

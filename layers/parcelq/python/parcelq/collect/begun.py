@@ -1,0 +1,35 @@
+"""Notes of results that are begun, beside the segments."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from parcelq.collect.results import Begun
+from parcelq.limits import MIB
+from parcelq.lineage.source import source_id
+from parcelq.names import SEGMENTS
+from parcelq.store.stores import Store
+
+_BEGUN_BYTES: Final = MIB
+_RESULTS: Final = f"{SEGMENTS}.results/"
+
+
+def note_begun(store: Store, source: str, plan: str, begun: Begun) -> None:
+    """Note what is there of a result that is not written to the end; `plan` names just what it is to be."""
+    note = {"plan": plan, "upload": begun.upload, "etags": begun.etags}
+    store.put(_begun_key(source), json.dumps(note).encode())
+
+
+def take_begun(store: Store, source: str, plan: str) -> Begun | None:
+    """Take what is noted of a source's result: it is for one to go on with. None if that is not of this plan."""
+    key = _begun_key(source)
+    if not store.keys(key):
+        return None
+    note = json.loads(store.read(key, 0, _BEGUN_BYTES))
+    store.delete([key])
+    return Begun(note["upload"], tuple(note["etags"])) if note["plan"] == plan else None
+
+
+def _begun_key(source: str) -> str:
+    return f"{_RESULTS}{source_id(source)}.json"

@@ -1,0 +1,287 @@
+"""Draining a topic: its messages into segments, acknowledged as soon as they are stored."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from threading import Condition
+from typing import TYPE_CHECKING, Final
+
+from parcelq.collect.segments import Piece, write_segment
+from parcelq.errors import MessageError, ParcelqError
+from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
+from parcelq.lineage.source import NO_SOURCE, Source
+from parcelq.names import topic_of_url
+from parcelq.process.plan import Work
+from parcelq.store.stores import Store
+from parcelq.topics.admin import Topics
+from parcelq.topics.lease import Lease
+from parcelq.topics.message import DEAD, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, WORKFLOW, Message, Pulled, Wire, count_told
+from parcelq.topics.pull import acknowledge, pull
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+    from parcelq.topics.overflow import Overflow
+
+_log = logging.getLogger(__name__)
+RECEIVERS: Final = 4
+"""Each holds at most what is below; so all of them hold a bounded number of messages and bytes."""
+PULLED_TOGETHER: Final = 30
+"""Messages that a receiver pulls at a time, at most: where small ones came before, so many of the largest still fit."""
+PULLED_BYTES: Final = 4 * MIB
+"""It pulls fewer where those that came lately were so large that they would be more bytes than this."""
+SEGMENT_MESSAGES: Final = 5_000
+SEGMENT_BYTES: Final = 16 * MIB
+"""A receiver stores what it has when it is so many messages, or bytes."""
+ELSEWHERE_BYTES: Final = 32 * MIB
+"""Bodies that lie in S3 are fetched together only up to so many bytes; one that is larger alone."""
+_SEGMENT_SECONDS: Final = 60.0
+_FOREVER: Final = float("inf")
+_NOTHING: Final = Wire("", {})
+
+
+@dataclass(slots=True)
+class Drained:
+    """What was collected from a topic.
+
+    Attributes:
+        messages: messages that were stored and acknowledged.
+        entries: entries of theirs.
+        segments: segments that were written.
+        exhausted: whether draining ended because nothing came any more, rather than for lack of time.
+    """
+
+    messages: int = 0
+    entries: int = 0
+    segments: int = 0
+    exhausted: bool = True
+
+
+class _Pace:
+    """How many messages are pulled at a time, going by the size of those that came; for all receivers together."""
+
+    def __init__(self) -> None:
+        self._size = 0.0
+
+    @property
+    def most(self) -> int:
+        """As many as may be pulled now."""
+        if not self._size:
+            return min(PULLED_TOGETHER, MAX_REQUEST_MESSAGES)
+        return max(1, min(PULLED_TOGETHER, int(PULLED_BYTES / self._size)))
+
+    def saw(self, size: float) -> None:
+        """Take in the mean size of what came: at once where it is larger than before, by and by where it is smaller."""
+        self._size = max(1.0, size, (self._size + size) / 2)
+
+
+class _Room:
+    """So many bytes of memory, for threads that wait for one another until there is enough."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._changed = Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Have so many bytes, or all of them, as long as this lasts."""
+        size = min(size, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+@dataclass(slots=True)
+class _Held:
+    """What a receiver has pulled and not stored yet. Of what was pulled only the receipt is kept, not the text."""
+
+    since: float
+    first: datetime
+    pulled: list[Pulled] = field(default_factory=list)
+    pieces: defaultdict[str, list[Piece]] = field(default_factory=lambda: defaultdict(list))
+    workflows: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    size: int = 0
+
+    def add(self, one: Pulled, message: Message) -> None:
+        """Take a message in."""
+        work = Work.of(one, message)
+        source = work.source if Source.is_one(work.source) else NO_SOURCE
+        dead = message.attributes.get(DEAD, "") if source else ""
+        name = str(work.lineage) if source else one.message_id
+        self.pieces[source].append(Piece(name, message.body, work.entries, dead))
+        if workflow := message.attributes.get(WORKFLOW):
+            self.workflows[source].add(workflow)
+        self.pulled.append(_receipt(one))
+        self.size += len(message.body) + len(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Drainer:
+    """Collects a topic's messages.
+
+    Attributes:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        store: where segments go.
+        overflow: where bodies lie that are too large for a message.
+        receivers: how many receive together.
+        clock: tells a time in seconds.
+        now: tells the time of day.
+    """
+
+    sqs: SQSClient
+    topic_url: str
+    store: Store
+    overflow: Overflow | None = None
+    receivers: int = RECEIVERS
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def drain(
+        self,
+        receive_message_timeout: float,
+        time_left: Callable[[], float] = lambda: _FOREVER,
+        on_progress: Callable[[int, int], None] = lambda _messages, _entries: None,
+    ) -> Drained:
+        """Store and acknowledge messages until nothing comes, or time is up.
+
+        Args:
+            receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
+            time_left: tells the seconds until this should have ended.
+            on_progress: told how many messages and entries were just stored.
+
+        Raises:
+            AwsError, TopicNotFoundError, OSError: SQS or the store refused. What was not acknowledged comes again.
+        """
+        deadline = int(Topics(self.sqs).attributes(self.topic_url)["VisibilityTimeout"])
+        drained = Drained()
+        with ThreadPoolExecutor(self.receivers, thread_name_prefix="parcelq-drain") as pool:
+            pace, room = _Pace(), _Room(ELSEWHERE_BYTES)
+            receivers = [
+                _Receiver(self, receive_message_timeout, time_left, on_progress, deadline, pace, room)
+                for _ in range(self.receivers)
+            ]
+            for one in [pool.submit(receiver.receive) for receiver in receivers]:
+                part = one.result()
+                drained.messages += part.messages
+                drained.entries += part.entries
+                drained.segments += part.segments
+                drained.exhausted &= part.exhausted
+        return drained
+
+
+@dataclass(slots=True)
+class _Receiver:
+    """One of those who collect together, on a thread of its own; see `Drainer.drain`."""
+
+    drainer: Drainer
+    receive_message_timeout: float
+    time_left: Callable[[], float]
+    on_progress: Callable[[int, int], None]
+    deadline: int
+    pace: _Pace
+    room: _Room
+    drained: Drained = field(default_factory=Drained)
+    held: _Held = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._hold_nothing()
+
+    def receive(self) -> Drained:
+        """Store and acknowledge messages until nothing comes, or time is up."""
+        clock, sqs, topic_url = self.drainer.clock, self.drainer.sqs, self.drainer.topic_url
+        quiet_since = clock()
+        with Lease(sqs, topic_url, timeout=self.deadline, at_once=False) as lease:
+            while True:
+                quiet = clock() - quiet_since
+                wait = max(0.0, min(MAX_LONG_POLL_SECONDS, self.receive_message_timeout - quiet, self.time_left()))
+                pulled = pull(sqs, topic_url, 1, self.pace.most, wait, clock=clock)
+                came = bool(pulled)
+                if came:
+                    lease.add(map(_receipt, pulled))
+                    self.pace.saw(sum(len(one.wire.text) for one in pulled) / len(pulled))
+                    pulled.reverse()
+                    while pulled:
+                        self._take(pulled.pop(), lease)
+                    quiet_since = clock()
+                out_of_time = self.time_left() <= 0
+                ended = out_of_time or (not came and clock() - quiet_since >= self.receive_message_timeout)
+                if ended or not came or self._is_full():
+                    self._store(lease)
+                if ended:
+                    self.drained.exhausted = not out_of_time
+                    return self.drained
+
+    def _take(self, one: Pulled, lease: Lease) -> None:
+        """Hold a message, and store what is held if that is enough."""
+        overflow = self.drainer.overflow
+        elsewhere = overflow and one.wire.is_pointer
+        # One that is large is stored while it has the room, so that there is one of its kind at a time.
+        with self.room.taken(_size_elsewhere(one)) if elsewhere else nullcontext():
+            try:
+                self.held.add(one, (overflow.load(one) if overflow else one).message())
+            except MessageError as error:
+                # Not refreshed any more, and left to the topic's redrive policy, so that it is not lost.
+                lease.drop([one])
+                _log.warning("message %s cannot be read: %s", one.message_id, error)
+            if self._is_full():
+                self._store(lease)
+
+    def _is_full(self) -> bool:
+        return (
+            self.held.size >= SEGMENT_BYTES
+            or len(self.held.pulled) >= SEGMENT_MESSAGES
+            or self.drainer.clock() - self.held.since >= _SEGMENT_SECONDS
+        )
+
+    def _store(self, lease: Lease) -> None:
+        """Store and acknowledge what is held, if anything is."""
+        held, drainer = self.held, self.drainer
+        if held.pulled:
+            topic = topic_of_url(drainer.topic_url)
+            for source, pieces in held.pieces.items():
+                write_segment(drainer.store, topic, source, pieces, held.workflows[source], held.first, drainer.now())
+            self._acknowledge(held.pulled)
+            lease.drop(held.pulled)
+            entries = sum(one.entries for pieces in held.pieces.values() for one in pieces if not one.dead)
+            self.drained.segments += len(held.pieces)
+            self.drained.messages += len(held.pulled)
+            self.drained.entries += entries
+            self.on_progress(len(held.pulled), entries)
+        self._hold_nothing()
+
+    def _hold_nothing(self) -> None:
+        self.held = _Held(self.drainer.clock(), self.drainer.now())
+
+    def _acknowledge(self, stored: list[Pulled]) -> None:
+        try:
+            left = acknowledge(self.drainer.sqs, self.drainer.topic_url, stored)
+        except ParcelqError as error:  # they come again, and are known by their lineage then
+            _log.warning("stored, but not acknowledged: %s", error)
+        else:
+            if left:
+                _log.warning("%d of %d stored messages were not acknowledged", len(left), len(stored))
+
+
+def _receipt(pulled: Pulled) -> Pulled:
+    """A pulled message without what it says: enough to refresh and acknowledge it."""
+    return replace(pulled, wire=_NOTHING)
+
+
+def _size_elsewhere(pulled: Pulled) -> int:
+    """Bytes of a body that lies in S3, as far as the message tells."""
+    told = (count_told(pulled.attributes.get(name, "")) for name in (SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE))
+    return next((size for size in told if size is not None), ELSEWHERE_BYTES)

@@ -1,0 +1,264 @@
+"""How far sources are, and publishing again what is missing of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from parcelq.collect.collector import Dead, Resolution
+from parcelq.collect.finish import gather
+from parcelq.collect.report import REPORT_SUFFIX
+from parcelq.collect.segments import segment_keys
+from parcelq.errors import AwsError, InvalidValueError, ParcelqError
+from parcelq.limits import MIB
+from parcelq.lineage.source import NO_SOURCE, Source
+from parcelq.names import INBOX, RESULTS
+from parcelq.store.stores import Store
+from parcelq.upload.notes import Note, entries_in, noted_sources
+from parcelq.upload.objects import ObjectUploader
+
+_log = logging.getLogger(__name__)
+_REASON_TOLD: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a source.
+
+    Attributes:
+        bytes: how many bytes of it; None if that is not known.
+        percent: how much of it; None if that is not known.
+        entries: how many entries of it; None if that is not known.
+    """
+
+    bytes: int | None
+    percent: float | None
+    entries: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a source is that has no whole result yet.
+
+    Attributes:
+        source: the attribute `Source`.
+        total: bytes of it; None if that is not known yet.
+        covered: what of it has results.
+        dead: what of it failed for good.
+        missing: what of it is neither; not known while `total` is not.
+        deaths: what failed, and why.
+        holes: byte ranges of which nothing came; those that are known for sure.
+        entries_read: entries of it; None if not all of it has been published.
+        entries_written: entries of the result so far.
+        topic: name of the topic that it was published on; empty if that was not noted.
+    """
+
+    source: str
+    total: int | None
+    covered: Share
+    dead: Share
+    missing: Share
+    deaths: tuple[Dead, ...]
+    holes: tuple[tuple[int, int], ...]
+    entries_read: int | None
+    entries_written: int
+    topic: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the result is called."""
+        return Source.parse(self.source).name
+
+    def is_called(self, name: str) -> bool:
+        """Whether it is what one means by a name: that of the result, or of the file below `inbox/`."""
+        return name in {self.name, Source.parse(self.source).key.removeprefix(INBOX)}
+
+    def has_in_name(self, text: str) -> bool:
+        """Whether its name has a text in it, as it is written or percent-encoded."""
+        return text in Source.parse(self.source).key or text in self.source
+
+    def document(self, most: int | None = None) -> dict[str, Any]:
+        """What is told of it as JSON; of holes and deaths at most so many, with their count."""
+        return {
+            "source": self.source,
+            "name": self.name,
+            "topic": self.topic,
+            "total": self.total,
+            "percent": self.covered.percent,
+            "covered": asdict(self.covered),
+            "dead": asdict(self.dead),
+            "missing": asdict(self.missing),
+            "entries_read": self.entries_read,
+            "entries_written": self.entries_written,
+            "holes": [list(hole) for hole in self.holes[:most]],
+            "hole_count": len(self.holes),
+            "deaths": [
+                {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason[:_REASON_TOLD]}
+                for one in self.deaths[:most]
+            ],
+            "death_count": len(self.deaths),
+        }
+
+
+def statuses(store: Store, topic: str) -> Iterator[Status]:
+    """Tell of every source that was uploaded, or of which something was collected, and that is not whole yet.
+
+    A source whose segments cannot be read is logged, and left out.
+
+    Args:
+        store: where segments lie.
+        topic: name of the topic that results are collected from. Sources that were uploaded to lead elsewhere are
+            left out.
+
+    Raises:
+        AwsError, OSError: the store refused.
+    """
+    # Read before the segments, so that what is finished meanwhile is not taken for something that never came.
+    noted = noted_sources(store)
+    for keys in segment_keys(store, topic).values():
+        try:
+            gathered = gather(store, keys)
+        except AwsError as error:
+            if error.status != 404:
+                raise
+            continue  # it has just been finished
+        except ParcelqError as error:
+            _log.error("%s", error)
+            continue
+        if gathered.source != NO_SOURCE:
+            notes = noted.pop(gathered.source, [])
+            yield _status(gathered.source, gathered.collector.resolve(), notes)
+    for source, notes in noted.items():
+        if all(_leads_to(note, topic) for note in notes) and not _is_done(store, source):
+            yield _status(source, Resolution(None, 0, (), (), (), 0), notes)
+
+
+def repair(uploader: ObjectUploader, status: Status, topic_url: str) -> int:
+    """Publish again what is missing of a source, and only that; returns how many messages it was.
+
+    Args:
+        uploader: publishes lines of objects.
+        status: how far the source is.
+        topic_url: URL of the topic that its lines go to.
+
+    Raises:
+        ParcelqError: it is a file of some machine, or the object is gone, or another one by now.
+        PublishError, AwsError, TopicNotFoundError: not everything was published.
+    """
+    source = object_of(status)
+    published = 0
+    for start, end in status.holes:
+        uploaded = uploader.upload_part(source, start, end, status.total, topic_url)
+        if uploaded is None:
+            raise ParcelqError(f"{source.uri} cannot be repaired: it was deleted or replaced since it was put")
+        published += uploaded.messages
+    return published
+
+
+def object_of(status: Status) -> Source:
+    """The object that a source is, from which it can be repaired.
+
+    Raises:
+        ParcelqError: it is a file of some machine.
+    """
+    source = Source.parse(status.source)
+    if not source.bucket:
+        text = f"{source.uri} cannot be repaired: it is a file of the machine that uploaded it; upload it again"
+        raise ParcelqError(text)
+    return source
+
+
+def _status(source: str, resolution: Resolution, notes: Sequence[Note]) -> Status:
+    told = (note.total for note in notes if note.total is not None)
+    total = next(told, None) if resolution.total is None else resolution.total
+    missing = sum(end - start for start, end in resolution.holes)
+    died = {(one.start, one.end) for one in resolution.dead}
+    dead = sum(end - start for start, end in died)
+    holes = resolution.holes
+    if resolution.total is None and total is not None:  # so no message of the end came
+        at = resolution.covered + dead + missing
+        holes = (*holes, (at, total))
+        missing += total - at
+    return Status(
+        source,
+        total,
+        *_shares(resolution, notes, total, holes, dead, missing),
+        resolution.dead,
+        holes,
+        None if total is None else entries_in(notes, 0, total, total),
+        resolution.entries,
+        next((note.topic for note in notes if note.topic), ""),
+    )
+
+
+def _shares(
+    resolution: Resolution,
+    notes: Sequence[Note],
+    total: int | None,
+    holes: Iterable[tuple[int, int]],
+    dead: int,
+    missing: int,
+) -> tuple[Share, Share, Share]:
+    """What is covered of a source, what is dead, and what is missing."""
+
+    def entries(start: int, end: int) -> int | None:
+        return None if total is None else entries_in(notes, start, end, total)
+
+    def percent(size: int) -> float | None:
+        if total is None:
+            return None
+        return round(100 * size / total, 2) if total else 0.0
+
+    entries_read = None if total is None else entries(0, total)
+    # Entries of what an earlier step made are no entries of the source; those of the message they came from count.
+    others = {(one.start, one.end) for one in resolution.dead if not one.of_source}
+    counted = sum(one.entries for one in resolution.dead if one.of_source and (one.start, one.end) not in others)
+    entries_dead = _sum([counted, *(entries(*place) for place in others)])
+    entries_missing = None if total is None else _sum(entries(*hole) for hole in holes)
+    if entries_read is None or entries_dead is None or entries_missing is None:
+        entries_covered = None if resolution.covered else 0
+    else:
+        entries_covered = entries_read - entries_dead - entries_missing
+    return (
+        Share(resolution.covered, percent(resolution.covered), entries_covered),
+        Share(dead, percent(dead), entries_dead),
+        Share(None if total is None else missing, percent(missing), entries_missing),
+    )
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """Their sum; None if one of them is not known."""
+    known = 0
+    for count in counts:
+        if count is None:
+            return None
+        known += count
+    return known
+
+
+def _leads_to(note: Note, topic: str) -> bool:
+    """Whether what was uploaded comes to a topic in the end, as far as anybody knows."""
+    return note.output is None or topic in {note.output, note.topic}
+
+
+def _is_done(store: Store, source: str) -> bool:
+    """Whether a source has a whole result, or a later put of the same file has one, as the report beside it says.
+
+    What was noted of its uploads is left over then: the note of an upload that was done twice comes late.
+    """
+    put = Source.parse(source)
+    try:
+        report = json.loads(store.read(f"{RESULTS}{put.name}{REPORT_SUFFIX}", 0, MIB))
+        reported = Source.parse(report["source"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, InvalidValueError):
+        return False
+    except AwsError as error:
+        if error.status != 404:
+            raise
+        return False
+    if str(reported) == source:
+        return report.get("complete") is True
+    return reported.uri == put.uri and reported.order > put.order

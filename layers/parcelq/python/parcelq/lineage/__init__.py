@@ -1,0 +1,1 @@
+"""Lineage: which bytes of a source a message stands for."""

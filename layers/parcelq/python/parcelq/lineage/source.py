@@ -1,0 +1,112 @@
+"""Sources: one put of one file, and the text that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from parcelq.errors import InvalidValueError
+from parcelq.names import INBOX
+
+NO_SOURCE: Final = ""
+"""The source of messages without lineage."""
+_NO_SOURCE_ID: Final = "without-lineage"
+
+
+def source_id(source: str) -> str:
+    """What a source is called in keys."""
+    return hashlib.blake2b(source.encode(), digest_size=12).hexdigest() if source else _NO_SOURCE_ID
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One put of one file: what the attribute `Source` says.
+
+    A file dropped again under the same name is another source, even with the same content; a second delivery of the
+    event of one put is the same source.
+
+    Attributes:
+        uri: `s3://bucket/key` or `file:///path`, percent-encoded.
+        etag: the object's ETag without quotes; empty for a local file.
+        put: the S3 event's `sequencer`, or the id of an upload.
+        version: the object's version, where the bucket keeps versions.
+    """
+
+    uri: str
+    put: str
+    etag: str = ""
+    version: str = ""
+
+    @classmethod
+    def of_object(cls, bucket: str, key: str, *, etag: str, put: str, version: str = "") -> Source:
+        """Source of an S3 object; `key` as it is, not encoded."""
+        return cls(f"s3://{bucket}/{quote(key)}", put, etag, version)
+
+    @classmethod
+    def of_file(cls, path: str, upload: str) -> Source:
+        """Source of a local file; `path` is absolute."""
+        return cls(f"file://{quote(os.fsencode(path))}", upload)
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        """Read the attribute's text again.
+
+        Raises:
+            InvalidValueError: it is no source.
+        """
+        uri, _, query = text.partition("?")
+        try:
+            scheme = urlsplit(uri).scheme
+            fields = {name: values[0] for name, values in parse_qs(query).items()}
+        except ValueError:
+            scheme, fields = "", {}
+        if scheme not in {"s3", "file"} or "put" not in fields:
+            raise InvalidValueError("Source", text, "s3://bucket/key?put=… or file:///path?put=…")
+        return cls(uri, fields["put"], fields.get("etag", ""), fields.get("version", ""))
+
+    @classmethod
+    def is_one(cls, text: str) -> bool:
+        """Whether the attribute's text can be read; if not, nobody knows what to call the result."""
+        try:
+            cls.parse(text)
+        except InvalidValueError:
+            return False
+        return True
+
+    def __str__(self) -> str:
+        fields = {"etag": self.etag, "put": self.put, "version": self.version}
+        return f"{self.uri}?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in fields.items() if value)
+
+    @property
+    def bucket(self) -> str:
+        """Bucket of an S3 object; empty for a local file."""
+        return urlsplit(self.uri).netloc
+
+    @property
+    def key(self) -> str:
+        """Key of an S3 object, or path of a local file, decoded."""
+        path = unquote(urlsplit(self.uri).path)
+        return path.removeprefix("/") if self.bucket else path
+
+    @property
+    def name(self) -> str:
+        """What the result is called: the key below `inbox/`, or the file's name.
+
+        An object `….gz` is read decompressed, so its result is called without that.
+        """
+        return self.key.removeprefix(INBOX).removesuffix(".gz") if self.bucket else self.key.rpartition("/")[2]
+
+    @property
+    def is_gzip(self) -> bool:
+        """Whether it is an object that is compressed, going by its name."""
+        return bool(self.bucket) and self.key.endswith(".gz")
+
+    @property
+    def order(self) -> str:
+        """Sorts the puts of one key in time: sequencers are hexadecimal numbers of different lengths, compared from
+        the left after padding: https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+        """
+        return self.put.upper().ljust(64, "0")

@@ -1,0 +1,1 @@
+"""Processing: what becomes of pulled messages."""

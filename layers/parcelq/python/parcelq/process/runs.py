@@ -1,0 +1,76 @@
+"""Running a step over a group of messages, within the time there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from parcelq.errors import LineageError, StepError
+from parcelq.lineage.lineage import Lineage, together
+from parcelq.process.budget import Budget
+from parcelq.process.plan import Work
+from parcelq.steps.warm import Runner
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of the step over messages, ended in one of three ways: an output, an error, or no time to begin.
+
+    Attributes:
+        group: the messages.
+        lineage: what they stand for together; None where they have none.
+        output: the file of what the step put out.
+        error: how it failed.
+        alone: whether its messages failed together, or were cut short: where there is no time now, they run alone then.
+        folder: what closes the folder that the output is in.
+    """
+
+    group: list[Work]
+    lineage: Lineage | None = None
+    output: Path | None = None
+    error: StepError | None = None
+    alone: bool = False
+    folder: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def unstarted(self) -> bool:
+        """Whether there was no time to begin, or to tell what is wrong."""
+        return self.output is None and self.error is None
+
+    @property
+    def failed_together(self) -> bool:
+        """Whether it failed and does not tell of which of its messages."""
+        return self.error is not None and len(self.group) > 1
+
+
+def run_group(runner: Runner, group: list[Work], budget: Budget, *, alone: bool = False) -> Iterator[Run]:
+    """Run messages together, in as few runs as their lineages allow.
+
+    Args:
+        runner: runs the step.
+        group: the messages.
+        budget: the time there is.
+        alone: whether it is a single message that failed together with others.
+    """
+    try:
+        lineage = together(one.lineage for one in group if one.lineage) if group[0].lineage else None
+    except LineageError:  # their lineage would be too long, or they are of different runs
+        middle = len(group) // 2
+        for part in (group[:middle], group[middle:]):
+            yield from run_group(runner, part, budget)
+        return
+    run = Run(group, lineage, alone=alone)
+    limit = budget.limit(runner.step.settings.timeout)
+    if limit is not None:
+        try:
+            with budget.running():
+                bodies = (one.message.body for one in group)
+                run.output = run.folder.enter_context(runner.run(bodies, limit.seconds))
+        except StepError as error:
+            if limit.short and error.timed_out:
+                run.alone = True
+            else:
+                run.error = error
+    yield run

@@ -1,0 +1,104 @@
+"""The worker loop: what a machine that is no Lambda runs, on the same processor."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
+from parcelq.process.processor import Outcome, Processor
+from parcelq.topics.admin import Topics
+from parcelq.topics.lease import Lease
+from parcelq.topics.pull import acknowledge, pull
+
+_MOST_PULLED: Final = 100
+"""Messages of one round: 100 MiB at most."""
+_FOREVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a worker has done, in a round or in all.
+
+    Attributes:
+        rounds: how many rounds there were.
+        messages_processed: messages that were acknowledged.
+        entries_processed: entries that the step ran over with success.
+        messages_published: messages that were published.
+        failed: messages that will be delivered again.
+        dead: messages that went to the dead-letter topic.
+    """
+
+    rounds: int = 0
+    messages_processed: int = 0
+    entries_processed: int = 0
+    messages_published: int = 0
+    failed: int = 0
+    dead: int = 0
+
+    def plus(self, outcome: Outcome, unacknowledged: int) -> Progress:
+        """With one more round."""
+        return replace(
+            self,
+            rounds=self.rounds + 1,
+            messages_processed=self.messages_processed + len(outcome.done) - unacknowledged,
+            entries_processed=self.entries_processed + outcome.entries,
+            messages_published=self.messages_published + outcome.published,
+            failed=self.failed + len(outcome.failed) + unacknowledged,
+            dead=self.dead + outcome.dead,
+        )
+
+
+def process(
+    processor: Processor,
+    *,
+    receive_message_timeout: float = _FOREVER,
+    on_progress: Callable[[Progress, Progress], None] = lambda _round, _total: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[int, int]:
+    """Pull messages, run the step over them, publish what it puts out, acknowledge; until nothing comes any more.
+
+    A round may take the 12 hours that SQS keeps a message locked; a step that hangs is killed then, if not before.
+
+    Args:
+        processor: what is done with the messages.
+        receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
+        on_progress: told after every round what it did, and what was done in all.
+        clock: tells a time in seconds.
+
+    Returns:
+        How many messages were processed, and how many were published.
+
+    Raises:
+        AwsError, TopicNotFoundError: SQS refused to give messages out, or to forget them.
+    """
+    sqs, topic_url = processor.sqs, processor.route.input
+    deadline = int(Topics(sqs).attributes(topic_url)["VisibilityTimeout"])
+    total = Progress()
+    most = MAX_REQUEST_MESSAGES
+    quiet_since = clock()
+    while True:
+        timeout = min(MAX_LONG_POLL_SECONDS, receive_message_timeout - (clock() - quiet_since))
+        until = clock() + MAX_DEADLINE_SECONDS
+        pulled = pull(sqs, topic_url, 1, most, max(0.0, timeout), clock=clock)
+        if not pulled:
+            if clock() - quiet_since >= receive_message_timeout:
+                return total.messages_processed, total.messages_published
+            continue
+        with Lease(sqs, topic_url, pulled, deadline, at_once=False) as lease:
+            outcome = processor.handle(pulled, lambda until=until: until - clock())  # type: ignore[misc]
+            failed = [one for one, _ in outcome.failed]
+            lease.drop(failed)  # their deadline is the back-off now
+            lost = acknowledge(sqs, topic_url, outcome.done)
+        if failed and lease.refreshes:  # the last time perhaps just after their back-off had been set
+            processor._back_off(failed)
+        this = Progress().plus(outcome, len(lost))
+        total = total.plus(outcome, len(lost))
+        on_progress(this, total)
+        # As many as every worker needs to reach batch_size, going by what messages have had so far.
+        mean = max(1.0, total.entries_processed / max(1, total.messages_processed))
+        most = max(1, min(_MOST_PULLED, math.ceil(processor.batch_size * processor.workers / mean)))
+        quiet_since = clock()

@@ -1,0 +1,1 @@
+"""Records: how a source is cut into entries."""

@@ -1,0 +1,1 @@
+"""Steps: finding a program and its settings, and running it."""

@@ -1,0 +1,175 @@
+"""A step's settings file: read, validated, and every mistake named at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from parcelq.errors import SettingsError
+from parcelq.limits import MAX_DEADLINE_SECONDS
+
+_SHOWN: Final = 100
+_FIT: Final = "without NUL, lone surrogates, and numbers of thousands of digits"
+_DEEPEST: Final = 100
+"""Levels of a value that reading it may be told to have too many of; YAML itself knows no limit, but Python does."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """How a step is run.
+
+    Attributes:
+        filter: whether it gets its input on stdin and writes its output to stdout.
+        warm: whether its process is kept for the next run; for what is made with `parcelq.steps.function`.
+        arguments: put right after the step's path.
+        timeout: seconds that one run may take, at most 12 hours; None for as long as there is time.
+        environment: added to the environment that every step gets.
+        aws_credentials: whether it gets the credentials of whoever runs it.
+        step: the step's own settings, which Parcelq does not look into.
+        path: the file that they were read from, which a step gets as `--settings`.
+    """
+
+    filter: bool = False
+    warm: bool = False
+    arguments: tuple[str, ...] = ()
+    timeout: float | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    aws_credentials: bool = False
+    step: Any = None
+    path: Path | None = None
+
+    def within(self, timeout: float | None) -> float | None:
+        """Seconds that a run may take of which whoever runs it allows so many; None for any time."""
+        return min((limit for limit in (timeout, self.timeout) if limit is not None), default=None)
+
+
+def read_settings(path: Path) -> StepSettings:
+    """Read a settings file.
+
+    Args:
+        path: a YAML file.
+
+    Raises:
+        SettingsError: it cannot be read, is no YAML, or has unknown or bad keys; all of them are named.
+    """
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path}", [f"it cannot be read: {error}"]) from None
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets a date's ValueError through
+        raise SettingsError(f"settings file {path}", [f"it is no YAML: {' '.join(str(error).split())}"]) from None
+    except RecursionError:
+        raise SettingsError(f"settings file {path}", [_too_deep(text)]) from None
+    if content is None:
+        content = {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"settings file {path}", [f"it must be keys with values, not {_shown(content)}"])
+    problems = [f"unknown key {_shown(key)}; there are {', '.join(_CHECKS)}" for key in content if key not in _CHECKS]
+    values: dict[str, Any] = {}
+    for key, check in _CHECKS.items():
+        if key in content:
+            try:
+                values[key] = check(content[key])
+            except _Wrong as wrong:
+                problems.append(f"{key} is {_shown(content[key])}, but must be {wrong}")
+    if values.get("filter") and values.get("warm"):
+        problems.append("filter and warm cannot both be true; what is warm gets its entries as a function")
+    if problems:
+        raise SettingsError(f"settings file {path}", problems)
+    return StepSettings(**values, path=path.resolve())
+
+
+class _Wrong(Exception):  # noqa: N818 - never leaves this module
+    """A value is not what it must be; the text says what that is."""
+
+
+def _shown(value: object) -> str:
+    """A value as a user knows it again, in a few characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
+        return "too large to be shown"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _too_deep(text: str) -> str:
+    """What is wrong with a text that could not be read for all that lies in one another in it: in which key that is."""
+    import yaml
+
+    depth, key, at = 0, "it", 0
+    try:
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if depth == 1 and isinstance(event, yaml.ScalarEvent) and event.end_mark:
+                key, at = event.value[:_SHOWN], event.end_mark.index  # or a value, but no depth comes after that
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                break
+    except yaml.YAMLError:
+        key, at = "it", 0
+    value = " ".join(text[at:].removeprefix(":").split())
+    return f"{key} is {_shown(value)}, but must be at most {_DEEPEST} lists and keys deep"
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _Wrong("true or false")
+    return value
+
+
+def _arguments(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str | int | float) for one in value):
+        raise _Wrong("a list of texts and numbers")
+    texts = tuple(text for text in map(_passable, value) if text is not None)
+    if len(texts) < len(value):
+        raise _Wrong(f"a list of texts {_FIT}")
+    return texts
+
+
+def _timeout(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise _Wrong("a number of seconds above 0")
+    if value > MAX_DEADLINE_SECONDS:
+        raise _Wrong(f"a number of seconds up to {MAX_DEADLINE_SECONDS}, for SQS keeps no message locked for longer")
+    return float(value)
+
+
+def _environment(value: object) -> dict[str, str]:
+    wanted = "names with texts or numbers as values"
+    if not isinstance(value, dict):
+        raise _Wrong(f"{wanted}, without NUL")
+    texts: dict[str, str] = {}
+    for name, one in value.items():
+        if not isinstance(name, str) or not name or "=" in name or not isinstance(one, str | int | float):
+            raise _Wrong(f"{wanted}, without NUL")
+        text = _passable(one)
+        if text is None or _passable(name) is None:
+            raise _Wrong(f"{wanted}, {_FIT}")
+        texts[name] = text
+    return texts
+
+
+def _passable(value: object) -> str | None:
+    """The text that a user who wrote `true` or `3` in YAML has in mind; None if no program can be given it."""
+    try:
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        text.encode()
+    except ValueError:  # for a number of thousands of digits, or a surrogate
+        return None
+    return None if "\0" in text else text
+
+
+_CHECKS: Final[dict[str, Callable[[object], Any]]] = {
+    "filter": _flag,
+    "warm": _flag,
+    "arguments": _arguments,
+    "timeout": _timeout,
+    "environment": _environment,
+    "aws_credentials": _flag,
+    "step": lambda value: value,
+}

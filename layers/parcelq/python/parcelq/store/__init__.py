@@ -1,0 +1,1 @@
+"""Stores: where objects lie, a bucket or a folder."""

@@ -1,0 +1,1 @@
+"""Topics (SQS queues): messages, publishing, pulling, leases, administration."""

@@ -1,0 +1,201 @@
+"""Topics: list, create, delete, clear, count and look at them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from parcelq.aws.clients import translated
+from parcelq.aws.parallel import in_flight
+from parcelq.errors import InvalidValueError, TopicBlockedError, TopicNotFoundError
+from parcelq.limits import DELETED_NAME_SECONDS, MAX_LIST_RESULTS, MAX_RETENTION_SECONDS
+from parcelq.names import DEAD_LETTER_SUFFIX, check_topic, dead_letter, is_url, topic_of_url
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.literals import QueueAttributeNameType
+
+_RETRY_SECONDS: Final = 5.0
+_REQUESTS: Final = 8
+
+
+def guarded(kms_key_arn: str = "") -> dict[str, str]:
+    """Attributes of a topic that is encrypted, with a key of KMS or SQS's own, and refuses plain HTTP."""
+    refusal = {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "sqs:*",
+        "Resource": "*",  # of all queues the one whose policy it is; its ARN is not known before it is made
+        "Condition": {"Bool": {"aws:SecureTransport": False}},
+    }
+    key = {"KmsMasterKeyId": kms_key_arn} if kms_key_arn else {"SqsManagedSseEnabled": "true"}
+    return {**key, "Policy": json.dumps({"Version": "2012-10-17", "Statement": [refusal]})}
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one account and region.
+
+    Where a method takes a `topic`, that is a name or a URL. All raise `AwsError` where AWS refuses, and
+    `TopicNotFoundError` where a topic that is needed is not there.
+
+    Attributes:
+        sqs: a boto3 SQS client.
+        sleep: waits so many seconds.
+    """
+
+    sqs: SQSClient
+    sleep: Callable[[float], None] = time.sleep
+
+    def urls(self, prefix: str = "") -> list[str]:
+        """URLs of all topics whose names start with `prefix`; any number of them."""
+        pages = self.sqs.get_paginator("list_queues").paginate(
+            QueueNamePrefix=prefix, PaginationConfig={"PageSize": MAX_LIST_RESULTS}
+        )
+        with translated():
+            return [url for page in pages for url in page.get("QueueUrls", [])]
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Names of all topics whose names start with `prefix`, sorted; any number of them."""
+        return sorted(map(topic_of_url, self.urls(prefix)))
+
+    def url(self, topic: str) -> str:
+        """URL of a topic; a URL is returned as it is."""
+        if is_url(topic):
+            return topic
+        with translated(topic):
+            return self.sqs.get_queue_url(QueueName=topic)["QueueUrl"]
+
+    def attributes(self, topic: str) -> dict[str, str]:
+        """All attributes of a topic, as SQS calls them."""
+        url = self.url(topic)
+        with translated(topic):
+            answer = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+        return {str(name): value for name, value in answer.get("Attributes", {}).items()}
+
+    def count(self, topic: str) -> int:
+        """Approximate number of messages that can be pulled now.
+
+        SQS needs about 60 s from the last send to get it right, and even then it is never exact:
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+        """
+        url = self.url(topic)
+        name: QueueAttributeNameType = "ApproximateNumberOfMessages"
+        with translated(topic):
+            return int(self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
+
+    def create_queue(self, name: str, attributes: Mapping[str, str] | None = None) -> str:
+        """Make the raw CreateQueue request and return the URL.
+
+        Args:
+            name: at most 80 letters, digits, hyphens and underscores.
+            attributes: any of https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
+
+        Raises:
+            TopicBlockedError: a topic of that name was deleted less than 60 s ago.
+            TopicExistsError: there is one with other attributes.
+        """
+        with translated(name):
+            # The keys are SQS's to check, so that an attribute newer than the type stubs is no obstacle.
+            return self.sqs.create_queue(QueueName=name, Attributes=dict(attributes or {}))["QueueUrl"]  # type: ignore[arg-type]
+
+    def create(
+        self,
+        name: str,
+        max_receive_count: int = 2,
+        attributes: Mapping[str, str] | None = None,
+        on_wait: Callable[[str, float], None] = lambda _name, _seconds: None,
+        both: Mapping[str, str] | None = None,
+    ) -> str:
+        """Create a topic and its dead-letter topic, anew, and return the topic's URL.
+
+        If either exists, both are deleted first, with all their messages. SQS then refuses the names for 60 s, which
+        are waited out.
+
+        Args:
+            name: name of the topic; the dead-letter topic is `<name>-dead-letter`.
+            max_receive_count: how often a message is given out; when it would be given out once more it goes to the
+                dead-letter topic instead.
+            attributes: further attributes of the topic.
+            on_wait: told the name and the most seconds when SQS makes us wait for it.
+            both: attributes of the topic and of its dead-letter topic, such as `guarded()`.
+
+        Raises:
+            InvalidValueError: the name is not allowed, or `max_receive_count` is below 1.
+            TopicBlockedError: SQS still refused long after 60 s.
+        """
+        check_topic(name)
+        if name.endswith(DEAD_LETTER_SUFFIX):
+            raise InvalidValueError("topic name", name, f"without {DEAD_LETTER_SUFFIX!r}; that topic is made with it")
+        if max_receive_count < 1:
+            raise InvalidValueError("max_receive_count", max_receive_count, "at least 1")
+        self._delete_if_there(name)
+        self._delete_if_there(dead_letter(name))
+        shared = {"MessageRetentionPeriod": str(MAX_RETENTION_SECONDS), **(both or {})}
+        dead_letter_url = self._create_when_free(dead_letter(name), shared, on_wait)
+        arn = self.attributes(dead_letter_url)["QueueArn"]
+        redrive = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count})}
+        return self._create_when_free(name, {**shared, **(attributes or {}), **redrive}, on_wait)
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic and its dead-letter topic, with all their messages. There is no way back."""
+        url = self.url(topic)
+        with translated(topic):
+            self.sqs.delete_queue(QueueUrl=url)
+        self._delete_if_there(dead_letter(topic_of_url(url)))
+
+    def clear(self, prefix: str, *, everything: bool = False, keep: Collection[str] = ()) -> list[str]:
+        """Delete every topic whose name starts with `prefix`, dead-letter topics included. There is no way back.
+
+        Args:
+            prefix: what the names start with.
+            everything: must be True for an empty prefix, which means every topic of the account and region.
+            keep: names of topics to leave alone.
+
+        Returns:
+            The names of those deleted.
+
+        Raises:
+            InvalidValueError: the prefix is empty and `everything` was not asked for.
+        """
+        if not prefix and not everything:
+            raise InvalidValueError("prefix", prefix, "not empty, unless every topic is to be deleted explicitly")
+        urls = [url for url in self.urls(prefix) if topic_of_url(url) not in keep]
+        for _ in in_flight(self._delete_url_if_there, urls, _REQUESTS):
+            pass
+        return sorted(map(topic_of_url, urls))
+
+    def purge(self, topic: str) -> None:
+        """Delete all messages of a topic; SQS takes up to 60 s for it, and allows it once in 60 s."""
+        url = self.url(topic)
+        with translated(topic):
+            self.sqs.purge_queue(QueueUrl=url)
+
+    def _delete_if_there(self, name: str) -> None:
+        try:
+            url = self.url(name)
+        except TopicNotFoundError:
+            return
+        self._delete_url_if_there(url)
+
+    def _delete_url_if_there(self, url: str) -> None:
+        try:
+            with translated(url):
+                self.sqs.delete_queue(QueueUrl=url)
+        except TopicNotFoundError:
+            return  # someone else was faster, or SQS is slow to forget
+
+    def _create_when_free(self, name: str, attributes: Mapping[str, str], on_wait: Callable[[str, float], None]) -> str:
+        # SQS tells no time, so it is asked again and again, for half as long again as it should take.
+        for attempt in range(int(1.5 * DELETED_NAME_SECONDS / _RETRY_SECONDS)):
+            try:
+                return self.create_queue(name, attributes)
+            except TopicBlockedError:
+                if attempt == 0:
+                    on_wait(name, DELETED_NAME_SECONDS)
+                self.sleep(_RETRY_SECONDS)
+        return self.create_queue(name, attributes)

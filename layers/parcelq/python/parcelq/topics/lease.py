@@ -1,0 +1,103 @@
+"""Keeping messages locked while work on them runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from threading import Event, Lock, Thread
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+from parcelq.errors import InvalidValueError, ParcelqError
+from parcelq.limits import MAX_DEADLINE_SECONDS
+from parcelq.topics.message import Pulled
+from parcelq.topics.pull import refresh_deadline
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+_log = logging.getLogger(__name__)
+_SHORTEST_SECONDS: Final = 2
+
+
+class Lease:
+    """A context manager that refreshes the acknowledgement deadline of messages until it is left.
+
+    The deadline is set to `timeout` seconds when the context is entered, and by a thread each time half of it has
+    passed; the thread stops the moment the context is left. A refresh that fails is logged and tried again at the next
+    turn, since the worst that comes of it is a second delivery.
+
+    Args:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        messages: what to keep; more can be added with `add` and let go with `drop`.
+        timeout: seconds, 2 to 12 hours.
+        at_once: False if the messages were pulled just now with that deadline, which spares a request.
+
+    Attributes:
+        refreshes: how often the deadline was set so far.
+
+    Raises:
+        InvalidValueError: the timeout is too short to be refreshed in time, or longer than SQS allows.
+    """
+
+    def __init__(
+        self,
+        sqs: SQSClient,
+        topic_url: str,
+        messages: Iterable[Pulled] = (),
+        timeout: int = 300,
+        *,
+        at_once: bool = True,
+    ) -> None:
+        if not _SHORTEST_SECONDS <= timeout <= MAX_DEADLINE_SECONDS:
+            wanted = f"{_SHORTEST_SECONDS} to {MAX_DEADLINE_SECONDS} seconds"
+            raise InvalidValueError("acknowledgement deadline", timeout, wanted)
+        self._sqs = sqs
+        self._topic_url = topic_url
+        self._timeout = timeout
+        self._at_once = at_once
+        self.refreshes = 0
+        self._held = {message.receipt_handle: message for message in messages}
+        self._lock = Lock()
+        self._stop = Event()
+        self._thread = Thread(target=self._keep, name="parcelq-lease", daemon=True)
+
+    def add(self, messages: Iterable[Pulled]) -> None:
+        """Keep these too, from the next refresh on."""
+        with self._lock:
+            self._held.update((message.receipt_handle, message) for message in messages)
+
+    def drop(self, messages: Iterable[Pulled]) -> None:
+        """Let these go: they are acknowledged, or given up."""
+        with self._lock:
+            for message in messages:
+                self._held.pop(message.receipt_handle, None)
+
+    def __enter__(self) -> Lease:
+        if self._at_once:
+            self._refresh()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _keep(self) -> None:
+        while not self._stop.wait(self._timeout / 2):
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self.refreshes += 1
+        with self._lock:
+            held = list(self._held.values())
+        try:
+            failed = refresh_deadline(self._sqs, self._topic_url, held, self._timeout)
+        except ParcelqError as error:
+            _log.warning("deadlines could not be refreshed: %s", error)
+        else:
+            if failed:
+                _log.warning("%d of %d deadlines could not be refreshed", len(failed), len(held))

@@ -1,0 +1,218 @@
+"""Messages: what a parcel looks like on the wire, and how it is read again.
+
+A body is a slice of a file, as it is. Only a slice that SQS would refuse (NUL, invalid UTF-8, …) travels as base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from parcelq.aws.text import legal_text
+from parcelq.errors import MessageError
+from parcelq.limits import MAX_ATTRIBUTES
+
+SOURCE: Final = "Source"
+LINEAGE: Final = "Lineage"
+ENTRIES: Final = "Entries"
+ENCODING: Final = "Encoding"
+WORKFLOW: Final = "Workflow"
+DEAD: Final = "Dead"
+UNTOLD: Final = "the function that ran the step ended before it could tell why"
+"""What a tombstone says that is published ahead of a message's last run; any other reason is better."""
+HALVED: Final = "Halved"
+"""On what failed before, and is run alone for that: how often it was halved."""
+ALONE: Final = "Alone"
+"""On what may have taken a function down: it has an invocation of its own."""
+RECEIVED_BEFORE: Final = "ReceivedBefore"
+"""On what was published again for lack of time: how often it was received before, which still counts."""
+SIZE_ELSEWHERE: Final = "ExtendedPayloadSize"
+"""Marks a body that is a pointer to S3, and tells the size there, as the Amazon SQS Extended Client Library does."""
+OLD_SIZE_ELSEWHERE: Final = "SQSLargePayloadSize"
+BASE64: Final = "base64"
+
+NO_BYTES: Final = "\n"
+"""The body of a message that has none (`Entries` is 0, or it is a tombstone), because SQS refuses an empty one."""
+
+_OWN: Final = (SOURCE, LINEAGE, ENTRIES, ENCODING, SIZE_ELSEWHERE, WORKFLOW, HALVED, ALONE, RECEIVED_BEFORE)
+_STRING: Final = "String"
+_NUMBER: Final = "Number"
+_NUMBERS: Final = frozenset({ENTRIES, SIZE_ELSEWHERE})
+_COUNT: Final = re.compile("[0-9]{1,18}")
+
+
+def count_entries(data: bytes) -> int:
+    """Entries in a slice of a file: its lines, whether or not the last one is ended."""
+    return data.count(b"\n") + (data != b"" and not data.endswith(b"\n"))
+
+
+def count_told(text: str) -> int | None:
+    """The number that an attribute's value is; None if it is none, or none that anybody could have counted to."""
+    return int(text) if _COUNT.fullmatch(text) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    r"""A parcel that is to be published: a slice of a file, and what is said about it.
+
+    Attributes:
+        body: the entries, each ended by `\n`; the very last of a source may lack it.
+        attributes: name to value, without `Encoding`, which follows from the body.
+    """
+
+    body: bytes
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> int:
+        """How many entries the body has: the attribute `Entries`, or else counted."""
+        told = count_told(self.attributes.get(ENTRIES, ""))
+        return count_entries(self.body) if told is None else told
+
+    def wire(self) -> Wire:
+        """This message as SQS gets it."""
+        if not self.body:
+            return Wire(NO_BYTES, {ENTRIES: "0", **self.attributes})
+        text = legal_text(self.body)
+        if text is None:
+            return Wire(base64.b64encode(self.body).decode("ascii"), {**self.attributes, ENCODING: BASE64})
+        return Wire(text, self.attributes)
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A message as it travels: text that SQS takes, and string attributes."""
+
+    text: str
+    attributes: Mapping[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes that SQS counts: the body's, and the name, type and value of every attribute, in UTF-8."""
+        text = self.text
+        size = len(text) if text.isascii() else len(text.encode())
+        for name, value in self.attributes.items():
+            size += len(name) + len(_NUMBER if name in _NUMBERS else _STRING)
+            size += len(value) if value.isascii() else len(value.encode())
+        return size
+
+    @property
+    def is_pointer(self) -> bool:
+        """Whether the text is not the body but tells where in S3 it lies."""
+        return SIZE_ELSEWHERE in self.attributes or OLD_SIZE_ELSEWHERE in self.attributes
+
+    def request(self) -> dict[str, Any]:
+        """The members of a SendMessage request that say what is sent."""
+        attributes = {
+            name: {"DataType": _NUMBER if name in _NUMBERS else _STRING, "StringValue": value}
+            for name, value in self.attributes.items()
+        }
+        return {"MessageBody": self.text, "MessageAttributes": attributes}
+
+    def body(self) -> bytes:
+        """The bytes that this stands for.
+
+        Raises:
+            MessageError: the encoding is unknown, or the text is not in it, or it is only a pointer to S3.
+        """
+        if self.is_pointer:
+            raise MessageError("the body lies in S3, and was not loaded from there")
+        if DEAD in self.attributes or (self.text == NO_BYTES and self.attributes.get(ENTRIES) == "0"):
+            return b""
+        encoding = self.attributes.get(ENCODING)
+        if encoding is None:
+            return self.text.encode()
+        if encoding != BASE64:
+            raise MessageError(f"Encoding is {encoding!r}, but must be {BASE64!r} or absent")
+        try:
+            return base64.b64decode(self.text, validate=True)
+        except ValueError as error:
+            raise MessageError(f"the body is not the base64 that its Encoding says: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A message that was pulled and is locked until its acknowledgement deadline.
+
+    Attributes:
+        message_id: SQS's name for it; the same at every delivery.
+        receipt_handle: what acknowledges this delivery of it.
+        receive_count: how often it was pulled so far, this time included, and before it was published again.
+        wire: what was pulled.
+    """
+
+    message_id: str
+    receipt_handle: str
+    receive_count: int
+    wire: Wire
+
+    @classmethod
+    def from_sqs(cls, raw: Mapping[str, Any]) -> Pulled:
+        """From a message of ReceiveMessage's reply."""
+        attributes = {
+            name: value["StringValue"]
+            for name, value in raw.get("MessageAttributes", {}).items()
+            if "StringValue" in value
+        }
+        count = int(raw.get("Attributes", {}).get("ApproximateReceiveCount", 1)) + _received_before(attributes)
+        return cls(raw["MessageId"], raw["ReceiptHandle"], count, Wire(raw["Body"], attributes))
+
+    @classmethod
+    def from_lambda(cls, record: Mapping[str, Any]) -> Pulled:
+        """From a record of the event that an SQS event source mapping gives to a Lambda."""
+        attributes = {
+            name: value["stringValue"]
+            for name, value in record.get("messageAttributes", {}).items()
+            if value.get("stringValue") is not None
+        }
+        count = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1)) + _received_before(attributes)
+        return cls(record["messageId"], record["receiptHandle"], count, Wire(record["body"], attributes))
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """The message's attributes, as they were sent."""
+        return self.wire.attributes
+
+    def message(self) -> Message:
+        """What was published, decoded.
+
+        Raises:
+            MessageError: the body cannot be decoded.
+        """
+        attributes = {name: value for name, value in self.attributes.items() if name != ENCODING}
+        return Message(self.wire.body(), attributes)
+
+    def as_it_is(self) -> Message:
+        """What was published, not decoded: published again, it is the same message."""
+        return Message(self.wire.text.encode(), self.attributes)
+
+    def again(self, message: Message) -> Message:
+        """The message to be published in this one's place, so that this time it was received for nothing.
+
+        Args:
+            message: what this one says, or is to say from now on.
+        """
+        before = self.receive_count - 1
+        return with_attributes(message, **{RECEIVED_BEFORE: str(before)}) if before else message
+
+
+def _received_before(attributes: Mapping[str, str]) -> int:
+    return count_told(attributes.get(RECEIVED_BEFORE, "")) or 0
+
+
+def with_attributes(message: Message, **changed: str | None) -> Message:
+    """A copy with these attributes set, or taken away where None is given.
+
+    Where that would be more than SQS takes, attributes that are not Parcelq's give way. Room is left for those that
+    travel may add.
+    """
+    kept = {name: value for name, value in message.attributes.items() if name not in changed}
+    added = {name: value for name, value in changed.items() if value is not None}
+    own: dict[str, str] = {name: kept[name] for name in _OWN if name in kept}
+    travel = {ENCODING, SIZE_ELSEWHERE} - own.keys()
+    room = max(0, MAX_ATTRIBUTES - len(own) - len(added) - len(travel))
+    foreign = [name for name in kept if name not in own][:room]
+    return replace(message, attributes={**own, **{name: kept[name] for name in foreign}, **added})

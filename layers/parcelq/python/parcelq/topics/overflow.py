@@ -1,0 +1,96 @@
+"""Bodies too large for a message: in S3, with a pointer in the message, as the Amazon SQS Extended Client Library does.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-managing-large-messages.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from botocore.exceptions import ParamValidationError
+
+from parcelq.aws.clients import translated
+from parcelq.errors import MessageError
+from parcelq.names import OVERFLOW
+from parcelq.topics.message import OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, Pulled, Wire
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_POINTER_CLASS: Final = "software.amazon.payloadoffloading.PayloadS3Pointer"
+_OLD_POINTER_CLASS: Final = "com.amazon.sqs.javamessaging.MessageS3Pointer"
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """Where large bodies go and come from.
+
+    The objects are not deleted with their messages, since SQS may deliver a message once more; the bucket's lifecycle
+    rule removes them after the longest time that SQS keeps a message.
+
+    Attributes:
+        s3: a boto3 S3 client.
+        bucket: where to put them, under `overflow/`; empty where nothing is put, only read.
+        only_own: whether a pointer to anything else than what this puts is refused. Whoever may publish could otherwise
+            have anything read that the reader may read, and made part of a result.
+    """
+
+    s3: S3Client
+    bucket: str
+    only_own: bool = False
+
+    def offload(self, wire: Wire) -> Wire:
+        """Put the body into S3 and return the message that points to it.
+
+        The key follows from the content, so the same body put again makes no second object.
+
+        Raises:
+            MessageError: there is no bucket to put it.
+            AwsError: S3 refused.
+        """
+        if not self.bucket:
+            raise MessageError("the message is larger than SQS takes, and no bucket was given for what overflows")
+        body = wire.text.encode()
+        key = OVERFLOW + hashlib.blake2b(body, digest_size=20).hexdigest()
+        with translated():
+            self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+        pointer = json.dumps([_POINTER_CLASS, {"s3BucketName": self.bucket, "s3Key": key}])
+        return Wire(pointer, {**wire.attributes, SIZE_ELSEWHERE: str(len(body))})
+
+    def load(self, pulled: Pulled) -> Pulled:
+        """Return a message with its body, wherever that lies.
+
+        Raises:
+            MessageError: the pointer cannot be read, or points to nothing, to what is no text, or where it must not.
+            AwsError: S3 did not answer.
+        """
+        if not pulled.wire.is_pointer:
+            return pulled
+        bucket, key = _target(pulled.wire.text)
+        if self.only_own and (bucket != self.bucket or not key.startswith(OVERFLOW)):
+            raise MessageError(f"the body is at s3://{bucket}/{key}, but must be under s3://{self.bucket}/{OVERFLOW}")
+        with translated():
+            try:
+                body = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+            except (self.s3.exceptions.NoSuchKey, self.s3.exceptions.NoSuchBucket, ParamValidationError):
+                raise MessageError(f"the body should be at s3://{bucket}/{key}, but nothing is there") from None
+        marks = {SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE}
+        attributes = {name: value for name, value in pulled.attributes.items() if name not in marks}
+        try:
+            return replace(pulled, wire=Wire(body.decode(), attributes))
+        except UnicodeDecodeError:
+            raise MessageError(f"the body at s3://{bucket}/{key} is not UTF-8 text") from None
+
+
+def _target(text: str) -> tuple[str, str]:
+    try:
+        kind, pointer = json.loads(text)
+        bucket, key = str(pointer["s3BucketName"]), str(pointer["s3Key"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise MessageError(f"the body should be a pointer to S3, but is {text[:200]!r}") from None
+    if kind not in (_POINTER_CLASS, _OLD_POINTER_CLASS):
+        raise MessageError(f"the pointer is of the class {kind!r}, but must be {_POINTER_CLASS!r}")
+    return bucket, key

@@ -1,0 +1,202 @@
+"""Publishing messages: full requests, several in flight, every `Failed` list read."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from parcelq.aws.batching import sized_batches
+from parcelq.aws.clients import translated
+from parcelq.aws.parallel import in_flight
+from parcelq.aws.text import legal_text
+from parcelq.errors import AwsError, MessageError
+from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
+from parcelq.topics.message import Message, Wire
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+    from parcelq.topics.overflow import Overflow
+
+REQUESTS_IN_FLIGHT: Final = 8
+"""One SQS connection does about 50 requests a second; eight full ones fill a Lambda's 625 Mbit/s."""
+_ATTEMPTS: Final = 6
+_FIRST_PAUSE: Final = 0.2
+"""Seconds, doubled at every further attempt and spread by jitter."""
+_FAULTS_OF_CONTENT: Final = frozenset(
+    {"InvalidMessageContents", "InvalidParameterValue", "BatchRequestTooLong", "InvalidAttributeValue"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedMessage:
+    """A message that SQS did not take.
+
+    Attributes:
+        message: the message, as it was given.
+        code: AWS's error code, or the name of one of Parcelq's errors.
+        reason: AWS's words.
+        sender_fault: True where sending it again cannot help.
+    """
+
+    message: Message
+    code: str
+    reason: str
+    sender_fault: bool
+
+
+class Published(NamedTuple):
+    """How many messages SQS confirmed, and those that it did not take."""
+
+    published: int
+    failed: list[FailedMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    message: Message
+    wire: Wire
+    size: int
+
+
+def publish_one(sqs: SQSClient, topic_url: str, message: Message, *, overflow: Overflow | None = None) -> str:
+    """Publish one message and return the id that SQS gave it.
+
+    Args:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        message: the message.
+        overflow: where a body goes that is too large for a message.
+
+    Raises:
+        MessageError: it is too large, or has too many or illegal attributes.
+        AwsError, TopicNotFoundError: SQS did not take it.
+    """
+    wire = _prepare(message, overflow).wire
+    with translated(topic_url):
+        return sqs.send_message(QueueUrl=topic_url, **wire.request())["MessageId"]
+
+
+def publish_many(
+    sqs: SQSClient,
+    topic_url: str,
+    messages: Iterable[Message],
+    *,
+    overflow: Overflow | None = None,
+    requests_in_flight: int = REQUESTS_IN_FLIGHT,
+    delay_seconds: int = 0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Published:
+    """Publish any number of messages, taken lazily, in as few requests as SQS's limits allow.
+
+    What SQS reports as failed by its own fault is sent again with growing pauses; what failed by the sender's fault is
+    returned, and stops nothing.
+
+    Args:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        messages: any iterable; only a few requests' worth of it is in memory at a time.
+        overflow: where bodies go that are too large for a message; without it such messages fail.
+        requests_in_flight: how many requests are under way together.
+        delay_seconds: how long nobody gets the messages, at most 15 minutes.
+        sleep: waits so many seconds.
+
+    Returns:
+        How many were confirmed, and those that failed.
+
+    Raises:
+        AwsError, TopicNotFoundError: SQS refuses whatever is sent (no such topic, no permission), or does not answer.
+    """
+    failed: list[FailedMessage] = []
+    ready = _prepare_all(messages, overflow, failed)
+    requests = sized_batches(ready, lambda item: item.size, MAX_REQUEST_MESSAGES, MAX_REQUEST_BYTES)
+    count = 0
+    for sent, lost in in_flight(
+        lambda batch: _send(sqs, topic_url, batch, delay_seconds, sleep), requests, requests_in_flight
+    ):
+        count += sent
+        failed += lost
+    return Published(count, failed)
+
+
+def _prepare(message: Message, overflow: Overflow | None) -> _Ready:
+    wire = message.wire()
+    for name, value in wire.attributes.items():
+        if not value or legal_text(value.encode("utf-8", "surrogatepass")) is None:
+            raise MessageError(f"attribute {name!r} is {value!r}, which SQS refuses: it must be text and not empty")
+    size = wire.size
+    if size > MAX_MESSAGE_BYTES:
+        if overflow is None:
+            raise MessageError(
+                f"the message has {size} bytes with its attributes, more than the {MAX_MESSAGE_BYTES} that SQS takes, "
+                "and no bucket was given for what overflows"
+            )
+        wire = overflow.offload(wire)
+        size = wire.size
+        if size > MAX_MESSAGE_BYTES:
+            raise MessageError(f"the attributes alone have more than the {MAX_MESSAGE_BYTES} bytes that SQS takes")
+    if len(wire.attributes) > MAX_ATTRIBUTES:
+        raise MessageError(f"the message has {len(wire.attributes)} attributes; SQS takes {MAX_ATTRIBUTES}")
+    return _Ready(message, wire, size)
+
+
+def _prepare_all(
+    messages: Iterable[Message], overflow: Overflow | None, failed: list[FailedMessage]
+) -> Iterator[_Ready]:
+    for message in messages:
+        try:
+            yield _prepare(message, overflow)
+        except MessageError as error:
+            failed.append(FailedMessage(message, type(error).__name__, str(error), sender_fault=True))
+
+
+def _send(
+    sqs: SQSClient, topic_url: str, batch: list[_Ready], delay_seconds: int, sleep: Callable[[float], None]
+) -> tuple[int, list[FailedMessage]]:
+    """Send one request's worth; again whatever failed by SQS's fault, as long as that may help."""
+    sent, rest = 0, batch
+    lost: list[FailedMessage] = []
+    delay = {"DelaySeconds": delay_seconds} if delay_seconds else {}
+    for attempt in range(_ATTEMPTS):
+        entries: list[Any] = [{"Id": str(number), **item.wire.request(), **delay} for number, item in enumerate(rest)]
+        try:
+            with translated(topic_url):
+                reply = sqs.send_message_batch(QueueUrl=topic_url, Entries=entries)
+        except AwsError as error:
+            if error.code in _FAULTS_OF_CONTENT:
+                more, others = _send_singly(sqs, topic_url, rest, error, delay_seconds, sleep)
+                return sent + more, lost + others
+            if not error.server_fault or attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            failures = reply.get("Failed", [])
+            sent += len(rest) - len(failures)
+            told = [
+                FailedMessage(rest[int(one["Id"])].message, one["Code"], one.get("Message", ""), one["SenderFault"])
+                for one in failures
+            ]
+            last = attempt == _ATTEMPTS - 1
+            lost += [one for one in told if one.sender_fault or last]
+            rest = [rest[int(one["Id"])] for one in failures if not one["SenderFault"]]
+            if not rest or last:
+                break
+        sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))  # nosec B311 # jitter is no secret
+    return sent, lost
+
+
+def _send_singly(
+    sqs: SQSClient,
+    topic_url: str,
+    batch: list[_Ready],
+    error: AwsError,
+    delay_seconds: int,
+    sleep: Callable[[float], None],
+) -> tuple[int, list[FailedMessage]]:
+    """Find the message for which SQS refused a whole request, so that the others are sent."""
+    if len(batch) == 1:
+        return 0, [FailedMessage(batch[0].message, error.code, str(error), sender_fault=True)]
+    outcomes = [_send(sqs, topic_url, [item], delay_seconds, sleep) for item in batch]
+    return sum(sent for sent, _ in outcomes), [one for _, lost in outcomes for one in lost]

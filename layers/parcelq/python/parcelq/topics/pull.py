@@ -1,0 +1,207 @@
+"""Pulling messages, acknowledging them, and resetting their acknowledgement deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from parcelq.aws.batching import batches
+from parcelq.aws.clients import translated
+from parcelq.aws.parallel import in_flight
+from parcelq.errors import AwsError, InvalidValueError
+from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
+from parcelq.topics.message import Pulled
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+_REQUESTS: Final = 8
+_ATTEMPTS: Final = 3
+_TICK: Final = 0.01
+"""Seconds that the way to the first request may take, lest it costs a whole second of that request's poll."""
+
+
+def pull(
+    sqs: SQSClient,
+    topic_url: str,
+    min_messages: int = 1,
+    max_messages: int = 10,
+    receive_message_timeout: float = 300,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Pulled]:
+    """Pull messages, which are locked then until the topic's acknowledgement deadline.
+
+    Polls, at most 20 s a request, until at least `min_messages` are there or the timeout has passed. An empty answer is
+    no end of the topic: SQS asks only some of its servers, and what is locked comes back later. More than ten messages
+    are asked for in parallel.
+
+    Args:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        min_messages: return as soon as there are so many.
+        max_messages: never return more.
+        receive_message_timeout: seconds after which to return what is there, perhaps nothing; 0 asks once.
+        clock: tells a time in seconds.
+        sleep: waits so many seconds; only for the part of a second that no poll can wait.
+
+    Raises:
+        InvalidValueError: the numbers do not fit together.
+        AwsError, TopicNotFoundError: SQS refused.
+    """
+    raw = pull_raw(sqs, topic_url, min_messages, max_messages, receive_message_timeout, clock=clock, sleep=sleep)
+    return [Pulled.from_sqs(one) for one in raw]
+
+
+def pull_raw(
+    sqs: SQSClient,
+    topic_url: str,
+    min_messages: int,
+    max_messages: int,
+    receive_message_timeout: float,
+    *,
+    deadline: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[MessageTypeDef]:
+    """The same as `pull`, with the messages as SQS gives them, which tells when they were sent too.
+
+    Beside the arguments of `pull` there is `deadline`: seconds that the messages are locked, if that is not to be the
+    topic's acknowledgement deadline.
+    """
+    if not 1 <= min_messages <= max_messages:
+        raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
+    if receive_message_timeout < 0:
+        raise InvalidValueError("receive_message_timeout", receive_message_timeout, "0 or more seconds")
+    receive = partial(_receive, sqs, topic_url, deadline)
+    until = clock() + receive_message_timeout
+    pulled: list[MessageTypeDef] = []
+    while True:
+        remaining = max(0.0, until - clock())
+        most = min(MAX_REQUEST_MESSAGES, max_messages - len(pulled))
+        wait = min(MAX_LONG_POLL_SECONDS, int(remaining + _TICK))
+        came = receive(most, wait)
+        pulled += came
+        if came and len(pulled) < max_messages:
+            pulled += _receive_at_hand(receive, max_messages - len(pulled), len(came) / most)
+        if len(pulled) >= min_messages or clock() >= until:
+            return pulled
+        if wait == 0:
+            sleep(max(0.0, until - clock()))
+
+
+def acknowledge(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled]) -> list[Pulled]:
+    """Acknowledge messages, any number of them: SQS forgets them.
+
+    Returns:
+        Those that SQS did not forget; they will be delivered again.
+
+    Raises:
+        AwsError, TopicNotFoundError: SQS refused the requests as such.
+    """
+
+    def entry(message: Pulled) -> dict[str, Any]:
+        return {"ReceiptHandle": message.receipt_handle}
+
+    return _in_batches(sqs.delete_message_batch, topic_url, messages, entry)
+
+
+def refresh_deadline(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
+    """Set the acknowledgement deadline of messages to `timeout` seconds from now; it is reset, not extended.
+
+    SQS keeps no message locked for longer than 12 hours after it was pulled.
+
+    Args:
+        sqs: a boto3 SQS client.
+        topic_url: URL of the topic.
+        messages: messages that were pulled and not acknowledged.
+        timeout: seconds, at most 12 hours; 0 unlocks them at once.
+
+    Returns:
+        Those for which it failed; they may be delivered to others.
+
+    Raises:
+        InvalidValueError: the timeout is not from 0 to 12 hours.
+        AwsError, TopicNotFoundError: SQS refused the requests as such.
+    """
+    if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
+        raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")
+
+    def entry(message: Pulled) -> dict[str, Any]:
+        return {"ReceiptHandle": message.receipt_handle, "VisibilityTimeout": timeout}
+
+    return _in_batches(sqs.change_message_visibility_batch, topic_url, messages, entry)
+
+
+def _receive(
+    sqs: SQSClient, topic_url: str, deadline: int | None, most: int, wait_seconds: int
+) -> list[MessageTypeDef]:
+    locked: dict[str, Any] = {} if deadline is None else {"VisibilityTimeout": deadline}
+    with translated(topic_url):
+        reply = sqs.receive_message(
+            QueueUrl=topic_url,
+            MaxNumberOfMessages=most,
+            WaitTimeSeconds=wait_seconds,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+            **locked,
+        )
+    return reply.get("Messages", [])
+
+
+def _receive_at_hand(
+    receive: Callable[[int, int], list[MessageTypeDef]], most: int, filled: float
+) -> list[MessageTypeDef]:
+    """Receive what is there already, until a round brings nothing.
+
+    Requests go out in parallel only as long as at least half of what they can bring comes: where messages trickle in,
+    most of them would cost as much as any, and bring nothing.
+
+    Args:
+        receive: receives so many messages, and waits so many seconds for the first.
+        most: how many messages to receive at the most.
+        filled: how much of what it could have brought the request before this did bring, 0 to 1.
+    """
+    pulled: list[MessageTypeDef] = []
+    while filled and (missing := most - len(pulled)):
+        full, rest = divmod(missing, MAX_REQUEST_MESSAGES)
+        sizes = ([MAX_REQUEST_MESSAGES] * full + [rest] * bool(rest))[: _REQUESTS if filled >= 0.5 else 1]
+        before = len(pulled)
+        for messages in in_flight(lambda size: receive(size, 0), sizes, _REQUESTS):
+            pulled += messages
+        filled = (len(pulled) - before) / sum(sizes)
+    return pulled
+
+
+def _in_batches(
+    request: Callable[..., Any],
+    topic_url: str,
+    messages: Iterable[Pulled],
+    entry: Callable[[Pulled], dict[str, Any]],
+) -> list[Pulled]:
+    def send(batch: Sequence[Pulled]) -> list[Pulled]:
+        rest = list(batch)
+        for attempt in range(_ATTEMPTS):
+            entries = [{"Id": str(number), **entry(message)} for number, message in enumerate(rest)]
+            try:
+                with translated(topic_url):
+                    failures = request(QueueUrl=topic_url, Entries=entries).get("Failed", [])
+            except AwsError as error:
+                if not error.server_fault or attempt == _ATTEMPTS - 1:
+                    raise
+                continue
+            retry = [rest[int(one["Id"])] for one in failures if not one["SenderFault"]]
+            given_up.extend(rest[int(one["Id"])] for one in failures if one["SenderFault"])
+            if not retry:
+                return []
+            rest = retry
+        return rest
+
+    given_up: list[Pulled] = []
+    for failed in in_flight(send, batches(messages, MAX_REQUEST_MESSAGES), _REQUESTS):
+        given_up += failed
+    return given_up

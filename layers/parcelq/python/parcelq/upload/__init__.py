@@ -1,0 +1,1 @@
+"""Uploading: files and objects, cut into parcels and published."""

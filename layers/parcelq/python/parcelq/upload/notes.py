@@ -1,0 +1,141 @@
+"""Notes of uploads, beside the segments: how many entries were published, and up to where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from parcelq.aws.parallel import in_flight
+from parcelq.errors import AwsError
+from parcelq.limits import MIB
+from parcelq.lineage.source import source_id
+from parcelq.names import SEGMENTS
+from parcelq.store.stores import Store
+from parcelq.upload.files import Uploaded
+
+_NOTE_BYTES: Final = MIB
+_READS_IN_FLIGHT: Final = 8
+_UPLOADS: Final = f"{SEGMENTS}.uploads/"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is noted of an upload, of a whole source or of a range of it.
+
+    Attributes:
+        source: the attribute `Source`.
+        start: first byte that was published.
+        end: just after the last.
+        entries: how many were published.
+        total: bytes of the whole source; None if the upload did not tell.
+        topic: name of the topic that they were published on; empty if the upload did not tell.
+        output: name of the topic that the results come to, empty if that is none of the stack's; None if not told.
+        parts: bytes and entries of its stretches, in order.
+    """
+
+    source: str
+    start: int
+    end: int
+    entries: int
+    total: int | None = None
+    topic: str = ""
+    output: str | None = None
+    parts: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def stretches(self) -> Iterator[tuple[int, int, int]]:
+        """First byte, byte after the last, and entries of each stretch of it, in order."""
+        at = self.start
+        for size, entries in self.parts or ((self.end - self.start, self.entries),):
+            yield at, at + size, entries
+            at += size
+
+
+def note_upload(
+    store: Store,
+    source: str,
+    start: int,
+    uploaded: Uploaded,
+    *,
+    total: int | None = None,
+    topic: str = "",
+    output: str | None = None,
+) -> None:
+    """Note what was published of a source from its byte `start` on; see `Note`."""
+    note = {"source": source, "start": start, **uploaded._asdict(), "total": total, "topic": topic, "output": output}
+    text = json.dumps(note, separators=(",", ":"))
+    store.put(f"{_UPLOADS}{source_id(source)}/{start:020d}.json", text.encode())
+
+
+def uploaded_entries(store: Store, source: str, total: int) -> int | None:
+    """How many entries of a source were published, as its uploads noted; None if not all of it was noted.
+
+    Args:
+        store: where that is noted.
+        source: the attribute `Source`.
+        total: bytes of the source.
+    """
+    return entries_in(_read_all(store, note_keys(store, source)), 0, total, total)
+
+
+def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
+    """How many entries there are in `[start, end)` of a source; None if its notes do not tell exactly that.
+
+    Args:
+        notes: those of the source, in the order of their bytes.
+        start: first byte.
+        end: just after the last byte.
+        total: bytes of the source: what is noted beyond does not fit it.
+    """
+    at, entries = start, 0
+    for note in notes:
+        if note.end > total:
+            return None
+        for first, last, count in note.stretches:
+            if first < end and last > at:
+                if first != at or last > end:
+                    return None
+                at, entries = last, entries + count
+    return entries if at == end else None
+
+
+def noted_sources(store: Store) -> dict[str, list[Note]]:
+    """What is noted of uploads, by source, in the order of the bytes."""
+    found: dict[str, list[Note]] = {}
+    for note in _read_all(store, store.keys(_UPLOADS)):
+        found.setdefault(note.source, []).append(note)
+    return found
+
+
+def note_keys(store: Store, source: str) -> list[str]:
+    """Keys under which the uploads of a source are noted, in the order of their bytes."""
+    return store.keys(f"{_UPLOADS}{source_id(source)}/")
+
+
+def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
+    """The notes under some keys, by source and in the order of the bytes, without those that are gone by now."""
+    notes = in_flight(lambda key: _read(store, key), keys, _READS_IN_FLIGHT)
+    return sorted((note for note in notes if note), key=lambda note: (note.source, note.start))
+
+
+def _read(store: Store, key: str) -> Note | None:
+    try:
+        note = json.loads(store.read(key, 0, _NOTE_BYTES))
+    except FileNotFoundError:
+        return None
+    except AwsError as error:
+        if error.status != 404:
+            raise
+        return None
+    return Note(
+        note["source"],
+        note["start"],
+        note["end"],
+        note["entries"],
+        note.get("total"),
+        note.get("topic", ""),
+        note.get("output"),
+        tuple((size, entries) for size, entries in note.get("parts", ())),
+    )
