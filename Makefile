@@ -59,7 +59,7 @@ check: setup scan audit ## Lint, type-check, look for weaknesses, and check the 
 	$(SAM) validate --lint
 
 scan: setup $(SCANNER)/.installed ## Look for weaknesses in the code and in the template, with a key of one's own and without
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive layers functions cli
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive layers functions cli emulator
 	@mkdir -p build/scan
 	$(BIN)/python scan/transformed.py KmsKeyArn=arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d > build/scan/key.json
 	$(CHECKOV) --file build/scan/key.json

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parcelq_cli.local.template import load
+from parcelq_emulator.template import load
 
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 NO_VALUE = {"Ref": "AWS::NoValue"}

@@ -15,7 +15,7 @@ from parcelq.lineage.lineage import Lineage
 from parcelq.topics.message import LINEAGE, Pulled
 from parcelq.topics.pull import acknowledge, pull
 from parcelq.upload.files import upload_file
-from parcelq_cli.local.server import Server
+from parcelq_emulator.server import Server
 
 from benchmarks.clients import our_sqs
 from benchmarks.data import write_lines

@@ -7,11 +7,11 @@ from typing import Annotated, NoReturn
 
 import typer
 from parcelq.errors import ParcelqError
+from parcelq_emulator import command
 from rich.text import Text
 
 from parcelq_cli import dead, messages, process, status, topics, transfer
 from parcelq_cli.estimate.command import estimate
-from parcelq_cli.local import command
 from parcelq_cli.output import to_stderr
 
 app = typer.Typer(

@@ -25,10 +25,10 @@ from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.names import dead_letter
 from parcelq.process.processor import SPARE_RECEIVES
 from parcelq.topics.message import Pulled
-from parcelq_cli.local.pump import failed_ids, record_of
-from parcelq_cli.local.sqs_message import SqsError
-from parcelq_cli.local.sqs_operations import ON_QUEUES
-from parcelq_cli.local.sqs_queue import StandardQueue
+from parcelq_emulator.pump import failed_ids, record_of
+from parcelq_emulator.sqs_message import SqsError
+from parcelq_emulator.sqs_operations import ON_QUEUES
+from parcelq_emulator.sqs_queue import StandardQueue
 
 ROOT: Final = Path(__file__).parents[2]
 FUNCTIONS: Final = ("uploader", "processor", "downloader")

@@ -233,7 +233,7 @@ GUARDS: Final = (
         f"{LIBRARY}/process.py",
         "SPARE_RECEIVES: Final = 3",
         "SPARE_RECEIVES: Final = 0",
-        (f"{PIPELINE}[killed before", f"{PIPELINE}[last entry refused", "tests/template/test_local_template.py"),
+        (f"{PIPELINE}[killed before", f"{PIPELINE}[last entry refused", "tests/template/test_emulate_template.py"),
     ),
     Guard(
         "what may have taken the function down runs with nothing beside it",

@@ -25,7 +25,7 @@ from parcelq.steps.warm import Runner
 from parcelq.topics.message import LINEAGE, UNTOLD
 from parcelq.topics.publish import publish_many
 from parcelq.topics.pull import pull
-from parcelq_cli.local.leftovers import end_processes_below
+from parcelq_emulator.leftovers import end_processes_below
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No application metrics", "ignore::pytest.PytestUnhandledThreadExceptionWarning"

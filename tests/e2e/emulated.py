@@ -16,14 +16,14 @@ from typing import Any
 import boto3
 from building import ROOT, Built
 from parcelq.topics.admin import Topics
-from parcelq_cli.local.function import FunctionSpec, InvocationError
-from parcelq_cli.local.leftovers import ending_processes_below
-from parcelq_cli.local.pipeline import environment
-from parcelq_cli.local.pump import Mapped, Pump
-from parcelq_cli.local.rie import EmulatedFunction
-from parcelq_cli.local.server import Server
-from parcelq_cli.local.stack import Clients, Stack, deploy, notify
-from parcelq_cli.local.template import REGION, load
+from parcelq_emulator.function import FunctionSpec, InvocationError
+from parcelq_emulator.leftovers import ending_processes_below
+from parcelq_emulator.pipeline import environment
+from parcelq_emulator.pump import Mapped, Pump
+from parcelq_emulator.rie import EmulatedFunction
+from parcelq_emulator.server import Server
+from parcelq_emulator.stack import Clients, Stack, deploy, notify
+from parcelq_emulator.template import REGION, load
 
 BUILT = {
     "parcelq-processor-step": "StageFunctionstep",

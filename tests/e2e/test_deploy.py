@@ -21,9 +21,9 @@ import boto3
 import pytest
 from building import ROOT, SAM, STAGES, Built, Once, run
 from parcelq.process.processor import SPARE_RECEIVES
-from parcelq_cli.local.pipeline import environment
-from parcelq_cli.local.server import Server
-from parcelq_cli.local.template import REGION, load
+from parcelq_emulator.pipeline import environment
+from parcelq_emulator.server import Server
+from parcelq_emulator.template import REGION, load
 from samtranslator.yaml_helper import yaml_parse
 
 CONFIG = ROOT / "samconfig.toml"

@@ -21,9 +21,9 @@ import boto3
 import pytest
 from building import ROOT, SAM, Built
 from moto.server import ThreadedMotoServer
-from parcelq_cli.local.pipeline import environment
-from parcelq_cli.local.stack import Clients, deploy
-from parcelq_cli.local.template import REGION, load
+from parcelq_emulator.pipeline import environment
+from parcelq_emulator.stack import Clients, deploy
+from parcelq_emulator.template import REGION, load
 
 EVENTS = {
     "Uploader": "s3_put",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from building import ROOT, Built
 from emulated import BUILT, Emulated, emulated
-from parcelq_cli.local.rie import EmulatedFunction
+from parcelq_emulator.rie import EmulatedFunction
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AWS's runtime emulator runs on Linux alone")
 

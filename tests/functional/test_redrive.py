@@ -32,9 +32,9 @@ from parcelq.topics.message import (
     Wire,
 )
 from parcelq.topics.overflow import Overflow
-from parcelq_cli.local.application import listen
-from parcelq_cli.local.sqs import SqsFrontend
-from parcelq_cli.local.sqs_backend import StandardQueueBackend
+from parcelq_emulator.application import listen
+from parcelq_emulator.sqs import SqsFrontend
+from parcelq_emulator.sqs_backend import StandardQueueBackend
 
 WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 TOLD = {SOURCE: "s3://bucket/inbox/a.txt?etag=e&put=0055", LINEAGE: "0-4/8", ENTRIES: "1", "Colour": "red"}

@@ -13,8 +13,8 @@ from typing import Any
 import boto3
 import pytest
 from moto import mock_aws
-from parcelq_cli.local.stack import Clients, Stack, deploy
-from parcelq_cli.local.template import REGION, load
+from parcelq_emulator.stack import Clients, Stack, deploy
+from parcelq_emulator.template import REGION, load
 from samtranslator.yaml_helper import yaml_parse
 
 ROOT = Path(__file__).parents[2]

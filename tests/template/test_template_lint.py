@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cfnlint.api import lint_file
-from parcelq_cli.local.template import load
+from parcelq_emulator.template import load
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 

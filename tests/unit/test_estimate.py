@@ -23,7 +23,7 @@ from parcelq_cli.estimate.options import cheapest, option, options, warnings
 from parcelq_cli.estimate.prices import Price, Prices, load_prices
 from parcelq_cli.estimate.traffic import Requests, publish, receive, s3, sqs, units
 from parcelq_cli.estimate.work import MESSAGES_PER_INVOCATION, Setup, again, in_invocation, parcels, work
-from parcelq_cli.local.template import load
+from parcelq_emulator.template import load
 from samtranslator.yaml_helper import yaml_parse
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from parcelq.errors import InvalidValueError
-from parcelq_cli.local.pipeline import Pipeline
+from parcelq_emulator.pipeline import Pipeline
 
 
 class Bucket:

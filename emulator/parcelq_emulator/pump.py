@@ -14,7 +14,7 @@ from parcelq.aws.batching import batches, sized_batches
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_LAMBDA_EVENT_BYTES, MAX_REQUEST_MESSAGES
 
-from parcelq_cli.local.function import Instance, InvocationError
+from parcelq_emulator.function import Instance, InvocationError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -12,7 +12,7 @@ from typing import Final, SupportsBytes
 
 from parcelq.limits import MIB
 
-from parcelq_cli.local.blob import Blob
+from parcelq_emulator.blob import Blob
 
 MOST_BYTES: Final = 64 * MIB
 """Held in memory, of all topics together."""

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from parcelq.errors import InvalidValueError, ParcelqError
-
 from parcelq_cli.dead import body_of, shown
-from parcelq_cli.local.function import Runtime
 from parcelq_cli.options import ParcelSize, WrongUsageError
 from parcelq_cli.output import Output, Report, amount, with_output
+
+from parcelq_emulator.function import Runtime
 
 if TYPE_CHECKING:
     from parcelq.topics.message import Pulled
     from parcelq.topics.overflow import Overflow
 
-    from parcelq_cli.local.pipeline import Pipeline
+    from parcelq_emulator.pipeline import Pipeline
 
 _DEAD_SHOWN: Final = 20
 _QUIET_SECONDS: Final = 0.2
@@ -90,7 +90,7 @@ def local(
     given += [""] * (len(step) - len(given))
     steps = [local_step(path, file, workflow_id) for path, file in zip(step, given, strict=True)]
 
-    from parcelq_cli.local.pipeline import Options, running
+    from parcelq_emulator.pipeline import Options, running
 
     options = Options(steps, batch_size, parcel_size, range_bytes, chaos=chaos, runtime=runtime)
     logs = output_folder / "logs"
@@ -133,7 +133,7 @@ def _collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> tupl
     """
     from parcelq.lineage.source import Source
 
-    from parcelq_cli.local.function import DIED, InvocationError
+    from parcelq_emulator.function import DIED, InvocationError
 
     waiting = collected = repairs = failures = 0
     missing = set(sizes)
@@ -207,7 +207,7 @@ def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
     """Collect until Ctrl-C, and bring every result that is new or has changed."""
     from parcelq.lineage.source import Source
 
-    from parcelq_cli.local.function import InvocationError
+    from parcelq_emulator.function import InvocationError
 
     known: dict[str, dict[str, Any]] = {}
     problem = ""

@@ -13,8 +13,8 @@ from parcelq.aws.clients import translated
 from parcelq.names import topic_of_arn, topic_of_url
 from parcelq.topics.admin import Topics
 
-from parcelq_cli.local.pump import EventsOfBucket, Mapped
-from parcelq_cli.local.template import CODE_BUCKET
+from parcelq_emulator.pump import EventsOfBucket, Mapped
+from parcelq_emulator.template import CODE_BUCKET
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -114,7 +114,7 @@ def deploy(template: Mapping[str, Any], parameters: Mapping[str, str], clients: 
     """Make a stack on the embedded server.
 
     Args:
-        template: what `parcelq_cli.local.template.load` returned for these parameters.
+        template: what `parcelq_emulator.template.load` returned for these parameters.
         parameters: values for the template's parameters.
         clients: clients of the embedded server, never of AWS, since functions get no code; of the template's region.
         name: what the stack is to be called.

@@ -11,9 +11,9 @@ from typing import Any
 
 import boto3
 import pytest
-from parcelq_cli.local import runtime
-from parcelq_cli.local.chaos import Chaos, hostile_queue
-from parcelq_cli.local.sqs_message import Message
+from parcelq_emulator import runtime
+from parcelq_emulator.chaos import Chaos, hostile_queue
+from parcelq_emulator.sqs_message import Message
 
 
 class Died(BaseException):

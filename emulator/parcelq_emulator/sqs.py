@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 from moto.core import DEFAULT_ACCOUNT_ID
 
-from parcelq_cli.local.sqs_backend import find_queue
-from parcelq_cli.local.sqs_message import SqsError
-from parcelq_cli.local.sqs_operations import ON_ARNS, ON_QUEUES, Reply
-from parcelq_cli.local.sqs_queue import StandardQueue
+from parcelq_emulator.sqs_backend import find_queue
+from parcelq_emulator.sqs_message import SqsError
+from parcelq_emulator.sqs_operations import ON_ARNS, ON_QUEUES, Reply
+from parcelq_emulator.sqs_queue import StandardQueue
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

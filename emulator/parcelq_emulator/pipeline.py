@@ -24,21 +24,21 @@ from parcelq.topics.admin import Topics
 from parcelq.topics.overflow import Overflow
 from parcelq.upload.objects import ObjectUploader
 
-from parcelq_cli.local.chaos import Chaos
-from parcelq_cli.local.function import FunctionProcess, FunctionSpec, Instance, InvocationError, Runtime
-from parcelq_cli.local.leftovers import end_processes_below, ending_processes_below
-from parcelq_cli.local.pump import Pump
-from parcelq_cli.local.rie import EmulatedFunction
-from parcelq_cli.local.runtime import CHAOS
-from parcelq_cli.local.server import Server
-from parcelq_cli.local.stack import Clients, Function, Stack, deploy, notify
-from parcelq_cli.local.template import REGION, load
+from parcelq_emulator.chaos import Chaos
+from parcelq_emulator.function import FunctionProcess, FunctionSpec, Instance, InvocationError, Runtime
+from parcelq_emulator.leftovers import end_processes_below, ending_processes_below
+from parcelq_emulator.pump import Pump
+from parcelq_emulator.rie import EmulatedFunction
+from parcelq_emulator.runtime import CHAOS
+from parcelq_emulator.server import Server
+from parcelq_emulator.stack import Clients, Function, Stack, deploy, notify
+from parcelq_emulator.template import REGION, load
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from parcelq.topics.message import Pulled
 
-ROOT: Final = Path(__file__).resolve().parents[3]
+ROOT: Final = Path(__file__).resolve().parents[2]
 """Where the template, the functions and the layer lie: the checkout that this is installed from."""
 _PROCESSOR: Final = "functions/processor"
 _DOWNLOADER: Final = "functions/downloader"

@@ -18,7 +18,7 @@ from moto.s3.exceptions import EntityTooSmall, InvalidPart, MalformedXML
 from moto.s3.responses import S3Response
 from parcelq.limits import MIN_MULTIPART_BYTES
 
-from parcelq_cli.local.blob import BLOCK_BYTES, Blob
+from parcelq_emulator.blob import BLOCK_BYTES, Blob
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

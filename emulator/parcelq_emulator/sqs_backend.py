@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import moto.sqs.models
 import moto.sqs.urls
 
-from parcelq_cli.local.sqs_queue import Clock, StandardQueue, no_such_queue
+from parcelq_emulator.sqs_queue import Clock, StandardQueue, no_such_queue
 
 
 class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]

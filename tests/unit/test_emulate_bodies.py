@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from parcelq_cli.local.bodies import Bodies
+from parcelq_emulator.bodies import Bodies
 
 
 def files(folder: Path) -> int:

@@ -23,8 +23,8 @@ from typing import IO, Any, Final
 
 from parcelq.errors import ParcelqError
 
-from parcelq_cli.local.function import DIED, FunctionSpec, Instance, InvocationError
-from parcelq_cli.local.leftovers import end_processes_below
+from parcelq_emulator.function import DIED, FunctionSpec, Instance, InvocationError
+from parcelq_emulator.leftovers import end_processes_below
 
 _HOST: Final = "127.0.0.1"
 _PATH: Final = "/2015-03-31/functions/function/invocations"

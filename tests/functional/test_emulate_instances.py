@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from parcelq_cli.local import rie
-from parcelq_cli.local.function import FunctionProcess, FunctionSpec, Instance, InvocationError
-from parcelq_cli.local.leftovers import end_processes_below
-from parcelq_cli.local.rie import EmulatedFunction, EmulatorNotFoundError, emulator
+from parcelq_emulator import rie
+from parcelq_emulator.function import FunctionProcess, FunctionSpec, Instance, InvocationError
+from parcelq_emulator.leftovers import end_processes_below
+from parcelq_emulator.rie import EmulatedFunction, EmulatorNotFoundError, emulator
 
 HANDLER = """
 import os, subprocess, sys, time

@@ -16,7 +16,7 @@ from typing import IO, Any, Final, Self
 
 from parcelq.errors import ParcelqError
 
-from parcelq_cli.local.runtime import read_frame, write_frame
+from parcelq_emulator.runtime import read_frame, write_frame
 
 _RUNTIME: Final = Path(__file__).with_name("runtime.py")
 _STOP_SECONDS: Final = 5.0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from parcelq.errors import AwsError
-from parcelq_cli.local.stack import Clients, EventSource, Notification, deploy
+from parcelq_emulator.stack import Clients, EventSource, Notification, deploy
 
 if TYPE_CHECKING:
     from conftest import Deployed

@@ -24,12 +24,12 @@ from moto import mock_aws
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.sqs.models import sqs_backends
 from parcelq.limits import KIB, MAX_DEADLINE_SECONDS, MIB
-from parcelq_cli.local.application import listen
-from parcelq_cli.local.keyed_heap import KeyedHeap
-from parcelq_cli.local.sqs import SqsFrontend
-from parcelq_cli.local.sqs_backend import StandardQueueBackend
-from parcelq_cli.local.sqs_message import Message
-from parcelq_cli.local.sqs_queue import StandardQueue
+from parcelq_emulator.application import listen
+from parcelq_emulator.keyed_heap import KeyedHeap
+from parcelq_emulator.sqs import SqsFrontend
+from parcelq_emulator.sqs_backend import StandardQueueBackend
+from parcelq_emulator.sqs_message import Message
+from parcelq_emulator.sqs_queue import StandardQueue
 
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"

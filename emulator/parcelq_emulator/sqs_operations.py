@@ -19,8 +19,8 @@ from parcelq.limits import (
     MAX_REQUEST_MESSAGES,
 )
 
-from parcelq_cli.local.sqs_backend import find_queue
-from parcelq_cli.local.sqs_message import (
+from parcelq_emulator.sqs_backend import find_queue
+from parcelq_emulator.sqs_message import (
     Attributes,
     Message,
     SqsError,
@@ -29,7 +29,7 @@ from parcelq_cli.local.sqs_message import (
     missing_parameter,
     request_bytes,
 )
-from parcelq_cli.local.sqs_queue import Delivery, StandardQueue
+from parcelq_emulator.sqs_queue import Delivery, StandardQueue
 
 Request = Mapping[str, Any]
 Reply = dict[str, Any]

@@ -1,6 +1,6 @@
 """The process that stands for AWS in the embedded stack.
 
-`python -m parcelq_cli.local.server --port 0` prints its URL as one line to stdout once it listens, on the loopback
+`python -m parcelq_emulator.server --port 0` prints its URL as one line to stdout once it listens, on the loopback
 interface alone, and nothing after that. It ends at SIGTERM, and when its standard input ends, so that whoever started
 it may be killed in any way and leaves no server behind.
 """
@@ -24,7 +24,7 @@ from typing import Final
 
 from parcelq.errors import ParcelqError
 
-_MODULE: Final = "parcelq_cli.local.server"
+_MODULE: Final = "parcelq_emulator.server"
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 5.0
 _TAIL_BYTES: Final = 4096
@@ -134,11 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         100_000
     )  # moto is a million objects that stay: looking for garbage among them is a sixth of the start
     # Late, because moto takes half a second to import, and whoever only starts a server needs none of it.
-    from parcelq_cli.local.application import application, listen
+    from parcelq_emulator.application import application, listen
 
     if given.chaos is not None:
-        from parcelq_cli.local.chaos import hostile_queue
-        from parcelq_cli.local.sqs_backend import StandardQueueBackend
+        from parcelq_emulator.chaos import hostile_queue
+        from parcelq_emulator.sqs_backend import StandardQueueBackend
 
         StandardQueueBackend.queue_class = hostile_queue(given.chaos, given.chaos_folder)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
-from parcelq_cli.local.command import _collect, _summarise
-from parcelq_cli.local.function import DIED, InvocationError
 from parcelq_cli.output import Output
+from parcelq_emulator.command import _collect, _summarise
+from parcelq_emulator.function import DIED, InvocationError
 
 SOURCE = "s3://bucket/inbox/a.txt?etag=e&put=1"
 ANSWER = {

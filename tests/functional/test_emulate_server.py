@@ -22,7 +22,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from parcelq.limits import MIB, MIN_MULTIPART_BYTES
-from parcelq_cli.local.server import Server, ServerError
+from parcelq_emulator.server import Server, ServerError
 
 SESSION = boto3.Session(aws_access_key_id="x", aws_secret_access_key="x", region_name="eu-west-1")
 
@@ -74,7 +74,7 @@ def test_it_listens_on_the_loopback_interface_for_as_long_as_the_context_lasts()
 
 def start_by_hand(directory: Path) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "parcelq_cli.local.server"],
+        [sys.executable, "-m", "parcelq_emulator.server"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -99,7 +99,7 @@ def test_it_ends_quietly_and_leaves_no_files(tmp_path: Path, end: str) -> None:
 
 def test_it_does_not_outlive_whoever_started_it() -> None:
     program = (
-        "from parcelq_cli.local.server import Server\n"
+        "from parcelq_emulator.server import Server\n"
         "with Server() as server:\n"
         "    print(server.url, flush=True)\n"
         "    input()\n"

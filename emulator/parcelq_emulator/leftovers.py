@@ -14,7 +14,7 @@ from typing import Final
 
 from parcelq.steps.containment import MARK
 
-_MODULE: Final = "parcelq_cli.local.leftovers"
+_MODULE: Final = "parcelq_emulator.leftovers"
 _PROC: Final = Path("/proc")
 
 

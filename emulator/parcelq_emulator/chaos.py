@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from parcelq_cli.local.runtime import CHAOS_FILE
-from parcelq_cli.local.sqs_message import Message
-from parcelq_cli.local.sqs_queue import StandardQueue
+from parcelq_emulator.runtime import CHAOS_FILE
+from parcelq_emulator.sqs_message import Message
+from parcelq_emulator.sqs_queue import StandardQueue
 
 DELIVERED_TWICE: Final = 0.2
 """Share of the messages that are delivered twice; S3's events all are."""

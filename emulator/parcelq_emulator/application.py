@@ -16,11 +16,11 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import make_server
 from werkzeug.wsgi import LimitedStream
 
-from parcelq_cli.local import s3
-from parcelq_cli.local.bodies import Bodies
-from parcelq_cli.local.sqs import SqsFrontend
-from parcelq_cli.local.sqs_backend import StandardQueueBackend
-from parcelq_cli.local.sqs_queue import StandardQueue
+from parcelq_emulator import s3
+from parcelq_emulator.bodies import Bodies
+from parcelq_emulator.sqs import SqsFrontend
+from parcelq_emulator.sqs_backend import StandardQueueBackend
+from parcelq_emulator.sqs_queue import StandardQueue
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

@@ -12,7 +12,7 @@ from cfnlint.decode import decode
 from cfnlint.template import Template
 from parcelq.errors import SettingsError
 from parcelq.process.processor import SPARE_RECEIVES
-from parcelq_cli.local.template import load
+from parcelq_emulator.template import load
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 

@@ -21,9 +21,9 @@ from typing import Any, ClassVar
 import moto.sqs.models
 from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_IN_FLIGHT, PURGE_INTERVAL_SECONDS
 
-from parcelq_cli.local.bodies import Bodies
-from parcelq_cli.local.keyed_heap import KeyedHeap
-from parcelq_cli.local.sqs_message import DEAD_LETTER_SOURCE, Message, SqsError, invalid_parameter
+from parcelq_emulator.bodies import Bodies
+from parcelq_emulator.keyed_heap import KeyedHeap
+from parcelq_emulator.sqs_message import DEAD_LETTER_SOURCE, Message, SqsError, invalid_parameter
 
 Clock = Callable[[], float]
 """Tells the time in seconds since 1970."""
