@@ -14,9 +14,10 @@ from typing import Final
 from parcelq.aws.batching import batches
 from parcelq.collect.assembly import SegmentReader, joined
 from parcelq.collect.finish import gather
-from parcelq.collect.segments import Piece, segment_keys, write_segment
+from parcelq.collect.segments import segment_keys, write_segment
 from parcelq.limits import MIB
 from parcelq.store.stores import FolderStore
+from parcelq.topics.pieces import Piece
 
 from benchmarks.data import lines
 from benchmarks.harness import MB, Bench, Figure, at_least, side_by_side, speeds

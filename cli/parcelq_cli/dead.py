@@ -18,7 +18,7 @@ from parcelq_cli.output import Output, amount, with_output
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from parcelq.lineage.lineage import Lineage, Span
+    from parcelq.lineage.lineage import Lineage
     from parcelq.lineage.source import Source
     from parcelq.topics.message import Pulled
     from parcelq.topics.overflow import Overflow
@@ -103,8 +103,7 @@ class _Place:
             lineage = Lineage.parse(letter.attributes.get(LINEAGE, ""))
         except (InvalidValueError, LineageError):
             return None
-        first, last = _ends(lineage)
-        return cls(source, lineage, first.start, last.end, last.total)
+        return cls(source, lineage, lineage.root.start, lineage.root.end, lineage.root.total)
 
     def is_right(self, body: bytes | None) -> bool:
         """Whether what is called like the source is it still, as far as one can tell.
@@ -121,14 +120,6 @@ class _Place:
                 return same and self.total in {None, file.seek(0, 2)}
         except (OSError, ValueError):
             return False
-
-
-def _ends(lineage: Lineage) -> tuple[Span, Span]:
-    """The spans of the source that a lineage begins and ends with."""
-    if not isinstance(lineage.root, tuple):
-        return lineage.root, lineage.root
-    spans = [span for member in lineage.root for span in _ends(member)]
-    return min(spans, key=lambda span: span.start), max(spans, key=lambda span: span.end)
 
 
 def body_of(letter: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:

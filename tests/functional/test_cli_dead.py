@@ -218,13 +218,10 @@ class TestDead:
     def test_what_a_step_made_is_told_by_where_that_came_from(self, cli: Cli, world: World, tmp_path: Path) -> None:
         file = tmp_path / "a.txt"
         file.write_bytes(DATA)
-        groups = [
-            Lineage(Span(START, END, len(DATA))),
-            Lineage((Lineage(Span(6, START, len(DATA))), Lineage(Span(END, len(DATA), len(DATA))))),
-        ]
+        parents = [Lineage(Span(START, END, len(DATA))), Lineage(Span(6, len(DATA), len(DATA)))]
         for source in (Source.of_file(str(file), "1"), world.put()):
-            for group in groups:
-                child = group.child(Span(0, 5, 10), "0123456789abcdef")
+            for parent in parents:
+                child = parent.child(Span(0, 5, 10), "0123456789abcdef")
                 world.die(Message(b"made\n", {SOURCE: str(source), LINEAGE: str(child), ENTRIES: "1"}))
         told = [(one["line"], one["start"], one["end"]) for one in cli.ok("dead", "t", "--json").documents]
         assert sorted(told) == [(2, 6, len(DATA))] * 2 + [(3, START, END)] * 2

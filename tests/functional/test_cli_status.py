@@ -13,13 +13,14 @@ import pytest
 from parcelq.collect.drain import Drainer
 from parcelq.collect.finish import Finisher
 from parcelq.collect.results import ResultWriter
-from parcelq.collect.segments import Piece, write_segment
+from parcelq.collect.segments import write_segment
 from parcelq.collect.status import statuses
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
 from parcelq.store.stores import BucketStore
 from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message, Pulled, count_entries
 from parcelq.topics.overflow import Overflow
+from parcelq.topics.pieces import Piece
 from parcelq.upload.files import Uploaded, upload_stream
 from parcelq.upload.notes import entries_in, note_upload, noted_sources
 from parcelq.upload.objects import ObjectUploader, RangeTask

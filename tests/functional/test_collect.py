@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from parcelq.collect.drain import Drained, Drainer
 from parcelq.collect.finish import Finisher, SourceState, gather
 from parcelq.collect.results import ResultWriter
-from parcelq.collect.segments import Piece, read_index, segment_keys, write_segment
+from parcelq.collect.segments import read_index, segment_keys, write_segment
 from parcelq.errors import AwsError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.lineage import Lineage, Span, digest
@@ -23,6 +23,7 @@ from parcelq.names import SEGMENTS
 from parcelq.store.stores import BucketStore, FolderStore, Store
 from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message, count_entries
 from parcelq.topics.overflow import Overflow
+from parcelq.topics.pieces import Piece
 from parcelq.upload.files import Uploaded
 from parcelq.upload.notes import note_upload
 
@@ -340,18 +341,15 @@ class TestWhatCannotBeCollected:
         assert (record.levelname, record.__dict__["source"]) == ("ERROR", name)
         assert "results/without-lineage/topic/" in record.getMessage()
 
-    def test_a_lineage_that_fits_nowhere_is_written_apart_once(
-        self, collecting: Collecting, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_lineage_that_fits_nowhere_is_written_apart_once(self, collecting: Collecting) -> None:
         odd = Message(b"odd\n", {SOURCE: source(), LINEAGE: REFUSED, ENTRIES: "1"})
         first, *others = outputs()
         states = collecting.collect(odd, *others, *outputs("0054", change=bytes.title))
         assert collecting.result() == DATA.title()
         assert self.apart(collecting) == [b"odd"]
         assert sorted(state.holes for state in states) == [0, 0, 1]
-        assert [record.levelname for record in caplog.records] == ["ERROR"]
-        (state,) = collecting.finish()  # which does not tell of it again
-        assert (state.holes, len(caplog.records)) == (1, 1)
+        (state,) = collecting.finish()
+        assert state.holes == 1
         collecting.collect(first)
         assert collecting.result() == RESULT
         assert self.apart(collecting) == [b"odd"]

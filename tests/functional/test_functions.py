@@ -18,13 +18,14 @@ from typing import Any
 
 import pytest
 from parcelq.collect.collector import Collector
-from parcelq.collect.segments import Piece, write_segment
+from parcelq.collect.segments import write_segment
 from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, TopicNotFoundError
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
 from parcelq.names import DEAD_LETTER_SUFFIX
 from parcelq.store.stores import BucketStore
 from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled
+from parcelq.topics.pieces import Piece
 
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"

@@ -16,7 +16,6 @@ from itertools import chain, pairwise, repeat
 import pytest
 from parcelq.collect.collector import Collector
 from parcelq.errors import AwsError
-from parcelq.lineage import lineage as lineage_module
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.process import processor as process
 from parcelq.process.dead import FAILED_AT, REASON, RECEIVED, STEP
@@ -242,7 +241,7 @@ class TestRunningTogether:
         assert (output.body, output.attributes[LINEAGE]) == (b"A\nB\nC\nD\n", f"0-8/1000>0-8/8:{digest(output.body)}")
         assert (len(outcome.done), outcome.entries, outcome.published) == (3, 4, 1)
 
-    def test_outputs_that_follow_one_another_have_a_group_for_a_parent(self, stage):
+    def test_outputs_of_different_runs_run_alone(self, stage):
         first, second = (
             Lineage(Span(start, start + 10, 20)).child(Span(0, 2, 2), run)
             for start, run in ((0, "0123abcd"), (10, "4567abcd"))
@@ -251,9 +250,9 @@ class TestRunningTogether:
             Message(b"b\n", {SOURCE: "s", LINEAGE: str(second)}), Message(b"a\n", {SOURCE: "s", LINEAGE: str(first)})
         )
         stage.handle(stage.processor())
-        (output,) = stage.outputs
-        assert output.body == b"A\nB\n"
-        assert output.attributes[LINEAGE] == f"{{{first},{second}}}>0-4/4:{digest(output.body)}"
+        assert stage.runs == [1, 1]
+        parents = {str(one.attributes[LINEAGE]).rpartition(">")[0] for one in stage.outputs}
+        assert parents == {str(first), str(second)}
 
     def test_what_has_others_in_between_stays_apart_for_the_order(self, stage):
         stage.publish(parcel("b", start=50), parcel("a", start=10))
@@ -271,14 +270,6 @@ class TestRunningTogether:
         assert stage.runs == [1, 1, 1]
         outputs = {one.attributes.get(SOURCE): one.body for one in stage.outputs}
         assert outputs == {"s1": b"A\n", "s2": b"B\n", None: b"C\n"}
-
-    def test_where_the_lineage_would_be_too_long_in_smaller_groups(self, stage, monkeypatch):
-        monkeypatch.setattr(lineage_module, "MAX_GROUP_LENGTH", 60)
-        outputs = (Lineage(Span(start, start + 2, 16)).child(Span(0, 2, 2), "0123abcd") for start in range(0, 16, 2))
-        stage.publish(*(Message(b"a\n", {SOURCE: "s", LINEAGE: str(one)}) for one in outputs))
-        outcome = stage.handle(stage.processor())
-        assert stage.runs == [2, 2, 2, 2]
-        assert len(outcome.done) == 8
 
     def test_what_overlaps_or_is_of_different_runs_is_not_mixed(self, stage):
         parent = Lineage(Span(0, 9, 9))

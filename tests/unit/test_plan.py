@@ -60,8 +60,7 @@ class TestReadingAMessage:
             {SOURCE: "s"},
             {SOURCE: "s", LINEAGE: "nonsense"},
             {SOURCE: "s", LINEAGE: "0-3/4"},  # not the body's length
-            {SOURCE: "s", LINEAGE: "{0-4/4,4-8/8}"},  # a group is no message
-            {SOURCE: "s", LINEAGE: "{0-5/9,3-8/9}>0-4/4:0123abcd"},  # of the same bytes twice
+            {SOURCE: "s", LINEAGE: "{0-4/4,4-8/8}"},  # the text of an earlier version
         ],
     )
     def test_a_lineage_that_cannot_be_right_counts_as_none(self, attributes):
@@ -72,11 +71,6 @@ class TestReadingAMessage:
         attributes = {SOURCE: "s", LINEAGE: "0-4/4", DEAD: "why"}
         one = Work.of(Pulled("i", "h", 1, Wire("\n", attributes)), Message(b"", attributes))
         assert one.place == "s 0-4/4"
-
-    def test_the_lineage_of_what_messages_run_together_made_is_fine(self):
-        attributes = {SOURCE: "s", LINEAGE: "{0-5/9,6-8/9}>0-4/4:0123abcd"}
-        one = Work.of(Pulled("i", "h", 1, Wire("a\nb\n", attributes)), Message(b"a\nb\n", attributes))
-        assert str(one.lineage) == attributes[LINEAGE]
 
 
 class TestSplitting:

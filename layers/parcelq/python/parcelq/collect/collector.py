@@ -8,16 +8,14 @@ that are one message are kept apart from it, in little memory, as `settled` tell
 from __future__ import annotations
 
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final
 
 from parcelq.collect.extents import Extent, Messages
 from parcelq.collect.rows import Row, in_columns
 from parcelq.collect.settled import Settled
-from parcelq.collect.tiling import Candidate, Found, Group, Piece, Tiling, candidates_of, choose, find
+from parcelq.collect.tiling import Candidate, Piece, Tiling, candidates_of, choose, find
 from parcelq.errors import LineageError
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.topics.message import UNTOLD
@@ -84,7 +82,6 @@ class Collector:
         self._source = Tiling()
         self._messages = Messages()
         self._settled = Settled(self._messages)
-        self._groups: dict[tuple[Lineage, ...], Group] = {}
         self._until_merged = LOOSE
 
     @property
@@ -109,8 +106,6 @@ class Collector:
             LineageError: the text is no lineage of a message.
         """
         told = Lineage.parse(lineage)
-        if told.is_group:
-            raise LineageError(f"{lineage[:60]!r} is a group of messages, and no message")
         new = self._add(_shortened(told), extent, entries, dead, of_source=not told.outputs)
         self._duplicates += not new
         self._came(1)
@@ -140,21 +135,10 @@ class Collector:
     def resolve(self) -> Resolution:
         """Work out what the messages make, by now."""
         self._merge()
-        refused: set[int] = set()
-        while True:
-            known: dict[int, Found | None] = dict.fromkeys(refused)
-            candidates = list(candidates_of(self._source, known))
-            wholes = self._settled.wholes((start, end) for start, end, _ in candidates)
-            chosen = choose([*candidates, *((one.start, one.end, one) for one in wholes)])
-            # What a group made lies at all of its places, so one found in it is met at each of them.
-            places = {id(place): place for _, _, found in chosen if isinstance(found, Found) for place in found.places}
-            used = Counter(id(place.group) for place in places.values())
-            torn = (id(group) for group in self._groups.values() if used[id(group)] not in {0, len(group.places)})
-            first = next(torn, None)
-            if first is None:
-                return _resolution(self._source.total, chosen, self._messages)
-            # One at a time: without the first, the others may fit.
-            refused.add(first)
+        candidates = list(candidates_of(self._source, {}))
+        wholes = self._settled.wholes((start, end) for start, end, _ in candidates)
+        chosen = choose([*candidates, *((one.start, one.end, one) for one in wholes)])
+        return _resolution(self._source.total, chosen, self._messages)
 
     def _came(self, count: int) -> None:
         self._until_merged -= count
@@ -165,9 +149,9 @@ class Collector:
 
     def _add(self, lineage: Lineage, extent: Extent, entries: int, dead: str, *, of_source: bool) -> bool:
         root = lineage.root
-        if isinstance(root, Span) and self._settled.has((root.start, root.end)):
+        if self._settled.has((root.start, root.end)):
             return bool(dead)
-        if isinstance(root, Span) and not lineage.outputs and not dead and root.start < root.end:
+        if not lineage.outputs and not dead and root.start < root.end:
             self._source.total = self._source.total if root.total is None else root.total
             self._settled.add_all((root.start,), self._messages.add(extent, entries, root.end))
             return True
@@ -187,24 +171,12 @@ class Collector:
     def _piece(self, lineage: Lineage) -> Piece | None:
         """The piece that a message is; None if it is of one that is there whole already, by an earlier run."""
         root = lineage.root
-        piece = self._source.piece(root) if isinstance(root, Span) else self._group(root).piece
+        piece = self._source.piece(root)
         for output in lineage.outputs:
             if piece.row is not None:
                 return None
             piece = piece.run(output.digest).piece(output.span)
         return piece
-
-    def _group(self, members: tuple[Lineage, ...]) -> Group:
-        group = self._groups.get(members)
-        if group is None:
-            group = self._groups[members] = Group(Piece(0, 0))
-            for member in members:
-                tiling, span = self._tiling(member), member.span
-                place = Piece(span.start, span.end, group=group)
-                tiling.total = tiling.total if span.total is None else span.total
-                tiling.grouped.append(place)
-                group.places.append(place)
-        return group
 
     def _tiling(self, lineage: Lineage) -> Tiling:
         """The tiling that a message is a piece of."""
@@ -212,7 +184,7 @@ class Collector:
             return self._source
         *before, last = lineage.outputs
         root = lineage.root
-        piece = self._source.piece(root) if isinstance(root, Span) else self._group(root).piece
+        piece = self._source.piece(root)
         for output in before:
             piece = piece.run(output.digest).piece(output.span)
         return piece.run(last.digest)
@@ -238,20 +210,10 @@ class Collector:
 def _shortened(lineage: Lineage) -> Lineage:
     """The lineage without what makes no difference to where a message belongs.
 
-    All that a step made of something stands for just that; neighbours that were run together are the bytes from the
-    first to the last of them.
+    All that a step made of something stands for just that.
     """
-    root = lineage.root
     outputs = tuple(one for one in lineage.outputs if one.span.start or one.span.end != one.span.total)
-    if isinstance(root, tuple):
-        members = tuple(map(_shortened, root))
-        spans = [member.root for member in members if isinstance(member.root, Span) and not member.outputs]
-        if len(spans) == len(members) and all(one.end == other.start for one, other in pairwise(spans)):
-            root = Span(spans[0].start, spans[-1].end, spans[-1].total)
-        else:
-            root = members
-            outputs = outputs or lineage.outputs[-1:]
-    return lineage if root is lineage.root and len(outputs) == len(lineage.outputs) else Lineage(root, outputs)
+    return lineage if len(outputs) == len(lineage.outputs) else Lineage(lineage.root, outputs)
 
 
 def _resolution(total: int | None, chosen: Iterable[Candidate], messages: Messages) -> Resolution:

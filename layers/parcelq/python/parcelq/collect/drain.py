@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from threading import Condition
 from typing import TYPE_CHECKING, Final
 
-from parcelq.collect.segments import Piece, write_segment
+from parcelq.collect.segments import write_segment
 from parcelq.errors import MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
 from parcelq.lineage.source import NO_SOURCE, Source
@@ -23,6 +23,7 @@ from parcelq.store.stores import Store
 from parcelq.topics.admin import Topics
 from parcelq.topics.lease import Lease
 from parcelq.topics.message import DEAD, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, WORKFLOW, Message, Pulled, Wire, count_told
+from parcelq.topics.pieces import Piece
 from parcelq.topics.pull import acknowledge, pull
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class _Held:
         source = work.source if Source.is_one(work.source) else NO_SOURCE
         dead = message.attributes.get(DEAD, "") if source else ""
         name = str(work.lineage) if source else one.message_id
-        self.pieces[source].append(Piece(name, message.body, work.entries, dead))
+        self.pieces[source].append(Piece(name, b"" if dead else message.body, work.entries, dead))
         if workflow := message.attributes.get(WORKFLOW):
             self.workflows[source].add(workflow)
         self.pulled.append(_receipt(one))

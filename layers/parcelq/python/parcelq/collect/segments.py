@@ -18,23 +18,7 @@ from parcelq.lineage.lineage import Lineage
 from parcelq.lineage.source import source_id
 from parcelq.names import SEGMENTS
 from parcelq.store.stores import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A collected message.
-
-    Attributes:
-        lineage: which bytes it stands for; the message's id where it has no lineage.
-        body: its bytes; none of a tombstone.
-        entries: how many entries it has; of a tombstone, how many are dead.
-        dead: why they are dead; empty for a result.
-    """
-
-    lineage: str
-    body: bytes
-    entries: int
-    dead: str = ""
+from parcelq.topics.pieces import Piece
 
 
 @dataclass(frozen=True, slots=True)

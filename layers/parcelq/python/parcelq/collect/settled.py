@@ -15,14 +15,13 @@ from operator import eq, ne
 from typing import ClassVar, Final, TypeAlias
 
 from parcelq.collect.extents import Messages
-from parcelq.lineage.lineage import MAX_GROUP_LENGTH
 
 Place: TypeAlias = tuple[int, int]
 """Which bytes a piece stands for: first, and just after the last."""
 
 SHORTEST: Final = 32
 """Pieces that touch before they become a stretch of their own."""
-MARGIN: Final = MAX_GROUP_LENGTH // len("0-1/1>0-1/1:0123456789abcdef,") + 1
+MARGIN: Final = 500
 """Pieces that must be there on either side of one before all but its messages is forgotten: as many as can be run
 together, so that no group that something else is still missing from reaches it."""
 _ROW_BITS: Final = 31

@@ -3,40 +3,33 @@
 A *span* `start-end/total` is bytes `[start, end)` of something `total` bytes long (`*`: not known yet).
 
     0-900/5000                         cut from the source: its bytes 0 to 900
-    0-900/5000>0-40/70:3fa1b2c4        the first 40 of the 70 bytes that a step made of that message
+    0-900/5000>0-40/70:3fa1b2c4        the first 40 of the 70 bytes that a step wrote for that message
     0-900/5000>0-40/70:3fa1b2c4>…      and so on: one `>` for each step
-    {0-900/5000,2000-2900/5000}>…      the step ran over both messages together
 
-The digest behind a step's span names the step's *whole* output, so that pieces of two runs of the same input,
-which may differ, are never taken for pieces of one.
+The digest behind a step's span names the step's *whole* output. Two runs over the same input may differ, and the
+digest keeps their pieces apart.
 
-    lineage = root *( ">" span ":" digest )        root = span / "{" lineage 1*( "," lineage ) "}"
+    lineage = span *( ">" span ":" digest )
     span    = start "-" end "/" ( total / "*" )
 
-Every lineage has exactly one text: numbers have no leading zeros; a group is in order and has at least two
-members, none of them twice and none a bare group. So texts may be compared in place of lineages.
+Every lineage has exactly one text, since numbers have no leading zeros. So texts may be compared in place of lineages.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Final, TypeAlias
 
 from parcelq.errors import LineageError
 
 MAX_POSITION: Final = 2**63 - 1
 """The largest start, end or total, in bytes."""
-MAX_LENGTH: Final = 64 * 1024
-"""Characters of a lineage that `Lineage.parse` will read."""
-MAX_GROUP_LENGTH: Final = 16 * 1024
-"""Characters of a group that `together` will make; what steps then add to it stays far below `MAX_LENGTH`."""
 MAX_DEPTH: Final = 64
-"""Steps and groups that a lineage may lead through, so that text from elsewhere cannot exhaust the stack."""
+"""Steps that a lineage may pass through."""
+MAX_LENGTH: Final = 16 * 1024
+"""Characters of a lineage that `Lineage.parse` reads; one of `MAX_DEPTH` steps has fewer."""
 
 NUMBER: Final = r"(?:0|[1-9][0-9]{0,18})"
 DIGEST: Final = r"[0-9a-f]{8,64}"
@@ -47,7 +40,7 @@ _SHOWN: Final = 60
 _DIGEST_BYTES: Final = 8
 
 Order: TypeAlias = tuple[tuple[int, int, int, str], ...]
-"""What lineages of one source are sorted by; opaque."""
+"""The sort key of lineages of one source. Opaque."""
 
 
 def new_digest() -> hashlib.blake2b:
@@ -107,77 +100,47 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a message stands for: bytes of the source, or several messages, led through any number of steps."""
+    """What a message stands for: bytes of the source, taken through any number of steps."""
 
-    root: Span | tuple[Lineage, ...]
+    root: Span
     outputs: tuple[Output, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.root, tuple):
-            if len(self.root) < 2 or any(member.is_group for member in self.root):
-                raise LineageError("a group is of two messages at least, and not of groups")
-            if any(one.order >= other.order for one, other in pairwise(self.root)):
-                raise LineageError("the members of a group must be in order, and none twice")
-        if self.depth > MAX_DEPTH:
-            raise LineageError(f"a lineage leads through at most {MAX_DEPTH} steps and groups")
+        if len(self.outputs) > MAX_DEPTH:
+            raise LineageError(f"a lineage passes through at most {MAX_DEPTH} steps")
 
     @classmethod
     def parse(cls, text: str) -> Lineage:
-        """Read what `str` gives. Raises LineageError, with the text shortened, for anything else."""
+        """Read the text that `str` gives. Raises LineageError, with the text shortened, for anything else."""
         if len(text) > MAX_LENGTH:
             raise LineageError(f"lineage {_short(text)!r} has {len(text)} characters, more than {MAX_LENGTH}")
         try:
-            lineage, position = _read(text, 0, MAX_DEPTH)
-            if position < len(text):
-                raise LineageError(f"{_short(text[position:])!r} is left over at character {position}")
+            return _read(text)
         except LineageError as error:
             raise LineageError(f"lineage {_short(text)!r}: {error}") from None
-        return lineage
 
     def __str__(self) -> str:
-        root = "{" + ",".join(map(str, self.root)) + "}" if isinstance(self.root, tuple) else str(self.root)
-        return root + "".join(map(str, self.outputs))
-
-    @property
-    def is_group(self) -> bool:
-        """Whether this is several messages, the parent of what a step makes of them, and itself no message."""
-        return isinstance(self.root, tuple) and not self.outputs
+        return str(self.root) + "".join(map(str, self.outputs))
 
     @property
     def span(self) -> Span:
-        """What the message's body is: the last span. Raises LineageError for a bare group: it has none."""
-        if self.outputs:
-            return self.outputs[-1].span
-        if isinstance(self.root, tuple):
-            raise LineageError(f"{_short(str(self))!r} is a group of messages and has no span of its own")
-        return self.root
-
-    @property
-    def depth(self) -> int:
-        """How many steps and groups lie between this and the source."""
-        below = 1 + max(member.depth for member in self.root) if isinstance(self.root, tuple) else 0
-        return below + len(self.outputs)
+        """The span that the message's body is: the last one."""
+        return self.outputs[-1].span if self.outputs else self.root
 
     @property
     def order(self) -> Order:
-        """A key that sorts messages of a source as they lie in the result; a group lies at its first member."""
-        root: Order
-        if isinstance(self.root, tuple):
-            root = (*self.root[0].order, (-1, -1, -1, ",".join(map(str, self.root))))
-        else:
-            root = (_key(self.root, ""),)
-        return root + tuple(_key(output.span, output.digest) for output in self.outputs)
+        """A key that sorts messages of a source in the order in which their bodies lie in the result."""
+        return _key(self.root, ""), *(_key(output.span, output.digest) for output in self.outputs)
 
     def cut(self, start: int, end: int) -> Lineage:
         """Return the lineage of bytes `[start, end)` of the message's body. Raises LineageError outside it."""
         span = self.span
         if not 0 <= start <= end <= len(span):
             raise LineageError(f"cannot cut {start}-{end} out of a body of {len(span)} bytes")
-        piece = Span(span.start + start, span.start + end, span.total)
-        return self._with_last(piece)
+        return self._with_last(Span(span.start + start, span.start + end, span.total))
 
     def child(self, span: Span, digest: str) -> Lineage:
-        """Return the lineage of slice `span` of what a step made of this; `digest` names all that it made."""
+        """Return the lineage of slice `span` of a step's output for this message; `digest` names the whole output."""
         return Lineage(self.root, (*self.outputs, Output(span, digest)))
 
     def _with_last(self, span: Span) -> Lineage:
@@ -185,83 +148,17 @@ class Lineage:
             return replace(self, outputs=(*self.outputs[:-1], replace(self.outputs[-1], span=span)))
         return Lineage(span)
 
-    def _joined(self, follower: Lineage) -> Lineage | None:
-        """Return the lineage of both bodies as one, or None if they are no neighbours in the same thing."""
-        one, other = self.span, follower.span
-        if one.end != other.start or one.total != other.total or self._with_last(other) != follower:
-            return None
-        return self._with_last(Span(one.start, other.end, one.total))
 
+def joined(one: Lineage, other: Lineage) -> Lineage | None:
+    """Return the lineage of two bodies, one after the other, as one message; None where they do not touch.
 
-def together(lineages: Iterable[Lineage]) -> Lineage:
-    """Return what the output of messages of one source has for a parent if a step runs over them together.
-
-    Neighbours are merged, so a run of them is as short as one message; a single lineage stays itself.
-
-    Raises:
-        LineageError: there are none; two stand for the same bytes (a duplicate is refused, not dropped, since its
-            body would be in the step's input twice) or for different runs of the same input; or the group's text
-            would be longer than `MAX_GROUP_LENGTH`. Run fewer of them together, or each alone.
+    They touch if both are slices of the source, or of one output of one run, and the second begins where the first
+    ends. Outputs of different runs are never joined.
     """
-    members = sorted(lineages, key=lambda lineage: lineage.order)
-    if not members:
-        raise LineageError("there is no lineage to put together")
-    if not disjoint(members):
-        raise LineageError("messages that stand for the same bytes cannot be run together")
-    merged = members[:1]
-    for member in members[1:]:
-        joined = merged[-1]._joined(member)
-        if joined:
-            merged[-1] = joined
-        else:
-            merged.append(member)
-    if len(merged) == 1:
-        return merged[0]
-    group = Lineage(tuple(merged))
-    if len(str(group)) > MAX_GROUP_LENGTH:
-        raise LineageError(f"a group of {len(merged)} messages is longer than {MAX_GROUP_LENGTH} characters")
-    return group
-
-
-def follows(one: Lineage, other: Lineage) -> bool:
-    """Return whether the body of `other` comes right after that of `one` in the result, with nothing in between.
-
-    That is so for neighbours in one thing, and for the end of one run's output and the beginning of the next one's.
-    Messages that were themselves made of several are not looked into, but that they are neighbours in one output.
-    """
-    while True:
-        before, after = one.span, other.span
-        if one._with_last(after) == other and before.end == after.start:
-            return True
-        if not (one.outputs and other.outputs and before.end == before.total and after.start == 0):
-            return False
-        one, other = Lineage(one.root, one.outputs[:-1]), Lineage(other.root, other.outputs[:-1])
-        if one.is_group or other.is_group:
-            return False
-
-
-def disjoint(lineages: Iterable[Lineage]) -> bool:
-    """Return whether messages of one source fit into one result: no byte twice, no two runs of one input."""
-    paths: defaultdict[tuple[Lineage, ...], list[Order]] = defaultdict(list)
-    waiting = list(lineages)
-    while waiting:
-        lineage = waiting.pop()
-        if isinstance(lineage.root, tuple):
-            if lineage.root not in paths:
-                waiting += lineage.root
-            paths[lineage.root].append(lineage.order[-len(lineage.outputs) :] if lineage.outputs else ())
-        else:
-            paths[()].append(lineage.order)
-    # Sorted, things that overlap have neighbours that overlap.
-    return all(_apart(one, other) for below in paths.values() for one, other in pairwise(sorted(below)))
-
-
-def _apart(one: Order, other: Order) -> bool:
-    """Whether two sorted paths below the same thing part before either ends, and part within one run."""
-    for this, that in zip(one, other, strict=False):
-        if this != that:
-            return this[3] == that[3] and this[1] <= that[0]
-    return False
+    first, second = one.span, other.span
+    if first.end != second.start or first.total != second.total or one._with_last(second) != other:
+        return None
+    return one._with_last(Span(first.start, second.end, first.total))
 
 
 def _key(span: Span, digest: str) -> tuple[int, int, int, str]:
@@ -272,33 +169,19 @@ def _span(start: str, end: str, total: str) -> Span:
     return Span(int(start), int(end), None if total == "*" else int(total))
 
 
-def _read(text: str, position: int, depth: int) -> tuple[Lineage, int]:
-    """Read a lineage that begins at a position; return it and where it ends."""
-    root: Span | tuple[Lineage, ...]
-    if text.startswith("{", position):
-        root, position = _read_group(text, position, depth - 1)
-    elif found := _SPAN.match(text, position):
-        root, position = _span(*found.groups()), found.end()
-    else:
-        raise LineageError(f"a span or a group must begin at character {position}")
+def _read(text: str) -> Lineage:
+    found = _SPAN.match(text)
+    if not found:
+        raise LineageError("it must begin with a span, start-end/total")
+    root, position = _span(*found.groups()), found.end()
     outputs = []
     while found := _OUTPUT.match(text, position):
         start, end, total, run = found.groups()
         outputs.append(Output(_span(start, end, total), run))
         position = found.end()
-    return Lineage(root, tuple(outputs)), position
-
-
-def _read_group(text: str, position: int, depth: int) -> tuple[tuple[Lineage, ...], int]:
-    if depth < 0:
-        raise LineageError(f"groups lie deeper in one another than {MAX_DEPTH}")
-    members: list[Lineage] = []
-    while not members or text.startswith(",", position):
-        member, position = _read(text, position + 1, depth)
-        members.append(member)
-    if not text.startswith("}", position):
-        raise LineageError(f"a group must go on or end at character {position}")
-    return tuple(members), position + 1
+    if position < len(text):
+        raise LineageError(f"{_short(text[position:])!r} is left over at character {position}")
+    return Lineage(root, tuple(outputs))
 
 
 def _short(text: str) -> str:

@@ -21,6 +21,18 @@ def source_id(source: str) -> str:
     return hashlib.blake2b(source.encode(), digest_size=12).hexdigest() if source else _NO_SOURCE_ID
 
 
+def job_id(source: str, workflow: str) -> str:
+    """Return the id of the job that takes a source through the workflow of a name; empty for the built-in step."""
+    if not source:
+        return _NO_SOURCE_ID
+    return hashlib.blake2b(f"{workflow}\n{source}".encode(), digest_size=12).hexdigest()
+
+
+def workflow_name(attribute: str) -> str:
+    """Return the workflow's name in the attribute `Workflow`, which says `<name>@<version>`."""
+    return attribute.rpartition("@")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """One put of one file: what the attribute `Source` says.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from parcelq.errors import LineageError
-from parcelq.lineage.lineage import Lineage, disjoint, follows
+from parcelq.lineage.lineage import Lineage, joined
 from parcelq.topics.message import ALONE, DEAD, HALVED, LINEAGE, SOURCE, Message, Pulled, count_told
 
 
@@ -34,7 +34,7 @@ class Work:
         try:
             lineage = Lineage.parse(text) if SOURCE in message.attributes else None
             body_fits = DEAD in message.attributes or (lineage and len(lineage.span) == len(message.body))
-            if lineage and not (body_fits and disjoint([lineage])):
+            if lineage and not body_fits:
                 lineage = None
         except LineageError:
             lineage = None
@@ -176,5 +176,5 @@ def _groups(messages: list[Work], batch_size: int) -> Iterator[list[Work]]:
 
 def _goes_on(one: Work, other: Work) -> bool:
     if one.lineage and other.lineage:
-        return follows(one.lineage, other.lineage)
+        return joined(one.lineage, other.lineage) is not None
     return one.lineage is other.lineage  # without lineage, there is no order to keep

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from parcelq.errors import LineageError, StepError
-from parcelq.lineage.lineage import Lineage, together
+from parcelq.lineage.lineage import Lineage, joined
 from parcelq.process.budget import Budget
 from parcelq.process.plan import Work
 from parcelq.steps.warm import Runner
@@ -54,14 +54,7 @@ def run_group(runner: Runner, group: list[Work], budget: Budget, *, alone: bool 
         budget: the time there is.
         alone: whether it is a single message that failed together with others.
     """
-    try:
-        lineage = together(one.lineage for one in group if one.lineage) if group[0].lineage else None
-    except LineageError:  # their lineage would be too long, or they are of different runs
-        middle = len(group) // 2
-        for part in (group[:middle], group[middle:]):
-            yield from run_group(runner, part, budget)
-        return
-    run = Run(group, lineage, alone=alone)
+    run = Run(group, _lineage_of(group), alone=alone)
     limit = budget.limit(runner.step.settings.timeout)
     if limit is not None:
         try:
@@ -74,3 +67,14 @@ def run_group(runner: Runner, group: list[Work], budget: Budget, *, alone: bool 
             else:
                 run.error = error
     yield run
+
+
+def _lineage_of(group: list[Work]) -> Lineage | None:
+    """Return the lineage of messages that touch, in order; None if they have none."""
+    lineage = group[0].lineage
+    for one in group[1:]:
+        if lineage is not None and one.lineage is not None:
+            lineage = joined(lineage, one.lineage)
+            if lineage is None:
+                raise LineageError("messages that do not touch cannot run together")
+    return lineage

@@ -77,7 +77,7 @@ class Message:
         if not self.body:
             return Wire(NO_BYTES, {ENTRIES: "0", **self.attributes})
         text = legal_text(self.body)
-        if text is None:
+        if text is None or (text == NO_BYTES and DEAD in self.attributes):  # a dead empty line is not a missing body
             return Wire(base64.b64encode(self.body).decode("ascii"), {**self.attributes, ENCODING: BASE64})
         return Wire(text, self.attributes)
 
@@ -120,7 +120,7 @@ class Wire:
         """
         if self.is_pointer:
             raise MessageError("the body lies in S3, and was not loaded from there")
-        if DEAD in self.attributes or (self.text == NO_BYTES and self.attributes.get(ENTRIES) == "0"):
+        if self.text == NO_BYTES and (DEAD in self.attributes or self.attributes.get(ENTRIES) == "0"):
             return b""
         encoding = self.attributes.get(ENCODING)
         if encoding is None:

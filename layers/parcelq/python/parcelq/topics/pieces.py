@@ -1,0 +1,163 @@
+"""Pieces: what a message says about bytes of a source, and messages that carry several pieces. Pure.
+
+Most messages are one piece: the body is the output, and the attribute `Lineage` says which bytes it stands for. A
+*packed* message carries several pieces of one source. Its body begins with a table, which is a line of JSON of as many
+bytes as the attribute `Pieces` says; the pieces' bodies follow, one after another.
+
+    [["0-400/5000>0-300/300:3fa1b2c4…", 300, 10], ["400-420/5000", 20, 1, "ValueError: …", "17,18"]]
+
+A row is lineage, size in bytes and entries. A tombstone's row has the reason too, and the record and line numbers of
+its first entry if they are known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from parcelq.aws.text import legal_text
+from parcelq.errors import LineageError, MessageError
+from parcelq.limits import KIB, MIB
+from parcelq.lineage.lineage import Lineage
+from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, Message, count_told
+
+PIECES: Final = "Pieces"
+"""Attribute of a packed message: the bytes of its table."""
+FIRST: Final = "First"
+"""Attribute: record and line number of the message's first entry; see `docs/wire-format.md`."""
+MAX_DEAD_BYTES: Final = 64 * KIB
+"""A tombstone carries the entry that it stands for if that has no more bytes."""
+MAX_REASON_BYTES: Final = 4 * KIB
+"""Bytes of a reason that are kept; more than Parcelq ever writes."""
+_MAX_TABLE_BYTES: Final = MIB
+_MOST_ENTRIES: Final = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of a source, and what became of them.
+
+    Attributes:
+        lineage: which bytes; empty where the message has none that can be right.
+        body: the step's output for them. Of a tombstone the dead entry itself, or nothing if that has more than
+            `MAX_DEAD_BYTES` bytes.
+        entries: how many entries the body has; of a tombstone, how many are dead.
+        dead: why they are dead; empty for an output.
+        first: of a tombstone, the record and line number of its first entry, as in the attribute `First`; empty where
+            nobody knows.
+    """
+
+    lineage: str
+    body: bytes
+    entries: int
+    dead: str = ""
+    first: str = ""
+
+
+def pieces_of(message: Message) -> Iterator[Piece]:
+    """Yield the pieces of an output message, a tombstone or a packed message.
+
+    A lineage that cannot be right comes out empty: the bytes count, but nobody knows where they belong.
+
+    Raises:
+        MessageError: the table of a packed message is none. Nothing was yielded then.
+    """
+    attributes = message.attributes
+    table = attributes.get(PIECES)
+    if table is not None:
+        yield from _unpacked(message.body, table)
+        return
+    dead = attributes.get(DEAD, "")
+    yield _piece(attributes.get(LINEAGE, ""), message.body, message.entries, dead, attributes.get(FIRST, ""))
+
+
+def pack(attributes: Mapping[str, str], pieces: Iterable[Piece], max_bytes: int) -> Iterator[Message]:
+    """Put pieces into as few messages as hold them, in their order.
+
+    Args:
+        attributes: what all of the messages have, such as `Source`.
+        pieces: pieces of one source.
+        max_bytes: most bytes of a message's body as it travels. A piece that has more by itself makes a larger message.
+    """
+    held: list[Piece] = []
+    size, is_text = 0, True
+    for piece in pieces:
+        row_size = len(_table([piece])) + len(piece.body)
+        piece_is_text = legal_text(piece.body) is not None
+        if held and _travels(size + row_size, is_text=is_text and piece_is_text) > max_bytes:
+            yield _packed(attributes, held)
+            held, size, is_text = [], 0, True
+        held.append(piece)
+        size += row_size
+        is_text &= piece_is_text
+    if held:
+        yield _packed(attributes, held)
+
+
+def _packed(attributes: Mapping[str, str], pieces: list[Piece]) -> Message:
+    table = _table(pieces)
+    told = {PIECES: str(len(table)), ENTRIES: str(sum(piece.entries for piece in pieces))}
+    return Message(b"".join((table, *(piece.body for piece in pieces))), {**attributes, **told})
+
+
+def _table(pieces: Iterable[Piece]) -> bytes:
+    rows: list[list[Any]] = []
+    for piece in pieces:
+        row: list[Any] = [piece.lineage, len(piece.body), piece.entries]
+        row += [piece.dead] * bool(piece.dead) + [piece.first] * bool(piece.dead and piece.first)
+        rows.append(row)
+    # ASCII, so that no reason can make the body one that SQS refuses.
+    return json.dumps(rows, separators=(",", ":")).encode() + b"\n"
+
+
+def _travels(size: int, *, is_text: bool) -> int:
+    return size if is_text else -(-size // 3) * 4
+
+
+def _unpacked(body: bytes, told: str) -> list[Piece]:
+    size = count_told(told)
+    if size is None or not 0 < size <= min(len(body), _MAX_TABLE_BYTES):
+        raise MessageError(f"{PIECES} is {told[:20]!r}, but must be the bytes of the table at the body's beginning")
+    try:
+        rows = json.loads(body[:size])
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"the table of pieces cannot be read: {error}") from None
+    if not isinstance(rows, list) or not all(map(_is_row, rows)):
+        raise MessageError("the table of pieces must be a list of [lineage, size, entries] with a reason if dead")
+    if size + sum(row[1] for row in rows) != len(body):
+        raise MessageError("the sizes in the table of pieces do not add up to the body's")
+    pieces = []
+    at = size
+    for lineage, length, entries, *dead in rows:
+        pieces.append(_piece(lineage, body[at : at + length], entries, *dead))
+        at += length
+    return pieces
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, list) or not 3 <= len(row) <= 5:
+        return False
+    lineage, size, entries, *dead = row
+    counts = all(type(count) is int and 0 <= count <= _MOST_ENTRIES for count in (size, entries))
+    return counts and all(isinstance(text, str) for text in (lineage, *dead)) and "" not in dead[:1]
+
+
+def _piece(lineage: str, body: bytes, entries: int, dead: str = "", first: str = "") -> Piece:
+    try:
+        size = len(Lineage.parse(lineage).span)
+    except LineageError:
+        return Piece("", body, entries, _shortened(dead), first)
+    if dead:
+        body = b"" if len(body) > MAX_DEAD_BYTES else body
+    elif size != len(body):
+        lineage = ""
+    return Piece(lineage, body, entries, _shortened(dead), first)
+
+
+def _shortened(reason: str) -> str:
+    """Return a reason of which only so much is kept as a stranger's message may take of the memory."""
+    if len(reason) <= MAX_REASON_BYTES // 4:
+        return reason
+    return reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
