@@ -1,0 +1,65 @@
+"""Lines, and entries of a fixed number of lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parcelq.records.format import Format
+from parcelq.records.markers import nth
+
+_END = b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Lines(Format):
+    r"""An entry is a line, or `size` lines. A line ends with `\n`, the last one of a source perhaps without it.
+
+    A lone `\r` ends no line; that of `\r\n` belongs to the line.
+    """
+
+    name: str = "lines"
+    size: int = 1
+    header: int = 0
+
+    @property
+    def ranges(self) -> bool:
+        """Only single lines can be told apart in the middle of a source."""
+        return self.size == 1
+
+    @property
+    def keeps_blank_end(self) -> bool:
+        """Blank lines that are too few for an entry belong to the last one."""
+        return self.size > 1
+
+    def own_text(self) -> str:
+        """The short text without the header."""
+        return self.name or f"lines={self.size}"
+
+    def usual_header(self) -> int:
+        """The `header` that the short text leaves out."""
+        return 0
+
+    def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
+        """See `Format.advance`."""
+        size = self.size
+        found, lines = nth(data, _END, at, stop, wanted * size, mean / size)
+        entries, rest = divmod(lines, size)
+        if not entries:
+            return at, 0
+        for _ in range(rest):
+            found = data.rfind(_END, at, found)
+        return found + 1, entries
+
+    def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
+        """See `Format.seek`."""
+        found = data.find(_END, at - 1)
+        return (found + 1, found + 1) if found >= 0 else (len(data), -1)
+
+    def lines(self, data: bytes, entries: int) -> int:
+        """How many line ends so many whole entries have."""
+        return entries * self.size
+
+    def unended(self, tail: bytes) -> str | None:
+        """See `Format.unended`."""
+        lines = tail.count(_END) + (not tail.endswith(_END))
+        return None if lines == self.size else f"has {lines} lines, but must have {self.size}"
