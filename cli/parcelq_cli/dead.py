@@ -185,7 +185,7 @@ def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
     """The number of the line that starts at each of these places, where its source can still be read as it was."""
     from collections import defaultdict
 
-    from parcelq.records.lines import line_numbers
+    from parcelq.records.line_ranges import line_numbers
     from parcelq.upload.objects import opened
 
     starts: defaultdict[Source, list[int]] = defaultdict(list)

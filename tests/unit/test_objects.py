@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from parcelq.errors import MessageError
 from parcelq.lineage.source import Source
-from parcelq.records.lines import FirstBytes, LinesOfRange
+from parcelq.records.line_ranges import FirstBytes, LinesOfRange
 from parcelq.upload.objects import Object, RangeTask, is_gzip
 
 
@@ -29,7 +29,7 @@ class Ragged:
 def lines_of(data: bytes, start: int, end: int, block: int, sizes: list[int]) -> tuple[int | None, bytes]:
     """Where the lines of a range start, and their bytes, read in small blocks."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("parcelq.records.lines.BLOCK_BYTES", block)
+        monkeypatch.setattr("parcelq.records.line_ranges.BLOCK_BYTES", block)
         lines = LinesOfRange(Ragged(data[max(0, start - 1) :], list(sizes)), start, end)
         read = b""
         while more := lines.read(block + 1):
@@ -78,7 +78,7 @@ class TestLinesOfRange:
     def test_no_more_is_read_than_the_last_line(self) -> None:
         stream = BytesIO(b"ab\ncd\n" + b"x" * 100)
         with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr("parcelq.records.lines.BLOCK_BYTES", 4)
+            monkeypatch.setattr("parcelq.records.line_ranges.BLOCK_BYTES", 4)
             lines = LinesOfRange(stream, 0, 4)
             assert b"".join(iter(lambda: lines.read(99), b"")) == b"ab\ncd\n"
         assert stream.tell() == 8

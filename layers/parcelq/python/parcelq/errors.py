@@ -26,6 +26,44 @@ class InvalidValueError(ParcelqError, ValueError):
         self.value = value
 
 
+class RecordError(ParcelqError, ValueError):
+    """Some bytes do not fit their record format, so where their records begin and end is not known.
+
+    Attributes:
+        format: the format's short text, such as `csv`.
+        reason: what is wrong, without the place.
+        record: number of the record, from 1; 0 is the header.
+        line: number of its first line, from 1.
+        offset: of its first byte, from 0, in the source as it is when decompressed.
+        counted_from: the offset from which records and lines are counted; 0 is the source's first byte.
+    """
+
+    def __init__(self, fmt: str, reason: str, *, record: int, line: int, offset: int, counted_from: int = 0) -> None:
+        what = f"record {record}" if record else "the header"
+        since = f", counted from byte {counted_from}" if counted_from else ""
+        super().__init__(f"{fmt}: {what} (line {line}{since}; byte {offset}) {reason}")
+        self.format = fmt
+        self.reason = reason
+        self.record = record
+        self.line = line
+        self.offset = offset
+        self.counted_from = counted_from
+
+
+class CompressionError(ParcelqError, ValueError):
+    """A compressed source cannot be decompressed.
+
+    Attributes:
+        name: the source's name.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name!r} {reason}")
+        self.name = name
+        self.reason = reason
+
+
 class LineageError(ParcelqError, ValueError):
     """A text is no lineage, or lineages do not fit together."""
 

@@ -1,1 +1,41 @@
-"""Records: how a source is cut into entries."""
+"""Record formats: what an entry is, and how sources and bodies are cut at the ends of entries. Pure.
+
+- `choose`: the format for a file's name, a short text or a setting.
+- `format.Format`: what each format offers: `count`, `parts` and `locate` for bodies, `header_end`, `ranges`.
+- `cutting`: a stream into parcels. `ranges`: a part of a stream. `headers`, `compression`, `places`: as they say.
+"""
+
+from parcelq.records.choose import LINES, by_name, from_settings, parse
+from parcelq.records.cutting import BLOCK_BYTES, MAX_ENTRY_BYTES, Parcel, Readable, cut, cut_bytes, fit_messages
+from parcelq.records.format import BOM, MAX_HEADER_BYTES, Entry, Format, Part
+from parcelq.records.headers import NO_HEADER, after_header, split_header, stored_header
+from parcelq.records.places import Place, places
+from parcelq.records.ranges import FirstBytes, RangeReader, flips
+
+__all__ = [
+    "BLOCK_BYTES",
+    "BOM",
+    "LINES",
+    "MAX_ENTRY_BYTES",
+    "MAX_HEADER_BYTES",
+    "NO_HEADER",
+    "Entry",
+    "FirstBytes",
+    "Format",
+    "Parcel",
+    "Part",
+    "Place",
+    "RangeReader",
+    "Readable",
+    "after_header",
+    "by_name",
+    "cut",
+    "cut_bytes",
+    "fit_messages",
+    "flips",
+    "from_settings",
+    "parse",
+    "places",
+    "split_header",
+    "stored_header",
+]

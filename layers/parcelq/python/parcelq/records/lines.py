@@ -1,90 +1,65 @@
-"""Reading parts of a stream: its first bytes, or the lines that start in a range of it; and counting lines. Pure."""
+"""Lines, and entries of a fixed number of lines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-from parcelq.records.parcels import BLOCK_BYTES, Readable
+from parcelq.records.format import Format
+from parcelq.records.markers import nth
 
-
-class FirstBytes:
-    """Reads the first so many bytes of a stream."""
-
-    def __init__(self, stream: Readable, size: int) -> None:
-        self._stream = stream
-        self._left = size
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes."""
-        block = self._stream.read(min(size, self._left)) if self._left else b""
-        self._left -= len(block)
-        return block
+_END = b"\n"
 
 
-class LinesOfRange:
-    r"""Reads the lines that start in `[start, end)`, to the end of the last of them.
+@dataclass(frozen=True, slots=True)
+class Lines(Format):
+    r"""An entry is a line, or `size` lines. A line ends with `\n`, the last one of a source perhaps without it.
 
-    Args:
-        stream: the bytes from `start - 1` on, or from 0.
-        start: first byte of the range.
-        end: just after its last byte.
-
-    Attributes:
-        start: where the first of the lines starts; None if none does.
+    A lone `\r` ends no line; that of `\r\n` belongs to the line.
     """
 
-    def __init__(self, stream: Readable, start: int, end: int) -> None:
-        self._blocks = self._lines(stream, start, end)
-        self.start: int | None = None
-        self._first = next(self._blocks, b"")
-        self._rest = b""
+    name: str = "lines"
+    size: int = 1
+    header: int = 0
 
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes."""
-        block = self._first or self._rest or next(self._blocks, b"")
-        self._first = b""
-        self._rest = block[size:]
-        return block[:size] if self._rest else block
+    @property
+    def ranges(self) -> bool:
+        """Only single lines can be told apart in the middle of a source."""
+        return self.size == 1
 
-    def _lines(self, stream: Readable, start: int, end: int) -> Iterator[bytes]:
-        at = max(0, start - 1)
-        inside = start == 0
-        while block := stream.read(BLOCK_BYTES):
-            here, at = at, at + len(block)
-            if not inside:
-                found = block.find(b"\n", 0, max(0, end - here))
-                if found < 0:
-                    if at >= end:
-                        return
-                    continue
-                block, here, inside = block[found + 1 :], here + found + 1, True
-                if here >= end:
-                    return
-            if self.start is None:
-                self.start = here
-            if at < end:
-                if block:
-                    yield block
-                continue
-            # The last line may go on behind the range: it ends with the first line end at `end - 1` or later.
-            last = block.find(b"\n", max(0, end - 1 - here))
-            if last >= 0:
-                yield block[: last + 1]
-                return
-            if block:
-                yield block
+    @property
+    def keeps_blank_end(self) -> bool:
+        """Blank lines that are too few for an entry belong to the last one."""
+        return self.size > 1
 
+    def own_text(self) -> str:
+        """The short text without the header."""
+        return self.name or f"lines={self.size}"
 
-def line_numbers(stream: Readable, positions: Iterable[int]) -> dict[int, int]:
-    """The numbers of the lines that these bytes of a stream lie in, counted from 1; without those behind its end."""
-    numbers: dict[int, int] = {}
-    at, lines = 0, 1
-    for position in sorted(set(positions)):
-        while at < position:
-            block = stream.read(min(BLOCK_BYTES, position - at))
-            if not block:
-                return numbers
-            lines += block.count(b"\n")
-            at += len(block)
-        numbers[position] = lines
-    return numbers
+    def usual_header(self) -> int:
+        """The `header` that the short text leaves out."""
+        return 0
+
+    def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
+        """See `Format.advance`."""
+        size = self.size
+        found, lines = nth(data, _END, at, stop, wanted * size, mean / size)
+        entries, rest = divmod(lines, size)
+        if not entries:
+            return at, 0
+        for _ in range(rest):
+            found = data.rfind(_END, at, found)
+        return found + 1, entries
+
+    def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
+        """See `Format.seek`."""
+        found = data.find(_END, at - 1)
+        return (found + 1, found + 1) if found >= 0 else (len(data), -1)
+
+    def lines(self, data: bytes, entries: int) -> int:
+        """How many line ends so many whole entries have."""
+        return entries * self.size
+
+    def unended(self, tail: bytes) -> str | None:
+        """See `Format.unended`."""
+        lines = tail.count(_END) + (not tail.endswith(_END))
+        return None if lines == self.size else f"has {lines} lines, but must have {self.size}"

@@ -17,7 +17,7 @@ from parcelq.aws.clients import translated
 from parcelq.errors import MessageError, ParcelqError, PublishError
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX, topic_of_url
-from parcelq.records.lines import FirstBytes, LinesOfRange
+from parcelq.records.line_ranges import FirstBytes, LinesOfRange
 from parcelq.records.parcels import BLOCK_BYTES, Readable
 from parcelq.store.stores import Store
 from parcelq.topics.message import Message

@@ -1,0 +1,151 @@
+"""Choosing a record format: by a file's name, by its short text, or by a mapping from a YAML file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Final
+
+from parcelq.errors import InvalidValueError
+from parcelq.records.compression import without_suffix
+from parcelq.records.delimited import Delimited
+from parcelq.records.ends import Ends
+from parcelq.records.fastq import Fastq
+from parcelq.records.format import Format
+from parcelq.records.lines import Lines
+from parcelq.records.starts import Starts
+
+LINES: Final = Lines()
+"""The default."""
+
+_NAMED: Final[Mapping[str, Format]] = {
+    "lines": LINES,
+    "jsonl": Lines("jsonl"),
+    "csv": Delimited("csv"),
+    "tsv": Delimited("tsv"),
+    "fasta": Starts(b">", "fasta"),
+    "fastq": Fastq(),
+    "sdf": Ends(b"$$$$", "sdf"),
+}
+_MOL2: Final = Starts(b"@<TRIPOS>MOLECULE")
+_SUFFIXES: Final[Mapping[str, Format]] = {
+    **dict.fromkeys((".jsonl", ".ndjson"), _NAMED["jsonl"]),
+    ".csv": _NAMED["csv"],
+    ".tsv": _NAMED["tsv"],
+    **dict.fromkeys((".fa", ".fasta", ".faa", ".fna", ".ffn"), _NAMED["fasta"]),
+    **dict.fromkeys((".fq", ".fastq"), _NAMED["fastq"]),
+    **dict.fromkeys((".sdf", ".sd"), _NAMED["sdf"]),
+    ".mol2": _MOL2,
+}
+
+MAX_TEXT: Final = 512
+"""Characters of a format's short text, at most."""
+MAX_MARKER_BYTES: Final = 64
+MAX_LINES: Final = 1000
+MAX_HEADER_LINES: Final = 1000
+
+_TEXT: Final = re.compile(
+    r'(?P<kind>[a-z]+)(?:=(?P<value>"(?:[^"\\]|\\.)*"|[^\s"]+))?(?: header=(?P<header>[0-9]{1,4}))?', re.ASCII
+)
+_WANTED: Final = (
+    f'{", ".join(_NAMED)}, or one of starts="TEXT", ends="TEXT" and lines=NUMBER, '
+    "each perhaps with header=NUMBER after it"
+)
+
+
+def by_name(name: str) -> Format:
+    """Choose the format for a file by its name, whatever its case; compression suffixes are looked through.
+
+    A name that says nothing gives lines.
+    """
+    return _SUFFIXES.get(PurePosixPath(without_suffix(name).lower()).suffix, LINES)
+
+
+def parse(text: str) -> Format:
+    r"""Read a short text, as `str()` of a format gives it, and as the option `--format` takes it.
+
+    `csv`, `lines header=2`, `csv header=0`, `starts=">"`, `ends="//" header=1`, `lines=4`. The quotes around a text
+    may be left out if it has no blanks and no quotes in it; inside them, a backslash escapes as in JSON.
+
+    Raises:
+        InvalidValueError: it is no format.
+    """
+    match = _TEXT.fullmatch(text) if len(text) <= MAX_TEXT else None
+    if match is None:
+        raise InvalidValueError("format", text[:MAX_TEXT], _WANTED)
+    kind, value, header = match["kind"], match["value"], match["header"]
+    if value is None:
+        return _made(text, kind if kind in _NAMED else "", None, header and int(header))
+    if kind == "lines":
+        number = int(value) if re.fullmatch("[0-9]{1,4}", value) else value
+        return _made(text, kind, number, header and int(header))
+    if value.startswith('"'):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise InvalidValueError("format", text, _WANTED) from None
+    return _made(text, kind, value, header and int(header))
+
+
+def from_settings(setting: object) -> Format:
+    """Read a format from a YAML file: a short text, or a mapping such as `{starts: ">", header: 1}` or `{format: csv}`.
+
+    Raises:
+        InvalidValueError: it is no format.
+    """
+    if isinstance(setting, str):
+        return parse(setting)
+    if not isinstance(setting, Mapping):
+        raise InvalidValueError("format", setting, _WANTED)
+    rest = dict(setting)
+    header = rest.pop("header", None)
+    if len(rest) == 1:
+        kind, value = rest.popitem()
+        if kind == "format" and isinstance(value, str) and value in _NAMED:
+            return _made(setting, value, None, header)
+        if kind in {"starts", "ends", "lines"} and value is not None:
+            return _made(setting, str(kind), value, header)
+    raise InvalidValueError(
+        "format", dict(setting), 'a mapping with one of "format", "starts", "ends" and "lines", and perhaps "header"'
+    )
+
+
+def _made(given: object, kind: str, value: object, header: object) -> Format:
+    """Make a format of its parts, each of which may be nonsense."""
+    made: Format | None = None
+    if value is None:
+        made = _NAMED.get(kind)
+    elif kind == "lines":
+        if not _is_number(value, 1, MAX_LINES):
+            raise InvalidValueError("lines", value, f"a number from 1 to {MAX_LINES}")
+        made = LINES if value == 1 else Lines("", int(str(value)))
+    elif kind in {"starts", "ends"}:
+        marker = _marker(kind, value)
+        made = Starts(marker) if kind == "starts" else Ends(marker)
+    if made is None:
+        raise InvalidValueError("format", given, _WANTED)
+    if header is None:
+        return made
+    if not _is_number(header, 0, MAX_HEADER_LINES):
+        raise InvalidValueError("header", header, f"a number from 0 to {MAX_HEADER_LINES}")
+    return replace(made, header=header)  # type: ignore[type-var]
+
+
+def _is_number(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _marker(kind: str, value: object) -> bytes:
+    wanted = f"a text of 1 to {MAX_MARKER_BYTES} bytes in UTF-8, without line ends and other control characters"
+    if not isinstance(value, str) or not value or any(ord(letter) < 32 and letter != "\t" for letter in value):
+        raise InvalidValueError(kind, value, wanted)
+    try:
+        marker = value.encode()
+    except UnicodeEncodeError:
+        raise InvalidValueError(kind, value, wanted) from None
+    if len(marker) > MAX_MARKER_BYTES:
+        raise InvalidValueError(kind, value, wanted)
+    return marker

@@ -1,0 +1,237 @@
+"""Compressed sources: gzip, bzip2, xz and Zstandard, of one or many members, known by content and by name.
+
+Decoders are imported late. Zstandard comes with Python from 3.14 on, and before that from `backports.zstd`, whose wheel
+has half a megabyte (that of `zstandard` has more than five).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Final, Protocol
+
+from parcelq.errors import CompressionError
+from parcelq.limits import KIB, MIB
+from parcelq.records.cutting import Readable
+from parcelq.records.headers import Rest
+
+_READ_BYTES: Final = 256 * KIB
+_MAX_MEMORY: Final = 256 * MIB
+"""A decoder that would need more is refused. The strongest usual settings, `xz -9` and `zstd --ultra`, need 65 and 128
+MiB; a file can ask for gigabytes."""
+_ZSTD_WINDOW_LOG: Final = 27
+"""128 MiB, which is what the zstd command takes without `--long`."""
+_MAGIC_BYTES: Final = 10
+
+
+class _Decoder(Protocol):
+    """Decompresses one member, as the classes of bz2, lzma and Python 3.14's zstd do."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Coding:
+    """A way of compressing.
+
+    Attributes:
+        name: what people call it.
+        suffix: what names end with.
+        magic: what every member begins with.
+        lenient: whether its own program only warns of other bytes after the last member.
+    """
+
+    name: str
+    suffix: str
+    magic: re.Pattern[bytes]
+    lenient: bool
+
+
+_CODINGS: Final = (
+    _Coding("gzip", ".gz", re.compile(rb"\x1f\x8b\x08"), lenient=True),
+    _Coding("bzip2", ".bz2", re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"), lenient=True),
+    _Coding("xz", ".xz", re.compile(rb"\xfd7zXZ\x00"), lenient=False),
+    _Coding("zstd", ".zst", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), lenient=False),
+)
+_BY_SUFFIX: Final[Mapping[str, _Coding]] = {coding.suffix: coding for coding in _CODINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source that can be read, whether it was compressed or not.
+
+    Attributes:
+        stream: its bytes, decompressed.
+        name: its name without the suffix of its compression.
+        coding: `gzip`, `bzip2`, `xz` or `zstd`; empty if it is not compressed.
+        warnings: what its compression's program would warn of, once all of it was read.
+    """
+
+    stream: Readable
+    name: str
+    coding: str
+    warnings: list[str]
+
+
+def is_compressed(name: str) -> bool:
+    """Whether a name says that a file is compressed."""
+    return without_suffix(name) != name
+
+
+def without_suffix(name: str) -> str:
+    """A name or path without the suffix of its compression: `x.csv.GZ` gives `x.csv`; `.gz` has none and stays."""
+    suffix = PurePosixPath(name).suffix
+    return name[: -len(suffix)] if suffix.lower() in _BY_SUFFIX and name.endswith(suffix) else name
+
+
+def open_source(stream: Readable, name: str, *, compressed: bool = False) -> Opened:
+    """Decompress a stream if its first bytes say that it is compressed, whatever its name.
+
+    Args:
+        stream: the source's bytes, from the first one on.
+        name: its name or path, for the suffix and for errors.
+        compressed: whether it is known to be compressed, as its Content-Encoding may say.
+
+    Raises:
+        CompressionError: it must be compressed, by its name or by `compressed`, but does not begin so. Reading raises
+            it too: the data is broken or ends too early.
+    """
+    head = _read_at_least(stream, b"", _MAGIC_BYTES)
+    rest = Rest(head, stream)
+    for coding in _CODINGS:
+        if coding.magic.match(head):
+            warnings: list[str] = []
+            return Opened(_Decompressed(rest, name, coding, warnings), without_suffix(name), coding.name, warnings)
+    if compressed or is_compressed(name):
+        named = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower())
+        what = named.name if named else "compressed"
+        raise CompressionError(
+            name, f"should be {what}, but is empty" if not head else f"is not {what}: it begins with {head!r}"
+        )
+    return Opened(rest, name, "", [])
+
+
+class _Decompressed:
+    """Reads a compressed stream, member after member."""
+
+    def __init__(self, stream: Readable, name: str, coding: _Coding, warnings: list[str]) -> None:
+        self._stream = stream
+        self._name = name
+        self._coding = coding
+        self._warnings = warnings
+        self._pending = b""
+        self._decoder: _Decoder | None = None
+        self._errors: tuple[type[Exception], ...] = ()
+        self._ended = False
+        self._begin()
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes."""
+        while not self._ended:
+            decoder = self._decoder
+            if decoder is None:
+                self._next_member()
+                continue
+            data = b""
+            if decoder.needs_input:
+                data, self._pending = self._pending or self._stream.read(_READ_BYTES), b""
+                if not data:
+                    raise self._broken("ends too early; it was cut off")
+            try:
+                block = decoder.decompress(data, size)
+            except self._errors as error:
+                raise self._broken(f"is broken: {error}") from None
+            if decoder.eof:
+                self._decoder, self._pending = None, decoder.unused_data
+            if block:
+                return block
+        return b""
+
+    def _begin(self) -> None:
+        self._decoder, self._errors = _decoder(self._coding)
+
+    def _next_member(self) -> None:
+        """Begin the next member, after any padding with zeros; or end, after a warning if something else follows."""
+        pending = self._pending.lstrip(b"\0")
+        while not pending:
+            block = self._stream.read(_READ_BYTES)
+            if not block:
+                self._ended = True
+                return
+            pending = block.lstrip(b"\0")
+        self._pending = _read_at_least(self._stream, pending, _MAGIC_BYTES)
+        if self._coding.magic.match(self._pending):
+            self._begin()
+        elif self._coding.lenient:
+            self._ended = True
+            self._warnings.append(
+                f"{self._name!r} has other bytes after its {self._coding.name} data, which were ignored"
+            )
+        else:
+            raise self._broken("has other bytes after its compressed data")
+
+    def _broken(self, reason: str) -> CompressionError:
+        return CompressionError(self._name, f"({self._coding.name}) {reason}")
+
+
+class _Gzip:
+    """One gzip member; zlib checks its sum and length."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        self._tail = b""
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._decoder.eof)
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._decoder.unused_data)
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        block: bytes = self._decoder.decompress(self._tail + data, max_length)
+        self._tail = self._decoder.unconsumed_tail
+        return block
+
+
+def _decoder(coding: _Coding) -> tuple[_Decoder, tuple[type[Exception], ...]]:
+    """A decoder for one member, and what it raises."""
+    if coding.suffix == ".gz":
+        import zlib
+
+        return _Gzip(zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)), (zlib.error,)
+    if coding.suffix == ".bz2":
+        import bz2
+
+        return bz2.BZ2Decompressor(), (OSError, ValueError)
+    if coding.suffix == ".xz":
+        import lzma
+
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MAX_MEMORY), (lzma.LZMAError,)
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    options = {int(zstd.DecompressionParameter.window_log_max): _ZSTD_WINDOW_LOG}
+    return zstd.ZstdDecompressor(options=options), (zstd.ZstdError,)
+
+
+def _read_at_least(stream: Readable, data: bytes, size: int) -> bytes:
+    """Read until there are so many bytes, or the stream ends."""
+    while len(data) < size and (block := stream.read(size - len(data))):
+        data += block
+    return data

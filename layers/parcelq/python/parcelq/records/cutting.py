@@ -1,0 +1,199 @@
+"""Cutting a stream of bytes into parcels, at the ends of entries, without looking at single entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Final, Protocol
+
+from parcelq.errors import InvalidValueError, RecordError
+from parcelq.limits import MIB
+from parcelq.records.format import USUAL_BYTES, Closing, Format, is_blank
+
+BLOCK_BYTES: Final = MIB
+"""How much is read at a time: enough that the copy at a block's end does not count, little enough for a CPU's cache."""
+
+MAX_ENTRY_BYTES: Final = 256 * MIB
+"""The largest entry. It has to be held in memory, up to four times while it is read, and a quote that is never closed
+or an end line that never comes would otherwise take all the memory there is."""
+
+
+class Readable(Protocol):
+    """What can be read in blocks: a file, an S3 object's body, a decompressor."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; fewer at any time, none only at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Consecutive whole entries.
+
+    Attributes:
+        start: offset of its first byte.
+        data: the entries.
+        entries: how many.
+        record: number of the first entry; the source's first entry, after the header, is 1.
+        line: number of that entry's first line; the source's first line is 1, be it the header's.
+    """
+
+    start: int
+    data: bytes
+    entries: int
+    record: int = 1
+    line: int = 1
+
+    @property
+    def end(self) -> int:
+        """Offset just after its last byte."""
+        return self.start + len(self.data)
+
+
+def cut(
+    stream: Readable,
+    fmt: Format,
+    parcel_size: int,
+    max_bytes: int,
+    *,
+    start: int = 0,
+    record: int = 1,
+    line: int = 1,
+    counted_from: int = 0,
+    strict: bool = True,
+) -> Iterator[Parcel]:
+    """Cut a stream into parcels that cover it without a gap.
+
+    A parcel ends after `parcel_size` entries, or before the entry that would make it larger than `max_bytes`. An entry
+    that alone is larger makes a parcel of its own, whatever its size.
+
+    Args:
+        stream: the entries, without a header. It is read once, in blocks, so memory does not grow with its length.
+        fmt: what an entry is.
+        parcel_size: most entries of a parcel, at least 1.
+        max_bytes: most bytes of a parcel, at least 1.
+        start: offset of the stream's first byte.
+        record: number of its first entry.
+        line: number of its first line.
+        counted_from: the offset from which `record` and `line` are counted, which errors then mention.
+        strict: whether the entries are checked. What was checked before need not be again.
+
+    Raises:
+        InvalidValueError: a number is below 1.
+        RecordError: the bytes do not fit the format, or an entry is larger than `MAX_ENTRY_BYTES`. All parcels that
+            were given before are whole.
+    """
+    for name, value in (("parcel_size", parcel_size), ("max_bytes", max_bytes)):
+        if value < 1:
+            raise InvalidValueError(name, value, "at least 1")
+
+    def refused(reason: str, entries: int, lines: int, offset: int) -> RecordError:
+        return RecordError(
+            str(fmt),
+            reason,
+            record=record + entries,
+            line=line + lines,
+            offset=start + at + offset,
+            counted_from=counted_from,
+        )
+
+    buffer, at, closing = b"", 0, None
+    mean = USUAL_BYTES
+    while True:
+        end, entries = _parcel_end(fmt, buffer, at, parcel_size, max_bytes, mean, closing)
+        if entries:
+            data = buffer[at:end]
+            if strict and (flaw := fmt.check(data, entries)):
+                raise refused(flaw.reason, flaw.entry, flaw.line, flaw.offset)
+            yield Parcel(start + at, data, entries, record, line)
+            mean = (end - at) / entries
+            record += entries
+            line += fmt.lines(data, entries)
+            at = end
+        elif closing is not None:
+            return
+        else:
+            rest = buffer[at:]
+            if len(rest) > max_bytes + MAX_ENTRY_BYTES:
+                raise refused(f"does not end within {MAX_ENTRY_BYTES // MIB} MiB", 0, 0, 0)
+            # Reading as much again as is left over keeps one huge entry linear in time.
+            block = stream.read(max(BLOCK_BYTES, len(rest)))
+            start += at
+            buffer, at = rest + block if rest else block, 0
+            if not block:
+                closing = fmt.closing(buffer)
+                if strict and closing.unended and (reason := fmt.unended(buffer[closing.start :])):
+                    _refuse_earlier_flaw(fmt, buffer, closing, refused)
+                    raise refused(
+                        reason, closing.entries, fmt.lines(buffer[: closing.start], closing.entries), closing.start
+                    )
+
+
+def cut_bytes(data: bytes, fmt: Format, parcel_size: int, max_bytes: int, *, start: int = 0) -> Iterator[Parcel]:
+    """Cut a body that was checked before; as `cut`."""
+    return cut(BytesIO(data), fmt, parcel_size, max_bytes, start=start, strict=False)
+
+
+def fit_messages(
+    parcels: Iterator[Parcel], fmt: Format, max_bytes: int, is_text: Callable[[bytes], bool]
+) -> Iterator[Parcel]:
+    """Cut parcels again that do not fit into a message because they must travel as base64, which needs 4/3 of the room.
+
+    Only an entry that alone is too large for a message makes a larger parcel.
+
+    Args:
+        parcels: what `cut` gives.
+        fmt: the same format.
+        max_bytes: most bytes of a message's body.
+        is_text: whether bytes may travel as they are.
+    """
+    room = max(1, max_bytes // 4 * 3)
+    for parcel in parcels:
+        if len(parcel.data) <= room or parcel.entries == 1 or is_text(parcel.data):
+            yield parcel
+        else:
+            yield from cut(
+                BytesIO(parcel.data),
+                fmt,
+                parcel.entries,
+                room,
+                start=parcel.start,
+                record=parcel.record,
+                line=parcel.line,
+                strict=False,
+            )
+
+
+def _parcel_end(
+    fmt: Format, data: bytes, at: int, parcel_size: int, max_bytes: int, mean: float, closing: Closing | None
+) -> tuple[int, int]:
+    """Find where the parcel that begins at `at` ends, and its number of entries; `(at, 0)` if more must be read first.
+
+    `closing` tells how the stream ends, once all of the rest is in `data`; its last entry needs no end of its own.
+    """
+    last = len(data) if closing is None else closing.start
+    end, entries = at, 0
+    if at < last:
+        end, entries = fmt.advance(data, at, min(last, at + max_bytes), parcel_size, mean)
+    if entries < parcel_size:
+        if closing is None and len(data) <= at + max_bytes + fmt.lookahead:
+            return at, 0  # the parcel is not full yet
+        if closing is not None and end == last and at < len(data) <= at + max_bytes:
+            return len(data), entries + (last < len(data))
+        if not entries:  # one entry is larger than a parcel may be
+            if at < last:
+                end, entries = fmt.advance(data, at, last, 1, mean)
+            if not entries and closing is not None and at < len(data):
+                return len(data), 1
+    if closing is None and fmt.keeps_blank_end and is_blank(data, end):
+        return at, 0  # these may be blank lines at the end, which belong to the last entry
+    return end, entries
+
+
+def _refuse_earlier_flaw(
+    fmt: Format, data: bytes, closing: Closing, refused: Callable[[str, int, int, int], RecordError]
+) -> None:
+    """A flaw before an entry without an end is often what hides the end, so it is what the error names."""
+    flaw = fmt.check(data, closing.entries + 1)
+    if flaw is not None:
+        raise refused(flaw.reason, flaw.entry, flaw.line, flaw.offset)

@@ -1,0 +1,145 @@
+r"""CSV and TSV: entries end at line ends outside of quotes.
+
+Quotes are counted, as RFC 4180 lets one: every `"` opens or closes, and `""` does both. A line end with an even number
+of quotes before it ends an entry. The delimiter makes no difference. An empty line is an entry, as it is a row of
+Python's csv module. A lone `\r` ends no entry.
+
+Where a field without quotes has a quote in it (`5" disk`), Python's csv module takes it as a letter, and counting would
+go wrong. An even number of them in one line does no harm. Where a line has an odd number of quotes, so that an entry
+seems to go on in the next line, `check` looks whether the quotes are where fields begin and end, and refuses the source
+if not: it is never cut on a guess.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from itertools import accumulate, compress
+from typing import Final
+
+from parcelq.limits import MIB
+from parcelq.records.format import Flaw, Format
+from parcelq.records.markers import nth
+
+_QUOTE: Final = b'"'
+_NO_SIGNALS: Final = bytes(code for code in range(256) if code not in b'"\n')
+_WORDS: Final = bytes(ord("w") if bytes((code,)).isalnum() or code >= 0x80 else code for code in range(256))
+"""Maps letters, digits and what is not ASCII to `w`."""
+_LEAST_WINDOW: Final = 1024
+_MOST_WINDOW: Final = MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Delimited(Format):
+    """CSV, TSV and the like; the header is the first record, after a byte-order mark if there is one."""
+
+    name: str = "csv"
+    header: int = 1
+
+    @property
+    def two_phases(self) -> bool:
+        """Whether a byte is inside quotes depends on all quotes before it."""
+        return True
+
+    def own_text(self) -> str:
+        """The short text without the header."""
+        return self.name
+
+    def usual_header(self) -> int:
+        """The `header` that the short text leaves out."""
+        return 1
+
+    def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
+        """See `Format.advance`."""
+        end, left, size = at, wanted, 0
+        while left and end < stop:
+            size = min(max(int(min(left * mean, stop)), _LEAST_WINDOW, 2 * size), max(_MOST_WINDOW, 2 * size))
+            window = min(stop, end + size)
+            if data.find(_QUOTE, end, window) < 0:
+                found, passed = nth(data, b"\n", end, window, left, mean)
+            else:
+                passed, lines = _in_quoted(data[end:window], left)
+                found, _ = nth(data, b"\n", end, window, lines, mean * passed / lines) if passed else (-1, 0)
+            if passed:
+                end, left, size = found + 1, left - passed, 0
+            elif window == stop:
+                break
+        return end, wanted - left
+
+    def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
+        """See `Format.seek`."""
+        here, line_end = at, data.find(b"\n", at - 1)
+        while True:
+            quote = data.find(_QUOTE, here)
+            if not inside:
+                if 0 <= line_end < here - 1:
+                    line_end = data.find(b"\n", here)
+                if line_end >= 0 and (quote < 0 or line_end < quote):
+                    return line_end + 1, line_end + 1
+            if quote < 0:
+                return len(data), -1
+            here, inside = quote + 1, not inside
+
+    def inside(self, data: bytes, inside: bool) -> bool:
+        """See `Format.inside`."""
+        return inside ^ (data.count(_QUOTE) % 2 == 1)
+
+    def lines(self, data: bytes, entries: int) -> int:
+        """How many line ends so many whole entries have."""
+        return data.count(b"\n") if _QUOTE in data else entries
+
+    def check(self, data: bytes, entries: int) -> Flaw | None:
+        """See `Format.check`."""
+        if _QUOTE not in data or not _has_stray(data):
+            return None
+        for entry in self.locate(data, range(entries)):
+            if _has_stray(data[entry.start : entry.end]):
+                reason = (
+                    "has a quote in the middle of a field, so where the record ends cannot be known; put the field in"
+                    ' quotes and double the quotes in it, or choose the format "lines header=1" if no field has a line'
+                    " end in it"
+                )
+                return Flaw(entry.number, entry.line, entry.start, reason)
+        return None
+
+    def unended(self, tail: bytes) -> str | None:
+        """See `Format.unended`."""
+        return "has a quote that is not closed before the source ends" if tail.count(_QUOTE) % 2 else None
+
+    def pass_header(self, data: bytes) -> tuple[int, int]:
+        """Go past the header's records; as `advance`."""
+        return self.advance(data, 0, len(data), self.header, 64.0)
+
+    def header_flaw(self, header: bytes) -> str | None:
+        """See `Format.header_flaw`."""
+        flaw = self.check(header, self.header)
+        reason = flaw.reason if flaw else self.unended(header)
+        if reason is None and b"\r" in b"".join(header.replace(b"\r\n", b"\n").split(_QUOTE)[::2]):
+            reason = 'ends lines with a lone "\\r"; convert them to "\\n" or "\\r\\n"'
+        return reason
+
+
+def _in_quoted(window: bytes, wanted: int) -> tuple[int, int]:
+    """How many of the next `wanted` entries end in a window that starts with one, and how many lines they have.
+
+    Only quotes and line ends are kept of the window. A pair of quotes changes nothing for a line end that comes after
+    it, so pairs go too. What is left has as many quotes as there are lines with an odd number of them.
+    """
+    signals = window.translate(None, _NO_SIGNALS).replace(b'""', b"")
+    pieces = signals.split(_QUOTE)
+    outside = list(accumulate(map(len, pieces[::2])))  # entries that ended by the end of each piece outside quotes
+    passed = min(wanted, outside[-1])
+    if not passed:
+        return 0, 0
+    piece = bisect_left(outside, passed)
+    return passed, passed + sum(map(len, pieces[1 : 2 * piece : 2]))
+
+
+def _has_stray(data: bytes) -> bool:
+    """Whether a line with an odd number of quotes has one that opens after a letter or digit, or closes before one."""
+    signals = data.translate(None, _NO_SIGNALS).replace(b'""', b"")
+    if _QUOTE not in signals:
+        return False
+    odd = b"\n".join(compress(data.split(b"\n"), signals.split(b"\n")))
+    outside = _QUOTE.join(odd.split(_QUOTE)[::2]).translate(_WORDS)
+    return b'w"' in outside or b'"w' in outside

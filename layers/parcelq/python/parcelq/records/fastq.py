@@ -1,0 +1,111 @@
+"""FASTQ: entries of four lines, told from their neighbours in the middle of a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parcelq.records.format import BOM, Flaw, Format
+from parcelq.records.lines import Lines
+
+_LINES = Lines("", 4)
+_MARKS = (b"@", b"+")
+
+
+@dataclass(frozen=True, slots=True)
+class Fastq(Format):
+    """An entry is four lines: `@` and a name, the sequence, `+`, the quality.
+
+    Sequences over several lines are not supported. What makes an entry is checked: the marks `@` and `+`, and that the
+    sequence begins with neither. So a quality line, which may begin with both, is never taken for an entry's start.
+    Whether sequence and quality have the same length is left to the step: such an entry is whole, only bad.
+    """
+
+    name: str = "fastq"
+    header: int = 0
+
+    @property
+    def keeps_blank_end(self) -> bool:
+        """Up to three blank lines after the last entry belong to it."""
+        return True
+
+    def own_text(self) -> str:
+        """The short text without the header."""
+        return self.name
+
+    def usual_header(self) -> int:
+        """The `header` that the short text leaves out."""
+        return 0
+
+    def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
+        """See `Format.advance`."""
+        return _LINES.advance(data, at, stop, wanted, mean)
+
+    def lines(self, data: bytes, entries: int) -> int:
+        """How many line ends so many whole entries have."""
+        return 4 * entries
+
+    def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
+        """See `Format.seek`.
+
+        An entry starts where `@` begins a line, `+` the next but one, and neither of them the line between.
+        """
+        place = data.find(b"\n", at - 1) + 1
+        while place:
+            second = data.find(b"\n", place) + 1
+            third = data.find(b"\n", second) + 1 if second else 0
+            if not third or third == len(data):
+                return place, -1
+            marks = data[place : place + 1], data[second : second + 1], data[third : third + 1]
+            if marks[0] == b"@" and marks[1] not in _MARKS and marks[2] == b"+":
+                return place, place
+            place = second
+        return len(data), -1
+
+    def check(self, data: bytes, entries: int) -> Flaw | None:
+        """See `Format.check`."""
+        lines = data.removeprefix(BOM).split(b"\n")[: 4 * entries]
+        if (
+            {line[:1] for line in lines[::4]} <= {b"@"}
+            and {line[:1] for line in lines[1::4]}.isdisjoint(_MARKS)
+            and {line[:1] for line in lines[2::4]} <= {b"+"}
+        ):
+            return None
+        return _first_flaw(lines, entries)
+
+    def unended(self, tail: bytes) -> str | None:
+        """See `Format.unended`."""
+        lines = tail.removeprefix(BOM).split(b"\n")
+        lines = lines if lines[-1] else lines[:-1]
+        if len(lines) == 4:
+            return None
+        return _why(lines) or f"has {len(lines)} lines, but a FASTQ record has four"
+
+
+def _first_flaw(lines: list[bytes], entries: int) -> Flaw | None:
+    """Find the first entry that is none, or that of another length before it, where a line may be missing."""
+    suspect = None
+    for number in range(entries):
+        four = lines[4 * number : 4 * number + 4]
+        reason = _why(four)
+        lengths = [len(line.rstrip(b"\r")) for line in four[1::2]]
+        if reason is None and suspect is None and len(set(lengths)) > 1:
+            suspect = (
+                number,
+                f"has a sequence of {lengths[0]} and a quality of {lengths[1]} letters; is a line missing?",
+            )
+        if reason is not None:
+            first, why = suspect or (number, reason)
+            return Flaw(first, 4 * first, sum(len(line) + 1 for line in lines[: 4 * first]), why)
+    return None
+
+
+def _why(lines: list[bytes]) -> str | None:
+    """Why these up to four lines are no entry; None if they may be one, as far as they go."""
+    marks = [line[:1] for line in lines]
+    if marks[:1] not in ([], [b"@"]):
+        return "does not begin with '@'"
+    if marks[1:2] and marks[1] in _MARKS:
+        return f"has a sequence that begins with {marks[1].decode()!r}"
+    if marks[2:3] not in ([], [b"+"]):
+        return "has a third line that does not begin with '+'; sequences over several lines are not supported"
+    return None

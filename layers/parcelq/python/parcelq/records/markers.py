@@ -1,0 +1,53 @@
+"""Finding the n-th marker in bytes at memory speed: the one loop that cutting spends its time in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_FEW: Final = 16
+"""So few markers are found one by one; more are worth another count."""
+
+
+def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
+    """Find the `wanted`-th marker that lies wholly in `data[at:stop]`.
+
+    It leaps to where the mean distance says that the marker is, counts what it passed over, and corrects: markers at
+    about one distance take one leap.
+
+    Args:
+        data: bytes to search.
+        marker: what to search for; it must not be able to overlap itself.
+        at: where to begin.
+        stop: where to end.
+        wanted: which marker, from 1.
+        mean: about how far apart markers are, in bytes.
+
+    Returns:
+        Where the marker is, and `wanted`; if there are fewer, where the last one is, and how many there are; `(-1, 0)`
+        if there is none.
+    """
+    overlap = len(marker) - 1
+    left, here, leap = wanted, at, at
+    while leap < stop and left > 0:
+        leap = min(stop, here + overlap + max(1, int(min(left * mean, stop))))
+        passed = data.count(marker, here, leap)
+        if passed > left + _FEW:  # far too many: the entries here are shorter than the mean
+            mean *= left / passed
+            leap = here
+            continue
+        left -= passed
+        here = leap - overlap  # a marker that `leap` cuts in two is not counted yet
+        if 0 < left <= _FEW:
+            break
+    if left <= 0:
+        found, end = -1, leap
+        for _ in range(1 - left):  # back over those that are too many
+            found = data.rfind(marker, at, end)
+            end = found + overlap
+        return found, wanted
+    while left:
+        found = data.find(marker, here, stop)
+        if found < 0:
+            return (data.rfind(marker, at, stop), wanted - left) if left < wanted else (-1, 0)
+        here, left = found + 1, left - 1
+    return here - 1, wanted

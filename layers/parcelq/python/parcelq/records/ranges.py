@@ -1,0 +1,138 @@
+"""Reading the entries of a part of a source, so that many can read a large source side by side.
+
+A source is divided into ranges of any sizes. Each entry belongs to the range that it starts in (for formats with an end
+line: the range in which the end line before it starts), and is read to its end, wherever that is. So all ranges
+together give what one stream gives.
+
+CSV needs two phases, since a line end may lie inside quotes: first each range is scanned with `flips`; a range starts
+inside quotes if an odd number of the ranges before it flip.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from parcelq.errors import InvalidValueError
+from parcelq.records.cutting import BLOCK_BYTES, Readable
+from parcelq.records.format import Format
+
+
+class FirstBytes:
+    """Reads the first so many bytes of a stream."""
+
+    def __init__(self, stream: Readable, size: int) -> None:
+        self._stream = stream
+        self._left = size
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes."""
+        block = self._stream.read(min(size, self._left)) if self._left else b""
+        self._left -= len(block)
+        return block
+
+
+def flips(stream: Readable, fmt: Format) -> bool:
+    """Whether what comes after these bytes is inside quotes if they begin outside, and the other way round."""
+    inside = False
+    while block := stream.read(BLOCK_BYTES):
+        inside = fmt.inside(block, inside)
+    return inside
+
+
+class RangeReader:
+    """Reads the entries that belong to the range `[start, end)`, to the end of the last of them.
+
+    Args:
+        stream: the source's bytes from `max(0, start - 1)` on, as far as they are needed, to its end.
+        fmt: what an entry is; one whose `ranges` is true.
+        start: first byte of the range.
+        end: just after its last byte.
+        origin: where the source's first entry starts: the header's length. A range that holds this byte begins there.
+        inside: whether the range starts inside quotes: an odd number of the ranges before it flip.
+
+    Attributes:
+        start: where the first of the entries starts; None if no entry belongs to the range.
+
+    Raises:
+        InvalidValueError: the format has no ranges.
+    """
+
+    def __init__(
+        self, stream: Readable, fmt: Format, start: int, end: int, *, origin: int = 0, inside: bool = False
+    ) -> None:
+        if not fmt.ranges:
+            raise InvalidValueError("format", str(fmt), "one that can be cut from the middle")
+        self._stream = stream
+        self._format = fmt
+        self._data = b""  # holds the byte before `_at`, if there is one
+        self._base = max(0, start - 1)
+        self._at = start
+        self._inside = inside
+        self._blocks = self._entries(start, end, origin)
+        self._first = next(self._blocks, b"")
+        self._rest = b""
+        self.start: int | None = self._at - len(self._first) if self._first else None
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes."""
+        block = self._first or self._rest or next(self._blocks, b"")
+        self._first = b""
+        self._rest = block[size:]
+        return block[:size] if self._rest else block
+
+    def _entries(self, start: int, end: int, origin: int) -> Iterator[bytes]:
+        if start <= origin:
+            if end <= origin:
+                return
+            for _ in self._up_to(origin):
+                pass
+            self._inside = False
+        else:
+            for _ in self._up_to_entry(start, end):
+                pass
+            if self._place is None:
+                return
+            self._inside = False
+        yield from self._up_to_entry(end)
+
+    def _up_to_entry(self, target: int, limit: int = sys.maxsize) -> Iterator[bytes]:
+        """Give the bytes before the first entry whose place is in `[target, limit)`, and note the place.
+
+        If there is none, `_place` is None, and all bytes that could be before it are given.
+        """
+        self._place: int | None = None
+        yield from self._up_to(target)
+        while target <= self._at < limit:
+            at = self._at - self._base
+            place, start = self._format.seek(self._data, at, self._inside)
+            found = self._base + place
+            if start >= 0:
+                yield from self._up_to(self._base + start)
+                self._place = found if found < limit else None
+                return
+            yield from self._up_to(found)
+            if not self._read():
+                break
+        if limit == sys.maxsize:
+            yield from self._up_to(self._base + len(self._data))
+
+    def _up_to(self, position: int) -> Iterator[bytes]:
+        """Give the bytes before a position, or those that there are."""
+        while self._at < position:
+            here = self._at - self._base
+            block = self._data[here : position - self._base]
+            if block:
+                self._inside = self._format.inside(block, self._inside)
+                self._at += len(block)
+                yield block
+            elif not self._read():
+                return
+
+    def _read(self) -> bool:
+        """Read another block, and forget what is not needed any more; False at the stream's end."""
+        kept = self._data[max(0, self._at - 1 - self._base) :]
+        block = self._stream.read(max(BLOCK_BYTES, len(kept)))
+        self._base += len(self._data) - len(kept)
+        self._data = kept + block
+        return block != b""

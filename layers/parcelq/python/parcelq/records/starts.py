@@ -1,0 +1,54 @@
+"""Entries that begin with a line that begins with a text: FASTA (`>`), MOL2 (`@<TRIPOS>MOLECULE`), and own formats."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from parcelq.records.format import BOM, Flaw, Format
+from parcelq.records.markers import nth
+
+
+@dataclass(frozen=True, slots=True)
+class Starts(Format):
+    """An entry goes from a line that begins with `text` to the next such line, or to the end.
+
+    A source must begin with such a line; only a byte-order mark may come before it. (Biopython refuses leading blank
+    lines and comments in FASTA too.)
+    """
+
+    text: bytes
+    name: str = ""
+    header: int = 0
+
+    def own_text(self) -> str:
+        """The short text without the header."""
+        return self.name or f"starts={json.dumps(self.text.decode())}"
+
+    def usual_header(self) -> int:
+        """The `header` that the short text leaves out."""
+        return 0
+
+    @property
+    def lookahead(self) -> int:
+        """See `Format.lookahead`."""
+        return len(self.text)
+
+    def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
+        """See `Format.advance`."""
+        seen = min(len(data), stop + len(self.text))
+        found, entries = nth(data, b"\n" + self.text, at, seen, wanted, mean)
+        return (found + 1, entries) if entries else (at, 0)
+
+    def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
+        """See `Format.seek`."""
+        found = data.find(b"\n" + self.text, at - 1)
+        if found >= 0:
+            return found + 1, found + 1
+        return max(at, len(data) + 1 - len(self.text)), -1
+
+    def check(self, data: bytes, entries: int) -> Flaw | None:
+        """See `Format.check`. Only the first entry of a source may lack the text."""
+        if data.removeprefix(BOM).startswith(self.text):
+            return None
+        return Flaw(0, 0, 0, f"does not begin with {self.text.decode()!r}")
