@@ -209,7 +209,7 @@ class TestRepair:
         assert one["total"] is None
         repair(cli, "m.smi")
         assert world.process() == spans(*repaired, total="*")
-        assert world.store.keys("results/") == []
+        assert list(world.store.keys("results/")) == []
         world.upload(source)  # Lambda tries again
         world.process()
         assert world.result() == DATA.upper()

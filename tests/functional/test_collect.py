@@ -98,7 +98,7 @@ class Collecting:
         return json.loads(self.result("results/molecules.smi.report.json"))
 
     def keys(self, prefix: str = "") -> list[str]:
-        return self.store.keys(prefix)
+        return list(self.store.keys(prefix))
 
     def left(self) -> int:
         """Messages that are on the topic, locked or not."""
@@ -192,16 +192,16 @@ class TestStores:
         assert store.read("a/b", 3, 0) == b""
 
     def test_keys_are_sorted_and_those_of_the_prefix(self, store: Store) -> None:
-        assert store.keys("a/") == []
+        assert list(store.keys("a/")) == []
         for key in ("a/c", "b/a", "a/b/x", "ab"):
             store.put(key, b"")
-        assert store.keys("a/") == ["a/b/x", "a/c"]
+        assert list(store.keys("a/")) == ["a/b/x", "a/c"]
 
     def test_deleting_takes_many_and_does_not_mind_what_is_gone(self, store: Store) -> None:
         store.put("a/b", b"one")
         store.put("a/c", b"two")
         store.delete(["a/b", "a/none", *(f"a/{number}" for number in range(1500))])
-        assert store.keys("a/") == ["a/c"]
+        assert list(store.keys("a/")) == ["a/c"]
         store.delete([])
 
     def test_an_object_that_s3_does_not_delete_is_named(self, collecting: Collecting) -> None:
@@ -209,7 +209,7 @@ class TestStores:
             parsed["Errors"] = [{"Key": "a/b", "Code": "AccessDenied", "Message": "Access Denied"}]
 
         collecting.s3.meta.events.register("after-call.s3.DeleteObjects", refuse)
-        with pytest.raises(ParcelqError, match=r"s3://bucket/a/b was not deleted: Access Denied"):
+        with pytest.raises(ParcelqError, match=r"'a/b': it was not deleted from 'bucket': Access Denied"):
             collecting.store.delete(["a/b"])
 
 
@@ -566,7 +566,7 @@ class TestGoingOn:
 
     @pytest.fixture(autouse=True)
     def tiny_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parcelq.collect.results._PART_BYTES", len(LINES[0].rstrip()))
+        monkeypatch.setattr("parcelq.store.store._PART_BYTES", len(LINES[0].rstrip()))
         monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
 
     @pytest.fixture

@@ -175,7 +175,7 @@ class Elsewhere:
         with self.lock:
             self.now -= size
         attributes = {name: value for name, value in pulled.attributes.items() if name != "ExtendedPayloadSize"}
-        return replace(pulled, wire=Wire("x" * (size - 1) + "\n", attributes))
+        return replace(pulled, content=Wire("x" * (size - 1) + "\n", attributes))
 
 
 @pytest.mark.usefixtures("small")

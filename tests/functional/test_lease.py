@@ -12,6 +12,7 @@ from parcelq.topics import lease as module
 from parcelq.topics.lease import Lease
 from parcelq.topics.message import Message, Pulled, Wire
 from parcelq.topics.pull import pull
+from parcelq.topics.sqs import SqsTopic
 
 
 class Ticks:
@@ -72,20 +73,20 @@ def handles(messages: list[Pulled]) -> list[str]:
 
 
 def test_the_deadline_is_set_at_once(sqs, topic, pulled, refreshed, requests):
-    with Lease(sqs, topic, pulled, 60):
+    with Lease(SqsTopic(sqs, topic), pulled, 60):
         assert refreshed() == [handles(pulled)]
     (asked,) = requests.of("ChangeMessageVisibilityBatch")
     assert {entry["VisibilityTimeout"] for entry in asked["Entries"]} == {60}
 
 
 def test_not_at_once_where_the_messages_were_pulled_just_now(sqs, topic, pulled, refreshed):
-    with Lease(sqs, topic, pulled, 60, at_once=False):
+    with Lease(SqsTopic(sqs, topic), pulled, 60, at_once=False):
         pass
     assert refreshed() == []
 
 
 def test_again_each_time_half_of_it_has_passed(sqs, topic, pulled, refreshed, ticks):
-    with Lease(sqs, topic, pulled, 60, at_once=False):
+    with Lease(SqsTopic(sqs, topic), pulled, 60, at_once=False):
         ticks.pass_time()
         ticks.pass_time()
         assert refreshed() == [handles(pulled)] * 2
@@ -94,7 +95,7 @@ def test_again_each_time_half_of_it_has_passed(sqs, topic, pulled, refreshed, ti
 
 def test_messages_are_added_and_let_go(sqs, topic, pulled, refreshed, ticks):
     first, second, third = pulled
-    with Lease(sqs, topic, [first], 60, at_once=False) as lease:
+    with Lease(SqsTopic(sqs, topic), [first], 60, at_once=False) as lease:
         lease.add([second, third])
         lease.drop([first, third, Pulled("x", "never held", 1, Wire("x", {}))])
         ticks.pass_time()
@@ -102,21 +103,21 @@ def test_messages_are_added_and_let_go(sqs, topic, pulled, refreshed, ticks):
 
 
 def test_holding_nothing_asks_nothing(sqs, topic, refreshed, ticks):
-    with Lease(sqs, topic, timeout=60):
+    with Lease(SqsTopic(sqs, topic), timeout=60):
         ticks.pass_time()
     assert refreshed() == []
 
 
 def test_leaving_stops_it_at_once_and_for_good(sqs, topic, pulled):
     began = time.monotonic()
-    with Lease(sqs, topic, pulled, 40_000):
+    with Lease(SqsTopic(sqs, topic), pulled, 40_000):
         assert [one.name for one in threading.enumerate()].count("parcelq-lease") == 1
     assert time.monotonic() - began < 5
     assert "parcelq-lease" not in [one.name for one in threading.enumerate()]
 
 
 def test_an_error_of_the_work_stops_it_too_and_passes(sqs, topic, pulled):
-    with pytest.raises(KeyError), Lease(sqs, topic, pulled, 40_000):
+    with pytest.raises(KeyError), Lease(SqsTopic(sqs, topic), pulled, 40_000):
         raise KeyError
     assert "parcelq-lease" not in [one.name for one in threading.enumerate()]
 
@@ -126,7 +127,7 @@ def test_a_refresh_that_fails_is_told_and_tried_again_next_time(
     sqs, topic, pulled, refreshed, requests, ticks, caplog, code, status
 ):
     requests.refuse("ChangeMessageVisibilityBatch", code, status, times=3 if status >= 500 else 1)
-    with Lease(sqs, topic, pulled, 60, at_once=False):
+    with Lease(SqsTopic(sqs, topic), pulled, 60, at_once=False):
         ticks.pass_time()
         assert code in caplog.text
         failed = len(refreshed())
@@ -136,7 +137,7 @@ def test_a_refresh_that_fails_is_told_and_tried_again_next_time(
 
 def test_messages_whose_deadline_could_not_be_set_are_counted(sqs, topic, pulled, caplog):
     stranger = Pulled("id", "no receipt handle", 1, Wire("x", {}))
-    with caplog.at_level(logging.WARNING), Lease(sqs, topic, [*pulled, stranger], 60):
+    with caplog.at_level(logging.WARNING), Lease(SqsTopic(sqs, topic), [*pulled, stranger], 60):
         assert "1 of 4 deadlines" in caplog.text
 
 
@@ -144,12 +145,12 @@ def test_no_network_at_the_beginning_does_not_keep_work_from_beginning(sqs, topi
     def no_network(*_):
         raise AwsError("the request", "EndpointConnectionError", "no network")
 
-    monkeypatch.setattr(module, "refresh_deadline", no_network)
-    with Lease(sqs, topic, pulled, 60):
+    monkeypatch.setattr(SqsTopic, "refresh_deadline", no_network)
+    with Lease(SqsTopic(sqs, topic), pulled, 60):
         assert "no network" in caplog.text
 
 
 @pytest.mark.parametrize("timeout", [0, 1, -5, 12 * 60 * 60 + 1])
 def test_a_deadline_that_cannot_be_kept_is_refused(sqs, topic, timeout):
     with pytest.raises(InvalidValueError, match="deadline"):
-        Lease(sqs, topic, timeout=timeout)
+        Lease(SqsTopic(sqs, topic), timeout=timeout)

@@ -158,11 +158,11 @@ def test_messages_are_kept_locked_until_they_are_settled(work, make_processor, f
     ended: list[list[str]] = []
 
     class Watched(Lease):
-        def __init__(self, sqs, topic_url, messages, timeout, *, at_once) -> None:
+        def __init__(self, topic, messages, timeout, *, at_once) -> None:
             held = list(messages)
-            assert topic_url == route.input
+            assert topic.url == route.input
             leases.append((len(held), timeout, at_once))
-            super().__init__(sqs, topic_url, held, timeout, at_once=at_once)
+            super().__init__(topic, held, timeout, at_once=at_once)
 
         def __exit__(self, *error: object) -> None:
             ended.append(requests.names())

@@ -133,6 +133,32 @@ class AwsError(ParcelqError):
         )
 
 
+class StoreError(ParcelqError):
+    """Something is wrong with an object of a store.
+
+    Attributes:
+        key: the object's key.
+    """
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"object {key!r}: {reason}")
+        self.key = key
+
+
+class NotFoundError(StoreError):
+    """There is no such object, or no such unfinished upload of it."""
+
+    def __init__(self, key: str, reason: str = "it does not exist") -> None:
+        super().__init__(key, reason)
+
+
+class ConflictError(StoreError):
+    """An object was not written because someone else created, replaced or deleted it first."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key, "someone else wrote or deleted it in the meantime")
+
+
 class PublishError(ParcelqError):
     """Messages could not be published, so what they came from must not be acknowledged.
 

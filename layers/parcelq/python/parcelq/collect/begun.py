@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from parcelq.collect.results import Begun
+from parcelq.errors import NotFoundError
 from parcelq.limits import MIB
 from parcelq.lineage.source import source_id
 from parcelq.names import SEGMENTS
-from parcelq.store.stores import Store
+from parcelq.store.store import Begun, Store
 
 _BEGUN_BYTES: Final = MIB
 _RESULTS: Final = f"{SEGMENTS}.results/"
@@ -24,9 +24,10 @@ def note_begun(store: Store, source: str, plan: str, begun: Begun) -> None:
 def take_begun(store: Store, source: str, plan: str) -> Begun | None:
     """Take what is noted of a source's result: it is for one to go on with. None if that is not of this plan."""
     key = _begun_key(source)
-    if not store.keys(key):
+    try:
+        note = json.loads(store.read(key, 0, _BEGUN_BYTES))
+    except NotFoundError:
         return None
-    note = json.loads(store.read(key, 0, _BEGUN_BYTES))
     store.delete([key])
     return Begun(note["upload"], tuple(note["etags"])) if note["plan"] == plan else None
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Condition
 from typing import TYPE_CHECKING, Final
@@ -22,9 +22,10 @@ from parcelq.process.plan import Work
 from parcelq.store.stores import Store
 from parcelq.topics.admin import Topics
 from parcelq.topics.lease import Lease
-from parcelq.topics.message import DEAD, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, WORKFLOW, Message, Pulled, Wire, count_told
+from parcelq.topics.message import DEAD, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, WORKFLOW, Message, Pulled, count_told
 from parcelq.topics.pieces import Piece
 from parcelq.topics.pull import acknowledge, pull
+from parcelq.topics.sqs import SqsTopic
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -45,7 +46,6 @@ ELSEWHERE_BYTES: Final = 32 * MIB
 """Bodies that lie in S3 are fetched together only up to so many bytes; one that is larger alone."""
 _SEGMENT_SECONDS: Final = 60.0
 _FOREVER: Final = float("inf")
-_NOTHING: Final = Wire("", {})
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class _Held:
         self.pieces[source].append(Piece(name, b"" if dead else message.body, work.entries, dead))
         if workflow := message.attributes.get(WORKFLOW):
             self.workflows[source].add(workflow)
-        self.pulled.append(_receipt(one))
+        self.pulled.append(one.receipt())
         self.size += len(message.body) + len(name)
 
 
@@ -205,15 +205,15 @@ class _Receiver:
         """Store and acknowledge messages until nothing comes, or time is up."""
         clock, sqs, topic_url = self.drainer.clock, self.drainer.sqs, self.drainer.topic_url
         quiet_since = clock()
-        with Lease(sqs, topic_url, timeout=self.deadline, at_once=False) as lease:
+        with Lease(SqsTopic(sqs, topic_url), timeout=self.deadline, at_once=False) as lease:
             while True:
                 quiet = clock() - quiet_since
                 wait = max(0.0, min(MAX_LONG_POLL_SECONDS, self.receive_message_timeout - quiet, self.time_left()))
                 pulled = pull(sqs, topic_url, 1, self.pace.most, wait, clock=clock)
                 came = bool(pulled)
                 if came:
-                    lease.add(map(_receipt, pulled))
-                    self.pace.saw(sum(len(one.wire.text) for one in pulled) / len(pulled))
+                    lease.add(one.receipt() for one in pulled)
+                    self.pace.saw(sum(one.size for one in pulled) / len(pulled))
                     pulled.reverse()
                     while pulled:
                         self._take(pulled.pop(), lease)
@@ -275,11 +275,6 @@ class _Receiver:
         else:
             if left:
                 _log.warning("%d of %d stored messages were not acknowledged", len(left), len(stored))
-
-
-def _receipt(pulled: Pulled) -> Pulled:
-    """A pulled message without what it says: enough to refresh and acknowledge it."""
-    return replace(pulled, wire=_NOTHING)
 
 
 def _size_elsewhere(pulled: Pulled) -> int:

@@ -22,7 +22,7 @@ from parcelq.collect.extents import Extent
 from parcelq.collect.report import REPORT_SUFFIX, Entries, Report
 from parcelq.collect.results import Begun, Present, ResultWriter, part_bytes
 from parcelq.collect.segments import Index, read_index, segment_keys
-from parcelq.errors import AwsError, ParcelqError
+from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.limits import KIB
 from parcelq.lineage.source import NO_SOURCE, Source, source_id
 from parcelq.names import RESULTS
@@ -176,7 +176,7 @@ class Finisher:
                 else:
                     yield self._finish(gathered, may_go_on)
             except ParcelqError as error:
-                if isinstance(error, AwsError) and error.status == 404:
+                if isinstance(error, NotFoundError):
                     _log.info("segments of %s are gone: someone else has just finished it", keys[0])
                 else:
                     _log.error("%s", error, extra={"source": source})
@@ -290,11 +290,7 @@ class Finisher:
         """Whether the report of a whole result is there; by now it may be all that knows how many entries were read."""
         try:
             report = json.loads(self.store.read(key + REPORT_SUFFIX, 0, _REPORT_BYTES))
-        except ValueError:
-            return False
-        except AwsError as error:
-            if error.status != 404:
-                raise
+        except (ValueError, NotFoundError):
             return False
         return (report.get("source"), report.get("complete")) == (source, True)
 

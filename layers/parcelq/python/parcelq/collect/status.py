@@ -12,7 +12,7 @@ from parcelq.collect.collector import Dead, Resolution
 from parcelq.collect.finish import gather
 from parcelq.collect.report import REPORT_SUFFIX
 from parcelq.collect.segments import segment_keys
-from parcelq.errors import AwsError, InvalidValueError, ParcelqError
+from parcelq.errors import InvalidValueError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.source import NO_SOURCE, Source
 from parcelq.names import INBOX, RESULTS
@@ -121,9 +121,7 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     for keys in segment_keys(store, topic).values():
         try:
             gathered = gather(store, keys)
-        except AwsError as error:
-            if error.status != 404:
-                raise
+        except NotFoundError:
             continue  # it has just been finished
         except ParcelqError as error:
             _log.error("%s", error)
@@ -253,11 +251,7 @@ def _is_done(store: Store, source: str) -> bool:
     try:
         report = json.loads(store.read(f"{RESULTS}{put.name}{REPORT_SUFFIX}", 0, MIB))
         reported = Source.parse(report["source"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError, InvalidValueError):
-        return False
-    except AwsError as error:
-        if error.status != 404:
-            raise
+    except (NotFoundError, ValueError, KeyError, TypeError, InvalidValueError):
         return False
     if str(reported) == source:
         return report.get("complete") is True

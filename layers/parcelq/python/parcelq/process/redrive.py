@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -19,9 +19,10 @@ from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES
 from parcelq.process.dead import ABOUT_DEATH
 from parcelq.topics.lease import Lease
-from parcelq.topics.message import ALONE, HALVED, RECEIVED_BEFORE, Message, Pulled, Wire
+from parcelq.topics.message import ALONE, HALVED, RECEIVED_BEFORE, Message, Pulled
 from parcelq.topics.publish import publish_many
 from parcelq.topics.pull import acknowledge, pull_raw, refresh_deadline
+from parcelq.topics.sqs import SqsTopic
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -109,7 +110,7 @@ class _Hold:
     def __init__(self, sqs: SQSClient, topic_url: str) -> None:
         self.sqs = sqs
         self.topic_url = topic_url
-        self._lease = Lease(sqs, topic_url, timeout=_HELD_SECONDS, at_once=False)
+        self._lease = Lease(SqsTopic(sqs, topic_url), timeout=_HELD_SECONDS, at_once=False)
         self._held: dict[str, Pulled] = {}
 
     def __enter__(self) -> _Hold:
@@ -148,7 +149,7 @@ class _Hold:
         return len(gone)
 
     def _keep(self, messages: Iterable[Pulled]) -> None:
-        without_body = [replace(one, wire=Wire("", {})) for one in messages]
+        without_body = [one.receipt() for one in messages]
         self._lease.drop(self._held[one.message_id] for one in without_body if one.message_id in self._held)
         self._lease.add(without_body)
         self._held.update((one.message_id, one) for one in without_body)

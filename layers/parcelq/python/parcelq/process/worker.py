@@ -13,6 +13,7 @@ from parcelq.process.processor import Outcome, Processor
 from parcelq.topics.admin import Topics
 from parcelq.topics.lease import Lease
 from parcelq.topics.pull import acknowledge, pull
+from parcelq.topics.sqs import SqsTopic
 
 _MOST_PULLED: Final = 100
 """Messages of one round: 100 MiB at most."""
@@ -88,7 +89,7 @@ def process(
             if clock() - quiet_since >= receive_message_timeout:
                 return total.messages_processed, total.messages_published
             continue
-        with Lease(sqs, topic_url, pulled, deadline, at_once=False) as lease:
+        with Lease(SqsTopic(sqs, topic_url), pulled, deadline, at_once=False) as lease:
             outcome = processor.handle(pulled, lambda until=until: until - clock())  # type: ignore[misc]
             failed = [one for one, _ in outcome.failed]
             lease.drop(failed)  # their deadline is the back-off now

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
-from parcelq.errors import InvalidValueError, TopicBlockedError, TopicNotFoundError
+from parcelq.aws.replies import needed
+from parcelq.errors import InvalidValueError, TopicBlockedError, TopicError, TopicNotFoundError
 from parcelq.limits import DELETED_NAME_SECONDS, MAX_LIST_RESULTS, MAX_RETENTION_SECONDS
 from parcelq.names import DEAD_LETTER_SUFFIX, check_topic, dead_letter, is_url, topic_of_url
+from parcelq.topics.topic import Counts
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -87,6 +89,39 @@ class Topics:
         name: QueueAttributeNameType = "ApproximateNumberOfMessages"
         with translated(topic):
             return int(self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
+
+    def counts(self, topic: str) -> Counts:
+        """Approximate numbers of messages that can be pulled now, are pulled, and are delayed; see `count`."""
+        url = self.url(topic)
+        names: list[QueueAttributeNameType] = [
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        ]
+        with translated(topic):
+            reply = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
+        told = needed(reply, "GetQueueAttributes", "Attributes")
+        return Counts(*(int(needed(told, "GetQueueAttributes", name)) for name in names))
+
+    def dead_letter_url(self, topic: str) -> str | None:
+        """URL of the dead-letter topic: the one that the RedrivePolicy names, of whatever account.
+
+        Where there is no policy, that of the topic which is named like it; None if that does not exist.
+        """
+        url = self.url(topic)
+        policy = self.attributes(url).get("RedrivePolicy")
+        try:
+            if policy is None:
+                return self.url(dead_letter(topic_of_url(url)))
+            arn = json.loads(policy)["deadLetterTargetArn"]
+            account, name = str(arn).split(":")[4:]
+            with translated(name):
+                reply = self.sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
+        except TopicNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            raise TopicError(topic, f"its RedrivePolicy names no queue: {policy!r}") from None
+        return str(needed(reply, "GetQueueUrl", "QueueUrl"))
 
     def create_queue(self, name: str, attributes: Mapping[str, str] | None = None) -> str:
         """Make the raw CreateQueue request and return the URL.

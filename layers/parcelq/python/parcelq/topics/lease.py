@@ -6,15 +6,12 @@ import logging
 from collections.abc import Iterable
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.topics.message import Pulled
-from parcelq.topics.pull import refresh_deadline
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
+from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 _SHORTEST_SECONDS: Final = 2
@@ -28,8 +25,7 @@ class Lease:
     turn, since the worst that comes of it is a second delivery.
 
     Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
+        topic: the topic that the messages were pulled from.
         messages: what to keep; more can be added with `add` and let go with `drop`.
         timeout: seconds, 2 to 12 hours.
         at_once: False if the messages were pulled just now with that deadline, which spares a request.
@@ -43,8 +39,7 @@ class Lease:
 
     def __init__(
         self,
-        sqs: SQSClient,
-        topic_url: str,
+        topic: Topic,
         messages: Iterable[Pulled] = (),
         timeout: int = 300,
         *,
@@ -53,8 +48,7 @@ class Lease:
         if not _SHORTEST_SECONDS <= timeout <= MAX_DEADLINE_SECONDS:
             wanted = f"{_SHORTEST_SECONDS} to {MAX_DEADLINE_SECONDS} seconds"
             raise InvalidValueError("acknowledgement deadline", timeout, wanted)
-        self._sqs = sqs
-        self._topic_url = topic_url
+        self._topic = topic
         self._timeout = timeout
         self._at_once = at_once
         self.refreshes = 0
@@ -95,7 +89,7 @@ class Lease:
         with self._lock:
             held = list(self._held.values())
         try:
-            failed = refresh_deadline(self._sqs, self._topic_url, held, self._timeout)
+            failed = self._topic.refresh_deadline(held, self._timeout)
         except ParcelqError as error:
             _log.warning("deadlines could not be refreshed: %s", error)
         else:

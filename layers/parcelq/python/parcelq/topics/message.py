@@ -141,13 +141,15 @@ class Pulled:
         message_id: SQS's name for it; the same at every delivery.
         receipt_handle: what acknowledges this delivery of it.
         receive_count: how often it was pulled so far, this time included, and before it was published again.
-        wire: what was pulled.
+        content: what was pulled: as it travelled, or the message itself where it never left this process.
+        sent: when it was published, in seconds of the epoch; 0 if that is not known.
     """
 
     message_id: str
     receipt_handle: str
     receive_count: int
-    wire: Wire
+    content: Wire | Message
+    sent: float = 0.0
 
     @classmethod
     def from_sqs(cls, raw: Mapping[str, Any]) -> Pulled:
@@ -157,8 +159,10 @@ class Pulled:
             for name, value in raw.get("MessageAttributes", {}).items()
             if "StringValue" in value
         }
-        count = int(raw.get("Attributes", {}).get("ApproximateReceiveCount", 1)) + _received_before(attributes)
-        return cls(raw["MessageId"], raw["ReceiptHandle"], count, Wire(raw["Body"], attributes))
+        told = raw.get("Attributes", {})
+        count = int(told.get("ApproximateReceiveCount", 1)) + _received_before(attributes)
+        sent = int(told.get("SentTimestamp", 0)) / 1000
+        return cls(raw["MessageId"], raw["ReceiptHandle"], count, Wire(raw["Body"], attributes), sent)
 
     @classmethod
     def from_lambda(cls, record: Mapping[str, Any]) -> Pulled:
@@ -168,13 +172,29 @@ class Pulled:
             for name, value in record.get("messageAttributes", {}).items()
             if value.get("stringValue") is not None
         }
-        count = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1)) + _received_before(attributes)
-        return cls(record["messageId"], record["receiptHandle"], count, Wire(record["body"], attributes))
+        told = record.get("attributes", {})
+        count = int(told.get("ApproximateReceiveCount", 1)) + _received_before(attributes)
+        sent = int(told.get("SentTimestamp", 0)) / 1000
+        return cls(record["messageId"], record["receiptHandle"], count, Wire(record["body"], attributes), sent)
 
     @property
     def attributes(self) -> Mapping[str, str]:
         """The message's attributes, as they were sent."""
-        return self.wire.attributes
+        return self.content.attributes
+
+    @property
+    def wire(self) -> Wire:
+        """What was pulled, as it travels over SQS."""
+        return self.content.wire() if isinstance(self.content, Message) else self.content
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that the body takes, about; the attributes are not counted."""
+        return len(self.content.body if isinstance(self.content, Message) else self.content.text)
+
+    def receipt(self) -> Pulled:
+        """The same without its content: enough to acknowledge it and to refresh its deadline."""
+        return replace(self, content=_NOTHING)
 
     def message(self) -> Message:
         """What was published, decoded.
@@ -182,12 +202,16 @@ class Pulled:
         Raises:
             MessageError: the body cannot be decoded.
         """
+        if isinstance(self.content, Message):
+            return self.content
         attributes = {name: value for name, value in self.attributes.items() if name != ENCODING}
-        return Message(self.wire.body(), attributes)
+        return Message(self.content.body(), attributes)
 
     def as_it_is(self) -> Message:
         """What was published, not decoded: published again, it is the same message."""
-        return Message(self.wire.text.encode(), self.attributes)
+        if isinstance(self.content, Message):
+            return self.content
+        return Message(self.content.text.encode(), self.attributes)
 
     def again(self, message: Message) -> Message:
         """The message to be published in this one's place, so that this time it was received for nothing.
@@ -197,6 +221,9 @@ class Pulled:
         """
         before = self.receive_count - 1
         return with_attributes(message, **{RECEIVED_BEFORE: str(before)}) if before else message
+
+
+_NOTHING: Final = Wire("", {})
 
 
 def _received_before(attributes: Mapping[str, str]) -> int:

@@ -80,7 +80,7 @@ class Overflow:
         marks = {SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE}
         attributes = {name: value for name, value in pulled.attributes.items() if name not in marks}
         try:
-            return replace(pulled, wire=Wire(body.decode(), attributes))
+            return replace(pulled, content=Wire(body.decode(), attributes))
         except UnicodeDecodeError:
             raise MessageError(f"the body at s3://{bucket}/{key} is not UTF-8 text") from None
 

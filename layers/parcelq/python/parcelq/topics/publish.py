@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from parcelq.aws.batching import sized_batches
 from parcelq.aws.clients import translated
@@ -15,6 +15,9 @@ from parcelq.aws.text import legal_text
 from parcelq.errors import AwsError, MessageError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.topics.message import Message, Wire
+from parcelq.topics.topic import FailedMessage, Published
+
+__all__ = ["REQUESTS_IN_FLIGHT", "FailedMessage", "Published", "publish_many", "publish_one"]
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -29,30 +32,6 @@ _FIRST_PAUSE: Final = 0.2
 _FAULTS_OF_CONTENT: Final = frozenset(
     {"InvalidMessageContents", "InvalidParameterValue", "BatchRequestTooLong", "InvalidAttributeValue"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class FailedMessage:
-    """A message that SQS did not take.
-
-    Attributes:
-        message: the message, as it was given.
-        code: AWS's error code, or the name of one of Parcelq's errors.
-        reason: AWS's words.
-        sender_fault: True where sending it again cannot help.
-    """
-
-    message: Message
-    code: str
-    reason: str
-    sender_fault: bool
-
-
-class Published(NamedTuple):
-    """How many messages SQS confirmed, and those that it did not take."""
-
-    published: int
-    failed: list[FailedMessage]
 
 
 @dataclass(frozen=True, slots=True)

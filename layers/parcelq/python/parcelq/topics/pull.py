@@ -31,6 +31,7 @@ def pull(
     max_messages: int = 10,
     receive_message_timeout: float = 300,
     *,
+    deadline: int | None = None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Pulled]:
@@ -46,6 +47,7 @@ def pull(
         min_messages: return as soon as there are so many.
         max_messages: never return more.
         receive_message_timeout: seconds after which to return what is there, perhaps nothing; 0 asks once.
+        deadline: seconds that the messages are locked; by default the topic's acknowledgement deadline.
         clock: tells a time in seconds.
         sleep: waits so many seconds; only for the part of a second that no poll can wait.
 
@@ -53,7 +55,16 @@ def pull(
         InvalidValueError: the numbers do not fit together.
         AwsError, TopicNotFoundError: SQS refused.
     """
-    raw = pull_raw(sqs, topic_url, min_messages, max_messages, receive_message_timeout, clock=clock, sleep=sleep)
+    raw = pull_raw(
+        sqs,
+        topic_url,
+        min_messages,
+        max_messages,
+        receive_message_timeout,
+        deadline=deadline,
+        clock=clock,
+        sleep=sleep,
+    )
     return [Pulled.from_sqs(one) for one in raw]
 
 

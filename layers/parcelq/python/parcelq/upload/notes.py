@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from parcelq.aws.parallel import in_flight
-from parcelq.errors import AwsError
+from parcelq.errors import NotFoundError
 from parcelq.limits import MIB
 from parcelq.lineage.source import source_id
 from parcelq.names import SEGMENTS
-from parcelq.store.stores import Store
+from parcelq.store.store import Store
 from parcelq.upload.files import Uploaded
 
 _NOTE_BYTES: Final = MIB
@@ -111,7 +111,7 @@ def noted_sources(store: Store) -> dict[str, list[Note]]:
 
 def note_keys(store: Store, source: str) -> list[str]:
     """Keys under which the uploads of a source are noted, in the order of their bytes."""
-    return store.keys(f"{_UPLOADS}{source_id(source)}/")
+    return list(store.keys(f"{_UPLOADS}{source_id(source)}/"))
 
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
@@ -123,11 +123,7 @@ def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
 def _read(store: Store, key: str) -> Note | None:
     try:
         note = json.loads(store.read(key, 0, _NOTE_BYTES))
-    except FileNotFoundError:
-        return None
-    except AwsError as error:
-        if error.status != 404:
-            raise
+    except NotFoundError:
         return None
     return Note(
         note["source"],

@@ -1,0 +1,288 @@
+"""A store in an S3 bucket."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
+from itertools import accumulate, chain, islice
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from botocore.exceptions import ClientError
+
+from parcelq.aws.batching import batches
+from parcelq.aws.clients import translated
+from parcelq.aws.parallel import in_flight
+from parcelq.aws.replies import incomplete, needed
+from parcelq.errors import AwsError, ConflictError, NotFoundError, StoreError
+from parcelq.store.store import NO_METADATA, Begun, Readable, Stored
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_log = logging.getLogger(__name__)
+_DELETED_TOGETHER: Final = 1000
+"""Keys of one DeleteObjects: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+_PARTS_IN_FLIGHT: Final = 3
+_GONE_UPLOAD: Final = "NoSuchUpload"
+_ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound"})
+_REFUSED: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
+_PAST_THE_END: Final = frozenset({"InvalidRange", "416"})
+
+
+class Stream(RawIOBase):
+    """Parts that are read as one file, without being joined in memory.
+
+    Args:
+        parts: the parts, in order.
+    """
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self._parts = parts
+        self._starts = [0, *accumulate(map(len, parts))]
+        self._at = 0
+        self._number = 0
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that it can be read from anywhere."""
+        return True
+
+    def tell(self) -> int:
+        """Return the offset of the next byte."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        """Go to an offset and return it."""
+        self._at = max(0, offset + {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: self._starts[-1]}[whence])
+        self._number = 0
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as there are bytes: a short answer means the end, since S3 takes no short chunks."""
+        room = memoryview(buffer).cast("B")
+        filled = 0
+        while filled < len(room) and self._number < len(self._parts):
+            skip = self._at - self._starts[self._number]
+            block = memoryview(self._parts[self._number])[skip : skip + len(room) - filled]
+            room[filled : filled + len(block)] = block
+            filled += len(block)
+            self._at += len(block)
+            if self._at >= self._starts[self._number + 1]:
+                self._number += 1
+        return filled
+
+
+@dataclass(frozen=True, slots=True)
+class BucketStore:
+    """The objects of a bucket; a `Store`.
+
+    Attributes:
+        s3: a boto3 S3 client.
+        bucket: the bucket's name.
+    """
+
+    s3: S3Client
+    bucket: str
+
+    def put(
+        self,
+        key: str,
+        *parts: bytes,
+        metadata: Mapping[str, str] = NO_METADATA,
+        if_match: str | None = None,
+        if_absent: bool = False,
+    ) -> str:
+        """Create or replace an object; see `Store.put`."""
+        # A large body is never joined, so that it is not in memory twice.
+        body: Any = parts[0] if len(parts) == 1 else Stream(parts)
+        more: dict[str, Any] = {"Metadata": dict(metadata)} if metadata else {}
+        more |= {"IfMatch": if_match} if if_match is not None else {}
+        more |= {"IfNoneMatch": "*"} if if_absent else {}
+        with self._refusals(key, writing=True):
+            reply = self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, **more)
+        return str(needed(reply, "PutObject", "ETag"))
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """Read a part of an object; see `Store.read`."""
+        if length == 0:
+            return b""
+        try:
+            with self._opened(key, start, length) as body:
+                data: bytes = body.read()
+                return data
+        except AwsError as error:
+            if error.code in _PAST_THE_END:
+                return b""
+            raise
+
+    def stat(self, key: str) -> Stored | None:
+        """Describe an object; None if there is none."""
+        try:
+            with self._refusals(key):
+                reply = self.s3.head_object(Bucket=self.bucket, Key=key)
+        except NotFoundError:
+            return None
+        etag, modified = needed(reply, "HeadObject", "ETag"), needed(reply, "HeadObject", "LastModified")
+        size = needed(reply, "HeadObject", "ContentLength")
+        return Stored(key, etag, size, reply.get("Metadata", {}), modified.timestamp())
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with `prefix`, sorted by their UTF-8 bytes."""
+        return (one.key for one in self.listing(prefix))
+
+    def listing(self, prefix: str) -> Iterator[Stored]:
+        """Yield the objects whose keys start with `prefix`; see `Store.listing`."""
+        pages = iter(self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix))
+        while True:
+            with self._refusals(prefix):
+                page = next(pages, None)
+            if page is None:
+                return
+            needed(page, "ListObjectsV2", "IsTruncated")
+            for one in page.get("Contents", ()):
+                yield Stored(one["Key"], one["ETag"], one["Size"], NO_METADATA, one["LastModified"].timestamp())
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, and check that S3 confirms each; see `Store.delete`."""
+        for batch in batches(keys, _DELETED_TOGETHER):
+            with translated():
+                reply = self.s3.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": False}
+                )
+            if errors := reply.get("Errors"):
+                first = errors[0]
+                raise StoreError(
+                    str(first.get("Key")), f"it was not deleted from {self.bucket!r}: {first.get('Message')}"
+                )
+            deleted = {one.get("Key") for one in reply.get("Deleted", ())}
+            if left := [key for key in batch if key not in deleted]:
+                raise incomplete("DeleteObjects", f"the reply does not say that {left[0]!r} was deleted")
+
+    @contextmanager
+    def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
+        """Open an object for reading in blocks; see `Store.stream`."""
+        with self._opened(key, start, None) as body:
+            yield cast(Readable, body)
+
+    def write(
+        self,
+        key: str,
+        bodies: Callable[[int], Iterator[bytes]],
+        metadata: Mapping[str, str],
+        seen: Stored | None,
+        *,
+        begun: Begun | None = None,
+        may_go_on: Callable[[], bool] = lambda: True,
+    ) -> bool | Begun:
+        """Write an object part by part, by a multipart upload if it has several; see `Store.write`."""
+        condition: dict[str, Any] = {"IfMatch": seen.etag} if seen else {"IfNoneMatch": "*"}
+        try:
+            with self._refusals(key, writing=True):
+                if begun is None:
+                    parts = bodies(0)
+                    head = list(islice(parts, 2))
+                    if len(head) < 2:
+                        body = head[0] if head else b""
+                        reply = self.s3.put_object(
+                            Bucket=self.bucket, Key=key, Body=body, Metadata=dict(metadata), **condition
+                        )
+                        needed(reply, "PutObject", "ETag")
+                        return True
+                    upload = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=dict(metadata))
+                    begun = Begun(needed(upload, "CreateMultipartUpload", "UploadId"))
+                    parts = chain(head, parts)
+                    del head  # or these parts would stay in memory to the end
+                else:
+                    parts = bodies(len(begun.etags))
+                return self._write_parts(key, begun, parts, condition, may_go_on)
+        except ConflictError:
+            return False
+
+    def _write_parts(
+        self,
+        key: str,
+        begun: Begun,
+        bodies: Iterator[bytes],
+        condition: Mapping[str, Any],
+        may_go_on: Callable[[], bool],
+    ) -> bool | Begun:
+        place: dict[str, Any] = {"Bucket": self.bucket, "Key": key, "UploadId": begun.upload}
+        stopped = False
+
+        def allowed() -> Iterator[tuple[int, bytes]]:
+            nonlocal stopped
+            for number, body in enumerate(bodies, len(begun.etags) + 1):
+                yield number, body
+                if not may_go_on():
+                    stopped = True
+                    return
+
+        def put(part: tuple[int, bytes]) -> tuple[int, str]:
+            number, body = part
+            reply = self.s3.upload_part(**place, PartNumber=number, Body=body)
+            return number, needed(reply, "UploadPart", "ETag")
+
+        try:
+            written = sorted(in_flight(put, allowed(), _PARTS_IN_FLIGHT))
+            etags = (*begun.etags, *(etag for _, etag in written))
+            if stopped:
+                return Begun(begun.upload, etags)
+            parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+            reply = self.s3.complete_multipart_upload(**place, MultipartUpload={"Parts": parts}, **condition)  # type: ignore[typeddict-item]
+            needed(reply, "CompleteMultipartUpload", "ETag")
+        except BaseException:
+            self._abort(place)
+            raise
+        return True
+
+    def _abort(self, place: Mapping[str, Any]) -> None:
+        """Abort an upload whose writing raised, which is the error that counts, unless the upload itself is gone."""
+        try:
+            self.s3.abort_multipart_upload(**place)
+        except ClientError as error:
+            if _code(error) == _GONE_UPLOAD:
+                raise
+            _log.warning("an unfinished upload of %s stays in %s: %s", place["Key"], self.bucket, error)
+
+    @contextmanager
+    def _opened(self, key: str, start: int, length: int | None) -> Iterator[Any]:
+        """Open the body of an object, or of a part of it. Errors of reading it are translated as well."""
+        part = bool(start) or length is not None
+        end = "" if length is None else str(start + length - 1)
+        more: dict[str, Any] = {"Range": f"bytes={start}-{end}"} if part else {}
+        with self._refusals(key):
+            reply = self.s3.get_object(Bucket=self.bucket, Key=key, **more)
+            needed(reply, "GetObject", "ETag")
+            with closing(reply["Body"]) as body:
+                if part and not str(reply.get("ContentRange", "")).startswith(f"bytes {start}-"):
+                    raise incomplete("GetObject", f"the reply is not the asked-for part of {key!r}")
+                yield body
+
+    @contextmanager
+    def _refusals(self, key: str, *, writing: bool = False) -> Iterator[None]:
+        """Translate errors, and name the object that is missing or was written by someone else.
+
+        An object that is missing for a write was deleted by someone else since its etag was read.
+        """
+        with translated():
+            try:
+                yield
+            except ClientError as error:
+                code = _code(error)
+                if code == _GONE_UPLOAD:
+                    raise NotFoundError(key, "its unfinished upload does not exist any more") from error
+                if code in _ABSENT and not writing:
+                    raise NotFoundError(key) from error
+                if code in _REFUSED | _ABSENT:
+                    raise ConflictError(key) from error
+                raise
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))

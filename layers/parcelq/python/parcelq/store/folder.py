@@ -1,0 +1,256 @@
+"""A store in a folder of one's own machine."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Final
+
+from parcelq.errors import ConflictError, InvalidValueError, NotFoundError, StoreError
+from parcelq.store.store import NO_METADATA, Begun, Readable, Stored
+
+_OWN: Final = ".store"
+"""The folder of files that are no objects: the lock, unfinished objects, metadata. No key may begin with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderStore:
+    """Files of a folder; a `Store`. The folder is created with the first object.
+
+    An object is on the disk when a method returns. Conditional writes hold between threads and processes, by a lock on
+    a file. An etag is made of the file's inode, modification time and size, so a file that something else edits counts
+    as another object.
+
+    Attributes:
+        folder: the folder.
+    """
+
+    folder: Path
+
+    def put(
+        self,
+        key: str,
+        *parts: bytes,
+        metadata: Mapping[str, str] = NO_METADATA,
+        if_match: str | None = None,
+        if_absent: bool = False,
+    ) -> str:
+        """Create or replace an object; see `Store.put`."""
+        path = self._path(key)
+        with self._told(key), self._unfinished(uuid.uuid4().hex) as file:
+            file.writelines(parts)
+            return self._publish(key, path, file, metadata, lambda now: _holds(now, if_match, absent=if_absent))
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """Read a part of an object; see `Store.read`."""
+        with self._open(key, start) as file:
+            return file.read() if length is None else file.read(length)
+
+    def stat(self, key: str) -> Stored | None:
+        """Describe an object; None if there is none."""
+        found = self._stored(key, self._path(key))
+        if found is None:
+            return None
+        try:
+            metadata = json.loads(self._metadata(key, found.etag).read_bytes())
+        except FileNotFoundError:
+            metadata = {}
+        return Stored(key, found.etag, found.size, metadata, found.modified)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with `prefix`, sorted by their UTF-8 bytes."""
+        parent, _, start = prefix.rpartition("/")
+        root = self.folder / parent
+        found = []
+        for folder, folders, files in os.walk(root):
+            here = Path(folder).relative_to(self.folder).as_posix()
+            if here == ".":
+                folders[:] = [name for name in folders if name != _OWN]
+            if Path(folder) == root:
+                folders[:] = [name for name in folders if name.startswith(start)]
+            found += [name if here == "." else f"{here}/{name}" for name in files]
+        return iter(sorted((key for key in found if key.startswith(prefix)), key=os.fsencode))
+
+    def listing(self, prefix: str) -> Iterator[Stored]:
+        """Yield the objects whose keys start with `prefix`; see `Store.listing`."""
+        found = (self._stored(key, self.folder / key) for key in self.keys(prefix))
+        return (one for one in found if one is not None)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; see `Store.delete`."""
+        for key in keys:
+            with self._told(key), self._locked():
+                if found := self._stored(key, self._path(key)):
+                    self._path(key).unlink()
+                    self._metadata(key, found.etag).unlink(missing_ok=True)
+
+    @contextmanager
+    def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
+        """Open an object for reading in blocks; see `Store.stream`."""
+        with self._open(key, start) as file:
+            yield file
+
+    def write(
+        self,
+        key: str,
+        bodies: Callable[[int], Iterator[bytes]],
+        metadata: Mapping[str, str],
+        seen: Stored | None,
+        *,
+        begun: Begun | None = None,
+        may_go_on: Callable[[], bool] = lambda: True,
+    ) -> bool | Begun:
+        """Write an object part by part; see `Store.write`."""
+        path = self._path(key)
+        upload = begun or Begun(uuid.uuid4().hex)
+        sizes = list(map(int, upload.etags))
+        parts = bodies(len(sizes))
+        head = list(islice(parts, 1))
+        try:
+            with self._told(key), self._unfinished(upload.upload, new=begun is None, written=sum(sizes)) as file:
+                for body in chain(head, parts):
+                    if len(sizes) > len(upload.etags) and not may_go_on():
+                        file.flush()
+                        os.fsync(file.fileno())
+                        raise _StoppedError
+                    file.write(body)
+                    sizes.append(len(body))
+                etag, absent = (seen.etag, False) if seen else (None, True)
+                self._publish(key, path, file, metadata, lambda now: _holds(now, etag, absent=absent))
+        except _StoppedError:
+            return Begun(upload.upload, tuple(map(str, sizes)))
+        except ConflictError:
+            return False
+        return True
+
+    def _path(self, key: str) -> Path:
+        names = key.split("/")
+        if names[0] == _OWN or any(name in {"", ".", ".."} or "\0" in name for name in names):
+            wanted = f"names separated by slashes, none of them '.' or '..', and not {_OWN!r} first"
+            raise InvalidValueError("key", key, wanted)
+        return self.folder / key
+
+    def _metadata(self, key: str, etag: str) -> Path:
+        return self.folder / _OWN / "metadata" / f"{key}.{etag}"
+
+    def _stored(self, key: str, path: Path) -> Stored | None:
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Stored(key, _etag(found), found.st_size, NO_METADATA, found.st_mtime) if path.is_file() else None
+
+    @contextmanager
+    def _open(self, key: str, start: int) -> Iterator[IO[bytes]]:
+        try:
+            file = self._path(key).open("rb")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise NotFoundError(key) from None
+        with file:
+            file.seek(start)
+            yield file
+
+    @contextmanager
+    def _unfinished(self, name: str, *, new: bool = True, written: int = 0) -> Iterator[IO[bytes]]:
+        """Open a file that is no object yet. It is deleted at the end, unless it became one or will be continued."""
+        path = self.folder / _OWN / "unfinished" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("wb" if new else "r+b")
+        except FileNotFoundError:
+            raise NotFoundError(name, "the unfinished upload does not exist any more") from None
+        try:
+            with file:
+                file.truncate(written)
+                file.seek(written)
+                yield file
+        except _StoppedError:
+            raise
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def _publish(
+        self,
+        key: str,
+        path: Path,
+        file: IO[bytes],
+        metadata: Mapping[str, str],
+        holds: Callable[[Stored | None], bool],
+    ) -> str:
+        """Make an unfinished file the object, if a condition holds, and return its etag."""
+        file.flush()
+        os.fsync(file.fileno())
+        etag = _etag(os.fstat(file.fileno()))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            before = self._stored(key, path)
+            if not holds(before):
+                raise ConflictError(key)
+            if metadata:
+                # Named by the etag, so that whatever comes between this and the next line leaves a pair that fits.
+                note = self._metadata(key, etag)
+                note.parent.mkdir(parents=True, exist_ok=True)
+                _write_durably(note, json.dumps(dict(metadata)).encode())
+            Path(file.name).replace(path)
+            _sync_folder(path.parent)
+            if before is not None:
+                self._metadata(key, before.etag).unlink(missing_ok=True)
+        return etag
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        path = self.folder / _OWN / "lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:  # closing it unlocks it
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def _told(self, key: str) -> Iterator[None]:
+        """Say which object cannot be written, and why."""
+        try:
+            yield
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            reason = f"{str(self.folder)!r} has a folder or file that is in its way"
+            raise StoreError(key, reason) from None
+        except OSError as error:
+            raise StoreError(key, f"it cannot be written to {str(self.folder)!r}: {error.strerror}") from error
+
+
+class _StoppedError(Exception):
+    """Writing was stopped between two parts."""
+
+
+def _holds(now: Stored | None, etag: str | None, *, absent: bool) -> bool:
+    if absent and now is not None:
+        return False
+    return etag is None or (now is not None and now.etag == etag)
+
+
+def _etag(found: os.stat_result) -> str:
+    return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename outlives a power failure; where the system allows it."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

@@ -1,0 +1,142 @@
+"""What a store is: named objects that are there whole or not at all, and conditional writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from parcelq.limits import MAX_MULTIPART_PARTS, MIB
+
+NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
+_PART_BYTES: Final = 16 * MIB
+
+
+class Readable(Protocol):
+    """What can be read in blocks: a file, the body of an S3 object, a decompressor."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; fewer only near the end, none at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object of a store.
+
+    Attributes:
+        key: its key.
+        etag: changes with every write of the object. Its form is the store's own.
+        size: bytes.
+        metadata: ASCII texts that were stored with it; empty in a listing.
+        modified: when it was written, in seconds of the epoch.
+    """
+
+    key: str
+    etag: str
+    size: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    modified: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An object whose parts are not all written yet. Only the store that returned it can go on with it.
+
+    Attributes:
+        upload: the id of the upload.
+        etags: one text for each part that is written, from the first on.
+    """
+
+    upload: str
+    etags: tuple[str, ...] = ()
+
+
+class Store(Protocol):
+    """Named objects that are there whole or not at all.
+
+    Every method raises AwsError, StoreError or OSError where the store refuses.
+    """
+
+    def put(
+        self,
+        key: str,
+        *parts: bytes,
+        metadata: Mapping[str, str] = NO_METADATA,
+        if_match: str | None = None,
+        if_absent: bool = False,
+    ) -> str:
+        """Create or replace an object, whose body is the parts one after another, and return its etag.
+
+        Args:
+            key: the object's key.
+            parts: its body.
+            metadata: ASCII texts to store with it.
+            if_match: write only if the object exists with this etag.
+            if_absent: write only if there is no object.
+
+        Raises:
+            ConflictError: the condition does not hold.
+        """
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """Read `length` bytes of an object from byte `start` on, or all of the rest; fewer where it ends.
+
+        Raises:
+            NotFoundError: there is no such object.
+        """
+
+    def stat(self, key: str) -> Stored | None:
+        """Describe an object; None if there is none."""
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that start with `prefix`, sorted by their UTF-8 bytes."""
+
+    def listing(self, prefix: str) -> Iterator[Stored]:
+        """Yield the objects whose keys start with `prefix`, sorted like `keys`, without their metadata."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects. A missing one is no error; one that the store does not confirm as deleted is."""
+
+    def stream(self, key: str, start: int = 0) -> AbstractContextManager[Readable]:
+        """Open an object for reading in blocks, from byte `start` on.
+
+        Raises:
+            NotFoundError: there is no such object.
+        """
+
+    def write(
+        self,
+        key: str,
+        bodies: Callable[[int], Iterator[bytes]],
+        metadata: Mapping[str, str],
+        seen: Stored | None,
+        *,
+        begun: Begun | None = None,
+        may_go_on: Callable[[], bool] = lambda: True,
+    ) -> bool | Begun:
+        """Write an object part by part, if it has not changed since it was seen. Few parts are in memory at a time.
+
+        Args:
+            key: the object's key.
+            bodies: yields the parts from a given number on, the first being 0; all but the last have at least
+                `part_bytes` bytes.
+            metadata: ASCII texts to store with it.
+            seen: what `stat` returned before; the object is written only if it still is so.
+            begun: what an earlier call for the very same parts returned.
+            may_go_on: asked before each part but the first.
+
+        Returns:
+            True if it was written; False if someone else wrote or deleted it since; or the parts that are written so
+            far, where `may_go_on` said no.
+
+        Raises:
+            NotFoundError: the upload that `begun` names is gone; begin again.
+        """
+
+
+def part_bytes(size: int) -> int:
+    """How many bytes each part of an object of about `size` bytes should have."""
+    # A little larger than needed, so that a size that is not quite right does not run out of parts.
+    return max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000))

@@ -1,0 +1,336 @@
+"""A topic in memory, for one process: what SQS does with messages, without requests, texts or base64."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from heapq import heapify, heappop, heappush
+from itertools import count
+from threading import Condition, RLock
+from typing import Final
+
+from parcelq.errors import InvalidValueError
+from parcelq.limits import MAX_ATTRIBUTES, MAX_DEADLINE_SECONDS, MAX_DELAY_SECONDS, MIB
+from parcelq.topics.message import Message, Pulled
+from parcelq.topics.topic import Counts, FailedMessage, Published
+
+Wait = Callable[[Condition, float], object]
+"""Waits for a condition, and no longer than so many seconds."""
+
+_LONGEST_WAIT: Final = 3600.0
+_OVERHEAD: Final = 512
+"""Bytes that a message takes beside its body and attributes, about."""
+_STALE: Final = 1000
+
+
+class _State(IntEnum):
+    READY = 0
+    HELD = 1
+    DELAYED = 2
+    GONE = 3
+
+
+class _Item:
+    """A message of the queue. Its `receipt` is that of its latest delivery; `due` is when it becomes visible."""
+
+    __slots__ = ("due", "message", "message_id", "receipt", "received", "sent", "size", "state")
+
+    def __init__(self, message: Message, message_id: str, sent: float, size: int) -> None:
+        self.message = message
+        self.message_id = message_id
+        self.sent = sent
+        self.size = size
+        self.received = 0
+        self.receipt = ""
+        self.due = 0.0
+        self.state = _State.GONE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryTopic:
+    """A queue in memory; a `Topic`.
+
+    It behaves as SQS does: a message that is not acknowledged before its deadline is delivered again, each delivery
+    counts, and only the receipt of the latest delivery acknowledges. Any number of threads may use it.
+
+    `publish` never waits, so that what was taken from a topic can always be put back. An uploader publishes on
+    `bounded()` instead: the same topic, whose `publish` waits while the messages take more memory than `max_bytes`.
+
+    Attributes:
+        name: the topic's name.
+        queue: what holds the messages.
+        waits: whether `publish` waits for room.
+    """
+
+    name: str
+    queue: _Queue
+    waits: bool = False
+
+    @classmethod
+    def create(
+        cls,
+        name: str,
+        *,
+        deadline_seconds: float = 30,
+        max_bytes: int = 64 * MIB,
+        max_receive_count: int = 0,
+        dead_letter_topic: MemoryTopic | None = None,
+        clock: Callable[[], float] | None = None,
+        wait: Wait = Condition.wait,
+    ) -> MemoryTopic:
+        """Create an empty topic.
+
+        Args:
+            name: its name.
+            deadline_seconds: the acknowledgement deadline of messages that are pulled without one.
+            max_bytes: how much memory its messages may take before `bounded().publish` waits.
+            max_receive_count: a message that was delivered so often goes to the dead-letter topic instead of being
+                delivered once more; 0 for never.
+            dead_letter_topic: that topic.
+            clock: tells the time in seconds; by default one that nobody can set.
+            wait: waits for a condition. A test whose clock does not move by itself moves it here.
+        """
+        queue = _Queue(deadline_seconds, max_bytes, max_receive_count, dead_letter_topic, clock, wait)
+        return cls(name, queue)
+
+    def bounded(self) -> MemoryTopic:
+        """The same topic for one that publishes only what it was not given by a topic: its `publish` waits for room."""
+        return MemoryTopic(self.name, self.queue, waits=True)
+
+    def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
+        """Publish any number of messages, taken lazily; see `Topic.publish`."""
+        if not 0 <= delay_seconds <= MAX_DELAY_SECONDS:
+            raise InvalidValueError("delay_seconds", delay_seconds, f"0 to {MAX_DELAY_SECONDS} seconds")
+        published, failed = 0, []
+        for message in messages:
+            if reason := _refusal(message):
+                failed.append(FailedMessage(message, "InvalidAttributeValue", reason, sender_fault=True))
+            else:
+                self.queue.put(message, delay_seconds, wait=self.waits)
+                published += 1
+        return Published(published, failed)
+
+    def pull(
+        self,
+        min_messages: int = 1,
+        max_messages: int = 10,
+        receive_message_timeout: float = 300,
+        *,
+        deadline: int | None = None,
+    ) -> list[Pulled]:
+        """Pull messages, the oldest first as a rule; see `Topic.pull`."""
+        if not 1 <= min_messages <= max_messages:
+            raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
+        if receive_message_timeout < 0:
+            raise InvalidValueError("receive_message_timeout", receive_message_timeout, "0 or more seconds")
+        return self.queue.take(min_messages, max_messages, receive_message_timeout, deadline)
+
+    def read(self, pulled: Pulled) -> Message:
+        """Return the message that was pulled."""
+        return pulled.message()
+
+    def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
+        """Delete messages, and return those that have been delivered again since."""
+        return self.queue.remove(messages)
+
+    def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
+        """Set the acknowledgement deadline of messages; see `Topic.refresh_deadline`."""
+        if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
+            raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")
+        return self.queue.hold(messages, timeout)
+
+    def counts(self) -> Counts:
+        """Count the messages, exactly."""
+        return self.queue.counts()
+
+    def dead_letter_topic(self) -> MemoryTopic | None:
+        """The topic that it was created with."""
+        return self.queue.dead_letter_topic
+
+    def close(self) -> None:
+        """End all waiting, now and later: `pull` returns what there is, `bounded().publish` does not wait for room."""
+        self.queue.close()
+
+
+class _Queue:
+    """The messages of a topic. Every message is in one state; the counts follow each change of it."""
+
+    def __init__(
+        self,
+        deadline_seconds: float,
+        max_bytes: int,
+        max_receive_count: int,
+        dead_letter_topic: MemoryTopic | None,
+        clock: Callable[[], float] | None,
+        wait: Wait,
+    ) -> None:
+        self.dead_letter_topic = dead_letter_topic
+        self._deadline = deadline_seconds
+        self._max_bytes = max_bytes
+        self._max_receive_count = max_receive_count if dead_letter_topic else 0
+        self._clock = clock or time.monotonic
+        self._epoch = 0.0 if clock else time.time() - time.monotonic()
+        self._wait = wait
+        self._lock = RLock()
+        self._filled = Condition(self._lock)
+        self._emptied = Condition(self._lock)
+        self._closed = False
+        self._name = uuid.uuid4().hex  # message ids differ between topics, and between runs of a program
+        self._numbers = count()
+        self._items: dict[str, _Item] = {}
+        self._ready: deque[_Item] = deque()
+        self._timers: list[tuple[float, int, _Item]] = []
+        self._timer_numbers = count()
+        self._counts = [0, 0, 0, 0]
+        self._size = 0
+
+    def put(self, message: Message, delay: float, *, wait: bool) -> None:
+        """Add a message."""
+        size = len(message.body) + _OVERHEAD
+        for name, value in message.attributes.items():
+            size += len(name) + len(value)
+        with self._lock:
+            while wait and self._size and self._size + size > self._max_bytes and not self._closed:
+                self._wait(self._emptied, _LONGEST_WAIT)
+            now = self._clock()
+            item = _Item(message, f"{self._name}-{next(self._numbers)}", now + self._epoch, size)
+            self._add(item, now, delay)
+
+    def adopt(self, item: _Item) -> None:
+        """Add a message that was in another topic: it keeps the time at which it was published."""
+        with self._lock:
+            moved = _Item(item.message, f"{self._name}-{next(self._numbers)}", item.sent, item.size)
+            self._add(moved, self._clock(), 0)
+
+    def take(self, least: int, most: int, timeout: float, deadline: float | None) -> list[Pulled]:
+        """Deliver messages."""
+        with self._lock:
+            until = self._clock() + timeout
+            pulled: list[Pulled] = []
+            while True:
+                now = self._clock()
+                self._release(now)
+                self._deliver(pulled, most, now + (self._deadline if deadline is None else deadline))
+                if len(pulled) >= least or now >= until or self._closed:
+                    return pulled
+                next_timer = self._timers[0][0] if self._timers else until
+                self._wait(self._filled, min(_LONGEST_WAIT, min(until, next_timer) - now))
+
+    def remove(self, messages: Iterable[Pulled]) -> list[Pulled]:
+        """Delete messages."""
+        failed: list[Pulled] = []
+        with self._lock:
+            for pulled in messages:
+                item = self._items.get(pulled.message_id)
+                if item is not None and item.receipt != pulled.receipt_handle:
+                    failed.append(pulled)
+                elif item is not None:
+                    self._drop(item)
+            if len(self._timers) > 2 * len(self._items) + _STALE:
+                self._timers[:] = [one for one in self._timers if self._is_valid(one)]
+                heapify(self._timers)
+            self._emptied.notify_all()
+        return failed
+
+    def hold(self, messages: Iterable[Pulled], timeout: float) -> list[Pulled]:
+        """Set the deadline of messages that are held."""
+        failed: list[Pulled] = []
+        with self._lock:
+            now = self._clock()
+            self._release(now)
+            for pulled in messages:
+                item = self._items.get(pulled.message_id)
+                if item is None or item.receipt != pulled.receipt_handle or item.state is not _State.HELD:
+                    failed.append(pulled)
+                else:
+                    self._set_timer(item, now + timeout)
+            self._release(now)
+        return failed
+
+    def counts(self) -> Counts:
+        """Count the messages."""
+        with self._lock:
+            self._release(self._clock())
+            return Counts(*self._counts[:3])
+
+    def close(self) -> None:
+        """End all waiting."""
+        with self._lock:
+            self._closed = True
+            self._filled.notify_all()
+            self._emptied.notify_all()
+
+    def _add(self, item: _Item, now: float, delay: float) -> None:
+        self._items[item.message_id] = item
+        self._size += item.size
+        if delay > 0:
+            self._move(item, _State.DELAYED)
+            self._set_timer(item, now + delay)
+        else:
+            self._move(item, _State.READY)
+            self._ready.append(item)
+            self._filled.notify()
+
+    def _deliver(self, pulled: list[Pulled], most: int, due: float) -> None:
+        while self._ready and len(pulled) < most:
+            item = self._ready.popleft()
+            if item.state is not _State.READY:
+                continue
+            if self._max_receive_count and item.received >= self._max_receive_count and self.dead_letter_topic:
+                # Under this queue's lock, so that no count misses it. Dead-letter topics form no circle.
+                self.dead_letter_topic.queue.adopt(item)
+                self._drop(item)
+                continue
+            item.received += 1
+            item.receipt = f"{item.message_id}.{item.received}"
+            self._move(item, _State.HELD)
+            self._set_timer(item, due)
+            pulled.append(Pulled(item.message_id, item.receipt, item.received, item.message, item.sent))
+
+    def _release(self, now: float) -> None:
+        """Make visible what is due."""
+        while self._timers and self._timers[0][0] <= now:
+            timer = heappop(self._timers)
+            if self._is_valid(timer):
+                item = timer[2]
+                self._move(item, _State.READY)
+                self._ready.append(item)
+                self._filled.notify()
+
+    def _set_timer(self, item: _Item, due: float) -> None:
+        item.due = due
+        if not self._timers or due < self._timers[0][0]:
+            self._filled.notify_all()  # those who wait for the next timer must wait for this one
+        heappush(self._timers, (due, next(self._timer_numbers), item))
+
+    def _is_valid(self, timer: tuple[float, int, _Item]) -> bool:
+        due, _, item = timer
+        return item.due == due and item.state in {_State.HELD, _State.DELAYED}
+
+    def _move(self, item: _Item, state: _State) -> None:
+        self._counts[item.state] -= 1
+        self._counts[state] += 1
+        item.state = state
+
+    def _drop(self, item: _Item) -> None:
+        del self._items[item.message_id]
+        self._size -= item.size
+        self._move(item, _State.GONE)
+        item.message = _NO_MESSAGE  # a timer may still refer to the item
+
+
+_NO_MESSAGE: Final = Message(b"")
+
+
+def _refusal(message: Message) -> str:
+    """Why SQS would refuse a message for its attributes; empty if it would not."""
+    attributes = message.attributes
+    if len(attributes) > MAX_ATTRIBUTES:
+        return f"the message has {len(attributes)} attributes; SQS takes {MAX_ATTRIBUTES}"
+    if "" in attributes.values():
+        return "an attribute is empty, which SQS refuses"
+    return ""

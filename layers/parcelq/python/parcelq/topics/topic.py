@@ -1,0 +1,106 @@
+"""What a topic is: the operations that everything which sends or receives messages is written against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from parcelq.topics.message import Message, Pulled
+
+
+@dataclass(frozen=True, slots=True)
+class FailedMessage:
+    """A message that was not published.
+
+    Attributes:
+        message: the message, as it was given.
+        code: AWS's error code, or the name of one of Parcelq's errors.
+        reason: AWS's words.
+        sender_fault: True where sending it again cannot help.
+    """
+
+    message: Message
+    code: str
+    reason: str
+    sender_fault: bool
+
+
+class Published(NamedTuple):
+    """How many messages are confirmed as published, and those that are not."""
+
+    published: int
+    failed: list[FailedMessage]
+
+
+class Counts(NamedTuple):
+    """How many messages a topic has: to be pulled now, pulled and not acknowledged, and published with a delay."""
+
+    visible: int
+    in_flight: int
+    delayed: int
+
+
+class Topic(Protocol):
+    """A topic. Messages may come in any order, and more than once.
+
+    Every method raises TopicError or AwsError where the topic does not exist or refuses the request as a whole.
+    """
+
+    @property
+    def name(self) -> str:
+        """The topic's plain name, never a URL."""
+
+    def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
+        """Publish any number of messages, taken lazily.
+
+        Args:
+            messages: the messages.
+            delay_seconds: for how long nobody can pull them, at most 15 minutes.
+        """
+
+    def pull(
+        self,
+        min_messages: int = 1,
+        max_messages: int = 10,
+        receive_message_timeout: float = 300,
+        *,
+        deadline: int | None = None,
+    ) -> list[Pulled]:
+        """Pull messages. Nobody else gets them until their acknowledgement deadline has passed.
+
+        Args:
+            min_messages: return as soon as there are this many.
+            max_messages: never return more.
+            receive_message_timeout: seconds after which to return what there is, perhaps nothing; 0 does not wait.
+            deadline: seconds until the messages can be pulled again; the topic's own setting by default.
+
+        Raises:
+            InvalidValueError: the numbers do not fit together.
+        """
+
+    def read(self, pulled: Pulled) -> Message:
+        """Return the message that was pulled, decoded, with its body from wherever it lies.
+
+        Raises:
+            MessageError: it cannot be read.
+        """
+
+    def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
+        """Delete messages, and return those that were not deleted; they will be delivered again."""
+
+    def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
+        """Set the acknowledgement deadline to `timeout` seconds from now; 0 makes the messages visible at once.
+
+        Returns:
+            Those for which it failed; others may get them.
+
+        Raises:
+            InvalidValueError: the timeout is not from 0 to 12 hours.
+        """
+
+    def counts(self) -> Counts:
+        """Count the messages: exactly in memory, approximately on SQS, which needs about 60 s after the last send."""
+
+    def dead_letter_topic(self) -> Topic | None:
+        """The topic that messages go to which failed for good; None if there is none."""
