@@ -21,6 +21,7 @@ from crash_world import KEY, MAX_RECEIVE_COUNT, Clients, World
 from parcelq.lineage.lineage import Lineage
 from parcelq.names import SEGMENTS
 from parcelq.process.dead import REASON
+from parcelq.steps.run import Ran
 from parcelq.steps.warm import Runner
 from parcelq.topics.message import LINEAGE, UNTOLD
 from parcelq.topics.publish import publish_many
@@ -236,13 +237,15 @@ def deadly(monkeypatch: pytest.MonkeyPatch) -> Callable[[World, bytes], None]:
 
     def let(world: World, line: bytes) -> None:
         @contextmanager
-        def run(runner: Runner, bodies: Iterable[bytes], timeout: float | None = None) -> Iterator[Path]:
+        def run(
+            runner: Runner, bodies: Iterable[bytes], timeout: float | None = None, **more: int | None
+        ) -> Iterator[Ran]:
             given = list(bodies)
             if any(line in one for one in given):
                 world.invocation.dead = True
                 raise Killed
-            with run_step(runner, given, timeout) as output:
-                yield output
+            with run_step(runner, given, timeout, **more) as ran:
+                yield ran
 
         monkeypatch.setattr(Runner, "run", run)
 

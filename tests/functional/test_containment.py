@@ -151,7 +151,7 @@ def test_steps_that_run_meanwhile_are_left_alone(make_step, tmp_path):
 
     def run(step: Step) -> bytes:
         with run_step(step, [b"a\n"], 60) as output:
-            return output.read_bytes()
+            return output.output.read_bytes()
 
     with ThreadPoolExecutor(4) as threads:
         results = list(threads.map(run, [slow, *[fast] * 20, slow]))
@@ -176,7 +176,7 @@ def test_a_full_disk_fails_the_step_alone(make_step, tmp_path, monkeypatch):
             except StepError as error:
                 print(error)
             with run_step(fine, [b"a\\n"]) as output:
-                print(output.read_text().strip())
+                print(output.output.read_text().strip())
             print([path.name for path in Path(sys.argv[1]).iterdir()])
     """)
     full = make_step('cat /dev/zero > "$4"', "full")

@@ -55,7 +55,7 @@ def python(make_step):
 
 def output_of(step: Step, *bodies: bytes, timeout: float | None = 60) -> bytes:
     with run_step(step, bodies, timeout) as output:
-        return output.read_bytes()
+        return output.output.read_bytes()
 
 
 def failure_of(step: Step, *bodies: bytes, timeout: float | None = 60) -> StepError:

@@ -72,7 +72,7 @@ def warm(write):
 
 def output_of(runner: Runner, *bodies: bytes, timeout: float | None = 60) -> bytes:
     with runner.run(bodies, timeout) as output:
-        return output.read_bytes()
+        return output.output.read_bytes()
 
 
 def failure_of(runner: Runner, *bodies: bytes, timeout: float | None = 60) -> StepError:
@@ -521,7 +521,7 @@ _, path, folder, busy = sys.argv
 tempfile.tempdir = folder
 runner = Runner(Step(Path(path), StepSettings(warm=True)))
 with runner.run([b"idle\\n"]) as output:
-    print(output.read_text().strip(), flush=True)
+    print(output.output.read_text().strip(), flush=True)
 if busy:
     with runner.run([b"busy\\n"]):
         pass
@@ -569,8 +569,8 @@ def test_the_same_file_is_an_executable_and_a_filter(write, warm, function):
     step = Step(write(function), StepSettings(), "wf-1")
     filtered = Step(step.path, StepSettings(filter=True))
     with run_step(step, [data]) as one, run_step(filtered, [data]) as other:
-        assert one.read_bytes() == other.read_bytes() == output_of(warm(function), data)
-        assert one.read_bytes().startswith((b"A", b"a"))
+        assert one.output.read_bytes() == other.output.read_bytes() == output_of(warm(function), data)
+        assert one.output.read_bytes().startswith((b"A", b"a"))
 
 
 @pytest.mark.parametrize("filtered", [False, True])

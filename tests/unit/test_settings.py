@@ -96,10 +96,11 @@ def test_what_is_a_steps_own_is_not_looked_into(read):
 
 def test_one_error_names_every_wrong_key_and_value(problems):
     found = problems("filter: 1\ntimeout: -1\nname: x\narguments: a\n3: y\nenvironment: []\naws_credentials: 'yes'\n")
+    keys = "filter, warm, rejects, arguments, timeout, environment, aws_credentials, step"
     assert sorted(found) == sorted(
         [
-            "unknown key 'name'; there are filter, warm, arguments, timeout, environment, aws_credentials, step",
-            "unknown key 3; there are filter, warm, arguments, timeout, environment, aws_credentials, step",
+            f"unknown key 'name'; there are {keys}",
+            f"unknown key 3; there are {keys}",
             "filter is 1, but must be true or false",
             "arguments is 'a', but must be a list of texts and numbers",
             "timeout is -1, but must be a number of seconds above 0",

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean, median
 from typing import Final, Protocol, TypeAlias
 
@@ -20,6 +19,7 @@ from parcelq.names import INBOX
 from parcelq.process.output import output_messages
 from parcelq.records.parcels import Parcel
 from parcelq.steps.find import Step
+from parcelq.steps.run import Ran
 from parcelq.topics.message import LINEAGE, Message, count_entries
 from parcelq.upload.files import parcel_messages
 
@@ -36,8 +36,8 @@ class Runs(Protocol):
     def step(self) -> Step:
         """The step."""
 
-    def run(self, bodies: Iterable[bytes], /) -> AbstractContextManager[Path]:
-        """Run it over bodies, and give the file of what it put out."""
+    def run(self, bodies: Iterable[bytes], /) -> AbstractContextManager[Ran]:
+        """Run it over bodies, and give what it put out."""
 
     def close(self) -> None:
         """End what is kept from one run to the next."""
@@ -185,7 +185,8 @@ class _Runner:
         message = self.message(lines)
         lineage = Lineage.parse(message.attributes[LINEAGE])
         before, began = self.processors(), self.clock()
-        with self.runs.run([message.body]) as output:
+        with self.runs.run([message.body]) as ran:
+            output = ran.output
             wall, cpu = self.clock() - began, self.processors() - before
             size = output.stat().st_size
             whole = max(1, size)

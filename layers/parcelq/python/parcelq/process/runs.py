@@ -60,7 +60,7 @@ def run_group(runner: Runner, group: list[Work], budget: Budget, *, alone: bool 
         try:
             with budget.running():
                 bodies = (one.message.body for one in group)
-                run.output = run.folder.enter_context(runner.run(bodies, limit.seconds))
+                run.output = run.folder.enter_context(runner.run(bodies, limit.seconds)).output
         except StepError as error:
             if limit.short and error.timed_out:
                 run.alone = True

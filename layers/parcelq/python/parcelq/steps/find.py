@@ -45,7 +45,8 @@ class Step:
         """The command line that runs it over the file `source` into the file `target`."""
         if self.settings.filter:
             return self._program()
-        return [*self._program(), "--input", str(source), "--output", str(target), *self._about()]
+        rejects = ["--rejects", str(target.parent / "rejects")] if self.settings.rejects else []
+        return [*self._program(), "--input", str(source), "--output", str(target), *rejects, *self._about()]
 
     def warm_command(self, control: int) -> list[str]:
         """The command line that keeps it running, with the descriptor on which it is told what to run over."""

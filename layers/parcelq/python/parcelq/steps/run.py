@@ -12,12 +12,14 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 from parcelq.errors import StepError
 from parcelq.steps.containment import MARK, end, shield
 from parcelq.steps.find import Step
+from parcelq.steps.rejects import Reject, RejectsError, read_rejects
 
 TAIL_BYTES: Final = 4096
 """How much of the end of a step's stdout and stderr is kept."""
@@ -30,9 +32,26 @@ _CREDENTIALS_PREFIX: Final = "AWS_"
 _RUNTIME_PREFIX: Final = "AWS_LAMBDA_"
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a run that succeeded.
+
+    Attributes:
+        output: the file that the step wrote; it is removed when the run's context is left.
+        rejects: the entries that the step named as bad, sorted by entry.
+        stderr_tail: the end of what it wrote to stderr.
+    """
+
+    output: Path
+    rejects: tuple[Reject, ...] = ()
+    stderr_tail: str = ""
+
+
 @contextmanager
-def run_step(step: Step, bodies: Iterable[bytes], timeout: float | None = None) -> Iterator[Path]:
-    r"""Run a step over bodies, one after another, and give the file of what it put out.
+def run_step(
+    step: Step, bodies: Iterable[bytes], timeout: float | None = None, *, entries: int | None = None
+) -> Iterator[Ran]:
+    r"""Run a step over bodies, one after another, and give what it put out.
 
     Everything lies in a temporary folder that is gone when the context is left. The step's working directory in it is
     empty; `TMPDIR` is in it too.
@@ -41,15 +60,29 @@ def run_step(step: Step, bodies: Iterable[bytes], timeout: float | None = None) 
         step: the step.
         bodies: slices of a file; one that lacks its last `\n` gets it where another follows.
         timeout: seconds after which it is killed; the step's own timeout counts too where that is shorter.
+        entries: how many entries the bodies have, where the caller knows; rejects beyond them fail the run then.
 
     Raises:
-        StepError: it could not be started, exited with another code than 0, wrote no output file, or was killed when
-            its time was up; with the end of its stderr.
+        StepError: it could not be started, exited with another code than 0, wrote no output file, named rejects that
+            cannot be, or was killed when its time was up; with the end of its stderr.
     """
     with run_folder(step) as folder:
         write_input(step, folder, bodies)
-        _run(step, folder, step.settings.within(timeout))
-        yield output_of(step, folder)
+        tail = _run(step, folder, step.settings.within(timeout))
+        yield ran(step, folder, tail, entries)
+
+
+def ran(step: Step, folder: Path, tail: bytes, entries: int | None) -> Ran:
+    """What is in the folder of a run that exited with 0.
+
+    Raises:
+        StepError: there is no output file, or the rejects name what cannot be.
+    """
+    try:
+        rejects = read_rejects(folder / "rejects", entries)
+    except RejectsError as error:
+        raise StepError(step.name, f"named rejects that cannot be: {error}", exit_code=0) from None
+    return Ran(output_of(step, folder), rejects, tail.decode("utf-8", "replace"))
 
 
 @contextmanager
@@ -167,7 +200,7 @@ def bad_end(step: Step, code: int, tail: bytes) -> StepError:
     return StepError(step.name, reason, exit_code=code, stderr_tail=tail.decode("utf-8", "replace"))
 
 
-def _run(step: Step, folder: Path, timeout: float | None) -> None:
+def _run(step: Step, folder: Path, timeout: float | None) -> bytes:
     with contextlib.ExitStack() as files:
         stdin: IO[bytes] | int = subprocess.DEVNULL
         stdout: IO[bytes] | int = subprocess.PIPE
@@ -186,6 +219,7 @@ def _run(step: Step, folder: Path, timeout: float | None) -> None:
         raise time_is_up(step, timeout, tail)
     if process.returncode:
         raise bad_end(step, process.returncode, tail)
+    return tail
 
 
 def _signal_name(number: int) -> str:

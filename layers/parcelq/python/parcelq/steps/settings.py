@@ -23,6 +23,7 @@ class StepSettings:
     Attributes:
         filter: whether it gets its input on stdin and writes its output to stdout.
         warm: whether its process is kept for the next run; for what is made with `parcelq.steps.function`.
+        rejects: whether it takes `--rejects FILE` and names bad entries there.
         arguments: put right after the step's path.
         timeout: seconds that one run may take, at most 12 hours; None for as long as there is time.
         environment: added to the environment that every step gets.
@@ -33,6 +34,7 @@ class StepSettings:
 
     filter: bool = False
     warm: bool = False
+    rejects: bool = False
     arguments: tuple[str, ...] = ()
     timeout: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -167,6 +169,7 @@ def _passable(value: object) -> str | None:
 _CHECKS: Final[dict[str, Callable[[object], Any]]] = {
     "filter": _flag,
     "warm": _flag,
+    "rejects": _flag,
     "arguments": _arguments,
     "timeout": _timeout,
     "environment": _environment,

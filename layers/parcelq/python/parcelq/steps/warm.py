@@ -27,8 +27,9 @@ from parcelq.steps.run import (
     LOOK_SECONDS,
     READ_BYTES,
     TAIL_BYTES,
+    Ran,
     bad_end,
-    output_of,
+    ran,
     run_folder,
     run_step,
     start,
@@ -57,11 +58,13 @@ class Runner:
         self._idle: list[_Kept] = []
 
     @contextmanager
-    def run(self, bodies: Iterable[bytes], timeout: float | None = None) -> Iterator[Path]:
+    def run(
+        self, bodies: Iterable[bytes], timeout: float | None = None, *, entries: int | None = None
+    ) -> Iterator[Ran]:
         """As `run_step` does. The time of the first run of a process has its start in it."""
         if not self.step.settings.warm:
-            with run_step(self.step, bodies, timeout) as output:
-                yield output
+            with run_step(self.step, bodies, timeout, entries=entries) as done:
+                yield done
             return
         with run_folder(self.step) as folder:
             write_input(self.step, folder, bodies)
@@ -69,12 +72,12 @@ class Runner:
             kept = self._take() or _Kept(self.step)
             with ExitStack() as failed:
                 failed.callback(kept.end)
-                kept.run(folder, clock)
-                output = output_of(self.step, folder)
+                tail = kept.run(folder, clock)
+                done = ran(self.step, folder, tail, entries)
                 if kept.is_sound():
                     failed.pop_all()
                     self._idle.append(kept)
-            yield output
+            yield done
 
     def close(self) -> None:
         """End the processes that are kept."""
@@ -131,7 +134,7 @@ class _Kept:
             os.set_blocking(self._stderr, False)
             self._opened = opened.pop_all()
 
-    def run(self, folder: Path, clock: _Clock) -> None:
+    def run(self, folder: Path, clock: _Clock) -> bytes:
         """Run the function over the input in a run's folder.
 
         Raises:
@@ -145,7 +148,7 @@ class _Kept:
         request = {name: str(folder / name) for name in ("input", "output", "work")} | {"tmpdir": tmpdir}
         with contextlib.suppress(OSError):  # then it is gone, which is seen below
             self._control.sendall(json.dumps(request).encode() + b"\n")
-        self._await_free(clock)
+        return self._await_free(clock)
 
     def is_alive(self) -> bool:
         """Whether it can be given a run."""
@@ -165,7 +168,7 @@ class _Kept:
         """End it with all that it started, and remove its folder."""
         self._opened.close()
 
-    def _await_free(self, clock: _Clock) -> None:
+    def _await_free(self, clock: _Clock) -> bytes:
         """Wait until it can be given a run, and keep the end of what it prints to stderr until then."""
         tail = b""
         with selectors.DefaultSelector() as pipes:
@@ -184,7 +187,7 @@ class _Kept:
                         pipes.unregister(self._stderr)
                 if self._control.fileno() in ready:
                     if self._hear() == FREE:
-                        return
+                        return tail
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         self._process.wait(min(_GRACE_SECONDS, left))
                     raise self._ended(self._read_stderr(tail))

@@ -1,0 +1,121 @@
+"""Entries that a step names as bad itself, in the file of `--rejects`: read, and checked against what can be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MAX_REASON_BYTES: Final = 2048
+"""How much of a reason is kept; a message's attributes have to hold it."""
+_MAX_LINE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One entry that a step refused.
+
+    Attributes:
+        entry: its number in the run's input, from 0; a header does not count.
+        after: how many entries of output the step had written before it; None where the step does not say.
+        reason: why it is bad, at most `MAX_REASON_BYTES` bytes of UTF-8.
+    """
+
+    entry: int
+    after: int | None
+    reason: str
+
+
+class RejectsError(ValueError):
+    """A file of rejects says what cannot be; the text says in which line, and what would be right."""
+
+
+def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
+    """Read the rejects that a step wrote, sorted by entry.
+
+    Args:
+        path: a file of JSON lines `{"entry": 17, "after": 16, "reason": "…"}`; no file means no rejects.
+        entries: how many entries the step was given; None where the caller does not know.
+
+    Raises:
+        RejectsError: a line is no such object, an entry is named twice or was not in the input, or a later entry has
+            less output before it than an earlier one.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise RejectsError(f"the file of rejects cannot be read: {error.strerror}") from None
+    rejects: dict[int, Reject] = {}
+    with file:
+        number = 0
+        while line := file.readline(_MAX_LINE_BYTES):
+            number += 1
+            if not line.strip():
+                continue
+            try:
+                reject = _reject(line, entries)
+                if reject.entry in rejects:
+                    raise RejectsError(f"entry {reject.entry} is named twice")
+            except RejectsError as error:
+                raise RejectsError(f"line {number} of the rejects: {error}") from None
+            rejects[reject.entry] = reject
+    ordered = tuple(rejects[entry] for entry in sorted(rejects))
+    _check_order(ordered)
+    return ordered
+
+
+def _reject(line: bytes, entries: int | None) -> Reject:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        raise RejectsError(f"{_shown(line)} is not JSON") from None
+    wanted = '{"entry": 17, "after": 16, "reason": "why"}'
+    if not isinstance(value, dict) or not {"entry", "reason"} <= value.keys() <= {"entry", "after", "reason"}:
+        raise RejectsError(f"{_shown(line)} must be an object like {wanted}; 'after' may be left out")
+    entry, after, reason = value["entry"], value.get("after"), value["reason"]
+    if not _is_count(entry) or (entries is not None and entry >= entries):
+        limit = "" if entries is None else f" below {entries}, the number of entries in the input"
+        raise RejectsError(f"entry is {_shown(entry)}, but must be a whole number from 0{limit}")
+    if after is not None and not _is_count(after):
+        raise RejectsError(f"after is {_shown(after)}, but must be a whole number from 0")
+    if not isinstance(reason, str) or not reason.strip():
+        raise RejectsError(f"reason is {_shown(reason)}, but must be a text that says what is wrong")
+    return Reject(entry, after, _shortened(reason))
+
+
+def _check_order(rejects: tuple[Reject, ...]) -> None:
+    """Output only grows, so a later entry cannot have less of it before it."""
+    most, at = 0, 0
+    for one in rejects:
+        if one.after is None:
+            continue
+        if one.after < most:
+            raise RejectsError(
+                f"the rejects name {one.after} entries of output before entry {one.entry}, "
+                f"but {most} before entry {at}, which comes earlier"
+            )
+        most, at = one.after, one.entry
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+
+
+def _shown(value: object) -> str:
+    text = value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else value
+    try:
+        return repr(text)[:100]
+    except ValueError:  # a number of thousands of digits
+        return "a number too large to be shown"
+
+
+def _shortened(reason: str) -> str:
+    """A reason of bounded size that keeps its start, which is its message, and its end."""
+    data = reason.strip().encode("utf-8", "replace")
+    if len(data) <= MAX_REASON_BYTES:
+        return data.decode()
+    half = (MAX_REASON_BYTES - 8) // 2
+    return f"{data[:half].decode('utf-8', 'ignore')} … {data[-half:].decode('utf-8', 'ignore')}"
