@@ -14,11 +14,15 @@ VULNERABLE := {"package": {"name": "pip", "ecosystem": "PyPI"}, "version": "1.0"
 # `sam build` wants the runtime's own interpreter on the PATH, and no shim of a version manager.
 PYTHON313 := $(shell pyenv prefix 3.13.0 2>/dev/null || pyenv prefix 3.13 2>/dev/null)
 # It installs in seconds what takes pip minutes. Where it cannot, as with a registry that only pip is told of, pip does.
-UV := uv==0.13.9
+UV := $(shell grep '^uv==' requirements.lock)
 # One process more than there are processors, since end-to-end tests wait much.
 PYTEST = $(BIN)/pytest --numprocesses $$($(BIN)/python -c 'import os; print(1 + os.cpu_count())') --dist worksteal
 PATH313 := $(if $(PYTHON313),PATH="$(PYTHON313)/bin:$$PATH")
 SAM := $(PATH313) $(BIN)/sam
+# Versions stay as they are while they fit the ranges; LOCK=--upgrade takes the newest.
+COMPILE = $(BIN)/uv pip compile --quiet --no-annotate --custom-compile-command 'make lock' $(LOCK)
+# What the layer carries beside the library. Lambda's runtime brings boto3.
+LAYER := aws-lambda-powertools backports.zstd pydantic PyYAML
 
 # An environment in the folder $(1) with the packages $(2).
 define environment
@@ -29,20 +33,29 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test e2e check scan audit build bench bench-setup guards format clean
+.PHONY: help setup lock wheel run test e2e check scan audit build bench bench-setup guards format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## Make .venv with the parcelq command in it
 
-$(STAMP): pyproject.toml layers/parcelq/python/requirements.txt cli/requirements.txt
+$(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Parcelq needs Python 3.11 or newer; this is " + sys.version)'
-	$(call environment,$(VENV),--editable '.[dev]')
+	$(call environment,$(VENV),--requirement requirements.lock --editable '.[dev]')
 	@touch $@
 
+lock: setup ## Write the exact versions anew: of everything, and of the layer
+	$(COMPILE) --universal --all-extras --output-file requirements.lock pyproject.toml
+	printf '%s\n' $(LAYER) | $(COMPILE) --constraint requirements.lock --python-version 3.13 --python-platform linux \
+	  --output-file layers/parcelq/python/requirements.txt -
+
+wheel: setup ## Build the wheel into dist
+	rm -rf build/lib build/bdist.*
+	$(BIN)/uv build --quiet --wheel --out-dir dist
+
 run: setup ## Run the whole pipeline on this machine over examples/molecules.smi
-	$(BIN)/parcelq local examples/molecules.smi --step functions/processor/steps/step/step.py --output results
+	$(BIN)/parcelq emulate examples/molecules.smi --step functions/processor/steps/step/step.py --output results
 
 test: setup ## Run all tests
 	$(PYTEST)
@@ -106,4 +119,4 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) $(SCANNER) benchmarks/.venv .aws-sam build results .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(SCANNER) benchmarks/.venv .aws-sam build dist results .pytest_cache .mypy_cache .ruff_cache

@@ -55,15 +55,15 @@ class Job:
 
 
 def local_command(job: Job, parcel_size: int = 1000) -> list[str]:
-    """How `parcelq local` does it."""
+    """How `parcelq emulate` does it."""
     parcelq = str(Path(sys.executable).with_name("parcelq"))
     size = str(parcel_size)
     chosen = ["--parcel-size", size, "--batch-size", size, "--output", str(job.folder)]
-    return [parcelq, "local", str(job.source), "--step", TR[0], "--settings", str(_SETTINGS), *chosen]
+    return [parcelq, "emulate", str(job.source), "--step", TR[0], "--settings", str(_SETTINGS), *chosen]
 
 
 def parcelq_local(job: Job, parcel_size: int = 1000) -> Path:
-    """Do it with `parcelq local`, from nothing: the stack is made and taken down again."""
+    """Do it with `parcelq emulate`, from nothing: the stack is made and taken down again."""
     run(local_command(job, parcel_size), stdout=subprocess.DEVNULL)
     return job.folder / job.source.name
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import Annotated, NoReturn
 
 import typer
 from parcelq.errors import ParcelqError
-from parcelq_emulator import command
 from rich.text import Text
 
 from parcelq_cli import dead, messages, process, status, topics, transfer
@@ -32,8 +32,17 @@ app.command()(dead.dead)
 topics.app.command()(dead.redrive)
 app.command()(status.status)
 app.command()(status.repair)
-app.command()(command.local)
 app.command()(estimate)
+
+if find_spec("moto") and find_spec("samtranslator"):
+    from parcelq_emulator.command import emulate
+
+    app.command()(emulate)
+else:
+
+    @app.command("emulate", hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True})
+    def _no_emulator(_: Annotated[list[str] | None, typer.Argument()] = None) -> NoReturn:
+        raise ParcelqError("emulate needs more packages; install them with: pip install 'parcelq[emulate]'")
 
 
 def _version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""The command `parcelq local`: the deployed pipeline on this machine, from files to their results."""
+"""The command `parcelq emulate`: the deployed pipeline on this machine, from files to their results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Result:
 
 
 @with_output
-def local(
+def emulate(
     output: Output,
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Files of lines.")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import parcelq
 from parcelq.collect.report import REPORT_SUFFIX
 from parcelq.collect.status import repair, statuses
 from parcelq.errors import InvalidValueError
@@ -38,8 +39,11 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from parcelq.topics.message import Pulled
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-"""Where the template, the functions and the layer lie: the checkout that this is installed from."""
+_PACKAGED: Final = Path(__file__).with_name("deployment")
+ROOT: Final = _PACKAGED if _PACKAGED.exists() else Path(__file__).resolve().parents[2]
+"""Where the template and the functions are: in the wheel, or in the checkout of an editable install."""
+_LIBRARY: Final = Path(parcelq.__file__).resolve().parents[1]
+"""What the functions have as the layer."""
 _PROCESSOR: Final = "functions/processor"
 _DOWNLOADER: Final = "functions/downloader"
 _OUTPUT_DEADLINE: Final = 10
@@ -246,7 +250,7 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
             log = cleanup.enter_context((logs / f"{function.name}-{number}.log").open("ab"))
             own = scratch / f"{function.name}-{number}"
             own.mkdir()
-            spec = _spec(function, stack.library, options, environment(url), own)
+            spec = _spec(function, options, environment(url), own)
             return cleanup.enter_context(_INSTANCES[options.runtime](spec, log))
 
         functions = {function.name: function for function in stack.functions}
@@ -271,7 +275,7 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
             raise
 
 
-def _spec(function: Function, library: str, options: Options, more: Mapping[str, str], scratch: Path) -> FunctionSpec:
+def _spec(function: Function, options: Options, more: Mapping[str, str], scratch: Path) -> FunctionSpec:
     """How a function is run here: as it was deployed, but that steps may be anywhere on this machine."""
     variables = {**function.environment, **more}
     if options.chaos is not None:
@@ -288,6 +292,6 @@ def _spec(function: Function, library: str, options: Options, more: Mapping[str,
         variables,
         function.timeout,
         function.memory,
-        ROOT / library,
+        _LIBRARY,
         scratch,
     )

@@ -57,7 +57,7 @@ def emulator() -> Path:
     if samcli is None or samcli.origin is None or find_spec("awslambdaric") is None:
         raise EmulatorNotFoundError(
             "AWS's runtime emulator needs the packages aws-sam-cli and awslambdaric, which are not both there; "
-            "install them with: pip install --editable '.[rie]'"
+            "install them with: pip install 'parcelq[rie]'"
         )
     path = Path(samcli.origin).parent / "local" / "rapid" / name
     if not os.access(path, os.X_OK):

@@ -1,4 +1,4 @@
-"""`parcelq local`, run as a user runs it: files in, results out."""
+"""`parcelq emulate`, run as a user runs it: files in, results out."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if __name__ == "__main__":
 """
 
 
-def local(*arguments: str | Path, expected: int = 0) -> subprocess.CompletedProcess[str]:
+def emulate(*arguments: str | Path, expected: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [*PARCELQ, "local", *map(str, arguments)], capture_output=True, text=True, timeout=200, check=False
+        [*PARCELQ, "emulate", *map(str, arguments)], capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == expected, done.stderr[-3000:]
     assert not [line for line in done.stderr.splitlines() if line.startswith("Traceback")]
@@ -67,7 +67,7 @@ def test_odd_bytes_and_names_come_back_byte_for_byte(tmp_path: Path, filter_sett
     )
     empty = tmp_path / "empty.txt"
     empty.touch()
-    done = local(odd, empty, "--step", "cat", "--settings", filter_settings, "--output", tmp_path / "out", "--json")
+    done = emulate(odd, empty, "--step", "cat", "--settings", filter_settings, "--output", tmp_path / "out", "--json")
     assert (tmp_path / "out" / odd.name).read_bytes() == odd.read_bytes()
     assert (tmp_path / "out" / empty.name).read_bytes() == b""
     printed = [json.loads(line) for line in done.stdout.splitlines()]
@@ -94,7 +94,7 @@ def test_bad_lines_are_set_apart_with_their_reasons(tmp_path: Path, strict_step:
     file, out = tmp_path / "lines.txt", tmp_path / "out"
     file.write_text("".join(BAD_LINES))
     arguments = [file, "--step", strict_step, "--settings", filter_settings, "--output", out, *PARCELS_OF_250]
-    done = local(*arguments, expected=1)
+    done = emulate(*arguments, expected=1)
     assert (out / "lines.txt").read_text() == "".join(line.upper() for line in BAD_LINES if "BAD" not in line)
     report = report_of(out / "lines.txt")
     assert report["entries"] == {"read": 10_000, "done": 9993, "dead": 7, "missing": 0, "written": 9993}
@@ -117,7 +117,7 @@ def test_dead_letters_are_sent_back_when_the_step_is_mended(
     file, out = tmp_path / "lines.txt", tmp_path / "out"
     file.write_text("".join(BAD_LINES))
     arguments = [file, "--step", strict_step, "--settings", filter_settings, "--output", out, *PARCELS_OF_250, "--keep"]
-    running = subprocess.Popen([*PARCELQ, "local", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen([*PARCELQ, "emulate", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
     watchdog = threading.Timer(100, running.kill)
     watchdog.start()
     try:
@@ -189,7 +189,7 @@ def test_a_hostile_stack_gives_the_same_result(
         settings.write_text(json.dumps({"filter": True, "arguments": [program]}))
         steps += ["--step", "awk", "--settings", settings]
     sizes = ["--parcel-size", "200", "--batch-size", "200", "--range-bytes", "100000"]
-    done = local(file, *steps, *sizes, "--output", out, "--chaos", str(seed))
+    done = emulate(file, *steps, *sizes, "--output", out, "--chaos", str(seed))
     assert (out / "lines.txt").read_text() == "".join(expected)
     assert report_of(out / "lines.txt")["complete"]
     told = re.search(
@@ -208,7 +208,7 @@ def test_a_warm_step_serves_many_messages_and_ends_with_them(tmp_path: Path) -> 
     step.write_text(WARM_STEP)
     settings.write_text("warm: true\n")
     arguments = [file, "--step", step, "--settings", settings, "--output", out, "--parcel-size", "100"]
-    local(*arguments, expected=1)
+    emulate(*arguments, expected=1)
     said = [line.split() for line in (out / "lines.txt").read_text().splitlines()]
     assert [number for number, _ in said] == [str(number) for number in range(3000) if number != 1111]
     failures = 1 + 7 * 2  # a message of 100 is halved about seven times, and each failure costs a process
@@ -223,7 +223,7 @@ def test_a_processor_that_is_killed_loses_nothing(tmp_path: Path, filter_setting
     file.write_text("".join(f"line {number}\n" for number in range(3000)))
     step.write_text("import sys, time\ntext = sys.stdin.read()\ntime.sleep(0.3)\nsys.stdout.write(text)\n")
     arguments = [file, "--step", step, "--settings", filter_settings, "--output", out, "--parcel-size", "100"]
-    running = subprocess.Popen([*PARCELQ, "local", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen([*PARCELQ, "emulate", *map(str, arguments)], stderr=subprocess.PIPE, text=True)
     try:
         killed = kill_one("functions/processor", "runtime.py", give_up=time.monotonic() + 60)
         _, stderr = running.communicate(timeout=120)
@@ -239,11 +239,11 @@ def test_awss_runtime_gives_the_same_result(tmp_path: Path, filter_settings: Pat
     file, out = tmp_path / "lines.txt", tmp_path / "out"
     file.write_text("".join(f"line {number}\n" for number in range(3000)))
     steps = ["--step", "cat", "--settings", filter_settings, "--step", "rev", "--settings", filter_settings]
-    local(file, *steps, "--range-bytes", "10000", "--output", out, "--runtime", "rie")
+    emulate(file, *steps, "--range-bytes", "10000", "--output", out, "--runtime", "rie")
     assert (out / "lines.txt").read_text() == "".join(f"{line[::-1]}\n" for line in file.read_text().splitlines())
     assert report_of(out / "lines.txt")["complete"]
     assert "REPORT RequestId" in (out / "logs" / "parcelq-processor-step2-1.log").read_text()
-    wrong = local(file, *steps, "--output", out, "--runtime", "rie", "--chaos", "1", expected=2)
+    wrong = emulate(file, *steps, "--output", out, "--runtime", "rie", "--chaos", "1", expected=2)
     assert "--chaos" in wrong.stderr
 
 
@@ -258,7 +258,7 @@ def test_however_it_ends_it_leaves_no_process_behind(
     environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
     arguments = [file, "--step", step, "--settings", filter_settings, "--output", tmp_path / "out"]
-    command = [*PARCELQ, "local", *map(str, arguments), "--runtime", runtime]
+    command = [*PARCELQ, "emulate", *map(str, arguments), "--runtime", runtime]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment)
     deadline = time.monotonic() + 60
     while not started.exists() and time.monotonic() < deadline:
@@ -280,10 +280,10 @@ def test_what_is_wrong_with_the_step_is_told_before_anything_runs(tmp_path: Path
     file, settings = tmp_path / "lines.txt", tmp_path / "settings.yaml"
     file.write_text("a line\n")
     settings.write_text("filtre: true\ntimeout: soon\n")
-    done = local(file, "--step", "cat", "--settings", settings, "--output", tmp_path / "out", expected=1)
+    done = emulate(file, "--step", "cat", "--settings", settings, "--output", tmp_path / "out", expected=1)
     assert "filtre" in done.stderr
     assert "timeout is 'soon'" in done.stderr
-    done = local(file, "--step", tmp_path / "nothing.py", "--output", tmp_path / "out", expected=1)
+    done = emulate(file, "--step", tmp_path / "nothing.py", "--output", tmp_path / "out", expected=1)
     assert "there is no such file" in done.stderr
 
 

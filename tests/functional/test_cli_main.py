@@ -33,6 +33,17 @@ def test_start_imports_nothing_that_is_slow() -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).stderr == b"\n"
 
 
+def test_without_its_packages_emulate_says_how_to_install_them() -> None:
+    program = (
+        "import importlib.util, sys; found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *more: None if name == 'moto' else found(name, *more)\n"
+        "from parcelq_cli.main import main; sys.argv = ['parcelq', 'emulate', 'x', '--step', 'tr', '--help']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "parcelq: emulate needs more packages; install them with: pip install 'parcelq[emulate]'\n"
+
+
 def test_version_is_printed(cli: Cli) -> None:
     assert cli.ok("--version").text.count(".") == 2
 

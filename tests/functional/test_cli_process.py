@@ -333,7 +333,7 @@ def test_so_they_are_by_local_before_anything_is_started(cli: Cli, tmp_path: Pat
     (tmp_path / "settings.yaml").write_text("filtre: true\n")
     (tmp_path / "lines").write_text("a\n")
     output = tmp_path / "results"
-    arguments = ("local", tmp_path / "lines", "--step", "tr", "--output", output)
+    arguments = ("emulate", tmp_path / "lines", "--step", "tr", "--output", output)
     assert "unknown key 'filtre'" in cli.fails(*arguments, "--settings", tmp_path / "settings.yaml")
     assert not output.exists()
 

@@ -1,4 +1,4 @@
-"""`parcelq local`: collecting is tried again, but not for ever; and dead entries are shown as they are."""
+"""`parcelq emulate`: collecting is tried again, but not for ever; and dead entries are shown as they are."""
 
 from __future__ import annotations
 

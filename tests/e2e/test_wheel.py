@@ -1,0 +1,97 @@
+"""The wheel in an environment of its own: what it weighs, and that its commands work far from the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from building import ROOT, run
+from parcelq_emulator.pipeline import environment
+from parcelq_emulator.server import Server
+
+MEGABYTES = 110
+PACKAGES = 25
+SOURCES = ("layers", "cli", "emulator", "functions", "template.yaml", "pyproject.toml", "setup.py", "README.md")
+
+
+def install(folder: Path) -> Path:
+    """Build the wheel from a copy of the checkout, install it with pip, and return its environment."""
+    checkout = folder / "checkout"
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        checkout.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / name, checkout / name)
+    uv, made = Path(sys.executable).with_name("uv"), folder / "environment"
+    run([uv, "build", "--quiet", "--wheel", "--out-dir", folder / "dist", checkout], {**os.environ})
+    (wheel,) = (folder / "dist").glob("*.whl")
+    run([sys.executable, "-m", "venv", "--without-pip", made], {**os.environ})
+    pip = [sys.executable, "-m", "pip", "--python", made / "bin" / "python"]
+    run([*pip, "install", "--quiet", wheel], {**os.environ})
+    return made
+
+
+@pytest.fixture
+def made(once: Callable[[Callable[[Path], Path]], Path]) -> Path:
+    return once(install)
+
+
+@pytest.fixture
+def parcelq(made: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run the installed command against the emulator's server, in a folder with nothing of the checkout."""
+
+    def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [made / "bin" / "parcelq", *arguments],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **environment(server.url)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    with Server() as server:
+        yield command
+
+
+def test_the_wheel_installs_few_packages_and_little_weight(made: Path) -> None:
+    installed = list(made.glob("lib/*/site-packages/*.dist-info"))
+    assert 1 < len(installed) <= PACKAGES, sorted(path.name for path in installed)
+    size = sum(path.lstat().st_size for path in made.rglob("*") if path.is_file() and not path.is_symlink())
+    assert size <= MEGABYTES * 10**6
+
+
+def test_the_installed_command_uploads_processes_and_downloads(parcelq, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "lines.txt").write_text("".join(f"line {number}\n" for number in range(2500)))
+    (tmp_path / "settings.yaml").write_text("filter: true\narguments: ['a-z', 'A-Z']\n")
+    assert "upload" in parcelq("--help").stdout
+    for name in ("in", "out"):
+        assert parcelq("topics", "create", name).returncode == 0
+    uploaded = parcelq("upload", "in", "lines.txt")
+    assert uploaded.returncode == 0, uploaded.stderr
+    processed = parcelq("process", "in", "out", "--step", "tr", "--settings", "settings.yaml", "--timeout", "2")
+    assert processed.returncode == 0, processed.stderr
+    downloaded = parcelq("download", "out", "result.txt")
+    assert downloaded.returncode == 0, downloaded.stderr
+    result = sorted((tmp_path / "result.txt").read_text().splitlines())
+    assert result == sorted(f"LINE {number}" for number in range(2500))
+
+
+def test_without_the_extra_emulate_says_what_to_install(parcelq) -> None:  # type: ignore[no-untyped-def]
+    done = parcelq("emulate", "lines.txt", "--step", "tr")
+    assert done.returncode == 1
+    assert done.stderr == "parcelq: emulate needs more packages; install them with: pip install 'parcelq[emulate]'\n"
+
+
+def test_the_wheel_carries_the_template_and_the_functions(made: Path) -> None:
+    (deployment,) = made.glob("lib/*/site-packages/parcelq_emulator/deployment")
+    assert (deployment / "template.yaml").read_bytes() == (ROOT / "template.yaml").read_bytes()
+    functions = {path.relative_to(ROOT / "functions") for path in (ROOT / "functions").rglob("*.py")}
+    assert {
+        path.relative_to(deployment / "functions") for path in (deployment / "functions").rglob("*.py")
+    } == functions
