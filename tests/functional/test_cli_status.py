@@ -99,8 +99,9 @@ class World:
         Drainer(self.sqs, url, self.store, self.overflow, receivers=1, now=lambda: WHEN).drain(0, lambda: 9.0)
         list(Finisher(self.store, ResultWriter(self.s3, BUCKET), "parcelq-output").finish_all())
 
-    def result(self, name: str = "m.smi") -> bytes:
-        return self.s3.get_object(Bucket=BUCKET, Key=f"results/{name}")["Body"].read()
+    def result(self, source: Source | None = None) -> bytes:
+        key = source.names(BUCKET).result if source else "results/m.smi"
+        return self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
 
 
 @pytest.fixture
