@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import parcelq
-from parcelq.collect.report import REPORT_SUFFIX
 from parcelq.collect.status import repair, statuses
 from parcelq.errors import InvalidValueError
 from parcelq.names import INBOX, RESULTS, dead_letter
 from parcelq.process.redrive import peek
+from parcelq.result_names import result_names
 from parcelq.steps.find import Step
 from parcelq.store.stores import BucketStore
 from parcelq.topics.admin import Topics
@@ -181,13 +181,14 @@ class Pipeline:
         Raises:
             InvalidValueError: its name leads out of the folder, as anybody can call an object.
         """
-        path = folder / name
+        names = result_names(name)
+        path = folder / names.result
         if not path.resolve().is_relative_to(folder.resolve()):
             raise InvalidValueError("name of a result", name, f"one that stays in {folder}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        report = Path(f"{path}{REPORT_SUFFIX}")
-        self.s3.download_file(self.stack.bucket, f"{RESULTS}{name}", str(path))
-        self.s3.download_file(self.stack.bucket, f"{RESULTS}{name}{REPORT_SUFFIX}", str(report))
+        report = folder / names.report
+        self.s3.download_file(self.stack.bucket, RESULTS + names.result, str(path))
+        self.s3.download_file(self.stack.bucket, RESULTS + names.report, str(report))
         return path, json.loads(report.read_bytes())
 
     def chaos(self) -> Chaos:

@@ -860,9 +860,9 @@ class TestDownloader:
         assert stack.get("results/empty.txt") == b""
         assert json.loads(stack.get("results/empty.txt.report.json"))["complete"]
 
-    def test_the_result_of_a_compressed_object_is_called_without_gz(self, stack: Stack, upper: None) -> None:
+    def test_the_result_of_a_compressed_object_has_a_name_of_its_own(self, stack: Stack, upper: None) -> None:
         self.pipeline(stack, gzip.compress(MOLECULES), key="inbox/molecules.smi.gz")
-        assert stack.get("results/molecules.smi") == MOLECULES.upper()
+        assert stack.get("results/molecules.smi.gz.result") == MOLECULES.upper()
 
     def test_the_schedule_collects_from_the_output_topic(self, stack: Stack, upper: None) -> None:
         stack.call("uploader", stack.put(MOLECULES))

@@ -64,6 +64,7 @@ def test_a_local_file_whose_name_is_no_utf8_has_a_source():
     source = Source.of_file("/data/\udcff.smi", "u1")
     assert str(source) == "file:///data/%FF.smi?put=u1"
     assert Source.parse(str(source)) == source
+    assert source.key == "/data/\udcff.smi"
 
 
 @pytest.mark.parametrize(
@@ -72,10 +73,10 @@ def test_a_local_file_whose_name_is_no_utf8_has_a_source():
         ("inbox/a.smi", "a.smi"),
         ("inbox/topic/a.smi", "topic/a.smi"),
         ("other/a", "other/a"),
-        ("inbox/a.smi.gz", "a.smi"),
+        ("inbox/a.smi.gz", "a.smi.gz"),
     ],
 )
-def test_results_are_named_after_the_key_below_the_inbox(key, name):
+def test_a_source_is_named_after_its_key_below_the_inbox(key, name):
     assert Source.of_object("b", key, etag="e", put="1").name == name
 
 

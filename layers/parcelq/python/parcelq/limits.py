@@ -56,3 +56,9 @@ MIN_MULTIPART_BYTES: Final = 5 * MIB
 """Every part of a multipart upload but the last."""
 MAX_MULTIPART_PARTS: Final = 10_000
 """Parts of one multipart upload."""
+MAX_KEY_BYTES: Final = 1024
+"""Bytes of a key in UTF-8: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
+
+# File systems.
+MAX_FILE_NAME_BYTES: Final = 255
+"""Bytes of one part of a path (NAME_MAX of ext4, XFS, Btrfs and APFS)."""

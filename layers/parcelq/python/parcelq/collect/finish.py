@@ -19,13 +19,14 @@ from parcelq.collect.assembly import SegmentReader, part_bodies, parts_of
 from parcelq.collect.begun import note_begun, take_begun
 from parcelq.collect.collector import Collector, Resolution
 from parcelq.collect.extents import Extent
-from parcelq.collect.report import REPORT_SUFFIX, Entries, Report
+from parcelq.collect.report import Entries, Report
 from parcelq.collect.results import Begun, Present, ResultWriter, part_bytes
 from parcelq.collect.segments import Index, read_index, segment_keys
 from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.limits import KIB
 from parcelq.lineage.source import NO_SOURCE, Source, source_id
 from parcelq.names import RESULTS
+from parcelq.result_names import REPORT, WITHOUT_LINEAGE
 from parcelq.store.stores import BucketStore, Store
 from parcelq.topics.message import count_entries
 from parcelq.upload.notes import note_keys, uploaded_entries
@@ -35,8 +36,6 @@ _READS_IN_FLIGHT: Final = 8
 _REPORT_BYTES: Final = 64 * KIB
 """More than the report of a whole result has, since it names no dead entries."""
 _WHOLE: Final = "whole"
-_APART: Final = "without-lineage"
-"""The folder of messages that can be part of no result."""
 # What a result says of itself, in the object's metadata, so that it and the result change together.
 _ID: Final = "parcelq-source"
 _URI: Final = "parcelq-uri"
@@ -185,7 +184,7 @@ class Finisher:
     def _finish(self, gathered: Gathered, may_go_on: Callable[[], bool] = lambda: True) -> SourceState:
         resolution = gathered.collector.resolve()
         source = Source.parse(gathered.source)
-        key = self.destination + source.name
+        key = source.names(self.writer.bucket, self.destination).result
         present = self.writer.look(key)
         if present and _is_newer(present, source):
             self._clean(gathered)
@@ -250,7 +249,7 @@ class Finisher:
         dead = self._dead_entries(source, resolution)
         done = None if read is None or dead is None else read - dead
         while True:
-            seen, written = self.writer.look(key + REPORT_SUFFIX), self.writer.look(key)
+            seen, written = self.writer.look(key + REPORT), self.writer.look(key)
             if written is None or _says(written, gathered.source) != _fingerprint(resolution):
                 return
             report = Report(
@@ -269,7 +268,7 @@ class Finisher:
                 last=max(index.last for index in gathered.indexes),
                 complete=resolution.whole,
             )
-            if self.writer.write(key + REPORT_SUFFIX, lambda _: iter((report.to_json(),)), {}, seen):  # noqa: B023
+            if self.writer.write(key + REPORT, lambda _: iter((report.to_json(),)), {}, seen):  # noqa: B023
                 return
 
     def _dead_entries(self, source: Source, resolution: Resolution) -> int | None:
@@ -289,7 +288,7 @@ class Finisher:
     def _is_reported(self, source: str, key: str) -> bool:
         """Whether the report of a whole result is there; by now it may be all that knows how many entries were read."""
         try:
-            report = json.loads(self.store.read(key + REPORT_SUFFIX, 0, _REPORT_BYTES))
+            report = json.loads(self.store.read(key + REPORT, 0, _REPORT_BYTES))
         except (ValueError, NotFoundError):
             return False
         return (report.get("source"), report.get("complete")) == (source, True)
@@ -302,7 +301,7 @@ class Finisher:
         """
         for number, extents in groupby(gathered.apart, lambda extent: extent[0]):
             name = gathered.keys[number].rpartition("/")[2].removesuffix(".seg")
-            key = f"{self.destination}{_APART}/{self.topic}/{name}"
+            key = f"{self.destination}{WITHOUT_LINEAGE}/{self.topic}/{name}"
             if self.writer.look(key) is None:
                 yield self._write_apart_to(key, gathered, list(extents))
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Final
 
 from parcelq.collect.collector import Dead
-
-REPORT_SUFFIX: Final = ".report.json"
 
 
 @dataclass(frozen=True, slots=True)

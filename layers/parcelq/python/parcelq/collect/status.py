@@ -10,12 +10,10 @@ from typing import Any, Final
 
 from parcelq.collect.collector import Dead, Resolution
 from parcelq.collect.finish import gather
-from parcelq.collect.report import REPORT_SUFFIX
 from parcelq.collect.segments import segment_keys
 from parcelq.errors import InvalidValueError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.source import NO_SOURCE, Source
-from parcelq.names import INBOX, RESULTS
 from parcelq.store.stores import Store
 from parcelq.upload.notes import Note, entries_in, noted_sources
 from parcelq.upload.objects import ObjectUploader
@@ -69,12 +67,12 @@ class Status:
 
     @property
     def name(self) -> str:
-        """What the result is called."""
+        """The source's name."""
         return Source.parse(self.source).name
 
     def is_called(self, name: str) -> bool:
-        """Whether it is what one means by a name: that of the result, or of the file below `inbox/`."""
-        return name in {self.name, Source.parse(self.source).key.removeprefix(INBOX)}
+        """Whether the source has that name."""
+        return name == self.name
 
     def has_in_name(self, text: str) -> bool:
         """Whether its name has a text in it, as it is written or percent-encoded."""
@@ -249,7 +247,7 @@ def _is_done(store: Store, source: str) -> bool:
     """
     put = Source.parse(source)
     try:
-        report = json.loads(store.read(f"{RESULTS}{put.name}{REPORT_SUFFIX}", 0, MIB))
+        report = json.loads(store.read(put.names(put.bucket).report, 0, MIB))
         reported = Source.parse(report["source"])
     except (NotFoundError, ValueError, KeyError, TypeError, InvalidValueError):
         return False

@@ -6,10 +6,11 @@ import hashlib
 import os
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
 from parcelq.errors import InvalidValueError
-from parcelq.names import INBOX
+from parcelq.names import INBOX, RESULTS
+from parcelq.result_names import ELSEWHERE, ResultNames, result_names
 
 NO_SOURCE: Final = ""
 """The source of messages without lineage."""
@@ -99,17 +100,32 @@ class Source:
 
     @property
     def key(self) -> str:
-        """Key of an S3 object, or path of a local file, decoded."""
-        path = unquote(urlsplit(self.uri).path)
+        """Key of an S3 object, or path of a local file, decoded; bytes of a path that are not UTF-8 are surrogates."""
+        path = os.fsdecode(unquote_to_bytes(urlsplit(self.uri).path))
         return path.removeprefix("/") if self.bucket else path
 
     @property
     def name(self) -> str:
-        """What the result is called: the key below `inbox/`, or the file's name.
+        """What a user calls it: the key below `inbox/`, or the file's name."""
+        return self.key.removeprefix(INBOX) if self.bucket else self.key.rpartition("/")[2]
 
-        An object `….gz` is read decompressed, so its result is called without that.
+    def names(self, bucket: str, prefix: str = RESULTS) -> ResultNames:
+        """Work out the keys of its result and of the files beside it, for a bucket that results go to.
+
+        They are never those of another source. What is not in the inbox of that bucket goes below `elsewhere/`, with
+        its whole address.
+
+        Args:
+            bucket: the bucket that results go to.
+            prefix: what their keys start with.
+
+        Raises:
+            InvalidValueError: the prefix leaves no room for names.
         """
-        return self.key.removeprefix(INBOX).removesuffix(".gz") if self.bucket else self.key.rpartition("/")[2]
+        if self.bucket == bucket and self.key.startswith(INBOX):
+            return result_names(self.name, prefix)
+        place = f"s3/{self.bucket}/{self.key}" if self.bucket else f"file{self.key}"
+        return result_names(place, f"{prefix}{ELSEWHERE}/")
 
     @property
     def is_gzip(self) -> bool:
