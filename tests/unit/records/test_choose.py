@@ -7,8 +7,8 @@ import pickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parcelq.aws.text import legal_text
 from parcelq.errors import InvalidValueError
-from parcelq.message import legal_text
 from parcelq.records import by_name, from_settings, parse
 from parcelq.records.choose import MAX_TEXT
 
