@@ -88,9 +88,9 @@ class Delimited(Format):
         """How many line ends so many whole entries have."""
         return data.count(b"\n") if _QUOTE in data else entries
 
-    def check(self, data: bytes, entries: int) -> Flaw | None:
+    def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
         """See `Format.check`."""
-        if _QUOTE not in data or data.count(b"\n") <= entries or not (_is_stray_in(data) and _has_stray(data)):
+        if lines <= entries or not (_is_stray_in(data) and _has_stray(data)):
             return None
         for entry in self.locate(data, range(entries)):
             if _has_stray(data[entry.start : entry.end]):
@@ -112,7 +112,7 @@ class Delimited(Format):
 
     def header_flaw(self, header: bytes) -> str | None:
         """See `Format.header_flaw`."""
-        flaw = self.check(header, self.header)
+        flaw = self.check(header, self.header, header.count(b"\n"))
         reason = flaw.reason if flaw else self.unended(header)
         if reason is None and b"\r" in b"".join(header.replace(b"\r\n", b"\n").split(_QUOTE)[::2]):
             reason = 'ends lines with a lone "\\r"; convert them to "\\n" or "\\r\\n"'
