@@ -4,6 +4,7 @@ from typing import Final
 
 CASES: Final = (
     "cut",
+    "records",
     "publish",
     "requests",
     "pull",

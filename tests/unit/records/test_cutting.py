@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from parcelq.aws.text import legal_text
 from parcelq.errors import InvalidValueError, RecordError
-from parcelq.records import Format, by_name, cut, cut_bytes, cutting, fit_messages, parse, places, ranges
+from parcelq.records import Format, by_name, cut, cut_bytes, cutting, fit_messages, markers, parse, places, ranges
 from parcelq.topics.message import Message
 
 from .reference import Dribble, entries_of, ranges_of
@@ -82,16 +82,17 @@ def naive_parcels(entries: list[bytes], parcel_size: int, max_bytes: int) -> lis
 
 
 @settings(max_examples=1500, deadline=None)
-@given(sources(FORMATS), st.integers(1, 70), BYTES, BLOCKS)
-@example((parse("sdf"), b"$$$$\n\nm\n$$$$\n\n\n"), 1, 10, 3)
-@example((parse("lines=3"), b"a\nb\nc\n\n\n\n\n"), 5, 100, 2)
-@example((parse("csv"), b'"a\n"""\n""\n"\n"\n'), 2, 100, 1)
-@example((parse("fasta"), b"\n>\n>a"), 1, 1, 1)
-def test_parcels_are_those_that_cutting_entry_by_entry_gives(source, parcel_size, max_bytes, block):
+@given(sources(FORMATS), st.integers(1, 70), BYTES, BLOCKS, st.sampled_from([1, 200]))
+@example((parse("sdf"), b"$$$$\n\nm\n$$$$\n\n\n"), 1, 10, 3, 200)
+@example((parse("lines=3"), b"a\nb\nc\n\n\n\n\n"), 5, 100, 2, 200)
+@example((parse("csv"), b'"a\n"""\n""\n"\n"\n'), 2, 100, 1, 200)
+@example((parse("fasta"), b"\n>\n>a"), 1, 1, 1, 1)
+def test_parcels_are_those_that_cutting_entry_by_entry_gives(source, parcel_size, max_bytes, block, rare):
     fmt, data = source
     entries = entries_of(data, fmt)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cutting, "BLOCK_BYTES", block)
+        patch.setattr(markers, "_RARE", rare)
         made = list(cut(Dribble(data, 1 + block // 2), fmt, parcel_size, max_bytes, start=9, strict=False))
     assert [one.data for one in made] == naive_parcels(entries, parcel_size, max_bytes)
     assert [one.start for one in made] == [9, *(one.end for one in made)][: len(made)]

@@ -103,12 +103,13 @@ def cut(
         end, entries = _parcel_end(fmt, buffer, at, parcel_size, max_bytes, mean, closing)
         if entries:
             data = buffer[at:end]
-            if strict and (flaw := fmt.check(data, entries)):
+            lines = fmt.lines(data, entries)
+            if strict and (flaw := fmt.check(data, entries, lines)):
                 raise refused(flaw.reason, flaw.entry, flaw.line, flaw.offset)
             yield Parcel(start + at, data, entries, record, line)
             mean = (end - at) / entries
             record += entries
-            line += fmt.lines(data, entries)
+            line += lines
             at = end
         elif closing is not None:
             return
@@ -123,10 +124,11 @@ def cut(
             if not block:
                 closing = fmt.closing(buffer)
                 if strict and closing.unended and (reason := fmt.unended(buffer[closing.start :])):
-                    _refuse_earlier_flaw(fmt, buffer, closing, refused)
-                    raise refused(
-                        reason, closing.entries, fmt.lines(buffer[: closing.start], closing.entries), closing.start
-                    )
+                    # A flaw before an entry without an end is often what hides the end, so it is what the error names.
+                    if flaw := fmt.check(buffer, closing.entries + 1, buffer.count(b"\n")):
+                        raise refused(flaw.reason, flaw.entry, flaw.line, flaw.offset)
+                    lines = buffer.count(b"\n", 0, closing.start)
+                    raise refused(reason, closing.entries, lines, closing.start)
 
 
 def cut_bytes(data: bytes, fmt: Format, parcel_size: int, max_bytes: int, *, start: int = 0) -> Iterator[Parcel]:
@@ -171,6 +173,8 @@ def _parcel_end(
 
     `closing` tells how the stream ends, once all of the rest is in `data`; its last entry needs no end of its own.
     """
+    if closing is None and len(data) - at < min(max_bytes, 0.9 * mean * parcel_size):
+        return at, 0  # surely too few bytes; counting them now would be counting them twice
     last = len(data) if closing is None else closing.start
     end, entries = at, 0
     if at < last:
@@ -188,12 +192,3 @@ def _parcel_end(
     if closing is None and fmt.keeps_blank_end and is_blank(data, end):
         return at, 0  # these may be blank lines at the end, which belong to the last entry
     return end, entries
-
-
-def _refuse_earlier_flaw(
-    fmt: Format, data: bytes, closing: Closing, refused: Callable[[str, int, int, int], RecordError]
-) -> None:
-    """A flaw before an entry without an end is often what hides the end, so it is what the error names."""
-    flaw = fmt.check(data, closing.entries + 1)
-    if flaw is not None:
-        raise refused(flaw.reason, flaw.entry, flaw.line, flaw.offset)

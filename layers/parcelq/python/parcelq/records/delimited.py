@@ -88,9 +88,9 @@ class Delimited(Format):
         """How many line ends so many whole entries have."""
         return data.count(b"\n") if _QUOTE in data else entries
 
-    def check(self, data: bytes, entries: int) -> Flaw | None:
+    def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
         """See `Format.check`."""
-        if _QUOTE not in data or not _has_stray(data):
+        if lines <= entries or not (_is_stray_in(data) and _has_stray(data)):
             return None
         for entry in self.locate(data, range(entries)):
             if _has_stray(data[entry.start : entry.end]):
@@ -112,7 +112,7 @@ class Delimited(Format):
 
     def header_flaw(self, header: bytes) -> str | None:
         """See `Format.header_flaw`."""
-        flaw = self.check(header, self.header)
+        flaw = self.check(header, self.header, header.count(b"\n"))
         reason = flaw.reason if flaw else self.unended(header)
         if reason is None and b"\r" in b"".join(header.replace(b"\r\n", b"\n").split(_QUOTE)[::2]):
             reason = 'ends lines with a lone "\\r"; convert them to "\\n" or "\\r\\n"'
@@ -135,11 +135,15 @@ def _in_quoted(window: bytes, wanted: int) -> tuple[int, int]:
     return passed, passed + sum(map(len, pieces[1 : 2 * piece : 2]))
 
 
+def _is_stray_in(data: bytes) -> bool:
+    """Whether a quote opens after a letter or digit, or closes before one, in bytes that begin outside quotes."""
+    outside = _QUOTE.join(data.split(_QUOTE)[::2]).translate(_WORDS)
+    return b'w"' in outside or b'"w' in outside
+
+
 def _has_stray(data: bytes) -> bool:
-    """Whether a line with an odd number of quotes has one that opens after a letter or digit, or closes before one."""
+    """Whether lines with an odd number of quotes have such a quote; in other lines it does no harm."""
     signals = data.translate(None, _NO_SIGNALS).replace(b'""', b"")
     if _QUOTE not in signals:
         return False
-    odd = b"\n".join(compress(data.split(b"\n"), signals.split(b"\n")))
-    outside = _QUOTE.join(odd.split(_QUOTE)[::2]).translate(_WORDS)
-    return b'w"' in outside or b'"w' in outside
+    return _is_stray_in(b"\n".join(compress(data.split(b"\n"), signals.split(b"\n"))))

@@ -61,16 +61,16 @@ class Fastq(Format):
             place = second
         return len(data), -1
 
-    def check(self, data: bytes, entries: int) -> Flaw | None:
+    def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
         """See `Format.check`."""
-        lines = data.removeprefix(BOM).split(b"\n")[: 4 * entries]
+        parted = data.removeprefix(BOM).split(b"\n")[: 4 * entries]
         if (
-            {line[:1] for line in lines[::4]} <= {b"@"}
-            and {line[:1] for line in lines[1::4]}.isdisjoint(_MARKS)
-            and {line[:1] for line in lines[2::4]} <= {b"+"}
+            {line[:1] for line in parted[::4]} <= {b"@"}
+            and {line[:1] for line in parted[1::4]}.isdisjoint(_MARKS)
+            and {line[:1] for line in parted[2::4]} <= {b"+"}
         ):
             return None
-        return _first_flaw(lines, entries)
+        return _first_flaw(parted, entries)
 
     def unended(self, tail: bytes) -> str | None:
         """See `Format.unended`."""

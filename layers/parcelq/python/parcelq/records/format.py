@@ -159,8 +159,8 @@ class Format(ABC):
         """How many line ends so many whole entries have."""
         return data.count(b"\n")
 
-    def check(self, data: bytes, entries: int) -> Flaw | None:
-        """Look for the first of these entries that does not fit the format."""
+    def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
+        """Look for the first of these entries, with so many line ends, that does not fit the format."""
         return None
 
     def unended(self, tail: bytes) -> str | None:

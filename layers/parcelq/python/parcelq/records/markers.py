@@ -6,6 +6,9 @@ from typing import Final
 
 _FEW: Final = 16
 """So few markers are found one by one; more are worth another count."""
+_RARE: Final = 200
+"""Markers of two bytes that are so far apart are found faster one by one: the search for one byte is a C library's,
+with vector instructions; the search for two is not."""
 
 
 def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
@@ -27,6 +30,8 @@ def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float
         if there is none.
     """
     overlap = len(marker) - 1
+    if overlap == 1 and mean >= _RARE:
+        return _nth_rare(data, marker, at, stop, wanted)
     left, here, leap = wanted, at, at
     while leap < stop and left > 0:
         leap = min(stop, here + overlap + max(1, int(min(left * mean, stop))))
@@ -51,3 +56,16 @@ def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float
             return (data.rfind(marker, at, stop), wanted - left) if left < wanted else (-1, 0)
         here, left = found + 1, left - 1
     return here - 1, wanted
+
+
+def _nth_rare(data: bytes, marker: bytes, at: int, stop: int, wanted: int) -> tuple[int, int]:
+    """As `nth`, by the second of a marker's two bytes."""
+    first, second = marker[0], marker[1:]
+    place, passed, here = -1, 0, at
+    while passed < wanted:
+        here = data.find(second, here + 1, stop)
+        if here < 0:
+            break
+        if data[here - 1] == first:
+            place, passed = here - 1, passed + 1
+    return place, passed

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from parcelq.errors import InvalidValueError
 from parcelq.records.cutting import BLOCK_BYTES, Readable
-from parcelq.records.format import Format
+from parcelq.records.format import Format, is_blank
 
 
 class FirstBytes:
@@ -107,6 +107,10 @@ class RangeReader:
             at = self._at - self._base
             place, start = self._format.seek(self._data, at, self._inside)
             found = self._base + place
+            if start >= 0 and self._format.keeps_blank_end and is_blank(self._data, start):
+                if self._read():
+                    continue
+                break  # blank lines at the end belong to the entry before them
             if start >= 0:
                 yield from self._up_to(self._base + start)
                 self._place = found if found < limit else None

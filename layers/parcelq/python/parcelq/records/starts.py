@@ -47,7 +47,7 @@ class Starts(Format):
             return found + 1, found + 1
         return max(at, len(data) + 1 - len(self.text)), -1
 
-    def check(self, data: bytes, entries: int) -> Flaw | None:
+    def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
         """See `Format.check`. Only the first entry of a source may lack the text."""
         if data.removeprefix(BOM).startswith(self.text):
             return None
