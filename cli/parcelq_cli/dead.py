@@ -12,6 +12,7 @@ from parcelq.errors import ParcelqError
 from rich.text import Text
 
 from parcelq_cli import clients
+from parcelq_cli.escaping import one_line
 from parcelq_cli.options import Topic
 from parcelq_cli.output import Output, amount, with_output
 
@@ -29,10 +30,10 @@ _SHOWN: Final = 80
 
 @with_output
 def dead(output: Output, topic: Topic) -> None:
-    """List the dead letters of a topic: source, line, entry, and why it failed.
+    """List the dead letters of a topic.
 
-    With --json there is one object a line, with the whole entry: as text, or in base64 where it is no UTF-8, as its
-    encoding says.
+    For each: source, line, entry, and why it failed. With --json each line has one object with the whole entry, as text
+    or in base64 if it is not UTF-8; its encoding says which.
     """
     from parcelq.names import dead_letter
     from parcelq.process.redrive import peek
@@ -47,8 +48,8 @@ def dead(output: Output, topic: Topic) -> None:
         place = places.get(letter.message_id)
         line = lines.get((place.source, place.start)) if place and place.is_right(body) else None
         document = _document(letter, place, line, body, problem)
-        where = f"{document['source'] or 'no source'}, line {line or 'unknown'}"
-        output.result(document, Text.assemble((where, "bold"), f": {shown(body, problem)}: {document['reason']}"))
+        where, reason = f"{document['source'] or 'no source'}, line {line or 'unknown'}", document["reason"]
+        output.result(document, Text.assemble((one_line(where), "bold"), f": {shown(body, problem)}: {reason}"))
     output.note(amount(len(letters), "dead letter"))
 
 
@@ -60,7 +61,10 @@ def redrive(
         list[str] | None, typer.Option("--id", metavar="ID", help="Only this message; may be given several times.")
     ] = None,
 ) -> None:
-    """Send dead letters back to their topic, to be tried again: all of them, or a chosen few."""
+    """Send dead letters back to their topic, to be tried again.
+
+    All of them, or those given by --id.
+    """
     from parcelq.names import dead_letter
     from parcelq.process.redrive import redrive as send_back
 

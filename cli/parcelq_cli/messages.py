@@ -14,6 +14,7 @@ import typer
 from parcelq.aws.text import legal_text
 from parcelq.errors import MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
+from parcelq.local_files import check_readable
 from parcelq.topics.message import Message, Pulled
 
 from parcelq_cli import clients
@@ -34,7 +35,7 @@ def publish(
         list[str] | None,
         typer.Argument(
             metavar="BODY...",
-            help="A message each; a single - makes a message of each line of stdin.",
+            help="One message each; a single - makes a message of each line of stdin.",
             show_default=False,
         ),
     ] = None,
@@ -45,7 +46,10 @@ def publish(
     attribute: Attributes = None,
     bucket: Bucket = None,
 ) -> None:
-    """Publish messages, one for each BODY or line. To publish the lines of a file as parcels, use upload."""
+    """Publish messages, one for each BODY or line.
+
+    To publish the lines of a file as parcels, use upload.
+    """
     attributes = attributes_of(attribute)
     bodies = body or []
     if bool(bodies) == bool(file):
@@ -81,29 +85,30 @@ def _publish_many(out: Output, topics: Topics, topic: str, messages: Iterable[Me
         f"published {amount(published, 'message')}",
     )
     if failed:
-        raise ParcelqError(f"not published: {amount(len(failed), 'message')}; the first because {failed[0].reason}")
+        raise ParcelqError(f"not published: {amount(len(failed), 'message')}; reason of the first: {failed[0].reason}")
 
 
 @with_output
 def pull(
     out: Output,
     topic: Topic,
-    least: Annotated[int, typer.Option("--min", min=1, help="Return as soon as there are so many messages.")] = 1,
+    least: Annotated[int, typer.Option("--min", min=1, help="Return as soon as this many messages came.")] = 1,
     most: Annotated[
         int | None,
         typer.Option("--max", min=1, help="Never pull more.", show_default=f"{MAX_REQUEST_MESSAGES}, or --min"),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for --min messages; what came until then is printed.")
+        float, typer.Option(min=0, help="Seconds to wait for --min messages; then what came is printed.")
     ] = MAX_LONG_POLL_SECONDS,
     acknowledge: Annotated[
         bool, typer.Option("--acknowledge", help="Acknowledge the messages once they are printed.")
     ] = False,
 ) -> None:
-    """Pull messages and print their bodies: text as it is, else as base64.
+    """Pull messages and print their bodies.
 
-    Without --acknowledge they come again after the topic's acknowledgement deadline. With --json there is one object a
-    line: message_id, receive_count, attributes, and body or body_base64.
+    Text is printed as it is, other bodies as base64. Without --acknowledge the messages come again after the topic's
+    acknowledgement deadline. With --json each line has one object: message_id, receive_count, attributes, and body or
+    body_base64. On a terminal, characters that would control it are escaped.
     """
     most = max(least, MAX_REQUEST_MESSAGES) if most is None else most
     if most < least:
@@ -126,7 +131,7 @@ def pull(
 
 
 def _print(out: Output, pulled: Pulled) -> bool:
-    """Print a message and tell whether it could be read."""
+    """Print a message; return whether it could be read."""
     try:
         message = (clients.overflow("").load(pulled) if pulled.wire.is_pointer else pulled).message()
     except MessageError as error:
@@ -144,16 +149,17 @@ def _print(out: Output, pulled: Pulled) -> bool:
 
 @contextmanager
 def _opened(bodies: list[str], file: Path | None) -> Iterator[Iterator[bytes]]:
-    """Give the bodies, from wherever they are to come; a line keeps its end, so that an empty one is an entry too."""
-    if file is None:
-        yield iter(sys.stdin.buffer) if bodies == [_STDIN] else map(os.fsencode, bodies)
-        return
-    try:
-        lines = file.open("rb")
-    except OSError as error:
-        raise ParcelqError(f"file {str(file)!r} cannot be read: {error.strerror}") from None
-    with lines:
-        yield iter(lines)
+    """Yield the bodies: arguments, or lines with their ends, so that an empty line is an entry too."""
+    if file is None and bodies != [_STDIN]:
+        yield map(os.fsencode, bodies)
+    elif file is None:
+        if sys.stdin is None:
+            raise ParcelqError("stdin is closed, so there are no lines to publish")
+        yield iter(sys.stdin.buffer)
+    else:
+        check_readable(file)
+        with file.open("rb") as lines:
+            yield iter(lines)
 
 
 def _counted(messages: Iterable[Message], report: Callable[[str], None]) -> Iterator[Message]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 32
 """Connections that a client keeps open: more than all requests that any operation has in flight together."""
 
+_REGEX: Final = re.compile(r":[^:]*must (?:match the regex|be an ARN matching the regex).*", re.DOTALL)
+"""What botocore says of a wrong bucket name: a regular expression, which explains nothing to a user."""
 _NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
 _BLOCKED: Final = frozenset({"QueueDeletedRecently"})
 _EXISTS: Final = frozenset({"QueueNameExists", "QueueAlreadyExists"})
@@ -78,7 +81,7 @@ def _translate(error: ClientError | BotoCoreError, topic: str) -> ParcelqError:
         hint = ""
         if isinstance(error, NoCredentialsError | NoRegionError):
             hint = " (see `aws configure`, AWS_PROFILE and AWS_DEFAULT_REGION)"
-        return AwsError("the request", type(error).__name__, f"{error}{hint}")
+        return AwsError("the request", type(error).__name__, f"{_REGEX.sub('', str(error))}{hint}")
     answer = error.response.get("Error", {})
     code = answer.get("Code", "")
     name = code.rpartition(".")[2]  # SQS's codes come as AWS.SimpleQueueService.NonExistentQueue

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from parcelq.errors import ParcelqError, PublishError
+from parcelq.errors import PublishError
 from parcelq.limits import KIB, MAX_MESSAGE_BYTES
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
+from parcelq.local_files import check_readable, opened
 from parcelq.records.parcels import Parcel, Readable, cut_for_messages
 from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message
 from parcelq.topics.publish import publish_many
@@ -41,7 +42,7 @@ def upload_file(
     Args:
         sqs: a boto3 SQS client.
         topic_url: URL of the topic.
-        path: the file.
+        path: the file, pipe or terminal.
         parcel_size: most entries of a message.
         overflow: where entries go that are too large for a message.
 
@@ -49,18 +50,15 @@ def upload_file(
         How many messages were published.
 
     Raises:
-        ParcelqError: the file cannot be read.
+        ParcelqError: the file cannot be read, or changed while it was read. Its last message is not published then,
+            so that nobody takes the source for whole.
         PublishError: some messages were refused, such as one with an entry too large where there is no `overflow`.
         AwsError, TopicNotFoundError: SQS refused.
     """
-    try:
-        with path.open("rb") as stream:
-            total = path.stat().st_size
-            source = Source.of_file(str(path.resolve()), _upload_id())
-            uploaded = upload_stream(sqs, topic_url, stream, source, parcel_size, total=total, overflow=overflow)
-            return uploaded.messages
-    except OSError as error:
-        raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror or error}") from None
+    with opened(path) as found:
+        source = Source.of_file(found.path, _upload_id())
+        uploaded = upload_stream(sqs, topic_url, found.stream, source, parcel_size, total=found.size, overflow=overflow)
+        return uploaded.messages
 
 
 def upload_files(
@@ -87,8 +85,7 @@ def upload_files(
     """
     files = list(paths)
     for path in files:
-        if not path.is_file():
-            raise ParcelqError(f"file {str(path)!r} cannot be read: there is no such file")
+        check_readable(path)
     published = 0
     for path in files:
         count = upload_file(sqs, topic_url, path, parcel_size, overflow=overflow)
