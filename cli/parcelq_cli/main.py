@@ -83,7 +83,8 @@ def main() -> None:
             sys.stdout.flush()
     except typer.TyperException as error:
         sentence = error.format_message().rstrip(".")
-        if not sentence:  # no command was given, so the help was printed
+        if sentence.startswith("Usage: "):  # no command was given, so the sentence is the help
+            typer.echo(sentence)
             sys.exit(error.exit_code)
         context = getattr(error, "ctx", None)
         _fail(f"{sentence}; see {context.command_path} --help" if context else sentence, error.exit_code)

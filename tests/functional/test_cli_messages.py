@@ -69,7 +69,7 @@ def test_a_message_too_large_fails_alone(cli: Cli, topic: str) -> None:
     [failed] = done.document["failed"]
     assert failed["code"] == "MessageError"
     assert "1048576" in failed["reason"]
-    assert "not published: 1 message; the first because the message has" in done.err
+    assert "not published: 1 message; reason of the first: the message has" in done.err
 
 
 def test_one_message_too_large_is_an_error(cli: Cli, topic: str, tmp_path: Path) -> None:

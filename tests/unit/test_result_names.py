@@ -78,7 +78,7 @@ def test_no_source_reaches_into_the_folders_of_parcelq(name):
 )
 def test_a_name_that_is_too_long_keeps_its_beginning(name):
     result = result_names(name, "results/").result.removeprefix("results/")
-    assert result.startswith(name[:90])
+    assert result.startswith(name[:75])
     assert result != name
     assert result == result_names(name, "results/").result.removeprefix("results/")
     assert result != result_names(name[:-1] + "b", "results/").result.removeprefix("results/")

@@ -188,9 +188,10 @@ class _Stream:
             data = self._file.read(size if self._before is None else min(size, self._left))
         if self._before is not None:
             self._left -= len(data)
-            if not data or not self._left:
+            is_end = not self._left or len(data) < size
+            if is_end:
                 _check_unchanged(self._file, self._before, self._path)
-            if not data and self._left:
+            if is_end and self._left:
                 raise ParcelqError(f"file {str(self._path)!r} ended {self._left:,} bytes before its size")
         return data
 
