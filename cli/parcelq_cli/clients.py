@@ -1,4 +1,4 @@
-"""The clients that commands work with, made when a command runs, for boto3 takes long to import."""
+"""The clients of AWS that commands use. They are made when a command runs, since importing boto3 takes long."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def s3() -> S3Client:
 
 
 def overflow(bucket: str) -> Overflow:
-    """Return where bodies go and come from that are too large for a message.
+    """Return the store of bodies that are too large for a message.
 
     Args:
-        bucket: where they go. Where they come from, each message says itself, so empty does for reading.
+        bucket: where they are put. For reading it may be empty, since each message names its bucket.
     """
     from parcelq.topics.overflow import Overflow
 

@@ -30,9 +30,9 @@ app = typer.Typer(
 )
 
 
-def _add(to: typer.Typer, command: Callable[..., None], example: str) -> None:
-    """Add a command, with an example in its help."""
-    to.command(epilog=f"Example: parcelq {example}")(command)
+def _add(to: typer.Typer, command: Callable[..., None], example: str, short: str | None = None) -> None:
+    """Add a command, with an example in its help; `short` describes it in the list of commands."""
+    to.command(epilog=f"Example: parcelq {example}", short_help=short)(command)
 
 
 app.add_typer(topics.app, name="topics")
@@ -45,12 +45,12 @@ _add(app, dead.dead, "dead molecules --json")
 _add(topics.app, dead.redrive, "topics redrive molecules")
 _add(app, status.status, "status molecules.smi --bucket my-stack-bucket")
 _add(app, status.repair, "repair molecules.smi --bucket my-stack-bucket")
-_add(app, estimate, "estimate molecules.smi --step ./score.py")
+_add(app, estimate, "estimate molecules.smi --step ./score.py", "Predict cost and duration on AWS.")
 
 if find_spec("moto") and find_spec("samtranslator"):
     from parcelq_emulator.command import emulate
 
-    _add(app, emulate, "emulate molecules.smi --step ./score.py --output results")
+    _add(app, emulate, "emulate molecules.smi --step ./score.py --output results", "Run the deployed functions here.")
 else:
 
     @app.command("emulate", hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True})

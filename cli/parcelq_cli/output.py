@@ -130,7 +130,7 @@ class Output:
 
             columns = BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
             with Progress(*columns, console=self._stderr, transient=True) as live:
-                task = live.add_task(doing, total=None)
+                task = live.add_task(one_line(doing), total=None)
 
                 def show(text: str, share: float | None = None) -> None:
                     live.update(task, description=one_line(f"{doing}: {text}"), total=share and 1, completed=share or 0)

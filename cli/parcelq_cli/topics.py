@@ -53,9 +53,9 @@ def create(
     attribute: Attributes = None,
     yes: Yes = False,
 ) -> None:
-    """Create a topic and its dead-letter topic; those that exist are deleted and created again.
+    """Create a topic and its dead-letter topic.
 
-    Attributes are those of SQS, such as VisibilityTimeout=300. SQS refuses a deleted name for 60 seconds; this command
+    Topics of these names that exist are deleted and created again. Attributes are those of SQS, such as VisibilityTimeout=300. SQS refuses a deleted name for 60 seconds; this command
     waits so long.
     """
     attributes = attributes_of(attribute)
@@ -75,7 +75,7 @@ def create(
 @app.command(epilog="Example: parcelq topics show molecules")
 @with_output
 def show(out: Output, topic: Topic) -> None:
-    """Show a topic's URL, attributes and approximate counts of messages."""
+    """Show a topic: its URL, attributes and counts."""
     topics = clients.topics()
     url = topics.url(topic)
     attributes = topics.attributes(url)
@@ -111,7 +111,10 @@ def count(out: Output, topic: Topic) -> None:
 @app.command(epilog="Example: parcelq topics delete molecules")
 @with_output
 def delete(out: Output, topic: Topic, yes: Yes = False) -> None:
-    """Delete a topic and its dead-letter topic, with all their messages."""
+    """Delete a topic and its dead-letter topic.
+
+    All their messages are deleted too.
+    """
     topics = clients.topics()
     topics.attributes(topic)  # a missing topic is an error, even if its dead-letter topic exists
     name = _name(topic)
@@ -133,7 +136,10 @@ def clear(
     ] = False,
     yes: Yes = False,
 ) -> None:
-    """Delete every topic whose name starts with a prefix, dead-letter topics included, with all their messages."""
+    """Delete all topics of a prefix.
+
+    That includes dead-letter topics and all messages.
+    """
     if bool(prefix) == everything:
         raise WrongUsageError("give either a PREFIX or --all")
     topics = clients.topics()
