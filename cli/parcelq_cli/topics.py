@@ -55,8 +55,8 @@ def create(
 ) -> None:
     """Create a topic and its dead-letter topic.
 
-    Topics of these names that exist are deleted and created again. Attributes are those of SQS, such as VisibilityTimeout=300. SQS refuses a deleted name for 60 seconds; this command
-    waits so long.
+    Topics of these names that exist are deleted and created again. Attributes are those of SQS, such as
+    VisibilityTimeout=300. SQS refuses a deleted name for 60 seconds; this command waits so long.
     """
     attributes = attributes_of(attribute)
     check_topic(name)
