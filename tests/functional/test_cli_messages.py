@@ -59,7 +59,7 @@ def test_every_line_of_a_file_becomes_a_message(cli: Cli, topic: str, tmp_path: 
 
 
 def test_a_file_that_is_not_there_is_named(cli: Cli, topic: str) -> None:
-    assert "file 'nowhere' cannot be read: No such file" in cli.fails("publish", topic, "--file", "nowhere")
+    assert "file 'nowhere' cannot be read: there is no such file" in cli.fails("publish", topic, "--file", "nowhere")
 
 
 def test_a_message_too_large_fails_alone(cli: Cli, topic: str) -> None:

@@ -291,7 +291,8 @@ class TestStatus:
         assert "It is in the inbox, but nothing of it" in cli.fails("status", "new.smi", "--bucket", BUCKET)
 
     def test_a_name_with_a_line_end_stays_within_its_line(self, cli: Cli, world: World) -> None:
-        world.upload(world.put(name="two\nlines\x1b[31m.smi"))
+        source = Source.of_object(BUCKET, "inbox/two\nlines\x1b[31m.smi", etag="e", put="1")
+        note_upload(world.store, str(source), 0, Uploaded(1, 1, 7), topic="parcelq-step", output="parcelq-output")
         first, *_ = cli.ok("status", "--bucket", BUCKET).text.splitlines()
         assert first == r"two\nlines\x1b[31m.smi  uploaded to parcelq-step"
 

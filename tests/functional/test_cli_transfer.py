@@ -69,7 +69,7 @@ def test_what_was_uploaded_is_downloaded_in_order(cli: Cli, topic: str, lines: P
     assert left == {"available": 0, "in_flight": 0, "delayed": 0}
 
 
-def test_download_tells_what_it_did(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
+def test_download_prints_what_it_did(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
     cli.ok("upload", topic, lines)
     target = tmp_path / "target"
     done = cli.ok("download", topic, target, "--timeout", "0")
@@ -92,7 +92,7 @@ def test_an_entry_that_overflowed_is_downloaded(cli: Cli, topic: str, tmp_path: 
     assert target.read_bytes() == large.read_bytes()
 
 
-def test_what_is_missing_is_told_and_added_by_another_download(
+def test_what_is_missing_is_named_and_added_by_another_download(
     cli: Cli, topic: str, lines: Path, tmp_path: Path
 ) -> None:
     cli.ok("upload", topic, lines, "--parcel-size", "10")
@@ -146,9 +146,9 @@ def test_a_file_of_the_kernel_is_uploaded_with_the_size_that_it_has(cli: Cli, to
 
 
 def test_what_is_no_file_is_refused_by_what_it_is(cli: Cli, topic: str, tmp_path: Path) -> None:
-    assert "but must be a file or a pipe; it is a folder" in cli.fails("upload", topic, tmp_path)
-    assert "but must be a file or a pipe; it is a device" in cli.fails("upload", topic, "/dev/zero")
-    assert "but must be a file or a pipe; it is a folder" in cli.fails("publish", topic, "--file", tmp_path)
+    assert "cannot be read: it is a folder" in cli.fails("upload", topic, tmp_path)
+    assert "cannot be read: it is a device" in cli.fails("upload", topic, "/dev/zero")
+    assert "cannot be read: it is a folder" in cli.fails("publish", topic, "--file", tmp_path)
 
 
 def test_a_download_into_a_folder_or_under_too_long_a_name_is_refused_before_it_begins(

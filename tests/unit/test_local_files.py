@@ -71,13 +71,13 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path, change, read
 
 
 def test_what_cannot_be_read_to_an_end_is_refused_by_what_it_is(tmp_path):
-    with pytest.raises(InvalidValueError, match="it is a folder"):
+    with pytest.raises(ParcelqError, match="it is a folder"):
         check_readable(tmp_path)
-    with pytest.raises(InvalidValueError, match="it is a device"):
+    with pytest.raises(ParcelqError, match="it is a device"):
         check_readable(Path("/dev/zero"))
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(str(tmp_path / "socket"))
-        with pytest.raises(InvalidValueError, match="it is a socket"):
+        with pytest.raises(ParcelqError, match="it is a socket"):
             check_readable(tmp_path / "socket")
     with pytest.raises(ParcelqError, match="there is no such file"):
         check_readable(tmp_path / "none")

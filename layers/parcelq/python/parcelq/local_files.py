@@ -55,7 +55,7 @@ def check_readable(path: Path) -> os.stat_result:
         found = os.stat(path)
     for is_kind, kind in _KINDS:
         if is_kind(found.st_mode) and not (stat.S_ISCHR(found.st_mode) and _is_terminal(path)):
-            raise InvalidValueError("file", str(path), f"a file or a pipe; it is {kind}")
+            raise ParcelqError(f"file {str(path)!r} cannot be read: it is {kind}, not a file or a pipe")
     return found
 
 
