@@ -142,6 +142,8 @@ def test_missing_configuration_is_one_sentence(
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", "Could not connect to the endpoint"),
         ("AWS_ENDPOINT_URL", "nonsense", "Invalid endpoint: nonsense"),
         ("AWS_DEFAULT_REGION", "no where", "no where"),
+        ("AWS_MAX_ATTEMPTS", "many", "check AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, AWS_MAX_ATTEMPTS"),
+        ("AWS_CONFIG_FILE", "/etc/passwd", "Unable to parse config file: /etc/passwd"),
     ],
 )
 def test_bad_configuration_is_one_sentence(

@@ -56,7 +56,8 @@ def _configured() -> Iterator[None]:
         with translated():
             yield
     except ValueError as error:
-        raise AwsError("the configuration", type(error).__name__, str(error)) from error
+        hint = "check AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, AWS_MAX_ATTEMPTS and ~/.aws/config"
+        raise AwsError("making a client of AWS", type(error).__name__, f"{error} ({hint})") from error
 
 
 @contextmanager
