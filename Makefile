@@ -22,7 +22,7 @@ SAM := $(PATH313) $(BIN)/sam
 # Versions stay as they are while they fit the ranges; LOCK=--upgrade takes the newest.
 COMPILE = $(BIN)/uv pip compile --quiet --no-annotate --custom-compile-command 'make lock' $(LOCK)
 # What the layer carries beside the library. Lambda's runtime brings boto3.
-LAYER := aws-lambda-powertools backports.zstd pydantic PyYAML
+LAYER := aws-lambda-powertools backports.zstd PyYAML
 
 # An environment in the folder $(1) with the packages $(2).
 define environment
