@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from parcelq.errors import ParcelqError
 from parcelq.steps.find import Step, local_step
+from parcelq.steps.run import Ran
 from parcelq.steps.settings import StepSettings
 from parcelq.steps.warm import Runner
 from parcelq_cli.estimate.measure import Measured, measure
@@ -105,12 +106,12 @@ class Told:
     worked: float = 0.0
 
     @contextmanager
-    def run(self, bodies: Iterable[bytes]) -> Iterator[Path]:
+    def run(self, bodies: Iterable[bytes]) -> Iterator[Ran]:
         count = b"".join(bodies).count(b"\n")
         self.sizes.append(count)
         self.clock.now += self.takes(count)
         self.worked += self.works(count)
-        yield self.output
+        yield Ran(self.output)
 
     def close(self) -> None:
         self.closed.append(len(self.sizes))
