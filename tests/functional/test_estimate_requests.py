@@ -14,8 +14,9 @@ from botocore.client import BaseClient
 from parcelq.collect.drain import RECEIVERS
 from parcelq.steps.find import local_step
 from parcelq.steps.warm import Runner
+from parcelq_cli.estimate.arithmetic import units
 from parcelq_cli.estimate.measure import Measured, measure
-from parcelq_cli.estimate.model import Job, Setup, units
+from parcelq_cli.estimate.model import Job, Setup
 from parcelq_cli.estimate.prices import load_prices
 from parcelq_cli.estimate.sample import read_sample
 from parcelq_cli.estimate.stack import Stack as Reckoned

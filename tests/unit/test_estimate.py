@@ -14,22 +14,10 @@ from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MAX_REQUEST_BYTES, MIB
 from parcelq.records.parcels import cut_for_messages
 from parcelq.upload.files import MAX_BODY_BYTES
+from parcelq_cli.estimate.arithmetic import billed, ramp_seconds, row, run_seconds, total, units
 from parcelq_cli.estimate.measure import Line, Measured
-from parcelq_cli.estimate.model import (
-    VCPU_MB,
-    Job,
-    Setup,
-    billed,
-    cheapest,
-    idle,
-    jobs,
-    ramp_seconds,
-    row,
-    run_seconds,
-    total,
-    units,
-    warnings,
-)
+from parcelq_cli.estimate.model import VCPU_MB, Job, Setup, idle
+from parcelq_cli.estimate.options import cheapest, jobs, warnings
 from parcelq_cli.estimate.prices import Price, Prices, load_prices
 from parcelq_cli.estimate.stack import Stack
 from parcelq_emulator.template import load

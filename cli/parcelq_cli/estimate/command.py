@@ -53,7 +53,8 @@ def estimate(
 
     from parcelq_cli.estimate import report
     from parcelq_cli.estimate.measure import measure
-    from parcelq_cli.estimate.model import Job, Setup, jobs
+    from parcelq_cli.estimate.model import Job, Setup
+    from parcelq_cli.estimate.options import jobs
     from parcelq_cli.estimate.prices import load_prices
     from parcelq_cli.estimate.sample import read_sample
     from parcelq_cli.estimate.stack import Stack

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil, inf, log2, sqrt
+from math import ceil, log2
 from typing import Final
 
 from parcelq.collect.drain import RECEIVERS, SEGMENT_BYTES, SEGMENT_MESSAGES
 from parcelq.limits import (
-    BILLING_UNIT_BYTES,
     KIB,
     MAX_LAMBDA_EVENT_BYTES,
     MAX_LONG_POLL_SECONDS,
-    MAX_REQUEST_BYTES,
     MAX_REQUEST_MESSAGES,
     MIB,
 )
 from parcelq.upload.files import MAX_BODY_BYTES
 
+from parcelq_cli.estimate.arithmetic import POLLERS, Row, billed, function, ramp_seconds, row, run_seconds, total, units
 from parcelq_cli.estimate.measure import Measured
 from parcelq_cli.estimate.prices import Prices
 from parcelq_cli.estimate.stack import Stack
@@ -41,9 +39,6 @@ _RANGE_TASK_BYTES: Final = 300
 _ENVELOPE_BYTES: Final = 1 * KIB
 """What a message's record in a Lambda event has beside body and attributes."""
 _BACK_OFF_SECONDS: Final = 5
-_FIRST, _MORE_PER_SECOND = 5, 5.0
-"""An event source mapping begins with 5 invocations at a time and adds up to 300 a minute, and polls with 5 pollers:
-https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html"""
 _LOG_BYTES: Final = 1_500
 _TRACED: Final = 0.05
 """Of invocations, beside one a second: https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html"""
@@ -52,17 +47,6 @@ _METRICS: Final = 3
 _PART_BYTES: Final = 8 * MIB
 _RESERVED: Final = 10.0
 """Seconds of an invocation that are kept for publishing; at most a tenth of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of a bill: a service's price times a quantity, and what it is for."""
-
-    service: str
-    what: str
-    quantity: float
-    unit: str
-    usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +298,7 @@ class Job:
 def idle(stack: Stack, prices: Prices) -> list[Row]:
     """What a stack costs in a month in which nothing is processed."""
     collections = _MONTH_SECONDS / stack.collect_seconds
-    polls = stack.mappings * _FIRST * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
+    polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
     return [
         row(prices, "SQS", "Lambda looking for messages", "sqs_requests", polls),
         row(prices, "SQS", "downloader looking for messages", "sqs_requests", collections * (RECEIVERS + 2)),
@@ -326,101 +310,6 @@ def idle(stack: Stack, prices: Prices) -> list[Row]:
         row(prices, "CloudWatch", "dashboard", "dashboard_months", stack.dashboards),
         row(prices, "X-Ray", "traces", "xray_traces", collections),
     ]
-
-
-def row(prices: Prices, service: str, what: str, price: str, quantity: float) -> Row:
-    """A row of a bill, by the name of the price."""
-    return Row(service, what, quantity, price.partition("_")[2].replace("_", " "), quantity * prices.of[price].usd)
-
-
-def function(prices: Prices, what: str, invocations: float, seconds: float, memory: float) -> list[Row]:
-    """Rows for invocations of a function with so many MB that take so many seconds together."""
-    return [
-        row(prices, "Lambda", what, "lambda_requests", invocations),
-        row(prices, "Lambda", what, "lambda_gb_seconds", seconds * memory / 1024),
-    ]
-
-
-def total(rows: Sequence[Row]) -> float:
-    """Dollars of all rows."""
-    return sum(one.usd for one in rows)
-
-
-def units(size: float) -> int:
-    """Requests that SQS bills for one whose payload has so many bytes: https://aws.amazon.com/sqs/pricing/"""
-    return max(1, ceil(size / BILLING_UNIT_BYTES))
-
-
-def billed(count: float, size: float, together: float = inf) -> float:
-    """Requests that SQS bills for messages of one size in full requests, of at most so many messages."""
-    most = max(1, min(MAX_REQUEST_MESSAGES, together, MAX_REQUEST_BYTES // max(1, size)))
-    full, rest = divmod(count, most)
-    return full * units(most * size) + (units(rest * size) if rest else 0)
-
-
-def run_seconds(wall: float, cpu: float, vcpus: float) -> float:
-    """How long a run takes that took `wall` seconds with all the processors it wanted.
-
-    What it waited for takes as long as ever. What it calculated for `cpu` seconds takes longer where there is less than
-    a processor, or fewer than it used.
-    """
-    return max(0.0, wall - cpu) + max(min(wall, cpu), cpu / vcpus)
-
-
-def ramp_seconds(busy: float, each: float, concurrency: int) -> float:
-    """How long so many seconds of invocations take side by side, as SQS event source mappings grow.
-
-    Args:
-        busy: seconds of all invocations.
-        each: seconds of one of them.
-        concurrency: most at a time.
-    """
-    first = min(_FIRST, concurrency)
-    growing = (concurrency - first) / _MORE_PER_SECOND
-    done = growing * (first + concurrency) / 2
-    if busy >= done:
-        seconds = growing + (busy - done) / concurrency
-    else:
-        seconds = (sqrt(first**2 + 2 * _MORE_PER_SECOND * busy) - first) / _MORE_PER_SECOND
-    return max(seconds, each)
-
-
-def jobs(chosen: Job, *, batches_follow: bool) -> list[Job]:
-    """A job on other setups, itself among them: a tenth and ten times the parcel size, each with several memory sizes.
-
-    Args:
-        chosen: the job on the setup that was asked for.
-        batches_follow: whether the batch size is always the parcel size; otherwise it stays what was asked for.
-    """
-    setup, every = chosen.setup, []
-    for parcel in sorted({max(1, setup.parcel_size // 10), setup.parcel_size, setup.parcel_size * 10}):
-        for memory in sorted({512, VCPU_MB, 2 * VCPU_MB, setup.memory}):
-            batch = parcel if batches_follow else setup.batch_size
-            other = replace(setup, parcel_size=parcel, batch_size=batch, memory=memory)
-            every.append(replace(chosen, setup=other, chosen=other == setup))
-    return every
-
-
-def cheapest(found: Sequence[Job]) -> Job | None:
-    """The cheapest of those that fit; of equal ones, the first."""
-    return min((one for one in found if one.fits), key=lambda one: one.usd, default=None)
-
-
-def warnings(job: Job) -> Iterator[str]:
-    """Where an estimate is not to be trusted, or the job will not run as it is set up."""
-    known, timeout = job.known, job.setup.timeout
-    if not job.fits:
-        yield (
-            f"a run takes {job.run:,.0f} seconds, and an invocation has {timeout}, of which a part is kept for "
-            "publishing; choose a smaller batch size"
-        )
-    if known.sampled < min(known.lines, 100):
-        yield f"a sample of {known.sampled} lines says little; give a larger --sample"
-    if job.entries > 20 * known.sampled:
-        yield (
-            f"a run gets {job.entries:,} lines, but the step was measured with {known.sampled:,} at most; "
-            "give a larger --sample"
-        )
 
 
 def _moving(size: float) -> float:

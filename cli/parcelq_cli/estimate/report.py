@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from parcelq_cli.estimate.model import Job, Row, cheapest, idle, total, warnings
+from parcelq_cli.estimate.arithmetic import Row, total
+from parcelq_cli.estimate.model import Job, idle
+from parcelq_cli.estimate.options import cheapest, warnings
 
 
 def document(every: Sequence[Job]) -> dict[str, Any]:

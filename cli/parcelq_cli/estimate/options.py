@@ -1,0 +1,46 @@
+"""The ways to set up a stack that are compared, and what to mind about the chosen one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from parcelq_cli.estimate.model import VCPU_MB, Job
+
+
+def jobs(chosen: Job, *, batches_follow: bool) -> list[Job]:
+    """A job on other setups, itself among them: a tenth and ten times the parcel size, each with several memory sizes.
+
+    Args:
+        chosen: the job on the setup that was asked for.
+        batches_follow: whether the batch size is always the parcel size; otherwise it stays what was asked for.
+    """
+    setup, every = chosen.setup, []
+    for parcel in sorted({max(1, setup.parcel_size // 10), setup.parcel_size, setup.parcel_size * 10}):
+        for memory in sorted({512, VCPU_MB, 2 * VCPU_MB, setup.memory}):
+            batch = parcel if batches_follow else setup.batch_size
+            other = replace(setup, parcel_size=parcel, batch_size=batch, memory=memory)
+            every.append(replace(chosen, setup=other, chosen=other == setup))
+    return every
+
+
+def cheapest(found: Sequence[Job]) -> Job | None:
+    """The cheapest of those that fit; of equal ones, the first."""
+    return min((one for one in found if one.fits), key=lambda one: one.usd, default=None)
+
+
+def warnings(job: Job) -> Iterator[str]:
+    """Where an estimate is not to be trusted, or the job will not run as it is set up."""
+    known, timeout = job.known, job.setup.timeout
+    if not job.fits:
+        yield (
+            f"a run takes {job.run:,.0f} seconds, and an invocation has {timeout}, of which a part is kept for "
+            "publishing; choose a smaller batch size"
+        )
+    if known.sampled < min(known.lines, 100):
+        yield f"a sample of {known.sampled} lines says little; give a larger --sample"
+    if job.entries > 20 * known.sampled:
+        yield (
+            f"a run gets {job.entries:,} lines, but the step was measured with {known.sampled:,} at most; "
+            "give a larger --sample"
+        )
