@@ -199,17 +199,20 @@ def test_invocations_grow_from_five_by_five_a_second() -> None:
 
 
 def test_a_job_by_hand() -> None:
-    # Ten runs of 0.2 s on one vCPU, one after another, moving ten times 50,200 and 100,300 bytes at 78 MB/s, a request.
+    # Ten runs of 0.2 s on one vCPU, moving ten times 50,200 and 100,300 bytes at 78 MB/s, a request.
     of_file = job()
     assert of_file.run == pytest.approx(0.2)
     assert of_file.invocation == pytest.approx(2.0 + 1_505_000 / 78e6 + 0.02)
     assert of_file.busy == pytest.approx(100 * of_file.invocation + 100 * 1.0)
     assert of_file.assembly == pytest.approx(2 * 100_000_000 / 78e6)
     assert of_file.latest == pytest.approx(of_file.processed + 300 + 20 + of_file.assembly)
+    # Waiting needs no processor, but only two runs wait side by side.
+    assert job(replace(KNOWN, cpu=Line(0, 0))).invocation == pytest.approx(of_file.invocation - 1.0)
 
 
-def test_a_warm_step_starts_once_an_instance() -> None:
-    assert job(replace(KNOWN, start=3.0)).busy == pytest.approx(job().busy + 100 * 3.0)
+def test_a_warm_step_starts_once_for_every_run_that_goes_on_side_by_side() -> None:
+    # A hundred instances, on each of which two runs go on.
+    assert job(replace(KNOWN, start=3.0)).busy == pytest.approx(job().busy + 100 * 2 * 3.0)
 
 
 def test_a_slower_processor_is_like_less_memory() -> None:

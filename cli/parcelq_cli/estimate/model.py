@@ -169,7 +169,7 @@ class Job:
     def invocation(self) -> float:
         """One invocation of the processor."""
         pieces, size = self.outputs
-        return self.together * self.run + _moving(self.together * (self._size(self.entries) + pieces * size))
+        return self._runs_seconds(self.together) + _moving(self.together * (self._size(self.entries) + pieces * size))
 
     @cached_property
     def busy(self) -> float:
@@ -178,8 +178,8 @@ class Job:
         busy = self.invocations * self.invocation + self._splitting * _moving(2 * self.known.size / self.uploaded)
         if runs:
             busy += runs * (self._run_seconds(over / runs) + _moving(0))
-        starts = min(self.setup.concurrency, self.invocations)
-        return busy + starts * (COLD_SECONDS + self.known.start) / min(1.0, self._vcpus)
+        start = COLD_SECONDS + self.known.start * min(self.together, self._lanes)
+        return busy + min(self.setup.concurrency, self.invocations) * start / min(1.0, self._vcpus)
 
     @cached_property
     def upload(self) -> float:
@@ -221,6 +221,16 @@ class Job:
     def _splitting(self) -> int:
         """Messages that are re-parcelled before the step runs over them."""
         return self.uploaded if self.entries < self.parcel else 0
+
+    @property
+    def _lanes(self) -> int:
+        """Runs that go on side by side in an invocation: Lambda shows at least two processors."""
+        return max(2, ceil(self.setup.memory / VCPU_MB))
+
+    def _runs_seconds(self, count: int) -> float:
+        """Runs of an invocation: bounded by the processors, and by the longest lane."""
+        rounds = ceil(count / min(count, self._lanes))
+        return max(count * self.known.cpu(self.entries) / self._vcpus, rounds * self.run)
 
     def _run_seconds(self, entries: float) -> float:
         return run_seconds(self.known.wall(entries), self.known.cpu(entries), self._vcpus)
