@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from parcelq.checks import Check, Wrong, anything, checked, flag, shown
 from parcelq.errors import SettingsError
 from parcelq.limits import MAX_DEADLINE_SECONDS
 
@@ -71,33 +72,13 @@ def read_settings(path: Path) -> StepSettings:
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise SettingsError(f"settings file {path}", [f"it must be keys with values, not {_shown(content)}"])
-    problems = [f"unknown key {_shown(key)}; there are {', '.join(_CHECKS)}" for key in content if key not in _CHECKS]
-    values: dict[str, Any] = {}
-    for key, check in _CHECKS.items():
-        if key in content:
-            try:
-                values[key] = check(content[key])
-            except _Wrong as wrong:
-                problems.append(f"{key} is {_shown(content[key])}, but must be {wrong}")
+        raise SettingsError(f"settings file {path}", [f"it must be keys with values, not {shown(content)}"])
+    values, problems = checked(content, _CHECKS)
     if values.get("filter") and values.get("warm"):
         problems.append("filter and warm cannot both be true; what is warm gets its entries as a function")
     if problems:
         raise SettingsError(f"settings file {path}", problems)
     return StepSettings(**values, path=path.resolve())
-
-
-class _Wrong(Exception):  # noqa: N818 - never leaves this module
-    """A value is not what it must be; the text says what that is."""
-
-
-def _shown(value: object) -> str:
-    """A value as a user knows it again, in a few characters."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
-        return "too large to be shown"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _too_deep(text: str) -> str:
@@ -115,43 +96,37 @@ def _too_deep(text: str) -> str:
     except yaml.YAMLError:
         key, at = "it", 0
     value = " ".join(text[at:].removeprefix(":").split())
-    return f"{key} is {_shown(value)}, but must be at most {_DEEPEST} lists and keys deep"
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _Wrong("true or false")
-    return value
+    return f"{key} is {shown(value)}, but must be at most {_DEEPEST} lists and keys deep"
 
 
 def _arguments(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str | int | float) for one in value):
-        raise _Wrong("a list of texts and numbers")
+        raise Wrong("a list of texts and numbers")
     texts = tuple(text for text in map(_passable, value) if text is not None)
     if len(texts) < len(value):
-        raise _Wrong(f"a list of texts {_FIT}")
+        raise Wrong(f"a list of texts {_FIT}")
     return texts
 
 
 def _timeout(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise _Wrong("a number of seconds above 0")
+        raise Wrong("a number of seconds above 0")
     if value > MAX_DEADLINE_SECONDS:
-        raise _Wrong(f"a number of seconds up to {MAX_DEADLINE_SECONDS}, for SQS keeps no message locked for longer")
+        raise Wrong(f"a number of seconds up to {MAX_DEADLINE_SECONDS}, for SQS keeps no message locked for longer")
     return float(value)
 
 
 def _environment(value: object) -> dict[str, str]:
     wanted = "names with texts or numbers as values"
     if not isinstance(value, dict):
-        raise _Wrong(f"{wanted}, without NUL")
+        raise Wrong(f"{wanted}, without NUL")
     texts: dict[str, str] = {}
     for name, one in value.items():
         if not isinstance(name, str) or not name or "=" in name or not isinstance(one, str | int | float):
-            raise _Wrong(f"{wanted}, without NUL")
+            raise Wrong(f"{wanted}, without NUL")
         text = _passable(one)
         if text is None or _passable(name) is None:
-            raise _Wrong(f"{wanted}, {_FIT}")
+            raise Wrong(f"{wanted}, {_FIT}")
         texts[name] = text
     return texts
 
@@ -166,13 +141,13 @@ def _passable(value: object) -> str | None:
     return None if "\0" in text else text
 
 
-_CHECKS: Final[dict[str, Callable[[object], Any]]] = {
-    "filter": _flag,
-    "warm": _flag,
-    "rejects": _flag,
+_CHECKS: Final[dict[str, Check]] = {
+    "filter": flag,
+    "warm": flag,
+    "rejects": flag,
     "arguments": _arguments,
     "timeout": _timeout,
     "environment": _environment,
-    "aws_credentials": _flag,
-    "step": lambda value: value,
+    "aws_credentials": flag,
+    "step": anything,
 }
