@@ -186,6 +186,7 @@ def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
     from collections import defaultdict
 
     from parcelq.records.line_ranges import line_numbers
+    from parcelq.store.bucket import BucketStore
     from parcelq.upload.objects import opened
 
     starts: defaultdict[Source, list[int]] = defaultdict(list)
@@ -196,7 +197,7 @@ def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
         found: dict[int, int] = {}
         with suppress(ParcelqError, OSError, ValueError):  # it is gone, or not ours; the bytes are told all the same
             if source.bucket:
-                with opened(clients.s3(), source) as stream:
+                with opened(BucketStore(clients.s3(), source.bucket), source) as stream:
                     found = line_numbers(stream, positions) if stream else {}
             else:
                 with open(source.key, "rb") as file:

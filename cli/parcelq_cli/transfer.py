@@ -26,9 +26,7 @@ def upload(
     """Publish the lines of files as parcels, one file after another."""
     from parcelq.upload.files import upload_files
 
-    topics = clients.topics()
-    url = topics.url(topic)
-    overflow = clients.overflow(bucket) if bucket else None
+    target = clients.topic(topic, bucket or "")
     done: list[tuple[Path, int]] = []
     with out.progress("uploading") as report:
 
@@ -36,7 +34,7 @@ def upload(
             done.append((path, messages))
             report(f"{len(done)} of {amount(len(file), 'file')}, {amount(sum(count for _, count in done), 'message')}")
 
-        published = upload_files(topics.sqs, url, file, parcel_size, overflow=overflow, on_file=tell)
+        published = upload_files(target, file, parcel_size, on_file=tell)
     files = [{"file": str(path), "messages": messages} for path, messages in done]
     out.result(
         {"messages": published, "files": files},
