@@ -109,14 +109,13 @@ def count(out: Output, topic: Topic) -> None:
 @app.command()
 @with_output
 def delete(out: Output, topic: Topic, yes: Yes = False) -> None:
-    """Delete a topic and its dead-letter topic, with all their messages."""
+    """Delete a topic and its dead-letter topic, with all their messages.
+
+    The dead-letter topic stays if other topics use it, or if it belongs to another account.
+    """
     topics = clients.topics()
-    topics.attributes(topic)  # so that a topic that is not there is an error whatever its dead-letter topic is
-    name = _name(topic)
-    doomed = _existing(topics, [name, dead_letter(name)])
-    out.confirm(_counts(topics, doomed), yes)
-    topics.delete(topic)
-    _tell_deleted(out, doomed)
+    out.confirm(_counts(topics, topics.deleted_with(topic)), yes)
+    _tell_deleted(out, topics.delete(topic))
 
 
 @app.command()
@@ -167,8 +166,8 @@ def _counts(topics: Topics, names: Iterable[str]) -> dict[str, int]:
 
     def counted(name: str) -> tuple[str, int]:
         try:
-            return name, topics.count(name)
+            return _name(name), topics.count(name)
         except TopicNotFoundError:
-            return name, 0
+            return _name(name), 0
 
     return dict(sorted(in_flight(counted, names, _REQUESTS)))

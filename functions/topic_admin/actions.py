@@ -149,11 +149,11 @@ class Publish(_Request):
 
     def run(self, app: App) -> dict[str, Any]:
         """Do it."""
-        from parcelq.topics.publish import publish_many
+        from parcelq.topics.sqs import SqsTopic
 
-        url = app.topics.url(app.name(self.topic))
+        topic = SqsTopic(app.topics.sqs, app.topics.url(app.name(self.topic)), app.overflow)
         messages = [Message(one.body.encode("utf-8", "surrogatepass"), one.attributes) for one in self.messages]
-        published, failed = publish_many(app.topics.sqs, url, messages, overflow=app.overflow)
+        published, failed = topic.publish(messages)
         return {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]}
 
 

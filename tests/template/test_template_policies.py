@@ -73,6 +73,7 @@ TOPIC_ADMIN: dict[str, Statement] = {
             "sqs:CreateQueue",
             "sqs:DeleteQueue",
             "sqs:PurgeQueue",
+            "sqs:ListDeadLetterSourceQueues",
             "sqs:GetQueueUrl",
             "sqs:GetQueueAttributes",
             "sqs:SendMessage",

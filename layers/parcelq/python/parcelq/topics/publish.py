@@ -125,7 +125,7 @@ def _prepare(message: Message, overflow: Overflow | None, *, fair: bool) -> _Rea
             raise MessageError(f"attribute {name!r} is {value!r}, which SQS refuses: it must be text and not empty")
     size = wire.size
     if size > MAX_MESSAGE_BYTES:
-        if overflow is None:
+        if overflow is None or not overflow.bucket:
             raise MessageError(
                 f"the message has {size} bytes with its attributes, more than the {MAX_MESSAGE_BYTES} that SQS takes, "
                 "and no bucket was given for what overflows"
