@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from parcelq.topics.admin import Topics
     from parcelq.topics.overflow import Overflow
+    from parcelq.topics.sqs import SqsTopic
 
 
 def topics() -> Topics:
@@ -20,6 +21,23 @@ def topics() -> Topics:
     from parcelq.topics.admin import Topics
 
     return Topics(sqs_client())
+
+
+def topic(name: str, bucket: str = "") -> SqsTopic:
+    """Return a topic by name or URL.
+
+    Args:
+        name: the topic's name or URL.
+        bucket: where bodies go that are too large for a message; without it such messages are refused.
+
+    Raises:
+        AwsError: no region is configured.
+        TopicNotFoundError: there is no such topic.
+    """
+    from parcelq.topics.sqs import SqsTopic
+
+    every = topics()
+    return SqsTopic(every.sqs, every.url(name), overflow(bucket))
 
 
 def s3() -> S3Client:

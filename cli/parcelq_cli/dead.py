@@ -193,6 +193,7 @@ def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
     from collections import defaultdict
 
     from parcelq.records.line_ranges import line_numbers
+    from parcelq.store.bucket import BucketStore
     from parcelq.upload.objects import opened
 
     starts: defaultdict[Source, list[int]] = defaultdict(list)
@@ -205,7 +206,7 @@ def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
             ParcelqError, OSError, ValueError
         ):  # it is gone, or access is denied; the letters are listed all the same
             if source.bucket:
-                with opened(clients.s3(), source) as stream:
+                with opened(BucketStore(clients.s3(), source.bucket), source) as stream:
                     found = line_numbers(stream, positions) if stream else {}
             elif os.path.isfile(source.key):
                 with open(source.key, "rb") as file:

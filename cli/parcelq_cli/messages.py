@@ -22,7 +22,7 @@ from parcelq_cli.options import Attributes, Bucket, Topic, WrongUsageError, attr
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
-    from parcelq.topics.admin import Topics
+    from parcelq.topics.sqs import SqsTopic
 
 _STDIN: Final = "-"
 
@@ -57,29 +57,22 @@ def publish(
     if "" in bodies or (_STDIN in bodies and len(bodies) > 1):
         raise WrongUsageError("no BODY may be empty, and - must be the only one")
     with _opened(bodies, file) as data:
-        topics = clients.topics()
+        target = clients.topic(topic, bucket or "")
         messages = (Message(one, attributes) for one in data)
         if len(bodies) == 1 and bodies != [_STDIN]:
-            _publish_one(out, topics, topic, next(messages), bucket)
+            _publish_one(out, target, next(messages))
         else:
-            _publish_many(out, topics, topic, messages, bucket)
+            _publish_many(out, target, messages)
 
 
-def _publish_one(out: Output, topics: Topics, topic: str, message: Message, bucket: str | None) -> None:
-    from parcelq.topics.publish import publish_one
-
-    overflow = clients.overflow(bucket) if bucket else None
-    message_id = publish_one(topics.sqs, topics.url(topic), message, overflow=overflow)
+def _publish_one(out: Output, topic: SqsTopic, message: Message) -> None:
+    message_id = topic.publish_one(message)
     out.result({"published": 1, "failed": [], "message_id": message_id}, f"published {message_id}")
 
 
-def _publish_many(out: Output, topics: Topics, topic: str, messages: Iterable[Message], bucket: str | None) -> None:
-    from parcelq.topics.publish import publish_many
-
-    overflow = clients.overflow(bucket) if bucket else None
+def _publish_many(out: Output, topic: SqsTopic, messages: Iterable[Message]) -> None:
     with out.progress("publishing") as report:
-        url = topics.url(topic)
-        published, failed = publish_many(topics.sqs, url, _counted(messages, report), overflow=overflow)
+        published, failed = topic.publish(_counted(messages, report))
     out.result(
         {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]},
         f"published {amount(published, 'message')}",
@@ -113,27 +106,23 @@ def pull(
     most = max(least, MAX_REQUEST_MESSAGES) if most is None else most
     if most < least:
         raise WrongUsageError(f"--max is {most}, but must be at least --min, which is {least}")
-    from parcelq.topics.pull import acknowledge as forget
-    from parcelq.topics.pull import pull as take
-
-    topics = clients.topics()
-    url = topics.url(topic)
+    source = clients.topic(topic)
     with out.progress("pulling"):
-        pulled = take(topics.sqs, url, least, most, timeout)
+        pulled = source.pull(least, most, timeout)
     if not pulled:
         out.note(f"no message came in {timeout:g} seconds")
-    printed = [one for one in pulled if _print(out, one)]
-    lost = forget(topics.sqs, url, printed) if acknowledge else []
+    printed = [one for one in pulled if _print(out, source, one)]
+    lost = source.acknowledge(printed) if acknowledge else []
     if lost:
         raise ParcelqError(f"not acknowledged: {len(lost)} of {amount(len(printed), 'message')}; they will come again")
     if len(printed) < len(pulled):
         raise ParcelqError(f"not readable: {len(pulled) - len(printed)} of {amount(len(pulled), 'message')}")
 
 
-def _print(out: Output, pulled: Pulled) -> bool:
+def _print(out: Output, topic: SqsTopic, pulled: Pulled) -> bool:
     """Print a message; return whether it could be read."""
     try:
-        message = (clients.overflow("").load(pulled) if pulled.wire.is_pointer else pulled).message()
+        message = topic.read(pulled)
     except MessageError as error:
         out.note(f"message {pulled.message_id} cannot be read: {error}")
         return False

@@ -69,7 +69,7 @@ def repair(
     from parcelq.collect.status import object_of
     from parcelq.collect.status import repair as publish_again
     from parcelq.lineage.source import Source
-    from parcelq.store.stores import BucketStore
+    from parcelq.store.bucket import BucketStore
     from parcelq.upload.objects import Object, ObjectUploader
 
     latest: dict[str, Status] = {}
@@ -78,14 +78,14 @@ def repair(
             latest[Source.parse(one.source).uri] = one
     if not latest:
         raise ParcelqError(f"source is {source!r}, but must be one that is not whole; parcelq status lists them")
-    topics = clients.topics()
-    uploader = ObjectUploader(
-        topics.sqs, clients.s3(), BucketStore(clients.s3(), bucket), parcel_size, clients.overflow(bucket)
-    )
+    store = BucketStore(clients.s3(), bucket)
+    uploader = ObjectUploader(store, store, parcel_size)
     published = 0
     for one in latest.values():
         put = Object(object_of(one), one.total or 0)
-        published += publish_again(uploader, one, topics.url(input_topic or one.topic or put.topic(_INPUT_TOPIC)))
+        published += publish_again(
+            uploader, one, clients.topic(input_topic or one.topic or put.topic(_INPUT_TOPIC), bucket)
+        )
         if one.total is None:
             output.note(f"the size of {one.name} is not known, so whatever is missing at its end was not published")
     output.result({"messages": published}, f"published {amount(published, 'message')} again")
@@ -93,7 +93,7 @@ def repair(
 
 def _statuses(bucket: str, topic: str, name: str) -> list[Status]:
     from parcelq.collect.status import statuses
-    from parcelq.store.stores import BucketStore
+    from parcelq.store.bucket import BucketStore
 
     return [one for one in statuses(BucketStore(clients.s3(), bucket), topic) if one.has_in_name(name)]
 

@@ -113,15 +113,12 @@ def count(out: Output, topic: Topic) -> None:
 def delete(out: Output, topic: Topic, yes: Yes = False) -> None:
     """Delete a topic and its dead-letter topic.
 
-    All their messages are deleted too.
+    All their messages are deleted too. The dead-letter topic stays if other topics use it, or if it belongs to another
+    account.
     """
     topics = clients.topics()
-    topics.attributes(topic)  # a missing topic is an error, even if its dead-letter topic exists
-    name = _name(topic)
-    found = _existing(topics, [name, dead_letter(name)])
-    out.confirm(_counts(topics, found), yes)
-    topics.delete(topic)
-    _show_deleted(out, found)
+    out.confirm(_counts(topics, topics.deleted_with(topic)), yes)
+    _show_deleted(out, topics.delete(topic))
 
 
 @app.command(epilog="Example: parcelq topics clear test- --yes")
@@ -175,8 +172,8 @@ def _counts(topics: Topics, names: Iterable[str]) -> dict[str, int]:
 
     def counted(name: str) -> tuple[str, int]:
         try:
-            return name, topics.count(name)
+            return _name(name), topics.count(name)
         except TopicNotFoundError:
-            return name, 0
+            return _name(name), 0
 
     return dict(sorted(in_flight(counted, names, _REQUESTS)))

@@ -33,10 +33,7 @@ def upload(
     from parcelq.upload.files import upload_files
 
     paths = [Path("/dev/stdin") if str(path) == "-" else path for path in file]
-
-    topics = clients.topics()
-    url = topics.url(topic)
-    overflow = clients.overflow(bucket) if bucket else None
+    target = clients.topic(topic, bucket or "")
     done: list[tuple[Path, int]] = []
     with out.progress("uploading") as report:
 
@@ -44,7 +41,7 @@ def upload(
             done.append((path, messages))
             report(f"{len(done)} of {amount(len(file), 'file')}, {amount(sum(count for _, count in done), 'message')}")
 
-        published = upload_files(topics.sqs, url, paths, parcel_size, overflow=overflow, on_file=tell)
+        published = upload_files(target, paths, parcel_size, on_file=tell)
     files = [{"file": str(path), "messages": messages} for path, messages in done]
     out.result(
         {"messages": published, "files": files},

@@ -106,9 +106,9 @@ def _purge(app: App, topic: str) -> dict[str, Any]:
 
 
 def _publish(app: App, topic: str, messages: list[Message]) -> dict[str, Any]:
-    from parcelq.topics.publish import publish_many
+    from parcelq.topics.sqs import SqsTopic
 
-    published, failed = publish_many(app.topics.sqs, app.url(topic), messages, overflow=app.overflow)
+    published, failed = SqsTopic(app.topics.sqs, app.url(topic), app.overflow).publish(messages)
     return {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]}
 
 

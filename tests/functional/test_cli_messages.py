@@ -143,7 +143,7 @@ def test_a_message_that_cannot_be_read_takes_no_other_down_and_is_not_acknowledg
 
 
 def test_messages_that_sqs_does_not_forget_are_told(cli: Cli, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parcelq.topics.pull.acknowledge", lambda _sqs, _url, messages: messages[:1])
+    monkeypatch.setattr("parcelq.topics.sqs.acknowledge", lambda _sqs, _url, messages: messages[:1])
     cli.ok("publish", topic, "a", "b")
     done = cli("pull", topic, "--min", "2", "--acknowledge")
     assert done.code == 1

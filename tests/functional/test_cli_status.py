@@ -21,6 +21,7 @@ from parcelq.store.stores import BucketStore
 from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message, Pulled, count_entries
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.pieces import Piece
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded, upload_stream
 from parcelq.upload.notes import entries_in, note_upload, noted_sources
 from parcelq.upload.objects import ObjectUploader, RangeTask
@@ -51,18 +52,21 @@ class World:
             for name in ("parcelq-step", "parcelq-output", "parcelq-extra")
         }
         outputs = dict.fromkeys(("parcelq-step", "parcelq-output"), "parcelq-output")
-        self.uploader = ObjectUploader(self.sqs, self.s3, self.store, 1, self.overflow, outputs)
+        self.uploader = ObjectUploader(self.store, self.store, 1, outputs)
 
     def put(self, data: bytes = DATA, name: str = "m.smi", put: str = "0055", **options: str) -> Source:
         answer = self.s3.put_object(Bucket=BUCKET, Key=f"inbox/{name}", Body=data, **options)
         return Source.of_object(BUCKET, f"inbox/{name}", etag=answer["ETag"].strip('"'), put=put)
 
+    def topic(self, name: str) -> SqsTopic:
+        return SqsTopic(self.sqs, self.urls[name], self.overflow)
+
     def upload(self, source: Source, topic: str = "parcelq-step") -> None:
-        self.uploader.upload(source, self.urls[topic])
+        self.uploader.upload(source, self.topic(topic))
 
     def upload_range(self, source: Source, start: int, end: int) -> None:
         self.uploader.upload_range(
-            RangeTask(str(source), "parcelq-step", start, end, len(DATA)), self.urls["parcelq-step"]
+            RangeTask(str(source), "parcelq-step", start, end, len(DATA)), self.topic("parcelq-step")
         )
 
     def take(self, topic: str = "parcelq-step") -> list[Pulled]:
@@ -204,8 +208,8 @@ class TestRepair:
         self, cli: Cli, world: World, lost: tuple[int, ...], repaired: list[int]
     ) -> None:
         source = world.put(gzip.compress(DATA), "m.smi.gz")
-        url, stream = world.urls["parcelq-step"], BytesIO(DATA)
-        upload_stream(world.sqs, url, stream, source, 1, total=None, ends=lambda: False)
+        topic, stream = world.topic("parcelq-step"), BytesIO(DATA)
+        upload_stream(topic, stream, source, 1, total=None, ends=lambda: False)
         world.process(*lost)
         (one,) = status(cli)
         assert one["total"] is None
@@ -219,7 +223,7 @@ class TestRepair:
     def test_lines_go_to_the_topic_that_they_were_uploaded_to_or_to_one_that_is_given(
         self, cli: Cli, world: World
     ) -> None:
-        world.uploader = ObjectUploader(world.sqs, world.s3, world.store, 1, world.overflow)
+        world.uploader = ObjectUploader(world.store, world.store, 1)
         world.upload(world.put(), "parcelq-extra")
         world.take("parcelq-extra")
         assert repair(cli, "m.smi") == 6

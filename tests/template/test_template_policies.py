@@ -69,7 +69,10 @@ DOWNLOADER: dict[str, Statement] = {
 TOPIC_ADMIN: dict[str, Statement] = {
     **log("topic-admin"),
     "ListTopics": ({"sqs:ListQueues"}, {"*"}),
-    "ManageTopics": ({"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:PurgeQueue"}, {f"{SQS}parcelq-*"}),
+    "ManageTopics": (
+        {"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:PurgeQueue", "sqs:ListDeadLetterSourceQueues"},
+        {f"{SQS}parcelq-*"},
+    ),
     "TakeMessages": TAKE,
     "Publish": ({"sqs:SendMessage", "sqs:GetQueueUrl"}, {f"{SQS}parcelq-*"}),
     "Overflow": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/overflow/*"}),

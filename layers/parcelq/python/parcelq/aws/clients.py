@@ -12,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from parcelq.aws.bodies import write_bodies_fast
+from parcelq.aws.replies import check_replies
 from parcelq.errors import AwsError, ParcelqError, TopicBlockedError, TopicExistsError, TopicNotFoundError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def sqs_client() -> SQSClient:
         config = Config(max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"})
         sqs = boto3.client("sqs", config=config)
     write_bodies_fast(sqs)
+    check_replies(sqs)
     return sqs
 
 
