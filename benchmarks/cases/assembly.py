@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Final
 
 from parcelq.aws.batching import batches
-from parcelq.collect.assembly import SegmentReader, joined
-from parcelq.collect.finish import gather
-from parcelq.collect.segments import segment_keys, write_segment
+from parcelq.collect.assembly import SegmentReader, parts_of
+from parcelq.collect.resolution import Collected
+from parcelq.collect.runs import indexes_of, tidy
+from parcelq.collect.segments import Job, segment_keys, write_segment
 from parcelq.limits import MIB
-from parcelq.store.stores import FolderStore
+from parcelq.store.folder import FolderStore
 from parcelq.topics.pieces import Piece
 
 from benchmarks.data import lines
 from benchmarks.harness import MB, Bench, Figure, at_least, side_by_side, speeds
 
 _TOPIC: Final = "topic"
-_SOURCE: Final = "s3://bucket/inbox/lines.txt?etag=0&put=0"
+_JOB: Final = Job("s3://bucket/inbox/lines.txt?etag=0&put=0")
 _SEGMENT_PIECES: Final = 320
 """Of 50 KB each, they make the 16 MiB at which the downloader closes a segment."""
 _BLOCK: Final = 8 * MIB
@@ -71,7 +72,7 @@ def _write_segments(store: FolderStore, pieces: int) -> None:
             Piece(f"{n * size}-{(n + 1) * size}/{total}>0-{size}/{size}:{n:016x}", body, 1000)
             for n, body in zip(numbers, _piece_bodies(numbers), strict=True)
         )
-        write_segment(store, _TOPIC, _SOURCE, made, [], now, now)
+        write_segment(store, _TOPIC, _JOB, made, [], now, now)
 
 
 def _digest(blocks: Iterable[bytes]) -> tuple[int, bytes]:
@@ -96,10 +97,12 @@ def _check(expected: Mapping[Path, tuple[int, bytes]]) -> None:
 def _assemble(store: FolderStore, target: Path) -> float:
     """As the downloader does, but into a file."""
     ((_, keys),) = segment_keys(store, _TOPIC).items()
-    gathered = gather(store, keys)
-    reader = SegmentReader(store, gathered.keys)
+    record = tidy(store, _TOPIC, keys, datetime.now(UTC))
+    collected = Collected(store, indexes_of(store, keys, record))
+    if not collected.resolve().whole:
+        raise AssertionError("all pieces are there, but the result is not whole")
     with target.open("wb") as file:
-        file.writelines(joined(map(reader.read, gathered.collector.resolve().extents)))
+        file.writelines(parts_of(SegmentReader(store, collected.segments), collected.extents(), _BLOCK))
     return target.stat().st_size
 
 

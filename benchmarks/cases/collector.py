@@ -1,105 +1,167 @@
-"""The collector: how many lineages a second it takes, and what memory they need, beside what was asked for.
+"""Merging: how many lineages a second a look at a job takes, what memory, and what it reads of a job that grew.
 
-Each run is in a process of its own (`python -m benchmarks.cases.collector ORDER COUNT`), since memory that Python once
-had is not given back.
+Each run is in a process of its own (`python -m benchmarks.cases.collector ORDER COUNT PER_RUN STAGES`), since memory
+that Python once had is not given back.
 """
 
 from __future__ import annotations
 
-import heapq
+import gc
 import json
 import random
 import sys
+import tempfile
 import time
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
 from typing import Final
 
-from parcelq.collect.collector import Collector
+from parcelq.collect.finish import Finisher
+from parcelq.collect.resolution import Collected
+from parcelq.collect.runs import indexes_of, read_record, tidy
+from parcelq.collect.segments import Job, index_size, segment_keys, segments_among, write_segment
+from parcelq.store.folder import FolderStore
+from parcelq.topics.pieces import Piece
 
 from benchmarks.harness import MB, Bench, Figure, Spread, at_least, at_most
 from benchmarks.processes import begin_peak, peak_bytes
 from benchmarks.tools import run
 
 _SPEED: Final = 200_000
-_ORDERS: Final = {"random": 1000 * MB, "nearly in order": 100 * MB}
-"""The orders of arrival, and the bytes that 1,000,000 lineages may take."""
-_PIECE: Final = 50_000
-_CHUNK: Final = 10_000
-_WINDOW: Final = 1_000
-"""Messages that arrive nearly in order are out of order by so many at the most."""
+_ORDERS: Final = ("in order", "random")
+_PER_RUN: Final = (1, 2, 4)
+_STAGES: Final = (1, 2)
+_INPUT: Final = 50_000
+_OUTPUT: Final = 100
+_SEGMENTS: Final = 100
+_TOPIC: Final = "topic"
+_JOB: Final = Job("s3://bucket/inbox/lines.txt?etag=0&put=0")
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure the case."""
-    count = bench.size(1_000_000, 50_000)
-    for order, most_bytes in _ORDERS.items():
-        command = [sys.executable, "-m", "benchmarks.cases.collector", order, str(count)]
-        runs = [json.loads(run(command)) for _ in range(bench.long_runs)]
+    count = bench.size(1_000_000, 40_000)
+    for per_run, stages, order in product(_PER_RUN, _STAGES, _ORDERS):
+        runs = [_in_a_process(order, count, per_run, stages) for _ in range(bench.long_runs)]
         speed = Spread.of(count / one["seconds"] / _SPEED for one in runs)
         yield Figure(
-            f"collector, {count:,} lineages, arriving {order}: speed",
+            f"merging {count:,} lineages {order}, {per_run} messages a run, {stages} stage(s): speed",
             f"{_SPEED:,} a second",
             speed,
             f"{speed.median * _SPEED:,.0f} a CPU second",
             at_least(1),
         )
-        memory = Spread.of(one["bytes"] / most_bytes for one in runs)
+    for order in _ORDERS:
+        small, large = (_in_a_process(order, many, 1, 1) for many in (count, 10 * count))
+        memory = Spread.of([large["bytes"] / small["bytes"]])
         yield Figure(
-            f"collector, {count:,} lineages, arriving {order}: memory",
-            f"{most_bytes // MB:,} MB",
+            f"merging {10 * count:,} lineages {order}: memory",
+            f"that of {count:,} in as many segments",
             memory,
-            f"{memory.median * most_bytes / MB:,.0f} MB",
+            f"{large['bytes'] / MB:,.0f} MB instead of {small['bytes'] / MB:,.0f} MB",
+            at_most(1.25),
+        )
+        yield Figure(
+            f"a look at a job of {10 * count:,} messages {order} that grew by 1 %: bytes read",
+            "2 % of its indexes",
+            Spread.of([large["grown"] / 0.02]),
+            f"{100 * large['grown']:.2f} %",
             at_most(1),
         )
 
 
-def collect(order: str, count: int) -> dict[str, float]:
-    """Take so many lineages, work out the result, and tell the CPU seconds of that and the bytes it took."""
-    numbers = _numbers(order, count)
-    collector = Collector()
-    before = begin_peak()
-    seconds = 0.0
-    for at in range(0, count, _CHUNK):
-        some = numbers[at : at + _CHUNK]
-        rows = [(_lineage(number, count), place * _PIECE, _PIECE, 1000, "") for place, number in enumerate(some)]
-        began = time.process_time()
-        collector.add_all(at // _CHUNK, rows)
-        seconds += time.process_time() - began
+def collect(folder: Path, order: str, count: int, per_run: int, stages: int) -> dict[str, float]:
+    """Write so many messages into segments, and tell what looks at them take: CPU seconds and bytes."""
+    store = _Counting(folder)
+    grown = 0.0
+    *most, last, rest = (list(some) for some in _parts_of(order, count))
+    for some in most:
+        _write(store, some, count, per_run, stages)
+    if per_run == stages == 1:
+        list(Finisher(store, _TOPIC).finish_all())
+        _write(store, last, count, per_run, stages)
+        store.read_bytes.clear()
+        (state,) = Finisher(store, _TOPIC).finish_all()
+        grown = sum(store.read_bytes) / _index_bytes(store)
+        if not state.holes:
+            raise AssertionError("messages are missing, but the job has no holes")
+    else:
+        _write(store, last, count, per_run, stages)
+    _write(store, rest, count, per_run, stages)
+    (keys,) = segment_keys(store, _TOPIC).values()
+    tidy(store, _TOPIC, keys, datetime.now(UTC))
+    (keys,) = segment_keys(store, _TOPIC).values()
+    gc.collect()
+    begin = begin_peak()
     began = time.process_time()
-    whole = collector.resolve().whole
-    seconds += time.process_time() - began
-    if not whole:
-        raise AssertionError("all lineages were given, but the collector misses some")
-    return {"seconds": seconds, "bytes": peak_bytes("self") - before}
+    collected = Collected(store, indexes_of(store, keys, read_record(store, keys)))
+    resolution = collected.resolve()
+    seconds = time.process_time() - began
+    extents = sum(extent.size for extent in collected.extents())
+    peak = peak_bytes("self") - begin
+    if not resolution.whole or extents != resolution.size or resolution.size != count * _OUTPUT:
+        raise AssertionError("all lineages were given, but some are missing")
+    return {"seconds": seconds, "bytes": peak, "grown": grown}
 
 
-def _numbers(order: str, count: int) -> Sequence[int]:
-    choice = random.Random(count)
+def _index_bytes(store: FolderStore) -> int:
+    return sum(index_size(key) for keys in segment_keys(store, _TOPIC).values() for key in segments_among(keys))
+
+
+@dataclass(frozen=True, slots=True)
+class _Counting(FolderStore):
+    """A store that counts the bytes that are read."""
+
+    read_bytes: list[int] = field(default_factory=list)
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """Read a part of an object."""
+        data = FolderStore.read(self, key, start, length)
+        self.read_bytes.append(len(data))
+        return data
+
+
+def _write(store: FolderStore, numbers: Sequence[int], count: int, per_run: int, stages: int) -> None:
+    """Write messages that some stages of a step published as a segment."""
+    now = datetime.now(UTC)
+    body = b"x" * (_OUTPUT - 1) + b"\n"
+    pieces = (Piece(_lineage(number, count, per_run, stages), body, 1) for number in numbers)
+    write_segment(store, _TOPIC, _JOB, pieces, [], now, now)
+
+
+def _parts_of(order: str, count: int) -> Iterator[Sequence[int]]:
+    """Numbers of messages for each segment; each segment has 1 %."""
+    numbers = array("l", range(count))
     if order == "random":
-        numbers = array("l", range(count))
-        choice.shuffle(numbers)
-        return numbers
-    return array("l", _nearly_in_order(count, choice))
+        random.Random(count).shuffle(numbers)
+    size = count // _SEGMENTS
+    return (numbers[at : at + size] for at in range(0, count, size))
 
 
-def _nearly_in_order(count: int, choice: random.Random) -> Iterator[int]:
-    """In order of each number and up to `_WINDOW` more.
+def _lineage(number: int, count: int, per_run: int, stages: int) -> str:
+    """Of messages whose runs put out so many each, at every stage."""
+    each = per_run**stages
+    message = number // each
+    total = -(-count // each)
+    text = f"{message * _INPUT}-{(message + 1) * _INPUT}/{total * _INPUT}"
+    for stage in range(stages - 1, -1, -1):
+        run_number, slice_number = divmod(number // per_run**stage, per_run)
+        size = _OUTPUT if stage == 0 else _INPUT
+        text += f">{slice_number * size}-{(slice_number + 1) * size}/{per_run * size}:{stage + 1:08x}{run_number:08x}"
+    return text
 
-    Not by sorting all, which would leave memory behind that the collector takes then without being seen to.
-    """
-    waiting: list[tuple[float, int]] = []
-    for number in range(count):
-        heapq.heappush(waiting, (number + choice.random() * _WINDOW, number))
-        while waiting and waiting[0][0] <= number:  # whatever is still to come comes after it
-            yield heapq.heappop(waiting)[1]
-    yield from (number for _, number in sorted(waiting))
 
-
-def _lineage(number: int, count: int) -> str:
-    """All that a step made of one message."""
-    return f"{number * _PIECE}-{(number + 1) * _PIECE}/{count * _PIECE}>0-{_PIECE}/{_PIECE}:{number:016x}"
+def _in_a_process(*arguments: object) -> dict[str, float]:
+    found: dict[str, float] = json.loads(
+        run([sys.executable, "-m", "benchmarks.cases.collector", *map(str, arguments)])
+    )
+    return found
 
 
 if __name__ == "__main__":
-    print(json.dumps(collect(sys.argv[1], int(sys.argv[2]))))
+    with tempfile.TemporaryDirectory() as name:
+        print(json.dumps(collect(Path(name), sys.argv[1], *map(int, sys.argv[2:]))))

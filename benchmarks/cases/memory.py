@@ -22,9 +22,10 @@ import boto3
 from botocore.awsrequest import AWSResponse
 from parcelq.collect.drain import Drainer
 from parcelq.collect.finish import Finisher
-from parcelq.collect.results import ResultWriter
 from parcelq.limits import KIB, MIB
-from parcelq.store.stores import FolderStore
+from parcelq.store.bucket import BucketStore
+from parcelq.store.folder import FolderStore
+from parcelq.topics.sqs import SqsTopic
 
 from benchmarks.data import lines
 from benchmarks.harness import MB, Bench, Figure, Spread, at_most
@@ -67,10 +68,10 @@ def collect(folder: Path, order: str, size: int, count: int) -> dict[str, int]:
     store = FolderStore(folder)
     peaks = {}
     begin_peak()
-    drained = Drainer(aws.client("sqs"), f"http://sqs/1/{_TOPIC}", store).drain(0)
+    drained = Drainer(SqsTopic(aws.client("sqs"), f"http://sqs/1/{_TOPIC}"), store).drain(0)
     peaks["draining"] = peak_bytes("self")
     begin_peak()
-    (state,) = Finisher(store, ResultWriter(aws.client("s3"), "bucket"), _TOPIC).finish_all()
+    (state,) = Finisher(store, _TOPIC, results=BucketStore(aws.client("s3"), "bucket"), bucket="bucket").finish_all()
     peaks["finishing"] = peak_bytes("self")
     if (drained.messages, bool(state.result), aws.written) != (count, True, size * count):
         raise AssertionError(f"{count:,} messages were there, but not all are in the result")

@@ -91,7 +91,7 @@ def _pull(sqs: SQSClient, topic: str, taken: _Taken) -> float:
 
 
 def _download(sqs: SQSClient, topic: str, taken: _Taken) -> float:
-    return download(sqs, topic, taken.downloaded, receive_message_timeout=0).messages
+    return download(SqsTopic(sqs, topic), taken.downloaded, receive_message_timeout=0).messages
 
 
 def _bare(sqs: SQSClient, topic: str, taken: _Taken) -> float:

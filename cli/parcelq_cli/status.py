@@ -149,7 +149,7 @@ def _shown(one: Status) -> Text:
         count = "unknown" if share.bytes is None else f"{share.bytes:,}"
         text.append(f"\n  {name:<8}{percent} {count} bytes, {_entries(share.entries)}")
     if one.holes:
-        text.append(f", {amount(len(one.holes), 'hole')}")
+        text.append(f", {amount(one.hole_count, 'hole')}")
     return text
 
 

@@ -68,6 +68,7 @@ def download(
     from parcelq.collect.download import download as collect
     from parcelq.local_files import check_folder
     from parcelq.result_names import PIECES
+    from parcelq.topics.sqs import SqsTopic
 
     check_folder(file.parent, "the folder of FILE")
     if file.is_dir():
@@ -77,7 +78,7 @@ def download(
         raise ParcelqError(f"FILE is {str(file)!r}, but its name must have at most {longest} bytes")
 
     topics = clients.topics()
-    url = topics.url(topic)
+    source = SqsTopic(topics.sqs, topics.url(topic), clients.overflow(""))
     messages = entries = 0
     lock = Lock()
     with out.progress("downloading") as report:
@@ -88,14 +89,7 @@ def download(
                 messages, entries = messages + more_messages, entries + more_entries
                 report(f"{amount(messages, 'message')}, {amount(entries, 'entry')}")
 
-        downloaded = collect(
-            topics.sqs,
-            url,
-            file,
-            receive_message_timeout=timeout,
-            overflow=clients.overflow(""),
-            on_progress=tell,
-        )
+        downloaded = collect(source, file, receive_message_timeout=timeout, on_progress=tell)
     out.result(
         {
             "file": str(file),

@@ -15,13 +15,13 @@ from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.checks import Check, checked, number, optional, shown, text
 from parcelq.collect.drain import Drainer
 from parcelq.collect.finish import Finisher
-from parcelq.collect.results import ResultWriter
 from parcelq.config import Config, load
 from parcelq.errors import InvalidValueError, ParcelqError
-from parcelq.names import RESULTS, topic_of_url, topic_within
-from parcelq.store.stores import BucketStore
+from parcelq.names import RESULTS, topic_within
+from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.overflow import Overflow
+from parcelq.topics.sqs import SqsTopic
 
 logger = Logger()
 metrics = Metrics()
@@ -90,10 +90,11 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     store = BucketStore(s3, bucket)
     url = Topics(sqs).url(topic_of(request))
     whole = time_left()
-    drained = Drainer(sqs, url, store, Overflow(s3, bucket, only_own=True)).drain(
+    topic = SqsTopic(sqs, url, Overflow(s3, bucket, only_own=True))
+    drained = Drainer(topic, store).drain(
         request.receive_message_timeout, lambda: time_left() - whole * (1 - DRAIN_SHARE)
     )
-    finisher = Finisher(store, ResultWriter(s3, bucket), topic_of_url(url), destination)
+    finisher = Finisher(store, topic.name, destination, bucket=bucket)
     metrics.add_metric("MessagesCollected", MetricUnit.Count, drained.messages)
     metrics.add_metric("EntriesCollected", MetricUnit.Count, drained.entries)
     finished, waiting, failed = [], [], []

@@ -12,12 +12,11 @@ import boto3
 import pytest
 from parcelq.collect.drain import Drainer
 from parcelq.collect.finish import Finisher
-from parcelq.collect.results import ResultWriter
-from parcelq.collect.segments import write_segment
+from parcelq.collect.segments import Job, write_segment
 from parcelq.collect.status import statuses
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
-from parcelq.store.stores import BucketStore
+from parcelq.store.bucket import BucketStore
 from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message, Pulled, count_entries
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.pieces import Piece
@@ -99,9 +98,9 @@ class World:
         return [one.attributes[LINEAGE] for one in taken]
 
     def collect(self) -> None:
-        url = self.urls["parcelq-output"]
-        Drainer(self.sqs, url, self.store, self.overflow, receivers=1, now=lambda: WHEN).drain(0, lambda: 9.0)
-        list(Finisher(self.store, ResultWriter(self.s3, BUCKET), "parcelq-output").finish_all())
+        topic = SqsTopic(self.sqs, self.urls["parcelq-output"], self.overflow)
+        Drainer(topic, self.store, receivers=1, now=lambda: WHEN).drain(0, lambda: 9.0)
+        list(Finisher(self.store, "parcelq-output", bucket=BUCKET).finish_all())
 
     def result(self, source: Source | None = None) -> bytes:
         key = source.names(BUCKET).result if source else "results/m.smi"
@@ -247,7 +246,7 @@ class TestRepair:
 
     def test_a_file_of_some_machine_is_refused(self, cli: Cli, world: World) -> None:
         text = str(Source.of_file("/a/x.txt", "00"))
-        write_segment(world.store, "parcelq-output", text, [Piece("0-5/10", b"abcd\n", 1)], [], WHEN, WHEN)
+        write_segment(world.store, "parcelq-output", Job(text), [Piece("0-5/10", b"abcd\n", 1)], [], WHEN, WHEN)
         error = cli.fails("repair", "x.txt", "--bucket", BUCKET)
         assert "file:///a/x.txt cannot be repaired: it is a file of the machine that uploaded it" in error
 
@@ -332,7 +331,7 @@ class TestStatus:
     def test_entries_are_not_guessed_from_bytes(self, cli: Cli, world: World) -> None:
         source = str(world.put())
         note_upload(world.store, source, 0, Uploaded(1, 6, len(DATA)), total=len(DATA))
-        write_segment(world.store, "parcelq-output", source, [Piece("0-7/42", b"x", 1)], [], WHEN, WHEN)
+        write_segment(world.store, "parcelq-output", Job(source), [Piece("0-7/42", b"x", 1)], [], WHEN, WHEN)
         (one,) = status(cli)
         assert (one["covered"]["entries"], one["missing"]["entries"], one["entries_read"]) == (None, None, 6)
 

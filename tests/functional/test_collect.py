@@ -11,19 +11,24 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.drain import Drained, Drainer
-from parcelq.collect.finish import Finisher, SourceState, gather
-from parcelq.collect.results import ResultWriter
-from parcelq.collect.segments import read_index, segment_keys, write_segment
+from parcelq.collect.finish import Finisher, SourceState
+from parcelq.collect.report import dead_of
+from parcelq.collect.resolution import Collected
+from parcelq.collect.segments import Job, open_indexes, segment_keys, write_segment
 from parcelq.errors import AwsError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
 from parcelq.names import SEGMENTS
-from parcelq.store.stores import BucketStore, FolderStore, Store
+from parcelq.store.bucket import BucketStore
+from parcelq.store.folder import FolderStore
+from parcelq.store.store import Store
 from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message, count_entries
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.pieces import Piece
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded
 from parcelq.upload.notes import note_upload
 
@@ -73,12 +78,11 @@ class Collecting:
             self.sqs.send_message(QueueUrl=self.topic, **message.wire().request())
 
     def drain(self, time_left: Callable[[], float] = lambda: float("inf")) -> Drained:
-        overflow = Overflow(self.s3, self.bucket)
-        drainer = Drainer(self.sqs, self.topic, self.store, overflow, receivers=1, now=lambda: WHEN)
-        return drainer.drain(0, time_left)
+        topic = SqsTopic(self.sqs, self.topic, Overflow(self.s3, self.bucket))
+        return Drainer(topic, self.store, receivers=1, now=lambda: WHEN).drain(0, time_left)
 
     def finish(self) -> list[SourceState]:
-        return list(Finisher(self.store, ResultWriter(self.s3, self.bucket), "topic").finish_all())
+        return list(Finisher(self.store, "topic", bucket=self.bucket).finish_all())
 
     def collect(self, *messages: Message) -> list[SourceState]:
         self.publish(*messages)
@@ -119,7 +123,7 @@ class TestDraining:
         assert (drained.messages, drained.entries, drained.exhausted) == (6, 6, True)
         assert collecting.left() == 0
         (keys,) = segment_keys(collecting.store, "topic").values()
-        assert gather(collecting.store, keys).collector.resolve().whole
+        assert Collected(collecting.store, open_indexes(collecting.store, keys)).resolve().whole
 
     def test_sources_lie_in_segments_of_their_own(self, collecting: Collecting) -> None:
         collecting.publish(*outputs(), *outputs("0056"), Message(b"by hand\n"))
@@ -215,23 +219,32 @@ class TestStores:
 
 class TestSegments:
     def test_a_segment_is_read_as_it_was_written(self, collecting: Collecting) -> None:
-        pieces = [Piece("4-8/8", b"two", 1), Piece("0-4/8", b"one\n", 1), Piece("0-2/8", b"", 3, "why")]
-        key = write_segment(collecting.store, "topic", source(), pieces, ["b", "a", "b"], WHEN, WHEN)
-        index = read_index(collecting.store, key)
-        assert (index.source, index.workflows) == (source(), ("a", "b"))
-        assert index.first == index.last == "2026-11-23T12:00:00+00:00"
-        assert [(row[0], row[3], row[4]) for row in index.rows] == [
-            ("0-2/8", 3, "why"),
-            ("0-4/8", 1, ""),
-            ("4-8/8", 1, ""),
+        pieces = [
+            Piece("4-8/8", b"two", 1),
+            Piece("0-4/8", b"one\n", 1),
+            Piece("0-2/8", b"d\n", 3, "why", "7,8"),
+            Piece("0-2/8>3-5/9:0123456789abcdef", b"x\n", 1),
         ]
-        assert [collecting.store.read(key, row[1], row[2]) for row in index.rows] == [b"", b"one\n", b"two"]
+        key = write_segment(collecting.store, "topic", Job(source(), "w"), pieces, ["b", "a", "b"], WHEN, WHEN)
+        (index,) = open_indexes(collecting.store, [key])
+        assert (index.job, index.versions, index.total) == (Job(source(), "w"), ("a", "b"), 8)
+        assert index.first == index.last == "2026-11-23T12:00:00+00:00"
+        collected = Collected(collecting.store, [index])
+        reader = SegmentReader(collecting.store, [key])
+        assert b"".join(block for extent in collected.extents() for block in reader.read(extent)) == b"one\ntwo"
+        (index,) = open_indexes(collecting.store, [self.lone(collecting, pieces[2])])
+        (dead,) = dead_of(Collected(collecting.store, [index]), [])
+        assert (dead.start, dead.end, dead.entries, dead.reason) == (0, 2, 3, "why")
+        assert (dead.record, dead.line, dead.entry) == (7, 8, b"d\n")
+
+    def lone(self, collecting: Collecting, piece: Piece) -> str:
+        return write_segment(collecting.store, "topic", Job(source()), [piece], [], WHEN, WHEN)
 
     @pytest.mark.parametrize("key", ["segments/topic/id/what.seg", "segments/topic/id/what-9999.seg"])
     def test_an_object_that_is_no_segment_is_named(self, collecting: Collecting, key: str) -> None:
         collecting.store.put(key, b"no json")
         with pytest.raises(ParcelqError, match=r"what.* is no segment"):
-            read_index(collecting.store, key)
+            open_indexes(collecting.store, [key])
 
 
 class TestFinishing:
@@ -281,7 +294,7 @@ class TestFinishing:
     def test_looking_goes_on_only_as_long_as_it_may(self, collecting: Collecting) -> None:
         collecting.publish(*outputs(), Message(b"by hand\n"))
         collecting.drain()
-        finisher = Finisher(collecting.store, ResultWriter(collecting.s3, collecting.bucket), "topic")
+        finisher = Finisher(collecting.store, "topic", bucket=collecting.bucket)
         may = iter([True, False])
         looked_at, left = finisher.finish_all(lambda: next(may))
         assert [looked_at.looked_at, left.looked_at] == [True, False]
@@ -314,9 +327,6 @@ REFUSED = "{0-4/9>0-0/2:dddddddd,0-4/9>0-2/2:dddddddd}>0-4/4:eeeeeeee"
 class TestWhatCannotBeCollected:
     """It is in the way of nothing else, and not lost."""
 
-    def segment(self, collecting: Collecting, source: str, *pieces: Piece) -> str:
-        return write_segment(collecting.store, "topic", source, pieces, [], WHEN, WHEN)
-
     def apart(self, collecting: Collecting) -> list[bytes]:
         """The entries of the files of messages that are in no result."""
         return sorted(
@@ -324,22 +334,17 @@ class TestWhatCannotBeCollected:
         )
 
     @pytest.mark.parametrize("name", ["mine", "s3://bucket/inbox/x", "s3://[", "?put=1"])
-    def test_messages_of_a_source_that_is_none_are_written_apart(
-        self, collecting: Collecting, caplog: pytest.LogCaptureFixture, name: str
-    ) -> None:
+    def test_messages_of_a_source_that_is_none_are_written_apart(self, collecting: Collecting, name: str) -> None:
         # Two that say they are the same bytes, which means nothing here.
-        self.segment(
-            collecting, name, Piece("0-4/4", b"one\n", 1), Piece("0-4/4", b"two\n", 1), Piece("0-4/4", b"", 1, "x")
+        told = {SOURCE: name, LINEAGE: "0-4/4", ENTRIES: "1"}
+        states = collecting.collect(
+            Message(b"one\n", told), Message(b"two\n", told), Message(b"", {**told, DEAD: "why"}), *outputs()
         )
-        states = collecting.collect(*outputs())
         assert collecting.result() == RESULT
         assert self.apart(collecting) == [b"one", b"two"]
         assert {state.source for state in states} == {"", source()}
         assert not any(state.problem for state in states)
         assert collecting.keys(SEGMENTS) == []
-        (record,) = caplog.records
-        assert (record.levelname, record.__dict__["source"]) == ("ERROR", name)
-        assert "results/without-lineage/topic/" in record.getMessage()
 
     def test_a_lineage_that_fits_nowhere_is_written_apart_once(self, collecting: Collecting) -> None:
         odd = Message(b"odd\n", {SOURCE: source(), LINEAGE: REFUSED, ENTRIES: "1"})
@@ -407,7 +412,8 @@ class TestWhatCannotBeCollected:
 
     def test_a_message_that_came_twice_is_written_once(self, collecting: Collecting) -> None:
         for body in (b"one\n", b"two\n"):
-            self.segment(collecting, "", Piece("id", b"one\n", 1), Piece(f"other {body!r}", body, 1))
+            pieces = [Piece("id", b"one\n", 1), Piece(f"other {body!r}", body, 1)]
+            write_segment(collecting.store, "topic", Job(""), pieces, [], WHEN, WHEN)
         collecting.finish()
         assert self.apart(collecting) == [b"one", b"one", b"two"]
 
@@ -501,10 +507,10 @@ class TestLateAndOlder:
         assert collecting.result() == RESULT
 
     def test_a_result_that_changed_since_it_was_looked_at_is_not_overwritten(self, collecting: Collecting) -> None:
-        writer = ResultWriter(collecting.s3, collecting.bucket)
+        writer = collecting.store
         assert writer.write("results/x", lambda _: iter([b"one"]), {}, None)
         assert not writer.write("results/x", lambda _: iter([b"two"]), {}, None)
-        seen = writer.look("results/x")
+        seen = writer.stat("results/x")
         assert writer.write("results/x", lambda _: iter([b"three"]), {}, seen)
         assert not writer.write("results/x", lambda _: iter([b"four"]), {}, seen)
         assert collecting.result("results/x") == b"three"
@@ -515,10 +521,10 @@ class TestParts:
         return (bytes([number]) * 5 * MIB for number in range(done, 3))
 
     def test_a_large_result_is_written_by_parts(self, collecting: Collecting) -> None:
-        writer = ResultWriter(collecting.s3, collecting.bucket)
+        writer = collecting.store
         assert writer.write("results/x", self.bodies, {"parcelq-state": "whole"}, None)
         assert collecting.result("results/x") == b"".join(self.bodies())
-        seen = writer.look("results/x")
+        seen = writer.stat("results/x")
         assert seen
         assert seen.metadata == {"parcelq-state": "whole"}
         assert seen.etag.strip('"').endswith("-3")
@@ -529,7 +535,7 @@ class TestParts:
             raise Killed
 
         with pytest.raises(Killed):
-            ResultWriter(collecting.s3, collecting.bucket).write("results/x", broken, {}, None)
+            collecting.store.write("results/x", broken, {}, None)
         assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
         assert collecting.keys("results/") == []
 
@@ -538,9 +544,9 @@ class TestParts:
         collecting.s3.meta.events.register(
             "provide-client-params.s3.CompleteMultipartUpload", lambda params, **_: asked.append(dict(params))
         )
-        writer = ResultWriter(collecting.s3, collecting.bucket)
+        writer = collecting.store
         writer.write("results/x", self.bodies, {}, None)
-        seen = writer.look("results/x")
+        seen = writer.stat("results/x")
         assert seen
         writer.write("results/x", self.bodies, {}, seen)
         assert [(one.get("IfNoneMatch"), one.get("IfMatch")) for one in asked] == [("*", None), (None, seen.etag)]
@@ -553,12 +559,12 @@ class TestParts:
             raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
 
         collecting.s3.meta.events.register("before-call.s3.CompleteMultipartUpload", refuse)
-        assert not ResultWriter(collecting.s3, collecting.bucket).write("results/x", self.bodies, {}, None)
+        assert not collecting.store.write("results/x", self.bodies, {}, None)
         assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
 
     def test_another_refusal_is_an_error(self, collecting: Collecting) -> None:
         with pytest.raises(AwsError, match="NoSuchBucket"):
-            ResultWriter(collecting.s3, "no-such-bucket").write("results/x", lambda _: iter([b"one"]), {}, None)
+            BucketStore(collecting.s3, "no-such-bucket").write("results/x", lambda _: iter([b"one"]), {}, None)
 
 
 class TestGoingOn:
@@ -571,7 +577,7 @@ class TestGoingOn:
 
     @pytest.fixture
     def scattered(self, collecting: Collecting) -> Collecting:
-        """Six extents, in two segments."""
+        """Six extents in two segments, which make seven parts with the line ends between them."""
         collecting.note()
         for some in (slice(0, None, 2), slice(1, None, 2)):
             collecting.publish(*outputs(change=lambda line: line.upper().rstrip())[some])
@@ -581,7 +587,7 @@ class TestGoingOn:
     def finish(self, collecting: Collecting, parts: int) -> SourceState:
         """One run that writes so many parts."""
         answers = iter([True, *[True] * (parts - 1), False])
-        finisher = Finisher(collecting.store, ResultWriter(collecting.s3, collecting.bucket), "topic")
+        finisher = Finisher(collecting.store, "topic", bucket=collecting.bucket)
         (state,) = finisher.finish_all(lambda: next(answers, False))
         return state
 
@@ -595,7 +601,7 @@ class TestGoingOn:
             assert scattered.keys("results/") == []
             assert self.uploads(scattered) == 1
             runs += 1
-        assert runs == -(-6 // parts) + (6 % parts == 0)
+        assert runs == -(-7 // parts) + (7 % parts == 0)
         assert scattered.result() == RESULT.rstrip()
         assert scattered.report()["bytes_written"] == len(RESULT.rstrip())
         assert self.uploads(scattered) == 0
@@ -725,18 +731,10 @@ def test_somebody_else_who_writes_in_between_is_noticed(collecting: Collecting) 
         """Just before the result is put, a newer put of the file is finished."""
         if not done:
             done.append(True)
-            writer = ResultWriter(other.s3, other.bucket)
-            newer = Finisher(other.store, writer, "topic")
-            key = write_segment(
-                other.store,
-                "topic",
-                source("0056"),
-                [Piece(one.attributes[LINEAGE], one.body, 1) for one in outputs("0056", change=bytes.title)],
-                [],
-                WHEN,
-                WHEN,
-            )
-            newer._finish(gather(other.store, [key]))
+            newer = Finisher(other.store, "topic", bucket=other.bucket)
+            pieces = [Piece(one.attributes[LINEAGE], one.body, 1) for one in outputs("0056", change=bytes.title)]
+            key = write_segment(other.store, "topic", Job(source("0056")), pieces, [], WHEN, WHEN)
+            list(newer._look([key], lambda: True))
 
     collecting.s3.meta.events.register("provide-client-params.s3.PutObject", overtake)
     (state,) = collecting.finish()

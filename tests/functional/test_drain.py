@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_store import result_of
 from parcelq.collect import drain as module
-from parcelq.collect.assembly import SegmentReader, joined
 from parcelq.collect.drain import Drained, Drainer
-from parcelq.collect.finish import gather
-from parcelq.collect.segments import segment_keys
-from parcelq.store.stores import FolderStore
+from parcelq.collect.resolution import Collected
+from parcelq.collect.segments import open_indexes, segment_keys
+from parcelq.store.folder import FolderStore
 from parcelq.topics.message import Pulled, Wire
+from parcelq.topics.sqs import SqsTopic
 
 SOURCE = "s3://bucket/inbox/lines.txt?etag=0&put=0"
 URL = "http://sqs/topic"
@@ -90,7 +91,8 @@ class Topic:
         return {}
 
     def drain(self, store: Any, overflow: Any = None, receivers: int = 4) -> Drained:
-        return Drainer(self, URL, store, overflow, receivers).drain(0)  # type: ignore[arg-type]
+        topic = SqsTopic(self, URL, overflow)  # type: ignore[arg-type]
+        return Drainer(topic, store, receivers, self.deadline).drain(0)
 
 
 @dataclass
@@ -101,7 +103,7 @@ class Puts:
     on_put: Callable[[], None] = lambda: None
 
     def put(self, key: str, *parts: bytes) -> None:
-        self.sizes.append(sum(map(len, parts[1:])))
+        self.sizes.append(sum(map(len, parts[2:])))
         self.on_put()
 
 
@@ -203,8 +205,7 @@ def test_two_drainers_at_once_give_the_same(tmp_path: Path) -> None:
     assert sum(one.messages for one in drained) == 1_200
     assert topic.in_flight == {}
     ((_, keys),) = segment_keys(store, "topic").items()
-    gathered = gather(store, keys)
-    resolution = gathered.collector.resolve()
-    assert (resolution.whole, gathered.collector.duplicates) == (True, 600)
-    reader = SegmentReader(store, gathered.keys)
-    assert b"".join(joined(map(reader.read, resolution.extents))).decode() == "".join(one["Body"] for one in given)
+    collected = Collected(store, open_indexes(store, keys))
+    resolution = collected.resolve()
+    assert (resolution.whole, resolution.duplicates) == (True, 600)
+    assert result_of(collected).decode() == "".join(one["Body"] for one in given)

@@ -17,8 +17,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from parcelq.collect.collector import Collector
-from parcelq.collect.segments import write_segment
+from memory_store import collected_of
+from memory_store import result_of as joined_of
+from parcelq.collect.segments import Job, write_segment
 from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, TopicNotFoundError
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
@@ -127,13 +128,9 @@ def spans(messages: Iterable[Pulled]) -> list[tuple[int, int]]:
 
 def result_of(messages: Iterable[Pulled]) -> bytes:
     """What the messages of one source make; they must make it whole."""
-    bodies = [one.message().body for one in messages]
-    collector = Collector()
-    for number, one in enumerate(messages):
-        collector.add(one.attributes[LINEAGE], (number, 0, len(bodies[number])))
-    resolution = collector.resolve()
-    assert resolution.whole, resolution
-    return b"".join(bodies[number] for number, _, _ in resolution.extents)
+    collected = collected_of(one.message() for one in messages)
+    assert collected.resolve().whole, collected.resolve()
+    return joined_of(collected)
 
 
 class Stack:
@@ -1201,7 +1198,7 @@ def test_the_status_of_very_many_holes_fits_into_an_answer(stack: Stack) -> None
         source = str(Source.of_object(BUCKET, f"inbox/{name}", etag="e", put=str(number)))
         tombs = [Piece(f"{at}-{at + 1}/100000", b"", 1, reason) for at in range(0, 2000, 2)]
         when = datetime(2026, 11, 23, tzinfo=UTC)
-        write_segment(store, "parcelq-output", source, tombs, [], when, when)
+        write_segment(store, "parcelq-output", Job(source), tombs, [], when, when)
     answer = stack.call("topic_admin", {"action": "status", "source": name})
     assert [(one["hole_count"], one["death_count"]) for one in answer["sources"]] == [(1000, 1000)] * 2
     assert len(json.dumps(answer)) / 2 * sys.modules["actions"].MOST_SOURCES < 6_000_000

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import chain, pairwise, repeat
 
 import pytest
-from parcelq.collect.collector import Collector
+from memory_store import collected_of, result_of
 from parcelq.errors import AwsError
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.process import processor as process
@@ -395,15 +395,11 @@ class TestHalving:
                 refresh_deadline(stage.sqs, stage.route.input, [one for one, _ in outcome.failed], 0)
         good = "".join(f"{name}\n" for name in names if name != "bad").upper().encode()
         # Whole messages may have come as well as their halves, and word of a death that was none.
-        collector, came = Collector(), b""
-        for one in [*stage.outputs, *stage.stones]:
-            extent = 0, len(came), len(one.body)
-            collector.add(one.attributes[LINEAGE], extent, one.entries, one.attributes.get(DEAD, ""))
-            came += one.body + b"|"
-        resolution = collector.resolve()
-        assert b"".join(came[at : at + length] for _, at, length in resolution.extents) == good
+        collected = collected_of([*stage.outputs, *stage.stones])
+        assert result_of(collected) == good
         start = message.body.index(b"bad")
-        assert [(one.start, one.end) for one in resolution.dead] == [(start, start + 4)]
+        assert [(one.start, one.end) for one in collected.dead()] == [(start, start + 4)]
+        resolution = collected.resolve()
         assert resolution.finished
         (letter,) = stage.dead
         assert letter.body == b"bad\n"

@@ -1,15 +1,15 @@
-"""Putting results together: line ends between pieces, and extents read from segments."""
+"""Assembling results: parts, and extents read from segments."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parcelq.collect.assembly import SegmentReader, joined, part_bodies, parts_of
+from parcelq.collect.assembly import SegmentReader, parts_of
+from parcelq.collect.resolution import Extent
 from parcelq.errors import ParcelqError
 
 
@@ -42,94 +42,24 @@ def small_reader(store: Memory, keys: list[str], window: int, cache: int, monkey
     return SegmentReader(store, keys)
 
 
-class TestJoined:
-    @pytest.mark.parametrize(
-        ("pieces", "expected"),
-        [
-            ([], b""),
-            ([[]], b""),
-            ([[b""]], b""),
-            ([[b"a"]], b"a"),
-            ([[b"a\n"], [b"b\n"]], b"a\nb\n"),
-            ([[b"a"], [b"b"]], b"a\nb"),
-            ([[b"a"], [b""], [], [b"b\n"]], b"a\nb\n"),
-            ([[b"a\n"], [b"b"]], b"a\nb"),
-            ([[b"a"], []], b"a"),
-            ([[b"a", b"b"], [b"c"]], b"ab\nc"),
-            ([[b"a", b"", b"\n"], [b"c"]], b"a\nc"),
-            ([[b"", b"a"], [b"", b"c"]], b"a\nc"),
-            ([[b"a\r"], [b"b"]], b"a\r\nb"),
-            ([[b"\n"], [b"\n"]], b"\n\n"),
-        ],
-    )
-    def test_a_line_end_is_put_where_one_is_lacking_and_bytes_follow(
-        self, pieces: list[list[bytes]], expected: bytes
-    ) -> None:
-        assert b"".join(joined(pieces)) == expected
-
-    @settings(deadline=None)
-    @given(st.lists(st.lists(st.binary(max_size=5), max_size=4), max_size=6))
-    def test_however_pieces_come_in_blocks_their_lines_stay_lines(self, pieces: list[list[bytes]]) -> None:
-        whole = [b"".join(piece) for piece in pieces]
-        filled = [piece for piece in whole if piece]
-        ended = [piece if piece.endswith(b"\n") else piece + b"\n" for piece in filled[:-1]] + filled[-1:]
-        assert b"".join(joined(pieces)) == b"".join(ended)
-
-    @settings(deadline=None)
-    @given(st.binary(max_size=60), st.lists(st.integers(0, 60), max_size=5))
-    def test_a_file_cut_at_line_ends_is_put_together_unchanged(self, data: bytes, places: list[int]) -> None:
-        ends = sorted({0, len(data), *(data.find(b"\n", place) + 1 for place in places)})
-        pieces = [[data[start:end]] for start, end in pairwise(ends)]
-        assert b"".join(joined(pieces)) == data
-
-
 class TestParts:
     @settings(deadline=None)
-    @given(st.lists(st.binary(max_size=40).map(lambda piece: piece.replace(b"\0", b"\n"))), st.integers(1, 20))
-    def test_parts_are_what_joined_gives_wherever_one_begins(self, pieces: list[bytes], size: int) -> None:
-        store = Memory({str(number): piece for number, piece in enumerate(pieces)})
-        extents = [(number, 0, len(piece)) for number, piece in enumerate(pieces)]
-        parts = parts_of(extents, size)
-        assert len(parts) == -(-sum(map(len, pieces)) // size)
-        assert [begin for begin, _ in parts[1:]] == [end for _, end in parts[:-1]]
+    @given(st.data(), st.lists(st.binary(max_size=40)), st.integers(1, 20))
+    def test_parts_of_one_size_are_the_bytes_of_the_extents_wherever_one_begins(
+        self, data: st.DataObject, segments: list[bytes], size: int
+    ) -> None:
+        store = Memory({str(number): segment for number, segment in enumerate(segments)})
+        extents = []
+        for number, segment in enumerate(segments):
+            start = data.draw(st.integers(0, len(segment)))
+            extents.append(Extent(number, start, data.draw(st.integers(0, len(segment) - start))))
+        expected = b"".join(segments[number][start : start + length] for number, start, length in extents)
         reader = SegmentReader(store, list(store.objects))
-        bodies = list(part_bodies(reader, extents, parts))
-        assert b"".join(bodies) == b"".join(joined([piece] for piece in pieces))
-        assert all(size <= len(body) for body in bodies[:-1])
-        assert all(len(body) <= size + len(pieces) for body in bodies)
-        for done in range(len(parts) + 1):
-            assert list(part_bodies(reader, extents, parts[done:])) == bodies[done:]
-
-    @settings(deadline=None)
-    @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6), st.integers(1, 30))
-    def test_extents_that_lie_behind_one_another_in_a_segment_are_cut_all_the_same(
-        self, data: bytes, cuts: list[int], size: int
-    ) -> None:
-        ends = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-        extents = [(0, start, end - start) for start, end in pairwise(ends)]
-        parts = parts_of(extents, size)
-        reader = SegmentReader(Memory({"a": data}), ["a"])
-        expected = b"".join(joined([data[start:end]] for start, end in pairwise(ends)))
-        bodies = list(part_bodies(reader, extents, parts))
-        assert b"".join(bodies) == expected
-        assert all(list(part_bodies(reader, extents, parts[done:])) == bodies[done:] for done in range(len(parts)))
-
-    @pytest.mark.parametrize(
-        ("lengths", "expected"),
-        [
-            ([], []),
-            ([0, 0], []),
-            ([3], [((0, 0), (1, 0))]),
-            ([4], [((0, 0), (1, 0))]),
-            ([9], [((0, 0), (0, 4)), ((0, 4), (0, 8)), ((0, 8), (1, 0))]),
-            ([0, 4, 0, 1, 0], [((0, 0), (2, 0)), ((2, 0), (4, 0))]),
-            ([3, 3], [((0, 0), (1, 1)), ((1, 1), (2, 0))]),
-        ],
-    )
-    def test_parts_are_of_the_wanted_size_wherever_extents_end(
-        self, lengths: list[int], expected: list[tuple[tuple[int, int], tuple[int, int]]]
-    ) -> None:
-        assert parts_of([(0, 0, length) for length in lengths], 4) == expected
+        parts = list(parts_of(reader, extents, size))
+        assert b"".join(parts) == expected
+        assert all(len(part) == size for part in parts[:-1])
+        for done in range(len(parts) + 2):
+            assert list(parts_of(reader, extents, size, done)) == parts[done:]
 
 
 class TestSegmentReader:

@@ -1,23 +1,21 @@
-"""Putting a result together: pieces that lie in many segments, in order, as one stream of bytes."""
+"""Assembling a result: bytes that lie in many segments, in order, as one stream."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
-from typing import Final, TypeAlias
+from typing import Final
 
-from parcelq.collect.extents import Extent
+from parcelq.collect.resolution import Extent
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MIB
-from parcelq.store.stores import Store
+from parcelq.store.store import Store
 
 CACHE_BYTES: Final = 96 * MIB
 """What is kept of segments in memory, in windows of which each segment has one; so many bytes are fetched at a time."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
-Part: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
-"""A part of a result, from one place to another: the number of an extent, and how many bytes of it are before."""
 
 
 class SegmentReader:
@@ -39,7 +37,7 @@ class SegmentReader:
 
         Raises:
             ParcelqError: the segment is shorter than it should be.
-            AwsError, OSError: the store refused.
+            AwsError, StoreError, OSError: the store refused.
         """
         segment, at, left = extent
         while left:
@@ -61,68 +59,29 @@ class SegmentReader:
         return at, data
 
 
-def joined(pieces: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
-    r"""Put pieces after one another, with a `\n` behind each that lacks it and is not the last with bytes."""
-    ended = True
-    for piece in pieces:
-        for number, block in enumerate(block for block in piece if block):
-            if number == 0 and not ended:
-                yield b"\n"
-            yield block
-            ended = block.endswith(b"\n")
+def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int, first: int = 0) -> Iterator[bytes]:
+    """Yield the parts of a result from a number on, each of `size` bytes but the last.
 
-
-def parts_of(extents: Iterable[Extent], size: int) -> list[Part]:
-    """Cut a result into parts of `size` bytes, all but the last, wherever that is.
-
-    Line ends that `joined` puts between extents are not counted.
+    Args:
+        reader: reads the bytes.
+        extents: where they lie.
+        size: bytes of a part.
+        first: the number of the first part to yield, from 0.
     """
-    parts: list[Part] = []
-    begin = end = 0, 0
-    room = size
-    for number, (_, _, length) in enumerate(extents):
-        at = 0
-        while length - at >= room:
-            at += room
-            end = (number, at) if at < length else (number + 1, 0)
-            parts.append((begin, end))
-            begin, room = end, size
-        if at < length:
-            room -= length - at
-            end = number + 1, 0
-    if begin != end:
-        parts.append((begin, end))
-    return parts
-
-
-def part_bodies(reader: SegmentReader, extents: Sequence[Extent], parts: Iterable[Part]) -> Iterator[bytes]:
-    """Yield the bytes of parts that follow one another, each as `joined` puts them behind all that is before them."""
-    ended: bool | None = None
-    for begin, end in parts:
-        first, skipped = begin
-        if skipped or not first:
-            ended = True  # in the midst of an extent no line end is put
-        elif ended is None:
-            ended = _last_byte(reader, extents[first - 1]) == b"\n"
-        # Not by a join, which would have all blocks in memory beside the part.
-        file = BytesIO()
-        file.write(b"" if ended else b"\n")
-        file.writelines(joined(map(reader.read, _between(extents, begin, end))))
-        body = file.getvalue()
-        del file
-        ended = body.endswith(b"\n")
-        yield body
-
-
-def _between(extents: Sequence[Extent], begin: tuple[int, int], end: tuple[int, int]) -> Iterator[Extent]:
-    """The extents, and at either end the part of one, between two places."""
-    for number in range(begin[0], end[0] + bool(end[1])):
-        segment, start, length = extents[number]
-        low = begin[1] if number == begin[0] else 0
-        high = end[1] if number == end[0] else length
-        yield segment, start + low, high - low
-
-
-def _last_byte(reader: SegmentReader, extent: Extent) -> bytes:
-    segment, start, length = extent
-    return b"".join(reader.read((segment, start + length - 1, 1)))
+    skipped = first * size
+    part = BytesIO()  # not a list to be joined, which would have all blocks in memory beside the part
+    for segment, offset, length in extents:
+        if skipped >= length:
+            skipped -= length
+            continue
+        for block in reader.read(Extent(segment, offset + skipped, length - skipped)):
+            rest = memoryview(block)
+            while rest:
+                written = part.write(rest[: size - part.tell()])
+                rest = rest[written:]
+                if part.tell() == size:
+                    yield part.getvalue()
+                    part = BytesIO()
+        skipped = 0
+    if part.tell():
+        yield part.getvalue()

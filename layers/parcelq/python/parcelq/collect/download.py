@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, Final
 
-from parcelq.collect.assembly import SegmentReader, joined
+from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.drain import Drainer
-from parcelq.collect.extents import Extent
-from parcelq.collect.finish import Gathered, gather
-from parcelq.collect.segments import segment_keys
+from parcelq.collect.resolution import Collected, Extent, all_extents
+from parcelq.collect.runs import indexes_of, tidy
+from parcelq.collect.segments import segment_keys, segments_among
 from parcelq.errors import InvalidValueError
-from parcelq.lineage.lineage import Lineage
-from parcelq.lineage.source import NO_SOURCE
+from parcelq.limits import MIB
 from parcelq.local_files import naming
-from parcelq.names import topic_of_url
 from parcelq.result_names import PIECES, UNFINISHED
-from parcelq.store.stores import FolderStore
+from parcelq.store.folder import FolderStore
+from parcelq.topics.topic import Topic
 
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
-    from parcelq.topics.overflow import Overflow
+_PART_BYTES: Final = 8 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +43,10 @@ class Downloaded:
 
 
 def download(
-    sqs: SQSClient,
-    topic_url: str,
+    topic: Topic,
     path: Path,
     *,
     receive_message_timeout: float = 20,
-    overflow: Overflow | None = None,
     on_progress: Callable[[int, int], None] = lambda _messages, _entries: None,
 ) -> Downloaded:
     r"""Write all messages of a topic into a file, one entry a line, each source in its order and no message twice.
@@ -62,11 +56,9 @@ def download(
     second one goes on from it.
 
     Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
+        topic: the topic.
         path: the file; messages without lineage come last in it.
         receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
-        overflow: where bodies lie that are too large for a message.
         on_progress: told how many messages and entries were just stored.
 
     Raises:
@@ -78,31 +70,50 @@ def download(
         raise InvalidValueError("file", str(path), "a file that does not exist yet")
     folder.mkdir(parents=True, exist_ok=True)
     store = FolderStore(folder)
-    drained = Drainer(sqs, topic_url, store, overflow).drain(receive_message_timeout, on_progress=on_progress)
-    found = [gather(store, keys) for keys in segment_keys(store, topic_of_url(topic_url)).values()]
-    found.sort(key=lambda one: (one.source == NO_SOURCE, one.source))
+    drained = Drainer(topic, store).drain(receive_message_timeout, on_progress=on_progress)
+    jobs = [keys for keys in segment_keys(store, topic.name).values() if segments_among(keys)]
+    found = [_collected(store, topic.name, keys) for keys in jobs]
+    found.sort(key=lambda one: (not one.job.source, one.job.source, one.job.workflow))
     incomplete: list[str] = []
     unfinished = path.with_name(path.name + UNFINISHED)
-    with naming(unfinished), unfinished.open("wb") as file:
-        file.writelines(joined(piece for one in found for piece in _pieces(store, one, incomplete)))
+    with naming(unfinished), unfinished.open("w+b") as file:
+        ended = True
+        for one in found:
+            for part in _parts(one, incomplete):
+                if not ended:
+                    file.write(b"\n")
+                file.write(part)
+                ended = True
+            ended = _is_ended(file)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
     if not incomplete:
         shutil.rmtree(folder)
-    sources = sum(one.source != NO_SOURCE for one in found)
+    sources = sum(bool(one.job.source) for one in found)
     return Downloaded(drained.messages, drained.entries, sources, tuple(incomplete))
 
 
-def _pieces(store: FolderStore, gathered: Gathered, incomplete: list[str]) -> Iterator[Iterable[bytes]]:
-    extents: Iterable[Extent]
-    if gathered.source == NO_SOURCE:
-        extents = gathered.apart
-    else:
-        resolution = gathered.collector.resolve()
-        extents = chain(resolution.extents, gathered.apart)
+def _collected(store: FolderStore, topic: str, keys: list[str]) -> Collected:
+    record = tidy(store, topic, keys, datetime.now(UTC))
+    return Collected(store, indexes_of(store, keys, record))
+
+
+def _parts(collected: Collected, incomplete: list[str]) -> Iterator[bytes]:
+    """Yield the result of a job; where something is missing, all that came, in order."""
+    extents: Iterator[Extent] = all_extents(collected)
+    if collected.job.source:
+        resolution = collected.resolve()
         if not resolution.whole:
-            incomplete.append(gathered.source)
-        if not resolution.finished:  # then at least all that came, in order
-            extents = gathered.extents(store, lambda name: Lineage.parse(name).order)
-    return map(SegmentReader(store, gathered.keys).read, extents)
+            incomplete.append(collected.job.source)
+        if resolution.finished:
+            extents = collected.extents()
+    return parts_of(SegmentReader(collected.store, collected.segments), extents, _PART_BYTES)
+
+
+def _is_ended(file: IO[bytes]) -> bool:
+    """Whether a file is empty or ends in a line end."""
+    if not file.tell():
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"

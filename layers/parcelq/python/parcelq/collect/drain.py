@@ -8,29 +8,20 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from threading import Condition
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from parcelq.collect.segments import write_segment
+from parcelq.collect.segments import Job, write_segment
 from parcelq.errors import MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
-from parcelq.lineage.source import NO_SOURCE, Source
-from parcelq.names import topic_of_url
-from parcelq.process.plan import Work
-from parcelq.store.stores import Store
-from parcelq.topics.admin import Topics
+from parcelq.lineage.source import NO_SOURCE, Source, workflow_name
+from parcelq.store.store import Store
 from parcelq.topics.lease import Lease
-from parcelq.topics.message import DEAD, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, WORKFLOW, Message, Pulled, count_told
-from parcelq.topics.pieces import Piece
-from parcelq.topics.pull import acknowledge, pull
-from parcelq.topics.sqs import SqsTopic
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
-    from parcelq.topics.overflow import Overflow
+from parcelq.topics.message import OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled, count_told
+from parcelq.topics.pieces import Piece, pieces_of
+from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 RECEIVERS: Final = 4
@@ -44,6 +35,9 @@ SEGMENT_BYTES: Final = 16 * MIB
 """A receiver stores what it has when it is so many messages, or bytes."""
 ELSEWHERE_BYTES: Final = 32 * MIB
 """Bodies that lie in S3 are fetched together only up to so many bytes; one that is larger alone."""
+DEADLINE_SECONDS: Final = 300
+_ROW_BYTES: Final = 400
+"""Memory that a message takes beside its texts, about."""
 _SEGMENT_SECONDS: Final = 60.0
 _FOREVER: Final = float("inf")
 
@@ -112,21 +106,29 @@ class _Held:
     since: float
     first: datetime
     pulled: list[Pulled] = field(default_factory=list)
-    pieces: defaultdict[str, list[Piece]] = field(default_factory=lambda: defaultdict(list))
-    workflows: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    pieces: defaultdict[Job, list[Piece]] = field(default_factory=lambda: defaultdict(list))
+    versions: defaultdict[Job, set[str]] = field(default_factory=lambda: defaultdict(set))
     size: int = 0
+    count: int = 0
 
     def add(self, one: Pulled, message: Message) -> None:
-        """Take a message in."""
-        work = Work.of(one, message)
-        source = work.source if Source.is_one(work.source) else NO_SOURCE
-        dead = message.attributes.get(DEAD, "") if source else ""
-        name = str(work.lineage) if source else one.message_id
-        self.pieces[source].append(Piece(name, b"" if dead else message.body, work.entries, dead))
-        if workflow := message.attributes.get(WORKFLOW):
-            self.workflows[source].add(workflow)
+        """Take a message in. Raises MessageError, and takes nothing, if it cannot be read."""
+        source, version = message.attributes.get(SOURCE, ""), message.attributes.get(WORKFLOW, "")
+        pieces = list(pieces_of(message))
+        if not Source.is_one(source):
+            source = NO_SOURCE
+        job = Job(source, workflow_name(version))
+        nowhere = Job(NO_SOURCE)
+        for number, piece in enumerate(pieces):
+            if source and piece.lineage:
+                self.pieces[job].append(piece)
+            elif not piece.dead:
+                self.pieces[nowhere].append(replace(piece, lineage=f"{one.message_id} {number}"))
+            self.size += _ROW_BYTES + len(piece.body) + len(piece.lineage) + len(piece.dead)
+        self.count += len(pieces)
+        if version and job in self.pieces:
+            self.versions[job].add(version)
         self.pulled.append(one.receipt())
-        self.size += len(message.body) + len(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +136,18 @@ class Drainer:
     """Collects a topic's messages.
 
     Attributes:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
+        topic: the topic.
         store: where segments go.
-        overflow: where bodies lie that are too large for a message.
         receivers: how many receive together.
+        deadline: seconds for which messages are locked while they are held; refreshed while that takes longer.
         clock: tells a time in seconds.
         now: tells the time of day.
     """
 
-    sqs: SQSClient
-    topic_url: str
+    topic: Topic
     store: Store
-    overflow: Overflow | None = None
     receivers: int = RECEIVERS
+    deadline: int = DEADLINE_SECONDS
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -167,12 +167,11 @@ class Drainer:
         Raises:
             AwsError, TopicNotFoundError, OSError: SQS or the store refused. What was not acknowledged comes again.
         """
-        deadline = int(Topics(self.sqs).attributes(self.topic_url)["VisibilityTimeout"])
         drained = Drained()
         with ThreadPoolExecutor(self.receivers, thread_name_prefix="parcelq-drain") as pool:
             pace, room = _Pace(), _Room(ELSEWHERE_BYTES)
             receivers = [
-                _Receiver(self, receive_message_timeout, time_left, on_progress, deadline, pace, room)
+                _Receiver(self, receive_message_timeout, time_left, on_progress, pace, room)
                 for _ in range(self.receivers)
             ]
             for one in [pool.submit(receiver.receive) for receiver in receivers]:
@@ -192,7 +191,6 @@ class _Receiver:
     receive_message_timeout: float
     time_left: Callable[[], float]
     on_progress: Callable[[int, int], None]
-    deadline: int
     pace: _Pace
     room: _Room
     drained: Drained = field(default_factory=Drained)
@@ -203,13 +201,13 @@ class _Receiver:
 
     def receive(self) -> Drained:
         """Store and acknowledge messages until nothing comes, or time is up."""
-        clock, sqs, topic_url = self.drainer.clock, self.drainer.sqs, self.drainer.topic_url
+        clock, topic, deadline = self.drainer.clock, self.drainer.topic, self.drainer.deadline
         quiet_since = clock()
-        with Lease(SqsTopic(sqs, topic_url), timeout=self.deadline, at_once=False) as lease:
+        with Lease(topic, timeout=deadline, at_once=False) as lease:
             while True:
                 quiet = clock() - quiet_since
                 wait = max(0.0, min(MAX_LONG_POLL_SECONDS, self.receive_message_timeout - quiet, self.time_left()))
-                pulled = pull(sqs, topic_url, 1, self.pace.most, wait, clock=clock)
+                pulled = topic.pull(1, self.pace.most, wait, deadline=deadline)
                 came = bool(pulled)
                 if came:
                     lease.add(one.receipt() for one in pulled)
@@ -228,12 +226,11 @@ class _Receiver:
 
     def _take(self, one: Pulled, lease: Lease) -> None:
         """Hold a message, and store what is held if that is enough."""
-        overflow = self.drainer.overflow
-        elsewhere = overflow and one.wire.is_pointer
+        elsewhere = SIZE_ELSEWHERE in one.attributes or OLD_SIZE_ELSEWHERE in one.attributes
         # One that is large is stored while it has the room, so that there is one of its kind at a time.
         with self.room.taken(_size_elsewhere(one)) if elsewhere else nullcontext():
             try:
-                self.held.add(one, (overflow.load(one) if overflow else one).message())
+                self.held.add(one, self.drainer.topic.read(one))
             except MessageError as error:
                 # Not refreshed any more, and left to the topic's redrive policy, so that it is not lost.
                 lease.drop([one])
@@ -244,7 +241,7 @@ class _Receiver:
     def _is_full(self) -> bool:
         return (
             self.held.size >= SEGMENT_BYTES
-            or len(self.held.pulled) >= SEGMENT_MESSAGES
+            or self.held.count >= SEGMENT_MESSAGES
             or self.drainer.clock() - self.held.since >= _SEGMENT_SECONDS
         )
 
@@ -252,9 +249,9 @@ class _Receiver:
         """Store and acknowledge what is held, if anything is."""
         held, drainer = self.held, self.drainer
         if held.pulled:
-            topic = topic_of_url(drainer.topic_url)
-            for source, pieces in held.pieces.items():
-                write_segment(drainer.store, topic, source, pieces, held.workflows[source], held.first, drainer.now())
+            topic = drainer.topic.name
+            for job, pieces in held.pieces.items():
+                write_segment(drainer.store, topic, job, pieces, held.versions[job], held.first, drainer.now())
             self._acknowledge(held.pulled)
             lease.drop(held.pulled)
             entries = sum(one.entries for pieces in held.pieces.values() for one in pieces if not one.dead)
@@ -269,7 +266,7 @@ class _Receiver:
 
     def _acknowledge(self, stored: list[Pulled]) -> None:
         try:
-            left = acknowledge(self.drainer.sqs, self.drainer.topic_url, stored)
+            left = self.drainer.topic.acknowledge(stored)
         except ParcelqError as error:  # they come again, and are known by their lineage then
             _log.warning("stored, but not acknowledged: %s", error)
         else:

@@ -1,7 +1,8 @@
-"""Finishing sources: from the segments of a source to its result and the report beside it.
+"""Finishing jobs: from the segments of a job to its result, the report beside it and the list of dead entries.
 
-What is known of a source is in its segments and nowhere else, so this can be stopped at any moment and run again, or
-twice at once: whoever comes second finds the result there, or writes the same one.
+What is known of a job is in its segments and nowhere else, so this can be stopped at any moment and run again, or twice
+at once: whoever comes second finds the result there, or writes the same one. Result, report and list follow from one
+resolution, whose state the result and the report name.
 """
 
 from __future__ import annotations
@@ -9,33 +10,42 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from datetime import UTC, datetime
+from itertools import groupby, islice
 from typing import Any, Final
 
-from parcelq.aws.parallel import in_flight
-from parcelq.collect.assembly import SegmentReader, part_bodies, parts_of
+from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.begun import note_begun, take_begun
-from parcelq.collect.collector import Collector, Resolution
-from parcelq.collect.extents import Extent
-from parcelq.collect.report import Entries, Report
-from parcelq.collect.results import Begun, Present, ResultWriter, part_bytes
-from parcelq.collect.segments import Index, read_index, segment_keys
-from parcelq.errors import NotFoundError, ParcelqError
-from parcelq.limits import KIB
-from parcelq.lineage.source import NO_SOURCE, Source, source_id
+from parcelq.collect.report import (
+    MOST_LISTED,
+    Entries,
+    Report,
+    dead_entries,
+    dead_lines,
+    dead_of,
+)
+from parcelq.collect.resolution import WHOLE, Collected, Extent, Resolution, all_extents
+from parcelq.collect.runs import Looked, Record, indexes_of, name_of, tidy, write_record
+from parcelq.collect.segments import folder, open_indexes, segment_keys, segments_among
+from parcelq.errors import ConflictError, NotFoundError, ParcelqError
+from parcelq.limits import MIB
+from parcelq.lineage.source import Source, source_id
 from parcelq.names import RESULTS
-from parcelq.result_names import REPORT, WITHOUT_LINEAGE
-from parcelq.store.stores import BucketStore, Store
-from parcelq.topics.message import count_entries
-from parcelq.upload.notes import note_keys, uploaded_entries
+from parcelq.result_names import DEAD, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
+from parcelq.store.store import Begun, Store, Stored, part_bytes
+from parcelq.upload.notes import Note, entries_in, note_keys, notes_of
 
 _log = logging.getLogger(__name__)
-_READS_IN_FLIGHT: Final = 8
-_REPORT_BYTES: Final = 64 * KIB
-"""More than the report of a whole result has, since it names no dead entries."""
-_WHOLE: Final = "whole"
+_REPORT_BYTES: Final = 4 * MIB
+"""More than any report has."""
+_FINISHED: Final = "finished-"
+LARGE: Final = 50_000
+"""Messages of a job that is not looked at anew as a whole each time."""
+_MUCH: Final = 8
+"""It is when one of so many messages is new."""
 # What a result says of itself, in the object's metadata, so that it and the result change together.
 _ID: Final = "parcelq-source"
 _URI: Final = "parcelq-uri"
@@ -72,289 +82,291 @@ class SourceState:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
-    """What the segments of one source hold.
-
-    Attributes:
-        source: the attribute `Source`; `NO_SOURCE` where it is none, whatever it says.
-        indexes: of the segments, in the order in which they were written; without their rows, which may be millions.
-        collector: what their messages told; nothing where they have no source.
-        apart: where the messages lie that can be part of no source, in the order of the segments.
-    """
-
-    source: str
-    indexes: Sequence[Index]
-    collector: Collector
-    apart: Sequence[Extent]
-
-    @property
-    def keys(self) -> list[str]:
-        """The segments' keys."""
-        return [index.key for index in self.indexes]
-
-    def extents(self, store: Store, order: Callable[[str], Any]) -> list[Extent]:
-        """Where every message lies, each once, in order of what their rows are called.
-
-        Raises:
-            ParcelqError, AwsError, OSError: a segment cannot be read.
-        """
-        extents: dict[str, Extent] = {}
-        for number, key in enumerate(self.keys):
-            for name, start, length, _, _ in read_index(store, key).rows:
-                extents[name] = number, start, length
-        return [extents[name] for name in sorted(extents, key=order)]
-
-
-def gather(store: Store, keys: Sequence[str]) -> Gathered:
-    """Read what the segments of one source hold.
-
-    Raises:
-        ParcelqError, AwsError, OSError: a segment cannot be read.
-    """
-    collector = Collector()
-    indexes: list[Index] = []
-    apart: list[Extent] = []
-    ids: set[str] = set()
-    for first in range(0, len(keys), _READS_IN_FLIGHT):
-        some = keys[first : first + _READS_IN_FLIGHT]
-        read = {index.key: index for index in in_flight(lambda key: read_index(store, key), some, _READS_IN_FLIGHT)}
-        for key in some:
-            index = read[key]
-            if Source.is_one(index.source):
-                apart += collector.add_all(len(indexes), index.rows)
-            else:
-                for name, start, length, _, _ in index.rows:
-                    # Without a source the name is the message's id. That of a source that is none says nothing.
-                    if index.source != NO_SOURCE or name not in ids:
-                        ids.add(name)
-                        apart.append((len(indexes), start, length))
-            indexes.append(replace(index, rows=()))
-    source = indexes[0].source
-    return Gathered(source if Source.is_one(source) else NO_SOURCE, indexes, collector, apart)
-
-
-@dataclass(frozen=True, slots=True)
 class Finisher:
-    """Writes results of the sources of a topic.
+    """Writes results of the jobs of a topic.
 
     Attributes:
         store: where the segments lie.
-        writer: where the results go.
         topic: name of the topic that was drained.
         destination: the prefix of the results' keys.
+        results: where the results go, if that is another store.
+        bucket: the bucket that this is; empty where it is none.
+        now: tells the time of day.
     """
 
     store: Store
-    writer: ResultWriter
     topic: str
     destination: str = RESULTS
+    results: Store | None = None
+    bucket: str = ""
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    @property
+    def out(self) -> Store:
+        """Where results go."""
+        return self.results or self.store
+
+    def _names(self, source: Source) -> ResultNames:
+        if self.bucket or source.bucket:
+            return source.names(self.bucket, self.destination)
+        return result_names(source.name, self.destination)
 
     def finish_all(self, may_go_on: Callable[[], bool] = lambda: True) -> Iterator[SourceState]:
-        """Look at every source of which there are segments, and write what is finished.
+        """Look at every job of which there is something new, and write what is finished.
 
-        A source with which that cannot be done is told as a problem, and logged; it is in the way of no other. Those
-        with the fewest segments come first, so that one that takes long is in the way of few.
+        A job that cannot be finished is logged and yielded with its problem; the others continue. Those with the fewest
+        segments come first, so that one that takes long keeps few waiting, and of those with as many any of them.
 
         Args:
-            may_go_on: asked before each source; those left are for the next time, and told as not looked at.
+            may_go_on: asked before each job; those left are for the next time, and yielded as not looked at.
 
         Raises:
-            AwsError, OSError: the segments cannot be listed.
+            AwsError, StoreError, OSError: the segments cannot be listed.
         """
-        for keys in sorted(segment_keys(self.store, self.topic).values(), key=len):
-            source = keys[0]  # for as long as nobody knows what it is called
-            if not may_go_on():
-                yield SourceState(source, 0, None, 0, 0, looked_at=False)
-                continue
-            try:
-                gathered = gather(self.store, keys)
-                source = gathered.indexes[0].source or keys[0]
-                yield from self._write_apart(gathered)
-                if gathered.source == NO_SOURCE:
-                    self.store.delete(gathered.keys)
-                else:
-                    yield self._finish(gathered, may_go_on)
-            except ParcelqError as error:
-                if isinstance(error, NotFoundError):
-                    _log.info("segments of %s are gone: someone else has just finished it", keys[0])
-                else:
-                    _log.error("%s", error, extra={"source": source})
-                    yield SourceState(source, 0, None, 0, 0, problem=str(error))
+        jobs = [keys for keys in segment_keys(self.store, self.topic).values() if not self._is_done_with(keys)]
+        random.shuffle(jobs)
+        for keys in sorted(jobs, key=len):
+            if may_go_on():
+                yield from self._look(keys, may_go_on)
+            else:
+                yield SourceState(keys[0], 0, None, 0, 0, looked_at=False)
 
-    def _finish(self, gathered: Gathered, may_go_on: Callable[[], bool] = lambda: True) -> SourceState:
-        resolution = gathered.collector.resolve()
-        source = Source.parse(gathered.source)
-        key = source.names(self.writer.bucket, self.destination).result
-        present = self.writer.look(key)
+    def _look(self, keys: Sequence[str], may_go_on: Callable[[], bool]) -> Iterator[SourceState]:
+        source = keys[0]  # for as long as nobody knows what it is called
+        try:
+            if not segments_among(keys):  # left over by one who was killed while deleting them
+                self.store.delete(keys)
+                return
+            record = tidy(self.store, self.topic, keys, self.now())
+            if unchanged := self._unfinished(record, keys):
+                yield unchanged
+                return
+            collected = Collected(self.store, indexes_of(self.store, keys, record))
+            source = collected.job.source or keys[0]
+            if collected.job.source:
+                yield self._finish(collected, keys, may_go_on, record)
+            else:
+                yield from self._write_without_lineage(collected)
+                self._delete(keys)
+        except NotFoundError:
+            _log.info("segments of %s are gone: someone else has just finished it", keys[0])
+        except ParcelqError as error:
+            _log.error("%s", error, extra={"source": source})
+            yield SourceState(source, 0, None, 0, 0, problem=str(error))
+
+    def _unfinished(self, record: Record, keys: Sequence[str]) -> SourceState | None:
+        """The state of a large job that cannot be finished by what came since the last look at all of it; else None.
+
+        What is new must have to do with at least as many bytes of the source as were missing. So nearly every look at a
+        job reads only what is new.
+        """
+        looked = record.looked
+        if looked is None or not looked.missing:
+            return None
+        new = [key for key in segments_among(keys) if name_of(key) not in looked.segments]
+        collected = Collected(self.store, open_indexes(self.store, new or segments_among(keys)[:1]))
+        is_much = len(new) > 0 and collected.count * _MUCH > looked.count
+        if is_much or (new and collected.total != looked.total) or (new and collected.touched() >= looked.missing):
+            return None
+        return SourceState(collected.job.source, looked.covered, looked.total, looked.dead, looked.holes)
+
+    def _note_looked(self, collected: Collected, resolution: Resolution, record: Record) -> None:
+        """Note what a look at all messages of a large job found."""
+        names = frozenset(map(name_of, collected.segments))
+        found = resolution.total, resolution.covered, resolution.missing, resolution.hole_count, resolution.dead
+        looked = Looked(names, collected.count, *found)
+        try:
+            write_record(self.store, self.topic, collected.job, replace(record, looked=looked))
+        except (ConflictError, NotFoundError):
+            _log.info("someone else looks at %s at the same time", collected.job.source)
+
+    def _finish(
+        self, collected: Collected, keys: Sequence[str], may_go_on: Callable[[], bool], record: Record
+    ) -> SourceState:
+        name = collected.job.source
+        source = Source.parse(name)
+        resolution = collected.resolve()
+        key = self._names(source).result
+        present = self.out.stat(key)
         if present and _is_newer(present, source):
-            self._clean(gathered)
-            return _state(gathered.source, resolution, superseded=True)
-        if (
-            _says(present, gathered.source) == _WHOLE
-        ):  # so these segments are late, or left from the time it was written
-            if resolution.whole and not self._is_reported(gathered.source, key):
-                self._report(gathered, resolution, key)
-            self._clean(gathered)
-            return _state(gathered.source, resolution, result=key)
+            self._clean(collected, keys)
+            return _state(name, resolution, superseded=True)
+        state = _says(present, name)
+        if state.startswith(WHOLE) and self._is_reported(name, key, state):
+            # These segments came late, or are left from the time it was written.
+            self._clean(collected, keys)
+            return _state(name, resolution, result=key)
         if not resolution.finished:
-            return _state(gathered.source, resolution)
-        if _says(present, gathered.source) != _fingerprint(resolution) and not self._write(
-            gathered, resolution, key, present, may_go_on
-        ):
+            if collected.count >= LARGE:
+                self._note_looked(collected, resolution, record)
+            return _state(name, resolution)
+        if state != resolution.state and not self._write(collected, resolution, key, present, may_go_on):
             # Somebody else wrote meanwhile, or there was no time for all of it: the next look will tell, or go on.
-            return _state(gathered.source, resolution)
-        self._report(gathered, resolution, key)
-        if resolution.whole:
-            self._clean(gathered)
-        return _state(gathered.source, resolution, result=key)
+            return _state(name, resolution)
+        if self._write_report(collected, resolution, key):
+            if resolution.whole:
+                self._clean(collected, keys)
+            else:
+                self._note_finished(keys)
+        return _state(name, resolution, result=key)
 
     def _write(
         self,
-        gathered: Gathered,
+        collected: Collected,
         resolution: Resolution,
         key: str,
-        present: Present | None,
+        present: Stored | None,
         may_go_on: Callable[[], bool],
     ) -> bool:
-        source = Source.parse(gathered.source)
+        name = collected.job.source
+        source = Source.parse(name)
         metadata = {
-            _ID: source_id(gathered.source),
+            _ID: source_id(name),
             _URI: source_id(source.uri),
             _ORDER: source.order,
-            _STATE: _fingerprint(resolution),
+            _STATE: resolution.state,
         }
-        extents = resolution.extents
-        parts = parts_of(extents, part_bytes(_size(resolution)))
+        size = part_bytes(resolution.size)
         # One that is small is begun and ended at once. Whoever goes on with another must mean the very same bytes.
-        plan = _digest([*gathered.keys, *metadata.values(), parts, *extents]) if len(parts) > 1 else ""
-        reader = SegmentReader(self.store, gathered.keys)
-        written = self.writer.write(
+        plan = _digest([*metadata.values(), resolution.size, size]) if resolution.size > size else ""
+        reader = SegmentReader(self.store, collected.segments)
+        written = self.out.write(
             key,
-            lambda done: part_bodies(reader, extents, parts[done:]),
+            lambda done: parts_of(reader, collected.extents(), size, done),
             metadata,
             present,
-            begun=take_begun(self.store, gathered.source, plan) if plan else None,
+            begun=take_begun(self.store, name, plan) if plan else None,
             may_go_on=may_go_on,
         )
         if isinstance(written, Begun):
-            note_begun(self.store, gathered.source, plan, written)
+            note_begun(self.store, name, plan, written)
             return False
         return written
 
-    def _report(self, gathered: Gathered, resolution: Resolution, key: str) -> None:
-        """Write the report, unless another result is there by now: its report is for those to write who wrote it."""
-        total = resolution.total or 0
-        source = Source.parse(gathered.source)
-        read = uploaded_entries(self.store, gathered.source, total)
-        dead = self._dead_entries(source, resolution)
-        done = None if read is None or dead is None else read - dead
+    def _write_report(self, collected: Collected, resolution: Resolution, key: str) -> bool:
+        """Write list and report, unless another result is there by now: those are for others to write.
+
+        Returns:
+            Whether they are written.
+        """
+        name = collected.job.source
+        source = Source.parse(name)
+        notes = notes_of(self.store, name)
+        dead_key = key + DEAD if resolution.has_dead else ""
+        dead = tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else ()
+        entries = _entries(collected, resolution, notes)
         while True:
-            seen, written = self.writer.look(key + REPORT), self.writer.look(key)
-            if written is None or _says(written, gathered.source) != _fingerprint(resolution):
-                return
+            seen, seen_dead = self.out.stat(key + REPORT), self.out.stat(key + DEAD)
+            written = self.out.stat(key)
+            if written is None or _says(written, name) != resolution.state:
+                return False
             report = Report(
-                source=gathered.source,
+                source=name,
                 version=source.version or source.put,
                 result=key,
-                workflows=tuple(sorted({name for index in gathered.indexes for name in index.workflows})),
-                entries=Entries(read, done, dead, 0, resolution.entries),
-                bytes_read=total,
-                # With the line ends that were put between pieces that lacked them.
+                state=resolution.state,
+                workflows=tuple(sorted({version for index in collected.indexes for version in index.versions})),
+                entries=entries,
+                bytes_read=resolution.total,
                 bytes_written=written.size,
-                dead=resolution.dead,
+                dead=dead,
+                dead_list=dead_key,
                 holes=resolution.holes,
-                duplicates=gathered.collector.duplicates,
-                first=min(index.first for index in gathered.indexes),
-                last=max(index.last for index in gathered.indexes),
+                duplicates=resolution.duplicates,
+                first=min(index.first for index in collected.indexes),
+                last=max(index.last for index in collected.indexes),
                 complete=resolution.whole,
             )
-            if self.writer.write(key + REPORT, lambda _: iter((report.to_json(),)), {}, seen):  # noqa: B023
-                return
+            # Each is written only if nobody wrote it since the result was seen to be this one; else look again.
+            if dead_key and not self.out.write(
+                dead_key, lambda _: dead_lines(dead_of(collected, notes)), {}, seen_dead
+            ):
+                continue
+            if self.out.write(key + REPORT, lambda _: iter((report.to_json(),)), {}, seen):  # noqa: B023
+                if seen_dead and not dead_key:
+                    self.out.delete([key + DEAD])
+                return True
 
-    def _dead_entries(self, source: Source, resolution: Resolution) -> int | None:
-        """Entries of the source that are dead; None where they would have to be counted in it, and it is not there."""
-        counted = sum(one.entries for one in resolution.dead if one.of_source)
-        others = {(one.start, one.end) for one in resolution.dead if not one.of_source}
-        if not others:
-            return counted
-        bucket = BucketStore(self.writer.s3, self.writer.bucket)
-        there = self.writer.look(source.key) if source.bucket == bucket.bucket else None
-        if (
-            there is None or there.etag.strip('"') != source.etag or there.size != resolution.total
-        ):  # or it is compressed
-            return None
-        return counted + sum(count_entries(bucket.read(source.key, start, end - start)) for start, end in others)
-
-    def _is_reported(self, source: str, key: str) -> bool:
+    def _is_reported(self, source: str, key: str, state: str) -> bool:
         """Whether the report of a whole result is there; by now it may be all that knows how many entries were read."""
         try:
-            report = json.loads(self.store.read(key + REPORT, 0, _REPORT_BYTES))
-        except (ValueError, NotFoundError):
+            report = json.loads(self.out.read(key + REPORT, 0, _REPORT_BYTES))
+            return (report.get("source"), report.get("state"), report.get("complete")) == (source, state, True)
+        except (ValueError, AttributeError, NotFoundError):
             return False
-        return (report.get("source"), report.get("complete")) == (source, True)
 
-    def _write_apart(self, gathered: Gathered) -> Iterator[SourceState]:
-        """Write messages that can be part of no source to files of their own.
+    def _write_without_lineage(self, collected: Collected) -> Iterator[SourceState]:
+        """Write messages that can be part of no result to files of their own, none of them twice.
 
         There is one for each segment, called like it: so whoever does this at the same time, or once more when others
         have come, writes the same again, and loses none when the segments are deleted.
         """
-        for number, extents in groupby(gathered.apart, lambda extent: extent[0]):
-            name = gathered.keys[number].rpartition("/")[2].removesuffix(".seg")
+        for number, extents in groupby(all_extents(collected), lambda extent: extent.segment):
+            name = collected.segments[number].rpartition("/")[2].partition(".")[0]
             key = f"{self.destination}{WITHOUT_LINEAGE}/{self.topic}/{name}"
-            if self.writer.look(key) is None:
-                yield self._write_apart_to(key, gathered, list(extents))
+            if self.out.stat(key) is None:
+                yield self._write_extents(collected, list(extents), key)
 
-    def _write_apart_to(self, key: str, gathered: Gathered, extents: Sequence[Extent]) -> SourceState:
-        reader = SegmentReader(self.store, gathered.keys)
-        size = sum(length for _, _, length in extents)
-        parts = parts_of(extents, part_bytes(size))
-        self.writer.write(key, lambda done: part_bodies(reader, extents, parts[done:]), {}, None)
-        if source := gathered.indexes[0].source:
-            wrong = "lineage" if gathered.source else "source"
-            text = "%d messages have a %s that cannot be right, so they are in no result, but in %s"
-            _log.error(text, len(extents), wrong, key, extra={"source": source})
-        return SourceState(NO_SOURCE, size, size, 0, 0, key)
+    def _write_extents(self, collected: Collected, extents: Sequence[Extent], key: str) -> SourceState:
+        reader = SegmentReader(self.store, collected.segments)
+        size = sum(extent.size for extent in extents)
+        self.out.write(key, lambda done: parts_of(reader, extents, part_bytes(size), done), {}, None)
+        return SourceState("", size, size, 0, 0, key)
 
-    def _clean(self, gathered: Gathered) -> None:
-        """Remove what is not needed any more: of a whole result, or of one that a newer put has overtaken.
+    def _is_done_with(self, keys: Sequence[str]) -> bool:
+        """Whether a job with dead entries was finished with just these segments; so a look is not worth a request."""
+        return any(key.rpartition("/")[2] == self._finished_name(keys) for key in keys)
 
-        The segments last: as long as there are any, this is done again.
-        """
-        self.store.delete(note_keys(self.store, gathered.source))
-        self.store.delete(gathered.keys)
+    def _note_finished(self, keys: Sequence[str]) -> None:
+        """Note that a job is finished with just these segments."""
+        place = keys[0].rpartition("/")[0]
+        self.store.put(f"{place}/{self._finished_name(keys)}")
+        self.store.delete(key for key in keys if key.rpartition("/")[2].startswith(_FINISHED))
+
+    def _finished_name(self, keys: Sequence[str]) -> str:
+        return _FINISHED + _digest([self.destination, *segments_among(keys)])
+
+    def _clean(self, collected: Collected, keys: Sequence[str]) -> None:
+        """Delete what is not needed any more: of a whole result, or of one that a newer put has overtaken."""
+        self.store.delete(note_keys(self.store, collected.job.source))
+        self._delete(keys)
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        """Delete a job's objects, the segments last: as long as there are any, this is done again."""
+        segments = segments_among(keys)
+        place = folder(self.topic, keys[0].split("/")[2])
+        self.store.delete([key for key in self.store.keys(place) if not segments_among([key])])
+        self.store.delete(segments)
 
 
-def _says(present: Present | None, source: str) -> str:
+def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Entries:
+    total = resolution.total or 0
+    read = entries_in(notes, 0, total, total)
+    dead = dead_entries(collected, notes, total)
+    done = None if read is None or dead is None else read - dead
+    return Entries(read, done, dead, 0, resolution.entries)
+
+
+def _says(present: Stored | None, source: str) -> str:
     """What a result that is there says of its state, if it is this source's; nothing otherwise."""
     if present is None or present.metadata.get(_ID) != source_id(source):
         return ""
     return present.metadata.get(_STATE, "")
 
 
-def _is_newer(present: Present, source: Source) -> bool:
+def _is_newer(present: Stored, source: Source) -> bool:
     """Whether a result that is there is of a later put of the same file."""
     return present.metadata.get(_URI) == source_id(source.uri) and present.metadata.get(_ORDER, "") > source.order
 
 
-def _fingerprint(resolution: Resolution) -> str:
-    """Tells one state of a result from another: which entries are dead."""
-    if resolution.whole:
-        return _WHOLE
-    return "dead-" + _digest((one.start, one.end, one.entries) for one in resolution.dead)
-
-
-def _digest(values: Iterable[object]) -> str:
+def _digest(values: Iterable[Any]) -> str:
     hasher = hashlib.blake2b(digest_size=12)
     for value in values:
         hasher.update(repr(value).encode())
     return hasher.hexdigest()
 
 
-def _size(resolution: Resolution) -> int:
-    return sum(length for _, _, length in resolution.extents)
-
-
 def _state(source: str, resolution: Resolution, *, result: str = "", superseded: bool = False) -> SourceState:
-    dead = sum(one.entries for one in resolution.dead)
-    return SourceState(source, resolution.covered, resolution.total, dead, len(resolution.holes), result, superseded)
+    return SourceState(
+        source, resolution.covered, resolution.total, resolution.dead, resolution.hole_count, result, superseded
+    )

@@ -1,11 +1,63 @@
-"""The report beside a result: what came in, what came out, and what did not. Pure."""
+"""The report beside a result, and the list of its dead entries: what came in, what came out, and what did not."""
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Final
 
-from parcelq.collect.collector import Dead
+from parcelq.collect.assembly import SegmentReader
+from parcelq.collect.resolution import Collected
+from parcelq.collect.segments import read_notes
+from parcelq.limits import MIB
+from parcelq.upload.notes import Note, entries_in
+
+MOST_LISTED: Final = 1_000
+"""Dead entries that a report lists; the list of dead entries has all."""
+_PART_BYTES: Final = 8 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Entries that failed for good.
+
+    Attributes:
+        start: first byte, in the source, of the message that they came in.
+        end: just after its last byte.
+        entries: how many they are.
+        reason: why they failed.
+        of_source: whether they are entries of the source, and not of what an earlier step made of some.
+        record: number of the first of them in the source, from 1; None where nobody knows.
+        line: number of its first line, from 1; None where nobody knows.
+        entry: the entries themselves; empty where they were too large to be kept.
+    """
+
+    start: int
+    end: int
+    entries: int
+    reason: str
+    of_source: bool = True
+    record: int | None = None
+    line: int | None = None
+    entry: bytes = b""
+
+    def to_json(self) -> bytes:
+        """As a line of the list of dead entries."""
+        told: dict[str, Any] = {}
+        if self.record is not None:
+            told["record"] = self.record
+        if self.line is not None:
+            told["line"] = self.line
+        try:
+            told["entry"] = self.entry.decode()
+        except UnicodeDecodeError:
+            told["entry_base64"] = base64.b64encode(self.entry).decode()
+        if self.entries != 1:
+            told["entries"] = self.entries
+        told["reason"] = self.reason
+        return json.dumps(told, ensure_ascii=False).encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +65,8 @@ class Entries:
     """Entries of a source and of its result: `read` is `done`, `dead` and `missing` together.
 
     Where an entry of what an earlier step made died, all entries of the source count as dead of whose message it was
-    made. `read` is None where nobody noted how many entries were published, `dead` where the source is not there any
-    more to tell them, and `done` where either is.
+    made. `read` is None where nobody noted how many entries were published, `dead` where the notes do not say how many
+    entries such a message had, and `done` where either is.
     """
 
     read: int | None
@@ -32,11 +84,13 @@ class Report:
         source: the attribute `Source`.
         version: which put of the object it is: its version id if it has one, else the event's sequencer.
         result: where the result lies.
-        workflows: what the steps were told as workflow.
+        state: a digest of all that the result was made of; the result's metadata has the same.
+        workflows: what the steps were given as workflow.
         entries: of the source, and of the result.
         bytes_read: bytes of the source.
         bytes_written: bytes of the result.
-        dead: what failed for good, and why.
+        dead: what failed for good, and why; the first of it where there is much.
+        dead_list: where the list of all dead entries lies; empty if there are none.
         holes: byte ranges of the source that are missing; none in a result that is finished.
         duplicates: messages that were dropped because they were there already.
         first: when the first message was collected.
@@ -47,11 +101,13 @@ class Report:
     source: str
     version: str
     result: str
+    state: str
     workflows: tuple[str, ...]
     entries: Entries
     bytes_read: int | None
     bytes_written: int
     dead: tuple[Dead, ...]
+    dead_list: str
     holes: tuple[tuple[int, int], ...]
     duplicates: int
     first: str
@@ -61,6 +117,71 @@ class Report:
     def to_json(self) -> bytes:
         """As it lies beside the result."""
         told = asdict(self)
-        for one in told["dead"]:
-            del one["of_source"]
+        told["dead"] = [
+            {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
+        ]
         return json.dumps(told, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
+    """Yield what failed for good, in order, with reasons and entries, all from the segments.
+
+    Args:
+        collected: the messages.
+        notes: what is noted of the source's uploads, by which numbers within a range become numbers in the source.
+
+    Raises:
+        ParcelqError, AwsError, OSError: a segment cannot be read.
+    """
+    reader = SegmentReader(collected.store, collected.segments)
+    for row in collected.dead():
+        reason, first, entry = read_notes(b"".join(reader.read(row.extent)))
+        record, line = _numbers(first, row.start, notes, collected.total) if row.of_source else (None, None)
+        yield Dead(row.start, row.end, row.entries, reason, row.of_source, record, line, entry)
+
+
+def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None) -> int | None:
+    """Count the entries of the source that are dead; None where the notes do not say how many a message had.
+
+    Where an entry of what an earlier step made died, all entries of the source count of whose message it was made.
+    """
+    counted, last = 0, (-1, -1)
+    for row in collected.dead():
+        if row.of_source:
+            counted += row.entries
+        elif (row.start, row.end) != last:
+            last = row.start, row.end
+            entries = None if total is None else entries_in(notes, row.start, row.end, total)
+            if entries is None:
+                return None
+            counted += entries
+    return counted
+
+
+def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
+    """Yield the list of dead entries in parts."""
+    held: list[bytes] = []
+    size = 0
+    for one in dead:
+        held.append(one.to_json())
+        size += len(held[-1])
+        if size >= _PART_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def _numbers(first: str, start: int, notes: Sequence[Note], total: int | None) -> tuple[int | None, int | None]:
+    """Record and line number in the source, from what the attribute `First` said."""
+    record, _, line = first.removeprefix("+").partition(",")
+    if not (record.isdecimal() and line.isdecimal() and len(first) < 40):
+        return None, None
+    if not first.startswith("+"):
+        return int(record), int(line)
+    # Counted from the start of its range: the entries of the ranges before it are to be added.
+    begin = max((note.start for note in notes if note.start <= start), default=0)
+    if not begin:
+        return int(record), int(line)
+    before = None if total is None else entries_in(notes, 0, begin, total)
+    return None if before is None else before + int(record), None

@@ -1,64 +1,179 @@
-"""Reading what a segment tells of its messages: nearly all at once, in columns. Pure."""
+"""Rows: what an index keeps of each message, as numbers. Pure.
+
+A row is a fixed number of words of 8 bytes, the most significant byte first, so that rows sort as bytes just as their
+lineages do:
+
+    start  end  [digest  total  start  end] …  where  content  size  entries
+
+- `start` and `end` are bytes of the source. A group of four words follows for each step of which the message holds
+  only a slice of the output: the output's digest and size, and the slice. A step of which it holds the whole output
+  leaves no group, because the message stands for all of the step's input then. Missing groups are zeros.
+- `where` is the place of the body: 24 bits for the number of the segment, 40 for the offset in it. Messages that stand
+  for the same bytes sort by it, so the one that was collected first comes first.
+- `content` tells different contents of the same bytes apart: what another run made of them, or another reason.
+- `size` is the body's bytes. Its highest bit says that the body lacks its last line end, and that the segment has one
+  behind it. `entries` counts entries; its highest bit says that they are dead, the next that they are then no entries
+  of the source, but of what a step made of it.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import compress
-from operator import lt, not_
+import struct
+import sys
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Final, TypeAlias
 
-from parcelq.lineage.lineage import DIGEST, MAX_POSITION, NUMBER
+from parcelq.lineage.lineage import Lineage
 
-Row: TypeAlias = tuple[str, int, int, int, str]
-"""A message in a segment: lineage, offset of its bytes, how many they are, its entries, and why they are dead."""
+WORD: Final = 8
+_PLAIN: Final = 6
+_GROUP: Final = 4
+PAYLOAD: Final = 4
+"""Words of a row from `where` on, which say nothing of the lineage."""
+OFFSET_BITS: Final = 40
+MAX_OFFSET: Final = (1 << OFFSET_BITS) - 1
+MAX_SEGMENTS: Final = 1 << 24
+"""Segments that one index can name."""
+FLAG: Final = 1 << 63
+NUMBER: Final = FLAG - 1
+OF_STEP: Final = 1 << 62
+COUNT: Final = OF_STEP - 1
+_UNKNOWN: Final = (1 << 64) - 1
+"""Stands for a total that is not known."""
+_DIGEST_CHARACTERS: Final = 16
 
-_ONE_WHOLE_RUN: Final = re.compile(
-    rf"^({NUMBER})-({NUMBER})/({NUMBER}|\*)(?:>0-({NUMBER})/\4:{DIGEST})*$", re.MULTILINE
-)
-"""What nearly all lineages look like: bytes of the source, or all that a run of a step, or of several, made of them."""
+Key: TypeAlias = tuple[int, ...]
+"""The words of a row up to `where`, without those that are missing."""
+
+
+def words_of(steps: int) -> int:
+    """How many words a row has that has room for slices of so many steps."""
+    return _PLAIN + _GROUP * steps
+
+
+def steps_of(key: Key) -> int:
+    """For slices of how many steps a row must have room to hold these words."""
+    return (len(key) - 2) // _GROUP
+
+
+def key_of(lineage: Lineage) -> Key:
+    """Return the words that a lineage is sorted by."""
+    words = [lineage.root.start, lineage.root.end]
+    for output in lineage.outputs:
+        span = output.span
+        if span.start or span.end != span.total:
+            total = _UNKNOWN if span.total is None else span.total
+            words += (_digest(output.digest), total, span.start, span.end)
+    return tuple(words)
+
+
+def content_of(lineage: Lineage, note: bytes = b"") -> int:
+    """Return the word that tells different contents of the same bytes apart; `note` is what is kept of a dead piece."""
+    if note:
+        return _hash(note)
+    if not lineage.outputs:
+        return 0
+    if len(lineage.outputs) == 1:
+        return _digest(lineage.outputs[0].digest)
+    return _hash("".join(map(str, lineage.outputs)).encode())
+
+
+def row(key: Key, words: int, where: int, content: int, size: int, entries: int) -> bytes:
+    """Return a row of so many words."""
+    missing = (0,) * (words - PAYLOAD - len(key))
+    return struct.pack(f">{words}Q", *key, *missing, where, content, size, entries)
+
+
+def moved(data: bytes, words: int, by: int) -> bytes:
+    """Return rows one after another with `by` added to each `where`."""
+    numbers = _numbers(data)
+    column = words - PAYLOAD
+    numbers[column::words] = array("Q", [where + by for where in numbers[column::words]])
+    _to_native(numbers)
+    return numbers.tobytes()
+
+
+def widened(data: bytes, words: int, to: int) -> bytes:
+    """Return rows of `words` words as rows of `to` words."""
+    if words == to or not data:
+        return data
+    numbers = _numbers(data)
+    wide = array("Q", bytes(len(numbers) // words * to * WORD))
+    for column in range(words):
+        target = column if column < words - PAYLOAD else column + to - words
+        wide[target::to] = numbers[column::words]
+    _to_native(wide)
+    return wide.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Results with simple lineages, in columns: the bytes of the source that each stands for, and where it lies.
+    """Rows as columns of numbers; each column has one number for each row."""
 
-    Attributes:
-        total: bytes of the source, if one of them told.
-    """
+    words: int
+    numbers: array[int] = field(repr=False)
 
-    starts: Sequence[int] = ()
-    ends: Sequence[int] = ()
-    offsets: Sequence[int] = ()
-    lengths: Sequence[int] = ()
-    entries: Sequence[int] = ()
-    total: int | None = None
+    @classmethod
+    def of(cls, rows: Iterable[bytes], words: int) -> Columns:
+        """Read rows of so many words."""
+        return cls(words, _numbers(b"".join(rows)))
+
+    @property
+    def steps(self) -> int:
+        """How many groups of words the rows have for slices of a step's output."""
+        return (self.words - _PLAIN) // _GROUP
+
+    @property
+    def wheres(self) -> array[int]:
+        """Where the bodies lie."""
+        return self.numbers[self.words - 4 :: self.words]
+
+    @property
+    def contents(self) -> array[int]:
+        """What tells different contents of the same bytes apart."""
+        return self.numbers[self.words - 3 :: self.words]
+
+    @property
+    def sizes(self) -> array[int]:
+        """Bytes of the bodies, with their flag."""
+        return self.numbers[self.words - 2 :: self.words]
+
+    @property
+    def entries(self) -> array[int]:
+        """How many entries there are, with their flag."""
+        return self.numbers[self.words - 1 :: self.words]
+
+    def spans(self, step: int) -> tuple[array[int], array[int]]:
+        """Starts and ends: of bytes of the source for step 0, else of slices of that step's output."""
+        first = 4 * step if step else 0
+        return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
+
+    def outputs(self, step: int) -> tuple[array[int], array[int]]:
+        """Digests and totals of the outputs of a step, from 1 on; digest 0 where there is no slice of one."""
+        first = 4 * step - 2
+        return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 
 
-def in_columns(rows: Sequence[Row]) -> tuple[Columns, Sequence[Row]]:
-    """Tell apart results with simple lineages, which are read together, and all other messages."""
-    results = _read(rows)
-    if results is not None:
-        return results, ()
-    is_simple = [not row[4] and _ONE_WHOLE_RUN.fullmatch(row[0]) is not None for row in rows]
-    results = _read(list(compress(rows, is_simple)))
-    return (Columns(), rows) if results is None else (results, list(compress(rows, map(not_, is_simple))))
+def _numbers(data: bytes) -> array[int]:
+    numbers = array("Q", data)
+    _to_native(numbers)
+    return numbers
 
 
-def _read(rows: Sequence[Row]) -> Columns | None:
-    """Read messages if all of them are results that look like `_ONE_WHOLE_RUN`; None if not, or if one is odd."""
-    if not rows:
-        return Columns()
-    lineages, offsets, lengths, entries, deaths = zip(*rows, strict=True)
-    text = "\n".join(lineages)
-    found = _ONE_WHOLE_RUN.findall(text)
-    if any(deaths) or not len(rows) == len(found) == text.count("\n") + 1:
-        return None
-    start_texts, end_texts, total_texts, _ = zip(*found, strict=True)
-    starts, ends = [*map(int, start_texts)], [*map(int, end_texts)]
-    totals = {int(text) for text in {*total_texts} - {"*"}}
-    total = totals.pop() if totals else None
-    last = MAX_POSITION if total is None else total
-    is_odd = totals or max(ends) > last or last > MAX_POSITION or not all(map(lt, starts, ends))
-    return None if is_odd else Columns(starts, ends, offsets, lengths, entries, total)
+def _to_native(numbers: array[int]) -> None:
+    """Change numbers from the order of bytes in a row to that of this machine, or back."""
+    if sys.byteorder == "little":
+        numbers.byteswap()
+
+
+def _digest(text: str) -> int:
+    # Parcelq's digests are numbers of 64 bits. Zero stands for none; and others may be longer or shorter.
+    number = int(text, 16) if len(text) == _DIGEST_CHARACTERS else 0
+    return number or _hash(text.encode())
+
+
+def _hash(data: bytes) -> int:
+    return int.from_bytes(blake2b(data, digest_size=WORD).digest(), "big") or 1

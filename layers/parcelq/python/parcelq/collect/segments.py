@@ -1,109 +1,292 @@
-"""Segments: immutable objects in which collected messages of one source lie, sorted, with their index in front.
+"""Segments: immutable objects of collected messages of one job, sorted, with an index of numbers in front.
 
-Nothing else is kept of what was collected: the state of a source is the union of its segments. A segment is there whole
-or not at all, and two that hold the same message do no harm.
+    head      one line of JSON, padded with spaces to whole words
+    rows      one for each message, in order of lineage; see `rows`
+    bodies    in the same order
+
+An *index run* is the same without bodies: the rows of many segments, merged; its head names the segments.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import blake2b
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
-from parcelq.collect.rows import Row
+from parcelq.aws.parallel import in_flight
+from parcelq.collect.merge import ReadRows
+from parcelq.collect.rows import (
+    FLAG,
+    OF_STEP,
+    OFFSET_BITS,
+    WORD,
+    Key,
+    content_of,
+    key_of,
+    moved,
+    row,
+    steps_of,
+    widened,
+    words_of,
+)
 from parcelq.errors import ParcelqError
-from parcelq.lineage.lineage import Lineage
-from parcelq.lineage.source import source_id
+from parcelq.limits import KIB, MIB
+from parcelq.lineage.lineage import MAX_DEPTH, Lineage
+from parcelq.lineage.source import job_id
 from parcelq.names import SEGMENTS
-from parcelq.store.stores import Store
+from parcelq.store.store import Store
 from parcelq.topics.pieces import Piece
+
+SEGMENT_SUFFIX: Final = ".seg"
+RUN_SUFFIX: Final = ".run"
+_AHEAD: Final = 16 * MIB
+"""Of all indexes that are opened together so much is read with their heads."""
+_SMALLEST_AHEAD: Final = 4 * KIB
+_READS_IN_FLIGHT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Whose messages a segment holds.
+
+    Attributes:
+        source: the attribute `Source`; empty for messages without lineage.
+        workflow: the workflow's name; empty for the built-in step.
+    """
+
+    source: str
+    workflow: str = ""
+
+    @property
+    def id(self) -> str:
+        """The job's id, which names its folder."""
+        return job_id(self.source, self.workflow)
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What a segment holds.
+    """The index of a segment or of an index run.
 
     Attributes:
-        key: the segment's key.
-        source: the attribute `Source` of all its messages, or `NO_SOURCE`.
-        workflows: what the attribute `Workflow` said.
+        key: the object's key.
+        job: whose messages it holds.
+        versions: what the attribute `Workflow` said.
         first: when the first of them was pulled, ISO 8601.
         last: when the last was.
-        rows: its messages, in order.
+        total: bytes of the source; None if none of them told.
+        count: how many rows there are.
+        steps: for slices of how many steps the rows have room.
+        segments: keys of the segments that the rows name by number: of a segment, just itself.
     """
 
     key: str
-    source: str
-    workflows: tuple[str, ...]
+    job: Job
+    versions: tuple[str, ...]
     first: str
     last: str
-    rows: Sequence[Row] = field(repr=False)
+    total: int | None
+    count: int
+    steps: int
+    segments: tuple[str, ...] = field(repr=False)
+    _at: int
+    _bodies: int
+    _ahead: bytes = field(repr=False)
+
+    def reader(self, store: Store, steps: int, number: int) -> ReadRows:
+        """Return what reads rows, with room for slices of `steps` steps and the first segment's number being `number`.
+
+        The reader raises ParcelqError, AwsError, StoreError or OSError where they cannot be read.
+        """
+        own, wide = words_of(self.steps), words_of(steps)
+        by = (number << OFFSET_BITS) + self._bodies
+
+        def read(count: int, left: int) -> Sequence[bytes]:
+            first = (self.count - left) * own * WORD
+            size = count * own * WORD
+            data = self._ahead[first : first + size]
+            if len(data) < size:
+                data = store.read(self.key, self._at + first, size)
+            if len(data) != size:
+                raise ParcelqError(f"{self.key!r} ends before its index does")
+            data = moved(widened(data, own, wide), wide, by)
+            return [data[at : at + wide * WORD] for at in range(0, len(data), wide * WORD)]
+
+        return read
 
 
-def folder(topic: str, source: str | None = None) -> str:
-    """The prefix of a topic's segments, or of those of one source in it."""
-    return f"{SEGMENTS}{topic}/" + (f"{source_id(source)}/" if source is not None else "")
+class _Told(NamedTuple):
+    """What a piece says, in the words of a row."""
+
+    key: Key
+    content: int
+    body: bytes
+    entries: int
+    total: int | None
+
+
+_KEY: Final = attrgetter("key")
+
+
+def folder(topic: str, job: str = "") -> str:
+    """The prefix of a topic's segments, or of those of the job of an id."""
+    return f"{SEGMENTS}{topic}/" + (f"{job}/" if job else "")
 
 
 def write_segment(
     store: Store,
     topic: str,
-    source: str,
+    job: Job,
     pieces: Iterable[Piece],
-    workflows: Iterable[str],
+    versions: Iterable[str],
     first: datetime,
     last: datetime,
 ) -> str:
-    """Write pieces of one source as a segment and return its key.
+    """Write pieces of one job as a segment and return its key.
+
+    Args:
+        store: where to.
+        topic: name of the topic that they came from.
+        job: whose they are. Where it has no source, a piece's `lineage` is the message's id.
+        pieces: the pieces.
+        versions: what the attribute `Workflow` said.
+        first: when the first of them was pulled.
+        last: when the last was.
 
     Raises:
-        AwsError, OSError: the store refused; nothing is there then.
+        AwsError, StoreError, OSError: the store refused; nothing is there then.
     """
-    ordered = sorted(pieces, key=lambda piece: Lineage.parse(piece.lineage).order) if source else list(pieces)
-    rows: list[list[object]] = []
-    bodies: list[bytes] = []
-    for piece in ordered:
-        rows.append([piece.lineage, len(piece.body), piece.entries] + [piece.dead] * bool(piece.dead))
-        bodies.append(piece.body)
-        if piece.body and not piece.body.endswith(b"\n"):
-            bodies.append(b"\n")
-            rows[-1][1] = -len(piece.body)  # so that its neighbour is not taken for its continuation
-    head = {"source": source, "workflows": sorted(set(workflows)), "first": _text(first), "last": _text(last)}
-    index = json.dumps({**head, "rows": rows}, ensure_ascii=False, separators=(",", ":")).encode()
-    key = f"{folder(topic, source)}{last:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:12]}-{len(index)}.seg"
-    store.put(key, index, *bodies)
+    told = [_told(job, piece) for piece in pieces]
+    if job.source:  # without, their order is that in which they came
+        told.sort(key=_KEY)
+    steps = max((steps_of(one.key) for one in told), default=0)
+    rows, bodies = [], []
+    at = 0
+    for one in told:
+        lacks_end = bool(one.body) and one.entries < FLAG and not one.body.endswith(b"\n")
+        size = len(one.body) | (FLAG if lacks_end else 0)
+        rows.append(row(one.key, words_of(steps), at, one.content, size, one.entries))
+        bodies += [one.body, b"\n"] if lacks_end else [one.body]
+        at += len(one.body) + lacks_end
+    rows.sort()
+    total = max((one.total for one in told if one.total is not None), default=None)
+    about = {"first": _text(first), "last": _text(last), "total": total, "rows": len(rows), "steps": steps}
+    head = head_of(job, versions, **about)
+    size = len(head) + len(rows) * words_of(steps) * WORD
+    key = key_in(folder(topic, job.id), last, size, SEGMENT_SUFFIX)
+    store.put(key, head, b"".join(rows), *bodies)
     return key
 
 
-def read_index(store: Store, key: str) -> Index:
-    """Read what a segment holds.
+def head_of(job: Job, versions: Iterable[str], **about: Any) -> bytes:
+    """Return the head of an index."""
+    head = {"source": job.source, "workflow": job.workflow, "versions": sorted(set(versions)), **about}
+    text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
+    return text + b" " * (-(len(text) + 1) % WORD) + b"\n"
+
+
+def key_in(prefix: str, when: datetime, size: int, suffix: str) -> str:
+    """Return a new key of an index that has so many bytes, head included; keys sort by time."""
+    return f"{prefix}{when:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:12]}-{size}{suffix}"
+
+
+def index_size(key: str) -> int:
+    """Bytes of an index, head included, as its key says. Raises ParcelqError if it says nothing of that."""
+    text = key.rpartition(".")[0].rpartition("-")[2]
+    if not text.isdecimal() or len(text) > 18:
+        raise ParcelqError(f"{key!r} is no segment: its name does not end in the size of its index")
+    return int(text)
+
+
+def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
+    """Open indexes, in the order of their keys. Small ones are read whole, as far as there is memory for that.
 
     Raises:
-        ParcelqError: the object is no segment.
+        NotFoundError: one of the objects does not exist.
+        ParcelqError: one is no index.
         AwsError, OSError: the store refused.
     """
-    try:
-        length = int(key.removesuffix(".seg").rpartition("-")[2])
-        index = json.loads(store.read(key, 0, length))
-        rows = []
-        at = length
-        for lineage, size, entries, *dead in index["rows"]:
-            rows.append((lineage, at, abs(size), entries, dead[0] if dead else ""))
-            at += size if size >= 0 else 1 - size
-        return Index(key, index["source"], tuple(index["workflows"]), index["first"], index["last"], rows)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ParcelqError(f"{key!r} is no segment: {error}") from None
+    ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
+    if len(keys) == 1:
+        return [_open(store, keys[0], ahead)]
+    found = {index.key: index for index in in_flight(lambda key: _open(store, key, ahead), keys, _READS_IN_FLIGHT)}
+    return [found[key] for key in keys]
 
 
 def segment_keys(store: Store, topic: str) -> dict[str, list[str]]:
-    """Keys of all segments of a topic, by the id of their source, in the order in which they were written."""
+    """Keys of all objects of a topic's jobs, by the job's id, in the order in which they were written."""
     found: dict[str, list[str]] = {}
     for key in store.keys(folder(topic)):
         found.setdefault(key.split("/")[2], []).append(key)
     return found
 
 
+def segments_among(keys: Iterable[str]) -> list[str]:
+    """Those of a folder's keys that are of segments."""
+    return [key for key in keys if key.endswith(SEGMENT_SUFFIX)]
+
+
+def read_notes(data: bytes) -> tuple[str, str, bytes]:
+    """Read what a segment keeps of a dead piece: the reason, the numbers of its first entry, and the entry."""
+    line, _, entry = data.partition(b"\n")
+    reason, first = json.loads(line)
+    return str(reason), str(first), entry
+
+
+def _open(store: Store, key: str, ahead: int) -> Index:
+    size = index_size(key)
+    if key.endswith(RUN_SUFFIX):
+        ahead = _SMALLEST_AHEAD
+    data = store.read(key, 0, min(size, ahead))
+    while b"\n" not in data and len(data) < size:  # the head alone is longer
+        ahead *= 4
+        data = store.read(key, 0, min(size, ahead))
+    end = data.find(b"\n") + 1
+    try:
+        head = json.loads(data[:end])
+        count, steps = int(head["rows"]), int(head["steps"])
+        if not 0 <= steps <= MAX_DEPTH or end + count * words_of(steps) * WORD != size:
+            raise ValueError("its index does not have the size that its name says")
+        job = Job(head["source"], head["workflow"])
+        segments = tuple(head.get("segments", (key,)))
+        times = head["first"], head["last"]
+        bodies = 0 if "segments" in head else size
+        return Index(
+            key, job, tuple(head["versions"]), *times, head["total"], count, steps, segments, end, bodies, data[end:]
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ParcelqError(f"{key!r} is no segment: {error}") from None
+
+
+def _told(job: Job, piece: Piece) -> _Told:
+    if not job.source:
+        return _Told(_key_of_id(piece.lineage), 0, piece.body, piece.entries, None)
+    lineage = Lineage.parse(piece.lineage)
+    total = lineage.root.total
+    if piece.dead:
+        note = json.dumps((piece.dead, piece.first), separators=(",", ":")).encode() + b"\n" + piece.body
+        entries = piece.entries | FLAG | (OF_STEP if lineage.outputs else 0)
+        return _Told(key_of(lineage), content_of(lineage, note), note, entries, total)
+    return _Told(key_of(lineage), content_of(lineage), piece.body, piece.entries, total)
+
+
+def _key_of_id(message_id: str) -> tuple[int, int]:
+    digest = blake2b(message_id.encode(), digest_size=2 * WORD).digest()
+    return int.from_bytes(digest[:WORD], "big"), int.from_bytes(digest[WORD:], "big")
+
+
 def _text(time: datetime) -> str:
     return time.isoformat(timespec="seconds")
+
+
+def all_indexes(indexes: Sequence[Index], store: Store) -> Iterator[tuple[int, ReadRows]]:
+    """Yield what `merge.merged` takes, with rows of one width, and segments numbered through."""
+    steps = max((index.steps for index in indexes), default=0)
+    number = 0
+    for index in indexes:
+        yield index.count, index.reader(store, steps, number)
+        number += len(index.segments)

@@ -6,15 +6,17 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Final
 
-from parcelq.collect.collector import Dead, Resolution
-from parcelq.collect.finish import gather
-from parcelq.collect.segments import segment_keys
+from parcelq.collect.report import MOST_LISTED, Dead, dead_entries, dead_of
+from parcelq.collect.resolution import Collected, Resolution
+from parcelq.collect.runs import indexes_of, read_record
+from parcelq.collect.segments import segment_keys, segments_among
 from parcelq.errors import InvalidValueError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
-from parcelq.lineage.source import NO_SOURCE, Source
-from parcelq.store.stores import Store
+from parcelq.lineage.source import Source
+from parcelq.store.store import Store
 from parcelq.topics.topic import Topic
 from parcelq.upload.notes import Note, entries_in, noted_sources
 from parcelq.upload.objects import ObjectUploader
@@ -48,8 +50,10 @@ class Status:
         covered: what of it has results.
         dead: what of it failed for good.
         missing: what of it is neither; not known while `total` is not.
-        deaths: what failed, and why.
-        holes: byte ranges of which nothing came; those that are known for sure.
+        deaths: what failed, and why; the first of it where there is much.
+        death_count: how much there is.
+        holes: byte ranges of which nothing came; those that are known for sure, and the first where there are many.
+        hole_count: how many there are.
         entries_read: entries of it; None if not all of it has been published.
         entries_written: entries of the result so far.
         topic: name of the topic that it was published on; empty if that was not noted.
@@ -61,7 +65,9 @@ class Status:
     dead: Share
     missing: Share
     deaths: tuple[Dead, ...]
+    death_count: int
     holes: tuple[tuple[int, int], ...]
+    hole_count: int
     entries_read: int | None
     entries_written: int
     topic: str = ""
@@ -93,12 +99,12 @@ class Status:
             "entries_read": self.entries_read,
             "entries_written": self.entries_written,
             "holes": [list(hole) for hole in self.holes[:most]],
-            "hole_count": len(self.holes),
+            "hole_count": self.hole_count,
             "deaths": [
                 {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason[:_REASON_TOLD]}
                 for one in self.deaths[:most]
             ],
-            "death_count": len(self.deaths),
+            "death_count": self.death_count,
         }
 
 
@@ -118,19 +124,20 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     # Read before the segments, so that what is finished meanwhile is not taken for something that never came.
     noted = noted_sources(store)
     for keys in segment_keys(store, topic).values():
+        if not segments_among(keys):
+            continue
         try:
-            gathered = gather(store, keys)
+            collected = Collected(store, indexes_of(store, keys, read_record(store, keys)))
+            if name := collected.job.source:
+                notes = noted.pop(name, [])
+                yield _status(name, collected.resolve(), notes, collected)
         except NotFoundError:
             continue  # it has just been finished
         except ParcelqError as error:
             _log.error("%s", error)
-            continue
-        if gathered.source != NO_SOURCE:
-            notes = noted.pop(gathered.source, [])
-            yield _status(gathered.source, gathered.collector.resolve(), notes)
     for source, notes in noted.items():
         if all(_leads_to(note, topic) for note in notes) and not _is_done(store, source):
-            yield _status(source, Resolution(None, 0, (), (), (), 0), notes)
+            yield _status(source, Resolution(None), notes, Collected(store, ()))
 
 
 def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
@@ -168,62 +175,57 @@ def object_of(status: Status) -> Source:
     return source
 
 
-def _status(source: str, resolution: Resolution, notes: Sequence[Note]) -> Status:
-    told = (note.total for note in notes if note.total is not None)
-    total = next(told, None) if resolution.total is None else resolution.total
-    missing = sum(end - start for start, end in resolution.holes)
-    died = {(one.start, one.end) for one in resolution.dead}
-    dead = sum(end - start for start, end in died)
-    holes = resolution.holes
+def _status(source: str, resolution: Resolution, notes: Sequence[Note], collected: Collected) -> Status:
+    known = (note.total for note in notes if note.total is not None)
+    total = next(known, None) if resolution.total is None else resolution.total
+    missing, holes, hole_count = resolution.missing, resolution.holes, resolution.hole_count
     if resolution.total is None and total is not None:  # so no message of the end came
-        at = resolution.covered + dead + missing
-        holes = (*holes, (at, total))
+        at = resolution.covered + resolution.dead_bytes + missing
+        holes, hole_count = (*holes, (at, total)), hole_count + 1
         missing += total - at
+    counts = _counts(resolution, notes, total, holes if len(holes) == hole_count else None, collected)
+    sizes = resolution.covered, resolution.dead_bytes, None if total is None else missing
+    covered, dead, lacking = (
+        Share(size, _percent(size, total), count) for size, count in zip(sizes, counts, strict=True)
+    )
     return Status(
         source,
         total,
-        *_shares(resolution, notes, total, holes, dead, missing),
-        resolution.dead,
+        covered,
+        dead,
+        lacking,
+        tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else (),
+        resolution.dead_messages,
         holes,
+        hole_count,
         None if total is None else entries_in(notes, 0, total, total),
         resolution.entries,
         next((note.topic for note in notes if note.topic), ""),
     )
 
 
-def _shares(
+def _counts(
     resolution: Resolution,
     notes: Sequence[Note],
     total: int | None,
-    holes: Iterable[tuple[int, int]],
-    dead: int,
-    missing: int,
-) -> tuple[Share, Share, Share]:
-    """What is covered of a source, what is dead, and what is missing."""
+    holes: Sequence[tuple[int, int]] | None,
+    collected: Collected,
+) -> tuple[int | None, int | None, int | None]:
+    """Entries of a source that are covered, dead and missing; None for what the notes of its uploads do not tell."""
+    dead = dead_entries(collected, notes, total) if resolution.has_dead else 0
+    if total is None:
+        return None if resolution.covered else 0, dead, None
+    read = entries_in(notes, 0, total, total)
+    missing = None if holes is None else _sum(entries_in(notes, start, end, total) for start, end in holes)
+    if read is None or dead is None or missing is None:
+        return None if resolution.covered else 0, dead, missing
+    return read - dead - missing, dead, missing
 
-    def entries(start: int, end: int) -> int | None:
-        return None if total is None else entries_in(notes, start, end, total)
 
-    def percent(size: int) -> float | None:
-        if total is None:
-            return None
-        return round(100 * size / total, 2) if total else 0.0
-
-    entries_read = None if total is None else entries(0, total)
-    # Entries of what an earlier step made are no entries of the source; those of the message they came from count.
-    others = {(one.start, one.end) for one in resolution.dead if not one.of_source}
-    counted = sum(one.entries for one in resolution.dead if one.of_source and (one.start, one.end) not in others)
-    entries_dead = _sum([counted, *(entries(*place) for place in others)])
-    entries_missing = None if total is None else _sum(entries(*hole) for hole in holes)
-    if entries_read is None or entries_dead is None or entries_missing is None:
-        entries_covered = None if resolution.covered else 0
-    else:
-        entries_covered = entries_read - entries_dead - entries_missing
-    return (
-        Share(resolution.covered, percent(resolution.covered), entries_covered),
-        Share(dead, percent(dead), entries_dead),
-        Share(None if total is None else missing, percent(missing), entries_missing),
-    )
+def _percent(size: int | None, total: int | None) -> float | None:
+    if total is None or size is None:
+        return None
+    return round(100 * size / total, 2) if total else 0.0
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:

@@ -69,15 +69,9 @@ def note_upload(
     store.put(f"{_UPLOADS}{source_id(source)}/{start:020d}.json", text.encode())
 
 
-def uploaded_entries(store: Store, source: str, total: int) -> int | None:
-    """How many entries of a source were published, as its uploads noted; None if not all of it was noted.
-
-    Args:
-        store: where that is noted.
-        source: the attribute `Source`.
-        total: bytes of the source.
-    """
-    return entries_in(_read_all(store, note_keys(store, source)), 0, total, total)
+def notes_of(store: Store, source: str) -> list[Note]:
+    """What is noted of a source's uploads, in the order of the bytes."""
+    return _read_all(store, note_keys(store, source))
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:

@@ -4,51 +4,72 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parcelq.collect import collector as collector_module
-from parcelq.collect import settled
-from parcelq.collect.collector import Collector, Dead, Resolution
-from parcelq.errors import LineageError
+from memory_store import Objects
+from parcelq.collect import merge, runs
+from parcelq.collect.assembly import SegmentReader, parts_of
+from parcelq.collect.report import Dead, dead_of
+from parcelq.collect.resolution import Collected, Resolution
+from parcelq.collect.runs import indexes_of, read_record, tidy
+from parcelq.collect.segments import Job, segment_keys, write_segment
 from parcelq.lineage.lineage import Lineage, Span, digest, joined
-from parcelq.topics.message import UNTOLD, count_entries
+from parcelq.topics.message import count_entries
+from parcelq.topics.pieces import Piece
+
+WHEN = datetime(2026, 11, 26, tzinfo=UTC)
+SOURCE = "s3://bucket/inbox/a?put=1"
 
 
-@pytest.fixture(autouse=True, scope="module", params=["as shipped", "merged at once", "merged in twos"])
+@pytest.fixture(autouse=True, scope="module", params=["as shipped", "row by row", "merged in twos"])
 def merging(request: pytest.FixtureRequest) -> Iterator[None]:
-    """How early pieces are merged must make no difference."""
-    loose, shortest = {"as shipped": (collector_module.LOOSE, settled.SHORTEST), "merged at once": (0, 1)}.get(
-        request.param, (3, 2)
-    )
+    """How much is read at a time, and how early indexes are merged, must make no difference."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collector_module, "LOOSE", loose)
-        patch.setattr(settled, "SHORTEST", shortest)
+        if request.param != "as shipped":
+            patch.setattr(merge, "_FEWEST", 1)
+            patch.setattr(merge.merged, "__defaults__", (1 if request.param == "row by row" else 7,))
+        if request.param == "merged in twos":
+            patch.setattr(runs, "FEWEST", 2)
+            patch.setattr(runs, "FEWEST_RUNS", 2)
         yield
 
 
 @dataclass
 class Bodies:
-    """Messages that were collected: where each one's bytes lie, and the collector that was told of them."""
+    """Messages that were collected, in segments of so many."""
 
-    data: bytearray = field(default_factory=bytearray)
-    collector: Collector = field(default_factory=Collector)
+    in_segment: int = 1
+    pieces: list[Piece] = field(default_factory=list)
 
-    def add(self, lineage: Lineage | str, body: bytes = b"", dead: str = "", entries: int | None = None) -> bool:
-        extent = (0, len(self.data), len(body))
-        # A byte between bodies, so that none is taken for the continuation of another.
-        self.data += body + b"|"
+    def add(self, lineage: Lineage | str, body: bytes = b"", dead: str = "", entries: int | None = None) -> None:
         count = count_entries(body) if entries is None else entries
-        return self.collector.add(str(lineage), extent, count, dead)
+        self.pieces.append(Piece(str(lineage), body, count, dead))
+
+    def collected(self) -> Collected:
+        store = Objects()
+        for at in range(0, len(self.pieces), self.in_segment):
+            some = self.pieces[at : at + self.in_segment]
+            write_segment(store, "topic", Job(SOURCE), some, [], WHEN, WHEN + timedelta(microseconds=at))
+            for keys in segment_keys(store, "topic").values():
+                tidy(store, "topic", keys, WHEN)
+        keys = [key for some in segment_keys(store, "topic").values() for key in some]
+        return Collected(store, indexes_of(store, keys, read_record(store, keys)))
 
     def resolve(self) -> Resolution:
-        return self.collector.resolve()
+        return self.collected().resolve()
+
+    def dead(self) -> list[Dead]:
+        return list(dead_of(self.collected(), []))
 
     def result(self) -> bytes:
-        extents = self.resolve().extents
-        return b"".join(bytes(self.data[start : start + length]) for _, start, length in extents)
+        collected = self.collected()
+        result = b"".join(parts_of(SegmentReader(collected.store, collected.segments), collected.extents(), 5))
+        assert len(result) == collected.resolve().size
+        return result
 
 
 @dataclass(frozen=True)
@@ -131,7 +152,7 @@ class TestAnyDelivery:
             expected = STEPS[name](expected)
         assert sorted(bodies.result().splitlines()) == sorted(expected.splitlines())
         assert resolution.entries == expected.count(b"\n")
-        assert bodies.collector.duplicates == len(twice) - len(sent)
+        assert bodies.resolve().duplicates == len(twice) - len(sent)
 
     @settings(deadline=None)
     @given(st.data(), LINES, PLACES, st.sampled_from(sorted(STEPS)))
@@ -286,73 +307,64 @@ class TestAnyDelivery:
         resolution = bodies.resolve()
         assert (resolution.total is not None) == told
         if told:
-            assert {(one.start, one.end) for one in resolution.dead} == dead
+            assert {(one.start, one.end) for one in bodies.dead()} == dead
             lengths = [end - start for start, end in [*resolution.holes, *dead]]
             assert resolution.covered + sum(lengths) == len(source)
-            entries = sum(one.entries for one in resolution.dead)
+            entries = resolution.dead
             lacking = sum(source[start:end].count(b"\n") for start, end in resolution.holes)
             assert resolution.entries + entries + lacking == len(lines)
-
-
-ODD = [
-    "", "0-4", "4-0/8", "0-9/8", "00-4/8", "0-4/8\n", "0-2/8\n2-4/8", "0-4/8>0-2/4", f"0-4/8>0-2/2:{'A' * 16}",
-    f"0-{10**18 * 9}/{10**19 - 1}", "{0-2/8,2-4/8}",
-]  # fmt: skip
 
 
 class TestSegments:
     @settings(deadline=None)
     @given(st.data(), LINES, PLACES, st.sampled_from(sorted(STEPS)), st.integers(0, 2), st.booleans())
-    def test_messages_of_a_segment_count_as_if_they_were_added_one_by_one(
-        self, data: st.DataObject, lines: list[bytes], places: list[int], name: str, levels: int, told: bool
+    def test_it_makes_no_difference_how_messages_lie_in_segments(
+        self, data: st.DataObject, lines: list[bytes], places: list[int], name: str, levels: int, total_known: bool
     ) -> None:
         source = b"".join(lines)
         sent = upload(source, places)
-        if not told:
+        if not total_known:
             sent = [Sent(Lineage(replace(one.lineage.span, total=None)), one.body) for one in sent]
-        dead = [(str(one.lineage), b"", "why") for one in data.draw(st.lists(st.sampled_from(sent), max_size=2))]
+        dead = [
+            Piece(str(one.lineage), b"", 1, "why") for one in data.draw(st.lists(st.sampled_from(sent), max_size=2))
+        ]
         for _ in range(levels):
             grouped = data.draw(st.one_of(st.just(list(range(40))), GROUPED))
             sent = [one for _, led_to in step_over(STEPS[name], sent, grouped, data.draw(PLACES)) for one in led_to]
-        results = [(str(one.lineage), one.body, "") for one in data.draw(st.lists(st.sampled_from(sent)))]
-        odd = [(text, b"odd\n", "") for text in data.draw(st.lists(st.sampled_from(ODD), max_size=2))]
-        told_of = data.draw(st.permutations([*results, *dead, *odd]))
-        bodies, together_, wrong = Bodies(), Collector(), []
-        at = number = 0
-        while at < len(told_of):
-            some = told_of[at : at + data.draw(st.integers(1, 9))]
-            rows = []
-            for lineage, body, reason in some:
-                extent = number, len(rows) * 100, len(body)
-                rows.append((lineage, *extent[1:], count_entries(body), reason))
-                try:
-                    bodies.collector.add(lineage, extent, rows[-1][3], reason)
-                except LineageError:
-                    wrong.append(extent)
-            assert together_.add_all(number, rows) == [one for one in wrong if one[0] == number]
-            at += len(some)
-            number += 1
-        one_by_one, resolution = bodies.resolve(), together_.resolve()
-        assert (resolution.total, resolution.covered, resolution.holes, resolution.dead, resolution.entries) == (
-            one_by_one.total, one_by_one.covered, one_by_one.holes, one_by_one.dead, one_by_one.entries,
-        )  # fmt: skip
-        assert [length for _, _, length in resolution.extents] == [length for _, _, length in one_by_one.extents]
-        # A tombstone that comes after the result is none, however often; and results are looked at first.
-        assert dead or together_.duplicates == bodies.collector.duplicates
-
-    def test_positions_that_are_too_large_are_refused_whatever_else_is_in_the_segment(self) -> None:
-        collector = Collector()
-        row = (f"0-4/{2**63}", 0, 4, 1, "")
-        assert collector.add_all(0, [row, ("0-4/8", 4, 4, 1, "")]) == [(0, 0, 4)]
-        assert collector.add_all(1, []) == []
-        assert collector.resolve().holes == ((4, 8),)
+        results = [
+            Piece(str(one.lineage), one.body, count_entries(one.body))
+            for one in data.draw(st.lists(st.sampled_from(sent)))
+        ]
+        came = data.draw(st.permutations([*results, *dead]))
+        one_by_one, together = Bodies(1, came), Bodies(data.draw(st.integers(2, 9)), came)
+        assert one_by_one.resolve() == together.resolve()
+        assert one_by_one.resolve().state == together.resolve().state
+        assert one_by_one.result() == together.result()
+        assert one_by_one.dead() == together.dead()
 
     def test_totals_that_differ_are_no_reason_to_lose_a_message(self) -> None:
-        collector = Collector()
-        assert collector.add_all(0, [("0-4/*", 0, 4, 1, ""), ("4-8/8", 4, 4, 1, "")]) == []
-        assert collector.resolve().whole
-        assert collector.add_all(1, [("8-12/12", 0, 4, 1, ""), ("0-4/8", 4, 4, 1, "")]) == []
-        assert collector.duplicates == 1
+        bodies = Bodies()
+        bodies.add("0-4/*", b"one\n")
+        bodies.add("4-8/8", b"two\n")
+        assert bodies.resolve().whole
+        bodies.add("8-12/12", b"end\n")
+        bodies.add("0-4/8", b"one\n")
+        assert bodies.resolve().whole
+        assert bodies.resolve().duplicates == 1
+
+    def test_messages_beyond_the_end_of_the_source_count_for_nothing(self) -> None:
+        bodies = Bodies()
+        bodies.add("0-4/4", b"one\n")
+        bodies.add("0-40/*", b"forty\n")
+        bodies.add("4-8/*", b"two\n")
+        assert bodies.resolve().whole
+        assert bodies.result() == b"one\n"
+
+    def test_a_body_without_a_line_end_does_not_swallow_the_next_one(self) -> None:
+        bodies = Bodies(2)
+        for start, body in ((0, b"one"), (4, b""), (8, b"two\n"), (12, b"end")):
+            bodies.add(f"{start}-{start + 4}/16", body)
+        assert bodies.result() == b"one\ntwo\nend"
 
 
 ONE, OTHER = "aaaaaaaa", "bbbbbbbb"
@@ -377,10 +389,10 @@ class TestRuns:
 
     def test_the_first_run_that_is_whole_stays(self) -> None:
         bodies = Bodies()
-        assert bodies.add(f"0-9/9>0-4/4:{ONE}", b"one\n")
-        assert not bodies.add(f"0-9/9>0-4/4:{OTHER}", b"two\n")
+        bodies.add(f"0-9/9>0-4/4:{ONE}", b"one\n")
+        bodies.add(f"0-9/9>0-4/4:{OTHER}", b"two\n")
         assert bodies.result() == b"one\n"
-        assert bodies.collector.duplicates == 1
+        assert bodies.resolve().duplicates == 1
 
     def test_halves_that_came_and_the_whole_that_came_after_all_count_once(self) -> None:
         bodies = Bodies()
@@ -429,9 +441,6 @@ class TestRuns:
 
 
 class TestNothing:
-    def test_nothing_is_known_before_anything_came(self) -> None:
-        assert Collector().resolve() == Resolution(None, 0, (), (), (), 0)
-
     @pytest.mark.parametrize("told", ["0-0/0", f"0-0/0>0-0/0:{ONE}"])
     def test_an_empty_source_is_whole(self, told: str) -> None:
         bodies = Bodies()
@@ -451,17 +460,12 @@ class TestNothing:
         assert bodies.resolve().holes == ((4, 8),)
         bodies.add(f"4-8/8>0-0/0:{ONE}")
         assert bodies.resolve().whole
-        assert bodies.resolve().extents == ()
+        assert bodies.result() == b""
 
     def test_nothing_of_one_step_and_nothing_of_the_next_cover_it_too(self) -> None:
         bodies = Bodies()
         bodies.add(f"0-4/4>0-0/0:{ONE}>0-0/0:{OTHER}")
         assert bodies.resolve().whole
-
-    @pytest.mark.parametrize("text", ["0-4", f"4-0/8>0-2/2:{ONE}", f"0-9/8>0-2/2:{ONE}", f"4-0/8>0-2/4:{ONE}", "4-0/8"])
-    def test_text_that_is_no_lineage_is_refused(self, text: str) -> None:
-        with pytest.raises(LineageError):
-            Collector().add(text, (0, 0, 0))
 
 
 class TestDeath:
@@ -471,7 +475,7 @@ class TestDeath:
         bodies.add("4-8/8", dead="exit code 3", entries=1)
         resolution = bodies.resolve()
         assert (resolution.finished, resolution.whole, resolution.covered) == (True, False, 4)
-        assert resolution.dead == (Dead(4, 8, 1, "exit code 3"),)
+        assert bodies.dead() == [Dead(4, 8, 1, "exit code 3")]
         assert bodies.result() == b"one\n"
 
     @pytest.mark.parametrize("stone_first", [True, False])
@@ -484,119 +488,75 @@ class TestDeath:
             bodies.add("0-4/4", dead="why", entries=1)
         resolution = bodies.resolve()
         assert resolution.whole
-        assert resolution.dead == ()
+        assert not bodies.dead()
         assert bodies.result() == b"one\n"
 
     def test_a_result_that_is_torn_leaves_the_tombstone(self) -> None:
         bodies = Bodies()
         bodies.add("0-4/4", dead="why", entries=1)
         bodies.add(f"0-4/4>0-2/4:{ONE}", b"a\n")
-        assert [one.reason for one in bodies.resolve().dead] == ["why"]
+        assert [one.reason for one in bodies.dead()] == ["why"]
         assert bodies.result() == b""
 
-    @pytest.mark.parametrize("reasons", [("why", UNTOLD), (UNTOLD, "why")])
-    def test_a_reason_is_better_than_none(self, reasons: tuple[str, str]) -> None:
+    def test_the_first_reason_stays(self) -> None:
         bodies = Bodies()
-        for reason in reasons:
+        for reason in ("why", "or why"):
             bodies.add("0-4/4", dead=reason, entries=1)
-        assert [one.reason for one in bodies.resolve().dead] == ["why"]
-        assert bodies.collector.duplicates == 1
+        assert [one.reason for one in bodies.dead()] == ["why"]
+        assert bodies.resolve().duplicates == 1
 
     def test_what_died_in_the_second_step_is_named_by_its_place_in_the_source(self) -> None:
         bodies = Bodies()
         bodies.add(f"0-9/20>0-4/8:{ONE}>0-4/4:{OTHER}", b"one\n")
         bodies.add(f"0-9/20>4-8/8:{ONE}", dead="why", entries=2)
         resolution = bodies.resolve()
-        assert resolution.dead == (Dead(0, 9, 2, "why", of_source=False),)
+        assert bodies.dead() == [Dead(0, 9, 2, "why", of_source=False)]
         assert resolution.holes == ((9, 20),)
         assert bodies.result() == b"one\n"
         bodies.add(f"0-9/20>4-8/8:{ONE}>0-4/4:{OTHER}", b"two\n")
-        assert bodies.resolve().dead == ()
+        assert not bodies.dead()
         assert bodies.result() == b"one\ntwo\n"
 
     def test_a_run_that_is_whole_goes_before_one_with_dead_entries(self) -> None:
         bodies = Bodies()
         bodies.add(f"0-9/9>0-4/4:{ONE}", dead="why", entries=1)
-        assert bodies.resolve().dead
+        assert bodies.dead()
         bodies.add(f"0-9/9>0-4/4:{OTHER}", b"one\n")
         assert bodies.resolve().whole
 
     def test_halves_of_what_is_dead_go_before_it(self) -> None:
         bodies = Bodies()
-        bodies.add("0-8/8", dead=UNTOLD, entries=2)
+        bodies.add("0-8/8", dead="killed", entries=2)
         bodies.add(f"0-4/8>0-4/4:{ONE}", b"one\n")
         bodies.add("4-8/8", dead="why", entries=1)
         resolution = bodies.resolve()
         assert resolution.finished
-        assert resolution.dead == (Dead(4, 8, 1, "why"),)
+        assert bodies.dead() == [Dead(4, 8, 1, "why")]
         assert bodies.result() == b"one\n"
+
+
+class TestState:
+    def test_another_choice_is_another_state_though_the_same_entries_are_dead(self) -> None:
+        states = set()
+        for run in (ONE, OTHER):
+            bodies = Bodies()
+            bodies.add("0-4/8", dead="why", entries=1)
+            bodies.add(f"4-8/8>0-4/4:{run}", b"one\n")
+            states.add(bodies.resolve().state)
+        assert len(states) == 2
+
+    def test_other_reasons_or_entries_are_another_state(self) -> None:
+        states = set()
+        for reason, entry in (("why", b"abc\n"), ("or why", b"abc\n"), ("why", b"xyz\n")):
+            bodies = Bodies()
+            bodies.add("0-4/4", entry, dead=reason, entries=1)
+            states.add(bodies.resolve().state)
+        assert len(states) == 3
 
 
 class TestExtents:
     def test_neighbours_in_one_segment_are_one_extent(self) -> None:
-        collector = Collector()
-        collector.add(f"4-8/12>0-2/2:{ONE}", (0, 12, 2), 1)
-        collector.add(f"0-4/12>0-2/2:{ONE}", (0, 10, 2), 1)
-        collector.add(f"8-12/12>0-2/2:{ONE}", (1, 14, 2), 1)
-        assert collector.resolve().extents == ((0, 10, 4), (1, 14, 2))
-
-
-class TestMemory:
-    @pytest.fixture(autouse=True)
-    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(settled, "SHORTEST", 2)
-        monkeypatch.setattr(settled, "MARGIN", 5)
-        monkeypatch.setattr(collector_module, "LOOSE", 20)
-
-    def near(self, count: int) -> list[int]:
-        """Numbers that are out of order by a few places."""
-        return sorted(range(count), key=lambda number: number + 7 * (number % 5))
-
-    @pytest.mark.parametrize("slices", [1, 3])
-    def test_what_is_in_order_but_for_a_few_places_is_kept_in_one_stretch(self, slices: int) -> None:
-        collector = Collector()
-        left = 0
-        for number in self.near(1000):
-            for part in range(slices):
-                span = f"{part}-{part + 1}/{slices}"
-                collector.add(f"{number}-{number + 1}/1000>{span}:{number:016x}", (number % 3, 9 * number + part, 1), 1)
-            left = max(left, collector._settled.loose + len(collector._source.pieces))
-        assert left < 200
-        resolution = collector.resolve()
-        assert resolution.whole
-        assert resolution.entries == 1000 * slices
-        assert list(resolution.extents)[:2] == [(0, 0, slices), (1, 9, slices)]
-        assert not collector._source.pieces
-        assert len(collector._settled._stretches) == 1
-
-    def test_what_is_in_a_stretch_is_still_known_to_be_there(self) -> None:
-        collector = Collector()
-        for number in range(100):
-            assert collector.add(f"{number}-{number + 1}/200", (0, number, 1), 1)
-        collector.resolve()
-        for number in range(100):
-            assert not collector.add(f"{number}-{number + 1}/200", (1, number, 1), 1)
-            assert not collector.add(f"{number}-{number + 1}/200>0-1/9:{ONE}", (1, number, 1), 1)
-        assert collector.duplicates == 200
-        assert collector.resolve().holes == ((100, 200),)
-
-    def test_a_stretch_gives_way_where_something_else_covers_more(self) -> None:
-        collector = Collector()
-        for number in range(0, 100, 2):
-            collector.add(f"{number}-{number + 2}/103", (0, number, 2), 1)
-        collector.resolve()
-        collector.add("97-103/103", (1, 0, 6), 1)
-        assert collector.resolve().holes == ((96, 97),)
-        collector.add("96-97/103", (2, 0, 1), 1)
-        resolution = collector.resolve()
-        assert resolution.whole
-        assert list(resolution.extents) == [(0, 0, 96), (2, 0, 1), (1, 0, 6)]
-
-    def test_stretches_that_meet_become_one_from_either_side(self) -> None:
-        collector = Collector()
-        for first in (40, 0, 80, 20, 60):
-            for number in range(first, first + 20):
-                collector.add(f"{number}-{number + 1}/100", (0, number, 1), 1)
-            collector.resolve()
-        assert len(collector._settled._stretches) == 1
-        assert list(collector.resolve().extents) == [(0, 0, 100)]
+        bodies = Bodies(2)
+        for start in (4, 0, 8):
+            bodies.add(f"{start}-{start + 4}/12>0-2/2:{ONE}", b"x\n")
+        assert [(one.segment, one.size) for one in bodies.collected().extents()] == [(0, 4), (1, 2)]

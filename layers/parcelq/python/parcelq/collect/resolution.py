@@ -1,0 +1,303 @@
+"""What the messages of a job make: how far it is, what is missing and dead, and where the result's bytes lie.
+
+Everything follows from one choice among the messages (see `choice`), which is made anew for each pass over the indexes:
+the first pass says what is there, another one where its bytes lie. So memory does not grow with the number of messages.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from parcelq.collect.choice import Choice, choose
+from parcelq.collect.merge import merged
+from parcelq.collect.rows import COUNT, FLAG, MAX_OFFSET, NUMBER, OF_STEP, OFFSET_BITS, PAYLOAD, WORD, Columns, words_of
+from parcelq.collect.segments import Index, Job, all_indexes
+from parcelq.store.store import Store
+
+MOST_HOLES: Final = 10_000
+"""Holes that are listed; there may be more."""
+WHOLE: Final = "whole"
+"""What the state of a result begins with from which nothing is missing."""
+
+
+class Extent(NamedTuple):
+    """Where bytes lie: the number of a segment, an offset in it, and how many they are."""
+
+    segment: int
+    offset: int
+    size: int
+
+
+class DeadRow(NamedTuple):
+    """Entries that failed for good.
+
+    Attributes:
+        start: first byte, in the source, of the message that they came in.
+        end: just after its last byte.
+        entries: how many they are.
+        of_source: whether they are entries of the source, and not of what an earlier step made of some.
+        extent: where the reason and the entries lie.
+    """
+
+    start: int
+    end: int
+    entries: int
+    of_source: bool
+    extent: Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What the messages that came make.
+
+    Attributes:
+        total: bytes of the source; None while no message told.
+        covered: bytes of the source whose results are there.
+        dead: how many entries failed for good.
+        dead_messages: how many messages these were.
+        dead_bytes: bytes of the source that they came of.
+        missing: bytes of the source that are neither there nor dead, as far as its size is known.
+        holes: the ranges of these, in order; at most `MOST_HOLES` of them.
+        hole_count: how many there are.
+        entries: entries of the result.
+        size: bytes of the result.
+        duplicates: messages that were there already.
+        state: a digest of the whole choice: two results with the same state are the same.
+    """
+
+    total: int | None
+    covered: int = 0
+    dead: int = 0
+    dead_messages: int = 0
+    dead_bytes: int = 0
+    missing: int = 0
+    holes: tuple[tuple[int, int], ...] = ()
+    hole_count: int = 0
+    entries: int = 0
+    size: int = 0
+    duplicates: int = 0
+    state: str = field(default="", compare=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is missing but what is dead."""
+        return self.total is not None and not self.hole_count
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing at all."""
+        return self.finished and not self.has_dead
+
+    @property
+    def has_dead(self) -> bool:
+        """Whether some of it failed for good."""
+        return self.dead_messages > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """All messages of a job, by their indexes.
+
+    Attributes:
+        store: where the segments lie.
+        indexes: the indexes, in the order in which they were written.
+    """
+
+    store: Store
+    indexes: Sequence[Index]
+
+    @property
+    def job(self) -> Job:
+        """Whose messages they are."""
+        return self.indexes[0].job
+
+    @property
+    def segments(self) -> list[str]:
+        """Keys of the segments, by their number."""
+        return [key for index in self.indexes for key in index.segments]
+
+    @property
+    def total(self) -> int | None:
+        """Bytes of the source; None if no message told."""
+        return max((index.total for index in self.indexes if index.total is not None), default=None)
+
+    @property
+    def count(self) -> int:
+        """How many messages there are."""
+        return sum(index.count for index in self.indexes)
+
+    def rows(self) -> Iterator[list[bytes]]:
+        """Yield all rows, in order of lineage, in chunks."""
+        return merged(all_indexes(self.indexes, self.store))
+
+    def touched(self) -> int:
+        """Count the bytes of the source that any of the messages has to do with."""
+        at = touched = 0
+        for rows in self.rows():
+            for start, end in zip(*Columns.of(rows, self.words).spans(0), strict=True):
+                touched += max(0, end - max(at, start))
+                at = max(at, end)
+        return touched
+
+    @property
+    def words(self) -> int:
+        """How many words a row has."""
+        return words_of(max((index.steps for index in self.indexes), default=0))
+
+    def choices(self) -> Iterator[Choice]:
+        """Choose the messages that make the result."""
+        return choose(self.rows(), self.words, self.total)
+
+    def resolve(self) -> Resolution:
+        """Work out what the messages make."""
+        counter = _Counter()
+        for choice in self.choices():
+            counter.add(choice)
+        return counter.resolution(self.total)
+
+    def extents(self) -> Iterator[Extent]:
+        """Yield where the result's bytes lie, in order. Those that follow one another in a segment are one extent."""
+        return joined_extents(_with_line_ends(_bodies(self.choices())))
+
+    def dead(self) -> Iterator[DeadRow]:
+        """Yield what failed for good, in order."""
+        for choice in self.choices():
+            entries = choice.columns.entries
+            if not any(entries[number] >= FLAG for number in choice.rows):
+                continue
+            wheres, sizes = choice.columns.wheres, choice.columns.sizes
+            starts, ends = choice.columns.spans(0)
+            for number in choice.rows:
+                if entries[number] >= FLAG:
+                    of_source = not entries[number] & OF_STEP
+                    extent = _extent(wheres[number], sizes[number] & NUMBER)
+                    yield DeadRow(starts[number], ends[number], entries[number] & COUNT, of_source, extent)
+
+
+class _Counter:
+    """Adds up choices."""
+
+    def __init__(self) -> None:
+        self.covered = self.dead = self.dead_messages = self.dead_bytes = self.missing = self.hole_count = 0
+        self.entries = self.size = self.duplicates = 0
+        self.holes: list[tuple[int, int]] = []
+        self._last_lacks_end = False
+        # One for each column, so that it does not matter how the rows come in chunks.
+        self._hashers = [blake2b(digest_size=12) for _ in range(3)]
+
+    def add(self, choice: Choice) -> None:
+        """Take what was chosen of some rows."""
+        self.covered += choice.covered
+        self.dead_bytes += choice.dead
+        self.duplicates += choice.duplicates
+        self.missing += sum(end - start for start, end in choice.holes)
+        self.hole_count += len(choice.holes)
+        self.holes += choice.holes[: MOST_HOLES - len(self.holes)]
+        if not choice.rows:
+            return
+        columns, rows = choice.columns, choice.rows
+        starts, ends = columns.spans(0)
+        for hasher, column in zip(self._hashers, (starts, ends, columns.contents), strict=True):
+            hasher.update(_chosen(column, rows))
+        entries, sizes = _chosen(columns.entries, rows), _chosen(columns.sizes, rows)
+        if max(entries) >= FLAG:
+            self.dead += sum(count & COUNT for count in entries if count >= FLAG)
+            self.dead_messages += sum(count >= FLAG for count in entries)
+            sizes = array("Q", (size for size, count in zip(sizes, entries, strict=True) if count < FLAG))
+            entries = array("Q", (count for count in entries if count < FLAG))
+        self.entries += sum(entries)
+        if sizes and max(sizes) >= FLAG:
+            self.size += sum((size & NUMBER) + (size >= FLAG) for size in sizes)
+        else:
+            self.size += sum(sizes)
+        last = next((size for size in reversed(sizes) if size), None)
+        self._last_lacks_end = self._last_lacks_end if last is None else last >= FLAG
+
+    def resolution(self, total: int | None) -> Resolution:
+        """Return what they add up to."""
+        kind = "part" if total is None or self.hole_count else "dead" if self.dead_messages else WHOLE
+        state = f"{kind}-{blake2b(b''.join(one.digest() for one in self._hashers), digest_size=12).hexdigest()}"
+        return Resolution(
+            total,
+            self.covered,
+            self.dead,
+            self.dead_messages,
+            self.dead_bytes,
+            self.missing,
+            tuple(self.holes),
+            self.hole_count,
+            self.entries,
+            self.size - self._last_lacks_end,
+            self.duplicates,
+            state,
+        )
+
+
+def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
+    """Join extents that follow one another in a segment."""
+    last: Extent | None = None
+    for segment, offset, size in extents:
+        if last is not None:
+            if segment == last.segment and offset == last.offset + last.size:
+                last = Extent(segment, last.offset, last.size + size)
+                continue
+            yield last
+        last = Extent(segment, offset, size)
+    if last is not None and last.size:
+        yield last
+
+
+def all_extents(collected: Collected) -> Iterator[Extent]:
+    """Yield where all bodies lie, each once: in order of lineage; those without lineage in the order they came in."""
+    bodies = _bodies(_first_of_each(collected))
+    return joined_extents(_with_line_ends(bodies if collected.job.source else iter(sorted(bodies))))
+
+
+def _first_of_each(collected: Collected) -> Iterator[Choice]:
+    """Choose the first of all messages that have the same lineage."""
+    key = (collected.words - PAYLOAD) * WORD
+    last = b""
+    for rows in collected.rows():
+        chosen = []
+        for number, row in enumerate(rows):
+            if row[:key] != last:
+                last = row[:key]
+                chosen.append(number)
+        yield Choice(Columns.of(rows, collected.words), chosen)
+
+
+def _bodies(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
+    """Yield where the chosen messages' bodies lie, and whether they lack their last line end."""
+    for choice in choices:
+        wheres, sizes, entries = choice.columns.wheres, choice.columns.sizes, choice.columns.entries
+        for number in choice.rows:
+            size = sizes[number]
+            if size and entries[number] < FLAG:
+                yield _extent(wheres[number], size & NUMBER), size >= FLAG
+
+
+def _with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
+    """Yield bodies with the line end behind each that lacks one, but for the last."""
+    lacking: Extent | None = None
+    for body, lacks_end in bodies:
+        if lacking is not None:
+            yield Extent(lacking.segment, lacking.offset, lacking.size + 1)
+        lacking = body if lacks_end else None
+        if lacking is None:
+            yield body
+    if lacking is not None:
+        yield lacking
+
+
+def _extent(where: int, size: int) -> Extent:
+    return Extent(where >> OFFSET_BITS, where & MAX_OFFSET, size)
+
+
+def _chosen(column: array[int], rows: Sequence[int]) -> array[int]:
+    if len(rows) == len(column):
+        return column
+    return array("Q", map(column.__getitem__, rows))

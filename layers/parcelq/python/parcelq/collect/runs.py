@@ -1,0 +1,215 @@
+"""Index runs: what was merged once is kept, so that a look at a large job reads little more than what is new.
+
+When a job has many segments their indexes are merged into an index run, and runs of about equal size into a larger one:
+so there is a logarithmic number of them. The job's record names those that count, and what the last look at all of them
+found. It is written on the condition that nobody else wrote it; a run that it does not name counts for nothing. So this
+may be killed at any moment, or done twice at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from itertools import chain
+from typing import Any, Final
+
+from parcelq.collect.merge import merged
+from parcelq.collect.rows import WORD, words_of
+from parcelq.collect.segments import (
+    RUN_SUFFIX,
+    Index,
+    Job,
+    all_indexes,
+    folder,
+    head_of,
+    key_in,
+    open_indexes,
+    segments_among,
+)
+from parcelq.errors import ConflictError, NotFoundError, ParcelqError
+from parcelq.limits import MIB
+from parcelq.store.store import Store, part_bytes
+
+FEWEST: Final = 32
+"""Segments that become an index run."""
+FEWEST_RUNS: Final = 8
+"""Index runs of about one size that become a larger one."""
+_RECORD: Final = "runs.json"
+_RECORD_BYTES: Final = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What the last look at all messages of a job found.
+
+    Attributes:
+        segments: names of the segments that it looked at.
+        count: how many messages they have.
+        total: bytes of the source; None if no message told.
+        covered: bytes of the source whose results are there.
+        missing: bytes of it that are neither there nor dead.
+        holes: how many ranges these are.
+        dead: how many entries failed for good.
+    """
+
+    segments: frozenset[str]
+    count: int
+    total: int | None
+    covered: int
+    missing: int
+    holes: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept of a job beside its segments.
+
+    Attributes:
+        runs: keys of the index runs that count.
+        looked: what the last look at all messages found; None if there was none, or it is not worth keeping.
+        etag: of the record; None where there is none.
+    """
+
+    runs: tuple[str, ...] = ()
+    looked: Looked | None = None
+    etag: str | None = None
+
+
+def read_record(store: Store, keys: Sequence[str]) -> Record:
+    """Read what is kept of a job, given the keys in its folder.
+
+    Raises:
+        ParcelqError: the record cannot be read.
+        AwsError, OSError: the store refused.
+    """
+    key = next((key for key in keys if key.endswith(f"/{_RECORD}")), None)
+    seen = store.stat(key) if key else None
+    if key is None or seen is None:
+        return Record()
+    try:
+        told: Any = json.loads(store.read(key, 0, _RECORD_BYTES))
+        looked = told["looked"] and Looked(**{**told["looked"], "segments": frozenset(told["looked"]["segments"])})
+        return Record(tuple(map(str, told["runs"])), looked or None, seen.etag)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ParcelqError(f"{key!r} is no record of a job: {error}") from None
+
+
+def write_record(store: Store, topic: str, job: Job, record: Record) -> Record:
+    """Write what is kept of a job, in place of the record that was read.
+
+    Raises:
+        ConflictError, NotFoundError: someone else wrote or deleted it in the meantime.
+        AwsError, OSError: the store refused.
+    """
+    looked = record.looked and {**asdict(record.looked), "segments": sorted(record.looked.segments)}
+    text = json.dumps({"runs": record.runs, "looked": looked}, separators=(",", ":")).encode()
+    key = folder(topic, job.id) + _RECORD
+    return replace(record, etag=store.put(key, text, if_match=record.etag, if_absent=record.etag is None))
+
+
+def name_of(segment: str) -> str:
+    """The part of a segment's key by which a record names it."""
+    return segment.rpartition("/")[2].split("-")[1]
+
+
+def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]:
+    """Open the index runs of a job that count, and the segments that are in none of them.
+
+    Raises:
+        NotFoundError: one of them does not exist any more.
+        ParcelqError, AwsError, OSError: one of them cannot be read.
+    """
+    runs = open_indexes(store, record.runs)
+    merged_already = {segment for run in runs for segment in run.segments}
+    return runs + open_indexes(store, [key for key in segments_among(keys) if key not in merged_already])
+
+
+def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:
+    """Merge indexes of a job as far as it is time to, and return which index runs count.
+
+    Args:
+        store: where the job's objects lie.
+        topic: name of the topic that was drained.
+        keys: the keys in the job's folder.
+        now: the time, by which new keys sort.
+
+    Raises:
+        NotFoundError: someone else merged or deleted what is read here.
+        ParcelqError, AwsError, OSError: something cannot be read or written.
+    """
+    record = read_record(store, keys)
+    if len(segments_among(keys)) < FEWEST:
+        return record
+    runs = open_indexes(store, record.runs)
+    merged_already = {segment for run in runs for segment in run.segments}
+    left = [key for key in segments_among(keys) if key not in merged_already]
+    written: list[str] = []
+    # Never many at once, so that their indexes fit into memory.
+    for first in range(0, len(left) - FEWEST + 1, FEWEST):
+        index = _merge(store, topic, open_indexes(store, left[first : first + FEWEST]), now)
+        written.append(index.key)
+        runs.append(index)
+    while some := _of_one_size(runs):
+        index = _merge(store, topic, some, now)
+        written.append(index.key)
+        runs = [run for run in runs if run not in some]
+        runs.append(index)
+    return _name(store, topic, record, runs, written) if written else record
+
+
+def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], written: Sequence[str]) -> Record:
+    """Make the record name these runs, and delete those that it names no more."""
+    named = tuple(run.key for run in runs)
+    try:
+        new = write_record(store, topic, runs[0].job, replace(record, runs=named))
+    except (ConflictError, NotFoundError):
+        store.delete(written)
+        raise NotFoundError(folder(topic, runs[0].job.id), "someone else merged its indexes in the meantime") from None
+    store.delete(one for one in (*record.runs, *written) if one not in named)
+    return new
+
+
+def _of_one_size(runs: Sequence[Index]) -> list[Index]:
+    """Enough runs of about one size to be merged, the smallest first; none if there are not enough of any."""
+    by_size: dict[int, list[Index]] = {}
+    for run in runs:
+        by_size.setdefault(run.count.bit_length() // 3, []).append(run)
+    return next((some for _, some in sorted(by_size.items()) if len(some) >= FEWEST_RUNS), [])
+
+
+def _merge(store: Store, topic: str, indexes: Sequence[Index], now: datetime) -> Index:
+    """Write the rows of indexes as an index run."""
+    steps = max(index.steps for index in indexes)
+    count = sum(index.count for index in indexes)
+    totals = [index.total for index in indexes if index.total is not None]
+    job = indexes[0].job
+    head = head_of(
+        job,
+        chain.from_iterable(index.versions for index in indexes),
+        first=min(index.first for index in indexes),
+        last=max(index.last for index in indexes),
+        total=max(totals, default=None),
+        rows=count,
+        steps=steps,
+        segments=[segment for index in indexes for segment in index.segments],
+    )
+    size = len(head) + count * words_of(steps) * WORD
+    key = key_in(folder(topic, job.id), now, size, RUN_SUFFIX)
+
+    def parts(_: int) -> Iterator[bytes]:
+        held, held_bytes = [head], len(head)
+        for chunk in merged(all_indexes(indexes, store)):
+            held += chunk
+            held_bytes += len(chunk) * words_of(steps) * WORD
+            if held_bytes >= part_bytes(size):
+                yield b"".join(held)
+                held, held_bytes = [], 0
+        if held:
+            yield b"".join(held)
+
+    if store.write(key, parts, {}, None) is not True:
+        raise ParcelqError(f"{key!r} was not written, though nobody else can have written it")
+    return open_indexes(store, [key])[0]

@@ -1,0 +1,129 @@
+"""A store in memory, for tests that need nothing but the semantics of one, and what messages add up to in it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from threading import RLock
+
+from parcelq.collect.assembly import SegmentReader
+from parcelq.collect.resolution import Collected
+from parcelq.collect.segments import Job, open_indexes, write_segment
+from parcelq.errors import ConflictError, NotFoundError
+from parcelq.store.store import NO_METADATA, Begun, Readable, Stored
+from parcelq.topics.message import Message
+from parcelq.topics.pieces import pieces_of
+
+
+@dataclass
+class Objects:
+    """Objects in memory; a `Store`.
+
+    Attributes:
+        objects: their bodies, by key.
+        stats: what `stat` returns of each.
+        calls: the name and key of every call, in order.
+    """
+
+    objects: dict[str, bytes] = field(default_factory=dict)
+    stats: dict[str, Stored] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    read_bytes: int = 0
+    unfinished: dict[str, list[bytes]] = field(default_factory=dict)
+    _etags: Iterator[int] = field(default_factory=count)
+    _lock: RLock = field(default_factory=RLock)
+
+    def put(
+        self,
+        key: str,
+        *parts: bytes,
+        metadata: Mapping[str, str] = NO_METADATA,
+        if_match: str | None = None,
+        if_absent: bool = False,
+    ) -> str:
+        with self._lock:
+            self.calls.append(("put", key))
+            there = self.stats.get(key)
+            if (if_absent and there) or (if_match is not None and (there is None or there.etag != if_match)):
+                raise ConflictError(key)
+            body = b"".join(parts)
+            etag = str(next(self._etags))
+            self.objects[key] = body
+            self.stats[key] = Stored(key, etag, len(body), dict(metadata))
+            return etag
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        with self._lock:
+            self.calls.append(("read", key))
+            if key not in self.objects:
+                raise NotFoundError(key)
+            data = self.objects[key][start:] if length is None else self.objects[key][start : start + length]
+            self.read_bytes += len(data)
+            return data
+
+    def stat(self, key: str) -> Stored | None:
+        self.calls.append(("stat", key))
+        return self.stats.get(key)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        self.calls.append(("list", prefix))
+        return iter(sorted(key for key in self.objects if key.startswith(prefix)))
+
+    def listing(self, prefix: str) -> Iterator[Stored]:
+        return (self.stats[key] for key in self.keys(prefix))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            with self._lock:
+                self.calls.append(("delete", key))
+                self.objects.pop(key, None)
+                self.stats.pop(key, None)
+
+    @contextmanager
+    def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
+        yield io.BytesIO(self.read(key, start))
+
+    def write(
+        self,
+        key: str,
+        bodies: Callable[[int], Iterator[bytes]],
+        metadata: Mapping[str, str],
+        seen: Stored | None,
+        *,
+        begun: Begun | None = None,
+        may_go_on: Callable[[], bool] = lambda: True,
+    ) -> bool | Begun:
+        upload = begun or Begun(f"upload-{next(self._etags)}")
+        if begun and begun.upload not in self.unfinished:
+            raise NotFoundError(begun.upload)
+        written = self.unfinished.setdefault(upload.upload, [])
+        for number, body in enumerate(bodies(len(written))):
+            if number and not may_go_on():
+                return Begun(upload.upload, tuple(map(str, map(len, written))))
+            written.append(body)
+        del self.unfinished[upload.upload]
+        try:
+            self.put(key, *written, metadata=metadata, if_match=seen.etag if seen else None, if_absent=seen is None)
+        except ConflictError:
+            return False
+        return True
+
+
+def collected_of(messages: Iterable[Message]) -> Collected:
+    """What the messages of one source add up to."""
+    store = Objects()
+    now = datetime(2026, 11, 26, tzinfo=UTC)
+    job = Job("s3://bucket/inbox/a?put=1")
+    pieces = [piece for message in messages for piece in pieces_of(message)]
+    key = write_segment(store, "topic", job, pieces, [], now, now)
+    return Collected(store, open_indexes(store, [key]))
+
+
+def result_of(collected: Collected) -> bytes:
+    """The result's bytes."""
+    reader = SegmentReader(collected.store, collected.segments)
+    return b"".join(block for extent in collected.extents() for block in reader.read(extent))
