@@ -36,11 +36,10 @@ def dead(output: Output, topic: Topic) -> None:
     For each: source, line, entry, and why it failed. With --json each line has one object with the whole entry, as text
     or in base64 if it is not UTF-8; its encoding says which.
     """
-    from parcelq.names import dead_letter
     from parcelq.process.redrive import peek
 
     topics = clients.topics()
-    messages = peek(topics.sqs, topics.url(dead_letter(topic)))
+    messages = peek(topics.sqs, topics.letters_url(topic))
     places = {message.message_id: place for message in messages if (place := _Place.of(message))}
     lines = _line_numbers(places.values())
     overflow = clients.overflow("")
@@ -66,12 +65,11 @@ def redrive(
 
     All of them, or those given by --id.
     """
-    from parcelq.names import dead_letter
     from parcelq.process.redrive import redrive as send_back
 
     topics = clients.topics()
     chosen = frozenset(only) if only else None
-    moved = send_back(topics.sqs, topics.url(dead_letter(topic)), topics.url(topic), chosen)
+    moved = send_back(topics.sqs, *topics.redrive_urls(topic), chosen)
     output.result({"redriven": moved}, f"sent {amount(moved, 'message')} back to {topic}")
     if chosen and moved < len(chosen):
         raise ParcelqError(f"not sent back: {len(chosen) - moved} of {len(chosen)} chosen; see parcelq dead {topic}")

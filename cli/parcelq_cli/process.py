@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from parcelq.limits import MAX_DELAY_SECONDS
-from parcelq.names import dead_letter, topic_of_url
 
 from parcelq_cli import clients
 from parcelq_cli.options import Bucket, ParcelSize
@@ -124,7 +123,7 @@ def _processor(input_topic: str, output_topic: str, bucket: str | None, **chosen
     given_out = int(redrive.get("maxReceiveCount", _MAX_RECEIVE_COUNT))
     return StoppableProcessor(
         topics.sqs,
-        Route(source, target, dead_letter=topics.url(dead_letter(topic_of_url(source))), tombstones=target),
+        Route(source, target, dead_letter=topics.letters_url(source), tombstones=target),
         # A topic that gives messages out only a few times leaves none to spare; what dies on the last, SQS buries.
         max_receive_count=given_out - SPARE_RECEIVES if given_out > SPARE_RECEIVES + 1 else given_out,
         overflow=clients.overflow(bucket or ""),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from parcelq.checks import Check, Wrong, checked, filled, optional, shown, text, texts, whole
 from parcelq.config import Config
 from parcelq.errors import InvalidValueError, MessageError, ParcelqError
-from parcelq.names import dead_letter, topic_within
+from parcelq.names import topic_within
 from parcelq.store.stores import Store
 from parcelq.topics.admin import Topics, guarded
 from parcelq.topics.message import Message, Pulled
@@ -121,9 +121,8 @@ def _peek(app: App, topic: str, most: int = 10) -> dict[str, Any]:
 def _redrive(app: App, topic: str, message_ids: list[str] | None = None) -> dict[str, Any]:
     from parcelq.process.redrive import redrive
 
-    name = app.name(topic)
     only = None if message_ids is None else frozenset(message_ids)
-    return {"redriven": redrive(app.topics.sqs, app.topics.url(dead_letter(name)), app.topics.url(name), only)}
+    return {"redriven": redrive(app.topics.sqs, *app.topics.redrive_urls(app.name(topic)), only)}
 
 
 def _status(app: App, source: str = "") -> dict[str, Any]:

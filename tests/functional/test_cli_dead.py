@@ -115,7 +115,7 @@ class TestDead:
         assert (done.out, done.err) == (b"", "0 dead letters\n")
 
     def test_a_topic_that_is_not_there_is_an_error(self, cli: Cli, world: World) -> None:
-        assert "topic 'x-dead-letter'" in cli.fails("dead", "x")
+        assert "topic 'x': there is no topic of that name" in cli.fails("dead", "x")
 
     @pytest.mark.parametrize(
         ("body", "shown", "entry", "encoding"),
@@ -264,4 +264,13 @@ class TestRedrive:
         assert world.count() == 1
 
     def test_a_topic_that_is_not_there_is_an_error(self, cli: Cli, world: World) -> None:
-        assert "topic 'x-dead-letter'" in cli.fails("topics", "redrive", "x")
+        assert "topic 'x': there is no topic of that name" in cli.fails("topics", "redrive", "x")
+
+
+def test_dead_letters_are_found_by_any_name_of_their_topic(cli: Cli, world: World) -> None:
+    world.send(world.third_line(world.put()).wire())
+    topic = cli.ok("topics", "show", "t", "--json").document["url"]
+    for name in ("t", topic, "t-dead-letter", f"{topic}-dead-letter"):
+        assert len(cli.ok("dead", name, "--json").out.splitlines()) == 1
+    assert cli.ok("topics", "redrive", "t-dead-letter", "--json").document == {"redriven": 1}
+    assert cli.ok("pull", "t", "--json").document["receive_count"] == 1

@@ -75,7 +75,7 @@ class TestLookingAt:
             for look in (topics.attributes, topics.count, topics.delete, topics.purge):
                 with pytest.raises(TopicNotFoundError) as caught:
                     look(topic)
-                assert caught.value.topic == topic
+                assert caught.value.topic == "t"
         with pytest.raises(TopicNotFoundError):
             topics.url("t")
 
@@ -222,6 +222,9 @@ class TestDeleting:
         expected = url.replace("123456789012/t", "210987654321/graveyard")
         assert topics.dead_letter_url(url) == expected
         requests.reply("GetQueueAttributes", {"Attributes": attributes})
+        requests.refuse("GetQueueAttributes", "AccessDenied", 403)
+        assert topics.letters_url(url) == expected
+        requests.reply("GetQueueAttributes", {"Attributes": attributes})
         assert topics.delete("t") == ["t"]
 
     def test_a_dead_letter_topic_has_none_of_its_own(self, topics):
@@ -229,6 +232,22 @@ class TestDeleting:
         assert topics.dead_letter_url("t-dead-letter") is None
         assert topics.letters_url("t-dead-letter") == topics.url("t-dead-letter")
         assert topics.delete("t-dead-letter") == ["t-dead-letter"]
+
+    def test_a_redrive_knows_both_topics_from_either(self, topics):
+        graveyard = topics.create_queue("graveyard")
+        url = topics.create_queue("t", policy(topics, graveyard))
+        assert topics.redrive_urls("t") == (graveyard, url)
+        topics.create_queue("named-dead-letter")
+        named = topics.create_queue("named")
+        expected = (topics.url("named-dead-letter"), named)
+        assert topics.redrive_urls(named) == topics.redrive_urls("named-dead-letter") == expected
+        topics.create("t2")
+        assert topics.redrive_urls("t2-dead-letter") == topics.redrive_urls(topics.url("t2"))
+
+    def test_dead_letters_that_came_from_nobody_knows_where_stay(self, topics):
+        topics.create_queue("lonely-dead-letter")
+        with pytest.raises(TopicError, match="those that use it: none"):
+            topics.redrive_urls("lonely-dead-letter")
 
     def test_a_topic_without_a_dead_letter_topic_has_nowhere_to_look(self, topics):
         topics.create_queue("t")

@@ -1,5 +1,13 @@
 """Parcelq: a file of records in, a file of results out, over SQS, exactly.
 
+    import parcelq
+
+    topics = parcelq.connect()
+    lines, done = topics.create("in"), topics.create("out")
+    lines.upload("molecules.smi")
+    parcelq.Worker(lines, done, step="tr", settings="s.yaml").run(idle=5)
+    done.download("out.smi")
+
 Each room is a package, and imports only rooms below it:
 
     aws         clients, translated errors, requests in flight
@@ -13,4 +21,39 @@ Each room is a package, and imports only rooms below it:
     collect     messages into segments, segments into results and reports
     config      the environment of the deployed functions
     errors      everything that is raised on purpose;  `limits`, what AWS allows
+    face        what the program above uses; imported when it is first used
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from parcelq import errors
+    from parcelq.face import Topic, Topics, Worker, connect
+    from parcelq.steps.function import step
+
+__all__ = ["Topic", "Topics", "Worker", "__version__", "connect", "errors", "step"]
+
+_FACE: Final = frozenset({"Topic", "Topics", "Worker", "connect"})
+_MODULES: Final = frozenset({"errors", "step"})
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, and not before: a cold start pays for nothing that it does not use."""
+    from importlib import import_module
+
+    if name in _FACE:
+        return getattr(import_module("parcelq.face"), name)
+    if name in _MODULES:
+        return import_module(f"parcelq.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("parcelq")
+    raise AttributeError(f"module 'parcelq' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What the module offers."""
+    return sorted(__all__)

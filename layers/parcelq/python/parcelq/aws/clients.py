@@ -14,6 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 from parcelq.aws.bodies import write_bodies_fast
 from parcelq.aws.replies import check_replies
 from parcelq.errors import AwsError, ParcelqError, TopicBlockedError, TopicExistsError, TopicNotFoundError
+from parcelq.names import topic_of_url
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -76,7 +77,7 @@ def translated(topic: str = "") -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        raise _translate(error, topic) from error
+        raise _translate(error, topic_of_url(topic)) from error
 
 
 def _translate(error: ClientError | BotoCoreError, topic: str) -> ParcelqError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import incomplete, needed
-from parcelq.errors import InvalidValueError, TopicBlockedError, TopicError, TopicNotFoundError
+from parcelq.errors import AwsError, InvalidValueError, TopicBlockedError, TopicError, TopicNotFoundError
 from parcelq.limits import DELETED_NAME_SECONDS, MAX_LIST_RESULTS, MAX_RETENTION_SECONDS
 from parcelq.names import DEAD_LETTER_SUFFIX, check_topic, dead_letter, is_url, topic_of_url
 from parcelq.topics.topic import Counts
@@ -131,12 +131,38 @@ class Topics:
 
         Raises:
             TopicError: it has no dead-letter topic.
+            TopicNotFoundError: the RedrivePolicy names one that does not exist.
         """
         url = self.url(topic)
         letters = self.dead_letter_url(url)
         if letters is None and not topic_of_url(url).endswith(DEAD_LETTER_SUFFIX):
             raise TopicError(topic, "it has no dead-letter topic: no RedrivePolicy, and none is named like it")
-        return letters or url
+        if letters is None:
+            return url
+        try:
+            self.attributes(letters)
+        except AwsError as error:
+            if error.status != 403:  # one of another account may be written to without being looked at
+                raise
+        return letters
+
+    def redrive_urls(self, topic: str) -> tuple[str, str]:
+        """URLs of a dead-letter topic and of the topic that its messages came from, given either of them.
+
+        Raises:
+            TopicError: there is no dead-letter topic, or it is not known where its messages came from.
+        """
+        url = self.url(topic)
+        letters = self.letters_url(url)
+        if letters != url:
+            return letters, url
+        sources = self.source_urls(letters)
+        if not sources and (named := self._url_if_there(topic_of_url(url).removesuffix(DEAD_LETTER_SUFFIX))):
+            sources = [named]
+        if len(sources) != 1:
+            names = ", ".join(sorted(map(topic_of_url, sources))) or "none"
+            raise TopicError(topic, f"it must be the dead-letter topic of one topic; those that use it: {names}")
+        return letters, sources[0]
 
     def source_urls(self, topic: str) -> list[str]:
         """URLs of the topics whose RedrivePolicy names this one as their dead-letter topic."""

@@ -1,0 +1,241 @@
+"""What a Python program uses: topics, files onto them and off them, and workers that run a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parcelq.errors import InvalidValueError
+from parcelq.limits import MAX_LONG_POLL_SECONDS
+
+if TYPE_CHECKING:
+    from parcelq.collect.download import Downloaded
+    from parcelq.process.processor import Processor
+    from parcelq.process.worker import Progress
+    from parcelq.topics import admin
+    from parcelq.topics.message import Message, Pulled
+    from parcelq.topics.overflow import Overflow
+    from parcelq.topics.sqs import SqsTopic
+    from parcelq.topics.topic import Counts, Published
+
+
+def connect(*, bucket: str = "") -> Topics:
+    """Connect to the topics (SQS queues) of the account and region that boto3 is configured for.
+
+    Args:
+        bucket: where entries go that are too large for a message of 1 MiB; without one they are refused.
+
+    Raises:
+        AwsError: no region is configured.
+    """
+    from parcelq.aws.clients import s3_client, sqs_client
+    from parcelq.topics import admin
+    from parcelq.topics.overflow import Overflow
+
+    return Topics(admin.Topics(sqs_client()), Overflow(s3_client(), bucket))
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of an account and region; `connect` returns them."""
+
+    _admin: admin.Topics
+    _overflow: Overflow
+
+    def create(self, name: str, *, max_receive_count: int = 2) -> Topic:
+        """Create a topic and its dead-letter topic `<name>-dead-letter`.
+
+        If either exists, both are deleted first, with all their messages. SQS then refuses the names for 60 s, which
+        this waits out.
+
+        Args:
+            name: up to 68 letters, digits, hyphens and underscores.
+            max_receive_count: a message that was delivered so often goes to the dead-letter topic.
+
+        Raises:
+            InvalidValueError: the name is not allowed, or `max_receive_count` is below 1.
+            AwsError: SQS refuses.
+        """
+        return self._topic(self._admin.create(name, max_receive_count))
+
+    def topic(self, name: str) -> Topic:
+        """Return an existing topic, by name or URL. Raises TopicNotFoundError if there is none of that name."""
+        return self._topic(self._admin.url(name))
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Return the names of all topics that start with `prefix`, sorted."""
+        return self._admin.names(prefix)
+
+    def delete(self, topic: Topic | str) -> list[str]:
+        """Delete a topic and its dead-letter topic, unless others use that; returns the names of those deleted."""
+        return self._admin.delete(topic if isinstance(topic, str) else topic.url)
+
+    def clear(self, prefix: str) -> list[str]:
+        """Delete every topic whose name starts with `prefix`, dead-letter topics included; returns their names.
+
+        Raises:
+            InvalidValueError: the prefix is empty.
+        """
+        return self._admin.clear(prefix)
+
+    def _topic(self, url: str) -> Topic:
+        from parcelq.topics.sqs import SqsTopic
+
+        return Topic(SqsTopic(self._admin.sqs, url, self._overflow))
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic, which is an SQS queue. Messages may come in any order, and more than once."""
+
+    _queue: SqsTopic
+
+    @property
+    def name(self) -> str:
+        """The topic's name."""
+        return self._queue.name
+
+    @property
+    def url(self) -> str:
+        """The queue's URL."""
+        return self._queue.url
+
+    def upload(self, *paths: str | Path, parcel_size: int = 1000) -> int:
+        """Publish the lines of files as messages, and return how many messages that were.
+
+        Args:
+            paths: the files.
+            parcel_size: most lines of a message.
+
+        Raises:
+            ParcelqError: a file cannot be read.
+            PublishError: some messages were refused; all others are published.
+            AwsError: SQS refuses.
+        """
+        from parcelq.upload.files import upload_files
+
+        if parcel_size < 1:
+            raise InvalidValueError("parcel_size", parcel_size, "at least 1")
+        return upload_files(self._queue, paths, parcel_size)
+
+    def download(self, path: str | Path, *, idle: float = MAX_LONG_POLL_SECONDS) -> Downloaded:
+        """Write the entries of all messages into a new file, in the order of their source, and acknowledge them.
+
+        Args:
+            path: the file, which must not exist yet.
+            idle: seconds with nothing coming after which the topic counts as empty.
+
+        Returns:
+            How many messages and entries were written, and which sources are incomplete. While one is, `<path>.parts`
+            stays, and downloading into the same file adds what came since.
+
+        Raises:
+            InvalidValueError: the file exists.
+            AwsError, OSError: SQS or the disk refuses. Nothing is lost.
+        """
+        from parcelq.collect.download import download
+
+        queue = self._queue
+        return download(queue.sqs, queue.url, Path(path), receive_message_timeout=idle, overflow=queue.overflow)
+
+    def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
+        """Publish any number of messages, taken lazily; returns `(published, failed)`."""
+        return self._queue.publish(messages, delay_seconds=delay_seconds)
+
+    def pull(self, min_messages: int = 1, max_messages: int = 10, receive_message_timeout: float = 300) -> list[Pulled]:
+        """Pull messages. Nobody else gets them until their acknowledgement deadline has passed."""
+        return self._queue.pull(min_messages, max_messages, receive_message_timeout)
+
+    def read(self, pulled: Pulled) -> Message:
+        """Return the message that was pulled, decoded. Raises MessageError if it cannot be read."""
+        return self._queue.read(pulled)
+
+    def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
+        """Delete messages, and return those that were not deleted; they will be delivered again."""
+        return self._queue.acknowledge(messages)
+
+    def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
+        """Set the acknowledgement deadline to `timeout` seconds from now; returns those for which it failed."""
+        return self._queue.refresh_deadline(messages, timeout)
+
+    def counts(self) -> Counts:
+        """Count the messages approximately; SQS needs about 60 s after the last send to get it right."""
+        return self._queue.counts()
+
+    def dead_letter_topic(self) -> Topic | None:
+        """The topic that messages go to which failed for good; None if there is none."""
+        found = self._queue.dead_letter_topic()
+        return Topic(found) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Runs a step over the messages of a topic and publishes its output on another.
+
+    Attributes:
+        input: where messages are pulled from. Those that fail for good go to its dead-letter topic.
+        output: where the step's output goes.
+        step: a path, or the name of a program on the PATH.
+        settings: path of the step's settings file; empty for none.
+        workflow_id: what the step gets as `--workflow-id`.
+        batch_size: how many entries the step should get at a time.
+        parcel_size: most entries of a message that is published.
+    """
+
+    input: Topic
+    output: Topic
+    step: str | Path
+    settings: str | Path = ""
+    workflow_id: str = ""
+    batch_size: int = 1000
+    parcel_size: int = 1000
+
+    def run(
+        self,
+        *,
+        idle: float = math.inf,
+        on_progress: Callable[[Progress, Progress], None] = lambda _round, _total: None,
+    ) -> tuple[int, int]:
+        """Pull, run the step, publish its output, acknowledge; until nothing came for `idle` seconds.
+
+        Args:
+            idle: seconds with nothing coming after which this returns; by default it never does.
+            on_progress: called after every round with what it did, and with what was done in all.
+
+        Returns:
+            How many messages were processed, and how many were published.
+
+        Raises:
+            SettingsError: the step or its settings are not there, or wrong.
+            TopicError: the input topic has no dead-letter topic.
+            AwsError: SQS refuses.
+        """
+        from parcelq.process.worker import process
+
+        with closing(self._processor()) as processor:
+            return process(processor, receive_message_timeout=idle, on_progress=on_progress)
+
+    def _processor(self) -> Processor:
+        from parcelq.process.processor import Processor, Route
+        from parcelq.steps.find import local_step
+        from parcelq.topics.admin import Topics as Admin
+
+        for name in ("batch_size", "parcel_size"):
+            if getattr(self, name) < 1:
+                raise InvalidValueError(name, getattr(self, name), "at least 1")
+        step = local_step(str(self.step), str(self.settings), self.workflow_id)
+        queue = self.input._queue
+        dead = Admin(queue.sqs).letters_url(queue.url)
+        route = Route(self.input.url, self.output.url, dead_letter=dead, tombstones=self.output.url)
+        return Processor(
+            queue.sqs,
+            route,
+            step,
+            batch_size=self.batch_size,
+            parcel_size=self.parcel_size,
+            overflow=queue.overflow,
+        )
