@@ -1,5 +1,5 @@
 """Writing a step as a Python function: `from parcelq.step import step`."""
 
-from parcelq.steps.function import StepFunction, step
+from parcelq.steps.function import StepFunction, reject, step
 
-__all__ = ["StepFunction", "step"]
+__all__ = ["StepFunction", "reject", "step"]

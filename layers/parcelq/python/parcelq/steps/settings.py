@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parcelq.errors import SettingsError
-from parcelq.limits import MAX_DEADLINE_SECONDS
+from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
 
 _SHOWN: Final = 100
 _FIT: Final = "without NUL, lone surrogates, and numbers of thousands of digits"
@@ -22,23 +22,26 @@ class StepSettings:
 
     Attributes:
         filter: whether it gets its input on stdin and writes its output to stdout.
-        warm: whether its process is kept for the next run; for what is made with `parcelq.steps.function`.
+        warm: whether its process is kept for the next run; None for every Python file that is a function of
+            `parcelq.step`.
         rejects: whether it takes `--rejects FILE` and names bad entries there.
         arguments: put right after the step's path.
         timeout: seconds that one run may take, at most 12 hours; None for as long as there is time.
         environment: added to the environment that every step gets.
         aws_credentials: whether it gets the credentials of whoever runs it.
+        max_output_bytes: how large the output of one run may become before it is killed.
         step: the step's own settings, which Parcelq does not look into.
         path: the file that they were read from, which a step gets as `--settings`.
     """
 
     filter: bool = False
-    warm: bool = False
+    warm: bool | None = None
     rejects: bool = False
     arguments: tuple[str, ...] = ()
     timeout: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     aws_credentials: bool = False
+    max_output_bytes: int = 256 * MIB
     step: Any = None
     path: Path | None = None
 
@@ -141,6 +144,12 @@ def _timeout(value: object) -> float:
     return float(value)
 
 
+def _bytes(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 63:
+        raise _Wrong("a whole number of bytes above 0")
+    return value
+
+
 def _environment(value: object) -> dict[str, str]:
     wanted = "names with texts or numbers as values"
     if not isinstance(value, dict):
@@ -174,5 +183,6 @@ _CHECKS: Final[dict[str, Callable[[object], Any]]] = {
     "timeout": _timeout,
     "environment": _environment,
     "aws_credentials": _flag,
+    "max_output_bytes": _bytes,
     "step": lambda value: value,
 }
