@@ -70,23 +70,22 @@ class Ended:
 
 
 class Supervised:
-    """A command with a process of its own above it, which ends all that a run of the command has started.
+    """A process above the commands of a step, which ends all that a run of them has started.
 
     That process is `parcelq.steps.supervisor`. It ends, with all that is below it, when `end` is called and when this
     process ends, however that happens.
 
     Args:
-        command: gives the command line; it is told the descriptor of a kept process's socket.
-        environment: of the command.
-        filters: whether the command gets its input on stdin and writes its output to stdout.
-        keeps: whether its process is kept for the next run.
+        kept: gives the command line of a process that is kept, from the descriptor of its socket; None for none.
+        environment: of the commands.
+        filters: whether a command gets its input on stdin and writes its output to stdout.
 
     Raises:
         OSError: there is no room for another process.
     """
 
     def __init__(
-        self, command: Callable[[int], list[str]], environment: Mapping[str, str], *, filters: bool, keeps: bool
+        self, kept: Callable[[int], list[str]] | None, environment: Mapping[str, str], *, filters: bool
     ) -> None:
         shield()
         self._home = ""
@@ -94,13 +93,13 @@ class Supervised:
             self._control, control = socket.socketpair()
             theirs.callback(control.close)
             ends = [control.fileno()]
-            if keeps:
+            if kept:
                 for end in socket.socketpair():
                     theirs.callback(end.close)
                     ends.append(end.fileno())
             else:
                 ends += [0, 0]
-            words = [*map(str, ends), str(int(filters)), *command(ends[2])]
+            words = [*map(str, ends), str(int(filters)), *(kept(ends[2]) if kept else [])]
             try:
                 self._process = _start(words, environment, tuple(end for end in ends if end))
             except BaseException:
@@ -110,7 +109,7 @@ class Supervised:
     def run(
         self, seconds: float | None, most_bytes: int, folder: Path, tmpdir: str, output: Path, *more: str | bytes
     ) -> Ended:
-        """Run the command once.
+        """Run a command once.
 
         Args:
             seconds: how long it may take; None for any time.
@@ -118,7 +117,7 @@ class Supervised:
             folder: holds `work`, its working directory, and `input` and `output` of a filter.
             tmpdir: its `TMPDIR`.
             output: the file whose size is limited.
-            more: the rest of its command line; what a kept process is sent.
+            more: its command line, or what a kept process is sent.
         """
         self._home = str(folder)
         limit = _FOREVER if seconds is None else max(0.0, seconds)
@@ -136,7 +135,7 @@ class Supervised:
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End the command and all that it has started."""
+        """End it, and all that a command has started."""
         self._control.close()
         try:
             code = self._process.wait(END_SECONDS + GRACE_SECONDS)

@@ -95,14 +95,14 @@ def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None
         SettingsError: there is no such package or version of Python, or no network.
     """
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parcelq"
-    tool = _Uv(f"dependencies of {wanted.step}", progress)
+    tool = _Uv(wanted.step, progress)
     python, version = tool.python(wanted.python)
     lock = _locked(wanted, python, version, cache / "locks", tool)
     library = Path(__file__).parents[1]
     folder = cache / "envs" / _digest(lock, python, str(library))
     with _alone(folder.with_suffix(".lock")):
         if not (folder / _COMPLETE).is_file():
-            progress(f"installing {max(0, lock.count('==') - 0)} packages")
+            progress("installing the packages")
             shutil.rmtree(folder, ignore_errors=True)
             tool("venv", "--quiet", "--python", python, str(folder))
             listed = folder / "lock.txt"
@@ -187,12 +187,13 @@ def _digest(*parts: str | bytes) -> str:
 class _Uv:
     """Runs uv, and raises what it says as an error of the step's dependencies."""
 
-    def __init__(self, where: str, progress: Progress) -> None:
-        self.where = where
+    def __init__(self, step: Path, progress: Progress) -> None:
+        self.where = f"dependencies of {step}"
+        self._folder = step.parent
         self.progress = progress
         hidden = {name: value for name, value in os.environ.items() if name not in _HIDDEN}
         path = os.pathsep.join(filter(None, [str(Path(sys.base_prefix) / "bin"), hidden.get("PATH")]))
-        self._environment = {**hidden, "PATH": path, "UV_PYTHON_PREFERENCE": "system", "UV_NO_CONFIG": "1"}
+        self._environment = {**hidden, "PATH": path, "UV_PYTHON_PREFERENCE": "system"}
 
     def __call__(self, *arguments: str, given: str = "") -> str:
         """What uv prints to stdout.
@@ -208,6 +209,7 @@ class _Uv:
             stderr=subprocess.PIPE,
             text=True,
             env=self._environment,
+            cwd=self._folder,
         ) as process:
             try:
                 out, err = process.communicate(given)
@@ -215,7 +217,9 @@ class _Uv:
                 process.kill()
                 raise
         if process.returncode:
-            text = re.sub("[\\s\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+", " ", err).strip()
+            text = (
+                re.sub("[\\s\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+", " ", err).replace(" cause: ", ": ").strip()
+            )
             text = text.removeprefix("error: ") or f"uv exited with {process.returncode}"
             raise SettingsError(self.where, [text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"])
         for line in filter(None, map(str.strip, err.splitlines())):

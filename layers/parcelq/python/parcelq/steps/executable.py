@@ -45,7 +45,7 @@ def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - on
     except OSError:  # a program may be run without being read
         return ""
     if not head:
-        return "it is empty"
+        return "it is empty, without a first line that names its interpreter"
     if head.startswith(b"#!"):
         return _script(head, depth)
     if sys.platform != "linux" or _has_other_formats():
@@ -62,7 +62,7 @@ def _script(head: bytes, depth: int) -> str:  # noqa: PLR0911
     words = line.strip(b" \t").replace(b"\t", b" ").split(b" ", 1)
     name = os.fsdecode(words[0].partition(b"\0")[0])
     if not name:
-        return "its first line, #!, names no interpreter"
+        return "its first line names the interpreter '', which is not there"
     if not newline and len(head) == _HEAD_BYTES and len(words) == 1:
         return f"its first line is too long; the system reads {_HEAD_BYTES} bytes of it"
     told = f"its first line names the interpreter {name!r}, which"

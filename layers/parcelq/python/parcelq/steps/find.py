@@ -40,7 +40,7 @@ class Step:
     workflow_id: str = ""
     python: Path | None = None
     lock: str = ""
-    copied: bool = False
+    copied: bool = field(default=False, compare=False)
     whole: Path | None = None
 
     @property
@@ -75,23 +75,22 @@ class Step:
             digest.update(data)
         return digest.hexdigest()
 
-    def program(self) -> list[str]:
-        """The start of its command line."""
-        start = [str(self.python or sys.executable)] if self.path.suffix == ".py" else []
-        return [*start, str(self.path), *self.settings.arguments]
-
-    def options(self, folder: Path) -> list[str]:
-        """The rest of its command line, for a run in this folder."""
+    def command(self, source: Path, target: Path) -> list[str]:
+        """The command line that runs it over the file `source` into the file `target`."""
         if self.settings.filter:
-            return []
-        options = ["--input", str(folder / "input"), "--output", str(folder / "output")]
+            return self._program()
+        files = ["--input", str(source), "--output", str(target)]
         if self.settings.rejects or self.is_function:
-            options += ["--rejects", str(folder / "rejects")]
-        return [*options, *self._about()]
+            files += ["--rejects", str(target.parent / "rejects")]
+        return [*self._program(), *files, *self._about()]
 
     def warm_command(self, control: int) -> list[str]:
         """The command line that keeps it running, with the descriptor of the socket on which it is given its runs."""
-        return [*self.program(), *self._about(), "--warm", str(control)]
+        return [*self._program(), *self._about(), "--warm", str(control)]
+
+    def _program(self) -> list[str]:
+        start = [str(self.python or sys.executable)] if self.path.suffix == ".py" else []
+        return [*start, str(self.path), *self.settings.arguments]
 
     def _about(self) -> list[str]:
         about = ["--workflow-id", self.workflow_id]
@@ -120,6 +119,8 @@ def local_step(
     Raises:
         SettingsError: there is no such step or settings file, it cannot be run, or its dependencies cannot be had.
     """
+    if not path:
+        raise SettingsError("step ''", ["there is no such file"])
     given = Path(path).expanduser()
     if os.sep not in path and not given.exists() and (found := shutil.which(path)):
         step, whole, copied = _check_step(Path(found)), None, False
@@ -192,7 +193,7 @@ def _step_in(home: Path) -> Path | None:
 
 
 def _no_step(folder: Path) -> NoReturn:
-    raise SettingsError(f"step {folder}", [f"the folder must have one file {STEP_NAME} (or {STEP_NAME}.py, …)"])
+    raise SettingsError(f"step {folder}", [f"there is no such file as {folder / STEP_NAME} (or {STEP_NAME}.py, …)"])
 
 
 def _inside(folders: Sequence[Path], path: str) -> Path:

@@ -30,7 +30,7 @@ __all__ = ["TAIL_BYTES", "Ran", "Reject", "Runner", "run_step", "write_bodies"]
 
 _log = logging.getLogger(__name__)
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
-_ALLOWED: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH"})
+_ALLOWED: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"})
 _CREDENTIALS_PREFIX: Final = "AWS_"
 _RUNTIME_PREFIX: Final = "AWS_LAMBDA_"
 _USAGE_CODES: Final = frozenset({0, 2})
@@ -228,10 +228,9 @@ class _Slot:
                 (self._home / "work").mkdir()
                 (self._home / "tmp").mkdir()
             self._supervised = Supervised(
-                step.warm_command if warm else lambda _: step.program(),
+                step.warm_command if warm else None,
                 environment,
                 filters=step.settings.filter,
-                keeps=warm,
             )
             opened.callback(self._supervised.end)
             self._opened = opened.pop_all()
@@ -241,8 +240,10 @@ class _Slot:
         settings = self.step.settings
         output, home = folder / "output", self._home or folder
         tmpdir = settings.environment.get("TMPDIR", str(home / "tmp"))
-        more: list[str | bytes] = [*self.step.options(folder)]
-        if self.warm:
+        more: list[str | bytes] = []
+        if not self.warm:
+            more += self.step.command(folder / "input", output)
+        else:
             request = {name: str(folder / name) for name in ("input", "output", "rejects", "work")}
             request["tmpdir"] = settings.environment.get("TMPDIR", str(folder / "tmp"))
             more = [json.dumps(request).encode() + b"\n"]
@@ -305,6 +306,11 @@ def _size_of_file(step: Step, output: Path) -> int:
     return status.st_size
 
 
+def is_passed(name: str) -> bool:
+    """Whether a step gets this variable of whoever runs it."""
+    return name in _ALLOWED or name.startswith("LC_")
+
+
 def _environment(step: Step) -> dict[str, str]:
     """The environment of a step: what is allowed, where the library is, and what its settings add.
 
@@ -314,8 +320,8 @@ def _environment(step: Step) -> dict[str, str]:
     passed = {
         name: value
         for name, value in os.environ.items()
-        if name in _ALLOWED
-        or name.startswith("LC_")
+        if is_passed(name)
+        or name == "PYTHONPATH"
         or (settings.aws_credentials and name.startswith(_CREDENTIALS_PREFIX) and not name.startswith(_RUNTIME_PREFIX))
     }
     if step.python is None:  # an environment of its own has the library in it

@@ -9,11 +9,9 @@ from typing import Any, Final
 
 from parcelq.errors import SettingsError
 from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
+from parcelq.steps.strict_yaml import MAX_BYTES, StrictYamlError, load, shown
 
-_SHOWN: Final = 100
 _FIT: Final = "without NUL, lone surrogates, and numbers of thousands of digits"
-_DEEPEST: Final = 100
-"""Levels of a value that reading it may be told to have too many of; YAML itself knows no limit, but Python does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,66 +57,37 @@ def read_settings(path: Path) -> StepSettings:
     Raises:
         SettingsError: it cannot be read, is no YAML, or has unknown or bad keys; all of them are named.
     """
-    import yaml
-
+    where = f"settings file {path}"
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings file {path}", [f"it cannot be read: {error}"]) from None
+        raise SettingsError(where, [f"it cannot be read: {error}"]) from None
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets a date's ValueError through
-        raise SettingsError(f"settings file {path}", [f"it is no YAML: {' '.join(str(error).split())}"]) from None
-    except RecursionError:
-        raise SettingsError(f"settings file {path}", [_too_deep(text)]) from None
+        content = load(text, exact=frozenset({"arguments", "environment"}))
+    except StrictYamlError as error:
+        raise SettingsError(where, error.problems) from None
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise SettingsError(f"settings file {path}", [f"it must be keys with values, not {_shown(content)}"])
-    problems = [f"unknown key {_shown(key)}; there are {', '.join(_CHECKS)}" for key in content if key not in _CHECKS]
+        raise SettingsError(where, [f"it must be keys with values, not {shown(content)}"])
+    problems = [f"unknown key {shown(key)}; there are {', '.join(_CHECKS)}" for key in content if key not in _CHECKS]
     values: dict[str, Any] = {}
     for key, check in _CHECKS.items():
         if key in content:
             try:
                 values[key] = check(content[key])
             except _Wrong as wrong:
-                problems.append(f"{key} is {_shown(content[key])}, but must be {wrong}")
+                problems.append(f"{key} is {shown(content[key])}, but must be {wrong}")
     if values.get("filter") and values.get("warm"):
         problems.append("filter and warm cannot both be true; what is warm gets its entries as a function")
     if problems:
-        raise SettingsError(f"settings file {path}", problems)
+        raise SettingsError(where, problems)
     return StepSettings(**values, path=path.resolve())
 
 
 class _Wrong(Exception):  # noqa: N818 - never leaves this module
     """A value is not what it must be; the text says what that is."""
-
-
-def _shown(value: object) -> str:
-    """A value as a user knows it again, in a few characters."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
-        return "too large to be shown"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
-
-
-def _too_deep(text: str) -> str:
-    """What is wrong with a text that could not be read for all that lies in one another in it: in which key that is."""
-    import yaml
-
-    depth, key, at = 0, "it", 0
-    try:
-        for event in yaml.parse(text, yaml.SafeLoader):
-            if depth == 1 and isinstance(event, yaml.ScalarEvent) and event.end_mark:
-                key, at = event.value[:_SHOWN], event.end_mark.index  # or a value, but no depth comes after that
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST:
-                break
-    except yaml.YAMLError:
-        key, at = "it", 0
-    value = " ".join(text[at:].removeprefix(":").split())
-    return f"{key} is {_shown(value)}, but must be at most {_DEEPEST} lists and keys deep"
 
 
 def _flag(value: object) -> bool:

@@ -121,7 +121,7 @@ def is_running(pid: int) -> bool:
 
 
 class Supervisor:
-    """Runs one command over and over, or keeps one process that it gives run after run."""
+    """Runs one command after another, or keeps one process that it gives run after run."""
 
     def __init__(self, control: int, command: list[str], filters: bool, keeps: int) -> None:
         self.control = control
@@ -209,7 +209,7 @@ class Supervisor:
     def run_kept(self, until: float, limit: int, folder: str, tmpdir: str, output: str, more: list[bytes]) -> str:
         """Have the kept process run, which is started first if there is none."""
         if not self.pid:
-            self.start(folder, tmpdir, [])
+            self.start(folder, tmpdir, self.command)
             kind = self.watch_over(until, "", 0)
             if kind != "done":
                 return "unborn" if kind == "ended" else kind
@@ -225,7 +225,7 @@ class Supervisor:
             pass  # it has ended, which is seen now
         return self.watch_over(until, output, limit)
 
-    def start(self, folder: str, tmpdir: str, arguments: list[str]) -> None:
+    def start(self, folder: str, tmpdir: str, command: list[str]) -> None:
         """Start the command in a session of its own. Raises OSError."""
         environment = {**os.environ, "TMPDIR": tmpdir, "PARCELQ_RUN": folder}
         self.code, self.err, self.out = None, Stream(), None
@@ -252,8 +252,8 @@ class Supervisor:
             if self.theirs:
                 os.set_inheritable(self.theirs, True)
             self.pid = os.posix_spawn(
-                self.command[0],
-                [*self.command, *arguments],
+                command[0],
+                command,
                 environment,
                 file_actions=actions,
                 setsid=True,
@@ -398,7 +398,7 @@ def main(words: list[str]) -> None:
 
     Args:
         words: descriptors of the socket to whoever that is, and of both ends of a kept process's socket or 0 and 0;
-            whether the command is a filter; and the command.
+            whether commands are filters; and the command of a kept process.
     """
     control, keeps, theirs, filters, *command = words
     be_subreaper()
