@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,12 +81,26 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
+def open_regular(path: Path) -> int:
+    """A descriptor of a file that a step wrote, which must be a regular file: no link, folder, pipe or device.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        OSError: it is something else, or may not be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return descriptor
+
+
 def remove(folder: Path) -> None:
     """Remove a folder with all that is in it, in bounded memory and without long paths, however deep it is.
 
     Every folder in it is first moved up, right below the top, and then emptied. What cannot be removed stays.
     """
-    top, moved = os.fspath(folder), 0
+    top, moved, name = os.fspath(folder), 0, os.urandom(8).hex()  # a name that the step cannot have used
     pending = [top]
     while pending:
         path = pending.pop()
@@ -100,7 +116,7 @@ def remove(folder: Path) -> None:
                     target = entry.path
                     if path != top:
                         moved += 1
-                        target = f"{top}/.parcelq-removed-{moved}"
+                        target = f"{top}/{name}-{moved}"
                         os.rename(entry.path, target)
                     pending.append(target)
         if path != top:

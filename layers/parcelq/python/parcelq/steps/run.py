@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import signal
-import stat
 import time
 import weakref
 from collections.abc import Iterable, Iterator
@@ -21,7 +20,7 @@ from typing import IO, Final
 from parcelq.errors import StepError
 from parcelq.steps.containment import MARK, Ended, Supervised
 from parcelq.steps.find import Step
-from parcelq.steps.folder import locked_folder
+from parcelq.steps.folder import locked_folder, open_regular
 from parcelq.steps.reason import reason_first
 from parcelq.steps.rejects import Reject, RejectsError, read_rejects
 from parcelq.steps.supervisor import TAIL_BYTES
@@ -288,22 +287,17 @@ def _or_step_error(step: Step, what: str) -> Iterator[None]:
 def _size_of_file(step: Step, output: Path) -> int:
     """The size of the output, which must be a file that can be read: no link, folder, pipe or device."""
     try:
-        descriptor = os.open(output, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = open_regular(output)
     except FileNotFoundError:
         raise StepError(step.name, "exited with 0 but wrote no output file", exit_code=0) from None
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            reason = "exited with 0 but made its output a link, not a file"
-        else:
-            reason = f"exited with 0 but its output cannot be read: {error.strerror}"
+        why = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        reason = f"exited with 0 but wrote no output file that can be read: {why}"
         raise StepError(step.name, reason, exit_code=0, no_room=error.errno in _NO_ROOM) from None
     try:
-        status = os.fstat(descriptor)
+        return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise StepError(step.name, "exited with 0 but wrote no output file: it is no regular file", exit_code=0)
-    return status.st_size
 
 
 def is_passed(name: str) -> bool:
