@@ -14,7 +14,7 @@ import pytest
 from botocore.client import BaseClient
 from parcelq.collect.drain import PULLED_TOGETHER, RECEIVERS
 from parcelq.steps.find import local_step
-from parcelq.steps.warm import Runner
+from parcelq.steps.run import Runner
 from parcelq.topics.pull import pull
 from parcelq_cli.estimate.duration import Duration
 from parcelq_cli.estimate.known import Measured

@@ -352,6 +352,14 @@ class TestWarmWithoutBeingAsked:
         assert caught.value.stderr_tail.startswith("ModuleNotFoundError: No module named 'nowhere'\n")
 
 
+def test_a_caller_that_can_do_nothing_with_rejects_gets_an_error(write):
+    step = Step(write(NUMBER), StepSettings())
+    with run_step(step, [b"1\n"], 60) as ran:
+        assert ran.whole(step) == ran.output
+    with run_step(step, [b"1\nx\n"], 60) as ran, pytest.raises(StepError, match="rejected entry 1: ValueError"):
+        ran.whole(step)
+
+
 class TestByHand:
     def test_without_a_file_for_them_rejects_are_printed_and_the_others_written(self, write):
         done = subprocess.run(

@@ -22,9 +22,8 @@ from hypothesis import strategies as st
 from parcelq.errors import StepError
 from parcelq.steps.containment import marked
 from parcelq.steps.find import Step
-from parcelq.steps.run import TAIL_BYTES, run_step
+from parcelq.steps.run import TAIL_BYTES, Runner, run_step
 from parcelq.steps.settings import StepSettings, read_settings
-from parcelq.steps.warm import Runner
 
 HEAD = "import os, sys, time, signal, subprocess\nfrom parcelq.step import step\n"
 TAIL = "\nif __name__ == '__main__':\n    run.main()\n"
@@ -518,7 +517,7 @@ import sys, tempfile, threading, time
 from pathlib import Path
 from parcelq.steps.settings import StepSettings
 from parcelq.steps.find import Step
-from parcelq.steps.warm import Runner
+from parcelq.steps.run import Runner
 _, path, folder, busy = sys.argv
 tempfile.tempdir = folder
 runner = Runner(Step(Path(path), StepSettings(warm=True)))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _TRACEBACK: Final = "Traceback (most recent call last):\n"
 _FRAME: Final = '  File "'
+_ILLEGAL: Final = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html"""
 _CUT: Final = " … "
 
 
@@ -29,13 +32,19 @@ def reason_first(text: str) -> str:
     return f"{exception}\n{_TRACEBACK}{frames}{text[:start]}"
 
 
+def escaped(text: str) -> str:
+    """A text of which every character that XML, and so SQS, does not allow is escaped, and no other."""
+    return _ILLEGAL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def shortened(text: str, most_bytes: int) -> str:
     """A text of at most so many bytes of UTF-8: its first line stays as far as possible, the middle of it all goes."""
     data = text.encode("utf-8", "replace")
     if len(data) <= most_bytes:
         return data.decode()
     room = most_bytes - len(_CUT.encode())
-    head = max(room // 2, min(room, len(data.partition(b"\n")[0])))
+    first = len(data.partition(b"\n")[0])
+    head = max(room // 2, first) if first <= room else room // 2
     start = data[:head].decode("utf-8", "ignore")
     end = data[len(data) - (room - head) :].decode("utf-8", "ignore") if room > head else ""
     return f"{start}{_CUT}{end}".rstrip()

@@ -56,6 +56,17 @@ class Ran:
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
 
+    def whole(self, step: Step) -> Path:
+        """The output, for a caller that can do nothing with rejects.
+
+        Raises:
+            StepError: the step rejected an entry; with the first reason.
+        """
+        if self.rejects:
+            first = self.rejects[0]
+            raise StepError(step.name, f"rejected entry {first.entry}", exit_code=0, stderr_tail=first.reason)
+        return self.output
+
 
 class Runner:
     """Runs a step, on any thread, as often as wanted.
