@@ -360,8 +360,12 @@ def _begin(folder: str, environment: dict[str, str]) -> None:
         with contextlib.suppress(OSError, ValueError):  # it was closed, which is no fault
             stream.flush()
     os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
+    found = dict(os.environ)
+    for name in found.keys() - environment.keys():
+        del os.environ[name]
+    for name, value in environment.items():
+        if found.get(name) != value:
+            os.environ[name] = value
     if "tempfile" in sys.modules:
         vars(sys.modules["tempfile"])["tempdir"] = None  # where it found TMPDIR to be
     with contextlib.suppress(ChildProcessError):
