@@ -22,7 +22,7 @@ SAM := $(PATH313) $(BIN)/sam
 # Versions stay as they are while they fit the ranges; LOCK=--upgrade takes the newest.
 COMPILE = $(BIN)/uv pip compile --quiet --no-annotate --custom-compile-command 'make lock' $(LOCK)
 # What the layer carries beside the library. Lambda's runtime brings boto3.
-LAYER := aws-lambda-powertools backports.zstd pydantic PyYAML
+LAYER := aws-lambda-powertools backports.zstd PyYAML
 
 # An environment in the folder $(1) with the packages $(2).
 define environment
@@ -94,9 +94,11 @@ audit: setup ## Look up known vulnerabilities of all that is installed, if a ser
 
 build: setup ## Build what is deployed, into .aws-sam
 	@$(PATH313) python3.13 -c '' 2>/dev/null || { echo "Missing: Python 3.13 on the PATH, the functions' runtime" >&2; exit 1; }
+	@$(BIN)/python scan/building.py steps $(CONFIG_ENV)
 	$(SAM) build --config-env $(CONFIG_ENV) --build-dir $(BUILD)
 	@# A function cannot keep what it compiles, as it may not write where its code lies, and would do it at every start.
 	$(PATH313) python3.13 -m compileall -q -x /steps/ --invalidation-mode unchecked-hash -s $(BUILD) $(BUILD)
+	@$(BIN)/python scan/building.py sizes $(BUILD)
 
 bench: setup ## Measure speed beside what else people use; CASES="cut publish" for some, QUICK=1 for a trial
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(CASES)

@@ -1,6 +1,7 @@
 """Prints the template as CloudFormation deploys it: loops unrolled, SAM translated, conditions decided.
 
 A scanner reads neither `Fn::ForEach` nor `Fn::If`: it would take a policy with a conditional statement for one without.
+The rules that it may pass over, with the reasons in reasons.yaml, are added where checkov looks for them.
 
     python scan/transformed.py [PARAMETER=VALUE...]
 """
@@ -11,12 +12,15 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import yaml
 from parcelq_emulator.template import load
 
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
+REASONS: Mapping[str, Mapping[str, str]] = yaml.safe_load(Path(__file__).with_name("reasons.yaml").read_text())
 NO_VALUE = {"Ref": "AWS::NoValue"}
 
 
@@ -27,7 +31,19 @@ def transformed(parameters: Mapping[str, str]) -> dict[str, Any]:
         template["Parameters"][name]["Default"] = value
     values = {name: str(declared["Default"]) for name, declared in template["Parameters"].items()}
     decide = Decide(values, template["Conditions"])
-    return {**template, "Resources": decide.within(template["Resources"])}
+    resources = decide.within(template["Resources"])
+    for name, resource in resources.items():
+        if skipped := skips(name):
+            resource["Metadata"] = {**resource.get("Metadata", {}), "checkov": {"skip": skipped}}
+    return {**template, "Resources": resources}
+
+
+def skips(name: str) -> list[dict[str, str]]:
+    """The rules that checkov may pass over for the resource of that logical id, each with its reason."""
+    found = {
+        rule: why for pattern, rules in REASONS.items() if fnmatchcase(name, pattern) for rule, why in rules.items()
+    }
+    return [{"id": rule, "comment": why} for rule, why in found.items()]
 
 
 @dataclass(frozen=True)

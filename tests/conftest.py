@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 from moto import mock_aws
 from moto.core.config import default_user_config
+from moto.sqs.models import Queue
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.names import dead_letter
 from parcelq.topics.message import Message, Pulled
@@ -52,8 +53,10 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def aws(aws_environment: None) -> Iterator[None]:
+def aws(aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # All tests of a process have one session of boto3, since making a client in a new one takes a tenth of a second.
+    # Moto walks over a set there that other threads change; it matters only for FIFO queues.
+    monkeypatch.setattr(Queue, "pending_message_groups", property(lambda _: set()))
     with mock_aws(config={"core": {**default_user_config["core"], "reset_boto3_session": False}}):
         yield
 

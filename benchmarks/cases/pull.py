@@ -14,6 +14,7 @@ from parcelq.limits import MAX_REQUEST_MESSAGES
 from parcelq.lineage.lineage import Lineage
 from parcelq.topics.message import LINEAGE, Pulled
 from parcelq.topics.pull import acknowledge, pull
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import upload_file
 from parcelq_emulator.server import Server
 
@@ -39,7 +40,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
             ("pull and acknowledge", partial(_pull, sqs, topic, taken)),
             ("download into a file", partial(_download, sqs, topic, taken)),
         ):
-            fill = partial(upload_file, sqs, topic, path)
+            fill = partial(upload_file, SqsTopic(sqs, topic), path)
             pairs = side_by_side(ours, partial(_bare, sqs, topic, taken), bench.long_runs, fill, taken.check)
             yield Figure(
                 f"{name}, messages of 50 KB: speed",

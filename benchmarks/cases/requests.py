@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from parcelq.limits import BILLING_UNIT_BYTES, MAX_REQUEST_BYTES
 from parcelq.lineage.source import Source
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import upload_stream
 
 from benchmarks.data import lines
@@ -31,7 +32,7 @@ class _Counter:
         with self._lock:
             self.requests += 1
             self.units += -(-size // BILLING_UNIT_BYTES)
-        return {}
+        return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
 
 
 class _Repeated:
@@ -59,9 +60,8 @@ def measure(bench: Bench) -> Iterator[Figure]:
     ):
         counter = _Counter()
         source = Source.of_object("bucket", "inbox/lines.txt", etag="0" * 32, put="0" * 16)
-        upload_stream(
-            cast(Any, counter), "https://sqs/1/topic", _Repeated(block, size), source, parcel_size, total=size
-        )
+        topic = SqsTopic(cast(Any, counter), "https://sqs/1/topic")
+        upload_stream(topic, _Repeated(block, size), source, parcel_size, total=size)
         least = -(-size // MAX_REQUEST_BYTES), -(-size // BILLING_UNIT_BYTES)
         target = at_most(1.02) if parcel_size == _AS_MANY_AS_FIT else None
         for name, count, possible in zip(

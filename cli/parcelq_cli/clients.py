@@ -1,4 +1,4 @@
-"""The clients that commands work with, made when a command runs, for boto3 takes long to import."""
+"""The clients of AWS that commands use. They are made when a command runs, since importing boto3 takes long."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from parcelq.topics.admin import Topics
     from parcelq.topics.overflow import Overflow
+    from parcelq.topics.sqs import SqsTopic
 
 
 def topics() -> Topics:
@@ -22,6 +23,23 @@ def topics() -> Topics:
     return Topics(sqs_client())
 
 
+def topic(name: str, bucket: str = "") -> SqsTopic:
+    """Return a topic by name or URL.
+
+    Args:
+        name: the topic's name or URL.
+        bucket: where bodies go that are too large for a message; without it such messages are refused.
+
+    Raises:
+        AwsError: no region is configured.
+        TopicNotFoundError: there is no such topic.
+    """
+    from parcelq.topics.sqs import SqsTopic
+
+    every = topics()
+    return SqsTopic(every.sqs, every.url(name), overflow(bucket))
+
+
 def s3() -> S3Client:
     """Return an S3 client of the account and region that boto3 is configured for.
 
@@ -34,10 +52,10 @@ def s3() -> S3Client:
 
 
 def overflow(bucket: str) -> Overflow:
-    """Return where bodies go and come from that are too large for a message.
+    """Return the store of bodies that are too large for a message.
 
     Args:
-        bucket: where they go. Where they come from, each message says itself, so empty does for reading.
+        bucket: where they are put. For reading it may be empty, since each message names its bucket.
     """
     from parcelq.topics.overflow import Overflow
 

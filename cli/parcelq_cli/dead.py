@@ -1,8 +1,9 @@
-"""`parcelq dead` and `parcelq topics redrive`: what failed for good, why, and another try."""
+"""`parcelq dead` and `parcelq topics redrive`: list what failed for good and why, and try it again."""
 
 from __future__ import annotations
 
 import base64
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -12,6 +13,7 @@ from parcelq.errors import ParcelqError
 from rich.text import Text
 
 from parcelq_cli import clients
+from parcelq_cli.escaping import one_line
 from parcelq_cli.options import Topic
 from parcelq_cli.output import Output, amount, with_output
 
@@ -29,27 +31,27 @@ _SHOWN: Final = 80
 
 @with_output
 def dead(output: Output, topic: Topic) -> None:
-    """List the dead letters of a topic: source, line, entry, and why it failed.
+    """List the dead letters of a topic.
 
-    With --json there is one object a line, with the whole entry: as text, or in base64 where it is no UTF-8, as its
-    encoding says.
+    For each: source, line, entry, and why it failed. With --json each line has one object with the whole entry, as text
+    or in base64 if it is not UTF-8; its encoding says which.
     """
     from parcelq.names import dead_letter
     from parcelq.process.redrive import peek
 
     topics = clients.topics()
-    letters = peek(topics.sqs, topics.url(dead_letter(topic)))
-    places = {letter.message_id: place for letter in letters if (place := _Place.of(letter))}
+    messages = peek(topics.sqs, topics.url(dead_letter(topic)))
+    places = {message.message_id: place for message in messages if (place := _Place.of(message))}
     lines = _line_numbers(places.values())
     overflow = clients.overflow("")
-    for letter in letters:
-        body, problem = body_of(letter, overflow)
-        place = places.get(letter.message_id)
+    for message in messages:
+        body, problem = body_of(message, overflow)
+        place = places.get(message.message_id)
         line = lines.get((place.source, place.start)) if place and place.is_right(body) else None
-        document = _document(letter, place, line, body, problem)
-        where = f"{document['source'] or 'no source'}, line {line or 'unknown'}"
-        output.result(document, Text.assemble((where, "bold"), f": {shown(body, problem)}: {document['reason']}"))
-    output.note(amount(len(letters), "dead letter"))
+        document = _document(message, place, line, body, problem)
+        where, reason = f"{document['source'] or 'no source'}, line {line or 'unknown'}", document["reason"]
+        output.result(document, Text.assemble((one_line(where), "bold"), f": {shown(body, problem)}: {reason}"))
+    output.note(amount(len(messages), "dead letter"))
 
 
 @with_output
@@ -60,7 +62,10 @@ def redrive(
         list[str] | None, typer.Option("--id", metavar="ID", help="Only this message; may be given several times.")
     ] = None,
 ) -> None:
-    """Send dead letters back to their topic, to be tried again: all of them, or a chosen few."""
+    """Send dead letters back to their topic, to be tried again.
+
+    All of them, or those given by --id.
+    """
     from parcelq.names import dead_letter
     from parcelq.process.redrive import redrive as send_back
 
@@ -74,14 +79,14 @@ def redrive(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a letter comes from.
+    """Where a dead letter comes from.
 
     Attributes:
-        source: the put that it is of.
-        lineage: which of its bytes it stands for.
-        start: the first of them.
-        end: just after the last of them.
-        total: how many the source has; None if that is not known.
+        source: its source.
+        lineage: the bytes of the source that it stands for.
+        start: offset of the first of these bytes.
+        end: offset just after the last of them.
+        total: bytes of the whole source; None if that is not known.
     """
 
     source: Source
@@ -91,28 +96,30 @@ class _Place:
     total: int | None
 
     @classmethod
-    def of(cls, letter: Pulled) -> _Place | None:
-        """The place of a letter; None if it does not say."""
+    def of(cls, message: Pulled) -> _Place | None:
+        """Return the place of a message; None if its attributes do not say."""
         from parcelq.errors import InvalidValueError, LineageError
         from parcelq.lineage.lineage import Lineage
         from parcelq.lineage.source import Source
         from parcelq.topics.message import LINEAGE, SOURCE
 
         try:
-            source = Source.parse(letter.attributes.get(SOURCE, ""))
-            lineage = Lineage.parse(letter.attributes.get(LINEAGE, ""))
+            source = Source.parse(message.attributes.get(SOURCE, ""))
+            lineage = Lineage.parse(message.attributes.get(LINEAGE, ""))
         except (InvalidValueError, LineageError):
             return None
         return cls(source, lineage, lineage.root.start, lineage.root.end, lineage.root.total)
 
     def is_right(self, body: bytes | None) -> bool:
-        """Whether what is called like the source is it still, as far as one can tell.
+        """Return whether the file is still the source, as far as that can be checked.
 
-        Of an object S3 tells. A file is compared with the letter, or if a step has made something else of its bytes, by
-        its size alone.
+        S3 checks objects itself. Of a file, the bytes of the message are compared, or only the size if the message is
+        the output of a step. A pipe cannot be read again.
         """
         if self.source.bucket:
             return True
+        if not os.path.isfile(self.source.key):
+            return False
         try:
             with open(self.source.key, "rb") as file:
                 file.seek(self.start)
@@ -122,26 +129,26 @@ class _Place:
             return False
 
 
-def body_of(letter: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
-    """The bytes of a letter, wherever they lie, decoded; or why they cannot be had."""
+def body_of(message: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
+    """Return the decoded body of a message, from S3 if it is there; or None and why it cannot be read."""
     try:
-        return overflow.load(letter).message().body, ""
+        return overflow.load(message).message().body, ""
     except ParcelqError as error:
         return None, str(error)
 
 
 def _document(
-    letter: Pulled, place: _Place | None, line: int | None, body: bytes | None, problem: str
+    message: Pulled, place: _Place | None, line: int | None, body: bytes | None, problem: str
 ) -> dict[str, Any]:
     from parcelq.process.dead import FAILED_AT, REASON, RECEIVED, STEP
     from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, UNTOLD, WORKFLOW, count_entries, count_told
 
-    attributes = letter.attributes
+    attributes = message.attributes
     entry, encoding = _encoded(body)
     counted = None if body is None else count_entries(body)
     told = count_told(attributes.get(ENTRIES, ""))
     return {
-        "message_id": letter.message_id,
+        "message_id": message.message_id,
         "source": attributes.get(SOURCE, "").partition("?")[0],
         "version": (place.source.version or place.source.put) if place else "",
         "line": line,
@@ -161,7 +168,7 @@ def _document(
 
 
 def _encoded(body: bytes | None) -> tuple[str | None, str | None]:
-    """Bytes as JSON can have them, and how that is to be read."""
+    """Return bytes as text for JSON, and the encoding of that text."""
     if body is None:
         return None, None
     try:
@@ -171,7 +178,7 @@ def _encoded(body: bytes | None) -> tuple[str | None, str | None]:
 
 
 def shown(body: bytes | None, problem: str) -> str:
-    """The beginning of a letter's first entry, as Python writes it."""
+    """Return the beginning of a message's first entry, in quotes as Python writes it."""
     if body is None:
         return problem
     first, _, others = body.partition(b"\n")
@@ -182,10 +189,11 @@ def shown(body: bytes | None, problem: str) -> str:
 
 
 def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
-    """The number of the line that starts at each of these places, where its source can still be read as it was."""
+    """Return the number of the line that starts at each place, where the source can still be read as it was."""
     from collections import defaultdict
 
     from parcelq.records.line_ranges import line_numbers
+    from parcelq.store.bucket import BucketStore
     from parcelq.upload.objects import opened
 
     starts: defaultdict[Source, list[int]] = defaultdict(list)
@@ -194,11 +202,13 @@ def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
     numbers: dict[tuple[Source, int], int] = {}
     for source, positions in starts.items():
         found: dict[int, int] = {}
-        with suppress(ParcelqError, OSError, ValueError):  # it is gone, or not ours; the bytes are told all the same
+        with suppress(
+            ParcelqError, OSError, ValueError
+        ):  # it is gone, or access is denied; the letters are listed all the same
             if source.bucket:
-                with opened(clients.s3(), source) as stream:
+                with opened(BucketStore(clients.s3(), source.bucket), source) as stream:
                     found = line_numbers(stream, positions) if stream else {}
-            else:
+            elif os.path.isfile(source.key):
                 with open(source.key, "rb") as file:
                     found = line_numbers(file, positions)
         numbers.update(((source, start), number) for start, number in found.items())

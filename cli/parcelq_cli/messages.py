@@ -14,6 +14,7 @@ import typer
 from parcelq.aws.text import legal_text
 from parcelq.errors import MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
+from parcelq.local_files import check_readable
 from parcelq.topics.message import Message, Pulled
 
 from parcelq_cli import clients
@@ -21,7 +22,7 @@ from parcelq_cli.options import Attributes, Bucket, Topic, WrongUsageError, attr
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
-    from parcelq.topics.admin import Topics
+    from parcelq.topics.sqs import SqsTopic
 
 _STDIN: Final = "-"
 
@@ -34,7 +35,7 @@ def publish(
         list[str] | None,
         typer.Argument(
             metavar="BODY...",
-            help="A message each; a single - makes a message of each line of stdin.",
+            help="One message each; a single - makes a message of each line of stdin.",
             show_default=False,
         ),
     ] = None,
@@ -45,7 +46,10 @@ def publish(
     attribute: Attributes = None,
     bucket: Bucket = None,
 ) -> None:
-    """Publish messages, one for each BODY or line. To publish the lines of a file as parcels, use upload."""
+    """Publish messages, one for each BODY or line.
+
+    To publish the lines of a file as parcels, use upload.
+    """
     attributes = attributes_of(attribute)
     bodies = body or []
     if bool(bodies) == bool(file):
@@ -53,82 +57,72 @@ def publish(
     if "" in bodies or (_STDIN in bodies and len(bodies) > 1):
         raise WrongUsageError("no BODY may be empty, and - must be the only one")
     with _opened(bodies, file) as data:
-        topics = clients.topics()
+        target = clients.topic(topic, bucket or "")
         messages = (Message(one, attributes) for one in data)
         if len(bodies) == 1 and bodies != [_STDIN]:
-            _publish_one(out, topics, topic, next(messages), bucket)
+            _publish_one(out, target, next(messages))
         else:
-            _publish_many(out, topics, topic, messages, bucket)
+            _publish_many(out, target, messages)
 
 
-def _publish_one(out: Output, topics: Topics, topic: str, message: Message, bucket: str | None) -> None:
-    from parcelq.topics.publish import publish_one
-
-    overflow = clients.overflow(bucket) if bucket else None
-    message_id = publish_one(topics.sqs, topics.url(topic), message, overflow=overflow)
+def _publish_one(out: Output, topic: SqsTopic, message: Message) -> None:
+    message_id = topic.publish_one(message)
     out.result({"published": 1, "failed": [], "message_id": message_id}, f"published {message_id}")
 
 
-def _publish_many(out: Output, topics: Topics, topic: str, messages: Iterable[Message], bucket: str | None) -> None:
-    from parcelq.topics.publish import publish_many
-
-    overflow = clients.overflow(bucket) if bucket else None
+def _publish_many(out: Output, topic: SqsTopic, messages: Iterable[Message]) -> None:
     with out.progress("publishing") as report:
-        url = topics.url(topic)
-        published, failed = publish_many(topics.sqs, url, _counted(messages, report), overflow=overflow)
+        published, failed = topic.publish(_counted(messages, report))
     out.result(
         {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]},
         f"published {amount(published, 'message')}",
     )
     if failed:
-        raise ParcelqError(f"not published: {amount(len(failed), 'message')}; the first because {failed[0].reason}")
+        raise ParcelqError(f"not published: {amount(len(failed), 'message')}; reason of the first: {failed[0].reason}")
 
 
 @with_output
 def pull(
     out: Output,
     topic: Topic,
-    least: Annotated[int, typer.Option("--min", min=1, help="Return as soon as there are so many messages.")] = 1,
+    least: Annotated[int, typer.Option("--min", min=1, help="Return as soon as this many messages came.")] = 1,
     most: Annotated[
         int | None,
         typer.Option("--max", min=1, help="Never pull more.", show_default=f"{MAX_REQUEST_MESSAGES}, or --min"),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for --min messages; what came until then is printed.")
+        float, typer.Option(min=0, help="Seconds to wait for --min messages; then what came is printed.")
     ] = MAX_LONG_POLL_SECONDS,
     acknowledge: Annotated[
         bool, typer.Option("--acknowledge", help="Acknowledge the messages once they are printed.")
     ] = False,
 ) -> None:
-    """Pull messages and print their bodies: text as it is, else as base64.
+    """Pull messages and print their bodies.
 
-    Without --acknowledge they come again after the topic's acknowledgement deadline. With --json there is one object a
-    line: message_id, receive_count, attributes, and body or body_base64.
+    Text is printed as it is, other bodies as base64. Without --acknowledge the messages come again after the topic's
+    acknowledgement deadline. With --json each line has one object: message_id, receive_count, attributes, and body or
+    body_base64. On a terminal, characters that would control it are escaped.
     """
     most = max(least, MAX_REQUEST_MESSAGES) if most is None else most
     if most < least:
         raise WrongUsageError(f"--max is {most}, but must be at least --min, which is {least}")
-    from parcelq.topics.pull import acknowledge as forget
-    from parcelq.topics.pull import pull as take
-
-    topics = clients.topics()
-    url = topics.url(topic)
+    source = clients.topic(topic)
     with out.progress("pulling"):
-        pulled = take(topics.sqs, url, least, most, timeout)
+        pulled = source.pull(least, most, timeout)
     if not pulled:
         out.note(f"no message came in {timeout:g} seconds")
-    printed = [one for one in pulled if _print(out, one)]
-    lost = forget(topics.sqs, url, printed) if acknowledge else []
+    printed = [one for one in pulled if _print(out, source, one)]
+    lost = source.acknowledge(printed) if acknowledge else []
     if lost:
         raise ParcelqError(f"not acknowledged: {len(lost)} of {amount(len(printed), 'message')}; they will come again")
     if len(printed) < len(pulled):
         raise ParcelqError(f"not readable: {len(pulled) - len(printed)} of {amount(len(pulled), 'message')}")
 
 
-def _print(out: Output, pulled: Pulled) -> bool:
-    """Print a message and tell whether it could be read."""
+def _print(out: Output, topic: SqsTopic, pulled: Pulled) -> bool:
+    """Print a message; return whether it could be read."""
     try:
-        message = (clients.overflow("").load(pulled) if pulled.wire.is_pointer else pulled).message()
+        message = topic.read(pulled)
     except MessageError as error:
         out.note(f"message {pulled.message_id} cannot be read: {error}")
         return False
@@ -144,16 +138,17 @@ def _print(out: Output, pulled: Pulled) -> bool:
 
 @contextmanager
 def _opened(bodies: list[str], file: Path | None) -> Iterator[Iterator[bytes]]:
-    """Give the bodies, from wherever they are to come; a line keeps its end, so that an empty one is an entry too."""
-    if file is None:
-        yield iter(sys.stdin.buffer) if bodies == [_STDIN] else map(os.fsencode, bodies)
-        return
-    try:
-        lines = file.open("rb")
-    except OSError as error:
-        raise ParcelqError(f"file {str(file)!r} cannot be read: {error.strerror}") from None
-    with lines:
-        yield iter(lines)
+    """Yield the bodies: arguments, or lines with their ends, so that an empty line is an entry too."""
+    if file is None and bodies != [_STDIN]:
+        yield map(os.fsencode, bodies)
+    elif file is None:
+        if sys.stdin is None:
+            raise ParcelqError("stdin is closed, so there are no lines to publish")
+        yield iter(sys.stdin.buffer)
+    else:
+        check_readable(file)
+        with file.open("rb") as lines:
+            yield iter(lines)
 
 
 def _counted(messages: Iterable[Message], report: Callable[[str], None]) -> Iterator[Message]:

@@ -6,38 +6,66 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from parcelq.errors import InvalidValueError
+from parcelq.names import check_bucket
 
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="Name or URL of the topic.", show_default=False)]
 Attributes = Annotated[
     list[str] | None,
     typer.Option("--attribute", metavar="NAME=VALUE", help="An attribute; may be given several times."),
 ]
-Bucket = Annotated[
-    str | None,
-    typer.Option(help="Bucket for entries too large for a message.", show_default="none: they are refused"),
-]
-ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of a message.")]
+ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of one message.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 
 
 class WrongUsageError(typer.TyperException):
-    """Arguments and options do not fit together; the text says how they do."""
+    """Arguments and options do not fit together; the text says what would."""
 
     exit_code = 2
+
+
+def bucket_name(name: str | None) -> str | None:
+    """Check the name of a bucket that is given as an option.
+
+    Raises:
+        WrongUsageError: no bucket can have that name.
+    """
+    try:
+        return None if name is None else check_bucket(name)
+    except InvalidValueError as error:
+        raise WrongUsageError(f"--{error}") from None
+
+
+Bucket = Annotated[
+    str | None,
+    typer.Option(
+        callback=bucket_name, help="Bucket for entries too large for a message.", show_default="none: they are refused"
+    ),
+]
 
 
 def attributes_of(texts: Sequence[str] | None) -> dict[str, str]:
     """Read `NAME=VALUE` texts.
 
     Raises:
-        WrongUsageError: a text is none of that, or a name comes twice.
+        WrongUsageError: a text has another form, is not UTF-8, or a name comes twice.
     """
     attributes: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise WrongUsageError(f"--attribute is {text!r}, but must be NAME=VALUE")
+        if not _is_utf8(text):
+            raise WrongUsageError(f"--attribute is {text!r}, but must be UTF-8")
         if name in attributes:
             raise WrongUsageError(f"--attribute gives {name!r} twice, but must give each name once")
         attributes[name] = value
     return attributes
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

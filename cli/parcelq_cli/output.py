@@ -1,10 +1,16 @@
-"""What commands print: results on stdout, as text or JSON; everything else on stderr."""
+"""What commands print: results on stdout, as text or JSON; everything else on stderr.
+
+All that is printed passes through here, so text of others is escaped here and nowhere else; only a value that must stay
+within a line is escaped where the line is made, with `one_line`.
+"""
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json as json_format
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,38 +24,39 @@ from parcelq.errors import ParcelqError
 from rich.console import Console
 from rich.text import Text
 
+from parcelq_cli.escaping import escaped, escaped_bytes, escaped_json, escaped_text, one_line
 from parcelq_cli.options import WrongUsageError
 
 Arguments = ParamSpec("Arguments")
-Json = Annotated[bool, typer.Option("--json", help="Print results as JSON: one document, or one a line.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors alone.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log in detail, faults of the program included.")]
+Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, one document per line.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log in detail, with tracebacks of program errors.")]
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES: Final = 1.0
 
 
 class Report(Protocol):
-    """Tells how far a command is: in words, and what share of the work is done where that is known."""
+    """Shows the progress of a command: in words, and as the share of the work that is done where it is known."""
 
     def __call__(self, text: str, share: float | None = None, /) -> None:
-        """Tell it."""
+        """Show it."""
 
 
 def to_stderr() -> Console:
-    """Return what prints on stderr, in colour on a terminal."""
+    """Return a console that prints on stderr, in colour on a terminal. What goes to it must be escaped."""
     return Console(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Prints what a command says.
+    """Prints the results and messages of a command.
 
     Attributes:
-        json: whether results are JSON.
+        json: whether results are printed as JSON.
         quiet: whether only results and errors are printed.
-        verbose: whether what is done is logged.
-        clock: tells a time in seconds.
+        verbose: whether the log is printed in detail.
+        clock: returns a time in seconds.
     """
 
     json: bool = False
@@ -59,45 +66,51 @@ class Output:
     _stderr: Console = field(default_factory=to_stderr)
 
     def result(self, document: Mapping[str, Any], text: str | Text | bytes) -> None:
-        """Print a result: `document` on a line with `--json`, else `text`, which if it is bytes is printed as it is."""
+        """Print a result on stdout: `document` on one line with `--json`, otherwise `text`.
+
+        Bytes are data, such as the body of a message: they are printed as they are into a file or a pipe, and escaped
+        on a terminal.
+
+        Raises:
+            ParcelqError: stdout is closed, or cannot be written, as on a full disk.
+        """
         if self.json:
-            line = json_format.dumps(document, ensure_ascii=False)
+            line = escaped_json(json_format.dumps(document, ensure_ascii=False))
         elif isinstance(text, bytes):
-            return self._write(text)
+            return _write(escaped_bytes(text) if sys.stdout is not None and sys.stdout.isatty() else text)
         else:
             console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
             with console.capture() as rendered:
-                console.print(text, end="")
+                console.print(escaped(text) if isinstance(text, str) else escaped_text(text), end="")
             line = rendered.get()
-        # A file's name need not be text; in JSON and in a terminal alike it shows as an escape then.
-        return self._write(line.encode("utf-8", "backslashreplace") + b"\n")
+        return _write(line.encode() + b"\n")
 
     def note(self, text: str) -> None:
-        """Say on stderr what a user may want to know, but a script does not."""
+        """Print on stderr what a user may want to know and a script does not."""
         if not self.quiet:
-            self._stderr.print(text)
+            self._stderr.print(escaped(text))
 
     def confirm(self, doomed: Mapping[str, int], yes: bool) -> None:
-        """Show the topics that will be deleted, and ask.
+        """Show the topics that will be deleted, and ask whether to go on.
 
         Args:
-            doomed: names, and the approximate number of messages of each.
-            yes: whether the answer was given already.
+            doomed: the topics' names, and the approximate number of messages of each.
+            yes: whether the user agreed already.
 
         Raises:
-            ParcelqError: the answer is no, or there is nobody to ask.
+            ParcelqError: the answer is no, or there is no terminal to ask on.
         """
         if yes or not doomed:
             return
         listed = ", ".join(f"{name} (about {amount(count, 'message')})" for name, count in doomed.items())
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise ParcelqError(f"this deletes {listed}, and there is no terminal to ask on; give --yes if it is meant")
+        if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
+            raise ParcelqError(f"this deletes {listed}, and there is no terminal to ask on; add --yes to delete them")
         from rich.prompt import Confirm
         from rich.table import Table
 
         table = Table("topic", "messages, about")
         for name, count in doomed.items():
-            table.add_row(name, f"{count:,}")
+            table.add_row(one_line(name), f"{count:,}")
         self._stderr.print("These will be deleted, with all their messages:")
         self._stderr.print(table, soft_wrap=False)
         try:
@@ -109,7 +122,7 @@ class Output:
 
     @contextmanager
     def progress(self, doing: str) -> Iterator[Report]:
-        """Give what tells how far a command is: a live line with a bar on a terminal, else a line now and then."""
+        """Yield a function that shows progress: a live line with a bar on a terminal, otherwise a line now and then."""
         if self.quiet:
             yield lambda _text, _share=None: None
         elif self._stderr.is_terminal:
@@ -117,10 +130,10 @@ class Output:
 
             columns = BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
             with Progress(*columns, console=self._stderr, transient=True) as live:
-                task = live.add_task(doing, total=None)
+                task = live.add_task(one_line(doing), total=None)
 
                 def show(text: str, share: float | None = None) -> None:
-                    live.update(task, description=f"{doing}: {text}", total=share and 1, completed=share or 0)
+                    live.update(task, description=one_line(f"{doing}: {text}"), total=share and 1, completed=share or 0)
 
                 yield show
         else:
@@ -128,7 +141,7 @@ class Output:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Send the log to stderr as long as the context lasts."""
+        """Print the log on stderr as long as the context lasts."""
         level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
         handler = _Handler(self._stderr, level)
         logger = logging.getLogger()
@@ -140,7 +153,7 @@ class Output:
         except (ParcelqError, typer.TyperException, typer.Exit, typer.Abort, OSError):
             raise
         except Exception:
-            _log.info("this should not happen, and is a fault of the program", exc_info=True)
+            _log.info("a fault of the program", exc_info=True)
             raise
         finally:
             logger.setLevel(before)
@@ -153,18 +166,33 @@ class Output:
             nonlocal due
             if self.clock() >= due:
                 due = self.clock() + _SECONDS_BETWEEN_LINES
-                self._stderr.print(f"{doing}: {text}" + (f", {share:.0%}" if share is not None else ""))
+                self.note(f"{doing}: {one_line(text)}" + (f", {share:.0%}" if share is not None else ""))
 
         return report
 
-    def _write(self, data: bytes) -> None:
-        # Flushed at once, so that nothing is acknowledged that a closed pipe never took.
+
+def _write(data: bytes) -> None:
+    """Write to stdout. It is flushed at once, so that nothing is acknowledged that a closed pipe did not take."""
+    if sys.stdout is None:
+        raise ParcelqError("stdout is closed, so results cannot be printed")
+    try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
+    except OSError as error:
+        forget_stdout()
+        if error.errno == errno.EPIPE:
+            raise
+        raise ParcelqError(f"stdout cannot be written: {error.strerror}") from None
+
+
+def forget_stdout() -> None:
+    """Drop what stdout did not take, so that Python does not try to write it once more when it ends."""
+    with open(os.devnull, "wb") as null:
+        os.dup2(null.fileno(), 1)
 
 
 class _Handler(logging.Handler):
-    """Prints records through the console that progress is on, so that they do not tear it."""
+    """Prints log records through the console that shows progress, so that they do not break its line."""
 
     def __init__(self, console: Console, level: int) -> None:
         super().__init__(level)
@@ -173,11 +201,11 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         about = " ".join(filter(None, (getattr(record, name, "") for name in ("source", "lineage"))))
         text = f"{record.levelname.lower()}: {self.format(record)}"
-        self._console.print(f"{text} ({about})" if about else text)
+        self._console.print(escaped(f"{text} ({about})" if about else text))
 
 
 def with_output(command: Callable[Concatenate[Output, Arguments], None]) -> Callable[Arguments, None]:
-    """Give a command `--json`, `--quiet` and `--verbose`, and for its first argument what they make."""
+    """Give a command the options `--json`, `--quiet` and `--verbose`, and an `Output` as its first argument."""
 
     @wraps(command)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
@@ -206,6 +234,7 @@ def amount(count: int, noun: str) -> str:
 
 def fields(values: Mapping[str, object]) -> Text:
     """Return names and values as lines of two columns."""
-    width = max(map(len, values), default=0)
-    lines = (Text.assemble((f"{name:<{width}}", "bold"), f"  {value}") for name, value in values.items())
+    shown = {one_line(name): one_line(value) for name, value in values.items()}
+    width = max(map(len, shown), default=0)
+    lines = (Text.assemble((f"{name:<{width}}", "bold"), f"  {value}") for name, value in shown.items())
     return Text("\n").join(lines)

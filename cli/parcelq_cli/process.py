@@ -36,15 +36,15 @@ def process(
         str, typer.Option(help="The step: a path, or the name of a program on the PATH.", show_default=False)
     ],
     settings: Annotated[str, typer.Option(metavar="FILE", help="The step's settings file.", show_default="none")] = "",
-    workflow_id: Annotated[str, typer.Option(help="What the step is told as --workflow-id.", show_default="none")] = "",
-    batch_size: Annotated[int, typer.Option(min=1, help="How many entries the step should get at a time.")] = 1000,
+    workflow_id: Annotated[str, typer.Option(help="Passed to the step as --workflow-id.", show_default="none")] = "",
+    batch_size: Annotated[int, typer.Option(min=1, help="Entries that the step should get at a time.")] = 1000,
     parcel_size: ParcelSize = 1000,
     timeout: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="Seconds with nothing coming after which the topic counts as exhausted.",
-            show_default="none: goes on until stopped",
+            help="Seconds without a message after which the command ends.",
+            show_default="none: until stopped",
         ),
     ] = None,
     bucket: Bucket = None,
@@ -52,7 +52,7 @@ def process(
         bool,
         typer.Option(
             "--halving/--no-halving",
-            help="Split a message that comes for the last time into halves, so that only its bad entries die.",
+            help="Split a message that failed too often into halves, so that only its bad entries are dead-lettered.",
         ),
     ] = True,
     back_off_seconds: Annotated[
@@ -60,14 +60,15 @@ def process(
         typer.Option(
             min=0,
             max=MAX_DELAY_SECONDS,
-            help="Seconds, about, after which a message that failed comes again; twice as many at every further time.",
+            help="Seconds until a message that failed comes again; doubled after each further failure.",
         ),
     ] = 5,
 ) -> None:
-    """Run a step over a topic's messages and publish what it puts out, until stopped or the topic is exhausted.
+    """Run a step over a topic's messages and publish its output.
 
-    Messages that fail too often go to the dead-letter topic of INPUT_TOPIC, and OUTPUT_TOPIC is told of them. Ctrl-C
-    and SIGTERM end it after the messages in hand; a second Ctrl-C gives those up, and they come again.
+    Messages that fail too often go to the dead-letter topic of INPUT_TOPIC, and OUTPUT_TOPIC gets a tombstone for each.
+    Ctrl-C and SIGTERM end the command after the messages that it is processing; a second Ctrl-C ends it at once, and
+    these messages come again.
     """
     from contextlib import closing
 
@@ -79,7 +80,9 @@ def process(
 
     found = local_step(step, settings, workflow_id)
     total = Progress()
-    stopper = Stopper(lambda: out.note("stopping after the messages in hand; once more gives them up"))
+    stopper = Stopper(
+        lambda: out.note("stopping after the messages that are being processed; press again to stop at once")
+    )
     processor = _processor(
         input_topic,
         output_topic,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from parcelq.errors import ParcelqError
 from rich.text import Text
 
 from parcelq_cli import clients
-from parcelq_cli.options import ParcelSize
+from parcelq_cli.escaping import one_line
+from parcelq_cli.options import ParcelSize, bucket_name
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 _BAR: Final = 40
 _INPUT_TOPIC: Final = "parcelq-step"
-Bucket = Annotated[str, typer.Option(help="The stack's bucket.", show_default=False)]
+Bucket = Annotated[str, typer.Option(callback=bucket_name, help="The stack's bucket.", show_default=False)]
 OutputTopic = Annotated[str, typer.Option("--topic", help="Name of the topic that results are collected from.")]
 
 
@@ -25,15 +27,26 @@ OutputTopic = Annotated[str, typer.Option("--topic", help="Name of the topic tha
 def status(
     output: Output,
     bucket: Bucket,
-    source: Annotated[str, typer.Argument(help="Only sources whose name has this in it.")] = "",
+    source: Annotated[
+        str, typer.Argument(metavar="NAME", help="Only sources whose name contains this.", show_default="all")
+    ] = "",
     topic: OutputTopic = "parcelq-output",
 ) -> None:
-    """Tell how far the sources are that have no whole result yet, as of the last time results were collected."""
+    """Show how far sources are that have no whole result yet.
+
+    As of the last time that results were collected. With NAME, finished sources of exactly that name are shown too. The
+    exit code is 1 if nothing is known of a source of that name.
+    """
     found = _statuses(bucket, topic, source)
     for one in found:
         output.result(one.document(), _shown(one))
-    if not found:
-        output.note("every source that was collected is whole")
+    if source and not any(one.is_called(source) for one in found) and (report := _report(bucket, source)):
+        output.result(report, _finished(source, report))
+    elif source and not found:
+        there = " It is in the inbox, but nothing of it was uploaded yet." if _is_put(bucket, source) else ""
+        raise ParcelqError(f"nothing is known of a source whose name contains {source!r}.{there}".rstrip("."))
+    elif not found:
+        output.note("there is no unfinished source")
 
 
 @with_output
@@ -43,19 +56,20 @@ def repair(
     bucket: Bucket,
     topic: OutputTopic = "parcelq-output",
     input_topic: Annotated[
-        str, typer.Option(help="Name of the topic that its lines go to; the one that it was uploaded to, if not given.")
+        str,
+        typer.Option(help="Name of the topic that its lines go to.", show_default="the one that it was uploaded to"),
     ] = "",
     parcel_size: ParcelSize = 1000,
 ) -> None:
-    """Publish again, from the source, what is missing of it, and only that.
+    """Publish again what is missing of a source.
 
-    What is missing may also be still on its way: do this when nothing is being processed any more. Of a file that was
-    put several times it is the latest put that is repaired.
+    Only that, and from the source itself. What is missing may still be on its way, so wait until nothing is being
+    processed. If a file was put several times, its latest put is repaired.
     """
     from parcelq.collect.status import object_of
     from parcelq.collect.status import repair as publish_again
     from parcelq.lineage.source import Source
-    from parcelq.store.stores import BucketStore
+    from parcelq.store.bucket import BucketStore
     from parcelq.upload.objects import Object, ObjectUploader
 
     latest: dict[str, Status] = {}
@@ -63,15 +77,15 @@ def repair(
         if one.is_called(source):
             latest[Source.parse(one.source).uri] = one
     if not latest:
-        raise ParcelqError(f"source is {source!r}, but must be one that is not whole; see parcelq status")
-    topics = clients.topics()
-    uploader = ObjectUploader(
-        topics.sqs, clients.s3(), BucketStore(clients.s3(), bucket), parcel_size, clients.overflow(bucket)
-    )
+        raise ParcelqError(f"source is {source!r}, but must be one that is not whole; parcelq status lists them")
+    store = BucketStore(clients.s3(), bucket)
+    uploader = ObjectUploader(store, store, parcel_size)
     published = 0
     for one in latest.values():
         put = Object(object_of(one), one.total or 0)
-        published += publish_again(uploader, one, topics.url(input_topic or one.topic or put.topic(_INPUT_TOPIC)))
+        published += publish_again(
+            uploader, one, clients.topic(input_topic or one.topic or put.topic(_INPUT_TOPIC), bucket)
+        )
         if one.total is None:
             output.note(f"the size of {one.name} is not known, so whatever is missing at its end was not published")
     output.result({"messages": published}, f"published {amount(published, 'message')} again")
@@ -79,16 +93,54 @@ def repair(
 
 def _statuses(bucket: str, topic: str, name: str) -> list[Status]:
     from parcelq.collect.status import statuses
-    from parcelq.store.stores import BucketStore
+    from parcelq.store.bucket import BucketStore
 
     return [one for one in statuses(BucketStore(clients.s3(), bucket), topic) if one.has_in_name(name)]
 
 
+def _report(bucket: str, name: str) -> dict[str, Any] | None:
+    """The report of the finished source of a name; None if there is none."""
+    import json
+
+    from parcelq.errors import NotFoundError
+    from parcelq.names import RESULTS
+    from parcelq.result_names import result_names
+    from parcelq.store.stores import BucketStore
+
+    key = result_names(name, RESULTS).report
+    try:
+        report = json.loads(BucketStore(clients.s3(), bucket).read(key))
+    except NotFoundError:
+        return None
+    except ValueError:
+        report = None
+    if not isinstance(report, dict):
+        raise ParcelqError(f"s3://{bucket}/{key} is not a report of Parcelq")
+    return report
+
+
+def _is_put(bucket: str, name: str) -> bool:
+    from parcelq.names import INBOX
+    from parcelq.store.stores import BucketStore
+
+    return BucketStore(clients.s3(), bucket).stat(INBOX + name) is not None
+
+
+def _finished(name: str, report: Mapping[str, Any]) -> Text:
+    """What a report says of a source: whole, or without its dead entries."""
+    entries = report.get("entries") or {}
+    text = Text.assemble((one_line(name), "bold"), "  whole" if report.get("complete") is True else "  not whole")
+    for count in ("read", "written", "dead", "missing"):
+        if entries.get(count) is not None:
+            text.append(f"\n  {count:<8}{_entries(entries[count])}")
+    return text.append(f"\n  result  {one_line(report.get('result'))}")
+
+
 def _shown(one: Status) -> Text:
     """A bar, and below it what is covered, dead and missing; where a size is not known there is no bar."""
-    text = Text.assemble((one.name, "bold"))
+    text = Text.assemble((one_line(one.name), "bold"))
     if one.topic:
-        text.append(f"  uploaded to {one.topic}", "dim")
+        text.append(f"  uploaded to {one_line(one.topic)}", "dim")
     known = one.total is not None
     size = f"{one.total:,} bytes, {_entries(one.entries_read)}" if known else "its size is not known yet"
     text.append("\n  ").append_text(_bar(one)).append("  " * known + size)

@@ -1,4 +1,4 @@
-"""Stopping a worker by a signal without losing what it has in hand."""
+"""Stopping a worker by a signal without losing the messages that it is processing."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked to stop, and nothing is in hand."""
+    """A signal asked to stop, and no message is being processed."""
 
 
 class Stopper:
-    """A context manager that turns SIGINT and SIGTERM into an end after the round in hand.
+    """A context manager that makes SIGINT and SIGTERM end the worker after the current round.
 
-    While messages are waited for, `Stopped` is raised at once. A second signal during a round raises KeyboardInterrupt.
+    While it waits for messages, a signal raises `Stopped` at once. A second signal during a round raises
+    KeyboardInterrupt.
 
     Args:
-        on_signal: told, from a thread, that a round has to end first.
+        on_signal: called in a thread when a signal came and the round has to end first.
     """
 
     def __init__(self, on_signal: Callable[[], None]) -> None:
@@ -45,13 +46,13 @@ class Stopper:
             signal.signal(one, handler)
 
     def begin_waiting(self) -> None:
-        """From here on, a signal raises Stopped; also one that has come already."""
+        """From now on a signal raises Stopped; so does one that came before."""
         self._waiting = True
         if self._asked:
             raise Stopped
 
     def begin_round(self) -> None:
-        """From here on, a signal has to wait."""
+        """From now on a signal has to wait."""
         self._waiting = False
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what signal.signal calls
@@ -60,17 +61,17 @@ class Stopper:
         if self._asked:
             raise KeyboardInterrupt
         self._asked = True
-        # Printing right here could meet a print that the signal has interrupted.
+        # Printing here could meet a print that the signal interrupted.
         Thread(target=self._on_signal, daemon=True).start()
 
 
 @dataclass(frozen=True)
 class StoppableProcessor(Processor):
-    """A processor that tells when a round begins."""
+    """A processor that tells its stopper when a round begins."""
 
     stopper: Stopper = field(kw_only=True)
 
     def handle(self, pulled: Iterable[Pulled], time_left: Callable[[], float] = lambda: float("inf")) -> Outcome:
-        """As Processor does."""
+        """Process messages; see `Processor.handle`."""
         self.stopper.begin_round()
         return Processor.handle(self, pulled, time_left)

@@ -28,7 +28,7 @@ _COUNTS: Final = {
 app = typer.Typer(no_args_is_help=True, help="List, create, show, count, delete and clear topics.")
 
 
-@app.command("list")
+@app.command("list", epilog="Example: parcelq topics list mol")
 @with_output
 def list_(
     out: Output,
@@ -39,24 +39,24 @@ def list_(
 ) -> None:
     """List topics."""
     found = sorted(clients.topics().urls(prefix)) if urls else clients.topics().names(prefix)
-    out.result({"topics": found}, "".join(f"{one}\n" for one in found).encode())
+    out.result({"topics": found}, "\n".join(found) if found else b"")
 
 
-@app.command()
+@app.command(epilog="Example: parcelq topics create molecules --max-receive-count 3")
 @with_output
 def create(
     out: Output,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the topic.", show_default=False)],
     max_receive_count: Annotated[
-        int, typer.Option(min=1, help="How often a message is given out before it is dead-lettered.")
+        int, typer.Option(min=1, help="How often a message is received before it goes to the dead-letter topic.")
     ] = 2,
     attribute: Attributes = None,
     yes: Yes = False,
 ) -> None:
-    """Create a topic and its dead-letter topic; those that exist are deleted and made anew.
+    """Create a topic and its dead-letter topic.
 
-    Attributes are SQS's, such as VisibilityTimeout=300. SQS refuses a deleted name for 60 seconds, which are waited
-    out.
+    Topics of these names that exist are deleted and created again. Attributes are those of SQS, such as
+    VisibilityTimeout=300. SQS refuses a deleted name for 60 seconds; this command waits so long.
     """
     attributes = attributes_of(attribute)
     check_topic(name)
@@ -64,16 +64,18 @@ def create(
     out.confirm(_counts(topics, _existing(topics, [name, dead_letter(name)])), yes)
 
     def wait(refused: str, seconds: float) -> None:
-        out.note(f"waiting up to {seconds:.0f} seconds, for SQS refuses the name {refused!r} just after its deletion")
+        out.note(
+            f"waiting up to {seconds:.0f} seconds, because SQS refuses the name {refused!r} just after its deletion"
+        )
 
     url = topics.create(name, max_receive_count, attributes, wait)
     out.result({"topic": name, "url": url, "dead_letter": dead_letter(name)}, url)
 
 
-@app.command()
+@app.command(epilog="Example: parcelq topics show molecules")
 @with_output
 def show(out: Output, topic: Topic) -> None:
-    """Show a topic's URL, attributes and approximate counts of messages."""
+    """Show a topic: its URL, attributes and counts."""
     topics = clients.topics()
     url = topics.url(topic)
     attributes = topics.attributes(url)
@@ -92,12 +94,12 @@ def show(out: Output, topic: Topic) -> None:
     )
 
 
-@app.command()
+@app.command(epilog="Example: parcelq topics count molecules")
 @with_output
 def count(out: Output, topic: Topic) -> None:
-    """Tell approximately how many messages can be pulled now.
+    """Print approximately how many messages can be pulled now.
 
-    SQS needs about 60 seconds from the last send to get it right, and it never is exact.
+    The count lags about 60 seconds behind the last send, and SQS never promises that it is exact.
     """
     messages = clients.topics().count(topic)
     text = (
@@ -106,20 +108,20 @@ def count(out: Output, topic: Topic) -> None:
     out.result({"topic": _name(topic), "approximate_count": messages}, text)
 
 
-@app.command()
+@app.command(epilog="Example: parcelq topics delete molecules")
 @with_output
 def delete(out: Output, topic: Topic, yes: Yes = False) -> None:
-    """Delete a topic and its dead-letter topic, with all their messages."""
+    """Delete a topic and its dead-letter topic.
+
+    All their messages are deleted too. The dead-letter topic stays if other topics use it, or if it belongs to another
+    account.
+    """
     topics = clients.topics()
-    topics.attributes(topic)  # so that a topic that is not there is an error whatever its dead-letter topic is
-    name = _name(topic)
-    doomed = _existing(topics, [name, dead_letter(name)])
-    out.confirm(_counts(topics, doomed), yes)
-    topics.delete(topic)
-    _tell_deleted(out, doomed)
+    out.confirm(_counts(topics, topics.deleted_with(topic)), yes)
+    _show_deleted(out, topics.delete(topic))
 
 
-@app.command()
+@app.command(epilog="Example: parcelq topics clear test- --yes")
 @with_output
 def clear(
     out: Output,
@@ -131,17 +133,20 @@ def clear(
     ] = False,
     yes: Yes = False,
 ) -> None:
-    """Delete every topic whose name starts with a prefix, dead-letter topics included, with all their messages."""
+    """Delete all topics of a prefix.
+
+    That includes dead-letter topics and all messages.
+    """
     if bool(prefix) == everything:
         raise WrongUsageError("give either a PREFIX or --all")
     topics = clients.topics()
     if not yes:
         out.confirm(_counts(topics, topics.names(prefix)), yes)
-    _tell_deleted(out, topics.clear(prefix, everything=everything))
+    _show_deleted(out, topics.clear(prefix, everything=everything))
 
 
-def _tell_deleted(out: Output, names: list[str]) -> None:
-    out.result({"deleted": names}, "".join(f"deleted {name}\n" for name in names).encode())
+def _show_deleted(out: Output, names: list[str]) -> None:
+    out.result({"deleted": names}, "\n".join(f"deleted {name}" for name in names) if names else b"")
     if not names:
         out.note("there is no such topic, so nothing was deleted")
 
@@ -162,13 +167,13 @@ def _existing(topics: Topics, names: Iterable[str]) -> list[str]:
 
 
 def _counts(topics: Topics, names: Iterable[str]) -> dict[str, int]:
-    """Return approximate numbers of messages, in the order of names; one that is gone by now has none."""
+    """Return approximate numbers of messages, in the order of names; a topic that is gone by now has 0."""
     from parcelq.aws.parallel import in_flight
 
     def counted(name: str) -> tuple[str, int]:
         try:
-            return name, topics.count(name)
+            return _name(name), topics.count(name)
         except TopicNotFoundError:
-            return name, 0
+            return _name(name), 0
 
     return dict(sorted(in_flight(counted, names, _REQUESTS)))

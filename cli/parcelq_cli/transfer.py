@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from threading import Lock
 from typing import Annotated
 
 import typer
 from parcelq.errors import ParcelqError
-from parcelq.limits import MAX_LONG_POLL_SECONDS
+from parcelq.limits import MAX_FILE_NAME_BYTES, MAX_LONG_POLL_SECONDS
 
 from parcelq_cli import clients
 from parcelq_cli.options import Bucket, ParcelSize, Topic
@@ -19,16 +20,20 @@ from parcelq_cli.output import Output, amount, with_output
 def upload(
     out: Output,
     topic: Topic,
-    file: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.", show_default=False)],
+    file: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Files or pipes; - is stdin.", show_default=False)
+    ],
     parcel_size: ParcelSize = 1000,
     bucket: Bucket = None,
 ) -> None:
-    """Publish the lines of files as parcels, one file after another."""
+    """Publish the lines of files as parcels.
+
+    One file after another. A file that changes while it is read is an error.
+    """
     from parcelq.upload.files import upload_files
 
-    topics = clients.topics()
-    url = topics.url(topic)
-    overflow = clients.overflow(bucket) if bucket else None
+    paths = [Path("/dev/stdin") if str(path) == "-" else path for path in file]
+    target = clients.topic(topic, bucket or "")
     done: list[tuple[Path, int]] = []
     with out.progress("uploading") as report:
 
@@ -36,7 +41,7 @@ def upload(
             done.append((path, messages))
             report(f"{len(done)} of {amount(len(file), 'file')}, {amount(sum(count for _, count in done), 'message')}")
 
-        published = upload_files(topics.sqs, url, file, parcel_size, overflow=overflow, on_file=tell)
+        published = upload_files(target, paths, parcel_size, on_file=tell)
     files = [{"file": str(path), "messages": messages} for path, messages in done]
     out.result(
         {"messages": published, "files": files},
@@ -52,15 +57,24 @@ def download(
         Path, typer.Argument(metavar="FILE", help="Where to write the entries, one a line.", show_default=False)
     ],
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds with nothing coming after which the topic counts as exhausted.")
+        float, typer.Option(min=0, help="Seconds without a message after which the topic counts as empty.")
     ] = MAX_LONG_POLL_SECONDS,
 ) -> None:
-    """Write the entries of all messages of a topic into a new file, and acknowledge them.
+    """Write all messages of a topic into a new file.
 
-    Each source is in its order, and no message is there twice. As long as a source lacks something, FILE.parts stays,
-    and another download into the same file adds what has come since; the exit code is 1 then.
+    The messages are acknowledged. Each source is in its order, and no message is there twice. While a source lacks
+    something, FILE.parts stays and the exit code is 1; another download into the same file adds what came since.
     """
     from parcelq.collect.download import download as collect
+    from parcelq.local_files import check_folder
+    from parcelq.result_names import PIECES
+
+    check_folder(file.parent, "the folder of FILE")
+    if file.is_dir():
+        raise ParcelqError(f"FILE is {str(file)!r}, but must be a file; it is a folder")
+    if len(os.fsencode(file.name)) > MAX_FILE_NAME_BYTES - len(PIECES):
+        longest = MAX_FILE_NAME_BYTES - len(PIECES)
+        raise ParcelqError(f"FILE is {str(file)!r}, but its name must have at most {longest} bytes")
 
     topics = clients.topics()
     url = topics.url(topic)
@@ -94,4 +108,4 @@ def download(
     )
     if downloaded.incomplete:
         names = ", ".join(downloaded.incomplete)
-        raise ParcelqError(f"{file} lacks what is missing or dead of {names}; download again when it has come")
+        raise ParcelqError(f"{file} lacks what is missing or dead of {names}; download again when it is there")

@@ -23,6 +23,7 @@ from parcelq.steps.find import Step
 from parcelq.store.stores import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.overflow import Overflow
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.objects import ObjectUploader
 
 from parcelq_emulator.chaos import Chaos
@@ -161,9 +162,9 @@ class Pipeline:
     def repair(self) -> int:
         """Publish again what is missing of any source, and return how many messages that took."""
         store = BucketStore(self.s3, self.stack.bucket)
-        overflow = Overflow(self.s3, self.stack.bucket)
-        uploader = ObjectUploader(self.topics.sqs, self.s3, store, self.options.parcel_size, overflow)
-        first = self.topics.url(f"{_STACK}-{next(iter(self.options.stages))}")
+        uploader = ObjectUploader(store, store, self.options.parcel_size)
+        url = self.topics.url(f"{_STACK}-{next(iter(self.options.stages))}")
+        first = SqsTopic(self.topics.sqs, url, Overflow(self.s3, self.stack.bucket))
         return sum(repair(uploader, one, first) for one in statuses(store, OUTPUT_TOPIC))
 
     def collect(self, quiet_seconds: float = 1) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class _Extensions:
         """A part of the template without loops; `bound` has the items of the loops around it, by identifier."""
         if isinstance(node, str):
             for name, item in bound.items():
-                node = node.replace(f"${{{name}}}", item)
+                node = node.replace(f"${{{name}}}", item).replace(f"&{{{name}}}", re.sub("[^A-Za-z0-9]", "", item))
         elif isinstance(node, list):
             return [self.resolved(one, bound) for one in node]
         elif isinstance(node, dict):
@@ -119,4 +119,7 @@ class _Extensions:
                 return text
             case {"Fn::FindInMap": [str(mapping), {"Ref": str(parameter)}, str(key)]}:
                 return self.mappings[mapping][self.values[parameter]][key]
+            case {"Fn::FindInMap": [str(mapping), str(top), str(key), *default]}:
+                found = self.mappings[mapping].get(top, {})
+                return found[key] if key in found or not default else default[0]["DefaultValue"]
         return node

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -12,6 +12,7 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
+from parcelq.checks import Check, checked, number, optional, shown, text
 from parcelq.collect.drain import Drainer
 from parcelq.collect.finish import Finisher
 from parcelq.collect.results import ResultWriter
@@ -39,9 +40,12 @@ class Request:
     destination: str | None = None
     receive_message_timeout: float = 20
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.receive_message_timeout <= 600:
-            raise InvalidValueError("receive_message_timeout", self.receive_message_timeout, "0 to 600 seconds")
+
+REQUEST: Mapping[str, Check] = {
+    "topic": optional(text),
+    "destination": optional(text),
+    "receive_message_timeout": number(0, 600),
+}
 
 
 @cache
@@ -64,17 +68,14 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         return {"error": {"type": type(error).__name__, "message": str(error)}}
 
 
-def request_of(event: dict[str, Any]) -> Request:
-    """What an event asks for. Raises ValueError that says what is wrong with it."""
-    if event == {}:  # from the schedule, which is not to wait for pydantic
-        return Request()
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(Request).validate_python(event)
-    except ValidationError as error:
-        problems = (f"{'.'.join(map(str, one['loc'])) or 'request'}: {one['msg']}" for one in error.errors())
-        raise ValueError("; ".join(problems)) from None
+def request_of(event: object) -> Request:
+    """What an event asks for. Raises ValueError that says everything that is wrong with it."""
+    if not isinstance(event, dict):
+        raise ValueError(f"request is {shown(event)}, but must be a JSON object")
+    values, problems = checked(event, REQUEST)
+    if problems:
+        raise ValueError("; ".join(problems))
+    return Request(**values)
 
 
 def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:

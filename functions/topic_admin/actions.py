@@ -1,27 +1,32 @@
-"""The requests that topic_admin takes: one class for each action, which checks its members and does it.
+"""What topic_admin can be asked: a table with one line for each action.
 
-What only one or two actions need they import themselves, so that the others start sooner.
+Modules that only one or two actions need are imported when those run, so that the others start sooner.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, NamedTuple
 
+from parcelq.checks import Check, Wrong, checked, filled, optional, shown, text, texts, whole
 from parcelq.config import Config
-from parcelq.errors import InvalidValueError, MessageError
+from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.names import dead_letter, topic_within
 from parcelq.store.stores import Store
 from parcelq.topics.admin import Topics, guarded
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
-from pydantic import BaseModel, Field
 
 MOST_PEEKED = 100
-MOST_TOLD = 100
+MOST_SOURCES = 100
 MOST_OF_EACH = 20
-"""Holes and deaths that are told of a source: with the longest names and reasons the answer fits into Lambda's 6 MB."""
+"""Holes and dead ranges that are listed for a source: with the longest names and reasons the answer fits into 6 MB."""
+
+
+class BadRequest(ParcelqError):  # noqa: N818 - the name is what callers see
+    """A request has members that are missing, unknown or wrong; the text names all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,192 +39,118 @@ class App:
     store: Store
 
     def name(self, topic: str) -> str:
-        """Name of a topic given by name or URL, if it is one of the stack's prefix."""
+        """Name of a topic given by name or URL. Raises InvalidValueError if it is outside the stack's prefix."""
         return topic_within(self.config.prefix, topic)
 
+    def url(self, topic: str) -> str:
+        """URL of such a topic."""
+        return self.topics.url(self.name(topic))
+
     def others(self, topic: str) -> str:
-        """The same, if the stack itself does not own the topic: what CloudFormation made, it alone deletes."""
+        """Name of such a topic. Raises InvalidValueError if it is one of the stack's own, which CloudFormation made."""
         name = self.name(topic)
         if name in self.config.own_topics:
             raise InvalidValueError("topic", topic, "none of the stack's own, which only deleting the stack deletes")
         return name
 
 
-class _Request(BaseModel):
-    # Deferred, so that a cold start does not build the checks of each class, and those of all of them once more.
-    model_config: ClassVar = {"extra": "forbid", "defer_build": True}
+class Action(NamedTuple):
+    """An action: what does it, what it needs, and what it may get beside that."""
+
+    run: Callable[..., dict[str, Any]]
+    needs: Mapping[str, Check] = {}
+    takes: Mapping[str, Check] = {}
 
 
-class List(_Request):
-    """Names of the topics that start with a prefix."""
+def answer(app: App, request: object) -> dict[str, Any]:
+    """Do what a request asks for.
 
-    action: Literal["list"]
-    prefix: str = ""
-
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        prefix = app.name(self.prefix) if self.prefix else f"{app.config.prefix}-"
-        return {"topics": app.topics.names(prefix)}
-
-
-class Create(_Request):
-    """Create a topic and its dead-letter topic, anew."""
-
-    action: Literal["create"]
-    topic: str
-    max_receive_count: int = Field(default=2, ge=1, le=1000)
-
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        name = app.others(self.topic)
-        # As the template's own topics are.
-        return {"url": app.topics.create(name, self.max_receive_count, both=guarded(app.config.kms_key_arn))}
+    Raises:
+        BadRequest: names everything that is wrong with the request.
+        ParcelqError: the action failed.
+    """
+    if not isinstance(request, dict):
+        raise BadRequest(f"request is {shown(request)}, but must be a JSON object")
+    name = request.get("action")
+    action = ACTIONS.get(name) if isinstance(name, str) else None
+    if action is None:
+        raise BadRequest(f"action is {shown(name)}, but must be one of {', '.join(ACTIONS)}")
+    given = {key: value for key, value in request.items() if key != "action"}
+    values, problems = checked(given, {**action.needs, **action.takes}, required=action.needs)
+    if problems:
+        raise BadRequest("; ".join(problems))
+    return action.run(app, **values)
 
 
-class Delete(_Request):
-    """Delete a topic and its dead-letter topic."""
-
-    action: Literal["delete"]
-    topic: str
-
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        name = app.others(self.topic)
-        app.topics.delete(name)
-        return {"deleted": name}
+def _list(app: App, prefix: str = "") -> dict[str, Any]:
+    return {"topics": app.topics.names(app.name(prefix) if prefix else f"{app.config.prefix}-")}
 
 
-class Clear(_Request):
-    """Delete every topic that starts with a prefix, but for the stack's own."""
-
-    action: Literal["clear"]
-    prefix: str
-
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        return {"deleted": app.topics.clear(app.name(self.prefix), keep=app.config.own_topics)}
+def _create(app: App, topic: str, max_receive_count: int = 2) -> dict[str, Any]:
+    guards = guarded(app.config.kms_key_arn)  # as the template's own topics have
+    return {"url": app.topics.create(app.others(topic), max_receive_count, both=guards)}
 
 
-class Url(_Request):
-    """URL of a topic."""
-
-    action: Literal["url"]
-    topic: str
-
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        return {"url": app.topics.url(app.name(self.topic))}
+def _clear(app: App, prefix: str) -> dict[str, Any]:
+    return {"deleted": app.topics.clear(app.name(prefix), keep=app.config.own_topics)}
 
 
-class Attributes(_Request):
-    """All attributes of a topic."""
-
-    action: Literal["attributes"]
-    topic: str
-
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        return {"attributes": app.topics.attributes(app.name(self.topic))}
+def _delete(app: App, topic: str) -> dict[str, Any]:
+    app.topics.delete(name := app.others(topic))
+    return {"deleted": name}
 
 
-class Count(_Request):
-    """Approximate number of messages that can be pulled."""
-
-    action: Literal["count"]
-    topic: str
-
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        return {"approximate_count": app.topics.count(app.name(self.topic))}
+def _purge(app: App, topic: str) -> dict[str, Any]:
+    app.topics.purge(name := app.name(topic))
+    return {"purged": name}
 
 
-class NewMessage(_Request):
-    """A message to publish."""
+def _publish(app: App, topic: str, messages: list[Message]) -> dict[str, Any]:
+    from parcelq.topics.sqs import SqsTopic
 
-    body: str = Field(min_length=1)
-    attributes: dict[str, str] = Field(default_factory=dict)
-
-
-class Publish(_Request):
-    """Publish messages."""
-
-    action: Literal["publish"]
-    topic: str
-    messages: list[NewMessage] = Field(min_length=1)
-
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        from parcelq.topics.publish import publish_many
-
-        url = app.topics.url(app.name(self.topic))
-        messages = [Message(one.body.encode("utf-8", "surrogatepass"), one.attributes) for one in self.messages]
-        published, failed = publish_many(app.topics.sqs, url, messages, overflow=app.overflow)
-        return {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]}
+    published, failed = SqsTopic(app.topics.sqs, app.url(topic), app.overflow).publish(messages)
+    return {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]}
 
 
-class Peek(_Request):
-    """Look at messages without taking them; SQS counts it as a receive."""
+def _peek(app: App, topic: str, most: int = 10) -> dict[str, Any]:
+    from parcelq.process.redrive import peek
 
-    action: Literal["peek"]
-    topic: str
-    most: int = Field(default=10, ge=1, le=MOST_PEEKED)
-
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        from parcelq.process.redrive import peek
-
-        seen = peek(app.topics.sqs, app.topics.url(app.name(self.topic)), self.most)
-        return {"messages": [_shown(one, app.overflow) for one in seen]}
+    return {"messages": [_shown(one, app.overflow) for one in peek(app.topics.sqs, app.url(topic), most)]}
 
 
-class Redrive(_Request):
-    """Send dead letters back to their topic."""
+def _redrive(app: App, topic: str, message_ids: list[str] | None = None) -> dict[str, Any]:
+    from parcelq.process.redrive import redrive
 
-    action: Literal["redrive"]
-    topic: str
-    message_ids: list[str] | None = Field(default=None, min_length=1)
-
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        from parcelq.process.redrive import redrive
-
-        name = app.name(self.topic)
-        dead = app.topics.url(dead_letter(name))
-        only = None if self.message_ids is None else frozenset(self.message_ids)
-        return {"redriven": redrive(app.topics.sqs, dead, app.topics.url(name), only)}
+    name = app.name(topic)
+    only = None if message_ids is None else frozenset(message_ids)
+    return {"redriven": redrive(app.topics.sqs, app.topics.url(dead_letter(name)), app.topics.url(name), only)}
 
 
-class Purge(_Request):
-    """Delete all messages of a topic."""
+def _status(app: App, source: str = "") -> dict[str, Any]:
+    from parcelq.collect.status import statuses
 
-    action: Literal["purge"]
-    topic: str
-
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        name = app.name(self.topic)
-        app.topics.purge(name)
-        return {"purged": name}
+    found = [one for one in statuses(app.store, app.config.output_topic) if one.has_in_name(source)]
+    return {"sources": [one.document(MOST_OF_EACH) for one in found[:MOST_SOURCES]], "count": len(found)}
 
 
-class Status(_Request):
-    """How far the sources are that have no whole result yet."""
+def _messages(value: object) -> list[Message]:
+    """A list of bodies with attributes."""
+    wanted = "a list of one or more objects with a body that is not empty and attributes that are texts"
+    if not isinstance(value, list) or not value:
+        raise Wrong(wanted)
+    messages = []
+    for one in value:
+        values, problems = checked(one, _MESSAGE, ["body"]) if isinstance(one, dict) else ({}, [""])
+        if problems:
+            raise Wrong("; ".join([wanted, *filter(None, problems)]))
+        messages.append(Message(values["body"].encode("utf-8", "surrogatepass"), values.get("attributes", {})))
+    return messages
 
-    action: Literal["status"]
-    source: str = ""
 
-    def run(self, app: App) -> dict[str, Any]:
-        """Do it."""
-        from parcelq.collect.status import statuses
-
-        found = [one for one in statuses(app.store, app.config.output_topic) if one.has_in_name(self.source)]
-        return {"sources": [one.document(MOST_OF_EACH) for one in found[:MOST_TOLD]], "count": len(found)}
-
-
-Request = Annotated[
-    List | Create | Delete | Clear | Url | Attributes | Count | Publish | Peek | Redrive | Purge | Status,
-    Field(discriminator="action"),
-]
+def _attributes(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(one, str) for pair in value.items() for one in pair):
+        raise Wrong("an object of texts")
+    return value
 
 
 def _shown(one: Pulled, overflow: Overflow) -> dict[str, Any]:
@@ -232,3 +163,23 @@ def _shown(one: Pulled, overflow: Overflow) -> dict[str, Any]:
         return {**shown, "body": body.decode()}
     except UnicodeDecodeError:
         return {**shown, "body_base64": base64.b64encode(body).decode()}
+
+
+_MESSAGE: Mapping[str, Check] = {"body": filled, "attributes": _attributes}
+_TOPIC: Mapping[str, Check] = {"topic": text}
+
+
+ACTIONS: Mapping[str, Action] = {
+    "list": Action(_list, {}, {"prefix": text}),
+    "create": Action(_create, _TOPIC, {"max_receive_count": whole(1, 1000)}),
+    "delete": Action(_delete, _TOPIC),
+    "clear": Action(_clear, {"prefix": text}),
+    "url": Action(lambda app, topic: {"url": app.url(topic)}, _TOPIC),
+    "attributes": Action(lambda app, topic: {"attributes": app.topics.attributes(app.name(topic))}, _TOPIC),
+    "count": Action(lambda app, topic: {"approximate_count": app.topics.count(app.name(topic))}, _TOPIC),
+    "publish": Action(_publish, {**_TOPIC, "messages": _messages}),
+    "peek": Action(_peek, _TOPIC, {"most": whole(1, MOST_PEEKED)}),
+    "redrive": Action(_redrive, _TOPIC, {"message_ids": optional(texts)}),
+    "purge": Action(_purge, _TOPIC),
+    "status": Action(_status, {}, {"source": text}),
+}

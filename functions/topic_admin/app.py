@@ -1,11 +1,11 @@
-"""Looks after the topics of a stack: one request for each action, and a bad one is told what is wrong with it."""
+"""Manages the topics of a stack: one request for each action. The answer to a bad one says what is wrong with it."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
 
-from actions import App, Request
+from actions import App, answer
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -15,7 +15,6 @@ from parcelq.errors import ParcelqError
 from parcelq.store.stores import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.overflow import Overflow
-from pydantic import TypeAdapter, ValidationError
 
 logger = Logger()
 copy_config_to_registered_loggers(logger, include={"parcelq"})
@@ -29,25 +28,15 @@ def app() -> App:
     return App(config, Topics(sqs_client()), Overflow(s3, config.bucket, only_own=True), BucketStore(s3, config.bucket))
 
 
-@cache
-def requests() -> TypeAdapter[Any]:
-    """What checks requests."""
-    return TypeAdapter(Request)
-
-
 @logger.inject_lambda_context
 def handler(event: Any, _context: LambdaContext) -> dict[str, Any]:
     """Do what a request asks for, or say what is wrong."""
     try:
-        request = requests().validate_python(event)
-        answer = request.run(app())
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'request'}: {one['msg']}" for one in error.errors())
-        return _refused("BadRequest", problems)
+        answered = answer(app(), event)
     except ParcelqError as error:
         return _refused(type(error).__name__, str(error))
-    logger.info("done", action=request.action)
-    return answer
+    logger.info("done", action=event["action"])
+    return answered
 
 
 def _refused(kind: str, message: str) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from parcelq.config import Config, load
 from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX, dead_letter, topic_within
-from parcelq.store.stores import BucketStore
+from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded
 from parcelq.upload.objects import Object, ObjectUploader, RangeTask
 
@@ -35,7 +36,12 @@ class App:
 
     config: Config
     topics: Topics
+    overflow: Overflow
     uploader: ObjectUploader
+
+    def topic(self, name: str) -> SqsTopic:
+        """The topic of that name."""
+        return SqsTopic(self.topics.sqs, self.topics.url(name), self.overflow)
 
 
 @cache
@@ -48,8 +54,8 @@ def app() -> App:
     # What is put on the output topic is collected as it is.
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
-    uploader = ObjectUploader(sqs, s3, store, config.parcel_size, overflow, outputs)
-    return App(config, Topics(sqs), uploader)
+    uploader = ObjectUploader(store, store, config.parcel_size, outputs)
+    return App(config, Topics(sqs), overflow, uploader)
 
 
 @logger.inject_lambda_context
@@ -84,11 +90,11 @@ def upload_object(record: dict[str, Any]) -> None:
     check_inbox(source, config)
     topic = topic_for(put, config)
     if put.size > config.range_bytes and not source.is_gzip:
-        range_topic = app().topics.url(config.range_topic)
+        range_topic = app().topic(config.range_topic)
         ranges = app().uploader.publish_ranges(range_topic, source, topic, put.size, config.range_bytes)
         logger.info("ranges published", source=str(source), ranges=ranges, bytes=put.size)
         return
-    count(app().uploader.upload(source, app().topics.url(topic)), str(source))
+    count(app().uploader.upload(source, app().topic(topic)), str(source))
 
 
 def upload_range(record: dict[str, Any]) -> list[dict[str, str]]:
@@ -97,8 +103,8 @@ def upload_range(record: dict[str, Any]) -> list[dict[str, str]]:
     try:
         task = RangeTask.parse(pulled.wire.text)
         check_inbox(Source.parse(task.source), app().config)
-        topic = topic_within(app().config.prefix, task.topic)
-        count(app().uploader.upload_range(task, app().topics.url(topic)), task.source)
+        topic = topic_of_lines(task.topic, app().config)
+        count(app().uploader.upload_range(task, app().topic(topic)), task.source)
     except ParcelqError as error:
         logger.error("range not uploaded: %s", error, message_id=pulled.message_id)
         return [{"itemIdentifier": pulled.message_id}]
@@ -156,11 +162,17 @@ def check_inbox(source: Source, config: Config) -> None:
 def topic_for(put: Object, config: Config) -> str:
     """Name of the topic that an object's lines go to, one of the stack's."""
     with suppress(InvalidValueError):
-        topic = topic_within(config.prefix, put.topic(config.input_topic))
-        if topic not in {config.range_topic, dead_letter(config.range_topic)}:
-            return topic
+        return topic_of_lines(put.topic(config.input_topic), config)
     wanted = f"inbox/<name>, or inbox/<topic>/<name> with a topic {config.prefix}-…"
     raise InvalidValueError("key", put.source.key, wanted)
+
+
+def topic_of_lines(topic: str, config: Config) -> str:
+    """Name of a topic that lines may go to. Raises InvalidValueError if it is not one of the stack's, or for ranges."""
+    name = topic_within(config.prefix, topic)
+    if name in {config.range_topic, dead_letter(config.range_topic)}:
+        raise InvalidValueError("topic", topic, "another topic than that of the ranges")
+    return name
 
 
 def count(uploaded: Uploaded | None, source: str) -> None:

@@ -15,7 +15,7 @@ from parcelq.errors import InvalidValueError
 from parcelq.names import dead_letter
 from parcelq.topics.lease import Lease
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import ENTRIES, Message, Pulled
+from parcelq.topics.message import ENTRIES, Message, Pulled, TypedValue
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 from parcelq.topics.topic import Counts, Topic
@@ -74,6 +74,20 @@ def test_a_message_comes_back_with_its_body_and_attributes(case: Case) -> None:
     assert (message.body, dict(message.attributes)) == (b"one\ntwo\n", {"Entries": "2", "Source": "s3://bucket/key?x"})
     assert pulled.receive_count == 1
     assert dict(pulled.attributes) == dict(message.attributes)
+
+
+def test_attributes_of_any_type_come_back_with_it_and_are_text(case: Case) -> None:
+    values = {"Binary": TypedValue("AP8=", "Binary"), "Number": TypedValue("1.5", "Number.float"), "Text": "text"}
+    published, _ = case.topic.publish([Message(b"one", values)])
+    assert published == 1
+    (pulled,) = case.pull()
+    came = case.topic.read(pulled).attributes
+    assert came == values
+    assert {name: getattr(value, "data_type", "String") for name, value in came.items()} == {
+        "Binary": "Binary",
+        "Number": "Number.float",
+        "Text": "String",
+    }
 
 
 @pytest.mark.parametrize("body", [b"", b"\0\xff", "ä\n".encode(), b"x" * 1_100_000, b"\xfe" * 1_000_000])

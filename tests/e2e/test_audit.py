@@ -57,10 +57,10 @@ def audit(osv: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_vulnerable_package_fails() -> None:
-    with service({"pydantic"}) as osv:
+    with service({"pyyaml"}) as osv:
         done = audit(osv)
     assert done.returncode != 0
-    assert "pydantic" in done.stdout
+    assert "pyyaml" in done.stdout
     assert "PYSEC-1-1" in done.stdout
 
 

@@ -83,6 +83,11 @@ class Cli:
         pipe = subprocess.PIPE
         return subprocess.Popen([*COMMAND, *map(str, arguments)], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
+    def shell(self, script: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a command from a shell that changes its streams or limits; `"$@"` is the command."""
+        words = ["bash", "-c", script, "bash", *COMMAND, *arguments]
+        return subprocess.run(words, capture_output=True, timeout=60, check=False)
+
     def on_terminal(self, answer: bytes, *arguments: str) -> tuple[int, str]:
         """Run a command on a terminal, answer its question, and return its exit code and what was shown."""
         child, terminal = pty.fork()

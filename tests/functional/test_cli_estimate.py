@@ -14,8 +14,7 @@ from parcelq.errors import ParcelqError
 from parcelq.steps.find import Step, local_step
 from parcelq.steps.run import Ran, Runner
 from parcelq.steps.settings import StepSettings
-from parcelq_cli.estimate.known import Measured
-from parcelq_cli.estimate.measure import measure
+from parcelq_cli.estimate.measure import Measured, measure
 from parcelq_cli.estimate.sample import Sample, read_sample
 
 if TYPE_CHECKING:
@@ -51,8 +50,7 @@ def test_it_tells_what_a_file_costs(cli: Cli, lines: Path, filter_step: tuple[st
     for service in ("SQS", "Lambda", "S3", "CloudWatch", "X-Ray", "in all"):
         assert f"\n  {service}" in done.text
     assert sum(line.startswith(("*", "<")) for line in done.text.splitlines()) >= 2
-    assert "Standard" in done.text
-    assert "Express" in done.text
+    assert "for an idle stack" in done.text
     assert "List prices of us-east-1" in done.text
     assert "no free tier" in done.text
 
@@ -67,7 +65,7 @@ def test_it_tells_the_same_as_json(cli: Cli, lines: Path, filter_step: tuple[str
     assert {one["memory"] for one in document["options"]} == {512, 1024, 1769, 3538}
     assert sum(one["cheapest"] for one in document["options"]) == 1
     assert document["file"]["out_bytes"] == pytest.approx(11.0)
-    assert [one["batch"] for one in document["distributed_map"]] == [100, 100, 1, 1]
+    assert document["month"]["idle_stack_usd"] == pytest.approx(sum(row["usd"] for row in document["idle_stack"]))
     assert document["prices"]["of"]["sqs_requests"]["date"] == "2026-09-11"
     assert document["warnings"] == []
 
@@ -226,6 +224,8 @@ def test_lines_that_are_no_text_are_told_apart(tmp_path: Path, filter_step: tupl
         (("words.txt", "--step", "cat", "--slowdown", "0"), 2, "--slowdown is 0.0, but must be a number above 0"),
         (("words.txt", "--step", "cat", "--slowdown", "nan"), 2, "--slowdown is nan"),
         (("words.txt", "--step", "cat", "--prices", "nowhere"), 1, "prices 'nowhere' cannot be read"),
+        (("words.txt", "--step", "cat", "--template", "nowhere"), 1, "template 'nowhere' cannot be read"),
+        (("words.txt", "--step", "cat", "--template", "words.txt"), 1, "is no template of a Parcelq stack"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

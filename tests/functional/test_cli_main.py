@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -27,8 +28,8 @@ def commands(app: Typer, *names: str) -> list[tuple[str, ...]]:
     return found
 
 
-def test_start_imports_nothing_that_is_slow() -> None:
-    slow = {"boto3", "botocore", "moto", "samtranslator", "cfnlint", "yaml"}
+def test_starting_imports_no_slow_module() -> None:
+    slow = {"boto3", "botocore", "moto", "samtranslator", "cfnlint", "yaml", "pydantic"}
     program = f"import sys, parcelq_cli.main; sys.exit(', '.join({slow} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).stderr == b"\n"
 
@@ -87,6 +88,12 @@ def test_no_command_shows_help_and_is_wrong_usage(cli: Cli, arguments: tuple[str
         (("process", "a", "b", "--step", "tr", "--batch-size", "-5"), "--batch-size"),
         (("topics", "create", "t", "--max-receive-count", "0"), "--max-receive-count"),
         (("topics", "clear"), "PREFIX or --all"),
+        (("upload", "t", "f", "--bucket", "s3://my-bucket/x"), "but must be the name alone: my-bucket"),
+        (("publish", "t", "a", "--bucket", "my bucket"), "but must be 3 to 63 lower-case letters"),
+        (("process", "a", "b", "--step", "tr", "--bucket", "x"), "--bucket is 'x', but must be"),
+        (("status", "--bucket", "s3://"), "but must be a name alone"),
+        (("repair", "x", "--bucket", "a\nb"), "--bucket is 'a\\nb', but must be"),
+        (("publish", "t", "a", "--attribute", "a=\udcff"), "but must be UTF-8"),
         (("topics", "clear", "t", "--all"), "PREFIX or --all"),
     ],
 )
@@ -107,11 +114,11 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(cli: Cli, arguments: tuple[
         ("process", "nowhere", "nowhere", "--step", "cat", "--timeout", "0"),
     ],
 )
-def test_a_topic_that_is_not_there_is_named(cli: Cli, arguments: tuple[str, ...]) -> None:
+def test_a_topic_that_does_not_exist_is_named(cli: Cli, arguments: tuple[str, ...]) -> None:
     assert "topic 'nowhere': there is no topic of that name" in cli.fails(*arguments)
 
 
-def test_a_url_where_no_topic_is_counts_as_no_such_topic(cli: Cli, moto_url: str) -> None:
+def test_a_url_without_a_topic_means_that_the_topic_does_not_exist(cli: Cli, moto_url: str) -> None:
     url = f"{moto_url}/123456789012/nowhere"
     for command in (("topics", "count"), ("topics", "delete", "--yes"), ("pull", "--timeout", "0")):
         assert f"topic '{url}': there is no topic of that name" in cli.fails(*command, url)
@@ -135,6 +142,8 @@ def test_missing_configuration_is_one_sentence(
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", "Could not connect to the endpoint"),
         ("AWS_ENDPOINT_URL", "nonsense", "Invalid endpoint: nonsense"),
         ("AWS_DEFAULT_REGION", "no where", "no where"),
+        ("AWS_MAX_ATTEMPTS", "many", "check AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, AWS_MAX_ATTEMPTS"),
+        ("AWS_CONFIG_FILE", "/etc/passwd", "Unable to parse config file: /etc/passwd"),
     ],
 )
 def test_bad_configuration_is_one_sentence(
@@ -153,18 +162,21 @@ def _breaks(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 def test_a_fault_of_the_program_is_one_sentence(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     _breaks(monkeypatch, ZeroDivisionError("by zero"))
-    assert cli.fails("topics", "list") == "parcelq: unexpected ZeroDivisionError: by zero\n"
+    assert (
+        cli.fails("topics", "list")
+        == "parcelq: a fault of the program, ZeroDivisionError: by zero; --verbose shows where\n"
+    )
 
 
-def test_verbose_tells_where_a_fault_of_the_program_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verbose_shows_where_a_fault_of_the_program_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     _breaks(monkeypatch, ZeroDivisionError("by zero"))
     done = cli("topics", "list", "--verbose")
     assert done.code == 1
     assert "Traceback" in done.err
-    assert done.err.endswith("parcelq: unexpected ZeroDivisionError: by zero\n")
+    assert done.err.endswith("parcelq: a fault of the program, ZeroDivisionError: by zero; --verbose shows where\n")
 
 
-def test_verbose_shows_no_traceback_of_what_is_no_fault(cli: Cli) -> None:
+def test_verbose_shows_no_traceback_of_an_error_that_is_no_fault_of_the_program(cli: Cli) -> None:
     done = cli("topics", "show", "nowhere", "--verbose")
     assert done.code == 1
     assert "Traceback" not in done.err
@@ -175,7 +187,7 @@ def test_an_error_of_the_system_names_the_file(cli: Cli, monkeypatch: pytest.Mon
     assert cli.fails("topics", "list") == "parcelq: /secret: Permission denied\n"
 
 
-def test_ctrl_c_exits_with_130_and_is_silent(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_with_130_and_prints_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     _breaks(monkeypatch, KeyboardInterrupt())
     done = cli("topics", "list")
     assert (done.code, done.out, done.err) == (130, b"", "")
@@ -194,7 +206,7 @@ def test_ctrl_c_ends_a_long_poll(cli: Cli) -> None:
     assert "Traceback" not in err
 
 
-def test_a_closed_pipe_is_silent_and_nothing_is_acknowledged_that_it_did_not_take(cli: Cli) -> None:
+def test_a_closed_pipe_ends_a_command_silently_and_messages_that_it_did_not_take_are_not_acknowledged(cli: Cli) -> None:
     cli.ok("topics", "create", "t")
     cli.ok("publish", "t", "a", "b")
     running = cli.start("pull", "t", "--acknowledge")
@@ -208,7 +220,7 @@ def test_a_closed_pipe_is_silent_and_nothing_is_acknowledged_that_it_did_not_tak
     assert cli.ok("topics", "show", "t", "--json").document["approximate_counts"]["in_flight"] == 2
 
 
-def test_quiet_leaves_results_alone(cli: Cli) -> None:
+def test_quiet_prints_only_results(cli: Cli) -> None:
     cli.ok("topics", "create", "t")
     done = cli.ok("publish", "t", "-", "--quiet", stdin=b"a\nb\n")
     assert (done.text, done.err) == ("published 2 messages\n", "")
@@ -219,3 +231,58 @@ def test_verbose_logs_on_stderr_only(cli: Cli) -> None:
     done = cli.ok("topics", "list", "t", "--verbose")
     assert done.text == "t\nt-dead-letter\n"
     assert "info: Found endpoint for sqs" in done.err
+
+
+@pytest.mark.parametrize("command", [*commands(app), (), ("topics",)])
+def test_every_help_has_the_short_option_and_an_example(cli: Cli, command: tuple[str, ...]) -> None:
+    text = cli.ok(*command, "-h").text
+    assert "-h, --help" in text
+    if command != ("topics",):
+        assert f"Example: parcelq {' '.join(command)}".rstrip() in " ".join(text.split())
+
+
+def test_no_help_line_of_a_command_is_cut_off(cli: Cli) -> None:
+    for group in ((), ("topics",)):
+        lines = cli.ok(*group, "--help").text.splitlines()
+        assert [line for line in lines if line.endswith("...") and not line.startswith("Usage:")] == []
+
+
+def test_the_shell_completes_commands(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_PARCELQ_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "parcelq up")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert cli("").text.split() == ["upload"]
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("topics", "list")])
+def test_a_full_disk_behind_stdout_is_one_sentence(cli: Cli, arguments: tuple[str, ...]) -> None:
+    cli.ok("topics", "create", "t")
+    done = cli.shell('"$@" >/dev/full', *arguments)
+    assert done.returncode == 1
+    assert re.fullmatch(rb"parcelq: stdout(:| cannot be written:) No space left on device\n", done.stderr)
+
+
+def test_a_closed_stdout_is_one_sentence(cli: Cli) -> None:
+    done = cli.shell('"$@" >&-', "topics", "list")
+    assert (done.returncode, done.stderr) == (1, b"parcelq: stdout is closed, so results cannot be printed\n")
+
+
+def test_a_closed_stdin_is_one_sentence(cli: Cli) -> None:
+    cli.ok("topics", "create", "t")
+    done = cli.shell('"$@" <&-', "publish", "t", "-")
+    assert (done.returncode, done.stderr) == (1, b"parcelq: stdin is closed, so there are no lines to publish\n")
+    done = cli.shell('"$@" <&-', "topics", "delete", "t")
+    assert done.returncode == 1
+    assert b"there is no terminal to ask on" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ['"$@" 2>&-', '"$@" | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}'])
+def test_a_closed_stderr_or_a_short_reader_causes_no_traceback(cli: Cli, shell: str) -> None:
+    done = cli.shell(shell, "--help")
+    assert done.returncode in {0, 1}
+    assert done.stderr == b""
+
+
+def test_a_topic_whose_name_is_not_utf8_is_one_sentence(cli: Cli) -> None:
+    assert "\\udcff" in cli.fails("topics", "count", "\udcff")
+    assert "\\udcff" in cli.fails("topics", "create", "\udcff")

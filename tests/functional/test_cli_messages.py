@@ -59,7 +59,7 @@ def test_every_line_of_a_file_becomes_a_message(cli: Cli, topic: str, tmp_path: 
 
 
 def test_a_file_that_is_not_there_is_named(cli: Cli, topic: str) -> None:
-    assert "file 'nowhere' cannot be read: No such file" in cli.fails("publish", topic, "--file", "nowhere")
+    assert "file 'nowhere' cannot be read: there is no such file" in cli.fails("publish", topic, "--file", "nowhere")
 
 
 def test_a_message_too_large_fails_alone(cli: Cli, topic: str) -> None:
@@ -69,7 +69,7 @@ def test_a_message_too_large_fails_alone(cli: Cli, topic: str) -> None:
     [failed] = done.document["failed"]
     assert failed["code"] == "MessageError"
     assert "1048576" in failed["reason"]
-    assert "not published: 1 message; the first because the message has" in done.err
+    assert "not published: 1 message; reason of the first: the message has" in done.err
 
 
 def test_one_message_too_large_is_an_error(cli: Cli, topic: str, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_message_that_cannot_be_read_takes_no_other_down_and_is_not_acknowledg
 
 
 def test_messages_that_sqs_does_not_forget_are_told(cli: Cli, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parcelq.topics.pull.acknowledge", lambda _sqs, _url, messages: messages[:1])
+    monkeypatch.setattr("parcelq.topics.sqs.acknowledge", lambda _sqs, _url, messages: messages[:1])
     cli.ok("publish", topic, "a", "b")
     done = cli("pull", topic, "--min", "2", "--acknowledge")
     assert done.code == 1

@@ -21,6 +21,7 @@ from parcelq.store.stores import BucketStore
 from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message, Pulled, count_entries
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.pieces import Piece
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded, upload_stream
 from parcelq.upload.notes import entries_in, note_upload, noted_sources
 from parcelq.upload.objects import ObjectUploader, RangeTask
@@ -51,18 +52,21 @@ class World:
             for name in ("parcelq-step", "parcelq-output", "parcelq-extra")
         }
         outputs = dict.fromkeys(("parcelq-step", "parcelq-output"), "parcelq-output")
-        self.uploader = ObjectUploader(self.sqs, self.s3, self.store, 1, self.overflow, outputs)
+        self.uploader = ObjectUploader(self.store, self.store, 1, outputs)
 
     def put(self, data: bytes = DATA, name: str = "m.smi", put: str = "0055", **options: str) -> Source:
         answer = self.s3.put_object(Bucket=BUCKET, Key=f"inbox/{name}", Body=data, **options)
         return Source.of_object(BUCKET, f"inbox/{name}", etag=answer["ETag"].strip('"'), put=put)
 
+    def topic(self, name: str) -> SqsTopic:
+        return SqsTopic(self.sqs, self.urls[name], self.overflow)
+
     def upload(self, source: Source, topic: str = "parcelq-step") -> None:
-        self.uploader.upload(source, self.urls[topic])
+        self.uploader.upload(source, self.topic(topic))
 
     def upload_range(self, source: Source, start: int, end: int) -> None:
         self.uploader.upload_range(
-            RangeTask(str(source), "parcelq-step", start, end, len(DATA)), self.urls["parcelq-step"]
+            RangeTask(str(source), "parcelq-step", start, end, len(DATA)), self.topic("parcelq-step")
         )
 
     def take(self, topic: str = "parcelq-step") -> list[Pulled]:
@@ -204,8 +208,8 @@ class TestRepair:
         self, cli: Cli, world: World, lost: tuple[int, ...], repaired: list[int]
     ) -> None:
         source = world.put(gzip.compress(DATA), "m.smi.gz")
-        url, stream = world.urls["parcelq-step"], BytesIO(DATA)
-        upload_stream(world.sqs, url, stream, source, 1, total=None, ends=lambda: False)
+        topic, stream = world.topic("parcelq-step"), BytesIO(DATA)
+        upload_stream(topic, stream, source, 1, total=None, ends=lambda: False)
         world.process(*lost)
         (one,) = status(cli)
         assert one["total"] is None
@@ -219,7 +223,7 @@ class TestRepair:
     def test_lines_go_to_the_topic_that_they_were_uploaded_to_or_to_one_that_is_given(
         self, cli: Cli, world: World
     ) -> None:
-        world.uploader = ObjectUploader(world.sqs, world.s3, world.store, 1, world.overflow)
+        world.uploader = ObjectUploader(world.store, world.store, 1)
         world.upload(world.put(), "parcelq-extra")
         world.take("parcelq-extra")
         assert repair(cli, "m.smi") == 6
@@ -258,6 +262,44 @@ class TestRepair:
 
 
 class TestStatus:
+    def test_a_finished_source_is_called_whole(self, cli: Cli, world: World) -> None:
+        source = world.put()
+        world.upload(source)
+        world.process()
+        done = cli.ok("status", "m.smi", "--bucket", BUCKET)
+        assert done.text.splitlines() == [
+            "m.smi  whole",
+            "  read    6 entries",
+            "  written 6 entries",
+            "  dead    0 entries",
+            "  missing 0 entries",
+            "  result  results/m.smi",
+        ]
+        assert cli.ok("status", "m.smi", "--bucket", BUCKET, "--json").document["complete"] is True
+
+    def test_a_source_with_dead_entries_is_never_called_whole(self, cli: Cli, world: World) -> None:
+        world.upload(world.put())
+        world.process(dead=2)
+        assert "dead      16.7 %  7 bytes, 1 entry" in cli.ok("status", "m.smi", "--bucket", BUCKET).text
+        world.store.delete(world.store.keys("segments/"))  # as the bucket does after a time
+        done = cli.ok("status", "m.smi", "--bucket", BUCKET).text
+        assert "m.smi  not whole" in done
+        assert "dead    1 entry" in done
+
+    def test_a_name_that_never_was_is_an_error(self, cli: Cli, world: World) -> None:
+        error = cli.fails("status", "nowhere.smi", "--bucket", BUCKET)
+        assert error == "parcelq: nothing is known of a source whose name contains 'nowhere.smi'\n"
+
+    def test_a_file_in_the_inbox_that_nothing_was_uploaded_of_is_said_to_be_there(self, cli: Cli, world: World) -> None:
+        world.put(name="new.smi")
+        assert "It is in the inbox, but nothing of it" in cli.fails("status", "new.smi", "--bucket", BUCKET)
+
+    def test_a_name_with_a_line_end_stays_within_its_line(self, cli: Cli, world: World) -> None:
+        source = Source.of_object(BUCKET, "inbox/two\nlines\x1b[31m.smi", etag="e", put="1")
+        note_upload(world.store, str(source), 0, Uploaded(1, 1, 7), topic="parcelq-step", output="parcelq-output")
+        first, *_ = cli.ok("status", "--bucket", BUCKET).text.splitlines()
+        assert first == r"two\nlines\x1b[31m.smi  uploaded to parcelq-step"
+
     def test_tells_what_is_covered_dead_and_missing_in_percent_and_entries(self, cli: Cli, world: World) -> None:
         world.upload(world.put())
         world.process(0, 4, 5, dead=2)
@@ -320,7 +362,7 @@ class TestStatus:
         world.upload(world.put(name="two words.smi"))
         for text in ("two w", "two%20w", ""):
             assert len(status(cli, text)) == 1
-        assert status(cli, "three") == []
+        assert "whose name contains 'three'" in cli.fails("status", "three", "--bucket", BUCKET)
 
     def test_a_segment_that_cannot_be_read_hides_no_other_source(self, cli: Cli, world: World) -> None:
         world.upload(world.put())
@@ -329,9 +371,9 @@ class TestStatus:
         assert len(done.documents) == 1
         assert "is no segment" in done.err
 
-    def test_when_all_is_whole_that_is_said(self, cli: Cli, world: World) -> None:
+    def test_without_an_unfinished_source_that_is_all_it_says(self, cli: Cli, world: World) -> None:
         done = cli.ok("status", "--bucket", BUCKET)
-        assert (done.text, done.err) == ("", "every source that was collected is whole\n")
+        assert (done.text, done.err) == ("", "there is no unfinished source\n")
 
     def test_of_many_holes_and_deaths_as_many_are_told_as_were_asked_for(self, world: World) -> None:
         world.upload(world.put())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +69,7 @@ def test_what_was_uploaded_is_downloaded_in_order(cli: Cli, topic: str, lines: P
     assert left == {"available": 0, "in_flight": 0, "delayed": 0}
 
 
-def test_download_tells_what_it_did(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
+def test_download_prints_what_it_did(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
     cli.ok("upload", topic, lines)
     target = tmp_path / "target"
     done = cli.ok("download", topic, target, "--timeout", "0")
@@ -90,7 +92,7 @@ def test_an_entry_that_overflowed_is_downloaded(cli: Cli, topic: str, tmp_path: 
     assert target.read_bytes() == large.read_bytes()
 
 
-def test_what_is_missing_is_told_and_added_by_another_download(
+def test_what_is_missing_is_named_and_added_by_another_download(
     cli: Cli, topic: str, lines: Path, tmp_path: Path
 ) -> None:
     cli.ok("upload", topic, lines, "--parcel-size", "10")
@@ -113,4 +115,66 @@ def test_a_file_that_is_there_already_is_not_overwritten(cli: Cli, topic: str, l
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(cli: Cli, topic: str, lines: Path) -> None:
-    assert "target.parts: Not a directory" in cli.fails("download", topic, lines / "target", "--timeout", "0")
+    error = cli.fails("download", topic, lines / "target", "--timeout", "0")
+    assert error == f"parcelq: the folder of FILE is '{lines}', but must be a folder; it is a file\n"
+
+
+def test_a_pipe_is_uploaded(cli: Cli, topic: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(pipe.write_bytes, b"a\nb\nc\n")
+        assert cli.ok("upload", topic, pipe, "--parcel-size", "2").text == "published 2 messages from 1 file\n"
+    messages = cli.ok("pull", topic, "--min", "2", "--json").documents
+    assert {one["attributes"]["Lineage"] for one in messages} == {"0-4/*", "4-6/6"}
+    assert all(one["attributes"]["Source"].startswith(f"file://{pipe}?put=") for one in messages)
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_stdin_is_uploaded(cli: Cli, topic: str, name: str) -> None:
+    running = cli.start("upload", topic, name)
+    out, err = running.communicate("a\nb\n", timeout=30)
+    assert (running.returncode, out) == (0, "published 1 message from 1 file\n"), err
+    assert cli.ok("pull", topic, "--json").document["attributes"]["Source"].startswith("file:///dev/stdin?put=")
+
+
+def test_a_file_of_the_kernel_is_uploaded_with_the_size_that_it_has(cli: Cli, topic: str) -> None:
+    cli.ok("upload", topic, "/proc/version")
+    message = cli.ok("pull", topic, "--json").document
+    size = len(Path("/proc/version").read_bytes())
+    assert message["attributes"]["Lineage"] == f"0-{size}/{size}"
+
+
+def test_what_is_no_file_is_refused_by_what_it_is(cli: Cli, topic: str, tmp_path: Path) -> None:
+    assert "cannot be read: it is a folder" in cli.fails("upload", topic, tmp_path)
+    assert "cannot be read: it is a device" in cli.fails("upload", topic, "/dev/zero")
+    assert "cannot be read: it is a folder" in cli.fails("publish", topic, "--file", tmp_path)
+
+
+def test_a_download_into_a_folder_or_under_too_long_a_name_is_refused_before_it_begins(
+    cli: Cli, topic: str, tmp_path: Path
+) -> None:
+    cli.ok("publish", topic, "a")
+    assert "but must be a file; it is a folder" in cli.fails("download", topic, tmp_path, "--timeout", "0")
+    long = tmp_path / ("n" * 250)
+    assert "its name must have at most 249 bytes" in cli.fails("download", topic, long, "--timeout", "0")
+    assert cli.ok("pull", topic).out == b"a\n"
+
+
+def test_a_file_whose_name_is_not_utf8_is_uploaded_and_its_name_is_escaped(
+    cli: Cli, topic: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "caf\udce9.txt"
+    path.write_bytes(b"a\n")
+    assert cli.ok("upload", topic, path, "--json").document["files"] == [{"file": str(path), "messages": 1}]
+    assert r"caf\udce9.txt" in cli.fails("download", topic, path, "--timeout", "0")
+
+
+def test_a_disk_without_room_is_named(cli: Cli, topic: str, tmp_path: Path) -> None:
+    cli.ok("publish", topic, "x" * 100_000)
+    target = tmp_path / "target"
+    done = cli.shell('ulimit -f 8; exec "$@"', "download", topic, str(target), "--timeout", "0", "--quiet")
+    assert done.returncode == 1
+    assert str(target) in done.stderr.decode()
+    assert b"File too large" in done.stderr
+    assert done.stderr.count(b"\n") == 1

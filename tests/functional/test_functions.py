@@ -1135,7 +1135,13 @@ class TestTopicAdmin:
             ({"action": "publish", "topic": "parcelq-step", "messages": []}, "messages"),
             ({"action": "publish", "topic": "parcelq-step", "messages": [{"body": ""}]}, "body"),
             ({"action": "peek", "topic": "parcelq-step", "most": 1000}, "most"),
+            ({"action": "publish", "topic": "parcelq-step", "messages": [{"body": "a", "colour": 1}]}, "colour"),
+            (
+                {"action": "publish", "topic": "parcelq-step", "messages": [{"body": "a", "attributes": []}]},
+                "attributes",
+            ),
             ({"action": "redrive", "topic": "parcelq-step", "message_ids": []}, "message_ids"),
+            ({"action": ["list"]}, "action"),
             ({}, "action"),
             ("list", "request"),
             ([], "request"),
@@ -1148,6 +1154,11 @@ class TestTopicAdmin:
         assert answer["error"]["type"] == "BadRequest"
         assert told in answer["error"]["message"]
         assert stack.messages() == 0
+
+    def test_everything_that_is_wrong_with_a_request_is_named_at_once(self, stack: Stack) -> None:
+        answer = stack.call("topic_admin", {"action": "peek", "topic": 7, "most": 0, "fast": True})
+        for name in ("topic", "most", "fast"):
+            assert name in answer["error"]["message"]
 
     def test_a_name_that_sqs_would_not_take_is_refused(self, stack: Stack) -> None:
         answer = stack.call("topic_admin", {"action": "create", "topic": "parcelq-" + "x" * 80})
@@ -1193,4 +1204,4 @@ def test_the_status_of_very_many_holes_fits_into_an_answer(stack: Stack) -> None
         write_segment(store, "parcelq-output", source, tombs, [], when, when)
     answer = stack.call("topic_admin", {"action": "status", "source": name})
     assert [(one["hole_count"], one["death_count"]) for one in answer["sources"]] == [(1000, 1000)] * 2
-    assert len(json.dumps(answer)) / 2 * sys.modules["actions"].MOST_TOLD < 6_000_000
+    assert len(json.dumps(answer)) / 2 * sys.modules["actions"].MOST_SOURCES < 6_000_000

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from botocore.exceptions import ClientError
 from parcelq.errors import AwsError, MessageError
 from parcelq.topics.message import ENCODING, ENTRIES, SOURCE, Message, Pulled, Wire
 from parcelq.topics.overflow import Overflow
+from parcelq.topics.sqs import SqsTopic
 
 NEW = "software.amazon.payloadoffloading.PayloadS3Pointer"
 OLD = "com.amazon.sqs.javamessaging.MessageS3Pointer"
@@ -47,11 +49,51 @@ def test_what_lies_in_s3_is_text_as_sqs_would_have_had_it(overflow):
     assert loaded.wire == Wire("AA==", {ENCODING: "base64"})
 
 
-def test_the_same_body_again_makes_no_second_object(overflow, s3, bucket):
+def test_two_messages_with_the_same_body_do_not_share_its_object(overflow, s3, bucket):
     first, second = (overflow.offload(Wire("x", {})) for _ in range(2))
-    other = overflow.offload(Wire("y", {}))
-    assert first == second != other
-    assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 2
+    s3.delete_object(Bucket=bucket, Key=json.loads(first.text)[1]["s3Key"])
+    assert overflow.load(pulled(second.text, dict(second.attributes))).message() == Message(b"x")
+
+
+class TestRenewal:
+    """A pointer that is published again."""
+
+    def publish_again(self, sqs, topic, overflow, wire):
+        message = pulled(wire.text, dict(wire.attributes)).as_it_is()
+        again = SqsTopic(sqs, topic, overflow)
+        assert again.publish([message]) == (1, [])
+        (one,) = again.pull(1, 1, 0)
+        return one
+
+    def test_a_body_outlives_the_object_of_the_first_message(self, sqs, topic, overflow, s3, bucket):
+        wire = overflow.offload(Wire("ä\n", {ENTRIES: "1"}))
+        one = self.publish_again(sqs, topic, overflow, wire)
+        s3.delete_object(Bucket=bucket, Key=json.loads(wire.text)[1]["s3Key"])
+        assert overflow.load(one).message() == Message("ä\n".encode(), {ENTRIES: "1"})
+
+    @pytest.mark.parametrize("target", [{"s3BucketName": "none", "s3Key": "k"}, {"s3BucketName": "bucket"}, {}, "x"])
+    def test_a_pointer_that_leads_nowhere_is_published_as_it_is(self, sqs, topic, overflow, target):
+        wire = Wire(json.dumps([NEW, target]), {"ExtendedPayloadSize": "3"})
+        assert self.publish_again(sqs, topic, overflow, wire).wire == wire
+
+    def test_what_may_not_be_read_is_not_copied_either(self, sqs, topic, s3, bucket):
+        s3.put_object(Bucket=bucket, Key="secret/x", Body=b"secret")
+        own = Overflow(s3, bucket, only_own=True)
+        wire = Wire(json.dumps([NEW, {"s3BucketName": bucket, "s3Key": "secret/x"}]), {"ExtendedPayloadSize": "6"})
+        assert self.publish_again(sqs, topic, own, wire).wire == wire
+        assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 1
+
+    def test_a_pointer_is_not_published_while_s3_does_not_answer(self, sqs, topic, overflow, s3):
+        wire = overflow.offload(Wire("x", {}))
+
+        def refuse(**_):
+            raise ClientError(
+                {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}, "CopyObject"
+            )
+
+        s3.meta.events.register("before-call.s3.CopyObject", refuse)
+        with pytest.raises(AwsError, match="SlowDown"):
+            self.publish_again(sqs, topic, overflow, wire)
 
 
 def test_a_message_that_is_no_pointer_stays_as_it_is(overflow):

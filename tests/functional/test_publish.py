@@ -187,7 +187,8 @@ class TestFaults:
 
     def test_entries_that_failed_by_the_senders_fault_are_returned_at_once(self, sqs, topic, requests, clock):
         messages = numbered(3)
-        requests.reply("SendMessageBatch", {"Failed": [failure(1, sender=True, code="InvalidMessageContents")]})
+        refused = [failure(1, sender=True, code="InvalidMessageContents")]
+        requests.reply("SendMessageBatch", {"Successful": [{"Id": "0"}, {"Id": "2"}], "Failed": refused})
         assert publish_many(sqs, topic, messages, sleep=clock.sleep) == (
             2,
             [FailedMessage(messages[1], "InvalidMessageContents", "words 1", sender_fault=True)],
@@ -197,7 +198,8 @@ class TestFaults:
 
     def test_both_faults_in_one_reply_are_kept_apart(self, sqs, topic, requests, clock):
         messages = numbered(4)
-        requests.reply("SendMessageBatch", {"Failed": [failure(3, sender=True), failure(1, sender=False)]})
+        refused = [failure(3, sender=True), failure(1, sender=False)]
+        requests.reply("SendMessageBatch", {"Successful": [{"Id": "0"}, {"Id": "2"}], "Failed": refused})
         requests.reply("SendMessageBatch", {"Failed": [failure(0, sender=True)]})  # that was message 1
         published, failed = publish_many(sqs, topic, messages, sleep=clock.sleep)
         assert published == 2

@@ -184,8 +184,8 @@ class TestAcknowledge:
         fill(4)
         pulled = take(4, 4, 10)
         failures = [failure(1, sender=True), failure(2, sender=False), failure(3, sender=False)]
-        requests.reply("DeleteMessageBatch", {"Failed": failures})
-        requests.reply("DeleteMessageBatch", {"Failed": [failure(1, sender=False)]})
+        requests.reply("DeleteMessageBatch", {"Successful": [{"Id": "0"}], "Failed": failures})
+        requests.reply("DeleteMessageBatch", {"Successful": [{"Id": "0"}], "Failed": [failure(1, sender=False)]})
         assert acknowledge(sqs, topic, pulled) == [pulled[1]]
         handles = [
             [entry["ReceiptHandle"] for entry in asked["Entries"]] for asked in requests.of("DeleteMessageBatch")
@@ -196,7 +196,7 @@ class TestAcknowledge:
         fill(2)
         pulled = take(2, 2, 10)
         for _ in range(20):
-            requests.reply("DeleteMessageBatch", {"Failed": [failure(0, sender=False)]})
+            requests.reply("DeleteMessageBatch", {"Successful": [{"Id": "1"}], "Failed": [failure(0, sender=False)]})
         assert acknowledge(sqs, topic, pulled) == [pulled[0]]
         assert len(requests.of("DeleteMessageBatch")) == 3
 

@@ -8,6 +8,7 @@ import pytest
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
 from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import upload_file
 from test_collect import DATA, LINES, RESULT, Collecting, dead, outputs
 
@@ -98,7 +99,7 @@ def test_of_one_local_file_uploaded_twice_the_second_result_stays(collecting: Co
     file = tmp_path / "molecules.smi"
     file.write_bytes(DATA)
     for change in (bytes.upper, bytes.title):
-        upload_file(collecting.sqs, collecting.topic, file, 1000)
+        upload_file(SqsTopic(collecting.sqs, collecting.topic), file, 1000)
         (pulled,) = collecting.sqs.receive_message(QueueUrl=collecting.topic, MessageAttributeNames=["All"])["Messages"]
         collecting.sqs.delete_message(QueueUrl=collecting.topic, ReceiptHandle=pulled["ReceiptHandle"])
         told = {name: value["StringValue"] for name, value in pulled["MessageAttributes"].items()}

@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from parcelq.errors import AwsError, InvalidValueError, TopicBlockedError, TopicExistsError, TopicNotFoundError
+from parcelq.errors import (
+    AwsError,
+    InvalidValueError,
+    TopicBlockedError,
+    TopicError,
+    TopicExistsError,
+    TopicNotFoundError,
+)
 from parcelq.topics.admin import Topics, guarded
 from parcelq.topics.message import Message
 
@@ -173,6 +180,11 @@ class TestCreating:
         assert requests.asked == []
 
 
+def policy(topics: Topics, dead_letter_url: str) -> dict[str, str]:
+    arn = topics.attributes(dead_letter_url)["QueueArn"]
+    return {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})}
+
+
 class TestDeleting:
     @pytest.mark.parametrize("by_url", [False, True])
     def test_the_dead_letter_topic_goes_with_it(self, topics, by_url):
@@ -185,6 +197,51 @@ class TestDeleting:
         topics.create_queue("t")
         topics.delete("t")
         assert topics.names() == []
+
+    def test_the_dead_letter_topic_is_the_one_that_the_redrive_policy_names(self, topics):
+        topics.create_queue("t-dead-letter")
+        graveyard = topics.create_queue("graveyard")
+        topics.create_queue("t", policy(topics, graveyard))
+        assert topics.dead_letter_url("t") == topics.letters_url("t") == graveyard
+        assert topics.delete("t") == ["t", "graveyard"]
+        assert topics.names() == ["t-dead-letter"]
+
+    def test_a_dead_letter_topic_that_others_use_stays(self, topics):
+        graveyard = topics.create_queue("graveyard")
+        for name in ("t", "t2"):
+            topics.create_queue(name, policy(topics, graveyard))
+        assert topics.delete("t") == ["t"]
+        assert topics.names() == ["graveyard", "t2"]
+        assert topics.delete("t2") == ["t2", "graveyard"]
+
+    def test_a_dead_letter_topic_of_another_account_is_named_and_never_deleted(self, topics, requests):
+        url = topics.create_queue("t")
+        theirs = "arn:aws:sqs:eu-central-1:210987654321:graveyard"
+        attributes = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": theirs, "maxReceiveCount": 2})}
+        requests.reply("GetQueueAttributes", {"Attributes": attributes})
+        expected = url.replace("123456789012/t", "210987654321/graveyard")
+        assert topics.dead_letter_url(url) == expected
+        requests.reply("GetQueueAttributes", {"Attributes": attributes})
+        assert topics.delete("t") == ["t"]
+
+    def test_a_dead_letter_topic_has_none_of_its_own(self, topics):
+        topics.create("t")
+        assert topics.dead_letter_url("t-dead-letter") is None
+        assert topics.letters_url("t-dead-letter") == topics.url("t-dead-letter")
+        assert topics.delete("t-dead-letter") == ["t-dead-letter"]
+
+    def test_a_topic_without_a_dead_letter_topic_has_nowhere_to_look(self, topics):
+        topics.create_queue("t")
+        assert topics.dead_letter_url("t") is None
+        with pytest.raises(TopicError, match="'t': it has no dead-letter topic"):
+            topics.letters_url("t")
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"deadLetterTargetArn": "graveyard"}', "[" * 100_000])
+    def test_a_redrive_policy_that_names_no_queue_is_an_error(self, topics, requests, text):
+        topics.create_queue("t")
+        requests.reply("GetQueueAttributes", {"Attributes": {"RedrivePolicy": text}})
+        with pytest.raises(TopicError, match="RedrivePolicy names no queue"):
+            topics.dead_letter_url("t")
 
     def test_clearing_deletes_by_prefix_with_dead_letter_topics(self, topics):
         for name in ("p-a", "p-b", "q"):

@@ -14,6 +14,7 @@ from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
 from parcelq.records.parcels import cut_bytes
 from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded, parcel_messages, upload_file, upload_files, upload_stream
 
 SOURCE_OF_TESTS = Source.of_object("b", "inbox/a.smi", etag="e", put="1")
@@ -55,7 +56,7 @@ def test_every_kind_of_file_comes_out_byte_for_byte(sqs, topic, overflow, conten
     path = tmp_path / "file"
     data = data if parcel_size > 2 else data[:500]  # moto is slow with many messages
     path.write_bytes(data)
-    published = upload_file(sqs, topic, path, parcel_size, overflow=overflow)
+    published = upload_file(SqsTopic(sqs, topic, overflow), path, parcel_size)
     messages = contents(topic)
     assert published == len(messages)
     assert b"".join(one.body for one in messages) == data
@@ -73,14 +74,14 @@ def test_every_kind_of_file_comes_out_byte_for_byte(sqs, topic, overflow, conten
 def test_messages_are_as_full_as_parcel_size_allows(sqs, topic, overflow, contents, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(FILES["many lines"])
-    assert upload_file(sqs, topic, path, overflow=overflow) == 5
+    assert upload_file(SqsTopic(sqs, topic, overflow), path) == 5
     assert [one.entries for one in contents(topic)] == [1000] * 5
 
 
 def test_an_empty_file_is_one_message_that_says_so(sqs, topic, contents, tmp_path):
     path = tmp_path / "file"
     path.touch()
-    assert upload_file(sqs, topic, path) == 1
+    assert upload_file(SqsTopic(sqs, topic), path) == 1
     (message,) = contents(topic)
     assert (message.body, message.attributes[LINEAGE], message.attributes[ENTRIES]) == (b"", "0-0/0", "0")
 
@@ -89,7 +90,7 @@ def test_the_source_names_the_file_and_the_upload(sqs, topic, contents, tmp_path
     path = tmp_path / "my file+ä%.smi"
     path.write_bytes(b"a\n")
     for _ in range(2):
-        upload_file(sqs, topic, path)
+        upload_file(SqsTopic(sqs, topic), path)
     sources = {Source.parse(one.attributes[SOURCE]) for one in contents(topic)}
     assert {source.key for source in sources} == {str(path)}
     assert len({source.put for source in sources}) == 2
@@ -98,7 +99,7 @@ def test_the_source_names_the_file_and_the_upload(sqs, topic, contents, tmp_path
 def test_a_file_whose_name_is_no_utf8_can_be_uploaded(sqs, topic, contents, tmp_path):
     path = tmp_path / "\udcff.smi"
     path.write_bytes(b"a\n")
-    assert upload_file(sqs, topic, path) == 1
+    assert upload_file(SqsTopic(sqs, topic), path) == 1
     assert "%FF.smi" in contents(topic)[0].attributes[SOURCE]
 
 
@@ -106,7 +107,7 @@ def test_an_entry_too_large_without_a_bucket_fails_and_all_others_are_published(
     path = tmp_path / "file"
     path.write_bytes(FILES["a 3 MB line"])
     with pytest.raises(PublishError, match="no bucket was given") as caught:
-        upload_file(sqs, topic, path)
+        upload_file(SqsTopic(sqs, topic), path)
     assert len(caught.value.reasons) == 1
     assert [one.body for one in contents(topic)] == [b"a\n", b"b\n"]
 
@@ -114,14 +115,14 @@ def test_an_entry_too_large_without_a_bucket_fails_and_all_others_are_published(
 @pytest.mark.parametrize("name", ["none", "."])
 def test_a_file_that_cannot_be_read_is_an_error(sqs, topic, tmp_path, name):
     with pytest.raises(ParcelqError, match="cannot be read"):
-        upload_file(sqs, topic, tmp_path / name)
+        upload_file(SqsTopic(sqs, topic), tmp_path / name)
 
 
 def test_a_topic_that_is_not_there_is_an_error(sqs, topic, tmp_path):
     (tmp_path / "file").write_bytes(b"a\n")
     sqs.delete_queue(QueueUrl=topic)
     with pytest.raises(TopicNotFoundError):
-        upload_file(sqs, topic, tmp_path / "file")
+        upload_file(SqsTopic(sqs, topic), tmp_path / "file")
 
 
 def test_several_files_go_one_after_another_and_each_is_told(sqs, topic, contents, tmp_path):
@@ -129,7 +130,7 @@ def test_several_files_go_one_after_another_and_each_is_told(sqs, topic, content
     for number, path in enumerate(paths):
         path.write_bytes(b"x\n" * (3 + number))
     told = []
-    assert upload_files(sqs, topic, iter(paths), 2, on_file=lambda *one: told.append(one)) == 4
+    assert upload_files(SqsTopic(sqs, topic), iter(paths), 2, on_file=lambda *one: told.append(one)) == 4
     assert told == [(paths[0], 2), (paths[1], 2)]
     assert len({one.attributes[SOURCE] for one in contents(topic)}) == 2
 
@@ -137,29 +138,29 @@ def test_several_files_go_one_after_another_and_each_is_told(sqs, topic, content
 def test_of_several_files_none_is_uploaded_if_one_is_not_there(sqs, topic, requests, tmp_path):
     (tmp_path / "a").write_bytes(b"x\n")
     with pytest.raises(ParcelqError, match="no such file"):
-        upload_files(sqs, topic, [tmp_path / "a", tmp_path / "none"])
+        upload_files(SqsTopic(sqs, topic), [tmp_path / "a", tmp_path / "none"])
     assert requests.asked == []
 
 
 class TestStream:
     def test_a_part_of_a_source_is_named_by_its_place_in_it(self, sqs, topic, contents):
         stream = BytesIO(b"a\nb\nc\n")
-        uploaded = upload_stream(sqs, topic, stream, SOURCE_OF_TESTS, 2, total=500, start=100)
+        uploaded = upload_stream(SqsTopic(sqs, topic), stream, SOURCE_OF_TESTS, 2, total=500, start=100)
         assert uploaded == Uploaded(messages=2, entries=3, end=106, parts=((4, 2), (2, 1)))
         assert [one.attributes[LINEAGE] for one in contents(topic)] == ["100-104/500", "104-106/500"]
 
     def test_where_only_the_end_tells_the_total_the_last_message_says_it(self, sqs, topic, contents):
         with gzip.open(BytesIO(gzip.compress(b"a\nb\nc\n"))) as stream:
-            upload_stream(sqs, topic, stream, SOURCE_OF_TESTS, 1, total=None)
+            upload_stream(SqsTopic(sqs, topic), stream, SOURCE_OF_TESTS, 1, total=None)
         assert [one.attributes[LINEAGE] for one in contents(topic)] == ["0-2/*", "2-4/*", "4-6/6"]
 
     def test_where_the_source_goes_on_behind_the_stream_no_message_says_a_total(self, sqs, topic, contents):
         stream = BytesIO(b"a\nb\n")
-        upload_stream(sqs, topic, stream, SOURCE_OF_TESTS, 1, total=None, start=2, ends=lambda: False)
+        upload_stream(SqsTopic(sqs, topic), stream, SOURCE_OF_TESTS, 1, total=None, start=2, ends=lambda: False)
         assert [one.attributes[LINEAGE] for one in contents(topic)] == ["2-4/*", "4-6/*"]
 
     def test_a_part_that_owns_no_line_is_no_message(self, sqs, topic, requests):
-        uploaded = upload_stream(sqs, topic, BytesIO(b""), SOURCE_OF_TESTS, 1, total=500, start=100)
+        uploaded = upload_stream(SqsTopic(sqs, topic), BytesIO(b""), SOURCE_OF_TESTS, 1, total=500, start=100)
         assert uploaded == Uploaded(messages=0, entries=0, end=100)
         assert requests.asked == []
 
@@ -177,12 +178,12 @@ class TestStream:
 
             def send_message_batch(self, QueueUrl: str, Entries: list) -> dict:  # noqa: N803
                 self.sent += sum(len(one["MessageBody"]) for one in Entries)
-                return {}
+                return {"Successful": [{"Id": one["Id"]} for one in Entries]}
 
         sqs = Sqs()
         tracemalloc.start()
         try:
-            uploaded = upload_stream(sqs, "url", Generated(), SOURCE_OF_TESTS, 1000, total=60 * MIB)
+            uploaded = upload_stream(SqsTopic(sqs, "url"), Generated(), SOURCE_OF_TESTS, 1000, total=60 * MIB)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""What checkov gets to see, and what it is told to pass over."""
+"""What checkov sees of the template, and what it may pass over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d"
-transformed = runpy.run_path(str(Path(__file__).parents[2] / "scan" / "transformed.py"))["transformed"]
+SCAN = runpy.run_path(str(Path(__file__).parents[2] / "scan" / "transformed.py"))
+REASONS, transformed = SCAN["REASONS"], SCAN["transformed"]
 
 
 def nodes(node: Any) -> Iterator[Mapping[str, Any]]:
@@ -31,7 +32,7 @@ def test_nothing_is_left_open(key: str) -> None:
 
 def test_conditions_are_decided_as_the_parameters_say() -> None:
     def encryption(**parameters: str) -> Any:
-        return transformed(parameters)["Resources"]["OutputTopic"]["Properties"]
+        return transformed(parameters)["Resources"]["TopicOfoutput"]["Properties"]
 
     assert encryption()["SqsManagedSseEnabled"] is True
     assert "KmsMasterKeyId" not in encryption()
@@ -39,13 +40,17 @@ def test_conditions_are_decided_as_the_parameters_say() -> None:
     assert "SqsManagedSseEnabled" not in encryption(KmsKeyArn=KEY)
 
 
-def test_whatever_is_passed_over_has_its_reason_beside_it() -> None:
-    resources = transformed({})["Resources"]
-    skipped = {
-        name: resource["Metadata"]["checkov"]["skip"]
-        for name, resource in resources.items()
-        if "checkov" in resource.get("Metadata", {})
-    }
-    assert skipped.keys() >= {"Bucket", "AlarmTopic", "StageFunctionstep", "Uploader", "Downloader", "TopicAdmin"}
-    for rules in skipped.values():
-        assert all(set(rule) == {"id", "comment"} and len(rule["comment"]) > 20 for rule in rules)
+def test_every_rule_that_checkov_passes_over_has_a_reason() -> None:
+    assert REASONS
+    for rules in REASONS.values():
+        assert all(rule.startswith("CKV_AWS_") and len(reason) > 20 for rule, reason in rules.items())
+
+
+def test_reasons_are_added_to_the_resources_that_they_name_and_to_no_others() -> None:
+    resources = transformed({"Stages": "clean,score"})["Resources"]
+    skipped = {name for name, one in resources.items() if "checkov" in one.get("Metadata", {})}
+    skipped -= {name for name in skipped if resources[name]["Type"] == "AWS::Lambda::EventSourceMapping"}
+    functions = {"StageFunctionclean", "StageFunctionscore", "Uploader", "Downloader", "TopicAdmin"}
+    assert skipped == {"Bucket", "AlarmTopic", *functions}
+    (rule,) = resources["AlarmTopic"]["Metadata"]["checkov"]["skip"]
+    assert rule == {"id": "CKV_AWS_26", "comment": REASONS["AlarmTopic"]["CKV_AWS_26"]}

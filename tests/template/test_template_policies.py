@@ -35,7 +35,8 @@ def processor(stage: str) -> dict[str, Statement]:
         ),
         "Publish": ({"sqs:SendMessage", "sqs:GetQueueUrl"}, {f"{SQS}parcelq-*"}),
         "Overflow": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/overflow/*"}),
-        "TellMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
+        "Mark": ({"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}, {f"{BUCKET}/marks/*"}),
+        "SeeMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
     }
 
 
@@ -44,44 +45,36 @@ UPLOADER: dict[str, Statement] = {
     "TakeRanges": ({"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, {f"{SQS}parcelq-ranges"}),
     "Publish": ({"sqs:SendMessage", "sqs:GetQueueUrl"}, {f"{SQS}parcelq-*"}),
     "ReadInbox": ({"s3:GetObject", "s3:GetObjectVersion"}, {f"{BUCKET}/inbox/*"}),
-    "Overflow": ({"s3:PutObject"}, {f"{BUCKET}/overflow/*"}),
-    "NoteUploads": ({"s3:PutObject"}, {f"{BUCKET}/segments/.uploads/*"}),
-    "TellMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
+    "PutObjects": ({"s3:PutObject"}, {f"{BUCKET}/overflow/*", f"{BUCKET}/segments/.uploads/*"}),
+    "SeeMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
 }
+TAKE: Statement = (
+    {
+        "sqs:GetQueueUrl",
+        "sqs:GetQueueAttributes",
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:ChangeMessageVisibility",
+    },
+    {f"{SQS}parcelq-*"},
+)
 DOWNLOADER: dict[str, Statement] = {
     **log("downloader"),
-    "TakeMessages": (
-        {
-            "sqs:GetQueueUrl",
-            "sqs:GetQueueAttributes",
-            "sqs:ReceiveMessage",
-            "sqs:DeleteMessage",
-            "sqs:ChangeMessageVisibility",
-        },
-        {f"{SQS}parcelq-*"},
-    ),
+    "TakeMessages": TAKE,
     "Segments": ({"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}, {f"{BUCKET}/segments/*"}),
     "Results": ({"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"}, {f"{BUCKET}/results/*"}),
-    "Overflow": ({"s3:GetObject"}, {f"{BUCKET}/overflow/*"}),
-    "ListSegments": ({"s3:ListBucket"}, {BUCKET}),
+    "ReadObjects": ({"s3:GetObject", "s3:GetObjectVersion"}, {f"{BUCKET}/overflow/*", f"{BUCKET}/inbox/*"}),
+    "ListObjects": ({"s3:ListBucket"}, {BUCKET}),
 }
 TOPIC_ADMIN: dict[str, Statement] = {
     **log("topic-admin"),
     "ListTopics": ({"sqs:ListQueues"}, {"*"}),
     "ManageTopics": (
-        {
-            "sqs:CreateQueue",
-            "sqs:DeleteQueue",
-            "sqs:PurgeQueue",
-            "sqs:GetQueueUrl",
-            "sqs:GetQueueAttributes",
-            "sqs:SendMessage",
-            "sqs:ReceiveMessage",
-            "sqs:DeleteMessage",
-            "sqs:ChangeMessageVisibility",
-        },
+        {"sqs:CreateQueue", "sqs:DeleteQueue", "sqs:PurgeQueue", "sqs:ListDeadLetterSourceQueues"},
         {f"{SQS}parcelq-*"},
     ),
+    "TakeMessages": TAKE,
+    "Publish": ({"sqs:SendMessage", "sqs:GetQueueUrl"}, {f"{SQS}parcelq-*"}),
     "Overflow": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/overflow/*"}),
     "ReadProgress": ({"s3:GetObject"}, {f"{BUCKET}/segments/*", f"{BUCKET}/results/*.report.json"}),
     "ListProgress": ({"s3:ListBucket"}, {BUCKET}),
@@ -100,10 +93,10 @@ def expected(*stages: str) -> dict[str, dict[str, Statement]]:
 
 EXPECTED = expected("clean", "score")
 PREFIXES = {
-    ("StageRoleclean", "TellMissingObjects"): {"overflow/*"},
-    ("StageRolescore", "TellMissingObjects"): {"overflow/*"},
-    ("UploaderRole", "TellMissingObjects"): {"inbox/*"},
-    ("DownloaderRole", "ListSegments"): {"segments/*", "results/*"},
+    ("StageRoleclean", "SeeMissingObjects"): {"overflow/*", "marks/*"},
+    ("StageRolescore", "SeeMissingObjects"): {"overflow/*", "marks/*"},
+    ("UploaderRole", "SeeMissingObjects"): {"inbox/*"},
+    ("DownloaderRole", "ListObjects"): {"segments/*", "results/*"},
     ("TopicAdminRole", "ListProgress"): {"segments/*"},
 }
 WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords", "sqs:ListQueues"}

@@ -10,7 +10,6 @@ import pytest
 from parcelq.config import load as load_config
 from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_MESSAGE_BYTES, MAX_RETENTION_SECONDS
 from parcelq.names import check_topic, dead_letter
-from parcelq.process.processor import SPARE_RECEIVES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +53,7 @@ def of_type(deployed: Deployed, kind: str) -> dict[str, dict[str, Any]]:
 
 def test_every_parameter_says_what_it_is_for_and_what_it_may_be(source: dict[str, Any]) -> None:
     for name, parameter in source["Parameters"].items():
-        assert parameter["Description"].endswith((".", "configuration-memory.html")), name
+        assert parameter["Description"].endswith("."), name
         assert "Default" in parameter, name
         assert parameter.keys() & {"AllowedPattern", "AllowedValues", "MinValue"}, name
 
@@ -79,19 +78,20 @@ def test_each_of_two_stages_has_its_topics(two_stages: Deployed) -> None:
     assert two_stages.topics.keys() == topics | set(map(dead_letter, topics))
 
 
-def test_messages_are_given_out_oftener_than_they_are_run_and_then_dead_lettered(two_stages: Deployed) -> None:
+def test_sqs_moves_a_message_only_after_more_receives_than_throttling_makes(two_stages: Deployed) -> None:
     counts = {}
     for name, attributes in two_stages.topics.items():
         if "RedrivePolicy" in attributes:
             policy = json.loads(attributes["RedrivePolicy"])
             assert policy["deadLetterTargetArn"] == two_stages.topics[dead_letter(name)]["QueueArn"]
             counts[name] = int(policy["maxReceiveCount"])
-    assert counts == {
-        "parcelq-clean": 3 + SPARE_RECEIVES,
-        "parcelq-score": 3 + SPARE_RECEIVES,
-        "parcelq-output": 10,
-        "parcelq-ranges": 5,
-    }
+    assert counts == {"parcelq-clean": 1000, "parcelq-score": 1000, "parcelq-output": 1000, "parcelq-ranges": 100}
+
+
+def test_a_range_that_always_fails_is_dead_lettered_before_sqs_deletes_it(two_stages: Deployed) -> None:
+    ranges = two_stages.topics["parcelq-ranges"]
+    receives = int(json.loads(ranges["RedrivePolicy"])["maxReceiveCount"])
+    assert receives * int(ranges["VisibilityTimeout"]) < int(ranges["MessageRetentionPeriod"])
 
 
 def test_a_dead_letter_topic_serves_its_topic_alone(two_stages: Deployed) -> None:
@@ -120,8 +120,8 @@ def test_topics_are_encrypted_by_sqs_or_with_the_key(one_stage: Deployed, two_st
 
 
 def test_a_deadline_is_six_times_the_timeout_and_the_longest_window(source: dict[str, Any]) -> None:
-    deadlines = {int(key): int(value["Seconds"]) for key, value in source["Mappings"]["Deadline"].items()}
-    assert sorted(deadlines) == sorted(map(int, source["Parameters"]["ProcessorTimeout"]["AllowedValues"]))
+    timeouts = source["Parameters"]["ProcessorTimeout"]["AllowedValues"]
+    deadlines = {int(key): int(source["Mappings"]["Deadline"][key]["Seconds"]) for key in timeouts}
     for timeout, deadline in deadlines.items():
         assert 6 * timeout + source["Parameters"]["BatchingWindow"]["MaxValue"] <= deadline <= MAX_DEADLINE_SECONDS
 
@@ -134,18 +134,17 @@ def test_the_deadline_of_each_mapped_topic_follows_from_its_functions_timeout(tw
 
 
 def test_every_topic_and_the_bucket_refuse_plain_http(two_stages: Deployed) -> None:
-    refusing: set[str] = set()
+    refusing: list[str] = []
     for policy in of_type(two_stages, "AWS::SQS::QueuePolicy").values():
-        (url,) = policy["Queues"]  # SQS refuses a policy that names another queue beside its own
-        queue, attribute = url["Fn::GetAtt"]
-        assert attribute == "QueueUrl"
+        for url in policy["Queues"]:
+            queue, attribute = url["Fn::GetAtt"]
+            assert attribute == "QueueUrl"
+            refusing.append(queue)
         (statement,) = policy["PolicyDocument"]["Statement"]
         assert statement["Action"] == "sqs:*"
-        assert statement["Resource"] == {"Fn::GetAtt": [queue, "Arn"]}
+        assert statement["Resource"] == "*"  # SQS refuses a policy that names another queue beside its own
         assert_tls_only(statement)
-        assert queue not in refusing
-        refusing.add(queue)
-    assert refusing == of_type(two_stages, "AWS::SQS::Queue").keys()
+    assert sorted(refusing) == sorted(of_type(two_stages, "AWS::SQS::Queue"))
 
     (policy,) = of_type(two_stages, "AWS::S3::BucketPolicy").values()
     (statement,) = policy["PolicyDocument"]["Statement"]
@@ -224,7 +223,7 @@ def test_every_mapping_reports_failures_and_is_bounded(two_stages: Deployed) -> 
 
 def test_an_event_of_the_bucket_that_fails_for_good_is_kept(one_stage: Deployed) -> None:
     function = one_stage.template["Resources"]["Uploader"]["Properties"]
-    assert function["DeadLetterConfig"] == {"TargetArn": {"Fn::GetAtt": ["RangeDeadLetters", "Arn"]}}
+    assert function["DeadLetterConfig"] == {"TargetArn": {"Fn::GetAtt": ["DeadLettersOfranges", "Arn"]}}
 
 
 def test_results_are_collected_on_schedule(one_stage: Deployed) -> None:
@@ -262,8 +261,9 @@ def test_the_bucket_forgets_what_nobody_can_need_any_more(one_stage: Deployed) -
     rules = bucket["LifecycleConfiguration"]["Rules"]
     days = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
     retention = MAX_RETENTION_SECONDS // 86400
-    assert days.keys() == {"overflow/", "segments/"}
+    assert days.keys() == {"overflow/", "marks/", "segments/"}
     assert days["overflow/"] > retention
+    assert days["marks/"] > retention
     assert days["segments/"] >= 90
     assert [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule and "Prefix" not in rule]
 
@@ -301,25 +301,34 @@ def test_the_longest_names_that_parameters_allow_are_names_that_aws_takes(
 
 
 def test_every_dead_letter_topic_and_every_function_has_its_alarms(two_stages: Deployed) -> None:
-    alarms = of_type(two_stages, "AWS::CloudWatch::Alarm")
-    watched = {(one["MetricName"], key_of(one["Dimensions"][0]["Value"])) for one in alarms.values()}
-    names = {json.dumps(one["FunctionName"]): key for key, one in of_type(two_stages, "AWS::Lambda::Function").items()}
-    watched = {(metric, names.get(key, key)) for metric, key in watched}
-    queues = of_type(two_stages, "AWS::SQS::Queue")
-    dead = {key for key in queues if "DeadLetters" in key}
-    assert watched == (
-        {("ApproximateNumberOfMessagesVisible", key) for key in dead}
-        | {("ApproximateAgeOfOldestMessage", key) for key in queues.keys() - dead}
-        | {(metric, key) for metric in ("Errors", "Throttles") for key in names.values()}
+    functions = {one.name for one in two_stages.stack.functions}
+    dead = {name for name in two_stages.topics if name.endswith("-dead-letter")}
+    wanted = (
+        {("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", name) for name in dead}
+        | {("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", name) for name in two_stages.topics.keys() - dead}
+        | {("AWS/Lambda", metric, "FunctionName", name) for metric in ("Errors", "Throttles") for name in functions}
     )
-    for alarm in alarms.values():
+    alarms = list(of_type(two_stages, "AWS::CloudWatch::Alarm").values())
+    watched = [
+        (one["Namespace"], one["MetricName"], dimension["Name"], named(dimension["Value"]))
+        for one in alarms
+        for dimension in one["Dimensions"]
+    ]
+    assert sorted(watched) == sorted(wanted)
+    assert len({named(one["AlarmName"]) for one in alarms}) == len(alarms)
+    for alarm in alarms:
         assert alarm["TreatMissingData"] == "notBreaching"
         assert alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}]
+        age = alarm["MetricName"] == "ApproximateAgeOfOldestMessage"
+        assert alarm["Threshold"] == ({"Ref": "AlarmAge"} if age else 0)
 
 
-def key_of(value: dict[str, Any]) -> str:
-    """The logical id that a dimension refers to, or else the name that it says."""
-    return str(value.get("Ref") or value.get("Fn::GetAtt", [json.dumps(value)])[0])
+def named(value: dict[str, Any]) -> str:
+    """The text that CloudFormation makes of an alarm's `Fn::Sub` in a stack of the default prefix."""
+    text, parts = value["Fn::Sub"]
+    for name, part in {"Prefix": "parcelq", **parts}.items():
+        text = text.replace(f"${{{name}}}", part)
+    return str(text)
 
 
 def test_alarms_are_mailed_only_where_there_is_an_address(one_stage: Deployed, two_stages: Deployed) -> None:

@@ -121,13 +121,13 @@ def test_a_file_of_prices_changes_only_its_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("prices: {sqs: {usd: 1}}", "'sqs', but must be one of sqs_requests"),
+        ("prices: {sqs: {usd: 1}}", "unknown key 'sqs'; there are sqs_requests"),
         ("prices: {sqs_requests: {usd: -1}}", "usd is -1, but must be a number of dollars"),
         ("prices: {sqs_requests: {usd: cheap}}", "usd is 'cheap'"),
         ("prices: {sqs_requests: {usd: .nan}}", "usd is nan"),
         ("prices: {sqs_requests: {usd: 1, per: 0}}", "per is 0, but must be a number above 0"),
         ("prices: {sqs_requests: {usd: 1, date: today}}", "date is 'today'"),
-        ("prices: {sqs_requests: {euro: 1}}", "a row of date, per, source, usd"),
+        ("prices: {sqs_requests: {euro: 1}}", "unknown key 'euro'; there are usd, per, date, source"),
         ("prices: 3", "must have the key 'prices'"),
         ("nothing", "must have the key 'prices'"),
         ("a: [", "are no YAML"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import pickle
 
 import pytest
 from hypothesis import example, given
@@ -18,6 +19,7 @@ from parcelq.topics.message import (
     SOURCE,
     Message,
     Pulled,
+    TypedValue,
     Wire,
     count_entries,
     with_attributes,
@@ -197,7 +199,33 @@ def test_a_message_is_read_alike_from_sqs_and_from_a_lambda_event():
             },
         }
     )
-    assert from_sqs == from_lambda == Pulled("id", "handle", 3, Wire("a\n", {ENTRIES: "1"}))
+    expected = Pulled("id", "handle", 3, Wire("a\n", {ENTRIES: "1", "Bytes": TypedValue("eA==", "Binary")}))
+    assert from_sqs == from_lambda == expected
+    assert from_sqs.wire.request() == from_lambda.wire.request() == expected.wire.request()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"DataType": "Binary", "BinaryValue": b"\0\xff"},
+        {"DataType": "Binary.png", "BinaryValue": b"x"},
+        {"DataType": "Number", "StringValue": "1.5"},
+        {"DataType": "Number.int", "StringValue": "5"},
+        {"DataType": "String.json", "StringValue": "{}"},
+        {"DataType": "String", "StringValue": "text"},
+    ],
+)
+@pytest.mark.parametrize("name", ["Foreign", ENTRIES, SOURCE])
+def test_an_attribute_keeps_its_type_and_value_when_it_is_published_again(name, given):
+    one = Pulled.from_sqs(
+        {"MessageId": "i", "ReceiptHandle": "h", "Body": "b", "MessageAttributes": {name: given, "Other": given}}
+    )
+    changed = with_attributes(one.message(), Reason="why")
+    for message in (one.as_it_is(), changed, pickle.loads(pickle.dumps(changed))):
+        assert message.wire().request()["MessageAttributes"][name] == given
+        assert isinstance(message.attributes[name], str)
+    data = given.get("BinaryValue", given.get("StringValue", "").encode())
+    assert one.wire.size == 1 + sum(len(one) + len(given["DataType"]) + len(data) for one in (name, "Other"))
 
 
 def test_a_message_that_says_nothing_of_receives_came_for_the_first_time():

@@ -1,4 +1,4 @@
-"""`parcelq estimate`: what a file will cost and take on AWS."""
+"""`parcelq estimate`: predicts what a file costs and how long it takes on AWS."""
 
 from __future__ import annotations
 
@@ -36,29 +36,32 @@ def estimate(
     slowdown: Annotated[
         float, typer.Option(help="How many times as long a vCPU of Lambda takes as a processor of this machine.")
     ] = 1.0,
+    template: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The template of your stack.", show_default="this version's"),
+    ] = None,
     prices: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Other prices, YAML.", show_default="those of us-east-1")
     ] = None,
 ) -> None:
-    """Run a step over a sample of a file on this machine, and tell what the whole file will cost and take on AWS.
+    """Run a step over a sample of a file on this machine, and predict what the whole file will cost and take on AWS.
 
     Nothing is asked of AWS. The lines are taken all over the file, and not all of it is read.
     """
     from parcelq.steps.find import local_step
     from parcelq.steps.run import Runner
 
-    from parcelq_cli.estimate.costs import idle_costs, keeping_costs
-    from parcelq_cli.estimate.distributed_map import map_costs
+    from parcelq_cli.estimate import report
     from parcelq_cli.estimate.measure import measure
-    from parcelq_cli.estimate.options import options
+    from parcelq_cli.estimate.model import Job, Setup
+    from parcelq_cli.estimate.options import jobs
     from parcelq_cli.estimate.prices import load_prices
-    from parcelq_cli.estimate.report import Estimate
     from parcelq_cli.estimate.sample import read_sample
-    from parcelq_cli.estimate.work import Setup
+    from parcelq_cli.estimate.stack import Stack
 
     if not 0 < slowdown < math.inf:
         raise WrongUsageError(f"--slowdown is {slowdown}, but must be a number above 0")
-    table = load_prices(prices)
+    table, stack = load_prices(prices), Stack.read(template) if template else Stack()
     found = local_step(step, settings, workflow_id)
     lines = read_sample(file, sample)
     with out.progress("measuring") as tell:
@@ -66,14 +69,5 @@ def estimate(
         with closing(Runner(found)) as runs:
             known = measure(file.name, lines, runs)
     setup = Setup(parcel_size, batch_size or parcel_size, memory, concurrency, timeout)
-    every = options(known, setup, table, slowdown, batches_follow=batch_size is None)
-    chosen = next(one for one in every if one.chosen)
-    result = Estimate(
-        known=known,
-        options=every,
-        maps=map_costs(known, setup, table, slowdown),
-        keeping=keeping_costs(chosen.work, table),
-        idle=idle_costs(table),
-        prices=table,
-    )
-    out.result(result.document(), result.text())
+    every = jobs(Job(known, setup, table, stack, slowdown), batches_follow=batch_size is None)
+    out.result(report.document(every), report.text(every))

@@ -10,35 +10,28 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from parcelq.errors import InvalidValueError, ParcelqError
+from parcelq.checks import Check, Wrong, checked, optional, shown, text
+from parcelq.errors import ParcelqError, SettingsError
 
 _TABLE: Final = "prices.yaml"
-_KEYS: Final = frozenset({"usd", "per", "date", "source"})
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What something costs.
-
-    Attributes:
-        usd: dollars for one.
-        dated: the day on which it was published; None where nobody tells.
-        source: where it was read.
-    """
+    """Dollars for one, the day on which that was published (None where nobody says), and where it was read."""
 
     usd: float
-    dated: date | None
-    source: str
+    dated: date | None = None
+    source: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """The price, for JSON."""
+        return {"usd": self.usd, "date": self.dated and str(self.dated), "source": self.source}
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """A table of prices.
-
-    Attributes:
-        region: the region that they are of.
-        of: by name.
-    """
+    """The region that prices are of, and the prices by name."""
 
     region: str
     of: Mapping[str, Price]
@@ -51,56 +44,62 @@ class Prices:
 
 
 def load_prices(path: Path | None = None) -> Prices:
-    """Read the table, changed by the rows of a file.
-
-    Args:
-        path: a YAML file in the form of the table; it needs only the rows that it changes.
+    """Read the table, changed by the rows of a YAML file in the same form, which needs only those that it changes.
 
     Raises:
-        ParcelqError: the file cannot be read, is no YAML, or has rows that the table has not, or no prices.
+        ParcelqError: the file cannot be read, is no YAML, or has rows that the table does not have, or no prices.
     """
     prices = _read(_TABLE, (files(__package__) / _TABLE).read_text(encoding="utf-8"))
     if path is None:
         return prices
     try:
-        text = path.read_text(encoding="utf-8")
+        changed = _read(str(path), path.read_text(encoding="utf-8"), prices.of)
     except (OSError, UnicodeDecodeError) as error:
         raise ParcelqError(f"prices {str(path)!r} cannot be read: {error}") from None
-    changed = _read(str(path), text)
-    if unknown := sorted(changed.of.keys() - prices.of.keys()):
-        raise InvalidValueError(f"price in {path}", unknown[0], f"one of {', '.join(prices.of)}")
     return Prices(changed.region or prices.region, {**prices.of, **changed.of})
 
 
-def _read(name: str, text: str) -> Prices:
+def _read(name: str, content: str, known: Mapping[str, Price] | None = None) -> Prices:
     import yaml
 
     try:
-        content = yaml.safe_load(text)
+        given = yaml.safe_load(content)
     except (yaml.YAMLError, ValueError) as error:
         raise ParcelqError(f"prices {name!r} are no YAML: {' '.join(str(error).split())}") from None
-    rows = content.get("prices") if isinstance(content, dict) else None
+    rows = given.get("prices") if isinstance(given, dict) else None
     if not isinstance(rows, dict):
         raise ParcelqError(f"prices {name!r} must have the key 'prices' with rows, as the table of parcelq has")
-    return Prices(
-        str(content.get("region") or ""), {str(key): _price(f"{name}: {key}", row) for key, row in rows.items()}
-    )
+    prices, problems = checked(rows, dict.fromkeys(known or map(str, rows), _price))
+    if problems:
+        raise SettingsError(f"prices {name!r}", problems)
+    return Prices(str(given.get("region") or ""), prices)
 
 
-def _price(name: str, row: Any) -> Price:
-    if not isinstance(row, dict) or not row.keys() <= _KEYS:
-        raise InvalidValueError(name, row, f"a row of {', '.join(sorted(_KEYS))}")
-    usd, per, dated = _number(row.get("usd")), _number(row.get("per", 1)), row.get("date")
-    if usd is None or usd < 0:
-        raise InvalidValueError(f"{name}: usd", row.get("usd"), "a number of dollars, 0 or more")
-    if per is None or per <= 0:
-        raise InvalidValueError(f"{name}: per", row.get("per"), "a number above 0")
-    if dated is not None and not isinstance(dated, date):
-        raise InvalidValueError(f"{name}: date", dated, "a day such as 2026-09-11")
-    return Price(usd / per, dated, str(row.get("source") or ""))
+def _price(row: object) -> Price:
+    if not isinstance(row, dict):
+        raise Wrong(f"keys with values: {', '.join(_KEYS)}")
+    values, problems = checked(row, _KEYS, ["usd"])
+    if problems:
+        raise Wrong(f"a price; {'; '.join(problems)}")
+    return Price(values["usd"] / values.get("per", 1.0), values.get("date"), values.get("source") or "")
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
+def _usd(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise Wrong("a number of dollars, 0 or more")
     return float(value)
+
+
+def _per(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise Wrong("a number above 0")
+    return float(value)
+
+
+def _day(value: object) -> date:
+    if not isinstance(value, date):
+        raise Wrong(f"a day such as 2026-09-11, not {shown(value)}")
+    return value
+
+
+_KEYS: Final[Mapping[str, Check]] = {"usd": _usd, "per": _per, "date": optional(_day), "source": optional(text)}

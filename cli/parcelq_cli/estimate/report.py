@@ -3,111 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Any
 
-from parcelq_cli.estimate.costs import Row, total
-from parcelq_cli.estimate.distributed_map import MapCosts
-from parcelq_cli.estimate.known import Measured
-from parcelq_cli.estimate.options import Option, cheapest, warnings
-from parcelq_cli.estimate.prices import Prices
-
-_REASON: Final = 200
-"""Characters that are shown of it."""
+from parcelq_cli.estimate.arithmetic import Row, total
+from parcelq_cli.estimate.model import Job, idle
+from parcelq_cli.estimate.options import cheapest, warnings
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """All that is told.
+def document(every: Sequence[Job]) -> dict[str, Any]:
+    """All of it, for JSON. Durations are in seconds, sizes in bytes, amounts in dollars."""
+    job, best = _chosen(every), cheapest(every)
+    nothing = idle(job.stack, job.prices)
+    return {
+        "file": asdict(job.known),
+        "chosen": {**_job(job), "bill": [asdict(row) for row in job.bill()]},
+        "options": [{**_job(one), "cheapest": one is best} for one in every],
+        "month": {"keeping_usd": total(job.keeping()), "idle_stack_usd": total(nothing)},
+        "idle_stack": [asdict(row) for row in nothing],
+        "prices": {"region": job.prices.region, "of": {name: one.document() for name, one in job.prices.of.items()}},
+        "warnings": list(warnings(job)),
+    }
 
-    Attributes:
-        known: the file and the step.
-        options: the ways to set up a stack; one of them is the chosen one.
-        maps: the same on a Distributed Map.
-        keeping: what it costs to keep file and result for a month.
-        idle: what the stack costs in a month in which nothing is processed.
-        prices: what everything was reckoned with.
-    """
 
-    known: Measured
-    options: Sequence[Option]
-    maps: Sequence[MapCosts]
-    keeping: Sequence[Row]
-    idle: Sequence[Row]
-    prices: Prices
-
-    @property
-    def chosen(self) -> Option:
-        """The way that was asked for."""
-        return next(one for one in self.options if one.chosen)
-
-    def document(self) -> dict[str, Any]:
-        """All of it, for JSON. Durations are in seconds, sizes in bytes, amounts in dollars."""
-        best = cheapest(self.options)
-        return {
-            "file": asdict(self.known),
-            "chosen": {**_option(self.chosen), "bill": [asdict(row) for row in self.chosen.rows]},
-            "options": [{**_option(one), "cheapest": one is best} for one in self.options],
-            "distributed_map": [
-                {
-                    "children": one.name,
-                    "batch": one.batch,
-                    "executions": one.children,
-                    "usd": total(one.rows) if one.rows else None,
-                    "impossible": one.impossible,
-                    "bill": [asdict(row) for row in one.rows],
-                }
-                for one in self.maps
-            ],
-            "month": {"keeping_usd": total(self.keeping), "idle_stack_usd": total(self.idle)},
-            "idle_stack": [asdict(row) for row in self.idle],
-            "prices": {
-                "region": self.prices.region,
-                "of": {
-                    name: {"usd": price.usd, "date": price.dated and str(price.dated), "source": price.source}
-                    for name, price in self.prices.of.items()
-                },
-            },
-            "warnings": list(warnings(self.chosen, self.known)),
-        }
-
-    def text(self) -> str:
-        """All of it, for people."""
-        known, chosen = self.known, self.chosen
-        setup, took = chosen.setup, chosen.duration
-        parts = [
-            _about(known),
-            f"On AWS with parcels of {setup.parcel_size:,}, batches of {setup.batch_size:,}, {setup.memory:,} MB, "
-            f"{setup.concurrency:,} processors at a time:\n"
-            f"  processed after about {seconds(took.processed)}, "
-            f"the result at most {seconds(took.latest)} after the put\n"
-            f"  {chosen.work.run.count:,} messages, each run {seconds(took.run)}; "
-            f"result about {size(chosen.work.output_bytes)}\n" + _bill(chosen.rows),
-            _table(
-                ("", "parcel", "batch", "MB", "run", "processed", "cost"),
-                [_cells(one, cheapest(self.options)) for one in self.options],
-            )
-            + "\n* chosen  < cheapest  ! a run does not fit into an invocation",
-            "The same on Step Functions Distributed Map, with the same memory:\n"
-            + _table(
-                ("children", "items each", "executions", "Step Functions", "Lambda", "S3", "cost"), map(_map, self.maps)
-            ),
-            (
-                f"Beside that, a month: {dollars(total(self.keeping))} for keeping file and result, "
-                f"{dollars(total(self.idle))} for a stack that does nothing."
-            ),
-            _prices(self.prices),
-        ]
-        return "\n\n".join([*parts, *(f"Mind: {one}." for one in warnings(chosen, known))])
+def text(every: Sequence[Job]) -> str:
+    """All of it, for people."""
+    job, best = _chosen(every), cheapest(every)
+    known, setup, nothing = job.known, job.setup, idle(job.stack, job.prices)
+    counted = "counted" if known.counted else "worked out from the sample"
+    reason = " ".join(known.reason.split())[:200]
+    failing = f"{known.failing:.2%} of them fail: {reason}" if known.failing else "none of them fails"
+    days = job.prices.days
+    dated = f", dated {days[0]} to {days[1]}" if days else ""
+    about = (
+        f"{known.name}: {size(known.size)}, {known.lines:,} lines ({counted})\n"
+        f"Step, over {known.sampled:,} lines from all over the file: {seconds(known.wall.fixed)} a run and "
+        f"{seconds(known.wall.each)} a line;\n"
+        f"  out for one in: {known.out_entries:.3g}, of {known.out_bytes:.3g} bytes; {failing}"
+    )
+    on_aws = (
+        f"On AWS with parcels of {setup.parcel_size:,}, batches of {setup.batch_size:,}, {setup.memory:,} MB, "
+        f"{setup.concurrency:,} processors at a time:\n"
+        f"  processed after about {seconds(job.processed)}, "
+        f"the result at most {seconds(job.latest)} after the put\n"
+        f"  {job.runs:,} messages, each run {seconds(job.run)}; result about {size(job.output_bytes)}\n"
+    )
+    setups = table([("", "parcel", "batch", "MB", "run", "processed", "cost"), *(_cells(one, best) for one in every)])
+    month = (
+        f"Beside that, a month: {dollars(total(job.keeping()))} for keeping file and result, and for an idle stack:\n"
+    )
+    prices = f"List prices of {job.prices.region}{dated}, no free tier taken off; docs/costs.md says what is left out."
+    notes = [f"Mind: {one}." for one in warnings(job)]
+    legend = "* chosen  < cheapest  ! a run does not fit into an invocation"
+    bill, idle_bill = _by_service(job.bill()), _by_service(nothing)
+    return "\n\n".join([about, on_aws + bill, f"{setups}\n{legend}", month + idle_bill, prices, *notes])
 
 
 def dollars(usd: float) -> str:
-    """An amount, with at least two digits that say something."""
+    """An amount, with at least two significant digits."""
     if usd >= 1:
         return f"${usd:,.2f}"
-    places = 2
-    while usd and usd * 10**places < 10 and places < 9:
-        places += 1
+    places = next((places for places in range(2, 9) if usd * 10**places >= 10 or not usd), 9)
     return f"${usd:.{places}f}"
 
 
@@ -117,9 +73,7 @@ def seconds(value: float) -> str:
         return f"{value:.2g} s" if value >= 0.001 else f"{value * 1e6:.2g} µs"
     if value < 120:
         return f"{value:.0f} s"
-    if value < 2 * 3600:
-        return f"{value / 60:.0f} min"
-    return f"{value / 3600:,.1f} h"
+    return f"{value / 60:.0f} min" if value < 2 * 3600 else f"{value / 3600:,.1f} h"
 
 
 def size(value: float) -> str:
@@ -130,71 +84,41 @@ def size(value: float) -> str:
     return f"{value:.0f} bytes"
 
 
-def _about(known: Measured) -> str:
-    counted = "counted" if known.counted else "worked out from the sample"
-    reason = " ".join(known.reason.split())[:_REASON]
-    failing = f"{known.failing:.2%} of them fail: {reason}" if known.failing else "none of them fails"
-    return (
-        f"{known.name}: {size(known.size)}, {known.lines:,} lines ({counted})\n"
-        f"Step, over {known.sampled:,} lines from all over the file: {seconds(known.wall.fixed)} a run and "
-        f"{seconds(known.wall.each)} a line;\n"
-        f"  out for one in: {known.out_entries:.3g}, of {known.out_bytes:.3g} bytes; {failing}"
-    )
-
-
-def _bill(rows: Iterable[Row]) -> str:
-    by_service: dict[str, float] = {}
-    for row in rows:
-        by_service[row.service] = by_service.get(row.service, 0.0) + row.usd
-    cells = [(f"  {name}", dollars(usd)) for name, usd in by_service.items()]
-    return _table(None, [*cells, ("  in all", dollars(sum(by_service.values())))])
-
-
-def _option(one: Option) -> dict[str, Any]:
-    setup = asdict(one.setup)
-    took = asdict(one.duration)
-    requests = {
-        "messages": one.work.run.count,
-        "invocations": one.work.invocations,
-        "result_bytes": one.work.output_bytes,
-    }
-    return {**setup, **requests, "seconds": {**took, "latest": one.duration.latest}, "usd": one.usd, "fits": one.fits}
-
-
-def _cells(one: Option, best: Option | None) -> tuple[str, ...]:
-    setup = one.setup
-    marks = "*" * one.chosen + "<" * (one is best) + "!" * (not one.fits)
-    numbers = (f"{number:,}" for number in (setup.parcel_size, setup.batch_size, setup.memory))
-    return (marks, *numbers, seconds(one.duration.run), seconds(one.duration.processed), dollars(one.usd))
-
-
-def _map(one: MapCosts) -> tuple[str, ...]:
-    first = (one.name, f"{one.batch:,}", f"{one.children:,}")
-    if one.impossible:
-        return (*first, one.impossible)
-    shares = (
-        dollars(total([row for row in one.rows if row.service == service]))
-        for service in ("Step Functions", "Lambda", "S3")
-    )
-    return (*first, *shares, dollars(total(one.rows)))
-
-
-def _prices(prices: Prices) -> str:
-    days = prices.days
-    dated = f", dated {days[0]} to {days[1]}" if days else ""
-    return f"List prices of {prices.region}{dated}, no free tier taken off; docs/costs.md tells what is left out."
-
-
-def _table(head: Sequence[str] | None, rows: Iterable[Sequence[str]]) -> str:
+def table(rows: Iterable[Sequence[str]]) -> str:
     """Columns, the first to the left and the others to the right."""
-    lines = [*([head] if head else []), *rows]
-    columns = max(map(len, lines))
-    full = [row for row in lines if len(row) == columns]
-    widths = [max(len(row[column]) for row in full) for column in range(columns)]
+    lines = list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(
-            cell.ljust(width) if number == 0 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ).rstrip()
-        for row in lines
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
     )
+
+
+def _chosen(every: Sequence[Job]) -> Job:
+    return next(one for one in every if one.chosen)
+
+
+def _by_service(rows: Sequence[Row]) -> str:
+    services = dict.fromkeys(row.service for row in rows)
+    cells = [(f"  {name}", dollars(total([row for row in rows if row.service == name]))) for name in services]
+    return table([*cells, ("  in all", dollars(total(rows)))])
+
+
+def _cells(job: Job, best: Job | None) -> tuple[str, ...]:
+    marks = "*" * job.chosen + "<" * (job is best) + "!" * (not job.fits)
+    numbers = (f"{number:,}" for number in (job.setup.parcel_size, job.setup.batch_size, job.setup.memory))
+    return (marks, *numbers, seconds(job.run), seconds(job.processed), dollars(job.usd))
+
+
+def _job(job: Job) -> dict[str, Any]:
+    took = {
+        name: getattr(job, name) for name in ("run", "invocation", "upload", "processed", "assembly", "busy", "latest")
+    }
+    return {
+        **asdict(job.setup),
+        "messages": job.runs,
+        "invocations": job.invocations,
+        "result_bytes": job.output_bytes,
+        "seconds": took,
+        "usd": job.usd,
+        "fits": job.fits,
+    }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from parcelq.checks import Check, Wrong, checked, text
 from parcelq.errors import InvalidValueError, SettingsError
 from parcelq.names import DEAD_LETTER_SUFFIX, check_topic, dead_letter
 
@@ -95,40 +96,43 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     Raises:
         SettingsError: names every variable that is missing or wrong.
     """
-    reader = _Reader(os.environ if environ is None else environ)
-    task_root = reader.text("LAMBDA_TASK_ROOT", ".")
-    folders = reader.text("PARCELQ_STEP_FOLDERS", f"{task_root}/steps:/opt/steps")
-    stages = tuple(reader.text("PARCELQ_STAGES").split(","))
+    variables = os.environ if environ is None else environ
+    given = {name: variables[name] for name in _VARIABLES if variables.get(name)}
+    values, problems = checked(given, _VARIABLES, required=("PARCELQ_STAGES", "PARCELQ_PREFIX", "PARCELQ_BUCKET"))
+    read = values.get
+    task_root = read("LAMBDA_TASK_ROOT", ".")
+    folders = read("PARCELQ_STEP_FOLDERS", f"{task_root}/steps:/opt/steps")
+    stages = tuple(read("PARCELQ_STAGES", "").split(","))
     config = Config(
-        prefix=reader.text("PARCELQ_PREFIX"),
-        bucket=reader.text("PARCELQ_BUCKET"),
+        prefix=read("PARCELQ_PREFIX", ""),
+        bucket=read("PARCELQ_BUCKET", ""),
         stages=stages,
-        stage=reader.text("PARCELQ_STAGE", ""),
-        parcel_size=reader.number("PARCELQ_PARCEL_SIZE", 1000),
-        batch_size=reader.number("PARCELQ_BATCH_SIZE", 1000),
-        step_path=reader.text("PARCELQ_STEP_PATH", ""),
-        settings_file=reader.text("PARCELQ_SETTINGS_FILE", ""),
+        stage=read("PARCELQ_STAGE", ""),
+        parcel_size=read("PARCELQ_PARCEL_SIZE", 1000),
+        batch_size=read("PARCELQ_BATCH_SIZE", 1000),
+        step_path=read("PARCELQ_STEP_PATH", ""),
+        settings_file=read("PARCELQ_SETTINGS_FILE", ""),
         step_folders=tuple(Path(folder) for folder in folders.split(":") if folder),
-        workflow_id=reader.text("PARCELQ_WORKFLOW_ID", ""),
-        max_receive_count=reader.number("PARCELQ_MAX_RECEIVE_COUNT", 2),
-        back_off_seconds=reader.number("PARCELQ_BACK_OFF_SECONDS", 5),
-        range_bytes=reader.number("PARCELQ_RANGE_BYTES", 256 * 1024 * 1024),
-        halving=reader.flag("PARCELQ_HALVING", default=True),
-        kms_key_arn=reader.text("PARCELQ_KMS_KEY_ARN", ""),
+        workflow_id=read("PARCELQ_WORKFLOW_ID", ""),
+        max_receive_count=read("PARCELQ_MAX_RECEIVE_COUNT", 2),
+        back_off_seconds=read("PARCELQ_BACK_OFF_SECONDS", 5),
+        range_bytes=read("PARCELQ_RANGE_BYTES", 256 * 1024 * 1024),
+        halving=read("PARCELQ_HALVING", True),
+        kms_key_arn=read("PARCELQ_KMS_KEY_ARN", ""),
     )
     if stages != ("",) and not _are_stages(stages):
         wanted = f"different names, none of them {OUTPUT} or {RANGES} or ending in {DEAD_LETTER_SUFFIX}"
-        reader.problems.append(f"PARCELQ_STAGES is {','.join(stages)!r}, but must be {wanted}")
+        problems.append(f"PARCELQ_STAGES is {','.join(stages)!r}, but must be {wanted}")
     if config.stage and config.stage not in stages:
-        reader.problems.append(f"PARCELQ_STAGE is {config.stage!r}, but must be one of {', '.join(stages)}")
-    if not reader.problems:
+        problems.append(f"PARCELQ_STAGE is {config.stage!r}, but must be one of {', '.join(stages)}")
+    if not problems:
         for name in sorted(config.own_topics):
             try:
                 check_topic(name)
             except InvalidValueError as error:
-                reader.problems.append(str(error))
-    if reader.problems:
-        raise SettingsError("the function's environment", reader.problems)
+                problems.append(str(error))
+    if problems:
+        raise SettingsError("the function's environment", problems)
     return config
 
 
@@ -140,29 +144,33 @@ def _are_stages(names: tuple[str, ...]) -> bool:
     )
 
 
-class _Reader:
-    """Reads variables and keeps what is wrong with them, so that one error can name it all."""
+def _number(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise Wrong("a whole number of at least 1")
+    return int(value)
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self.problems: list[str] = []
 
-    def text(self, name: str, default: str | None = None) -> str:
-        value = self._environ.get(name) or default
-        if value is None:
-            self.problems.append(f"{name} is not set")
-            return ""
-        return value
+def _flag(value: str) -> bool:
+    if value not in {"true", "false"}:
+        raise Wrong("true or false")
+    return value == "true"
 
-    def number(self, name: str, default: int) -> int:
-        value = self._environ.get(name) or str(default)
-        if not (value.isascii() and value.isdigit() and int(value) > 0):
-            self.problems.append(f"{name} is {value!r}, but must be a whole number of at least 1")
-            return default
-        return int(value)
 
-    def flag(self, name: str, *, default: bool) -> bool:
-        value = self._environ.get(name) or str(default).lower()
-        if value not in {"true", "false"}:
-            self.problems.append(f"{name} is {value!r}, but must be true or false")
-        return value == "true"
+_VARIABLES: Final[dict[str, Check]] = {
+    "LAMBDA_TASK_ROOT": text,
+    "PARCELQ_STEP_FOLDERS": text,
+    "PARCELQ_STAGES": text,
+    "PARCELQ_PREFIX": text,
+    "PARCELQ_BUCKET": text,
+    "PARCELQ_STAGE": text,
+    "PARCELQ_PARCEL_SIZE": _number,
+    "PARCELQ_BATCH_SIZE": _number,
+    "PARCELQ_STEP_PATH": text,
+    "PARCELQ_SETTINGS_FILE": text,
+    "PARCELQ_WORKFLOW_ID": text,
+    "PARCELQ_MAX_RECEIVE_COUNT": _number,
+    "PARCELQ_BACK_OFF_SECONDS": _number,
+    "PARCELQ_RANGE_BYTES": _number,
+    "PARCELQ_HALVING": _flag,
+    "PARCELQ_KMS_KEY_ARN": text,
+}

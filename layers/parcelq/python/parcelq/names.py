@@ -14,6 +14,8 @@ RESULTS: Final = "results/"
 SEGMENTS: Final = "segments/"
 OVERFLOW: Final = "overflow/"
 
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[!-~]+", re.ASCII)
+"""Old buckets in us-east-1 may have names that new ones may not; an ARN names an access point."""
 _TOPIC: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
@@ -26,6 +28,20 @@ def check_topic(name: str) -> str:
     longest = MAX_TOPIC_NAME if name.endswith(DEAD_LETTER_SUFFIX) else MAX_TOPIC_NAME - len(DEAD_LETTER_SUFFIX)
     if not _TOPIC.fullmatch(name) or len(name) > longest:
         raise InvalidValueError("topic name", name, f"1 to {longest} letters, digits, hyphens or underscores")
+    return name
+
+
+def check_bucket(name: str) -> str:
+    """Return `name` if it can be that of a bucket.
+
+    Raises:
+        InvalidValueError: it cannot.
+    """
+    if name.startswith("s3://"):
+        alone = name.removeprefix("s3://").partition("/")[0]
+        raise InvalidValueError("bucket", name, f"the name alone: {alone}" if alone else "a name alone")
+    if not _BUCKET.fullmatch(name):
+        raise InvalidValueError("bucket", name, "3 to 63 lower-case letters, digits, dots and hyphens")
     return name
 
 

@@ -41,11 +41,13 @@ WITHOUT_LINEAGE: Final = "without-lineage"
 """Folder of messages that can be part of no result."""
 ELSEWHERE: Final = "elsewhere"
 """Folder of results whose sources are not in the inbox beside them; below it comes the source's whole address."""
-FOLDERS: Final = frozenset({STATE, WITHOUT_LINEAGE, ELSEWHERE})
+_STORE: Final = ".store"
+"""Folder of what `FolderStore` keeps for itself."""
+FOLDERS: Final = frozenset({STATE, WITHOUT_LINEAGE, ELSEWHERE, _STORE})
 
 _CHANGED: Final = ".result"
-_ADDED: Final = 32
-"""Bytes kept free behind a name, for the endings that are added to it: at most `.report.json` and `.part`."""
+_ADDED: Final = 64
+"""Bytes kept free behind a name, for `.report.json` and what a store adds while it writes: `FolderStore` up to 50."""
 _DIGEST_BYTES: Final = 12
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from parcelq.aws.bodies import write_bodies_fast
+from parcelq.aws.replies import check_replies
 from parcelq.errors import AwsError, ParcelqError, TopicBlockedError, TopicExistsError, TopicNotFoundError
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 CONNECTIONS: Final = 32
 """Connections that a client keeps open: more than all requests that any operation has in flight together."""
 
+_REGEX: Final = re.compile(r":[^:]*must (?:match the regex|be an ARN matching the regex).*", re.DOTALL)
+"""What botocore says of a wrong bucket name: a regular expression, which explains nothing to a user."""
 _NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
 _BLOCKED: Final = frozenset({"QueueDeletedRecently"})
 _EXISTS: Final = frozenset({"QueueNameExists", "QueueAlreadyExists"})
@@ -36,6 +40,7 @@ def sqs_client() -> SQSClient:
         config = Config(max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"})
         sqs = boto3.client("sqs", config=config)
     write_bodies_fast(sqs)
+    check_replies(sqs)
     return sqs
 
 
@@ -53,7 +58,8 @@ def _configured() -> Iterator[None]:
         with translated():
             yield
     except ValueError as error:
-        raise AwsError("the configuration", type(error).__name__, str(error)) from error
+        hint = "check AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, AWS_MAX_ATTEMPTS and ~/.aws/config"
+        raise AwsError("making a client of AWS", type(error).__name__, f"{error} ({hint})") from error
 
 
 @contextmanager
@@ -78,7 +84,7 @@ def _translate(error: ClientError | BotoCoreError, topic: str) -> ParcelqError:
         hint = ""
         if isinstance(error, NoCredentialsError | NoRegionError):
             hint = " (see `aws configure`, AWS_PROFILE and AWS_DEFAULT_REGION)"
-        return AwsError("the request", type(error).__name__, f"{error}{hint}")
+        return AwsError("the request", type(error).__name__, f"{_REGEX.sub('', str(error))}{hint}")
     answer = error.response.get("Error", {})
     code = answer.get("Code", "")
     name = code.rpartition(".")[2]  # SQS's codes come as AWS.SimpleQueueService.NonExistentQueue

@@ -67,3 +67,24 @@ def reconcile(operation: str, reply: Mapping[str, Any], ids: Collection[str]) ->
         "SenderFault": False,
     }
     return Confirmed(done, {one: {**lost, **refused.get(one, {})} for one in ids if one not in done})
+
+
+def check_replies(client: Any) -> None:
+    """Let an SQS client refuse replies with a good status that are no replies of SQS: HTML, or nothing at all.
+
+    botocore takes what it cannot read for an empty reply, and an empty reply to ListQueues or ReceiveMessage means
+    that there is nothing.
+    """
+    model = client.meta.service_model
+    if getattr(model, "resolved_protocol", model.protocol) != "json":
+        return
+
+    def check(response_dict: Mapping[str, Any], operation_model: Any, **_: Any) -> None:
+        if response_dict["status_code"] >= 300:
+            return
+        body = response_dict["body"].strip()
+        may_be_empty = not (operation_model.output_shape and operation_model.output_shape.members)
+        if not (body.startswith(b"{") and body.endswith(b"}")) and not (may_be_empty and not body):
+            raise incomplete(operation_model.name, f"the reply is no JSON object but {body[:60]!r}")
+
+    client.meta.events.register("before-parse.sqs", check)

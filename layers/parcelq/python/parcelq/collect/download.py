@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from parcelq.collect.assembly import SegmentReader, joined
 from parcelq.collect.drain import Drainer
@@ -18,16 +18,15 @@ from parcelq.collect.segments import segment_keys
 from parcelq.errors import InvalidValueError
 from parcelq.lineage.lineage import Lineage
 from parcelq.lineage.source import NO_SOURCE
+from parcelq.local_files import naming
 from parcelq.names import topic_of_url
+from parcelq.result_names import PIECES, UNFINISHED
 from parcelq.store.stores import FolderStore
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
     from parcelq.topics.overflow import Overflow
-
-PARTS_SUFFIX: Final = ".parts"
-"""The folder beside a file in which its pieces are kept until it is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def download(
         InvalidValueError: the file is there already, and is not the unfinished one of an earlier download.
         AwsError, TopicNotFoundError, OSError: SQS or the disk refused. Nothing is lost.
     """
-    folder = path.with_name(path.name + PARTS_SUFFIX)
+    folder = path.with_name(path.name + PIECES)
     if path.exists() and not folder.exists():
         raise InvalidValueError("file", str(path), "a file that does not exist yet")
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,8 +82,8 @@ def download(
     found = [gather(store, keys) for keys in segment_keys(store, topic_of_url(topic_url)).values()]
     found.sort(key=lambda one: (one.source == NO_SOURCE, one.source))
     incomplete: list[str] = []
-    unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("wb") as file:
+    unfinished = path.with_name(path.name + UNFINISHED)
+    with naming(unfinished), unfinished.open("wb") as file:
         file.writelines(joined(piece for one in found for piece in _pieces(store, one, incomplete)))
         file.flush()
         os.fsync(file.fileno())

@@ -15,6 +15,7 @@ from parcelq.errors import InvalidValueError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.source import NO_SOURCE, Source
 from parcelq.store.stores import Store
+from parcelq.topics.topic import Topic
 from parcelq.upload.notes import Note, entries_in, noted_sources
 from parcelq.upload.objects import ObjectUploader
 
@@ -132,13 +133,13 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
             yield _status(source, Resolution(None, 0, (), (), (), 0), notes)
 
 
-def repair(uploader: ObjectUploader, status: Status, topic_url: str) -> int:
+def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
     """Publish again what is missing of a source, and only that; returns how many messages it was.
 
     Args:
         uploader: publishes lines of objects.
         status: how far the source is.
-        topic_url: URL of the topic that its lines go to.
+        topic: the topic that its lines go to.
 
     Raises:
         ParcelqError: it is a file of some machine, or the object is gone, or another one by now.
@@ -147,7 +148,7 @@ def repair(uploader: ObjectUploader, status: Status, topic_url: str) -> int:
     source = object_of(status)
     published = 0
     for start, end in status.holes:
-        uploaded = uploader.upload_part(source, start, end, status.total, topic_url)
+        uploaded = uploader.upload_part(source, start, end, status.total, topic)
         if uploaded is None:
             raise ParcelqError(f"{source.uri} cannot be repaired: it was deleted or replaced since it was put")
         published += uploaded.messages

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from parcelq.checks import Check, Wrong, anything, checked, flag, shown
 from parcelq.errors import SettingsError
 from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
-from parcelq.steps.strict_yaml import MAX_BYTES, StrictYamlError, load, shown
+from parcelq.steps.strict_yaml import MAX_BYTES, StrictYamlError, load
 
 _FIT: Final = "without NUL, lone surrogates, and numbers of thousands of digits"
 
@@ -71,14 +72,7 @@ def read_settings(path: Path) -> StepSettings:
         content = {}
     if not isinstance(content, dict):
         raise SettingsError(where, [f"it must be keys with values, not {shown(content)}"])
-    problems = [f"unknown key {shown(key)}; there are {', '.join(_CHECKS)}" for key in content if key not in _CHECKS]
-    values: dict[str, Any] = {}
-    for key, check in _CHECKS.items():
-        if key in content:
-            try:
-                values[key] = check(content[key])
-            except _Wrong as wrong:
-                problems.append(f"{key} is {shown(content[key])}, but must be {wrong}")
+    values, problems = checked(content, _CHECKS)
     if values.get("filter") and values.get("warm"):
         problems.append("filter and warm cannot both be true; what is warm gets its entries as a function")
     if problems:
@@ -86,50 +80,40 @@ def read_settings(path: Path) -> StepSettings:
     return StepSettings(**values, path=path.resolve())
 
 
-class _Wrong(Exception):  # noqa: N818 - never leaves this module
-    """A value is not what it must be; the text says what that is."""
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _Wrong("true or false")
-    return value
-
-
 def _arguments(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str | int | float) for one in value):
-        raise _Wrong("a list of texts and numbers")
+        raise Wrong("a list of texts and numbers")
     texts = tuple(text for text in map(_passable, value) if text is not None)
     if len(texts) < len(value):
-        raise _Wrong(f"a list of texts {_FIT}")
+        raise Wrong(f"a list of texts {_FIT}")
     return texts
 
 
 def _timeout(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise _Wrong("a number of seconds above 0")
+        raise Wrong("a number of seconds above 0")
     if value > MAX_DEADLINE_SECONDS:
-        raise _Wrong(f"a number of seconds up to {MAX_DEADLINE_SECONDS}, for SQS keeps no message locked for longer")
+        raise Wrong(f"a number of seconds up to {MAX_DEADLINE_SECONDS}, for SQS keeps no message locked for longer")
     return float(value)
 
 
 def _bytes(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 63:
-        raise _Wrong("a whole number of bytes above 0")
+        raise Wrong("a whole number of bytes above 0")
     return value
 
 
 def _environment(value: object) -> dict[str, str]:
     wanted = "names with texts or numbers as values"
     if not isinstance(value, dict):
-        raise _Wrong(f"{wanted}, without NUL")
+        raise Wrong(f"{wanted}, without NUL")
     texts: dict[str, str] = {}
     for name, one in value.items():
         if not isinstance(name, str) or not name or "=" in name or not isinstance(one, str | int | float):
-            raise _Wrong(f"{wanted}, without NUL")
+            raise Wrong(f"{wanted}, without NUL")
         text = _passable(one)
         if text is None or _passable(name) is None:
-            raise _Wrong(f"{wanted}, {_FIT}")
+            raise Wrong(f"{wanted}, {_FIT}")
         texts[name] = text
     return texts
 
@@ -144,14 +128,14 @@ def _passable(value: object) -> str | None:
     return None if "\0" in text else text
 
 
-_CHECKS: Final[dict[str, Callable[[object], Any]]] = {
-    "filter": _flag,
-    "warm": _flag,
-    "rejects": _flag,
+_CHECKS: Final[dict[str, Check]] = {
+    "filter": flag,
+    "warm": flag,
+    "rejects": flag,
     "arguments": _arguments,
     "timeout": _timeout,
     "environment": _environment,
-    "aws_credentials": _flag,
+    "aws_credentials": flag,
     "max_output_bytes": _bytes,
-    "step": lambda value: value,
+    "step": anything,
 }

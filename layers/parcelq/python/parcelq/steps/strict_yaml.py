@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from parcelq.checks import shown
+
 if TYPE_CHECKING:
     from yaml.nodes import MappingNode, Node, ScalarNode
 
@@ -67,15 +69,6 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
         raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML lets a date's ValueError through
         raise StrictYamlError([f"it is no YAML: {' '.join(str(error).split())}"]) from None
-
-
-def shown(value: object) -> str:
-    """A value in a few characters."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits
-        return "too large to be shown"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def _check_depth(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ _DELETED_TOGETHER: Final = 1000
 """Keys of one DeleteObjects: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 _PARTS_IN_FLIGHT: Final = 3
 _GONE_UPLOAD: Final = "NoSuchUpload"
-_ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound"})
+_ABSENT: Final = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
 _REFUSED: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _PAST_THE_END: Final = frozenset({"InvalidRange", "416"})
 
@@ -76,6 +77,21 @@ class Stream(RawIOBase):
             if self._at >= self._starts[self._number + 1]:
                 self._number += 1
         return filled
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPut:
+    """An object that is being read.
+
+    Attributes:
+        body: its bytes.
+        size: bytes of the whole object, as it is stored.
+        encoding: its Content-Encoding; empty if it has none.
+    """
+
+    body: Readable
+    size: int
+    encoding: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +186,37 @@ class BucketStore:
         with self._opened(key, start, None) as body:
             yield cast(Readable, body)
 
+    def in_bucket(self, bucket: str) -> BucketStore:
+        """The same for another bucket."""
+        return BucketStore(self.s3, bucket)
+
+    @contextmanager
+    def opened_put(
+        self, key: str, *, version: str = "", etag: str = "", start: int = 0, end: int | None = None
+    ) -> Iterator[OpenedPut | None]:
+        """Open what one put stored under a key; None if that was deleted or replaced since.
+
+        Args:
+            key: the object's key.
+            version: the put's version, where the bucket keeps versions.
+            etag: the object's etag without quotes, where it does not.
+            start: first byte to read.
+            end: just after the last byte to read; None for the end of the object.
+        """
+        wanted: dict[str, str] = {"VersionId": version} if version else {"IfMatch": f'"{etag}"'}
+        part = bool(start) or end is not None
+        if part:
+            wanted["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        try:
+            with self._refusals(key):
+                reply = self.s3.get_object(Bucket=self.bucket, Key=key, **wanted)  # type: ignore[arg-type]
+        except (NotFoundError, ConflictError):
+            yield None
+            return
+        size = _size_of_part(reply, start, key) if part else needed(reply, "GetObject", "ContentLength")
+        with translated(), closing(reply["Body"]) as body:
+            yield OpenedPut(cast(Readable, body), size, reply.get("ContentEncoding") or "")
+
     def write(
         self,
         key: str,
@@ -260,8 +307,8 @@ class BucketStore:
             reply = self.s3.get_object(Bucket=self.bucket, Key=key, **more)
             needed(reply, "GetObject", "ETag")
             with closing(reply["Body"]) as body:
-                if part and not str(reply.get("ContentRange", "")).startswith(f"bytes {start}-"):
-                    raise incomplete("GetObject", f"the reply is not the asked-for part of {key!r}")
+                if part:
+                    _size_of_part(reply, start, key)
                 yield body
 
     @contextmanager
@@ -282,6 +329,14 @@ class BucketStore:
                 if code in _REFUSED | _ABSENT:
                     raise ConflictError(key) from error
                 raise
+
+
+def _size_of_part(reply: Mapping[str, Any], start: int, key: str) -> int:
+    """The size of an object, from the reply to a request for a part of it. Raises AwsError if it is another part."""
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", str(reply.get("ContentRange", "")))
+    if not found or int(found[1]) != start:
+        raise incomplete("GetObject", f"the reply is not the asked-for part of {key!r}")
+    return int(found[2])
 
 
 def _code(error: ClientError) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
-from parcelq.aws.replies import needed
+from parcelq.aws.replies import incomplete, needed
 from parcelq.errors import InvalidValueError, TopicBlockedError, TopicError, TopicNotFoundError
 from parcelq.limits import DELETED_NAME_SECONDS, MAX_LIST_RESULTS, MAX_RETENTION_SECONDS
 from parcelq.names import DEAD_LETTER_SUFFIX, check_topic, dead_letter, is_url, topic_of_url
@@ -19,6 +19,11 @@ from parcelq.topics.topic import Counts
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.literals import QueueAttributeNameType
+
+
+def _account(url: str) -> str:
+    return url.rstrip("/").split("/")[-2]
+
 
 _RETRY_SECONDS: Final = 5.0
 _REQUESTS: Final = 8
@@ -70,14 +75,14 @@ class Topics:
         if is_url(topic):
             return topic
         with translated(topic):
-            return self.sqs.get_queue_url(QueueName=topic)["QueueUrl"]
+            return str(needed(self.sqs.get_queue_url(QueueName=topic), "GetQueueUrl", "QueueUrl"))
 
     def attributes(self, topic: str) -> dict[str, str]:
         """All attributes of a topic, as SQS calls them."""
         url = self.url(topic)
         with translated(topic):
-            answer = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-        return {str(name): value for name, value in answer.get("Attributes", {}).items()}
+            reply = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+        return {str(name): value for name, value in needed(reply, "GetQueueAttributes", "Attributes").items()}
 
     def count(self, topic: str) -> int:
         """Approximate number of messages that can be pulled now.
@@ -85,10 +90,7 @@ class Topics:
         SQS needs about 60 s from the last send to get it right, and even then it is never exact:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
         """
-        url = self.url(topic)
-        name: QueueAttributeNameType = "ApproximateNumberOfMessages"
-        with translated(topic):
-            return int(self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name])
+        return self.counts(topic).visible
 
     def counts(self, topic: str) -> Counts:
         """Approximate numbers of messages that can be pulled now, are pulled, and are delayed; see `count`."""
@@ -101,7 +103,10 @@ class Topics:
         with translated(topic):
             reply = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
         told = needed(reply, "GetQueueAttributes", "Attributes")
-        return Counts(*(int(needed(told, "GetQueueAttributes", name)) for name in names))
+        try:
+            return Counts(*(int(needed(told, "GetQueueAttributes", name)) for name in names))
+        except ValueError:
+            raise incomplete("GetQueueAttributes", f"the reply's counts are no numbers: {told!r}") from None
 
     def dead_letter_url(self, topic: str) -> str | None:
         """URL of the dead-letter topic: the one that the RedrivePolicy names, of whatever account.
@@ -110,18 +115,35 @@ class Topics:
         """
         url = self.url(topic)
         policy = self.attributes(url).get("RedrivePolicy")
+        if policy is None:
+            name = topic_of_url(url)
+            return None if name.endswith(DEAD_LETTER_SUFFIX) else self._url_if_there(dead_letter(name))
         try:
-            if policy is None:
-                return self.url(dead_letter(topic_of_url(url)))
-            arn = json.loads(policy)["deadLetterTargetArn"]
-            account, name = str(arn).split(":")[4:]
-            with translated(name):
-                reply = self.sqs.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)
-        except TopicNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):
-            raise TopicError(topic, f"its RedrivePolicy names no queue: {policy!r}") from None
-        return str(needed(reply, "GetQueueUrl", "QueueUrl"))
+            account, name = str(json.loads(policy)["deadLetterTargetArn"]).split(":")[4:]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise TopicError(topic, f"its RedrivePolicy names no queue: {policy[:200]!r}") from None
+        # SQS wants it in the same region, so its URL differs from this one in account and name only.
+        endpoint = url.rstrip("/").rsplit("/", 2)[0]
+        return f"{endpoint}/{account}/{name}"
+
+    def letters_url(self, topic: str) -> str:
+        """URL of the topic where the dead letters of a topic are; the topic itself if its name says that it is one.
+
+        Raises:
+            TopicError: it has no dead-letter topic.
+        """
+        url = self.url(topic)
+        letters = self.dead_letter_url(url)
+        if letters is None and not topic_of_url(url).endswith(DEAD_LETTER_SUFFIX):
+            raise TopicError(topic, "it has no dead-letter topic: no RedrivePolicy, and none is named like it")
+        return letters or url
+
+    def source_urls(self, topic: str) -> list[str]:
+        """URLs of the topics whose RedrivePolicy names this one as their dead-letter topic."""
+        url = self.url(topic)
+        pages = self.sqs.get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=url)
+        with translated(topic):
+            return [one for page in pages for one in page.get("queueUrls", [])]
 
     def create_queue(self, name: str, attributes: Mapping[str, str] | None = None) -> str:
         """Make the raw CreateQueue request and return the URL.
@@ -136,7 +158,8 @@ class Topics:
         """
         with translated(name):
             # The keys are SQS's to check, so that an attribute newer than the type stubs is no obstacle.
-            return self.sqs.create_queue(QueueName=name, Attributes=dict(attributes or {}))["QueueUrl"]  # type: ignore[arg-type]
+            reply = self.sqs.create_queue(QueueName=name, Attributes=dict(attributes or {}))  # type: ignore[arg-type]
+        return str(needed(reply, "CreateQueue", "QueueUrl"))
 
     def create(
         self,
@@ -172,16 +195,37 @@ class Topics:
         self._delete_if_there(dead_letter(name))
         shared = {"MessageRetentionPeriod": str(MAX_RETENTION_SECONDS), **(both or {})}
         dead_letter_url = self._create_when_free(dead_letter(name), shared, on_wait)
-        arn = self.attributes(dead_letter_url)["QueueArn"]
+        arn = needed(self.attributes(dead_letter_url), "GetQueueAttributes", "QueueArn")
         redrive = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count})}
         return self._create_when_free(name, {**shared, **(attributes or {}), **redrive}, on_wait)
 
-    def delete(self, topic: str) -> None:
-        """Delete a topic and its dead-letter topic, with all their messages. There is no way back."""
+    def deleted_with(self, topic: str) -> list[str]:
+        """URLs of what `delete` deletes: the topic, and its dead-letter topic unless others use that.
+
+        A dead-letter topic of another account is left alone, since SQS deletes queues only for their own account.
+        """
         url = self.url(topic)
+        letters = self.dead_letter_url(url)
+        if letters is None or _account(letters) != _account(url):
+            return [url]
+        try:
+            users = {topic_of_url(one) for one in self.source_urls(letters)}
+        except TopicNotFoundError:
+            return [url]
+        return [url] if users - {topic_of_url(url)} else [url, letters]
+
+    def delete(self, topic: str) -> list[str]:
+        """Delete a topic and its dead-letter topic, with all their messages. There is no way back.
+
+        Returns:
+            The names of those deleted; see `deleted_with`.
+        """
+        url, *letters = self.deleted_with(topic)
         with translated(topic):
             self.sqs.delete_queue(QueueUrl=url)
-        self._delete_if_there(dead_letter(topic_of_url(url)))
+        for one in letters:
+            self._delete_url_if_there(one)
+        return [topic_of_url(one) for one in (url, *letters)]
 
     def clear(self, prefix: str, *, everything: bool = False, keep: Collection[str] = ()) -> list[str]:
         """Delete every topic whose name starts with `prefix`, dead-letter topics included. There is no way back.
@@ -210,12 +254,15 @@ class Topics:
         with translated(topic):
             self.sqs.purge_queue(QueueUrl=url)
 
-    def _delete_if_there(self, name: str) -> None:
+    def _url_if_there(self, name: str) -> str | None:
         try:
-            url = self.url(name)
+            return self.url(name)
         except TopicNotFoundError:
-            return
-        self._delete_url_if_there(url)
+            return None
+
+    def _delete_if_there(self, name: str) -> None:
+        if url := self._url_if_there(name):
+            self._delete_url_if_there(url)
 
     def _delete_url_if_there(self, url: str) -> None:
         try:

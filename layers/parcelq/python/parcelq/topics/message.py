@@ -9,7 +9,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from parcelq.aws.text import legal_text
 from parcelq.errors import MessageError
@@ -40,8 +40,38 @@ NO_BYTES: Final = "\n"
 _OWN: Final = (SOURCE, LINEAGE, ENTRIES, ENCODING, SIZE_ELSEWHERE, WORKFLOW, HALVED, ALONE, RECEIVED_BEFORE)
 _STRING: Final = "String"
 _NUMBER: Final = "Number"
+_BINARY: Final = "Binary"
 _NUMBERS: Final = frozenset({ENTRIES, SIZE_ELSEWHERE})
 _COUNT: Final = re.compile("[0-9]{1,18}")
+
+
+class TypedValue(str):
+    """An attribute's value of another type than Parcelq gives to it, such as `Number.float` or `Binary`.
+
+    It is text like any other value: of a binary one the base64. Published again, it keeps its type and its bytes.
+
+    Attributes:
+        data_type: the type, as SQS calls it.
+    """
+
+    __slots__ = ("data_type",)
+    data_type: str
+
+    def __new__(cls, value: str, data_type: str = "String") -> Self:
+        """Create a value; of a type that begins with `Binary` from base64."""
+        made = super().__new__(cls, value)
+        made.data_type = data_type
+        return made
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the value is bytes."""
+        return self.data_type.startswith(_BINARY)
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of a binary value."""
+        return base64.b64decode(self)
 
 
 def count_entries(data: bytes) -> int:
@@ -94,10 +124,7 @@ class Wire:
         """Bytes that SQS counts: the body's, and the name, type and value of every attribute, in UTF-8."""
         text = self.text
         size = len(text) if text.isascii() else len(text.encode())
-        for name, value in self.attributes.items():
-            size += len(name) + len(_NUMBER if name in _NUMBERS else _STRING)
-            size += len(value) if value.isascii() else len(value.encode())
-        return size
+        return size + attributes_size(self.attributes)
 
     @property
     def is_pointer(self) -> bool:
@@ -106,10 +133,7 @@ class Wire:
 
     def request(self) -> dict[str, Any]:
         """The members of a SendMessage request that say what is sent."""
-        attributes = {
-            name: {"DataType": _NUMBER if name in _NUMBERS else _STRING, "StringValue": value}
-            for name, value in self.attributes.items()
-        }
+        attributes = {name: _typed(name, value) for name, value in self.attributes.items()}
         return {"MessageBody": self.text, "MessageAttributes": attributes}
 
     def body(self) -> bytes:
@@ -155,9 +179,8 @@ class Pulled:
     def from_sqs(cls, raw: Mapping[str, Any]) -> Pulled:
         """From a message of ReceiveMessage's reply."""
         attributes = {
-            name: value["StringValue"]
+            name: _value(name, value.get("DataType"), value.get("StringValue"), value.get("BinaryValue"))
             for name, value in raw.get("MessageAttributes", {}).items()
-            if "StringValue" in value
         }
         told = raw.get("Attributes", {})
         count = int(told.get("ApproximateReceiveCount", 1)) + _received_before(attributes)
@@ -168,9 +191,8 @@ class Pulled:
     def from_lambda(cls, record: Mapping[str, Any]) -> Pulled:
         """From a record of the event that an SQS event source mapping gives to a Lambda."""
         attributes = {
-            name: value["stringValue"]
+            name: _value(name, value.get("dataType"), value.get("stringValue"), value.get("binaryValue"))
             for name, value in record.get("messageAttributes", {}).items()
-            if value.get("stringValue") is not None
         }
         told = record.get("attributes", {})
         count = int(told.get("ApproximateReceiveCount", 1)) + _received_before(attributes)
@@ -189,8 +211,9 @@ class Pulled:
 
     @property
     def size(self) -> int:
-        """Bytes of memory that the body takes, about; the attributes are not counted."""
-        return len(self.content.body if isinstance(self.content, Message) else self.content.text)
+        """Bytes of memory that the body and the attributes take, about."""
+        body = self.content.body if isinstance(self.content, Message) else self.content.text
+        return len(body) + attributes_size(self.content.attributes)
 
     def receipt(self) -> Pulled:
         """The same without its content: enough to acknowledge it and to refresh its deadline."""
@@ -224,6 +247,36 @@ class Pulled:
 
 
 _NOTHING: Final = Wire("", {})
+
+
+def attributes_size(attributes: Mapping[str, str]) -> int:
+    """Bytes that SQS counts for attributes: their names, types and values, in UTF-8."""
+    size = 0
+    for name, value in attributes.items():
+        size += len(name) if name.isascii() else len(name.encode())
+        if isinstance(value, TypedValue):
+            size += len(value.data_type) + (len(value.data) if value.is_binary else len(value.encode()))
+        else:
+            size += len(_NUMBER if name in _NUMBERS else _STRING)
+            size += len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+    return size
+
+
+def _typed(name: str, value: str) -> dict[str, Any]:
+    if not isinstance(value, TypedValue):
+        return {"DataType": _NUMBER if name in _NUMBERS else _STRING, "StringValue": value}
+    if value.is_binary:
+        return {"DataType": value.data_type, "BinaryValue": value.data}
+    return {"DataType": value.data_type, "StringValue": str(value)}
+
+
+def _value(name: str, data_type: str | None, text: str | None, data: bytes | str | None) -> str:
+    """An attribute's value as it came: from ReceiveMessage with bytes as they are, from a Lambda event with base64."""
+    if data is not None and (text is None or (data_type or "").startswith(_BINARY)):
+        return TypedValue(data if isinstance(data, str) else base64.b64encode(data).decode(), data_type or _BINARY)
+    if data_type in {None, _NUMBER if name in _NUMBERS else _STRING}:
+        return text or ""
+    return TypedValue(text or "", data_type or _STRING)
 
 
 def _received_before(attributes: Mapping[str, str]) -> int:

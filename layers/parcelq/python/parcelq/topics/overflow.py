@@ -5,21 +5,24 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-m
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
+import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ParamValidationError
 
 from parcelq.aws.clients import translated
-from parcelq.errors import MessageError
+from parcelq.aws.replies import needed
+from parcelq.errors import AwsError, MessageError
 from parcelq.names import OVERFLOW
 from parcelq.topics.message import OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, Pulled, Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_log = logging.getLogger(__name__)
 _POINTER_CLASS: Final = "software.amazon.payloadoffloading.PayloadS3Pointer"
 _OLD_POINTER_CLASS: Final = "com.amazon.sqs.javamessaging.MessageS3Pointer"
 
@@ -28,8 +31,8 @@ _OLD_POINTER_CLASS: Final = "com.amazon.sqs.javamessaging.MessageS3Pointer"
 class Overflow:
     """Where large bodies go and come from.
 
-    The objects are not deleted with their messages, since SQS may deliver a message once more; the bucket's lifecycle
-    rule removes them after the longest time that SQS keeps a message.
+    Each object belongs to one message. It is not deleted with the message, since SQS may deliver that once more; the
+    bucket's lifecycle rule deletes it a day after the longest time that SQS keeps a message.
 
     Attributes:
         s3: a boto3 S3 client.
@@ -45,7 +48,7 @@ class Overflow:
     def offload(self, wire: Wire) -> Wire:
         """Put the body into S3 and return the message that points to it.
 
-        The key follows from the content, so the same body put again makes no second object.
+        The object belongs to this message alone, so that whoever deletes it with the message takes it from no other.
 
         Raises:
             MessageError: there is no bucket to put it.
@@ -54,11 +57,39 @@ class Overflow:
         if not self.bucket:
             raise MessageError("the message is larger than SQS takes, and no bucket was given for what overflows")
         body = wire.text.encode()
-        key = OVERFLOW + hashlib.blake2b(body, digest_size=20).hexdigest()
+        key = _new_key()
         with translated():
-            self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
-        pointer = json.dumps([_POINTER_CLASS, {"s3BucketName": self.bucket, "s3Key": key}])
-        return Wire(pointer, {**wire.attributes, SIZE_ELSEWHERE: str(len(body))})
+            needed(self.s3.put_object(Bucket=self.bucket, Key=key, Body=body), "PutObject", "ETag")
+        return Wire(_pointer(self.bucket, key), {**wire.attributes, SIZE_ELSEWHERE: str(len(body))})
+
+    def renew(self, wire: Wire) -> Wire:
+        """Return a message that points to a copy of the body, so that the copy lives as long as the new message.
+
+        Whoever publishes a pointer once more needs that: the object was put when the body was first published, and is
+        deleted some time after that, or by the consumer of the first message.
+
+        A pointer that leads nowhere, or where this must not or cannot read, comes back as it is: it says no less than
+        before.
+
+        Raises:
+            AwsError: S3 did not answer, so that trying again may help.
+        """
+        if not self.bucket:
+            return wire
+        try:
+            bucket, key = self._allowed_target(wire)
+            copied = _new_key()
+            with translated():
+                reply = self.s3.copy_object(
+                    Bucket=self.bucket, Key=copied, CopySource={"Bucket": bucket, "Key": key}, MetadataDirective="COPY"
+                )
+            needed(reply, "CopyObject", "CopyObjectResult")
+        except (MessageError, AwsError) as error:
+            if isinstance(error, AwsError) and error.server_fault:
+                raise
+            _log.warning("a body in S3 was not copied for a message that is published again: %s", error)
+            return wire
+        return Wire(_pointer(self.bucket, copied), wire.attributes)
 
     def load(self, pulled: Pulled) -> Pulled:
         """Return a message with its body, wherever that lies.
@@ -69,9 +100,7 @@ class Overflow:
         """
         if not pulled.wire.is_pointer:
             return pulled
-        bucket, key = _target(pulled.wire.text)
-        if self.only_own and (bucket != self.bucket or not key.startswith(OVERFLOW)):
-            raise MessageError(f"the body is at s3://{bucket}/{key}, but must be under s3://{self.bucket}/{OVERFLOW}")
+        bucket, key = self._allowed_target(pulled.wire)
         with translated():
             try:
                 body = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -83,6 +112,20 @@ class Overflow:
             return replace(pulled, content=Wire(body.decode(), attributes))
         except UnicodeDecodeError:
             raise MessageError(f"the body at s3://{bucket}/{key} is not UTF-8 text") from None
+
+    def _allowed_target(self, wire: Wire) -> tuple[str, str]:
+        bucket, key = _target(wire.text)
+        if self.only_own and (bucket != self.bucket or not key.startswith(OVERFLOW)):
+            raise MessageError(f"the body is at s3://{bucket}/{key}, but must be under s3://{self.bucket}/{OVERFLOW}")
+        return bucket, key
+
+
+def _new_key() -> str:
+    return OVERFLOW + uuid.uuid4().hex
+
+
+def _pointer(bucket: str, key: str) -> str:
+    return json.dumps([_POINTER_CLASS, {"s3BucketName": bucket, "s3Key": key}])
 
 
 def _target(text: str) -> tuple[str, str]:

@@ -6,15 +6,18 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from parcelq.aws.batching import sized_batches
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
+from parcelq.aws.replies import needed, reconcile
 from parcelq.aws.text import legal_text
 from parcelq.errors import AwsError, MessageError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
-from parcelq.topics.message import Message, Wire
+from parcelq.lineage.source import job_id, workflow_name
+from parcelq.topics.message import SOURCE, WORKFLOW, Message, Wire
 from parcelq.topics.topic import FailedMessage, Published
 
 __all__ = ["REQUESTS_IN_FLIGHT", "FailedMessage", "Published", "publish_many", "publish_one"]
@@ -39,9 +42,16 @@ class _Ready:
     message: Message
     wire: Wire
     size: int
+    group: str = ""
+
+    def request(self) -> dict[str, Any]:
+        """The members of a SendMessage request that say what is sent."""
+        return {**self.wire.request(), **({"MessageGroupId": self.group} if self.group else {})}
 
 
-def publish_one(sqs: SQSClient, topic_url: str, message: Message, *, overflow: Overflow | None = None) -> str:
+def publish_one(
+    sqs: SQSClient, topic_url: str, message: Message, *, overflow: Overflow | None = None, fair: bool = True
+) -> str:
     """Publish one message and return the id that SQS gave it.
 
     Args:
@@ -49,14 +59,16 @@ def publish_one(sqs: SQSClient, topic_url: str, message: Message, *, overflow: O
         topic_url: URL of the topic.
         message: the message.
         overflow: where a body goes that is too large for a message.
+        fair: see `publish_many`.
 
     Raises:
         MessageError: it is too large, or has too many or illegal attributes.
         AwsError, TopicNotFoundError: SQS did not take it.
     """
-    wire = _prepare(message, overflow).wire
+    ready = _prepare(message, overflow, fair=fair)
     with translated(topic_url):
-        return sqs.send_message(QueueUrl=topic_url, **wire.request())["MessageId"]
+        reply = sqs.send_message(QueueUrl=topic_url, **ready.request())
+    return str(needed(reply, "SendMessage", "MessageId"))
 
 
 def publish_many(
@@ -67,6 +79,7 @@ def publish_many(
     overflow: Overflow | None = None,
     requests_in_flight: int = REQUESTS_IN_FLIGHT,
     delay_seconds: int = 0,
+    fair: bool = True,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Published:
     """Publish any number of messages, taken lazily, in as few requests as SQS's limits allow.
@@ -81,6 +94,8 @@ def publish_many(
         overflow: where bodies go that are too large for a message; without it such messages fail.
         requests_in_flight: how many requests are under way together.
         delay_seconds: how long nobody gets the messages, at most 15 minutes.
+        fair: whether messages of a source carry their job's id as `MessageGroupId`, so that SQS does not let one large
+            job delay the others (fair queues).
         sleep: waits so many seconds.
 
     Returns:
@@ -90,7 +105,7 @@ def publish_many(
         AwsError, TopicNotFoundError: SQS refuses whatever is sent (no such topic, no permission), or does not answer.
     """
     failed: list[FailedMessage] = []
-    ready = _prepare_all(messages, overflow, failed)
+    ready = _prepare_all(messages, overflow, failed, fair=fair)
     requests = sized_batches(ready, lambda item: item.size, MAX_REQUEST_MESSAGES, MAX_REQUEST_BYTES)
     count = 0
     for sent, lost in in_flight(
@@ -101,14 +116,16 @@ def publish_many(
     return Published(count, failed)
 
 
-def _prepare(message: Message, overflow: Overflow | None) -> _Ready:
+def _prepare(message: Message, overflow: Overflow | None, *, fair: bool) -> _Ready:
     wire = message.wire()
+    if wire.is_pointer and overflow is not None:
+        wire = overflow.renew(wire)
     for name, value in wire.attributes.items():
         if not value or legal_text(value.encode("utf-8", "surrogatepass")) is None:
             raise MessageError(f"attribute {name!r} is {value!r}, which SQS refuses: it must be text and not empty")
     size = wire.size
     if size > MAX_MESSAGE_BYTES:
-        if overflow is None:
+        if overflow is None or not overflow.bucket:
             raise MessageError(
                 f"the message has {size} bytes with its attributes, more than the {MAX_MESSAGE_BYTES} that SQS takes, "
                 "and no bucket was given for what overflows"
@@ -119,15 +136,29 @@ def _prepare(message: Message, overflow: Overflow | None) -> _Ready:
             raise MessageError(f"the attributes alone have more than the {MAX_MESSAGE_BYTES} bytes that SQS takes")
     if len(wire.attributes) > MAX_ATTRIBUTES:
         raise MessageError(f"the message has {len(wire.attributes)} attributes; SQS takes {MAX_ATTRIBUTES}")
-    return _Ready(message, wire, size)
+    return _Ready(message, wire, size, _group_of(message) if fair else "")
+
+
+def _group_of(message: Message) -> str:
+    """The message group of a message of a source: the id of its job.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
+    """
+    source = message.attributes.get(SOURCE)
+    return _job_id(source, message.attributes.get(WORKFLOW, "")) if source else ""
+
+
+@lru_cache(64)
+def _job_id(source: str, workflow: str) -> str:
+    return job_id(source, workflow_name(workflow))
 
 
 def _prepare_all(
-    messages: Iterable[Message], overflow: Overflow | None, failed: list[FailedMessage]
+    messages: Iterable[Message], overflow: Overflow | None, failed: list[FailedMessage], *, fair: bool
 ) -> Iterator[_Ready]:
     for message in messages:
         try:
-            yield _prepare(message, overflow)
+            yield _prepare(message, overflow, fair=fair)
         except MessageError as error:
             failed.append(FailedMessage(message, type(error).__name__, str(error), sender_fault=True))
 
@@ -140,7 +171,8 @@ def _send(
     lost: list[FailedMessage] = []
     delay = {"DelaySeconds": delay_seconds} if delay_seconds else {}
     for attempt in range(_ATTEMPTS):
-        entries: list[Any] = [{"Id": str(number), **item.wire.request(), **delay} for number, item in enumerate(rest)]
+        last = attempt == _ATTEMPTS - 1
+        entries: list[Any] = [{"Id": str(number), **item.request(), **delay} for number, item in enumerate(rest)]
         try:
             with translated(topic_url):
                 reply = sqs.send_message_batch(QueueUrl=topic_url, Entries=entries)
@@ -148,21 +180,23 @@ def _send(
             if error.code in _FAULTS_OF_CONTENT:
                 more, others = _send_singly(sqs, topic_url, rest, error, delay_seconds, sleep)
                 return sent + more, lost + others
-            if not error.server_fault or attempt == _ATTEMPTS - 1:
+            if not error.server_fault or last:
                 raise
         else:
-            failures = reply.get("Failed", [])
-            sent += len(rest) - len(failures)
-            told = [
-                FailedMessage(rest[int(one["Id"])].message, one["Code"], one.get("Message", ""), one["SenderFault"])
-                for one in failures
-            ]
-            last = attempt == _ATTEMPTS - 1
-            lost += [one for one in told if one.sender_fault or last]
-            rest = [rest[int(one["Id"])] for one in failures if not one["SenderFault"]]
-            if not rest or last:
+            confirmed = reconcile("SendMessageBatch", reply, [entry["Id"] for entry in entries])
+            sent += len(confirmed.done)
+            again = []
+            for name, one in confirmed.failed.items():
+                item = rest[int(name)]
+                if one["SenderFault"] or last:
+                    lost.append(FailedMessage(item.message, one["Code"], one["Message"], bool(one["SenderFault"])))
+                else:
+                    again.append(item)
+            rest = again
+            if not rest:
                 break
-        sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))  # nosec B311 # jitter is no secret
+        if not last:
+            sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))  # nosec B311 # jitter is no secret
     return sent, lost
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parcelq.aws.batching import batches
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
+from parcelq.aws.replies import needed, reconcile
 from parcelq.errors import AwsError, InvalidValueError
 from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
 from parcelq.topics.message import Pulled
@@ -118,7 +119,7 @@ def acknowledge(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled]) -> l
     def entry(message: Pulled) -> dict[str, Any]:
         return {"ReceiptHandle": message.receipt_handle}
 
-    return _in_batches(sqs.delete_message_batch, topic_url, messages, entry)
+    return _in_batches(sqs.delete_message_batch, "DeleteMessageBatch", topic_url, messages, entry)
 
 
 def refresh_deadline(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
@@ -145,7 +146,8 @@ def refresh_deadline(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled],
     def entry(message: Pulled) -> dict[str, Any]:
         return {"ReceiptHandle": message.receipt_handle, "VisibilityTimeout": timeout}
 
-    return _in_batches(sqs.change_message_visibility_batch, topic_url, messages, entry)
+    operation = "ChangeMessageVisibilityBatch"
+    return _in_batches(sqs.change_message_visibility_batch, operation, topic_url, messages, entry)
 
 
 def _receive(
@@ -161,7 +163,11 @@ def _receive(
             MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             **locked,
         )
-    return reply.get("Messages", [])
+    messages = reply.get("Messages") or []
+    for one in messages:
+        for member in ("MessageId", "ReceiptHandle", "Body"):
+            needed(one, "ReceiveMessage", member)
+    return messages
 
 
 def _receive_at_hand(
@@ -190,29 +196,34 @@ def _receive_at_hand(
 
 def _in_batches(
     request: Callable[..., Any],
+    operation: str,
     topic_url: str,
     messages: Iterable[Pulled],
     entry: Callable[[Pulled], dict[str, Any]],
 ) -> list[Pulled]:
+    """Make requests of a batch operation, and return the messages for which no reply confirms success."""
+
     def send(batch: Sequence[Pulled]) -> list[Pulled]:
         rest = list(batch)
+        given_up: list[Pulled] = []
         for attempt in range(_ATTEMPTS):
-            entries = [{"Id": str(number), **entry(message)} for number, message in enumerate(rest)]
+            asked = {str(number): message for number, message in enumerate(rest)}
+            entries = [{"Id": name, **entry(message)} for name, message in asked.items()]
             try:
                 with translated(topic_url):
-                    failures = request(QueueUrl=topic_url, Entries=entries).get("Failed", [])
+                    reply = request(QueueUrl=topic_url, Entries=entries)
             except AwsError as error:
                 if not error.server_fault or attempt == _ATTEMPTS - 1:
                     raise
                 continue
-            retry = [rest[int(one["Id"])] for one in failures if not one["SenderFault"]]
-            given_up.extend(rest[int(one["Id"])] for one in failures if one["SenderFault"])
-            if not retry:
-                return []
-            rest = retry
-        return rest
+            failed = reconcile(operation, reply, asked).failed
+            given_up += [asked[name] for name, one in failed.items() if one["SenderFault"]]
+            rest = [asked[name] for name, one in failed.items() if not one["SenderFault"]]
+            if not rest:
+                break
+        return [*given_up, *rest]
 
-    given_up: list[Pulled] = []
-    for failed in in_flight(send, batches(messages, MAX_REQUEST_MESSAGES), _REQUESTS):
-        given_up += failed
-    return given_up
+    failed: list[Pulled] = []
+    for lost in in_flight(send, batches(messages, MAX_REQUEST_MESSAGES), _REQUESTS):
+        failed += lost
+    return failed

@@ -30,6 +30,7 @@ class SqsTopic:
         sqs: a boto3 SQS client.
         url: the queue's URL.
         overflow: where bodies go, and come from, that are too large for a message; without it such messages fail.
+        fair: whether messages of a source carry their job's id as `MessageGroupId`; see `publish_many`.
         clock: tells a time in seconds.
         sleep: waits so many seconds.
     """
@@ -37,6 +38,7 @@ class SqsTopic:
     sqs: SQSClient
     url: str
     overflow: Overflow | None = None
+    fair: bool = True
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -48,12 +50,18 @@ class SqsTopic:
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
         """Publish any number of messages in as few requests as possible; see `Topic.publish`."""
         return publish_many(
-            self.sqs, self.url, messages, overflow=self.overflow, delay_seconds=delay_seconds, sleep=self.sleep
+            self.sqs,
+            self.url,
+            messages,
+            overflow=self.overflow,
+            delay_seconds=delay_seconds,
+            fair=self.fair,
+            sleep=self.sleep,
         )
 
     def publish_one(self, message: Message) -> str:
         """Publish one message and return the id that SQS gave it."""
-        return publish_one(self.sqs, self.url, message, overflow=self.overflow)
+        return publish_one(self.sqs, self.url, message, overflow=self.overflow, fair=self.fair)
 
     def pull(
         self,

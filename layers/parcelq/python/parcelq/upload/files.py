@@ -6,20 +6,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from parcelq.errors import ParcelqError, PublishError
+from parcelq.errors import PublishError
 from parcelq.limits import KIB, MAX_MESSAGE_BYTES
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
+from parcelq.local_files import check_readable, opened
 from parcelq.records.parcels import Parcel, Readable, cut_for_messages
 from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message
-from parcelq.topics.publish import publish_many
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
-
-    from parcelq.topics.overflow import Overflow
+from parcelq.topics.topic import Topic
 
 ATTRIBUTE_ROOM: Final = 4 * KIB
 """Bytes of a message that its attributes may take: those that it gets here, and what later steps add to them."""
@@ -29,69 +25,55 @@ _MOST_PARTS: Final = 2048
 
 
 def upload_file(
-    sqs: SQSClient,
-    topic_url: str,
-    path: Path,
+    topic: Topic,
+    path: str | Path,
     parcel_size: int = 1000,
-    *,
-    overflow: Overflow | None = None,
 ) -> int:
     """Publish the lines of a file as parcels; memory stays flat whatever the file's size.
 
     Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
-        path: the file.
+        topic: the topic.
+        path: the file, pipe or terminal.
         parcel_size: most entries of a message.
-        overflow: where entries go that are too large for a message.
 
     Returns:
         How many messages were published.
 
     Raises:
-        ParcelqError: the file cannot be read.
-        PublishError: some messages were refused, such as one with an entry too large where there is no `overflow`.
+        ParcelqError: the file cannot be read, or changed while it was read. Its last message is not published then,
+            so that nobody takes the source for whole.
+        PublishError: some messages were refused, such as one with an entry too large where the topic has no bucket.
         AwsError, TopicNotFoundError: SQS refused.
     """
-    try:
-        with path.open("rb") as stream:
-            total = path.stat().st_size
-            source = Source.of_file(str(path.resolve()), _upload_id())
-            uploaded = upload_stream(sqs, topic_url, stream, source, parcel_size, total=total, overflow=overflow)
-            return uploaded.messages
-    except OSError as error:
-        raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror or error}") from None
+    with opened(Path(path)) as found:
+        source = Source.of_file(found.path, _upload_id())
+        return upload_stream(topic, found.stream, source, parcel_size, total=found.size).messages
 
 
 def upload_files(
-    sqs: SQSClient,
-    topic_url: str,
-    paths: Iterable[Path],
+    topic: Topic,
+    paths: Iterable[str | Path],
     parcel_size: int = 1000,
     *,
-    overflow: Overflow | None = None,
     on_file: Callable[[Path, int], None] = lambda _path, _published: None,
 ) -> int:
     """Publish the lines of several files, one file after another; see `upload_file`.
 
     Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
+        topic: the topic.
         paths: the files. All are looked at first, so that a name that is wrong leaves nothing half done.
         parcel_size: most entries of a message.
-        overflow: where entries go that are too large for a message.
         on_file: told each file that is done and how many messages it made.
 
     Returns:
         How many messages were published.
     """
-    files = list(paths)
+    files = [Path(path) for path in paths]
     for path in files:
-        if not path.is_file():
-            raise ParcelqError(f"file {str(path)!r} cannot be read: there is no such file")
+        check_readable(path)
     published = 0
     for path in files:
-        count = upload_file(sqs, topic_url, path, parcel_size, overflow=overflow)
+        count = upload_file(topic, path, parcel_size)
         on_file(path, count)
         published += count
     return published
@@ -115,28 +97,24 @@ class Uploaded(NamedTuple):
 
 
 def upload_stream(
-    sqs: SQSClient,
-    topic_url: str,
+    topic: Topic,
     stream: Readable,
     source: Source,
     parcel_size: int,
     *,
     total: int | None,
     start: int = 0,
-    overflow: Overflow | None = None,
     ends: Callable[[], bool] = lambda: True,
 ) -> Uploaded:
     """Publish what a stream has, from its byte `start` of the source on.
 
     Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
+        topic: the topic.
         stream: the bytes from `start` on.
         source: what they are called.
         parcel_size: most entries of a message.
         total: bytes of the whole source; None where only the stream's end tells.
         start: offset of the stream's first byte in the source.
-        overflow: where entries go that are too large for a message.
         ends: asked when the stream has been read, whether the source ends there too; it matters only without `total`.
 
     Raises:
@@ -154,9 +132,9 @@ def upload_stream(
             yield parcel
 
     messages = parcel_messages(counted(), source, total, empty=start == 0, ends=ends)
-    published, failed = publish_many(sqs, topic_url, messages, overflow=overflow)
+    published, failed = topic.publish(messages)
     if failed:
-        raise PublishError(topic_url, [one.reason for one in failed])
+        raise PublishError(topic.name, [one.reason for one in failed])
     return Uploaded(published, entries, end, parts.all())
 
 

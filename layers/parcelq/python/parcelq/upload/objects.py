@@ -7,34 +7,27 @@ import json
 import logging
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import IO, TYPE_CHECKING, Any, Final, cast
+from typing import IO, Final, cast
 
-from botocore.exceptions import ClientError
-
-from parcelq.aws.clients import translated
 from parcelq.errors import MessageError, ParcelqError, PublishError
 from parcelq.lineage.source import Source
-from parcelq.names import INBOX, topic_of_url
+from parcelq.names import INBOX
 from parcelq.records.line_ranges import FirstBytes, LinesOfRange
-from parcelq.records.parcels import BLOCK_BYTES, Readable
-from parcelq.store.stores import Store
+from parcelq.records.parcels import BLOCK_BYTES
+from parcelq.store.bucket import BucketStore, OpenedPut
+from parcelq.store.store import Readable, Store
 from parcelq.topics.message import Message
-from parcelq.topics.publish import publish_many
+from parcelq.topics.topic import Topic
 from parcelq.upload.files import Uploaded, upload_stream
 from parcelq.upload.notes import note_upload
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_sqs import SQSClient
-
-    from parcelq.topics.overflow import Overflow
-
 _log = logging.getLogger(__name__)
-_GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion", "PreconditionFailed", "404", "412"})
 _GZIP: Final = frozenset({"gzip", "x-gzip"})
 """One coding: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.3"""
+_MAX_OBJECT_BYTES: Final = 2**53
+"""More than any object has; a number of JSON that is still exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +81,12 @@ class RangeTask:
         try:
             task = cls(**json.loads(text))
             Source.parse(task.source)
-            if not (isinstance(task.topic, str) and 0 <= task.start < task.end <= task.total):
-                raise ValueError("it must name a topic, and be 0 <= start < end <= total")
-        except (ValueError, TypeError, AttributeError) as error:
+            whole = all(type(number) is int for number in (task.start, task.end, task.total))
+            if not (isinstance(task.topic, str) and whole):
+                raise ValueError("it must name a topic, and start, end and total must be whole numbers")
+            if not 0 <= task.start < task.end <= task.total <= _MAX_OBJECT_BYTES:
+                raise ValueError("it must be 0 <= start < end <= total")
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise MessageError(f"{text[:200]!r} is no range of an object: {error}") from None
         return task
 
@@ -103,22 +99,18 @@ class ObjectUploader:
     """Publishes the lines of objects.
 
     Attributes:
-        sqs: a boto3 SQS client.
-        s3: a boto3 S3 client.
+        objects: where the objects are; a source names its bucket itself.
         store: where it is noted how many entries were published.
         parcel_size: most entries of a message.
-        overflow: where entries go that are too large for a message.
         outputs: names of the topics whose results are collected, and of the topic that each's are collected from.
     """
 
-    sqs: SQSClient
-    s3: S3Client
+    objects: BucketStore
     store: Store
     parcel_size: int
-    overflow: Overflow
     outputs: Mapping[str, str] = field(default_factory=dict)
 
-    def upload(self, source: Source, topic_url: str) -> Uploaded | None:
+    def upload(self, source: Source, topic: Topic) -> Uploaded | None:
         """Publish a whole object.
 
         Returns:
@@ -128,79 +120,53 @@ class ObjectUploader:
             ParcelqError: its compression is broken.
             PublishError, AwsError, TopicNotFoundError: not everything was published.
         """
-        answer = self._get(source)
-        if answer is None:
-            return None
-        packed = is_gzip(source, answer)
-        total = None if packed else answer["ContentLength"]
-        stream = _decompressed(answer["Body"]) if packed else cast(Readable, answer["Body"])
-        with _telling_broken(source):
-            uploaded = upload_stream(
-                self.sqs, topic_url, stream, source, self.parcel_size, total=total, overflow=self.overflow
-            )
-        self._note(str(source), 0, uploaded, uploaded.end if total is None else total, topic_url)
+        with self._opened(source) as found:
+            if found is None:
+                return None
+            packed, size = is_gzip(source, found.encoding), found.size
+            stream = _decompressed(found.body) if packed else found.body
+            known = None if packed else size
+            uploaded = upload_stream(topic, stream, source, self.parcel_size, total=known)
+        self._note(str(source), 0, uploaded, uploaded.end if packed else size, topic)
         return uploaded
 
-    def upload_range(self, task: RangeTask, topic_url: str) -> Uploaded | None:
+    def upload_range(self, task: RangeTask, topic: Topic) -> Uploaded | None:
         """Publish the lines that start in a range; see `upload`."""
         source = Source.parse(task.source)
         before = max(0, task.start - 1)  # whether a line starts at `start` shows in the byte before it
-        answer = self._get(source, Range=f"bytes={before}-")
-        if answer is None:
-            return None
-        body = answer["Body"]
-        if is_gzip(source, answer):  # which the event of the put did not tell; it can only be read from its beginning
-            body.close()
-            return Uploaded(0, 0, 0) if task.start else self.upload(source, topic_url)
-        try:
-            lines = LinesOfRange(body, task.start, task.end)
-            if lines.start is None:
-                return Uploaded(0, 0, task.end)
-            uploaded = upload_stream(
-                self.sqs,
-                topic_url,
-                lines,
-                source,
-                self.parcel_size,
-                total=task.total,
-                start=lines.start,
-                overflow=self.overflow,
-            )
-        finally:
-            body.close()
-        self._note(task.source, lines.start, uploaded, task.total, topic_url)
-        return uploaded
-
-    def upload_part(self, source: Source, start: int, end: int, total: int | None, topic_url: str) -> Uploaded | None:
-        """Publish the lines in `[start, end)` of an object, which begins and ends where lines do; see `upload`."""
-        answer = self._get(source)
-        if answer is None:
-            return None
-        packed = is_gzip(source, answer)  # which can only be read from its beginning
-        if not packed and start < end:
-            answer["Body"].close()
-            answer = self._get(source, Range=f"bytes={start}-{end - 1}")
-            if answer is None:
+        with self._opened(source, before) as found:
+            if found is None:
                 return None
-        with closing(answer["Body"]), _telling_broken(source):
-            stream = _decompressed(answer["Body"]) if packed else cast(Readable, answer["Body"])
-            if packed:
-                before = FirstBytes(stream, start)
+            # The event of the put did not say that it is compressed; then it can only be read from its beginning.
+            if not is_gzip(source, found.encoding):
+                lines = LinesOfRange(found.body, task.start, task.end)
+                start = lines.start
+                if start is None:
+                    return Uploaded(0, 0, task.end)
+                uploaded = upload_stream(topic, lines, source, self.parcel_size, total=task.total, start=start)
+                self._note(task.source, start, uploaded, task.total, topic)
+                return uploaded
+        return Uploaded(0, 0, 0) if task.start else self.upload(source, topic)
+
+    def upload_part(self, source: Source, start: int, end: int, total: int | None, topic: Topic) -> Uploaded | None:
+        """Publish the lines in `[start, end)` of an object, which begins and ends where lines do; see `upload`."""
+        with self._opened(source) as found:
+            if found is None:
+                return None
+            if is_gzip(source, found.encoding):  # it can only be read from its beginning
+                whole = _decompressed(found.body)
+                before = FirstBytes(whole, start)
                 while before.read(BLOCK_BYTES):
                     pass
-            return upload_stream(
-                self.sqs,
-                topic_url,
-                FirstBytes(stream, end - start),
-                source,
-                self.parcel_size,
-                total=total,
-                start=start,
-                overflow=self.overflow,
-                ends=lambda: packed and not stream.read(1),
-            )
+                lines, ends = FirstBytes(whole, end - start), lambda: not whole.read(1)
+                return upload_stream(topic, lines, source, self.parcel_size, total=total, start=start, ends=ends)
+        with self._opened(source, start if start < end else 0) as found:
+            if found is None:
+                return None
+            lines = FirstBytes(found.body, end - start)
+            return upload_stream(topic, lines, source, self.parcel_size, total=total, start=start, ends=lambda: False)
 
-    def publish_ranges(self, range_topic_url: str, source: Source, topic: str, total: int, range_bytes: int) -> int:
+    def publish_ranges(self, ranges: Topic, source: Source, topic: str, total: int, range_bytes: int) -> int:
         """Publish the ranges of an object for others to upload, and return how many they are.
 
         Raises:
@@ -210,63 +176,54 @@ class ObjectUploader:
             RangeTask(str(source), topic, start, min(start + range_bytes, total), total)
             for start in range(0, total, range_bytes)
         )
-        published, failed = publish_many(self.sqs, range_topic_url, (Message(str(task).encode()) for task in tasks))
+        published, failed = ranges.publish(Message(str(task).encode()) for task in tasks)
         if failed:
-            raise PublishError(range_topic_url, [one.reason for one in failed])
+            raise PublishError(ranges.name, [one.reason for one in failed])
         return published
 
-    def _note(self, source: str, start: int, uploaded: Uploaded, total: int, topic_url: str) -> None:
-        topic = topic_of_url(topic_url)
-        output = self.outputs.get(topic, "") if self.outputs else None
-        note_upload(self.store, source, start, uploaded, total=total, topic=topic, output=output)
+    def _note(self, source: str, start: int, uploaded: Uploaded, total: int, topic: Topic) -> None:
+        output = self.outputs.get(topic.name, "") if self.outputs else None
+        note_upload(self.store, source, start, uploaded, total=total, topic=topic.name, output=output)
 
-    def _get(self, source: Source, **more: str) -> Mapping[str, Any] | None:
-        answer = _get(self.s3, source, **more)
-        if answer is None:
-            _log.warning("%s was deleted or replaced since it was put, so it is left out", source.uri)
-        return answer
+    @contextmanager
+    def _opened(self, source: Source, start: int = 0) -> Iterator[OpenedPut | None]:
+        with _put(self.objects, source, start) as found, _naming_broken(source):
+            if found is None:
+                _log.warning("%s was deleted or replaced since it was put, so it is left out", source.uri)
+            yield found
 
 
 @contextmanager
-def opened(s3: S3Client, source: Source) -> Iterator[Readable | None]:
+def opened(objects: BucketStore, source: Source) -> Iterator[Readable | None]:
     """Give the bytes of an object, decompressed; None if it is gone, or another one by now.
 
     Raises:
         ParcelqError: its compression is broken.
         AwsError: S3 refused.
     """
-    answer = _get(s3, source)
-    if answer is None:
-        yield None
-        return
-    with closing(answer["Body"]), _telling_broken(source), translated():
-        yield _decompressed(answer["Body"]) if is_gzip(source, answer) else cast(Readable, answer["Body"])
+    with _put(objects, source) as found, _naming_broken(source):
+        if found is None:
+            yield None
+        else:
+            yield _decompressed(found.body) if is_gzip(source, found.encoding) else found.body
 
 
-def is_gzip(source: Source, answer: Mapping[str, Any]) -> bool:
+def is_gzip(source: Source, encoding: str) -> bool:
     """Whether an object is compressed, by its name or by its Content-Encoding, which may list several in any case."""
-    codings = (answer.get("ContentEncoding") or "").lower().split(",")
-    return source.is_gzip or any(coding.strip() in _GZIP for coding in codings)
+    return source.is_gzip or any(coding.strip() in _GZIP for coding in encoding.lower().split(","))
 
 
-def _get(s3: S3Client, source: Source, **more: str) -> Mapping[str, Any] | None:
-    """S3's answer for just the object that was put; None if it is gone, or another one by now."""
-    wanted: dict[str, str] = {"VersionId": source.version} if source.version else {"IfMatch": f'"{source.etag}"'}
-    try:
-        return s3.get_object(Bucket=source.bucket, Key=source.key, **wanted, **more)  # type: ignore[arg-type]
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _GONE:
-            return None
-        with translated():
-            raise
+def _put(objects: BucketStore, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
+    bucket = objects.in_bucket(source.bucket)
+    return bucket.opened_put(source.key, version=source.version, etag=source.etag, start=start)
 
 
-def _decompressed(body: object) -> Readable:
+def _decompressed(body: Readable) -> Readable:
     return cast(Readable, gzip.GzipFile(fileobj=cast(IO[bytes], body)))
 
 
 @contextmanager
-def _telling_broken(source: Source) -> Iterator[None]:
+def _naming_broken(source: Source) -> Iterator[None]:
     """Name the object whose compression is broken."""
     try:
         yield

@@ -1,0 +1,85 @@
+"""Rows of bills, and the arithmetic of requests and seconds that needs to know nothing of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, inf, sqrt
+from typing import Final
+
+from parcelq.limits import BILLING_UNIT_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
+
+from parcelq_cli.estimate.prices import Prices
+
+POLLERS: Final = 5
+_MORE_PER_SECOND: Final = 5.0
+"""An event source mapping begins with 5 invocations at a time and adds up to 300 a minute, and polls with 5 pollers:
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a bill: a service's price times a quantity, and what it is for."""
+
+    service: str
+    what: str
+    quantity: float
+    unit: str
+    usd: float
+
+
+def row(prices: Prices, service: str, what: str, price: str, quantity: float) -> Row:
+    """A row of a bill, by the name of the price."""
+    return Row(service, what, quantity, price.partition("_")[2].replace("_", " "), quantity * prices.of[price].usd)
+
+
+def function(prices: Prices, what: str, invocations: float, seconds: float, memory: float) -> list[Row]:
+    """Rows for invocations of a function with so many MB that take so many seconds together."""
+    return [
+        row(prices, "Lambda", what, "lambda_requests", invocations),
+        row(prices, "Lambda", what, "lambda_gb_seconds", seconds * memory / 1024),
+    ]
+
+
+def total(rows: Sequence[Row]) -> float:
+    """Dollars of all rows."""
+    return sum(one.usd for one in rows)
+
+
+def units(size: float) -> int:
+    """Requests that SQS bills for one whose payload has so many bytes: https://aws.amazon.com/sqs/pricing/"""
+    return max(1, ceil(size / BILLING_UNIT_BYTES))
+
+
+def billed(count: float, size: float, together: float = inf) -> float:
+    """Requests that SQS bills for messages of one size in full requests, of at most so many messages."""
+    most = max(1, min(MAX_REQUEST_MESSAGES, together, MAX_REQUEST_BYTES // max(1, size)))
+    full, rest = divmod(count, most)
+    return full * units(most * size) + (units(rest * size) if rest else 0)
+
+
+def run_seconds(wall: float, cpu: float, vcpus: float) -> float:
+    """How long a run takes that took `wall` seconds with all the processors it wanted.
+
+    What it waited for takes as long as ever. What it calculated for `cpu` seconds takes longer where there is less than
+    a processor, or fewer than it used.
+    """
+    return max(0.0, wall - cpu) + max(min(wall, cpu), cpu / vcpus)
+
+
+def ramp_seconds(busy: float, each: float, concurrency: int) -> float:
+    """How long so many seconds of invocations take side by side, as SQS event source mappings grow.
+
+    Args:
+        busy: seconds of all invocations.
+        each: seconds of one of them.
+        concurrency: most at a time.
+    """
+    first = min(POLLERS, concurrency)
+    growing = (concurrency - first) / _MORE_PER_SECOND
+    done = growing * (first + concurrency) / 2
+    if busy >= done:
+        seconds = growing + (busy - done) / concurrency
+    else:
+        seconds = (sqrt(first**2 + 2 * _MORE_PER_SECOND * busy) - first) / _MORE_PER_SECOND
+    return max(seconds, each)

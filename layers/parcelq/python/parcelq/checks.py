@@ -1,0 +1,112 @@
+"""Checks of values that come from outside: settings files, the functions' environment, and requests to functions.
+
+A check takes a value and returns what it means, or raises `Wrong` with what it must be. `checked` applies one to each
+key and names everything that is wrong at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, TypeAlias
+
+Check: TypeAlias = Callable[[Any], Any]
+
+_SHOWN: Final = 100
+
+
+class Wrong(Exception):  # noqa: N818 - only checks raise it, and `checked` handles it
+    """A value is not what it must be; the text says what that is."""
+
+
+def checked(
+    given: Mapping[Any, Any], checks: Mapping[str, Check], required: Collection[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """Check the values of a mapping.
+
+    Args:
+        given: keys with values.
+        checks: the keys that may be given, each with its check.
+        required: those of them that must be given.
+
+    Returns:
+        What the values mean, by key, and one sentence for each problem.
+    """
+    problems = [f"unknown key {shown(key)}; there are {', '.join(checks)}" for key in given if key not in checks]
+    problems += [f"{key} is not set" for key in required if key not in given]
+    values: dict[str, Any] = {}
+    for key, check in checks.items():
+        if key in given:
+            try:
+                values[key] = check(given[key])
+            except Wrong as wrong:
+                problems.append(f"{key} is {shown(given[key])}, but must be {wrong}")
+    return values, problems
+
+
+def shown(value: object) -> str:
+    """A value in few enough characters for a message."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
+        return "too large to be shown"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def anything(value: object) -> object:
+    """Any value."""
+    return value
+
+
+def flag(value: object) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise Wrong("true or false")
+    return value
+
+
+def text(value: object) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise Wrong("a text")
+    return value
+
+
+def filled(value: object) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise Wrong("a text that is not empty")
+    return value
+
+
+def optional(check: Check) -> Check:
+    """What another check takes, or null."""
+    return lambda value: None if value is None else check(value)
+
+
+def whole(least: int, most: int) -> Check:
+    """A whole number within bounds."""
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise Wrong(f"a whole number from {least} to {most}")
+        return value
+
+    return check
+
+
+def number(least: float, most: float) -> Check:
+    """A number within bounds."""
+
+    def check(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise Wrong(f"a number from {least} to {most}")
+        return value
+
+    return check
+
+
+def texts(value: object) -> list[str]:
+    """A list of texts, at least one."""
+    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
+        raise Wrong("a list of one or more texts")
+    return value

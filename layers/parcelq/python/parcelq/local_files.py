@@ -1,0 +1,239 @@
+"""Files of this machine: reading a source from one, and never writing a result over one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, Protocol
+
+from parcelq.errors import InvalidValueError, ParcelqError
+from parcelq.limits import KIB
+
+_READ_AT_ONCE: Final = 64 * KIB
+"""A file that says it is no larger is read first, since files of /proc and /sys have other sizes than they say."""
+_KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISCHR, "a device"),
+)
+
+
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read up to so many bytes; none at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file that is open for reading.
+
+    Attributes:
+        stream: its bytes. Reading raises ParcelqError if the file changed since it was opened.
+        size: how many bytes it has; None if only its end tells, as for a pipe.
+        path: absolute path by which it is known; without links if it is a regular file.
+    """
+
+    stream: Readable
+    size: int | None
+    path: str
+
+
+def check_readable(path: Path) -> os.stat_result:
+    """Check that a path leads to something that can be read to an end: a regular file, a pipe or a terminal.
+
+    Raises:
+        ParcelqError: it does not; the sentence says what it is.
+    """
+    with _named(path):
+        found = os.stat(path)
+    for is_kind, kind in _KINDS:
+        if is_kind(found.st_mode) and not (stat.S_ISCHR(found.st_mode) and _is_terminal(path)):
+            raise ParcelqError(f"file {str(path)!r} cannot be read: it is {kind}, not a file or a pipe")
+    return found
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Input]:
+    """Open a file, a pipe or a terminal for reading; see `Input`.
+
+    Opening a named pipe waits until somebody writes to it.
+
+    Raises:
+        ParcelqError: it cannot be read. Reading from the stream raises it too.
+    """
+    check_readable(path)
+    with _named(path):
+        file = path.open("rb")
+    with file:
+        yield _input(path, file)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put a path into every OSError that has none, such as that of a write to a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
+    """Check that nothing is written over a file that is read, under whatever names the two are known.
+
+    Args:
+        sources: files that are read.
+        targets: files that will be written; most of them do not exist yet.
+
+    Raises:
+        ParcelqError: a target is one of the sources, or is where a folder is; the sentence names both.
+    """
+    known = {identity: path for path in sources if (identity := _identity(path))}
+    for target in targets:
+        if target.is_dir():
+            raise ParcelqError(f"{str(target)!r} is a folder, so no file can be written there; choose another output")
+        source = known.get(_identity(target) or (-1, -1))
+        if source is not None:
+            same = f"the source {str(source)!r}" if str(source) != str(target) else "a source"
+            raise ParcelqError(f"{str(target)!r} is {same} and would be overwritten; choose another output")
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Check that files can be put into a folder, which need not exist yet.
+
+    Raises:
+        InvalidValueError: it is a file, or is below one.
+    """
+    for one in (folder, *folder.parents):
+        if one.is_dir():
+            return
+        if os.path.lexists(one):
+            below = "" if one == folder else f"; {str(one)!r} is a file"
+            raise InvalidValueError(option, str(folder), f"a folder{below}" if below else "a folder; it is a file")
+
+
+def place(folder: Path, name: str) -> Path:
+    """Return where a file of a given name goes in a folder, and make the folders that it needs.
+
+    Args:
+        folder: where results go.
+        name: path below it, as `result_names` works it out. Anybody can call an object anything.
+
+    Raises:
+        InvalidValueError: the name leads out of the folder, or no file can have it.
+        ParcelqError: there is a folder of that name, or a file where a folder is needed.
+    """
+    parts = name.split("/")
+    if "\0" in name or not {"", ".", ".."}.isdisjoint(parts):
+        raise InvalidValueError("name of a result", name, f"one that a file in {str(folder)!r} can have")
+    path = folder
+    for part in parts[:-1]:
+        path /= part
+        if path.exists() and not path.is_dir():
+            raise ParcelqError(f"{name!r} needs a folder {str(path)!r}, but that is a file; move it away")
+    path /= parts[-1]
+    if path.is_dir():
+        raise ParcelqError(f"{name!r} is to be a file, but {str(path)!r} is a folder; move it away")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _input(path: Path, file: IO[bytes]) -> Input:
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode):
+        return Input(_Stream(file, path), None, os.path.abspath(path))
+    resolved = os.path.realpath(path)
+    if found.st_size > _READ_AT_ONCE:
+        return Input(_Stream(file, path, before=found), found.st_size, resolved)
+    with _named(path):
+        head = file.read(_READ_AT_ONCE + 1)
+    if len(head) > _READ_AT_ONCE:  # what it says of its size is wrong; it may be long, so the rest is not read here
+        return Input(_Stream(file, path, head), None, resolved)
+    _check_unchanged(file, found, path)
+    return Input(_Stream(file, path, head), len(head), resolved)
+
+
+class _Stream:
+    """Bytes of a file, read so that every fault of reading names it.
+
+    Args:
+        file: it.
+        path: what it is called.
+        head: bytes that were read from it already.
+        before: what it was when it was opened. Exactly as many bytes are read as it had then, and reading raises
+            ParcelqError at the end if it has changed. Without it, bytes are read to the end.
+    """
+
+    def __init__(self, file: IO[bytes], path: Path, head: bytes = b"", *, before: os.stat_result | None = None) -> None:
+        self._file = file
+        self._path = path
+        self._head = head
+        self._before = before
+        self._left = before.st_size if before else 0
+
+    def read(self, size: int, /) -> bytes:
+        """Read up to so many bytes; none at the end."""
+        if self._head:
+            data, self._head = self._head[:size], self._head[size:]
+            return data
+        with _named(self._path):
+            data = self._file.read(size if self._before is None else min(size, self._left))
+        if self._before is not None:
+            self._left -= len(data)
+            is_end = not self._left or len(data) < size
+            if is_end:
+                _check_unchanged(self._file, self._before, self._path)
+            if is_end and self._left:
+                raise ParcelqError(f"file {str(self._path)!r} ended {self._left:,} bytes before its size")
+        return data
+
+
+def _check_unchanged(file: IO[bytes], before: os.stat_result, path: Path) -> None:
+    now = os.fstat(file.fileno())
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        sizes = f"it had {before.st_size:,} bytes and has {now.st_size:,} now"
+        raise ParcelqError(
+            f"file {str(path)!r} changed while it was read ({sizes}); try again when nothing writes to it"
+        )
+
+
+def _is_terminal(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return os.isatty(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of what a path leads to; None if there is nothing."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn an OSError into a sentence about a file."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ParcelqError(f"file {str(path)!r} cannot be read: there is no such file") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, ParcelqError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise ParcelqError(f"file {str(path)!r} cannot be read: {reason}") from None
