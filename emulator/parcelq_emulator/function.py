@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from parcelq.errors import ParcelqError
+from parcelq.steps.run import is_passed
 
 from parcelq_emulator.runtime import read_frame, write_frame
 
@@ -69,7 +70,7 @@ class FunctionSpec:
 
     def variables(self) -> dict[str, str]:
         """The environment of its process: Lambda's own names, and what the template says."""
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        inherited = {name: value for name, value in os.environ.items() if is_passed(name)}
         own = {
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory),

@@ -21,8 +21,7 @@ from crash_world import KEY, MAX_RECEIVE_COUNT, Clients, World
 from parcelq.lineage.lineage import Lineage
 from parcelq.names import SEGMENTS
 from parcelq.process.dead import REASON
-from parcelq.steps.run import Ran
-from parcelq.steps.warm import Runner
+from parcelq.steps.run import Ran, Runner
 from parcelq.topics.message import LINEAGE, UNTOLD
 from parcelq.topics.publish import publish_many
 from parcelq.topics.pull import pull

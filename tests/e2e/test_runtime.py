@@ -173,7 +173,7 @@ def test_a_step_that_hangs_is_ended_in_time_and_only_its_entry_dies(built: Built
             report = stack.collect(stack.start(DOWNLOADER), "lines.txt")
         assert stack.get("results/lines.txt") == b"ONE\nTHREE\n"
         assert report["entries"]["dead"] == 1
-        assert "seconds were up" in report["dead"][0]["reason"]
+        assert "timed out after" in report["dead"][0]["reason"]
 
 
 def test_a_function_that_the_runtime_kills_loses_nothing(built: Built, tmp_path: Path) -> None:

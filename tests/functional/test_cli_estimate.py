@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from parcelq.errors import ParcelqError
 from parcelq.steps.find import Step, local_step
-from parcelq.steps.run import Ran
+from parcelq.steps.run import Ran, Runner
 from parcelq.steps.settings import StepSettings
-from parcelq.steps.warm import Runner
 from parcelq_cli.estimate.measure import Measured, measure
 from parcelq_cli.estimate.sample import Sample, read_sample
 
@@ -103,21 +102,19 @@ class Told:
     step: Step
     sizes: list[int] = field(default_factory=list)
     closed: list[int] = field(default_factory=list)
-    worked: float = 0.0
 
     @contextmanager
     def run(self, bodies: Iterable[bytes]) -> Iterator[Ran]:
         count = b"".join(bodies).count(b"\n")
         self.sizes.append(count)
         self.clock.now += self.takes(count)
-        self.worked += self.works(count)
-        yield Ran(self.output)
+        yield Ran(self.output, cpu_seconds=self.works(count))
 
     def close(self) -> None:
         self.closed.append(len(self.sizes))
 
     def measure(self, sample: Sample) -> Measured:
-        return measure("words", sample, self, clock=self.clock, processors=lambda: self.worked)
+        return measure("words", sample, self, clock=self.clock)
 
 
 def test_the_time_of_a_run_and_of_a_line_are_told_apart(lines: Path, clock: Any) -> None:

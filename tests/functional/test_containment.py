@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from parcelq.errors import StepError
-from parcelq.steps import containment
 from parcelq.steps.find import Step
 from parcelq.steps.run import run_step
 from parcelq.steps.settings import StepSettings
@@ -22,11 +21,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are k
 
 SNOOP = """#!/bin/sh
 {
-for name in environ mem maps; do
-    head -c 65536 "/proc/$PPID/$name" > "$TMPDIR/$name" && echo "read $name"
+for pid in "$1" $PPID; do
+    for name in environ mem maps; do
+        head -c 65536 "/proc/$pid/$name" > "$TMPDIR/$name" && echo "read $name"
+    done
+    ls "/proc/$pid/fd" > "$TMPDIR/fd" && echo "read fd"
+    tr '\\0' '\\n' < "$TMPDIR/environ" | grep SECRET
 done
-ls "/proc/$PPID/fd" > "$TMPDIR/fd" && echo "read fd"
-tr '\\0' '\\n' < "$TMPDIR/environ" | grep SECRET
 env
 } >&2
 exit 7
@@ -35,7 +36,7 @@ exit 7
 RUNNER = """
 import ctypes, os, sys, tempfile
 from pathlib import Path
-from parcelq.steps import run
+from parcelq.steps import containment
 from parcelq.errors import StepError
 from parcelq.steps.run import run_step
 from parcelq.steps.settings import StepSettings
@@ -44,7 +45,7 @@ from parcelq.steps.find import Step
 _, folder, shielded = sys.argv
 tempfile.tempdir = folder
 if shielded == "no":
-    run.shield = lambda: None
+    containment.shield = lambda: None
 if os.geteuid() == 0:
     # As in Lambda, where a function is not root: root may look into every process. The change itself would close it.
     os.setgroups([])
@@ -52,7 +53,7 @@ if os.geteuid() == 0:
     os.setuid(65534)
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
 try:
-    with run_step(Step(Path(folder) / "snoop", StepSettings(), "wf"), []):
+    with run_step(Step(Path(folder) / "snoop", StepSettings(arguments=(str(os.getpid()),)), "wf"), []):
         pass
 except StepError as error:
     print(error.stderr_tail)
@@ -113,36 +114,6 @@ def test_daemons_that_left_the_session_of_a_step_end_with_it(make_step, tmp_path
     left = [pid for pid in pids.read_text().split() if Path(f"/proc/{pid}").exists()]
     assert len(pids.read_text().split()) == 3
     assert left == []
-
-
-class TestMarked:
-    @pytest.fixture
-    def process(self, tmp_path, monkeypatch):
-        """The folder of the only process in /proc, with nothing to be read of it yet."""
-        process = tmp_path / "proc" / "123"
-        process.mkdir(parents=True)
-        (process / "exe").symlink_to(sys.executable)
-        for name in ("environ", "cmdline"):
-            (process / name).touch()
-        monkeypatch.setattr(containment, "_PROC", tmp_path / "proc")
-        return process
-
-    def test_a_process_that_is_becoming_another_program_is_waited_for(self, process, monkeypatch):
-        def begin(_seconds):
-            (process / "environ").write_bytes(b"A=1\0PARCELQ_RUN=/run\0")
-
-        monkeypatch.setattr(containment.time, "sleep", begin)
-        assert containment.marked("/run") == [123]
-        assert containment.marked("/ru") == []
-
-    @pytest.mark.parametrize("kind", ["without environment", "zombie or thread of the kernel"])
-    def test_what_has_no_environment_is_not(self, process, monkeypatch, kind):
-        if kind == "without environment":
-            (process / "cmdline").write_bytes(b"sleep\x00600\0")
-        else:
-            (process / "exe").unlink()
-        monkeypatch.setattr(containment.time, "sleep", lambda _seconds: pytest.fail("it was waited for"))
-        assert containment.marked("/run") == []
 
 
 def test_steps_that_run_meanwhile_are_left_alone(make_step, tmp_path):

@@ -114,3 +114,14 @@ def test_a_machine_without_an_emulator_is_told_so(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(rie.platform, "machine", lambda: "riscv64")
     with pytest.raises(EmulatorNotFoundError, match="riscv64"):
         emulator()
+
+
+def test_an_instance_hands_on_what_steps_get_of_the_users_environment_and_nothing_else(tmp_path, monkeypatch):
+    passed = {"LC_ALL": "C.UTF-8", "TZ": "CET", "LANGUAGE": "de", "LD_LIBRARY_PATH": "/opt/lib", "LC_TIME": "C"}
+    for name, value in {**passed, "AWS_PROFILE": "mine", "SECRET": "x", "PYTHONPATH": "/mine"}.items():
+        monkeypatch.setenv(name, value)
+    spec = FunctionSpec("painter", tmp_path, "app.handler", {}, 2, 256, tmp_path / "library", tmp_path / "scratch")
+    given = spec.variables()
+    assert passed.items() <= given.items()
+    assert not {"AWS_PROFILE", "SECRET"} & given.keys()
+    assert "/mine" not in given["PYTHONPATH"]

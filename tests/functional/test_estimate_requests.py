@@ -13,7 +13,7 @@ import pytest
 from botocore.client import BaseClient
 from parcelq.collect.drain import RECEIVERS
 from parcelq.steps.find import local_step
-from parcelq.steps.warm import Runner
+from parcelq.steps.run import Runner
 from parcelq_cli.estimate.arithmetic import units
 from parcelq_cli.estimate.measure import Measured, measure
 from parcelq_cli.estimate.model import Job, Setup

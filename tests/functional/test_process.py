@@ -21,8 +21,8 @@ from parcelq.process import processor as process
 from parcelq.process.dead import FAILED_AT, REASON, RECEIVED, STEP
 from parcelq.process.processor import Outcome, Processor, Route
 from parcelq.steps.find import Step
+from parcelq.steps.run import Runner
 from parcelq.steps.settings import StepSettings
-from parcelq.steps.warm import Runner
 from parcelq.topics.message import (
     ALONE,
     DEAD,
@@ -364,7 +364,7 @@ class TestHalving:
         [
             ("exit 3", "step 'step' exited with 3: why"),
             ("kill -KILL $$", "step 'step' was ended by SIGKILL: why"),
-            ("sleep 100", "step 'step' was killed, for its 1 seconds were up: why"),
+            ("sleep 100", "step 'step' timed out after 1 s and was killed: why"),
             ("the function dies", "function"),
         ],
     )
@@ -776,7 +776,7 @@ class TestTimeRunningOut:
         stage.publish(parcel("a"))
         outcome = stage.handle(stage.processor("exec sleep 600", timeout=0.3), time_left=lambda: 60.0)
         ((_, reason),) = outcome.failed
-        assert "0.3 seconds were up" in reason
+        assert "timed out after 0.3 s" in reason
 
     def test_a_step_that_began_early_and_is_not_done_in_time_has_failed(self, stage):
         stage.publish(parcel("a"))

@@ -96,7 +96,7 @@ def test_what_is_a_steps_own_is_not_looked_into(read):
 
 def test_one_error_names_every_wrong_key_and_value(problems):
     found = problems("filter: 1\ntimeout: -1\nname: x\narguments: a\n3: y\nenvironment: []\naws_credentials: 'yes'\n")
-    keys = "filter, warm, rejects, arguments, timeout, environment, aws_credentials, step"
+    keys = "filter, warm, rejects, arguments, timeout, environment, aws_credentials, max_output_bytes, step"
     assert sorted(found) == sorted(
         [
             f"unknown key 'name'; there are {keys}",
@@ -208,3 +208,100 @@ def test_what_cannot_be_read_is_said(problems, tmp_path):
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(SettingsError, match="it cannot be read"):
             read_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("timeout: 1\ntimeout: 2\n", "timeout is given twice, in lines 1 and 2"),
+        ("step: {a: 1, a: 1}\n", "step.a is given twice, in lines 1 and 1"),
+        ("step:\n  - b:\n      c: 1\n      'c': 2\n", "step[0].b.c is given twice, in lines 3 and 4"),
+        ("environment:\n  A: x\n  B: y\n  A: z\n", "environment.A is given twice, in lines 2 and 4"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_named_with_its_lines(problems, text, expected):
+    assert problems(text) == (expected,)
+
+
+@pytest.mark.parametrize("place", ["environment: {{A: {0}}}", "arguments: [{0}]", "step: {{a: [{0}]}}", "step: {0}"])
+@pytest.mark.parametrize(
+    ("value", "made"),
+    [
+        ("no", "the value False"),
+        ("Yes", "the value True"),
+        ("off", "the value False"),
+        ("010", "the number 8"),
+        ("12:30", "the number 750"),
+        ("1:20.5", "the number 80.5"),
+        ("1.10", "the number 1.1"),
+        ("1.0_0", "the number 1.0"),
+        ("1_000", "the number 1000"),
+        ("0b1_1", "the number 3"),
+        ("2024-01-31", "the timestamp"),
+    ],
+)
+def test_a_value_that_yaml_changes_is_named_with_what_it_makes_of_it(problems, place, value, made):
+    (problem,) = problems(place.format(value))
+    assert f" is {value}, of which YAML makes {made}" in problem
+    assert problem.endswith("; put it in quotes for the text")
+
+
+@pytest.mark.parametrize("value", ["no", "010", "12:30", "1.10", "2024-01-31"])
+def test_in_quotes_it_is_the_text(read, value):
+    settings = read(f"environment: {{A: '{value}'}}\narguments: [\"{value}\"]\nstep: {{a: '{value}'}}\n")
+    assert (settings.environment["A"], settings.arguments, settings.step) == (value, (value,), {"a": value})
+
+
+@pytest.mark.parametrize("value", ["0x1F", "1.0e+3", "+3", ".5", "True", "~"])
+def test_what_is_surely_a_number_or_a_flag_is_one_in_the_steps_own_settings(read, problems, value):
+    read(f"step: {{a: {value}}}")
+    (problem,) = problems(f"environment: {{A: {value}}}")
+    assert problem.startswith("environment")
+
+
+@pytest.mark.parametrize("key", ["no", "010", "2024-01-31"])
+def test_a_key_that_yaml_changes_is_named_too(problems, key):
+    assert f"the key step.{key} is {key}, of which YAML makes" in problems(f"step: {{{key}: 1}}")[0]
+
+
+def bomb(levels: int, width: int) -> str:
+    lines = ["step:", "  a0: &a0 [x, x]"]
+    lines += [f"  a{one}: &a{one} [{', '.join([f'*a{one - 1}'] * width)}]" for one in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb(9, 9),
+        bomb(90, 2),
+        "step:\n  a0: &a0 {k0: 1}\n"
+        + "\n".join(f"  a{one}: &a{one} {{<<: [*a{one - 1}, *a{one - 1}], k{one}: 1}}" for one in range(1, 30)),
+        "step: &a [*a]",
+        "step: &a {b: {c: *a}}",
+        "step: &a\n  ? *a\n  : 1\n",
+    ],
+)
+def test_aliases_that_stand_for_too_much_or_for_themselves_are_refused_at_once(problems, text):
+    import time
+
+    began = time.monotonic()
+    (problem,) = problems(text)
+    assert time.monotonic() - began < 5
+    assert "aliases stand for" in problem or "stands for what it is in" in problem or "no YAML" in problem
+    assert len(problem) < 250
+
+
+def test_a_few_aliases_are_fine(read):
+    text = "step:\n  base: &base {a: 1}\n  one: *base\n  two: {<<: *base, b: 2}\n"
+    assert read(text).step == {"base": {"a": 1}, "one": {"a": 1}, "two": {"a": 1, "b": 2}}
+
+
+def test_a_file_of_megabytes_is_refused(problems):
+    assert problems("step: " + "x" * 2_000_000) == ("it has more than 1048576 bytes",)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "true", "1.5", "'1'", "[]"])
+def test_the_largest_output_is_a_number_of_bytes(read, problems, value):
+    assert read("max_output_bytes: 5").max_output_bytes == 5
+    assert problems(f"max_output_bytes: {value}")[0].endswith("but must be a whole number of bytes above 0")

@@ -49,7 +49,7 @@ def estimate(
     Nothing is asked of AWS. The lines are taken all over the file, and not all of it is read.
     """
     from parcelq.steps.find import local_step
-    from parcelq.steps.warm import Runner
+    from parcelq.steps.run import Runner
 
     from parcelq_cli.estimate import report
     from parcelq_cli.estimate.measure import measure

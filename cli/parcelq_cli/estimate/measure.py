@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -93,7 +92,7 @@ class Measured:
 
 
 class Runs(Protocol):
-    """Runs a step, as `parcelq.steps.warm.Runner` does."""
+    """Runs a step, as `parcelq.steps.run.Runner` does."""
 
     @property
     def step(self) -> Step:
@@ -125,19 +124,12 @@ class _Run:
     attributes: int
 
 
-def processor_seconds() -> float:
-    """Seconds that processors worked for children of this process that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def measure(
     name: str,
     sample: Sample,
     runs: Runs,
     *,
     clock: Clock = time.monotonic,
-    processors: Clock = processor_seconds,
 ) -> Measured:
     """Run a step over a sample, whole and a tenth of it, by turns, and draw a line through the middle of the times.
 
@@ -149,13 +141,12 @@ def measure(
         sample: lines of it.
         runs: runs the step.
         clock: tells a time in seconds.
-        processors: tells the seconds that processors worked for steps so far.
 
     Raises:
         ParcelqError: the step fails on every line; with the reason.
     """
-    warm = runs.step.settings.warm
-    runner = _Runner(name, sample, runs, clock, clock if warm else processors)
+    warm = runs.step.warm
+    runner = _Runner(name, sample, runs, clock, warm)
     good, bad, reason = _sift(runner, sample.lines)
     small = good[::_SMALL]
     few, many = [], []
@@ -231,7 +222,7 @@ class _Runner:
     sample: Sample
     runs: Runs
     clock: Clock
-    processors: Clock
+    warm: bool
 
     @property
     def source(self) -> Source:
@@ -247,10 +238,11 @@ class _Runner:
     def __call__(self, lines: Sequence[bytes]) -> _Run:
         message = self.message(lines)
         lineage = Lineage.parse(message.attributes[LINEAGE])
-        before, began = self.processors(), self.clock()
+        began = self.clock()
         with self.runs.run([message.body]) as ran:
-            output = ran.output
-            wall, cpu = self.clock() - began, self.processors() - before
+            output = ran.whole(self.runs.step)
+            wall = self.clock() - began
+            cpu = wall if self.warm else ran.cpu_seconds
             size = output.stat().st_size
             whole = max(1, size)
             messages = output_messages(output, lineage, str(self.source), whole, self.runs.step.workflow_id)

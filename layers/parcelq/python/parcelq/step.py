@@ -7,9 +7,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from parcelq.steps.function import StepFunction, step
+from parcelq.steps.function import StepFunction, reject, step
 
-__all__ = ["StepFunction", "step"]
+__all__ = ["StepFunction", "reject", "step"]
 
 
 class _CallableModule(ModuleType):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from parcelq.aws.text import legal_text
 from parcelq.errors import ParcelqError
 from parcelq.process.plan import Work
+from parcelq.steps.reason import escaped, shortened
 from parcelq.topics.message import (
     ALONE,
     DEAD,
@@ -37,13 +37,8 @@ _REASON_BYTES: Final = 1024
 
 
 def reason_of(error: ParcelqError) -> str:
-    """Why a message failed, as an attribute's value: the end of a long one, where a program says what was wrong."""
-    data = " ".join(str(error).split()).encode("utf-8", "backslashreplace")
-    if legal_text(data) is None:
-        data = ascii(data.decode())[1:-1].encode()
-    if len(data) > _REASON_BYTES:
-        data = data[: _REASON_BYTES // 4] + " … ".encode() + data[-_REASON_BYTES // 2 :]
-    return data.decode("utf-8", "ignore")
+    """Why a message failed, as an attribute's value: the middle of a long one is left out, and its first line stays."""
+    return " ".join(shortened(escaped(str(error)), _REASON_BYTES).split())
 
 
 def letter(work: Work, reason: str, step: str, when: datetime, workflow: str = "") -> Message:

@@ -30,7 +30,7 @@ from parcelq.process.plan import Plan, Split, Work, halves, make_plan, without_r
 from parcelq.process.runs import Run, run_group
 from parcelq.records.parcels import cut_for_messages
 from parcelq.steps.find import Step
-from parcelq.steps.warm import Runner
+from parcelq.steps.run import Runner
 from parcelq.topics.message import (
     ALONE,
     DEAD,

@@ -11,7 +11,7 @@ from parcelq.errors import LineageError, StepError
 from parcelq.lineage.lineage import Lineage, joined
 from parcelq.process.budget import Budget
 from parcelq.process.plan import Work
-from parcelq.steps.warm import Runner
+from parcelq.steps.run import Runner
 
 
 @dataclass(slots=True)
@@ -60,7 +60,7 @@ def run_group(runner: Runner, group: list[Work], budget: Budget, *, alone: bool 
         try:
             with budget.running():
                 bodies = (one.message.body for one in group)
-                run.output = run.folder.enter_context(runner.run(bodies, limit.seconds)).output
+                run.output = run.folder.enter_context(runner.run(bodies, limit.seconds)).whole(runner.step)
         except StepError as error:
             if limit.short and error.timed_out:
                 run.alone = True

@@ -1,30 +1,29 @@
-"""What keeps a step apart from whoever runs it: no look at the runner's memory, and no process that outlives it.
-
-All of it is Linux's, where Lambda runs; elsewhere a step is ended with its process group alone.
-"""
+"""What keeps a step from whoever runs it: no look at the runner's memory, and no process that outlives a run."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-MARK: Final = "PARCELQ_RUN"
-"""The environment variable by which everything that a step starts is known, in whatever session it is."""
+from parcelq.steps import supervisor
+from parcelq.steps.supervisor import END_SECONDS, GRACE_SECONDS
 
-# https://man7.org/linux/man-pages/man2/prctl.2.html and linux/prctl.h
+MARK: Final = "PARCELQ_RUN"
+"""An environment variable of every step: the folder that it was started in."""
 _PR_SET_DUMPABLE: Final = 4
-_PR_SET_CHILD_SUBREAPER: Final = 36
-_PROC: Final = Path("/proc")
-_LOOKS: Final = 200
-_LOOK_SECONDS: Final = 0.001
+"""https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html"""
+_BOOT: Final = "import sys; sys.path.append({!r}); import supervisor; supervisor.main(sys.argv[1:])"
+_FOREVER: Final = 10.0 * 365 * 24 * 3600
 
 
 @cache
@@ -32,109 +31,215 @@ def shield() -> None:
     """Close this process to its children, once: its environment and memory, with AWS credentials in them.
 
     Processes of one user may read each other's `/proc/<pid>/environ` and `/proc/<pid>/mem`, unless a process is not
-    dumpable. What a step leaves behind becomes a child of this process, so that it can be waited for and leaves no
-    zombie, whatever process has the number 1.
+    dumpable.
+
+    Raises:
+        OSError: the kernel refuses.
     """
     if sys.platform != "linux":
         return
     import ctypes
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_CHILD_SUBREAPER, 1)):
-        if libc.prctl(option, value, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), f"prctl({option}, {value}) failed")
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE, 0) failed")
 
 
-def tie(process: subprocess.Popen[bytes], lifeline: int) -> None:
-    """Have a process group killed when whoever started it is gone, however that ended.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a supervisor says of a run.
 
-    The kernel itself signals the group, so it takes no part of the process, which may hang. `PR_SET_PDEATHSIG` would
-    do so when the *thread* that started it ends: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+    Attributes:
+        kind: `done`; `time` or `large` for a step that was killed; `refused` by the system; `ended`, `deaf` or
+            `unborn` for a kept process that ended, closed its socket, or ended before it could be given a run; `gone`
+            for one that ended before this run; `lost` for a supervisor that was killed.
+        code: the exit code, negative for a signal; the error number of what was refused.
+        sound: whether a kept process can be given another run.
+        cpu_seconds: of all processes of the run that have ended.
+        memory_bytes: the most that one of those processes had.
+        stderr: the end of what was printed to stderr.
+        stdout: the end of what was printed to stdout, where that is not the output.
+    """
+
+    kind: str
+    code: int = 0
+    sound: bool = False
+    cpu_seconds: float = 0.0
+    memory_bytes: int = 0
+    stderr: bytes = b""
+    stdout: bytes = b""
+
+
+class Supervised:
+    """A process above the commands of a step, which ends all that a run of them has started.
+
+    That process is `parcelq.steps.supervisor`. It ends, with all that is below it, when `end` is called and when this
+    process ends, however that happens.
 
     Args:
-        process: the leader of its process group.
-        lifeline: the reading end of a pipe, passed to the process. Nothing is ever written to it; when the writing end,
-            which only whoever started the process has, is closed, the signal is sent.
+        kept: gives the command line of a process that is kept, from the descriptor of its socket; None for none.
+        environment: of the commands.
+        filters: whether a command gets its input on stdin and writes its output to stdout.
+
+    Raises:
+        OSError: there is no room for another process.
     """
-    if sys.platform == "linux":
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -process.pid)
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+    def __init__(
+        self, kept: Callable[[int], list[str]] | None, environment: Mapping[str, str], *, filters: bool
+    ) -> None:
+        shield()
+        self._home = ""
+        with contextlib.ExitStack() as theirs:
+            self._control, control = socket.socketpair()
+            theirs.callback(control.close)
+            ends = [control.fileno()]
+            if kept:
+                for end in socket.socketpair():
+                    theirs.callback(end.close)
+                    ends.append(end.fileno())
+            else:
+                ends += [0, 0]
+            words = [*map(str, ends), str(int(filters)), *(kept(ends[2]) if kept else [])]
+            try:
+                self._process = _start(words, environment, tuple(end for end in ends if end))
+            except BaseException:
+                self._control.close()
+                raise
+
+    def run(
+        self, seconds: float | None, most_bytes: int, folder: Path, tmpdir: str, output: Path, *more: str | bytes
+    ) -> Ended:
+        """Run a command once.
+
+        Args:
+            seconds: how long it may take; None for any time.
+            most_bytes: how large its output may become.
+            folder: holds `work`, its working directory, and `input` and `output` of a filter.
+            tmpdir: its `TMPDIR`.
+            output: the file whose size is limited.
+            more: its command line, or what a kept process is sent.
+        """
+        self._home = str(folder)
+        limit = _FOREVER if seconds is None else max(0.0, seconds)
+        fields = [str(limit), str(most_bytes), str(folder), tmpdir, str(output), *more]
+        data = b"".join(os.fsencode(field) + b"\0" for field in fields)
+        self._control.settimeout(limit + END_SECONDS + 2 * GRACE_SECONDS)
+        try:
+            self._control.sendall(b"%d\n%b" % (len(data), data))
+            return self._reply()
+        except (OSError, ValueError):
+            return Ended("lost")
+
+    def is_alive(self) -> bool:
+        """Whether it can be given a run."""
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """End it, and all that a command has started."""
+        self._control.close()
+        try:
+            code = self._process.wait(END_SECONDS + GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            code = self._process.wait(END_SECONDS)
+        if code and self._home:
+            _end_marked(self._home)
+
+    def _reply(self) -> Ended:
+        with self._control.makefile("rb") as file:
+            kind, *numbers = file.readline().decode().split()
+            code, sound, cpu, memory, err, out = numbers
+            stderr, stdout = file.read(int(err)), file.read(int(out))
+        return Ended(kind, int(code), sound == "1", float(cpu), int(memory) * 1024, stderr, stdout)
 
 
-def end(process: subprocess.Popen[bytes], mark: str) -> None:
-    """End a process, its process group, and all that carry its mark, and wait for them: no zombie is left.
+def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> subprocess.Popen[bytes] | _Fork:
+    """Start a supervisor: as a new interpreter, or as a copy of this process where it may not start its interpreter.
 
-    Args:
-        process: the leader of its process group.
-        mark: the value of `MARK` in its environment. A process that was started without that, as by `env -i`, and in
-            a session of its own is not found.
+    That is so after a process has given up being root, whose interpreter it still is.
     """
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    _reap_group(process.pid, 0)
-    # One of them may start another while they are looked for, so until there is none.
-    while found := marked(mark):
-        groups = {group for pid in found if (group := _group_of(pid))}
+    boot = _BOOT.format(str(Path(__file__).parent))
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", boot, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+            pass_fds=ends,
+        )
+    except (PermissionError, FileNotFoundError):
+        return _Fork(words, environment, ends)
+
+
+class _Fork:
+    """A supervisor that is a copy of this process, with what `subprocess.Popen` offers and is needed here."""
+
+    def __init__(self, words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                self._supervise(words, environment, ends)
+            finally:
+                os._exit(1)
+
+    @staticmethod
+    def _supervise(words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> None:
+        os.setsid()
+        os.chdir("/")
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(quiet, standard)
+        last = 2
+        for end in sorted(ends):
+            os.closerange(last + 1, end)
+            last = end
+        os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+        os.environ.clear()
+        os.environ.update(environment)
+        supervisor.main(words)
+        os._exit(0)
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, timeout: float = END_SECONDS) -> int:
+        """Wait for its end. Raises subprocess.TimeoutExpired."""
+        until = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > until:
+                raise subprocess.TimeoutExpired("supervisor", timeout)
+            time.sleep(0.002)
+        return self.returncode or 0
+
+    def kill(self) -> None:
+        """Kill it at once."""
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def _end_marked(folder: str) -> None:
+    """End the processes that a supervisor, which the step has killed, can no longer end: as far as they are known."""
+    until = time.monotonic() + END_SECONDS
+    while (found := marked(folder)) and time.monotonic() < until:
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        # A child of another one that was found is ours once that one was waited for.
-        while left := [pid for pid in found if not _reaped(pid)]:
-            if len(left) == len(found):
-                break
-            found = left
-        for group in groups:  # what had died in them unseen; others in there need not be ours to end
-            _reap_group(group, os.WNOHANG)
 
 
 def marked(mark: str) -> list[int]:
-    """The processes with this value of `MARK` in their environment. A zombie has none."""
+    """The processes that have this value of `MARK` in their environment; a zombie has none."""
     variable = f"{MARK}={mark}".encode()
     found = []
-    for name in os.listdir(_PROC) if _PROC.is_dir() else ():
+    for name in os.listdir("/proc") if sys.platform == "linux" else ():
         if name.isdecimal():
-            with contextlib.suppress(OSError):  # another user's, or gone meanwhile
-                if variable in _environment(_PROC / name).split(b"\0"):
+            with contextlib.suppress(OSError):  # another user's, or it has ended meanwhile
+                if variable in Path("/proc", name, "environ").read_bytes().split(b"\0"):
                     found.append(int(name))
     return found
-
-
-def _environment(process: Path) -> bytes:
-    """The environment of a process; one that is becoming another program has none for a moment, nor any arguments.
-
-    Raises:
-        OSError: it is gone, a zombie, or a thread of the kernel.
-    """
-    last = False
-    for _ in range(_LOOKS):
-        environment = (process / "environ").read_bytes()
-        if environment or last:
-            return environment
-        (process / "exe").readlink()
-        last = bool((process / "cmdline").read_bytes())
-        if not last:
-            time.sleep(_LOOK_SECONDS)
-    return b""
-
-
-def _group_of(pid: int) -> int:
-    """The process group of a process; 0 if it is gone."""
-    with contextlib.suppress(ProcessLookupError):
-        return os.getpgid(pid)
-    return 0
-
-
-def _reap_group(group: int, options: int) -> None:
-    """Wait for those of a process group that are our children, which are those whose parents are gone."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-group, options)[0]:
-            pass
-
-
-def _reaped(pid: int) -> bool:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
-        return True
-    return False

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from parcelq.errors import SettingsError
+from parcelq.steps.executable import why_not_executable
 from parcelq.steps.settings import StepSettings, read_settings
 
 STEP_NAME: Final = "step"
 SETTINGS_NAMES: Final = ("settings.yaml", "settings.yml")
-_HEAD_BYTES: Final = 512
-_ELF: Final = b"\x7fELF"
-_ELF_MACHINE: Final = 18
-"""Where an ELF file says what processor it is for: https://man7.org/linux/man-pages/man5/elf.5.html"""
-_MACHINES: Final = {"x86_64": 62, "aarch64": 183}
+_STEP_MODULES: Final = frozenset({"parcelq.step", "parcelq.steps.function"})
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,31 +28,68 @@ class Step:
     Attributes:
         path: the program.
         settings: how it is run.
-        workflow_id: what it is told as `--workflow-id`; empty for none.
+        workflow_id: what it gets as `--workflow-id`; empty for none.
+        python: the interpreter of an environment with its dependencies; None for the current one.
+        lock: the exact packages of that environment; empty for none.
+        copied: whether it runs from a copy, which is alone in its folder.
+        whole: the folder that is the step; None where only the program is.
     """
 
     path: Path
     settings: StepSettings = field(default_factory=StepSettings)
     workflow_id: str = ""
+    python: Path | None = None
+    lock: str = ""
+    copied: bool = field(default=False, compare=False)
+    whole: Path | None = None
 
     @property
     def name(self) -> str:
         """What it is called in logs and reasons."""
         return self.path.name
 
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a Python file that uses `parcelq.step` and calls a `main()`."""
+        return self.path.suffix == ".py" and not self.settings.filter and _uses_step(self.path)
+
+    @property
+    def warm(self) -> bool:
+        """Whether its process is kept: as the settings say, else for every Python function."""
+        return self.is_function if self.settings.warm is None else self.settings.warm
+
+    @property
+    def version(self) -> str:
+        """A digest of all that decides what the step does: its file or folder, its settings and its lock."""
+        import json
+        from dataclasses import asdict
+        from hashlib import sha256
+
+        settings = {name: value for name, value in asdict(self.settings).items() if name != "path"}
+        digest = sha256(json.dumps([settings, self.lock], sort_keys=True, default=str).encode())
+        top = self.whole or self.path.parent
+        for path in sorted(_files(self.whole)) if self.whole else [self.path]:
+            data = path.read_bytes()
+            executable = os.access(path, os.X_OK)
+            digest.update(f"{path.relative_to(top)}\0{executable:d}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+            digest.update(data)
+        return digest.hexdigest()
+
     def command(self, source: Path, target: Path) -> list[str]:
         """The command line that runs it over the file `source` into the file `target`."""
         if self.settings.filter:
             return self._program()
-        rejects = ["--rejects", str(target.parent / "rejects")] if self.settings.rejects else []
-        return [*self._program(), "--input", str(source), "--output", str(target), *rejects, *self._about()]
+        files = ["--input", str(source), "--output", str(target)]
+        if self.settings.rejects or self.is_function:
+            files += ["--rejects", str(target.parent / "rejects")]
+        return [*self._program(), *files, *self._about()]
 
     def warm_command(self, control: int) -> list[str]:
-        """The command line that keeps it running, with the descriptor on which it is told what to run over."""
+        """The command line that keeps it running, with the descriptor of the socket on which it is given its runs."""
         return [*self._program(), *self._about(), "--warm", str(control)]
 
     def _program(self) -> list[str]:
-        start = [sys.executable] if self.path.suffix == ".py" else []
+        start = [str(self.python or sys.executable)] if self.path.suffix == ".py" else []
         return [*start, str(self.path), *self.settings.arguments]
 
     def _about(self) -> list[str]:
@@ -61,19 +97,57 @@ class Step:
         return [*about, "--settings", str(self.settings.path)] if self.settings.path else about
 
 
-def local_step(path: str, settings_file: str = "", workflow_id: str = "") -> Step:
-    """Find a step on one's own machine: any path, or the name of a program on the PATH.
+def local_step(
+    path: str,
+    settings_file: str = "",
+    workflow_id: str = "",
+    packages: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Step:
+    """Find a step on one's own machine: any file or folder, or the name of a program on the PATH.
+
+    A file with dependencies (inline metadata, a `requirements.txt` beside it, or `packages`) gets an environment with
+    them, which is made if it is not there yet.
+
+    Args:
+        path: a file; a folder with one file `step` or `step.*`, and perhaps `settings.yaml`; or a program's name.
+        settings_file: its settings.
+        workflow_id: what the step gets as `--workflow-id`.
+        packages: what it needs besides, such as `rdkit==2026.3.1`.
+        progress: is called with one line of text for each thing that takes a while.
 
     Raises:
-        SettingsError: there is no such step or settings file, or it cannot be run.
+        SettingsError: there is no such step or settings file, it cannot be run, or its dependencies cannot be had.
     """
-    found = path if os.sep in path or Path(path).is_file() else shutil.which(path) or path
-    step = _check_step(Path(found).expanduser())
-    return Step(
-        step,
-        read_settings(Path(settings_file).expanduser()) if settings_file else StepSettings(),
-        workflow_id,
-    )
+    if not path:
+        raise SettingsError("step ''", ["there is no such file"])
+    given = Path(path).expanduser()
+    if os.sep not in path and not given.exists() and (found := shutil.which(path)):
+        step, whole, copied = _check_step(Path(found)), None, False
+    elif given.is_dir():
+        whole, copied = given.absolute(), False
+        step = _check_step(_step_in(whole) or _no_step(given))
+    else:
+        step, whole, copied = _check_step(given), None, True
+    if settings_file:
+        settings = read_settings(Path(settings_file).expanduser())
+    else:
+        beside = [whole / name for name in SETTINGS_NAMES] if whole else []
+        settings = next((read_settings(one) for one in beside if one.is_file()), StepSettings())
+    one = Step(step, settings, workflow_id, copied=copied, whole=whole)
+    if step.suffix != ".py":
+        if packages:
+            raise SettingsError(
+                f"step {path}", ["packages are for steps that end in .py; this one is started as it is"]
+            )
+        return one
+    from parcelq.steps.environments import dependencies_of, environment_for
+
+    wanted = dependencies_of(step, packages)
+    if not wanted:
+        return one
+    environment = environment_for(wanted, progress or (lambda _: None))
+    return replace(one, python=environment.python, lock=environment.lock)
 
 
 def deployed_step(
@@ -103,15 +177,23 @@ def deployed_step(
 
 def _step_of_stage(folders: Sequence[Path], stage: str) -> Path:
     for folder in folders:
-        home = folder.absolute() / stage
-        candidates = sorted(one for one in home.glob(f"{STEP_NAME}*") if one.stem == STEP_NAME and one.is_file())
-        if len(candidates) > 1:
-            names = ", ".join(one.name for one in candidates)
-            raise SettingsError(f"step of stage {stage!r}", [f"{home} must have one step, but has {names}"])
-        if candidates:
-            return _inside(folders, str(candidates[0]))
+        if found := _step_in(folder.absolute() / stage):
+            return _inside(folders, str(found))
     wanted = " or ".join(str(folder / stage / STEP_NAME) for folder in folders)
     raise SettingsError(f"step of stage {stage!r}", [f"there must be {wanted} (or {STEP_NAME}.py, {STEP_NAME}.sh, …)"])
+
+
+def _step_in(home: Path) -> Path | None:
+    """The one file `step` or `step.*` of a folder; None if there is none."""
+    candidates = sorted(one for one in home.glob(f"{STEP_NAME}*") if one.stem == STEP_NAME and one.is_file())
+    if len(candidates) > 1:
+        names = ", ".join(one.name for one in candidates)
+        raise SettingsError(f"step in {home}", [f"{home} must have one step, but has {names}"])
+    return candidates[0] if candidates else None
+
+
+def _no_step(folder: Path) -> NoReturn:
+    raise SettingsError(f"step {folder}", [f"there is no such file as {folder / STEP_NAME} (or {STEP_NAME}.py, …)"])
 
 
 def _inside(folders: Sequence[Path], path: str) -> Path:
@@ -132,29 +214,44 @@ def _inside(folders: Sequence[Path], path: str) -> Path:
 
 def _check_step(path: Path) -> Path:
     if not path.is_file():
-        raise SettingsError(f"step {path}", ["there is no such file"])
-    if path.suffix != ".py" and not os.access(path, os.X_OK):
-        raise SettingsError(f"step {path}", [f"it is not executable; chmod +x {path}"])
-    if path.suffix != ".py" and (problem := _unstartable(path)):
+        raise SettingsError(f"step {path}", ["it is no regular file" if path.exists() else "there is no such file"])
+    if path.suffix == ".py":
+        if not os.access(path, os.R_OK):
+            raise SettingsError(f"step {path}", ["it cannot be read"])
+    elif problem := why_not_executable(path):
         raise SettingsError(f"step {path}", [problem])
     return path.absolute()
 
 
-def _unstartable(path: Path) -> str:
-    """Why the system would refuse to start a program, as far as its first bytes tell; empty if nothing is wrong."""
+def _uses_step(path: Path) -> bool:
+    """Whether a Python file imports `parcelq.step` and calls the `main()` of something."""
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError:  # a program may be run without being read
-        return ""
-    if head.startswith(b"#!"):
-        interpreter = os.fsdecode(b"".join(head[2:].split(b"\n", 1)[0].split(maxsplit=1)[:1]))
-        there = Path(interpreter).is_file() and os.access(interpreter, os.X_OK)
-        return "" if there else f"its first line names the interpreter {interpreter!r}, which is not there"
-    if head.startswith(_ELF) and len(head) > _ELF_MACHINE + 1:
-        built_for = int.from_bytes(head[_ELF_MACHINE : _ELF_MACHINE + 2], "little")
-        wanted = _MACHINES.get(os.uname().machine, built_for)
-        return "" if built_for == wanted else f"it is built for another processor than this one, {os.uname().machine}"
-    if b"\0" not in head:
-        return "it is a text without a first line that names its interpreter, such as #!/bin/sh"
-    return ""
+        return _calls_main(path, path.stat().st_mtime_ns)
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=64)
+def _calls_main(path: Path, _modified: int) -> bool:
+    text = path.read_bytes()
+    if b"parcelq" not in text or b".main" not in text:
+        return False
+    import ast
+
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # it will say so itself
+        return False
+    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    calls = (node.func for node in nodes if isinstance(node, ast.Call))
+    return bool(modules & _STEP_MODULES) and any(isinstance(one, ast.Attribute) and one.attr == "main" for one in calls)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files of a folder that is a step, but for what running it leaves there."""
+    for path in folder.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path

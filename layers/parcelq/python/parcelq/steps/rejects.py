@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from parcelq.steps.folder import open_regular
+from parcelq.steps.reason import shortened
 
 MAX_REASON_BYTES: Final = 2048
 """How much of a reason is kept; a message's attributes have to hold it."""
@@ -43,7 +47,7 @@ def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
             less output before it than an earlier one.
     """
     try:
-        file = path.open("rb")
+        file = os.fdopen(open_regular(path), "rb")
     except FileNotFoundError:
         return ()
     except OSError as error:
@@ -83,7 +87,7 @@ def _reject(line: bytes, entries: int | None) -> Reject:
         raise RejectsError(f"after is {_shown(after)}, but must be a whole number from 0")
     if not isinstance(reason, str) or not reason.strip():
         raise RejectsError(f"reason is {_shown(reason)}, but must be a text that says what is wrong")
-    return Reject(entry, after, _shortened(reason))
+    return Reject(entry, after, shortened(reason.strip(), MAX_REASON_BYTES))
 
 
 def _check_order(rejects: tuple[Reject, ...]) -> None:
@@ -110,12 +114,3 @@ def _shown(value: object) -> str:
         return repr(text)[:100]
     except ValueError:  # a number of thousands of digits
         return "a number too large to be shown"
-
-
-def _shortened(reason: str) -> str:
-    """A reason of bounded size that keeps its start, which is its message, and its end."""
-    data = reason.strip().encode("utf-8", "replace")
-    if len(data) <= MAX_REASON_BYTES:
-        return data.decode()
-    half = (MAX_REASON_BYTES - 8) // 2
-    return f"{data[:half].decode('utf-8', 'ignore')} … {data[-half:].decode('utf-8', 'ignore')}"

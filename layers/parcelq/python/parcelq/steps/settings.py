@@ -9,12 +9,10 @@ from typing import Any, Final
 
 from parcelq.checks import Check, Wrong, anything, checked, flag, shown
 from parcelq.errors import SettingsError
-from parcelq.limits import MAX_DEADLINE_SECONDS
+from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
+from parcelq.steps.strict_yaml import MAX_BYTES, StrictYamlError, load
 
-_SHOWN: Final = 100
 _FIT: Final = "without NUL, lone surrogates, and numbers of thousands of digits"
-_DEEPEST: Final = 100
-"""Levels of a value that reading it may be told to have too many of; YAML itself knows no limit, but Python does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +21,26 @@ class StepSettings:
 
     Attributes:
         filter: whether it gets its input on stdin and writes its output to stdout.
-        warm: whether its process is kept for the next run; for what is made with `parcelq.steps.function`.
+        warm: whether its process is kept for the next run; None for every Python file that is a function of
+            `parcelq.step`.
         rejects: whether it takes `--rejects FILE` and names bad entries there.
         arguments: put right after the step's path.
         timeout: seconds that one run may take, at most 12 hours; None for as long as there is time.
         environment: added to the environment that every step gets.
         aws_credentials: whether it gets the credentials of whoever runs it.
+        max_output_bytes: how large the output of one run may become before it is killed.
         step: the step's own settings, which Parcelq does not look into.
         path: the file that they were read from, which a step gets as `--settings`.
     """
 
     filter: bool = False
-    warm: bool = False
+    warm: bool | None = None
     rejects: bool = False
     arguments: tuple[str, ...] = ()
     timeout: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     aws_credentials: bool = False
+    max_output_bytes: int = 256 * MIB
     step: Any = None
     path: Path | None = None
 
@@ -57,46 +58,26 @@ def read_settings(path: Path) -> StepSettings:
     Raises:
         SettingsError: it cannot be read, is no YAML, or has unknown or bad keys; all of them are named.
     """
-    import yaml
-
+    where = f"settings file {path}"
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings file {path}", [f"it cannot be read: {error}"]) from None
+        raise SettingsError(where, [f"it cannot be read: {error}"]) from None
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets a date's ValueError through
-        raise SettingsError(f"settings file {path}", [f"it is no YAML: {' '.join(str(error).split())}"]) from None
-    except RecursionError:
-        raise SettingsError(f"settings file {path}", [_too_deep(text)]) from None
+        content = load(text, exact=frozenset({"arguments", "environment"}))
+    except StrictYamlError as error:
+        raise SettingsError(where, error.problems) from None
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise SettingsError(f"settings file {path}", [f"it must be keys with values, not {shown(content)}"])
+        raise SettingsError(where, [f"it must be keys with values, not {shown(content)}"])
     values, problems = checked(content, _CHECKS)
     if values.get("filter") and values.get("warm"):
         problems.append("filter and warm cannot both be true; what is warm gets its entries as a function")
     if problems:
-        raise SettingsError(f"settings file {path}", problems)
+        raise SettingsError(where, problems)
     return StepSettings(**values, path=path.resolve())
-
-
-def _too_deep(text: str) -> str:
-    """What is wrong with a text that could not be read for all that lies in one another in it: in which key that is."""
-    import yaml
-
-    depth, key, at = 0, "it", 0
-    try:
-        for event in yaml.parse(text, yaml.SafeLoader):
-            if depth == 1 and isinstance(event, yaml.ScalarEvent) and event.end_mark:
-                key, at = event.value[:_SHOWN], event.end_mark.index  # or a value, but no depth comes after that
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _DEEPEST:
-                break
-    except yaml.YAMLError:
-        key, at = "it", 0
-    value = " ".join(text[at:].removeprefix(":").split())
-    return f"{key} is {shown(value)}, but must be at most {_DEEPEST} lists and keys deep"
 
 
 def _arguments(value: object) -> tuple[str, ...]:
@@ -114,6 +95,12 @@ def _timeout(value: object) -> float:
     if value > MAX_DEADLINE_SECONDS:
         raise Wrong(f"a number of seconds up to {MAX_DEADLINE_SECONDS}, for SQS keeps no message locked for longer")
     return float(value)
+
+
+def _bytes(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 63:
+        raise Wrong("a whole number of bytes above 0")
+    return value
 
 
 def _environment(value: object) -> dict[str, str]:
@@ -149,5 +136,6 @@ _CHECKS: Final[dict[str, Check]] = {
     "timeout": _timeout,
     "environment": _environment,
     "aws_credentials": flag,
+    "max_output_bytes": _bytes,
     "step": anything,
 }

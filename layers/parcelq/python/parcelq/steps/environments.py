@@ -1,0 +1,246 @@
+"""Environments of Python steps: what a step depends on, locked once, and installed by uv into a cached environment."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from parcelq.errors import SettingsError
+
+REQUIREMENTS: Final = "requirements.txt"
+_BLOCK: Final = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)[ \t]*$\s(?P<content>(^#(| .*)$\s)+)^# ///[ \t]*$")
+"""https://packaging.python.org/en/latest/specifications/inline-script-metadata/"""
+_COMPLETE: Final = ".complete"
+_LIBRARY: Final = ".parcelq"
+_HIDDEN: Final = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "UV_PYTHON", "UV_PROJECT_ENVIRONMENT")
+_SHOWN: Final = 600
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What a step depends on.
+
+    Attributes:
+        step: the step's path, for messages.
+        packages: requirements, such as `rdkit>=2025`.
+        requirements: the `requirements.txt` beside the step; None if there is none.
+        python: which versions of Python it needs, such as `>=3.12`; empty for any.
+    """
+
+    step: Path
+    packages: tuple[str, ...] = ()
+    requirements: Path | None = None
+    python: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.packages or self.requirements or self.python)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """An environment with the dependencies of a step.
+
+    Attributes:
+        python: its interpreter.
+        lock: the exact packages in it, a line each, after a line with the version of Python.
+    """
+
+    python: Path
+    lock: str
+
+
+def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
+    """What a Python file needs: by its inline metadata (PEP 723), a `requirements.txt` beside it, and these packages.
+
+    Raises:
+        SettingsError: its metadata cannot be read.
+    """
+    metadata = _metadata(step)
+    wanted, python = metadata.get("dependencies", []), metadata.get("requires-python", "")
+    if isinstance(wanted, list) and all(isinstance(one, str) for one in wanted) and isinstance(python, str):
+        beside = step.parent / REQUIREMENTS
+        return Dependencies(step, (*wanted, *packages), beside if beside.is_file() else None, python)
+    problems = []
+    if not isinstance(wanted, list) or not all(isinstance(one, str) for one in wanted):
+        problems.append(f"dependencies is {wanted!r:.100}, but must be a list of texts")
+    if not isinstance(python, str):
+        problems.append(f"requires-python is {python!r:.100}, but must be a text such as '>=3.12'")
+    raise SettingsError(f"inline metadata of {step}", problems)
+
+
+def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> Environment:
+    """The environment with what a step needs; it is made if it is not there.
+
+    Several commands may ask for it at once, and any of them may be killed.
+
+    Args:
+        wanted: what the step needs.
+        progress: is called with a line of text for each thing that takes a while.
+        cache: where locks and environments are; `~/.cache/parcelq` by default.
+
+    Raises:
+        SettingsError: there is no such package or version of Python, or no network.
+    """
+    cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parcelq"
+    tool = _Uv(wanted.step, progress)
+    python, version = tool.python(wanted.python)
+    lock = _locked(wanted, python, version, cache / "locks", tool)
+    library = Path(__file__).parents[1]
+    folder = cache / "envs" / _digest(lock, python, str(library))
+    with _alone(folder.with_suffix(".lock")):
+        if not (folder / _COMPLETE).is_file():
+            progress("installing the packages")
+            shutil.rmtree(folder, ignore_errors=True)
+            tool("venv", "--quiet", "--python", python, str(folder))
+            listed = folder / "lock.txt"
+            listed.write_text(lock, encoding="utf-8")
+            tool("pip", "sync", "--allow-empty-requirements", "--python", str(folder / "bin/python"), str(listed))
+            _add_library(folder, library)
+            (folder / _COMPLETE).touch()
+    return Environment(folder / "bin" / "python", lock)
+
+
+def _metadata(step: Path) -> Mapping[str, object]:
+    """The block `script` of a file's inline metadata; nothing if there is none."""
+    import tomllib
+
+    where = f"inline metadata of {step}"
+    try:
+        text = step.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        return {}
+    except OSError as error:
+        raise SettingsError(f"step {step}", [f"it cannot be read: {error.strerror}"]) from None
+    blocks = [found["content"] for found in _BLOCK.finditer(text) if found["type"] == "script"]
+    if len(blocks) > 1:
+        raise SettingsError(where, [f"it has {len(blocks)} blocks '# /// script', but must have one"])
+    if not blocks:
+        return {}
+    lines = (line[2:] if line.startswith("# ") else line[1:] for line in blocks[0].splitlines(keepends=True))
+    try:
+        return tomllib.loads("".join(lines))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(where, [f"it is no TOML: {error}"]) from None
+
+
+def _locked(wanted: Dependencies, python: str, version: str, locks: Path, tool: _Uv) -> str:
+    """The exact packages for these dependencies: what they were when this was first asked, and so they stay."""
+    beside = wanted.requirements.read_bytes() if wanted.requirements else b""
+    path = locks / f"{_digest(*wanted.packages, wanted.python, version, beside)}.txt"
+    with _alone(path.with_suffix(".lock")):
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+        tool.progress("looking up the versions of the packages")
+        files = [str(wanted.requirements)] if wanted.requirements else []
+        more = ["-"] if wanted.packages or not files else []
+        options = ("--no-header", "--no-annotate", "--python", python)
+        text = tool("pip", "compile", *options, *files, *more, given="\n".join(wanted.packages))
+        lock = f"# Python {version}\n{text}"
+        written = path.with_suffix(f".{os.getpid()}")
+        written.write_text(lock, encoding="utf-8")
+        written.replace(path)
+        return lock
+
+
+def _add_library(folder: Path, library: Path) -> None:
+    """Make `parcelq` and PyYAML importable in an environment, after its own packages, and nothing from beside them."""
+    import yaml
+
+    shown = folder / _LIBRARY
+    shown.mkdir()
+    for package in (library, Path(yaml.__file__).parent):
+        (shown / package.name).symlink_to(package)
+    for site in folder.glob("lib/python*/site-packages"):
+        (site / "parcelq.pth").write_text(f"{shown}\n", encoding="utf-8")
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold a lock that other processes wait for; the kernel opens it when this one ends."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _digest(*parts: str | bytes) -> str:
+    digest = sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(b"%d:%b" % (len(data), data))
+    return digest.hexdigest()[:32]
+
+
+class _Uv:
+    """Runs uv, and raises what it says as an error of the step's dependencies."""
+
+    def __init__(self, step: Path, progress: Progress) -> None:
+        self.where = f"dependencies of {step}"
+        self._folder = step.parent
+        self.progress = progress
+        hidden = {name: value for name, value in os.environ.items() if name not in _HIDDEN}
+        path = os.pathsep.join(filter(None, [str(Path(sys.base_prefix) / "bin"), hidden.get("PATH")]))
+        self._environment = {**hidden, "PATH": path, "UV_PYTHON_PREFERENCE": "system"}
+
+    def __call__(self, *arguments: str, given: str = "") -> str:
+        """What uv prints to stdout.
+
+        Raises:
+            SettingsError: it fails.
+        """
+        command = [self._binary(), *arguments, "--color", "never", "--no-progress"]
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            cwd=self._folder,
+        ) as process:
+            try:
+                out, err = process.communicate(given)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            text = (
+                re.sub("[\\s\N{MULTIPLICATION SIGN}\u2500-\u257f\u25b6]+", " ", err).replace(" cause: ", ": ").strip()
+            )
+            text = text.removeprefix("error: ") or f"uv exited with {process.returncode}"
+            raise SettingsError(self.where, [text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …"])
+        for line in filter(None, map(str.strip, err.splitlines())):
+            self.progress(line)
+        return out
+
+    def python(self, wanted: str) -> tuple[str, str]:
+        """The interpreter for a step, and its version: the current one, or another that fits what the step needs."""
+        if not wanted:
+            base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+            return str(base if base.is_file() else Path(sys.executable)), ".".join(map(str, sys.version_info[:3]))
+        found = self("python", "find", "--no-project", wanted).strip()
+        command = [found, "-I", "-S", "-c", "import sys; print('.'.join(map(str, sys.version_info[:3])))"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return found, done.stdout.strip()
+
+    def _binary(self) -> str:
+        with contextlib.suppress(ImportError, FileNotFoundError):
+            from uv import find_uv_bin
+
+            return str(find_uv_bin())
+        if found := shutil.which("uv"):
+            return found
+        raise SettingsError(self.where, ["uv, which installs them, is not there; pip install uv"])

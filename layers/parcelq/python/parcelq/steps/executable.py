@@ -1,0 +1,120 @@
+"""Why the system would refuse to start a program: found before the first run, by what the kernel looks at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from pathlib import Path
+from typing import Final
+
+_HEAD_BYTES: Final = 256
+"""So much of a file the kernel reads to know what it is: BINPRM_BUF_SIZE of linux/binfmts.h."""
+_MAX_SCRIPTS: Final = 5
+"""An interpreter may be a script itself, up to this depth: fs/exec.c."""
+_BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
+"""Other formats that this machine starts: https://docs.kernel.org/admin-guide/binfmt-misc.html"""
+_ELF: Final = b"\x7fELF"
+_MACHINES: Final = {"x86_64": {62, 3}, "aarch64": {183, 40}}
+"""`e_machine` of what runs on a processor, 32 bit included: https://man7.org/linux/man-pages/man5/elf.5.html"""
+_NAMES: Final = {3: "i386", 8: "MIPS", 20: "PowerPC", 21: "PowerPC 64", 22: "S390", 40: "ARM", 62: "x86_64"}
+_NAMES_MORE: Final = {183: "aarch64", 243: "RISC-V", 258: "LoongArch"}
+_RUNNABLE: Final = {2, 3}
+"""`e_type` of a program, at a fixed address or at any."""
+_PT_INTERP: Final = 3
+
+
+def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - one for each thing that may be wrong
+    """Why the system would refuse to start a program; empty if nothing is wrong, or this process may not read it."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return f"it cannot be looked at: {error.strerror}"
+    if not stat.S_ISREG(status.st_mode):
+        return "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
+    if os.statvfs(path).f_flag & os.ST_NOEXEC:
+        return "it lies on a file system that is mounted noexec"
+    if not os.access(path, os.X_OK):
+        return f"it is not executable; chmod +x {path}"
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            if head.startswith(_ELF):
+                return _elf(head + file.read(1 << 16))
+    except OSError:  # a program may be run without being read
+        return ""
+    if not head:
+        return "it is empty, without a first line that names its interpreter"
+    if head.startswith(b"#!"):
+        return _script(head, depth)
+    if sys.platform != "linux" or _has_other_formats():
+        return ""
+    if b"\0" in head:
+        return "it is no program for Linux: neither ELF nor a text that begins with #!"
+    return "it is a text without a first line that names its interpreter, such as #!/bin/sh"
+
+
+def _script(head: bytes, depth: int) -> str:  # noqa: PLR0911
+    line, newline, _ = head[2:].partition(b"\n")
+    if line.endswith(b"\r"):
+        return "its first line ends in a carriage return, as Windows writes it; sed -i 's/\\r$//' removes them"
+    words = line.strip(b" \t").replace(b"\t", b" ").split(b" ", 1)
+    name = os.fsdecode(words[0].partition(b"\0")[0])
+    if not name:
+        return "its first line names the interpreter '', which is not there"
+    if not newline and len(head) == _HEAD_BYTES and len(words) == 1:
+        return f"its first line is too long; the system reads {_HEAD_BYTES} bytes of it"
+    told = f"its first line names the interpreter {name!r}, which"
+    if not name.startswith("/"):
+        return f"{told} must be a path from the root, such as /bin/sh"
+    interpreter = Path(name)
+    if not interpreter.exists():
+        return f"{told} is not there"
+    if depth == _MAX_SCRIPTS:
+        return f"{told} is a script of a script of a script …, and the system follows {_MAX_SCRIPTS}"
+    if problem := why_not_executable(interpreter, depth + 1):
+        return f"{told} cannot be started: {problem}"
+    wanted = os.fsdecode(words[1].strip()) if len(words) > 1 else ""
+    if interpreter.name == "env" and wanted and not wanted.startswith("-") and " " not in wanted:
+        return (
+            "" if "=" in wanted or shutil.which(wanted) else f"its first line asks for {wanted!r}, which is not on PATH"
+        )
+    return ""
+
+
+def _elf(data: bytes) -> str:
+    """Why the kernel would refuse an ELF file."""
+    if len(data) < 52:
+        return "it is an ELF file that is cut off"
+    wide, order = data[4] == 2, "little" if data[5] == 1 else "big"
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[at : at + size], order)  # type: ignore[arg-type]
+
+    kind, machine = number(16, 2), number(18, 2)
+    here = os.uname().machine
+    if machine not in _MACHINES.get(here, {machine}) and not _has_other_formats():
+        name = (_NAMES | _NAMES_MORE).get(machine, f"number {machine}")
+        return f"it is built for another processor ({name}) than this one ({here})"
+    if kind not in _RUNNABLE:
+        return "it is an ELF file, but no program"
+    table, size, count = (32, 54, 56) if wide else (28, 42, 44)
+    start, row, rows = number(table, 8 if wide else 4), number(size, 2), number(count, 2)
+    if not rows or row < (56 if wide else 32):
+        return "it is an ELF file without a program in it"
+    for at in range(start, start + rows * row, row):
+        if at + row <= len(data) and number(at, 4) == _PT_INTERP:
+            offset = number(at + (8 if wide else 4), 8 if wide else 4)
+            loader = os.fsdecode(data[offset:].partition(b"\0")[0])
+            if offset < len(data) and not Path(loader).is_file():
+                return f"it needs the loader {loader!r}, which is not there: it is built for another system"
+    return ""
+
+
+def _has_other_formats() -> bool:
+    """Whether this machine starts formats of other machines, through emulators."""
+    try:
+        return any(name not in {"register", "status"} for name in os.listdir(_BINFMT))
+    except OSError:
+        return False

@@ -1,0 +1,126 @@
+"""The folder of a run: made, locked as long as it is used, and removed whatever a step has put into it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+PREFIX: Final = "parcelq-run-"
+_TRIES: Final = 20
+
+
+@contextmanager
+def locked_folder() -> Iterator[Path]:
+    """A temporary folder that is removed when the context is left.
+
+    The folders of processes that were killed are removed when a process makes its first one: nobody holds their lock.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    remove_abandoned(tempfile.gettempdir())
+    folder, lock = _locked()
+    try:
+        yield folder
+    finally:
+        try:
+            remove(folder)
+        finally:
+            os.close(lock)
+
+
+@cache
+def remove_abandoned(parent: str) -> None:
+    """Remove the folders below this one that killed processes of this user have left, once in a process."""
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                        lock = _lock(Path(entry.path))
+                        try:
+                            remove(Path(entry.path))
+                        finally:
+                            os.close(lock)
+
+
+def _locked() -> tuple[Path, int]:
+    """A new folder and its lock; another process may take it for an abandoned one before it is locked."""
+    for _ in range(_TRIES - 1):
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            lock = _lock(folder)
+            if os.fstat(lock).st_nlink and folder.is_dir():
+                return folder, lock
+            os.close(lock)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    return folder, _lock(folder)
+
+
+def _lock(folder: Path) -> int:
+    """The descriptor that holds the lock of a folder.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor of a file that a step wrote, which must be a regular file: no link, folder, pipe or device.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        OSError: it is something else, or may not be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return descriptor
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with all that is in it, in bounded memory and without long paths, however deep it is.
+
+    Every folder in it is first moved up, right below the top, and then emptied. What cannot be removed stays.
+    """
+    top, moved, name = os.fspath(folder), 0, os.urandom(8).hex()  # a name that the step cannot have used
+    pending = [top]
+    while pending:
+        path = pending.pop()
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+        with contextlib.suppress(OSError), os.scandir(path) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.path)
+                        continue
+                    os.chmod(entry.path, 0o700)
+                    target = entry.path
+                    if path != top:
+                        moved += 1
+                        target = f"{top}/{name}-{moved}"
+                        os.rename(entry.path, target)
+                    pending.append(target)
+        if path != top:
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+    with contextlib.suppress(OSError):
+        os.rmdir(top)

@@ -1,0 +1,50 @@
+"""Reasons: the text that says why a step failed, its most important line first, of a bounded size."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_TRACEBACK: Final = "Traceback (most recent call last):\n"
+_FRAME: Final = '  File "'
+_ILLEGAL: Final = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html"""
+_CUT: Final = " … "
+
+
+def reason_first(text: str) -> str:
+    """Put the exception at the end of a Python traceback before it: `ValueError: bad SMILES`, then where from.
+
+    A text without a traceback stays as it is. What was printed before the traceback follows it.
+    """
+    start = text.rfind(_TRACEBACK)
+    body = start + len(_TRACEBACK)
+    if start < 0:
+        start = body = text.find(_FRAME)  # perhaps only the end of the traceback was kept
+    if start < 0:
+        return text
+    lines = text[body:].splitlines(keepends=True)
+    at = next((number for number, line in enumerate(lines) if line[:1] not in {" ", "\t", "\n", "\r"}), None)
+    if at is None:
+        return text
+    exception = "".join(lines[at:]).rstrip("\n")
+    frames = "".join(lines[:at])
+    return f"{exception}\n{_TRACEBACK}{frames}{text[:start]}"
+
+
+def escaped(text: str) -> str:
+    """A text of which every character that XML, and so SQS, does not allow is escaped, and no other."""
+    return _ILLEGAL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def shortened(text: str, most_bytes: int) -> str:
+    """A text of at most so many bytes of UTF-8: its first line stays as far as possible, the middle of it all goes."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= most_bytes:
+        return data.decode()
+    room = most_bytes - len(_CUT.encode())
+    first = len(data.partition(b"\n")[0])
+    head = max(room // 2, first) if first <= room else room // 2
+    start = data[:head].decode("utf-8", "ignore")
+    end = data[len(data) - (room - head) :].decode("utf-8", "ignore") if room > head else ""
+    return f"{start}{_CUT}{end}".rstrip()

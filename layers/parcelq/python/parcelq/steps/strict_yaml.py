@@ -1,0 +1,190 @@
+"""YAML without its traps: no key twice, no value that silently becomes another one, no bomb of aliases."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from parcelq.checks import shown
+
+if TYPE_CHECKING:
+    from yaml.nodes import MappingNode, Node, ScalarNode
+
+MAX_BYTES: Final = 1 << 20
+"""Of a text."""
+MAX_DEPTH: Final = 100
+"""Levels of lists and keys in one another; YAML itself knows no limit, but Python does."""
+MAX_VALUES: Final = 100_000
+"""With every alias counted as what it stands for."""
+_SHOWN: Final = 100
+_TAG: Final = "tag:yaml.org,2002:"
+_NUMBER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0b[01]+")
+_FRACTION: Final = re.compile(
+    r"[-+]?(0|[1-9][0-9]*)?\.([0-9]*[1-9]|0)?|[-+]?[0-9.]+[eE][-+]?[0-9]+|[-+]?\.inf|\.nan", re.I
+)
+
+
+class StrictYamlError(ValueError):
+    """A text is not acceptable.
+
+    Attributes:
+        problems: one text for each thing that is wrong.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
+    """What a YAML text says.
+
+    Args:
+        text: at most `MAX_BYTES` of UTF-8.
+        exact: keys at the top below which every value becomes text for a program, so it must read exactly as written.
+
+    Raises:
+        StrictYamlError: it is no YAML; too large, deep or many values; a key comes twice; or YAML would make something
+            else of a value than what is written, such as False of `no`.
+    """
+    import yaml
+
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise StrictYamlError([f"it has more than {MAX_BYTES} bytes"])
+    try:
+        _check_depth(text)
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_size(node)
+            problems = _Check(loader, exact).of(node)
+            if problems:
+                raise StrictYamlError(problems)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except StrictYamlError:
+        raise
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML lets a date's ValueError through
+        raise StrictYamlError([f"it is no YAML: {' '.join(str(error).split())}"]) from None
+
+
+def _check_depth(text: str) -> None:
+    """Refuse what is too deep, by the key it is in; a text that is no YAML is found later."""
+    import yaml
+
+    depth, key, at = 0, "it", 0
+    try:
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if depth == 1 and isinstance(event, yaml.ScalarEvent) and event.end_mark:
+                key, at = event.value[:_SHOWN], event.end_mark.index  # or a value, but nothing deep follows one
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                value = " ".join(text[at : at + 10 * _SHOWN].removeprefix(":").split())
+                raise StrictYamlError([f"{key} is {shown(value)}, but must be at most {MAX_DEPTH} lists and keys deep"])
+    except yaml.YAMLError:
+        return
+    except RecursionError:
+        raise StrictYamlError([f"it must be at most {MAX_DEPTH} lists and keys deep"]) from None
+
+
+def _check_size(node: Node) -> None:
+    """Refuse aliases that stand for too much, or for what they are in."""
+    sizes: dict[int, int] = {}
+    open_: set[int] = set()
+    left: list[tuple[Node, bool]] = [(node, False)]
+    while left:
+        one, is_done = left.pop()
+        if is_done:
+            open_.discard(id(one))
+            sizes[id(one)] = 1 + sum(sizes[id(child)] for child in _children(one))
+            if sizes[id(one)] > MAX_VALUES:
+                raise StrictYamlError([f"it has more than {MAX_VALUES} values, with what its aliases stand for"])
+        elif id(one) in open_:
+            raise StrictYamlError([f"the alias of line {one.start_mark.line + 1} stands for what it is in itself"])
+        elif id(one) not in sizes:
+            open_.add(id(one))
+            left.append((one, True))
+            left += [(child, False) for child in _children(one)]
+
+
+def _children(node: Node) -> list[Node]:
+    from yaml.nodes import MappingNode, SequenceNode
+
+    if isinstance(node, MappingNode):
+        return [one for pair in node.value for one in pair]
+    return list(node.value) if isinstance(node, SequenceNode) else []
+
+
+class _Check:
+    """Finds keys that come twice, and values that YAML changes."""
+
+    def __init__(self, loader: Any, exact: frozenset[str]) -> None:
+        self._loader = loader
+        self._exact = exact
+        self._seen: set[int] = set()
+
+    def of(self, node: Node, where: str = "", *, exact: bool = False) -> list[str]:
+        """The problems of a node and all below it."""
+        from yaml.nodes import MappingNode, ScalarNode, SequenceNode
+
+        if isinstance(node, ScalarNode):
+            return self._of_scalar(node, where, exact=exact)
+        if id(node) in self._seen:  # an alias
+            return []
+        self._seen.add(id(node))
+        if isinstance(node, SequenceNode):
+            found = (self.of(one, f"{where}[{number}]", exact=exact) for number, one in enumerate(node.value))
+            return [problem for problems in found for problem in problems]
+        return self._of_mapping(node, where, exact=exact) if isinstance(node, MappingNode) else []
+
+    def _of_mapping(self, node: MappingNode, where: str, *, exact: bool) -> list[str]:
+        from yaml.nodes import ScalarNode
+
+        problems = []
+        lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            name = key.value if isinstance(key, ScalarNode) else "?"
+            path = f"{where}.{name[:_SHOWN]}" if where else name[:_SHOWN]
+            line = key.start_mark.line + 1
+            if isinstance(key, ScalarNode):
+                if first := lines.get((key.tag, key.value)):
+                    problems.append(f"{path} is given twice, in lines {first} and {line}")
+                lines[key.tag, key.value] = line
+            problems += self.of(key, f"the key {path}")
+            problems += self.of(value, path, exact=exact or (not where and name in self._exact))
+        return problems
+
+    def _of_scalar(self, node: ScalarNode, where: str, *, exact: bool) -> list[str]:
+        """A value without quotes that YAML takes for something else than the text that is written."""
+        text, tag = node.value, node.tag.removeprefix(_TAG)
+        if node.style is not None or tag in {"str", "null", "merge"} or not node.tag.startswith(_TAG):
+            return []
+        try:
+            value = self._loader.construct_object(node)
+        except (ValueError, OverflowError):
+            return []  # such as a date that is none: constructing it says so
+        if exact:
+            same = tag in {"int", "float", "bool"} and _as_text(value) == text
+        else:
+            same = {
+                "bool": text.lower() in {"true", "false"},
+                "int": bool(_NUMBER.fullmatch(text)),
+                "float": bool(_FRACTION.fullmatch(text)),
+            }.get(tag, False)
+        if same or (tag == "int" and text.lower().startswith("0x") and len(text) > _SHOWN):
+            return []
+        made = _as_text(value) if tag in {"int", "float"} else shown(value)
+        kind = {"bool": "the value", "int": "the number", "float": "the number"}.get(tag, f"the {tag}")
+        return [
+            f"{where} is {shown(text)[1:-1]}, of which YAML makes {kind} {made[:_SHOWN]}; put it in quotes for the text"
+        ]
+
+
+def _as_text(value: object) -> str:
+    try:
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    except ValueError:  # a number of thousands of digits
+        return "too large to be shown"
