@@ -19,7 +19,7 @@ from parcelq.collect.collector import Collector
 
 from benchmarks.harness import MB, Bench, Figure, Spread, at_least, at_most
 from benchmarks.processes import begin_peak, peak_bytes
-from benchmarks.tools import run
+from benchmarks.tools import own_module, run
 
 _SPEED: Final = 200_000
 _ORDERS: Final = {"random": 1000 * MB, "nearly in order": 100 * MB}
@@ -34,7 +34,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     """Measure the case."""
     count = bench.size(1_000_000, 50_000)
     for order, most_bytes in _ORDERS.items():
-        command = [sys.executable, "-m", "benchmarks.cases.collector", order, str(count)]
+        command = own_module("benchmarks.cases.collector", order, str(count))
         runs = [json.loads(run(command)) for _ in range(bench.long_runs)]
         speed = Spread.of(count / one["seconds"] / _SPEED for one in runs)
         yield Figure(
