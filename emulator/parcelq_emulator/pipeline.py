@@ -69,7 +69,7 @@ class Options:
         batch_size: how many entries a step should get at a time.
         parcel_size: most entries of a message.
         range_bytes: files larger than this are uploaded range by range.
-        instances: processes of each processor.
+        instances: processes that take the messages of each topic.
         chaos: a seed with which topics and functions are hostile; None for kind ones.
         runtime: what runs the functions.
     """
@@ -265,8 +265,8 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         sources = [(events, functions[notified])] + [(one, functions[one.function]) for one in stack.mappings]
         started: Counter[str] = Counter()
         for source, function in sources:
-            instances = options.instances if function.folder == _PROCESSOR else 1
-            for _ in range(instances):
+            limits = (getattr(source, "maximum_concurrency", None), function.reserved_concurrency)
+            for _ in range(min([options.instances, *filter(None, limits)])):
                 started[function.name] += 1
                 pump.add(source, instance(function, started[function.name]))
         cleanup.callback(pump.stop)

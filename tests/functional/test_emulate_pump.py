@@ -80,7 +80,7 @@ def test_an_event_that_always_fails_is_tried_three_times_then_goes_to_the_dead_l
     for key in ("inbox/broken+name.gz", "inbox/good"):
         events.sqs.send_message(QueueUrl=events.url, MessageBody=put(key))
     pump.add(EventsOfBucket(events.url, events.arn, 1, 0, False, dead.url), function)
-    until(events.is_empty)
+    until(lambda: len(function.events) == 4 and events.is_empty())
     keys = [event["Records"][0]["s3"]["object"]["key"] for event in function.events]
     assert sorted(keys) == ["inbox/broken+name.gz"] * 3 + ["inbox/good"]
     assert [(one.key, one.reason) for one in pump.given_up] == [("inbox/broken name.gz", "it is broken \x1b[31m")]
@@ -103,8 +103,7 @@ def test_an_event_whose_function_died_once_is_tried_again_and_succeeds(
 
     function.invoke = die_once  # type: ignore[method-assign]
     pump.add(EventsOfBucket(events.url, events.arn, 1, 0, False), function)
-    until(events.is_empty)
-    assert len(function.events) == 2
+    until(lambda: len(function.events) == 2 and events.is_empty())
     assert not pump.given_up
 
 
