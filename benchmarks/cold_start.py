@@ -157,7 +157,7 @@ def _probe(python: str, name: str, paths: dict[str, str], **environment: str) ->
 def _run(python: str, code: str, path: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     # Functions may not write where their code lies, so what has no bytecode is compiled at every cold start.
     clean = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path, "AWS_DEFAULT_REGION": "us-east-1", **environment}
-    command = [python, *options, "-c", code]
+    command = [python, "-P", *options, "-c", code]
     ended = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
     see_that_it_worked(command, ended.returncode, ended.stderr.encode())
     return ended

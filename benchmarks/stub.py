@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from benchmarks.tools import own_module
+
 _BUFFER_BYTES: Final = 1 << 20
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LENGTH: Final = b"content-length:"
@@ -22,9 +24,7 @@ _LENGTH: Final = b"content-length:"
 @contextmanager
 def stub_server() -> Iterator[str]:
     """Run it in a process of its own, and give its URL."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.stub"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(own_module("benchmarks.stub"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield (process.stdout.readline() if process.stdout else "").strip()
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,12 @@ def python_with(*modules: str) -> str:
     return str(_PYTHON)
 
 
+def own_module(name: str, *arguments: str) -> list[str]:
+    """Return the command line that runs a module of the benchmarks, and imports nothing of the working directory."""
+    code = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_module({name!r}, run_name='__main__')"
+    return [sys.executable, "-P", "-c", code, *arguments]
+
+
 def run(command: Sequence[str], **more: Any) -> bytes:
     """Run a program, and return what it wrote to its standard output, if that is not sent elsewhere.
 
@@ -61,6 +68,8 @@ def see_that_it_worked(command: Sequence[str], code: int, error: bytes) -> None:
 @cache
 def _can_import(module: str) -> bool:
     try:
-        return subprocess.run([_PYTHON, "-c", f"import {module}"], check=False, capture_output=True).returncode == 0
+        return (
+            subprocess.run([_PYTHON, "-P", "-c", f"import {module}"], check=False, capture_output=True).returncode == 0
+        )
     except OSError:
         return False

@@ -156,9 +156,7 @@ def _lineage(number: int, count: int, per_run: int, stages: int) -> str:
 
 
 def _in_a_process(*arguments: object) -> dict[str, float]:
-    found: dict[str, float] = json.loads(
-        run([sys.executable, "-m", "benchmarks.cases.collector", *map(str, arguments)])
-    )
+    found: dict[str, float] = json.loads(run(own_module("benchmarks.cases.collector", *map(str, arguments))))
     return found
 
 

@@ -30,7 +30,7 @@ from parcelq.topics.sqs import SqsTopic
 from benchmarks.data import lines
 from benchmarks.harness import MB, Bench, Figure, Spread, at_most
 from benchmarks.processes import begin_peak, peak_bytes
-from benchmarks.tools import run
+from benchmarks.tools import own_module, run
 
 _MOST: Final = 512 * MB
 _TOPIC: Final = "topic"
@@ -48,7 +48,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         peaks = []
         for number in range(bench.long_runs):
             folder = bench.folder / f"{size}-{number}"
-            command = [sys.executable, "-m", "benchmarks.cases.memory", str(folder), order, str(size), str(count)]
+            command = own_module("benchmarks.cases.memory", str(folder), order, str(size), str(count))
             peaks.append(json.loads(run(command)))
             shutil.rmtree(folder)
         for what in ("draining", "finishing"):

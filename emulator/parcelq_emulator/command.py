@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -10,29 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from parcelq.errors import InvalidValueError, ParcelqError
+from parcelq.errors import ParcelqError
+from parcelq.result_names import LOGS, result_names
 from parcelq_cli.dead import body_of, shown
 from parcelq_cli.options import ParcelSize, WrongUsageError
-from parcelq_cli.output import Output, Report, amount, with_output
+from parcelq_cli.output import Output, amount, with_output
 
-from parcelq_emulator.function import Runtime
+from parcelq_emulator.collecting import Collected, collect
+from parcelq_emulator.function import InvocationError, Runtime
 
 if TYPE_CHECKING:
+    from parcelq.steps.find import Step
     from parcelq.topics.message import Pulled
     from parcelq.topics.overflow import Overflow
 
-    from parcelq_emulator.pipeline import Pipeline
+    from parcelq_emulator.pipeline import Options, Pipeline
 
 _DEAD_SHOWN: Final = 20
-_QUIET_SECONDS: Final = 0.2
-"""How long nothing comes before collecting stops, and results are written."""
-_LONG_QUIET_SECONDS: Final = 1.0
-"""The same, before what has not come counts as lost."""
-_LOOK_SECONDS: Final = 0.1
-_REPAIRS: Final = 5
-"""How often what is missing is published again, before it counts as lost."""
-_FAILURES: Final = 5
-"""How often in a row collecting may fail, before that counts as what it always does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,103 +71,81 @@ def emulate(
     The resources are made from the template itself, on a server on the loopback interface, and the functions are the
     deployed ones, each in a process of its own. Exits with 0 only if every entry is in a result.
     """
-    from parcelq.steps.find import local_step
-    from parcelq.topics.overflow import Overflow
+    from parcelq_emulator.results import check_outputs
+    from parcelq_emulator.scratch import scratch_folder
 
-    names = [file.name for file in files]
-    if len(set(names)) < len(names):
-        raise WrongUsageError("two of the files have the same name, but each result needs a name of its own")
     if chaos is not None and runtime is not Runtime.EMBEDDED:
         raise WrongUsageError(f"--chaos kills functions only under --runtime {Runtime.EMBEDDED}")
     given = [str(path) for path in settings or []]
     if len(given) > len(step):
         raise WrongUsageError(f"--settings is given {len(given)} times, but there are only {len(step)} steps")
     given += [""] * (len(step) - len(given))
-    steps = [local_step(path, file, workflow_id) for path, file in zip(step, given, strict=True)]
+    check_outputs(files, output_folder)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # asked to end, it ends as cleanly as by Ctrl-C
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
+    with scratch_folder() as scratch:
+        inputs = {file.name: _regular(file, scratch / f"input-{number}") for number, file in enumerate(files)}
+        steps = _steps(step, given, workflow_id, scratch)
+        from parcelq_emulator.pipeline import Options
 
-    from parcelq_emulator.pipeline import Options, running
+        options = Options(steps, batch_size, parcel_size, range_bytes, chaos=chaos, runtime=runtime)
+        _run(output, inputs, options, output_folder, scratch, keep)
 
-    options = Options(steps, batch_size, parcel_size, range_bytes, chaos=chaos, runtime=runtime)
-    logs = output_folder / "logs"
+
+def _regular(path: Path, copy: Path) -> Path:
+    """Return a file with the same content that can be read more than once: of a pipe, a copy."""
+    if path.is_file():
+        return path
+    with path.open("rb") as stream, copy.open("wb") as target:
+        shutil.copyfileobj(stream, target)
+    return copy
+
+
+def _steps(names: Sequence[str], settings: Sequence[str], workflow_id: str, scratch: Path) -> list[Step]:
+    from parcelq.steps.find import local_step
+
+    steps = []
+    for number, (name, file) in enumerate(zip(names, settings, strict=True)):
+        path = Path(file).expanduser()
+        is_pipe = file and path.exists() and not path.is_file()
+        readable = str(_regular(path, scratch / f"settings-{number}.yaml")) if is_pipe else file
+        steps.append(local_step(name, readable, workflow_id))
+    return steps
+
+
+def _run(output: Output, inputs: Mapping[str, Path], options: Options, folder: Path, scratch: Path, keep: bool) -> None:
+    from parcelq.topics.overflow import Overflow
+
+    from parcelq_emulator.pipeline import running
+
+    logs = folder / LOGS
     logs.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # asked to end, it ends as cleanly as by Ctrl-C
-    with output.progress("running") as tell, running(options, logs) as pipeline:
-        for file in files:
-            pipeline.put(file, file.name)
-        collected, missing = _collect(pipeline, {file.name: file.stat().st_size for file in files}, tell)
-        results = [Result(*pipeline.fetch(name, output_folder)) for name in names if name not in missing]
+    with output.progress("running") as tell, running(options, logs, scratch) as pipeline:
+        for name, file in inputs.items():
+            pipeline.put(file, name)
+        collected = collect(pipeline, {name: file.stat().st_size for name, file in inputs.items()}, tell)
+        results = [
+            Result(*pipeline.results.fetch(result_names(name).result, folder))
+            for name in inputs
+            if name not in collected.missing
+        ]
         letters = pipeline.dead_letters()
         overflow = Overflow(pipeline.s3, pipeline.stack.bucket)
-        _summarise(output, results, letters, overflow, missing, collected, time.monotonic() - began)
-        if chaos is not None:
+        _summarise(output, results, letters, overflow, collected, time.monotonic() - began)
+        for name, reason in pipeline.given_up().items():
+            output.note(f"not uploaded: {name}: {reason}")
+        if options.chaos is not None:
             output.note(str(pipeline.chaos()))
         if keep:
             output.note(f"still running; AWS_ENDPOINT_URL={pipeline.url} AWS_DEFAULT_REGION=us-east-1; Ctrl-C ends it")
-            _go_on(output, pipeline, output_folder)
+            _go_on(output, pipeline, folder)
     dead = sum(one["entries"] for result in results for one in result.report["dead"])
-    if missing or dead:
-        lost = ", ".join(sorted(missing))
-        problem = f"no whole result of {lost}" if missing else f"{amount(dead, 'entry')} failed for good"
+    if collected.missing or dead:
+        lost = ", ".join(sorted(collected.missing))
+        problem = f"no whole result of {lost}" if lost else f"{amount(dead, 'entry')} failed for good"
         raise ParcelqError(f"{problem}; the functions' logs are in {logs}")
-
-
-def _collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> tuple[int, set[str]]:
-    """Collect until every file has its result, or nothing more will come.
-
-    Args:
-        pipeline: the running stack.
-        sizes: bytes of the files, by name.
-        tell: told how far it is.
-
-    Returns:
-        How many messages were collected, and the names of the files without a result.
-
-    Raises:
-        InvocationError: collecting fails again and again, and not for dying.
-    """
-    from parcelq.lineage.source import Source
-
-    from parcelq_emulator.function import DIED, InvocationError
-
-    waiting = collected = repairs = failures = 0
-    missing = set(sizes)
-    share, quiet, has_begun = 0.0, _QUIET_SECONDS, False
-    while missing:
-        waiting, uncollected = pipeline.waiting(), pipeline.uncollected()
-        tell(f"{amount(waiting, 'message')} waiting, {collected:,} collected", share)
-        if has_begun and waiting and not uncollected:
-            time.sleep(_LOOK_SECONDS)
-            continue
-        has_begun = True  # in any case once, so that the downloader is there when it is needed
-        try:
-            answer = pipeline.collect(quiet)
-        except InvocationError as error:  # what it had not acknowledged comes again
-            failures += error.kind != DIED
-            if failures == _FAILURES:
-                raise
-            continue
-        failures = 0
-        drained = answer["drained"]["messages"]
-        collected += drained
-        for state in answer["finished"]:
-            # A result without its dead entries may still be written again, as long as anything is under way.
-            if state["source"] and not (state["dead"] and (waiting or uncollected)):
-                missing.discard(Source.parse(state["source"]).name)
-        covered = sum(state["covered"] for state in answer["waiting"])
-        covered += sum(size for name, size in sizes.items() if name not in missing)
-        share = min(1.0, covered / max(1, sum(sizes.values())))
-        if waiting or uncollected or drained:
-            quiet = _QUIET_SECONDS
-        elif quiet < _LONG_QUIET_SECONDS:  # perhaps something was just on its way from one topic to another
-            quiet = _LONG_QUIET_SECONDS
-        elif missing:
-            # All is quiet, so what is missing was lost on the way, or came only in pieces that do not fit together.
-            repairs += 1
-            if repairs > _REPAIRS or not pipeline.repair():
-                break
-    tell(f"{amount(waiting, 'message')} waiting, {collected:,} collected", share)
-    return collected, missing
 
 
 def _summarise(
@@ -180,8 +153,7 @@ def _summarise(
     results: Sequence[Result],
     letters: Sequence[Pulled],
     overflow: Overflow,
-    missing: set[str],
-    collected: int,
+    collected: Collected,
     seconds: float,
 ) -> None:
     """Say what came of it; the last line of the text says where the results are."""
@@ -196,8 +168,9 @@ def _summarise(
     counts = {name: sum(one[name] or 0 for one in entries) for name in ("read", "dead", "written")}
     output.note(
         f"{amount(counts['read'], 'entry')} in, {counts['written']:,} out, {counts['dead']:,} dead; "
-        f"{amount(collected, 'message')} collected; {seconds:.1f} seconds"
-        + (f"; no result of {', '.join(sorted(missing))}" if missing else "")
+        f"{amount(collected.messages, 'message')} collected; {seconds:.1f} seconds"
+        + (f"; no result of {', '.join(sorted(collected.missing))}" if collected.missing else "")
+        + (f"; what was missing was published again {amount(collected.repairs, 'time')}" if collected.repairs else "")
     )
     for result in results:
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))
@@ -205,26 +178,27 @@ def _summarise(
 
 def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
     """Collect until Ctrl-C, and bring every result that is new or has changed."""
-    from parcelq.lineage.source import Source
-
-    from parcelq_emulator.function import InvocationError
-
     known: dict[str, dict[str, Any]] = {}
-    problem = ""
+    told: set[str] = set()
+
+    def note(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            output.note(text)
+
     while True:
         try:
-            answer = pipeline.collect()
+            pipeline.collect()
         except InvocationError as error:
-            if str(error) != problem:
-                problem = str(error)
-                output.note(problem)
-            continue
-        for state in answer["finished"]:
-            if state["source"] and known.get(state["source"]) != state:
-                known[state["source"]] = state
+            note(str(error))
+        for name, reason in pipeline.given_up().items():
+            note(f"not uploaded: {name}: {reason}")
+        for name, report in pipeline.results.reports().items():
+            if known.get(name) != report:
+                known[name] = report
                 try:
-                    path, report = pipeline.fetch(Source.parse(state["source"]).name, folder)
-                except InvalidValueError as error:
-                    output.note(str(error))
+                    path, _ = pipeline.results.fetch(name, folder)
+                except ParcelqError as error:  # of this result; the others go on
+                    note(str(error))
                 else:
                     output.note(f"{path}: {report['entries']['written']:,} out, {report['entries']['dead']:,} dead")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from types import TracebackType
 from typing import IO, Any, Final, Self
 
 from parcelq.errors import ParcelqError
-from parcelq.steps.run import is_passed
 
 from parcelq_emulator.runtime import read_frame, write_frame
+from parcelq_emulator.surroundings import inherited, python
 
 _RUNTIME: Final = Path(__file__).with_name("runtime.py")
 _STOP_SECONDS: Final = 5.0
@@ -37,11 +36,13 @@ class InvocationError(ParcelqError):
 
     Attributes:
         kind: the exception's class name, `Timeout`, or `DIED`.
+        text: what it said.
     """
 
     def __init__(self, function: str, kind: str, message: str) -> None:
         super().__init__(f"function {function}: {kind}: {message}")
         self.kind = kind
+        self.text = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,6 @@ class FunctionSpec:
 
     def variables(self) -> dict[str, str]:
         """The environment of its process: Lambda's own names, and what the template says."""
-        inherited = {name: value for name, value in os.environ.items() if is_passed(name)}
         own = {
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory),
@@ -78,7 +78,7 @@ class FunctionSpec:
             "PYTHONPATH": os.pathsep.join([str(self.folder), str(self.library)]),
             "TMPDIR": str(self.scratch),
         }
-        return {**inherited, **own, **self.environment}
+        return {**inherited(), **own, **self.environment}
 
 
 class Instance(ABC):
@@ -149,7 +149,7 @@ class FunctionProcess(Instance):
         if self._process is None or self._process.poll() is not None:
             spec = self._spec
             self._process = subprocess.Popen(
-                [sys.executable, str(_RUNTIME), spec.handler, str(spec.memory), str(spec.timeout)],
+                python(str(_RUNTIME), spec.handler, str(spec.memory), str(spec.timeout)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,

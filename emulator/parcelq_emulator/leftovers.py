@@ -14,6 +14,8 @@ from typing import Final
 
 from parcelq.steps.containment import MARK
 
+from parcelq_emulator.surroundings import inherited, python
+
 _MODULE: Final = "parcelq_emulator.leftovers"
 _PROC: Final = Path("/proc")
 
@@ -25,7 +27,8 @@ def ending_processes_below(folder: Path) -> Iterator[None]:
     A process of its own does it, as soon as its standard input ends.
     """
     guard = subprocess.Popen(
-        [sys.executable, "-m", _MODULE, str(folder)],
+        python("-m", _MODULE, str(folder)),
+        env=inherited(),
         stdin=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for the command line
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import parcelq
+from parcelq.aws.clients import translated
 from parcelq.collect.status import repair, statuses
-from parcelq.errors import InvalidValueError
-from parcelq.names import INBOX, RESULTS, dead_letter
+from parcelq.names import INBOX, dead_letter
 from parcelq.process.redrive import peek
-from parcelq.result_names import result_names
 from parcelq.steps.find import Step
 from parcelq.store.stores import BucketStore
 from parcelq.topics.admin import Topics
@@ -29,11 +26,13 @@ from parcelq.upload.objects import ObjectUploader
 from parcelq_emulator.chaos import Chaos
 from parcelq_emulator.function import FunctionProcess, FunctionSpec, Instance, InvocationError, Runtime
 from parcelq_emulator.leftovers import end_processes_below, ending_processes_below
-from parcelq_emulator.pump import Pump
+from parcelq_emulator.pump import GIVEN_UP, Pump
+from parcelq_emulator.results import Results
 from parcelq_emulator.rie import EmulatedFunction
 from parcelq_emulator.runtime import CHAOS
 from parcelq_emulator.server import Server
 from parcelq_emulator.stack import Clients, Function, Stack, deploy, notify
+from parcelq_emulator.surroundings import NO_CONFIGURATION, without_the_users
 from parcelq_emulator.template import REGION, load
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Options:
         batch_size: how many entries a step should get at a time.
         parcel_size: most entries of a message.
         range_bytes: files larger than this are uploaded range by range.
-        instances: processes of each processor.
+        instances: processes that take the messages of each topic.
         chaos: a seed with which topics and functions are hostile; None for kind ones.
         runtime: what runs the functions.
     """
@@ -110,7 +109,7 @@ def environment(url: str) -> dict[str, str]:
         **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "local"),
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
+        **NO_CONFIGURATION,
     }
 
 
@@ -129,6 +128,7 @@ class Pipeline:
         downloader: the instance that collects results.
         errors: invocations that ended without an answer, so far.
         scratch: a folder for temporary files of the server and the functions.
+        results: what the bucket has under `results/`.
     """
 
     options: Options
@@ -141,10 +141,12 @@ class Pipeline:
     downloader: Instance
     errors: list[InvocationError]
     scratch: Path
+    results: Results
 
     def put(self, file: Path, name: str) -> None:
         """Put a file into the inbox."""
-        self.s3.upload_file(str(file), self.stack.bucket, INBOX + name)
+        with translated():
+            self.s3.upload_file(str(file), self.stack.bucket, INBOX + name)
 
     def waiting(self) -> int:
         """Messages that the functions have not dealt with yet, those under way included.
@@ -176,21 +178,9 @@ class Pipeline:
         answer: dict[str, Any] = self.downloader.invoke({"receive_message_timeout": quiet_seconds})
         return answer
 
-    def fetch(self, name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-        """Bring a result into a folder, with the report beside it, and return its path and the report.
-
-        Raises:
-            InvalidValueError: its name leads out of the folder, as anybody can call an object.
-        """
-        names = result_names(name)
-        path = folder / names.result
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise InvalidValueError("name of a result", name, f"one that stays in {folder}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        report = folder / names.report
-        self.s3.download_file(self.stack.bucket, RESULTS + names.result, str(path))
-        self.s3.download_file(self.stack.bucket, RESULTS + names.report, str(report))
-        return path, json.loads(report.read_bytes())
+    def given_up(self) -> dict[str, str]:
+        """Names of files that could not be uploaded, with the reasons."""
+        return {one.key.removeprefix(INBOX): one.reason for one in self.pump.given_up}
 
     def chaos(self) -> Chaos:
         """What was done to it so far by a hostile stack."""
@@ -202,7 +192,8 @@ class Pipeline:
         for url in map(dead_letter, self._inputs()):
             if count := self._count(url):  # which is exact here, so that nobody need wait for more
                 letters += peek(self.topics.sqs, url, count)
-        return letters
+        # Beside dead letters of steps, there may be events of objects here, which `given_up` names.
+        return [one for one in letters if GIVEN_UP not in one.attributes]
 
     def _count(self, topic: str) -> int:
         attributes = self.topics.attributes(topic)
@@ -213,7 +204,7 @@ class Pipeline:
 
 
 @contextmanager
-def running(options: Options, logs: Path) -> Iterator[Pipeline]:
+def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
     """Start the server, make the stack, and run its functions for as long as the context lasts.
 
     Nothing is left of it afterwards: no process, no temporary file.
@@ -221,6 +212,7 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
     Args:
         options: what the user chose.
         logs: a folder for the functions' logs.
+        scratch: a folder for temporary files, which the caller deletes.
 
     Raises:
         ParcelqError: something could not be started; the text says what.
@@ -229,9 +221,7 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
     from botocore.config import Config
 
     with ExitStack() as cleanup:
-        scratch = Path(
-            cleanup.enter_context(tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True))
-        )
+        cleanup.enter_context(without_the_users())
         cleanup.enter_context(ending_processes_below(scratch))
         parameters = options.parameters()
         with ThreadPoolExecutor(1) as pool:
@@ -260,13 +250,23 @@ def running(options: Options, logs: Path) -> Iterator[Pipeline]:
         errors: list[InvocationError] = []
         pump = Pump(sqs, errors.append)
         pipeline = Pipeline(
-            options, url, stack, topics, s3, pump, events.topic_url, instance(downloader), errors, scratch
+            options,
+            url,
+            stack,
+            topics,
+            s3,
+            pump,
+            events.topic_url,
+            instance(downloader),
+            errors,
+            scratch,
+            Results(s3, stack.bucket),
         )
         sources = [(events, functions[notified])] + [(one, functions[one.function]) for one in stack.mappings]
         started: Counter[str] = Counter()
         for source, function in sources:
-            instances = options.instances if function.folder == _PROCESSOR else 1
-            for _ in range(instances):
+            limits = (getattr(source, "maximum_concurrency", None), function.reserved_concurrency)
+            for _ in range(min([options.instances, *filter(None, limits)])):
                 started[function.name] += 1
                 pump.add(source, instance(function, started[function.name]))
         cleanup.callback(pump.stop)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_plus
 
 from parcelq.aws.batching import batches, sized_batches
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_LAMBDA_EVENT_BYTES, MAX_REQUEST_MESSAGES
+from parcelq.names import topic_of_arn
 
 from parcelq_emulator.function import Instance, InvocationError
 
@@ -21,6 +24,19 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 1
+_LOW_TRAFFIC_SECONDS: Final = 20
+"""Where a batching window is set and messages are few, Lambda waits up to this long, however short the window is:
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"""
+_ASYNC_RETRIES: Final = 2
+"""How often Lambda tries an asynchronous event again:
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html"""
+_MOST_BACK_OFF_SECONDS: Final = 30
+_HOPELESS: Final = frozenset({"SettingsError", "ImportError", "ModuleNotFoundError", "SyntaxError"})
+"""Errors that every other event would meet too, because they are in what the function was deployed with."""
+_SHOWN: Final = 1024
+GIVEN_UP: Final = "ErrorMessage"
+"""Attribute that Lambda gives to an event in a dead-letter queue:
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html"""
 _ABANDON_SECONDS: Final = 0.2
 _ENVELOPE_BYTES: Final = 4096
 """What a record takes in an event beside its body, at the most."""
@@ -49,8 +65,15 @@ class Mapped:
         return {"Records": records}
 
 
+@dataclass(frozen=True, slots=True)
 class EventsOfBucket(Mapped):
-    """A topic that a bucket tells its events to: the function gets them as S3 itself would give them, one at a time."""
+    """A topic that a bucket sends its events to. The function gets them one at a time, as S3 itself would give them.
+
+    Attributes:
+        dead_letters_url: URL of the topic for events that failed too often; empty for none.
+    """
+
+    dead_letters_url: str = ""
 
     def event(self, records: list[dict[str, Any]]) -> Any:
         """The body of the only record."""
@@ -58,17 +81,34 @@ class EventsOfBucket(Mapped):
         return loads(record["body"])
 
 
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """An object whose event failed at every try.
+
+    Attributes:
+        key: key of the object.
+        reason: what the last try failed with.
+    """
+
+    key: str
+    reason: str
+
+
 class Pump:
     """Moves messages of topics to instances of functions, one thread for each instance.
 
     Args:
         sqs: a boto3 SQS client.
-        on_error: told when an invocation ended without an answer.
+        on_error: called when an invocation ended without an answer.
+
+    Attributes:
+        given_up: objects whose events failed at every try, so far.
     """
 
     def __init__(self, sqs: SQSClient, on_error: Callable[[InvocationError], None]) -> None:
         self._sqs = sqs
         self._on_error = on_error
+        self.given_up: list[GivenUp] = []
         self._stop = threading.Event()
         self._under_way: list[threading.Lock] = []
         self._failure: ParcelqError | None = None
@@ -109,13 +149,19 @@ class Pump:
                             self._invoke(mapped, instance, event)
             except Exception as error:  # noqa: BLE001 - a pump that stands still must say so
                 if not self._stop.is_set():
-                    self._failure = ParcelqError(f"the pump of {mapped.topic_arn} stopped: {error}")
+                    text = str(error) if isinstance(error, ParcelqError) else repr(error)
+                    self._failure = ParcelqError(f"{topic_of_arn(mapped.topic_arn)} stands still: {text}")
                 return
 
     def _gather(self, mapped: Mapped) -> list[dict[str, Any]]:
-        """Receive up to a batch, for as long as the window lasts once the first message is there."""
+        """Receive up to a batch, for as long as the window lasts once the first message is there.
+
+        Where a window is set, it lasts as long as Lambda may make it.
+        """
         records: list[dict[str, Any]] = []
         until = float("inf")
+        window = max(mapped.window, _LOW_TRAFFIC_SECONDS) if mapped.window else 0
+        size = 0
         while len(records) < mapped.batch_size and not self._stop.is_set():
             answer = self._sqs.receive_message(
                 QueueUrl=mapped.topic_url,
@@ -126,9 +172,10 @@ class Pump:
             )
             came = [record_of(raw, mapped.topic_arn) for raw in answer.get("Messages", [])]
             if came and not records:
-                until = time.monotonic() + mapped.window
+                until = time.monotonic() + window
             records += came
-            if records and time.monotonic() >= until:
+            size += sum(map(_event_bytes, came))
+            if records and (time.monotonic() >= until or size >= MAX_LAMBDA_EVENT_BYTES):
                 break
             if records and not came:
                 self._stop.wait(0.05)
@@ -139,8 +186,7 @@ class Pump:
             answer = instance.invoke(mapped.event(records))
         except InvocationError as error:
             self._on_error(error)
-            # Lambda leaves them locked until the visibility timeout is over; here nobody wants to wait for that.
-            self._release(mapped, records)
+            self._failed(mapped, records, error)
             return
         failed = failed_ids(answer, records) if mapped.reports_failures else set()
         done = [record for record in records if record["messageId"] not in failed]
@@ -150,10 +196,41 @@ class Pump:
             ]
             self._sqs.delete_message_batch(QueueUrl=mapped.topic_url, Entries=entries)
 
+    def _failed(self, mapped: Mapped, records: list[dict[str, Any]], error: InvocationError) -> None:
+        if isinstance(mapped, EventsOfBucket):
+            (record,) = records
+            if _receives(record) > _ASYNC_RETRIES:
+                self._give_up(mapped, record, error)
+                return
+        elif error.kind in _HOPELESS:
+            raise error
+        self._release(mapped, records)
+
+    def _give_up(self, mapped: EventsOfBucket, record: dict[str, Any], error: InvocationError) -> None:
+        """Send an event to the dead-letter topic, with what Lambda says about it there, and go on without it."""
+        if mapped.dead_letters_url:
+            texts = {"RequestID": str(uuid.uuid4()), GIVEN_UP: _printable(error.text) or error.kind}
+            attributes: Any = {name: {"DataType": "String", "StringValue": text} for name, text in texts.items()}
+            attributes["ErrorCode"] = {"DataType": "Number", "StringValue": "200"}
+            self._sqs.send_message(
+                QueueUrl=mapped.dead_letters_url, MessageBody=record["body"], MessageAttributes=attributes
+            )
+        (described,) = loads(record["body"])["Records"]
+        self.given_up.append(GivenUp(unquote_plus(described["s3"]["object"]["key"]), error.text))
+        self._sqs.delete_message(QueueUrl=mapped.topic_url, ReceiptHandle=record["receiptHandle"])
+
     def _release(self, mapped: Mapped, records: list[dict[str, Any]]) -> None:
+        """Have messages come again: at once at first, later with a delay that doubles.
+
+        Lambda leaves them locked until their deadline, but here nobody wants to wait for that.
+        """
         for batch in batches(records, MAX_REQUEST_MESSAGES):
             entries: list[Any] = [
-                {"Id": str(number), "ReceiptHandle": record["receiptHandle"], "VisibilityTimeout": 0}
+                {
+                    "Id": str(number),
+                    "ReceiptHandle": record["receiptHandle"],
+                    "VisibilityTimeout": min(2 ** (min(_receives(record), 9) - 1) - 1, _MOST_BACK_OFF_SECONDS),
+                }
                 for number, record in enumerate(batch)
             ]
             self._sqs.change_message_visibility_batch(QueueUrl=mapped.topic_url, Entries=entries)
@@ -180,11 +257,19 @@ def failed_ids(answer: Any, records: list[dict[str, Any]]) -> set[str]:
 
 def _events(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     """Split a batch so that no event is larger than Lambda takes."""
+    return sized_batches(records, _event_bytes, max(1, len(records)), MAX_LAMBDA_EVENT_BYTES)
 
-    def size(record: dict[str, Any]) -> int:
-        return len(dumps(record["body"])) + _ENVELOPE_BYTES
 
-    return sized_batches(records, size, max(1, len(records)), MAX_LAMBDA_EVENT_BYTES)
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else " " for one in text)[:_SHOWN]
+
+
+def _event_bytes(record: dict[str, Any]) -> int:
+    return len(dumps(record["body"])) + _ENVELOPE_BYTES
+
+
+def _receives(record: dict[str, Any]) -> int:
+    return int(record["attributes"].get("ApproximateReceiveCount", 1))
 
 
 def record_of(raw: Mapping[str, Any], topic_arn: str) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class EmulatedFunction(Instance):
                     str(self._emulator),
                     *("--runtime-interface-emulator-address", f"{_HOST}:{self._port}"),
                     *("--runtime-api-address", f"{_HOST}:{api_port}"),  # each instance needs one of its own
-                    *(str(self._interpreter), "-m", "awslambdaric", self._spec.handler),
+                    *(str(self._interpreter), "-P", "-m", "awslambdaric", self._spec.handler),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,

@@ -24,6 +24,9 @@ from typing import Final
 
 from parcelq.errors import ParcelqError
 
+from parcelq_emulator.scratch import scratch_folder
+from parcelq_emulator.surroundings import inherited, python
+
 _MODULE: Final = "parcelq_emulator.server"
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 5.0
@@ -69,7 +72,8 @@ class Server:
         # A file, because nobody would read a pipe, and the server would stand still when that is full.
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", _MODULE, *self._arguments],
+            python("-m", _MODULE, *self._arguments),
+            env=inherited(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -128,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--chaos-folder", type=Path, metavar="DIR", help="where to tell how often that was")
     given = parser.parse_args(arguments)
     port: int = given.port
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
     gc.set_threshold(
         100_000
@@ -142,8 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         StandardQueueBackend.queue_class = hostile_queue(given.chaos, given.chaos_folder)
 
-    with tempfile.TemporaryDirectory(prefix="parcelq-", ignore_cleanup_errors=True) as directory:
-        server = listen(application(directory), port)
+    with scratch_folder() as directory:
+        server = listen(application(str(directory)), port)
         os.environ["MOTO_PORT"] = str(server.port)  # some of moto's services call others
         threading.Thread(target=server.serve_forever, daemon=True).start()
         stdout, sys.stdout = sys.stdout, sys.stderr  # moto prints now and then

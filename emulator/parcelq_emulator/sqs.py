@@ -11,13 +11,15 @@ from __future__ import annotations
 import io
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from moto.core import DEFAULT_ACCOUNT_ID
+from moto.sqs.models import sqs_backends
 
+from parcelq_emulator.sqs_attributes import check_asked_for, check_changed_queue, check_new_queue, deleted_recently
 from parcelq_emulator.sqs_backend import find_queue
 from parcelq_emulator.sqs_message import SqsError
 from parcelq_emulator.sqs_operations import ON_ARNS, ON_QUEUES, Reply
@@ -46,18 +48,30 @@ class SqsFrontend:
         operation = environ.get("HTTP_X_AMZ_TARGET", "").removeprefix(_TARGET)
         try:
             if operation in ON_ARNS:
-                return _reply(start_response, ON_ARNS[operation](json.loads(_body(environ))))
+                return _reply(start_response, ON_ARNS[operation](_request(environ)))
             if operation in ON_QUEUES:
-                request = json.loads(_body(environ))
+                request = _request(environ)
                 queue = _queue(request.get("QueueUrl", ""), environ)
                 if isinstance(queue, StandardQueue):
                     return _reply(start_response, ON_QUEUES[operation](queue, request))
+            elif operation in _CHECKED:
+                _CHECKED[operation](_request(environ), environ)
             elif _is_query_protocol(environ):
                 text = "Only the JSON protocol of SQS is spoken here; use an SDK or AWS CLI of 2024 or later."
                 raise SqsError("AWS.SimpleQueueService.UnsupportedOperation", text)
         except SqsError as error:
             return _refusal(start_response, error)
         return self._application(environ, start_response)
+
+
+def _request(environ: WSGIEnvironment) -> Reply:
+    try:
+        request = json.loads(_body(environ))
+    except (ValueError, RecursionError):
+        request = None
+    if not isinstance(request, dict):
+        raise SqsError("SerializationException", "The body of the request is no JSON object.")
+    return request
 
 
 def _body(environ: WSGIEnvironment) -> bytes:
@@ -90,9 +104,30 @@ def _is_query_protocol(environ: WSGIEnvironment) -> bool:
     return to_sqs and str(environ.get("CONTENT_TYPE")).startswith(_FORM)
 
 
+def _check_new(request: Reply, environ: WSGIEnvironment) -> None:
+    name = check_new_queue(request)
+    if sqs_backends[DEFAULT_ACCOUNT_ID][_region(environ)].was_deleted_recently(name):
+        raise deleted_recently()
+
+
+def _check_changed(request: Reply, environ: WSGIEnvironment) -> None:
+    check_changed_queue(_queue(request.get("QueueUrl", ""), environ).name, request)
+
+
+_CHECKED: Final[Mapping[str, Callable[[Reply, WSGIEnvironment], None]]] = {
+    "CreateQueue": _check_new,
+    "SetQueueAttributes": _check_changed,
+    "GetQueueAttributes": lambda request, _: check_asked_for(request),
+}
+"""Checks of operations that moto does, and does not check. They raise `SqsError`."""
+
+
 def _queue(url: str, environ: WSGIEnvironment) -> Any:
+    account, name = f"{DEFAULT_ACCOUNT_ID}/{urlsplit(url).path.strip('/')}".split("/")[-2:]
+    return find_queue(name, account, _region(environ))
+
+
+def _region(environ: WSGIEnvironment) -> str:
     # AWS4-HMAC-SHA256 Credential=AKIA…/20261231/eu-west-1/sqs/aws4_request, …
     scope = environ.get("HTTP_AUTHORIZATION", "").split("/")
-    region = scope[2] if len(scope) > 4 else "us-east-1"
-    account, name = f"{DEFAULT_ACCOUNT_ID}/{urlsplit(url).path.strip('/')}".split("/")[-2:]
-    return find_queue(name, account, region)
+    return scope[2] if len(scope) > 4 else "us-east-1"

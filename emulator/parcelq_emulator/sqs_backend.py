@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, ClassVar
 
 import moto.sqs.models
 import moto.sqs.urls
+from parcelq.limits import DELETED_NAME_SECONDS
 
 from parcelq_emulator.sqs_queue import Clock, StandardQueue, no_such_queue
 
@@ -19,6 +21,7 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
     def __init__(self, region_name: str, account_id: str, clock: Clock = time.time) -> None:
         super().__init__(region_name, account_id)
         self._clock = clock
+        self._deleted: dict[str, float] = {}
 
     @property
     def _url_module(self) -> Any:
@@ -37,8 +40,13 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
         """Delete a queue; polls that wait for its messages end with an error, as on AWS."""
         queue = self.get_queue(queue_name)
         super().delete_queue(queue_name)
+        self._deleted[queue_name] = self._clock()
         if isinstance(queue, StandardQueue):
             queue.close()
+
+    def was_deleted_recently(self, name: str) -> bool:
+        """Whether SQS would make its users wait before they make a queue of this name."""
+        return self._clock() - self._deleted.get(name, -math.inf) < DELETED_NAME_SECONDS
 
 
 def find_queue(name: str, account_id: str, region: str) -> Any:

@@ -25,6 +25,7 @@ _NONCHARACTERS: Final = ("\ufffe".encode(), "\uffff".encode())
 # Letters are those of any alphabet: AWS's reference does not say so, but AWS takes them.
 _ATTRIBUTE_NAME: Final = re.compile(r"(?!\.|(?i:aws|amazon)\.)(?!.*\.\.)[\w.-]{1,256}(?<!\.)")
 _ATTRIBUTE_TYPE: Final = re.compile(r"(?=.{1,256}$)(String|Number|Binary)(\..+)?")
+_GROUP: Final = re.compile(r"[!-~]{1,128}")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 Attributes = Mapping[str, Mapping[str, str]]
@@ -110,9 +111,29 @@ class Message:
             )
         _check_attributes(attributes)
         trace = request.get("MessageSystemAttributes") or {}
+        _check_for_standard_queue(request, trace)
         system = {name: value["StringValue"] for name, value in trace.items()}
-        system |= {name: request[name] for name in ("MessageGroupId", "MessageDeduplicationId") if name in request}
+        system |= {name: request[name] for name in ("MessageGroupId",) if name in request}
         return cls(str(uuid.uuid4()), body, _md5(body).hexdigest(), attributes, system)
+
+
+def _check_for_standard_queue(request: Mapping[str, Any], trace: Attributes) -> None:
+    """FIFO's parameters are refused, apart from the group, which is a tenant's in fair queues."""
+    if "MessageDeduplicationId" in request:
+        raise invalid_parameter(
+            f"Value {request['MessageDeduplicationId']} for parameter MessageDeduplicationId is invalid. "
+            "Reason: The request include parameter that is not valid for this queue type."
+        )
+    if "MessageGroupId" in request and not _GROUP.fullmatch(str(request["MessageGroupId"])):
+        raise invalid_parameter(
+            f"Value {request['MessageGroupId']} for parameter MessageGroupId is invalid. "
+            "Reason: MessageGroupId can only include alphanumeric and punctuation characters. 1 to 128 in length."
+        )
+    for name, value in trace.items():
+        if name != "AWSTraceHeader":
+            raise invalid_parameter(f"Message system attribute name '{name}' is invalid.")
+        if value.get("DataType") != "String" or not value.get("StringValue"):
+            raise invalid_parameter(f"Message system attribute '{name}' must be a String that is not empty.")
 
 
 def request_bytes(request: Mapping[str, Any]) -> int:

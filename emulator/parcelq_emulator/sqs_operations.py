@@ -252,11 +252,13 @@ def _integer(request: Request, name: str, low: int, high: int, default: int) -> 
     value = request.get(name)
     if value is None:
         return default
-    if not low <= int(value) <= high:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise SqsError("SerializationException", f"{name} must be a whole number, but is {value!r}.")
+    if not low <= value <= high:
         raise invalid_parameter(
             f"Value {value} for parameter {name} is invalid. Reason: Must be between {low} and {high}, if provided."
         )
-    return int(value)
+    return value
 
 
 ON_QUEUES: Final[Mapping[str, Callable[[StandardQueue, Request], Reply]]] = {

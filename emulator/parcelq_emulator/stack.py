@@ -48,6 +48,7 @@ class Function:
         timeout: seconds that one invocation may take.
         memory: MB.
         reserved_concurrency: most invocations at a time; None for no limit of its own.
+        dead_letters_url: URL of the topic for asynchronous events that failed too often; empty for none.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Function:
     timeout: int
     memory: int
     reserved_concurrency: int | None
+    dead_letters_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,9 @@ def notify(stack: Stack, topics: Topics, s3: S3Client) -> tuple[str, Mapped]:
     s3.put_bucket_notification_configuration(
         Bucket=stack.bucket, NotificationConfiguration={"QueueConfigurations": [rule]}
     )
-    return notification.function, EventsOfBucket(url, arn, batch_size=1, window=0, reports_failures=False)
+    (function,) = (one for one in stack.functions if one.name == notification.function)
+    events = EventsOfBucket(url, arn, 1, 0, reports_failures=False, dead_letters_url=function.dead_letters_url)
+    return function.name, events
 
 
 def _put_code(template: Mapping[str, Any], s3: S3Client) -> None:
@@ -182,7 +186,7 @@ def _read(template: Mapping[str, Any], clients: Clients, name: str) -> Stack:
     return Stack(
         bucket=bucket,
         library=_folder(layer),
-        functions=tuple(_function(clients, name, _folder(one)) for name, one in made("AWS::Lambda::Function")),
+        functions=tuple(_function(clients, name, one, names) for name, one in made("AWS::Lambda::Function")),
         mappings=tuple(_event_source(clients, uuid) for uuid, _ in made("AWS::Lambda::EventSourceMapping")),
         notifications=tuple(_notifications(bucket_resource, names)),
         deadlines=dict(_deadline(clients, topic_of_url(url)) for url, _ in made("AWS::SQS::Queue")),
@@ -190,19 +194,28 @@ def _read(template: Mapping[str, Any], clients: Clients, name: str) -> Stack:
     )
 
 
-def _function(clients: Clients, name: str, folder: str) -> Function:
+def _function(clients: Clients, name: str, resource: Mapping[str, Any], names: Mapping[str, str]) -> Function:
     made = clients.functions.get_function_configuration(FunctionName=name)
     concurrency = clients.functions.get_function_concurrency(FunctionName=name)
     return Function(
         name=name,
-        folder=folder,
+        folder=_folder(resource),
         handler=made["Handler"],
         # The server keeps numbers as numbers, which Lambda does not.
         environment={key: str(value) for key, value in made["Environment"]["Variables"].items()},
         timeout=made["Timeout"],
         memory=made["MemorySize"],
         reserved_concurrency=concurrency.get("ReservedConcurrentExecutions"),
+        dead_letters_url=_dead_letters(resource, names),
     )
+
+
+def _dead_letters(resource: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """From the template, because the server makes functions without it; a queue's name there is its URL."""
+    match resource["Properties"].get("DeadLetterConfig"):
+        case {"TargetArn": {"Fn::GetAtt": [str(queue), "Arn"]}}:
+            return names[queue]
+    return ""
 
 
 def _event_source(clients: Clients, uuid: str) -> EventSource:

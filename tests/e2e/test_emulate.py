@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from parcelq.result_names import LOGS
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="AWS's runtime emulator runs on Linux alone")
 PARCELQ = [sys.executable, "-c", "from parcelq_cli.main import main; main()"]
@@ -242,7 +243,7 @@ def test_awss_runtime_gives_the_same_result(tmp_path: Path, filter_settings: Pat
     emulate(file, *steps, "--range-bytes", "10000", "--output", out, "--runtime", "rie")
     assert (out / "lines.txt").read_text() == "".join(f"{line[::-1]}\n" for line in file.read_text().splitlines())
     assert report_of(out / "lines.txt")["complete"]
-    assert "REPORT RequestId" in (out / "logs" / "parcelq-processor-step2-1.log").read_text()
+    assert "REPORT RequestId" in (out / LOGS / "parcelq-processor-step2-1.log").read_text()
     wrong = emulate(file, *steps, "--output", out, "--runtime", "rie", "--chaos", "1", expected=2)
     assert "--chaos" in wrong.stderr
 

@@ -82,7 +82,7 @@ def start_by_hand(directory: Path) -> subprocess.Popen[bytes]:
     )
     assert process.stdout is not None
     assert process.stdout.readline().startswith(b"http://127.0.0.1:")
-    assert len(list(directory.iterdir())) == 1
+    assert len(list(directory.glob("[!.]*"))) == 1
     return process
 
 
@@ -250,9 +250,9 @@ def test_what_is_replaced_or_deleted_takes_no_space(tmp_path: Path, monkeypatch:
         [directory] = tmp_path.iterdir()
         for body in (b"old", b"new"):
             s3.put_object(Bucket="bucket", Key="file", Body=body)
-        assert [file.read_bytes() for file in directory.iterdir()] == [b"new"]
+        assert [file.read_bytes() for file in directory.glob("[!.]*")] == [b"new"]
         s3.delete_object(Bucket="bucket", Key="file")
-        assert list(directory.iterdir()) == []
+        assert list(directory.glob("[!.]*")) == []
 
 
 def test_versions_are_listed_and_read(s3: Any) -> None:

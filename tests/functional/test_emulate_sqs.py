@@ -751,6 +751,131 @@ def test_a_client_of_the_old_protocol_is_told(ours: Any) -> None:
     assert b"JSON protocol" in caught.value.read()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("VisibilityTimeout ", "30", "InvalidAttributeName"),
+        ("visibilitytimeout", "30", "InvalidAttributeName"),
+        ("Bogus", "1", "InvalidAttributeName"),
+        ("QueueArn", "arn:aws:sqs:eu-west-1:123456789012:x", "InvalidAttributeName"),
+        ("ApproximateNumberOfMessages", "1", "InvalidAttributeName"),
+        ("ContentBasedDeduplication", "true", "InvalidAttributeName"),
+        ("FifoQueue", "false", "InvalidAttributeName"),
+        ("VisibilityTimeout", "", "InvalidAttributeValue"),
+        ("VisibilityTimeout", "soon", "InvalidAttributeValue"),
+        ("VisibilityTimeout", "43201", "InvalidAttributeValue"),
+        ("VisibilityTimeout", "-1", "InvalidAttributeValue"),
+        ("VisibilityTimeout", "1.5", "InvalidAttributeValue"),
+        ("VisibilityTimeout", "٣", "InvalidAttributeValue"),
+        ("DelaySeconds", "901", "InvalidAttributeValue"),
+        ("ReceiveMessageWaitTimeSeconds", "21", "InvalidAttributeValue"),
+        ("MessageRetentionPeriod", "59", "InvalidAttributeValue"),
+        ("MaximumMessageSize", "1023", "InvalidAttributeValue"),
+        ("MaximumMessageSize", str(MIB + 1), "InvalidAttributeValue"),
+        ("SqsManagedSseEnabled", "yes", "InvalidAttributeValue"),
+        ("Policy", "{", "InvalidAttributeValue"),
+        ("Policy", "[]", "InvalidAttributeValue"),
+        ("RedrivePolicy", "no JSON", "InvalidAttributeValue"),
+        ("RedrivePolicy", '{"maxReceiveCount": 3}', "InvalidAttributeValue"),
+        ("RedrivePolicy", '{"deadLetterTargetArn": "topic", "maxReceiveCount": 3}', "InvalidAttributeValue"),
+        (
+            "RedrivePolicy",
+            '{"deadLetterTargetArn": "arn:aws:sqs:eu-west-1:123456789012:d", "maxReceiveCount": 1001}',
+            "InvalidAttributeValue",
+        ),
+        ("RedriveAllowPolicy", '{"redrivePermission": "some"}', "InvalidAttributeValue"),
+        ("KmsDataKeyReusePeriodSeconds", "59", "InvalidAttributeValue"),
+    ],
+)
+def test_an_attribute_that_sqs_does_not_know_or_take_is_refused(ours: Any, name: str, value: str, code: str) -> None:
+    with refused(code):
+        Topic(ours, "new", **{name: value})
+    assert not ours.list_queues().get("QueueUrls")
+    topic = Topic(ours)
+    topic.send("kept")
+    with refused(code):
+        ours.set_queue_attributes(QueueUrl=topic.url, Attributes={name: value})
+    assert topic.bodies() == ["kept"]
+
+
+def test_every_attribute_with_a_value_in_range_is_taken(ours: Any) -> None:
+    other = Topic(ours, "other")
+    taken = {
+        "DelaySeconds": "900",
+        "MaximumMessageSize": "1024",
+        "MessageRetentionPeriod": "1209600",
+        "Policy": "{}",
+        "ReceiveMessageWaitTimeSeconds": "20",
+        "VisibilityTimeout": "43200",
+        "RedrivePolicy": redrive_to(other, 1000),
+        "RedriveAllowPolicy": '{"redrivePermission": "denyAll"}',
+        "SqsManagedSseEnabled": "false",
+    }
+    topic = Topic(ours, **taken)
+    ours.set_queue_attributes(QueueUrl=topic.url, Attributes=taken)
+    ours.set_queue_attributes(QueueUrl=topic.url, Attributes={"RedrivePolicy": ""})
+
+
+def test_an_attribute_that_does_not_exist_cannot_be_asked_for(ours: Any) -> None:
+    topic = Topic(ours)
+    with refused("InvalidAttributeName"):
+        ours.get_queue_attributes(QueueUrl=topic.url, AttributeNames=["VisibilityTimeout "])
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("x.fifo", {}),
+        ("x.fifo", {"FifoQueue": "false"}),
+        ("x", {"FifoQueue": "true"}),
+        ("x.y", {}),
+        ("x" * 81, {}),
+        ("x" * 76 + ".fifo", {"FifoQueue": "true"}),
+        ("ümlaut", {}),
+    ],
+)
+def test_a_name_that_does_not_fit_the_kind_of_queue_is_refused(
+    ours: Any, name: str, attributes: dict[str, str]
+) -> None:
+    with refused("InvalidParameterValue"):
+        Topic(ours, name, **attributes)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"MessageDeduplicationId": "1"},
+        {"MessageGroupId": "with space"},
+        {"MessageGroupId": "x" * 129},
+        {"MessageSystemAttributes": {"AWSTraceHeader": {"DataType": "Number", "StringValue": "1"}}},
+    ],
+)
+def test_a_standard_queue_refuses_parameters_of_other_queues(ours: Any, options: dict[str, Any]) -> None:
+    topic = Topic(ours)
+    with refused("InvalidParameterValue"):
+        topic.send("x", **options)
+    (failed,) = topic.send_batch({"MessageBody": "x", **options}, {"MessageBody": "good"})["Failed"]
+    assert failed["Code"] == "InvalidParameterValue"
+    assert topic.bodies() == ["good"]
+
+
+def test_the_group_of_a_fair_queue_comes_with_the_message(ours: Any) -> None:
+    topic = Topic(ours)
+    topic.send("x", MessageGroupId="tenant")
+    (message,) = topic.receive(MessageSystemAttributeNames=["All"])
+    assert message["Attributes"]["MessageGroupId"] == "tenant"
+
+
+def test_a_name_is_free_60_seconds_after_its_queue_was_deleted(ours: Any, clock: Clock) -> None:
+    topic = Topic(ours)
+    ours.delete_queue(QueueUrl=topic.url)
+    with refused("AWS.SimpleQueueService.QueueDeletedRecently", "60 seconds"):
+        Topic(ours)
+    Topic(ours, "another")
+    clock.advance(61)
+    Topic(ours)
+
+
 def test_a_queue_is_created_once_and_again_only_with_the_same_attributes(ours: Any) -> None:
     first, second = (Topic(ours, VisibilityTimeout=7) for _ in range(2))
     assert first.url == second.url

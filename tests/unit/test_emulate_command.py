@@ -10,13 +10,15 @@ import pytest
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq_cli.output import Output
-from parcelq_emulator.command import _collect, _summarise
+from parcelq_emulator.collecting import Collected
+from parcelq_emulator.collecting import collect as collect_from
+from parcelq_emulator.command import _summarise
 from parcelq_emulator.function import DIED, InvocationError
 
-SOURCE = "s3://bucket/inbox/a.txt?etag=e&put=1"
+WRITTEN = SimpleNamespace(reports=lambda: {"a.txt": {"dead": []}})
 ANSWER = {
     "drained": {"messages": 1},
-    "finished": [{"source": SOURCE, "dead": 0, "covered": 4}],
+    "finished_count": 1,
     "waiting": [],
 }
 
@@ -31,8 +33,11 @@ def collect(*answers: Any) -> tuple[int, set[str]]:
             raise answer
         return answer
 
-    pipeline: Any = SimpleNamespace(collect=next_one, waiting=lambda: 0, uncollected=lambda: 0)
-    return _collect(pipeline, {"a.txt": 4}, lambda *_: None)
+    pipeline: Any = SimpleNamespace(
+        collect=next_one, waiting=lambda: 0, uncollected=lambda: 0, results=WRITTEN, given_up=dict
+    )
+    collected = collect_from(pipeline, {"a.txt": 4}, lambda *_: None)
+    return collected.messages, set(collected.missing)
 
 
 def test_a_downloader_that_keeps_dying_is_started_again():
@@ -58,6 +63,11 @@ class Quiet:
         self.asked.append(quiet_seconds)
         return next(self.answers)
 
+    results = WRITTEN
+
+    def given_up(self) -> dict[str, str]:
+        return {}
+
     def waiting(self) -> int:
         return 0
 
@@ -68,19 +78,19 @@ class Quiet:
         return self.repairs % 2
 
 
-NOTHING: dict[str, Any] = {"drained": {"messages": 0}, "finished": [], "waiting": []}
+NOTHING: dict[str, Any] = {"drained": {"messages": 0}, "finished_count": 0, "waiting": []}
 
 
 def test_what_is_missing_is_published_again_only_after_a_longer_look():
     pipeline: Any = Quiet(NOTHING, NOTHING, ANSWER)
-    assert _collect(pipeline, {"a.txt": 4}, lambda *_: None) == (1, set())
+    assert collect_from(pipeline, {"a.txt": 4}, lambda *_: None).missing == set()
     assert pipeline.asked[0] < pipeline.asked[1]
     assert pipeline.repairs == 1
 
 
 def test_what_cannot_be_published_again_is_missing():
     pipeline: Any = Quiet(*repeat(NOTHING, 9))
-    assert _collect(pipeline, {"a.txt": 4}, lambda *_: None) == (0, {"a.txt"})
+    assert collect_from(pipeline, {"a.txt": 4}, lambda *_: None).missing == {"a.txt"}
     assert pipeline.repairs == 2
 
 
@@ -89,14 +99,33 @@ def test_nothing_is_collected_while_the_step_takes_its_time(monkeypatch: pytest.
     monkeypatch.setattr("time.sleep", slept.append)
     answers = iter([NOTHING, ANSWER])
     pipeline: Any = SimpleNamespace(
-        collect=lambda _: next(answers), waiting=lambda: next(waiting), uncollected=lambda: 0
+        collect=lambda _: next(answers),
+        waiting=lambda: next(waiting),
+        uncollected=lambda: 0,
+        results=WRITTEN,
+        given_up=dict,
     )
-    assert _collect(pipeline, {"a.txt": 4}, lambda *_: None) == (1, set())
+    assert collect_from(pipeline, {"a.txt": 4}, lambda *_: None).missing == set()
     assert len(slept) == 3
 
 
 def test_a_dead_entry_is_shown_as_it_is_whatever_it_travels_as(capsys: pytest.CaptureFixture[str]):
     letter = Pulled("id", "handle", 1, Message(b"nul \0\n", {"Reason": "why"}).wire())
     nowhere: Any = None
-    _summarise(Output(), [], [letter], Overflow(nowhere, "bucket"), set(), 0, 1.0)
+    _summarise(Output(), [], [letter], Overflow(nowhere, "bucket"), Collected(0, frozenset(), 0), 1.0)
     assert capsys.readouterr().err.startswith(r"dead: 'nul \x00': why")
+
+
+def test_a_file_that_was_given_up_is_not_waited_for():
+    pipeline: Any = SimpleNamespace(given_up=lambda: {"a.txt": "broken"})
+    assert collect_from(pipeline, {"a.txt": 4}, lambda *_: None).missing == {"a.txt"}
+
+
+def test_hundreds_of_files_are_found_finished_whatever_the_answer_lists():
+    names = [f"{number}.txt" for number in range(300)]
+    results = SimpleNamespace(reports=lambda: {name: {"dead": []} for name in names})
+    answer = {"drained": {"messages": 300}, "finished_count": 300, "waiting": []}
+    pipeline: Any = SimpleNamespace(
+        collect=lambda _: answer, waiting=lambda: 0, uncollected=lambda: 0, results=results, given_up=dict
+    )
+    assert collect_from(pipeline, dict.fromkeys(names, 1), lambda *_: None) == Collected(300, frozenset(), 0)

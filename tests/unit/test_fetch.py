@@ -2,41 +2,88 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 from parcelq.errors import InvalidValueError
-from parcelq_emulator.pipeline import Pipeline
+from parcelq_emulator.results import Results, check_outputs
 
 
 class Bucket:
     def __init__(self):
-        self.paths = []
+        self.keys = []
 
-    def download_file(self, _bucket, _key, path):
-        self.paths.append(path)
-        with open(path, "wb") as file:
-            file.write(b"{}")
+    def download_fileobj(self, _bucket, key, file):
+        self.keys.append(key)
+        file.write(b"{}")
 
 
 @pytest.fixture
-def pipeline():
-    return SimpleNamespace(s3=Bucket(), stack=SimpleNamespace(bucket="b"))
+def results():
+    return Results(Bucket(), "b")
 
 
 @pytest.mark.parametrize("name", ["../outside", "a/../../outside", "/outside", "..", "link/outside"])
-def test_a_name_that_leads_out_is_refused_and_nothing_is_written(pipeline, tmp_path, name):
+def test_a_name_that_leads_out_is_refused_and_nothing_is_written(results, tmp_path, name):
     folder = tmp_path / "results"
     folder.mkdir()
     (folder / "link").symlink_to(tmp_path)
     with pytest.raises(InvalidValueError, match="stays in"):
-        Pipeline.fetch(pipeline, name, folder)
-    assert pipeline.s3.paths == []
+        results.fetch(name, folder)
+    assert results.s3.keys == []
 
 
 @pytest.mark.parametrize("name", ["m.smi", "today/m.smi", "..m.smi", "a/../m.smi"])
-def test_any_other_name_stays(pipeline, tmp_path, name):
-    path, report = Pipeline.fetch(pipeline, name, tmp_path / "results")
+def test_any_other_name_stays(results, tmp_path, name):
+    path, report = results.fetch(name, tmp_path / "results")
     assert path.resolve().is_relative_to(tmp_path / "results")
-    assert pipeline.s3.paths == [str(path), f"{path}.report.json"]
+    assert results.s3.keys == [f"results/{name}", f"results/{name}.report.json"]
     assert report == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("nul\0", "without NUL"),
+        ("x" * 300, "too long"),
+        ("x" * 250, "too long"),  # with the report's suffix
+        (".parcelq", "Parcelq's own"),
+        (".parcelq/logs/x", "Parcelq's own"),
+        ("folder", "folder of that name"),
+        ("file/below", "file in"),
+        ("file/two/below", "file in"),
+        ("", "folder of that name"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused_with_the_reason_and_leaves_nothing(results, tmp_path, name, why):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidValueError, match=why):
+        results.fetch(name, tmp_path)
+    assert not list(tmp_path.glob(".parcelq-*"))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a/x", "b/x"], "x"),
+        (["out/x"], "is an input"),
+        (["r", "out/r.report.json"], "is an input"),
+        (["r", "out/r.dead.jsonl"], "is an input"),
+    ],
+)
+def test_results_that_would_collide_or_overwrite_an_input_are_refused(tmp_path, names, said):
+    files = [tmp_path / name for name in names]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    with pytest.raises(InvalidValueError, match=said):
+        check_outputs(files, tmp_path / "out")
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_an_input_is_not_overwritten_through_a_link(tmp_path, link):
+    file, out = tmp_path / "data", tmp_path / "out"
+    file.touch()
+    out.mkdir()
+    getattr(out / "data", link)(file)
+    with pytest.raises(InvalidValueError, match="is an input"):
+        check_outputs([file], out)

@@ -116,6 +116,8 @@ class TestObject:
         ("key", "encoding", "expected"),
         [
             ("inbox/a.gz", "", True),
+            ("inbox/a.GZ", "", True),
+            ("inbox/.gz", "", True),
             ("inbox/a", "gzip", True),
             ("inbox/a", "GZIP", True),
             ("inbox/a", "aws-chunked,gzip", True),

@@ -139,8 +139,7 @@ class Topic:
         """
         from parcelq.collect.download import download
 
-        queue = self._queue
-        return download(queue.sqs, queue.url, Path(path), receive_message_timeout=idle, overflow=queue.overflow)
+        return download(self._queue, Path(path), receive_message_timeout=idle)
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
         """Publish any number of messages, taken lazily; returns `(published, failed)`."""

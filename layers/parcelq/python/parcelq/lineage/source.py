@@ -129,8 +129,8 @@ class Source:
 
     @property
     def is_gzip(self) -> bool:
-        """Whether it is an object that is compressed, going by its name."""
-        return bool(self.bucket) and self.key.endswith(".gz")
+        """Whether it is an object that is compressed, by its name, in any case of letters."""
+        return bool(self.bucket) and self.key.lower().endswith(".gz")
 
     @property
     def order(self) -> str:

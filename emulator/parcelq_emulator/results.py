@@ -1,0 +1,121 @@
+"""Results of the emulated stack: what files they become on this machine, and bringing them there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+
+from parcelq.aws.clients import translated
+from parcelq.errors import InvalidValueError
+from parcelq.names import RESULTS
+from parcelq.result_names import REPORT, STATE, check_distinct, result_names
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_READS_IN_FLIGHT: Final = 8
+_OF_THE_NAME: Final = frozenset(
+    {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ, errno.ELOOP}
+)
+"""Errors that say that no file can have a name, and nothing about other files."""
+
+
+def check_outputs(files: Sequence[Path], folder: Path) -> None:
+    """See that every result gets files of its own in a folder, and overwrites none of the inputs.
+
+    Raises:
+        InvalidValueError: names what collides.
+    """
+    check_distinct(str(file) for file in files)
+    inputs = [file.stat() for file in files]
+    for file in files:
+        for path in (folder / name for name in result_names(file.name).all):
+            if path.exists() and any(os.path.samestat(path.stat(), one) for one in inputs):
+                raise InvalidValueError("output folder", str(folder), f"another one: {path} is an input")
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """The results in a bucket.
+
+    Attributes:
+        s3: a boto3 S3 client.
+        bucket: the bucket.
+    """
+
+    s3: S3Client
+    bucket: str
+    _read: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def reports(self) -> dict[str, dict[str, Any]]:
+        """Read the reports that are new or have changed, and return those of all results, by the results' names."""
+        with translated():
+            pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=RESULTS)
+            etags = {one["Key"]: one["ETag"] for page in pages for one in page.get("Contents", ())}
+            new = [key for key, etag in etags.items() if key.endswith(REPORT) and not self._knows(key, etag)]
+            with ThreadPoolExecutor(_READS_IN_FLIGHT) as pool:
+                for key, report in zip(new, pool.map(self._report, new), strict=True):
+                    self._read[key] = etags[key], report
+        return {key.removeprefix(RESULTS).removesuffix(REPORT): report for key, (_, report) in self._read.items()}
+
+    def fetch(self, name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+        """Bring a result into a folder, with the report beside it, and return its path and the report.
+
+        Args:
+            name: the result's name, which may be any: everybody can put objects under any name.
+            folder: the folder.
+
+        Raises:
+            InvalidValueError: no file in the folder can have that name.
+        """
+        _check_name(name, folder)
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for suffix in ("", REPORT):
+                self._download(f"{RESULTS}{name}{suffix}", Path(f"{path}{suffix}"))
+        except OSError as error:
+            if error.errno not in _OF_THE_NAME:
+                raise
+            wanted = f"one that a file in {folder} can have ({error.strerror})"
+            raise InvalidValueError("name of a result", name, wanted) from None
+        return path, json.loads(Path(f"{path}{REPORT}").read_bytes())
+
+    def _knows(self, key: str, etag: str) -> bool:
+        return key in self._read and self._read[key][0] == etag
+
+    def _report(self, key: str) -> dict[str, Any]:
+        report: dict[str, Any] = json.load(self.s3.get_object(Bucket=self.bucket, Key=key)["Body"])
+        return report
+
+    def _download(self, key: str, path: Path) -> None:
+        """Put an object into a file, which is replaced at once."""
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
+        part = path.with_name(f".parcelq-{uuid.uuid4().hex}")
+        try:
+            with translated(), part.open("xb") as file:
+                self.s3.download_fileobj(self.bucket, key, file)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _check_name(name: str, folder: Path) -> None:
+    if "\0" in name:
+        raise InvalidValueError("name of a result", name, "one without NUL")
+    if PurePosixPath(name).parts[:1] == (STATE,):
+        raise InvalidValueError("name of a result", name, f"one outside of {folder / STATE}, which is Parcelq's own")
+    try:
+        stays = (folder / name).resolve().is_relative_to(folder.resolve())
+    except OSError as error:
+        raise InvalidValueError("name of a result", name, f"one that a file can have ({error.strerror})") from None
+    if not stays:
+        raise InvalidValueError("name of a result", name, f"one that stays in {folder}")

@@ -1,0 +1,54 @@
+"""Folders for temporary files, which the next start deletes if their owner died without doing so."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+_PREFIX: Final = "parcelq-"
+_LOCK: Final = ".owner"
+"""A file in the folder. Its owner holds a lock on it, which the kernel releases however the owner ends."""
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder for temporary files and delete it in the end. First delete those whose owners are dead."""
+    clear_abandoned()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name, _locked(Path(name)):
+        yield Path(name)
+
+
+def clear_abandoned() -> list[Path]:
+    """Delete the folders of processes that have ended, and return them.
+
+    A folder without a lock file is left alone: it is somebody else's, or its owner is just making it.
+    """
+    deleted = []
+    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
+        with suppress(OSError):  # deleted meanwhile, or another user's
+            descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+                deleted.append(lock.parent)
+            finally:
+                os.close(descriptor)
+    return deleted
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    unlocked = folder / f"{_LOCK}.new"
+    descriptor = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        unlocked.rename(folder / _LOCK)  # only now can anybody find it, and it is locked
+        yield
+    finally:
+        os.close(descriptor)
