@@ -29,7 +29,7 @@ from parcelq.topics.pieces import Piece
 
 from benchmarks.harness import MB, Bench, Figure, Spread, at_least, at_most
 from benchmarks.processes import begin_peak, peak_bytes
-from benchmarks.tools import run
+from benchmarks.tools import own_module, run
 
 _SPEED: Final = 200_000
 _ORDERS: Final = ("in order", "random")
