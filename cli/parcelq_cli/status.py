@@ -105,7 +105,7 @@ def _report(bucket: str, name: str) -> dict[str, Any] | None:
     from parcelq.errors import NotFoundError
     from parcelq.names import RESULTS
     from parcelq.result_names import result_names
-    from parcelq.store.stores import BucketStore
+    from parcelq.store.bucket import BucketStore
 
     key = result_names(name, RESULTS).report
     try:
@@ -121,7 +121,7 @@ def _report(bucket: str, name: str) -> dict[str, Any] | None:
 
 def _is_put(bucket: str, name: str) -> bool:
     from parcelq.names import INBOX
-    from parcelq.store.stores import BucketStore
+    from parcelq.store.bucket import BucketStore
 
     return BucketStore(clients.s3(), bucket).stat(INBOX + name) is not None
 

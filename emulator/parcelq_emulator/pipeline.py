@@ -17,7 +17,7 @@ from parcelq.collect.status import repair, statuses
 from parcelq.names import INBOX, dead_letter
 from parcelq.process.redrive import peek
 from parcelq.steps.find import Step
-from parcelq.store.stores import BucketStore
+from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic

@@ -12,7 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.config import load
 from parcelq.errors import ParcelqError
-from parcelq.store.stores import BucketStore
+from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.overflow import Overflow
 

@@ -201,5 +201,5 @@ def test_a_downloader_that_finds_nothing_makes_the_requests_of_an_idle_stack(
     with counting() as asked:
         stack.call("downloader", {"receive_message_timeout": 0})
     looks = asked.requests["ReceiveMessage"] + asked.requests["GetQueueUrl"] + asked.requests["GetQueueAttributes"]
-    assert looks == RECEIVERS + 2
+    assert looks == RECEIVERS + 1
     assert (asked.count(PUTS), asked.count(GETS)) == (1, 0)

@@ -24,7 +24,7 @@ from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, Topic
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
 from parcelq.names import DEAD_LETTER_SUFFIX
-from parcelq.store.stores import BucketStore
+from parcelq.store.bucket import BucketStore
 from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled
 from parcelq.topics.pieces import Piece
 

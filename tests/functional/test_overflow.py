@@ -71,6 +71,12 @@ class TestRenewal:
         s3.delete_object(Bucket=bucket, Key=json.loads(wire.text)[1]["s3Key"])
         assert overflow.load(one).message() == Message("ä\n".encode(), {ENTRIES: "1"})
 
+    def test_without_a_bucket_the_copy_goes_where_the_body_is(self, sqs, topic, overflow, s3, bucket):
+        wire = overflow.offload(Wire("x", {}))
+        one = self.publish_again(sqs, topic, Overflow(s3, ""), wire)
+        s3.delete_object(Bucket=bucket, Key=json.loads(wire.text)[1]["s3Key"])
+        assert overflow.load(one).message() == Message(b"x")
+
     @pytest.mark.parametrize("target", [{"s3BucketName": "none", "s3Key": "k"}, {"s3BucketName": "bucket"}, {}, "x"])
     def test_a_pointer_that_leads_nowhere_is_published_as_it_is(self, sqs, topic, overflow, target):
         wire = Wire(json.dumps([NEW, target]), {"ExtendedPayloadSize": "3"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -93,6 +94,12 @@ def replaced_by(reply: dict[str, Any]) -> Callable[..., None]:
     return replace
 
 
+def pointer_to(store: BucketStore, key: str) -> Pulled:
+    target = {"s3BucketName": store.bucket, "s3Key": key}
+    text = json.dumps(["software.amazon.payloadoffloading.PayloadS3Pointer", target])
+    return Pulled("i", "r", 1, Wire(text, {"ExtendedPayloadSize": "1"}))
+
+
 class TestMembers:
     """A reply that lacks what it must contain is an error, whatever its status is."""
 
@@ -135,6 +142,7 @@ class TestMembers:
             ("PutObject", lambda store: store.write("a", lambda _: iter([b"x"]), {}, None)),
             ("PutObject", lambda store: Overflow(store.s3, store.bucket).offload(Wire("x", {}))),
             ("GetObject", lambda store: store.read("there")),
+            ("GetObject", lambda store: Overflow(store.s3, store.bucket).load(pointer_to(store, "there"))),
             ("HeadObject", lambda store: store.stat("there")),
             ("ListObjectsV2", lambda store: list(store.keys(""))),
         ],

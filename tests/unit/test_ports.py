@@ -15,7 +15,7 @@ WIRING = (
     LIBRARY + "face.py",
     *(f"functions/{name}/app.py" for name in ("downloader", "processor", "topic_admin", "uploader")),
 )
-NOT_YET = tuple(LIBRARY + room for room in ("process/", "collect/"))
+NOT_YET = (LIBRARY + "process/",)
 CLIENT = re.compile(r"SQSClient|S3Client|mypy_boto3|import boto3|from boto(3|core)|\b(sqs|s3)_client\b")
 
 

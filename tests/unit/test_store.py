@@ -7,7 +7,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parcelq.store.stores import Stream
+from parcelq.store.bucket import Stream
 
 
 class TestStream:

@@ -68,20 +68,18 @@ class Overflow:
         Whoever publishes a pointer once more needs that: the object was put when the body was first published, and is
         deleted some time after that, or by the consumer of the first message.
 
-        A pointer that leads nowhere, or where this must not or cannot read, comes back as it is: it says no less than
-        before.
+        Without a bucket the copy goes where the body is. A pointer that leads nowhere, or where this must not or cannot
+        read, comes back as it is: it says no less than before.
 
         Raises:
             AwsError: S3 did not answer, so that trying again may help.
         """
-        if not self.bucket:
-            return wire
         try:
             bucket, key = self._allowed_target(wire)
-            copied = _new_key()
+            own, copied = self.bucket or bucket, _new_key()
             with translated():
                 reply = self.s3.copy_object(
-                    Bucket=self.bucket, Key=copied, CopySource={"Bucket": bucket, "Key": key}, MetadataDirective="COPY"
+                    Bucket=own, Key=copied, CopySource={"Bucket": bucket, "Key": key}, MetadataDirective="COPY"
                 )
             needed(reply, "CopyObject", "CopyObjectResult")
         except (MessageError, AwsError) as error:
@@ -89,7 +87,7 @@ class Overflow:
                 raise
             _log.warning("a body in S3 was not copied for a message that is published again: %s", error)
             return wire
-        return Wire(_pointer(self.bucket, copied), wire.attributes)
+        return Wire(_pointer(own, copied), wire.attributes)
 
     def load(self, pulled: Pulled) -> Pulled:
         """Return a message with its body, wherever that lies.
@@ -103,7 +101,9 @@ class Overflow:
         bucket, key = self._allowed_target(pulled.wire)
         with translated():
             try:
-                body = self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+                reply = self.s3.get_object(Bucket=bucket, Key=key)
+                needed(reply, "GetObject", "ETag")
+                body = reply["Body"].read()
             except (self.s3.exceptions.NoSuchKey, self.s3.exceptions.NoSuchBucket, ParamValidationError):
                 raise MessageError(f"the body should be at s3://{bucket}/{key}, but nothing is there") from None
         marks = {SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE}
