@@ -242,7 +242,7 @@ def _open(store: Store, key: str, ahead: int) -> Index:
     if key.endswith(RUN_SUFFIX):
         ahead = _SMALLEST_AHEAD
     data = store.read(key, 0, min(size, ahead))
-    while b"\n" not in data and len(data) < size:  # the head alone is longer
+    while b"\n" not in data and ahead < size:  # the head alone is longer
         ahead *= 4
         data = store.read(key, 0, min(size, ahead))
     end = data.find(b"\n") + 1
