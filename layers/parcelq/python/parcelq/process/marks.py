@@ -17,7 +17,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -51,6 +51,7 @@ class Marks:
 
     store: Store
     topic: str
+    _left: list[str] = field(default_factory=list, repr=False, compare=False)
     _read: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
 
     def put(self, works: Collection[Work], invocation: str, end: float, *, alone: bool) -> str:
@@ -61,22 +62,32 @@ class Marks:
         """
         names = [name_of(work) for work in works]
         key = f"{self._folder}{int(end) + 1:d}-{invocation.replace('-', '')}" + (f"-{names[0]}" if alone else "")
-        self.store.put(key, json.dumps(names).encode())
+        try:
+            self.store.put(key, json.dumps(names).encode())
+        except (ParcelqError, OSError):
+            self._left.append(key)  # perhaps only the reply was lost
+            raise
         return key
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete marks. One that stays may count against its message later; no message dies of one mark alone."""
-        if keys := list(keys):
+        """Delete marks, and those that could not be deleted before.
+
+        One that stays may count against its message later; no message dies of one mark alone.
+        """
+        if keys := [*keys, *self._left]:
+            self._left[:] = keys
             try:
                 self.store.delete(keys)
             except (ParcelqError, OSError) as error:
                 _log.warning("marks could not be deleted: %s", error)
+            else:
+                self._left.clear()
 
     def evidence(self, works: Iterable[Work], now: float, rules: Rules) -> Evidence:
         """What marks whose time is over say about messages that were received before.
 
         A function may die for its own reasons just while a mark is there, and a mark may be left because it could not
-        be deleted. So a message only dies of two marks; with one it is run alone again.
+        be deleted. So a message only dies of two marks in a row; with one it is run alone again.
 
         Raises:
             ParcelqError: the store refused.
@@ -101,11 +112,13 @@ class Marks:
         self.delete(spent)
         # guard: no message dies of one mark alone
         killed = {name: keys for name, keys in own.items() if len(keys) > 1 or not rules.would_die(names[name])}
-        suspects |= own.keys() - killed.keys()
-        return Evidence(
-            MappingProxyType({names[name].place: keys for name, keys in killed.items()}),
-            frozenset(names[name].place for name in suspects),
-        )
+        doubts = {name: keys for name, keys in own.items() if name not in killed}
+
+        def by_place(keys: dict[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+            return MappingProxyType({names[name].place: keys[name] for name in keys})
+
+        accused = frozenset(names[name].place for name in suspects | doubts.keys())
+        return Evidence(by_place(killed), accused, by_place(doubts))
 
     @property
     def _folder(self) -> str:
@@ -130,4 +143,4 @@ def receives_as_evidence(works: Iterable[Work], rules: Rules) -> Evidence:
     received = [work for work in works if work.receive_count > 1]
     killed: dict[str, tuple[str, ...]] = {work.place: () for work in received if not rules.would_die(work)}
     last = [work.place for work in received if rules.would_die(work)]
-    return Evidence(MappingProxyType(killed), frozenset(last[:1]), frozenset(last[1:]))
+    return Evidence(MappingProxyType(killed), frozenset(last[:1]), waiting=frozenset(last[1:]))

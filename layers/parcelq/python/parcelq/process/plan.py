@@ -83,11 +83,13 @@ class Evidence:
     Attributes:
         killed: messages whose own run killed a function, each with the marks that show it.
         suspects: messages that were among those running when a function died.
+        doubts: marks of suspects' own runs; they are void as soon as a run of that message ends.
         waiting: messages that must not be run beside a suspect, as they cannot be delivered much more often.
     """
 
     killed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     suspects: frozenset[str] = frozenset()
+    doubts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     waiting: frozenset[str] = frozenset()
 
 

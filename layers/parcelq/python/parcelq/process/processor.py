@@ -98,7 +98,7 @@ class Processor:
         watch = Watch(
             self._marks, invocation or uuid.uuid4().hex, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS)
         )
-        with closing(Runs(self._runner, Budget(time_left), watch, self.workers)) as runs:
+        with closing(Runs(self._runner, Budget(time_left), watch, self.workers, evidence.doubts)) as runs:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
             if plan.alone:
                 _acknowledge_early(application)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -86,12 +86,14 @@ class Runs:
         budget: the time there is.
         watch: puts marks.
         workers: how many runs go on side by side.
+        doubts: marks that are void as soon as a run of a message ends, by `Work.place`.
     """
 
     runner: Runner
     budget: Budget
     watch: Watch
     workers: int
+    doubts: Mapping[str, tuple[str, ...]]
     _folders: list[ExitStack] = field(default_factory=list, repr=False, compare=False)
 
     def close(self) -> None:
@@ -116,7 +118,7 @@ class Runs:
         except (ParcelqError, OSError) as error:
             return _hindered((work,), f"its mark could not be put: {error}")
         run = self._run((work,))
-        self.watch.delete(keys)
+        self.watch.delete((*keys, *self.doubts.get(work.place, ())))
         return run
 
     def _watched(self, groups: Iterable[tuple[Work, ...]]) -> list[Run]:
