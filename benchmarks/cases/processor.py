@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from parcelq.lineage.lineage import Lineage, Span
-from parcelq.process.processor import Processor, Route
+from parcelq.process.apply import Route
+from parcelq.process.processor import Processor
+from parcelq.process.rules import Rules
 from parcelq.steps.find import local_step
 from parcelq.steps.settings import StepSettings
 from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message, Pulled
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import MAX_BODY_BYTES
 
 from benchmarks.clients import our_sqs
@@ -59,12 +62,12 @@ def measure(bench: Bench) -> Iterator[Figure]:
 def filter_processor(url: str, program: str, entries: int) -> Processor:
     """A processor that runs a filter, one message after another, and publishes on a stub."""
     step = replace(local_step(program), settings=StepSettings(filter=True))
-    return Processor(our_sqs(url), route_of(url), step, batch_size=entries, parcel_size=entries, workers=1)
+    return Processor(route_of(url), step, Rules(batch_size=entries, parcel_size=entries), workers=1)
 
 
 def route_of(url: str) -> Route:
     """Topics of a stub."""
-    return Route(*(f"{url}/000000000000/{name}" for name in ("in", "out", "dead", "out")))
+    return Route(*(SqsTopic(our_sqs(url), f"{url}/000000000000/{name}") for name in ("in", "out", "dead", "out")))
 
 
 def messages(bodies: Sequence[bytes]) -> list[Pulled]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from parcelq.process.processor import Processor
+from parcelq.process.rules import Rules
 from parcelq.steps.find import local_step
 from parcelq.steps.settings import StepSettings
 
 from benchmarks.cases.processor import handle, messages, route_of
-from benchmarks.clients import our_sqs
 from benchmarks.data import lines
 from benchmarks.harness import Bench, Figure, side_by_side, speeds
 from benchmarks.stub import stub_server
@@ -46,7 +46,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 def _process(url: str, pulled: list[Pulled], *, warm: bool) -> float:
     """From nothing, as a new instance of the function: the first runs start the processes."""
     step = replace(local_step(str(_STEP)), settings=StepSettings(warm=warm))
-    with closing(Processor(our_sqs(url), route_of(url), step, batch_size=_LINES, parcel_size=_LINES)) as processor:
+    with closing(Processor(route_of(url), step, Rules(batch_size=_LINES, parcel_size=_LINES))) as processor:
         for at in range(0, len(pulled), _INVOCATION):
             handle(processor, pulled[at : at + _INVOCATION])
     return len(pulled)

@@ -37,9 +37,10 @@ def dead(output: Output, topic: Topic) -> None:
     or in base64 if it is not UTF-8; its encoding says which.
     """
     from parcelq.process.redrive import peek
+    from parcelq.topics.sqs import SqsTopic
 
     topics = clients.topics()
-    messages = peek(topics.sqs, topics.letters_url(topic))
+    messages = peek(SqsTopic(topics.sqs, topics.letters_url(topic)))
     places = {message.message_id: place for message in messages if (place := _Place.of(message))}
     lines = _line_numbers(places.values())
     overflow = clients.overflow("")
@@ -66,10 +67,12 @@ def redrive(
     All of them, or those given by --id.
     """
     from parcelq.process.redrive import redrive as send_back
+    from parcelq.topics.sqs import SqsTopic
 
     topics = clients.topics()
     chosen = frozenset(only) if only else None
-    moved = send_back(topics.sqs, *topics.redrive_urls(topic), chosen)
+    dead_letters, source = (SqsTopic(topics.sqs, url, clients.overflow("")) for url in topics.redrive_urls(topic))
+    moved = send_back(dead_letters, source, chosen)
     output.result({"redriven": moved}, f"sent {amount(moved, 'message')} back to {topic}")
     if chosen and moved < len(chosen):
         raise ParcelqError(f"not sent back: {len(chosen) - moved} of {len(chosen)} chosen; see parcelq dead {topic}")
@@ -138,10 +141,11 @@ def body_of(message: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
 def _document(
     message: Pulled, place: _Place | None, line: int | None, body: bytes | None, problem: str
 ) -> dict[str, Any]:
-    from parcelq.process.dead import FAILED_AT, REASON, RECEIVED, STEP
-    from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, UNTOLD, WORKFLOW, count_entries, count_told
+    from parcelq.process.dead import NO_REASON, failure_of
+    from parcelq.topics.message import ENTRIES, LINEAGE, REASON, SOURCE, WORKFLOW, count_entries, count_told
 
     attributes = message.attributes
+    failure = failure_of(attributes)
     entry, encoding = _encoded(body)
     counted = None if body is None else count_entries(body)
     told = count_told(attributes.get(ENTRIES, ""))
@@ -157,11 +161,11 @@ def _document(
         "entry": entry,
         "encoding": encoding,
         **({"problem": problem} if problem else {}),
-        "reason": attributes.get(REASON, UNTOLD),
-        "step": attributes.get(STEP, ""),
+        "reason": attributes.get(REASON, NO_REASON),
+        "step": failure.get("step", ""),
         "workflow": attributes.get(WORKFLOW, ""),
-        "failed_at": attributes.get(FAILED_AT, ""),
-        "receive_count": count_told(attributes.get(RECEIVED, "")),
+        "failed_at": failure.get("when", ""),
+        "runs": failure.get("runs"),
     }
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from parcelq.limits import MAX_DELAY_SECONDS
@@ -16,10 +15,11 @@ from parcelq_cli.output import Output, amount, fields, with_output
 
 if TYPE_CHECKING:
     from parcelq.process.processor import Processor
+    from parcelq.process.rules import Rules
     from parcelq.process.worker import Progress
+    from parcelq.steps.find import Step
 
-_MAX_RECEIVE_COUNT: Final = 2
-"""What `topics create` makes; for a topic that has no redrive policy of its own."""
+    from parcelq_cli.stopping import Stopper
 
 
 @with_output
@@ -71,6 +71,7 @@ def process(
     """
     from contextlib import closing
 
+    from parcelq.process.rules import Rules
     from parcelq.process.worker import Progress
     from parcelq.process.worker import process as work
     from parcelq.steps.find import local_step
@@ -82,16 +83,13 @@ def process(
     stopper = Stopper(
         lambda: out.note("stopping after the messages that are being processed; press again to stop at once")
     )
-    processor = _processor(
+    processor, deadline = _processor(
         input_topic,
         output_topic,
         bucket,
-        step=found,
-        batch_size=batch_size,
-        parcel_size=parcel_size,
-        halving=halving,
-        back_off_seconds=back_off_seconds,
-        stopper=stopper,
+        found,
+        Rules(batch_size, parcel_size, halving=halving, back_off_seconds=back_off_seconds),
+        stopper,
     )
     try:
         with closing(processor), stopper, out.progress("processing") as report:
@@ -104,31 +102,28 @@ def process(
 
             out.note(f"processing the messages of {processor.route.input}; Ctrl-C stops")
             stopper.begin_waiting()
-            work(processor, receive_message_timeout=math.inf if timeout is None else timeout, on_progress=tell)
+            seconds = math.inf if timeout is None else timeout
+            work(processor, receive_message_timeout=seconds, deadline=deadline, on_progress=tell)
     except Stopped:
         out.note("stopped")
     summary = asdict(total)
     out.result(summary, fields({name.replace("_", " "): f"{value:,}" for name, value in summary.items()}))
 
 
-def _processor(input_topic: str, output_topic: str, bucket: str | None, **chosen: Any) -> Processor:
-    """Return what processes the messages of a topic; `chosen` are attributes of a StoppableProcessor."""
-    from parcelq.process.processor import SPARE_RECEIVES, Route
+def _processor(
+    input_topic: str, output_topic: str, bucket: str | None, step: Step, rules: Rules, stopper: Stopper
+) -> tuple[Processor, int]:
+    """Return what processes the messages of a topic, and for how many seconds the topic locks them."""
+    from parcelq.process.apply import Route
+    from parcelq.topics.sqs import SqsTopic
 
     from parcelq_cli.stopping import StoppableProcessor
 
-    topics = clients.topics()
-    source, target = topics.url(input_topic), topics.url(output_topic)
-    redrive = json.loads(topics.attributes(source).get("RedrivePolicy", "{}"))
-    given_out = int(redrive.get("maxReceiveCount", _MAX_RECEIVE_COUNT))
-    return StoppableProcessor(
-        topics.sqs,
-        Route(source, target, dead_letter=topics.letters_url(source), tombstones=target),
-        # A topic that gives messages out only a few times leaves none to spare; what dies on the last, SQS buries.
-        max_receive_count=given_out - SPARE_RECEIVES if given_out > SPARE_RECEIVES + 1 else given_out,
-        overflow=clients.overflow(bucket or ""),
-        **chosen,
-    )
+    topics, overflow = clients.topics(), clients.overflow(bucket or "")
+    urls = topics.url(input_topic), topics.url(output_topic), topics.letters_url(input_topic)
+    source, output, dead_letters = (SqsTopic(topics.sqs, url, overflow) for url in urls)
+    processor = StoppableProcessor(Route(source, output, dead_letters, output), step, rules, stopper=stopper)
+    return processor, int(source.attributes()["VisibilityTimeout"])
 
 
 def _text(total: Progress) -> str:

@@ -9,7 +9,8 @@ from threading import Thread
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-from parcelq.process.processor import Outcome, Processor
+from parcelq.process.apply import Outcome
+from parcelq.process.processor import Processor
 from parcelq.topics.message import Pulled
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -71,7 +72,14 @@ class StoppableProcessor(Processor):
 
     stopper: Stopper = field(kw_only=True)
 
-    def handle(self, pulled: Iterable[Pulled], time_left: Callable[[], float] = lambda: float("inf")) -> Outcome:
+    def handle(
+        self,
+        pulled: Iterable[Pulled],
+        time_left: Callable[[], float] = lambda: float("inf"),
+        *,
+        invocation: str = "",
+        acknowledges: bool = False,
+    ) -> Outcome:
         """Process messages; see `Processor.handle`."""
         self.stopper.begin_round()
-        return Processor.handle(self, pulled, time_left)
+        return Processor.handle(self, pulled, time_left, invocation=invocation, acknowledges=acknowledges)

@@ -157,11 +157,11 @@ def _summarise(
     seconds: float,
 ) -> None:
     """Say what came of it; the last line of the text says where the results are."""
-    from parcelq.process.dead import REASON
-    from parcelq.topics.message import UNTOLD
+    from parcelq.process.dead import NO_REASON
+    from parcelq.topics.message import REASON
 
     for letter in letters[:_DEAD_SHOWN]:
-        output.note(f"dead: {shown(*body_of(letter, overflow))}: {letter.attributes.get(REASON, UNTOLD)}")
+        output.note(f"dead: {shown(*body_of(letter, overflow))}: {letter.attributes.get(REASON, NO_REASON)}")
     if len(letters) > _DEAD_SHOWN:
         output.note(f"dead: and {len(letters) - _DEAD_SHOWN:,} more")
     entries = [result.report["entries"] for result in results]

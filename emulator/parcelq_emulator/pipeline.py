@@ -191,7 +191,7 @@ class Pipeline:
         letters: list[Pulled] = []
         for url in map(dead_letter, self._inputs()):
             if count := self._count(url):  # which is exact here, so that nobody need wait for more
-                letters += peek(self.topics.sqs, url, count)
+                letters += peek(SqsTopic(self.topics.sqs, url), count)
         # Beside dead letters of steps, there may be events of objects here, which `given_up` names.
         return [one for one in letters if GIVEN_UP not in one.attributes]
 

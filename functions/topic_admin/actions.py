@@ -114,15 +114,20 @@ def _publish(app: App, topic: str, messages: list[Message]) -> dict[str, Any]:
 
 def _peek(app: App, topic: str, most: int = 10) -> dict[str, Any]:
     from parcelq.process.redrive import peek
+    from parcelq.topics.sqs import SqsTopic
 
-    return {"messages": [_shown(one, app.overflow) for one in peek(app.topics.sqs, app.url(topic), most)]}
+    seen = peek(SqsTopic(app.topics.sqs, app.url(topic)), most)
+    return {"messages": [_shown(one, app.overflow) for one in seen]}
 
 
 def _redrive(app: App, topic: str, message_ids: list[str] | None = None) -> dict[str, Any]:
     from parcelq.process.redrive import redrive
+    from parcelq.topics.sqs import SqsTopic
 
     only = None if message_ids is None else frozenset(message_ids)
-    return {"redriven": redrive(app.topics.sqs, *app.topics.redrive_urls(app.name(topic)), only)}
+    urls = app.topics.redrive_urls(app.name(topic))
+    dead_letters, source = (SqsTopic(app.topics.sqs, url, app.overflow) for url in urls)
+    return {"redriven": redrive(dead_letters, source, only)}
 
 
 def _status(app: App, source: str = "") -> dict[str, Any]:

@@ -54,7 +54,7 @@ def app() -> App:
     # What is put on the output topic is collected as it is.
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
-    uploader = ObjectUploader(store, store, config.parcel_size, outputs)
+    uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs)
     return App(config, Topics(sqs), overflow, uploader)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from crash_world import BUCKET, FUNCTIONS, MAX_RECEIVE_COUNT, PREFIX, REGION, Clients, load
+from crash_world import BUCKET, FUNCTIONS, MAX_FAILURES, PREFIX, REGION, Clients, load
 
 STEP = """#!/usr/bin/awk -f
 /bad/ { print "no molecule: " $0 > "/dev/stderr"; exit 3 } /skip/ { next } { print; print toupper($0) }
@@ -40,7 +40,7 @@ def functions(step_folder: Path) -> Iterator[Mapping[str, ModuleType]]:
         "PARCEL_SIZE": "4",
         "BATCH_SIZE": "8",
         "STEP_FOLDERS": str(step_folder),
-        "MAX_RECEIVE_COUNT": str(MAX_RECEIVE_COUNT),
+        "MAX_FAILURES": str(MAX_FAILURES),
         "RANGE_BYTES": "1000",
     }
     with pytest.MonkeyPatch.context() as patch:

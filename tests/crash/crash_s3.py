@@ -10,14 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import md5
 from io import BytesIO
 from itertools import count, pairwise
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from botocore import xform_name
 from botocore.response import StreamingBody
 from crash_faults import Reply
+
+_WHEN: Final = datetime(2026, 11, 26, tzinfo=UTC)
 
 
 class RefusedError(Exception):
@@ -44,7 +47,8 @@ class Object:
 
     def head(self) -> Reply:
         """What is told of it."""
-        return {"ETag": self.etag, "ContentLength": len(self.data), "Metadata": dict(self.metadata)}
+        said = {"Metadata": dict(self.metadata), "LastModified": _WHEN}
+        return {"ETag": self.etag, "ContentLength": len(self.data), **said}
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,9 @@ class Bucket:
         if if_match is not None and not _same(if_match, found.etag):
             raise RefusedError(412, "PreconditionFailed")
         data = found.data if range is None else _part(found.data, range)
-        return {**found.head(), "ContentLength": len(data), "Body": StreamingBody(BytesIO(data), len(data))}
+        start = range.partition("=")[2].partition("-")[0] if range else ""
+        part = {"ContentRange": f"bytes {start}-{int(start) + len(data) - 1}/{len(found.data)}"} if range else {}
+        return {**found.head(), **part, "ContentLength": len(data), "Body": StreamingBody(BytesIO(data), len(data))}
 
     def head_object(self, key: str) -> Reply:
         if key not in self.objects:
@@ -115,7 +121,11 @@ class Bucket:
         return self.objects[key].head()
 
     def list_objects_v2(self, prefix: str = "") -> Reply:
-        contents = [{"Key": key} for key in sorted(self.objects) if key.startswith(prefix)]
+        contents = [
+            {"Key": key, "ETag": one.etag, "Size": len(one.data), "LastModified": _WHEN}
+            for key, one in sorted(self.objects.items())
+            if key.startswith(prefix)
+        ]
         return {"IsTruncated": False, "KeyCount": len(contents), **({"Contents": contents} if contents else {})}
 
     def delete_objects(self, delete: Mapping[str, Any]) -> Reply:

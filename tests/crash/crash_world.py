@@ -23,7 +23,6 @@ from crash_s3 import Bucket
 from moto.sqs.models import sqs_backends
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.names import dead_letter
-from parcelq.process.processor import SPARE_RECEIVES
 from parcelq.topics.message import Pulled
 from parcelq_emulator.pump import failed_ids, record_of
 from parcelq_emulator.sqs_message import SqsError
@@ -37,7 +36,9 @@ PREFIX: Final = "parcelq"
 KEY: Final = "inbox/molecules.smi"
 REGION: Final = "eu-central-1"
 ACCOUNT: Final = "123456789012"
-MAX_RECEIVE_COUNT: Final = 2
+MAX_FAILURES: Final = 2
+MAX_RECEIVE_COUNT: Final = 1000
+"""How often SQS gives a message of the step's topic out, as in the template."""
 TIMEOUT: Final = 300.0
 DEADLINE: Final = 600
 """Seconds of an invocation, and those that a message stays locked."""
@@ -133,7 +134,7 @@ class World:
     functions: Mapping[str, ModuleType]
     clients: Clients
     fault: Fault
-    given_out: int = MAX_RECEIVE_COUNT + SPARE_RECEIVES
+    given_out: int = MAX_RECEIVE_COUNT
     clock: Clock = field(default_factory=Clock)
     bucket: Bucket = field(default_factory=lambda: Bucket(BUCKET))
     queues: dict[str, StandardQueue] = field(default_factory=dict)
@@ -178,7 +179,8 @@ class World:
         if operation == "GetQueueUrl":
             return {"QueueUrl": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}"}
         if operation == "GetQueueAttributes":
-            return {"Attributes": {"VisibilityTimeout": str(DEADLINE)}}
+            policies = {"RedrivePolicy": json.dumps(policy)} if (policy := self.queues[name].redrive_policy) else {}
+            return {"Attributes": {"VisibilityTimeout": str(DEADLINE), **policies}}
         seconds = asked.pop("WaitTimeSeconds", 0)
         reply = ON_QUEUES[operation](self.queues[name], {**asked, "WaitTimeSeconds": 0})
         if operation == "ReceiveMessage" and not reply.get("Messages"):

@@ -166,7 +166,7 @@ def test_nothing_but_what_was_built_is_loaded(built: Built, tmp_path: Path) -> N
 
 def test_a_step_that_hangs_is_ended_in_time_and_only_its_entry_dies(built: Built, tmp_path: Path) -> None:
     code = with_step(built, tmp_path, HANGING_STEP)
-    with emulated(built, tmp_path, MaxReceiveCount="1") as stack:
+    with emulated(built, tmp_path, MaxFailures="1") as stack:
         instances = [(UPLOADER, stack.start(UPLOADER)), (PROCESSOR, stack.start(PROCESSOR, code, timeout=4))]
         with stack.pumping(*instances):
             stack.put("inbox/lines.txt", b"one\nHANG\nthree\n")

@@ -13,9 +13,8 @@ import boto3
 import pytest
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
-from parcelq.process.dead import letter
-from parcelq.process.plan import Work
-from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, UNTOLD, Message, Pulled, Wire
+from parcelq.process.dead import NO_REASON, Circumstances, dead_letter
+from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message, Wire
 from parcelq.topics.overflow import Overflow
 
 if TYPE_CHECKING:
@@ -50,9 +49,8 @@ class World:
 
     def die(self, message: Message, reason: str = "exit code 3: no such atom") -> str:
         """Send the letter of a message that failed for good, and return its id."""
-        pulled = Pulled("id", "handle", 2, message.wire())
-        dead = letter(Work.of(pulled, message), reason, "strict.py", WHEN, "wf-7")
-        return self.send(dead.wire())
+        about = Circumstances("strict.py", WHEN.timestamp(), "wf-7")
+        return self.send(dead_letter(message, reason, about, 2).wire())
 
     def third_line(self, source: Source | str, body: bytes = LINES[2], **more: str) -> Message:
         """The third line of a source, as a message."""
@@ -102,13 +100,13 @@ class TestDead:
             "step": "strict.py",
             "workflow": "wf-7",
             "failed_at": "2026-11-23T12:00:00+00:00",
-            "receive_count": 2,
+            "runs": 2,
         }
 
     def test_what_sqs_moved_has_no_reason(self, cli: Cli, world: World) -> None:
         world.send(world.third_line(world.put()).wire())
         document = cli.ok("dead", "t", "--json").document
-        assert (document["line"], document["reason"], document["receive_count"]) == (3, UNTOLD, None)
+        assert (document["line"], document["reason"], document["runs"]) == (3, NO_REASON, None)
 
     def test_no_letters_are_said_to_be_none(self, cli: Cli, world: World) -> None:
         done = cli.ok("dead", "t")
@@ -260,7 +258,7 @@ class TestRedrive:
         monkeypatch.setattr("parcelq.process.redrive._revived", lambda _: Message(b"x" * 2_000_000))
         done = cli.ok("topics", "redrive", "t")
         assert done.text == "sent 0 messages back to t\n"
-        assert "a letter stays" in done.err
+        assert "a dead letter stays" in done.err
         assert world.count() == 1
 
     def test_a_topic_that_is_not_there_is_an_error(self, cli: Cli, world: World) -> None:

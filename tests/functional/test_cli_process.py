@@ -92,20 +92,14 @@ def test_an_entry_that_fails_for_good_is_dead_lettered_and_the_output_topic_told
     cli: Cli, topics: tuple[str, str], tmp_path: Path
 ) -> None:
     upload(cli, tmp_path, "a\n", parcel_size=1)
-    done = cli.ok("process", *topics, "--step", "false", "--timeout", "0", "--json")
+    options = ("--step", "false", "--timeout", "1", "--back-off-seconds", "0", "--json")
+    done = cli.ok("process", *topics, *options)
     assert (done.document["dead"], done.document["entries_processed"]) == (1, 0)
     assert "warning: step 'false' exited with 1 (file://" in done.err
     [letter] = cli.ok("pull", "in-dead-letter", "--json").documents
     assert (letter["body"], letter["attributes"]["Reason"]) == ("a\n", "step 'false' exited with 1")
     [tombstone] = results(cli, 1)
-    assert (tombstone["body"], tombstone["attributes"]["Dead"]) == ("", "step 'false' exited with 1")
-
-
-def test_the_receive_count_is_the_topics_own(cli: Cli, topics: tuple[str, str], tmp_path: Path) -> None:
-    cli.ok("topics", "create", "in", "--max-receive-count", "3", "--yes")
-    upload(cli, tmp_path, "a\n", parcel_size=1)
-    done = cli.ok("process", *topics, "--step", "false", "--timeout", "0", "--json")
-    assert (done.document["failed"], done.document["dead"]) == (1, 0)
+    assert (tombstone["body"], tombstone["attributes"]["Dead"]) == ("a\n", "step 'false' exited with 1")
 
 
 def test_what_is_too_large_overflows_into_the_bucket(
@@ -304,20 +298,6 @@ def test_the_processes_of_a_warm_step_serve_many_messages_and_end_with_the_comma
     assert not [pid for pid in said.values() if Path(f"/proc/{pid}").exists()]
 
 
-@pytest.mark.parametrize(("given_out", "runs"), [(1, 1), (2, 2), (4, 4), (5, 2), (8, 5)])
-def test_a_topic_that_gives_messages_out_often_leaves_some_of_it_for_what_was_not_survived(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, given_out: int, runs: int
-) -> None:
-    for name in ("in", "out"):
-        cli.ok("topics", "create", name, "--max-receive-count", str(given_out))
-    seen = []
-    monkeypatch.setattr(
-        "parcelq.process.worker.process", lambda processor, **_: seen.append(processor.max_receive_count)
-    )
-    cli.ok("process", "in", "out", "--step", "true")
-    assert seen == [runs]
-
-
 def test_wrong_settings_are_told_before_any_message_is_pulled(
     cli: Cli, topics: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -345,7 +325,10 @@ def test_halving_can_be_switched_off(
     settings = tmp_path / "settings.yaml"
     settings.write_text("filter: true\narguments: ['/bad/ { exit 3 } { print }']\n")
     upload(cli, tmp_path, "a\nbad\nc\n", parcel_size=3)
-    cli.ok("process", *topics, "--step", "awk", "--settings", settings, "--timeout", "1", *options)
+    cli.ok(
+        *("process", *topics, "--step", "awk", "--settings", settings),
+        *("--timeout", "1", "--back-off-seconds", "0", *options),
+    )
     letters = cli.ok("pull", "in-dead-letter", "--json").documents
     assert [one["body"] for one in letters] == bodies
 
@@ -357,7 +340,7 @@ def test_the_back_off_can_be_chosen(cli: Cli, tmp_path: Path, options: tuple[str
     upload(cli, tmp_path, "a\n", parcel_size=1)
     done = cli.ok("process", "in", "out", "--step", "false", "--timeout", "1", "--json", *options)
     # Only what comes again within the second is run once more, and dies.
-    assert (done.document["failed"], done.document["dead"]) == (1, 0 if seconds else 1)
+    assert (done.document["failed"], done.document["dead"]) == (0, 0 if seconds else 1)
 
 
 @pytest.mark.parametrize("wrong", ["-1", "901", "soon"])

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
@@ -25,8 +26,10 @@ from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
 from parcelq.names import DEAD_LETTER_SUFFIX
 from parcelq.store.bucket import BucketStore
-from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled
+from parcelq.topics.message import DEAD, ENTRIES, FAILURES, LINEAGE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled
 from parcelq.topics.pieces import Piece
+from parcelq.topics.sqs import SqsTopic
+from parcelq.topics.topic import FailedMessage, Published
 
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
@@ -294,7 +297,7 @@ def stack(
         STEP_PATH="",
         SETTINGS_FILE="",
         WORKFLOW_ID="",
-        MAX_RECEIVE_COUNT=2,
+        MAX_FAILURES=2,
         RANGE_BYTES=1000,
         HALVING="true",
         STEP_FOLDERS=ROOT / "functions" / "processor" / "steps",
@@ -650,8 +653,7 @@ class TestProcessor:
         settings(STEP_FOLDERS=tmp_path)
         for body in (b"one\n", b"a bad one\n", b"two\n", b"three\n"):
             stack.publish("parcelq-step", Message(body))
-            answer = stack.call("processor", stack.deliver("parcelq-step"))
-            assert len(answer["batchItemFailures"]) == (body == b"a bad one\n")
+            assert stack.call("processor", stack.deliver("parcelq-step")) == {"batchItemFailures": []}
         stack.functions.processor.processor().close()
         said = [one.message().body.decode().split() for one in stack.take("parcelq-output")]
         pids = dict(said)
@@ -670,13 +672,40 @@ class TestProcessor:
         assert stack.call("processor", given) == {"batchItemFailures": []}
         assert stack.messages() == 0
 
-    def test_only_the_bad_message_is_delivered_again(self, stack: Stack, upper: None) -> None:
+    def test_only_the_bad_message_has_failed_and_comes_again_with_a_delay(
+        self, stack: Stack, upper: None, settings: Callable[..., None]
+    ) -> None:
+        settings(BACK_OFF_SECONDS=1)
         stack.publish("parcelq-step", *(Message(body) for body in (b"one\n", b"a bad one\n", b"two\n")))
         delivered = stack.deliver("parcelq-step")
-        (bad,) = (record["messageId"] for record in delivered["Records"] if "bad" in record["body"])
-        assert stack.call("processor", delivered) == {"batchItemFailures": [{"itemIdentifier": bad}]}
+        assert stack.call("processor", delivered) == {"batchItemFailures": []}
+        stack.acknowledge("parcelq-step", delivered, {"batchItemFailures": []})
         done = b"".join(one.message().body for one in stack.take("parcelq-output"))
         assert sorted(done.splitlines()) == [b"ONE", b"TWO"]
+        time.sleep(1.2)
+        (again,) = stack.take("parcelq-step")
+        assert (again.message().body, again.attributes[FAILURES]) == (b"a bad one\n", "1")
+
+    def test_only_a_message_whose_output_is_not_published_is_delivered_again(
+        self, stack: Stack, upper: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish = SqsTopic.publish
+
+        def lose(topic: SqsTopic, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
+            given = list(messages)
+            lost = [
+                FailedMessage(one, "InternalError", "", sender_fault=False) for one in given if one.body == b"TWO\n"
+            ]
+            kept = publish(topic, [one for one in given if one.body != b"TWO\n"], delay_seconds=delay_seconds)
+            return Published(kept.published, kept.failed + lost)
+
+        monkeypatch.setattr(SqsTopic, "publish", lose)
+        attributes = [{SOURCE: "s", LINEAGE: f"{start}-{start + 4}/12", ENTRIES: "1"} for start in (0, 4, 8)]
+        bodies = (b"one\n", b"two\n", b"six\n")
+        stack.publish("parcelq-step", *map(Message, bodies, attributes))
+        delivered = stack.deliver("parcelq-step")
+        (failed,) = (record["messageId"] for record in delivered["Records"] if record["body"] == "two\n")
+        assert stack.call("processor", delivered) == {"batchItemFailures": [{"itemIdentifier": failed}]}
 
     def test_a_message_that_fails_for_good_is_dead_and_told_so(self, stack: Stack, upper: None) -> None:
         given = event("sqs_messages")
@@ -685,7 +714,7 @@ class TestProcessor:
         record["body"] = "a bad one\n"
         record["messageAttributes"]["Lineage"]["stringValue"] = "0-10/10"
         record["messageAttributes"]["Entries"]["stringValue"] = "1"
-        record["attributes"]["ApproximateReceiveCount"] = "2"
+        record["messageAttributes"]["Failures"] = {"stringValue": "1", "dataType": "Number"}
         assert stack.call("processor", given) == {"batchItemFailures": []}
         (letter,) = stack.take("parcelq-step-dead-letter")
         assert letter.message().body == b"a bad one\n"
@@ -708,13 +737,12 @@ class TestProcessor:
         stack.run("processor", "parcelq-step")
         assert [one.message().body for one in stack.take("parcelq-output")] == [b"SECRET\n"]
 
-    def test_without_time_messages_go_back_and_no_step_is_run(self, stack: Stack, upper: None) -> None:
+    def test_without_time_messages_are_delivered_again_and_no_step_is_run(self, stack: Stack, upper: None) -> None:
         stack.publish("parcelq-step", Message(b"one\n"))
         delivered = stack.deliver("parcelq-step")
         answer = stack.call("processor", delivered, milliseconds=(300_000, 1))
-        stack.acknowledge("parcelq-step", delivered, answer)
+        assert answer == {"batchItemFailures": [{"itemIdentifier": delivered["Records"][0]["messageId"]}]}
         assert stack.take("parcelq-output") == []
-        assert [one.message().body for one in stack.take("parcelq-step")] == [b"one\n"]
 
     def test_the_first_of_two_stages_publishes_to_the_second(
         self, stack: Stack, upper: None, settings: Callable[..., None]
@@ -769,42 +797,22 @@ class TestProcessor:
         assert (told.levelname, told.getMessage()) == ("ERROR", str(caught.value))
         assert told.exc_info is None
 
-    def test_wrong_settings_cost_messages_no_receive(
+    def test_with_wrong_settings_messages_come_again_as_late_as_a_delay_can_be(
         self, stack: Stack, poisoned: dict[str, Any], requests: Any
     ) -> None:
         with pytest.raises(SettingsError):
             stack.call("processor", poisoned)
-        sent = [entry for one in requests.of("SendMessageBatch") for entry in one["Entries"]]
-        assert {entry["DelaySeconds"] for entry in sent} == {900}
-        before = [
-            (one["body"], {name: value["stringValue"] for name, value in one["messageAttributes"].items()})
-            for one in poisoned["Records"]
-        ]
-        after = [
-            (one["MessageBody"], {name: value["StringValue"] for name, value in one["MessageAttributes"].items()})
-            for one in sent
-        ]
-        assert sorted(map(repr, after)) == sorted(map(repr, before))
-        names = [
-            "ApproximateNumberOfMessages",
-            "ApproximateNumberOfMessagesNotVisible",
-            "ApproximateNumberOfMessagesDelayed",
-        ]
-        answer = stack.sqs.get_queue_attributes(QueueUrl=stack.urls["parcelq-step"], AttributeNames=names)
-        assert [int(answer["Attributes"][name]) for name in names] == [0, 0, len(poisoned["Records"])]
-        assert stack.take("parcelq-step-dead-letter") == stack.take("parcelq-output") == []
+        changed = [entry for one in requests.of("ChangeMessageVisibilityBatch") for entry in one["Entries"]]
+        assert {one["VisibilityTimeout"] for one in changed} == {900}
+        assert {one["ReceiptHandle"] for one in changed} == {one["receiptHandle"] for one in poisoned["Records"]}
+        assert requests.of("SendMessageBatch") == requests.of("DeleteMessageBatch") == []
 
-    def test_messages_that_cannot_be_given_back_stay(
+    def test_where_their_deadline_cannot_be_set_the_settings_are_named_all_the_same(
         self, stack: Stack, poisoned: dict[str, Any], requests: Any
     ) -> None:
-        requests.reply(
-            "SendMessageBatch",
-            {"Failed": [{"Id": "0", "Code": "InvalidParameterValue", "Message": "no", "SenderFault": True}]},
-        )
-        with pytest.raises(SettingsError):
+        requests.refuse("ChangeMessageVisibilityBatch", "AccessDenied", 403)
+        with pytest.raises(SettingsError, match="filtre"):
             stack.call("processor", poisoned)
-        handles = {entry["ReceiptHandle"] for one in requests.of("DeleteMessageBatch") for entry in one["Entries"]}
-        assert handles == {one["receiptHandle"] for one in poisoned["Records"][1:]}
 
     def test_when_the_settings_are_mended_the_same_function_goes_on(
         self, stack: Stack, poisoned: dict[str, Any], tmp_path: Path

@@ -118,7 +118,7 @@ def two_stages() -> Deployed:
             "ProcessorTimeout": "60",
             "MessagesPerInvocation": "50",
             "BatchingWindow": "2",
-            "MaxReceiveCount": "3",
+            "MaxFailures": "3",
             "Concurrency": "7",
             "CollectConcurrency": "1",
             "AlarmEmail": "ops@example.org",

@@ -46,7 +46,7 @@ def test_environments_are_text_with_every_reference_resolved(two_stages: Deploye
         "PARCELQ_STEP_PATH": "",
         "PARCELQ_SETTINGS_FILE": "",
         "PARCELQ_WORKFLOW_ID": "",
-        "PARCELQ_MAX_RECEIVE_COUNT": "3",
+        "PARCELQ_MAX_FAILURES": "3",
         "PARCELQ_BACK_OFF_SECONDS": "5",
         "PARCELQ_HALVING": "true",
         "POWERTOOLS_SERVICE_NAME": "parcelq-processor-clean",

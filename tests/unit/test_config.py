@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from parcelq.config import load
+from parcelq.config import load, parcel_size_for
 from parcelq.errors import SettingsError
 
 LEAST = {"PARCELQ_PREFIX": "parcelq", "PARCELQ_BUCKET": "bucket", "PARCELQ_STAGES": "clean,dock"}
@@ -20,7 +20,7 @@ def problems(**changed: str) -> tuple[str, ...]:
 def test_little_must_be_told():
     config = load(LEAST)
     assert (config.prefix, config.bucket, config.stages, config.stage) == ("parcelq", "bucket", ("clean", "dock"), "")
-    assert (config.parcel_size, config.batch_size, config.max_receive_count) == (1000, 1000, 2)
+    assert (config.parcel_size, config.batch_size, config.max_failures) == (1000, 1000, 2)
     assert config.halving
     assert (config.step_path, config.settings_file, config.workflow_id, config.kms_key_arn) == ("", "", "", "")
     assert config.step_folders == (Path("./steps"), Path("/opt/steps"))
@@ -37,14 +37,14 @@ def test_everything_can_be_told():
             "PARCELQ_SETTINGS_FILE": "a/s.yaml",
             "PARCELQ_STEP_FOLDERS": "/x:/y",
             "PARCELQ_WORKFLOW_ID": "wf",
-            "PARCELQ_MAX_RECEIVE_COUNT": "5",
+            "PARCELQ_MAX_FAILURES": "5",
             "PARCELQ_BACK_OFF_SECONDS": "7",
             "PARCELQ_RANGE_BYTES": "1000",
             "PARCELQ_HALVING": "false",
             "PARCELQ_KMS_KEY_ARN": "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d",
         }
     )
-    assert (config.stage, config.parcel_size, config.batch_size, config.max_receive_count) == ("dock", 10, 20, 5)
+    assert (config.stage, config.parcel_size, config.batch_size, config.max_failures) == ("dock", 10, 20, 5)
     assert (config.step_path, config.settings_file, config.workflow_id) == ("a/b.py", "a/s.yaml", "wf")
     assert config.step_folders == (Path("/x"), Path("/y"))
     assert (config.back_off_seconds, config.range_bytes, config.halving) == (7, 1000, False)
@@ -123,3 +123,10 @@ def test_every_stage_has_a_topic_of_its_own(stages):
 )
 def test_topics_must_have_names_that_sqs_takes(changed):
     assert all("topic name" in problem for problem in problems(**changed))
+
+
+@pytest.mark.parametrize(("batch_size", "parcel_size", "uploaded"), [(2, 1, 2), (1, 2, 2), (5, 5, 5)])
+def test_the_uploader_cuts_parcels_of_a_whole_batch(batch_size: int, parcel_size: int, uploaded: int) -> None:
+    assert parcel_size_for(batch_size, parcel_size) == uploaded
+    sizes = {"PARCELQ_BATCH_SIZE": str(batch_size), "PARCELQ_PARCEL_SIZE": str(parcel_size)}
+    assert load({**LEAST, **sizes}).uploaded_parcel_size == uploaded

@@ -1,17 +1,17 @@
-"""What is done with pulled messages: split, run together, or run alone."""
+"""Planning: every message has one place in a plan, and the plan keeps the rules."""
 
 from __future__ import annotations
 
-from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parcelq.lineage.lineage import Lineage, Span
-from parcelq.process.plan import Split, Work, halves, make_plan, without_repeats
-from parcelq.topics.message import ALONE, DEAD, ENTRIES, HALVED, LINEAGE, SOURCE, Message, Pulled, Wire
-
-HANDLES = iter(range(10**9))
+from parcelq.process.marks import receives_as_evidence
+from parcelq.process.plan import Evidence, Plan, Work, lineage_of, make_plan, without_repeats
+from parcelq.process.rules import Rules
+from parcelq.topics.message import DEAD, ENTRIES, FAILURES, LINEAGE, SOURCE, Message, Pulled, Wire
 
 
 def work(
@@ -20,216 +20,207 @@ def work(
     source: str = "s",
     start: int | None = 0,
     receive_count: int = 1,
+    failures: int = 0,
     lineage: Lineage | None = None,
-    halved: str | None = None,
-    alone: bool = False,
+    name: str = "",
 ) -> Work:
-    """A message of that many entries of two bytes; without lineage where `start` is None."""
-    body = b"a\n" * entries
-    if start is not None:
-        lineage = lineage or Lineage(Span(start, start + len(body), None))
-    attributes = {SOURCE: source, LINEAGE: str(lineage), ENTRIES: str(entries)} if lineage else {}
-    if halved is not None:
-        attributes[HALVED] = halved
-    if alone:
-        attributes[ALONE] = "1"
-    handle = f"handle-{next(HANDLES)}"
-    pulled = Pulled("id", handle, receive_count, Wire(body.decode(), attributes))
-    return Work.of(pulled, Message(body, attributes))
+    """A message of so many entries of one character."""
+    body = b"x\n" * entries
+    attributes = {ENTRIES: str(entries)}
+    if start is not None or lineage:
+        place = lineage or Lineage(Span(start or 0, (start or 0) + len(body), None))
+        attributes |= {SOURCE: source, LINEAGE: str(place)}
+    if failures:
+        attributes[FAILURES] = str(failures)
+    name = name or f"{source}{start}"
+    return Work.of(Pulled(name, f"h-{name}", receive_count, Wire("", attributes)), Message(body, attributes))
 
 
-def plan(*messages: Work, batch_size: int = 10, max_receive_count: int = 2, halving: bool = True):
-    made = make_plan(messages, batch_size, max_receive_count, halving=halving)
-    return made.splits, made.groups
+def plan(*works: Work, evidence: Evidence | None = None, batch_size: int = 10, joins: bool = True) -> Plan:
+    return make_plan(works, evidence or Evidence(), batch_size, joins=joins)
 
 
-class TestReadingAMessage:
-    def test_it_has_a_lineage_an_entry_count_and_a_place(self):
-        one = work(3, source="s3://b/k?put=1", start=10)
-        assert (one.lineage, one.entries, one.source) == (Lineage(Span(10, 16, None)), 3, "s3://b/k?put=1")
-        assert one.place == "s3://b/k?put=1 10-16/*"
+class TestWork:
+    def test_it_knows_what_its_attributes_say(self) -> None:
+        one = work(3, start=10, failures=2)
+        assert (str(one.lineage), one.source, one.entries, one.failures) == ("10-16/*", "s", 3, 2)
 
-    def test_one_without_lineage_has_no_place(self):
-        one = work(3, start=None)
-        assert (one.lineage, one.source, one.place, one.entries) == (None, "", "", 3)
+    def test_a_message_without_lineage_has_no_source_and_is_named_by_its_id(self) -> None:
+        one = work(3, start=None, name="id")
+        assert (one.lineage, one.source, one.place) == (None, "", "id")
 
     @pytest.mark.parametrize(
         "attributes",
         [
-            {LINEAGE: "0-4/4"},  # of what?
+            {LINEAGE: "0-4/4"},
             {SOURCE: "s"},
             {SOURCE: "s", LINEAGE: "nonsense"},
-            {SOURCE: "s", LINEAGE: "0-3/4"},  # not the body's length
-            {SOURCE: "s", LINEAGE: "{0-4/4,4-8/8}"},  # the text of an earlier version
+            {SOURCE: "s", LINEAGE: "0-3/4"},
+            {SOURCE: "s", LINEAGE: "{0-4/4,4-8/8}"},
         ],
     )
-    def test_a_lineage_that_cannot_be_right_counts_as_none(self, attributes):
+    def test_an_impossible_lineage_counts_as_none(self, attributes: dict[str, str]) -> None:
         one = Work.of(Pulled("i", "h", 1, Wire("a\nb\n", attributes)), Message(b"a\nb\n", attributes))
-        assert (one.lineage, one.source, one.place) == (None, "", "")
+        assert (one.lineage, one.source) == (None, "")
 
-    def test_a_tombstone_has_a_lineage_without_having_its_bytes(self):
+    def test_a_tombstone_has_a_lineage_without_having_its_bytes(self) -> None:
         attributes = {SOURCE: "s", LINEAGE: "0-4/4", DEAD: "why"}
         one = Work.of(Pulled("i", "h", 1, Wire("\n", attributes)), Message(b"", attributes))
         assert one.place == "s 0-4/4"
 
 
-class TestSplitting:
-    def test_more_entries_than_batch_size_are_split_into_parcels_of_it(self):
+class TestPlaces:
+    def test_more_entries_than_a_batch_are_cut(self) -> None:
         one = work(11)
-        assert plan(one) == ([Split(one, 10)], [])
+        assert plan(one) == Plan(too_large=(one,))
 
-    def test_as_many_entries_as_batch_size_are_run(self):
+    def test_as_many_entries_as_a_batch_are_run(self) -> None:
         one = work(10)
-        assert plan(one) == ([], [[one]])
+        assert plan(one) == Plan(fresh=((one,),))
 
-    @pytest.mark.parametrize(("entries", "size"), [(2, 1), (3, 2), (9, 5), (10, 5), (15, 8), (30, 10)])
-    def test_the_last_time_it_is_halved_without_a_run_and_never_above_batch_size(self, entries, size):
-        one = work(entries, receive_count=2)
-        assert plan(one) == ([Split(one, size, halved=1)], [])
+    @pytest.mark.parametrize("receive_count", [1, 2, 500])
+    def test_a_message_that_failed_before_runs_alone_however_often_it_was_received(self, receive_count: int) -> None:
+        one, other = work(2, failures=1, receive_count=receive_count), work(2, start=4)
+        assert plan(one, other) == Plan(alone=(one,), fresh=((other,),))
 
-    def test_the_last_time_one_entry_is_run_since_it_cannot_be_halved(self):
-        one = work(1, receive_count=2)
-        assert plan(one) == ([], [[one]])
+    @pytest.mark.parametrize("receive_count", [2, 3, 999])
+    def test_a_message_that_was_only_received_before_runs_like_others_but_watched(self, receive_count: int) -> None:
+        one, other = work(2, receive_count=receive_count), work(2, start=4)
+        assert plan(one, other) == Plan(watched=((one,),), fresh=((other,),))
 
-    def test_without_halving_the_last_time_is_a_run(self):
-        one, large = work(5, receive_count=2), work(11, receive_count=2)
-        assert plan(one, large, halving=False) == ([Split(large, 10)], [[one]])
+    def test_a_suspect_runs_alone(self) -> None:
+        one, other = work(2, receive_count=2), work(2, start=4, receive_count=2)
+        assert plan(one, other, evidence=Evidence(suspects=frozenset({one.place}))) == Plan(
+            alone=(one,), watched=((other,),)
+        )
 
-    def test_before_the_last_time_it_is_run(self):
-        one = work(5, receive_count=2)
-        assert plan(one, max_receive_count=3) == ([], [[one]])
+    def test_a_killer_is_not_run(self) -> None:
+        one = work(20, receive_count=3, failures=1)
+        assert plan(one, evidence=Evidence(killed={one.place: ("mark",)})) == Plan(killers=(one,))
 
-    def test_later_than_the_last_time_it_is_still_halved(self):
-        one = work(4, receive_count=7)
-        assert plan(one) == ([Split(one, 2, halved=1)], [])
-
-    def test_where_the_first_time_is_the_last_it_is_run_since_nothing_speaks_against_it(self):
-        one = work(5)
-        assert plan(one, max_receive_count=1) == ([], [[one]])
-
-    @pytest.mark.parametrize(("before", "times"), [("1", 2), ("9", 10), ("", 1), ("many", 1), ("9" * 5000, 1)])
-    def test_it_is_counted_how_often_a_message_was_halved(self, before, times):
-        one = work(4, receive_count=2, halved=before)
-        assert plan(one) == ([Split(one, 2, halved=times)], [])
-
-    @given(st.integers(2, 10**6), st.integers(1, 10**6))
-    def test_the_first_half_is_the_larger_one_and_never_above_batch_size(self, entries, batch_size):
-        attributes = {ENTRIES: str(entries)}
-        one = Work.of(Pulled("i", "h", 2, Wire("", attributes)), Message(b"", attributes))
-        size = halves(one, batch_size).size
-        assert size == batch_size or size >= entries - size >= size - 1
-        assert size <= batch_size
+    def test_messages_that_were_received_most_often_come_first(self) -> None:
+        works = [work(2, start=4 * number, receive_count=number + 2) for number in range(3)]
+        assert [group[0].receive_count for group in plan(*works, joins=False).watched] == [4, 3, 2]
 
 
-class TestRunning:
-    def test_messages_run_together_until_they_reach_batch_size(self):
-        messages = [work(4, start=start) for start in range(0, 56, 8)]
-        assert plan(*messages)[1] == [messages[:3], messages[3:6], messages[6:]]
+class TestRunningTogether:
+    def test_neighbours_run_together_until_they_fill_a_batch(self) -> None:
+        works = [work(4, start=start) for start in range(0, 56, 8)]
+        assert plan(*works).fresh == (tuple(works[:3]), tuple(works[3:6]), tuple(works[6:]))
 
-    def test_and_no_further_once_they_have_reached_it(self):
-        messages = [work(5, start=start) for start in (0, 10, 20)]
-        assert plan(*messages)[1] == [messages[:2], messages[2:]]
-
-    def test_in_the_order_of_their_bytes(self):
+    def test_they_run_in_the_order_of_their_bytes(self) -> None:
         first, second, third = (work(2, start=start) for start in (0, 4, 8))
-        assert plan(third, first, second)[1] == [[first, second, third]]
+        assert plan(third, first, second).fresh == ((first, second, third),)
 
-    def test_those_of_different_sources_never(self):
+    def test_messages_that_do_not_touch_run_apart(self) -> None:
+        one, other = work(2), work(2, start=8)
+        assert plan(one, other).fresh == ((one,), (other,))
+
+    def test_messages_of_different_sources_never_run_together(self) -> None:
         a, b, c = work(2, source="a"), work(2, source="b"), work(2, source="a", start=4)
-        assert plan(a, b, c)[1] == [[a, c], [b]]
+        assert plan(a, b, c).fresh == ((a, c), (b,))
 
-    def test_those_without_lineage_only_with_one_another(self):
-        a, b, c = work(2, start=None), work(2, source="s"), work(2, start=None)
-        assert plan(a, b, c)[1] == [[a, c], [b]]
+    def test_the_deployed_processor_joins_only_messages_without_lineage(self) -> None:
+        a, b, c, d = work(2), work(2, start=4), work(2, start=None, name="c"), work(2, start=None, name="d")
+        assert sorted(plan(a, b, c, d, joins=False).fresh, key=len) == [(a,), (b,), (c, d)]
 
-    def test_what_failed_before_runs_alone_and_first(self):
-        fresh, failed, other = work(2), work(2, start=4, receive_count=2), work(2, start=8)
-        assert plan(fresh, failed, other, max_receive_count=3)[1] == [[failed], [fresh], [other]]
+    def test_outputs_of_two_runs_are_never_joined(self) -> None:
+        parents = [Lineage(Span(start, start + 4, 8)).child(Span(0, 4, 4), "0123abcd") for start in (0, 4)]
+        one, other = (work(2, lineage=lineage) for lineage in parents)
+        assert plan(one, other).fresh == ((one,), (other,))
 
-    def test_half_of_what_failed_before_runs_alone_too(self):
-        fresh, part, other = work(2), work(2, start=4, halved="1"), work(2, start=8)
-        assert plan(fresh, part, other)[1] == [[part], [fresh], [other]]
-
-    def test_messages_without_entries_are_run_too(self):
-        empty, other = work(0), work(2)
-        assert Counter(one.place for group in plan(empty, other)[1] for one in group) == {"s 0-0/*": 1, "s 0-4/*": 1}
-
-    def test_nothing_is_nothing(self):
-        assert plan() == ([], [])
+    def test_a_group_stands_for_the_bytes_of_all(self) -> None:
+        assert str(lineage_of([work(2), work(2, start=4)])) == "0-8/*"
+        assert lineage_of([work(2, start=None)]) is None
 
 
-MESSAGES = st.lists(
+WORKS = st.lists(
     st.builds(
-        lambda entries, source, start, receive_count: work(
-            entries, source=source, start=start, receive_count=receive_count
+        lambda entries, source, start, receive_count, failures: work(
+            entries, source=source, start=start, receive_count=receive_count, failures=failures
         ),
         st.integers(0, 25),
         st.sampled_from("ab"),
-        st.one_of(st.none(), st.integers(0, 1000)),
+        st.integers(0, 1000),
         st.integers(1, 4),
+        st.integers(0, 2),
     ),
     max_size=25,
 )
 
 
-@given(MESSAGES, st.integers(1, 30), st.integers(1, 4), st.booleans())
-def test_every_message_has_one_place_in_a_plan_that_keeps_the_rules(messages, batch_size, max_receive_count, halving):
-    made = make_plan(messages, batch_size, max_receive_count, halving=halving)
-    splits, groups = made.splits, made.groups
-    placed = [split.work for split in splits] + [one for group in groups for one in group] + made.suspects + made.lost
-    assert sorted(map(id, placed)) == sorted(map(id, messages))
-    assert all(one.pulled.receive_count == max_receive_count + 1 for one in made.suspects)
-    assert all(one.pulled.receive_count > max_receive_count + 1 for one in made.lost)
-    for split in splits:
-        assert 1 <= split.size <= batch_size
-        assert split.size < split.work.entries
+@given(WORKS, st.integers(1, 30), st.booleans(), st.data())
+def test_every_message_has_one_place_in_a_plan_that_keeps_the_rules(
+    works: list[Work], batch_size: int, joins: bool, data: Any
+) -> None:
+    works = without_repeats(works)
+    places = [one.place for one in works]
+    some = st.frozensets(st.sampled_from(places)) if places else st.just(frozenset[str]())
+    evidence = Evidence(dict.fromkeys(data.draw(some), ()), data.draw(some), data.draw(some))
+    made = make_plan(works, evidence, batch_size, joins=joins)
+    groups = [*made.watched, *made.fresh]
+    placed = [*made.too_large, *made.killers, *made.put_back, *made.alone, *(one for group in groups for one in group)]
+    assert sorted(map(id, placed)) == sorted(map(id, works))
+    assert {one.place for one in made.killers} == evidence.killed.keys()
+    assert all(one.entries > batch_size for one in made.too_large)
     for group in groups:
         assert len({one.source for one in group}) == 1
-        assert all(one.entries <= batch_size for one in group)
+        assert not any(one.failures or one.place in evidence.suspects for one in group)
         assert sum(one.entries for one in group[:-1]) < batch_size
-        assert len(group) == 1 or all(one.pulled.receive_count == 1 for one in group)
+        assert joins or len(group) == 1
+        assert lineage_of(group) is not None
+    assert all(one.receive_count == 1 for group in made.fresh for one in group)
+    assert all(one.receive_count > 1 for group in made.watched for one in group)
 
 
-class TestWhatComesAfterItsLastTime:
-    @pytest.mark.parametrize("max_receive_count", [1, 2, 3])
-    def test_it_is_a_suspect_first_and_lost_then(self, max_receive_count):
-        last, suspect, lost = (work(1, start=2 * more, receive_count=max_receive_count + more) for more in range(3))
-        made = make_plan([last, suspect, lost], 10, max_receive_count, halving=True)
-        assert (made.groups, made.suspects, made.lost, made.splits) == ([[last]], [suspect], [lost], [])
+class TestReceivesInPlaceOfMarks:
+    def test_a_message_that_was_received_before_counts_as_failed(self) -> None:
+        one, fresh = work(4, receive_count=2), work(4, start=8)
+        assert receives_as_evidence([one, fresh], Rules()) == Evidence({one.place: ()})
 
-    def test_one_that_was_a_suspect_before_stays_one_and_is_lost_sooner(self):
-        first, last, lost = (work(1, start=2 * count, receive_count=count, alone=True) for count in (1, 2, 3))
-        made = make_plan([first, last, lost], 10, 2, halving=True)
-        assert (made.suspects, made.lost, made.groups) == ([first, last], [lost], [])
+    def test_one_that_would_be_dead_then_is_run_with_nothing_beside_it(self) -> None:
+        works = [work(1, start=2 * number, receive_count=2, failures=1) for number in range(3)]
+        evidence = receives_as_evidence(works, Rules())
+        made = make_plan(works, evidence, 10)
+        assert (evidence.killed, made.alone, made.put_back) == ({}, (works[0],), tuple(works[1:]))
 
-    @pytest.mark.parametrize("receive_count", [3, 4, 9])
-    def test_one_of_several_entries_is_halved_all_the_same(self, receive_count):
-        one = work(4, receive_count=receive_count)
-        made = make_plan([one], 10, 2, halving=True)
-        assert [split.work for split in made.splits] == [one]
-        assert not made.suspects + made.lost
+    @pytest.mark.parametrize("rules", [Rules(halving=False, max_failures=1), Rules(max_failures=1)])
+    def test_only_what_can_be_cut_counts_as_failed_for_the_last_time(self, rules: Rules) -> None:
+        one = work(4, receive_count=2)
+        assert (one.place in receives_as_evidence([one], rules).killed) is rules.halving
 
-    def test_without_halving_it_is_a_suspect_whole(self):
-        one = work(4, receive_count=3)
-        assert make_plan([one], 10, 2, halving=False).suspects == [one]
+
+class TestRules:
+    @pytest.mark.parametrize(("entries", "size"), [(2, 1), (3, 2), (9, 5), (10, 5), (15, 8), (30, 10)])
+    def test_a_message_is_halved_and_no_part_is_above_a_batch(self, entries: int, size: int) -> None:
+        assert Rules(batch_size=10).part_size(work(entries), killed=False) == size
+
+    @pytest.mark.parametrize(("entries", "size"), [(2, 1), (10, 1), (11, 2), (1000, 100)])
+    def test_what_killed_a_function_is_cut_into_ten(self, entries: int, size: int) -> None:
+        assert Rules().part_size(work(entries), killed=True) == size
+
+    @given(st.integers(2, 10**6), st.integers(1, 10**6), st.booleans())
+    def test_a_cut_always_makes_several_parts(self, entries: int, batch_size: int, killed: bool) -> None:
+        one = Work(Message(b""), (), None, entries)
+        assert 1 <= Rules(batch_size=batch_size).part_size(one, killed=killed) < entries
 
 
 class TestRepeats:
-    def test_messages_of_the_same_bytes_are_taken_once(self):
-        first, other, twin, triplet = work(2), work(2, start=4), work(2), work(2)
-        kept, repeats = without_repeats([first, other, twin, triplet])
-        assert kept == [first, other]
-        assert repeats == {first.pulled.receipt_handle: [twin.pulled, triplet.pulled]}
+    def test_messages_of_the_same_bytes_are_one(self) -> None:
+        first, other, twin = work(2, name="1"), work(2, start=4), work(2, name="2", receive_count=7)
+        kept = without_repeats([first, other, twin])
+        assert [one.place for one in kept] == [first.place, other.place]
+        assert (kept[0].deliveries, kept[0].receive_count) == ((first.pulled, twin.pulled), 7)
 
-    def test_the_same_span_of_another_source_is_no_repeat(self):
-        messages = [work(2, source="a"), work(2, source="b")]
-        assert without_repeats(messages) == (messages, {})
+    @pytest.mark.parametrize("failures", [(0, 1), (1, 0)])
+    def test_the_copy_with_more_failures_counts(self, failures: tuple[int, int]) -> None:
+        (kept,) = without_repeats(work(2, failures=count, name=str(count)) for count in failures)
+        assert (kept.failures, len(kept.deliveries)) == (1, 2)
 
-    def test_without_lineage_nothing_is_a_repeat(self):
-        messages = [work(2, start=None), work(2, start=None)]
-        assert without_repeats(messages) == (messages, {})
+    def test_the_same_span_of_another_source_is_no_repeat(self) -> None:
+        works = [work(2, source="a"), work(2, source="b")]
+        assert without_repeats(works) == works
 
-    def test_outputs_of_two_runs_are_no_repeats(self):
-        source = Lineage(Span(0, 9, 9))
-        messages = [work(2, lineage=source.child(Span(0, 4, 4), run)) for run in ("0123abcd", "4567abcd")]
-        assert without_repeats(messages) == (messages, {})
+    def test_without_lineage_nothing_is_a_repeat(self) -> None:
+        works = [work(2, start=None, name="1"), work(2, start=None, name="2")]
+        assert without_repeats(works) == works

@@ -31,9 +31,8 @@ class Config:
         settings_file: the step's settings; empty for the one in the stage's folder, if it is there.
         step_folders: where a step and its settings may be, nowhere else.
         workflow_id: what the step is told as `--workflow-id`.
-        max_receive_count: how often a message is run before it goes to the dead-letter topic; SQS gives it out oftener,
-            so that a function may die of it.
-        back_off_seconds: how soon a message that failed comes again, about; longer at every further time.
+        max_failures: how many runs of a message may fail before it is halved or dead.
+        back_off_seconds: how long a message that failed once is delayed; twice as long after each further failure.
         range_bytes: objects larger than this are uploaded by several functions.
         halving: whether a message that fails for the last time is split rather than dead-lettered whole.
         kms_key_arn: the key that topics are encrypted with; empty for SQS's own.
@@ -49,7 +48,7 @@ class Config:
     settings_file: str
     step_folders: tuple[Path, ...]
     workflow_id: str
-    max_receive_count: int
+    max_failures: int
     back_off_seconds: int
     range_bytes: int
     halving: bool
@@ -81,10 +80,20 @@ class Config:
         return self.topic(RANGES)
 
     @property
+    def uploaded_parcel_size(self) -> int:
+        """Most entries of a message that is cut from a source."""
+        return parcel_size_for(self.batch_size, self.parcel_size)
+
+    @property
     def own_topics(self) -> frozenset[str]:
         """Every topic that the stack itself made, dead-letter topics included; none of them may be deleted alone."""
         topics = {self.topic(name) for name in (*self.stages, OUTPUT, RANGES)}
         return frozenset(topics | {dead_letter(topic) for topic in topics})
+
+
+def parcel_size_for(batch_size: int, parcel_size: int) -> int:
+    """How many entries an uploader puts into a message: a whole batch, so that no messages need be run together."""
+    return max(batch_size, parcel_size)
 
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
@@ -114,7 +123,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         settings_file=read("PARCELQ_SETTINGS_FILE", ""),
         step_folders=tuple(Path(folder) for folder in folders.split(":") if folder),
         workflow_id=read("PARCELQ_WORKFLOW_ID", ""),
-        max_receive_count=read("PARCELQ_MAX_RECEIVE_COUNT", 2),
+        max_failures=read("PARCELQ_MAX_FAILURES", 2),
         back_off_seconds=read("PARCELQ_BACK_OFF_SECONDS", 5),
         range_bytes=read("PARCELQ_RANGE_BYTES", 256 * 1024 * 1024),
         halving=read("PARCELQ_HALVING", True),
@@ -168,7 +177,7 @@ _VARIABLES: Final[dict[str, Check]] = {
     "PARCELQ_STEP_PATH": text,
     "PARCELQ_SETTINGS_FILE": text,
     "PARCELQ_WORKFLOW_ID": text,
-    "PARCELQ_MAX_RECEIVE_COUNT": _number,
+    "PARCELQ_MAX_FAILURES": _number,
     "PARCELQ_BACK_OFF_SECONDS": _number,
     "PARCELQ_RANGE_BYTES": _number,
     "PARCELQ_HALVING": _flag,

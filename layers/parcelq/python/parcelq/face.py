@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -219,7 +219,9 @@ class Worker:
             return process(processor, receive_message_timeout=idle, on_progress=on_progress)
 
     def _processor(self) -> Processor:
-        from parcelq.process.processor import Processor, Route
+        from parcelq.process.apply import Route
+        from parcelq.process.processor import Processor
+        from parcelq.process.rules import Rules
         from parcelq.steps.find import local_step
         from parcelq.topics.admin import Topics as Admin
 
@@ -229,12 +231,6 @@ class Worker:
         step = local_step(str(self.step), str(self.settings), self.workflow_id)
         queue = self.input._queue
         dead = Admin(queue.sqs).letters_url(queue.url)
-        route = Route(self.input.url, self.output.url, dead_letter=dead, tombstones=self.output.url)
-        return Processor(
-            queue.sqs,
-            route,
-            step,
-            batch_size=self.batch_size,
-            parcel_size=self.parcel_size,
-            overflow=queue.overflow,
-        )
+        output = self.output._queue
+        route = Route(queue, output, replace(queue, url=dead), output)
+        return Processor(route, step, Rules(self.batch_size, self.parcel_size))

@@ -13,6 +13,7 @@ INBOX: Final = "inbox/"
 RESULTS: Final = "results/"
 SEGMENTS: Final = "segments/"
 OVERFLOW: Final = "overflow/"
+MARKS: Final = "marks/"
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[!-~]+", re.ASCII)
 """Old buckets in us-east-1 may have names that new ones may not; an ARN names an access point."""

@@ -1,72 +1,138 @@
-"""What is said of a message that failed for good: a letter with the reason, and a tombstone. Pure.
+"""What is published about entries that failed for good: a dead letter with the reason, and a tombstone. Pure.
 
-The letter goes to the dead-letter topic and can be sent back from there. The tombstone goes to where results are
-collected, so that a source is known to be finished but for these entries.
+The dead letter goes to the dead-letter topic and can be redriven from there. The tombstone goes to the output topic,
+so that the source is known to be finished except for these entries.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Final
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
 
-from parcelq.errors import ParcelqError
+from parcelq.errors import ParcelqError, StepError
+from parcelq.limits import KIB
 from parcelq.process.plan import Work
-from parcelq.steps.reason import escaped, shortened
+from parcelq.steps.reason import escaped
 from parcelq.topics.message import (
-    ALONE,
     DEAD,
     ENTRIES,
-    HALVED,
+    FAILURE,
+    FAILURES,
+    FIRST,
+    FORMAT,
     LINEAGE,
-    RECEIVED_BEFORE,
+    REASON,
     SOURCE,
     WORKFLOW,
     Message,
-    Pulled,
     with_attributes,
 )
+from parcelq.topics.pieces import MAX_DEAD_BYTES
 
-REASON: Final = "Reason"
-STEP: Final = "Step"
-FAILED_AT: Final = "FailedAt"
-RECEIVED: Final = "ReceiveCount"
-ABOUT_DEATH: Final = (REASON, STEP, FAILED_AT, RECEIVED)
-"""The attributes that a letter has and the message that it was had not."""
+KILLED: Final = "the function died while it ran this message alone; it may have run out of memory"
+"""The reason of a message that killed the function that ran it."""
+NO_REASON: Final = "SQS moved it here without a reason"
+"""What is shown for a dead letter without a reason: it was received more often than its topic allows."""
+_REASON_BYTES: Final = KIB
+_CUT: Final = " … "
+_TRACEBACK: Final = "Traceback (most recent call last)"
 
-_REASON_BYTES: Final = 1024
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a dead letter says beside the reason.
+
+    Attributes:
+        step: the step's name.
+        when: when it failed, in seconds since the epoch.
+        workflow: the workflow that failed; empty for none.
+    """
+
+    step: str
+    when: float
+    workflow: str = ""
+
+    def failure(self, runs: int, first: str = "") -> str:
+        """The attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and `first` where it is known."""
+        when = datetime.fromtimestamp(self.when, UTC).isoformat(timespec="seconds")
+        return json.dumps({"step": self.step, "when": when, "runs": runs, **({"first": first} if first else {})})
 
 
 def reason_of(error: ParcelqError) -> str:
-    """Why a message failed, as an attribute's value: the middle of a long one is left out, and its first line stays."""
-    return " ".join(shortened(escaped(str(error)), _REASON_BYTES).split())
+    """Why a message failed, as an attribute's value of at most 1,024 bytes.
 
-
-def letter(work: Work, reason: str, step: str, when: datetime, workflow: str = "") -> Message:
-    """The message as it goes to the dead-letter topic."""
-    return _letter(work.message, work.pulled, reason, step, when, workflow)
-
-
-def unread_letter(pulled: Pulled, reason: str, step: str, when: datetime, workflow: str = "") -> Message:
-    """The same for a message that cannot be read: as it came."""
-    return _letter(pulled.as_it_is(), pulled, reason, step, when, workflow)
-
-
-def tombstone(work: Work, reason: str, step: str) -> Message:
-    """What tells that a message's entries are dead. It has no bytes, and `Entries` says how many died.
-
-    Only for a message with lineage.
+    It begins with the line that says what went wrong: the exception of a Python step, or the last line that any other
+    step wrote to stderr. The rest follows. A long reason loses its middle or the top of the traceback.
     """
-    place = {SOURCE: work.source, LINEAGE: str(work.lineage), ENTRIES: str(work.entries)}
-    return Message(b"", {**place, DEAD: reason, STEP: step})
+    if isinstance(error, StepError) and error.stderr_tail.strip():
+        line, rest = _main_line(error.stderr_tail)
+        return _shortened(f"{line} (step {error.step!r} {error.reason})", rest)
+    return _shortened(str(error), "")
 
 
-def _letter(message: Message, pulled: Pulled, reason: str, step: str, when: datetime, workflow: str) -> Message:
-    about = {
-        REASON: reason,
-        STEP: step,
-        FAILED_AT: when.isoformat(timespec="seconds"),
-        RECEIVED: str(pulled.receive_count),
-    }
-    if workflow:
-        about[WORKFLOW] = workflow
-    return with_attributes(message, **{HALVED: None, ALONE: None, RECEIVED_BEFORE: None}, **about)
+def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) -> Message:
+    """The message as it goes to the dead-letter topic.
+
+    Args:
+        message: the message; as it was pulled where it cannot be read.
+        reason: why it failed, as `reason_of` returns it.
+        about: what else is known.
+        runs: how many runs of it failed.
+    """
+    failure = about.failure(runs, message.attributes.get(FIRST, ""))
+    workflow = {WORKFLOW: about.workflow} if about.workflow else {}
+    return with_attributes(message, **{FAILURES: None, FIRST: None, REASON: reason, FAILURE: failure, **workflow})
+
+
+def failure_of(attributes: Mapping[str, str]) -> dict[str, Any]:
+    """The members of a dead letter's attribute `Failure`; none where it has no such attribute."""
+    try:
+        failure = json.loads(attributes.get(FAILURE, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return failure if isinstance(failure, dict) else {}
+
+
+def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
+    """What says that the entries of a message with lineage are dead; it carries them if they are small enough."""
+    body = work.message.body if len(work.message.body) <= MAX_DEAD_BYTES else b""
+    attributes = {SOURCE: work.source, LINEAGE: str(work.lineage), ENTRIES: str(work.entries), DEAD: reason}
+    kept = {name: value for name in (FIRST, FORMAT) if (value := work.message.attributes.get(name))}
+    return Message(body, {**attributes, **kept, **({WORKFLOW: about.workflow} if about.workflow else {})})
+
+
+def _main_line(stderr: str) -> tuple[str, str]:
+    """The line of a step's stderr that says what went wrong, and all other lines.
+
+    Of a Python step that is the first line, since the exception was put before its traceback.
+    """
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    main = 0 if any(line.startswith(_TRACEBACK) for line in lines) else len(lines) - 1
+    return lines[main], "\n".join(lines[:main] + lines[main + 1 :])
+
+
+def _shortened(line: str, rest: str) -> str:
+    """Both texts on one line, within what an attribute may have: the first is kept, and then the end of the second."""
+    first = _legal(line)
+    if len(first) > _REASON_BYTES:
+        half = (_REASON_BYTES - len(_CUT.encode())) // 2
+        return _decoded(first[:half]) + _CUT + _decoded(first[-half:])
+    second = _legal(rest)
+    room = _REASON_BYTES - len(first) - len(b": ")
+    if len(second) > room:
+        room -= len(_CUT.encode())
+        second = (_CUT.lstrip().encode() + second[-room:]) if room > 0 else b""
+    return _decoded(first) + (f": {_decoded(second)}" if second else "")
+
+
+def _legal(text: str) -> bytes:
+    """Text on one line that SQS takes: only the characters that it refuses are escaped."""
+    return " ".join(escaped(text).split()).encode()
+
+
+def _decoded(data: bytes) -> str:
+    """Text of bytes that may be cut within a character."""
+    return data.decode("utf-8", "ignore")

@@ -1,44 +1,58 @@
-"""Deciding what is done with pulled messages: split, run together, or run alone. Pure."""
+"""Planning: what is done with messages that were read, before any of them is run. Pure."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from parcelq.errors import LineageError
 from parcelq.lineage.lineage import Lineage, joined
-from parcelq.topics.message import ALONE, DEAD, HALVED, LINEAGE, SOURCE, Message, Pulled, count_told
+from parcelq.topics.message import DEAD, FAILURES, LINEAGE, SOURCE, Message, Pulled, count_told
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A pulled message that was read.
+    """A message that was read.
 
     Attributes:
-        pulled: what is to be acknowledged.
         message: what it says.
-        lineage: which bytes it stands for; None where it says nothing, or nothing sane, of that.
+        deliveries: what is acknowledged when the message is done: the delivery that was read, and others of this
+            invocation that stand for the same bytes.
+        lineage: which bytes it stands for; None where it has no lineage, or an impossible one.
         entries: how many entries it has.
+        failures: how many runs of it failed so far.
     """
 
-    pulled: Pulled
     message: Message
+    deliveries: tuple[Pulled, ...]
     lineage: Lineage | None
     entries: int
+    failures: int = 0
 
     @classmethod
     def of(cls, pulled: Pulled, message: Message) -> Work:
-        """Read the lineage. One that cannot be right counts as none: the body is worth processing all the same."""
+        """Read the attributes. An impossible lineage counts as none: the body is worth processing all the same."""
         text = message.attributes.get(LINEAGE, "")
         try:
             lineage = Lineage.parse(text) if SOURCE in message.attributes else None
-            body_fits = DEAD in message.attributes or (lineage and len(lineage.span) == len(message.body))
-            if lineage and not body_fits:
+            if lineage and DEAD not in message.attributes and len(lineage.span) != len(message.body):
                 lineage = None
         except LineageError:
             lineage = None
-        return cls(pulled, message, lineage, message.entries)
+        failures = count_told(message.attributes.get(FAILURES, "")) or 0
+        return cls(message, (pulled,), lineage, message.entries, failures)
+
+    @property
+    def pulled(self) -> Pulled:
+        """The delivery that was read."""
+        return self.deliveries[0]
+
+    @property
+    def receive_count(self) -> int:
+        """How often the message was received, this time included."""
+        return max(one.receive_count for one in self.deliveries)
 
     @property
     def source(self) -> str:
@@ -47,134 +61,144 @@ class Work:
 
     @property
     def place(self) -> str:
-        """What the message stands for, as text; empty where it has no lineage."""
-        return f"{self.source} {self.lineage}" if self.lineage else ""
+        """Names what the message stands for: its source and lineage, or else the message itself."""
+        return f"{self.source} {self.lineage}" if self.lineage else self.pulled.message_id
 
     @property
     def about(self) -> dict[str, str]:
-        """What a log line says of it."""
+        """The fields of a log line about it."""
         return {
             "source": self.source,
             "lineage": str(self.lineage or ""),
             "message_id": self.pulled.message_id,
-            "receive_count": str(self.pulled.receive_count),
+            "receive_count": str(self.receive_count),
+            "failures": str(self.failures),
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """A message that is to be re-parcelled.
+class Evidence:
+    """What earlier invocations left behind about messages, by `Work.place`.
 
     Attributes:
-        work: the message.
-        size: entries of each parcel.
-        halved: how often it was halved then; 0 if it is split only because it is too large.
+        killed: messages whose own run killed a function, each with the marks that show it.
+        suspects: messages that were among those running when a function died.
+        doubts: marks of suspects' own runs; they are void as soon as a run of that message ends.
+        waiting: messages that must not be run beside a suspect, as they cannot be delivered much more often.
     """
 
-    work: Work
-    size: int
-    halved: int = 0
+    killed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    suspects: frozenset[str] = frozenset()
+    doubts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    waiting: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done.
+    """What is done with messages; every message is in exactly one of these.
 
     Attributes:
-        splits: messages to re-parcel; no step runs over them.
-        groups: messages to run the step over, those of a group together.
-        suspects: messages that may take the function down; each needs an invocation of its own.
-        lost: messages that did, with an invocation of their own; they are not run any more.
+        too_large: messages with more entries than a batch; they are cut, not run.
+        killers: messages whose last run killed a function; that run counts as a failure.
+        put_back: messages to publish again as they are.
+        alone: messages to run one after the other, each under a mark of its own and with nothing beside it.
+        watched: groups to run side by side under one mark, because they were received before.
+        fresh: groups to run side by side.
     """
 
-    splits: list[Split]
-    groups: list[list[Work]]
-    suspects: list[Work]
-    lost: list[Work]
+    too_large: tuple[Work, ...] = ()
+    killers: tuple[Work, ...] = ()
+    put_back: tuple[Work, ...] = ()
+    alone: tuple[Work, ...] = ()
+    watched: tuple[tuple[Work, ...], ...] = ()
+    fresh: tuple[tuple[Work, ...], ...] = ()
 
 
-def make_plan(work: Iterable[Work], batch_size: int, max_receive_count: int, *, halving: bool) -> Plan:
+def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joins: bool = True) -> Plan:
     """Decide what is done with messages.
 
-    - One that comes for the last time it may and has several entries is split into halves, without another run.
-    - One with more than `batch_size` entries is split into parcels of `batch_size`.
-    - One that failed before, or is half of one that did, runs alone, so that it fails nothing else; and before the
-      others, lest there is never the time to see it fail.
-    - One that comes after its last time was not settled then, so the function died, of it or of another: it is a
-      suspect. Was it one already, it is lost.
-    - Others of one source that follow one another run together until they have `batch_size` entries.
+    Messages that were received more often come first, so that each gets its turn before the time is up.
 
     Args:
-        work: the messages.
+        works: the messages.
+        evidence: what is known about earlier runs of them.
         batch_size: how many entries the step should get at a time.
-        max_receive_count: how often a message is run; SQS may give it out oftener.
-        halving: whether to split at the last time; otherwise the message is run once more.
+        joins: whether neighbours in one source or one output run together; messages without lineage always do.
     """
-    splits: list[Split] = []
-    suspects: list[Work] = []
-    lost: list[Work] = []
-    alone: list[list[Work]] = []
-    fresh: defaultdict[str, list[Work]] = defaultdict(list)
-    for one in work:
-        receives, attributes = one.pulled.receive_count, one.message.attributes
-        if halving and receives >= max(2, max_receive_count) and one.entries > 1:
-            splits.append(halves(one, batch_size))
-        elif one.entries > batch_size:
-            splits.append(Split(one, batch_size))
-        elif receives > max_receive_count + (ALONE not in attributes):
-            lost.append(one)
-        elif receives > max_receive_count or ALONE in attributes:
-            suspects.append(one)
-        elif receives > 1 or HALVED in attributes:
-            alone.append([one])
+    too_large, killers, put_back, alone = [], [], [], []
+    watched, fresh = [], []
+    for work in sorted(works, key=lambda one: -one.receive_count):
+        if work.place in evidence.killed:
+            killers.append(work)
+        elif work.entries > batch_size:
+            too_large.append(work)
+        elif work.place in evidence.waiting:
+            put_back.append(work)
+        # guard: a message that failed before runs alone
+        elif work.failures or work.place in evidence.suspects:
+            alone.append(work)
+        elif work.receive_count > 1:
+            watched.append(work)
         else:
-            fresh[one.source].append(one)
-    together = [group for messages in fresh.values() for group in _groups(messages, batch_size)]
-    return Plan(splits, alone + together, suspects, lost)
+            fresh.append(work)
+    return Plan(
+        tuple(too_large),
+        tuple(killers),
+        tuple(put_back),
+        tuple(alone),
+        tuple(_groups(watched, batch_size, joins=joins)),
+        tuple(_groups(fresh, batch_size, joins=joins)),
+    )
 
 
-def halves(work: Work, batch_size: int) -> Split:
-    """Split a message that kept failing into two, or more if halves would have more than `batch_size` entries."""
-    times = (count_told(work.message.attributes.get(HALVED, "")) or 0) + 1
-    return Split(work, min(batch_size, (work.entries + 1) // 2), times)
+def without_repeats(works: Iterable[Work]) -> list[Work]:
+    """Take messages that stand for the same bytes as one, which is acknowledged with all of their deliveries.
 
-
-def without_repeats(work: Iterable[Work]) -> tuple[list[Work], dict[str, list[Pulled]]]:
-    """Take out messages that stand for the same bytes as an earlier one.
-
-    Returns:
-        The others, and those taken out by the receipt handle of the one that they repeat.
+    Of an original and the copy that was published after a failure, the copy counts.
     """
-    first: dict[str, Work] = {}
-    repeats: defaultdict[str, list[Pulled]] = defaultdict(list)
-    kept = []
-    for one in work:
-        twin = first.setdefault(one.place, one) if one.lineage else one
-        if twin is one:
-            kept.append(one)
+    by_place: dict[str, Work] = {}
+    for work in works:
+        twin = by_place.get(work.place)
+        if twin is None:
+            by_place[work.place] = work
         else:
-            repeats[twin.pulled.receipt_handle].append(one.pulled)
-    return kept, dict(repeats)
+            later, earlier = (work, twin) if work.failures > twin.failures else (twin, work)
+            by_place[work.place] = replace(later, deliveries=later.deliveries + earlier.deliveries)
+    return list(by_place.values())
 
 
-def _groups(messages: list[Work], batch_size: int) -> Iterator[list[Work]]:
-    """Messages of one source that follow one another, until they reach `batch_size` entries.
+def _groups(works: Iterable[Work], batch_size: int, *, joins: bool) -> Iterator[tuple[Work, ...]]:
+    """Messages that run together: neighbours of one source or output, or messages without lineage."""
+    sources: defaultdict[str, list[Work]] = defaultdict(list)
+    for work in works:
+        if work.lineage and not joins:
+            yield (work,)
+        else:
+            sources[work.source].append(work)
+    for messages in sources.values():
+        messages.sort(key=lambda one: one.lineage.order if one.lineage else ())
+        yield from _together(messages, batch_size)
 
-    What is put out for a group lies in one place of the result, so others in between would end up in the wrong order.
-    """
+
+def _together(works: Iterable[Work], batch_size: int) -> Iterator[tuple[Work, ...]]:
     group: list[Work] = []
+    lineage: Lineage | None = None
     entries = 0
-    for one in sorted(messages, key=lambda one: one.lineage.order if one.lineage else ()):
-        if group and (entries >= batch_size or not _goes_on(group[-1], one)):
-            yield group
-            group, entries = [], 0
-        group.append(one)
-        entries += one.entries
+    for work in works:
+        both = joined(lineage, work.lineage) if lineage and work.lineage else None
+        if group and (entries >= batch_size or (work.lineage and both is None)):
+            yield tuple(group)
+            group, entries, both = [], 0, None
+        group.append(work)
+        lineage = both or work.lineage
+        entries += work.entries
     if group:
-        yield group
+        yield tuple(group)
 
 
-def _goes_on(one: Work, other: Work) -> bool:
-    if one.lineage and other.lineage:
-        return joined(one.lineage, other.lineage) is not None
-    return one.lineage is other.lineage  # without lineage, there is no order to keep
+def lineage_of(group: Iterable[Work]) -> Lineage | None:
+    """What the messages of a group stand for together."""
+    whole: Lineage | None = None
+    for work in group:
+        whole = (joined(whole, work.lineage) if work.lineage else None) if whole else work.lineage
+    return whole

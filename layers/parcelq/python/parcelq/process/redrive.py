@@ -1,6 +1,6 @@
-"""Dead letters: looking at them, and sending them back to the topic that they came from.
+"""Dead letters: looking at them, and publishing them again on the topic that they came from.
 
-SQS's own StartMessageMoveTask is not used: it moves all or nothing, and tells neither which nor, exactly, how many.
+SQS's own StartMessageMoveTask is not used: it moves all or nothing, and does not say which messages it moved.
 """
 
 from __future__ import annotations
@@ -8,97 +8,82 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from parcelq.aws.clients import translated
 from parcelq.errors import ParcelqError
-from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES
-from parcelq.process.dead import ABOUT_DEATH
+from parcelq.process.dead import failure_of
 from parcelq.topics.lease import Lease
-from parcelq.topics.message import ALONE, HALVED, RECEIVED_BEFORE, Message, Pulled
-from parcelq.topics.publish import publish_many
-from parcelq.topics.pull import acknowledge, pull_raw, refresh_deadline
-from parcelq.topics.sqs import SqsTopic
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
+from parcelq.topics.message import FAILURE, FAILURES, FIRST, LINEAGE, REASON, SOURCE, Message, Pulled, with_attributes
+from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 _PULLED_TOGETHER: Final = 50
-"""Letters of one pull: 50 MiB at most."""
+"""Dead letters of one pull: 50 MiB at most."""
 _QUIET_SECONDS: Final = 2
 _HELD_SECONDS: Final = 300
-"""How long a letter is locked, and again after half of it; dead-letter topics have no deadline worth mentioning."""
+"""How long a dead letter is locked, and again after half of it; dead-letter topics have short deadlines."""
 _PULLS_IN_VAIN: Final = 3
-"""Pulls in a row that bring only what is of no use, before there is nothing else to be had."""
-_LATER: Final = frozenset({*ABOUT_DEATH, ALONE, RECEIVED_BEFORE})
-"""What a message is told on its way to its death, and need not know when it begins anew."""
+"""So many pulls in a row that bring nothing of use are the end."""
 
 
-def peek(sqs: SQSClient, topic_url: str, most: int | None = None) -> list[Pulled]:
+def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
     """Look at messages without taking them: they are pulled, and unlocked again at once.
 
-    SQS counts that as a receive; the messages of a dead-letter topic may be received as often as one likes.
+    SQS counts that as a receive; the messages of a dead-letter topic may be received any number of times.
 
     Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
+        topic: the dead-letter topic.
         most: how many to look at; None for all that can be seen.
 
     Raises:
         AwsError, TopicNotFoundError: SQS refused.
     """
-    with _Hold(sqs, topic_url) as hold:
-        return [letter.pulled for letters in _all(hold, most) for letter in letters]
+    with _Hold(topic) as hold:
+        return [one for letters in _all(hold, most) for one in letters]
 
 
-def redrive(sqs: SQSClient, dead_letter_url: str, topic_url: str, only: Collection[str] | None = None) -> int:
-    """Send dead letters back to their topic, whether SQS moved them or Parcelq sent them with a reason.
+def redrive(
+    dead_letters: Topic, topic: Topic, only: Collection[str] | None = None, *, now: Callable[[], float] = time.time
+) -> int:
+    """Publish dead letters again on their topic, whether SQS moved them there or Parcelq published them with a reason.
 
-    Some are pulled, published, and acknowledged then, before the next are pulled; so a crash leaves at worst those few
-    in both places, which their lineage makes good. Letters that come while this goes on, perhaps of what it sent back,
-    are left there, unless they are chosen.
+    A few are pulled, published, and then acknowledged, before the next are pulled. So a crash leaves at worst those few
+    in both places, and their lineage shows that they are the same. Dead letters that come while this goes on stay: they
+    may be of messages that it published itself.
 
     Args:
-        sqs: a boto3 SQS client.
-        dead_letter_url: URL of the dead-letter topic.
-        topic_url: URL of the topic.
-        only: ids of the messages to send back; None for all.
+        dead_letters: the dead-letter topic.
+        topic: the topic.
+        only: ids of the messages to publish again; None for all.
+        now: tells the time in seconds since the epoch.
 
     Returns:
-        How many were sent back and are gone from the dead-letter topic.
+        How many were published again and are gone from the dead-letter topic.
 
     Raises:
         AwsError, TopicNotFoundError: SQS refused.
     """
     moved = in_vain = 0
     missing = None if only is None else set(only)
-    began = _end_of_this_second(sqs, dead_letter_url)
-    with _Hold(sqs, dead_letter_url) as hold:
-        for letters in _all(hold):
-            old = [one for one in letters if one.sent <= began]
+    began = now()
+    places: set[str] = set()
+    with _Hold(dead_letters) as hold:
+        for number, letters in enumerate(_all(hold)):
+            if number == 0 and letters and all(one.sent > began for one in letters):
+                began = max(one.sent for one in letters)  # this machine's clock is behind the topic's
             if missing is None:
-                chosen = [one.pulled for one in old]
+                chosen = [one for one in letters if one.sent <= began and _place(one) not in places]
             else:
-                chosen = [one.pulled for one in letters if one.pulled.message_id in missing]
+                chosen = [one for one in letters if one.message_id in missing]
                 missing.difference_update(one.message_id for one in chosen)
-            moved += _send_back(sqs, hold, topic_url, chosen)
-            in_vain = 0 if old else in_vain + 1
+            moved += _publish_again(hold, topic, chosen)
+            places.update(filter(None, map(_place, chosen)))
+            in_vain = 0 if any(one.sent <= began for one in letters) else in_vain + 1
             if in_vain == _PULLS_IN_VAIN or (missing is not None and not missing):
                 break
     return moved
-
-
-@dataclass(frozen=True, slots=True)
-class _Letter:
-    """A dead letter, and when it was published, in seconds of the epoch; SQS moving it does not change that."""
-
-    pulled: Pulled
-    sent: float
 
 
 class _Hold:
@@ -107,10 +92,9 @@ class _Hold:
     Then they are unlocked, so that others can have them at once. It keeps no bodies.
     """
 
-    def __init__(self, sqs: SQSClient, topic_url: str) -> None:
-        self.sqs = sqs
-        self.topic_url = topic_url
-        self._lease = Lease(SqsTopic(sqs, topic_url), timeout=_HELD_SECONDS, at_once=False)
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self._lease = Lease(topic, timeout=_HELD_SECONDS, at_once=False)
         self._held: dict[str, Pulled] = {}
 
     def __enter__(self) -> _Hold:
@@ -122,82 +106,78 @@ class _Hold:
     ) -> None:
         self._lease.__exit__(kind, error, trace)
         try:
-            refresh_deadline(self.sqs, self.topic_url, self._held.values(), 0)
+            self.topic.refresh_deadline(self._held.values(), 0)
         except ParcelqError as refused:
             _log.warning("messages stay locked for up to %d seconds: %s", _HELD_SECONDS, refused)
 
-    def pull(self, most: int) -> tuple[list[_Letter], int]:
+    def pull(self, most: int) -> tuple[list[Pulled], int]:
         """Pull messages; returns those that are not held already, and how many came in all."""
-        raw = pull_raw(self.sqs, self.topic_url, 1, most, _QUIET_SECONDS, deadline=_HELD_SECONDS)
-        came = {
-            one["MessageId"]: _Letter(
-                Pulled.from_sqs(one), int(one.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
-            )
-            for one in raw
-        }
-        fresh = [letter for name, letter in came.items() if name not in self._held]
-        self._keep(letter.pulled for letter in came.values())
-        return fresh, len(raw)
+        came = self.topic.pull(1, most, _QUIET_SECONDS, deadline=_HELD_SECONDS)
+        latest = {one.message_id: one for one in came}
+        new = [one for name, one in latest.items() if name not in self._held]
+        self._lease.drop(self._held[name] for name in latest if name in self._held)
+        self._held.update((name, one.receipt()) for name, one in latest.items())
+        self._lease.add(self._held[name] for name in latest)
+        return new, len(came)
 
     def acknowledge(self, messages: Sequence[Pulled]) -> int:
-        """Acknowledge messages that are held; returns how many SQS forgot."""
-        left = {one.message_id for one in acknowledge(self.sqs, self.topic_url, messages)}
-        gone = [one for one in messages if one.message_id not in left]
+        """Acknowledge messages that are held; returns how many are deleted."""
+        kept = {one.message_id for one in self.topic.acknowledge(messages)}
+        gone = [one for one in messages if one.message_id not in kept]
         self._lease.drop(gone)
         for one in gone:
             del self._held[one.message_id]
         return len(gone)
 
-    def _keep(self, messages: Iterable[Pulled]) -> None:
-        without_body = [one.receipt() for one in messages]
-        self._lease.drop(self._held[one.message_id] for one in without_body if one.message_id in self._held)
-        self._lease.add(without_body)
-        self._held.update((one.message_id, one) for one in without_body)
 
-
-def _all(hold: _Hold, most: int | None = None) -> Iterator[list[_Letter]]:
-    """Pull everything that is to be had, or as much as is wanted; what comes a second time is left out.
+def _all(hold: _Hold, most: int | None = None) -> Iterator[list[Pulled]]:
+    """Pull everything there is, or as much as is wanted; a message that comes a second time is left out.
 
     A pull that brings nothing is the end: it waits, and then SQS asks all of its servers.
     """
     left = math.inf if most is None else most
     in_vain = 0
     while left > 0 and in_vain < _PULLS_IN_VAIN:
-        fresh, came = hold.pull(int(min(_PULLED_TOGETHER, left)))
+        new, came = hold.pull(int(min(_PULLED_TOGETHER, left)))
         if not came:
             return
-        in_vain = 0 if fresh else in_vain + 1
-        left -= len(fresh)
-        yield fresh
+        in_vain = 0 if new else in_vain + 1
+        left -= len(new)
+        yield new
 
 
-def _send_back(sqs: SQSClient, hold: _Hold, topic_url: str, chosen: Sequence[Pulled]) -> int:
-    """Publish letters on their topic and acknowledge those that are confirmed; returns how many are gone."""
-    letters = [_revived(one) for one in chosen]
-    _, failed = publish_many(sqs, topic_url, letters)
-    for one in failed:
-        _log.warning("a letter stays, for SQS refuses it on its topic: %s", one.reason)
-    refused = {id(one.message) for one in failed}
-    sent = [one for one, letter in zip(chosen, letters, strict=True) if id(letter) not in refused]
-    return hold.acknowledge(sent)
+def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
+    """Publish dead letters on their topic and acknowledge those that are confirmed; returns how many are gone.
+
+    Of several that stand for the same bytes one is published: a dead-letter topic has repeats.
+    """
+    places: dict[str, list[Pulled]] = {}
+    for one in chosen:
+        places.setdefault(_place(one) or one.message_id, []).append(one)
+    messages = {place: _revived(letters[0]) for place, letters in places.items()}
+    refused = {id(one.message): one.reason for one in topic.publish(messages.values()).failed}
+    done = []
+    for place, letters in places.items():
+        reason = refused.get(id(messages[place]))
+        # guard: a dead letter is acknowledged only when it is published again
+        if reason is None:
+            done += letters
+        else:
+            _log.warning("a dead letter stays, because its topic refuses it: %s", reason)
+    return hold.acknowledge(done)
 
 
 def _revived(dead: Pulled) -> Message:
-    """The message as it was before it died, to be run alone, so that its result takes its own place."""
+    """The message as it was before it failed, with its body as it is: a topic makes sure that one in S3 lives on."""
     message = dead.as_it_is()
-    attributes = {name: value for name, value in message.attributes.items() if name not in _LATER}
-    alone = Message(message.body, {HALVED: "0", **attributes})
-    if len(alone.attributes) <= MAX_ATTRIBUTES and alone.wire().size <= MAX_MESSAGE_BYTES:
-        return alone
-    return Message(message.body, attributes)  # which is better than not at all
+    changed: dict[str, str | None] = {REASON: None, FAILURE: None, FAILURES: None}
+    first = failure_of(message.attributes).get("first")
+    if first and isinstance(first, str):
+        changed[FIRST] = first
+    return with_attributes(message, **changed) if changed.keys() & message.attributes.keys() else message
 
 
-def _end_of_this_second(sqs: SQSClient, topic_url: str) -> float:
-    """When the second ends that SQS's clock is in: what was there before this request was not sent later.
-
-    By SQS's clock, since that is what messages are dated by; it tells no more than seconds.
-    """
-    with translated(topic_url):
-        reply = sqs.get_queue_attributes(QueueUrl=topic_url, AttributeNames=["QueueArn"])
-    date = reply["ResponseMetadata"].get("HTTPHeaders", {}).get("date")
-    return math.floor(parsedate_to_datetime(date).timestamp() if date else time.time()) + 1
+def _place(letter: Pulled) -> str:
+    """What a dead letter stands for; empty where it has no lineage."""
+    source, lineage = letter.attributes.get(SOURCE), letter.attributes.get(LINEAGE)
+    return f"{source} {lineage}" if source and lineage else ""

@@ -1,80 +1,175 @@
-"""Running a step over a group of messages, within the time there is."""
+"""Running the step over the messages of a plan, within the time there is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from typing import Final
 
-from parcelq.errors import LineageError, StepError
-from parcelq.lineage.lineage import Lineage, joined
+from parcelq.aws.batching import batches
+from parcelq.aws.parallel import in_flight
+from parcelq.errors import ParcelqError, StepError
+from parcelq.lineage.lineage import Lineage
 from parcelq.process.budget import Budget
-from parcelq.process.plan import Work
-from parcelq.steps.run import Runner
+from parcelq.process.marks import Marks
+from parcelq.process.plan import Plan, Work, lineage_of
+from parcelq.steps.run import Ran, Runner
+
+_log = logging.getLogger(__name__)
+_WATCHED_TOGETHER: Final = 20
+"""Groups that run under one mark; their outputs lie on the disk until it is deleted."""
+_NO_TIME: Final = "there was no time left to run it"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the step over messages, ended in one of three ways: an output, an error, or no time to begin.
+    """One run of the step, which ended in one of three ways: an output, an error, or for a reason that says nothing
+    about its messages.
 
     Attributes:
         group: the messages.
-        lineage: what they stand for together; None where they have none.
-        output: the file of what the step put out.
+        lineage: what they stand for together; None where they have no lineage.
+        ran: what the step put out.
         error: how it failed.
-        alone: whether its messages failed together, or were cut short: where there is no time now, they run alone then.
-        folder: what closes the folder that the output is in.
+        hindrance: why there is neither.
+        folder: closes the folder that the output is in.
     """
 
-    group: list[Work]
-    lineage: Lineage | None = None
-    output: Path | None = None
+    group: tuple[Work, ...]
+    lineage: Lineage | None
+    ran: Ran | None = None
     error: StepError | None = None
-    alone: bool = False
-    folder: ExitStack = field(default_factory=ExitStack)
+    hindrance: str = ""
+    folder: ExitStack = field(default_factory=ExitStack, compare=False)
 
     @property
-    def unstarted(self) -> bool:
-        """Whether there was no time to begin, or to tell what is wrong."""
-        return self.output is None and self.error is None
-
-    @property
-    def failed_together(self) -> bool:
-        """Whether it failed and does not tell of which of its messages."""
-        return self.error is not None and len(self.group) > 1
+    def source(self) -> str:
+        """The source of its messages; empty where they have no lineage."""
+        return self.group[0].source
 
 
-def run_group(runner: Runner, group: list[Work], budget: Budget, *, alone: bool = False) -> Iterator[Run]:
-    """Run messages together, in as few runs as their lineages allow.
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Puts marks while messages are run that may kill the function.
 
-    Args:
-        runner: runs the step.
-        group: the messages.
-        budget: the time there is.
-        alone: whether it is a single message that failed together with others.
+    Attributes:
+        marks: where they are put; None where receive counts stand in for them.
+        invocation: the id of this invocation.
+        end: tells when this invocation is over, in seconds since the epoch.
     """
-    run = Run(group, _lineage_of(group), alone=alone)
-    limit = budget.limit(runner.step.settings.timeout)
-    if limit is not None:
+
+    marks: Marks | None
+    invocation: str
+    end: Callable[[], float]
+
+    def put(self, works: Iterable[Work], *, alone: bool) -> tuple[str, ...]:
+        """Put a mark, and return what `delete` takes. Raises ParcelqError if the store refuses."""
+        if self.marks is None:
+            return ()
+        return (self.marks.put(list(works), self.invocation, self.end(), alone=alone),)
+
+    def delete(self, keys: tuple[str, ...]) -> None:
+        """Delete a mark, because the step has ended."""
+        if self.marks is not None:
+            self.marks.delete(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Runs the step.
+
+    Attributes:
+        runner: runs it once.
+        budget: the time there is.
+        watch: puts marks.
+        workers: how many runs go on side by side.
+        doubts: marks that are void as soon as a run of a message ends, by `Work.place`.
+    """
+
+    runner: Runner
+    budget: Budget
+    watch: Watch
+    workers: int
+    doubts: Mapping[str, tuple[str, ...]]
+    _folders: list[ExitStack] = field(default_factory=list, repr=False, compare=False)
+
+    def close(self) -> None:
+        """Remove the folders of runs whose output nobody asked for, because publishing was refused."""
+        for folder in self._folders:
+            folder.close()
+
+    def of(self, plan: Plan) -> Iterator[Run]:
+        """Run what is to be run, in the plan's order, and yield each run when it has ended and its mark is deleted."""
+        for work in plan.alone:
+            yield self._alone(work)
+        for groups in batches(plan.watched, _WATCHED_TOGETHER):
+            yield from self._watched(groups)
+        yield from self._side_by_side(plan.fresh)
+
+    def _alone(self, work: Work) -> Run:
+        if self.budget.limit(self.runner.step.settings.timeout) is None:
+            return _hindered((work,), _NO_TIME)
         try:
-            with budget.running():
-                bodies = (one.message.body for one in group)
-                run.output = run.folder.enter_context(runner.run(bodies, limit.seconds)).whole(runner.step)
+            # guard: a message that may kill the function runs under a mark of its own
+            keys = self.watch.put([work], alone=True)
+        except (ParcelqError, OSError) as error:
+            return _hindered((work,), f"its mark could not be put: {error}")
+        run = self._run((work,))
+        self.watch.delete((*keys, *self.doubts.get(work.place, ())))
+        return run
+
+    def _watched(self, groups: Iterable[tuple[Work, ...]]) -> list[Run]:
+        """Run groups under one mark. All of them end before anything is published."""
+        groups = list(groups)
+        try:
+            keys = self.watch.put((work for group in groups for work in group), alone=False)
+        except (ParcelqError, OSError) as error:
+            return [_hindered(group, f"its mark could not be put: {error}") for group in groups]
+        runs = list(self._side_by_side(groups))
+        self.watch.delete(keys)
+        return runs
+
+    def _side_by_side(self, groups: Iterable[tuple[Work, ...]]) -> Generator[Run]:
+        """Run groups, and then each message alone of those groups that failed."""
+        failed: list[tuple[Work, ...]] = []
+        with closing(in_flight(self._run, groups, self.workers)) as runs:
+            for run in runs:
+                if run.error and len(run.group) > 1:
+                    about = run.group[0].about
+                    _log.warning("failed together, so each message is run alone: %s", run.error, extra=about)
+                    run.folder.close()
+                    failed += [(work,) for work in run.group]
+                else:
+                    yield run
+        if failed:
+            yield from self._side_by_side(failed)
+
+    def _run(self, group: tuple[Work, ...]) -> Run:
+        run = partial(Run, group, lineage_of(group))
+        limit = self.budget.limit(self.runner.step.settings.timeout)
+        if limit is None:
+            return _hindered(group, _NO_TIME)
+        bodies = (work.message.body for work in group)
+        folder = ExitStack()
+        self._folders.append(folder)
+        try:
+            with self.budget.running():
+                entries = sum(work.entries for work in group)
+                ran = folder.enter_context(self.runner.run(bodies, limit.seconds, entries=entries))
         except StepError as error:
+            # guard: a run that began late and was cut off says nothing about its messages
             if limit.short and error.timed_out:
-                run.alone = True
-            else:
-                run.error = error
-    yield run
+                return _hindered(group, "there was too little time left to run it")
+            # guard: a machine without room for a run says nothing about its messages
+            return _hindered(group, str(error)) if error.no_room else run(error=error)
+        except Exception as error:  # noqa: BLE001 - whatever a run does is that run's failure alone
+            _log.exception("a run failed in a way that no step should be able to cause", extra=group[0].about)
+            return run(error=StepError(self.runner.step.name, f"could not be run: {type(error).__name__}: {error}"))
+        return run(ran=ran, folder=folder)
 
 
-def _lineage_of(group: list[Work]) -> Lineage | None:
-    """Return the lineage of messages that touch, in order; None if they have none."""
-    lineage = group[0].lineage
-    for one in group[1:]:
-        if lineage is not None and one.lineage is not None:
-            lineage = joined(lineage, one.lineage)
-            if lineage is None:
-                raise LineageError("messages that do not touch cannot run together")
-    return lineage
+def _hindered(group: tuple[Work, ...], why: str) -> Run:
+    return Run(group, None, hindrance=why)

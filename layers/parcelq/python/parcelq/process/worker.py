@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
-from parcelq.process.processor import Outcome, Processor
-from parcelq.topics.admin import Topics
+from parcelq.process.apply import Outcome
+from parcelq.process.processor import Processor
 from parcelq.topics.lease import Lease
-from parcelq.topics.pull import acknowledge, pull
-from parcelq.topics.sqs import SqsTopic
 
 _MOST_PULLED: Final = 100
 """Messages of one round: 100 MiB at most."""
@@ -40,15 +38,15 @@ class Progress:
     failed: int = 0
     dead: int = 0
 
-    def plus(self, outcome: Outcome, unacknowledged: int) -> Progress:
+    def plus(self, outcome: Outcome) -> Progress:
         """With one more round."""
         return replace(
             self,
             rounds=self.rounds + 1,
-            messages_processed=self.messages_processed + len(outcome.done) - unacknowledged,
+            messages_processed=self.messages_processed + len(outcome.done),
             entries_processed=self.entries_processed + outcome.entries,
             messages_published=self.messages_published + outcome.published,
-            failed=self.failed + len(outcome.failed) + unacknowledged,
+            failed=self.failed + len(outcome.failed),
             dead=self.dead + outcome.dead,
         )
 
@@ -57,16 +55,19 @@ def process(
     processor: Processor,
     *,
     receive_message_timeout: float = _FOREVER,
+    deadline: int = 30,
     on_progress: Callable[[Progress, Progress], None] = lambda _round, _total: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[int, int]:
-    """Pull messages, run the step over them, publish what it puts out, acknowledge; until nothing comes any more.
+    """Pull messages, run the step over them, publish its output, acknowledge; until nothing comes any more.
 
     A round may take the 12 hours that SQS keeps a message locked; a step that hangs is killed then, if not before.
 
     Args:
         processor: what is done with the messages.
         receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
+        deadline: seconds that messages are locked; it is refreshed as long as this process works on them, so this is
+            about how soon others get them when it dies.
         on_progress: told after every round what it did, and what was done in all.
         clock: tells a time in seconds.
 
@@ -74,32 +75,27 @@ def process(
         How many messages were processed, and how many were published.
 
     Raises:
-        AwsError, TopicNotFoundError: SQS refused to give messages out, or to forget them.
+        AwsError, TopicNotFoundError: the topic refuses to give messages out, or to delete them.
     """
-    sqs, topic_url = processor.sqs, processor.route.input
-    deadline = int(Topics(sqs).attributes(topic_url)["VisibilityTimeout"])
+    topic = processor.route.input
     total = Progress()
     most = MAX_REQUEST_MESSAGES
     quiet_since = clock()
     while True:
         timeout = min(MAX_LONG_POLL_SECONDS, receive_message_timeout - (clock() - quiet_since))
         until = clock() + MAX_DEADLINE_SECONDS
-        pulled = pull(sqs, topic_url, 1, most, max(0.0, timeout), clock=clock)
+        pulled = topic.pull(1, most, max(0.0, timeout), deadline=deadline)
         if not pulled:
             if clock() - quiet_since >= receive_message_timeout:
                 return total.messages_processed, total.messages_published
             continue
-        with Lease(SqsTopic(sqs, topic_url), pulled, deadline, at_once=False) as lease:
-            outcome = processor.handle(pulled, lambda until=until: until - clock())  # type: ignore[misc]
-            failed = [one for one, _ in outcome.failed]
-            lease.drop(failed)  # their deadline is the back-off now
-            lost = acknowledge(sqs, topic_url, outcome.done)
-        if failed and lease.refreshes:  # the last time perhaps just after their back-off had been set
-            processor._back_off(failed)
-        this = Progress().plus(outcome, len(lost))
-        total = total.plus(outcome, len(lost))
+        with Lease(topic, pulled, deadline, at_once=False):
+            outcome = processor.handle(pulled, lambda until=until: until - clock(), acknowledges=True)  # type: ignore[misc]
+        processor.back_off([one for one, _ in outcome.failed])  # after the lease, which would overwrite it
+        this = Progress().plus(outcome)
+        total = total.plus(outcome)
         on_progress(this, total)
         # As many as every worker needs to reach batch_size, going by what messages have had so far.
         mean = max(1.0, total.entries_processed / max(1, total.messages_processed))
-        most = max(1, min(_MOST_PULLED, math.ceil(processor.batch_size * processor.workers / mean)))
+        most = max(1, min(_MOST_PULLED, math.ceil(processor.rules.batch_size * processor.workers / mean)))
         quiet_since = clock()

@@ -21,14 +21,18 @@ ENTRIES: Final = "Entries"
 ENCODING: Final = "Encoding"
 WORKFLOW: Final = "Workflow"
 DEAD: Final = "Dead"
-UNTOLD: Final = "the function that ran the step ended before it could tell why"
-"""What a tombstone says that is published ahead of a message's last run; any other reason is better."""
-HALVED: Final = "Halved"
-"""On what failed before, and is run alone for that: how often it was halved."""
-ALONE: Final = "Alone"
-"""On what may have taken a function down: it has an invocation of its own."""
-RECEIVED_BEFORE: Final = "ReceivedBefore"
-"""On what was published again for lack of time: how often it was received before, which still counts."""
+FAILURES: Final = "Failures"
+"""On a message of which runs failed: how many."""
+FIRST: Final = "First"
+"""Record and line number of the message's first entry; see `docs/wire-format.md`."""
+FORMAT: Final = "Format"
+"""The record format of the body, where it is not lines."""
+HEADER: Final = "Header"
+"""The header of the body's records, in base64, or the key of an object that has it."""
+REASON: Final = "Reason"
+"""On dead letters: why the message failed."""
+FAILURE: Final = "Failure"
+"""On dead letters: JSON with the step, when it failed, how many runs did, and the number of the first entry."""
 SIZE_ELSEWHERE: Final = "ExtendedPayloadSize"
 """Marks a body that is a pointer to S3, and tells the size there, as the Amazon SQS Extended Client Library does."""
 OLD_SIZE_ELSEWHERE: Final = "SQSLargePayloadSize"
@@ -37,11 +41,26 @@ BASE64: Final = "base64"
 NO_BYTES: Final = "\n"
 """The body of a message that has none (`Entries` is 0, or it is a tombstone), because SQS refuses an empty one."""
 
-_OWN: Final = (SOURCE, LINEAGE, ENTRIES, ENCODING, SIZE_ELSEWHERE, WORKFLOW, HALVED, ALONE, RECEIVED_BEFORE)
+_OWN: Final = (
+    SOURCE,
+    LINEAGE,
+    ENTRIES,
+    ENCODING,
+    SIZE_ELSEWHERE,
+    WORKFLOW,
+    FORMAT,
+    HEADER,
+    FIRST,
+    FAILURES,
+    REASON,
+    FAILURE,
+)
+"""Parcelq's attributes. No message has more than ten of them: dead letters have neither `First` nor `Failures`, and
+only they have the last two."""
 _STRING: Final = "String"
 _NUMBER: Final = "Number"
 _BINARY: Final = "Binary"
-_NUMBERS: Final = frozenset({ENTRIES, SIZE_ELSEWHERE})
+_NUMBERS: Final = frozenset({ENTRIES, SIZE_ELSEWHERE, FAILURES})
 _COUNT: Final = re.compile("[0-9]{1,18}")
 
 
@@ -183,7 +202,7 @@ class Pulled:
             for name, value in raw.get("MessageAttributes", {}).items()
         }
         told = raw.get("Attributes", {})
-        count = int(told.get("ApproximateReceiveCount", 1)) + _received_before(attributes)
+        count = int(told.get("ApproximateReceiveCount", 1))
         sent = int(told.get("SentTimestamp", 0)) / 1000
         return cls(raw["MessageId"], raw["ReceiptHandle"], count, Wire(raw["Body"], attributes), sent)
 
@@ -195,7 +214,7 @@ class Pulled:
             for name, value in record.get("messageAttributes", {}).items()
         }
         told = record.get("attributes", {})
-        count = int(told.get("ApproximateReceiveCount", 1)) + _received_before(attributes)
+        count = int(told.get("ApproximateReceiveCount", 1))
         sent = int(told.get("SentTimestamp", 0)) / 1000
         return cls(record["messageId"], record["receiptHandle"], count, Wire(record["body"], attributes), sent)
 
@@ -236,15 +255,6 @@ class Pulled:
             return self.content
         return Message(self.content.text.encode(), self.attributes)
 
-    def again(self, message: Message) -> Message:
-        """The message to be published in this one's place, so that this time it was received for nothing.
-
-        Args:
-            message: what this one says, or is to say from now on.
-        """
-        before = self.receive_count - 1
-        return with_attributes(message, **{RECEIVED_BEFORE: str(before)}) if before else message
-
 
 _NOTHING: Final = Wire("", {})
 
@@ -277,10 +287,6 @@ def _value(name: str, data_type: str | None, text: str | None, data: bytes | str
     if data_type in {None, _NUMBER if name in _NUMBERS else _STRING}:
         return text or ""
     return TypedValue(text or "", data_type or _STRING)
-
-
-def _received_before(attributes: Mapping[str, str]) -> int:
-    return count_told(attributes.get(RECEIVED_BEFORE, "")) or 0
 
 
 def with_attributes(message: Message, **changed: str | None) -> Message:

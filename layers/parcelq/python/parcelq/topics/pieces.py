@@ -21,12 +21,10 @@ from parcelq.aws.text import legal_text
 from parcelq.errors import LineageError, MessageError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.lineage import Lineage
-from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, Message, count_told
+from parcelq.topics.message import DEAD, ENTRIES, FIRST, LINEAGE, Message, count_told
 
 PIECES: Final = "Pieces"
 """Attribute of a packed message: the bytes of its table."""
-FIRST: Final = "First"
-"""Attribute: record and line number of the message's first entry; see `docs/wire-format.md`."""
 MAX_DEAD_BYTES: Final = 64 * KIB
 """A tombstone carries the entry that it stands for if that has no more bytes."""
 MAX_REASON_BYTES: Final = 4 * KIB

@@ -1,0 +1,221 @@
+"""Applying decisions: the only place of processing that publishes and acknowledges, in that order."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from parcelq.errors import ParcelqError
+from parcelq.process.decide import Decision, Postponed, Publication, Target
+from parcelq.process.runs import Run
+from parcelq.topics.message import Message, Pulled
+from parcelq.topics.topic import FailedMessage, Topic
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The topics that a step works between.
+
+    Attributes:
+        input: where its messages are pulled from, and where parts of them go.
+        following: where its output goes: the following stage's topic, or the output topic.
+        dead_letters: where messages go that failed for good.
+        output: the topic that results are collected from; tombstones go there.
+    """
+
+    input: Topic
+    following: Topic
+    dead_letters: Topic
+    output: Topic
+
+    def topic(self, target: Target) -> Topic:
+        """The topic of a target."""
+        return {
+            Target.INPUT: self.input,
+            Target.FOLLOWING: self.following,
+            Target.DEAD_LETTERS: self.dead_letters,
+            Target.OUTPUT: self.output,
+        }[target]
+
+    @property
+    def is_last_stage(self) -> bool:
+        """Whether the step's output is collected, rather than processed further."""
+        return self.following.name == self.output.name
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of messages.
+
+    Attributes:
+        done: messages of which everything that they led to is published.
+        failed: messages that are delivered again, and why.
+        entries: entries that the step ran over with success.
+        published: messages that were published.
+        cut: messages that were re-parcelled.
+        dead: messages, or entries that a step named as bad, that went to the dead-letter topic.
+        marks: keys of marks that are no longer needed.
+    """
+
+    done: list[Pulled] = field(default_factory=list)
+    failed: list[tuple[Pulled, str]] = field(default_factory=list)
+    entries: int = 0
+    published: int = 0
+    cut: int = 0
+    dead: int = 0
+    marks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A run whose output can never be published, whoever tries.
+
+    Attributes:
+        run: the run.
+        reason: why not.
+    """
+
+    run: Run
+    reason: str
+
+
+class Application:
+    """Publishes what decisions say, and knows which messages are done then.
+
+    Args:
+        route: the topics.
+        pulled: all messages of this invocation. Whatever is not known to be done has failed.
+    """
+
+    def __init__(self, route: Route, pulled: Iterable[Pulled]) -> None:
+        self._route = route
+        self._open = {one.receipt_handle: one for one in pulled}
+        self._reasons: dict[str, str] = {}
+        self._lost: dict[int, FailedMessage] = {}
+        """What was not published, by the id of the decision; a decision lives as long as `apply` runs."""
+        self._unreadable: dict[int, str] = {}
+        """Why an output cannot be read, likewise."""
+        self._acknowledged: set[str] = set()
+        self.outcome = Outcome()
+
+    def apply(self, decisions: Iterable[Decision | Postponed]) -> list[Refused]:
+        """Publish everything that decisions say, with as few requests as possible.
+
+        A step's output is published as it comes. Everything else is little, and follows when the last run has ended.
+
+        Returns:
+            Runs whose output cannot be read, or was refused when its message came before too; they have failed.
+        """
+        applied: list[Decision] = []
+        others: defaultdict[tuple[Target, int], list[tuple[Decision, Message]]] = defaultdict(list)
+
+        def outputs() -> Generator[tuple[Decision, Message]]:
+            for decision in decisions:
+                if isinstance(decision, Postponed):
+                    self._give_up(decision.deliveries, decision.reason)
+                    continue
+                applied.append(decision)
+                for one in self._publications(decision):
+                    if one.target is Target.FOLLOWING:
+                        yield decision, one.message
+                    else:
+                        others[one.target, one.delay_seconds].append((decision, one.message))
+
+        with closing(outputs()) as stream:
+            self._publish(self._route.following, stream, 0)
+        for (target, delay_seconds), messages in others.items():
+            self._publish(self._route.topic(target), messages, delay_seconds)
+        refused = [one for decision in applied if (one := self._settle(decision))]
+        self._lost.clear()
+        self._unreadable.clear()
+        return refused
+
+    def acknowledge(self) -> None:
+        """Acknowledge what is done so far.
+
+        Raises:
+            AwsError, TopicNotFoundError: the topic refuses to delete messages.
+        """
+        new = [one for one in self.outcome.done if one.receipt_handle not in self._acknowledged]
+        if new:
+            kept = {one.receipt_handle for one in self._route.input.acknowledge(new)}
+            self._acknowledged.update(one.receipt_handle for one in new if one.receipt_handle not in kept)
+
+    def finish(self, *, acknowledges: bool) -> Outcome:
+        """Return what became of all messages.
+
+        Args:
+            acknowledges: whether to acknowledge what is done; where that fails, a message has failed.
+        """
+        if acknowledges:
+            self.acknowledge()
+            lost = [one for one in self.outcome.done if one.receipt_handle not in self._acknowledged]
+            self.outcome.done = [one for one in self.outcome.done if one.receipt_handle in self._acknowledged]
+            self._open.update((one.receipt_handle, one) for one in lost)
+            self._give_up(lost, "it was not acknowledged")
+        self.outcome.failed = [
+            (one, self._reasons.get(handle, "it did not get its turn")) for handle, one in self._open.items()
+        ]
+        return self.outcome
+
+    def _publications(self, decision: Decision) -> Iterator[Publication]:
+        """What a decision publishes. Where that cannot be read from a step's output, that run alone has failed."""
+        try:
+            yield from decision.publications
+        # guard: an output that cannot be read fails its message alone
+        except (ParcelqError, OSError, MemoryError) as error:
+            self._unreadable[id(decision)] = f"its output cannot be read: {error}"
+        finally:
+            if decision.run:
+                decision.run.folder.close()
+
+    def _publish(self, topic: Topic, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
+        """Publish messages that belong to decisions, and note of which decisions not all were published.
+
+        If the topic refuses whole requests, nobody knows which messages it took before, so none of them count.
+        """
+        owners: dict[int, Decision] = {}
+
+        def messages() -> Iterator[Message]:
+            for owner, message in owned:
+                owners[id(message)] = owner
+                yield message
+
+        try:
+            published, failed = topic.publish(messages(), delay_seconds=delay_seconds)
+        except ParcelqError as error:
+            refused = FailedMessage(Message(b""), type(error).__name__, str(error), sender_fault=False)
+            self._lost.update((id(owner), refused) for owner in owners.values())
+            self._reasons.update((handle, str(error)) for handle in self._open if handle not in self._reasons)
+            return
+        self.outcome.published += published
+        for one in failed:  # it is held here, so no later message can have had its id
+            self._lost.setdefault(id(owners[id(one.message)]), one)
+
+    def _settle(self, decision: Decision) -> Refused | None:
+        """Note that a decision is carried out, if it is."""
+        lost, unreadable = self._lost.get(id(decision)), self._unreadable.get(id(decision))
+        if unreadable and decision.run:
+            return Refused(decision.run, unreadable)
+        # guard: messages are done only when everything that they led to is published
+        if lost is None:
+            done = [one for one in decision.deliveries if self._open.pop(one.receipt_handle, None)]
+            outcome = self.outcome
+            outcome.done += done
+            outcome.entries += decision.entries
+            outcome.dead += decision.dead
+            outcome.cut += decision.cut
+            outcome.marks += decision.marks
+        elif lost.sender_fault and decision.run and all(one.receive_count > 1 for one in decision.deliveries):
+            return Refused(decision.run, f"its output cannot be published: {lost.reason or lost.code}")
+        else:
+            self._give_up(decision.deliveries, lost.reason or lost.code)
+        return None
+
+    def _give_up(self, deliveries: Iterable[Pulled], reason: str) -> None:
+        self._reasons.update((one.receipt_handle, reason) for one in deliveries)

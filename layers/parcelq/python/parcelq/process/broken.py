@@ -1,0 +1,88 @@
+"""Telling a broken step from bad data: the first runs of a job all fail. Pure, but for the runs that the caller makes.
+
+Bad entries are dead one by one. A step that cannot work at all would kill every entry of a job that way. So when the
+first messages of a job all fail, a few of their entries are run alone: if all of those fail, the step is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, zip_longest
+from typing import Final
+
+from parcelq.records.parcels import cut_bytes
+
+MOST_SAMPLES: Final = 8
+"""So many single entries are run alone."""
+LEAST_MESSAGES: Final = 3
+"""They are taken from at least so many messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenStep:
+    """The verdict that a step fails whatever it is given.
+
+    Attributes:
+        reason: why the last of the sampled entries failed.
+        entries: how many single entries were run.
+    """
+
+    reason: str
+    entries: int
+
+    def __str__(self) -> str:
+        return f"the step failed on each of {self.entries} single entries, so it is broken: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class FirstRuns:
+    """What is known of the first runs of a job. Start with `FirstRuns()`, and add every run until `is_over`.
+
+    Attributes:
+        failed: bodies of the messages that failed.
+        works: whether a run succeeded; then the step is not broken, however many fail later.
+        sampled: whether single entries were run.
+    """
+
+    failed: tuple[bytes, ...] = ()
+    works: bool = False
+    sampled: bool = False
+
+    def after(self, body: bytes, *, succeeded: bool) -> FirstRuns:
+        """What is known after one more run, of the message with that body."""
+        if succeeded or self.is_over:
+            return replace(self, works=self.works or succeeded, failed=())
+        return replace(self, failed=(*self.failed, body))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether later runs say nothing more about the step."""
+        return self.works or self.sampled
+
+    @property
+    def are_suspicious(self) -> bool:
+        """Whether all runs failed, and enough did: now `samples` should be run alone, and `judged` be told."""
+        return not self.is_over and len(self.failed) >= LEAST_MESSAGES
+
+    def samples(self) -> list[bytes]:
+        """Single entries to run alone, as many of each message as of the others."""
+        return sample(self.failed)
+
+    def judged(self, failures: Sequence[str | None]) -> tuple[FirstRuns, BrokenStep | None]:
+        """What follows from the runs of the samples.
+
+        Args:
+            failures: for each sample that was run, why it failed, or None where it succeeded.
+        """
+        reasons = [failure for failure in failures if failure is not None]
+        works = len(reasons) < len(failures)
+        verdict = BrokenStep(reasons[-1], len(reasons)) if reasons and not works else None
+        return replace(self, works=works, sampled=True, failed=()), verdict
+
+
+def sample(bodies: Iterable[bytes], most: int = MOST_SAMPLES) -> list[bytes]:
+    """Single entries of messages: the first of each, then the second of each, and so on."""
+    entries = ((parcel.data for parcel in cut_bytes(body, 1, 1)) for body in bodies)
+    rounds = zip_longest(*(islice(one, most) for one in entries))
+    return list(islice((entry for one in rounds for entry in one if entry is not None), most))

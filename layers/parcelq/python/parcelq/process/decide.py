@@ -1,0 +1,256 @@
+"""Deciding what follows from reading or running messages. Pure: from runs to what is to be published where.
+
+`apply` carries decisions out. A message is acknowledged only after everything that its decision publishes is confirmed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import chain
+
+from parcelq.errors import InvalidValueError, ParcelqError, StepError
+from parcelq.process.cut import part_of, parts_of_message
+from parcelq.process.dead import KILLED, Circumstances, dead_letter, reason_of, tombstone
+from parcelq.process.output import Part, joined_bodies, output_messages, parts_of, pieces_of_part
+from parcelq.process.plan import Evidence, Plan, Work
+from parcelq.process.rules import Rules
+from parcelq.process.runs import Run
+from parcelq.topics.message import (
+    DEAD,
+    ENCODING,
+    ENTRIES,
+    FAILURES,
+    FIRST,
+    LINEAGE,
+    SOURCE,
+    WORKFLOW,
+    Message,
+    Pulled,
+    with_attributes,
+)
+from parcelq.topics.pieces import Piece, pack
+from parcelq.upload.files import MAX_BODY_BYTES
+
+_log = logging.getLogger(__name__)
+
+
+class Target(Enum):
+    """Where something is published."""
+
+    FOLLOWING = "the following stage's topic, or the output topic after the last stage"
+    INPUT = "the topic that it was pulled from"
+    DEAD_LETTERS = "the dead-letter topic"
+    OUTPUT = "the output topic"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message that is to be published.
+
+    Attributes:
+        target: where.
+        message: what.
+        delay_seconds: how long nobody gets it.
+    """
+
+    target: Target
+    message: Message
+    delay_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is done about messages: all of this is published, and then they are acknowledged.
+
+    Attributes:
+        deliveries: the messages.
+        publications: what to publish; it may read a step's output as it goes.
+        entries: entries that the step ran over with success.
+        dead: entries or messages that are dead.
+        cut: messages that are re-parcelled.
+        marks: keys of marks that are no longer needed then.
+        run: the run that this follows from; where the publications can never be published, it has failed.
+    """
+
+    deliveries: tuple[Pulled, ...]
+    publications: Iterable[Publication] = ()
+    entries: int = 0
+    dead: int = 0
+    cut: int = 0
+    marks: tuple[str, ...] = ()
+    run: Run | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """Messages that are delivered again because of something that says nothing about them.
+
+    Attributes:
+        deliveries: the messages.
+        reason: what kept them from being done.
+    """
+
+    deliveries: tuple[Pulled, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Decides.
+
+    Attributes:
+        rules: how failures are treated.
+        about: what dead letters say of the step.
+        last_stage: whether the step's output goes to the output topic.
+    """
+
+    rules: Rules
+    about: Circumstances
+    last_stage: bool
+
+    def unreadable(self, pulled: Pulled, error: ParcelqError) -> Decision:
+        """A message that nobody can read: it is dead, as it came. What it stands for may be known all the same."""
+        attributes = {name: value for name, value in pulled.attributes.items() if name != ENCODING}
+        work = Work.of(pulled, Message(b"", {**attributes, DEAD: "unread"}))
+        return self._dead(work, pulled.as_it_is(), reason_of(error), runs=0)
+
+    def passed_on(self, pulled: Pulled, message: Message) -> Decision:
+        """A tombstone of an earlier stage: it goes to the output topic."""
+        return Decision((pulled,), (Publication(Target.OUTPUT, message),))
+
+    def without_run(self, plan: Plan, evidence: Evidence) -> Iterator[Decision]:
+        """What is done with messages of a plan that are not run.
+
+        Those with more entries than a batch are cut into parcels of a batch. A run that killed its function failed.
+        Those that must not be run beside another are published again as they are.
+        """
+        for work in plan.too_large:
+            yield self._cut(work, self.rules.batch_size, work.failures)
+        for work in plan.put_back:
+            yield Decision(work.deliveries, (Publication(Target.INPUT, work.message),))
+        for work in plan.killers:
+            _log.warning("%s", KILLED, extra=work.about)
+            yield self._failed(work, KILLED, marks=evidence.killed[work.place], killed=True)
+
+    def of_run(self, run: Run) -> Iterator[Decision | Postponed]:
+        """What follows from a run: its output is published, or its messages have failed, or it says nothing."""
+        if run.error:
+            yield from self.failed(run, run.error)
+        elif run.ran is None:
+            yield Postponed(_deliveries(run), run.hindrance)
+        elif run.ran.rejects:
+            try:
+                yield self._with_rejects(run)
+            except InvalidValueError as error:
+                yield from self.failed(run, StepError(self.about.step, f"named rejects that cannot be: {error}"))
+        else:
+            messages = output_messages(
+                run.ran.output, run.lineage, run.source, self.rules.parcel_size, self.about.workflow
+            )
+            publications = (Publication(Target.FOLLOWING, message) for message in messages)
+            yield Decision(_deliveries(run), publications, entries=_entries(run), run=run)
+
+    def failed(self, run: Run, error: StepError) -> Iterator[Decision]:
+        """What follows from a run that failed, or whose output can never be published.
+
+        Where it was of several messages, it does not say which of them failed; each of them is run alone next time.
+        """
+        if len(run.group) == 1:
+            _log.warning("%s", error, extra=run.group[0].about)
+            yield self._failed(run.group[0], reason_of(error))
+            return
+        for work in run.group:
+            yield self._again(work, work.failures + 1, delay_seconds=0)
+
+    def _failed(self, work: Work, reason: str, *, marks: tuple[str, ...] = (), killed: bool = False) -> Decision:
+        failures = work.failures + 1
+        if not self.rules.is_last(work):
+            return self._again(work, failures, self.rules.delay(failures), marks)
+        # guard: a message that failed for the last time is halved, so that only its bad entries die
+        if self.rules.can_be_cut(work):
+            return self._cut(work, self.rules.part_size(work, killed=killed), self.rules.max_failures - 1, marks)
+        return self._dead(work, work.message, reason, failures, marks)
+
+    def _again(self, work: Work, failures: int, delay_seconds: int, marks: tuple[str, ...] = ()) -> Decision:
+        message = with_attributes(work.message, **{FAILURES: str(failures)})
+        return Decision(work.deliveries, (Publication(Target.INPUT, message, delay_seconds),), marks=marks)
+
+    def _cut(self, work: Work, size: int, failures: int, marks: tuple[str, ...] = ()) -> Decision:
+        parts = parts_of_message(work, size, failures)
+        return Decision(work.deliveries, (Publication(Target.INPUT, part) for part in parts), cut=1, marks=marks)
+
+    def _dead(self, work: Work, message: Message, reason: str, runs: int, marks: tuple[str, ...] = ()) -> Decision:
+        publications = [Publication(Target.DEAD_LETTERS, dead_letter(message, reason, self.about, runs))]
+        if work.lineage:
+            publications.append(Publication(Target.OUTPUT, tombstone(work, reason, self.about)))
+        return Decision(work.deliveries, tuple(publications), dead=1, marks=marks)
+
+    def _with_rejects(self, run: Run) -> Decision:
+        """What follows from a run that named bad entries: those are dead, the others are done.
+
+        Raises:
+            InvalidValueError: the rejects do not fit the input or the output.
+        """
+        assert run.ran is not None
+        body = joined_bodies([work.message.body for work in run.group])
+        rejects = [(one.entry, one.after, one.reason) for one in run.ran.rejects]
+        parts = parts_of(body, rejects, run.ran.output)
+        whole = Work(Message(body, run.group[0].message.attributes), _deliveries(run), run.lineage, _entries(run))
+        dead = [part_of(whole, part.start, part.end, 1) for part in parts if part.reason]
+        reasons = [reason_of(ParcelqError(part.reason)) for part in parts if part.reason]
+        letters = (
+            Publication(Target.DEAD_LETTERS, dead_letter(one.message, reason, self.about, 1))
+            for one, reason in zip(dead, reasons, strict=True)
+        )
+        done = sum(part.entries for part in parts if part.output)
+        publications = chain(letters, self._around_rejects(run, whole, parts))
+        return Decision(_deliveries(run), publications, entries=done, dead=len(dead), run=run)
+
+    def _around_rejects(self, run: Run, whole: Work, parts: list[Part]) -> Iterator[Publication]:
+        """The good parts of a run's input, and tombstones for the bad ones."""
+        assert run.ran is not None
+        again = [part for part in parts if not part.reason and part.output is None]
+        for part in again:  # where the output is not known for each part, the good ones are run again
+            good = part_of(whole, part.start, part.end, part.entries)
+            yield from (Publication(Target.INPUT, one) for one in parts_of_message(good, self.rules.batch_size, 0))
+        named = {WORKFLOW: self.about.workflow} if self.about.workflow else {}
+        if whole.lineage is None:
+            if not again:
+                messages = output_messages(run.ran.output, None, "", self.rules.parcel_size, self.about.workflow)
+                yield from (Publication(Target.FOLLOWING, message) for message in messages)
+            return
+        named[SOURCE] = whole.source
+        if self.last_stage:
+            pieces = self._pieces(run, whole, parts, bad=True, good=True)
+            yield from (Publication(Target.OUTPUT, one) for one in pack(named, pieces, MAX_BODY_BYTES))
+            return
+        bad = self._pieces(run, whole, parts, bad=True, good=False)
+        yield from (Publication(Target.OUTPUT, one) for one in pack(named, bad, MAX_BODY_BYTES))
+        for piece in self._pieces(run, whole, parts, bad=False, good=True):
+            attributes = {**named, LINEAGE: piece.lineage, ENTRIES: str(piece.entries)}
+            yield Publication(Target.FOLLOWING, Message(piece.body, attributes))
+
+    def _pieces(self, run: Run, whole: Work, parts: list[Part], *, bad: bool, good: bool) -> Iterator[Piece]:
+        assert run.ran is not None
+        with run.ran.output.open("rb") as output:
+            for part in parts:
+                work = part_of(whole, part.start, part.end, part.entries)
+                if part.reason and bad:
+                    stone = tombstone(work, reason_of(ParcelqError(part.reason)), self.about)
+                    first = stone.attributes.get(FIRST, "")
+                    yield Piece(str(work.lineage), stone.body, 1, stone.attributes[DEAD], first)
+                elif part.output and good and work.lineage:
+                    output.seek(part.output[0])
+                    data = output.read(part.output[1] - part.output[0])
+                    yield from pieces_of_part(data, work.lineage, whole.source, self.rules.parcel_size)
+
+
+def _deliveries(run: Run) -> tuple[Pulled, ...]:
+    return tuple(one for work in run.group for one in work.deliveries)
+
+
+def _entries(run: Run) -> int:
+    return sum(work.entries for work in run.group)

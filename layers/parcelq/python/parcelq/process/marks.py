@@ -1,0 +1,146 @@
+"""Marks: what shows that a run killed the function it ran in.
+
+A mark is put before a run and deleted as soon as the step ended, before anything is published. So a mark that is still
+there when its time is over was left by an invocation that died while the step ran. Its key says everything but the
+names of messages that share it:
+
+    marks/<topic>/<end>-<invocation>-<name>     of one message that ran alone
+    marks/<topic>/<end>-<invocation>            of several messages; the object is a JSON list of their names
+
+`end` is when the invocation is over, in seconds since the epoch. A name is a digest of what a message stands for and of
+how many of its runs had failed, so a mark says nothing about the copy that is published after a failure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from parcelq.errors import NotFoundError, ParcelqError
+from parcelq.names import MARKS
+from parcelq.process.plan import Evidence, Work
+from parcelq.process.rules import Rules
+from parcelq.store.store import Store
+
+_log = logging.getLogger(__name__)
+_KEY: Final = re.compile(r"(\d{1,12})-([^-/]+)(?:-([0-9a-f]+))?")
+_KEPT_SECONDS: Final = 24 * 60 * 60
+"""How long a mark of several messages is kept: each of them may come back at another time."""
+
+
+def name_of(work: Work) -> str:
+    """What a message is called in marks."""
+    return hashlib.blake2b(f"{work.failures} {work.place}".encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The marks of one topic.
+
+    Attributes:
+        store: where they are.
+        topic: the topic's name.
+    """
+
+    store: Store
+    topic: str
+    _left: list[str] = field(default_factory=list, repr=False, compare=False)
+    _read: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
+
+    def put(self, works: Collection[Work], invocation: str, end: float, *, alone: bool) -> str:
+        """Put a mark for messages that are run now, and return its key.
+
+        Raises:
+            ParcelqError: the store refused; then the messages must not be run.
+        """
+        names = [name_of(work) for work in works]
+        key = f"{self._folder}{int(end) + 1:d}-{invocation.replace('-', '')}" + (f"-{names[0]}" if alone else "")
+        try:
+            self.store.put(key, json.dumps(names).encode())
+        except (ParcelqError, OSError):
+            self._left.append(key)  # perhaps only the reply was lost
+            raise
+        return key
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete marks, and those that could not be deleted before.
+
+        One that stays may count against its message later; no message dies of one mark alone.
+        """
+        if keys := [*keys, *self._left]:
+            self._left[:] = keys
+            try:
+                self.store.delete(keys)
+            except (ParcelqError, OSError) as error:
+                _log.warning("marks could not be deleted: %s", error)
+            else:
+                self._left.clear()
+
+    def evidence(self, works: Iterable[Work], now: float, rules: Rules) -> Evidence:
+        """What marks whose time is over say about messages that were received before.
+
+        A function may die for its own reasons just while a mark is there, and a mark may be left because it could not
+        be deleted. So a message only dies of two marks in a row; with one it is run alone again.
+
+        Raises:
+            ParcelqError: the store refused.
+        """
+        names = {name_of(work): work for work in works if work.receive_count > 1}
+        if not names:
+            return Evidence()
+        own: dict[str, tuple[str, ...]] = {}
+        suspects: set[str] = set()
+        spent = []
+        for key in self.store.keys(self._folder):
+            found = _KEY.fullmatch(key.removeprefix(self._folder))
+            if not found or int(found[1]) > now:
+                continue
+            if int(found[1]) + _KEPT_SECONDS < now:
+                spent.append(key)
+            elif found[3]:
+                if found[3] in names:
+                    own[found[3]] = (*own.get(found[3], ()), key)
+            else:
+                suspects |= self._names(key) & names.keys()
+        self.delete(spent)
+        # guard: no message dies of one mark alone
+        killed = {name: keys for name, keys in own.items() if len(keys) > 1 or not rules.would_die(names[name])}
+        doubts = {name: keys for name, keys in own.items() if name not in killed}
+
+        def by_place(keys: dict[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+            return MappingProxyType({names[name].place: keys[name] for name in keys})
+
+        accused = frozenset(names[name].place for name in suspects | doubts.keys())
+        return Evidence(by_place(killed), accused, by_place(doubts))
+
+    @property
+    def _folder(self) -> str:
+        return f"{MARKS}{self.topic}/"
+
+    def _names(self, key: str) -> frozenset[str]:
+        """The messages of a mark that several share; a mark never changes, so it is read once."""
+        if key not in self._read:
+            names: object = None
+            with suppress(NotFoundError, ValueError, RecursionError):
+                names = json.loads(self.store.read(key))
+            self._read[key] = frozenset(map(str, names)) if isinstance(names, list) else frozenset()
+        return self._read[key]
+
+
+def receives_as_evidence(works: Iterable[Work], rules: Rules) -> Evidence:
+    """The same where there is no store: a message that was received before counts as one whose run killed its worker.
+
+    A message that would be dead then is run all the same, so that it can only die of a run that failed. It may kill the
+    worker, so only one of them is run; the others are published again, or their topic might give up on them too.
+    """
+    received = [work for work in works if work.receive_count > 1]
+    killed: dict[str, tuple[str, ...]] = {work.place: () for work in received if not rules.would_die(work)}
+    last = [work.place for work in received if rules.would_die(work)]
+    return Evidence(MappingProxyType(killed), frozenset(last[:1]), waiting=frozenset(last[1:]))

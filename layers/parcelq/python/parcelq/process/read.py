@@ -1,0 +1,44 @@
+"""Reading pulled messages: those that can be run, and decisions about all others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from parcelq.errors import AwsError, MessageError, ParcelqError
+from parcelq.process.decide import Decision, Judge, Postponed
+from parcelq.process.plan import Work, without_repeats
+from parcelq.topics.message import DEAD, Pulled
+from parcelq.topics.topic import Topic
+
+_TRIES: Final = 2
+"""How often a body is asked for that S3 refuses to give, before its message is dead."""
+
+
+def read_messages(
+    topic: Topic, pulled: Iterable[Pulled], judge: Judge
+) -> tuple[list[Work], list[Decision | Postponed]]:
+    """Read messages.
+
+    Returns:
+        Those that can be run, each once; and what is done about the others: what nobody can read is dead, a tombstone
+        goes on to the output topic, and what cannot be read just now is delivered again.
+    """
+    works: list[Work] = []
+    decisions: list[Decision | Postponed] = []
+    for one in pulled:
+        try:
+            message = topic.read(one)
+        except ParcelqError as error:
+            refused = isinstance(error, AwsError) and not error.server_fault and one.receive_count >= _TRIES
+            # guard: a message that nobody can read is dead, with the reason
+            if isinstance(error, MessageError) or refused:
+                decisions.append(judge.unreadable(one, error))
+            else:
+                decisions.append(Postponed((one,), str(error)))
+        else:
+            if DEAD in message.attributes:
+                decisions.append(judge.passed_on(one, message))
+            else:
+                works.append(Work.of(one, message))
+    return without_repeats(works), decisions
