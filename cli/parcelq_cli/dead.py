@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from parcelq.lineage.lineage import Lineage
     from parcelq.lineage.source import Source
+    from parcelq.records import Readable
     from parcelq.topics.message import Pulled
     from parcelq.topics.overflow import Overflow
 
@@ -190,11 +191,18 @@ def shown(body: bytes | None, problem: str) -> str:
     return repr(text[:_SHOWN]) + " …" * (len(text) > _SHOWN or bool(others))
 
 
+def _lines_at(stream: Readable, positions: Iterable[int]) -> dict[int, int]:
+    """The numbers of the lines that begin at these bytes of a stream; without those after its end."""
+    from parcelq.records import LINES, places
+
+    return {position: place.line for position, place in places(stream, LINES, positions).items()}
+
+
 def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
     """Return the number of the line that starts at each place, where the source can still be read as it was."""
     from collections import defaultdict
 
-    from parcelq.records.line_ranges import line_numbers
+    from parcelq.records.compression import open_source
     from parcelq.store.bucket import BucketStore
     from parcelq.upload.objects import opened
 
@@ -209,9 +217,9 @@ def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
         ):  # it is gone, or access is denied; the letters are listed all the same
             if source.bucket:
                 with opened(BucketStore(clients.s3(), source.bucket), source) as stream:
-                    found = line_numbers(stream, positions) if stream else {}
+                    found = _lines_at(stream, positions) if stream else {}
             elif os.path.isfile(source.key):
                 with open(source.key, "rb") as file:
-                    found = line_numbers(file, positions)
+                    found = _lines_at(open_source(file, source.key).stream, positions)
         numbers.update(((source, start), number) for start, number in found.items())
     return numbers

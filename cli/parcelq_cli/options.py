@@ -14,6 +14,16 @@ Attributes = Annotated[
     list[str] | None,
     typer.Option("--attribute", metavar="NAME=VALUE", help="An attribute; may be given several times."),
 ]
+RecordFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="What a record is: lines, jsonl, csv, tsv, fasta, fastq, sdf, 'starts=TEXT', 'ends=TEXT' or 'lines=4', "
+        "each perhaps with header=NUMBER after it.",
+        show_default="by the file's name, otherwise lines",
+    ),
+]
 ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of one message.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 

@@ -12,7 +12,7 @@ from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_FILE_NAME_BYTES, MAX_LONG_POLL_SECONDS
 
 from parcelq_cli import clients
-from parcelq_cli.options import Bucket, ParcelSize, Topic
+from parcelq_cli.options import Bucket, ParcelSize, RecordFormat, Topic
 from parcelq_cli.output import Output, amount, with_output
 
 
@@ -25,24 +25,35 @@ def upload(
     ],
     parcel_size: ParcelSize = 1000,
     bucket: Bucket = None,
+    record_format: RecordFormat = "",
 ) -> None:
-    """Publish the lines of files as parcels.
+    """Publish the records of files as parcels.
 
-    One file after another. A file that changes while it is read is an error.
+    What a record is follows from a file's name: .csv, .tsv, .jsonl, .fasta, .fastq, .sdf, …; otherwise it is a line.
+    Compressed files (gz, bz2, xz, zst) are decompressed. One file after another. A file that changes while it is read
+    is an error.
     """
-    from parcelq.upload.files import upload_files
+    from parcelq.records import parse
+    from parcelq.store.bucket import BucketStore
+    from parcelq.upload.files import Uploaded, upload_files
 
     paths = [Path("/dev/stdin") if str(path) == "-" else path for path in file]
     target = clients.topic(topic, bucket or "")
-    done: list[tuple[Path, int]] = []
+    fmt = parse(record_format) if record_format else None
+    store = BucketStore(clients.s3(), bucket) if bucket else None
+    done: list[tuple[Path, Uploaded]] = []
     with out.progress("uploading") as report:
 
-        def tell(path: Path, messages: int) -> None:
-            done.append((path, messages))
-            report(f"{len(done)} of {amount(len(file), 'file')}, {amount(sum(count for _, count in done), 'message')}")
+        def tell(path: Path, uploaded: Uploaded) -> None:
+            done.append((path, uploaded))
+            messages = sum(one.messages for _, one in done)
+            report(f"{len(done)} of {amount(len(file), 'file')}, {amount(messages, 'message')}")
 
-        published = upload_files(target, paths, parcel_size, on_file=tell)
-    files = [{"file": str(path), "messages": messages} for path, messages in done]
+        published = upload_files(target, paths, parcel_size, fmt=fmt, store=store, on_file=tell)
+    for _, one in done:
+        for warning in one.warnings:
+            out.note(warning)
+    files = [{"file": str(path), "messages": one.messages, "format": one.format} for path, one in done]
     out.result(
         {"messages": published, "files": files},
         f"published {amount(published, 'message')} from {amount(len(files), 'file')}",

@@ -14,7 +14,7 @@ import typer
 from parcelq.errors import ParcelqError
 from parcelq.result_names import LOGS, result_names
 from parcelq_cli.dead import body_of, shown
-from parcelq_cli.options import ParcelSize, WrongUsageError
+from parcelq_cli.options import ParcelSize, RecordFormat, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
 
 from parcelq_emulator.collecting import Collected, collect
@@ -41,9 +41,7 @@ class Result:
 @with_output
 def emulate(
     output: Output,
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="Files of lines.")
-    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="The files.")],
     step: Annotated[
         list[str],
         typer.Option("--step", metavar="STEP", help="A program: a path, or a name on the PATH. Several run in a row."),
@@ -55,6 +53,7 @@ def emulate(
     workflow_id: Annotated[str, typer.Option(help="Told to the steps.")] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="How many entries a step should get at a time.")] = 1000,
     parcel_size: ParcelSize = 1000,
+    record_format: RecordFormat = "",
     range_bytes: Annotated[int, typer.Option(min=1, help="Files larger than this are uploaded in ranges.")] = 2**28,
     output_folder: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where results go.")] = Path("results"),
     chaos: Annotated[
@@ -87,9 +86,13 @@ def emulate(
     with scratch_folder() as scratch:
         inputs = {file.name: _regular(file, scratch / f"input-{number}") for number, file in enumerate(files)}
         steps = _steps(step, given, workflow_id, scratch)
+        from parcelq.records import parse
+
         from parcelq_emulator.pipeline import Options
 
-        options = Options(steps, batch_size, parcel_size, range_bytes, chaos=chaos, runtime=runtime)
+        if record_format:
+            parse(record_format)
+        options = Options(steps, batch_size, parcel_size, record_format, range_bytes, chaos=chaos, runtime=runtime)
         _run(output, inputs, options, output_folder, scratch, keep)
 
 

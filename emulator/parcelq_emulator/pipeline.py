@@ -68,6 +68,7 @@ class Options:
         steps: the steps, in a row; each gets a stage of its own.
         batch_size: how many entries a step should get at a time.
         parcel_size: most entries of a message.
+        record_format: what a record is in every file; empty to go by the names of files.
         range_bytes: files larger than this are uploaded range by range.
         instances: processes that take the messages of each topic.
         chaos: a seed with which topics and functions are hostile; None for kind ones.
@@ -77,6 +78,7 @@ class Options:
     steps: Sequence[Step]
     batch_size: int = 1000
     parcel_size: int = 1000
+    record_format: str = ""
     range_bytes: int = 256 * 1024 * 1024
     instances: int = os.cpu_count() or 1
     chaos: int | None = None
@@ -95,6 +97,7 @@ class Options:
             "Stages": ",".join(self.stages),
             "BatchSize": str(self.batch_size),
             "ParcelSize": str(self.parcel_size),
+            "Format": self.record_format,
             "RangeBytes": str(self.range_bytes),
             "WorkflowId": self.steps[0].workflow_id,
             # A message that failed comes again after about a second: nobody here waits for a cloud to recover.

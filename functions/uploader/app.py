@@ -1,4 +1,4 @@
-"""Publishes the lines of objects that are put under `inbox/`; of large ones range by range, told by itself over SQS."""
+"""Publishes the records of objects that are put under `inbox/`; of large ones range by range, by tasks over SQS."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.config import Config, load
-from parcelq.errors import InvalidValueError, ParcelqError
+from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, SourceError
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX, dead_letter, topic_within
+from parcelq.records import Format, parse
+from parcelq.records.compression import is_compressed
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded
-from parcelq.upload.objects import Object, ObjectUploader, RangeTask
+from parcelq.upload.objects import Object, ObjectUploader
+from parcelq.upload.ranges import RangeTask
 
 logger = Logger()
 metrics = Metrics()
@@ -54,8 +57,16 @@ def app() -> App:
     # What is put on the output topic is collected as it is.
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
-    uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs)
+    uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config))
     return App(config, Topics(sqs), overflow, uploader)
+
+
+def record_format(config: Config) -> Format | None:
+    """The record format of all sources; None to go by their names. Raises SettingsError if it is no format."""
+    try:
+        return parse(config.record_format) if config.record_format else None
+    except InvalidValueError as error:
+        raise SettingsError("the function's environment", [f"PARCELQ_FORMAT: {error}"]) from None
 
 
 @logger.inject_lambda_context
@@ -82,33 +93,49 @@ def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def upload_object(record: dict[str, Any]) -> None:
-    """Publish an object's lines, or its ranges if it is large. Errors are raised, so that Lambda tries again."""
+    """Publish an object's records, or its ranges if it is large.
+
+    Errors are raised, so that Lambda tries again; but not for an object that no other try could upload.
+    """
     put = put_of(record)
     if put.is_folder:
         return
     config, source = app().config, put.source
     check_inbox(source, config)
-    topic = topic_for(put, config)
-    if put.size > config.range_bytes and not source.is_gzip:
-        range_topic = app().topic(config.range_topic)
-        ranges = app().uploader.publish_ranges(range_topic, source, topic, put.size, config.range_bytes)
-        logger.info("ranges published", source=str(source), ranges=ranges, bytes=put.size)
-        return
-    count(app().uploader.upload(source, app().topic(topic)), str(source))
+    topic = app().topic(topic_for(put, config))
+    try:
+        if put.size > config.range_bytes and not is_compressed(source.key):
+            ranges = app().uploader.publish_ranges(
+                app().topic(config.range_topic), source, topic, put.size, config.range_bytes
+            )
+            if ranges is not None:
+                logger.info("ranges published", source=str(source), ranges=ranges, bytes=put.size)
+                return
+        count(app().uploader.upload(source, topic), str(source))
+    except SourceError as error:
+        refuse(error, str(source))
 
 
 def upload_range(record: dict[str, Any]) -> list[dict[str, str]]:
-    """Publish the lines of a range; one that fails is delivered again, alone."""
+    """Publish the records of a range; one that fails is delivered again, alone."""
     pulled = Pulled.from_lambda(record)
     try:
         task = RangeTask.parse(pulled.wire.text)
         check_inbox(Source.parse(task.source), app().config)
-        topic = topic_of_lines(task.topic, app().config)
-        count(app().uploader.upload_range(task, app().topic(topic)), task.source)
+        topic = app().topic(topic_of_records(task.topic, app().config))
+        count(app().uploader.upload_range(task, topic, app().topic(app().config.range_topic)), task.source)
+    except SourceError as error:
+        refuse(error, task.source)
     except ParcelqError as error:
         logger.error("range not uploaded: %s", error, message_id=pulled.message_id)
         return [{"itemIdentifier": pulled.message_id}]
     return []
+
+
+def refuse(error: SourceError, source: str) -> None:
+    """Say that an object can never be uploaded; the reason is noted beside its segments, too."""
+    logger.error("not uploaded: %s", error, source=source)
+    metrics.add_metric("SourcesRefused", MetricUnit.Count, 1)
 
 
 def put_of(record: dict[str, Any]) -> Object:
@@ -160,15 +187,15 @@ def check_inbox(source: Source, config: Config) -> None:
 
 
 def topic_for(put: Object, config: Config) -> str:
-    """Name of the topic that an object's lines go to, one of the stack's."""
+    """Name of the topic that an object's records go to, one of the stack's."""
     with suppress(InvalidValueError):
-        return topic_of_lines(put.topic(config.input_topic), config)
+        return topic_of_records(put.topic(config.input_topic), config)
     wanted = f"inbox/<name>, or inbox/<topic>/<name> with a topic {config.prefix}-…"
     raise InvalidValueError("key", put.source.key, wanted)
 
 
-def topic_of_lines(topic: str, config: Config) -> str:
-    """Name of a topic that lines may go to. Raises InvalidValueError if it is not one of the stack's, or for ranges."""
+def topic_of_records(topic: str, config: Config) -> str:
+    """Name of a topic that records may go to. Raises InvalidValueError if it is not the stack's, or for ranges."""
     name = topic_within(config.prefix, topic)
     if name in {config.range_topic, dead_letter(config.range_topic)}:
         raise InvalidValueError("topic", topic, "another topic than that of the ranges")
@@ -179,6 +206,8 @@ def count(uploaded: Uploaded | None, source: str) -> None:
     """Tell metrics and the log what was published."""
     if uploaded is None:
         return
-    logger.info("uploaded", source=source, messages=uploaded.messages, entries=uploaded.entries)
+    logger.info("uploaded", source=source, messages=uploaded.messages, entries=uploaded.entries, format=uploaded.format)
+    for warning in uploaded.warnings:
+        logger.warning(warning, source=source)
     metrics.add_metric("MessagesPublished", MetricUnit.Count, uploaded.messages)
     metrics.add_metric("EntriesUploaded", MetricUnit.Count, uploaded.entries)

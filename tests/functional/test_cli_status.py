@@ -23,7 +23,8 @@ from parcelq.topics.pieces import Piece
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded, upload_stream
 from parcelq.upload.notes import entries_in, note_upload, noted_sources
-from parcelq.upload.objects import ObjectUploader, RangeTask
+from parcelq.upload.objects import ObjectUploader
+from parcelq.upload.ranges import RangeTask
 
 if TYPE_CHECKING:
     from cli_fixtures import Cli
@@ -65,7 +66,9 @@ class World:
 
     def upload_range(self, source: Source, start: int, end: int) -> None:
         self.uploader.upload_range(
-            RangeTask(str(source), "parcelq-step", start, end, len(DATA)), self.topic("parcelq-step")
+            RangeTask(str(source), "parcelq-step", start, end, len(DATA)),
+            self.topic("parcelq-step"),
+            self.topic("parcelq-extra"),
         )
 
     def take(self, topic: str = "parcelq-step") -> list[Pulled]:

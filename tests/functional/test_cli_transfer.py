@@ -30,7 +30,7 @@ def lines(tmp_path: Path) -> Path:
 
 def test_a_file_becomes_parcels_with_lineage(cli: Cli, topic: str, lines: Path) -> None:
     done = cli.ok("upload", topic, lines, "--parcel-size", "10", "--json")
-    assert done.document == {"messages": 3, "files": [{"file": str(lines), "messages": 3}]}
+    assert done.document == {"messages": 3, "files": [{"file": str(lines), "messages": 3, "format": "lines"}]}
     messages = cli.ok("pull", topic, "--min", "3", "--json").documents
     messages.sort(key=lambda one: int(one["attributes"]["Lineage"].partition("-")[0]))
     assert "".join(one["body"] for one in messages) == lines.read_text()
@@ -166,7 +166,9 @@ def test_a_file_whose_name_is_not_utf8_is_uploaded_and_its_name_is_escaped(
 ) -> None:
     path = tmp_path / "caf\udce9.txt"
     path.write_bytes(b"a\n")
-    assert cli.ok("upload", topic, path, "--json").document["files"] == [{"file": str(path), "messages": 1}]
+    assert cli.ok("upload", topic, path, "--json").document["files"] == [
+        {"file": str(path), "messages": 1, "format": "lines"}
+    ]
     assert r"caf\udce9.txt" in cli.fails("download", topic, path, "--timeout", "0")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import bz2
 import gzip
 import importlib.util
 import json
@@ -25,11 +27,13 @@ from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, Topic
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
 from parcelq.names import DEAD_LETTER_SUFFIX
+from parcelq.records import by_name
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.message import DEAD, ENTRIES, FAILURES, LINEAGE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled
 from parcelq.topics.pieces import Piece
 from parcelq.topics.sqs import SqsTopic
 from parcelq.topics.topic import FailedMessage, Published
+from parcelq.upload.notes import noted_sources
 
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
@@ -81,6 +85,19 @@ def run(entries):
 if __name__ == "__main__":
     run.main()
 """
+RECORDS = {
+    "orders.csv": (
+        b'id,note\r\n1,"two\nlines"\r\n2,"a ""quoted"" word"\r\n3,\r\n4,"\n\n\n"\r\n5,plain\r\n',
+        b"id,note\r\n",
+        5,
+    ),
+    "sheet.tsv": (b"\xef\xbb\xbfid\tnote\n1\ta\n2\tb\n", b"\xef\xbb\xbfid\tnote\n", 2),
+    "proteins.fasta": (b"".join(b">p%d\n%s\n" % (n, b"MKV\n" * n) for n in range(6)), b"", 6),
+    "molecules.sdf": (b"".join(b"m%d\n\n%s$$$$\n" % (n, b"atom\n" * n) for n in range(6)), b"", 6),
+    "reads.fastq": (b"".join(b"@r%d\nACGT\n+\n@+II\n" % n for n in range(9)), b"", 9),
+    "lines.jsonl": (b'{"a": 1}\n' * 9, b"", 9),
+}
+"""By name: a file, its header, and how many records it has."""
 FUNCTIONS = {"s3": "uploader", "sqs_ranges": "uploader", "sqs_messages": "processor", "topic_admin": "topic_admin"}
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
@@ -543,10 +560,31 @@ class TestUploader:
         assert len(messages) == 2
         assert result_of(messages) == MOLECULES
 
-    @pytest.mark.parametrize("data", [b"no gzip at all", gzip.compress(MOLECULES)[:-12]], ids=["other", "cut off"])
-    def test_broken_compression_is_an_error_that_names_the_object(self, stack: Stack, data: bytes) -> None:
-        with pytest.raises(ParcelqError, match=r"molecules\.smi\.gz.*cannot be decompressed"):
-            stack.call("uploader", stack.put(data, key="inbox/molecules.smi.gz"))
+    @pytest.mark.parametrize(
+        ("key", "data", "reason"),
+        [
+            ("inbox/m.smi.gz", b"no gzip at all", "is not gzip"),
+            ("inbox/m.smi.gz", gzip.compress(MOLECULES)[:-12], "ends too early"),
+            ("inbox/m.smi.bz2", bz2.compress(MOLECULES)[:-12], "ends too early"),
+            (
+                "inbox/m.csv",
+                b'id,name\n1,"never closed\n2,b\n',
+                "record 1 (line 2; byte 8) has a quote that is not closed",
+            ),
+            ("inbox/m.sdf", b"no end line\n", "has no end line"),
+        ],
+    )
+    def test_a_source_that_can_never_be_uploaded_ends_with_its_reason(
+        self, stack: Stack, key: str, data: bytes, reason: str
+    ) -> None:
+        other = stack.put(MOLECULES)
+        given = stack.put(data, key=key)
+        assert stack.call("uploader", {"Records": [*given["Records"], *other["Records"]]}) is None
+        noted = noted_sources(BucketStore(stack.s3, BUCKET))
+        (problem,) = [note.problem for notes in noted.values() for note in notes if note.problem]
+        assert reason in problem
+        finished = [one for one in stack.take("parcelq-step") if "molecules" in one.attributes[SOURCE]]
+        assert result_of(finished) == MOLECULES
 
     def test_a_wrong_setting_is_told(self, stack: Stack, settings: Callable[..., None]) -> None:
         given = stack.put(MOLECULES)
@@ -617,6 +655,49 @@ class TestRanges:
         bad = [record["messageId"] for record in delivered["Records"] if record["body"] == body]
         assert stack.call("uploader", delivered) == {"batchItemFailures": [{"itemIdentifier": one} for one in bad]}
         assert result_of(stack.take("parcelq-step")) == MOLECULES
+
+    @pytest.mark.parametrize("range_bytes", [1, 7, 16, 40, 200])
+    @pytest.mark.parametrize("name", RECORDS)
+    def test_an_object_of_any_format_is_uploaded_range_by_range(
+        self, stack: Stack, settings: Callable[..., None], name: str, range_bytes: int
+    ) -> None:
+        data, header, records = RECORDS[name]
+        settings(RANGE_BYTES=range_bytes, PARCEL_SIZE=2)
+        stack.call("uploader", stack.put(data, key=f"inbox/{name}"))
+        stack.run("uploader", "parcelq-ranges")
+        messages = stack.take("parcelq-step")
+        assert result_of(messages) == data
+        assert sum(one.message().entries for one in messages) == records
+        bodies = [one.message() for one in messages if one.attributes[ENTRIES] != "0"]
+        fmt = by_name(name)
+        assert all(fmt.count(one.body) == one.entries for one in bodies)
+        assert [one.message().body for one in messages if one.attributes[ENTRIES] == "0"] == [header] * bool(header)
+        assert {one.attributes.get("Header", "") for one in bodies} == {base64.b64encode(header).decode()}
+
+    def test_ranges_of_csv_whose_scan_is_delivered_again_are_the_same(
+        self, stack: Stack, settings: Callable[..., None]
+    ) -> None:
+        data, _, records = RECORDS["orders.csv"]
+        settings(RANGE_BYTES=16, PARCEL_SIZE=2)
+        stack.call("uploader", stack.put(data, key="inbox/orders.csv"))
+        scans = stack.deliver("parcelq-ranges")
+        while (more := stack.deliver("parcelq-ranges"))["Records"]:
+            scans["Records"] += more["Records"]
+        assert all(json.loads(one["body"])["scan"] for one in scans["Records"])
+        for record in [*scans["Records"][::-1], *scans["Records"]]:
+            assert stack.call("uploader", {"Records": [record]}) == {"batchItemFailures": []}
+        stack.run("uploader", "parcelq-ranges")
+        messages = stack.take("parcelq-step")
+        unique = list({one.attributes[LINEAGE]: one for one in messages}.values())
+        assert result_of(unique) == data
+        assert sum(one.message().entries for one in unique) == records
+
+    def test_a_long_header_travels_as_an_object(self, stack: Stack) -> None:
+        header = ",".join(f"column{number}" for number in range(300)).encode() + b"\n"
+        stack.call("uploader", stack.put(header + b"1,2\n", key="inbox/wide.csv"))
+        stack.run("uploader", "parcelq-ranges")
+        (key,) = {one.attributes["Header"] for one in stack.take("parcelq-step") if "Header" in one.attributes}
+        assert stack.get(key) == header
 
     def test_ranges_of_an_object_that_was_replaced_are_left_to_its_later_put(
         self, stack: Stack, settings: Callable[..., None]

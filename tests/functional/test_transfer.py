@@ -12,8 +12,8 @@ from parcelq.errors import ParcelqError, PublishError, TopicNotFoundError
 from parcelq.limits import MAX_MESSAGE_BYTES, MIB
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
-from parcelq.records.parcels import cut_bytes
-from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE
+from parcelq.records import LINES, cut_bytes
+from parcelq.topics.message import ENTRIES, FIRST, LINEAGE, SOURCE
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded, parcel_messages, upload_file, upload_files, upload_stream
 
@@ -66,7 +66,7 @@ def test_every_kind_of_file_comes_out_byte_for_byte(sqs, topic, overflow, conten
     assert all(one.end == following.start for one, following in pairwise(spans))
     assert [len(span) for span in spans] == [len(one.body) for one in messages]
     assert {one.attributes[SOURCE] for one in messages} == {messages[0].attributes[SOURCE]}
-    assert all(set(one.attributes) == {SOURCE, LINEAGE, ENTRIES} for one in messages)
+    assert all(set(one.attributes) == {SOURCE, LINEAGE, ENTRIES} | ({FIRST} if one.body else set()) for one in messages)
     assert sum(one.entries for one in messages) == data.count(b"\n") + (data[-1:] not in {b"", b"\n"})
     assert all(one.entries <= parcel_size for one in messages)
 
@@ -131,7 +131,7 @@ def test_several_files_go_one_after_another_and_each_is_told(sqs, topic, content
         path.write_bytes(b"x\n" * (3 + number))
     told = []
     assert upload_files(SqsTopic(sqs, topic), iter(paths), 2, on_file=lambda *one: told.append(one)) == 4
-    assert told == [(paths[0], 2), (paths[1], 2)]
+    assert [(path, uploaded.messages) for path, uploaded in told] == [(paths[0], 2), (paths[1], 2)]
     assert len({one.attributes[SOURCE] for one in contents(topic)}) == 2
 
 
@@ -194,10 +194,15 @@ class TestStream:
 def test_parcels_become_messages_one_at_a_time():
     def endless():
         while True:
-            yield from cut_bytes(b"a\nb\n", 1, 10)
+            yield from cut_bytes(b"a\nb\n", LINES, 1, 10)
 
     messages = parcel_messages(endless(), SOURCE_OF_TESTS, None, empty=True)
-    assert next(messages).attributes == {SOURCE: str(SOURCE_OF_TESTS), LINEAGE: "0-2/*", ENTRIES: "1"}
+    assert next(messages).attributes == {
+        SOURCE: str(SOURCE_OF_TESTS),
+        LINEAGE: "0-2/*",
+        ENTRIES: "1",
+        FIRST: "1,1",
+    }
 
 
 def test_no_parcels_are_an_empty_source_or_nothing():

@@ -45,7 +45,14 @@ UPLOADER: dict[str, Statement] = {
     "TakeRanges": ({"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, {f"{SQS}parcelq-ranges"}),
     "Publish": ({"sqs:SendMessage", "sqs:GetQueueUrl"}, {f"{SQS}parcelq-*"}),
     "ReadInbox": ({"s3:GetObject", "s3:GetObjectVersion"}, {f"{BUCKET}/inbox/*"}),
-    "PutObjects": ({"s3:PutObject"}, {f"{BUCKET}/overflow/*", f"{BUCKET}/segments/.uploads/*"}),
+    "PutObjects": (
+        {"s3:PutObject"},
+        {
+            f"{BUCKET}/{folder}/*"
+            for folder in ("overflow", "segments/.uploads", "segments/.headers", "segments/.scans")
+        },
+    ),
+    "ReadScans": ({"s3:GetObject"}, {f"{BUCKET}/segments/.scans/*"}),
     "SeeMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
 }
 TAKE: Statement = (
@@ -95,7 +102,7 @@ EXPECTED = expected("clean", "score")
 PREFIXES = {
     ("StageRoleclean", "SeeMissingObjects"): {"overflow/*", "marks/*"},
     ("StageRolescore", "SeeMissingObjects"): {"overflow/*", "marks/*"},
-    ("UploaderRole", "SeeMissingObjects"): {"inbox/*"},
+    ("UploaderRole", "SeeMissingObjects"): {"inbox/*", "segments/.scans/*"},
     ("DownloaderRole", "ListObjects"): {"segments/*", "results/*"},
     ("TopicAdminRole", "ListProgress"): {"segments/*"},
 }

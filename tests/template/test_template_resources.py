@@ -167,7 +167,7 @@ def test_functions_know_exactly_these_variables(two_stages: Deployed) -> None:
     assert found == {
         "parcelq-processor-clean": COMMON | PROCESSOR,
         "parcelq-processor-score": COMMON | PROCESSOR,
-        "parcelq-uploader": COMMON | {"PARCELQ_RANGE_BYTES"},
+        "parcelq-uploader": COMMON | {"PARCELQ_RANGE_BYTES", "PARCELQ_FORMAT"},
         "parcelq-downloader": COMMON,
         "parcelq-topic-admin": COMMON | {"PARCELQ_KMS_KEY_ARN"},
     }

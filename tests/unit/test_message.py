@@ -14,6 +14,7 @@ from parcelq.topics.message import (
     DEAD,
     ENCODING,
     ENTRIES,
+    FORMAT,
     LINEAGE,
     SIZE_ELSEWHERE,
     SOURCE,
@@ -239,6 +240,7 @@ def test_a_message_that_says_nothing_of_receives_came_for_the_first_time():
         Wire("a\n", {"X": "1"}),
         Wire("YQA=", {ENCODING: "base64"}),
         Wire("\n", {ENTRIES: "0"}),
+        Wire("\n", {ENTRIES: "1", DEAD: "why"}),
         Wire("?", {ENCODING: "?"}),
     ],
 )
@@ -250,3 +252,16 @@ def test_attributes_are_set_and_taken_away_on_a_copy():
     message = Message(b"a", {"A": "1", "B": "2"})
     assert with_attributes(message, A="3", B=None, C="4").attributes == {"A": "3", "C": "4"}
     assert message.attributes == {"A": "1", "B": "2"}
+
+
+def test_a_header_that_is_an_empty_line_is_not_taken_for_a_missing_body():
+    message = Message(b"\n", {ENTRIES: "0", FORMAT: "lines header=1"})
+    assert Pulled("i", "h", 1, message.wire()).message().body == b"\n"
+
+
+def test_entries_that_are_not_told_are_counted_in_the_format_of_the_body():
+    body = b'a,"x\ny"\nb,c\n'
+    assert Message(body).entries == 3
+    assert Message(body, {FORMAT: "csv"}).entries == 2
+    with pytest.raises(MessageError, match="record format"):
+        _ = Message(body, {FORMAT: "cvs"}).entries

@@ -16,7 +16,7 @@ from parcelq.lineage.lineage import Lineage
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX
 from parcelq.process.output import output_messages
-from parcelq.records.parcels import Parcel
+from parcelq.records import Parcel
 from parcelq.steps.find import Step
 from parcelq.steps.run import Ran
 from parcelq.topics.message import LINEAGE, Message, count_entries

@@ -26,6 +26,7 @@ class Config:
         stages: names of the steps in a row; the first one's topic is the stack's input topic.
         stage: the one that this function is for; empty where it is for none.
         parcel_size: most entries of a published message.
+        record_format: the record format of all sources; empty to go by the name of each.
         batch_size: how many entries the step should get at a time.
         step_path: the step; empty for the one in the stage's folder.
         settings_file: the step's settings; empty for the one in the stage's folder, if it is there.
@@ -43,6 +44,7 @@ class Config:
     stages: tuple[str, ...]
     stage: str
     parcel_size: int
+    record_format: str
     batch_size: int
     step_path: str
     settings_file: str
@@ -118,6 +120,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         stages=stages,
         stage=read("PARCELQ_STAGE", ""),
         parcel_size=read("PARCELQ_PARCEL_SIZE", 1000),
+        record_format=read("PARCELQ_FORMAT", ""),
         batch_size=read("PARCELQ_BATCH_SIZE", 1000),
         step_path=read("PARCELQ_STEP_PATH", ""),
         settings_file=read("PARCELQ_SETTINGS_FILE", ""),
@@ -173,6 +176,7 @@ _VARIABLES: Final[dict[str, Check]] = {
     "PARCELQ_BUCKET": text,
     "PARCELQ_STAGE": text,
     "PARCELQ_PARCEL_SIZE": _number,
+    "PARCELQ_FORMAT": text,
     "PARCELQ_BATCH_SIZE": _number,
     "PARCELQ_STEP_PATH": text,
     "PARCELQ_SETTINGS_FILE": text,

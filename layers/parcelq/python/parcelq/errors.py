@@ -64,6 +64,20 @@ class CompressionError(ParcelqError, ValueError):
         self.reason = reason
 
 
+class SourceError(ParcelqError):
+    """A source cannot be uploaded, however often it is tried: it does not fit its record format or is broken.
+
+    Attributes:
+        source: the source's name, path or address.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source} cannot be uploaded: {reason}")
+        self.source = source
+        self.reason = reason
+
+
 class LineageError(ParcelqError, ValueError):
     """A text is no lineage, or lineages do not fit together."""
 

@@ -14,6 +14,10 @@ RESULTS: Final = "results/"
 SEGMENTS: Final = "segments/"
 OVERFLOW: Final = "overflow/"
 MARKS: Final = "marks/"
+SCANS: Final = f"{SEGMENTS}.scans/"
+"""What ranges of a source were found to hold, where a range depends on all before it."""
+HEADERS: Final = f"{SEGMENTS}.headers/"
+"""Headers of sources and of outputs, where they are too long for an attribute or several runs must agree on them."""
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[!-~]+", re.ASCII)
 """Old buckets in us-east-1 may have names that new ones may not; an ARN names an access point."""

@@ -128,11 +128,6 @@ class Source:
         return result_names(place, f"{prefix}{ELSEWHERE}/")
 
     @property
-    def is_gzip(self) -> bool:
-        """Whether it is an object that is compressed, by its name, in any case of letters."""
-        return bool(self.bucket) and self.key.lower().endswith(".gz")
-
-    @property
     def order(self) -> str:
         """Sorts the puts of one key in time: sequencers are hexadecimal numbers of different lengths, compared from
         the left after padding: https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html

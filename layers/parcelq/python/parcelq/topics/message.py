@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 from parcelq.aws.text import legal_text
-from parcelq.errors import MessageError
+from parcelq.errors import InvalidValueError, MessageError
 from parcelq.limits import MAX_ATTRIBUTES
+from parcelq.records import LINES, Format, parse
 
 SOURCE: Final = "Source"
 LINEAGE: Final = "Lineage"
@@ -93,9 +94,24 @@ class TypedValue(str):
         return base64.b64decode(self)
 
 
-def count_entries(data: bytes) -> int:
-    """Entries in a slice of a file: its lines, whether or not the last one is ended."""
-    return data.count(b"\n") + (data != b"" and not data.endswith(b"\n"))
+def format_of(attributes: Mapping[str, str]) -> Format:
+    """Return the record format that attributes name; lines where they name none.
+
+    Raises:
+        MessageError: `Format` is no format.
+    """
+    text = attributes.get(FORMAT)
+    if text is None:
+        return LINES
+    try:
+        return parse(text)
+    except InvalidValueError as error:
+        raise MessageError(f"the message's record format cannot be read: {error}") from None
+
+
+def count_entries(data: bytes, fmt: Format = LINES) -> int:
+    """Count the entries in a slice of a file, whether or not the last one is ended."""
+    return fmt.count(data)
 
 
 def count_told(text: str) -> int | None:
@@ -117,16 +133,17 @@ class Message:
 
     @property
     def entries(self) -> int:
-        """How many entries the body has: the attribute `Entries`, or else counted."""
+        """How many entries the body has: the attribute `Entries`, or else counted. Raises MessageError."""
         told = count_told(self.attributes.get(ENTRIES, ""))
-        return count_entries(self.body) if told is None else told
+        return format_of(self.attributes).count(self.body) if told is None else told
 
     def wire(self) -> Wire:
         """This message as SQS gets it."""
         if not self.body:
             return Wire(NO_BYTES, {ENTRIES: "0", **self.attributes})
         text = legal_text(self.body)
-        if text is None or (text == NO_BYTES and DEAD in self.attributes):  # a dead empty line is not a missing body
+        # A dead empty line is not a missing body, and neither is a header that is an empty line.
+        if text is None or (text == NO_BYTES and (DEAD in self.attributes or self.attributes.get(ENTRIES) == "0")):
             return Wire(base64.b64encode(self.body).decode("ascii"), {**self.attributes, ENCODING: BASE64})
         return Wire(text, self.attributes)
 
@@ -150,6 +167,11 @@ class Wire:
         """Whether the text is not the body but tells where in S3 it lies."""
         return SIZE_ELSEWHERE in self.attributes or OLD_SIZE_ELSEWHERE in self.attributes
 
+    @property
+    def has_no_body(self) -> bool:
+        """Whether the text stands for no bytes at all."""
+        return self.text == NO_BYTES and (DEAD in self.attributes or self.attributes.get(ENTRIES) == "0")
+
     def request(self) -> dict[str, Any]:
         """The members of a SendMessage request that say what is sent."""
         attributes = {name: _typed(name, value) for name, value in self.attributes.items()}
@@ -163,7 +185,7 @@ class Wire:
         """
         if self.is_pointer:
             raise MessageError("the body lies in S3, and was not loaded from there")
-        if self.text == NO_BYTES and (DEAD in self.attributes or self.attributes.get(ENTRIES) == "0"):
+        if self.has_no_body:
             return b""
         encoding = self.attributes.get(ENCODING)
         if encoding is None:
@@ -253,7 +275,7 @@ class Pulled:
         """What was published, not decoded: published again, it is the same message."""
         if isinstance(self.content, Message):
             return self.content
-        return Message(self.content.text.encode(), self.attributes)
+        return Message(b"" if self.content.has_no_body else self.content.text.encode(), self.attributes)
 
 
 _NOTHING: Final = Wire("", {})

@@ -1,40 +1,53 @@
-"""Uploading: a file's lines, as parcels, onto a topic."""
+"""Uploading: a file's records, as parcels, onto a topic."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from parcelq.errors import PublishError
+from parcelq.aws.text import legal_text
+from parcelq.errors import CompressionError, PublishError, RecordError, SourceError
 from parcelq.limits import KIB, MAX_MESSAGE_BYTES
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
 from parcelq.local_files import check_readable, opened
-from parcelq.records.parcels import Parcel, Readable, cut_for_messages
+from parcelq.records import Format, Parcel, Readable, by_name, cut, fit_messages, split_header
+from parcelq.records.compression import open_source
+from parcelq.store.store import Store
+from parcelq.topics.header import header_of_source
 from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message
 from parcelq.topics.topic import Topic
+from parcelq.upload.layout import LINES_ONLY, Layout
 
 ATTRIBUTE_ROOM: Final = 4 * KIB
 """Bytes of a message that its attributes may take: those that it gets here, and what later steps add to them."""
 MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - ATTRIBUTE_ROOM
 _MOST_PARTS: Final = 2048
-"""So many stretches of an upload are counted each by itself: a note of them has some 30 KB."""
+"""So many parts of an upload are counted each by itself: a note of them has some 30 KB."""
 
 
 def upload_file(
     topic: Topic,
     path: str | Path,
     parcel_size: int = 1000,
+    *,
+    fmt: Format | None = None,
+    store: Store | None = None,
 ) -> int:
-    """Publish the lines of a file as parcels; memory stays flat whatever the file's size.
+    """Publish the records of a file as parcels; memory stays flat whatever the file's size.
+
+    A file that is compressed, by its name or content, is decompressed.
 
     Args:
         topic: the topic.
         path: the file, pipe or terminal.
         parcel_size: most entries of a message.
+        fmt: its record format; None to go by its name.
+        store: where a header goes that is too long for an attribute; None where there is no store.
 
     Returns:
         How many messages were published.
@@ -42,12 +55,11 @@ def upload_file(
     Raises:
         ParcelqError: the file cannot be read, or changed while it was read. Its last message is not published then,
             so that nobody takes the source for whole.
+        SourceError: it does not fit its format, or its compression is broken; the same holds then.
         PublishError: some messages were refused, such as one with an entry too large where the topic has no bucket.
         AwsError, TopicNotFoundError: SQS refused.
     """
-    with opened(Path(path)) as found:
-        source = Source.of_file(found.path, _upload_id())
-        return upload_stream(topic, found.stream, source, parcel_size, total=found.size).messages
+    return _upload_file(topic, Path(path), parcel_size, fmt, store).messages
 
 
 def upload_files(
@@ -55,28 +67,50 @@ def upload_files(
     paths: Iterable[str | Path],
     parcel_size: int = 1000,
     *,
-    on_file: Callable[[Path, int], None] = lambda _path, _published: None,
+    fmt: Format | None = None,
+    store: Store | None = None,
+    on_file: Callable[[Path, Uploaded], None] = lambda _path, _uploaded: None,
 ) -> int:
-    """Publish the lines of several files, one file after another; see `upload_file`.
+    """Publish the records of several files, one file after another; see `upload_file`.
+
+    A file that cannot be uploaded does not stop the others.
 
     Args:
         topic: the topic.
         paths: the files. All are looked at first, so that a name that is wrong leaves nothing half done.
         parcel_size: most entries of a message.
-        on_file: told each file that is done and how many messages it made.
+        fmt: the record format of all files; None to go by the name of each.
+        store: where long headers go.
+        on_file: called for each file that is done.
 
     Returns:
         How many messages were published.
+
+    Raises:
+        SourceError: some files do not fit their format, or their compression is broken. All others are published.
     """
     files = [Path(path) for path in paths]
     for path in files:
         check_readable(path)
     published = 0
+    failed: list[SourceError] = []
     for path in files:
-        count = upload_file(topic, path, parcel_size)
-        on_file(path, count)
-        published += count
+        try:
+            uploaded = _upload_file(topic, path, parcel_size, fmt, store)
+        except SourceError as error:
+            failed.append(error)
+            continue
+        on_file(path, uploaded)
+        published += uploaded.messages
+    if failed:
+        raise SourceError(failed[0].source, "; ".join([failed[0].reason, *map(str, failed[1:])]))
     return published
+
+
+def _upload_file(topic: Topic, path: Path, parcel_size: int, fmt: Format | None, store: Store | None) -> Uploaded:
+    with opened(path) as found:
+        source = Source.of_file(found.path, _upload_id())
+        return upload_source(topic, found.stream, source, parcel_size, size=found.size, fmt=fmt, store=store)
 
 
 def _upload_id() -> str:
@@ -85,15 +119,66 @@ def _upload_id() -> str:
 
 
 class Uploaded(NamedTuple):
-    """What was published of a stream: messages, their entries, and the offset just after the last byte.
+    """What was published of a source.
 
-    `parts` are the bytes and entries of its stretches in order: of each message, or of several where they are many.
+    Attributes:
+        messages: how many messages.
+        entries: entries of theirs.
+        end: offset just after the last byte.
+        parts: bytes and entries of each message in order, or of several together where they are many; the header is a
+            part without entries.
+        warnings: what the program of its compression would warn of.
+        format: the record format.
     """
 
     messages: int
     entries: int
     end: int
     parts: tuple[tuple[int, int], ...] = ()
+    warnings: tuple[str, ...] = ()
+    format: str = "lines"
+
+
+def upload_source(
+    topic: Topic,
+    stream: Readable,
+    source: Source,
+    parcel_size: int,
+    *,
+    size: int | None,
+    fmt: Format | None = None,
+    store: Store | None = None,
+    compressed: bool = False,
+) -> Uploaded:
+    """Publish a whole source from its first byte on.
+
+    Args:
+        topic: the topic.
+        stream: its bytes, compressed or not.
+        source: what it is called.
+        parcel_size: most entries of a message.
+        size: how many bytes it has as it is stored; None if only its end tells.
+        fmt: its record format; None to go by its name.
+        store: where a header goes that is too long for an attribute; None where there is no store.
+        compressed: whether it is known to be compressed.
+
+    Raises:
+        SourceError: it does not fit its format, or its compression is broken.
+        PublishError: some messages were refused; all others are published.
+        AwsError, TopicNotFoundError: SQS refused.
+    """
+    try:
+        opened = open_source(stream, source.key, compressed=compressed)
+        fmt = fmt or by_name(source.key)
+        header, entries = split_header(opened.stream, fmt)
+        layout = Layout.of_source(fmt, header, header_of_source(header, str(source), store))
+        total = None if opened.coding else size
+        uploaded = upload_stream(topic, entries, source, parcel_size, total=total, layout=layout)
+    except CompressionError as error:
+        raise SourceError(source.key, error.reason) from error
+    except RecordError as error:
+        raise SourceError(source.key, str(error)) from error
+    return uploaded._replace(warnings=tuple(opened.warnings))
 
 
 def upload_stream(
@@ -103,21 +188,27 @@ def upload_stream(
     parcel_size: int,
     *,
     total: int | None,
+    layout: Layout = LINES_ONLY,
     start: int = 0,
     ends: Callable[[], bool] = lambda: True,
 ) -> Uploaded:
     """Publish what a stream has, from its byte `start` of the source on.
 
+    A header is a message of its own, before the others: its body is the header, and it has no entries.
+
     Args:
         topic: the topic.
-        stream: the bytes from `start` on.
+        stream: the entries.
         source: what they are called.
         parcel_size: most entries of a message.
         total: bytes of the whole source; None where only the stream's end tells.
-        start: offset of the stream's first byte in the source.
+        layout: the record format, and the header that comes before the stream and is to be published too.
+        start: offset in the source of the header, or of the stream's first byte where there is no header to publish.
         ends: asked when the stream has been read, whether the source ends there too; it matters only without `total`.
 
     Raises:
+        RecordError: the stream does not fit the format. All that came before may be published.
+        CompressionError: the stream's compression is broken.
         PublishError: some messages were refused; all others are published.
         AwsError, TopicNotFoundError: SQS refused.
     """
@@ -126,16 +217,35 @@ def upload_stream(
 
     def counted() -> Iterator[Parcel]:
         nonlocal entries, end
-        for parcel in cut_for_messages(stream, parcel_size, MAX_BODY_BYTES, start=start):
+        for parcel in chain(layout.header_parcel(start), _parcels(stream, layout, parcel_size, start)):
             entries, end = entries + parcel.entries, parcel.end
             parts.add(len(parcel.data), parcel.entries)
             yield parcel
 
-    messages = parcel_messages(counted(), source, total, empty=start == 0, ends=ends)
+    messages = parcel_messages(counted(), source, total, layout, empty=start == 0, ends=ends)
     published, failed = topic.publish(messages)
     if failed:
         raise PublishError(topic.name, [one.reason for one in failed])
-    return Uploaded(published, entries, end, parts.all())
+    return Uploaded(published, entries, end, parts.all(), format=str(layout.format))
+
+
+def is_text(data: bytes) -> bool:
+    """Whether bytes may travel in a message as they are."""
+    return legal_text(data) is not None
+
+
+def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int) -> Iterator[Parcel]:
+    room = MAX_BODY_BYTES - len(layout.attribute)
+    parcels = cut(
+        stream,
+        layout.format,
+        parcel_size,
+        room,
+        start=start + len(layout.header),
+        line=layout.line or 1,
+        counted_from=0 if layout.line else start,
+    )
+    return fit_messages(parcels, layout.format, room, is_text)
 
 
 class _Parts:
@@ -164,6 +274,7 @@ def parcel_messages(
     parcels: Iterable[Parcel],
     source: Source,
     total: int | None,
+    layout: Layout = LINES_ONLY,
     *,
     empty: bool,
     ends: Callable[[], bool] = lambda: True,
@@ -174,14 +285,18 @@ def parcel_messages(
         parcels: in order.
         source: what they were cut from.
         total: bytes of the source; where None, the last of the messages tells it, if the source ends with it.
+        layout: the record format and the header.
         empty: whether no parcels at all mean an empty source, which is one message without bytes.
         ends: asked after the last of the parcels, whether the source ends there.
     """
-    name = str(source)
+    named = {SOURCE: str(source), **layout.attributes}
+    header = {SOURCE: str(source), **layout.attributes_of_header}
 
     def message(parcel: Parcel, known: int | None) -> Message:
-        lineage = Lineage(Span(parcel.start, parcel.end, known))
-        return Message(parcel.data, {SOURCE: name, LINEAGE: str(lineage), ENTRIES: str(parcel.entries)})
+        told = {LINEAGE: str(Lineage(Span(parcel.start, parcel.end, known))), ENTRIES: str(parcel.entries)}
+        if not parcel.entries:
+            return Message(parcel.data, {**header, **told})
+        return Message(parcel.data, {**named, **told, **layout.first(parcel)})
 
     held: Parcel | None = None
     for parcel in parcels:

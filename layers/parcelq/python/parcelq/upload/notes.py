@@ -32,7 +32,10 @@ class Note:
         total: bytes of the whole source; None if the upload did not tell.
         topic: name of the topic that they were published on; empty if the upload did not tell.
         output: name of the topic that the results come to, empty if that is none of the stack's; None if not told.
-        parts: bytes and entries of its stretches, in order.
+        parts: bytes and entries of its parts, in order.
+        warnings: what the program of its compression would warn of.
+        format: the record format; empty where the upload did not say.
+        problem: why the source cannot be uploaded; empty where that is not known to fail.
     """
 
     source: str
@@ -43,6 +46,9 @@ class Note:
     topic: str = ""
     output: str | None = None
     parts: tuple[tuple[int, int], ...] = ()
+    warnings: tuple[str, ...] = ()
+    format: str = ""
+    problem: str = ""
 
     @property
     def stretches(self) -> Iterator[tuple[int, int, int]]:
@@ -72,6 +78,17 @@ def note_upload(
 def notes_of(store: Store, source: str) -> list[Note]:
     """What is noted of a source's uploads, in the order of the bytes."""
     return _read_all(store, note_keys(store, source))
+
+
+def note_problem(store: Store, source: str, problem: str, *, topic: str = "", output: str | None = None) -> None:
+    """Note that a source cannot be uploaded, and why; see `Note`."""
+    note = {"source": source, "start": 0, "end": 0, "entries": 0, "topic": topic, "output": output, "problem": problem}
+    store.put(f"{_UPLOADS}{source_id(source)}/problem.json", json.dumps(note, separators=(",", ":")).encode())
+
+
+def noted_format(store: Store, source: str) -> str:
+    """The record format with which a source was uploaded, as far as that is noted; empty where it is not."""
+    return next((note.format for note in notes_of(store, source) if note.format), "")
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
@@ -128,4 +145,7 @@ def _read(store: Store, key: str) -> Note | None:
         note.get("topic", ""),
         note.get("output"),
         tuple((size, entries) for size, entries in note.get("parts", ())),
+        tuple(note.get("warnings", ())),
+        note.get("format", ""),
+        note.get("problem", ""),
     )

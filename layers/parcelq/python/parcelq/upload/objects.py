@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import logging
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import IO, Final, cast
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Final
 
-from parcelq.errors import MessageError, ParcelqError, PublishError
+from parcelq.errors import CompressionError, PublishError, RecordError, SourceError
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX
-from parcelq.records.line_ranges import FirstBytes, LinesOfRange
-from parcelq.records.parcels import BLOCK_BYTES
+from parcelq.records import BLOCK_BYTES, FirstBytes, Format, RangeReader, Readable, by_name, flips, parse, split_header
+from parcelq.records.compression import Opened, open_source
 from parcelq.store.bucket import BucketStore, OpenedPut
-from parcelq.store.store import Readable, Store
+from parcelq.store.store import Store
+from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
-from parcelq.upload.files import Uploaded, upload_stream
-from parcelq.upload.notes import note_upload
+from parcelq.upload.files import Uploaded, upload_source, upload_stream
+from parcelq.upload.layout import Layout
+from parcelq.upload.notes import note_problem, note_upload, noted_format
+from parcelq.upload.ranges import RangeTask, note_scan, tasks_after_scan, tasks_for
 
 _log = logging.getLogger(__name__)
-_GZIP: Final = frozenset({"gzip", "x-gzip"})
-"""One coding: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.3"""
-_MAX_OBJECT_BYTES: Final = 2**53
-"""More than any object has; a number of JSON that is still exact."""
+_CODINGS: Final = frozenset({"gzip", "x-gzip", "zstd"})
+"""Content codings that are decompressed: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,67 +47,28 @@ class Object:
         return self.size == 0 and self.source.key.endswith("/")
 
     def topic(self, default: str) -> str:
-        """The topic that its lines go to: `inbox/<topic>/<name>` names it, `inbox/<name>` leaves the default."""
+        """The topic that its records go to: `inbox/<topic>/<name>` names it, `inbox/<name>` leaves the default."""
         first, slash, rest = self.source.key.removeprefix(INBOX).partition("/")
         return first if slash and rest else default
 
 
 @dataclass(frozen=True, slots=True)
-class RangeTask:
-    """A byte range of an object, whose lines are to be uploaded: those that start in it.
-
-    Attributes:
-        source: the object's source.
-        topic: name of the topic to publish them on.
-        start: first byte.
-        end: just after the last byte.
-        total: bytes of the object.
-    """
-
-    source: str
-    topic: str
-    start: int
-    end: int
-    total: int
-
-    @classmethod
-    def parse(cls, text: str) -> RangeTask:
-        """Read a task again.
-
-        Raises:
-            MessageError: it is none.
-        """
-        try:
-            task = cls(**json.loads(text))
-            Source.parse(task.source)
-            whole = all(type(number) is int for number in (task.start, task.end, task.total))
-            if not (isinstance(task.topic, str) and whole):
-                raise ValueError("it must name a topic, and start, end and total must be whole numbers")
-            if not 0 <= task.start < task.end <= task.total <= _MAX_OBJECT_BYTES:
-                raise ValueError("it must be 0 <= start < end <= total")
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise MessageError(f"{text[:200]!r} is no range of an object: {error}") from None
-        return task
-
-    def __str__(self) -> str:
-        return json.dumps(asdict(self))
-
-
-@dataclass(frozen=True, slots=True)
 class ObjectUploader:
-    """Publishes the lines of objects.
+    """Publishes the records of objects.
 
     Attributes:
         objects: where the objects are; a source names its bucket itself.
-        store: where it is noted how many entries were published.
+        store: where uploads are noted, and long headers and scans of ranges go.
         parcel_size: most entries of a message.
         outputs: names of the topics whose results are collected, and of the topic that each's are collected from.
+        format: the record format of all objects; None to go by the name of each.
     """
 
     objects: BucketStore
     store: Store
     parcel_size: int
     outputs: Mapping[str, str] = field(default_factory=dict)
+    format: Format | None = None
 
     def upload(self, source: Source, topic: Topic) -> Uploaded | None:
         """Publish a whole object.
@@ -117,77 +77,158 @@ class ObjectUploader:
             What was published; None if the object is gone, or another one by now, so that there is nothing to do.
 
         Raises:
-            ParcelqError: its compression is broken.
+            SourceError: it does not fit its format, or its compression is broken. That is noted.
             PublishError, AwsError, TopicNotFoundError: not everything was published.
+        """
+        with self._opened(source) as found, self._noting(source, topic):
+            if found is None:
+                return None
+            uploaded = upload_source(
+                topic,
+                found.body,
+                source,
+                self.parcel_size,
+                size=found.size,
+                fmt=self.format,
+                store=self.store,
+                compressed=is_coded(found.encoding),
+            )
+        self._note(str(source), 0, uploaded, uploaded.end, topic)
+        return uploaded
+
+    def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
+        """Publish an object's header, and the ranges of its entries for others to upload.
+
+        Args:
+            ranges: the topic of tasks.
+            source: the object.
+            topic: the topic that its entries go to.
+            total: bytes of the object.
+            range_bytes: bytes of a range.
+
+        Returns:
+            How many ranges it has; None if it cannot be cut from the middle, and is to be uploaded whole.
+
+        Raises:
+            SourceError: it has no header that fits its format. That is noted.
+            PublishError, AwsError, TopicNotFoundError: not all were published.
+        """
+        with self._opened(source) as found, self._noting(source, topic):
+            if found is None:
+                return 0
+            opened, fmt = self._decompressed(found, source)
+            if opened.coding or not fmt.ranges:
+                return None
+            header, _ = split_header(opened.stream, fmt)
+        if len(header) == total:
+            return None
+        attribute = header_of_source(header, str(source), self.store)
+        layout = Layout.of_source(fmt, header, attribute)
+        if header:
+            nothing = BytesIO()
+            uploaded = upload_stream(topic, nothing, source, self.parcel_size, total=total, layout=layout)
+            self._note(str(source), 0, uploaded, total, topic)
+        line = layout.line or 1
+        whole = RangeTask(str(source), topic.name, 0, total, total, str(fmt), attribute, len(header), line)
+        return self._publish(ranges, tasks_for(whole, range_bytes))
+
+    def upload_range(self, task: RangeTask, topic: Topic, ranges: Topic) -> Uploaded | None:
+        """Publish the entries that belong to a range, or scan it; see `upload`."""
+        source = Source.parse(task.source)
+        if task.scan:
+            with self._opened(source, task.start) as found:
+                if found is None:
+                    return None
+                flipped = flips(FirstBytes(found.body, task.end - task.start), task.records)
+            note_scan(self.store, task, flips=flipped)
+            self._publish(ranges, tasks_after_scan(self.store, task))
+            return Uploaded(0, 0, task.end)
+        before = max(0, task.start - 1)  # whether an entry starts at `start` shows in the bytes before it
+        with self._opened(source, before) as found, self._noting(source, topic):
+            if found is None:
+                return None
+            entries = RangeReader(
+                found.body, task.records, task.start, task.end, origin=task.origin, inside=task.inside
+            )
+            start = entries.start
+            if start is None:
+                return Uploaded(0, 0, task.end)
+            line = task.line if start == task.origin else None
+            layout = Layout(task.records, b"", task.header, line)
+            size = self.parcel_size
+            uploaded = upload_stream(topic, entries, source, size, total=task.total, layout=layout, start=start)
+        self._note(task.source, start, uploaded, task.total, topic)
+        return uploaded
+
+    def upload_part(self, source: Source, start: int, end: int, total: int | None, topic: Topic) -> Uploaded | None:
+        """Publish bytes `[start, end)` of an object, which begin and end where its entries or its header do.
+
+        See `upload`.
         """
         with self._opened(source) as found:
             if found is None:
                 return None
-            packed, size = is_gzip(source, found.encoding), found.size
-            stream = _decompressed(found.body) if packed else found.body
-            known = None if packed else size
-            uploaded = upload_stream(topic, stream, source, self.parcel_size, total=known)
-        self._note(str(source), 0, uploaded, uploaded.end if packed else size, topic)
-        return uploaded
-
-    def upload_range(self, task: RangeTask, topic: Topic) -> Uploaded | None:
-        """Publish the lines that start in a range; see `upload`."""
-        source = Source.parse(task.source)
-        before = max(0, task.start - 1)  # whether a line starts at `start` shows in the byte before it
-        with self._opened(source, before) as found:
-            if found is None:
-                return None
-            # The event of the put did not say that it is compressed; then it can only be read from its beginning.
-            if not is_gzip(source, found.encoding):
-                lines = LinesOfRange(found.body, task.start, task.end)
-                start = lines.start
-                if start is None:
-                    return Uploaded(0, 0, task.end)
-                uploaded = upload_stream(topic, lines, source, self.parcel_size, total=task.total, start=start)
-                self._note(task.source, start, uploaded, task.total, topic)
-                return uploaded
-        return Uploaded(0, 0, 0) if task.start else self.upload(source, topic)
-
-    def upload_part(self, source: Source, start: int, end: int, total: int | None, topic: Topic) -> Uploaded | None:
-        """Publish the lines in `[start, end)` of an object, which begins and ends where lines do; see `upload`."""
-        with self._opened(source) as found:
-            if found is None:
-                return None
-            if is_gzip(source, found.encoding):  # it can only be read from its beginning
-                whole = _decompressed(found.body)
-                before = FirstBytes(whole, start)
+            opened, fmt = self._decompressed(found, source)
+            if noted := noted_format(self.store, str(source)):
+                fmt = parse(noted)
+            header, entries = split_header(opened.stream, fmt)
+            attribute = header_of_source(header, str(source), self.store)
+            layout = Layout(fmt, header if start < len(header) else b"", attribute, numbered=False)
+            begin = max(start, len(header))
+            if opened.coding or layout.header:  # it is read from its beginning
+                before = FirstBytes(entries, begin - len(header))
                 while before.read(BLOCK_BYTES):
                     pass
-                lines, ends = FirstBytes(whole, end - start), lambda: not whole.read(1)
-                return upload_stream(topic, lines, source, self.parcel_size, total=total, start=start, ends=ends)
+                part = FirstBytes(entries, max(0, end - begin))
+                return self._upload_part(part, source, total, layout, start, topic, lambda: not entries.read(1))
         with self._opened(source, start if start < end else 0) as found:
             if found is None:
                 return None
-            lines = FirstBytes(found.body, end - start)
-            return upload_stream(topic, lines, source, self.parcel_size, total=total, start=start, ends=lambda: False)
+            part = FirstBytes(found.body, end - start)
+            return self._upload_part(part, source, total, layout, start, topic, lambda: False)
 
-    def publish_ranges(self, ranges: Topic, source: Source, topic: str, total: int, range_bytes: int) -> int:
-        """Publish the ranges of an object for others to upload, and return how many they are.
+    def _upload_part(
+        self,
+        part: Readable,
+        source: Source,
+        total: int | None,
+        layout: Layout,
+        start: int,
+        topic: Topic,
+        ends: Callable[[], bool],
+    ) -> Uploaded:
+        return upload_stream(topic, part, source, self.parcel_size, total=total, layout=layout, start=start, ends=ends)
 
-        Raises:
-            PublishError, AwsError, TopicNotFoundError: not all were published.
-        """
-        tasks = (
-            RangeTask(str(source), topic, start, min(start + range_bytes, total), total)
-            for start in range(0, total, range_bytes)
-        )
+    def _decompressed(self, found: OpenedPut, source: Source) -> tuple[Opened, Format]:
+        """Return the object's bytes, decompressed, and its record format."""
+        opened = open_source(found.body, source.key, compressed=is_coded(found.encoding))
+        return opened, self.format or by_name(source.key)
+
+    def _publish(self, ranges: Topic, tasks: Iterable[RangeTask]) -> int:
         published, failed = ranges.publish(Message(str(task).encode()) for task in tasks)
         if failed:
             raise PublishError(ranges.name, [one.reason for one in failed])
         return published
 
     def _note(self, source: str, start: int, uploaded: Uploaded, total: int, topic: Topic) -> None:
-        output = self.outputs.get(topic.name, "") if self.outputs else None
-        note_upload(self.store, source, start, uploaded, total=total, topic=topic.name, output=output)
+        note_upload(self.store, source, start, uploaded, total=total, topic=topic.name, output=self._output(topic))
+
+    def _output(self, topic: Topic) -> str | None:
+        return self.outputs.get(topic.name, "") if self.outputs else None
+
+    @contextmanager
+    def _noting(self, source: Source, topic: Topic) -> Iterator[None]:
+        """Note why a source cannot be uploaded."""
+        try:
+            with _naming(source):
+                yield
+        except SourceError as error:
+            note_problem(self.store, str(source), error.reason, topic=topic.name, output=self._output(topic))
+            raise
 
     @contextmanager
     def _opened(self, source: Source, start: int = 0) -> Iterator[OpenedPut | None]:
-        with _put(self.objects, source, start) as found, _naming_broken(source):
+        with _put(self.objects, source, start) as found, _naming(source):
             if found is None:
                 _log.warning("%s was deleted or replaced since it was put, so it is left out", source.uri)
             yield found
@@ -198,19 +239,19 @@ def opened(objects: BucketStore, source: Source) -> Iterator[Readable | None]:
     """Give the bytes of an object, decompressed; None if it is gone, or another one by now.
 
     Raises:
-        ParcelqError: its compression is broken.
+        SourceError: its compression is broken.
         AwsError: S3 refused.
     """
-    with _put(objects, source) as found, _naming_broken(source):
+    with _put(objects, source) as found, _naming(source):
         if found is None:
             yield None
         else:
-            yield _decompressed(found.body) if is_gzip(source, found.encoding) else found.body
+            yield open_source(found.body, source.key, compressed=is_coded(found.encoding)).stream
 
 
-def is_gzip(source: Source, encoding: str) -> bool:
-    """Whether an object is compressed, by its name or by its Content-Encoding, which may list several in any case."""
-    return source.is_gzip or any(coding.strip() in _GZIP for coding in encoding.lower().split(","))
+def is_coded(encoding: str) -> bool:
+    """Whether an object is compressed, by its Content-Encoding, which may list several in any case."""
+    return any(coding.strip() in _CODINGS for coding in encoding.lower().split(","))
 
 
 def _put(objects: BucketStore, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
@@ -218,14 +259,12 @@ def _put(objects: BucketStore, source: Source, start: int = 0) -> AbstractContex
     return bucket.opened_put(source.key, version=source.version, etag=source.etag, start=start)
 
 
-def _decompressed(body: Readable) -> Readable:
-    return cast(Readable, gzip.GzipFile(fileobj=cast(IO[bytes], body)))
-
-
 @contextmanager
-def _naming_broken(source: Source) -> Iterator[None]:
-    """Name the object whose compression is broken."""
+def _naming(source: Source) -> Iterator[None]:
+    """Name the object whose bytes are not what they should be."""
     try:
         yield
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ParcelqError(f"{source.uri} is called gzip, but cannot be decompressed: {error}") from None
+    except CompressionError as error:
+        raise SourceError(source.key, error.reason) from error
+    except RecordError as error:
+        raise SourceError(source.key, str(error)) from error

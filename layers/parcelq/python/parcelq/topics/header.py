@@ -1,0 +1,79 @@
+"""Headers on the wire: a message's attribute `Header` is the header in base64, or the key of an object that has it."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import Final
+
+from parcelq.errors import InvalidValueError, MessageError, NotFoundError
+from parcelq.limits import KIB
+from parcelq.lineage.source import source_id
+from parcelq.names import HEADERS
+from parcelq.store.store import Store
+
+_SUFFIX: Final = ".header"
+"""What every key ends with, and no base64 does."""
+_MAX_ATTRIBUTE: Final = KIB
+_MOST_READ: Final = 16
+"""Headers that are kept after they were read from the store."""
+
+
+def header_of_source(header: bytes, source: str, store: Store | None) -> str:
+    """Return the attribute `Header` of a source's messages; a long header is put into the store.
+
+    Args:
+        header: the header; empty where there is none, which gives an empty text.
+        source: the attribute `Source`.
+        store: where a long header goes; None where there is no store.
+
+    Raises:
+        InvalidValueError: the header is too long for an attribute, and there is no store.
+    """
+    text = base64.b64encode(header).decode("ascii")
+    if len(text) <= _MAX_ATTRIBUTE:
+        return text
+    if store is None:
+        most = _MAX_ATTRIBUTE // 4 * 3
+        raise InvalidValueError("bucket", None, f"given, since the header has {len(header)} bytes, more than {most}")
+    key = f"{HEADERS}{source_id(source)}/source{_SUFFIX}"
+    store.put(key, header)
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Reads the attribute `Header`.
+
+    Attributes:
+        store: where long headers are; None where there is no store.
+    """
+
+    store: Store | None = None
+    _read: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    def read(self, text: str) -> bytes:
+        """Return the header that an attribute stands for; an empty text stands for none.
+
+        Raises:
+            MessageError: the text is neither base64 nor the key of a header, or there is no such object.
+            AwsError, StoreError, OSError: the store refused.
+        """
+        if not text.endswith(_SUFFIX):
+            try:
+                return base64.b64decode(text, validate=True)
+            except ValueError:
+                raise MessageError(f"Header is {text[:60]!r}, but must be base64 or the key of a header") from None
+        if self.store is None or not text.startswith(HEADERS):
+            raise MessageError(
+                f"Header is {text[:200]!r}, but must be base64 where no store with such an object is known"
+            )
+        if text not in self._read:
+            try:
+                header = self.store.read(text)
+            except NotFoundError as error:
+                raise MessageError(f"the message's header cannot be read: {error}") from None
+            while len(self._read) >= _MOST_READ:
+                self._read.pop(next(iter(self._read)), None)
+            self._read[text] = header
+        return self._read[text]

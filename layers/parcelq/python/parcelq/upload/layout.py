@@ -1,0 +1,59 @@
+"""How the bytes of a source lie: its record format and its header, and what its messages say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+from parcelq.records import LINES, Format, Parcel
+from parcelq.topics.message import FIRST, FORMAT, HEADER
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The layout of a source, or of a part of it.
+
+    Attributes:
+        format: what an entry is.
+        header: the header, if it is to be published before the entries; empty otherwise.
+        attribute: the attribute `Header` of messages with entries; empty where the source has no header.
+        line: number of the first entry's first line, where the entries are the first of the source; None where records
+            and lines are counted from the start of a range.
+        numbered: whether messages carry record and line numbers.
+    """
+
+    format: Format = LINES
+    header: bytes = b""
+    attribute: str = ""
+    line: int | None = 1
+    numbered: bool = True
+
+    @classmethod
+    def of_source(cls, fmt: Format, header: bytes, attribute: str) -> Self:
+        """The layout of a whole source with this header."""
+        return cls(fmt, header, attribute, 1 + header.count(b"\n"))
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """What messages with entries say."""
+        header = {HEADER: self.attribute} if self.attribute else {}
+        return {**self.attributes_of_header, **header}
+
+    @property
+    def attributes_of_header(self) -> Mapping[str, str]:
+        """What the message says whose body is the header."""
+        return {} if self.format == LINES else {FORMAT: str(self.format)}
+
+    def header_parcel(self, start: int) -> Iterator[Parcel]:
+        """Yield the header as a parcel without entries, if it is to be published."""
+        if self.header:
+            yield Parcel(start, self.header, 0)
+
+    def first(self, parcel: Parcel) -> dict[str, str]:
+        """The attribute `First` of a parcel's message."""
+        sign = "+" if self.line is None else ""
+        return {FIRST: f"{sign}{parcel.record},{parcel.line}"} if self.numbered else {}
+
+
+LINES_ONLY: Final = Layout()
