@@ -13,7 +13,7 @@ import typer
 from parcelq.errors import ParcelqError
 from rich.text import Text
 
-from parcelq_cli import dead, messages, process, status, topics, transfer
+from parcelq_cli import dead, messages, process, run, status, topics, transfer
 from parcelq_cli.escaping import one_line
 from parcelq_cli.estimate.command import estimate
 from parcelq_cli.output import forget_stdout, to_stderr
@@ -36,6 +36,7 @@ def _add(to: typer.Typer, command: Callable[..., None], example: str, short: str
 
 
 app.add_typer(topics.app, name="topics")
+_add(app, run.run, "run molecules.smi --step ./score.py", "Run a program over every record of files.")
 _add(app, messages.publish, "publish molecules CCO 'c1ccccc1'")
 _add(app, messages.pull, "pull molecules --max 5 --json")
 _add(app, transfer.upload, "upload molecules molecules.smi --parcel-size 500")

@@ -65,6 +65,11 @@ class Output:
     clock: Callable[[], float] = time.monotonic
     _stderr: Console = field(default_factory=to_stderr)
 
+    @property
+    def stderr(self) -> Console:
+        """The console that everything but results is printed on."""
+        return self._stderr
+
     def result(self, document: Mapping[str, Any], text: str | Text | bytes) -> None:
         """Print a result on stdout: `document` on one line with `--json`, otherwise `text`.
 

@@ -229,3 +229,17 @@ class StepError(ParcelqError):
         self.timed_out = timed_out
         self.no_room = no_room
         self.stderr_tail = stderr_tail
+
+
+class JobError(ParcelqError):
+    """A job cannot go on.
+
+    Attributes:
+        job: the job's id.
+        reason: why not.
+    """
+
+    def __init__(self, job: str, reason: str) -> None:
+        super().__init__(f"job {job}: {reason}")
+        self.job = job
+        self.reason = reason

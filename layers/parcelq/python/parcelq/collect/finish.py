@@ -29,7 +29,7 @@ from parcelq.collect.report import (
 )
 from parcelq.collect.resolution import WHOLE, Collected, Extent, Resolution, all_extents
 from parcelq.collect.runs import Looked, Record, indexes_of, name_of, tidy, write_record
-from parcelq.collect.segments import folder, open_indexes, segment_keys, segments_among
+from parcelq.collect.segments import Job, folder, open_indexes, segment_keys, segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.source import Source, source_id
@@ -130,6 +130,11 @@ class Finisher:
                 yield from self._look(keys, may_go_on)
             else:
                 yield SourceState(keys[0], 0, None, 0, 0, looked_at=False)
+
+    def finish_job(self, job: Job) -> SourceState | None:
+        """Look at one job, and write its result if it is finished; None if nothing of it was collected."""
+        keys = list(self.store.keys(folder(self.topic, job.id)))
+        return next(iter(self._look(keys, lambda: True)), None) if segments_among(keys) else None
 
     def _look(self, keys: Sequence[str], may_go_on: Callable[[], bool]) -> Iterator[SourceState]:
         source = keys[0]  # for as long as nobody knows what it is called

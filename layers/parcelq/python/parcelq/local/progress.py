@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from parcelq.lineage.lineage import Lineage
@@ -121,3 +121,13 @@ class Ledger:
         """Return how many messages of all sources are under way."""
         with self._changed:
             return self._counts.total()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until messages are counted off, and no longer than so many seconds."""
+        with self._changed:
+            self._changed.wait(seconds)
+
+    def wake(self) -> None:
+        """End all waiting."""
+        with self._changed:
+            self._changed.notify_all()

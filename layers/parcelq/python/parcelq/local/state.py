@@ -1,11 +1,10 @@
-"""The folder in which a job on one machine keeps its state until its result is whole."""
+"""Records of jobs on one machine, beside their segments, and a lock for each job."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,8 +15,7 @@ from parcelq.errors import JobError
 
 STATE_FOLDER: Final = ".parcelq"
 """The folder beside the results that holds the state of all jobs."""
-_RECORD: Final = "job.json"
-_LOCK: Final = "lock"
+_JOBS: Final = "jobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +39,18 @@ class JobRecord:
     result: str
 
 
-class JobFolder:
-    """The state of one job: its record, its segments, and a lock that one command holds at a time.
+class JobState:
+    """The record and the lock of one job. One command at a time holds the lock.
 
     Args:
-        results: the folder of results; the state lies in `.parcelq/<job id>` below it.
+        folder: the folder of all states, `.parcelq` beside the results.
         job_id: the job's id.
     """
 
-    def __init__(self, results: Path, job_id: str) -> None:
-        self.path = results / STATE_FOLDER / job_id
+    def __init__(self, folder: Path, job_id: str) -> None:
         self.job_id = job_id
+        self._folder = folder / _JOBS
+        self._record = self._folder / f"{job_id}.json"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -60,60 +59,46 @@ class JobFolder:
         Raises:
             JobError: another command holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / _LOCK).open("w") as lock:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / f"{self.job_id}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise JobError(self.job_id, "another command is running it now; wait for that or stop it") from None
+                raise JobError(self.job_id, "another command runs it now; wait until that has ended") from None
             yield
 
-    def record(self) -> JobRecord | None:
+    def read(self) -> JobRecord | None:
         """Return the job's record; None if the job is new.
 
         Raises:
             JobError: the record cannot be read.
         """
         try:
-            fields = json.loads((self.path / _RECORD).read_bytes())
+            fields = json.loads(self._record.read_bytes())
             return JobRecord(**{**fields, "versions": tuple(fields["versions"])})
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError):
             raise JobError(
-                self.job_id, f"its record {str(self.path / _RECORD)!r} is damaged ({error}); --fresh starts over"
+                self.job_id, f"its record {os.fspath(self._record)!r} is damaged; --fresh starts over"
             ) from None
 
-    def write_record(self, record: JobRecord) -> None:
+    def write(self, record: JobRecord) -> None:
         """Replace the job's record; it is on the disk when this returns."""
-        temporary = self.path / f"{_RECORD}.part"
+        temporary = self._record.with_suffix(".part")
         with temporary.open("w") as file:
             json.dump(asdict(record), file, indent=2)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(self.path / _RECORD)
-
-    def clear(self) -> None:
-        """Delete everything but the lock."""
-        for entry in self.path.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry.name != _LOCK:
-                entry.unlink()
+        temporary.replace(self._record)
 
     def remove(self) -> None:
-        """Delete the state, and the folder of all states if this was the last one."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        try:
-            self.path.parent.rmdir()
-        except OSError:  # other jobs have their state there
-            pass
+        """Delete the record, while holding the lock. The lock's file goes last."""
+        self._record.unlink(missing_ok=True)
+        (self._folder / f"{self.job_id}.lock").unlink(missing_ok=True)
 
 
-def job_records(results: Path) -> list[JobRecord]:
-    """Return the records of all jobs that have state below a folder of results, in the order of their paths."""
-    folder = results / STATE_FOLDER
-    if not folder.is_dir():
-        return []
-    found = (JobFolder(results, entry.name).record() for entry in folder.iterdir() if entry.is_dir())
+def job_records(folder: Path) -> list[JobRecord]:
+    """Return the records of all jobs below a folder of states, in the order of their paths."""
+    found = (JobState(folder, path.stem).read() for path in (folder / _JOBS).glob("*.json"))
     return sorted((record for record in found if record), key=lambda record: (record.path, record.id))

@@ -11,13 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 from parcelq.errors import ConflictError, InvalidValueError, NotFoundError, StoreError
 from parcelq.store.store import NO_METADATA, Begun, Readable, Stored
-
-_OWN: Final = ".store"
-"""The folder of files that are no objects: the lock, unfinished objects, metadata. No key may begin with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +27,16 @@ class FolderStore:
 
     Attributes:
         folder: the folder.
+        own: the folder below it of files that are no objects: the lock, unfinished objects, metadata. No key may begin
+            with the first part of this.
     """
 
     folder: Path
+    own: str = ".store"
+
+    @property
+    def _first(self) -> str:
+        return self.own.partition("/")[0]
 
     def put(
         self,
@@ -72,7 +76,7 @@ class FolderStore:
         for folder, folders, files in os.walk(root):
             here = Path(folder).relative_to(self.folder).as_posix()
             if here == ".":
-                folders[:] = [name for name in folders if name != _OWN]
+                folders[:] = [name for name in folders if name != self._first]
             if Path(folder) == root:
                 folders[:] = [name for name in folders if name.startswith(start)]
             found += [name if here == "." else f"{here}/{name}" for name in files]
@@ -132,13 +136,13 @@ class FolderStore:
 
     def _path(self, key: str) -> Path:
         names = key.split("/")
-        if names[0] == _OWN or any(name in {"", ".", ".."} or "\0" in name for name in names):
-            wanted = f"names separated by slashes, none of them '.' or '..', and not {_OWN!r} first"
+        if names[0] == self._first or any(name in {"", ".", ".."} or "\0" in name for name in names):
+            wanted = f"names separated by slashes, none of them '.' or '..', and not {self._first!r} first"
             raise InvalidValueError("key", key, wanted)
         return self.folder / key
 
     def _metadata(self, key: str, etag: str) -> Path:
-        return self.folder / _OWN / "metadata" / f"{key}.{etag}"
+        return self.folder / self.own / "metadata" / f"{key}.{etag}"
 
     def _stored(self, key: str, path: Path) -> Stored | None:
         try:
@@ -160,7 +164,7 @@ class FolderStore:
     @contextmanager
     def _unfinished(self, name: str, *, new: bool = True, written: int = 0) -> Iterator[IO[bytes]]:
         """Open a file that is no object yet. It is deleted at the end, unless it became one or will be continued."""
-        path = self.folder / _OWN / "unfinished" / name
+        path = self.folder / self.own / "unfinished" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = path.open("wb" if new else "r+b")
@@ -207,7 +211,7 @@ class FolderStore:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        path = self.folder / _OWN / "lock"
+        path = self.folder / self.own / "lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:  # closing it unlocks it
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -147,6 +147,11 @@ class MemoryTopic:
         """Count the messages, exactly."""
         return self.queue.counts()
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory that its messages take, about."""
+        return self.queue.size
+
     def dead_letter_topic(self) -> MemoryTopic | None:
         """The topic that it was created with."""
         return self.queue.dead_letter_topic
@@ -186,7 +191,7 @@ class _Queue:
         self._timers: list[tuple[float, int, _Item]] = []
         self._timer_numbers = count()
         self._counts = [0, 0, 0, 0]
-        self._size = 0
+        self.size = 0
 
     def put(self, message: Message, delay: float, *, wait: bool) -> None:
         """Add a message."""
@@ -194,7 +199,7 @@ class _Queue:
         for name, value in message.attributes.items():
             size += len(name) + len(value)
         with self._lock:
-            while wait and self._size and self._size + size > self._max_bytes and not self._closed:
+            while wait and self.size and self.size + size > self._max_bytes and not self._closed:
                 self._wait(self._emptied, _LONGEST_WAIT)
             now = self._clock()
             item = _Item(message, f"{self._name}-{next(self._numbers)}", now + self._epoch, size)
@@ -266,7 +271,7 @@ class _Queue:
 
     def _add(self, item: _Item, now: float, delay: float) -> None:
         self._items[item.message_id] = item
-        self._size += item.size
+        self.size += item.size
         if delay > 0:
             self._move(item, _State.DELAYED)
             self._set_timer(item, now + delay)
@@ -318,7 +323,7 @@ class _Queue:
 
     def _drop(self, item: _Item) -> None:
         del self._items[item.message_id]
-        self._size -= item.size
+        self.size -= item.size
         self._move(item, _State.GONE)
         item.message = _NO_MESSAGE  # a timer may still refer to the item
 

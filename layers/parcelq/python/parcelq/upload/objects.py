@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Final
+from typing import Final, Protocol
 
 from parcelq.errors import CompressionError, PublishError, RecordError, SourceError
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX
 from parcelq.records import BLOCK_BYTES, FirstBytes, Format, RangeReader, Readable, by_name, flips, parse, split_header
 from parcelq.records.compression import Opened, open_source
-from parcelq.store.bucket import BucketStore, OpenedPut
+from parcelq.store.bucket import OpenedPut
 from parcelq.store.store import Store
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
@@ -52,6 +52,18 @@ class Object:
         return first if slash and rest else default
 
 
+class Puts(Protocol):
+    """What sources are read from: buckets, or the files of one machine."""
+
+    def in_bucket(self, bucket: str) -> Puts:
+        """Return what reads the objects of a bucket, whose name is empty for files."""
+
+    def opened_put(
+        self, key: str, *, version: str = "", etag: str = "", start: int = 0
+    ) -> AbstractContextManager[OpenedPut | None]:
+        """Open what one put stored, from byte `start` on; give None if that was deleted or replaced since."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectUploader:
     """Publishes the records of objects.
@@ -64,7 +76,7 @@ class ObjectUploader:
         format: the record format of all objects; None to go by the name of each.
     """
 
-    objects: BucketStore
+    objects: Puts
     store: Store
     parcel_size: int
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -235,7 +247,7 @@ class ObjectUploader:
 
 
 @contextmanager
-def opened(objects: BucketStore, source: Source) -> Iterator[Readable | None]:
+def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
     """Give the bytes of an object, decompressed; None if it is gone, or another one by now.
 
     Raises:
@@ -254,7 +266,7 @@ def is_coded(encoding: str) -> bool:
     return any(coding.strip() in _CODINGS for coding in encoding.lower().split(","))
 
 
-def _put(objects: BucketStore, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
+def _put(objects: Puts, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
     bucket = objects.in_bucket(source.bucket)
     return bucket.opened_put(source.key, version=source.version, etag=source.etag, start=start)
 

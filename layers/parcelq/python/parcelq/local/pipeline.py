@@ -1,0 +1,239 @@
+"""The pipeline on one machine: uploader, processors and collector on threads, over topics in memory and a folder."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from parcelq.collect.drain import Drainer
+from parcelq.errors import ParcelqError, StepError
+from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
+from parcelq.lineage.lineage import Lineage
+from parcelq.local.progress import Ledger, Meter, source_bytes
+from parcelq.local.topics import DeadLetters, LedgerTopic
+from parcelq.process.apply import Route
+from parcelq.process.broken import BrokenStep, FirstRuns
+from parcelq.process.dead import reason_of
+from parcelq.process.processor import Processor
+from parcelq.process.rules import Rules
+from parcelq.steps.find import Step
+from parcelq.steps.run import Runner
+from parcelq.store.store import Store
+from parcelq.topics.memory import MemoryTopic
+from parcelq.topics.message import LINEAGE, REASON, Message, Pulled
+
+OUTPUT: Final = "output"
+"""Name of the topic that results are collected from."""
+_TOPIC_BYTES: Final = 32 * MIB
+"""Memory that the messages of a stage may take before the uploader waits."""
+_PULL_SECONDS: Final = 0.5
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 2.0
+"""Seconds between two segments. They grow with the time that a job has taken, so that a long job has few segments."""
+_PAUSE_SHARE: Final = 0.02
+_OUTPUT_BYTES: Final = 16 * MIB
+"""Output that waits in memory before it is stored at once."""
+
+
+@dataclass(slots=True)
+class _Stage:
+    """A step between two topics.
+
+    Attributes:
+        step: the step.
+        topic: where its messages come from.
+        processor: runs it.
+        first: what is known of its first runs; None where the job goes on whatever they say.
+        share: the part of the whole work that this stage is.
+    """
+
+    step: Step
+    topic: LedgerTopic
+    processor: Processor
+    first: FirstRuns | None
+    share: float
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Pipeline:
+    """Runs steps over the messages of sources, and stores what comes out as segments.
+
+    A context manager: its threads run as long as the context lasts.
+
+    Args:
+        steps: the steps, in a row.
+        store: where segments go.
+        rules: how messages are run.
+        meter: counts what is done.
+        keep_going: whether to go on although every entry fails.
+        workers: how many runs of a step go on side by side; one a CPU by default.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        store: Store,
+        rules: Rules,
+        meter: Meter,
+        *,
+        keep_going: bool = False,
+        workers: int = 0,
+    ) -> None:
+        self.ledger = Ledger()
+        self.broken: BrokenStep | None = None
+        self.error: BaseException | None = None
+        self._meter = meter
+        self._workers = workers or os.cpu_count() or 1
+        self._cpus = threading.BoundedSemaphore(self._workers)
+        self._stopping = threading.Event()
+        self._output = MemoryTopic.create(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
+        output = LedgerTopic(self._output, self.ledger)
+        self._drainer = Drainer(output, store, receivers=1)
+        names = [f"step{number}" for number in range(1, len(steps) + 1)]
+        memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=_TOPIC_BYTES) for n in names]
+        topics = [LedgerTopic(one, self.ledger) for one in memory]
+        dead = DeadLetters(self._count_dead)
+        self._stages = [
+            _Stage(
+                step,
+                topic,
+                Processor(Route(topic, following, dead, output), step, replace(rules, joins=False), workers=1),
+                None if keep_going else FirstRuns(),
+                1 / len(steps),
+            )
+            for step, topic, following in zip(steps, topics, [*topics[1:], output], strict=True)
+        ]
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def input(self) -> LedgerTopic:
+        """The topic that the uploader publishes on; it waits there while too much is in memory."""
+        return self._stages[0].topic.bounded()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it does not go on: somebody stopped it, a thread failed, or the step is broken."""
+        return self._stopping.is_set()
+
+    def __enter__(self) -> Pipeline:
+        for stage in self._stages:
+            for _ in range(self._workers):
+                self._start(self._work, stage)
+        self._start(self._collect)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        for thread in self._threads:
+            thread.join()
+        for stage in self._stages:
+            stage.processor.close()
+
+    def stop(self) -> None:
+        """Begin no further run. What has come out already is stored before the context is left."""
+        self._stopping.set()
+        for stage in self._stages:
+            stage.topic.topic.close()
+        self.ledger.wake()
+
+    def abort(self) -> None:
+        """End the runs that are under way, too; nothing is lost but their work."""
+        self.stop()
+        for stage in self._stages:
+            stage.processor.close()
+
+    def upload(self, publish: Callable[[], object]) -> None:
+        """Do something on a thread of its own that publishes messages; an error of it stops the pipeline."""
+        self._start(publish)
+
+    def _start(self, target: Callable[..., object], *arguments: object) -> None:
+        def run() -> None:
+            try:
+                target(*arguments)
+            except BaseException as error:  # noqa: BLE001 - it is raised again where the pipeline is waited for
+                self.error = self.error or error
+                self.stop()
+
+        thread = threading.Thread(target=run, name="parcelq", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self, stage: _Stage) -> None:
+        while not self._stopping.is_set():
+            for pulled in stage.topic.pull(1, 1, _PULL_SECONDS):
+                with self._cpus:
+                    if not self._stopping.is_set():
+                        self._handle(stage, pulled)
+
+    def _handle(self, stage: _Stage, pulled: Pulled) -> None:
+        outcome = stage.processor.handle([pulled], acknowledges=True)
+        for _, reason in outcome.failed:
+            raise ParcelqError(f"step {stage.step.name!r} could not be run: {reason}")
+        if outcome.entries or outcome.dead:
+            self._count(stage, pulled, outcome.entries)
+        if stage.first is not None and not stage.first.is_over:
+            self._look_at_first_runs(stage, stage.topic.read(pulled), succeeded=outcome.entries > 0)
+
+    def _count(self, stage: _Stage, pulled: Pulled, entries: int) -> None:
+        text = pulled.attributes.get(LINEAGE)
+        done = source_bytes(Lineage.parse(text)) * stage.share if text else 0.0
+        self._meter.add(done, entries if stage is self._stages[-1] else 0)
+
+    def _count_dead(self, letter: Message) -> None:
+        self._meter.add_dead(letter.entries, letter.attributes.get(REASON, ""))
+
+    def _look_at_first_runs(self, stage: _Stage, message: Message, *, succeeded: bool) -> None:
+        """Tell a broken step from bad data, while nobody else begins a run of it."""
+        with stage.lock:
+            if stage.first is None or stage.first.is_over or not message.entries:
+                return
+            stage.first = stage.first.after(message.body, succeeded=succeeded)
+            if not stage.first.are_suspicious:
+                return
+            with closing(Runner(stage.step)) as runner:
+                failures = [_failure(runner, one) for one in stage.first.samples()]
+            stage.first, self.broken = stage.first.judged(failures)
+            if self.broken:
+                self.stop()
+
+    def _collect(self) -> None:
+        began = time.monotonic()
+        over = False
+        while not over:
+            over = self._stopping.is_set() and not any(
+                thread.is_alive() for thread in self._threads if thread is not threading.current_thread()
+            )
+            self._drainer.drain(0)
+            pause = max(_FIRST_PAUSE, min(_LONGEST_PAUSE, (time.monotonic() - began) * _PAUSE_SHARE))
+            if not over:
+                self._await_output(pause)
+
+    def _await_output(self, seconds: float) -> None:
+        """Wait until it is time for a segment: the pause is over, much has come, or nothing else is to be done."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopping.is_set():
+            if self._output.size >= _OUTPUT_BYTES or self._is_quiet():
+                return
+            self.ledger.wait(min(left, 0.05))
+        if self._stopping.is_set():
+            time.sleep(0.01)
+
+    def _is_quiet(self) -> bool:
+        """Whether everything that is under way is output."""
+        counts = self._output.counts()
+        return 0 < sum(counts) == self.ledger.total()
+
+
+def _failure(runner: Runner, entry: bytes) -> str | None:
+    """Run a step over one entry; return why it failed, or None."""
+    try:
+        with ExitStack() as opened:
+            ran = opened.enter_context(runner.run([entry], entries=1))
+            return ran.rejects[0].reason if ran.rejects else None
+    except StepError as error:
+        return reason_of(error)
