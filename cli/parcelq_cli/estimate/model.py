@@ -15,7 +15,7 @@ from parcelq.limits import (
     MAX_REQUEST_MESSAGES,
     MIB,
 )
-from parcelq.upload.files import MAX_BODY_BYTES
+from parcelq.upload.parcels import MAX_BODY_BYTES
 
 from parcelq_cli.estimate.arithmetic import POLLERS, Row, billed, function, ramp_seconds, row, run_seconds, total, units
 from parcelq_cli.estimate.measure import Measured
