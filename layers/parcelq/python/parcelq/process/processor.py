@@ -105,11 +105,8 @@ class Processor:
         watch = Watch(
             self._marks, invocation or uuid.uuid4().hex, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS)
         )
-<<<<<<< HEAD
-        with closing(Runs(self._runner, Budget(time_left), watch, self.workers, evidence.doubts)) as runs:
-=======
-        with closing(Runs(self._runner, Budget(time_left), watch, self.workers, self._stage_headers)) as runs:
->>>>>>> wiring
+        side_by_side = Runs(self._runner, Budget(time_left), watch, self.workers, evidence.doubts, self._stage_headers)
+        with closing(side_by_side) as runs:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
             if plan.alone:
                 _acknowledge_early(application)
