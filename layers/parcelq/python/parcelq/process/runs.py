@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import logging
-<<<<<<< HEAD
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing
-=======
-from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
->>>>>>> wiring
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -95,22 +90,16 @@ class Runs:
         budget: the time there is.
         watch: puts marks.
         workers: how many runs go on side by side.
-<<<<<<< HEAD
         doubts: marks that are void as soon as a run of a message ends, by `Work.place`.
-=======
         headers: the headers of outputs.
->>>>>>> wiring
     """
 
     runner: Runner
     budget: Budget
     watch: Watch
     workers: int
-<<<<<<< HEAD
     doubts: Mapping[str, tuple[str, ...]]
-=======
     headers: StageHeaders
->>>>>>> wiring
     _folders: list[ExitStack] = field(default_factory=list, repr=False, compare=False)
 
     def close(self) -> None:
