@@ -78,7 +78,7 @@ def collect(folder: Path, order: str, count: int, per_run: int, stages: int) -> 
     """Write so many messages into segments, and tell what looks at them take: CPU seconds and bytes."""
     store = _Counting(folder)
     grown = 0.0
-    *most, last, rest = (list(some) for some in _parts_of(order, count))
+    *most, last, rest = _parts_of(order, count)
     for some in most:
         _write(store, some, count, per_run, stages)
     if per_run == stages == 1:

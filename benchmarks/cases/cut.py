@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from parcelq.records.parcels import cut_bytes
-from parcelq.upload.files import MAX_BODY_BYTES
+from parcelq.records import LINES, cut_bytes
+from parcelq.upload.parcels import MAX_BODY_BYTES
 
 from benchmarks.data import lines
 from benchmarks.harness import Bench, Figure, at_least, side_by_side
@@ -19,7 +19,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     data = lines(bench.size(5_000_000, 200_000))
 
     def ours() -> float:
-        deque(cut_bytes(data, _PARCEL_SIZE, MAX_BODY_BYTES), maxlen=0)
+        deque(cut_bytes(data, LINES, _PARCEL_SIZE, MAX_BODY_BYTES), maxlen=0)
         return len(data)
 
     def theirs() -> float:

@@ -17,7 +17,7 @@ from parcelq.steps.find import local_step
 from parcelq.steps.settings import StepSettings
 from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message, Pulled
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import MAX_BODY_BYTES
+from parcelq.upload.parcels import MAX_BODY_BYTES
 
 from benchmarks.clients import our_sqs
 from benchmarks.data import LINE_BYTES, lines

@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Final
 
 from parcelq.records import BLOCK_BYTES, cut, flips, parse
-from parcelq.upload.files import MAX_BODY_BYTES
+from parcelq.upload.parcels import MAX_BODY_BYTES
 
 from benchmarks.data import lines
 from benchmarks.harness import Bench, Figure, at_least, side_by_side

@@ -148,6 +148,8 @@ def _shown(one: Status) -> Text:
         percent = "      ?  " if share.percent is None else f"{share.percent:6.1f} % "
         count = "unknown" if share.bytes is None else f"{share.bytes:,}"
         text.append(f"\n  {name:<8}{percent} {count} bytes, {_entries(share.entries)}")
+    if one.problem:
+        text.append(f"\n  cannot be uploaded: {one_line(one.problem)}", "red")
     if one.holes:
         text.append(f", {amount(one.hole_count, 'hole')}")
     return text

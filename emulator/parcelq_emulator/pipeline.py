@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import parcelq
 from parcelq.aws.clients import translated
 from parcelq.collect.status import repair, statuses
+from parcelq.lineage.source import Source
 from parcelq.names import INBOX, dead_letter
 from parcelq.process.redrive import peek
 from parcelq.steps.find import Step
@@ -21,6 +22,7 @@ from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
+from parcelq.upload.notes import noted_problems
 from parcelq.upload.objects import ObjectUploader
 
 from parcelq_emulator.chaos import Chaos
@@ -170,7 +172,7 @@ class Pipeline:
         uploader = ObjectUploader(store, store, self.options.parcel_size)
         url = self.topics.url(f"{_STACK}-{next(iter(self.options.stages))}")
         first = SqsTopic(self.topics.sqs, url, Overflow(self.s3, self.stack.bucket))
-        return sum(repair(uploader, one, first) for one in statuses(store, OUTPUT_TOPIC))
+        return sum(repair(uploader, one, first) for one in statuses(store, OUTPUT_TOPIC) if not one.problem)
 
     def collect(self, quiet_seconds: float = 1) -> dict[str, Any]:
         """Run the downloader once; it ends when nothing came for so many seconds.
@@ -183,7 +185,9 @@ class Pipeline:
 
     def given_up(self) -> dict[str, str]:
         """Names of files that could not be uploaded, with the reasons."""
-        return {one.key.removeprefix(INBOX): one.reason for one in self.pump.given_up}
+        refused = noted_problems(BucketStore(self.s3, self.stack.bucket))
+        events = {one.key.removeprefix(INBOX): one.reason for one in self.pump.given_up}
+        return {**events, **{Source.parse(source).name: problem for source, problem in refused.items()}}
 
     def chaos(self) -> Chaos:
         """What was done to it so far by a hostile stack."""

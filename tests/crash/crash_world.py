@@ -211,10 +211,16 @@ class World:
             return Killed()
         return answer if isinstance(answer, Exception) else json.loads(json.dumps(answer))
 
+    def end(self) -> None:
+        """End all instances of functions."""
+        self._cold_start(*self.functions)
+
     def _cold_start(self, *functions: str) -> None:
         for function in functions:
             for name in ("app", "processor", "config"):
                 if cached := getattr(self.functions[function], name, None):
+                    if name == "processor" and cached.cache_info().currsize:
+                        cached().close()  # the step's processes end with their instance
                     cached.cache_clear()
 
     # What happens by itself.

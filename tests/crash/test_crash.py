@@ -23,8 +23,7 @@ from parcelq.names import SEGMENTS
 from parcelq.process.dead import KILLED
 from parcelq.steps.run import Ran, Runner
 from parcelq.topics.message import LINEAGE, REASON
-from parcelq.topics.publish import publish_many
-from parcelq.topics.pull import pull
+from parcelq.topics.sqs import SqsTopic
 from parcelq_emulator.leftovers import end_processes_below
 
 pytestmark = pytest.mark.filterwarnings(
@@ -76,8 +75,8 @@ def make_world(
         world = World(functions, clients, fault, **options)
         monkeypatch.setattr(functions["downloader"], "Drainer", partial(drainer, receivers=1, clock=world.clock))
         monkeypatch.setattr(functions["processor"], "Processor", partial(processor, now=world.clock))
-        for waiting in (publish_many, pull):  # their default is bound to the function, not to its name
-            monkeypatch.setitem(waiting.__kwdefaults__, "sleep", world.clock.pass_by)
+        *others, _clock, _sleep = SqsTopic.__init__.__defaults__ or ()
+        monkeypatch.setattr(SqsTopic.__init__, "__defaults__", (*others, world.clock, world.clock.pass_by))
         return world
 
     for function in functions.values():
@@ -153,6 +152,7 @@ def check_nothing_left(world: World, home: Home, *, dead: bool) -> None:
     folders = {key.split("/")[1] for key in world.keys(SEGMENTS)}
     assert folders == ({"parcelq-output", ".uploads"} if dead else set())
     assert world.open_uploads() <= may_be_abandoned(world.fault)
+    world.end()  # instances that wait for more keep a process for it
     assert home.left() == []
 
 
@@ -197,7 +197,8 @@ def test_a_large_object_told_of_twice_and_a_fault_at_any_call(
     data = without(BAD)
     expected = serial(data)
     monkeypatch.setenv("PARCELQ_RANGE_BYTES", str(len(data) // 2 + 1))
-    for name, value in (("drain.PULLED_TOGETHER", 2), ("drain.SEGMENT_MESSAGES", 2), ("results._PART_BYTES", 16)):
+    sizes = {"collect.drain.PULLED_TOGETHER": 2, "collect.drain.SEGMENT_MESSAGES": 2, "store.store._PART_BYTES": 16}
+    for name, value in sizes.items():
         monkeypatch.setattr(f"parcelq.{name}", value)
     for one in every_call(fault, part):
         world = make_world(one)

@@ -310,7 +310,7 @@ def stack(
         STAGES="step",
         STAGE="step",
         PARCEL_SIZE=2,
-        BATCH_SIZE=10,
+        BATCH_SIZE=2,
         STEP_PATH="",
         SETTINGS_FILE="",
         WORKFLOW_ID="",
@@ -564,7 +564,7 @@ class TestUploader:
         ("key", "data", "reason"),
         [
             ("inbox/m.smi.gz", b"no gzip at all", "is not gzip"),
-            ("inbox/m.smi.gz", gzip.compress(MOLECULES)[:-12], "ends too early"),
+            ("inbox/m.smi.gz", gzip.compress(MOLECULES, mtime=0)[:-12], "ends too early"),
             ("inbox/m.smi.bz2", bz2.compress(MOLECULES)[:-12], "ends too early"),
             (
                 "inbox/m.csv",
@@ -821,7 +821,7 @@ class TestProcessor:
     def test_without_time_messages_are_delivered_again_and_no_step_is_run(self, stack: Stack, upper: None) -> None:
         stack.publish("parcelq-step", Message(b"one\n"))
         delivered = stack.deliver("parcelq-step")
-        answer = stack.call("processor", delivered, milliseconds=(300_000, 1))
+        answer = stack.call("processor", delivered, milliseconds=(300_000, 300_000, 1))
         assert answer == {"batchItemFailures": [{"itemIdentifier": delivered["Records"][0]["messageId"]}]}
         assert stack.take("parcelq-output") == []
 

@@ -36,6 +36,7 @@ def processor(stage: str) -> dict[str, Statement]:
         "Publish": ({"sqs:SendMessage", "sqs:GetQueueUrl"}, {f"{SQS}parcelq-*"}),
         "Overflow": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/overflow/*"}),
         "Mark": ({"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}, {f"{BUCKET}/marks/*"}),
+        "Headers": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/segments/.headers/*"}),
         "SeeMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
     }
 
@@ -100,8 +101,8 @@ def expected(*stages: str) -> dict[str, dict[str, Statement]]:
 
 EXPECTED = expected("clean", "score")
 PREFIXES = {
-    ("StageRoleclean", "SeeMissingObjects"): {"overflow/*", "marks/*"},
-    ("StageRolescore", "SeeMissingObjects"): {"overflow/*", "marks/*"},
+    ("StageRoleclean", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*"},
+    ("StageRolescore", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*"},
     ("UploaderRole", "SeeMissingObjects"): {"inbox/*", "segments/.scans/*"},
     ("DownloaderRole", "ListObjects"): {"segments/*", "results/*"},
     ("TopicAdminRole", "ListProgress"): {"segments/*"},

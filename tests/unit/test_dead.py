@@ -34,7 +34,7 @@ from parcelq.topics.message import (
     Wire,
     with_attributes,
 )
-from parcelq.upload.files import MAX_BODY_BYTES
+from parcelq.upload.parcels import MAX_BODY_BYTES
 
 ABOUT = Circumstances("tr", 1_800_000_000.5, "wf@2")
 OURS = {SOURCE: "s3://b/k?put=1", LINEAGE: "0-4/9", ENTRIES: "2", WORKFLOW: "wf@1"}

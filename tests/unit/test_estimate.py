@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MAX_REQUEST_BYTES, MIB
-from parcelq.records.parcels import cut_for_messages
-from parcelq.upload.files import MAX_BODY_BYTES
+from parcelq.records import LINES
+from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
 from parcelq_cli.estimate.arithmetic import billed, ramp_seconds, row, run_seconds, total, units
 from parcelq_cli.estimate.measure import Line, Measured
 from parcelq_cli.estimate.model import VCPU_MB, Job, Setup, idle
@@ -77,7 +77,7 @@ def test_ten_messages_or_a_mebibyte_share_a_request() -> None:
 @given(lines=st.integers(1, 5000), length=st.integers(1, 3000), entries=st.integers(1, 3000))
 def test_parcels_are_cut_as_the_library_cuts_them(lines: int, length: int, entries: int) -> None:
     found = job(replace(KNOWN, lines=lines, size=lines * length), parcel_size=entries, batch_size=entries)
-    cut = list(cut_for_messages(BytesIO((b"x" * (length - 1) + b"\n") * lines), entries, MAX_BODY_BYTES))
+    cut = list(cut_for_messages(BytesIO((b"x" * (length - 1) + b"\n") * lines), LINES, entries, MAX_BODY_BYTES))
     assert (found.uploaded, found.parcel) == (len(cut), cut[0].entries)
 
 

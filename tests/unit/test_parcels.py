@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from parcelq.errors import InvalidValueError
-from parcelq.records import parcels
-from parcelq.records.parcels import cut, cut_bytes, cut_for_messages
+from parcelq.records import LINES, cut, cut_bytes, cutting
 from parcelq.topics.message import Message, count_entries
+from parcelq.upload.parcels import cut_for_messages
 
 # Entries of about one length, of very different lengths, empty ones, illegal ones; ended or not.
-LINES = st.lists(
+ENTRIES = st.lists(
     st.one_of(
         st.binary(max_size=12),
         st.integers(0, 300).map(lambda length: b"x" * length),
@@ -25,7 +25,7 @@ LINES = st.lists(
     max_size=60,
 )
 DATA = st.one_of(
-    st.binary(max_size=400), LINES.map(b"\n".join), LINES.map(lambda lines: b"".join(x + b"\n" for x in lines))
+    st.binary(max_size=400), ENTRIES.map(b"\n".join), ENTRIES.map(lambda lines: b"".join(x + b"\n" for x in lines))
 )
 SIZES = st.integers(1, 70)
 BYTES = st.integers(1, 400)
@@ -70,8 +70,8 @@ def naive(data: bytes, parcel_size: int, max_bytes: int) -> list[bytes]:
 @example(b"a\n" * 40 + b"b" * 300 + b"\n" * 40, 30, 100, 7)
 def test_parcels_are_those_that_cutting_entry_by_entry_gives(data, parcel_size, max_bytes, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parcels, "BLOCK_BYTES", block)
-        made = list(cut(BytesIO(data), parcel_size, max_bytes))
+        patch.setattr(cutting, "BLOCK_BYTES", block)
+        made = list(cut(BytesIO(data), LINES, parcel_size, max_bytes))
     assert [one.data for one in made] == naive(data, parcel_size, max_bytes)
 
 
@@ -81,8 +81,8 @@ def test_parcels_tile_the_stream_within_their_limits_and_are_as_long_as_possible
     data, parcel_size, max_bytes, block, start
 ):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parcels, "BLOCK_BYTES", block)
-        made = list(cut(Dribble(data, 1 + block // 3), parcel_size, max_bytes, start=start))
+        patch.setattr(cutting, "BLOCK_BYTES", block)
+        made = list(cut(Dribble(data, 1 + block // 3), LINES, parcel_size, max_bytes, start=start))
     assert b"".join(one.data for one in made) == data
     assert [one.start for one in made] == [start, *(one.end for one in made)][: len(made)]
     assert all(one.end - one.start == len(one.data) > 0 for one in made)
@@ -100,8 +100,8 @@ def test_parcels_tile_the_stream_within_their_limits_and_are_as_long_as_possible
 @given(DATA, SIZES, st.integers(4, 200), BLOCKS)
 def test_parcels_for_messages_fit_as_base64_where_they_must_be(data, parcel_size, max_bytes, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parcels, "BLOCK_BYTES", block)
-        made = list(cut_for_messages(BytesIO(data), parcel_size, max_bytes, start=5))
+        patch.setattr(cutting, "BLOCK_BYTES", block)
+        made = list(cut_for_messages(BytesIO(data), LINES, parcel_size, max_bytes, start=5))
     assert b"".join(one.data for one in made) == data
     assert [one.start for one in made] == [5, *(one.end for one in made)][: len(made)]
     for one in made:
@@ -110,35 +110,35 @@ def test_parcels_for_messages_fit_as_base64_where_they_must_be(data, parcel_size
 
 
 def test_legal_parcels_for_messages_are_not_made_smaller_for_a_base64_they_do_not_need():
-    assert [len(one.data) for one in cut_for_messages(BytesIO(b"abc\n" * 10), 100, 20)] == [20, 20]
-    assert [len(one.data) for one in cut_for_messages(BytesIO(b"ab\0\n" * 10), 100, 20)] == [12, 8, 12, 8]
+    assert [len(one.data) for one in cut_for_messages(BytesIO(b"abc\n" * 10), LINES, 100, 20)] == [20, 20]
+    assert [len(one.data) for one in cut_for_messages(BytesIO(b"ab\0\n" * 10), LINES, 100, 20)] == [12, 8, 12, 8]
 
 
 @given(DATA, SIZES, BYTES)
 def test_bytes_at_hand_are_cut_as_a_stream_is(data, parcel_size, max_bytes):
-    assert list(cut_bytes(data, parcel_size, max_bytes, start=9)) == list(
-        cut(BytesIO(data), parcel_size, max_bytes, start=9)
+    assert list(cut_bytes(data, LINES, parcel_size, max_bytes, start=9)) == list(
+        cut(BytesIO(data), LINES, parcel_size, max_bytes, start=9)
     )
 
 
 def test_an_empty_stream_has_no_parcels():
-    assert list(cut_bytes(b"", 10, 10)) == []
+    assert list(cut_bytes(b"", LINES, 10, 10)) == []
 
 
 def test_the_last_entry_may_lack_its_line_end_and_counts():
-    first, second = cut_bytes(b"a\nb\nc", 2, 100)
+    first, second = cut_bytes(b"a\nb\nc", LINES, 2, 100)
     assert (first.data, first.entries) == (b"a\nb\n", 2)
     assert (second.data, second.entries, second.start, second.end) == (b"c", 1, 4, 5)
 
 
 def test_an_entry_larger_than_a_parcel_may_be_stands_alone():
-    made = list(cut_bytes(b"a\n" + b"x" * 50 + b"\nb\n", 100, 10))
+    made = list(cut_bytes(b"a\n" + b"x" * 50 + b"\nb\n", LINES, 100, 10))
     assert [(len(one.data), one.entries) for one in made] == [(2, 1), (51, 1), (2, 1)]
 
 
 def test_entries_that_suddenly_become_short_are_still_counted_right():
     data = (b"x" * 5000 + b"\n") * 20 + b"\n" * 100_000 + (b"y" * 3000 + b"\n") * 20
-    made = list(cut_bytes(data, 1000, 1 << 20))
+    made = list(cut_bytes(data, LINES, 1000, 1 << 20))
     assert b"".join(one.data for one in made) == data
     assert [one.entries for one in made] == [1000] * 100 + [40]
 
@@ -152,9 +152,9 @@ def test_a_stream_is_read_lazily():
             return b"abc\n" * (size // 4)
 
     stream = Endless()
-    made = cut(stream, 10, 1000)
+    made = cut(stream, LINES, 10, 1000)
     assert next(made).data == b"abc\n" * 10
-    assert stream.asked == parcels.BLOCK_BYTES
+    assert stream.asked == cutting.BLOCK_BYTES
 
 
 def test_memory_stays_flat_whatever_the_streams_length():
@@ -168,15 +168,15 @@ def test_memory_stays_flat_whatever_the_streams_length():
 
     tracemalloc.start()
     try:
-        entries = sum(one.entries for one in cut(Zeros(), 1000, 1 << 20))
+        entries = sum(one.entries for one in cut(Zeros(), LINES, 1000, 1 << 20))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert entries == (40 << 20) // 64
-    assert peak < 3.5 * parcels.BLOCK_BYTES
+    assert peak < 3.5 * cutting.BLOCK_BYTES
 
 
 @pytest.mark.parametrize(("parcel_size", "max_bytes"), [(0, 1), (-1, 1), (1, 0), (1, -5)])
 def test_limits_below_one_are_refused(parcel_size, max_bytes):
     with pytest.raises(InvalidValueError, match="at least 1"):
-        list(cut_bytes(b"a\n", parcel_size, max_bytes))
+        list(cut_bytes(b"a\n", LINES, parcel_size, max_bytes))

@@ -59,6 +59,11 @@ class TestOneMessage:
 
 
 class TestPacked:
+    def test_texts_of_a_strangers_table_are_bounded_and_can_be_written(self) -> None:
+        table = json.dumps([["0-1/9", 1, 1, "\ud800 why", "9" * 1000]]).encode() + b"\n"
+        (piece,) = pieces_of(Message(table + b"x", {PIECES: str(len(table))}))
+        assert (piece.dead, piece.first) == ("? why", "")
+
     @given(st.lists(pieces(), max_size=12), st.integers(1, 400))
     def test_what_was_packed_comes_out_in_order(self, packed: list[Piece], max_bytes: int) -> None:
         messages = list(pack({SOURCE: "s"}, packed, max_bytes))

@@ -96,7 +96,10 @@ def test_what_is_a_steps_own_is_not_looked_into(read):
 
 def test_one_error_names_every_wrong_key_and_value(problems):
     found = problems("filter: 1\ntimeout: -1\nname: x\narguments: a\n3: y\nenvironment: []\naws_credentials: 'yes'\n")
-    keys = "filter, warm, rejects, arguments, timeout, environment, aws_credentials, max_output_bytes, step"
+    keys = (
+        "filter, warm, rejects, arguments, timeout, environment, aws_credentials, output, output_header, "
+        "max_output_bytes, step"
+    )
     assert sorted(found) == sorted(
         [
             f"unknown key 'name'; there are {keys}",

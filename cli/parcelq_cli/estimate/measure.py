@@ -15,6 +15,7 @@ from parcelq.errors import ParcelqError, StepError
 from parcelq.lineage.lineage import Lineage
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX
+from parcelq.process.headers import Written
 from parcelq.process.output import output_messages
 from parcelq.records import Parcel
 from parcelq.steps.find import Step
@@ -245,7 +246,7 @@ class _Runner:
             cpu = wall if self.warm else ran.cpu_seconds
             size = output.stat().st_size
             whole = max(1, size)
-            messages = output_messages(output, lineage, str(self.source), whole, self.runs.step.workflow_id)
+            messages = output_messages(output, Written(), lineage, str(self.source), whole, self.runs.step.workflow_id)
             first = next(messages)
             entries = count_entries(first.body) + sum(count_entries(one.body) for one in messages)
         return _Run(wall, cpu, entries, size, _attributes(first))

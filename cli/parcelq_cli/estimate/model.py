@@ -15,7 +15,7 @@ from parcelq.limits import (
     MAX_REQUEST_MESSAGES,
     MIB,
 )
-from parcelq.upload.files import MAX_BODY_BYTES
+from parcelq.upload.parcels import MAX_BODY_BYTES
 
 from parcelq_cli.estimate.arithmetic import POLLERS, Row, billed, function, ramp_seconds, row, run_seconds, total, units
 from parcelq_cli.estimate.measure import Measured
@@ -302,7 +302,7 @@ class Job:
 
     def _looks(self, collections: float) -> float:
         """Requests of invocations of the downloader that find nothing more: its receivers, and what a topic has."""
-        return collections * (RECEIVERS + 2)
+        return collections * (RECEIVERS + 1)
 
 
 def idle(stack: Stack, prices: Prices) -> list[Row]:
@@ -311,7 +311,7 @@ def idle(stack: Stack, prices: Prices) -> list[Row]:
     polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
     return [
         row(prices, "SQS", "Lambda looking for messages", "sqs_requests", polls),
-        row(prices, "SQS", "downloader looking for messages", "sqs_requests", collections * (RECEIVERS + 2)),
+        row(prices, "SQS", "downloader looking for messages", "sqs_requests", collections * (RECEIVERS + 1)),
         *function(prices, "downloader, on its schedule", collections, collections * DRAIN_SECONDS, stack.downloader_mb),
         row(prices, "S3", "downloader looking for segments", "s3_puts", collections),
         row(prices, "CloudWatch", "logs", "log_gb", collections * _LOG_BYTES / 1e9),

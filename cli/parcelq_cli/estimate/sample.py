@@ -9,7 +9,7 @@ from typing import IO, Final
 
 from parcelq.errors import ParcelqError
 from parcelq.limits import MIB
-from parcelq.records.parcels import BLOCK_BYTES
+from parcelq.records import BLOCK_BYTES
 
 COUNTED_BYTES: Final = 64 * MIB
 """Lines of a file up to this size are counted; of a larger one, they are worked out from the sample."""

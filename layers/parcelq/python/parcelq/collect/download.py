@@ -12,7 +12,7 @@ from typing import IO, Final
 
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.drain import Drainer
-from parcelq.collect.resolution import Collected, Extent, all_extents
+from parcelq.collect.resolution import Collected, all_extents
 from parcelq.collect.runs import indexes_of, tidy
 from parcelq.collect.segments import segment_keys, segments_among
 from parcelq.errors import InvalidValueError
@@ -20,6 +20,7 @@ from parcelq.limits import MIB
 from parcelq.local_files import naming
 from parcelq.result_names import PIECES, UNFINISHED
 from parcelq.store.folder import FolderStore
+from parcelq.topics.header import key_of_stage
 from parcelq.topics.topic import Topic
 
 _PART_BYTES: Final = 8 * MIB
@@ -70,7 +71,7 @@ def download(
         raise InvalidValueError("file", str(path), "a file that does not exist yet")
     folder.mkdir(parents=True, exist_ok=True)
     store = FolderStore(folder)
-    drained = Drainer(topic, store).drain(receive_message_timeout, on_progress=on_progress)
+    drained = Drainer(topic, store, keeps_headers=True).drain(receive_message_timeout, on_progress=on_progress)
     jobs = [keys for keys in segment_keys(store, topic.name).values() if segments_among(keys)]
     found = [_collected(store, topic.name, keys) for keys in jobs]
     found.sort(key=lambda one: (not one.job.source, one.job.source, one.job.workflow))
@@ -79,7 +80,7 @@ def download(
     with naming(unfinished), unfinished.open("w+b") as file:
         ended = True
         for one in found:
-            for part in _parts(one, incomplete):
+            for part in _parts(one, topic.name, incomplete):
                 if not ended:
                     file.write(b"\n")
                 file.write(part)
@@ -99,16 +100,16 @@ def _collected(store: FolderStore, topic: str, keys: list[str]) -> Collected:
     return Collected(store, indexes_of(store, keys, record))
 
 
-def _parts(collected: Collected, incomplete: list[str]) -> Iterator[bytes]:
+def _parts(collected: Collected, topic: str, incomplete: list[str]) -> Iterator[bytes]:
     """Yield the result of a job; where something is missing, all that came, in order."""
-    extents: Iterator[Extent] = all_extents(collected)
+    keys, extents = collected.segments, all_extents(collected)
     if collected.job.source:
         resolution = collected.resolve()
         if not resolution.whole:
             incomplete.append(collected.job.source)
-        if resolution.finished:
-            extents = collected.extents()
-    return parts_of(SegmentReader(collected.store, collected.segments), extents, _PART_BYTES)
+        header = collected.store.stat(key_of_stage(collected.job.id, topic))
+        keys, extents = collected.with_header(header, collected.extents() if resolution.finished else extents)
+    return parts_of(SegmentReader(collected.store, keys), extents, _PART_BYTES)
 
 
 def _is_ended(file: IO[bytes]) -> bool:

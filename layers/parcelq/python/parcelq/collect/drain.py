@@ -7,19 +7,30 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from threading import Condition
 from typing import Final
 
 from parcelq.collect.segments import Job, write_segment
-from parcelq.errors import MessageError, ParcelqError
+from parcelq.errors import ConflictError, MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
 from parcelq.lineage.source import NO_SOURCE, Source, workflow_name
 from parcelq.store.store import Store
+from parcelq.topics.header import Headers, key_of_stage
 from parcelq.topics.lease import Lease
-from parcelq.topics.message import OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled, count_told
+from parcelq.topics.message import (
+    HEADER,
+    LINEAGE,
+    OLD_SIZE_ELSEWHERE,
+    SIZE_ELSEWHERE,
+    SOURCE,
+    WORKFLOW,
+    Message,
+    Pulled,
+    count_told,
+)
 from parcelq.topics.pieces import Piece, pieces_of
 from parcelq.topics.topic import Topic
 
@@ -142,6 +153,8 @@ class Drainer:
         deadline: seconds for which messages are locked while they are held; refreshed while that takes longer.
         clock: tells a time in seconds.
         now: tells the time of day.
+        keeps_headers: whether the headers that messages bring are stored, because the step's processors use another
+            store than this one, or none.
     """
 
     topic: Topic
@@ -150,6 +163,29 @@ class Drainer:
     deadline: int = DEADLINE_SECONDS
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    keeps_headers: bool = False
+    _kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    def keep_header(self, message: Message) -> None:
+        """Store the header of a step's outputs, if that is wanted.
+
+        A header of the source itself, which no step put out, comes as a message of its own.
+
+        Raises:
+            MessageError: it cannot be read, or is another one than that of the outputs before it.
+        """
+        attributes = message.attributes
+        if not (self.keeps_headers and HEADER in attributes and ">" in attributes.get(LINEAGE, ">")):
+            return
+        header = Headers().read(attributes[HEADER])
+        job = Job(attributes.get(SOURCE, ""), workflow_name(attributes.get(WORKFLOW, "")))
+        key = key_of_stage(job.id, self.topic.name)
+        if key not in self._kept:
+            with suppress(ConflictError):
+                self.store.put(key, header, if_absent=True)
+            self._kept[key] = self.store.read(key)
+        if self._kept[key] != header:
+            raise MessageError("it has another header than the outputs before it")
 
     def drain(
         self,
@@ -230,7 +266,9 @@ class _Receiver:
         # One that is large is stored while it has the room, so that there is one of its kind at a time.
         with self.room.taken(_size_elsewhere(one)) if elsewhere else nullcontext():
             try:
-                self.held.add(one, self.drainer.topic.read(one))
+                message = self.drainer.topic.read(one)
+                self.drainer.keep_header(message)
+                self.held.add(one, message)
             except MessageError as error:
                 # Not refreshed any more, and left to the topic's redrive policy, so that it is not lost.
                 lease.drop([one])

@@ -36,6 +36,7 @@ from parcelq.lineage.source import Source, source_id
 from parcelq.names import RESULTS
 from parcelq.result_names import DEAD, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
 from parcelq.store.store import Begun, Store, Stored, part_bytes
+from parcelq.topics.header import key_of_stage
 from parcelq.upload.notes import Note, entries_in, note_keys, notes_of
 
 _log = logging.getLogger(__name__)
@@ -231,13 +232,16 @@ class Finisher:
             _ORDER: source.order,
             _STATE: resolution.state,
         }
-        size = part_bytes(resolution.size)
+        header = self.store.stat(self._header_key(collected.job))
+        whole = resolution.size + (header.size if header else 0)
+        size = part_bytes(whole)
         # One that is small is begun and ended at once. Whoever goes on with another must mean the very same bytes.
-        plan = _digest([*metadata.values(), resolution.size, size]) if resolution.size > size else ""
-        reader = SegmentReader(self.store, collected.segments)
+        plan = _digest([*metadata.values(), whole, size]) if whole > size else ""
+        keys, _ = collected.with_header(header, iter(()))
+        reader = SegmentReader(self.store, keys)
         written = self.out.write(
             key,
-            lambda done: parts_of(reader, collected.extents(), size, done),
+            lambda done: parts_of(reader, collected.with_header(header, collected.extents())[1], size, done),
             metadata,
             present,
             begun=take_begun(self.store, name, plan) if plan else None,
@@ -270,6 +274,8 @@ class Finisher:
                 version=source.version or source.put,
                 result=key,
                 state=resolution.state,
+                format=next((note.format for note in notes if note.format), ""),
+                warnings=tuple(dict.fromkeys(warning for note in notes for warning in note.warnings)),
                 workflows=tuple(sorted({version for index in collected.indexes for version in index.versions})),
                 entries=entries,
                 bytes_read=resolution.total,
@@ -335,6 +341,11 @@ class Finisher:
         """Delete what is not needed any more: of a whole result, or of one that a newer put has overtaken."""
         self.store.delete(note_keys(self.store, collected.job.source))
         self._delete(keys)
+        self.store.delete([self._header_key(collected.job)])
+
+    def _header_key(self, job: Job) -> str:
+        """Key of the header that the outputs of a job's last step begin with, if they have any."""
+        return key_of_stage(job.id, self.topic)
 
     def _delete(self, keys: Sequence[str]) -> None:
         """Delete a job's objects, the segments last: as long as there are any, this is done again."""

@@ -85,6 +85,8 @@ class Report:
         version: which put of the object it is: its version id if it has one, else the event's sequencer.
         result: where the result lies.
         state: a digest of all that the result was made of; the result's metadata has the same.
+        format: the source's record format; empty if its upload did not say.
+        warnings: what the user should look at, such as what was odd about the source's compression.
         workflows: what the steps were given as workflow.
         entries: of the source, and of the result.
         bytes_read: bytes of the source.
@@ -102,6 +104,8 @@ class Report:
     version: str
     result: str
     state: str
+    format: str
+    warnings: tuple[str, ...]
     workflows: tuple[str, ...]
     entries: Entries
     bytes_read: int | None

@@ -10,13 +10,14 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import chain
 from typing import Final, NamedTuple
 
 from parcelq.collect.choice import Choice, choose
 from parcelq.collect.merge import merged
 from parcelq.collect.rows import COUNT, FLAG, MAX_OFFSET, NUMBER, OF_STEP, OFFSET_BITS, PAYLOAD, WORD, Columns, words_of
 from parcelq.collect.segments import Index, Job, all_indexes
-from parcelq.store.store import Store
+from parcelq.store.store import Store, Stored
 
 MOST_HOLES: Final = 10_000
 """Holes that are listed; there may be more."""
@@ -162,6 +163,13 @@ class Collected:
     def extents(self) -> Iterator[Extent]:
         """Yield where the result's bytes lie, in order. Those that follow one another in a segment are one extent."""
         return joined_extents(_with_line_ends(_bodies(self.choices())))
+
+    def with_header(self, header: Stored | None, extents: Iterator[Extent]) -> tuple[list[str], Iterator[Extent]]:
+        """Return the keys of objects, and where bytes lie in them: first the header, if there is one, then the rest."""
+        segments = self.segments
+        if header is None:
+            return segments, extents
+        return [*segments, header.key], chain((Extent(len(segments), 0, header.size),), extents)
 
     def dead(self) -> Iterator[DeadRow]:
         """Yield what failed for good, in order."""

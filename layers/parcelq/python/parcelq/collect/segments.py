@@ -268,7 +268,7 @@ def _told(job: Job, piece: Piece) -> _Told:
     lineage = Lineage.parse(piece.lineage)
     total = lineage.root.total
     if piece.dead:
-        note = json.dumps((piece.dead, piece.first), separators=(",", ":")).encode() + b"\n" + piece.body
+        note = json.dumps((piece.dead, piece.first), ensure_ascii=False).encode() + b"\n" + piece.body
         entries = piece.entries | FLAG | (OF_STEP if lineage.outputs else 0)
         return _Told(key_of(lineage), content_of(lineage, note), note, entries, total)
     return _Told(key_of(lineage), content_of(lineage), piece.body, piece.entries, total)

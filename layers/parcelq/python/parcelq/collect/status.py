@@ -57,6 +57,7 @@ class Status:
         entries_read: entries of it; None if not all of it has been published.
         entries_written: entries of the result so far.
         topic: name of the topic that it was published on; empty if that was not noted.
+        problem: why it can never be uploaded; empty where that is not known to be so.
     """
 
     source: str
@@ -71,6 +72,7 @@ class Status:
     entries_read: int | None
     entries_written: int
     topic: str = ""
+    problem: str = ""
 
     @property
     def name(self) -> str:
@@ -91,6 +93,7 @@ class Status:
             "source": self.source,
             "name": self.name,
             "topic": self.topic,
+            "problem": self.problem,
             "total": self.total,
             "percent": self.covered.percent,
             "covered": asdict(self.covered),
@@ -144,15 +147,18 @@ def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
     """Publish again what is missing of a source, and only that; returns how many messages it was.
 
     Args:
-        uploader: publishes lines of objects.
+        uploader: publishes records of objects.
         status: how far the source is.
-        topic: the topic that its lines go to.
+        topic: the topic that its records go to.
 
     Raises:
-        ParcelqError: it is a file of some machine, or the object is gone, or another one by now.
+        ParcelqError: it is a file of some machine, or can never be uploaded, or the object is gone or another one by
+            now.
         PublishError, AwsError, TopicNotFoundError: not everything was published.
     """
     source = object_of(status)
+    if status.problem:
+        raise ParcelqError(f"{source.uri} cannot be repaired: {status.problem}")
     published = 0
     for start, end in status.holes:
         uploaded = uploader.upload_part(source, start, end, status.total, topic)
@@ -201,6 +207,7 @@ def _status(source: str, resolution: Resolution, notes: Sequence[Note], collecte
         None if total is None else entries_in(notes, 0, total, total),
         resolution.entries,
         next((note.topic for note in notes if note.topic), ""),
+        next((note.problem for note in notes if note.problem), ""),
     )
 
 

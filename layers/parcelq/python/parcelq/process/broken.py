@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
 from typing import Final
 
-from parcelq.records.parcels import cut_bytes
+from parcelq.records import LINES, Format, cut_bytes
 
 MOST_SAMPLES: Final = 8
 """So many single entries are run alone."""
@@ -41,11 +41,13 @@ class FirstRuns:
 
     Attributes:
         failed: bodies of the messages that failed.
+        format: the record format of these.
         works: whether a run succeeded; then the step is not broken, however many fail later.
         sampled: whether single entries were run.
     """
 
     failed: tuple[bytes, ...] = ()
+    format: Format = LINES
     works: bool = False
     sampled: bool = False
 
@@ -67,7 +69,7 @@ class FirstRuns:
 
     def samples(self) -> list[bytes]:
         """Single entries to run alone, as many of each message as of the others."""
-        return sample(self.failed)
+        return sample(self.failed, self.format)
 
     def judged(self, failures: Sequence[str | None]) -> tuple[FirstRuns, BrokenStep | None]:
         """What follows from the runs of the samples.
@@ -81,8 +83,8 @@ class FirstRuns:
         return replace(self, works=works, sampled=True, failed=()), verdict
 
 
-def sample(bodies: Iterable[bytes], most: int = MOST_SAMPLES) -> list[bytes]:
+def sample(bodies: Iterable[bytes], fmt: Format = LINES, most: int = MOST_SAMPLES) -> list[bytes]:
     """Single entries of messages: the first of each, then the second of each, and so on."""
-    entries = ((parcel.data for parcel in cut_bytes(body, 1, 1)) for body in bodies)
+    entries = ((parcel.data for parcel in cut_bytes(body, fmt, 1, 1)) for body in bodies)
     rounds = zip_longest(*(islice(one, most) for one in entries))
     return list(islice((entry for one in rounds for entry in one if entry is not None), most))

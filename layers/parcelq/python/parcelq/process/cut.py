@@ -9,9 +9,8 @@ from io import BytesIO
 from typing import Final
 
 from parcelq.process.plan import Work
-from parcelq.records.parcels import cut_for_messages
-from parcelq.topics.message import ENTRIES, FAILURES, FIRST, LINEAGE, Message, with_attributes
-from parcelq.upload.files import MAX_BODY_BYTES
+from parcelq.topics.message import ENTRIES, FAILURES, FIRST, HEADER, LINEAGE, Message, with_attributes
+from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
 
 _FIRST: Final = re.compile(r"(\+?)([0-9]{1,18}),([0-9]{1,18})")
 
@@ -25,12 +24,13 @@ def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
         failures: how many failed runs the parcels count as having.
     """
     before = 0
-    for parcel in cut_for_messages(BytesIO(work.message.body), size, MAX_BODY_BYTES):
+    room = MAX_BODY_BYTES - len(work.message.attributes.get(HEADER, ""))
+    for parcel in cut_for_messages(BytesIO(work.message.body), work.format, size, room):
         yield part_of(work, parcel.start, parcel.end, parcel.entries, before, failures).message
         before += parcel.entries
 
 
-def part_of(work: Work, start: int, end: int, entries: int, before: int | None = None, failures: int = 0) -> Work:
+def part_of(work: Work, start: int, end: int, entries: int, before: int, failures: int = 0) -> Work:
     """A part of a message as a message of its own.
 
     Args:
@@ -38,15 +38,14 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int | None =
         start: where the part begins in the body, in bytes.
         end: where it ends.
         entries: how many entries it has.
-        before: how many entries of the message come before it; counted where it is None.
+        before: how many entries of the message come before it.
         failures: how many failed runs it counts as having.
     """
     body = work.message.body
     lineage = work.lineage.cut(start, end) if work.lineage else None
     first = work.message.attributes.get(FIRST)
     if first is not None:
-        lines = body.count(b"\n", 0, start)
-        first = moved_on(first, lines if before is None else before, lines)
+        first = moved_on(first, before, body.count(b"\n", 0, start))
     own = {
         LINEAGE: str(lineage) if lineage else None,
         ENTRIES: str(entries),

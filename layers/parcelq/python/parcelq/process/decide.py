@@ -12,6 +12,7 @@ from enum import Enum
 from itertools import chain
 
 from parcelq.errors import InvalidValueError, ParcelqError, StepError
+from parcelq.lineage.lineage import Span, digest
 from parcelq.process.cut import part_of, parts_of_message
 from parcelq.process.dead import KILLED, Circumstances, dead_letter, reason_of, tombstone
 from parcelq.process.output import Part, joined_bodies, output_messages, parts_of, pieces_of_part
@@ -24,6 +25,7 @@ from parcelq.topics.message import (
     ENTRIES,
     FAILURES,
     FIRST,
+    FORMAT,
     LINEAGE,
     SOURCE,
     WORKFLOW,
@@ -32,7 +34,7 @@ from parcelq.topics.message import (
     with_attributes,
 )
 from parcelq.topics.pieces import Piece, pack
-from parcelq.upload.files import MAX_BODY_BYTES
+from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _log = logging.getLogger(__name__)
 
@@ -113,13 +115,28 @@ class Judge:
 
     def unreadable(self, pulled: Pulled, error: ParcelqError) -> Decision:
         """A message that nobody can read: it is dead, as it came. What it stands for may be known all the same."""
-        attributes = {name: value for name, value in pulled.attributes.items() if name != ENCODING}
+        attributes = {name: value for name, value in pulled.attributes.items() if name not in {ENCODING, FORMAT}}
         work = Work.of(pulled, Message(b"", {**attributes, DEAD: "unread"}))
         return self._dead(work, pulled.as_it_is(), reason_of(error), runs=0)
 
     def passed_on(self, pulled: Pulled, message: Message) -> Decision:
         """A tombstone of an earlier stage: it goes to the output topic."""
         return Decision((pulled,), (Publication(Target.OUTPUT, message),))
+
+    def header(self, work: Work) -> Decision:
+        """A message that is only the header of its source: its bytes count as done, and no step is run for them.
+
+        Every other message of the source has the header with it.
+        """
+        assert work.lineage is not None
+        lineage = work.lineage.child(Span(0, 0, 0), digest(b""))
+        attributes = {**self._named, SOURCE: work.source, LINEAGE: str(lineage), ENTRIES: "0"}
+        return Decision(work.deliveries, (Publication(Target.OUTPUT, Message(b"", attributes)),))
+
+    @property
+    def _named(self) -> dict[str, str]:
+        """The attribute `Workflow`, if there is one."""
+        return {WORKFLOW: self.about.workflow} if self.about.workflow else {}
 
     def without_run(self, plan: Plan, evidence: Evidence) -> Iterator[Decision]:
         """What is done with messages of a plan that are not run.
@@ -148,7 +165,7 @@ class Judge:
                 yield from self.failed(run, StepError(self.about.step, f"named rejects that cannot be: {error}"))
         else:
             messages = output_messages(
-                run.ran.output, run.lineage, run.source, self.rules.parcel_size, self.about.workflow
+                run.ran.output, run.written, run.lineage, run.source, self.rules.parcel_size, self.about.workflow
             )
             publications = (Publication(Target.FOLLOWING, message) for message in messages)
             yield Decision(_deliveries(run), publications, entries=_entries(run), run=run)
@@ -197,9 +214,11 @@ class Judge:
         assert run.ran is not None
         body = joined_bodies([work.message.body for work in run.group])
         rejects = [(one.entry, one.after, one.reason) for one in run.ran.rejects]
-        parts = parts_of(body, rejects, run.ran.output)
-        whole = Work(Message(body, run.group[0].message.attributes), _deliveries(run), run.lineage, _entries(run))
-        dead = [part_of(whole, part.start, part.end, 1) for part in parts if part.reason]
+        fmt = run.group[0].format
+        parts = parts_of(body, fmt, rejects, run.ran.output, run.written)
+        message = Message(body, run.group[0].message.attributes)
+        whole = Work(message, _deliveries(run), run.lineage, _entries(run), format=fmt)
+        dead = [part_of(whole, part.start, part.end, 1, part.before) for part in parts if part.reason]
         reasons = [reason_of(ParcelqError(part.reason)) for part in parts if part.reason]
         letters = (
             Publication(Target.DEAD_LETTERS, dead_letter(one.message, reason, self.about, 1))
@@ -214,30 +233,33 @@ class Judge:
         assert run.ran is not None
         again = [part for part in parts if not part.reason and part.output is None]
         for part in again:  # where the output is not known for each part, the good ones are run again
-            good = part_of(whole, part.start, part.end, part.entries)
+            good = part_of(whole, part.start, part.end, part.entries, part.before)
             yield from (Publication(Target.INPUT, one) for one in parts_of_message(good, self.rules.batch_size, 0))
-        named = {WORKFLOW: self.about.workflow} if self.about.workflow else {}
+        named = self._named
         if whole.lineage is None:
             if not again:
-                messages = output_messages(run.ran.output, None, "", self.rules.parcel_size, self.about.workflow)
+                messages = output_messages(
+                    run.ran.output, run.written, None, "", self.rules.parcel_size, self.about.workflow
+                )
                 yield from (Publication(Target.FOLLOWING, message) for message in messages)
             return
         named[SOURCE] = whole.source
         if self.last_stage:
             pieces = self._pieces(run, whole, parts, bad=True, good=True)
-            yield from (Publication(Target.OUTPUT, one) for one in pack(named, pieces, MAX_BODY_BYTES))
+            named |= run.written.attributes
+            yield from (Publication(Target.OUTPUT, one) for one in pack(named, pieces, run.written.room))
             return
         bad = self._pieces(run, whole, parts, bad=True, good=False)
         yield from (Publication(Target.OUTPUT, one) for one in pack(named, bad, MAX_BODY_BYTES))
         for piece in self._pieces(run, whole, parts, bad=False, good=True):
-            attributes = {**named, LINEAGE: piece.lineage, ENTRIES: str(piece.entries)}
+            attributes = {**named, **run.written.attributes, LINEAGE: piece.lineage, ENTRIES: str(piece.entries)}
             yield Publication(Target.FOLLOWING, Message(piece.body, attributes))
 
     def _pieces(self, run: Run, whole: Work, parts: list[Part], *, bad: bool, good: bool) -> Iterator[Piece]:
         assert run.ran is not None
         with run.ran.output.open("rb") as output:
             for part in parts:
-                work = part_of(whole, part.start, part.end, part.entries)
+                work = part_of(whole, part.start, part.end, part.entries, part.before)
                 if part.reason and bad:
                     stone = tombstone(work, reason_of(ParcelqError(part.reason)), self.about)
                     first = stone.attributes.get(FIRST, "")
@@ -245,7 +267,7 @@ class Judge:
                 elif part.output and good and work.lineage:
                     output.seek(part.output[0])
                     data = output.read(part.output[1] - part.output[0])
-                    yield from pieces_of_part(data, work.lineage, whole.source, self.rules.parcel_size)
+                    yield from pieces_of_part(data, run.written, work.lineage, whole.source, self.rules.parcel_size)
 
 
 def _deliveries(run: Run) -> tuple[Pulled, ...]:

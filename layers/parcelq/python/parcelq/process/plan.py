@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 from parcelq.errors import LineageError
 from parcelq.lineage.lineage import Lineage, joined
-from parcelq.topics.message import DEAD, FAILURES, LINEAGE, SOURCE, Message, Pulled, count_told
+from parcelq.records import LINES, Format
+from parcelq.topics.message import DEAD, FAILURES, LINEAGE, SOURCE, Message, Pulled, count_told, format_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Work:
         lineage: which bytes it stands for; None where it has no lineage, or an impossible one.
         entries: how many entries it has.
         failures: how many runs of it failed so far.
+        format: the record format of its body.
+        header: what the step gets in front of the body.
     """
 
     message: Message
@@ -30,10 +33,16 @@ class Work:
     lineage: Lineage | None
     entries: int
     failures: int = 0
+    format: Format = LINES
+    header: bytes = b""
 
     @classmethod
-    def of(cls, pulled: Pulled, message: Message) -> Work:
-        """Read the attributes. An impossible lineage counts as none: the body is worth processing all the same."""
+    def of(cls, pulled: Pulled, message: Message, header: bytes = b"") -> Work:
+        """Read the attributes. An impossible lineage counts as none: the body is worth processing all the same.
+
+        Raises:
+            MessageError: the attribute `Format` is no format.
+        """
         text = message.attributes.get(LINEAGE, "")
         try:
             lineage = Lineage.parse(text) if SOURCE in message.attributes else None
@@ -42,12 +51,19 @@ class Work:
         except LineageError:
             lineage = None
         failures = count_told(message.attributes.get(FAILURES, "")) or 0
-        return cls(message, (pulled,), lineage, message.entries, failures)
+        return cls(message, (pulled,), lineage, message.entries, failures, format_of(message.attributes), header)
 
     @property
     def pulled(self) -> Pulled:
         """The delivery that was read."""
         return self.deliveries[0]
+
+    @property
+    def is_only_header(self) -> bool:
+        """Whether the body is the header of a source that has more, which other messages bring to the step."""
+        lineage = self.lineage
+        is_header = lineage is not None and not lineage.outputs and not self.entries and bool(self.message.body)
+        return is_header and lineage is not None and lineage.root.end != lineage.root.total
 
     @property
     def receive_count(self) -> int:
@@ -169,12 +185,12 @@ def without_repeats(works: Iterable[Work]) -> list[Work]:
 
 def _groups(works: Iterable[Work], batch_size: int, *, joins: bool) -> Iterator[tuple[Work, ...]]:
     """Messages that run together: neighbours of one source or output, or messages without lineage."""
-    sources: defaultdict[str, list[Work]] = defaultdict(list)
+    sources: defaultdict[tuple[str, Format, bytes], list[Work]] = defaultdict(list)
     for work in works:
         if work.lineage and not joins:
             yield (work,)
         else:
-            sources[work.source].append(work)
+            sources[work.source, work.format, work.header].append(work)
     for messages in sources.values():
         messages.sort(key=lambda one: one.lineage.order if one.lineage else ())
         yield from _together(messages, batch_size)

@@ -23,6 +23,7 @@ from parcelq.process.apply import Application, Outcome, Route
 from parcelq.process.budget import Budget
 from parcelq.process.dead import Circumstances
 from parcelq.process.decide import Judge, Postponed
+from parcelq.process.headers import StageHeaders
 from parcelq.process.marks import Marks, receives_as_evidence
 from parcelq.process.plan import Evidence, Work, make_plan
 from parcelq.process.read import read_messages
@@ -31,6 +32,7 @@ from parcelq.process.runs import Runs, Watch
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
+from parcelq.topics.header import Headers
 from parcelq.topics.message import Pulled
 
 _log = logging.getLogger(__name__)
@@ -62,10 +64,15 @@ class Processor:
     now: Callable[[], float] = time.time
     _runner: Runner = field(init=False, repr=False, compare=False)
     _marks: Marks | None = field(init=False, repr=False, compare=False)
+    _headers: Headers = field(init=False, repr=False, compare=False)
+    _stage_headers: StageHeaders = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_runner", Runner(self.step))
         object.__setattr__(self, "_marks", Marks(self.store, self.route.input.name) if self.store else None)
+        object.__setattr__(self, "_headers", Headers(self.store))
+        following, workflow = self.route.following.name, self.step.workflow_id
+        object.__setattr__(self, "_stage_headers", StageHeaders(self.step.settings, following, workflow, self.store))
 
     def handle(
         self,
@@ -92,13 +99,14 @@ class Processor:
         about = Circumstances(self.step.name, self.now(), self.step.workflow_id)
         judge = Judge(self.rules, about, self.route.is_last_stage)
         application = Application(self.route, pulled)
-        works, decided = read_messages(self.route.input, pulled, judge)
+        works, decided = read_messages(self.route.input, pulled, judge, self._headers)
         evidence, works, unknown = self._evidence(works)
         plan = make_plan(works, evidence, self.rules.batch_size, joins=self.rules.joins)
         watch = Watch(
             self._marks, invocation or uuid.uuid4().hex, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS)
         )
-        with closing(Runs(self._runner, Budget(time_left), watch, self.workers, evidence.doubts)) as runs:
+        side_by_side = Runs(self._runner, Budget(time_left), watch, self.workers, evidence.doubts, self._stage_headers)
+        with closing(side_by_side) as runs:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
             if plan.alone:
                 _acknowledge_early(application)

@@ -8,7 +8,8 @@ from typing import Final
 from parcelq.errors import AwsError, MessageError, ParcelqError
 from parcelq.process.decide import Decision, Judge, Postponed
 from parcelq.process.plan import Work, without_repeats
-from parcelq.topics.message import DEAD, Pulled
+from parcelq.topics.header import Headers
+from parcelq.topics.message import DEAD, HEADER, Pulled
 from parcelq.topics.topic import Topic
 
 _TRIES: Final = 2
@@ -16,19 +17,21 @@ _TRIES: Final = 2
 
 
 def read_messages(
-    topic: Topic, pulled: Iterable[Pulled], judge: Judge
+    topic: Topic, pulled: Iterable[Pulled], judge: Judge, headers: Headers
 ) -> tuple[list[Work], list[Decision | Postponed]]:
     """Read messages.
 
     Returns:
         Those that can be run, each once; and what is done about the others: what nobody can read is dead, a tombstone
-        goes on to the output topic, and what cannot be read just now is delivered again.
+        or a header goes on to the output topic, and what cannot be read just now is delivered again.
     """
     works: list[Work] = []
     decisions: list[Decision | Postponed] = []
     for one in pulled:
         try:
             message = topic.read(one)
+            is_tombstone = DEAD in message.attributes
+            work = None if is_tombstone else Work.of(one, message, headers.read(message.attributes.get(HEADER, "")))
         except ParcelqError as error:
             refused = isinstance(error, AwsError) and not error.server_fault and one.receive_count >= _TRIES
             # guard: a message that nobody can read is dead, with the reason
@@ -36,9 +39,13 @@ def read_messages(
                 decisions.append(judge.unreadable(one, error))
             else:
                 decisions.append(Postponed((one,), str(error)))
+        except OSError as error:  # of a folder that the header is kept in
+            decisions.append(Postponed((one,), str(error)))
         else:
-            if DEAD in message.attributes:
+            if work is None:
                 decisions.append(judge.passed_on(one, message))
+            elif work.is_only_header:
+                decisions.append(judge.header(work))
             else:
-                works.append(Work.of(one, message))
+                works.append(work)
     return without_repeats(works), decisions

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from parcelq.aws.batching import batches
 from parcelq.aws.parallel import in_flight
-from parcelq.errors import ParcelqError, StepError
+from parcelq.errors import ParcelqError, RecordError, StepError
 from parcelq.lineage.lineage import Lineage
-from parcelq.process.budget import Budget
+from parcelq.process.budget import Budget, Limit
+from parcelq.process.headers import NOTHING_SAID, StageHeaders, Written
 from parcelq.process.marks import Marks
 from parcelq.process.plan import Plan, Work, lineage_of
 from parcelq.steps.run import Ran, Runner
@@ -33,6 +35,7 @@ class Run:
         group: the messages.
         lineage: what they stand for together; None where they have no lineage.
         ran: what the step put out.
+        written: the layout of that.
         error: how it failed.
         hindrance: why there is neither.
         folder: closes the folder that the output is in.
@@ -41,6 +44,7 @@ class Run:
     group: tuple[Work, ...]
     lineage: Lineage | None
     ran: Ran | None = None
+    written: Written = NOTHING_SAID
     error: StepError | None = None
     hindrance: str = ""
     folder: ExitStack = field(default_factory=ExitStack, compare=False)
@@ -87,6 +91,7 @@ class Runs:
         watch: puts marks.
         workers: how many runs go on side by side.
         doubts: marks that are void as soon as a run of a message ends, by `Work.place`.
+        headers: the headers of outputs.
     """
 
     runner: Runner
@@ -94,6 +99,7 @@ class Runs:
     watch: Watch
     workers: int
     doubts: Mapping[str, tuple[str, ...]]
+    headers: StageHeaders
     _folders: list[ExitStack] = field(default_factory=list, repr=False, compare=False)
 
     def close(self) -> None:
@@ -152,23 +158,41 @@ class Runs:
         limit = self.budget.limit(self.runner.step.settings.timeout)
         if limit is None:
             return _hindered(group, _NO_TIME)
-        bodies = (work.message.body for work in group)
         folder = ExitStack()
         self._folders.append(folder)
         try:
             with self.budget.running():
-                entries = sum(work.entries for work in group)
-                ran = folder.enter_context(self.runner.run(bodies, limit.seconds, entries=entries))
+                ran = folder.enter_context(self._ran(group, limit))
+            return run(ran=ran, written=self._written(ran, group[0]), folder=folder)
         except StepError as error:
             # guard: a run that began late and was cut off says nothing about its messages
             if limit.short and error.timed_out:
                 return _hindered(group, "there was too little time left to run it")
             # guard: a machine without room for a run says nothing about its messages
             return _hindered(group, str(error)) if error.no_room else run(error=error)
+        except _HeaderUnknownError as error:
+            return _hindered(group, str(error))
         except Exception as error:  # noqa: BLE001 - whatever a run does is that run's failure alone
             _log.exception("a run failed in a way that no step should be able to cause", extra=group[0].about)
             return run(error=StepError(self.runner.step.name, f"could not be run: {type(error).__name__}: {error}"))
-        return run(ran=ran, folder=folder)
+
+    def _ran(self, group: tuple[Work, ...], limit: Limit) -> AbstractContextManager[Ran]:
+        header = [group[0].header] if group[0].header else []
+        bodies = chain(header, (work.message.body for work in group))
+        return self.runner.run(bodies, limit.seconds, entries=sum(work.entries for work in group))
+
+    def _written(self, ran: Ran, first: Work) -> Written:
+        """The layout of an output. Raises StepError where the header is not that of the stage's other outputs."""
+        try:
+            return self.headers.of(ran.output, first.source, first.format)
+        except RecordError as error:
+            raise StepError(self.runner.step.name, error.reason, exit_code=0) from None
+        except (ParcelqError, OSError) as error:
+            raise _HeaderUnknownError(f"the header of its output could not be compared: {error}") from None
+
+
+class _HeaderUnknownError(Exception):
+    """The store does not say what the header of the stage's outputs is."""
 
 
 def _hindered(group: tuple[Work, ...], why: str) -> Run:

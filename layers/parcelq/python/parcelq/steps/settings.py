@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from parcelq.checks import Check, Wrong, anything, checked, flag, shown
-from parcelq.errors import SettingsError
+from parcelq.errors import InvalidValueError, SettingsError
 from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
+from parcelq.records import Format, from_settings
 from parcelq.steps.strict_yaml import MAX_BYTES, StrictYamlError, load
 
 _FIT: Final = "without NUL, lone surrogates, and numbers of thousands of digits"
@@ -28,6 +29,8 @@ class StepSettings:
         timeout: seconds that one run may take, at most 12 hours; None for as long as there is time.
         environment: added to the environment that every step gets.
         aws_credentials: whether it gets the credentials of whoever runs it.
+        output: the record format of its output; None where it is that of its input.
+        output_header: whether its output begins with a header, where its format has one.
         max_output_bytes: how large the output of one run may become before it is killed.
         step: the step's own settings, which Parcelq does not look into.
         path: the file that they were read from, which a step gets as `--settings`.
@@ -40,6 +43,8 @@ class StepSettings:
     timeout: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     aws_credentials: bool = False
+    output: Format | None = None
+    output_header: bool = True
     max_output_bytes: int = 256 * MIB
     step: Any = None
     path: Path | None = None
@@ -97,6 +102,13 @@ def _timeout(value: object) -> float:
     return float(value)
 
 
+def _format(value: object) -> Format:
+    try:
+        return from_settings(value)
+    except InvalidValueError as error:
+        raise Wrong(f"a record format; {error}") from None
+
+
 def _bytes(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 63:
         raise Wrong("a whole number of bytes above 0")
@@ -136,6 +148,8 @@ _CHECKS: Final[dict[str, Check]] = {
     "timeout": _timeout,
     "environment": _environment,
     "aws_credentials": flag,
+    "output": _format,
+    "output_header": flag,
     "max_output_bytes": _bytes,
     "step": anything,
 }

@@ -30,8 +30,8 @@ def header_of_source(header: bytes, source: str, store: Store | None) -> str:
     Raises:
         InvalidValueError: the header is too long for an attribute, and there is no store.
     """
-    text = base64.b64encode(header).decode("ascii")
-    if len(text) <= _MAX_ATTRIBUTE:
+    text = _short_attribute(header)
+    if text is not None:
         return text
     if store is None:
         most = _MAX_ATTRIBUTE // 4 * 3
@@ -39,6 +39,27 @@ def header_of_source(header: bytes, source: str, store: Store | None) -> str:
     key = f"{HEADERS}{source_id(source)}/source{_SUFFIX}"
     store.put(key, header)
     return key
+
+
+def key_of_stage(job: str, topic: str) -> str:
+    """Return the key of the header that all outputs of one stage begin with.
+
+    Args:
+        job: the job's id.
+        topic: name of the topic that the outputs go to.
+    """
+    return f"{HEADERS}{job}/{topic}{_SUFFIX}"
+
+
+def header_of_stage(header: bytes, key: str) -> str:
+    """Return the attribute `Header` of a stage's outputs: the header itself if it is short, or else its key."""
+    text = _short_attribute(header)
+    return key if text is None else text
+
+
+def _short_attribute(header: bytes) -> str | None:
+    text = base64.b64encode(header).decode("ascii")
+    return text if len(text) <= _MAX_ATTRIBUTE else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ MAX_REASON_BYTES: Final = 4 * KIB
 """Bytes of a reason that are kept; more than Parcelq ever writes."""
 _MAX_TABLE_BYTES: Final = MIB
 _MOST_ENTRIES: Final = 10**12
+_MAX_FIRST: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,19 +144,19 @@ def _is_row(row: Any) -> bool:
 
 
 def _piece(lineage: str, body: bytes, entries: int, dead: str = "", first: str = "") -> Piece:
+    reason = _bounded(dead)
+    numbers = first if first.isascii() and len(first) <= _MAX_FIRST else ""
     try:
         size = len(Lineage.parse(lineage).span)
     except LineageError:
-        return Piece("", body, entries, _shortened(dead), first)
+        return Piece("", body, entries, reason, numbers)
     if dead:
         body = b"" if len(body) > MAX_DEAD_BYTES else body
     elif size != len(body):
         lineage = ""
-    return Piece(lineage, body, entries, _shortened(dead), first)
+    return Piece(lineage, body, entries, reason, numbers)
 
 
-def _shortened(reason: str) -> str:
-    """Return a reason of which only so much is kept as a stranger's message may take of the memory."""
-    if len(reason) <= MAX_REASON_BYTES // 4:
-        return reason
-    return reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+def _bounded(reason: str) -> str:
+    """Return as much of a reason as a stranger's message may take of the memory, and only what UTF-8 has."""
+    return reason[:MAX_REASON_BYTES].encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")

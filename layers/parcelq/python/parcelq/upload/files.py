@@ -9,23 +9,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from parcelq.aws.text import legal_text
 from parcelq.errors import CompressionError, PublishError, RecordError, SourceError
-from parcelq.limits import KIB, MAX_MESSAGE_BYTES
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
 from parcelq.local_files import check_readable, opened
-from parcelq.records import Format, Parcel, Readable, by_name, cut, fit_messages, split_header
+from parcelq.records import Format, Parcel, Readable, by_name, split_header
 from parcelq.records.compression import open_source
 from parcelq.store.store import Store
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message
 from parcelq.topics.topic import Topic
 from parcelq.upload.layout import LINES_ONLY, Layout
+from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
 
-ATTRIBUTE_ROOM: Final = 4 * KIB
-"""Bytes of a message that its attributes may take: those that it gets here, and what later steps add to them."""
-MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - ATTRIBUTE_ROOM
 _MOST_PARTS: Final = 2048
 """So many parts of an upload are counted each by itself: a note of them has some 30 KB."""
 
@@ -229,23 +225,17 @@ def upload_stream(
     return Uploaded(published, entries, end, parts.all(), format=str(layout.format))
 
 
-def is_text(data: bytes) -> bool:
-    """Whether bytes may travel in a message as they are."""
-    return legal_text(data) is not None
-
-
 def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int) -> Iterator[Parcel]:
-    room = MAX_BODY_BYTES - len(layout.attribute)
-    parcels = cut(
+    return cut_for_messages(
         stream,
         layout.format,
         parcel_size,
-        room,
+        MAX_BODY_BYTES - len(layout.attribute),
         start=start + len(layout.header),
         line=layout.line or 1,
         counted_from=0 if layout.line else start,
+        strict=True,
     )
-    return fit_messages(parcels, layout.format, room, is_text)
 
 
 class _Parts:

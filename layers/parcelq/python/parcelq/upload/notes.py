@@ -18,6 +18,7 @@ from parcelq.upload.files import Uploaded
 _NOTE_BYTES: Final = MIB
 _READS_IN_FLIGHT: Final = 8
 _UPLOADS: Final = f"{SEGMENTS}.uploads/"
+_PROBLEM: Final = "problem.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,13 @@ def notes_of(store: Store, source: str) -> list[Note]:
 def note_problem(store: Store, source: str, problem: str, *, topic: str = "", output: str | None = None) -> None:
     """Note that a source cannot be uploaded, and why; see `Note`."""
     note = {"source": source, "start": 0, "end": 0, "entries": 0, "topic": topic, "output": output, "problem": problem}
-    store.put(f"{_UPLOADS}{source_id(source)}/problem.json", json.dumps(note, separators=(",", ":")).encode())
+    store.put(f"{_UPLOADS}{source_id(source)}/{_PROBLEM}", json.dumps(note, separators=(",", ":")).encode())
+
+
+def noted_problems(store: Store) -> dict[str, str]:
+    """Why sources can never be uploaded, by the attribute `Source`."""
+    keys = (key for key in store.keys(_UPLOADS) if key.endswith(_PROBLEM))
+    return {note.source: note.problem for note in _read_all(store, keys)}
 
 
 def noted_format(store: Store, source: str) -> str:

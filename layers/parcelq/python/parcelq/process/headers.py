@@ -1,0 +1,124 @@
+"""Headers of outputs: all runs of a stage write the same one, and it is taken off every output.
+
+The first run of a stage stores its header by a conditional write. Every run compares its own with that, so that nothing
+but the header is ever taken off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from parcelq.errors import ConflictError, NotFoundError
+from parcelq.lineage.source import job_id, workflow_name
+from parcelq.records import LINES, MAX_HEADER_BYTES, Format, after_header, stored_header
+from parcelq.steps.settings import StepSettings
+from parcelq.store.store import Store
+from parcelq.topics.header import header_of_stage, key_of_stage
+from parcelq.topics.message import FORMAT, HEADER
+from parcelq.upload.parcels import MAX_BODY_BYTES
+
+_MOST_JOBS: Final = 256
+"""Jobs whose headers are kept in memory; others are read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The layout of a run's output.
+
+    Attributes:
+        format: what an entry of it is.
+        start: where its entries begin, after the header.
+        header: the attribute `Header` of its messages; empty where it has no header.
+    """
+
+    format: Format = LINES
+    start: int = 0
+    header: str = ""
+
+    @property
+    def room(self) -> int:
+        """Most bytes of the body of one of its messages."""
+        return MAX_BODY_BYTES - len(self.header)
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What the output's messages say about that."""
+        fmt = {} if self.format == LINES else {FORMAT: str(self.format)}
+        return {**fmt, HEADER: self.header} if self.header else fmt
+
+
+NOTHING_SAID: Final = Written()
+
+
+@dataclass(frozen=True, slots=True)
+class StageHeaders:
+    """The headers of one stage's outputs.
+
+    Attributes:
+        settings: the step's settings.
+        topic: name of the topic that the outputs go to.
+        workflow: the attribute `Workflow` of the outputs.
+        store: where headers are kept; None where only this process knows them.
+    """
+
+    settings: StepSettings
+    topic: str
+    workflow: str = ""
+    store: Store | None = None
+    _known: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    def of(self, output: Path, source: str, fmt: Format) -> Written:
+        """Work out the layout of an output.
+
+        Args:
+            output: the file that the step wrote.
+            source: the source of the run's input; empty where it has no lineage. Then nothing is taken off.
+            fmt: the record format of the run's input.
+
+        Raises:
+            RecordError: the output has no header that fits its format, or another one than the stage's first output.
+            AwsError, StoreError, OSError: the store refused.
+        """
+        fmt = self.settings.output or fmt
+        if not fmt.header:
+            return Written(fmt)
+        if not source or not self.settings.output_header:
+            return Written(_without_header(fmt))
+        with output.open("rb") as file:
+            head = file.read(MAX_HEADER_BYTES + 1)
+        key = key_of_stage(job_id(source, workflow_name(self.workflow)), self.topic)
+        if not head:
+            return Written(fmt)
+        header = self._agreed(key, head, fmt)
+        return Written(fmt, after_header(head, fmt, header), header_of_stage(header, key))
+
+    def _agreed(self, key: str, head: bytes, fmt: Format) -> bytes:
+        """The header of the stage's first output, which may be this one."""
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        header = self._stored(key) if self.store else None
+        if header is None:
+            header = stored_header(head, fmt)
+            if self.store:
+                try:
+                    # guard: all runs of a stage agree on one header
+                    self.store.put(key, header, if_absent=True)
+                except ConflictError:
+                    header = self.store.read(key)
+        while len(self._known) >= _MOST_JOBS:
+            self._known.pop(next(iter(self._known)), None)
+        return self._known.setdefault(key, header)
+
+    def _stored(self, key: str) -> bytes | None:
+        assert self.store is not None
+        try:
+            return self.store.read(key)
+        except NotFoundError:
+            return None
+
+
+def _without_header(fmt: Format) -> Format:
+    return replace(fmt, header=0)  # type: ignore[type-var]
