@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from parcelq.local.progress import Ledger
 from parcelq.topics.memory import MemoryTopic
@@ -22,6 +22,8 @@ class LedgerTopic:
 
     topic: MemoryTopic
     ledger: Ledger
+    _sources: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """The sources of messages that were pulled, by receipt: whoever acknowledges one may have kept no more than that."""
 
     @property
     def name(self) -> str:
@@ -30,7 +32,7 @@ class LedgerTopic:
 
     def bounded(self) -> LedgerTopic:
         """The same topic for the uploader: `publish` waits for room."""
-        return LedgerTopic(self.topic.bounded(), self.ledger)
+        return LedgerTopic(self.topic.bounded(), self.ledger, self._sources)
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
         """Publish messages; see `Topic.publish`."""
@@ -53,7 +55,9 @@ class LedgerTopic:
         deadline: int | None = None,
     ) -> list[Pulled]:
         """Pull messages; see `Topic.pull`."""
-        return self.topic.pull(min_messages, max_messages, receive_message_timeout, deadline=deadline)
+        pulled = self.topic.pull(min_messages, max_messages, receive_message_timeout, deadline=deadline)
+        self._sources.update((one.receipt_handle, one.attributes.get(SOURCE, "")) for one in pulled)
+        return pulled
 
     def read(self, pulled: Pulled) -> Message:
         """Return the message that was pulled."""
@@ -64,7 +68,8 @@ class LedgerTopic:
         messages = list(messages)
         failed = self.topic.acknowledge(messages)
         kept = {one.receipt_handle for one in failed}
-        self.ledger.remove(one.attributes.get(SOURCE, "") for one in messages if one.receipt_handle not in kept)
+        done = [one.receipt_handle for one in messages if one.receipt_handle not in kept]
+        self.ledger.remove([self._sources.pop(receipt) for receipt in done if receipt in self._sources])
         return failed
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:  # noqa: ARG002
