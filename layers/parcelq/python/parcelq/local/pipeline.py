@@ -94,6 +94,7 @@ class Pipeline:
         self._output = MemoryTopic.create(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
         output = LedgerTopic(self._output, self.ledger)
         self._drainer = Drainer(output, store, receivers=1)
+        rules = replace(rules, joins=False)
         names = [f"step{number}" for number in range(1, len(steps) + 1)]
         memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=_TOPIC_BYTES) for n in names]
         topics = [LedgerTopic(one, self.ledger) for one in memory]
@@ -102,7 +103,7 @@ class Pipeline:
             _Stage(
                 step,
                 topic,
-                Processor(Route(topic, following, dead, output), step, replace(rules, joins=False), workers=1),
+                Processor(Route(topic, following, dead, output), step, rules, store, marks=False, workers=1),
                 None if keep_going else FirstRuns(),
                 1 / len(steps),
             )

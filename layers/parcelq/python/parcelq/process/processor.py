@@ -50,8 +50,9 @@ class Processor:
         route: the topics.
         step: the step.
         rules: how messages are run, and how failures are treated.
-        store: where marks are put; None where receive counts stand in for them, and somebody else keeps the messages
-            locked and has them acknowledged.
+        store: where headers and marks are kept; None where receive counts stand in for marks, and somebody else keeps
+            the messages locked and has them acknowledged.
+        marks: whether to put marks, where there is a store. On one machine a run that kills the function ends the job.
         workers: how many runs of the step go on side by side.
         now: tells the time, in seconds since the epoch.
     """
@@ -60,6 +61,7 @@ class Processor:
     step: Step
     rules: Rules = field(default_factory=Rules)
     store: Store | None = None
+    marks: bool = True
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     now: Callable[[], float] = time.time
     _runner: Runner = field(init=False, repr=False, compare=False)
@@ -69,7 +71,8 @@ class Processor:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_runner", Runner(self.step))
-        object.__setattr__(self, "_marks", Marks(self.store, self.route.input.name) if self.store else None)
+        marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
+        object.__setattr__(self, "_marks", marks)
         object.__setattr__(self, "_headers", Headers(self.store))
         following, workflow = self.route.following.name, self.step.workflow_id
         object.__setattr__(self, "_stage_headers", StageHeaders(self.step.settings, following, workflow, self.store))
