@@ -12,7 +12,7 @@ from pathlib import Path
 from parcelq.errors import ParcelqError
 from parcelq.lineage.source import Source
 from parcelq.local_files import naming
-from parcelq.store.bucket import OpenedPut
+from parcelq.store.store import OpenedPut
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import incomplete, needed
 from parcelq.errors import AwsError, ConflictError, NotFoundError, StoreError
-from parcelq.store.store import NO_METADATA, Begun, Readable, Stored
+from parcelq.store.store import NO_METADATA, Begun, OpenedPut, Readable, Stored
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -77,21 +77,6 @@ class Stream(RawIOBase):
             if self._at >= self._starts[self._number + 1]:
                 self._number += 1
         return filled
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedPut:
-    """An object that is being read.
-
-    Attributes:
-        body: its bytes.
-        size: bytes of the whole object, as it is stored.
-        encoding: its Content-Encoding; empty if it has none.
-    """
-
-    body: Readable
-    size: int
-    encoding: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,3 +140,18 @@ def part_bytes(size: int) -> int:
     """How many bytes each part of an object of about `size` bytes should have."""
     # A little larger than needed, so that a size that is not quite right does not run out of parts.
     return max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPut:
+    """An object that is being read.
+
+    Attributes:
+        body: its bytes.
+        size: bytes of the whole object, as it is stored.
+        encoding: its Content-Encoding; empty if it has none.
+    """
+
+    body: Readable
+    size: int
+    encoding: str

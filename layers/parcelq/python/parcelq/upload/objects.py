@@ -14,8 +14,7 @@ from parcelq.lineage.source import Source
 from parcelq.names import INBOX
 from parcelq.records import BLOCK_BYTES, FirstBytes, Format, RangeReader, Readable, by_name, flips, parse, split_header
 from parcelq.records.compression import Opened, open_source
-from parcelq.store.bucket import OpenedPut
-from parcelq.store.store import Store
+from parcelq.store.store import OpenedPut, Store
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
