@@ -191,6 +191,60 @@ class TestOtherFormats:
         assert (result.body, result.report["entries"]["read"], result.report["format"]) == (data, 20, 'starts="#"')
 
 
+EACH = """
+from parcelq.step import reject, step
+
+@step(each=True)
+def run(entry):
+    if BAD in entry:
+        reject(entry, "bad")
+    return entry
+
+if __name__ == "__main__":
+    run.main()
+"""
+
+
+class TestFunctions:
+    @pytest.mark.parametrize(
+        ("name", "data", "bad", "count"),
+        [
+            ("orders.csv", ORDERS, "late\nand", 10),
+            ("molecules.sdf", MOLECULES, "broken", 1),
+            ("proteins.fasta", PROTEINS, "p7 ", 1),
+            ("reads.fastq", READS, "@r1\n", 1),
+            ("lines.jsonl", b"".join(b'{"n": %d}\n' % number for number in range(20)), "7}", 2),
+        ],
+    )
+    def test_a_function_gets_whole_records_and_rejects_those(
+        self, world: World, name: str, data: bytes, bad: str, count: int
+    ) -> None:
+        world.step(EACH.replace("BAD", repr(bad)), rejects=True)
+        world.parcel_size = world.batch_size = 9
+        result = world.run(name, data)
+        assert len(world.dead) == count
+        assert all(bad.encode() in one.body for one in world.dead)
+        good = data
+        for one in world.dead:
+            good = good.replace(one.body, b"")
+        assert result.body == good
+        assert result.report["entries"]["dead"] == count
+
+    @pytest.mark.parametrize("data", [b"a,b\n", ORDERS])
+    def test_a_function_of_all_records_does_not_get_the_header(self, world: World, data: bytes) -> None:
+        world.step(
+            "from parcelq.step import step\n"
+            "@step\n"
+            "def run(entries):\n"
+            "    for entry in entries:\n"
+            "        yield entry.upper()\n"
+            "if __name__ == '__main__':\n"
+            "    run.main()\n"
+        )
+        header, _, rows = data.partition(b"\n")
+        assert world.run("rows.csv", data).body == header + b"\n" + rows.upper()
+
+
 class TestCompression:
     LINES = b"".join(b"line %d\n" % number for number in range(500))
 
