@@ -9,7 +9,12 @@ import lzma
 from pathlib import Path
 
 import pytest
+from parcelq.collect.download import download
 from parcelq.errors import SourceError
+from parcelq.process.apply import Route
+from parcelq.process.processor import Processor
+from parcelq.process.rules import Rules
+from parcelq.process.worker import process
 from parcelq.records import parse
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import FORMAT, HEADER
@@ -191,6 +196,60 @@ class TestOtherFormats:
         assert (result.body, result.report["entries"]["read"], result.report["format"]) == (data, 20, 'starts="#"')
 
 
+EACH = """
+from parcelq.step import reject, step
+
+@step(each=True)
+def run(entry):
+    if BAD in entry:
+        reject(entry, "bad")
+    return entry
+
+if __name__ == "__main__":
+    run.main()
+"""
+
+
+class TestFunctions:
+    @pytest.mark.parametrize(
+        ("name", "data", "bad", "count"),
+        [
+            ("orders.csv", ORDERS, "late\nand", 10),
+            ("molecules.sdf", MOLECULES, "broken", 1),
+            ("proteins.fasta", PROTEINS, "p7 ", 1),
+            ("reads.fastq", READS, "@r1\n", 1),
+            ("lines.jsonl", b"".join(b'{"n": %d}\n' % number for number in range(20)), "7}", 2),
+        ],
+    )
+    def test_a_function_gets_whole_records_and_rejects_those(
+        self, world: World, name: str, data: bytes, bad: str, count: int
+    ) -> None:
+        world.step(EACH.replace("BAD", repr(bad)), rejects=True)
+        world.parcel_size = world.batch_size = 9
+        result = world.run(name, data)
+        assert len(world.dead) == count
+        assert all(bad.encode() in one.body for one in world.dead)
+        good = data
+        for one in world.dead:
+            good = good.replace(one.body, b"")
+        assert result.body == good
+        assert result.report["entries"]["dead"] == count
+
+    @pytest.mark.parametrize("data", [b"a,b\n", ORDERS])
+    def test_a_function_of_all_records_does_not_get_the_header(self, world: World, data: bytes) -> None:
+        world.step(
+            "from parcelq.step import step\n"
+            "@step\n"
+            "def run(entries):\n"
+            "    for entry in entries:\n"
+            "        yield entry.upper()\n"
+            "if __name__ == '__main__':\n"
+            "    run.main()\n"
+        )
+        header, _, rows = data.partition(b"\n")
+        assert world.run("rows.csv", data).body == header + b"\n" + rows.upper()
+
+
 class TestCompression:
     LINES = b"".join(b"line %d\n" % number for number in range(500))
 
@@ -237,3 +296,43 @@ class TestCompression:
         )
         assert len(warnings) == 1
         assert topic.counts().visible == 5
+
+
+class TestPlainTopics:
+    """Topics that no stack belongs to: nobody keeps objects, so messages bring all that is needed."""
+
+    def test_csv_that_is_uploaded_and_downloaded_is_the_same_file(self, tmp_path: Path) -> None:
+        (tmp_path / "orders.csv").write_bytes(ORDERS)
+        topic = MemoryTopic.create("t")
+        upload_files(topic, [tmp_path / "orders.csv"], 7)
+        done = download(topic, tmp_path / "out", receive_message_timeout=0)
+        assert (tmp_path / "out").read_bytes() == ORDERS
+        assert (done.entries, done.incomplete) == (40, ())
+
+    def test_csv_that_a_worker_processed_is_downloaded_with_its_header(self, world: World, tmp_path: Path) -> None:
+        world.step(UPPER_CSV)
+        (tmp_path / "orders.csv").write_bytes(ORDERS)
+        topic, after, dead = map(MemoryTopic.create, ("t", "after", "dead"))
+        upload_files(topic, [tmp_path / "orders.csv"], 7)
+        processor = Processor(Route(topic, after, dead, after), world.steps[0], Rules(14, 7), None)
+        process(processor, receive_message_timeout=0)
+        processor.close()
+        done = download(after, tmp_path / "out", receive_message_timeout=0)
+        assert (tmp_path / "out").read_bytes() == world.whole(ORDERS)
+        assert (done.entries, done.incomplete) == (40, ())
+
+    def test_outputs_of_workers_that_disagree_about_the_header_are_not_mixed(
+        self, world: World, tmp_path: Path
+    ) -> None:
+        (tmp_path / "rows.csv").write_bytes(b"a,b\n" + b"1,2\n" * 6)
+        topic, after, dead = map(MemoryTopic.create, ("t", "after", "dead"))
+        upload_files(topic, [tmp_path / "rows.csv"], 3)
+        for name in ("one", "two"):
+            world.step(f"import sys\nopen(sys.argv[4], 'w').write('{name}\\n' + open(sys.argv[2]).read())\n")
+        for step, pulled in zip(world.steps, (topic.pull(1, 2, 0), topic.pull(1, 2, 0)), strict=True):
+            processor = Processor(Route(topic, after, dead, after), step, Rules(3, 3), None)
+            assert processor.handle(pulled, acknowledges=True).failed == []
+            processor.close()
+        done = download(after, tmp_path / "out", receive_message_timeout=0)
+        assert len(done.incomplete) == 1
+        assert (tmp_path / "out").read_bytes().count(b"\n") == 1 + 3 + 1

@@ -59,11 +59,14 @@ class Work:
         return self.deliveries[0]
 
     @property
+    def is_header(self) -> bool:
+        """Whether the body is the header of the source."""
+        return self.lineage is not None and not (self.lineage.outputs or self.entries) and self.message.body != b""
+
+    @property
     def is_only_header(self) -> bool:
         """Whether the body is the header of a source that has more, which other messages bring to the step."""
-        lineage = self.lineage
-        is_header = lineage is not None and not lineage.outputs and not self.entries and bool(self.message.body)
-        return is_header and lineage is not None and lineage.root.end != lineage.root.total
+        return self.is_header and self.lineage is not None and self.lineage.root.end != self.lineage.root.total
 
     @property
     def receive_count(self) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from typing import Final
 
 from parcelq.aws.batching import batches
@@ -177,9 +176,11 @@ class Runs:
             return run(error=StepError(self.runner.step.name, f"could not be run: {type(error).__name__}: {error}"))
 
     def _ran(self, group: tuple[Work, ...], limit: Limit) -> AbstractContextManager[Ran]:
-        header = [group[0].header] if group[0].header else []
-        bodies = chain(header, (work.message.body for work in group))
-        return self.runner.run(bodies, limit.seconds, entries=sum(work.entries for work in group))
+        first = group[0]
+        header = first.message.body if first.is_header else first.header
+        bodies = [] if first.is_header else [work.message.body for work in group]
+        entries = sum(work.entries for work in group)
+        return self.runner.run(bodies, limit.seconds, entries=entries, fmt=first.format, header=header)
 
     def _written(self, ran: Ran, first: Work) -> Written:
         """The layout of an output. Raises StepError where the header is not that of the stage's other outputs."""

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 FREE: Final = b"free\n"
 """What a kept process says whenever it can be given a run; the answer is a line of JSON, or the end."""
+FORMAT_SUFFIX: Final = ".format"
+"""What the name of the file ends with that says what the records of an input are, where they are not lines: JSON with
+`format`, `header` (its bytes), `writes_header` and `one_line` (whether entries of output are lines)."""
 _MESSAGE_BYTES: Final = 2000
 _REASON_BYTES: Final = 3500
 """How much of an exception's message and of a whole reason is printed; less than Parcelq keeps of stderr."""
@@ -107,7 +110,7 @@ class StepFunction(Generic[Given, More, Made]):
                 _begin(home, environment)
 
     def _run(self, source: str | int, target: str | int, more: dict[str, Any]) -> Rejects:
-        global _current  # noqa: PLW0603 - what `reject` is about: one run at a time in a process
+        global _current, _one_line  # noqa: PLW0603 - what `reject` is about: one run at a time in a process
         function = cast("Callable[..., Any]", self._function)
         if self._raw:
             with open(source, "rb") as file:
@@ -117,19 +120,37 @@ class StepFunction(Generic[Given, More, Made]):
             with open(target, "wb") as file:
                 file.write(data)
             return []
-        with open(source, **_LINES) as file:
-            given = file.read()
-        lines = given.split("\n")
-        if not lines[-1]:
-            del lines[-1]
-        del given
-        _current = run = _Each(lines) if self._each else _Entries(lines)
+        entries, header, _one_line = _entries_of(source)
+        _current = run = _Each(entries) if self._each else _Entries(entries)
         try:
             with open(target, "w", **_LINES) as out:
+                out.write(header)
                 run.run(function, more, out)
         finally:
             _current = None
         return run.rejects()
+
+
+def _entries_of(source: str | int) -> tuple[list[str], str, bool]:
+    """Read an input: its entries without their last line ends, the header to write, and whether entries are lines."""
+    about: dict[str, Any] = {}
+    if isinstance(source, str):
+        with contextlib.suppress(FileNotFoundError), open(source + FORMAT_SUFFIX, encoding="utf-8") as file:
+            about = json.load(file)
+    if not about:
+        with open(source, **_LINES) as file:
+            lines: list[str] = file.read().split("\n")
+        if not lines[-1]:
+            del lines[-1]
+        return lines, "", True
+    from parcelq.records import parse
+
+    with open(source, "rb") as file:
+        header, body = file.read(about["header"]), file.read()
+    parts = parse(about["format"]).parts(body, 1)
+    entries = [body[part.start : part.end].removesuffix(b"\n").decode("utf-8", "surrogateescape") for part in parts]
+    written = header.decode("utf-8", "surrogateescape") if about["writes_header"] else ""
+    return entries, written, about["one_line"]
 
 
 class RejectedError(Exception):
@@ -234,7 +255,7 @@ class _Each:
             text = "\n".join(made)
         except TypeError:  # not every entry gave a str
             return self._unpacked(made, bad, len(lines), start)
-        if text.count("\n") != max(0, len(made) - 1):
+        if _one_line and text.count("\n") != max(0, len(made) - 1):
             return self._unpacked(made, bad, len(lines), start)
         for number, (entry, reason) in enumerate(bad.items()):
             self._rejects.append((start + entry, self._written + entry - number, reason))
@@ -259,6 +280,8 @@ class _Each:
 
 
 _current: _Entries | _Each | None = None
+_one_line = True
+"""Whether an entry of output is a line; otherwise it may have line ends in it."""
 
 
 def reject(entry: str | int, reason: str) -> None:
@@ -303,7 +326,9 @@ def step(function: Callable[..., Any] | None = None, /, *, raw: bool = False, ea
     r"""Mark a function as a step.
 
     `@step` is for a function from entries to entries: it takes an iterator of str, each a line without its `\n`, and
-    returns or yields str without `\n`. Bytes that are no UTF-8 come as surrogate escapes and go back to the same bytes.
+    returns or yields str without `\n`. Of an input that is not lines, each is a whole record, which may have line ends
+    in it; the header is not among them, and goes to the output as it is. Bytes that are no UTF-8 come as surrogate
+    escapes and go back to the same bytes.
 
     `@step(each=True)` is for a function of one entry: it returns a str, which is one entry of output, None for no
     output, or an iterable of str. If it raises, that entry alone is rejected, and the exception is the reason.
@@ -377,7 +402,7 @@ def _text(entries: list[Any]) -> str:
     """Entries as the lines of a file."""
     try:
         text = "\n".join(entries)
-        if text.count("\n") == len(entries) - 1:
+        if entries and (not _one_line or text.count("\n") == len(entries) - 1):
             return text + "\n"
     except TypeError:  # one is no str, which the next line finds
         pass
@@ -398,7 +423,7 @@ def _lines_of(made: object) -> list[str]:
 def _line(entry: object) -> str:
     if not isinstance(entry, str):
         raise TypeError(f"an entry must be a str, but {entry!r:.100} is a {type(entry).__name__}")
-    if "\n" in entry:
+    if _one_line and "\n" in entry:
         raise ValueError(f"an entry is one line without its line end, but {entry!r:.100} has one")
     return entry + "\n"
 

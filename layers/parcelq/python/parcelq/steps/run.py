@@ -14,15 +14,20 @@ import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import IO, Final
 
 from parcelq.errors import StepError
+from parcelq.records import LINES, Format
+from parcelq.records.lines import Lines
 from parcelq.steps.containment import MARK, Ended, Supervised
 from parcelq.steps.find import Step
 from parcelq.steps.folder import locked_folder, open_regular
+from parcelq.steps.function import FORMAT_SUFFIX
 from parcelq.steps.reason import reason_first
 from parcelq.steps.rejects import Reject, RejectsError, read_rejects
+from parcelq.steps.settings import StepSettings
 from parcelq.steps.supervisor import TAIL_BYTES
 
 __all__ = ["TAIL_BYTES", "Ran", "Reject", "Runner", "run_step", "write_bodies"]
@@ -88,7 +93,13 @@ class Runner:
 
     @contextmanager
     def run(
-        self, bodies: Iterable[bytes], timeout: float | None = None, *, entries: int | None = None
+        self,
+        bodies: Iterable[bytes],
+        timeout: float | None = None,
+        *,
+        entries: int | None = None,
+        fmt: Format = LINES,
+        header: bytes = b"",
     ) -> Iterator[Ran]:
         r"""Run the step over bodies, one after another, and give what it put out.
 
@@ -99,6 +110,8 @@ class Runner:
             bodies: slices of a file; one that lacks its last `\n` gets it where another follows.
             timeout: seconds after which the run is killed; the step's own timeout counts where that is shorter.
             entries: how many entries the bodies have, where the caller knows; rejects beyond them fail the run.
+            fmt: the record format of the bodies.
+            header: what comes before them.
 
         Raises:
             StepError: the step could not be started, exited with another code than 0, wrote no output file or too
@@ -115,7 +128,8 @@ class Runner:
             opened = made.pop_all()
         with opened:
             with _or_step_error(step, "could not be given its input"), (folder / "input").open("wb") as file:
-                write_bodies(file, bodies)
+                write_bodies(file, chain((header,) if header else (), bodies))
+                _note_format(folder, fmt, header, step.settings)
             ended = self._run(folder, until)
             if ended.kind != "done" or ended.code:
                 raise self._error(ended, limit)
@@ -213,6 +227,26 @@ def run_step(
     """Run a step once: as `Runner.run` does, with processes that end with the context."""
     with contextlib.closing(Runner(step)) as runner, runner.run(bodies, timeout, entries=entries) as ran:
         yield ran
+
+
+def _note_format(folder: Path, fmt: Format, header: bytes, settings: StepSettings) -> None:
+    """Say beside the input what its records are, for functions of `parcelq.step`; nothing where they are lines."""
+    written = settings.output or fmt
+    one_line = _is_lines(written)
+    if _is_lines(fmt) and one_line and not header:
+        return
+    passed = bool(header) and written == fmt and settings.output_header
+    about = {
+        "format": str(fmt),
+        "header": len(header),
+        "writes_header": passed,
+        "one_line": one_line,
+    }
+    (folder / f"input{FORMAT_SUFFIX}").write_text(json.dumps(about))
+
+
+def _is_lines(fmt: Format) -> bool:
+    return isinstance(fmt, Lines) and fmt.size == 1
 
 
 def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
