@@ -72,9 +72,9 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> Colle
         failures = 0
         drained = answer["drained"]["messages"]
         collected += drained
-        if answer["finished_count"]:  # the answer lists only the first ones; the reports are all there
-            # A result without its dead entries may still be written again, as long as anything is under way.
-            may_change = bool(waiting or uncollected)
+        # A result without its dead entries may still be written again, as long as anything is under way.
+        may_change = bool(waiting or uncollected)
+        if answer["finished_count"] or not may_change:  # the answer lists only the newest; the reports are all there
             reports = pipeline.results.reports()
             missing = {name for name in missing if not _is_written(reports, result_names(name).result, may_change)}
         covered = sum(state["covered"] for state in answer["waiting"])

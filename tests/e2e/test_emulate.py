@@ -102,7 +102,7 @@ def test_bad_lines_are_set_apart_with_their_reasons(tmp_path: Path, strict_step:
     assert not report["complete"]
     starts = [len("".join(BAD_LINES[:number])) for number in BAD]
     assert [dead["start"] for dead in report["dead"]] == starts
-    why = [f"step 'strict' exited with 1: cannot parse: line {number} BAD" for number in BAD]
+    why = [f"cannot parse: line {number} BAD (step 'strict' exited with 1)" for number in BAD]
     assert [dead["reason"] for dead in report["dead"]] == why
     told = [line for line in done.stderr.splitlines() if line.startswith("dead: ")]
     assert sorted(told) == sorted(
@@ -127,8 +127,10 @@ def test_dead_letters_are_sent_back_when_the_step_is_mended(
         url = said[-1].partition("AWS_ENDPOINT_URL=")[2].split()[0]
         assert (out / "lines.txt").read_text() == "".join(line.upper() for line in BAD_LINES if "BAD" not in line)
         letters = [json.loads(line) for line in parcelq_at(url, "dead", "parcelq-step", "--json").splitlines()]
-        told = sorted((one["line"], one["entry"], one["reason"].rpartition(": ")[2]) for one in letters)
-        assert told == [(number + 1, f"line {number} BAD\n", f"line {number} BAD") for number in BAD]
+        told = sorted((one["line"], one["entry"], one["reason"]) for one in letters)
+        reasons = [f"cannot parse: line {number} BAD (step 'strict' exited with 1)" for number in BAD]
+        wanted = [(number + 1, f"line {number} BAD\n", why) for number, why in zip(BAD, reasons, strict=True)]
+        assert told == wanted
         strict_step.write_text(STRICT_STEP.replace("exit 1", "bad += 1"))
         assert parcelq_at(url, "topics", "redrive", "parcelq-step") == "sent 7 messages back to parcelq-step\n"
         until(running, "lines.txt: 10,000 out, 0 dead")
@@ -215,7 +217,8 @@ def test_a_warm_step_serves_many_messages_and_ends_with_them(tmp_path: Path) -> 
     failures = 1 + 7 * 2  # a message of 100 is halved about seven times, and each failure costs a process
     assert len({pid for _, pid in said}) <= (os.cpu_count() or 1) ** 2 + failures
     (dead,) = report_of(out / "lines.txt")["dead"]
-    assert dead["reason"].endswith("raise ValueError(f'cannot parse {entry}') ValueError: cannot parse 1111 BAD")
+    assert dead["reason"].startswith("ValueError: cannot parse 1111 BAD (step 'warm.py' exited with 1)")
+    assert "raise ValueError(f'cannot parse {entry}')" in dead["reason"]
     assert not processes_with(str(step))
 
 
