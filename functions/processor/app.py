@@ -64,6 +64,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         processor()
     except (SettingsError, TopicNotFoundError) as error:
         logger.error(str(error))
+        # guard[pass]: with wrong settings messages come again as late as a delay can be
         put_off(event)
         raise error.with_traceback(None) from None
     return process(event, context)
@@ -89,10 +90,11 @@ def process(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         messages, lambda: context.get_remaining_time_in_millis() / 1000, invocation=context.aws_request_id
     )
     failed = [pulled for pulled, _ in outcome.failed]
+    # guard[pass]: a message that is not done comes again after seconds, not after its deadline
     processor().back_off(failed)
     metrics.add_metric("EntriesProcessed", MetricUnit.Count, outcome.entries)
     metrics.add_metric("MessagesPublished", MetricUnit.Count, outcome.published)
     metrics.add_metric("MessagesDead", MetricUnit.Count, outcome.dead)
     metrics.add_metric("MessagesFailed", MetricUnit.Count, len(failed))
-    # guard: messages that failed are reported, and only they
+    # guard[return {"batchItemFailures": []}]: messages that are not done are reported as failed
     return {"batchItemFailures": [{"itemIdentifier": pulled.message_id} for pulled in failed]}

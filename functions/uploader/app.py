@@ -128,6 +128,7 @@ def upload_range(record: dict[str, Any]) -> list[dict[str, str]]:
         refuse(error, task.source)
     except ParcelqError as error:
         logger.error("range not uploaded: %s", error, message_id=pulled.message_id)
+        # guard[return []]: a range that failed is delivered again, alone
         return [{"itemIdentifier": pulled.message_id}]
     return []
 
@@ -149,6 +150,7 @@ def put_of(record: dict[str, Any]) -> Object:
     bucket = member(record, "s3", "bucket", "name")
     entity = {name: member(record, "s3", "object", name) for name in ("key", "eTag", "sequencer", "versionId")}
     version = entity["versionId"]
+    # guard[entity["sequencer"] = "1"]: a source names one put, by the event's sequencer
     entity["sequencer"] = entity["sequencer"] or version
     needed = {
         "s3.bucket.name": bucket,
@@ -182,6 +184,7 @@ def shown(value: object) -> str:
 
 def check_inbox(source: Source, config: Config) -> None:
     """Raise InvalidValueError if a source is no object of the stack's inbox, whoever may have sent it here."""
+    # guard[False]: only objects of the stack's inbox are uploaded, whoever sends the event
     if source.bucket != config.bucket or not source.key.startswith(INBOX):
         raise InvalidValueError("source", source.uri, f"an object under s3://{config.bucket}/{INBOX}")
 

@@ -1,476 +1,431 @@
-"""Breaks each guard in the code, one at a time, and sees to it that tests notice: `make guards`.
+"""Breaks each guard in the code, one at a time, and checks that tests notice: `make guards`.
 
-Without arguments all are broken; with arguments those of which what they do has one of them in its words. Files are put
-back as they were. The table in docs/guards.md tells the same; `python tests/crash/mutants.py --table` writes its rows.
+A guard is a piece of code that keeps a failure from costing anything. A comment above it marks it:
+
+    # guard[False]: an upload fails if not all of it was published
+    if failed:
+        raise PublishError(…)
+
+The text in brackets breaks the guard: it takes the place of the condition of an `if`, `elif` or `while`, of the
+iterable of a `for`, of the exceptions of an `except`, and of the whole of any other statement. A long sentence goes on
+in further comment lines.
+
+Without arguments, this script breaks all guards; with arguments, those whose text contains one of them. `--docs` writes
+the table in docs/guards.md. Files are put back as they were.
 """
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-LIBRARY: Final = "layers/parcelq/python/parcelq"
-PIPELINE: Final = "tests/crash/test_crash.py::test_one_bad_line_and_a_fault_at_any_call"
-LARGE: Final = "tests/crash/test_crash.py::test_a_large_object_told_of_twice_and_a_fault_at_any_call"
-DEADLY: Final = "tests/crash/test_crash.py::test_a_line_that_takes_the_function_down_dies_alone"
+DOCS: Final = ROOT / "docs" / "guards.md"
+_MARKED: Final = ("layers", "functions")
+_MARK: Final = re.compile(r"^ *# guard\[(?P<broken>.+?)\]: (?P<what>.+)$")
+_HEAD: Final = "| --- | --- | --- |\n"
+_SECONDS: Final = 60
+_PARTS: Final = 4
+"""Parts that a kind of fault in tests/crash is divided into."""
+_GREEN, _RED = 0, 1
+
+_CRASH: Final = "tests/crash/test_crash.py::"
+_PIPELINE: Final = f"{_CRASH}test_one_bad_line_and_a_fault_at_any_call"
+_LARGE: Final = f"{_CRASH}test_a_large_object_told_of_twice_and_a_fault_at_any_call"
+
+NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
+    "an entry of a batch counts as done only if the reply confirms it": (
+        "tests/functional/test_replies.py::TestBatches",
+    ),
+    "a reply counts only if it has what it must contain": ("tests/functional/test_replies.py::TestMembers",),
+    "a web page with a good status is no reply of SQS": (
+        "tests/functional/test_replies.py::test_what_is_no_reply_of_sqs_is_an_error",
+    ),
+    "an entry that failed by SQS's fault is sent again": (
+        "tests/functional/test_publish.py::TestFaults::test_entries_that_failed_by_the_servers_fault_are_sent_again_with_growing_pauses",
+    ),
+    "a request that is throttled is sent again": (
+        "tests/functional/test_publish.py::TestFaults::test_throttling_and_faults_of_whole_requests_are_waited_out",
+    ),
+    "a message for which SQS refuses a whole request does not fail the others": (
+        "tests/functional/test_publish.py::TestBadMessages::test_one_for_which_sqs_refuses_a_whole_request_is_found",
+    ),
+    "a body in S3 is copied when its pointer is published again": (
+        "tests/functional/test_overflow.py::TestRenewal::test_a_body_outlives_the_object_of_the_first_message",
+    ),
+    "a pointer is followed only to what this stack has put into S3": (
+        "tests/functional/test_functions.py::TestProcessor::test_a_pointer_to_anything_but_what_overflowed_here_is_dead_with_the_reason",
+    ),
+    "a message that SQS refuses to delete is not acknowledged": (
+        "tests/functional/test_pull.py::TestAcknowledge::test_those_that_sqs_did_not_forget_are_returned",
+    ),
+    "an acknowledgement that failed by SQS's fault is tried again": (
+        "tests/functional/test_pull.py::TestAcknowledge::test_only_what_failed_by_the_servers_fault_is_tried_again",
+    ),
+    "the deadline of held messages is refreshed while work on them goes on": (
+        "tests/functional/test_lease.py::test_again_each_time_half_of_it_has_passed",
+    ),
+    "a topic's dead-letter topic is the one that its RedrivePolicy names": (
+        "tests/functional/test_topics.py::TestDeleting::test_the_dead_letter_topic_is_the_one_that_the_redrive_policy_names",
+    ),
+    "a dead-letter topic that other topics use is not deleted": (
+        "tests/functional/test_topics.py::TestDeleting::test_a_dead_letter_topic_that_others_use_stays",
+    ),
+    "attributes of others give way where a message has no room for all": (
+        "tests/functional/test_failures.py::TestHalving::test_the_attributes_of_others_give_way_where_there_is_no_room",
+    ),
+    "an upload of which not all was published fails": (
+        "tests/functional/test_transfer.py::test_an_entry_too_large_without_a_bucket_fails_and_all_others_are_published",
+        f"{_PIPELINE}[first entry refused",
+    ),
+    "ranges are published again if not all of them were published": (f"{_LARGE}[first entry refused",),
+    "only the put that the event names is read": (
+        "tests/functional/test_functions.py::TestUploader::test_a_replaced_object_is_left_to_the_event_of_its_later_put",
+        "tests/functional/test_functions.py::TestRanges::test_ranges_of_an_object_that_was_replaced_are_left_to_its_later_put",
+    ),
+    "a range that failed is delivered again, alone": (
+        "tests/functional/test_functions.py::TestRanges::test_a_range_that_fails_is_delivered_again_alone",
+    ),
+    "a source names one put, by the event's sequencer": (
+        "tests/functional/test_functions.py::TestUploader::test_a_second_delivery_of_an_event_makes_the_same_lineages_and_a_second_put_another_source",
+    ),
+    "only objects of the stack's inbox are uploaded, whoever sends the event": (
+        "tests/functional/test_functions.py::TestUploader::test_only_objects_of_the_stacks_inbox_are_published_whoever_sends_the_event",
+    ),
+    "of several scans that find all ranges scanned, one publishes the tasks": (
+        "tests/unit/test_objects.py::TestScans",
+    ),
+    "a scan that died before it published the tasks publishes them when it comes again": (
+        "tests/unit/test_objects.py::TestScans",
+    ),
+    "messages that are not done are reported as failed": (
+        "tests/functional/test_functions.py::TestProcessor::test_only_a_message_whose_output_is_not_published_is_delivered_again",
+    ),
+    "with wrong settings messages come again as late as a delay can be": (
+        "tests/functional/test_functions.py::TestProcessor::test_with_wrong_settings_messages_come_again_as_late_as_a_delay_can_be",
+    ),
+    "a message that is not done comes again after seconds, not after its deadline": (
+        "tests/functional/test_functions.py::TestProcessor::test_without_time_messages_are_delivered_again_and_no_step_is_run",
+        f"{_PIPELINE}[last entry fails to the end",
+    ),
+    "an output that cannot be read fails its message alone": (
+        "tests/functional/test_process.py::TestOddOutput::test_an_output_with_too_long_a_lineage_fails_its_message_alone",
+    ),
+    "if a topic refuses a whole request, none of its messages count as published": (
+        "tests/functional/test_process.py::TestPublishingFails::test_messages_that_did_not_get_their_turn_are_not_done_either",
+    ),
+    "what a topic lists as failed does not count as published": (
+        "tests/functional/test_process.py::TestPublishingFails::test_of_a_message_no_part_of_the_output_may_be_missing",
+    ),
+    "messages are done only when everything that they led to is confirmed as published": (
+        "tests/functional/test_process.py::TestPublishingFails",
+        f"{_PIPELINE}[last entry refused",
+    ),
+    "an output that can never be published is a failed run": (
+        "tests/functional/test_process.py::TestOddOutput::test_what_can_never_be_published_is_a_failed_run",
+    ),
+    "a worker counts a message as done only if its acknowledgement is confirmed": (
+        "tests/functional/test_worker.py::test_what_the_topic_does_not_delete_counts_as_failed",
+    ),
+    "a message gets another run after its first failure": (
+        "tests/functional/test_failures.py::TestCounting::test_a_message_that_failed_is_published_again_with_its_failures_and_a_delay",
+    ),
+    "a message that failed for the last time is halved, so that only its bad entries die": (
+        "tests/functional/test_failures.py::TestHalving::test_a_message_that_failed_twice_is_split_into_halves_with_one_run_left",
+    ),
+    "a message carries how many of its runs failed": (
+        "tests/functional/test_failures.py::TestCounting::test_a_message_that_failed_is_published_again_with_its_failures_and_a_delay",
+    ),
+    "the output topic gets a tombstone for a dead letter": (
+        "tests/functional/test_failures.py::TestDying::test_a_single_entry_is_a_dead_letter_with_the_reason_and_a_tombstone_with_the_entry",
+    ),
+    "all runs of a stage agree on one header": ("tests/unit/test_stage_headers.py",),
+    "an output's header is compared before it is taken off": (
+        "tests/unit/records/test_headers.py::test_an_output_with_another_header_or_none_loses_nothing_but_is_refused",
+        "tests/functional/test_records.py::TestCsv::test_a_run_with_another_header_fails_and_nothing_is_eaten",
+    ),
+    "a mark counts only when its time is over": (
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_mark_counts_only_when_its_time_is_over",
+    ),
+    "no message dies of one mark alone": (
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_good_entry_survives_a_mark_that_could_not_be_deleted",
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_good_entry_on_its_last_run_survives_a_function_that_died_of_something_else",
+    ),
+    "a mark whose put failed is deleted, as it may be there all the same": (
+        "tests/functional/test_failures.py::TestFunctionsThatDie",
+    ),
+    "without a store, a message on its last run may kill the worker and runs alone": (
+        "tests/unit/test_plan.py::TestReceivesInPlaceOfMarks",
+    ),
+    "messages that were received most often run first": (
+        "tests/unit/test_plan.py::TestPlaces::test_messages_that_were_received_most_often_come_first",
+    ),
+    "a message whose run killed the function is not run again as it is": (
+        "tests/unit/test_plan.py::TestPlaces::test_a_killer_is_not_run",
+        f"{_CRASH}test_a_line_that_takes_the_function_down_dies_alone",
+    ),
+    "without a store, only one message that may kill the worker runs at a time": (
+        "tests/unit/test_plan.py::TestReceivesInPlaceOfMarks::test_one_that_would_be_dead_then_is_run_with_nothing_beside_it",
+    ),
+    "a message that failed before runs alone": (
+        "tests/unit/test_plan.py::TestPlaces::test_a_message_that_failed_before_runs_alone_however_often_it_was_received",
+        "tests/unit/test_plan.py::TestPlaces::test_a_suspect_runs_alone",
+    ),
+    "a message that was received before runs under a mark": (
+        "tests/unit/test_plan.py::TestPlaces::test_a_message_that_was_only_received_before_runs_like_others_but_watched",
+        f"{_CRASH}test_a_line_that_takes_the_function_down_dies_alone",
+    ),
+    "the same bytes in one invocation are run once": (
+        "tests/functional/test_process.py::TestRepeats::test_a_message_that_comes_twice_is_run_once_and_both_are_done",
+    ),
+    "messages stay locked for as long as the invocation may take": (
+        "tests/functional/test_process.py::TestTime::test_messages_are_locked_for_as_long_as_the_invocation_may_take",
+    ),
+    "where marks cannot be read, messages that were received before are not run": (
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_where_marks_cannot_be_read_only_messages_received_before_wait",
+    ),
+    "what is done is acknowledged before a run that may kill the function": (
+        "tests/functional/test_failures_model.py",
+        "tests/functional/test_failures.py",
+    ),
+    "a message that nobody can read is dead, with the reason": (
+        "tests/functional/test_process.py::TestUnreadableAndPassingMessages::test_a_message_that_nobody_can_read_is_a_dead_letter_at_once_as_it_came",
+    ),
+    "a dead letter is acknowledged only when it is published again": (
+        "tests/functional/test_redrive.py::TestRedrive::test_a_letter_that_is_refused_stays_and_the_others_go",
+    ),
+    "a message that may kill the function runs under a mark of its own": (
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_killer_beside_good_messages_is_dead_alone_with_its_reason",
+        f"{_CRASH}test_a_line_that_takes_the_function_down_dies_alone",
+    ),
+    "messages that were received before share a mark that names them all": (
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_messages_received_before_run_side_by_side_under_one_mark",
+    ),
+    "a mark is deleted as soon as the step ended, before anything is published": (
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_mark_is_gone_before_anything_is_published",
+    ),
+    "messages that failed together are run alone": (
+        "tests/functional/test_process.py::TestRunningTogether::test_messages_that_failed_together_are_each_run_alone_and_only_the_bad_ones_fail",
+    ),
+    "a run that began late and was cut off says nothing about its messages": (
+        "tests/functional/test_process.py::TestTime::test_a_run_that_began_late_and_was_cut_off_is_delivered_again_without_a_failure",
+    ),
+    "a machine without room for a run says nothing about its messages": (
+        "tests/functional/test_process.py::TestNoRoom",
+    ),
+    "whatever a run does is the failure of that run alone": (
+        "tests/functional/test_process.py::TestOddOutput::test_whatever_a_run_does_is_the_failure_of_that_run_alone",
+    ),
+    "no run begins when there is no time for it": (
+        "tests/unit/test_budget.py::test_when_time_is_up_there_is_none",
+        "tests/functional/test_process.py::TestTime::test_what_there_is_no_time_for_is_delivered_again_without_a_failure",
+    ),
+    "the digest of a run tells its output from that of other runs": (
+        f"{_CRASH}test_a_step_that_never_does_the_same_twice",
+    ),
+    "the folder of a run is removed however the run ends": (
+        "tests/functional/test_run.py::TestCommand::test_whatever_it_leaves_there_is_removed",
+    ),
+    "an output is a regular file": (
+        "tests/functional/test_step_attacks.py::TestOutput::test_what_is_no_file_fails_the_run",
+    ),
+    "a step that exits with another code than 0 has failed": (
+        "tests/functional/test_run.py::TestFailure::test_any_other_exit_code_than_zero_fails_with_the_end_of_stderr",
+    ),
+    "an output above the limit fails its run alone": (
+        "tests/functional/test_step_attacks.py::TestOutput::test_one_byte_too_many_is_too_large_however_fast_it_was_written",
+    ),
+    "a step is killed when its time is up": (
+        "tests/functional/test_run.py::TestTime::test_a_step_is_killed_when_its_time_is_up",
+    ),
+    "all processes that a run started end with it": (
+        "tests/functional/test_run.py::TestTime::test_what_a_step_leaves_running_is_neither_waited_for_nor_left",
+    ),
+    "messages are acknowledged only after they are stored": (
+        "tests/functional/test_collect.py::TestDraining::test_a_store_that_refuses_leaves_messages_unacknowledged",
+        f"{_PIPELINE}[killed before",
+    ),
+    "a message that nobody can read stays on the output topic": (
+        "tests/functional/test_collect.py::TestDraining::test_a_message_that_cannot_be_read_stays_on_the_topic",
+    ),
+    "outputs with another header than those before are not collected": (
+        "tests/functional/test_records.py::TestPlainTopics::test_outputs_of_workers_that_disagree_about_the_header_are_not_mixed",
+    ),
+    "the result of an older put never replaces that of a newer one": (
+        "tests/functional/test_collect.py::TestLateAndOlder::test_an_older_put_never_replaces_a_newer_one",
+    ),
+    "segments stay until the report of their result is written": (
+        "tests/functional/test_collect.py::TestKilled::test_finishing_that_is_killed_anywhere_is_made_good_by_the_next",
+    ),
+    "segments stay as long as some of their entries are dead": (
+        "tests/functional/test_collect.py::TestTheDead::test_a_source_with_dead_entries_is_written_without_them_and_its_segments_stay",
+    ),
+    "report and result follow from one resolution": (
+        "tests/functional/test_reports.py::test_a_report_that_comes_late_does_not_replace_one_of_a_newer_result",
+    ),
+    "a report is written only if nobody else wrote one in the meantime": (
+        "tests/functional/test_reports.py::test_a_report_that_is_overtaken_by_an_older_one_is_written_again",
+    ),
+    "notes of an upload go with its segments": (f"{_LARGE}[killed after",),
+    "what lies beside the segments of a job is deleted before them": ("tests/unit/test_looks.py",),
+    "an unfinished result goes on only if it will have the same bytes": (
+        "tests/functional/test_collect.py::TestGoingOn::test_what_came_meanwhile_begins_it_anew",
+    ),
+    "the record of index runs is written only if nobody else wrote it in the meantime": ("tests/unit/test_looks.py",),
+    "a segment that is in an index run counts once": (
+        "tests/unit/test_merging.py::TestSegments",
+        "tests/unit/test_looks.py",
+    ),
+    "an output counts only if all of its slices are there": (
+        "tests/unit/test_merging.py::TestRuns",
+        "tests/unit/test_merging.py::TestAnyDelivery",
+    ),
+    "a result is written to a bucket only if nobody else wrote it in the meantime": (
+        "tests/contract/test_store_contract.py::test_an_object_that_changed_since_it_was_seen_is_not_overwritten",
+    ),
+    "a bucket replaces an object only in the state that was seen": (
+        "tests/contract/test_store_contract.py::test_a_write_that_expects_a_state_is_refused_in_another",
+    ),
+    "of several who create an object in a bucket, one wins": (
+        "tests/contract/test_store_contract.py::test_a_write_that_expects_no_object_finds_one",
+    ),
+    "a multipart upload that fails is aborted": (
+        "tests/functional/test_collect.py::TestParts::test_parts_that_cannot_be_put_leave_no_upload_behind",
+    ),
+    "an object counts as deleted only if S3 confirms it": (
+        "tests/functional/test_replies.py::TestBatches::test_an_object_that_the_reply_does_not_name_is_not_deleted",
+    ),
+    "a part of an object counts only if it is the part that was asked for": (
+        "tests/functional/test_replies.py::TestMembers::test_a_reply_with_another_part_of_the_object_is_an_error",
+    ),
+    "a conditional write to a folder is refused where the condition does not hold": (
+        "tests/contract/test_store_contract.py::test_only_one_of_many_conditional_writes_wins",
+    ),
+}
+"""For each guard the tests that fail when it is broken. `[killed before` stands for all parts of that kind of fault."""
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Something in the code that keeps a failure from costing anything.
+    """A guard in the code.
 
     Attributes:
-        what: what it does.
-        file: where it is.
-        code: the text that is changed, which is there once.
-        broken: what it is changed to.
-        tests: those that must fail then, as pytest is told of them.
+        what: what it does, as its mark says.
+        path: the file, relative to the repository.
+        line: number of the line below the mark, from 1.
+        broken: what takes its place.
     """
 
     what: str
-    file: str
-    code: str
+    path: Path
+    line: int
     broken: str
-    tests: tuple[str, ...]
+
+    def mutant(self) -> str:
+        """The text of the file with the guard broken. Raises ValueError if there is nothing that can be broken."""
+        source = (ROOT / self.path).read_text()
+        target = _target(_statement(ast.parse(source), self.line))
+        if target.end_lineno is None or target.end_col_offset is None:
+            raise ValueError(f"{self.path}:{self.line} has no end")
+        lines = source.encode().splitlines(keepends=True)  # columns count bytes
+        before = b"".join(lines[: target.lineno - 1]) + lines[target.lineno - 1][: target.col_offset]
+        after = lines[target.end_lineno - 1][target.end_col_offset :] + b"".join(lines[target.end_lineno :])
+        return (before + self.broken.encode() + after).decode()
 
 
-def _functional(name: str, test: str) -> str:
-    return f"tests/functional/test_{name}.py::{test}"
+def guards() -> Iterator[Guard]:
+    """Yield all guards that are marked in the code."""
+    for root in _MARKED:
+        for path in sorted((ROOT / root).rglob("*.py")):
+            lines = path.read_text().splitlines()
+            for number, text in enumerate(lines):
+                if found := _MARK.match(text):
+                    rest = [line.strip() for line in takewhile(_is_comment, lines[number + 1 :])]
+                    what = " ".join([found["what"], *(line.removeprefix("# ") for line in rest)])
+                    yield Guard(what, path.relative_to(ROOT), number + len(rest) + 2, found["broken"])
 
 
-GUARDS: Final = (
-    # Publishing and acknowledging.
-    Guard(
-        "what SQS lists as failed was not published",
-        f"{LIBRARY}/publish.py",
-        'failures = reply.get("Failed", [])',
-        "failures = []",
-        (f"{PIPELINE}[first entry refused", f"{PIPELINE}[last entry fails to the end"),
-    ),
-    Guard(
-        "an entry that failed by SQS's fault is sent again",
-        f"{LIBRARY}/publish.py",
-        'rest = [rest[int(one["Id"])] for one in failures if not one["SenderFault"]]',
-        "rest = []",
-        (_functional("publish", "TestFaults"),),
-    ),
-    Guard(
-        "a request that is throttled is sent again",
-        f"{LIBRARY}/publish.py",
-        "if not error.server_fault or attempt == _ATTEMPTS - 1:",
-        "if True:",
-        (_functional("publish", "TestFaults"),),
-    ),
-    Guard(
-        "what SQS lists as failed was not acknowledged, nor is its deadline reset",
-        f"{LIBRARY}/pull.py",
-        'failures = request(QueueUrl=topic_url, Entries=entries).get("Failed", [])',
-        "failures = [] if request(QueueUrl=topic_url, Entries=entries) else []",
-        (_functional("pull", "TestAcknowledge"), _functional("pull", "TestRefreshDeadline")),
-    ),
-    Guard(
-        "the deadline of messages in hand is reset while work on them goes on",
-        f"{LIBRARY}/lease.py",
-        "            self._refresh()\n\n    def _refresh",
-        "            pass\n\n    def _refresh",
-        ("tests/functional/test_lease.py",),
-    ),
-    # Uploading.
-    Guard(
-        "an object of which not all was published is uploaded again",
-        f"{LIBRARY}/transfer.py",
-        "    if failed:\n        raise PublishError(topic_url",
-        "    if False:\n        raise PublishError(topic_url",
-        (f"{PIPELINE}[first entry refused",),
-    ),
-    Guard(
-        "ranges of which not all were published are published again",
-        f"{LIBRARY}/objects.py",
-        "        if failed:\n            raise PublishError(range_topic_url",
-        "        if False:\n            raise PublishError(range_topic_url",
-        (f"{LARGE}[first entry refused",),
-    ),
-    Guard(
-        "a range that failed is delivered again, alone",
-        "functions/uploader/app.py",
-        'return [{"itemIdentifier": pulled.message_id}]',
-        "return []",
-        (f"{LARGE}[unavailable to the end", _functional("functions", "TestRanges")),
-    ),
-    Guard(
-        "only the object that the event tells of is read",
-        f"{LIBRARY}/objects.py",
-        """{"IfMatch": f'"{source.etag}"'}""",
-        "{}",
-        (_functional("functions", "TestUploader"), _functional("functions", "TestRanges")),
-    ),
-    Guard(
-        "a source names one put, by the event's sequencer",
-        "functions/uploader/app.py",
-        'put=entity["sequencer"]',
-        'put="1"',
-        (_functional("functions", "TestUploader"),),
-    ),
-    # Processing.
-    Guard(
-        "messages that failed are reported, and only they",
-        "functions/processor/app.py",
-        '{"itemIdentifier": pulled.message_id} for pulled, _ in outcome.failed',
-        '{"itemIdentifier": pulled.message_id} for pulled, _ in outcome.failed[:0]',
-        (f"{PIPELINE}[killed before",),
-    ),
-    Guard(
-        "a message is done only when all its output is published",
-        f"{LIBRARY}/process.py",
-        "        elif unpublished:",
-        "        elif False:",
-        (f"{PIPELINE}[last entry fails to the end", f"{PIPELINE}[unavailable to the end"),
-    ),
-    Guard(
-        "groups that did not have their turn when publishing was refused are not done",
-        f"{LIBRARY}/process.py",
-        "            outcome.failed += [(one, refused.reason) for one in left]",
-        "            pass",
-        (_functional("process", "TestPublishingFails"),),
-    ),
-    Guard(
-        "a message is split only when all its parts are published",
-        f"{LIBRARY}/process.py",
-        "            if lost := failed(one):\n                outcome.failed.append((one.work.pulled, lost.reason))",
-        "            if False:\n                outcome.failed.append((one.work.pulled, ''))",
-        (f"{PIPELINE}[last entry refused", f"{PIPELINE}[unavailable to the end"),
-    ),
-    Guard(
-        "a message is dead only when letter and tombstone are published",
-        f"{LIBRARY}/process.py",
-        "        if failed:\n            raise PublishError(topic_url, [one.reason for one in failed])",
-        "        if False:\n            raise PublishError(topic_url, [one.reason for one in failed])",
-        (f"{PIPELINE}[first entry refused", f"{PIPELINE}[last entry refused"),
-    ),
-    Guard(
-        "what failed together is run alone",
-        f"{LIBRARY}/process.py",
-        "                            waiting += [[one] for one in run.group]",
-        "                            pass",
-        (_functional("process", "TestFailingTogether"),),
-    ),
-    Guard(
-        "what failed together, or was cut off, and goes back for lack of time runs alone when it comes again",
-        f"{LIBRARY}/process.py",
-        "with_attributes(work.message, **{HALVED: halved}) if run.alone else work.message",
-        "work.message",
-        (_functional("process", "TestTimeRunningOut"),),
-    ),
-    Guard(
-        "what goes back for lack of time keeps the receives that it has used up",
-        f"{LIBRARY}/message.py",
-        "return with_attributes(message, **{RECEIVED_BEFORE: str(before)}) if before else message",
-        "return message",
-        (_functional("process", "TestTimeRunningOut"),),
-    ),
-    Guard(
-        "what failed before runs first, so that there is the time to see it fail",
-        f"{LIBRARY}/plan.py",
-        "alone + together",
-        "together + alone",
-        ("tests/unit/test_plan.py",),
-    ),
-    Guard(
-        "an output that cannot be told of fails its message alone",
-        f"{LIBRARY}/process.py",
-        "            except (ParcelqError, OSError) as error:\n                run.output",
-        "            except ZeroDivisionError as error:\n                run.output",
-        (_functional("process", "TestOddOutput"),),
-    ),
-    Guard(
-        "an output is a file of its own",
-        f"{LIBRARY}/run.py",
-        "    if output.is_symlink():",
-        "    if False:",
-        (_functional("process", "TestOddOutput"),),
-    ),
-    Guard(
-        "a machine that lacks room for a run fails its messages alone",
-        f"{LIBRARY}/run.py",
-        '    except OSError as error:\n        reason = f"{what}',
-        '    except ZeroDivisionError as error:\n        reason = f"{what}',
-        (_functional("process", "TestNoRoom"),),
-    ),
-    Guard(
-        "for lack of room nothing dies that had others beside it",
-        f"{LIBRARY}/process.py",
-        "        if innocent or not self._is_last(work.pulled):",
-        "        if not self._is_last(work.pulled):",
-        (_functional("process", "TestNoRoom"),),
-    ),
-    Guard(
-        "what failed before runs alone",
-        f"{LIBRARY}/plan.py",
-        "        elif receives > 1 or HALVED in attributes:",
-        "        elif False:",
-        ("tests/unit/test_plan.py", _functional("process", "TestHalving")),
-    ),
-    Guard(
-        "a message that came for the last time is halved, not run whole",
-        f"{LIBRARY}/plan.py",
-        "        if halving and receives >= max(2, max_receive_count) and one.entries > 1:",
-        "        if False:",
-        (_functional("process", "TestHalving"), DEADLY),
-    ),
-    Guard(
-        "where the only time is the last, a message that failed is halved",
-        f"{LIBRARY}/process.py",
-        "        elif self.halving and work.entries > 1:",
-        "        elif False:",
-        (_functional("process", "TestHalving"),),
-    ),
-    Guard(
-        "SQS gives a message out oftener than it is run",
-        f"{LIBRARY}/process.py",
-        "SPARE_RECEIVES: Final = 3",
-        "SPARE_RECEIVES: Final = 0",
-        (f"{PIPELINE}[killed before", f"{PIPELINE}[last entry refused", "tests/template/test_emulate_template.py"),
-    ),
-    Guard(
-        "what may have taken the function down runs with nothing beside it",
-        f"{LIBRARY}/process.py",
-        "groups = self._isolate(plan, outcome) if plan.suspects else plan.groups",
-        "groups = plan.groups + [[one] for one in plan.suspects]",
-        (DEADLY,),
-    ),
-    Guard(
-        "the others of its invocation are acknowledged first",
-        f"{LIBRARY}/process.py",
-        "            left = acknowledge(self.sqs, self.route.input, outcome.done)",
-        "            left = outcome.done[:0]",
-        (_functional("process", "TestWhatTheFunctionDidNotSurvive"),),
-    ),
-    Guard(
-        "they are suspects too, wherever they come next",
-        f"{LIBRARY}/process.py",
-        'marks = {ALONE: "1", RECEIVED_BEFORE: None}',
-        "marks = {RECEIVED_BEFORE: None}",
-        (_functional("process", "TestWhatTheFunctionDidNotSurvive"),),
-    ),
-    Guard(
-        "what took the function down alone is not run again",
-        f"{LIBRARY}/plan.py",
-        "            lost.append(one)",
-        "            suspects.append(one)",
-        (DEADLY,),
-    ),
-    Guard(
-        "a tombstone is published ahead of a last run",
-        f"{LIBRARY}/process.py",
-        "        self._announce_last_runs(groups, outcome)",
-        "        pass",
-        ("tests/crash/test_crash.py::test_where_sqs_buries_it_first_the_source_is_finished_all_the_same",),
-    ),
-    Guard(
-        "a message that nobody can read is buried with the reason",
-        f"{LIBRARY}/process.py",
-        "                    self._give_up_unread(one, reason_of(error), outcome)",
-        "                    outcome.failed.append((one, str(error)))",
-        (_functional("process", "TestDying"),),
-    ),
-    Guard(
-        "others' attributes give way to Parcelq's where there is no room for both",
-        f"{LIBRARY}/message.py",
-        "    foreign = [name for name in kept if name not in own][:room]",
-        "    foreign = [name for name in kept if name not in own]",
-        (_functional("process", "TestReparcelling"),),
-    ),
-    Guard(
-        "a failed message comes again after seconds, not after the deadline",
-        f"{LIBRARY}/process.py",
-        "        self._back_off([one for one, _ in outcome.failed])",
-        "        pass",
-        (_functional("process", "TestBackOff"),),
-    ),
-    Guard(
-        "no run begins when there is no time",
-        f"{LIBRARY}/budget.py",
-        "        if remaining <= 0 or (begins_late and wanted > remaining):",
-        "        if False:",
-        ("tests/unit/test_budget.py", _functional("process", "TestTimeRunningOut")),
-    ),
-    Guard(
-        "a run that began late and was cut off says nothing against its message",
-        f"{LIBRARY}/runs.py",
-        "            if limit.short and error.timed_out:",
-        "            if False:",
-        (_functional("process", "TestTimeRunningOut"),),
-    ),
-    Guard(
-        "what there was no time for is done only when it is published again",
-        f"{LIBRARY}/process.py",
-        "            if lost := failed(one):\n                outcome.failed.append((one.pulled, lost.reason))",
-        "            if False:\n                outcome.failed.append((one.pulled, ''))",
-        (_functional("process", "TestTimeRunningOut"),),
-    ),
-    Guard(
-        "the same bytes in one invocation are run once",
-        f"{LIBRARY}/plan.py",
-        "first.setdefault(one.place, one) if one.lineage else one",
-        "one",
-        (_functional("process", "TestRepeats"),),
-    ),
-    Guard(
-        "wrong settings cost messages no receive",
-        "functions/processor/app.py",
-        "        give_back(event)\n",
-        "",
-        (_functional("functions", "TestProcessor"),),
-    ),
-    # Steps.
-    Guard(
-        "a step's folder is removed however the run ends",
-        f"{LIBRARY}/run.py",
-        "folder = Path(made.enter_context(temporary))",
-        "folder = Path(tempfile.mkdtemp())",
-        (f"{PIPELINE}[killed before",),
-    ),
-    Guard(
-        "a step is killed with its process group",
-        f"{LIBRARY}/containment.py",
-        "os.killpg(process.pid, signal.SIGKILL)",
-        "os.kill(process.pid, signal.SIGKILL)",
-        (_functional("run", "TestTime"),),
-    ),
-    # Lineage.
-    Guard(
-        "the digest of a run keeps its output apart from that of others",
-        f"{LIBRARY}/output.py",
-        "    digest = _digest(output)",
-        '    digest = "00000000"',
-        ("tests/crash/test_crash.py::test_a_step_that_never_does_the_same_twice",),
-    ),
-    # Collecting.
-    Guard(
-        "messages are acknowledged after they are stored",
-        f"{LIBRARY}/drain.py",
-        "            topic = topic_of_url(drainer.topic_url)\n",
-        "            topic = topic_of_url(drainer.topic_url)\n            self._acknowledge(held.pulled)\n",
-        (f"{PIPELINE}[killed before", f"{PIPELINE}[unavailable to the end"),
-    ),
-    Guard(
-        "a message that nobody can read stays on the output topic",
-        f"{LIBRARY}/drain.py",
-        "            except MessageError as error:",
-        "            except MessageError as error:\n                self.held.pulled.append(one)",
-        (_functional("collect", "TestDraining"),),
-    ),
-    Guard(
-        "a result is written on the condition that nobody else did meanwhile",
-        f"{LIBRARY}/results.py",
-        '{"IfMatch": seen.etag} if seen else {"IfNoneMatch": "*"}',
-        "{}",
-        ("tests/functional/test_collect.py",),
-    ),
-    Guard(
-        "the result of an older put never replaces that of a newer one",
-        f"{LIBRARY}/collect.py",
-        "        if present and _is_newer(present, source):",
-        "        if False:",
-        (_functional("collect", "TestLateAndOlder"),),
-    ),
-    Guard(
-        "a multipart upload that fails is aborted",
-        f"{LIBRARY}/results.py",
-        "            self.s3.abort_multipart_upload(**place)",
-        "            pass",
-        (f"{LARGE}[cut off",),
-    ),
-    Guard(
-        "segments are kept until a source is whole",
-        f"{LIBRARY}/collect.py",
-        "        self._report(gathered, resolution, key)\n        if resolution.whole:\n",
-        "        self._report(gathered, resolution, key)\n        if True:\n",
-        (f"{PIPELINE}[killed before",),
-    ),
-    Guard(
-        "a report is not written again from what is left of a source",
-        f"{LIBRARY}/collect.py",
-        "if resolution.whole and not self._is_reported(gathered.source, key):",
-        "if resolution.whole:",
-        (f"{LARGE}[last entry refused", f"{LARGE}[killed after"),
-    ),
-    Guard(
-        "a report that is missing is written when the result is there already",
-        f"{LIBRARY}/collect.py",
-        "if resolution.whole and not self._is_reported(gathered.source, key):",
-        "if False:",
-        (f"{LARGE}[killed after",),
-    ),
-    Guard(
-        "notes of uploads are deleted before the segments",
-        f"{LIBRARY}/collect.py",
-        "        self.store.delete(note_keys(self.store, gathered.source))\n        self.store.delete(gathered.keys)\n",
-        "        self.store.delete(gathered.keys)\n        self.store.delete(note_keys(self.store, gathered.source))\n",
-        (f"{LARGE}[killed after",),
-    ),
-    # Dead letters.
-    Guard(
-        "a dead letter goes only when it is published on its topic again",
-        f"{LIBRARY}/redrive.py",
-        "if id(letter) not in refused]",
-        "]",
-        (_functional("redrive", "TestRedrive"),),
-    ),
-)
+def _is_comment(line: str) -> bool:
+    return line.lstrip().startswith("# ")
+
+
+def _statement(tree: ast.Module, line: int) -> ast.stmt | ast.ExceptHandler:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt | ast.ExceptHandler) and node.lineno == line:
+            return node
+    raise ValueError(f"no statement begins in line {line}, below a mark")
+
+
+def _target(node: ast.stmt | ast.ExceptHandler) -> ast.expr | ast.stmt:
+    match node:
+        case ast.If() | ast.While():
+            return node.test
+        case ast.For():
+            return node.iter
+        case ast.ExceptHandler(type=ast.expr() as caught):
+            return caught
+        case ast.Assign() | ast.AnnAssign() | ast.AugAssign() | ast.Expr() | ast.Return() | ast.Raise():
+            return node
+    raise ValueError(f"line {node.lineno}, below a mark, is a statement that cannot be broken")
 
 
 def table() -> str:
     """The rows of docs/guards.md."""
-    rows = []
-    for guard in GUARDS:
-        tests = ", ".join(f"`{one.rpartition('/')[2].replace('.py', '')}{']' * ('[' in one)}`" for one in guard.tests)
-        rows.append(f"| {guard.what} | `{Path(guard.file).relative_to(Path(guard.file).parts[0])}` | {tests} |\n")
-    return "".join(rows)
+    return "".join(
+        f"| {guard.what} | `{guard.path.relative_to(guard.path.parts[0])}` | {', '.join(map(_shown, tests))} |\n"
+        for guard in guards()
+        if (tests := NOTICED_BY.get(guard.what))
+    )
 
 
-def survives(guard: Guard, tests: str) -> bool:
-    """Break a guard, and tell whether tests are green all the same."""
-    path = ROOT / guard.file
+def _shown(test: str) -> str:
+    return f"`{test.rpartition('/')[2].replace('.py', '')}{']' * ('[' in test)}`"
+
+
+def write_docs() -> None:
+    """Write the table in docs/guards.md."""
+    text = DOCS.read_text()
+    DOCS.write_text(text[: text.index(_HEAD) + len(_HEAD)] + table())
+
+
+def is_noticed(guard: Guard, test: str) -> bool:
+    """Break a guard, and return whether a test fails then."""
+    path = ROOT / guard.path
     whole = path.read_text()
-    if whole.count(guard.code) != 1:
-        raise SystemExit(f"{guard.file} has {whole.count(guard.code)} times: {guard.code}")
-    path.write_text(whole.replace(guard.code, guard.broken))
+    chosen = [f"{test}-{part}]" for part in range(_PARTS)] if "[" in test else [test]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-x", "--timeout", str(_SECONDS), "-p", "no:cacheprovider"]
+    path.write_text(guard.mutant())
     try:
-        chosen = [tests] if "[" not in tests else _parts(tests)
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "--timeout", "60", "-p", "no:cacheprovider", *chosen]
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        ended = subprocess.run([*pytest, *chosen], cwd=ROOT, capture_output=True, text=True, check=False)
     finally:
         path.write_text(whole)
-    if ended.returncode not in {0, 1}:  # neither green nor red: nothing was tested
+    if ended.returncode not in {_GREEN, _RED}:  # nothing was tested
         raise SystemExit(f"{guard.what}: {ended.stdout[-2000:]}{ended.stderr[-2000:]}")
-    return ended.returncode == 0
+    return ended.returncode == _RED
 
 
-def _parts(tests: str) -> list[str]:
-    """The parts that a kind of fault is divided into; pytest wants to be told of each."""
-    return [f"{tests}-{part}]" for part in range(4)]
-
-
-def main(names: list[str]) -> int:
-    """Break guards, and return how many nobody missed."""
+def main(words: list[str]) -> int:
+    """Break guards, and return the exit code: 1 if no test noticed one of them."""
     missed = 0
-    for guard in GUARDS:
-        if names and not any(name in guard.what for name in names):
+    for guard in guards():
+        if words and not any(word in guard.what for word in words):
             continue
-        for tests in guard.tests:
-            survived = survives(guard, tests)
-            missed += survived
-            print("NOT NOTICED" if survived else "noticed", guard.what, tests, sep=" | ", flush=True)
-    return missed
+        for test in NOTICED_BY[guard.what]:
+            noticed = is_noticed(guard, test)
+            missed += not noticed
+            print("noticed" if noticed else "NOT NOTICED", guard.what, test, sep=" | ", flush=True)
+    return int(missed > 0)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--table"]:
-        print(table(), end="")
+    if sys.argv[1:] == ["--docs"]:
+        write_docs()
     else:
         sys.exit(main(sys.argv[1:]))

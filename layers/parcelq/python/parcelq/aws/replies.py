@@ -23,6 +23,7 @@ def needed(reply: Mapping[str, Any], operation: str, name: str) -> Any:
         AwsError: it is missing or empty.
     """
     value = reply.get(name)
+    # guard[False]: a reply counts only if it has what it must contain
     if value is None or value in ("", {}):
         raise incomplete(operation, f"the reply does not contain {name}")
     return value
@@ -60,6 +61,8 @@ def reconcile(operation: str, reply: Mapping[str, Any], ids: Collection[str]) ->
     refused = {str(one.get("Id")): one for one in reply.get("Failed") or ()}
     if unknown := (successful | refused.keys()).difference(ids):
         _log.warning("the reply to %s lists entries that were not in the request: %s", operation, sorted(unknown)[:10])
+    # guard[done = frozenset(one for one in ids if one not in refused)]: an entry of a batch counts as done only if the
+    # reply confirms it
     done = frozenset(one for one in ids if one in successful and one not in refused)
     lost = {
         "Code": INCOMPLETE,
@@ -84,6 +87,7 @@ def check_replies(client: Any) -> None:
             return
         body = response_dict["body"].strip()
         may_be_empty = not (operation_model.output_shape and operation_model.output_shape.members)
+        # guard[False]: a web page with a good status is no reply of SQS
         if not (body.startswith(b"{") and body.endswith(b"}")) and not (may_be_empty and not body):
             raise incomplete(operation_model.name, f"the reply is no JSON object but {body[:60]!r}")
 

@@ -177,6 +177,7 @@ class _Chooser:
             or not stops[last] == totals[first] == totals[last]
         ):
             return False
+        # guard[True]: an output counts only if all of its slices are there
         if stops[first:last] == begins[first + 1 : after]:
             return step == self._steps or not any(self._outputs[step][0][first:after])
         if step == self._steps:

@@ -184,6 +184,7 @@ class Drainer:
             with suppress(ConflictError):
                 self.store.put(key, header, if_absent=True)
             self._kept[key] = self.store.read(key)
+        # guard[False]: outputs with another header than those before are not collected
         if self._kept[key] != header:
             raise MessageError("it has another header than the outputs before it")
 
@@ -271,6 +272,7 @@ class _Receiver:
                 self.held.add(one, message)
             except MessageError as error:
                 # Not refreshed any more, and left to the topic's redrive policy, so that it is not lost.
+                # guard[self.held.pulled.append(one)]: a message that nobody can read stays on the output topic
                 lease.drop([one])
                 _log.warning("message %s cannot be read: %s", one.message_id, error)
             if self._is_full():
@@ -287,6 +289,8 @@ class _Receiver:
         """Store and acknowledge what is held, if anything is."""
         held, drainer = self.held, self.drainer
         if held.pulled:
+            # guard[topic = drainer.topic.name; self._acknowledge(held.pulled)]: messages are acknowledged only after
+            # they are stored
             topic = drainer.topic.name
             for job, pieces in held.pieces.items():
                 write_segment(drainer.store, topic, job, pieces, held.versions[job], held.first, drainer.now())

@@ -194,10 +194,12 @@ class Finisher:
         resolution = collected.resolve()
         key = self._names(source).result
         present = self.out.stat(key)
+        # guard[False]: the result of an older put never replaces that of a newer one
         if present and _is_newer(present, source):
             self._clean(collected, keys)
             return _state(name, resolution, superseded=True)
         state = _says(present, name)
+        # guard[state.startswith(WHOLE)]: segments stay until the report of their result is written
         if state.startswith(WHOLE) and self._is_reported(name, key, state):
             # These segments came late, or are left from the time it was written.
             self._clean(collected, keys)
@@ -210,6 +212,7 @@ class Finisher:
             # Somebody else wrote meanwhile, or there was no time for all of it: the next look will tell, or go on.
             return _state(name, resolution)
         if self._write_report(collected, resolution, key):
+            # guard[True]: segments stay as long as some of their entries are dead
             if resolution.whole:
                 self._clean(collected, keys)
             else:
@@ -267,6 +270,7 @@ class Finisher:
         while True:
             seen, seen_dead = self.out.stat(key + REPORT), self.out.stat(key + DEAD)
             written = self.out.stat(key)
+            # guard[False]: report and result follow from one resolution
             if written is None or _says(written, name) != resolution.state:
                 return False
             report = Report(
@@ -293,6 +297,8 @@ class Finisher:
                 dead_key, lambda _: dead_lines(dead_of(collected, notes)), {}, seen_dead
             ):
                 continue
+            # guard[self.out.put(key + REPORT, report.to_json())]: a report is written only if nobody else wrote one in
+            # the meantime
             if self.out.write(key + REPORT, lambda _: iter((report.to_json(),)), {}, seen):  # noqa: B023
                 if seen_dead and not dead_key:
                     self.out.delete([key + DEAD])
@@ -339,6 +345,7 @@ class Finisher:
 
     def _clean(self, collected: Collected, keys: Sequence[str]) -> None:
         """Delete what is not needed any more: of a whole result, or of one that a newer put has overtaken."""
+        # guard[pass]: notes of an upload go with its segments
         self.store.delete(note_keys(self.store, collected.job.source))
         self._delete(keys)
         self.store.delete([self._header_key(collected.job)])
@@ -351,6 +358,7 @@ class Finisher:
         """Delete a job's objects, the segments last: as long as there are any, this is done again."""
         segments = segments_among(keys)
         place = folder(self.topic, keys[0].split("/")[2])
+        # guard[self.store.delete(segments)]: what lies beside the segments of a job is deleted before them
         self.store.delete([key for key in self.store.keys(place) if not segments_among([key])])
         self.store.delete(segments)
 

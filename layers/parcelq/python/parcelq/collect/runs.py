@@ -107,6 +107,8 @@ def write_record(store: Store, topic: str, job: Job, record: Record) -> Record:
     looked = record.looked and {**asdict(record.looked), "segments": sorted(record.looked.segments)}
     text = json.dumps({"runs": record.runs, "looked": looked}, separators=(",", ":")).encode()
     key = folder(topic, job.id) + _RECORD
+    # guard[return replace(record, etag=store.put(key, text))]: the record of index runs is written only if nobody else
+    # wrote it in the meantime
     return replace(record, etag=store.put(key, text, if_match=record.etag, if_absent=record.etag is None))
 
 
@@ -124,6 +126,7 @@ def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]
     """
     runs = open_indexes(store, record.runs)
     merged_already = {segment for run in runs for segment in run.segments}
+    # guard[return runs + open_indexes(store, segments_among(keys))]: a segment that is in an index run counts once
     return runs + open_indexes(store, [key for key in segments_among(keys) if key not in merged_already])
 
 

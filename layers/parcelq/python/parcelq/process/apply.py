@@ -144,6 +144,8 @@ class Application:
         new = [one for one in self.outcome.done if one.receipt_handle not in self._acknowledged]
         if new:
             kept = {one.receipt_handle for one in self._route.input.acknowledge(new)}
+            # guard[self._acknowledged.update(one.receipt_handle for one in new)]: a worker counts a message as done
+            # only if its acknowledgement is confirmed
             self._acknowledged.update(one.receipt_handle for one in new if one.receipt_handle not in kept)
 
     def finish(self, *, acknowledges: bool) -> Outcome:
@@ -167,7 +169,7 @@ class Application:
         """What a decision publishes. Where that cannot be read from a step's output, that run alone has failed."""
         try:
             yield from decision.publications
-        # guard: an output that cannot be read fails its message alone
+        # guard[()]: an output that cannot be read fails its message alone
         except (ParcelqError, OSError, MemoryError) as error:
             self._unreadable[id(decision)] = f"its output cannot be read: {error}"
         finally:
@@ -190,11 +192,13 @@ class Application:
             published, failed = topic.publish(messages(), delay_seconds=delay_seconds)
         except ParcelqError as error:
             refused = FailedMessage(Message(b""), type(error).__name__, str(error), sender_fault=False)
+            # guard[pass]: if a topic refuses a whole request, none of its messages count as published
             self._lost.update((id(owner), refused) for owner in owners.values())
             self._reasons.update((handle, str(error)) for handle in self._open if handle not in self._reasons)
             return
         self.outcome.published += published
         for one in failed:  # it is held here, so no later message can have had its id
+            # guard[pass]: what a topic lists as failed does not count as published
             self._lost.setdefault(id(owners[id(one.message)]), one)
 
     def _settle(self, decision: Decision) -> Refused | None:
@@ -202,7 +206,7 @@ class Application:
         lost, unreadable = self._lost.get(id(decision)), self._unreadable.get(id(decision))
         if unreadable and decision.run:
             return Refused(decision.run, unreadable)
-        # guard: messages are done only when everything that they led to is published
+        # guard[True]: messages are done only when everything that they led to is confirmed as published
         if lost is None:
             done = [one for one in decision.deliveries if self._open.pop(one.receipt_handle, None)]
             outcome = self.outcome
@@ -211,6 +215,7 @@ class Application:
             outcome.dead += decision.dead
             outcome.cut += decision.cut
             outcome.marks += decision.marks
+        # guard[False]: an output that can never be published is a failed run
         elif lost.sender_fault and decision.run and all(one.receive_count > 1 for one in decision.deliveries):
             return Refused(decision.run, f"its output cannot be published: {lost.reason or lost.code}")
         else:

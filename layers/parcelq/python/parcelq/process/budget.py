@@ -57,6 +57,7 @@ class Budget:
         remaining = self._time_left() - self._reserve
         begins_late = remaining < _FAIR_SHARE * self._whole
         wanted = self._longest if step_timeout is None else step_timeout
+        # guard[False]: no run begins when there is no time for it
         if remaining <= 0 or (begins_late and wanted > remaining):
             return None
         seconds = remaining if step_timeout is None else min(step_timeout, remaining)

@@ -184,14 +184,16 @@ class Judge:
 
     def _failed(self, work: Work, reason: str, *, marks: tuple[str, ...] = (), killed: bool = False) -> Decision:
         failures = work.failures + 1
+        # guard[False]: a message gets another run after its first failure
         if not self.rules.is_last(work):
             return self._again(work, failures, self.rules.delay(failures), marks)
-        # guard: a message that failed for the last time is halved, so that only its bad entries die
+        # guard[False]: a message that failed for the last time is halved, so that only its bad entries die
         if self.rules.can_be_cut(work):
             return self._cut(work, self.rules.part_size(work, killed=killed), self.rules.max_failures - 1, marks)
         return self._dead(work, work.message, reason, failures, marks)
 
     def _again(self, work: Work, failures: int, delay_seconds: int, marks: tuple[str, ...] = ()) -> Decision:
+        # guard[message = work.message]: a message carries how many of its runs failed
         message = with_attributes(work.message, **{FAILURES: str(failures)})
         return Decision(work.deliveries, (Publication(Target.INPUT, message, delay_seconds),), marks=marks)
 
@@ -201,6 +203,7 @@ class Judge:
 
     def _dead(self, work: Work, message: Message, reason: str, runs: int, marks: tuple[str, ...] = ()) -> Decision:
         publications = [Publication(Target.DEAD_LETTERS, dead_letter(message, reason, self.about, runs))]
+        # guard[False]: the output topic gets a tombstone for a dead letter
         if work.lineage:
             publications.append(Publication(Target.OUTPUT, tombstone(work, reason, self.about)))
         return Decision(work.deliveries, tuple(publications), dead=1, marks=marks)

@@ -104,7 +104,7 @@ class StageHeaders:
             header = stored_header(head, fmt)
             if self.store:
                 try:
-                    # guard: all runs of a stage agree on one header
+                    # guard[self.store.put(key, header)]: all runs of a stage agree on one header
                     self.store.put(key, header, if_absent=True)
                 except ConflictError:
                     header = self.store.read(key)

@@ -65,6 +65,7 @@ class Marks:
         try:
             self.store.put(key, json.dumps(names).encode())
         except (ParcelqError, OSError):
+            # guard[pass]: a mark whose put failed is deleted, as it may be there all the same
             self._left.append(key)  # perhaps only the reply was lost
             raise
         return key
@@ -100,6 +101,7 @@ class Marks:
         spent = []
         for key in self.store.keys(self._folder):
             found = _KEY.fullmatch(key.removeprefix(self._folder))
+            # guard[not found]: a mark counts only when its time is over
             if not found or int(found[1]) > now:
                 continue
             if int(found[1]) + _KEPT_SECONDS < now:
@@ -110,7 +112,7 @@ class Marks:
             else:
                 suspects |= self._names(key) & names.keys()
         self.delete(spent)
-        # guard: no message dies of one mark alone
+        # guard[killed = own]: no message dies of one mark alone
         killed = {name: keys for name, keys in own.items() if len(keys) > 1 or not rules.would_die(names[name])}
         doubts = {name: keys for name, keys in own.items() if name not in killed}
 
@@ -142,5 +144,6 @@ def receives_as_evidence(works: Iterable[Work], rules: Rules) -> Evidence:
     """
     received = [work for work in works if work.receive_count > 1]
     killed: dict[str, tuple[str, ...]] = {work.place: () for work in received if not rules.would_die(work)}
+    # guard[last = []]: without a store, a message on its last run may kill the worker and runs alone
     last = [work.place for work in received if rules.would_die(work)]
     return Evidence(MappingProxyType(killed), frozenset(last[:1]), waiting=frozenset(last[1:]))

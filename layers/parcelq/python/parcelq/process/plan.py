@@ -146,16 +146,20 @@ def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joi
     """
     too_large, killers, put_back, alone = [], [], [], []
     watched, fresh = [], []
+    # guard[works]: messages that were received most often run first
     for work in sorted(works, key=lambda one: -one.receive_count):
+        # guard[False]: a message whose run killed the function is not run again as it is
         if work.place in evidence.killed:
             killers.append(work)
         elif work.entries > batch_size:
             too_large.append(work)
+        # guard[False]: without a store, only one message that may kill the worker runs at a time
         elif work.place in evidence.waiting:
             put_back.append(work)
-        # guard: a message that failed before runs alone
+        # guard[False]: a message that failed before runs alone
         elif work.failures or work.place in evidence.suspects:
             alone.append(work)
+        # guard[False]: a message that was received before runs under a mark
         elif work.receive_count > 1:
             watched.append(work)
         else:
@@ -178,6 +182,7 @@ def without_repeats(works: Iterable[Work]) -> list[Work]:
     by_place: dict[str, Work] = {}
     for work in works:
         twin = by_place.get(work.place)
+        # guard[True]: the same bytes in one invocation are run once
         if twin is None:
             by_place[work.place] = work
         else:

@@ -98,6 +98,7 @@ class Processor:
         """
         pulled = list(pulled)
         if self._marks:
+            # guard[pass]: messages stay locked for as long as the invocation may take
             self._set_deadlines(pulled, time_left() + _DEADLINE_MARGIN)
         about = Circumstances(self.step.name, self.now(), self.step.workflow_id)
         judge = Judge(self.rules, about, self.route.is_last_stage)
@@ -146,6 +147,7 @@ class Processor:
             return self._marks.evidence(works, self.now(), self.rules), works, []
         except (ParcelqError, OSError) as error:
             reason = f"marks cannot be read: {error}"
+            # guard[new = works]: where marks cannot be read, messages that were received before are not run
             new = [work for work in works if work.receive_count == 1]
             return Evidence(), new, [Postponed(work.deliveries, reason) for work in works if work.receive_count > 1]
 
@@ -163,7 +165,7 @@ class Processor:
 def _acknowledge_early(application: Application) -> None:
     """Acknowledge what is done before a run that may kill the function, so that it is not done twice."""
     try:
-        # guard: before a run that may kill the function, what is done is acknowledged
+        # guard[pass]: what is done is acknowledged before a run that may kill the function
         application.acknowledge()
     except ParcelqError as error:
         _log.warning("messages that are done could not be acknowledged early: %s", error)

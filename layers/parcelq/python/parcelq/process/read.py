@@ -34,7 +34,7 @@ def read_messages(
             work = None if is_tombstone else Work.of(one, message, headers.read(message.attributes.get(HEADER, "")))
         except ParcelqError as error:
             refused = isinstance(error, AwsError) and not error.server_fault and one.receive_count >= _TRIES
-            # guard: a message that nobody can read is dead, with the reason
+            # guard[False]: a message that nobody can read is dead, with the reason
             if isinstance(error, MessageError) or refused:
                 decisions.append(judge.unreadable(one, error))
             else:

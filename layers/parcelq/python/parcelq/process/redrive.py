@@ -159,7 +159,7 @@ def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
     done = []
     for place, letters in places.items():
         reason = refused.get(id(messages[place]))
-        # guard: a dead letter is acknowledged only when it is published again
+        # guard[True]: a dead letter is acknowledged only when it is published again
         if reason is None:
             done += letters
         else:

@@ -118,7 +118,7 @@ class Runs:
         if self.budget.limit(self.runner.step.settings.timeout) is None:
             return _hindered((work,), _NO_TIME)
         try:
-            # guard: a message that may kill the function runs under a mark of its own
+            # guard[keys = ()]: a message that may kill the function runs under a mark of its own
             keys = self.watch.put([work], alone=True)
         except (ParcelqError, OSError) as error:
             return _hindered((work,), f"its mark could not be put: {error}")
@@ -130,10 +130,12 @@ class Runs:
         """Run groups under one mark. All of them end before anything is published."""
         groups = list(groups)
         try:
+            # guard[keys = ()]: messages that were received before share a mark that names them all
             keys = self.watch.put((work for group in groups for work in group), alone=False)
         except (ParcelqError, OSError) as error:
             return [_hindered(group, f"its mark could not be put: {error}") for group in groups]
         runs = list(self._side_by_side(groups))
+        # guard[pass]: a mark is deleted as soon as the step ended, before anything is published
         self.watch.delete(keys)
         return runs
 
@@ -142,6 +144,7 @@ class Runs:
         failed: list[tuple[Work, ...]] = []
         with closing(in_flight(self._run, groups, self.workers)) as runs:
             for run in runs:
+                # guard[False]: messages that failed together are run alone
                 if run.error and len(run.group) > 1:
                     about = run.group[0].about
                     _log.warning("failed together, so each message is run alone: %s", run.error, extra=about)
@@ -164,13 +167,14 @@ class Runs:
                 ran = folder.enter_context(self._ran(group, limit))
             return run(ran=ran, written=self._written(ran, group[0]), folder=folder)
         except StepError as error:
-            # guard: a run that began late and was cut off says nothing about its messages
+            # guard[False]: a run that began late and was cut off says nothing about its messages
             if limit.short and error.timed_out:
                 return _hindered(group, "there was too little time left to run it")
-            # guard: a machine without room for a run says nothing about its messages
+            # guard[return run(error=error)]: a machine without room for a run says nothing about its messages
             return _hindered(group, str(error)) if error.no_room else run(error=error)
         except _HeaderUnknownError as error:
             return _hindered(group, str(error))
+        # guard[()]: whatever a run does is the failure of that run alone
         except Exception as error:  # noqa: BLE001 - whatever a run does is that run's failure alone
             _log.exception("a run failed in a way that no step should be able to cause", extra=group[0].about)
             return run(error=StepError(self.runner.step.name, f"could not be run: {type(error).__name__}: {error}"))

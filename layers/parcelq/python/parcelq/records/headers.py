@@ -70,6 +70,7 @@ def after_header(output: bytes, fmt: Format, header: bytes) -> int:
     """
     if not output:
         return 0
+    # guard[True]: an output's header is compared before it is taken off
     if output.startswith(header) and fmt.header_end(output, last=True) == len(header):
         return len(header)
     if output == header.removesuffix(b"\n"):  # a header alone, without its line end

@@ -33,6 +33,7 @@ def locked_folder() -> Iterator[Path]:
         yield folder
     finally:
         try:
+            # guard[pass]: the folder of a run is removed however the run ends
             remove(folder)
         finally:
             os.close(lock)
@@ -89,6 +90,7 @@ def open_regular(path: Path) -> int:
         OSError: it is something else, or may not be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    # guard[False]: an output is a regular file
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file")

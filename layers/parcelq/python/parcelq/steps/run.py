@@ -131,6 +131,7 @@ class Runner:
                 write_bodies(file, chain((header,) if header else (), bodies))
                 _note_format(folder, fmt, header, step.settings)
             ended = self._run(folder, until)
+            # guard[False]: a step that exits with another code than 0 has failed
             if ended.kind != "done" or ended.code:
                 raise self._error(ended, limit)
             yield self._ran(folder, ended, entries)
@@ -181,6 +182,7 @@ class Runner:
     def _ran(self, folder: Path, ended: Ended, entries: int | None) -> Ran:
         output = folder / "output"
         size = _size_of_file(self.step, output)
+        # guard[False]: an output above the limit fails its run alone
         if size > self.step.settings.max_output_bytes:
             raise self._error(replace(ended, kind="large"), None)
         try:

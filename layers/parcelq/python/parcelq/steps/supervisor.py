@@ -287,6 +287,7 @@ class Supervisor:
         looked = time.monotonic()
         while True:
             now = time.monotonic()
+            # guard[False]: a step is killed when its time is up
             if now >= until:
                 return "time"
             ready = {fd for fd, _ in poll.poll(max(0.0, min(LOOK_SECONDS, until - now)) * 1000 + 1)}
@@ -368,6 +369,7 @@ class Supervisor:
         nap = 0.0
         while self.reap() and time.monotonic() < until:
             for one in children_of(os.getpid()):
+                # guard[()]: all processes that a run started end with it
                 for below in (*descendants(one), one):
                     try:
                         os.kill(below, _SIGKILL)

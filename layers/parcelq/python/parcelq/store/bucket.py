@@ -103,7 +103,9 @@ class BucketStore:
         # A large body is never joined, so that it is not in memory twice.
         body: Any = parts[0] if len(parts) == 1 else Stream(parts)
         more: dict[str, Any] = {"Metadata": dict(metadata)} if metadata else {}
+        # guard[pass]: a bucket replaces an object only in the state that was seen
         more |= {"IfMatch": if_match} if if_match is not None else {}
+        # guard[pass]: of several who create an object in a bucket, one wins
         more |= {"IfNoneMatch": "*"} if if_absent else {}
         with self._refusals(key, writing=True):
             reply = self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, **more)
@@ -162,6 +164,7 @@ class BucketStore:
                     str(first.get("Key")), f"it was not deleted from {self.bucket!r}: {first.get('Message')}"
                 )
             deleted = {one.get("Key") for one in reply.get("Deleted", ())}
+            # guard[False]: an object counts as deleted only if S3 confirms it
             if left := [key for key in batch if key not in deleted]:
                 raise incomplete("DeleteObjects", f"the reply does not say that {left[0]!r} was deleted")
 
@@ -188,6 +191,7 @@ class BucketStore:
             start: first byte to read.
             end: just after the last byte to read; None for the end of the object.
         """
+        # guard[wanted: dict[str, str] = {}]: only the put that the event names is read
         wanted: dict[str, str] = {"VersionId": version} if version else {"IfMatch": f'"{etag}"'}
         part = bool(start) or end is not None
         if part:
@@ -213,6 +217,8 @@ class BucketStore:
         may_go_on: Callable[[], bool] = lambda: True,
     ) -> bool | Begun:
         """Write an object part by part, by a multipart upload if it has several; see `Store.write`."""
+        # guard[condition: dict[str, Any] = {}]: a result is written to a bucket only if nobody else wrote it in the
+        # meantime
         condition: dict[str, Any] = {"IfMatch": seen.etag} if seen else {"IfNoneMatch": "*"}
         try:
             with self._refusals(key, writing=True):
@@ -269,6 +275,7 @@ class BucketStore:
             reply = self.s3.complete_multipart_upload(**place, MultipartUpload={"Parts": parts}, **condition)  # type: ignore[typeddict-item]
             needed(reply, "CompleteMultipartUpload", "ETag")
         except BaseException:
+            # guard[pass]: a multipart upload that fails is aborted
             self._abort(place)
             raise
         return True
@@ -319,6 +326,7 @@ class BucketStore:
 def _size_of_part(reply: Mapping[str, Any], start: int, key: str) -> int:
     """The size of an object, from the reply to a request for a part of it. Raises AwsError if it is another part."""
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", str(reply.get("ContentRange", "")))
+    # guard[not found]: a part of an object counts only if it is the part that was asked for
     if not found or int(found[1]) != start:
         raise incomplete("GetObject", f"the reply is not the asked-for part of {key!r}")
     return int(found[2])

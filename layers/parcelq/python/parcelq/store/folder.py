@@ -196,6 +196,7 @@ class FolderStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
             before = self._stored(key, path)
+            # guard[False]: a conditional write to a folder is refused where the condition does not hold
             if not holds(before):
                 raise ConflictError(key)
             if metadata:

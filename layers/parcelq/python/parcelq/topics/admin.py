@@ -114,6 +114,7 @@ class Topics:
         Where there is no policy, that of the topic which is named like it; None if that does not exist.
         """
         url = self.url(topic)
+        # guard[policy = None]: a topic's dead-letter topic is the one that its RedrivePolicy names
         policy = self.attributes(url).get("RedrivePolicy")
         if policy is None:
             name = topic_of_url(url)
@@ -238,6 +239,7 @@ class Topics:
             users = {topic_of_url(one) for one in self.source_urls(letters)}
         except TopicNotFoundError:
             return [url]
+        # guard[return [url, letters]]: a dead-letter topic that other topics use is not deleted
         return [url] if users - {topic_of_url(url)} else [url, letters]
 
     def delete(self, topic: str) -> list[str]:

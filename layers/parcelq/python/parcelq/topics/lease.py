@@ -82,6 +82,7 @@ class Lease:
 
     def _keep(self) -> None:
         while not self._stop.wait(self._timeout / 2):
+            # guard[pass]: the deadline of held messages is refreshed while work on them goes on
             self._refresh()
 
     def _refresh(self) -> None:

@@ -322,5 +322,7 @@ def with_attributes(message: Message, **changed: str | None) -> Message:
     own: dict[str, str] = {name: kept[name] for name in _OWN if name in kept}
     travel = {ENCODING, SIZE_ELSEWHERE} - own.keys()
     room = max(0, MAX_ATTRIBUTES - len(own) - len(added) - len(travel))
+    # guard[foreign = [name for name in kept if name not in own]]: attributes of others give way where a message has no
+    # room for all
     foreign = [name for name in kept if name not in own][:room]
     return replace(message, attributes={**own, **{name: kept[name] for name in foreign}, **added})

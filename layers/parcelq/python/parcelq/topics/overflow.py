@@ -115,6 +115,7 @@ class Overflow:
 
     def _allowed_target(self, wire: Wire) -> tuple[str, str]:
         bucket, key = _target(wire.text)
+        # guard[False]: a pointer is followed only to what this stack has put into S3
         if self.only_own and (bucket != self.bucket or not key.startswith(OVERFLOW)):
             raise MessageError(f"the body is at s3://{bucket}/{key}, but must be under s3://{self.bucket}/{OVERFLOW}")
         return bucket, key

@@ -119,6 +119,7 @@ def publish_many(
 def _prepare(message: Message, overflow: Overflow | None, *, fair: bool) -> _Ready:
     wire = message.wire()
     if wire.is_pointer and overflow is not None:
+        # guard[pass]: a body in S3 is copied when its pointer is published again
         wire = overflow.renew(wire)
     for name, value in wire.attributes.items():
         if not value or legal_text(value.encode("utf-8", "surrogatepass")) is None:
@@ -177,9 +178,11 @@ def _send(
             with translated(topic_url):
                 reply = sqs.send_message_batch(QueueUrl=topic_url, Entries=entries)
         except AwsError as error:
+            # guard[False]: a message for which SQS refuses a whole request does not fail the others
             if error.code in _FAULTS_OF_CONTENT:
                 more, others = _send_singly(sqs, topic_url, rest, error, delay_seconds, sleep)
                 return sent + more, lost + others
+            # guard[True]: a request that is throttled is sent again
             if not error.server_fault or last:
                 raise
         else:
@@ -188,6 +191,7 @@ def _send(
             again = []
             for name, one in confirmed.failed.items():
                 item = rest[int(name)]
+                # guard[True]: an entry that failed by SQS's fault is sent again
                 if one["SenderFault"] or last:
                     lost.append(FailedMessage(item.message, one["Code"], one["Message"], bool(one["SenderFault"])))
                 else:

@@ -217,7 +217,9 @@ def _in_batches(
                     raise
                 continue
             failed = reconcile(operation, reply, asked).failed
+            # guard[pass]: a message that SQS refuses to delete is not acknowledged
             given_up += [asked[name] for name, one in failed.items() if one["SenderFault"]]
+            # guard[rest = []]: an acknowledgement that failed by SQS's fault is tried again
             rest = [asked[name] for name, one in failed.items() if not one["SenderFault"]]
             if not rest:
                 break

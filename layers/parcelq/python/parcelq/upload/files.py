@@ -220,6 +220,7 @@ def upload_stream(
 
     messages = parcel_messages(counted(), source, total, layout, empty=start == 0, ends=ends)
     published, failed = topic.publish(messages)
+    # guard[False]: an upload of which not all was published fails
     if failed:
         raise PublishError(topic.name, [one.reason for one in failed])
     return Uploaded(published, entries, end, parts.all(), format=str(layout.format))

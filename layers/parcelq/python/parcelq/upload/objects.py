@@ -217,6 +217,7 @@ class ObjectUploader:
 
     def _publish(self, ranges: Topic, tasks: Iterable[RangeTask]) -> int:
         published, failed = ranges.publish(Message(str(task).encode()) for task in tasks)
+        # guard[False]: ranges are published again if not all of them were published
         if failed:
             raise PublishError(ranges.name, [one.reason for one in failed])
         return published

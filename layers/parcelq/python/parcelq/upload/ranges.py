@@ -126,9 +126,11 @@ def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
         return []
     own = str(task.start).encode()
     try:
-        # guard: of several scans that find all ranges scanned, one publishes the tasks
+        # guard[store.put(folder + _PUBLISHER, own)]: of several scans that find all ranges scanned, one publishes the
+        # tasks
         store.put(folder + _PUBLISHER, own, if_absent=True)
     except ConflictError:
+        # guard[True]: a scan that died before it published the tasks publishes them when it comes again
         if store.read(folder + _PUBLISHER) != own:
             return []
     tasks = []
