@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from parcelq.errors import RecordError
 from parcelq.process.headers import StageHeaders
 from parcelq.records import by_name
 from parcelq.steps.settings import StepSettings
@@ -17,11 +19,10 @@ class Late(StageHeaders):
         return None
 
 
-def test_of_two_runs_that_store_a_header_at_once_both_go_by_the_first(tmp_path: Path) -> None:
-    store = FolderStore(tmp_path / "store")
-    output = tmp_path / "output"
+def test_of_two_runs_that_store_a_header_at_once_the_second_goes_by_the_first(tmp_path: Path) -> None:
+    store, output, fmt = FolderStore(tmp_path / "store"), tmp_path / "output", by_name("a.csv")
     output.write_bytes(b"name,value\n1,2\n")
-    written = [
-        kind(StepSettings(), "out", store=store).of(output, "source", by_name("a.csv")) for kind in (StageHeaders, Late)
-    ]
-    assert written[0] == written[1]
+    StageHeaders(StepSettings(), "out", store=store).of(output, "source", fmt)
+    output.write_bytes(b"other,value\n1,2\n")
+    with pytest.raises(RecordError):
+        Late(StepSettings(), "out", store=store).of(output, "source", fmt)
