@@ -26,6 +26,7 @@ from parcelq.records import Format
 from parcelq.result_names import STATE, ResultNames, check_distinct, result_names
 from parcelq.steps.find import Step
 from parcelq.store.folder import FolderStore
+from parcelq.store.store import Store
 from parcelq.upload.objects import ObjectUploader
 
 MAX_HEALINGS: Final = 3
@@ -278,9 +279,8 @@ def _finish(job: _Job, store: FolderStore, finisher: Finisher, uploader: ObjectU
     return True
 
 
-def _make_way(job: _Job, results: object) -> None:
+def _make_way(job: _Job, results: Store) -> None:
     """Delete the result of another state of the file, so that it does not count as a newer one."""
-    assert isinstance(results, FolderStore)
     present = results.stat(job.names.result)
     if present and present.metadata and present.metadata.get("parcelq-source") != source_id(job.source):
         results.delete([job.names.result])
