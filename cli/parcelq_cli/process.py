@@ -100,7 +100,7 @@ def process(
                 report(_text(so_far))
                 stopper.begin_waiting()
 
-            out.note(f"processing the messages of {processor.route.input}; Ctrl-C stops")
+            out.note(f"processing the messages of {processor.route.input.name}; Ctrl-C stops")
             stopper.begin_waiting()
             seconds = math.inf if timeout is None else timeout
             work(processor, receive_message_timeout=seconds, deadline=deadline, on_progress=tell)

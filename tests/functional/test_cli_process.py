@@ -195,7 +195,7 @@ def test_a_signal_during_a_round_lets_it_finish(
     wait_until_asleep(running.pid)
     running.send_signal(signal.SIGTERM)
     assert running.stderr is not None
-    assert any("stopping after the messages in hand" in line for line in running.stderr)
+    assert any("stopping after the messages that are being processed" in line for line in running.stderr)
     go_on.write_bytes(b"")
     out, err = finish(running)
     assert running.returncode == 0
@@ -214,7 +214,7 @@ def test_a_second_signal_gives_the_messages_up(
     wait_until_asleep(running.pid)
     assert running.stderr is not None
     running.send_signal(signal.SIGINT)
-    assert any("stopping after the messages in hand" in line for line in running.stderr)
+    assert any("stopping after the messages that are being processed" in line for line in running.stderr)
     running.send_signal(signal.SIGINT)
     go_on.write_bytes(b"")
     out, _ = finish(running)
