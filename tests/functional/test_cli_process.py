@@ -234,7 +234,7 @@ def test_one_that_is_killed_loses_nothing_and_doubles_nothing(cli: Cli, tmp_path
     runs, step = tmp_path / "runs", tmp_path / "slow.sh"
     step.write_text(f'#!/bin/sh\necho >> {runs}\nsleep 0.1\ntr a-z A-Z < "$2" > "$4"\n')
     step.chmod(0o755)
-    options = ("--step", str(step), "--batch-size", "10", "--timeout", "5")
+    options = ("--step", str(step), "--batch-size", "10", "--timeout", "5", "--back-off-seconds", "0")
     running = cli.start("process", "in", "out", *options)
     deadline = time.monotonic() + 60
     while not (runs.exists() and len(runs.read_text()) > 10) and time.monotonic() < deadline:
