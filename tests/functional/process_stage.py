@@ -90,7 +90,7 @@ class Stage:
         path = self.make_step(f'wc -l < "$2" >> {self.log}\n{script}', "step")
         step = Step(path, StepSettings(timeout=timeout, **({"rejects": True} if rejects else {})), workflow)
         chosen = Rules(**{"batch_size": 10, "joins": not marks, **rules})
-        return Processor(self.route, step, chosen, self.store if marks else None, workers, self.clock)
+        return Processor(self.route, step, chosen, self.store if marks else None, workers=workers, now=self.clock)
 
     def publish(self, *messages: Message) -> None:
         """Publish messages for the step."""
