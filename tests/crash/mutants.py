@@ -160,7 +160,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_good_entry_on_its_last_run_survives_a_function_that_died_of_something_else",
     ),
     "a mark whose put failed is deleted, as it may be there all the same": (
-        "tests/functional/test_failures.py::TestFunctionsThatDie",
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_mark_is_deleted_where_only_the_reply_to_its_put_was_lost",
     ),
     "without a store, a message on its last run may kill the worker and runs alone": (
         "tests/unit/test_plan.py::TestReceivesInPlaceOfMarks",

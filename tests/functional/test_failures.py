@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from parcelq.errors import AwsError
@@ -271,7 +272,7 @@ class TestFunctionsThatDie:
         assert marks == [[], []]
 
     def test_a_mark_counts_only_when_its_time_is_over(self, stage: Stage, deadly: list[bytes]) -> None:
-        stage.publish(parcel("kill", Failures="1"))
+        stage.publish(parcel("kill", "good", Failures="1"))  # it can be halved, so one mark would count
         assert not invoke(stage, seconds=30)
         assert len(stage.marks) == 1
         stage.clock.now += 25  # SQS may give a message out twice
@@ -281,8 +282,22 @@ class TestFunctionsThatDie:
         stage.clock.now -= 25 + 5  # as if it were still within the time of the invocation
         with pytest.raises(FunctionDied):
             early.handle([pulled], lambda: 100.0)
-        assert deadly == [b"kill\n"]
+        assert deadly == [b"kill\ngood\n"]
         assert stage.dead == []
+
+    def test_a_mark_is_deleted_where_only_the_reply_to_its_put_was_lost(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put = FolderStore.put
+
+        def lost(*given: Any, **more: Any) -> str:
+            put(*given, **more)
+            raise AwsError("PutObject", "RequestTimeout", "no reply", 503)
+
+        stage.publish(parcel("a", Failures="1"))
+        monkeypatch.setattr(FolderStore, "put", lost)
+        assert len(stage.handle(stage.processor()).failed) == 1
+        assert len(stage.marks) == 0
 
     def test_where_marks_cannot_be_put_messages_are_not_run(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
