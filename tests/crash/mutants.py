@@ -193,8 +193,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_where_marks_cannot_be_read_only_messages_received_before_wait",
     ),
     "what is done is acknowledged before a run that may kill the function": (
-        "tests/functional/test_failures_model.py",
-        "tests/functional/test_failures.py",
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_what_is_done_is_acknowledged_before_a_run_that_kills_the_function",
     ),
     "a message that nobody can read is dead, with the reason": (
         "tests/functional/test_process.py::TestUnreadableAndPassingMessages::test_a_message_that_nobody_can_read_is_a_dead_letter_at_once_as_it_came",

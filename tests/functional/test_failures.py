@@ -299,6 +299,16 @@ class TestFunctionsThatDie:
         assert len(stage.handle(stage.processor()).failed) == 1
         assert len(stage.marks) == 0
 
+    def test_what_is_done_is_acknowledged_before_a_run_that_kills_the_function(
+        self, stage: Stage, deadly: list[bytes]
+    ) -> None:
+        stage.publish(parcel("kill", Failures="1"), parcel("too", "large", start=50))
+        with pytest.raises(FunctionDied):
+            stage.handle(stage.processor(batch_size=1))
+        assert deadly == [b"kill\n"]
+        counts = stage.input.counts()
+        assert (counts.visible, counts.in_flight) == (2, 1)  # both parts can be pulled, and only the killer is left
+
     def test_where_marks_cannot_be_put_messages_are_not_run(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
