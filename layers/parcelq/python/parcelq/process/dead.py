@@ -70,7 +70,8 @@ def reason_of(error: ParcelqError) -> str:
     if isinstance(error, StepError) and error.stderr_tail.strip():
         line, rest = _main_line(error.stderr_tail)
         return _shortened(f"{line} (step {error.step!r} {error.reason})", rest)
-    return _shortened(str(error), "")
+    line, _, rest = str(error).partition("\n")
+    return _shortened(line, rest)
 
 
 def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) -> Message:
