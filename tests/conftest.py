@@ -57,6 +57,14 @@ def aws(aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     # All tests of a process have one session of boto3, since making a client in a new one takes a tenth of a second.
     # Moto walks over a set there that other threads change; it matters only for FIFO queues.
     monkeypatch.setattr(Queue, "pending_message_groups", property(lambda _: set()))
+    # Moto makes a new list of messages at each deletion, so of two deletions at once it would forget one.
+    lock, delete = Lock(), Queue.delete_message
+
+    def delete_alone(queue: Queue, receipt_handle: str) -> None:
+        with lock:
+            delete(queue, receipt_handle)
+
+    monkeypatch.setattr(Queue, "delete_message", delete_alone)
     with mock_aws(config={"core": {**default_user_config["core"], "reset_boto3_session": False}}):
         yield
 
