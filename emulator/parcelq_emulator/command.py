@@ -41,7 +41,7 @@ class Result:
 @with_output
 def emulate(
     output: Output,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="The files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.")],
     step: Annotated[
         list[str],
         typer.Option("--step", metavar="STEP", help="A program: a path, or a name on the PATH. Several run in a row."),
@@ -70,7 +70,9 @@ def emulate(
     The resources are made from the template itself, on a server on the loopback interface, and the functions are the
     deployed ones, each in a process of its own. Exits with 0 only if every entry is in a result.
     """
-    from parcelq_emulator.results import check_outputs
+    from parcelq.local_files import check_folder, check_readable, check_targets
+    from parcelq.result_names import check_distinct
+
     from parcelq_emulator.scratch import scratch_folder
 
     if chaos is not None and runtime is not Runtime.EMBEDDED:
@@ -79,7 +81,11 @@ def emulate(
     if len(given) > len(step):
         raise WrongUsageError(f"--settings is given {len(given)} times, but there are only {len(step)} steps")
     given += [""] * (len(step) - len(given))
-    check_outputs(files, output_folder)
+    for file in files:
+        check_readable(file)
+    check_folder(output_folder, "--output")
+    check_distinct(str(file) for file in files)
+    check_targets(files, [output_folder / name for file in files for name in result_names(file.name).all])
     for number in (signal.SIGTERM, signal.SIGHUP):  # asked to end, it ends as cleanly as by Ctrl-C
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)

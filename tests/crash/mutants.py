@@ -64,6 +64,9 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a pointer is followed only to what this stack has put into S3": (
         "tests/functional/test_functions.py::TestProcessor::test_a_pointer_to_anything_but_what_overflowed_here_is_dead_with_the_reason",
     ),
+    "a body that is larger than any entry may be is not read into memory": (
+        "tests/functional/test_overflow.py::test_a_body_that_is_larger_than_any_entry_is_not_read_into_memory",
+    ),
     "a message that SQS refuses to delete is not acknowledged": (
         "tests/functional/test_pull.py::TestAcknowledge::test_those_that_sqs_did_not_forget_are_returned",
     ),

@@ -129,7 +129,8 @@ class AwsError(ParcelqError):
     """
 
     def __init__(self, operation: str, code: str, message: str, status: int | None = None) -> None:
-        super().__init__(f"{operation} failed with {code}: {message}")
+        # Without a status no answer came, and the message says all; the name of an exception would explain nothing.
+        super().__init__(f"{operation} failed" + (f" with {code}" if status else "") + f": {message}")
         self.operation = operation
         self.code = code
         self.status = status
