@@ -214,7 +214,7 @@ PAGES = [b"", b"<html><body>Please log in</body></html>", b"null", b'{"cut": "of
 def test_what_is_no_reply_of_sqs_is_an_error(monkeypatch, page: bytes, ask: Callable[..., Any]) -> None:
     with proxy(page) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", endpoint)
-        with pytest.raises(AwsError, match="failed: the reply|Unable to parse"):
+        with pytest.raises(AwsError, match=r"failed: the reply|Unable to parse"):
             ask(sqs_client(), f"{endpoint}/123456789012/topic")
 
 
