@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from parcelq.errors import InvalidValueError
@@ -24,6 +24,8 @@ RecordFormat = Annotated[
         show_default="by the file's name, otherwise lines",
     ),
 ]
+DEFAULT_SIZE: Final = 1000
+"""Most entries of one message, and of one run of a step."""
 ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of one message.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 

@@ -367,7 +367,8 @@ def _environment(step: Step) -> dict[str, str]:
     }
     if step.python is None:  # an environment of its own has the library in it
         library = str(Path(__file__).parents[2])
-        passed["PYTHONPATH"] = os.pathsep.join(filter(None, [passed.get("PYTHONPATH"), library]))
+        packages = str(step.packages) if step.packages else ""
+        passed["PYTHONPATH"] = os.pathsep.join(filter(None, [packages, passed.get("PYTHONPATH"), library]))
     return {**passed, **settings.environment, MARK: ""}
 
 
