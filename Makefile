@@ -33,7 +33,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock wheel run test e2e check scan audit build bench bench-setup guards format clean
+.PHONY: help setup prose lock wheel run test e2e check scan audit build bench bench-setup guards format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Parcelq needs Python 3.11 or newer; this is " + sys.version)'
 	$(call environment,$(VENV),--requirement requirements.lock --editable '.[dev]')
 	@touch $@
+
+prose: setup ## Look for phrases that we do not write
+	$(BIN)/python scan/prose.py
 
 lock: setup ## Write the exact versions anew: of everything, and of the layer
 	$(COMPILE) --universal --all-extras --output-file requirements.lock pyproject.toml
