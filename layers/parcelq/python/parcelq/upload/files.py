@@ -145,6 +145,7 @@ def upload_source(
     fmt: Format | None = None,
     store: Store | None = None,
     compressed: bool = False,
+    workflow: str = "",
 ) -> Uploaded:
     """Publish a whole source from its first byte on.
 
@@ -157,6 +158,7 @@ def upload_source(
         fmt: its record format; None to go by its name.
         store: where a header goes that is too long for an attribute; None where there is no store.
         compressed: whether it is known to be compressed.
+        workflow: the attribute `Workflow` of its messages; empty for the built-in step.
 
     Raises:
         SourceError: it does not fit its format, or its compression is broken.
@@ -167,7 +169,7 @@ def upload_source(
         opened = open_source(stream, source.key, compressed=compressed)
         fmt = fmt or by_name(source.key)
         header, entries = split_header(opened.stream, fmt)
-        layout = Layout.of_source(fmt, header, header_of_source(header, str(source), store))
+        layout = Layout.of_source(fmt, header, header_of_source(header, str(source), store), workflow)
         total = None if opened.coding else size
         uploaded = upload_stream(topic, entries, source, parcel_size, total=total, layout=layout)
     except CompressionError as error:

@@ -37,6 +37,7 @@ class Note:
         warnings: what the program of its compression would warn of.
         format: the record format; empty where the upload did not say.
         problem: why the source cannot be uploaded; empty where that is not known to fail.
+        workflow: the attribute `Workflow` of the messages; empty for the built-in step.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Note:
     warnings: tuple[str, ...] = ()
     format: str = ""
     problem: str = ""
+    workflow: str = ""
 
     @property
     def stretches(self) -> Iterator[tuple[int, int, int]]:
@@ -69,9 +71,11 @@ def note_upload(
     total: int | None = None,
     topic: str = "",
     output: str | None = None,
+    workflow: str = "",
 ) -> None:
     """Note what was published of a source from its byte `start` on; see `Note`."""
     note = {"source": source, "start": start, **uploaded._asdict(), "total": total, "topic": topic, "output": output}
+    note |= {"workflow": workflow} if workflow else {}
     text = json.dumps(note, separators=(",", ":"))
     store.put(f"{_UPLOADS}{source_id(source)}/{start:020d}.json", text.encode())
 
@@ -96,6 +100,11 @@ def noted_problems(store: Store) -> dict[str, str]:
 def noted_format(store: Store, source: str) -> str:
     """The record format with which a source was uploaded, as far as that is noted; empty where it is not."""
     return next((note.format for note in notes_of(store, source) if note.format), "")
+
+
+def noted_workflow(store: Store, source: str) -> str:
+    """The workflow's version with which a source was uploaded, as far as that is noted; empty for the built-in step."""
+    return next((note.workflow for note in notes_of(store, source) if note.workflow), "")
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
@@ -155,4 +164,5 @@ def _read(store: Store, key: str) -> Note | None:
         tuple(note.get("warnings", ())),
         note.get("format", ""),
         note.get("problem", ""),
+        note.get("workflow", ""),
     )
