@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -104,13 +105,16 @@ def local_step(
     packages: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Step:
-    """Find a step on one's own machine: any file or folder, or the name of a program on the PATH.
+    """Find a step on one's own machine: a file, a folder, or a command such as `tr a-z A-Z`.
+
+    A command is the name of a program on the PATH, perhaps with arguments. Without settings it is a filter: it reads
+    stdin and writes stdout, as such programs do.
 
     A file with dependencies (inline metadata, a `requirements.txt` beside it, or `packages`) gets an environment with
     them, which is made if it is not there yet.
 
     Args:
-        path: a file; a folder with one file `step` or `step.*`, and perhaps `settings.yaml`; or a program's name.
+        path: a file; a folder with one file `step` or `step.*`, and perhaps `settings.yaml`; or a command.
         settings_file: its settings.
         workflow_id: what the step gets as `--workflow-id`.
         packages: what it needs besides, such as `rdkit==2026.3.1`.
@@ -122,8 +126,9 @@ def local_step(
     if not path:
         raise SettingsError("step ''", ["there is no such file"])
     given = Path(path).expanduser()
-    if os.sep not in path and not given.exists() and (found := shutil.which(path)):
-        step, whole, copied = _check_step(Path(found)), None, False
+    command = _command(path) if not given.exists() else None
+    if command:
+        step, whole, copied = _check_step(command.program), None, False
     elif given.is_dir():
         whole, copied = given.absolute(), False
         step = _check_step(_step_in(whole) or _no_step(given))
@@ -131,6 +136,10 @@ def local_step(
         step, whole, copied = _check_step(given), None, True
     if settings_file:
         settings = read_settings(Path(settings_file).expanduser())
+        if command and command.arguments:
+            raise SettingsError(f"step {path!r}", [f"with settings, its arguments must be in {settings_file}"])
+    elif command:
+        settings = StepSettings(filter=True, arguments=command.arguments)
     else:
         beside = [whole / name for name in SETTINGS_NAMES] if whole else []
         settings = next((read_settings(one) for one in beside if one.is_file()), StepSettings())
@@ -148,6 +157,26 @@ def local_step(
         return one
     environment = environment_for(wanted, progress or (lambda _: None))
     return replace(one, python=environment.python, lock=environment.lock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A program on the PATH, with arguments."""
+
+    program: Path
+    arguments: tuple[str, ...]
+
+
+def _command(text: str) -> _Command | None:
+    """Read the name of a program on the PATH, perhaps with arguments as in a shell; None if there is no such program."""
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quote is not closed, so it is no command
+        return None
+    if not words or os.sep in words[0]:
+        return None
+    found = shutil.which(words[0])
+    return _Command(Path(found), tuple(words[1:])) if found else None
 
 
 def deployed_step(
