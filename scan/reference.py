@@ -25,7 +25,8 @@ LIBRARY: Final = """# Library
 """
 ERRORS: Final = """# Errors
 
-Every error that Parcelq raises on purpose is a `ParcelqError`. Its text names the thing, the value, and what would be right.
+Every error that Parcelq raises on purpose is a `ParcelqError`. Its text names the thing, the value, and what
+would be right.
 
 ::: parcelq.errors
     options:

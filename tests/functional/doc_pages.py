@@ -69,7 +69,7 @@ def run(page: str, folder: Path) -> Iterator[Shown]:
 
 
 def matches(expected: str, actual: str) -> bool:
-    """Whether an output is the one that a page shows: `…` alone in a line stands for any lines, and durations differ."""
+    """Whether an output is what a page shows: `…` alone in a line stands for any lines, and durations differ."""
     parts = [re.escape(DURATION.sub("N", part)) for part in re.split(r"^…\n", expected, flags=re.M)]
     return re.fullmatch(r"(?:.*\n)*".join(parts), DURATION.sub("N", actual)) is not None
 

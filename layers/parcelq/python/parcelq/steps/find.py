@@ -168,7 +168,7 @@ class _Command:
 
 
 def _command(text: str) -> _Command | None:
-    """Read the name of a program on the PATH, perhaps with arguments as in a shell; None if there is no such program."""
+    """Read the name of a program on the PATH, with arguments as in a shell; None if there is no such program."""
     try:
         words = shlex.split(text)
     except ValueError:  # a quote is not closed, so it is no command
