@@ -123,6 +123,15 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def peak_of(pid: int) -> int:
+    """Return the most memory that a process has had, in KiB; 0 where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return int(file.read().partition(b"VmHWM:")[2].split(None, 1)[0])
+    except (OSError, IndexError):
+        return 0
+
+
 def is_running(pid: int) -> bool:
     """Return whether a process is there and no zombie."""
     try:

@@ -46,7 +46,7 @@ class Ran:
         stderr_tail: the end of what it wrote to stderr, at most 4 KiB.
         stdout_tail: the same of stdout, where that is not its output.
         cpu_seconds: CPU time of its processes, as the kernel counted it; 0 for a process that is kept.
-        memory_bytes: the most memory that one of its processes had; 0 for a process that is kept.
+        memory_bytes: the most memory that one of its processes had so far; 0 if the system does not say.
     """
 
     output: Path

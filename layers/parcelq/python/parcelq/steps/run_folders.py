@@ -50,7 +50,7 @@ class RunFolder:
 
     def _identities(self) -> list[tuple[int, int, int]]:
         """What tells a folder from another one that a run put in its place, and from itself with other permissions."""
-        found = [os.lstat(path) for path in (self.path, *self._kept.values())]
+        found = [os.lstat(path) for path in (os.fspath(self.path), *self._kept.values())]
         return [(one.st_ino, one.st_mode, one.st_uid) for one in found]
 
 

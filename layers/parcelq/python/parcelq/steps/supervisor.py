@@ -16,7 +16,7 @@ import os
 import select
 import time
 
-from parcelq.steps.processes import END_SECONDS, Children, be_subreaper, descendants, is_running
+from parcelq.steps.processes import END_SECONDS, Children, be_subreaper, descendants, is_running, peak_of
 from parcelq.steps.stream import READ_BYTES, TAIL_BYTES, Stream
 
 __all__ = ["END_SECONDS", "GRACE_SECONDS", "TAIL_BYTES", "main"]
@@ -118,6 +118,8 @@ class Supervisor:
             kind = self.watch_over(until, output, limit)
         if kind != "done" or not self.keeps:
             self.end()
+        else:
+            self.children.memory = max(self.children.memory, peak_of(self.children.pid))
         self.read()
         self.reply(kind, self.children.code or 0)
 
