@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -14,10 +13,10 @@ from parcelq.errors import ParcelqError
 
 from parcelq_cli.options import ParcelSize, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.workflow import Env, Packages, Settings, Steps, steps_of
 
 if TYPE_CHECKING:
     from parcelq.local.run import FileResult, Options
-    from parcelq.steps.find import Step
 
 _LIMIT: Final = re.compile(r"([0-9]{1,12})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 _SHOWN: Final = 5
@@ -28,24 +27,13 @@ _SHOWN: Final = 5
 def run(
     out: Output,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.", show_default=False)],
-    step: Annotated[
-        list[str],
-        typer.Option(
-            "--step", metavar="STEP", help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row."
-        ),
-    ],
-    settings: Annotated[
-        list[Path] | None,
-        typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
-    ] = None,
+    step: Steps,
+    settings: Settings = None,
     record_format: Annotated[
         str,
         typer.Option("--format", metavar="FORMAT", help="What a record is, such as csv.", show_default="by name"),
     ] = "",
-    packages: Annotated[
-        list[str] | None,
-        typer.Option("--with", metavar="PACKAGE", help="A Python package that the steps need; may be repeated."),
-    ] = None,
+    packages: Packages = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("results"),
     batch_size: Annotated[int, typer.Option(min=1, help="Most entries of one run of the step.")] = 1000,
     parcel_size: ParcelSize = 1000,
@@ -56,10 +44,7 @@ def run(
     fresh: Annotated[bool, typer.Option(help="Start over, whatever an earlier run has done.")] = False,
     go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
     workflow_id: Annotated[str, typer.Option(help="What the step gets as --workflow-id.", show_default="none")] = "",
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="NAME", help="A variable of this shell that the steps get; may be repeated."),
-    ] = None,
+    env: Env = None,
 ) -> None:
     """Run a program over every record of files, and write one result file for each.
 
@@ -74,7 +59,7 @@ def run(
 
     from parcelq_cli.live import shown
 
-    steps = _steps(out, step, settings or [], workflow_id, packages or [], env or [])
+    steps = steps_of(out, step, settings or [], workflow_id, packages or [], env or [])
     count, share = _limit(max_dead)
     check_folder(output, "--output")
     check_targets(files, [output / name for file in files for name in result_names(file.name).all])
@@ -97,31 +82,6 @@ def run(
         out.note("stopped; the same command goes on from here")
         raise
     _report(out, results, options, time.monotonic() - began)
-
-
-def _steps(
-    out: Output,
-    paths: Sequence[str],
-    settings: Sequence[Path],
-    workflow_id: str,
-    packages: Sequence[str],
-    env: Sequence[str],
-) -> list[Step]:
-    from dataclasses import replace
-
-    from parcelq.steps.find import local_step
-
-    if len(settings) > len(paths):
-        raise WrongUsageError(f"--settings is given {len(settings)} times, but there are only {len(paths)} steps")
-    if missing := [name for name in env if name not in os.environ]:
-        raise WrongUsageError(f"--env is {missing[0]!r}, but must be the name of a variable that is set")
-    variables = {name: os.environ[name] for name in env}
-    files = [str(path) for path in settings] + [""] * (len(paths) - len(settings))
-    found = [local_step(path, file, workflow_id, packages, out.note) for path, file in zip(paths, files, strict=True)]
-    return [
-        replace(one, settings=replace(one.settings, environment={**one.settings.environment, **variables}))
-        for one in found
-    ]
 
 
 def _limit(text: str) -> tuple[int | None, float | None]:
