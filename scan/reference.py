@@ -45,7 +45,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def commands() -> str:
     """Describe every command, from the help that it prints itself."""
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(app())
     parts = [f"# Commands\n\n{root.help}\n\nEvery command has `--help`, or `-h` for short.\n"]
     for path, command in _commands(root, ("parcelq",)):
         context = typer.Context(command, info_name=" ".join(path))
