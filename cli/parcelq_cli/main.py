@@ -17,7 +17,7 @@ from rich.text import Text
 
 from parcelq_cli.escaping import one_line
 from parcelq_cli.output import forget_stdout, to_stderr
-from parcelq_cli.plain import PlainCommand
+from parcelq_cli.plain import PlainCommand, PlainGroup
 
 _EMULATOR: Final = ("moto", "samtranslator")
 """What `parcelq emulate` needs beside the default install."""
@@ -91,6 +91,7 @@ def app(words: Sequence[str] = ()) -> typer.Typer:
         words: what follows `parcelq`.
     """
     made = typer.Typer(
+        cls=PlainGroup,
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode=None,

@@ -6,31 +6,43 @@ is left to Typer, which says what is wrong with it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 _UNSURE: Final = object()
-_KNOWN: Final = (str, int, float, Path)
+_KNOWN: Final = (str, int, float, bool, Path)
 
 
 class PlainCommand(TyperCommand):
     """A command of Typer with options of plain types."""
 
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse the command line; as Typer does."""
-        for param in self.params:
-            if getattr(param, "_runtime_param", _UNSURE) is None:  # as Typer 0.28 and later have it
-                param._runtime_param = _Plain(param)  # type: ignore[attr-defined]
-        return super().make_context(*args, **kwargs)
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options and arguments, `--help` included."""
+        return _prepared(super().get_params(ctx))
+
+
+class PlainGroup(TyperGroup):
+    """A group of commands of Typer with options of plain types."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options and arguments, `--help` included."""
+        return _prepared(super().get_params(ctx))
+
+
+def _prepared(params: Sequence[Any]) -> Sequence[Any]:
+    for param in params:
+        if getattr(param, "_runtime_param", _UNSURE) is None:  # as Typer 0.29 has it
+            param._runtime_param = _Plain()
+    return params
 
 
 class _Plain:
     """Converts the values of an option."""
 
-    def __init__(self, param: Any) -> None:
-        self._param = param
+    def __init__(self) -> None:
         self._typers: Any = None
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
@@ -66,6 +78,8 @@ def _converted(value: Any, param: Any) -> Any:
 
 
 def _one(value: Any, kind: type, info: Any) -> Any:
+    if kind is bool:
+        return value if isinstance(value, bool) else _UNSURE
     if kind is int or kind is float:
         if isinstance(value, str) and kind is int and value.isascii() and value.isdecimal() and len(value) < 16:
             value = int(value)
