@@ -107,6 +107,10 @@ def _report(out: Output, results: Sequence[FileResult], options: Options, second
         }
         if one.problem:
             document["problem"] = one.problem
+        if report := one.state.report:
+            document |= {name: report[name] for name in ("format", "format_chosen_by", "entries", "warnings")}
+            for warning in report["warnings"]:
+                out.note(f"{one.file}: warning: {warning}")
         if one.state.dead and one.state.result:
             document["dead_list"] = str(options.output / one.names.dead)
             _show_dead(out, options.output / one.names.dead, one)
@@ -121,6 +125,8 @@ def _sentence(one: FileResult, path: Path) -> str:
         return f"{one.file}: no result: {one.problem}"
     if one.state.dead:
         return f"{path} lacks {amount(one.state.dead, 'entry')} that failed"
+    if one.state.report and one.state.report["doubts"]:
+        return f"{path} may not be what the step writes for the whole file"
     return str(path)
 
 
