@@ -35,7 +35,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup prose lock wheel release versions run test e2e check scan audit build bench bench-setup guards format clean
+.PHONY: help setup docs prose lock wheel release versions run test e2e check scan audit build bench bench-setup guards format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Parcelq needs Python 3.11 or newer; this is " + sys.version)'
 	$(call environment,$(VENV),--requirement requirements.lock --editable '.[dev]')
 	@touch $@
+
+docs: setup ## Build the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 prose: setup ## Look for phrases that we do not write
 	$(BIN)/python scan/prose.py
@@ -85,6 +88,7 @@ check: setup scan audit ## Lint, type-check, look for weaknesses, and check the 
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint template.yaml
 	$(SAM) validate --lint
+	$(MAKE) docs
 
 scan: setup $(SCANNER)/.installed ## Look for weaknesses in the code and in the template, with a key of one's own and without
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive layers functions cli emulator

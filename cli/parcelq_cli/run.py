@@ -13,6 +13,7 @@ from parcelq.errors import ParcelqError
 
 from parcelq_cli.options import DEFAULT_SIZE
 from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.workflow import Env, OptionalSteps, Packages, Settings, WorkflowFolder, chosen
 
 if TYPE_CHECKING:
     from parcelq.local.run import FileResult, Options
@@ -25,26 +26,14 @@ _SHOWN: Final = 5
 def run(
     out: Output,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.", show_default=False)],
-    step: Annotated[
-        list[str] | None,
-        typer.Option("--step", metavar="STEP", help="A program: a path, or a name on the PATH. Several run in a row."),
-    ] = None,
-    workflow: Annotated[
-        Path | None,
-        typer.Option("--workflow", metavar="DIR", help="A folder with a workflow.yaml, instead of --step."),
-    ] = None,
-    settings: Annotated[
-        list[Path] | None,
-        typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
-    ] = None,
+    step: OptionalSteps = None,
+    workflow: WorkflowFolder = None,
+    settings: Settings = None,
     record_format: Annotated[
         str,
         typer.Option("--format", metavar="FORMAT", help="What a record is, such as csv.", show_default="by name"),
     ] = "",
-    packages: Annotated[
-        list[str] | None,
-        typer.Option("--with", metavar="PACKAGE", help="A Python package that the steps need; may be repeated."),
-    ] = None,
+    packages: Packages = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("results"),
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Most entries of one run of the step.", show_default="1000")
@@ -59,10 +48,7 @@ def run(
     fresh: Annotated[bool, typer.Option(help="Start over, whatever an earlier run has done.")] = False,
     go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
     workflow_id: Annotated[str, typer.Option(help="What the step gets as --workflow-id.", show_default="none")] = "",
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="NAME", help="A variable of this shell that the steps get; may be repeated."),
-    ] = None,
+    env: Env = None,
 ) -> None:
     """Run a program over every record of files, and write one result file for each.
 
@@ -74,7 +60,6 @@ def run(
     from parcelq.process.rules import Rules
     from parcelq.result_names import result_names
 
-    from parcelq_cli.choice import chosen
     from parcelq_cli.live import shown
 
     assembled = chosen(
@@ -128,6 +113,10 @@ def _report(out: Output, results: Sequence[FileResult], options: Options, second
         }
         if one.problem:
             document["problem"] = one.problem
+        if report := one.state.report:
+            document |= {name: report[name] for name in ("format", "format_chosen_by", "entries", "warnings")}
+            for warning in report["warnings"]:
+                out.note(f"{one.file}: warning: {warning}")
         if one.state.dead and one.state.result:
             document["dead_list"] = str(options.output / one.names.dead)
             _show_dead(out, options.output / one.names.dead, one)
@@ -142,6 +131,8 @@ def _sentence(one: FileResult, path: Path) -> str:
         return f"{one.file}: no result: {one.problem}"
     if one.state.dead:
         return f"{path} lacks {amount(one.state.dead, 'entry')} that failed"
+    if one.state.report and one.state.report["doubts"]:
+        return f"{path} may not be what the step writes for the whole file"
     return str(path)
 
 

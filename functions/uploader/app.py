@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote_plus
 
 from aws_lambda_powertools import Logger, Metrics
@@ -28,11 +29,15 @@ from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded
 from parcelq.upload.notes import note_problem
 from parcelq.upload.objects import Object, ObjectUploader
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.streams import StreamTask, task_of
 
 logger = Logger()
 metrics = Metrics()
 copy_config_to_registered_loggers(logger, include={"parcelq"})
+
+
+RESERVED_SECONDS: Final = 60
+"""An invocation hands on what is left when it has no more time than this: enough to publish what it has read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def app() -> App:
     # What is put on the output topic is collected as it is.
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
-    uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config))
+    uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config), "stack")
     return App(config, Topics(sqs), overflow, uploader, Versions(store))
 
 
@@ -90,14 +95,18 @@ def record_format(config: Config) -> Format | None:
 
 @logger.inject_lambda_context
 @metrics.log_metrics
-def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any] | None:
-    """Take S3's events, or a batch of ranges from SQS."""
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
+    """Take S3's events, or a batch of tasks from SQS."""
     records = records_of(event)
+
+    def may_go_on() -> bool:
+        return context.get_remaining_time_in_millis() > RESERVED_SECONDS * 1000
+
     if records and records[0].get("eventSource") == "aws:sqs":
-        return {"batchItemFailures": [failure for record in records for failure in upload_range(record)]}
+        return {"batchItemFailures": [failure for record in records for failure in upload_task(record, may_go_on)]}
     for record in records:
         if record.get("eventSource") == "aws:s3" and record.get("eventName", "").startswith("ObjectCreated:"):
-            upload_object(record)
+            upload_object(record, may_go_on)
         else:
             logger.info("no put of an object, so left out", record=record)
     return None
@@ -111,7 +120,7 @@ def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
     return records
 
 
-def upload_object(record: dict[str, Any]) -> None:
+def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None:
     """Publish an object's records, or its ranges if it is large.
 
     Errors are raised, so that Lambda tries again; but not for an object that no other try could upload.
@@ -123,27 +132,30 @@ def upload_object(record: dict[str, Any]) -> None:
     check_inbox(source, config)
     try:
         way = way_of(put)
+        tasks = app().topic(config.range_topic)
         if put.size > config.range_bytes and not is_compressed(source.key):
-            ranges = way.uploader.publish_ranges(
-                app().topic(config.range_topic), source, way.topic, put.size, config.range_bytes
-            )
+            ranges = way.uploader.publish_ranges(tasks, source, way.topic, put.size, config.range_bytes)
             if ranges is not None:
                 logger.info("ranges published", source=str(source), ranges=ranges, bytes=put.size)
                 return
-        count(way.uploader.upload(source, way.topic), str(source))
+        count(way.uploader.upload(source, way.topic, tasks, may_go_on), str(source))
     except SourceError as error:
         refuse(error, str(source))
 
 
-def upload_range(record: dict[str, Any]) -> list[dict[str, str]]:
-    """Publish the records of a range; one that fails is delivered again, alone."""
+def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[dict[str, str]]:
+    """Publish the records of a range or of the rest of a stream; a task that fails is delivered again, alone."""
     pulled = Pulled.from_lambda(record)
     try:
-        task = RangeTask.parse(pulled.wire.text)
+        task = task_of(pulled.wire.text)
         check_inbox(Source.parse(task.source), app().config)
         topic = app().topic(topic_of_records(task.topic, app().config))
+        tasks = app().topic(app().config.range_topic)
         uploader = way_of_version(task.workflow).uploader if task.workflow else app().uploader
-        count(uploader.upload_range(task, topic, app().topic(app().config.range_topic)), task.source)
+        if isinstance(task, StreamTask):
+            count(uploader.upload_rest(task, topic, tasks, may_go_on), task.source)
+        else:
+            count(uploader.upload_range(task, topic, tasks), task.source)
     except SourceError as error:
         refuse(error, task.source)
     except (WorkflowError, SettingsError) as error:  # its workflow was deleted meanwhile
@@ -238,6 +250,7 @@ def way_of_version(attribute: str) -> Way:
         whole,
         parcel_size=parcel_size_for(batch_size, workflow.parcel_size or config.parcel_size),
         format=workflow.format or whole.format,
+        chosen_by="workflow" if workflow.format else whole.chosen_by,
         workflow=attribute,
     )
     return Way(uploader, app().topic(config.topic(workflow.stages(config.stages)[0])))

@@ -236,6 +236,9 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "the folder of a run is removed however the run ends": (
         "tests/functional/test_run.py::TestCommand::test_whatever_it_leaves_there_is_removed",
     ),
+    "a run finds nothing in its folder that another run left there": (
+        "tests/functional/test_run.py::TestCommand::test_a_run_finds_nothing_that_another_left",
+    ),
     "an output is a regular file": (
         "tests/functional/test_step_attacks.py::TestOutput::test_what_is_no_file_fails_the_run",
     ),

@@ -106,8 +106,8 @@ class FileResult:
 
     @property
     def whole(self) -> bool:
-        """Whether every entry is in the result."""
-        return bool(self.state.result) and not self.state.dead and not self.problem
+        """Whether every entry is in the result, and nothing makes that doubtful."""
+        return bool(self.state.report and self.state.report["complete"]) and not self.problem
 
 
 @dataclass(slots=True)

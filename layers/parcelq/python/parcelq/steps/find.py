@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -106,13 +107,16 @@ def local_step(
     packages: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Step:
-    """Find a step on one's own machine: any file or folder, or the name of a program on the PATH.
+    """Find a step on one's own machine: a file, a folder, or a command such as `tr a-z A-Z`.
+
+    A command is the name of a program on the PATH, perhaps with arguments. Without settings it is a filter: it reads
+    stdin and writes stdout, as such programs do.
 
     A file with dependencies (inline metadata, a `requirements.txt` beside it, or `packages`) gets an environment with
     them, which is made if it is not there yet.
 
     Args:
-        path: a file; a folder with one file `step` or `step.*`, and perhaps `settings.yaml`; or a program's name.
+        path: a file; a folder with one file `step` or `step.*`, and perhaps `settings.yaml`; or a command.
         settings_file: its settings.
         workflow_id: what the step gets as `--workflow-id`.
         packages: what it needs besides, such as `rdkit==2026.3.1`.
@@ -133,18 +137,18 @@ def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> 
     if not path:
         raise SettingsError("step ''", ["there is no such file"])
     given = Path(path).expanduser()
-    if os.sep not in path and not given.exists() and (found := shutil.which(path)):
-        step, whole, copied = _check_step(Path(found)), None, False
+    command = _command(path) if not given.exists() else None
+    if command:
+        step, whole, copied = _check_step(command.program), None, False
     elif given.is_dir():
         whole, copied = given.absolute(), False
         step = _check_step(_step_in(whole) or _no_step(given))
     else:
         step, whole, copied = _check_step(given), None, True
+    beside = [one for name in SETTINGS_NAMES if whole and (one := whole / name).is_file()]
     if settings_file:
-        settings = read_settings(Path(settings_file).expanduser())
-    else:
-        beside = [whole / name for name in SETTINGS_NAMES] if whole else []
-        settings = next((read_settings(one) for one in beside if one.is_file()), StepSettings())
+        beside = [Path(settings_file).expanduser()]
+    settings = _settings(path, command, beside[0] if beside else None)
     return Step(step, settings, workflow_id, copied=copied, whole=whole)
 
 
@@ -175,7 +179,7 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
     Args:
         folder: the workflow's folder.
         run: path of the program below it, or of a folder with one file `step` or `step.*`; or, where there is no such
-            path, the name of a program on the PATH.
+            path, a command as in `local_step`.
         settings_file: path of the settings below it; empty for `settings.yaml` in the step's folder, if `run` is one.
         workflow_id: what the step gets as `--workflow-id`.
 
@@ -184,8 +188,9 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
     """
     root = folder.absolute()
     beside: list[Path] = []
-    if os.sep not in run and not (root / run).exists() and (found := shutil.which(run)):
-        program = Path(found)
+    command = _command(run) if not (root / run).exists() else None
+    if command:
+        program = command.program
     elif (root / run).is_dir():
         home = root / run
         program = _inside([root], str(_step_in(home) or _no_step(home)))
@@ -194,8 +199,37 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
         program = _inside([root], run)
     if settings_file:
         beside = [_inside([root], settings_file)]
-    settings = read_settings(beside[0]) if beside else StepSettings()
+    settings = _settings(run, command, beside[0] if beside else None)
     return Step(_check_step(program), settings, workflow_id, whole=root)
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A program on the PATH, with arguments."""
+
+    program: Path
+    arguments: tuple[str, ...]
+
+
+def _settings(run: str, command: _Command | None, file: Path | None) -> StepSettings:
+    """The settings of a step: those of a file, or those of a command, which is a filter."""
+    if file is None:
+        return StepSettings(filter=True, arguments=command.arguments) if command else StepSettings()
+    if command and command.arguments:
+        raise SettingsError(f"step {run!r}", [f"with settings, its arguments must be in {file}"])
+    return read_settings(file)
+
+
+def _command(text: str) -> _Command | None:
+    """Read the name of a program on the PATH, with arguments as in a shell; None if there is no such program."""
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quote is not closed, so it is no command
+        return None
+    if not words or os.sep in words[0]:
+        return None
+    found = shutil.which(words[0])
+    return _Command(Path(found), tuple(words[1:])) if found else None
 
 
 def deployed_step(
