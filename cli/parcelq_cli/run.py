@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from parcelq.errors import ParcelqError
 
-from parcelq_cli.options import DEFAULT_SIZE
+from parcelq_cli.options import DEFAULT_SIZE, STEP, Env, Packages, Settings, WorkflowFolder
 from parcelq_cli.output import Output, amount, with_output
-from parcelq_cli.workflow import Env, OptionalSteps, Packages, Settings, WorkflowFolder, chosen
 
 if TYPE_CHECKING:
     from parcelq.local.run import FileResult, Options
@@ -26,7 +24,7 @@ _SHOWN: Final = 5
 def run(
     out: Output,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.", show_default=False)],
-    step: OptionalSteps = None,
+    step: Annotated[list[str] | None, STEP] = None,
     workflow: WorkflowFolder = None,
     settings: Settings = None,
     record_format: Annotated[
@@ -55,11 +53,13 @@ def run(
     A run that was stopped goes on where it stopped when the same command is given again. Exits with 0 only if every
     record is in a result; records that failed are listed in DIR/NAME.dead.jsonl with the reason.
     """
+    from parcelq.jobs.assembled import with_id
     from parcelq.local.run import Options, run_files
     from parcelq.local_files import check_folder, check_targets
     from parcelq.process.rules import Rules
     from parcelq.result_names import result_names
 
+    from parcelq_cli.choice import chosen
     from parcelq_cli.live import shown
 
     assembled = chosen(
@@ -78,7 +78,7 @@ def run(
     check_folder(output, "--output")
     check_targets(files, [output / name for file in files for name in result_names(file.name).all])
     options = Options(
-        [replace(one, workflow_id=workflow_id) for one in assembled.with_environments(out.note)],
+        with_id(assembled, workflow_id).with_environments(out.note),
         output,
         chosen_one.format,
         Rules(parcel_size=max(sizes[0], chosen_one.parcel_size or DEFAULT_SIZE), back_off_seconds=0),

@@ -145,10 +145,13 @@ def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> 
         step = _check_step(_step_in(whole) or _no_step(given))
     else:
         step, whole, copied = _check_step(given), None, True
-    beside = [one for name in SETTINGS_NAMES if whole and (one := whole / name).is_file()]
     if settings_file:
-        beside = [Path(settings_file).expanduser()]
-    settings = _settings(path, command, beside[0] if beside else None)
+        settings = read_settings(Path(settings_file).expanduser())
+        if command and command.arguments:
+            raise SettingsError(f"step {path!r}", [f"with settings, its arguments must be in {settings_file}"])
+    else:
+        beside = [whole / name for name in SETTINGS_NAMES] if whole else []
+        settings = next((read_settings(one) for one in beside if one.is_file()), _settings_of(command))
     return Step(step, settings, workflow_id, copied=copied, whole=whole)
 
 
@@ -179,7 +182,7 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
     Args:
         folder: the workflow's folder.
         run: path of the program below it, or of a folder with one file `step` or `step.*`; or, where there is no such
-            path, a command as in `local_step`.
+            path, a command; see `local_step`.
         settings_file: path of the settings below it; empty for `settings.yaml` in the step's folder, if `run` is one.
         workflow_id: what the step gets as `--workflow-id`.
 
@@ -188,7 +191,7 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
     """
     root = folder.absolute()
     beside: list[Path] = []
-    command = _command(run) if not (root / run).exists() else None
+    command = None if (root / run).exists() else _command(run)
     if command:
         program = command.program
     elif (root / run).is_dir():
@@ -199,7 +202,9 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
         program = _inside([root], run)
     if settings_file:
         beside = [_inside([root], settings_file)]
-    settings = _settings(run, command, beside[0] if beside else None)
+    settings = read_settings(beside[0]) if beside else _settings_of(command)
+    if beside and command and command.arguments:
+        raise SettingsError(f"step {run!r}", [f"with settings, its arguments must be in {settings_file}"])
     return Step(_check_step(program), settings, workflow_id, whole=root)
 
 
@@ -209,15 +214,6 @@ class _Command:
 
     program: Path
     arguments: tuple[str, ...]
-
-
-def _settings(run: str, command: _Command | None, file: Path | None) -> StepSettings:
-    """The settings of a step: those of a file, or those of a command, which is a filter."""
-    if file is None:
-        return StepSettings(filter=True, arguments=command.arguments) if command else StepSettings()
-    if command and command.arguments:
-        raise SettingsError(f"step {run!r}", [f"with settings, its arguments must be in {file}"])
-    return read_settings(file)
 
 
 def _command(text: str) -> _Command | None:
@@ -230,6 +226,11 @@ def _command(text: str) -> _Command | None:
         return None
     found = shutil.which(words[0])
     return _Command(Path(found), tuple(words[1:])) if found else None
+
+
+def _settings_of(command: _Command | None) -> StepSettings:
+    """The settings of a step that has no settings file."""
+    return StepSettings(filter=True, arguments=command.arguments) if command else StepSettings()
 
 
 def deployed_step(

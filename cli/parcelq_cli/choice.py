@@ -1,72 +1,19 @@
-"""The options of commands that run steps on this machine, and the steps that they mean."""
+"""What `parcelq run` runs: the workflow of a folder, or one made of steps; with the sizes and limits of options."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING
 
-import typer
 from parcelq.errors import InvalidValueError
 
 from parcelq_cli.options import WrongUsageError
-from parcelq_cli.output import Output
 
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
     from parcelq.jobs.workflow import Limits
-    from parcelq.steps.find import Step
-
-_STEP: Final = typer.Option(
-    "--step", metavar="STEP", help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row."
-)
-Steps = Annotated[list[str], _STEP]
-OptionalSteps = Annotated[list[str] | None, _STEP]
-WorkflowFolder = Annotated[
-    Path | None,
-    typer.Option("--workflow", metavar="DIR", help="A folder with a workflow.yaml, instead of --step."),
-]
-Settings = Annotated[
-    list[Path] | None,
-    typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
-]
-Packages = Annotated[
-    list[str] | None,
-    typer.Option("--with", metavar="PACKAGE", help="A Python package that the steps need; may be repeated."),
-]
-Env = Annotated[
-    list[str] | None,
-    typer.Option("--env", metavar="NAME", help="A variable of this shell that the steps get; may be repeated."),
-]
-
-
-def steps_of(
-    out: Output,
-    paths: Sequence[str],
-    settings: Sequence[Path],
-    workflow_id: str,
-    packages: Sequence[str],
-    env: Sequence[str],
-) -> list[Step]:
-    """Find the steps that options name.
-
-    Raises:
-        WrongUsageError: there are more settings than steps, or a variable is not set.
-        SettingsError: there is no such step, or it cannot be run.
-    """
-    from dataclasses import replace
-
-    from parcelq.steps.find import local_step
-
-    if len(settings) > len(paths):
-        raise WrongUsageError(f"--settings is given {len(settings)} times, but there are only {len(paths)} steps")
-    more = variables(env)
-    files = [str(path) for path in settings] + [""] * (len(paths) - len(settings))
-    found = [local_step(path, file, workflow_id, packages, out.note) for path, file in zip(paths, files, strict=True)]
-    return [
-        replace(one, settings=replace(one.settings, environment={**one.settings.environment, **more})) for one in found
-    ]
 
 
 def chosen(
@@ -75,10 +22,10 @@ def chosen(
     settings: Sequence[Path],
     packages: Sequence[str],
     *,
-    record_format: str,
-    batch_size: int | None,
-    parcel_size: int | None,
-    max_dead: str,
+    record_format: str = "",
+    batch_size: int | None = None,
+    parcel_size: int | None = None,
+    max_dead: str = "",
     env: Sequence[str] = (),
 ) -> Assembled:
     """Return the workflow that options name.
