@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["rdkit>=2025.9"]
 # ///
-"""Descriptors of molecules by RDKit, as lines of JSON. The block above says what it needs; it is installed when it runs.
+"""Descriptors of molecules by RDKit, as lines of JSON. The block above says what is installed for it.
 
 Input: one molecule a line, `SMILES name`.
 """
@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import json
 
+from parcelq.step import reject, step
 from rdkit import Chem, RDLogger
 from rdkit.Chem import QED, Descriptors, rdMolDescriptors
-
-from parcelq.step import reject, step
 
 RDLogger.DisableLog("rdApp.*")  # what it says about a bad molecule is the reason below
 
