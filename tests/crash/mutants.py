@@ -208,7 +208,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process.py::TestUnreadableAndPassingMessages::test_a_message_that_nobody_can_read_is_a_dead_letter_at_once_as_it_came",
     ),
     "a dead letter is acknowledged only when it is published again": (
-        "tests/functional/test_redrive.py::TestRedrive::test_a_letter_that_is_refused_stays_and_the_others_go",
+        "tests/functional/test_redrive.py::TestRedrive::test_a_dead_letter_that_is_refused_stays_and_the_others_go_back",
     ),
     "a message that may kill the function runs under a mark of its own": (
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_killer_beside_good_messages_is_dead_alone_with_its_reason",
@@ -234,7 +234,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "no run begins when there is no time for it": (
         "tests/unit/test_budget.py::test_when_time_is_up_there_is_none",
-        "tests/functional/test_process.py::TestTime::test_what_there_is_no_time_for_is_delivered_again_without_a_failure",
+        "tests/functional/test_process.py::TestTime::test_a_message_that_there_is_no_time_for_is_delivered_again_without_a_failure",
     ),
     "the digest of a run tells its output from that of other runs": (
         f"{_CRASH}test_a_step_that_never_does_the_same_twice",
