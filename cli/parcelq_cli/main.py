@@ -75,6 +75,8 @@ _COMMANDS: Final = (
         "Predict cost and duration on AWS.",
     ),
     _Command("topics", "parcelq_cli.topics:app"),
+    _Command("workflows", "parcelq_cli.workflows:app"),
+    _Command("wait", "parcelq_cli.remote:wait", "wait score@0123456789abcdef/molecules.smi --stack parcelq"),
 )
 _EMULATE: Final = _Command(
     "emulate",

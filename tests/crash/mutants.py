@@ -345,6 +345,18 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a source that is told of twice gets one version": (
         "tests/unit/test_versions.py::test_two_deliveries_at_once_get_one_version",
     ),
+    "files that another workflow may have changed are not run": (
+        "tests/functional/test_function_workflows.py::test_what_one_workflow_changed_of_another_is_not_run",
+    ),
+    "what follows from a message that may have killed a function is a message of its own": (
+        "tests/functional/test_function_workflows.py::test_what_was_received_before_goes_over_the_topic_between_steps",
+    ),
+    "what a following step cannot do now comes back on the stage's topic": (
+        "tests/unit/test_chain.py::test_what_the_next_step_cannot_do_now_goes_to_the_topic",
+    ),
+    "a workflow that can never be run does not keep its messages waiting": (
+        "tests/functional/test_function_workflows.py::test_a_damaged_bundle_is_never_run",
+    ),
 }
 """For each guard the tests that fail when it is broken. `[killed before` stands for all parts of that kind of fault."""
 

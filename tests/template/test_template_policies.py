@@ -37,6 +37,7 @@ def processor(stage: str) -> dict[str, Statement]:
         "Overflow": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/overflow/*"}),
         "Mark": ({"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}, {f"{BUCKET}/marks/*"}),
         "Headers": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/segments/.headers/*"}),
+        "Workflows": ({"s3:GetObject"}, {f"{BUCKET}/workflows/*"}),
         "SeeMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
     }
 
@@ -50,10 +51,17 @@ UPLOADER: dict[str, Statement] = {
         {"s3:PutObject"},
         {
             f"{BUCKET}/{folder}/*"
-            for folder in ("overflow", "segments/.uploads", "segments/.headers", "segments/.scans")
+            for folder in (
+                "overflow",
+                "segments/.uploads",
+                "segments/.headers",
+                "segments/.scans",
+                "segments/.versions",
+            )
         },
     ),
-    "ReadScans": ({"s3:GetObject"}, {f"{BUCKET}/segments/.scans/*"}),
+    "ReadState": ({"s3:GetObject"}, {f"{BUCKET}/segments/.scans/*", f"{BUCKET}/segments/.versions/*"}),
+    "Workflows": ({"s3:GetObject"}, {f"{BUCKET}/workflows/*"}),
     "SeeMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
 }
 TAKE: Statement = (
