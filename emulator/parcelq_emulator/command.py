@@ -44,7 +44,9 @@ def emulate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.")],
     step: Annotated[
         list[str],
-        typer.Option("--step", metavar="STEP", help="A program: a path, or a name on the PATH. Several run in a row."),
+        typer.Option(
+            "--step", metavar="STEP", help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row."
+        ),
     ],
     settings: Annotated[
         list[Path] | None,

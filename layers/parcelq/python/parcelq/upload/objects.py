@@ -158,7 +158,7 @@ class ObjectUploader:
 
     def _hand_on(self, source: Source, uploaded: Uploaded, topic: Topic, ranges: Topic | None) -> None:
         """Publish a task for what there was no time for."""
-        # guard[pass]: what there was no time for is uploaded by another invocation
+        # guard[False]: what there was no time for is uploaded by another invocation
         if uploaded.rest and ranges:
             self._publish(ranges, [StreamTask(str(source), topic.name, uploaded.format, uploaded.rest)])
 
