@@ -132,6 +132,10 @@ class Processor:
         for seconds, messages in by_seconds.items():
             self._set_deadlines(messages, seconds)
 
+    def abort(self) -> None:
+        """End the runs that `handle` waits for on other threads; their messages are delivered again."""
+        self._runner.abort()
+
     def close(self) -> None:
         """End the processes that are kept for a warm step; after the last `handle`."""
         self._runner.close()
