@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from parcelq.errors import ParcelqError
 
-from parcelq_cli.options import ParcelSize, WrongUsageError
+from parcelq_cli.options import DEFAULT_SIZE, STEP, Env, Packages, Settings, WorkflowFolder
 from parcelq_cli.output import Output, amount, with_output
-from parcelq_cli.workflow import Env, Packages, Settings, Steps, steps_of
 
 if TYPE_CHECKING:
     from parcelq.local.run import FileResult, Options
 
-_LIMIT: Final = re.compile(r"([0-9]{1,12})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 _SHOWN: Final = 5
 """Dead entries that are printed for each file; the list beside the result has all."""
 
@@ -27,7 +24,8 @@ _SHOWN: Final = 5
 def run(
     out: Output,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.", show_default=False)],
-    step: Steps,
+    step: Annotated[list[str] | None, STEP] = None,
+    workflow: WorkflowFolder = None,
     settings: Settings = None,
     record_format: Annotated[
         str,
@@ -35,8 +33,12 @@ def run(
     ] = "",
     packages: Packages = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("results"),
-    batch_size: Annotated[int, typer.Option(min=1, help="Most entries of one run of the step.")] = 1000,
-    parcel_size: ParcelSize = 1000,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Most entries of one run of the step.", show_default="1000")
+    ] = None,
+    parcel_size: Annotated[
+        int | None, typer.Option(min=1, help="Most entries of one message.", show_default="1000")
+    ] = None,
     max_dead: Annotated[
         str, typer.Option(metavar="N|P%", help="Stop when more entries than this failed.", show_default="no limit")
     ] = "",
@@ -51,25 +53,39 @@ def run(
     A run that was stopped goes on where it stopped when the same command is given again. Exits with 0 only if every
     record is in a result; records that failed are listed in DIR/NAME.dead.jsonl with the reason.
     """
+    from parcelq.jobs.assembled import with_id
     from parcelq.local.run import Options, run_files
     from parcelq.local_files import check_folder, check_targets
     from parcelq.process.rules import Rules
-    from parcelq.records import parse
     from parcelq.result_names import result_names
 
+    from parcelq_cli.choice import chosen
     from parcelq_cli.live import shown
 
-    steps = steps_of(out, step, settings or [], workflow_id, packages or [], env or [])
-    count, share = _limit(max_dead)
+    assembled = chosen(
+        workflow,
+        step or [],
+        settings or [],
+        packages or [],
+        record_format=record_format,
+        batch_size=batch_size,
+        parcel_size=parcel_size,
+        max_dead=max_dead,
+        env=env or [],
+    )
+    chosen_one = assembled.workflow
+    sizes = [chosen_one.batch_size_of(one, DEFAULT_SIZE) for one in chosen_one.steps]
     check_folder(output, "--output")
     check_targets(files, [output / name for file in files for name in result_names(file.name).all])
     options = Options(
-        steps,
+        with_id(assembled, workflow_id).with_environments(out.note),
         output,
-        parse(record_format) if record_format else None,
-        Rules(batch_size=batch_size, parcel_size=max(batch_size, parcel_size), back_off_seconds=0),
-        max_dead=count,
-        max_dead_share=share,
+        chosen_one.format,
+        Rules(parcel_size=max(sizes[0], chosen_one.parcel_size or DEFAULT_SIZE), back_off_seconds=0),
+        sizes,
+        chosen_one.limits.max_seconds,
+        chosen_one.limits.max_dead,
+        chosen_one.limits.max_dead_share,
         keep_going=keep_going,
         fresh=fresh,
         go_on=go_on,
@@ -82,16 +98,6 @@ def run(
         out.note("stopped; the same command goes on from here")
         raise
     _report(out, results, options, time.monotonic() - began)
-
-
-def _limit(text: str) -> tuple[int | None, float | None]:
-    """Read a number of entries, or a share of them."""
-    if not text:
-        return None, None
-    found = _LIMIT.fullmatch(text)
-    if not found or (found[2] and float(found[2]) > 100):
-        raise WrongUsageError(f"--max-dead is {text!r}, but must be a number such as 10, or a share such as 1%")
-    return (int(found[1]), None) if found[1] else (None, float(found[2]) / 100)
 
 
 def _report(out: Output, results: Sequence[FileResult], options: Options, seconds: float) -> None:
@@ -107,6 +113,10 @@ def _report(out: Output, results: Sequence[FileResult], options: Options, second
         }
         if one.problem:
             document["problem"] = one.problem
+        if report := one.state.report:
+            document |= {name: report[name] for name in ("format", "format_chosen_by", "entries", "warnings")}
+            for warning in report["warnings"]:
+                out.note(f"{one.file}: warning: {warning}")
         if one.state.dead and one.state.result:
             document["dead_list"] = str(options.output / one.names.dead)
             _show_dead(out, options.output / one.names.dead, one)
@@ -121,6 +131,8 @@ def _sentence(one: FileResult, path: Path) -> str:
         return f"{one.file}: no result: {one.problem}"
     if one.state.dead:
         return f"{path} lacks {amount(one.state.dead, 'entry')} that failed"
+    if one.state.report and one.state.report["doubts"]:
+        return f"{path} may not be what the step writes for the whole file"
     return str(path)
 
 

@@ -14,9 +14,8 @@ from parcelq.errors import ParcelqError
 from rich.text import Text
 
 from parcelq_cli.escaping import one_line
-from parcelq_cli.options import RecordFormat, WrongUsageError
+from parcelq_cli.options import STEP, Env, Packages, RecordFormat, Settings, WorkflowFolder, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
-from parcelq_cli.workflow import Env, Packages, Settings, Steps, steps_of
 
 if TYPE_CHECKING:
     from parcelq.local.trial import StepTrial, Trial
@@ -35,10 +34,11 @@ _MOST_LINES: Final = 12
 @with_output
 def try_(
     out: Output,
-    step: Steps,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The file; - is the standard input.", show_default=False)
     ] = _STDIN,
+    step: Annotated[list[str] | None, STEP] = None,
+    workflow: WorkflowFolder = None,
     records: Annotated[int, typer.Option("--records", "-n", min=1, help="How many records to run.")] = 5,
     settings: Settings = None,
     record_format: RecordFormat = "",
@@ -51,15 +51,18 @@ def try_(
     Shows input, output, time and memory, what the step printed, and in full why a record failed. The time of the first
     record includes the start of the step. Writes no result. Exits with 0 only if no record failed.
     """
+    from parcelq.jobs.assembled import with_id
     from parcelq.local.trial import first_records, try_records
-    from parcelq.records import parse
 
-    steps = steps_of(out, step, settings or [], workflow_id, packages or [], env or [])
+    from parcelq_cli.choice import chosen
+
+    assembled = chosen(workflow, step or [], settings or [], packages or [], record_format=record_format, env=env or [])
+    steps = with_id(assembled, workflow_id).with_environments(out.note)
     name = "stdin" if file == _STDIN else str(file)
     table = _Table(out, len(steps))
     tried = failed = 0
     with _opened(file) as stream:
-        found = first_records(stream, name, records, parse(record_format) if record_format else None)
+        found = first_records(stream, name, records, assembled.workflow.format)
         for trial in try_records(steps, found):
             tried += 1
             failed += bool(trial.reason)

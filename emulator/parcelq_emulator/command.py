@@ -41,10 +41,12 @@ class Result:
 @with_output
 def emulate(
     output: Output,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="The files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.")],
     step: Annotated[
         list[str],
-        typer.Option("--step", metavar="STEP", help="A program: a path, or a name on the PATH. Several run in a row."),
+        typer.Option(
+            "--step", metavar="STEP", help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row."
+        ),
     ],
     settings: Annotated[
         list[Path] | None,
@@ -70,7 +72,9 @@ def emulate(
     The resources are made from the template itself, on a server on the loopback interface, and the functions are the
     deployed ones, each in a process of its own. Exits with 0 only if every entry is in a result.
     """
-    from parcelq_emulator.results import check_outputs
+    from parcelq.local_files import check_folder, check_readable, check_targets
+    from parcelq.result_names import check_distinct
+
     from parcelq_emulator.scratch import scratch_folder
 
     if chaos is not None and runtime is not Runtime.EMBEDDED:
@@ -79,7 +83,11 @@ def emulate(
     if len(given) > len(step):
         raise WrongUsageError(f"--settings is given {len(given)} times, but there are only {len(step)} steps")
     given += [""] * (len(step) - len(given))
-    check_outputs(files, output_folder)
+    for file in files:
+        check_readable(file)
+    check_folder(output_folder, "--output")
+    check_distinct(str(file) for file in files)
+    check_targets(files, [output_folder / name for file in files for name in result_names(file.name).all])
     for number in (signal.SIGTERM, signal.SIGHUP):  # asked to end, it ends as cleanly as by Ctrl-C
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)
@@ -145,9 +153,12 @@ def _run(output: Output, inputs: Mapping[str, Path], options: Options, folder: P
             output.note(f"still running; AWS_ENDPOINT_URL={pipeline.url} AWS_DEFAULT_REGION=us-east-1; Ctrl-C ends it")
             _go_on(output, pipeline, folder)
     dead = sum(one["entries"] for result in results for one in result.report["dead"])
-    if collected.missing or dead:
+    doubtful = ", ".join(result.path.name for result in results if result.report["doubts"])
+    if collected.missing or dead or doubtful:
         lost = ", ".join(sorted(collected.missing))
-        problem = f"no whole result of {lost}" if lost else f"{amount(dead, 'entry')} failed for good"
+        problem = f"{doubtful} may not be what the step writes for the whole file" if doubtful else ""
+        problem = f"{amount(dead, 'entry')} failed for good" if dead else problem
+        problem = f"no whole result of {lost}" if lost else problem
         raise ParcelqError(f"{problem}; the functions' logs are in {logs}")
 
 
@@ -176,6 +187,8 @@ def _summarise(
         + (f"; what was missing was published again {amount(collected.repairs, 'time')}" if collected.repairs else "")
     )
     for result in results:
+        for warning in result.report["warnings"]:
+            output.note(f"{result.path.name}: warning: {warning}")
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))
 
 

@@ -341,3 +341,43 @@ def test_a_closed_stderr_or_a_short_reader_causes_no_traceback(cli: Cli, shell: 
 def test_a_topic_whose_name_is_not_utf8_is_one_sentence(cli: Cli) -> None:
     assert "\\udcff" in cli.fails("topics", "count", "\udcff")
     assert "\\udcff" in cli.fails("topics", "create", "\udcff")
+
+
+@pytest.mark.parametrize("command", ["run", "emulate"])
+class TestResultsAndSources:
+    """Both commands refuse results that would overwrite a source or each other before anything runs."""
+
+    @pytest.mark.parametrize(
+        ("names", "said"),
+        [
+            (["a/x", "b/x"], "both results would be called 'x'"),
+            (["out/x"], "is a source and would be overwritten"),
+            (["r", "out/r.report.json"], "is a source and would be overwritten"),
+            (["r", "out/r.dead.jsonl"], "is a source and would be overwritten"),
+        ],
+    )
+    def test_results_that_would_collide_are_refused(
+        self, cli: Cli, tmp_path, monkeypatch, command, names, said
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name in (Path(name) for name in names):
+            name.parent.mkdir(exist_ok=True)
+            name.write_text("a\n")
+        assert said in cli.fails(command, *names, "--step", "cat", "--output", "out")
+        assert not Path("out/.parcelq").exists()
+
+    @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+    def test_a_source_is_not_overwritten_through_a_link(self, cli: Cli, tmp_path, command, link) -> None:
+        file, out = tmp_path / "data", tmp_path / "out"
+        file.write_text("a\n")
+        out.mkdir()
+        getattr(out / "data", link)(file)
+        said = cli.fails(command, str(file), "--step", "cat", "--output", str(out))
+        assert f"is the source '{file}' and would be overwritten" in said
+        assert file.read_text() == "a\n"
+
+    def test_an_output_that_is_a_file_is_refused(self, cli: Cli, tmp_path, command) -> None:
+        (tmp_path / "data").write_text("a\n")
+        (tmp_path / "out").write_text("")
+        said = cli.fails(command, str(tmp_path / "data"), "--step", "cat", "--output", str(tmp_path / "out"))
+        assert "a folder; it is a file" in said

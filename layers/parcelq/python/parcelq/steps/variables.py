@@ -44,6 +44,8 @@ def _searched(step: Step) -> str:
     """Return the step's `PYTHONPATH`; its folders are absolute, since a step runs in a folder of its own."""
     given = os.environ.get(_SEARCHED)
     folders = [os.path.abspath(folder) for folder in given.split(os.pathsep)] if given else []
+    if step.packages:
+        folders.insert(0, str(step.packages))
     if step.python is None:  # an environment of its own has the library in it
         folders.append(str(Path(__file__).parents[2]))
     return os.pathsep.join(folders)
