@@ -245,6 +245,9 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a run finds nothing in its folder that another run left there": (
         "tests/functional/test_run.py::TestCommand::test_a_run_finds_nothing_that_another_left",
     ),
+    "a run that was aborted says nothing about its entries": (
+        "tests/functional/test_run_local.py::test_interrupting_ends_a_run_that_takes_long_and_loses_nothing",
+    ),
     "an output is a regular file": (
         "tests/functional/test_step_attacks.py::TestOutput::test_what_is_no_file_fails_the_run",
     ),
