@@ -150,7 +150,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )  # moto is a million objects that stay: looking for garbage among them is a sixth of the start
     # Late, because moto takes half a second to import, and whoever only starts a server needs none of it.
     from parcelq_emulator.application import application, listen
-
     from parcelq_emulator.sqs_backend import StandardQueueBackend
 
     StandardQueueBackend.deleted_name_seconds = given.deleted_name_seconds
