@@ -25,7 +25,10 @@ def report_of(total: int, dead: Any = 0, *, read: int | None, **about: Any) -> R
         result="m.smi",
         state="dead-1" if count else "whole-1",
         format="lines",
-        warnings=tuple(about.get("warnings", ())),
+        format_chosen_by="name",
+        one_stream="",
+        doubts=tuple(about.get("doubts", ())),
+        warnings=(*about.get("doubts", ()), *about.get("warnings", ())),
         workflows=("score@0123456789abcdef",),
         entries=Entries(read, done, count, 0, done or 0),
         bytes_read=total,
@@ -36,5 +39,5 @@ def report_of(total: int, dead: Any = 0, *, read: int | None, **about: Any) -> R
         duplicates=3,
         first="2026-11-26T10:00:00+00:00",
         last="2026-11-26T12:10:07+00:00",
-        complete=about.get("complete", count == 0 and not holes),
+        complete=about.get("complete", count == 0 and not holes and not about.get("doubts")),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from parcelq.errors import ParcelqError
 
-from parcelq_cli.options import ParcelSize, WrongUsageError
+from parcelq_cli.options import DEFAULT_SIZE, STEP, Env, Packages, Settings, WorkflowFolder
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
     from parcelq.local.run import FileResult, Options
-    from parcelq.steps.find import Step
 
-_LIMIT: Final = re.compile(r"([0-9]{1,12})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 _SHOWN: Final = 5
 """Dead entries that are printed for each file; the list beside the result has all."""
 
@@ -28,25 +24,21 @@ _SHOWN: Final = 5
 def run(
     out: Output,
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.", show_default=False)],
-    step: Annotated[
-        list[str],
-        typer.Option("--step", metavar="STEP", help="A program: a path, or a name on the PATH. Several run in a row."),
-    ],
-    settings: Annotated[
-        list[Path] | None,
-        typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
-    ] = None,
+    step: Annotated[list[str] | None, STEP] = None,
+    workflow: WorkflowFolder = None,
+    settings: Settings = None,
     record_format: Annotated[
         str,
         typer.Option("--format", metavar="FORMAT", help="What a record is, such as csv.", show_default="by name"),
     ] = "",
-    packages: Annotated[
-        list[str] | None,
-        typer.Option("--with", metavar="PACKAGE", help="A Python package that the steps need; may be repeated."),
-    ] = None,
+    packages: Packages = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("results"),
-    batch_size: Annotated[int, typer.Option(min=1, help="Most entries of one run of the step.")] = 1000,
-    parcel_size: ParcelSize = 1000,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Most entries of one run of the step.", show_default="1000")
+    ] = None,
+    parcel_size: Annotated[
+        int | None, typer.Option(min=1, help="Most entries of one message.", show_default="1000")
+    ] = None,
     max_dead: Annotated[
         str, typer.Option(metavar="N|P%", help="Stop when more entries than this failed.", show_default="no limit")
     ] = "",
@@ -54,35 +46,46 @@ def run(
     fresh: Annotated[bool, typer.Option(help="Start over, whatever an earlier run has done.")] = False,
     go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
     workflow_id: Annotated[str, typer.Option(help="What the step gets as --workflow-id.", show_default="none")] = "",
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="NAME", help="A variable of this shell that the steps get; may be repeated."),
-    ] = None,
+    env: Env = None,
 ) -> None:
     """Run a program over every record of files, and write one result file for each.
 
     A run that was stopped goes on where it stopped when the same command is given again. Exits with 0 only if every
     record is in a result; records that failed are listed in DIR/NAME.dead.jsonl with the reason.
     """
+    from parcelq.jobs.assembled import with_id
     from parcelq.local.run import Options, run_files
     from parcelq.local_files import check_folder, check_targets
     from parcelq.process.rules import Rules
-    from parcelq.records import parse
     from parcelq.result_names import result_names
 
+    from parcelq_cli.choice import chosen
     from parcelq_cli.live import shown
 
-    steps = _steps(out, step, settings or [], workflow_id, packages or [], env or [])
-    count, share = _limit(max_dead)
+    assembled = chosen(
+        workflow,
+        step or [],
+        settings or [],
+        packages or [],
+        record_format=record_format,
+        batch_size=batch_size,
+        parcel_size=parcel_size,
+        max_dead=max_dead,
+        env=env or [],
+    )
+    chosen_one = assembled.workflow
+    sizes = [chosen_one.batch_size_of(one, DEFAULT_SIZE) for one in chosen_one.steps]
     check_folder(output, "--output")
     check_targets(files, [output / name for file in files for name in result_names(file.name).all])
     options = Options(
-        steps,
+        with_id(assembled, workflow_id).with_environments(out.note),
         output,
-        parse(record_format) if record_format else None,
-        Rules(batch_size=batch_size, parcel_size=max(batch_size, parcel_size), back_off_seconds=0),
-        max_dead=count,
-        max_dead_share=share,
+        chosen_one.format,
+        Rules(parcel_size=max(sizes[0], chosen_one.parcel_size or DEFAULT_SIZE), back_off_seconds=0),
+        sizes,
+        chosen_one.limits.max_seconds,
+        chosen_one.limits.max_dead,
+        chosen_one.limits.max_dead_share,
         keep_going=keep_going,
         fresh=fresh,
         go_on=go_on,
@@ -95,41 +98,6 @@ def run(
         out.note("stopped; the same command goes on from here")
         raise
     _report(out, results, options, time.monotonic() - began)
-
-
-def _steps(
-    out: Output,
-    paths: Sequence[str],
-    settings: Sequence[Path],
-    workflow_id: str,
-    packages: Sequence[str],
-    env: Sequence[str],
-) -> list[Step]:
-    from dataclasses import replace
-
-    from parcelq.steps.find import local_step
-
-    if len(settings) > len(paths):
-        raise WrongUsageError(f"--settings is given {len(settings)} times, but there are only {len(paths)} steps")
-    if missing := [name for name in env if name not in os.environ]:
-        raise WrongUsageError(f"--env is {missing[0]!r}, but must be the name of a variable that is set")
-    variables = {name: os.environ[name] for name in env}
-    files = [str(path) for path in settings] + [""] * (len(paths) - len(settings))
-    found = [local_step(path, file, workflow_id, packages, out.note) for path, file in zip(paths, files, strict=True)]
-    return [
-        replace(one, settings=replace(one.settings, environment={**one.settings.environment, **variables}))
-        for one in found
-    ]
-
-
-def _limit(text: str) -> tuple[int | None, float | None]:
-    """Read a number of entries, or a share of them."""
-    if not text:
-        return None, None
-    found = _LIMIT.fullmatch(text)
-    if not found or (found[2] and float(found[2]) > 100):
-        raise WrongUsageError(f"--max-dead is {text!r}, but must be a number such as 10, or a share such as 1%")
-    return (int(found[1]), None) if found[1] else (None, float(found[2]) / 100)
 
 
 def _report(out: Output, results: Sequence[FileResult], options: Options, seconds: float) -> None:
@@ -145,6 +113,10 @@ def _report(out: Output, results: Sequence[FileResult], options: Options, second
         }
         if one.problem:
             document["problem"] = one.problem
+        if report := one.state.report:
+            document |= {name: report[name] for name in ("format", "format_chosen_by", "entries", "warnings")}
+            for warning in report["warnings"]:
+                out.note(f"{one.file}: warning: {warning}")
         if one.state.dead and one.state.result:
             document["dead_list"] = str(options.output / one.names.dead)
             _show_dead(out, options.output / one.names.dead, one)
@@ -159,6 +131,8 @@ def _sentence(one: FileResult, path: Path) -> str:
         return f"{one.file}: no result: {one.problem}"
     if one.state.dead:
         return f"{path} lacks {amount(one.state.dead, 'entry')} that failed"
+    if one.state.report and one.state.report["doubts"]:
+        return f"{path} may not be what the step writes for the whole file"
     return str(path)
 
 

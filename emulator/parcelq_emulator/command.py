@@ -44,7 +44,9 @@ def emulate(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.")],
     step: Annotated[
         list[str],
-        typer.Option("--step", metavar="STEP", help="A program: a path, or a name on the PATH. Several run in a row."),
+        typer.Option(
+            "--step", metavar="STEP", help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row."
+        ),
     ],
     settings: Annotated[
         list[Path] | None,
@@ -151,9 +153,12 @@ def _run(output: Output, inputs: Mapping[str, Path], options: Options, folder: P
             output.note(f"still running; AWS_ENDPOINT_URL={pipeline.url} AWS_DEFAULT_REGION=us-east-1; Ctrl-C ends it")
             _go_on(output, pipeline, folder)
     dead = sum(one["entries"] for result in results for one in result.report["dead"])
-    if collected.missing or dead:
+    doubtful = ", ".join(result.path.name for result in results if result.report["doubts"])
+    if collected.missing or dead or doubtful:
         lost = ", ".join(sorted(collected.missing))
-        problem = f"no whole result of {lost}" if lost else f"{amount(dead, 'entry')} failed for good"
+        problem = f"{doubtful} may not be what the step writes for the whole file" if doubtful else ""
+        problem = f"{amount(dead, 'entry')} failed for good" if dead else problem
+        problem = f"no whole result of {lost}" if lost else problem
         raise ParcelqError(f"{problem}; the functions' logs are in {logs}")
 
 
@@ -182,6 +187,8 @@ def _summarise(
         + (f"; what was missing was published again {amount(collected.repairs, 'time')}" if collected.repairs else "")
     )
     for result in results:
+        for warning in result.report["warnings"]:
+            output.note(f"{result.path.name}: warning: {warning}")
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -284,6 +286,17 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
             raise
 
 
+def _settings_file(step: Step, scratch: Path) -> str:
+    """The path of a step's settings, which are written to a file if they come from a command such as `tr a-z A-Z`."""
+    settings = step.settings
+    if settings.path or not settings.filter:
+        return str(settings.path or "")
+    text = json.dumps({"filter": True, "arguments": settings.arguments})  # JSON is YAML
+    path = scratch / f"settings-{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
+    path.write_text(text)
+    return str(path)
+
+
 def _spec(function: Function, options: Options, more: Mapping[str, str], scratch: Path) -> FunctionSpec:
     """How a function is run here: as it was deployed, but that steps may be anywhere on this machine."""
     variables = {**function.environment, **more}
@@ -293,7 +306,7 @@ def _spec(function: Function, options: Options, more: Mapping[str, str], scratch
         step = options.stages[variables["PARCELQ_STAGE"]]
         variables["PARCELQ_STEP_FOLDERS"] = "/"
         variables["PARCELQ_STEP_PATH"] = str(step.path)
-        variables["PARCELQ_SETTINGS_FILE"] = str(step.settings.path or "")
+        variables["PARCELQ_SETTINGS_FILE"] = _settings_file(step, scratch)
     return FunctionSpec(
         function.name,
         ROOT / function.folder,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote_plus
 
 from aws_lambda_powertools import Logger, Metrics
@@ -26,11 +27,15 @@ from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded
 from parcelq.upload.objects import Object, ObjectUploader
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.streams import StreamTask, task_of
 
 logger = Logger()
 metrics = Metrics()
 copy_config_to_registered_loggers(logger, include={"parcelq"})
+
+
+RESERVED_SECONDS: Final = 60
+"""An invocation hands on what is left when it has no more time than this: enough to publish what it has read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def app() -> App:
     # What is put on the output topic is collected as it is.
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
-    uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config))
+    uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config), "stack")
     return App(config, Topics(sqs), overflow, uploader)
 
 
@@ -71,14 +76,18 @@ def record_format(config: Config) -> Format | None:
 
 @logger.inject_lambda_context
 @metrics.log_metrics
-def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any] | None:
-    """Take S3's events, or a batch of ranges from SQS."""
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
+    """Take S3's events, or a batch of tasks from SQS."""
     records = records_of(event)
+
+    def may_go_on() -> bool:
+        return context.get_remaining_time_in_millis() > RESERVED_SECONDS * 1000
+
     if records and records[0].get("eventSource") == "aws:sqs":
-        return {"batchItemFailures": [failure for record in records for failure in upload_range(record)]}
+        return {"batchItemFailures": [failure for record in records for failure in upload_task(record, may_go_on)]}
     for record in records:
         if record.get("eventSource") == "aws:s3" and record.get("eventName", "").startswith("ObjectCreated:"):
-            upload_object(record)
+            upload_object(record, may_go_on)
         else:
             logger.info("no put of an object, so left out", record=record)
     return None
@@ -92,7 +101,7 @@ def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
     return records
 
 
-def upload_object(record: dict[str, Any]) -> None:
+def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None:
     """Publish an object's records, or its ranges if it is large.
 
     Errors are raised, so that Lambda tries again; but not for an object that no other try could upload.
@@ -104,26 +113,29 @@ def upload_object(record: dict[str, Any]) -> None:
     check_inbox(source, config)
     topic = app().topic(topic_for(put, config))
     try:
+        tasks = app().topic(config.range_topic)
         if put.size > config.range_bytes and not is_compressed(source.key):
-            ranges = app().uploader.publish_ranges(
-                app().topic(config.range_topic), source, topic, put.size, config.range_bytes
-            )
+            ranges = app().uploader.publish_ranges(tasks, source, topic, put.size, config.range_bytes)
             if ranges is not None:
                 logger.info("ranges published", source=str(source), ranges=ranges, bytes=put.size)
                 return
-        count(app().uploader.upload(source, topic), str(source))
+        count(app().uploader.upload(source, topic, tasks, may_go_on), str(source))
     except SourceError as error:
         refuse(error, str(source))
 
 
-def upload_range(record: dict[str, Any]) -> list[dict[str, str]]:
-    """Publish the records of a range; one that fails is delivered again, alone."""
+def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[dict[str, str]]:
+    """Publish the records of a range or of the rest of a stream; a task that fails is delivered again, alone."""
     pulled = Pulled.from_lambda(record)
     try:
-        task = RangeTask.parse(pulled.wire.text)
+        task = task_of(pulled.wire.text)
         check_inbox(Source.parse(task.source), app().config)
         topic = app().topic(topic_of_records(task.topic, app().config))
-        count(app().uploader.upload_range(task, topic, app().topic(app().config.range_topic)), task.source)
+        tasks, uploader = app().topic(app().config.range_topic), app().uploader
+        if isinstance(task, StreamTask):
+            count(uploader.upload_rest(task, topic, tasks, may_go_on), task.source)
+        else:
+            count(uploader.upload_range(task, topic, tasks), task.source)
     except SourceError as error:
         refuse(error, task.source)
     except ParcelqError as error:

@@ -67,6 +67,12 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a body that is larger than any entry may be is not read into memory": (
         "tests/functional/test_overflow.py::test_a_body_that_is_larger_than_any_entry_is_not_read_into_memory",
     ),
+    "an upload stops before its function's time is up": (
+        "tests/functional/test_streams.py::test_a_stream_that_is_handed_on_gives_the_messages_of_one_that_is_not",
+    ),
+    "what there was no time for is uploaded by another invocation": (
+        "tests/functional/test_streams.py::test_a_stream_that_is_handed_on_gives_the_messages_of_one_that_is_not",
+    ),
     "a message that SQS refuses to delete is not acknowledged": (
         "tests/functional/test_pull.py::TestAcknowledge::test_those_that_sqs_did_not_forget_are_returned",
     ),
@@ -236,6 +242,9 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "the folder of a run is removed however the run ends": (
         "tests/functional/test_run.py::TestCommand::test_whatever_it_leaves_there_is_removed",
     ),
+    "a run finds nothing in its folder that another run left there": (
+        "tests/functional/test_run.py::TestCommand::test_a_run_finds_nothing_that_another_left",
+    ),
     "an output is a regular file": (
         "tests/functional/test_step_attacks.py::TestOutput::test_what_is_no_file_fails_the_run",
     ),
@@ -313,6 +322,31 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "a conditional write to a folder is refused where the condition does not hold": (
         "tests/contract/test_store_contract.py::test_only_one_of_many_conditional_writes_wins",
+    ),
+    "a bundle is unpacked only if its digest is the expected one": (
+        "tests/unit/test_bundles.py::test_a_damaged_archive_is_refused",
+    ),
+    "a bundle has no more files than its version says": (
+        "tests/unit/test_bundles.py::test_an_archive_with_more_files_than_expected_is_refused",
+    ),
+    "a bundle unpacks to no more bytes than its version says": (
+        "tests/unit/test_bundles.py::test_a_bomb_is_refused_before_it_fills_the_disk",
+    ),
+    "a bundle writes nothing outside of its folder": (
+        "tests/unit/test_bundles.py::test_a_path_that_leaves_the_bundle_is_refused",
+    ),
+    "a bundle has no links": ("tests/unit/test_bundles.py::test_what_is_no_regular_file_is_refused",),
+    "a bundle whose files were changed is unpacked again": (
+        "tests/unit/test_bundles.py::TestCache::test_a_bundle_whose_files_were_changed_is_unpacked_again",
+    ),
+    "a version is used only if it is the one that its name promises": (
+        "tests/unit/test_versions.py::test_a_version_that_was_changed_is_refused_with_a_reason",
+    ),
+    "of two versions that are put at once, one becomes the current one": (
+        "tests/unit/test_versions.py::test_two_who_put_at_once_do_not_overwrite_each_other",
+    ),
+    "a source that is told of twice gets one version": (
+        "tests/unit/test_versions.py::test_two_deliveries_at_once_get_one_version",
     ),
 }
 """For each guard the tests that fail when it is broken. `[killed before` stands for all parts of that kind of fault."""

@@ -16,7 +16,18 @@ from parcelq_emulator.server import Server
 
 MEGABYTES = 110
 PACKAGES = 25
-SOURCES = ("layers", "cli", "emulator", "functions", "template.yaml", "pyproject.toml", "setup.py", "README.md")
+SOURCES = (
+    "layers",
+    "cli",
+    "emulator",
+    "functions",
+    "template.yaml",
+    "pyproject.toml",
+    "setup.py",
+    "MANIFEST.in",
+    "LICENSE",
+    "README.md",
+)
 
 
 def install(folder: Path) -> Path:

@@ -50,7 +50,7 @@ def test_version_is_printed(cli: Cli) -> None:
     assert cli.ok("--version").text.count(".") == 2
 
 
-@pytest.mark.parametrize("command", commands(app))
+@pytest.mark.parametrize("command", commands(app()))
 def test_every_command_explains_itself_and_has_the_common_options(cli: Cli, command: tuple[str, ...]) -> None:
     text = cli.ok(*command, "--help").text
     assert f"Usage: parcelq {' '.join(command)} " in text
@@ -234,7 +234,7 @@ def test_verbose_logs_on_stderr_only(cli: Cli) -> None:
     assert "info: Found endpoint for sqs" in done.err
 
 
-@pytest.mark.parametrize("command", [*commands(app), (), ("topics",)])
+@pytest.mark.parametrize("command", [*commands(app()), (), ("topics",)])
 def test_every_help_has_the_short_option_and_an_example(cli: Cli, command: tuple[str, ...]) -> None:
     text = cli.ok(*command, "-h").text
     assert "-h, --help" in text

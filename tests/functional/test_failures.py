@@ -430,9 +430,9 @@ class TestRejects:
         first, second = b"A\nmore\nB\nmore\n", b"C\nmore\n"
         reason = "bad line: bad"
         assert [(one.lineage, one.body, one.entries, one.dead) for one in pieces_of(packed)] == [
-            (f"100-104/1000>0-14/14:{digest(first)}", first, 4, ""),
+            (f"100-104/1000>0-14/14:{digest(first)}:2", first, 4, ""),
             ("104-109/1000", b"bad1\n", 1, reason + "1"),
-            (f"109-111/1000>0-7/7:{digest(second)}", second, 2, ""),
+            (f"109-111/1000>0-7/7:{digest(second)}:1", second, 2, ""),
             ("111-116/1000", b"bad2\n", 1, reason + "2"),
             ("116-121/1000", b"bad3\n", 1, reason + "3"),
         ]

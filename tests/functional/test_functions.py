@@ -711,6 +711,26 @@ class TestRanges:
         stack.run("uploader", "parcelq-ranges")
         assert result_of(stack.take("parcelq-step")) == MOLECULES.lower()
 
+    @pytest.mark.parametrize("name", ["orders.csv", "orders.csv.gz"])
+    def test_a_stream_without_time_for_all_of_it_is_handed_on(
+        self, stack: Stack, settings: Callable[..., None], name: str
+    ) -> None:
+        data, _, records = RECORDS["orders.csv"]
+        settings(PARCEL_SIZE=2)
+        content = gzip.compress(data) if name.endswith("gz") else data
+        stack.call("uploader", stack.put(content, key=f"inbox/{name}"), [1])
+        messages, tasks = stack.take("parcelq-step"), 0
+        while (delivered := stack.deliver("parcelq-ranges"))["Records"]:
+            # There is time to skip what was uploaded before, and then none.
+            answer = stack.call("uploader", delivered, [300_000, 1] if name.endswith("gz") else [1])
+            stack.acknowledge("parcelq-ranges", delivered, answer)
+            messages += stack.take("parcelq-step")
+            tasks += 1
+        assert tasks == (records - 1) // 2
+        unique = list({one.attributes[LINEAGE]: one for one in messages}.values())
+        assert result_of(unique) == data
+        assert sum(one.message().entries for one in unique) == records
+
     def test_ranges_of_an_object_that_is_gone_are_done(self, stack: Stack) -> None:
         assert stack.call("uploader", event("sqs_ranges")) == {"batchItemFailures": []}
         assert stack.messages() == 0

@@ -18,7 +18,7 @@ import pytest
 from parcelq.errors import StepError
 from parcelq.steps import run
 from parcelq.steps.find import Step
-from parcelq.steps.run import TAIL_BYTES, run_step, write_bodies
+from parcelq.steps.run import TAIL_BYTES, Runner, run_step, write_bodies
 from parcelq.steps.settings import StepSettings
 
 COPY = 'cp "$2" "$4"'  # --input FILE --output FILE
@@ -147,6 +147,40 @@ class TestCommand:
         assert list(folder.iterdir()) == []
         assert Path("/bin").exists()
 
+    @pytest.mark.parametrize(
+        "left",
+        [
+            "touch file",
+            "mkdir folder",
+            'touch "$TMPDIR/file"',
+            'rm -r "$TMPDIR"; mkdir "$TMPDIR"',
+            'rm -r "$TMPDIR"; ln -s / "$TMPDIR"',
+            "chmod 500 .",
+            "chmod 777 ..",
+            "mkdir ../folder",
+            "touch ../rejects.old",
+            ":",
+        ],
+    )
+    def test_a_run_finds_nothing_that_another_left(self, shell, folder, left):
+        look = 'ls -lAd .. . "$TMPDIR" | cut -c1-10; ls -A .. . "$TMPDIR"'
+        step = shell(f'{{ {look}; }} | sed "s|$PARCELQ_RUN|RUN|" > "$4"; {left}')
+        with contextlib.closing(Runner(step)) as runner:
+            outputs = []
+            for _ in range(3):
+                with runner.run([]) as ran:
+                    outputs.append(ran.output.read_text())
+        assert outputs[0] == outputs[1] == outputs[2]
+        assert list(folder.iterdir()) == []
+
+    def test_a_run_that_writes_no_output_does_not_give_that_of_the_run_before_it(self, shell, tmp_path):
+        step = shell(f'[ -e {tmp_path}/again ] || echo x > "$4"; touch {tmp_path}/again')
+        with contextlib.closing(Runner(step)) as runner:
+            with runner.run([]) as ran:
+                assert ran.output.read_text() == "x\n"
+            with pytest.raises(StepError, match="wrote no output file"), runner.run([]):
+                pass
+
 
 class TestEnvironment:
     @pytest.fixture
@@ -181,6 +215,21 @@ class TestEnvironment:
         assert wanted <= set(told)
         assert not [name for name in told if name.startswith("AWS_LAMBDA_")]
         assert "hidden" not in told.values()
+
+    @pytest.mark.parametrize(
+        "name", ["PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "LC_ALL", "LC_NUMERIC"]
+    )
+    def test_the_variables_that_the_documentation_names_pass_as_they_are(self, shell, monkeypatch, name):
+        value = f"/here:{os.environ.get('PATH')}" if name == "PATH" else "/tmp"
+        monkeypatch.setenv(name, value)
+        assert output_of(shell(f'printf %s "${name}" > "$4"')).decode() == value
+
+    def test_a_relative_pythonpath_means_the_folder_of_the_command(self, python, monkeypatch, tmp_path):
+        (tmp_path / "lib").mkdir()
+        (tmp_path / "lib/mine.py").write_text("WORD = 'found'")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", "lib")
+        assert output_of(python("import mine; open(output, 'w').write(mine.WORD)")) == b"found"
 
     def test_no_other_file_is_open_in_it(self, python):
         program = "json.dump(sorted(map(int, os.listdir('/proc/self/fd'))), open(output, 'w'))"

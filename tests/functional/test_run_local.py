@@ -252,3 +252,54 @@ def test_interrupting_keeps_what_there_is(tmp_path, write):
     done = run(source, "--step", fast, "--continue", "--batch-size", 100, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results/lines.txt").read_text() == lines_of(2000).upper()
+
+
+def test_a_workflow_of_a_folder_runs_like_its_steps(tmp_path, write):
+    source = write("lines.txt", lines_of(300), 0o644)
+    write("flow/upper", UPPER)
+    write("flow/helper.sh", "MARK=!\n", 0o644)
+    write("flow/mark", '#!/bin/sh\n. "$(dirname "$0")/helper.sh"\nsed "s/$/$MARK/" < "$2" > "$4"\n')
+    log = tmp_path / "log"
+    write("flow/count", f'#!/bin/sh\nwc -l < "$2" >> {log}\ncat "$2" > "$4"\n')
+    steps = "[{run: upper}, {run: mark}, {run: count, batch_size: 20}]"
+    write("flow/workflow.yaml", f"batch_size: 100\nparcel_size: 50\nsteps: {steps}\n", 0o644)
+    done = run(source, "--workflow", "flow", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "results/lines.txt\n")
+    assert (tmp_path / "results/lines.txt").read_text() == lines_of(300).upper().replace("\n", "!\n")
+    assert max(map(int, log.read_text().split())) == 20
+
+
+def test_the_limits_of_a_workflow_stop_a_job(tmp_path, write):
+    source = write("lines.txt", "good\n" + "bad\n" * 50, 0o644)
+    write("flow/step", FAILS_ON_BAD)
+    write("flow/workflow.yaml", "batch_size: 5\nlimits: {max_dead: 3}\nsteps: [{run: step}]\n", 0o644)
+    done = run(source, "--workflow", "flow", cwd=tmp_path)
+    assert (done.returncode, "entries are dead, more than 3" in done.stderr) == (1, True)
+    write("flow/step", "#!/bin/sh\nsleep 1\ncat $2 > $4\n")
+    write("flow/workflow.yaml", "batch_size: 1\nlimits: {max_seconds: 1}\nsteps: [{run: step}]\n", 0o644)
+    done = run(source, "--workflow", "flow", "--fresh", cwd=tmp_path)
+    assert (done.returncode, "stopped: it took longer than 1 s" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ((), "give either --step or --workflow"),
+        (("--step", "cat", "--workflow", "."), "give either --step or --workflow"),
+        (("--workflow", ".", "--settings", "x"), "--settings and --with are for --step"),
+        (("--step", "cat", "--max-dead", "lots"), "--max-dead is 'lots', but must be a number such as 10"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_wrong_usage(tmp_path, write, options, problem):
+    done = run(write("lines.txt", "a\n", 0o644), *options, cwd=tmp_path)
+    assert (done.returncode, problem in done.stderr) == (2, True)
+
+
+def test_a_workflow_id_does_not_change_the_result(tmp_path, write):
+    source = write("lines.txt", lines_of(10), 0o644)
+    for name in ("mine", "score@0123456789abcdef"):
+        done = run(
+            source, "--step", "cat", "--settings", write("f.yaml", "filter: true"), "--workflow-id", name, cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "results/lines.txt").read_text() == lines_of(10)

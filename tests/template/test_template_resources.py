@@ -306,6 +306,7 @@ def test_every_dead_letter_topic_and_every_function_has_its_alarms(two_stages: D
         {("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", name) for name in dead}
         | {("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", name) for name in two_stages.topics.keys() - dead}
         | {("AWS/Lambda", metric, "FunctionName", name) for metric in ("Errors", "Throttles") for name in functions}
+        | {("Parcelq", "SourcesRefused", "service", "parcelq-uploader")}
     )
     alarms = list(of_type(two_stages, "AWS::CloudWatch::Alarm").values())
     watched = [

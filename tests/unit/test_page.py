@@ -160,6 +160,11 @@ class TestVerdict:
             ({"read": None, "dead": None}, "Some records failed."),
             ({"read": 9, "holes": ((5, 9),)}, "1 part of the source (4 bytes) is missing."),
             (
+                {"read": 7, "doubts": ("runs of single records gave nothing",)},
+                "All 7 records went through the step, "
+                "but the result may not be what the step writes for the whole source.",
+            ),
+            (
                 {"read": 9, "dead": 1, "holes": ((5, 9), (20, 29))},
                 "2 parts of the source (13 bytes) are missing and 1 of 9 records failed.",
             ),

@@ -30,7 +30,7 @@ class Stack:
         together: most messages of one invocation of a processor.
     """
 
-    alarms: int = 14
+    alarms: int = 15
     dashboards: int = 1
     mappings: int = 2
     collect_seconds: float = 300

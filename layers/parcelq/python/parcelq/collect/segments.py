@@ -24,11 +24,13 @@ from parcelq.collect.rows import (
     FLAG,
     OF_STEP,
     OFFSET_BITS,
+    UNKNOWN,
     WORD,
     Key,
     content_of,
     key_of,
     moved,
+    read_of,
     row,
     steps_of,
     widened,
@@ -127,6 +129,7 @@ class _Told(NamedTuple):
     content: int
     body: bytes
     entries: int
+    read: int
     total: int | None
 
 
@@ -170,7 +173,7 @@ def write_segment(
     for one in told:
         lacks_end = bool(one.body) and one.entries < FLAG and not one.body.endswith(b"\n")
         size = len(one.body) | (FLAG if lacks_end else 0)
-        rows.append(row(one.key, words_of(steps), at, one.content, size, one.entries))
+        rows.append(row(one.key, words_of(steps), at, one.content, size, one.entries, one.read))
         bodies += [one.body, b"\n"] if lacks_end else [one.body]
         at += len(one.body) + lacks_end
     rows.sort()
@@ -273,14 +276,14 @@ def _open(store: Store, key: str, ahead: int) -> Index:
 
 def _told(job: Job, piece: Piece) -> _Told:
     if not job.source:
-        return _Told(_key_of_id(piece.lineage), 0, piece.body, piece.entries, None)
+        return _Told(_key_of_id(piece.lineage), 0, piece.body, piece.entries, UNKNOWN, None)
     lineage = Lineage.parse(piece.lineage)
-    total = lineage.root.total
+    total, read = lineage.root.total, read_of(lineage, dead=bool(piece.dead))
     if piece.dead:
         note = json.dumps((piece.dead, piece.first), ensure_ascii=False).encode() + b"\n" + piece.body
         entries = piece.entries | FLAG | (OF_STEP if lineage.outputs else 0)
-        return _Told(key_of(lineage), content_of(lineage, note), note, entries, total)
-    return _Told(key_of(lineage), content_of(lineage), piece.body, piece.entries, total)
+        return _Told(key_of(lineage), content_of(lineage, note), note, entries, read, total)
+    return _Told(key_of(lineage), content_of(lineage), piece.body, piece.entries, read, total)
 
 
 def _key_of_id(message_id: str) -> tuple[int, int]:

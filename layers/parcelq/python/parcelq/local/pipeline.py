@@ -68,7 +68,7 @@ class Pipeline:
     Args:
         steps: the steps, in a row.
         store: where segments go.
-        rules: how messages are run.
+        rules: how messages of each step are run.
         meter: counts what is done.
         keep_going: whether to go on although every entry fails.
         workers: how many runs of a step go on side by side; one a CPU by default.
@@ -78,7 +78,7 @@ class Pipeline:
         self,
         steps: Sequence[Step],
         store: Store,
-        rules: Rules,
+        rules: Sequence[Rules],
         meter: Meter,
         *,
         keep_going: bool = False,
@@ -94,7 +94,6 @@ class Pipeline:
         self._output = MemoryTopic.create(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
         output = LedgerTopic(self._output, self.ledger)
         self._drainer = Drainer(output, store, receivers=1)
-        rules = replace(rules, joins=False)
         names = [f"step{number}" for number in range(1, len(steps) + 1)]
         memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=_TOPIC_BYTES) for n in names]
         topics = [LedgerTopic(one, self.ledger) for one in memory]
@@ -103,11 +102,18 @@ class Pipeline:
             _Stage(
                 step,
                 topic,
-                Processor(Route(topic, following, dead, output), step, rules, store, marks=False, workers=1),
+                Processor(
+                    Route(topic, following, dead, output),
+                    step,
+                    replace(rule, joins=False),
+                    store,
+                    marks=False,
+                    workers=1,
+                ),
                 None if keep_going else FirstRuns(),
                 1 / len(steps),
             )
-            for step, topic, following in zip(steps, topics, [*topics[1:], output], strict=True)
+            for step, topic, following, rule in zip(steps, topics, [*topics[1:], output], rules, strict=True)
         ]
         self._threads: list[threading.Thread] = []
 

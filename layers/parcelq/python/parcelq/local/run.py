@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.runs import indexes_of, tidy
 from parcelq.collect.segments import Job, folder, segments_among
 from parcelq.errors import JobError, ParcelqError
-from parcelq.lineage.source import source_id
+from parcelq.lineage.source import source_id, workflow_name
 from parcelq.local.files import Files, FileState
 from parcelq.local.pipeline import OUTPUT, Pipeline
 from parcelq.local.progress import Meter, Progress
@@ -45,6 +45,8 @@ class Options:
         output: the folder of results.
         format: the record format of all files; None to go by the name of each.
         rules: how messages are run, and how failures are treated.
+        batch_sizes: most entries of one run of each step; empty for what the rules say.
+        max_seconds: stop when it took longer; None for no limit.
         max_dead: stop when more entries than this have failed for good; None for no limit.
         max_dead_share: the same as a share of the entries that were run, from 0 to 1; None for no limit.
         keep_going: go on although every entry fails.
@@ -56,6 +58,8 @@ class Options:
     output: Path
     format: Format | None = None
     rules: Rules = field(default_factory=lambda: Rules(back_off_seconds=0))
+    batch_sizes: Sequence[int] = ()
+    max_seconds: int | None = None
     max_dead: int | None = None
     max_dead_share: float | None = None
     keep_going: bool = False
@@ -102,8 +106,8 @@ class FileResult:
 
     @property
     def whole(self) -> bool:
-        """Whether every entry is in the result."""
-        return bool(self.state.result) and not self.state.dead and not self.problem
+        """Whether every entry is in the result, and nothing makes that doubtful."""
+        return bool(self.state.report and self.state.report["complete"]) and not self.problem
 
 
 @dataclass(slots=True)
@@ -154,10 +158,8 @@ def run_files(
     store = FolderStore(options.output / STATE)
     jobs = [_job(path, options) for path in paths]
     check_distinct(job.names.result for job in jobs)
-    workflow = options.steps[0].workflow_id
     with ExitStack() as locks:
         for job in jobs:
-            job.job = Job(job.job.source, workflow)
             locks.enter_context(job.state.locked())
             _prepare(job, store, options)
         meter = Meter(sum(job.file.size for job in jobs), sum(job.done for job in jobs))
@@ -170,7 +172,7 @@ def run_files(
 
 def _job(path: Path, options: Options) -> _Job:
     file = FileState.of(path)
-    job = Job(str(file.source), options.steps[0].workflow_id)
+    job = Job(str(file.source), workflow_name(options.steps[0].workflow_id))
     return _Job(path, file, job, result_names(path.name), JobState(options.output / STATE, job.id))
 
 
@@ -199,7 +201,9 @@ def _run(jobs: Sequence[_Job], store: FolderStore, options: Options, meter: Mete
     files = Files({job.file.source.key: job.file for job in jobs})
     uploader = ObjectUploader(files, store, options.rules.parcel_size, {"step1": OUTPUT}, options.format)
     finisher = Finisher(store, OUTPUT, "", FolderStore(options.output, own=f"{STATE}/results"))
-    pipeline = Pipeline(options.steps, store, options.rules, meter, keep_going=options.keep_going)
+    sizes = options.batch_sizes or [options.rules.batch_size] * len(options.steps)
+    rules = [replace(options.rules, batch_size=size) for size in sizes]
+    pipeline = Pipeline(options.steps, store, rules, meter, keep_going=options.keep_going)
     waiting = list(jobs)
     with _stopped_cleanly(pipeline), pipeline:
         pipeline.upload(lambda: _upload(jobs, uploader, pipeline))
@@ -209,7 +213,7 @@ def _run(jobs: Sequence[_Job], store: FolderStore, options: Options, meter: Mete
                 if _finish(job, store, finisher, uploader, pipeline):
                     waiting.remove(job)
             on_progress(meter.now())
-            _check_dead(options, meter)
+            _check_limits(options, meter)
             pipeline.ledger.wait(_LOOK_SECONDS)
     on_progress(meter.now())
     if pipeline.broken:
@@ -286,8 +290,10 @@ def _make_way(job: _Job, results: Store) -> None:
         results.delete([job.names.result])
 
 
-def _check_dead(options: Options, meter: Meter) -> None:
+def _check_limits(options: Options, meter: Meter) -> None:
     progress = meter.now()
+    if options.max_seconds is not None and progress.seconds > options.max_seconds:
+        raise ParcelqError(f"stopped: it took longer than {options.max_seconds} s; the same command goes on from here")
     limit = options.max_dead
     if limit is not None and progress.dead > limit:
         raise ParcelqError(f"stopped: {progress.dead} entries are dead, more than {limit}: {progress.reason}")

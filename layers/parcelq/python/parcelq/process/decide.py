@@ -129,7 +129,7 @@ class Judge:
         Every other message of the source has the header with it.
         """
         assert work.lineage is not None
-        lineage = work.lineage.child(Span(0, 0, 0), digest(b""))
+        lineage = work.lineage.child(Span(0, 0, 0), digest(b""), 0)
         attributes = {**self._named, SOURCE: work.source, LINEAGE: str(lineage), ENTRIES: "0"}
         return Decision(work.deliveries, (Publication(Target.OUTPUT, Message(b"", attributes)),))
 
@@ -165,7 +165,13 @@ class Judge:
                 yield from self.failed(run, StepError(self.about.step, f"named rejects that cannot be: {error}"))
         else:
             messages = output_messages(
-                run.ran.output, run.written, run.lineage, run.source, self.rules.parcel_size, self.about.workflow
+                run.ran.output,
+                run.written,
+                run.lineage,
+                run.source,
+                self.rules.parcel_size,
+                self.about.workflow,
+                _entries(run),
             )
             publications = (Publication(Target.FOLLOWING, message) for message in messages)
             yield Decision(_deliveries(run), publications, entries=_entries(run), run=run)
@@ -270,7 +276,8 @@ class Judge:
                 elif part.output and good and work.lineage:
                     output.seek(part.output[0])
                     data = output.read(part.output[1] - part.output[0])
-                    yield from pieces_of_part(data, run.written, work.lineage, whole.source, self.rules.parcel_size)
+                    size = self.rules.parcel_size
+                    yield from pieces_of_part(data, run.written, work.lineage, whole.source, size, part.entries)
 
 
 def _deliveries(run: Run) -> tuple[Pulled, ...]:

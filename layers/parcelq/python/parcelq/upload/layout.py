@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from parcelq.records import LINES, Format, Parcel
 from parcelq.topics.message import FIRST, FORMAT, HEADER
+from parcelq.upload.parcels import MAX_BODY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Layout:
     def of_source(cls, fmt: Format, header: bytes, attribute: str) -> Self:
         """The layout of a whole source with this header."""
         return cls(fmt, header, attribute, 1 + header.count(b"\n"))
+
+    @property
+    def room(self) -> int:
+        """Most bytes of the body of a message with entries."""
+        return MAX_BODY_BYTES - len(self.attribute)
 
     @property
     def attributes(self) -> Mapping[str, str]:

@@ -36,6 +36,8 @@ class Note:
         parts: bytes and entries of its parts, in order.
         warnings: what the program of its compression would warn of.
         format: the record format; empty where the upload did not say.
+        chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …
+        one_stream: why it cannot be cut into ranges, however large it is; empty if it can.
         problem: why the source cannot be uploaded; empty where that is not known to fail.
     """
 
@@ -49,6 +51,8 @@ class Note:
     parts: tuple[tuple[int, int], ...] = ()
     warnings: tuple[str, ...] = ()
     format: str = ""
+    chosen_by: str = ""
+    one_stream: str = ""
     problem: str = ""
 
     @property
@@ -71,7 +75,8 @@ def note_upload(
     output: str | None = None,
 ) -> None:
     """Note what was published of a source from its byte `start` on; see `Note`."""
-    note = {"source": source, "start": start, **uploaded._asdict(), "total": total, "topic": topic, "output": output}
+    about = {name: value for name, value in uploaded._asdict().items() if name not in {"messages", "rest"}}
+    note = {"source": source, "start": start, **about, "total": total, "topic": topic, "output": output}
     text = json.dumps(note, separators=(",", ":"))
     store.put(f"{_UPLOADS}{source_id(source)}/{start:020d}.json", text.encode())
 
@@ -143,16 +148,6 @@ def _read(store: Store, key: str) -> Note | None:
         note = json.loads(store.read(key, 0, _NOTE_BYTES))
     except NotFoundError:
         return None
-    return Note(
-        note["source"],
-        note["start"],
-        note["end"],
-        note["entries"],
-        note.get("total"),
-        note.get("topic", ""),
-        note.get("output"),
-        tuple((size, entries) for size, entries in note.get("parts", ())),
-        tuple(note.get("warnings", ())),
-        note.get("format", ""),
-        note.get("problem", ""),
-    )
+    note["parts"] = tuple((size, entries) for size, entries in note.get("parts", ()))
+    note["warnings"] = tuple(note.get("warnings", ()))
+    return Note(**note)

@@ -290,7 +290,8 @@ def _facts(report: Report) -> str:
         ("Source", report.source),
         ("Version", report.version),
         ("Result", report.result),
-        ("Format", report.format or "unknown: the upload did not say"),
+        ("Format", _format(report)),
+        ("Read as one stream", report.one_stream),
         ("Workflow", ", ".join(report.workflows) or "none was named"),
         ("First result collected", _time(report.first)),
         ("Last result collected", _time(report.last)),
@@ -301,6 +302,12 @@ def _facts(report: Report) -> str:
     ]
     shown = (element("dt", text(name)) + element("dd", text(cut(value, _LONG))) for name, value in facts if value)
     return element("section", element("h2", "About this job"), element("dl", *shown, class_="facts", id="facts"))
+
+
+def _format(report: Report) -> str:
+    if not report.format:
+        return "unknown: the upload did not say"
+    return f"{report.format} (chosen by {report.format_chosen_by})" if report.format_chosen_by else report.format
 
 
 def _time(iso: str) -> str:

@@ -13,7 +13,8 @@ class Verdict:
     """What became of a source.
 
     Attributes:
-        kind: `whole`, `dead` where some of it failed, `missing` where some of it never came.
+        kind: `whole`, `dead` where some of it failed, `missing` where some of it never came, `doubtful` where all of
+            it went through but counts show that the result may be wrong.
         word: the same in a word or two.
         sentence: the same with numbers.
     """
@@ -43,6 +44,13 @@ def verdict(report: Report) -> Verdict:
     elif entries.dead:
         of = f" of {entries.read:,}" if entries.read is not None else ""
         problems.append(f"{entries.dead:,}{of} {'record' if entries.dead == 1 and not of else 'records'} failed")
+    if report.doubts and not problems:
+        all_of = "All records" if entries.read is None else f"All {amount(entries.read, 'record')}"
+        return Verdict(
+            "doubtful",
+            "Doubtful",
+            f"{all_of} went through the step, but the result may not be what the step writes for the whole source.",
+        )
     sentence = listed(problems or ["the result is not finished"])
     if entries.done is not None and not report.holes:
         rest = f"the other {entries.done:,} are" if entries.done != 1 else "the other one is"
