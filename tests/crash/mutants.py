@@ -285,6 +285,9 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "report and result follow from one resolution": (
         "tests/functional/test_reports.py::test_a_report_that_comes_late_does_not_replace_one_of_a_newer_result",
     ),
+    "a page is written only if nobody else wrote one in the meantime": (
+        "tests/functional/test_reports.py::TestPage::test_one_that_comes_late_does_not_replace_that_of_a_newer_result",
+    ),
     "a report is written only if nobody else wrote one in the meantime": (
         "tests/functional/test_reports.py::test_a_report_that_is_overtaken_by_an_older_one_is_written_again",
     ),
