@@ -78,7 +78,7 @@ class Options:
         steps: the steps, in a row; each gets a stage of its own. Without any, the stack has its built-in step.
         batch_size: how many entries a step should get at a time.
         parcel_size: most entries of a message.
-        record_format: what a record is in every file; empty to go by the names of files.
+        record_format: what a record is in every file; empty to follow the names of files.
         range_bytes: files larger than this are uploaded range by range.
         instances: processes that take the messages of each topic.
         chaos: a seed with which topics and functions are hostile; None for kind ones.
@@ -110,7 +110,7 @@ class Options:
             "Format": self.record_format,
             "RangeBytes": str(self.range_bytes),
             "WorkflowId": self.steps[0].workflow_id if self.steps else "",
-            # A message that failed comes again after about a second: nobody here waits for a cloud to recover.
+            # A message that failed is delivered again after about a second: nobody here waits for a cloud to recover.
             "BackOffSeconds": "1",
         }
 
@@ -159,7 +159,7 @@ class Pipeline:
         """Messages that the functions have not dealt with yet, those under way included.
 
         Raises:
-            ParcelqError: the pump stands still.
+            ParcelqError: the pump failed.
         """
         self.pump.check()
         return sum(self._count(url) for url in (self.events_url, *self._inputs()))
@@ -177,7 +177,7 @@ class Pipeline:
         return sum(repair(uploader, one, first) for one in statuses(store, OUTPUT_TOPIC) if not one.problem)
 
     def collect(self, quiet_seconds: float = 1) -> dict[str, Any]:
-        """Run the downloader once; it ends when nothing came for so many seconds.
+        """Run the downloader once; it ends when nothing came for some seconds.
 
         Raises:
             InvocationError: it ended without an answer; nothing is lost by that.
@@ -196,7 +196,7 @@ class Pipeline:
         return Chaos.below(self.scratch)
 
     def dead_letters(self) -> list[Pulled]:
-        """What failed for good, on the topics of all functions."""
+        """The dead letters of all functions' topics."""
         letters: list[Pulled] = []
         for url in map(dead_letter, self._inputs()):
             if count := self._count(url):  # which is exact here, so that nobody need wait for more

@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["rdkit>=2025.9"]
 # ///
-"""Descriptors of molecules by RDKit, as lines of JSON. The block above says what is installed for it.
+"""Descriptors of molecules by RDKit, as lines of JSON. What the block above names is installed at the first run.
 
 Input: one molecule a line, `SMILES name`.
 """

@@ -133,6 +133,10 @@ class Processor:
         """Have messages that are not done delivered again later; see `back_off`."""
         back_off(self.route.input, failed, self.rules.back_off_seconds)
 
+    def abort(self) -> None:
+        """End the runs that `handle` waits for on other threads; their messages are delivered again."""
+        self._runner.abort()
+
     def close(self) -> None:
         """End the processes that are kept for a warm step; after the last `handle`."""
         self._runner.close()
