@@ -13,7 +13,7 @@ import typer
 from parcelq.errors import ParcelqError
 from rich.text import Text
 
-from parcelq_cli import dead, messages, process, run, status, topics, transfer
+from parcelq_cli import dead, jobs, messages, process, run, status, topics, transfer
 from parcelq_cli.escaping import one_line
 from parcelq_cli.estimate.command import estimate
 from parcelq_cli.output import forget_stdout, to_stderr
@@ -37,12 +37,15 @@ def _add(to: typer.Typer, command: Callable[..., None], example: str, short: str
 
 app.add_typer(topics.app, name="topics")
 _add(app, run.run, "run molecules.smi --step ./score.py", "Run a program over every record of files.")
+_add(app, jobs.jobs, "jobs --json", "List the jobs on this machine that are not whole.")
+_add(app, dead.dead, "dead 28b1c5e0886b", "List what failed for good, and why.")
+_add(app, jobs.redrive, "redrive 28b1c5e0886b --step ./score.py", "Run the entries of a job again that failed.")
+_add(app, jobs.resume, "resume 28b1c5e0886b", "Go on with a job that was stopped.")
 _add(app, messages.publish, "publish molecules CCO 'c1ccccc1'")
 _add(app, messages.pull, "pull molecules --max 5 --json")
 _add(app, transfer.upload, "upload molecules molecules.smi --parcel-size 500")
 _add(app, transfer.download, "download scores scores.txt")
 _add(app, process.process, "process molecules scores --step ./score.py --timeout 30")
-_add(app, dead.dead, "dead molecules --json")
 _add(topics.app, dead.redrive, "topics redrive molecules")
 _add(app, status.status, "status molecules.smi --bucket my-stack-bucket")
 _add(app, status.repair, "repair molecules.smi --bucket my-stack-bucket")

@@ -33,7 +33,7 @@ def check_outputs(files: Sequence[Path], folder: Path) -> None:
     Raises:
         InvalidValueError: names what collides.
     """
-    check_distinct(str(file) for file in files)
+    check_distinct((str(file), file.name) for file in files)
     inputs = [file.stat() for file in files]
     for file in files:
         for path in (folder / name for name in result_names(file.name).all):

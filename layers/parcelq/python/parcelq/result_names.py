@@ -104,22 +104,22 @@ def result_names(name: str, prefix: str = "") -> ResultNames:
     return ResultNames(prefix + (whole if len(whole.encode()) <= room else _shortened(name, whole, room)))
 
 
-def check_distinct(names: Iterable[str]) -> None:
+def check_distinct(sources: Iterable[tuple[str, str]]) -> None:
     """Check that sources that are worked on together have results of different names.
 
     Args:
-        names: what the user calls the sources, such as paths; the last part of each is the source's name.
+        sources: for each, what the user calls it, such as a path, and the name that its result is called after.
 
     Raises:
         InvalidValueError: two have the same result; the sentence names both.
     """
     found: dict[str, str] = {}
-    for name in names:
-        result = result_names(name.rpartition("/")[2]).result
+    for given, name in sources:
+        result = result_names(name).result
         if result in found:
             wanted = f"a file with another name than {found[result]!r}: both results would be called {result!r}"
-            raise InvalidValueError("file", name, wanted)
-        found[result] = name
+            raise InvalidValueError("file", given, wanted)
+        found[result] = given
 
 
 def _part(part: str, endings: tuple[str, ...], *, reserved: bool) -> str:

@@ -81,6 +81,11 @@ def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
     raise SettingsError(f"inline metadata of {step}", problems)
 
 
+def cache_folder() -> Path:
+    """The folder of what may be deleted at any time and is made again: `~/.cache/parcelq`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parcelq"
+
+
 def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> Environment:
     """The environment with what a step needs; it is made if it is not there.
 
@@ -89,12 +94,12 @@ def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None
     Args:
         wanted: what the step needs.
         progress: is called with a line of text for each thing that takes a while.
-        cache: where locks and environments are; `~/.cache/parcelq` by default.
+        cache: where locks and environments are; `cache_folder()` by default.
 
     Raises:
         SettingsError: there is no such package or version of Python, or no network.
     """
-    cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parcelq"
+    cache = cache or cache_folder()
     tool = _Uv(wanted.step, progress)
     python, version = tool.python(wanted.python)
     lock = _locked(wanted, python, version, cache / "locks", tool)

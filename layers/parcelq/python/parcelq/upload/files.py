@@ -209,7 +209,7 @@ def upload_stream(
         AwsError, TopicNotFoundError: SQS refused.
     """
     entries, end = 0, start
-    parts = _Parts()
+    parts = Parts()
 
     def counted() -> Iterator[Parcel]:
         nonlocal entries, end
@@ -239,7 +239,7 @@ def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int) -> 
     )
 
 
-class _Parts:
+class Parts:
     """Bytes and entries of parcels; where they are many, of as many together as keep the list short."""
 
     def __init__(self) -> None:
@@ -248,6 +248,7 @@ class _Parts:
         self._size = self._entries = self._parcels = 0
 
     def add(self, size: int, entries: int) -> None:
+        """Add a parcel, or several that are counted together."""
         self._size, self._entries, self._parcels = self._size + size, self._entries + entries, self._parcels + 1
         if self._parcels == self._of_each:
             self._parts.append((self._size, self._entries))
@@ -258,6 +259,7 @@ class _Parts:
                 self._of_each *= 2
 
     def all(self) -> tuple[tuple[int, int], ...]:
+        """Bytes and entries of each part, in order."""
         return (*self._parts, *[(self._size, self._entries)] * bool(self._parcels))
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
 from parcelq.errors import NotFoundError
@@ -19,6 +19,22 @@ _NOTE_BYTES: Final = MIB
 _READS_IN_FLIGHT: Final = 8
 _UPLOADS: Final = f"{SEGMENTS}.uploads/"
 _PROBLEM: Final = "problem.json"
+
+
+class Beginning(NamedTuple):
+    """Where one of several files begins that are one source together.
+
+    Attributes:
+        name: what the user calls the file.
+        start: its first byte, in the source.
+        record: how many records of the source come before it; so many less is a record's number in the file.
+        line: what is to be taken from a line's number in the source to get its number in the file.
+    """
+
+    name: str
+    start: int
+    record: int
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,7 @@ class Note:
         warnings: what the program of its compression would warn of.
         format: the record format; empty where the upload did not say.
         problem: why the source cannot be uploaded; empty where that is not known to fail.
+        files: where its files begin, if the source is made of several.
     """
 
     source: str
@@ -50,6 +67,7 @@ class Note:
     warnings: tuple[str, ...] = ()
     format: str = ""
     problem: str = ""
+    files: tuple[Beginning, ...] = ()
 
     @property
     def stretches(self) -> Iterator[tuple[int, int, int]]:
@@ -69,9 +87,12 @@ def note_upload(
     total: int | None = None,
     topic: str = "",
     output: str | None = None,
+    files: Sequence[Beginning] = (),
 ) -> None:
     """Note what was published of a source from its byte `start` on; see `Note`."""
     note = {"source": source, "start": start, **uploaded._asdict(), "total": total, "topic": topic, "output": output}
+    if files:
+        note["files"] = files
     text = json.dumps(note, separators=(",", ":"))
     store.put(f"{_UPLOADS}{source_id(source)}/{start:020d}.json", text.encode())
 
@@ -129,7 +150,12 @@ def noted_sources(store: Store) -> dict[str, list[Note]]:
 
 def note_keys(store: Store, source: str) -> list[str]:
     """Keys under which the uploads of a source are noted, in the order of their bytes."""
-    return list(store.keys(f"{_UPLOADS}{source_id(source)}/"))
+    return list(store.keys(upload_folder(source)))
+
+
+def upload_folder(source: str) -> str:
+    """The prefix of the notes of a source's uploads."""
+    return f"{_UPLOADS}{source_id(source)}/"
 
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
@@ -155,4 +181,5 @@ def _read(store: Store, key: str) -> Note | None:
         tuple(note.get("warnings", ())),
         note.get("format", ""),
         note.get("problem", ""),
+        tuple(Beginning(*one) for one in note.get("files", ())),
     )

@@ -30,8 +30,9 @@ def cut_for_messages(
     Only an entry that alone is too large for a message makes a larger parcel. See `records.cut`.
     """
     parcels = cut(stream, fmt, parcel_size, max_bytes, start=start, line=line, counted_from=counted_from, strict=strict)
-    return fit_messages(parcels, fmt, max_bytes, _is_text)
+    return fit_messages(parcels, fmt, max_bytes, is_text)
 
 
-def _is_text(data: bytes) -> bool:
+def is_text(data: bytes) -> bool:
+    """Whether bytes may travel in a message as they are."""
     return legal_text(data) is not None
