@@ -57,14 +57,14 @@ class World:
         """Call `parcelq run`."""
         return self.call("run", *arguments, data=data)
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
-        """Start `parcelq run` in a session of its own."""
-        command = [*PROGRAM, "run", *map(str, arguments)]
+    def start(self, *arguments: object, command: str = "run") -> subprocess.Popen[str]:
+        """Start a command of `parcelq` in a session of its own."""
+        words = [*PROGRAM, command, *map(str, arguments)]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         # Whoever runs the tests may ignore SIGINT, which its children inherit.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            process = subprocess.Popen(command, cwd=self.folder, start_new_session=True, text=True, **pipes)  # type: ignore[call-overload]
+            process = subprocess.Popen(words, cwd=self.folder, start_new_session=True, text=True, **pipes)  # type: ignore[call-overload]
         finally:
             signal.signal(signal.SIGINT, before)
         self.started.append(process)
