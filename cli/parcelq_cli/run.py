@@ -1,19 +1,16 @@
-"""`parcelq run`: a program over every record of files, on this machine."""
+"""`parcelq run`: a program over every record of files, on this machine or on a stack."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from parcelq.errors import InvalidValueError
 
-from parcelq_cli.options import ParcelSize, WrongUsageError
+from parcelq_cli.options import STEP, Env, Packages, Settings, WorkflowFolder, WrongUsageError
 from parcelq_cli.output import Output, with_output
 from parcelq_cli.running import run_and_report
-
-_OPTIONS = {"name", "combine", "max-dead", "env", "settings", "format"}
-"""What `InvalidValueError` calls options of this command."""
 
 
 @with_output
@@ -23,26 +20,18 @@ def run(
         list[str],
         typer.Argument(
             metavar="FILE...",
-            help="Files, folders, patterns, pipes, or - for the standard input.",
+            help="Files, folders, patterns, pipes, or - for the standard input; with --stack files or s3://bucket/key.",
             show_default=False,
         ),
     ],
-    step: Annotated[
-        list[str],
-        typer.Option("--step", metavar="STEP", help="A program: a path, or a name on the PATH. Several run in a row."),
-    ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
-    ] = None,
+    step: Annotated[list[str] | None, STEP] = None,
+    workflow: WorkflowFolder = None,
+    settings: Settings = None,
     record_format: Annotated[
         str,
         typer.Option("--format", metavar="FORMAT", help="What a record is, such as csv.", show_default="by name"),
     ] = "",
-    packages: Annotated[
-        list[str] | None,
-        typer.Option("--with", metavar="PACKAGE", help="A Python package that the steps need; may be repeated."),
-    ] = None,
+    packages: Packages = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("results"),
     name: Annotated[
         str,
@@ -56,8 +45,12 @@ def run(
             show_default="a result of each",
         ),
     ] = "",
-    batch_size: Annotated[int, typer.Option(min=1, help="Most entries of one run of the step.")] = 1000,
-    parcel_size: ParcelSize = 1000,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Most entries of one run of the step.", show_default="1000")
+    ] = None,
+    parcel_size: Annotated[
+        int | None, typer.Option(min=1, help="Most entries of one message.", show_default="1000")
+    ] = None,
     max_dead: Annotated[
         str, typer.Option(metavar="N|P%", help="Stop when more entries than this failed.", show_default="no limit")
     ] = "",
@@ -65,10 +58,11 @@ def run(
     fresh: Annotated[bool, typer.Option(help="Start over, whatever an earlier run has done.")] = False,
     go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
     workflow_id: Annotated[str, typer.Option(help="What the step gets as --workflow-id.", show_default="none")] = "",
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="NAME", help="A variable of this shell that the steps get; may be repeated."),
-    ] = None,
+    env: Env = None,
+    stack: Annotated[
+        str, typer.Option("--stack", metavar="NAME", help="Run on this stack of AWS.", show_default="this machine")
+    ] = "",
+    detach: Annotated[bool, typer.Option("--detach", help="With --stack, do not wait for the results.")] = False,
 ) -> None:
     """Run a program over every record of files, and write one result file for each.
 
@@ -79,30 +73,53 @@ def run(
     record is in a result; records that failed are listed in DIR/NAME.dead.jsonl with the reason, and parcelq redrive
     runs them again.
     """
-    from parcelq.local.recipe import Recipe
     from parcelq.local.run import run_files
     from parcelq.local_files import check_folder
 
-    check_folder(output, "--output")
-    recipe = Recipe(
-        tuple(step),
-        tuple(settings or ()),
-        workflow_id,
-        tuple(packages or ()),
-        tuple(env or ()),
-        record_format,
-        batch_size,
-        parcel_size,
-        max_dead,
-        keep_going,
+    from parcelq_cli.choice import naming_options, recipe_of
+
+    recipe = recipe_of(
+        workflow,
+        step or [],
+        settings or [],
+        packages or [],
+        record_format=record_format,
+        batch_size=batch_size,
+        parcel_size=parcel_size,
+        max_dead=max_dead,
+        env=env or [],
+        workflow_id=workflow_id,
+        keep_going=keep_going,
     )
-    try:
-        options = recipe.options(output, out.note, fresh=fresh, go_on=go_on)
-        run_and_report(
-            out,
-            output,
-            "the same command goes on from here",
-            lambda show: run_files(files, options, show, name=name, combine=combine, note=out.note),
-        )
-    except InvalidValueError as error:
-        raise WrongUsageError(f"--{error}") if error.name in _OPTIONS else error from None
+    only_here = {
+        "--continue": go_on,
+        "--fresh": fresh,
+        "--keep-going": keep_going,
+        "--workflow-id": workflow_id,
+        "--env": env,
+        "--name": name,
+        "--combine": combine,
+    }
+    with naming_options():
+        if stack:
+            _check_unused(only_here, "is for runs on this machine, so it does not go with --stack")
+            from parcelq_cli.remote import run_on_stack
+
+            run_on_stack(out, files, recipe.assembled(), stack, output, detach=detach)
+        else:
+            _check_unused({"--detach": detach}, "is for runs on a stack, so it needs --stack")
+            check_folder(output, "--output")
+            options = recipe.options(output, out.note, fresh=fresh, go_on=go_on)
+            run_and_report(
+                out,
+                output,
+                "the same command goes on from here",
+                lambda show: run_files(files, options, show, name=name, combine=combine, note=out.note),
+            )
+
+
+def _check_unused(options: Mapping[str, object], reason: str) -> None:
+    """Raise WrongUsageError if one of these options is given."""
+    for name, value in options.items():
+        if value:
+            raise WrongUsageError(f"{name} {reason}")

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from parcelq.errors import ParcelqError
 
 from parcelq_cli.escaping import one_line
+from parcelq_cli.interrupts import interrupted
 from parcelq_cli.live import Show, shown
 from parcelq_cli.output import Output, amount
 
@@ -32,14 +32,10 @@ def interruptible(out: Output, goes_on: str) -> Iterator[None]:
 
     A signal that this process was started to ignore, as by `nohup`, stays ignored.
     """
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
     before = {one: signal.getsignal(one) for one in _SIGNALS}
     for one, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(one, interrupt)
+            signal.signal(one, interrupted)
     try:
         yield
     except KeyboardInterrupt:
@@ -66,9 +62,23 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
     with interruptible(out, goes_on):
         with shown(out) as show:
             results = work(show)
-        seconds = time.monotonic() - began
-        for one in results:
-            _report(out, one, folder, seconds)
+        report_of(out, results, folder, time.monotonic() - began)
+
+
+def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float) -> None:
+    """Print what became of files.
+
+    Args:
+        out: prints.
+        results: what became of each.
+        folder: where the results are.
+        seconds: how long it took.
+
+    Raises:
+        ParcelqError: not all of them came out whole.
+    """
+    for one in results:
+        _report(out, one, folder, seconds)
     failed = sum(not one.whole for one in results)
     if failed:
         raise ParcelqError(f"{amount(failed, 'file')} of {len(results)} did not come out whole")
@@ -85,17 +95,28 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
         "healings": one.healings,
         "seconds": round(seconds, 3),
     }
-    text = str(path)
     if one.problem:
         document["problem"] = one.problem
-        text = f"{one.file}: no result: {one.problem}"
-    elif one.state.dead:
+    if report := one.state.report:
+        document |= {name: report[name] for name in ("format", "format_chosen_by", "entries", "warnings")}
+        for warning in report["warnings"]:
+            out.note(f"{one.file}: warning: {warning}")
+    if one.state.dead and one.state.result:
         document["dead_list"] = str(folder / one.names.dead)
         _show_dead(out, folder / one.names.dead, one)
-        text = f"{path} lacks {amount(one.state.dead, 'entry')} that failed"
-    out.result(document, text)
-    if one.state.dead and not one.problem:
+    out.result(document, _sentence(one, path))
+    if one.state.dead and one.job and not one.problem:
         out.note(f"after mending the step: parcelq redrive {one.job[:12]}" + _where(folder))
+
+
+def _sentence(one: FileResult, path: Path) -> str:
+    if one.problem:
+        return f"{one.file}: no result: {one.problem}"
+    if one.state.dead:
+        return f"{path} lacks {amount(one.state.dead, 'entry')} that failed"
+    if one.state.report and one.state.report["doubts"]:
+        return f"{path} may not be what the step writes for the whole file"
+    return str(path)
 
 
 def _where(folder: Path) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import uuid
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parcelq.aws.clients import translated
 from parcelq.errors import InvalidValueError
 from parcelq.names import RESULTS
-from parcelq.result_names import REPORT, STATE, check_distinct, result_names
+from parcelq.result_names import PAGE, REPORT, STATE
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -25,20 +23,6 @@ _OF_THE_NAME: Final = frozenset(
     {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ, errno.ELOOP}
 )
 """Errors that say that no file can have a name, and nothing about other files."""
-
-
-def check_outputs(files: Sequence[Path], folder: Path) -> None:
-    """See that every result gets files of its own in a folder, and overwrites none of the inputs.
-
-    Raises:
-        InvalidValueError: names what collides.
-    """
-    check_distinct((str(file), file.name) for file in files)
-    inputs = [file.stat() for file in files]
-    for file in files:
-        for path in (folder / name for name in result_names(file.name).all):
-            if path.exists() and any(os.path.samestat(path.stat(), one) for one in inputs):
-                raise InvalidValueError("output folder", str(folder), f"another one: {path} is an input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +50,7 @@ class Results:
         return {key.removeprefix(RESULTS).removesuffix(REPORT): report for key, (_, report) in self._read.items()}
 
     def fetch(self, name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-        """Bring a result into a folder, with the report beside it, and return its path and the report.
+        """Bring a result into a folder, with the report and its page beside it, and return its path and the report.
 
         Args:
             name: the result's name, which may be any: everybody can put objects under any name.
@@ -79,7 +63,7 @@ class Results:
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for suffix in ("", REPORT):
+            for suffix in ("", REPORT, PAGE):
                 self._download(f"{RESULTS}{name}{suffix}", Path(f"{path}{suffix}"))
         except OSError as error:
             if error.errno not in _OF_THE_NAME:

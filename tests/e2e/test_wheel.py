@@ -16,7 +16,18 @@ from parcelq_emulator.server import Server
 
 MEGABYTES = 110
 PACKAGES = 25
-SOURCES = ("layers", "cli", "emulator", "functions", "template.yaml", "pyproject.toml", "setup.py", "README.md")
+SOURCES = (
+    "layers",
+    "cli",
+    "emulator",
+    "functions",
+    "template.yaml",
+    "pyproject.toml",
+    "setup.py",
+    "MANIFEST.in",
+    "LICENSE",
+    "README.md",
+)
 
 
 def install(folder: Path) -> Path:
@@ -42,7 +53,7 @@ def made(once: Callable[[Callable[[Path], Path]], Path]) -> Path:
 
 @pytest.fixture
 def parcelq(made: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Run the installed command against the emulator's server, in a folder with nothing of the checkout."""
+    """Run the installed command against the emulator's server, in a folder outside the checkout."""
 
     def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -139,3 +140,65 @@ def test_neither_boto3_nor_a_server_is_needed(world: World) -> None:
         [sys.executable, "-P", "-c", code, source, step], cwd=world.folder, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_interrupting_ends_a_run_that_takes_long_and_loses_nothing(world: World) -> None:
+    source = world.write("lines.txt", lines_of(30), 0o644)
+    mended = world.folder / "mended"
+    slow = world.write("slow", f'#!/bin/sh\n[ -e {mended} ] || sleep 600\ntr a-z A-Z < "$2" > "$4"\n')
+    running = world.start(source, "--step", slow, "--batch-size", 1)
+    time.sleep(2)
+    began = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert time.monotonic() - began < 10
+    assert (running.returncode, said) == (130, "stopped; the same command goes on from here\n")
+    mended.touch()
+    done = world.run(source, "--step", slow, "--batch-size", 1)
+    assert done.returncode == 0, done.stderr
+    assert world.read("lines.txt") == lines_of(30).upper()
+
+
+def test_a_workflow_of_a_folder_runs_like_its_steps(world: World) -> None:
+    source = world.write("lines.txt", lines_of(300), 0o644)
+    world.write("flow/upper", UPPER)
+    world.write("flow/helper.sh", "MARK=!\n", 0o644)
+    world.write("flow/mark", '#!/bin/sh\n. "$(dirname "$0")/helper.sh"\nsed "s/$/$MARK/" < "$2" > "$4"\n')
+    log = world.folder / "log"
+    world.write("flow/count", f'#!/bin/sh\nwc -l < "$2" >> {log}\ncat "$2" > "$4"\n')
+    steps = "[{run: upper}, {run: mark}, {run: count, batch_size: 20}]"
+    world.write("flow/workflow.yaml", f"batch_size: 100\nparcel_size: 50\nsteps: {steps}\n", 0o644)
+    done = world.run(source, "--workflow", "flow")
+    assert (done.returncode, done.stdout) == (0, "results/lines.txt\n")
+    assert world.read("lines.txt") == lines_of(300).upper().replace("\n", "!\n")
+    assert max(map(int, log.read_text().split())) == 20
+
+
+def test_the_limits_of_a_workflow_stop_a_job(world: World) -> None:
+    source = world.write("lines.txt", "good\n" + "bad\n" * 50, 0o644)
+    world.write("flow/step", FAILS_ON_BAD)
+    world.write("flow/workflow.yaml", "batch_size: 5\nlimits: {max_dead: 3}\nsteps: [{run: step}]\n", 0o644)
+    done = world.run(source, "--workflow", "flow")
+    assert (done.returncode, "entries are dead, more than 3" in done.stderr) == (1, True)
+    world.write("flow/step", "#!/bin/sh\nsleep 1\ncat $2 > $4\n")
+    world.write("flow/workflow.yaml", "batch_size: 1\nlimits: {max_seconds: 1}\nsteps: [{run: step}]\n", 0o644)
+    done = world.run(source, "--workflow", "flow", "--fresh")
+    assert (done.returncode, "stopped: it took longer than 1 s" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ((), "give either --step or --workflow"),
+        (("--step", "cat", "--workflow", "."), "give either --step or --workflow"),
+        (("--workflow", ".", "--settings", "x"), "--settings and --with are for --step"),
+        (("--step", "cat", "--max-dead", "lots"), "--max-dead is 'lots', but must be a number such as 10"),
+        (("--step", "cat", "--env", "NO_SUCH"), "--env is 'NO_SUCH', but must be the name of a variable that is set"),
+        (("--step", "cat", "--format", "doc"), "--format is 'doc', but must be"),
+        (("--step", "cat", "--detach"), "--detach is for runs on a stack"),
+        (("--step", "cat", "--stack", "x", "--combine", "y"), "--combine is for runs on this machine"),
+    ],
+)
+def test_options_that_do_not_fit_together_are_wrong_usage(world: World, options: tuple[str, ...], problem: str) -> None:
+    done = world.run(world.write("lines.txt", "a\n", 0o644), *options)
+    assert (done.returncode, problem in done.stderr) == (2, True), done.stderr

@@ -220,7 +220,7 @@ def test_every_mapping_reports_failures_and_is_bounded(two_stages: Deployed) -> 
         assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "Concurrency"}}
 
 
-def test_an_event_of_the_bucket_that_fails_for_good_is_kept(one_stage: Deployed) -> None:
+def test_an_event_of_the_bucket_that_fails_permanently_is_kept(one_stage: Deployed) -> None:
     function = one_stage.template["Resources"]["Uploader"]["Properties"]
     assert function["DeadLetterConfig"] == {"TargetArn": {"Fn::GetAtt": ["DeadLettersOfranges", "Arn"]}}
 
@@ -306,6 +306,7 @@ def test_every_dead_letter_topic_and_every_function_has_its_alarms(two_stages: D
         {("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", name) for name in dead}
         | {("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", name) for name in two_stages.topics.keys() - dead}
         | {("AWS/Lambda", metric, "FunctionName", name) for metric in ("Errors", "Throttles") for name in functions}
+        | {("Parcelq", "SourcesRefused", "service", "parcelq-uploader")}
     )
     alarms = list(of_type(two_stages, "AWS::CloudWatch::Alarm").values())
     watched = [

@@ -98,11 +98,11 @@ def test_a_prefix_without_room_for_names_is_refused():
 
 
 def test_files_of_one_name_are_refused_with_both_paths():
-    check_distinct((one, one.rpartition("/")[2]) for one in ["a/x", "a/y", "b/z", "x.gz"])
+    check_distinct(["a/x", "a/y", "b/z", "x.gz"])
     with pytest.raises(InvalidValueError, match="'b/x', but must be a file with another name than 'a/x'"):
-        check_distinct((one, one.rpartition("/")[2]) for one in ["a/x", "b/x"])
+        check_distinct(["a/x", "b/x"])
     with pytest.raises(InvalidValueError, match=r"results would be called 'x\.gz\.result'"):
-        check_distinct((one, one.rpartition("/")[2]) for one in ["a/x.gz", "b/x.gz"])
+        check_distinct(["a/x.gz", "b/x.gz"])
 
 
 @pytest.mark.parametrize(

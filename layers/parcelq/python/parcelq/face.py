@@ -116,6 +116,7 @@ def run(
 
     recipe = Recipe(
         tuple(map(path_of, _listed(step))),
+        "",
         tuple(map(str, _listed(settings))),
         workflow_id,
         tuple(packages),

@@ -104,22 +104,24 @@ def result_names(name: str, prefix: str = "") -> ResultNames:
     return ResultNames(prefix + (whole if len(whole.encode()) <= room else _shortened(name, whole, room)))
 
 
-def check_distinct(sources: Iterable[tuple[str, str]]) -> None:
+def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> None:
     """Check that sources that are worked on together have results of different names.
 
     Args:
-        sources: for each, what the user calls it, such as a path, and the name that its result is called after.
+        given: what the user calls the sources, such as paths.
+        names: what the result of each is called after; by default the last part of what the user calls it.
 
     Raises:
         InvalidValueError: two have the same result; the sentence names both.
     """
+    given = list(given)
     found: dict[str, str] = {}
-    for given, name in sources:
+    for one, name in zip(given, names or [one.rpartition("/")[2] for one in given], strict=True):
         result = result_names(name).result
         if result in found:
             wanted = f"a file with another name than {found[result]!r}: both results would be called {result!r}"
-            raise InvalidValueError("file", given, wanted)
-        found[result] = given
+            raise InvalidValueError("file", one, wanted)
+        found[result] = one
 
 
 def _part(part: str, endings: tuple[str, ...], *, reserved: bool) -> str:

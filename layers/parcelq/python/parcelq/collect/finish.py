@@ -11,11 +11,11 @@ import hashlib
 import json
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby, islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.begun import note_begun, take_begun
@@ -35,7 +35,7 @@ from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.source import Source, source_id
 from parcelq.names import RESULTS
-from parcelq.result_names import DEAD, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
+from parcelq.result_names import DEAD, PAGE, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
 from parcelq.store.store import Begun, Store, Stored, part_bytes
 from parcelq.topics.header import key_of_stage
 from parcelq.upload.notes import Note, entries_in, note_keys, notes_of
@@ -70,6 +70,7 @@ class SourceState:
         superseded: whether a newer put of the same file has its result there already.
         problem: why nobody can tell; empty where all is well.
         looked_at: whether there was time to look at it.
+        report: the report beside the result, if that is written.
     """
 
     source: str
@@ -81,6 +82,7 @@ class SourceState:
     superseded: bool = False
     problem: str = ""
     looked_at: bool = True
+    report: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +210,10 @@ class Finisher:
             return _state(name, resolution, superseded=True)
         state = _says(present, name)
         # guard[self._is_to_stay(state, resolution)]: segments stay until the report of their result is written
-        if self._is_to_stay(state, resolution) and self._is_reported(name, key, state):
+        if self._is_to_stay(state, resolution) and (report := self._reported(name, key, state)):
             # These segments came late, or are left from the time it was written.
             self._clean(collected, keys)
-            return _state(name, resolution, result=key)
+            return replace(_state(name, resolution, result=key), report=report)
         if not resolution.finished:
             if collected.count >= LARGE:
                 self._note_looked(collected, resolution, record)
@@ -219,13 +221,13 @@ class Finisher:
         if state != resolution.state and not self._write(collected, resolution, key, present, may_go_on):
             # Somebody else wrote meanwhile, or there was no time for all of it: the next look will tell, or go on.
             return _state(name, resolution)
-        if self._write_report(collected, resolution, key):
+        if report := self._write_report(collected, resolution, key):
             # guard[True]: segments stay as long as some of their entries are dead
             if resolution.whole:
                 self._clean(collected, keys)
             else:
                 self._note_finished(keys)
-        return _state(name, resolution, result=key)
+        return replace(_state(name, resolution, result=key), report=report)
 
     def _write(
         self,
@@ -263,31 +265,41 @@ class Finisher:
             return False
         return written
 
-    def _write_report(self, collected: Collected, resolution: Resolution, key: str) -> bool:
-        """Write list and report, unless another result is there by now: those are for others to write.
+    def _write_report(self, collected: Collected, resolution: Resolution, key: str) -> Mapping[str, Any] | None:
+        """Write list, page and report, unless another result is there by now: those are for others to write.
+
+        The report comes last, since a job counts as reported when it is there.
 
         Returns:
-            Whether they are written.
+            The report; None if it is not written.
         """
+        # The modules that draw a page are imported only where a job ends.
+        from parcelq.collect.page.figures import figures_of
+        from parcelq.collect.page.render import report_page
+
         name = collected.job.source
         source = Source.parse(name)
         notes = notes_of(self.store, name)
+        figures = figures_of(collected, notes)
         dead_key = key + DEAD if resolution.has_dead else ""
         dead = tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else ()
         entries = _entries(collected, resolution, notes)
         while True:
-            seen, seen_dead = self.out.stat(key + REPORT), self.out.stat(key + DEAD)
+            seen, seen_dead, seen_page = (self.out.stat(key + ending) for ending in (REPORT, DEAD, PAGE))
             written = self.out.stat(key)
             # guard[False]: report and result follow from one resolution
             if written is None or _says(written, name) != resolution.state:
-                return False
+                return None
             report = Report(
                 source=name,
                 version=source.version or source.put,
                 result=key,
                 state=resolution.state,
                 format=next((note.format for note in notes if note.format), ""),
-                warnings=tuple(dict.fromkeys(warning for note in notes for warning in note.warnings)),
+                format_chosen_by=next((note.chosen_by for note in notes if note.chosen_by), ""),
+                one_stream=next((note.one_stream for note in notes if note.one_stream), ""),
+                doubts=resolution.doubts,
+                warnings=(*resolution.doubts, *dict.fromkeys(warning for note in notes for warning in note.warnings)),
                 workflows=tuple(sorted({version for index in collected.indexes for version in index.versions})),
                 entries=entries,
                 bytes_read=resolution.total,
@@ -298,7 +310,7 @@ class Finisher:
                 duplicates=resolution.duplicates,
                 first=min(index.first for index in collected.indexes),
                 last=max(index.last for index in collected.indexes),
-                complete=resolution.whole,
+                complete=resolution.whole and not resolution.doubts,
                 files=file_parts(notes),
             )
             # Each is written only if nobody wrote it since the result was seen to be this one; else look again.
@@ -306,24 +318,29 @@ class Finisher:
                 dead_key, lambda _: dead_lines(dead_of(collected, notes)), {}, seen_dead
             ):
                 continue
+            page = report_page(report, figures)
+            # guard[self.out.put(key + PAGE, page)]: a page is written only if nobody else wrote one in the meantime
+            if not self.out.write(key + PAGE, lambda _: iter((page,)), {}, seen_page):  # noqa: B023
+                continue
             # guard[self.out.put(key + REPORT, report.to_json())]: a report is written only if nobody else wrote one in
             # the meantime
-            if self.out.write(key + REPORT, lambda _: iter((report.to_json(),)), {}, seen):  # noqa: B023
+            text = report.to_json()
+            if self.out.write(key + REPORT, lambda _: iter((text,)), {}, seen):  # noqa: B023
                 if seen_dead and not dead_key:
                     self.out.delete([key + DEAD])
-                return True
+                return cast("dict[str, Any]", json.loads(text))
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
         """Whether a result of the same source that is there, in a state, is whole and not to be written again."""
         return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
 
-    def _is_reported(self, source: str, key: str, state: str) -> bool:
-        """Whether the report of a whole result is there; by now it may be all that knows how many entries were read."""
+    def _reported(self, source: str, key: str, state: str) -> Mapping[str, Any] | None:
+        """The report of a whole result, if it is there; by now it may be all that knows how many entries were read."""
         try:
-            report = json.loads(self.out.read(key + REPORT, 0, _REPORT_BYTES))
-            return (report.get("source"), report.get("state"), report.get("complete")) == (source, state, True)
+            report: dict[str, Any] = json.loads(self.out.read(key + REPORT, 0, _REPORT_BYTES))
+            return report if (report.get("source"), report.get("state")) == (source, state) else None
         except (ValueError, AttributeError, NotFoundError):
-            return False
+            return None
 
     def _write_without_lineage(self, collected: Collected) -> Iterator[SourceState]:
         """Write messages that can be part of no result to files of their own, none of them twice.

@@ -98,8 +98,10 @@ class Report:
         result: where the result lies.
         state: a digest of all that the result was made of; the result's metadata has the same.
         format: the source's record format; empty if its upload did not say.
-        files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
-        warnings: what the user should look at, such as what was odd about the source's compression.
+        format_chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …; empty if not known.
+        one_stream: why the source could not be cut into ranges, however large it is; empty if it could.
+        warnings: what the user should look at: `doubts`, and what was odd about the source's compression.
+        doubts: what makes it doubtful that the result is what the step writes for the whole source; see `yields`.
         workflows: what the steps were given as workflow.
         entries: of the source, and of the result.
         bytes_read: bytes of the source.
@@ -110,7 +112,9 @@ class Report:
         duplicates: messages that were dropped because they were there already.
         first: when the first message was collected.
         last: when the last was.
-        complete: whether the result is whole; False if entries are dead.
+        complete: whether every entry went through a run that succeeded, what these wrote is in the result, and there
+            are no doubts.
+        files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
     """
 
     source: str
@@ -118,6 +122,9 @@ class Report:
     result: str
     state: str
     format: str
+    format_chosen_by: str
+    one_stream: str
+    doubts: tuple[str, ...]
     warnings: tuple[str, ...]
     workflows: tuple[str, ...]
     entries: Entries
@@ -134,13 +141,13 @@ class Report:
 
     def to_json(self) -> bytes:
         """As it lies beside the result."""
-        told = asdict(self)
-        told["dead"] = [
+        members = asdict(self)
+        members["dead"] = [
             {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
         ]
         if not self.files:
-            del told["files"]
-        return json.dumps(told, indent=2, ensure_ascii=False).encode() + b"\n"
+            del members["files"]
+        return json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:

@@ -38,8 +38,8 @@ class FileResult:
 
     @property
     def whole(self) -> bool:
-        """Whether every entry is in the result."""
-        return bool(self.state.result) and not self.state.dead and not self.problem
+        """Whether every entry is in the result, and nothing makes that doubtful."""
+        return bool(self.state.report and self.state.report["complete"]) and not self.problem
 
 
 def finish(job: LocalJob, kept: Kept) -> FileResult | None:
@@ -49,7 +49,8 @@ def finish(job: LocalJob, kept: Kept) -> FileResult | None:
         StoreError, OSError: the result cannot be written.
     """
     if job.is_whole:
-        return _closed(job, kept, SourceState(job.record.source, 0, job.total, 0, 0, job.record.result))
+        state = SourceState(job.record.source, 0, job.total, 0, 0, job.record.result, report=job.report)
+        return _closed(job, kept, state)
     _check_unchanged(job)
     if job.problem:
         return (_closed if job.is_hopeless else _unfinished)(job, kept, _nothing(job), job.problem)

@@ -96,7 +96,7 @@ def sources_of(
             _check_one_format(files)
         sources = [LocalSource.of_files(files, combine, results)]
     else:
-        check_distinct((one.given, name or one.name) for one in found)
+        check_distinct([one.given for one in found], [name or one.name for one in found])
         sources = [LocalSource.of_file(put(one), name or one.name) for one in found]
     targets = [results / target for one in sources for target in one.names.all]
     check_targets([file.state.path for one in sources for file in one.files], targets)

@@ -93,7 +93,7 @@ class LocalJob:
         done: bytes of it that are done already.
         stored: whether something of it was stored when this run began.
         is_noted: whether it is noted how many records the source has.
-        is_whole: whether its result is there, and only cleaning was left to do.
+        report: the report of its result, where that is whole and only cleaning was left to do; else None.
         uploaded: whether all of it was published.
         problem: why it cannot go on; empty where it can.
         is_hopeless: whether that is so however often it is tried.
@@ -109,12 +109,17 @@ class LocalJob:
     done: int = 0
     stored: frozenset[str] = frozenset()
     is_noted: bool = False
-    is_whole: bool = False
+    report: Mapping[str, Any] | None = None
     uploaded: bool = False
     problem: str = ""
     is_hopeless: bool = False
     healings: int = 0
     is_closed: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its result is there, and only cleaning was left to do."""
+        return self.report is not None
 
     @property
     def job(self) -> Job:
@@ -211,7 +216,7 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False) -> None:
         ParcelqError: what is stored cannot be read.
     """
     collected = kept.collected(job.record.id)
-    job.is_whole = _is_written(job.record, kept)
+    job.report = _written(job.record, kept)
     if collected is None or job.is_whole:
         return
     resolution = collected.resolve()
@@ -254,7 +259,7 @@ def missing_of(collected: Collected, resolution: Resolution, *, dead: bool = Fal
 def _check_version(job: LocalJob, options: Options) -> None:
     """Check that a job may go on with these steps. It may if nothing is done yet, or if they are the same as before."""
     if job.is_whole:
-        job.is_whole = job.record.versions[-1:] == (options.version,)
+        job.report = job.report if job.record.versions[-1:] == (options.version,) else None
     elif job.done and job.record.versions[-1:] != (options.version,) and not options.go_on:
         share = f"{100 * job.done / job.total:.0f} %" if job.total else f"{job.done:,} bytes"
         raise JobError(
@@ -264,19 +269,19 @@ def _check_version(job: LocalJob, options: Options) -> None:
         )
 
 
-def _is_written(record: JobRecord, kept: Kept) -> bool:
-    """Whether the whole result of a job was written already, so that the job's state was being deleted."""
+def _written(record: JobRecord, kept: Kept) -> Mapping[str, Any] | None:
+    """The report of a job whose whole result was written already, so that its state was being deleted; else None."""
     present = kept.results.stat(record.result)
     if present is None or present.etag == record.before:
-        return False
+        return None
     state = present.metadata.get("parcelq-state", "")
     if present.metadata.get("parcelq-source") != source_id(record.source) or not state.startswith(WHOLE):
-        return False
+        return None
     with suppress(NotFoundError, ValueError, AttributeError):
-        report = json.loads(kept.results.read(result_names(record.name).report, 0, _REPORT_BYTES))
-        told = report.get("source"), report.get("state"), report.get("complete")
-        return bool(told == (record.source, state, True))
-    return False
+        report: dict[str, Any] = json.loads(kept.results.read(result_names(record.name).report, 0, _REPORT_BYTES))
+        if (report.get("source"), report.get("state")) == (record.source, state):
+            return report
+    return None
 
 
 def release(jobs: Iterable[LocalJob], kept: Kept) -> None:

@@ -72,7 +72,7 @@ class Pipeline:
     Args:
         steps: the steps, in a row.
         store: where segments go.
-        rules: how messages are run.
+        rules: how messages of each step are run.
         meter: counts what is done.
         keep_going: whether to go on although every entry fails.
         workers: how many runs of a step go on side by side; one a CPU by default.
@@ -82,7 +82,7 @@ class Pipeline:
         self,
         steps: Sequence[Step],
         store: Store,
-        rules: Rules,
+        rules: Sequence[Rules],
         meter: Meter,
         *,
         keep_going: bool = False,
@@ -99,7 +99,6 @@ class Pipeline:
         output = LedgerTopic(self._output, self.ledger)
         self._drainer = Drainer(output, store, receivers=1)
         self._headers = Headers(store)
-        rules = replace(rules, joins=False)
         names = [f"step{number}" for number in range(1, len(steps) + 1)]
         memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=_TOPIC_BYTES) for n in names]
         topics = [LedgerTopic(one, self.ledger) for one in memory]
@@ -108,11 +107,18 @@ class Pipeline:
             _Stage(
                 step,
                 topic,
-                Processor(Route(topic, following, dead, output), step, rules, store, marks=False, workers=1),
+                Processor(
+                    Route(topic, following, dead, output),
+                    step,
+                    replace(rule, joins=False),
+                    store,
+                    marks=False,
+                    workers=1,
+                ),
                 None if keep_going else FirstRuns(),
                 1 / len(steps),
             )
-            for step, topic, following in zip(steps, topics, [*topics[1:], output], strict=True)
+            for step, topic, following, rule in zip(steps, topics, [*topics[1:], output], rules, strict=True)
         ]
         self._threads: list[threading.Thread] = []
 
@@ -133,8 +139,11 @@ class Pipeline:
         self._start(self._collect)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self.abort()
         for thread in self._threads:
             thread.join()
         for stage in self._stages:
@@ -151,7 +160,7 @@ class Pipeline:
         """End the runs that are under way, too; nothing is lost but their work."""
         self.stop()
         for stage in self._stages:
-            stage.processor.close()
+            stage.processor.abort()
 
     def upload(self, publish: Callable[[], object]) -> None:
         """Do something on a thread of its own that publishes messages; an error of it stops the pipeline."""
@@ -178,6 +187,8 @@ class Pipeline:
 
     def _handle(self, stage: _Stage, pulled: Pulled) -> None:
         outcome = stage.processor.handle([pulled], acknowledges=True)
+        if outcome.failed and self.stopped:
+            return
         for _, reason in outcome.failed:
             raise ParcelqError(f"step {stage.step.name!r} could not be run: {reason}")
         if outcome.entries or outcome.dead:

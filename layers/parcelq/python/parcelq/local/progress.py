@@ -22,6 +22,7 @@ class Progress:
         seconds_left: how long the rest takes at the rate so far; None while that is unknown.
         dead: entries that failed for good.
         reason: why the newest of them failed; empty if there is none.
+        seconds: how long it has taken so far.
     """
 
     share: float
@@ -30,6 +31,7 @@ class Progress:
     seconds_left: float | None
     dead: int
     reason: str
+    seconds: float = 0.0
 
 
 class Meter:
@@ -83,9 +85,8 @@ class Meter:
             gained = self._bytes - self._before
             left = (self._total - self._bytes) * seconds / gained if gained > 0 and seconds > 1 else None
             rate = self._entries / seconds if seconds > 0.2 else 0.0
-            return Progress(
-                self._shown, self._entries, rate, None if left is None else max(0.0, left), self._dead, self._reason
-            )
+            left = None if left is None else max(0.0, left)
+            return Progress(self._shown, self._entries, rate, left, self._dead, self._reason, seconds)
 
 
 def source_bytes(lineage: Lineage) -> float:

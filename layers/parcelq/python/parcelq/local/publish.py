@@ -36,7 +36,7 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
         ParcelqError: a file cannot be read, or changed. The last message is not published then.
         PublishError: some messages were refused.
     """
-    reading = Reading.of(job.source, options.format, job.missing, options.rules.parcel_size, job.marks)
+    reading = Reading.of(job.source, options.format, job.missing, options.rules[0].parcel_size, job.marks)
     attribute = header_of_source(reading.header, job.record.source, kept.store)
     layout = Layout.of_source(reading.format, reading.header, attribute)
     reading.max_bytes = MAX_BODY_BYTES - len(attribute)
@@ -66,8 +66,15 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
     meter.expect(source, reading.end)
     job.total = reading.end
     job.is_noted = True
-    parts, warnings = reading.parts.all(), tuple(reading.warnings)
-    uploaded = Uploaded(published, reading.entries, reading.end, parts, warnings, str(reading.format))
+    uploaded = Uploaded(
+        published,
+        reading.entries,
+        reading.end,
+        reading.parts.all(),
+        tuple(reading.warnings),
+        str(reading.format),
+        "option" if options.format else "name",
+    )
     _note(kept, source, uploaded, reading.begins if job.source.combined else ())
 
 

@@ -17,11 +17,11 @@ from parcelq.errors import CompressionError, RecordError, SourceError
 from parcelq.limits import MIB
 from parcelq.lineage.lineage import MAX_POSITION
 from parcelq.local.files import LocalFile, LocalSource
-from parcelq.records import BOM, FirstBytes, Format, Parcel, Readable, by_name, cut, fit_messages, split_header
+from parcelq.records import BOM, FirstBytes, Format, Parcel, Readable, by_name, cut, split_header
 from parcelq.records.compression import open_source
 from parcelq.upload.files import Parts
 from parcelq.upload.notes import Beginning
-from parcelq.upload.parcels import MAX_BODY_BYTES, is_text
+from parcelq.upload.parcels import MAX_BODY_BYTES, fit_for_messages
 
 Range = tuple[int, int]
 EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)
@@ -105,7 +105,7 @@ class Reading:
         parcels = self._of_files()
         if len(self.source.files) > 1:
             parcels = _joined(parcels, self.format, self.parcel_size, self.max_bytes)
-        return fit_messages(parcels, self.format, self.max_bytes, is_text)
+        return fit_for_messages(parcels, self.format, self.max_bytes)
 
     def _of_files(self) -> Iterator[Parcel]:
         before = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -12,38 +11,14 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from parcelq.errors import InvalidValueError
+from parcelq.jobs.assembled import Assembled, from_folder, from_steps, with_id, with_options, with_variables
+from parcelq.jobs.workflow import Limits, Workflow
 from parcelq.process.rules import Rules
 from parcelq.records import Format, parse
-from parcelq.steps.find import Step, local_step
+from parcelq.steps.find import Step
 
-_LIMIT: Final = re.compile(r"([0-9]{1,12})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """How many entries may be dead before a job is stopped.
-
-    Attributes:
-        count: at most so many; None for any number.
-        share: at most this share of the entries that were run, from 0 to 1; None for any.
-    """
-
-    count: int | None = None
-    share: float | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read a number of entries, or a share of them; an empty text is no limit.
-
-        Raises:
-            InvalidValueError: it is neither.
-        """
-        if not text:
-            return cls()
-        found = _LIMIT.fullmatch(text)
-        if not found or (found[2] and float(found[2]) > 100):
-            raise InvalidValueError("max-dead", text, "a number such as 10, or a share such as 1%")
-        return cls(int(found[1])) if found[1] else cls(share=float(found[2]) / 100)
+DEFAULT_SIZE: Final = 1000
+"""Most entries of one message, and of one run of a step, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +29,8 @@ class Options:
         steps: the steps, in a row.
         results: the folder of results.
         format: the record format of all files; None to go by the name of each.
-        rules: how messages are run, and how failures are treated.
-        max_dead: when to stop for too many dead entries.
+        rules: how messages of each step are run, and how failures are treated.
+        limits: when to stop.
         keep_going: go on although every entry fails.
         fresh: start over where a job was stopped, or has dead entries.
         go_on: continue a job that began with another version of its steps.
@@ -65,8 +40,8 @@ class Options:
     steps: Sequence[Step]
     results: Path
     format: Format | None
-    rules: Rules
-    max_dead: Limit
+    rules: Sequence[Rules]
+    limits: Limits
     keep_going: bool
     fresh: bool
     go_on: bool
@@ -90,26 +65,28 @@ class Recipe:
     """How files are run, as a user says it. It is kept with a job, so that the job can be resumed by its id alone.
 
     Attributes:
-        steps: paths of the steps, or names of programs on the PATH; several run in a row.
+        steps: paths of the steps, or commands such as `tr a-z A-Z`; several run in a row.
+        folder: the folder of a workflow, in place of steps; empty for none.
         settings: settings files of the steps, of each in turn; there may be fewer.
         workflow_id: what the steps get as `--workflow-id`.
         packages: Python packages that the steps need.
         env: names of variables of the environment that the steps get.
         format: the record format of all files; empty to go by the name of each.
-        batch_size: most entries of one run of a step.
-        parcel_size: most entries of one message.
-        max_dead: `10` or `1%`: stop when more entries failed; empty for no limit.
+        batch_size: most entries of one run of a step; None for what the workflow says.
+        parcel_size: most entries of one message; None likewise.
+        max_dead: `10` or `1%`: stop when more entries failed; empty for what the workflow says.
         keep_going: go on although every entry fails.
     """
 
-    steps: tuple[str, ...]
+    steps: tuple[str, ...] = ()
+    folder: str = ""
     settings: tuple[str, ...] = ()
     workflow_id: str = ""
     packages: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     format: str = ""
-    batch_size: int = 1000
-    parcel_size: int = 1000
+    batch_size: int | None = None
+    parcel_size: int | None = None
     max_dead: str = ""
     keep_going: bool = False
 
@@ -122,7 +99,38 @@ class Recipe:
     def document(self) -> dict[str, Any]:
         """As it is kept with a job: with paths that hold in any folder."""
         steps = tuple(os.path.abspath(one) if os.path.exists(one) else one for one in self.steps)
-        return asdict(replace(self, steps=steps, settings=tuple(map(os.path.abspath, self.settings))))
+        settings = tuple(map(os.path.abspath, self.settings))
+        folder = os.path.abspath(self.folder) if self.folder else ""
+        return asdict(replace(self, steps=steps, settings=settings, folder=folder))
+
+    def assembled(self) -> Assembled:
+        """Return the workflow that this is.
+
+        Raises:
+            InvalidValueError: there is nothing to run, or two things, or a value makes no sense. It is called as the
+                option is, without its hyphens.
+            SettingsError: anything is wrong with the workflow.
+        """
+        if bool(self.folder) == bool(self.steps):
+            raise InvalidValueError("step", list(self.steps), "given, or else a workflow; one of the two")
+        if self.folder and (self.settings or self.packages):
+            raise InvalidValueError("workflow", self.folder, "given without settings and packages; it says both itself")
+        if len(self.settings) > len(self.steps):
+            wanted = f"given at most once for each step, of which there are {len(self.steps)}"
+            raise InvalidValueError("settings", self.settings[-1], wanted)
+        for name in ("batch_size", "parcel_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InvalidValueError(name, value, "at least 1")
+        missing = [name for name in self.env if name not in os.environ]
+        if missing:
+            raise InvalidValueError("env", missing[0], "the name of a variable that is set")
+        fmt = parse(self.format) if self.format else None
+        limits = self._limits()
+        files = [*self.settings, *[""] * (len(self.steps) - len(self.settings))]
+        found = from_folder(Path(self.folder)) if self.folder else from_steps(self.steps, files, self.packages)
+        found = with_options(found, Workflow((), fmt, self.parcel_size, self.batch_size, limits))
+        return with_variables(found, {name: os.environ[name] for name in self.env})
 
     def options(
         self, results: Path, note: Callable[[str], None], *, fresh: bool = False, go_on: bool = False
@@ -136,35 +144,19 @@ class Recipe:
             go_on: continue a job that began with another version of its steps.
 
         Raises:
-            InvalidValueError: a value makes no sense.
-            SettingsError: there is no such step or settings file, or its dependencies cannot be had.
+            InvalidValueError, SettingsError: see `assembled`; or what a step depends on cannot be had.
         """
-        limit = Limit.parse(self.max_dead)
-        for name in ("batch_size", "parcel_size"):
-            if getattr(self, name) < 1:
-                raise InvalidValueError(name, getattr(self, name), "at least 1")
-        rules = Rules(self.batch_size, max(self.batch_size, self.parcel_size), back_off_seconds=0)
-        fmt = parse(self.format) if self.format else None
-        found = self._found(note)
-        return Options(found, results, fmt, rules, limit, self.keep_going, fresh, go_on, self)
+        assembled = self.assembled()
+        workflow = assembled.workflow
+        sizes = [workflow.batch_size_of(one, DEFAULT_SIZE) for one in workflow.steps]
+        parcel_size = max(sizes[0], workflow.parcel_size or DEFAULT_SIZE)
+        rules = [Rules(size, parcel_size, back_off_seconds=0) for size in sizes]
+        steps = with_id(assembled, self.workflow_id).with_environments(note)
+        return Options(steps, results, workflow.format, rules, workflow.limits, self.keep_going, fresh, go_on, self)
 
-    def _found(self, note: Callable[[str], None]) -> list[Step]:
-        if not self.steps:
-            raise InvalidValueError("step", "", "at least one program")
-        if len(self.settings) > len(self.steps):
-            raise InvalidValueError(
-                "settings", self.settings[-1], f"given once for each step, of which there are {len(self.steps)}"
-            )
-        missing = [name for name in self.env if name not in os.environ]
-        if missing:
-            raise InvalidValueError("env", missing[0], "the name of a variable that is set")
-        variables = {name: os.environ[name] for name in self.env}
-        files = [*self.settings, *[""] * (len(self.steps) - len(self.settings))]
-        found = [
-            local_step(path, file, self.workflow_id, self.packages, note)
-            for path, file in zip(self.steps, files, strict=True)
-        ]
-        return [
-            replace(one, settings=replace(one.settings, environment={**one.settings.environment, **variables}))
-            for one in found
-        ]
+    def _limits(self) -> Limits:
+        try:
+            return Limits.of_dead(self.max_dead) if self.max_dead else Limits()
+        except InvalidValueError:
+            wanted = "a number such as 10, or a share such as 1%"
+            raise InvalidValueError("max-dead", self.max_dead, wanted) from None

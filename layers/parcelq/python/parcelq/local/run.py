@@ -189,11 +189,14 @@ def _check(options: Options, meter: Meter, cancelled: threading.Event, jobs: Seq
     """Stop where it was cancelled, or where too many entries are dead."""
     if cancelled.is_set():
         raise JobError(jobs[0].record.id, "it was cancelled; what is done is kept, and the same call goes on from here")
-    progress, limit = meter.now(), options.max_dead
-    if limit.count is not None and progress.dead > limit.count:
-        raise ParcelqError(f"stopped: {progress.dead} entries are dead, more than {limit.count}: {progress.reason}")
+    progress, limits = meter.now(), options.limits
+    if limits.max_seconds is not None and progress.seconds > limits.max_seconds:
+        raise ParcelqError(f"stopped: it took longer than {limits.max_seconds} s; the same command goes on from here")
+    limit, share = limits.max_dead, limits.max_dead_share
+    if limit is not None and progress.dead > limit:
+        raise ParcelqError(f"stopped: {progress.dead} entries are dead, more than {limit}: {progress.reason}")
     seen = progress.entries + progress.dead
-    if limit.share is not None and seen >= _LEAST_SEEN and progress.dead > limit.share * seen:
+    if share is not None and seen >= _LEAST_SEEN and progress.dead > share * seen:
         raise ParcelqError(
-            f"stopped: {progress.dead} of {seen} entries are dead, more than {limit.share:.3%}: {progress.reason}"
+            f"stopped: {progress.dead} of {seen} entries are dead, more than {share:.3%}: {progress.reason}"
         )

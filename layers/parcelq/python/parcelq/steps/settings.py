@@ -102,7 +102,8 @@ def _timeout(value: object) -> float:
     return float(value)
 
 
-def _format(value: object) -> Format:
+def record_format(value: object) -> Format:
+    """A record format, as a check of a value."""
     try:
         return from_settings(value)
     except InvalidValueError as error:
@@ -148,7 +149,7 @@ _CHECKS: Final[dict[str, Check]] = {
     "timeout": _timeout,
     "environment": _environment,
     "aws_credentials": flag,
-    "output": _format,
+    "output": record_format,
     "output_header": flag,
     "max_output_bytes": _bytes,
     "step": anything,

@@ -52,7 +52,10 @@ class Note:
         parts: bytes and entries of its parts, in order.
         warnings: what the program of its compression would warn of.
         format: the record format; empty where the upload did not say.
+        chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …
+        one_stream: why it cannot be cut into ranges, however large it is; empty if it can.
         problem: why the source cannot be uploaded; empty where that is not known to fail.
+        workflow: the attribute `Workflow` of the messages; empty for the built-in step.
         files: where its files begin, if the source is made of several.
     """
 
@@ -66,7 +69,10 @@ class Note:
     parts: tuple[tuple[int, int], ...] = ()
     warnings: tuple[str, ...] = ()
     format: str = ""
+    chosen_by: str = ""
+    one_stream: str = ""
     problem: str = ""
+    workflow: str = ""
     files: tuple[Beginning, ...] = ()
 
     @property
@@ -87,14 +93,16 @@ def note_upload(
     total: int | None = None,
     topic: str = "",
     output: str | None = None,
+    workflow: str = "",
     files: Sequence[Beginning] = (),
 ) -> None:
     """Note what was published of a source from its byte `start` on; see `Note`."""
-    note = {"source": source, "start": start, **uploaded._asdict(), "total": total, "topic": topic, "output": output}
-    if files:
-        note["files"] = files
+    about = {name: value for name, value in uploaded._asdict().items() if name not in {"messages", "rest"}}
+    note = {"source": source, "start": start, **about, "total": total, "topic": topic, "output": output}
+    note |= {"workflow": workflow} if workflow else {}
+    note |= {"files": files} if files else {}
     text = json.dumps(note, separators=(",", ":"))
-    store.put(f"{_UPLOADS}{source_id(source)}/{start:020d}.json", text.encode())
+    store.put(f"{upload_folder(source)}{start:020d}.json", text.encode())
 
 
 def notes_of(store: Store, source: str) -> list[Note]:
@@ -117,6 +125,11 @@ def noted_problems(store: Store) -> dict[str, str]:
 def noted_format(store: Store, source: str) -> str:
     """The record format with which a source was uploaded, as far as that is noted; empty where it is not."""
     return next((note.format for note in notes_of(store, source) if note.format), "")
+
+
+def noted_workflow(store: Store, source: str) -> str:
+    """The workflow's version with which a source was uploaded, as far as that is noted; empty for the built-in step."""
+    return next((note.workflow for note in notes_of(store, source) if note.workflow), "")
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
@@ -169,17 +182,7 @@ def _read(store: Store, key: str) -> Note | None:
         note = json.loads(store.read(key, 0, _NOTE_BYTES))
     except NotFoundError:
         return None
-    return Note(
-        note["source"],
-        note["start"],
-        note["end"],
-        note["entries"],
-        note.get("total"),
-        note.get("topic", ""),
-        note.get("output"),
-        tuple((size, entries) for size, entries in note.get("parts", ())),
-        tuple(note.get("warnings", ())),
-        note.get("format", ""),
-        note.get("problem", ""),
-        tuple(Beginning(*one) for one in note.get("files", ())),
-    )
+    note["parts"] = tuple((size, entries) for size, entries in note.get("parts", ()))
+    note["warnings"] = tuple(note.get("warnings", ()))
+    note["files"] = tuple(Beginning(*one) for one in note.get("files", ()))
+    return Note(**note)

@@ -1,0 +1,1 @@
+"""Jobs: workflows and their versions, and what is known of each job."""
