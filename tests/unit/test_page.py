@@ -161,7 +161,8 @@ class TestVerdict:
             ({"read": 9, "holes": ((5, 9),)}, "1 part of the source (4 bytes) is missing."),
             (
                 {"read": 7, "doubts": ("runs of single records gave nothing",)},
-                "All 7 records went through the step, but the result may not be what the step writes for the whole source.",
+                "All 7 records went through the step, but the result may not be "
+                "what the step writes for the whole source.",
             ),
             (
                 {"read": 9, "dead": 1, "holes": ((5, 9), (20, 29))},
