@@ -17,7 +17,7 @@ def text(value: object) -> str:
 def element(name: str, *content: str, **attributes: object) -> str:
     """Return an element. Its content is HTML; its attributes are values, which are escaped.
 
-    Attributes that are None or False are left out, and True stands alone. `class_` and `for_` become `class` and `for`;
+    Attributes whose value is None or False are left out, and True stands alone. `class_` and `for_` become `class` and `for`;
     other underscores become hyphens.
     """
     parts = [name]

@@ -48,8 +48,8 @@
   function start() {
     const map = document.getElementById("map");
     const chosen = document.getElementById("chosen");
-    data = JSON.parse(document.getElementById("data").textContent);
     if (!map || !chosen) return;
+    data = JSON.parse(document.getElementById("data").textContent);
     const cells = Array.from(map.querySelectorAll("button"));
     const bad = cells.filter((cell) => !cell.classList.contains("done"));
     let current = cells[0];

@@ -16,9 +16,9 @@ from parcelq.collect.page.amounts import amount, duration, percent, size
 from parcelq.collect.page.charts import bars
 from parcelq.collect.page.figures import Figures, Group, Listed, Rate, cut
 from parcelq.collect.page.html import element, json_block, table, text
-from parcelq.collect.page.source_map import Cell
 from parcelq.collect.page.verdict import verdict
 from parcelq.collect.report import Report
+from parcelq.collect.source_map import Cell
 
 MOST_BYTES: Final = 300_000
 """No page is larger."""
@@ -362,7 +362,7 @@ def _data(report: Report, figures: Figures) -> dict[str, Any]:
 
 
 def _fitted(figures: Figures, per_cell: int, characters: int) -> Figures:
-    """Return figures that list at most so many entries of each part of the map, and of each reason, and shorter."""
+    """Return figures that list at most `per_cell` entries of each part of the map and of each reason, and shorter."""
     in_cell = [listed[:per_cell] for listed in figures.in_cell]
     groups = [replace(one, examples=one.examples[:per_cell]) for one in figures.groups]
     kept = sorted({at for some in (*in_cell, *(group.examples for group in groups)) for at in some})
