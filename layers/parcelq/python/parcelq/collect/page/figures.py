@@ -81,6 +81,7 @@ class Group:
     """Dead entries that failed in the same way.
 
     Attributes:
+        kind: what their reasons have in common, see `kind_of`; escaped.
         reason: the line that says what went wrong; parts that differ between them are `…`.
         entries: how many they are.
         first: number of the first of them in the source; None where nobody knows.
@@ -88,6 +89,7 @@ class Group:
         examples: numbers, among the listed entries, of the first of them.
     """
 
+    kind: str
     reason: str
     entries: int
     first: int | None
@@ -277,6 +279,7 @@ class _Deaths:
             tuple(tuple(self._in_cell.get(number, ())) for number in range(len(cells))),
             tuple(
                 Group(
+                    one_line(name),
                     cut(one_line(kind.line if kind.is_one_line else name), _REASON_CHARACTERS),
                     kind.entries,
                     kind.first,
