@@ -1,20 +1,21 @@
-"""`parcelq run`: a program over every record of files, on this machine."""
+"""`parcelq run`: a program over every record of files, on this machine or on a stack."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from parcelq.errors import ParcelqError
 
-from parcelq_cli.options import DEFAULT_SIZE, STEP, Env, Packages, Settings, WorkflowFolder
+from parcelq_cli.options import DEFAULT_SIZE, STEP, Env, Packages, Settings, WorkflowFolder, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
-    from parcelq.local.run import FileResult, Options
+    from parcelq.jobs.assembled import Assembled
+    from parcelq.local.run import FileResult
 
 _SHOWN: Final = 5
 """Dead entries that are printed for each file; the list beside the result has all."""
@@ -23,7 +24,10 @@ _SHOWN: Final = 5
 @with_output
 def run(
     out: Output,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.", show_default=False)],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="The files; with --stack also s3://bucket/key.", show_default=False),
+    ],
     step: Annotated[list[str] | None, STEP] = None,
     workflow: WorkflowFolder = None,
     settings: Settings = None,
@@ -47,20 +51,17 @@ def run(
     go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
     workflow_id: Annotated[str, typer.Option(help="What the step gets as --workflow-id.", show_default="none")] = "",
     env: Env = None,
+    stack: Annotated[
+        str, typer.Option("--stack", metavar="NAME", help="Run on this stack of AWS.", show_default="this machine")
+    ] = "",
+    detach: Annotated[bool, typer.Option("--detach", help="With --stack, do not wait for the results.")] = False,
 ) -> None:
     """Run a program over every record of files, and write one result file for each.
 
     A run that was stopped goes on where it stopped when the same command is given again. Exits with 0 only if every
     record is in a result; records that failed are listed in DIR/NAME.dead.jsonl with the reason.
     """
-    from parcelq.jobs.assembled import with_id
-    from parcelq.local.run import Options, run_files
-    from parcelq.local_files import check_folder, check_targets
-    from parcelq.process.rules import Rules
-    from parcelq.result_names import result_names
-
     from parcelq_cli.choice import chosen
-    from parcelq_cli.live import shown
 
     assembled = chosen(
         workflow,
@@ -73,22 +74,50 @@ def run(
         max_dead=max_dead,
         env=env or [],
     )
-    chosen_one = assembled.workflow
-    sizes = [chosen_one.batch_size_of(one, DEFAULT_SIZE) for one in chosen_one.steps]
-    check_folder(output, "--output")
-    check_targets(files, [output / name for file in files for name in result_names(file.name).all])
+    only_here = {"--continue": go_on, "--fresh": fresh, "--keep-going": keep_going, "--workflow-id": workflow_id}
+    if stack:
+        _check_unused({**only_here, "--env": env}, "is for runs on this machine, so it does not go with --stack")
+        from parcelq_cli.remote import run_on_stack
+
+        run_on_stack(out, files, assembled, stack, output, detach=detach)
+    else:
+        _check_unused({"--detach": detach}, "is for runs on a stack, so it needs --stack")
+        more = {"keep_going": keep_going, "fresh": fresh, "go_on": go_on}
+        _run_here(out, [Path(file) for file in files], assembled, output, workflow_id, **more)
+
+
+def _check_unused(options: Mapping[str, object], reason: str) -> None:
+    """Raise WrongUsageError if one of these options is given."""
+    for name, value in options.items():
+        if value:
+            raise WrongUsageError(f"{name} {reason}")
+
+
+def _run_here(
+    out: Output, files: Sequence[Path], assembled: Assembled, folder: Path, workflow_id: str, **more: bool
+) -> None:
+    from parcelq.jobs.assembled import with_id
+    from parcelq.local.run import Options, run_files
+    from parcelq.local_files import check_folder, check_targets
+    from parcelq.process.rules import Rules
+    from parcelq.result_names import result_names
+
+    from parcelq_cli.live import shown
+
+    workflow = assembled.workflow
+    sizes = [workflow.batch_size_of(one, DEFAULT_SIZE) for one in workflow.steps]
+    check_folder(folder, "--output")
+    check_targets(files, [folder / name for file in files for name in result_names(file.name).all])
     options = Options(
         with_id(assembled, workflow_id).with_environments(out.note),
-        output,
-        chosen_one.format,
-        Rules(parcel_size=max(sizes[0], chosen_one.parcel_size or DEFAULT_SIZE), back_off_seconds=0),
+        folder,
+        workflow.format,
+        Rules(parcel_size=max(sizes[0], workflow.parcel_size or DEFAULT_SIZE), back_off_seconds=0),
         sizes,
-        chosen_one.limits.max_seconds,
-        chosen_one.limits.max_dead,
-        chosen_one.limits.max_dead_share,
-        keep_going=keep_going,
-        fresh=fresh,
-        go_on=go_on,
+        workflow.limits.max_seconds,
+        workflow.limits.max_dead,
+        workflow.limits.max_dead_share,
+        **more,
     )
     began = time.monotonic()
     try:
@@ -97,12 +126,23 @@ def run(
     except KeyboardInterrupt:
         out.note("stopped; the same command goes on from here")
         raise
-    _report(out, results, options, time.monotonic() - began)
+    report_of(out, results, folder, time.monotonic() - began)
 
 
-def _report(out: Output, results: Sequence[FileResult], options: Options, seconds: float) -> None:
+def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float) -> None:
+    """Print what became of files.
+
+    Args:
+        out: prints.
+        results: what became of each.
+        folder: where the results are.
+        seconds: how long it took.
+
+    Raises:
+        ParcelqError: not all of them came out whole.
+    """
     for one in results:
-        path = options.output / one.names.result
+        path = folder / one.names.result
         document: dict[str, Any] = {
             "file": str(one.file),
             "result": str(path) if one.state.result else None,
@@ -118,8 +158,8 @@ def _report(out: Output, results: Sequence[FileResult], options: Options, second
             for warning in report["warnings"]:
                 out.note(f"{one.file}: warning: {warning}")
         if one.state.dead and one.state.result:
-            document["dead_list"] = str(options.output / one.names.dead)
-            _show_dead(out, options.output / one.names.dead, one)
+            document["dead_list"] = str(folder / one.names.dead)
+            _show_dead(out, folder / one.names.dead, one)
         out.result(document, _sentence(one, path))
     failed = [one for one in results if not one.whole]
     if failed:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parcelq.aws.clients import translated
 from parcelq.errors import InvalidValueError
 from parcelq.names import RESULTS
-from parcelq.result_names import DEAD, REPORT, STATE
+from parcelq.result_names import DEAD, PAGE, REPORT, STATE
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,7 +50,7 @@ class Results:
         return {key.removeprefix(RESULTS).removesuffix(REPORT): report for key, (_, report) in self._read.items()}
 
     def fetch(self, name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-        """Bring a result into a folder, with report and list of dead entries; return its path and the report.
+        """Bring a result into a folder, with all that lies beside it, and return its path and the report.
 
         Args:
             name: the result's name, which may be any: everybody can put objects under any name.
@@ -63,7 +63,7 @@ class Results:
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for suffix in ("", REPORT):
+            for suffix in ("", REPORT, PAGE):
                 self._download(f"{RESULTS}{name}{suffix}", Path(f"{path}{suffix}"))
             report = json.loads(Path(f"{path}{REPORT}").read_bytes())
             if report.get("dead_list"):

@@ -254,6 +254,23 @@ def test_interrupting_keeps_what_there_is(tmp_path, write):
     assert (tmp_path / "results/lines.txt").read_text() == lines_of(2000).upper()
 
 
+def test_interrupting_ends_a_run_that_takes_long_and_loses_nothing(tmp_path, write):
+    source = write("lines.txt", lines_of(30), 0o644)
+    slow = write("slow", f'#!/bin/sh\n[ -e {tmp_path}/mended ] || sleep 600\ntr a-z A-Z < "$2" > "$4"\n')
+    command = [*PROGRAM, "run", str(source), "--step", str(slow), "--batch-size", "1"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        time.sleep(2)
+        began = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=30)
+    assert time.monotonic() - began < 10
+    assert (running.returncode, err) == (130, "stopped; the same command goes on from here\n")
+    (tmp_path / "mended").touch()
+    done = run(source, "--step", slow, "--batch-size", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results/lines.txt").read_text() == lines_of(30).upper()
+
+
 def test_a_workflow_of_a_folder_runs_like_its_steps(tmp_path, write):
     source = write("lines.txt", lines_of(300), 0o644)
     write("flow/upper", UPPER)

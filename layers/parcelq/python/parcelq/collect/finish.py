@@ -34,7 +34,7 @@ from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.source import Source, source_id
 from parcelq.names import RESULTS
-from parcelq.result_names import DEAD, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
+from parcelq.result_names import DEAD, PAGE, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
 from parcelq.store.store import Begun, Store, Stored, part_bytes
 from parcelq.topics.header import key_of_stage
 from parcelq.upload.notes import Note, entries_in, note_keys, notes_of
@@ -258,19 +258,26 @@ class Finisher:
         return written
 
     def _write_report(self, collected: Collected, resolution: Resolution, key: str) -> Mapping[str, Any] | None:
-        """Write list and report, unless another result is there by now: those are for others to write.
+        """Write list, page and report, unless another result is there by now: those are for others to write.
+
+        The report comes last, since a job counts as reported when it is there.
 
         Returns:
             The report; None if it is not written.
         """
+        # The modules that draw a page are imported only where a job ends.
+        from parcelq.collect.page.figures import figures_of
+        from parcelq.collect.page.render import report_page
+
         name = collected.job.source
         source = Source.parse(name)
         notes = notes_of(self.store, name)
+        figures = figures_of(collected, notes)
         dead_key = key + DEAD if resolution.has_dead else ""
         dead = tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else ()
         entries = _entries(collected, resolution, notes)
         while True:
-            seen, seen_dead = self.out.stat(key + REPORT), self.out.stat(key + DEAD)
+            seen, seen_dead, seen_page = (self.out.stat(key + ending) for ending in (REPORT, DEAD, PAGE))
             written = self.out.stat(key)
             # guard[False]: report and result follow from one resolution
             if written is None or _says(written, name) != resolution.state:
@@ -301,6 +308,10 @@ class Finisher:
             if dead_key and not self.out.write(
                 dead_key, lambda _: dead_lines(dead_of(collected, notes)), {}, seen_dead
             ):
+                continue
+            page = report_page(report, figures)
+            # guard[self.out.put(key + PAGE, page)]: a page is written only if nobody else wrote one in the meantime
+            if not self.out.write(key + PAGE, lambda _: iter((page,)), {}, seen_page):  # noqa: B023
                 continue
             # guard[self.out.put(key + REPORT, report.to_json())]: a report is written only if nobody else wrote one in
             # the meantime

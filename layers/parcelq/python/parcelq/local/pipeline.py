@@ -134,8 +134,11 @@ class Pipeline:
         self._start(self._collect)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self.abort()
         for thread in self._threads:
             thread.join()
         for stage in self._stages:
@@ -152,7 +155,7 @@ class Pipeline:
         """End the runs that are under way, too; nothing is lost but their work."""
         self.stop()
         for stage in self._stages:
-            stage.processor.close()
+            stage.processor.abort()
 
     def upload(self, publish: Callable[[], object]) -> None:
         """Do something on a thread of its own that publishes messages; an error of it stops the pipeline."""
@@ -179,6 +182,8 @@ class Pipeline:
 
     def _handle(self, stage: _Stage, pulled: Pulled) -> None:
         outcome = stage.processor.handle([pulled], acknowledges=True)
+        if outcome.failed and self.stopped:
+            return
         for _, reason in outcome.failed:
             raise ParcelqError(f"step {stage.step.name!r} could not be run: {reason}")
         if outcome.entries or outcome.dead:

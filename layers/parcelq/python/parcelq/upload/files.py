@@ -169,6 +169,7 @@ def upload_source(
     fmt: Format | None = None,
     store: Store | None = None,
     compressed: bool = False,
+    workflow: str = "",
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Uploaded:
     """Publish a whole source from its first byte on.
@@ -182,6 +183,7 @@ def upload_source(
         fmt: its record format; None to go by its name.
         store: where a header goes that is too long for an attribute; None where there is no store.
         compressed: whether it is known to be compressed.
+        workflow: the attribute `Workflow` of its messages; empty for the built-in step.
         may_go_on: asked before each parcel but the first; where it says no, `rest` of the answer says what is left.
 
     Raises:
@@ -193,7 +195,7 @@ def upload_source(
         opened = open_source(stream, source.key, compressed=compressed)
         fmt = fmt or by_name(source.key)
         header, entries = split_header(opened.stream, fmt)
-        layout = Layout.of_source(fmt, header, header_of_source(header, str(source), store))
+        layout = Layout.of_source(fmt, header, header_of_source(header, str(source), store), workflow)
         total = None if opened.coding else size
         uploaded = upload_stream(topic, entries, source, parcel_size, total=total, layout=layout, may_go_on=may_go_on)
     except CompressionError as error:

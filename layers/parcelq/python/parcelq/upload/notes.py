@@ -39,6 +39,7 @@ class Note:
         chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …
         one_stream: why it cannot be cut into ranges, however large it is; empty if it can.
         problem: why the source cannot be uploaded; empty where that is not known to fail.
+        workflow: the attribute `Workflow` of the messages; empty for the built-in step.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Note:
     chosen_by: str = ""
     one_stream: str = ""
     problem: str = ""
+    workflow: str = ""
 
     @property
     def stretches(self) -> Iterator[tuple[int, int, int]]:
@@ -73,10 +75,12 @@ def note_upload(
     total: int | None = None,
     topic: str = "",
     output: str | None = None,
+    workflow: str = "",
 ) -> None:
     """Note what was published of a source from its byte `start` on; see `Note`."""
     about = {name: value for name, value in uploaded._asdict().items() if name not in {"messages", "rest"}}
     note = {"source": source, "start": start, **about, "total": total, "topic": topic, "output": output}
+    note |= {"workflow": workflow} if workflow else {}
     text = json.dumps(note, separators=(",", ":"))
     store.put(f"{_UPLOADS}{source_id(source)}/{start:020d}.json", text.encode())
 
@@ -101,6 +105,11 @@ def noted_problems(store: Store) -> dict[str, str]:
 def noted_format(store: Store, source: str) -> str:
     """The record format with which a source was uploaded, as far as that is noted; empty where it is not."""
     return next((note.format for note in notes_of(store, source) if note.format), "")
+
+
+def noted_workflow(store: Store, source: str) -> str:
+    """The workflow's version with which a source was uploaded, as far as that is noted; empty for the built-in step."""
+    return next((note.workflow for note in notes_of(store, source) if note.workflow), "")
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
