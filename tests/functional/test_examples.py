@@ -64,16 +64,6 @@ def test_a_function_weighs_molecules(tmp_path: Path) -> None:
     assert weights[0] == {"name": "aspirin", "weight": 172.09}
 
 
-def test_rdkit_describes_molecules(tmp_path: Path) -> None:
-    source = tmp_path / "few.smi"
-    source.write_text("CCO ethanol\nc1ccccc1 benzene\n")
-    found = [json.loads(line) for line in run("rdkit", tmp_path / "out", source).read_text().splitlines()]
-    assert [(one["name"], one["formula"], one["weight"]) for one in found] == [
-        ("ethanol", "C2H6O", 46.07),
-        ("benzene", "C6H6", 78.11),
-    ]
-
-
 def test_csv_gets_a_column(tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(run("vat", tmp_path).read_text())))
     orders = list(csv.DictReader(io.StringIO((EXAMPLES / "orders.csv").read_text())))
