@@ -26,7 +26,7 @@ PAGES = [
 BLOCK = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.M | re.S)
 ID = re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{12})?\b")
 """Ids of jobs, which differ from those that a page shows."""
-DURATION = re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|ms|seconds?|MB|MiB)\b)|[\d,.]+(?= entries/s)")
+DURATION = re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|ms|seconds?|MB|MiB)\b)|[\d,.]+(?=/s)")
 
 
 @dataclass(frozen=True)

@@ -242,3 +242,23 @@ def test_warnings_are_printed(cli: Cli, tmp_path: Path, filter_step: tuple[str, 
     done = cli.ok("estimate", file, *filter_step, "--sample", "20")
     assert "\n\nMind: a sample of 20 lines says little" in done.text
     assert json.loads(cli.ok("estimate", file, *filter_step, "--sample", "20", "--json").out)["warnings"]
+
+
+def test_it_draws_the_setups_as_a_page(cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path) -> None:
+    page = tmp_path / "estimate.html"
+    done = cli.ok("estimate", lines, *filter_step, "--sample", "200", "--memory", "777", "--html", page, "--json")
+    drawn = page.read_text()
+    assert drawn.count("<svg") == 2
+    assert "<h1>Estimate for words.txt</h1>" in drawn
+    assert "parcels of 1,000, 777 MB: $" in drawn
+    chosen = done.document["chosen"]
+    assert f"<td>{chosen['parcel_size']:,}</td>" in drawn
+
+
+def test_a_page_that_cannot_be_written_is_an_error_of_one_sentence(
+    cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path
+) -> None:
+    page = tmp_path / "none" / "estimate.html"
+    assert "No such file or directory" in cli.fails(
+        "estimate", lines, *filter_step, "--sample", "20", "--html", page, "-q"
+    )

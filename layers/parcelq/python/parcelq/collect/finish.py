@@ -280,7 +280,7 @@ class Finisher:
         name = collected.job.source
         source = Source.parse(name)
         notes = notes_of(self.store, name)
-        figures = figures_of(collected, notes)
+        figures = figures_of(collected, resolution, notes)
         dead_key = key + DEAD if resolution.has_dead else ""
         dead = tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else ()
         entries = _entries(collected, resolution, notes)

@@ -75,7 +75,7 @@ class Entries:
     read: int | None
     done: int | None
     dead: int | None
-    missing: int
+    missing: int | None
     written: int
 
 
