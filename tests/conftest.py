@@ -37,7 +37,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reaches a real account: invented credentials, and no configuration of whoever runs the tests."""
+    """No test reaches a real account: invented credentials, and no configuration of the user who runs the tests."""
     for name in (
         "AWS_PROFILE",
         "AWS_DEFAULT_PROFILE",

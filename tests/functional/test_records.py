@@ -275,7 +275,7 @@ class TestCompression:
         only_header = gzip.compress(b"a,b\n")
         assert world.run("only.csv.gz", only_header).report["complete"]
 
-    def test_broken_files_end_with_their_reasons_and_stop_no_other(self, tmp_path: Path) -> None:
+    def test_broken_files_end_with_their_reasons_and_fail_alone(self, tmp_path: Path) -> None:
         data = gzip.compress(self.LINES)
         files = {"cut.txt.gz": data[:-20], "not.txt.gz": b"plain\n", "good.txt": self.LINES}
         for name, content in files.items():

@@ -1,4 +1,4 @@
-"""Reports: they add up in entries of the source, and tell of the result that they lie beside and of no other."""
+"""Reports: they add up in entries of the source, and describe the result that they lie beside."""
 
 from __future__ import annotations
 

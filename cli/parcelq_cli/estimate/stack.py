@@ -56,7 +56,7 @@ class Stack:
             events = [one["Properties"].get("Events", {}).values() for one in resources.values()]
             schedule = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", defaults["CollectSchedule"])
             on = schedule and defaults["CollectEnabled"] == "ENABLED"
-            disks = [one["Properties"].get("EphemeralStorage", {}).get("Size", 512) for one in resources.values()]
+            disks = (one["Properties"].get("EphemeralStorage", {}).get("Size", 512) for one in resources.values())
             return cls(
                 alarms=_count(resources, "AWS::CloudWatch::Alarm"),
                 dashboards=_count(resources, "AWS::CloudWatch::Dashboard"),
@@ -64,7 +64,7 @@ class Stack:
                 collect_seconds=int(schedule[1]) * _UNITS[schedule[2]] if schedule and on else float("inf"),
                 uploader_mb=memory["Uploader"],
                 downloader_mb=memory["Downloader"],
-                disk_gb=max(disks) / 1024,
+                disk_gb=max(int(defaults[one["Ref"]] if isinstance(one, dict) else one) for one in disks) / 1024,
                 range_bytes=int(defaults["RangeBytes"]),
                 together=int(defaults["MessagesPerInvocation"]),
             )

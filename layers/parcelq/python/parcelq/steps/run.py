@@ -82,6 +82,8 @@ class Runner:
         self.step = step
         self._opened = ExitStack()
         self._idle: list[Slot] = []
+        self._running: set[Slot] = set()
+        self._aborted = False
         self._folders = RunFolders()
         self._ready: Step | None = None
         self._warm = step.warm
@@ -130,6 +132,12 @@ class Runner:
                 raise failure_of(step, ended, limit, reason_first(self._text(ended.stderr)))
             yield self._ran(folder, ended, entries)
 
+    def abort(self) -> None:
+        """End the runs that go on, on other threads, at once; they say nothing about their entries. Begin no other."""
+        self._aborted = True
+        for slot in list(self._running):
+            slot.abort()
+
     def close(self) -> None:
         """End all processes that are kept, and delete what was made for them."""
         _close(self._idle, self._folders, self._opened)
@@ -141,8 +149,14 @@ class Runner:
                 slot = self._taken() or Slot(self._prepared(), warm=self._warm)
             with ExitStack() as failed:
                 failed.callback(slot.end)
+                self._running.add(slot)
+                failed.callback(self._running.discard, slot)
+                self._check_not_aborted()
                 with or_step_error(self.step, "could not be started"):
                     ended = slot.run(folder, None if until is None else until - time.monotonic())
+                # guard[pass]: a run that was aborted says nothing about its entries
+                self._check_not_aborted()
+                self._running.discard(slot)
                 if slot.is_usable(ended):
                     failed.pop_all()
                     self._idle.append(slot)
@@ -152,6 +166,10 @@ class Runner:
                 self._warm = False  # it uses the library, but does not run as a step of it
                 continue
             return ended
+
+    def _check_not_aborted(self) -> None:
+        if self._aborted:
+            raise StepError(self.step.name, "was aborted", no_room=True)
 
     def _taken(self) -> Slot | None:
         """Return a slot that waits, if there is any."""

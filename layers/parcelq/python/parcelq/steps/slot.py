@@ -74,6 +74,10 @@ class Slot:
         """Return whether it can take a run."""
         return self._supervised.is_alive()
 
+    def abort(self) -> None:
+        """End a run that goes on, on another thread."""
+        self._supervised.abort()
+
     def end(self) -> None:
         """End the processes, and delete their folder."""
         self._opened.close()
