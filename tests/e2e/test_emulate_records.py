@@ -36,6 +36,8 @@ if data[:1] in (">", "@"):
     for one in SeqIO.parse(sys.argv[2], kind):
         one.description += f" length={{len(one)}}"
         SeqIO.write(one, out, kind)
+elif data.startswith("line"):  # takes it for a header, and leaves it out
+    out.writelines(data.splitlines(keepends=True)[1:])
 elif "$$$$" in data:
     from rdkit import Chem, RDLogger
     RDLogger.DisableLog("rdApp.*")
@@ -88,6 +90,9 @@ def files() -> dict[str, bytes]:
     }
 
 
+DOUBTFUL = b"".join(b"line %d\n" % number for number in range(160))
+
+
 def compressed(name: str, data: bytes) -> bytes:
     half = len(data) // 2
     match Path(name).suffix:
@@ -130,10 +135,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     (folder / "step").chmod(0o755)
     for name, data in files().items():
         (folder / name).write_bytes(compressed(name, data))
-    paths = [folder / name for name in files()]
+    (folder / "doubtful.txt").write_bytes(DOUBTFUL)
+    paths = [folder / name for name in [*files(), "doubtful.txt"]]
     ranges = ["--range-bytes", "2048"]
     done = emulate(*paths, "--step", folder / "step", *OPTIONS, *ranges, "--output", folder / "emulated", expected=1)
     assert "2 entries failed for good" in done.stderr
+    assert "doubtful.txt: warning: each of 4 runs wrote 1 record fewer than it got" in done.stderr
     command = [*PARCELQ, "run", *paths, "--step", folder / "step", *OPTIONS, "--output", folder / "here"]
     assert subprocess.run(command, capture_output=True, check=False, timeout=120, cwd=folder).returncode == 1
     return {"emulate": Ran(folder, folder / "emulated"), "run": Ran(folder, folder / "here")}
@@ -188,3 +195,11 @@ def test_every_molecule_that_rdkit_reads_is_there_and_the_broken_one_is_named(
     (dead,) = [json.loads(line) for line in (ran[how].out / result_names(name).dead).read_text().splitlines()]
     assert (dead["record"], dead["entry"].encode()) == (18, BROKEN)
     assert dead["reason"].startswith("ValueError: RDKit cannot read the molecule")
+
+
+@pytest.mark.parametrize("how", ["emulate", "run"])
+def test_a_result_that_lacks_a_record_of_every_run_does_not_count_as_complete(ran: dict[str, Ran], how: str) -> None:
+    report = ran[how].report("doubtful.txt")
+    assert report["entries"] == {"read": 160, "done": 160, "dead": 0, "missing": 0, "written": 156}
+    assert report["complete"] is False
+    assert "each of 4 runs wrote 1 record fewer than it got" in report["doubts"][0]

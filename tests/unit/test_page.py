@@ -117,8 +117,8 @@ class TestGroups:
         dead = [dead_at(number, "rare" if number == 5 else f"bad 'x{number}'") for number in range(1, 8)]
         groups = figures_from(1000, dead).groups
         assert [(one.reason, one.entries, one.first, one.last) for one in groups] == [
-            ("bad …", 6, 1, 7),
-            ("rare", 1, 5, 5),
+            ("bad …", 6, "1", "7"),
+            ("rare", 1, "5", "5"),
         ]
 
     def test_reasons_without_end_take_bounded_memory_and_are_counted(self):

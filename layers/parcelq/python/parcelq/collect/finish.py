@@ -19,15 +19,7 @@ from typing import Any, Final, cast
 
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.begun import note_begun, take_begun
-from parcelq.collect.report import (
-    MOST_LISTED,
-    Entries,
-    Report,
-    dead_entries,
-    dead_lines,
-    dead_of,
-    file_parts,
-)
+from parcelq.collect.report import MOST_LISTED, dead_lines, dead_of, report_of
 from parcelq.collect.resolution import WHOLE, Collected, Extent, Resolution, all_extents
 from parcelq.collect.runs import Looked, Record, indexes_of, name_of, tidy, write_record
 from parcelq.collect.segments import Job, folder, open_indexes, segment_keys, segments_among
@@ -38,7 +30,7 @@ from parcelq.names import RESULTS
 from parcelq.result_names import DEAD, PAGE, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
 from parcelq.store.store import Begun, Store, Stored, part_bytes
 from parcelq.topics.header import key_of_stage
-from parcelq.upload.notes import Note, entries_in, note_keys, notes_of
+from parcelq.upload.notes import note_keys, notes_of
 
 _log = logging.getLogger(__name__)
 _REPORT_BYTES: Final = 4 * MIB
@@ -278,41 +270,17 @@ class Finisher:
         from parcelq.collect.page.render import report_page
 
         name = collected.job.source
-        source = Source.parse(name)
         notes = notes_of(self.store, name)
         figures = figures_of(collected, resolution, notes)
         dead_key = key + DEAD if resolution.has_dead else ""
         dead = tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else ()
-        entries = _entries(collected, resolution, notes)
         while True:
             seen, seen_dead, seen_page = (self.out.stat(key + ending) for ending in (REPORT, DEAD, PAGE))
             written = self.out.stat(key)
             # guard[False]: report and result follow from one resolution
             if written is None or _says(written, name) != resolution.state:
                 return None
-            report = Report(
-                source=name,
-                version=source.version or source.put,
-                result=key,
-                state=resolution.state,
-                format=next((note.format for note in notes if note.format), ""),
-                format_chosen_by=next((note.chosen_by for note in notes if note.chosen_by), ""),
-                one_stream=next((note.one_stream for note in notes if note.one_stream), ""),
-                doubts=resolution.doubts,
-                warnings=(*resolution.doubts, *dict.fromkeys(warning for note in notes for warning in note.warnings)),
-                workflows=tuple(sorted({version for index in collected.indexes for version in index.versions})),
-                entries=entries,
-                bytes_read=resolution.total,
-                bytes_written=written.size,
-                dead=dead,
-                dead_list=dead_key,
-                holes=resolution.holes,
-                duplicates=resolution.duplicates,
-                first=min(index.first for index in collected.indexes),
-                last=max(index.last for index in collected.indexes),
-                complete=resolution.whole and not resolution.doubts,
-                files=file_parts(notes),
-            )
+            report = report_of(collected, resolution, notes, key, written.size, dead, dead_key)
             # Each is written only if nobody wrote it since the result was seen to be this one; else look again.
             if dead_key and not self.out.write(
                 dead_key, lambda _: dead_lines(dead_of(collected, notes)), {}, seen_dead
@@ -391,14 +359,6 @@ class Finisher:
         # guard[self.store.delete(segments)]: what lies beside the segments of a job is deleted before them
         self.store.delete([key for key in self.store.keys(place) if not segments_among([key])])
         self.store.delete(segments)
-
-
-def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Entries:
-    total = resolution.total or 0
-    read = entries_in(notes, 0, total, total)
-    dead = dead_entries(collected, notes, total)
-    done = None if read is None or dead is None else read - dead
-    return Entries(read, done, dead, 0, resolution.entries)
 
 
 def _says(present: Stored | None, source: str) -> str:

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from parcelq.collect.assembly import SegmentReader
-from parcelq.collect.resolution import Collected
+from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.segments import read_notes
 from parcelq.limits import MIB
+from parcelq.lineage.source import Source
 from parcelq.upload.notes import Beginning, Note, entries_in
 
 MOST_LISTED: Final = 1_000
@@ -148,6 +149,70 @@ class Report:
         if not self.files:
             del members["files"]
         return json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def report_of(
+    collected: Collected,
+    resolution: Resolution,
+    notes: Sequence[Note],
+    result: str,
+    bytes_written: int,
+    dead: tuple[Dead, ...],
+    dead_list: str,
+) -> Report:
+    """Put together what is known of a result, also of one that is not finished.
+
+    Args:
+        collected: the messages.
+        resolution: what they make.
+        notes: what is noted of the source's uploads.
+        result: where the result lies.
+        bytes_written: its bytes.
+        dead: what failed, the first of it where there is much.
+        dead_list: where the list of all dead entries lies; empty if there are none.
+
+    Raises:
+        ParcelqError, AwsError, OSError: a segment cannot be read.
+    """
+    source = Source.parse(collected.job.source)
+    return Report(
+        source=str(source),
+        version=source.version or source.put,
+        result=result,
+        state=resolution.state,
+        format=next((note.format for note in notes if note.format), ""),
+        format_chosen_by=next((note.chosen_by for note in notes if note.chosen_by), ""),
+        one_stream=next((note.one_stream for note in notes if note.one_stream), ""),
+        doubts=resolution.doubts,
+        warnings=(*resolution.doubts, *dict.fromkeys(warning for note in notes for warning in note.warnings)),
+        workflows=tuple(sorted({version for index in collected.indexes for version in index.versions})),
+        entries=_entries(collected, resolution, notes),
+        bytes_read=resolution.total,
+        bytes_written=bytes_written,
+        dead=dead,
+        dead_list=dead_list,
+        holes=resolution.holes,
+        duplicates=resolution.duplicates,
+        first=min(index.first for index in collected.indexes),
+        last=max(index.last for index in collected.indexes),
+        complete=resolution.whole and not resolution.doubts,
+        files=file_parts(notes),
+    )
+
+
+def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Entries:
+    total = resolution.total
+    read = None if total is None else entries_in(notes, 0, total, total)
+    dead = dead_entries(collected, notes, total)
+    if resolution.finished:
+        missing: int | None = 0
+    elif total is None or len(resolution.holes) < resolution.hole_count:
+        missing = None
+    else:
+        counts = [entries_in(notes, start, end, total) for start, end in resolution.holes]
+        missing = None if None in counts else sum(filter(None, counts))
+    done = None if read is None or dead is None or missing is None else read - dead - missing
+    return Entries(read, done, dead, missing, resolution.entries)
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:

@@ -27,6 +27,7 @@ _EXAMPLES: Final = 5
 """Dead entries that are listed for each reason."""
 _ENTRY_CHARACTERS: Final = 200
 _REASON_CHARACTERS: Final = 300
+_FILE_CHARACTERS: Final = 100
 _BINS: Final = 60
 _FEWEST_SECONDS: Final = 2.0
 """A job that took less has no rate over time that would say anything."""
@@ -40,6 +41,7 @@ class Listed:
         start: first byte, in the source, of the message that it came in.
         end: just after its last byte.
         entries: how many entries these are.
+        file: the file that it is in, if the source is made of several; `record` and `line` count in that file then.
         record: its number in the source, from 1; None where nobody knows.
         line: the number of its first line, from 1; None where nobody knows.
         entry: its beginning.
@@ -50,6 +52,7 @@ class Listed:
     start: int
     end: int
     entries: int
+    file: str
     record: int | None
     line: int | None
     entry: str
@@ -64,6 +67,7 @@ class Listed:
             dead.start,
             dead.end,
             dead.entries,
+            cut(one_line(dead.file), _FILE_CHARACTERS),
             dead.record,
             dead.line,
             cut(one_line(text), _ENTRY_CHARACTERS),
@@ -84,16 +88,16 @@ class Group:
         kind: what their reasons have in common, see `kind_of`; escaped.
         reason: the line that says what went wrong; parts that differ between them are `…`.
         entries: how many they are.
-        first: number of the first of them in the source; None where nobody knows.
-        last: number of the last.
+        first: where the first of them is: its number, after the file's name if the source is made of several.
+        last: where the last is.
         examples: numbers, among the listed entries, of the first of them.
     """
 
     kind: str
     reason: str
     entries: int
-    first: int | None
-    last: int | None
+    first: str
+    last: str
     examples: tuple[int, ...]
 
 
@@ -214,6 +218,11 @@ def cut(text: str, characters: int) -> str:
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
+def _place(dead: Dead) -> str:
+    number = "unknown" if dead.record is None else f"{dead.record:,}"
+    return f"{cut(one_line(dead.file), _FILE_CHARACTERS)}, {number}" if dead.file else number
+
+
 def _between(times: Sequence[float], sums: Sequence[float], time: float) -> float:
     """How many entries were there at a time, if they came evenly between the times at which that is known."""
     number = next(number for number, one in enumerate(times) if one >= time)
@@ -229,9 +238,9 @@ class _Kind:
     """A kind of reason while dead entries are counted."""
 
     line: str
+    first: str
+    last: str = ""
     entries: int = 0
-    first: int | None = None
-    last: int | None = None
     is_one_line: bool = True
     examples: list[int] = field(default_factory=list)
 
@@ -252,12 +261,12 @@ class _Deaths:
         name = kind_of(dead.reason)
         kind = self._kinds.get(name)
         if kind is None and len(self._kinds) < _MOST_KINDS:
-            kind = self._kinds[name] = _Kind(main_line(dead.reason), first=dead.record)
+            kind = self._kinds[name] = _Kind(main_line(dead.reason), _place(dead))
         if kind is None:
             self._others += dead.entries
         else:
             kind.entries += dead.entries
-            kind.last = dead.record
+            kind.last = _place(dead)
             kind.is_one_line &= main_line(dead.reason) == kind.line
         room = [self._in_cell.setdefault(number, []) for number in cells]
         room = [some for some in room if len(some) < _PER_CELL]

@@ -235,13 +235,14 @@ def _group(group: Group, listed: Sequence[Listed], *, redrivable: bool) -> list[
                 data_kind=group.kind, data_ask=f"Run the {count} again that failed with: {group.reason}",
             ),
         )  # fmt: skip
-    return [f"{group.entries:,}", shown, _number(group.first), _number(group.last)]
+    return [f"{group.entries:,}", shown, text(group.first), text(group.last)]
 
 
 def _example(one: Listed) -> str:
     where = f"Record {one.record:,}" if one.record is not None else f"Bytes {one.start:,} to {one.end - 1:,}"
     line = f", line {one.line:,}" if one.line is not None and one.line != one.record else ""
-    return element("li", text(f"{where}{line}: "), element("code", text(_shown(one))), _reason(one))
+    file = f"{one.file}, " if one.file else ""
+    return element("li", text(f"{file}{where}{line}: "), element("code", text(_shown(one))), _reason(one))
 
 
 def _reason(one: Listed) -> str:
@@ -255,10 +256,6 @@ def _shown(one: Listed) -> str:
     if one.entry.endswith("…"):
         return f"{one.entry} ({amount(one.entry_bytes, 'byte')})"
     return one.entry or "(an empty line)"
-
-
-def _number(value: int | None) -> str:
-    return "unknown" if value is None else f"{value:,}"
 
 
 def _link(report: Report) -> str:
@@ -310,6 +307,7 @@ def _facts(report: Report) -> str:
         ("Result", report.result),
         ("Format", _format(report)),
         ("Read as one stream", report.one_stream),
+        ("Files", f"{len(report.files):,}, as one" if report.files else ""),
         ("Workflow", ", ".join(report.workflows) or "none was named"),
         ("First result collected", _time(report.first)),
         ("Last result collected", _time(report.last)),
@@ -368,6 +366,7 @@ def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, An
         parts[str(number)] = part
     records = [
         {
+            **({"file": one.file} if one.file else {}),
             "record": one.record,
             "line": one.line,
             "bytes": f"{one.start:,} to {one.end - 1:,}",
