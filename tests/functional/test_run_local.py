@@ -75,6 +75,22 @@ def test_a_step_that_fails_on_most_first_messages_is_not_taken_for_broken(world:
     assert world.read("lines.txt") == "".join(one for one in entries if "bad" not in one)
 
 
+def test_a_step_is_not_taken_for_broken_because_single_records_lack_their_header(world: World) -> None:
+    rows = "".join(f"{number},{'bad' if number % 5 == 4 else 'good'}\n" for number in range(40))
+    source = world.write("rows.csv", f"id,word\n{rows}", 0o644)
+    step = world.write(
+        "step.py",
+        "import csv, sys\n"
+        "rows = list(csv.DictReader(open(sys.argv[2])))\n"
+        "assert not any(row['word'] == 'bad' for row in rows)\n"
+        "open(sys.argv[4], 'w').write('id\\n' + ''.join(row['id'] + '\\n' for row in rows))\n",
+    )
+    done = world.run(source, "--step", step, "--batch-size", 10, "--parcel-size", 10)
+    assert "broken" not in done.stderr
+    assert [one["record"] for one in world.dead("rows.csv")] == list(range(5, 41, 5))
+    assert world.read("rows.csv") == "id\n" + "".join(f"{number}\n" for number in range(40) if number % 5 != 4)
+
+
 def test_too_many_dead_entries_stop_the_job(world: World) -> None:
     entries = [f"{'bad' if number % 2 else 'good'} {number}\n" for number in range(400)]
     source = world.write("lines.txt", "".join(entries), 0o644)
