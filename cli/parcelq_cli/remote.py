@@ -10,23 +10,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
-from urllib.parse import unquote, urlsplit
 
 import typer
 from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.limits import MIB
-from parcelq.names import INBOX, RESULTS
+from parcelq.names import INBOX, RESULTS, check_bucket
 
 from parcelq_cli.escaping import one_line
 from parcelq_cli.options import WrongUsageError
 from parcelq_cli.output import Output, with_output
 from parcelq_cli.publishing import publish, upload
-from parcelq_cli.run import report_of
+from parcelq_cli.running import report_of
 from parcelq_cli.stack import Stack, StackName, look_up
 
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
-    from parcelq.local.run import FileResult
+    from parcelq.local.finish import FileResult
     from parcelq.store.bucket import BucketStore
 
 _S3: Final = "s3://"
@@ -153,10 +152,16 @@ def _come_back(puts: Sequence[Put], stack: str, folder: Path) -> str:
 
 def _file_name(file: str) -> str:
     """What a file or an S3 object is called in the inbox."""
-    name = unquote(urlsplit(file).path).rpartition("/")[2] if file.startswith(_S3) else Path(file).name
+    name = _address(file)[1].rpartition("/")[2] if file.startswith(_S3) else Path(file).name
     if name in {"", ".", ".."}:
         raise WrongUsageError(f"FILE is {file!r}, but must be a file or the address of an object, s3://bucket/key")
     return name
+
+
+def _address(text: str) -> tuple[str, str]:
+    """Bucket and key of an address, `s3://bucket/key`; the key is as it is, not encoded."""
+    bucket, _, key = text.removeprefix(_S3).partition("/")
+    return check_bucket(bucket), key
 
 
 def _put(out: Output, stack: Stack, file: str, name: str) -> Put:
@@ -181,9 +186,12 @@ def _put(out: Output, stack: Stack, file: str, name: str) -> Put:
 def _copy(stack: Stack, address: str, key: str) -> None:
     from parcelq.aws.clients import translated
 
-    parts = urlsplit(address)
+    bucket, source = _address(address)
+    store = stack.store
+    if store.in_bucket(bucket).stat(source) is None:
+        raise ParcelqError(f"there is no {address}")
     with translated():
-        stack.store.s3.copy({"Bucket": parts.netloc, "Key": unquote(parts.path.removeprefix("/"))}, stack.bucket, key)
+        store.s3.copy({"Bucket": bucket, "Key": source}, stack.bucket, key)
 
 
 def _found(store: BucketStore, name: str) -> Put:
@@ -196,7 +204,7 @@ def _found(store: BucketStore, name: str) -> Put:
 def _result(stack: Stack, put: Put, folder: Path) -> FileResult | None:
     """What became of a file; None while that is not known."""
     from parcelq.collect.finish import SourceState
-    from parcelq.local.run import FileResult
+    from parcelq.local.finish import FileResult
     from parcelq.result_names import result_names
 
     store = stack.store
@@ -204,7 +212,7 @@ def _result(stack: Stack, put: Put, folder: Path) -> FileResult | None:
     report = _report(store, names.report, put)
     if report is None:
         if problem := _problem(stack, put):
-            return FileResult(Path(put.file), local, SourceState("", 0, None, 0, 0), problem=problem)
+            return FileResult(put.file, "", local, SourceState("", 0, None, 0, 0), problem=problem)
         return None
     stored = store.stat(names.result)
     if stored is None or stored.metadata.get("parcelq-state") != report["state"]:
@@ -217,7 +225,7 @@ def _result(stack: Stack, put: Put, folder: Path) -> FileResult | None:
         report["source"], report["bytes_read"] or 0, report["bytes_read"], dead, 0, names.result, report=report
     )
     problem = "" if report["complete"] or dead else "its report does not say that it is whole"
-    return FileResult(Path(put.file), local, state, problem=problem)
+    return FileResult(put.file, "", local, state, problem=problem)
 
 
 def _report(store: BucketStore, key: str, put: Put) -> Mapping[str, Any] | None:

@@ -22,7 +22,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("howto/*.md")),
 ]
 BLOCK = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.M | re.S)
-DURATION = re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|ms|seconds?|MB|MiB)\b)|[\d,.]+(?= entries/s)")
+DURATION = re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|ms|seconds?|MB|MiB)\b)|[\d,.]+(?=/s)")
 
 
 @dataclass(frozen=True)

@@ -252,3 +252,23 @@ def test_records_of_csv_are_run_with_their_header_and_what_comes_out_is_counted(
     known = cli.ok("estimate", file, "--step", step, "--sample", "100", "--json").document["file"]
     assert (known["format"], known["records"], known["sampled"]) == ("csv", 500, 100)
     assert (known["failing"], known["out_entries"]) == (0, 1)
+
+
+def test_it_draws_the_setups_as_a_page(cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path) -> None:
+    page = tmp_path / "estimate.html"
+    done = cli.ok("estimate", lines, *filter_step, "--sample", "200", "--memory", "777", "--html", page, "--json")
+    drawn = page.read_text()
+    assert drawn.count("<svg") == 2
+    assert "<h1>Estimate for words.txt</h1>" in drawn
+    assert "parcels of 1,000, 777 MB: $" in drawn
+    chosen = done.document["chosen"]
+    assert f"<td>{chosen['parcel_size']:,}</td>" in drawn
+
+
+def test_a_page_that_cannot_be_written_is_an_error_of_one_sentence(
+    cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path
+) -> None:
+    page = tmp_path / "none" / "estimate.html"
+    assert "No such file or directory" in cli.fails(
+        "estimate", lines, *filter_step, "--sample", "20", "--html", page, "-q"
+    )

@@ -102,7 +102,7 @@ def test_what_cannot_be_sampled_is_refused(tmp_path: Path, name: str, data: byte
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ParcelqError, match="No such file"):
         read_sample(tmp_path / "nowhere", 10)
-    with pytest.raises(ParcelqError, match="is a folder, but must be a regular file"):
+    with pytest.raises(ParcelqError, match="is not a regular file"):
         read_sample(tmp_path, 10)
 
 

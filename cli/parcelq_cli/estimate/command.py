@@ -43,6 +43,10 @@ def estimate(
     prices: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Other prices, YAML.", show_default="those of us-east-1")
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also draw cost and duration over parcel size and memory, as a web page."),
+    ] = None,
 ) -> None:
     """Run a step over a sample of a file on this machine, and predict what the whole file will cost and take on AWS.
 
@@ -70,4 +74,8 @@ def estimate(
             known = measure(PurePosixPath(file).name, records, runs)
     setup = Setup(parcel_size, batch_size or parcel_size, memory, concurrency, timeout)
     every = jobs(Job(known, setup, table, slowdown=slowdown), batches_follow=batch_size is None)
+    if html:
+        from parcelq_cli.estimate.html import write_page
+
+        write_page(html, every, batches_follow=batch_size is None)
     out.result(report.document(every), report.text(every))

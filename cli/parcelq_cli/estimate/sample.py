@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Final
 from parcelq.errors import CompressionError, ParcelqError, RecordError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.source import Source
-from parcelq.local.files import Files, FileState
+from parcelq.local.files import FileState
 from parcelq.records import Format, RangeReader, Readable, by_name, cut, split_header
 from parcelq.records.compression import open_source
+from parcelq.store.store import OpenedPut
 from parcelq.upload.objects import Puts, is_coded
 
 COUNTED_BYTES: Final = 64 * MIB
@@ -76,7 +78,7 @@ def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sam
 def _source(file: str) -> tuple[Puts, Source]:
     if not file.startswith("s3://"):
         state = FileState.of(Path(file))
-        return Files({state.source.key: state}), state.source
+        return _OneFile(state), Source.of_file(str(state.path), "0")
     from parcelq.store.bucket import BucketStore
 
     from parcelq_cli import clients
@@ -87,6 +89,29 @@ def _source(file: str) -> tuple[Puts, Source]:
     if found is None:
         raise ParcelqError(f"there is no object {file!r}")
     return store, Source.of_object(bucket, key, etag=found.etag.strip('"'), put="0")
+
+
+@dataclass(frozen=True, slots=True)
+class _OneFile:
+    """Reads a file as the objects of a bucket are read."""
+
+    state: FileState
+
+    def in_bucket(self, bucket: str) -> _OneFile:  # noqa: ARG002 - a file is in none
+        return self
+
+    @contextmanager
+    def opened_put(
+        self,
+        key: str,  # noqa: ARG002
+        *,
+        version: str = "",  # noqa: ARG002
+        etag: str = "",  # noqa: ARG002
+        start: int = 0,
+    ) -> Iterator[OpenedPut | None]:
+        with self.state.path.open("rb", buffering=0) as file:
+            file.seek(start)
+            yield OpenedPut(file, self.state.size, "")
 
 
 def _sample(puts: Puts, source: Source, name: str, wanted: int, fmt: Format | None) -> Sample:

@@ -26,6 +26,7 @@ from parcelq.collect.report import (
     dead_entries,
     dead_lines,
     dead_of,
+    file_parts,
 )
 from parcelq.collect.resolution import WHOLE, Collected, Extent, Resolution, all_extents
 from parcelq.collect.runs import Looked, Record, indexes_of, name_of, tidy, write_record
@@ -94,6 +95,9 @@ class Finisher:
         destination: the prefix of the results' keys.
         results: where the results go, if that is another store.
         bucket: the bucket that this is; empty where it is none.
+        replaces: whether a job's result replaces any that is there. Otherwise that of a newer put stays, and so does
+            one of the same source from which nothing is missing.
+        names: works out the names of a source's result, if that is to be done in another way.
         now: tells the time of day.
     """
 
@@ -102,6 +106,8 @@ class Finisher:
     destination: str = RESULTS
     results: Store | None = None
     bucket: str = ""
+    replaces: bool = False
+    names: Callable[[Source], ResultNames] | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
@@ -110,6 +116,8 @@ class Finisher:
         return self.results or self.store
 
     def _names(self, source: Source) -> ResultNames:
+        if self.names:
+            return self.names(source)
         if self.bucket or source.bucket:
             return source.names(self.bucket, self.destination)
         return result_names(source.name, self.destination)
@@ -197,12 +205,12 @@ class Finisher:
         key = self._names(source).result
         present = self.out.stat(key)
         # guard[False]: the result of an older put never replaces that of a newer one
-        if present and _is_newer(present, source):
+        if present and not self.replaces and _is_newer(present, source):
             self._clean(collected, keys)
             return _state(name, resolution, superseded=True)
         state = _says(present, name)
-        # guard[state.startswith(WHOLE)]: segments stay until the report of their result is written
-        if state.startswith(WHOLE) and (report := self._reported(name, key, state)):
+        # guard[self._is_to_stay(state, resolution)]: segments stay until the report of their result is written
+        if self._is_to_stay(state, resolution) and (report := self._reported(name, key, state)):
             # These segments came late, or are left from the time it was written.
             self._clean(collected, keys)
             return replace(_state(name, resolution, result=key), report=report)
@@ -272,7 +280,7 @@ class Finisher:
         name = collected.job.source
         source = Source.parse(name)
         notes = notes_of(self.store, name)
-        figures = figures_of(collected, notes)
+        figures = figures_of(collected, resolution, notes)
         dead_key = key + DEAD if resolution.has_dead else ""
         dead = tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else ()
         entries = _entries(collected, resolution, notes)
@@ -303,6 +311,7 @@ class Finisher:
                 first=min(index.first for index in collected.indexes),
                 last=max(index.last for index in collected.indexes),
                 complete=resolution.whole and not resolution.doubts,
+                files=file_parts(notes),
             )
             # Each is written only if nobody wrote it since the result was seen to be this one; else look again.
             if dead_key and not self.out.write(
@@ -320,6 +329,10 @@ class Finisher:
                 if seen_dead and not dead_key:
                     self.out.delete([key + DEAD])
                 return cast("dict[str, Any]", json.loads(text))
+
+    def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
+        """Whether a result of the same source that is there, in a state, is whole and not to be written again."""
+        return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
 
     def _reported(self, source: str, key: str, state: str) -> Mapping[str, Any] | None:
         """The report of a whole result, if it is there; by now it may be all that knows how many entries were read."""

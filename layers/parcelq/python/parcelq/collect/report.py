@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import read_notes
 from parcelq.limits import MIB
-from parcelq.upload.notes import Note, entries_in
+from parcelq.upload.notes import Beginning, Note, entries_in
 
 MOST_LISTED: Final = 1_000
 """Dead entries that a report lists; the list of dead entries has all."""
@@ -32,6 +33,7 @@ class Dead:
         record: number of the first of them in the source, from 1; None where nobody knows.
         line: number of its first line, from 1; None where nobody knows.
         entry: the entries themselves; empty where they were too large to be kept.
+        file: the file that they are in, if the source is made of several; `record` and `line` count in that file then.
     """
 
     start: int
@@ -42,10 +44,11 @@ class Dead:
     record: int | None = None
     line: int | None = None
     entry: bytes = b""
+    file: str = ""
 
     def to_json(self) -> bytes:
         """As a line of the list of dead entries."""
-        told: dict[str, Any] = {}
+        told: dict[str, Any] = {"file": self.file} if self.file else {}
         if self.record is not None:
             told["record"] = self.record
         if self.line is not None:
@@ -72,8 +75,17 @@ class Entries:
     read: int | None
     done: int | None
     dead: int | None
-    missing: int
+    missing: int | None
     written: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """One of several files that are one source together: what the user calls it, its bytes, and its entries."""
+
+    file: str
+    bytes: int
+    entries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,7 @@ class Report:
         last: when the last was.
         complete: whether every entry went through a run that succeeded, what these wrote is in the result, and there
             are no doubts.
+        files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
     """
 
     source: str
@@ -124,6 +137,7 @@ class Report:
     first: str
     last: str
     complete: bool
+    files: tuple[FilePart, ...] = ()
 
     def to_json(self) -> bytes:
         """As it lies beside the result."""
@@ -131,6 +145,8 @@ class Report:
         members["dead"] = [
             {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
         ]
+        if not self.files:
+            del members["files"]
         return json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
@@ -145,10 +161,25 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
     reader = SegmentReader(collected.store, collected.segments)
+    files = [file for note in notes for file in note.files]
+    starts = [file.start for file in files]
     for row in collected.dead():
         reason, first, entry = read_notes(b"".join(reader.read(row.extent)))
         record, line = _numbers(first, row.start, notes, collected.total) if row.of_source else (None, None)
-        yield Dead(row.start, row.end, row.entries, reason, row.of_source, record, line, entry)
+        dead = Dead(row.start, row.end, row.entries, reason, row.of_source, record, line, entry)
+        yield _in_file(dead, files[max(0, bisect_right(starts, row.start) - 1)]) if files else dead
+
+
+def file_parts(notes: Sequence[Note]) -> tuple[FilePart, ...]:
+    """The files that a source is made of, as its notes say; none where it is one file."""
+    files = [file for note in notes for file in note.files]
+    if not files:
+        return ()
+    ends = [*((file.start, file.record) for file in files[1:]), (notes[-1].end, sum(note.entries for note in notes))]
+    return tuple(
+        FilePart(file.name, end - file.start, entries - file.record)
+        for file, (end, entries) in zip(files, ends, strict=True)
+    )
 
 
 def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None) -> int | None:
@@ -181,6 +212,13 @@ def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
             held, size = [], 0
     if held:
         yield b"".join(held)
+
+
+def _in_file(dead: Dead, file: Beginning) -> Dead:
+    """Dead entries with the numbers that they have in their own file."""
+    record = None if dead.record is None else dead.record - file.record
+    line = None if dead.line is None else dead.line - file.line
+    return replace(dead, record=record, line=line, file=file.name)
 
 
 def _numbers(first: str, start: int, notes: Sequence[Note], total: int | None) -> tuple[int | None, int | None]:

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Final
 
-from parcelq.collect.page.source_map import Cell, SourceMap
 from parcelq.collect.reasons import kind_of, main_line
 from parcelq.collect.report import Dead, dead_of
-from parcelq.collect.resolution import Collected
+from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.rows import FLAG, OFFSET_BITS
 from parcelq.collect.segments import time_of
+from parcelq.collect.source_map import Cell, SourceMap, missing_of
 from parcelq.escaping import one_line
 from parcelq.upload.notes import Note
 
@@ -81,6 +81,7 @@ class Group:
     """Dead entries that failed in the same way.
 
     Attributes:
+        kind: what their reasons have in common, see `kind_of`; escaped.
         reason: the line that says what went wrong; parts that differ between them are `…`.
         entries: how many they are.
         first: number of the first of them in the source; None where nobody knows.
@@ -88,6 +89,7 @@ class Group:
         examples: numbers, among the listed entries, of the first of them.
     """
 
+    kind: str
     reason: str
     entries: int
     first: int | None
@@ -133,43 +135,32 @@ class Figures:
     rate: Rate | None = None
 
 
-def figures_of(collected: Collected, notes: Sequence[Note], total: int | None = None) -> Figures:
+def figures_of(
+    collected: Collected, resolution: Resolution, notes: Sequence[Note], total: int | None = None
+) -> Figures:
     """Work out the figures of a job from its segments.
 
     Args:
         collected: its messages.
+        resolution: what they make.
         notes: what is noted of the source's uploads.
         total: bytes of the source, where that is known although no message says so.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    size = collected.total if collected.total is not None else total or 0
-    counts = [0] * len(collected.segments)
-    source_map = SourceMap(size)
-    at = 0
-    for choice in collected.choices():
-        for hole in choice.holes:
-            source_map.add_missing(*hole)
-            at = max(at, hole[1])
-        at = max(at, max(choice.columns.spans(0)[1], default=0))
-        entries, wheres = choice.columns.entries, choice.columns.wheres
-        for number in choice.rows:
-            if entries[number] < FLAG:
-                counts[wheres[number] >> OFFSET_BITS] += entries[number]
-    if collected.total is None and at < size:  # no message says where the source ends
-        source_map.add_missing(at, size)
-    deaths = _Deaths(source_map)
-    for dead in dead_of(collected, notes):
-        deaths.add(dead)
-    rate = rate_of(zip(map(time_of, collected.segments), counts, strict=True), begin_of(collected))
-    return deaths.figures(rate)
+    deaths = _Deaths(missing_of(collected, resolution, total))
+    if resolution.has_dead:
+        for dead in dead_of(collected, notes):
+            deaths.add(dead)
+    counts = zip(map(time_of, collected.segments), _entries_of_segments(collected), strict=True)
+    return deaths.figures(rate_of(counts, begin_of(collected)))
 
 
 def figures_from(
     total: int, dead: Iterable[Dead], holes: Iterable[tuple[int, int]] = (), rate: Rate | None = None
 ) -> Figures:
-    """Work out the figures of a source of so many bytes from what is dead and missing of it."""
+    """Work out the figures of a source of `total` bytes from what is dead and missing of it."""
     source_map = SourceMap(total)
     for start, end in holes:
         source_map.add_missing(start, end)
@@ -205,6 +196,17 @@ def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | 
     seconds = times[-1] / bins
     edges = [_between(times, sums, number * seconds) for number in range(bins)] + [sums[-1]]
     return Rate(begin.astimezone(UTC), seconds, tuple(edges[one + 1] - edges[one] for one in range(bins)))
+
+
+def _entries_of_segments(collected: Collected) -> list[int]:
+    """How many entries of the result lie in each segment."""
+    counts = [0] * len(collected.segments)
+    for choice in collected.choices():
+        entries, wheres = choice.columns.entries, choice.columns.wheres
+        for number in choice.rows:
+            if entries[number] < FLAG:
+                counts[wheres[number] >> OFFSET_BITS] += entries[number]
+    return counts
 
 
 def cut(text: str, characters: int) -> str:
@@ -277,6 +279,7 @@ class _Deaths:
             tuple(tuple(self._in_cell.get(number, ())) for number in range(len(cells))),
             tuple(
                 Group(
+                    one_line(name),
                     cut(one_line(kind.line if kind.is_one_line else name), _REASON_CHARACTERS),
                     kind.entries,
                     kind.first,
