@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -99,6 +99,7 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
         document["problem"] = one.problem
     if report := one.state.report:
         document |= {name: report[name] for name in ("format", "format_chosen_by", "entries", "warnings")}
+        out.note(f"{one.file}: {counts_of(report)}")
         for warning in report["warnings"]:
             out.note(f"{one.file}: warning: {warning}")
     if one.state.dead and one.state.result:
@@ -107,6 +108,14 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
     out.result(document, _sentence(one, path))
     if one.state.dead and one.job and not one.problem:
         out.note(f"to run them again, with a mended step: parcelq redrive {one.job[:12]}" + _where(folder))
+
+
+def counts_of(report: Mapping[str, Any]) -> str:
+    """How many records came out for how many, and what a record was, by a report."""
+    read, written = report["entries"]["read"], report["entries"]["written"]
+    count = "an unknown number of records" if read is None else amount(read, "record")
+    how = f", as its {report['format_chosen_by']} says" if report["format_chosen_by"] == "name" else ""
+    return f"{count} in, {written:,} out; format {report['format'] or 'unknown'}{how}"
 
 
 def _sentence(one: FileResult, path: Path) -> str:
