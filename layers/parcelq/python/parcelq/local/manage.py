@@ -109,6 +109,7 @@ class LocalJobs:
         job: str,
         *,
         redrive: bool = False,
+        only: Callable[[Dead], bool] | None = None,
         steps: Sequence[str] = (),
         go_on: bool = False,
         note: Callable[[str], None] = lambda _text: None,
@@ -120,6 +121,7 @@ class LocalJobs:
         Args:
             job: its id, or the beginning of that.
             redrive: whether its dead entries are run again too. Those that die again are dead once.
+            only: says of a dead entry whether it is run again; all are if it is None.
             steps: steps to run in place of those that it began with. If they are as many, the settings stay.
             go_on: whether to go on although the steps changed; a redrive always does.
             note: called with sentences about what the user may not expect.
@@ -139,13 +141,16 @@ class LocalJobs:
         kept = Kept.beside(self.results)
         if redrive and not _status(record, kept).dead:
             raise JobError(record.id, "it has no dead entries; parcelq resume goes on with what is missing")
+        chosen = [(one.start, one.end) for one in self.dead(record.id) if only(one)] if redrive and only else None
+        if chosen == []:
+            raise JobError(record.id, "it has none of these dead entries any more")
         source = source_of(record, self.results)
         try:
             source.check_unchanged()
         except ParcelqError as error:
             raise JobError(record.id, f"it cannot go on: {error}") from None
         with kept.state.command() as command:
-            jobs = take_up([source], options, kept, command, note, redrive=redrive)
+            jobs = take_up([source], options, kept, command, note, redrive=redrive, chosen=chosen)
             return run_jobs(jobs, options, kept, on_progress, cancelled)[0]
 
 
