@@ -74,7 +74,12 @@ _COMMANDS: Final = (
     _Command("console", "parcelq_cli.console.command:console", "console --output results"),
     _Command("topics", "parcelq_cli.topics:app"),
     _Command("workflows", "parcelq_cli.workflows:app"),
-    _Command("wait", "parcelq_cli.remote:wait", "wait score@0123456789abcdef/molecules.smi --stack parcelq"),
+    _Command(
+        "wait",
+        "parcelq_cli.remote:wait",
+        "wait score@0123456789abcdef/molecules.smi --stack parcelq",
+        "Wait for files on a stack.",
+    ),
 )
 _EMULATE: Final = _Command(
     "emulate",

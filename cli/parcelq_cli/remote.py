@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
-from urllib.parse import unquote, urlsplit
 
 import typer
 from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.limits import MIB
-from parcelq.names import INBOX, RESULTS
+from parcelq.names import INBOX, RESULTS, check_bucket
 
 from parcelq_cli.escaping import one_line
 from parcelq_cli.options import WrongUsageError
@@ -153,10 +152,16 @@ def _come_back(puts: Sequence[Put], stack: str, folder: Path) -> str:
 
 def _file_name(file: str) -> str:
     """What a file or an S3 object is called in the inbox."""
-    name = unquote(urlsplit(file).path).rpartition("/")[2] if file.startswith(_S3) else Path(file).name
+    name = _address(file)[1].rpartition("/")[2] if file.startswith(_S3) else Path(file).name
     if name in {"", ".", ".."}:
         raise WrongUsageError(f"FILE is {file!r}, but must be a file or the address of an object, s3://bucket/key")
     return name
+
+
+def _address(text: str) -> tuple[str, str]:
+    """Bucket and key of an address, `s3://bucket/key`; the key is as it is, not encoded."""
+    bucket, _, key = text.removeprefix(_S3).partition("/")
+    return check_bucket(bucket), key
 
 
 def _put(out: Output, stack: Stack, file: str, name: str) -> Put:
@@ -181,9 +186,12 @@ def _put(out: Output, stack: Stack, file: str, name: str) -> Put:
 def _copy(stack: Stack, address: str, key: str) -> None:
     from parcelq.aws.clients import translated
 
-    parts = urlsplit(address)
+    bucket, source = _address(address)
+    store = stack.store
+    if store.in_bucket(bucket).stat(source) is None:
+        raise ParcelqError(f"there is no {address}")
     with translated():
-        stack.store.s3.copy({"Bucket": parts.netloc, "Key": unquote(parts.path.removeprefix("/"))}, stack.bucket, key)
+        store.s3.copy({"Bucket": bucket, "Key": source}, stack.bucket, key)
 
 
 def _found(store: BucketStore, name: str) -> Put:

@@ -106,7 +106,7 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
         _show_dead(out, folder / one.names.dead, one)
     out.result(document, _sentence(one, path))
     if one.state.dead and one.job and not one.problem:
-        out.note(f"after mending the step: parcelq redrive {one.job[:12]}" + _where(folder))
+        out.note(f"to run them again, with a mended step: parcelq redrive {one.job[:12]}" + _where(folder))
 
 
 def _sentence(one: FileResult, path: Path) -> str:
@@ -134,9 +134,8 @@ def _show_dead(out: Output, listed: Path, one: FileResult) -> None:
 
 def dead_place(dead: dict[str, Any], file: str) -> str:
     """Where a dead entry is, for one of a list of dead entries."""
-    record, line = dead.get("record"), dead.get("line")
-    numbers = [f"record {record:,}"] * (record is not None) + [f"line {line:,}"] * (line not in {None, record})
-    return ", ".join([one_line(dead.get("file", file)), *numbers])
+    record = dead.get("record")
+    return one_line(dead.get("file", file)) + (f", record {record}" if record is not None else "")
 
 
 def first_line(reason: str) -> str:

@@ -213,7 +213,7 @@ class TestCombined:
             ("data/a.csv", 2, 3, "2,bad\n"),
             ("data/b.csv", 2, 5, "4,bad\n"),
         ]
-        assert "data/b.csv, record 2, line 5: ValueError: bad entry" in done.stderr
+        assert "data/b.csv, record 2: ValueError: bad entry" in done.stderr
         assert [one["entries"] for one in world.report("all.csv")["files"]] == [2, 3, 0]
 
     def test_a_combined_job_that_is_killed_goes_on_with_the_right_numbers(self, world: World) -> None:

@@ -1,19 +1,15 @@
-"""`parcelq.run`: jobs on this machine from a Python program, and the examples of the README and of docs/run.md."""
+"""`parcelq.run`: jobs on this machine from a Python program."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import parcelq
 import pytest
 from local_world import FAILS_ON_BAD, UPPER, World, lines_of
 from parcelq.errors import InvalidValueError, ParcelqError, SettingsError
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -101,51 +97,28 @@ def test_a_second_job_on_the_same_file_is_refused_in_one_program_too(world: Worl
     first.cancel()
 
 
-def examples(page: str) -> list[str]:
-    """The programs of a page that use `parcelq.run`."""
-    found = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    return [one for one in found if "parcelq.run(" in one]
+def test_a_program_runs_its_own_function_and_its_main_part_runs_once(world: World) -> None:
+    world.write("a.txt", lines_of(2000), 0o644)
+    program = """
+import parcelq
+from parcelq.step import step
+
+WORD = "!"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/run.md"])
-def test_the_program_of_a_page_runs_as_it_is(world: World, page: str) -> None:
-    (program,) = examples(page)
-    world.write("molecules.smi", "CCO ethanol\nC1CC nothing\nc1ccccc1 benzene\n", 0o644)
-    path = world.write("program.py", program)
+@step(each=True)
+def mark(entry):
+    if entry.endswith("7"):
+        raise ValueError("a seven")
+    return entry + WORD
+
+
+if __name__ == "__main__":
+    print("main")
+    job = parcelq.run(mark, "a.txt", batch_size=100)
+    print(sum(1 for _ in job.dead()), job.results()[0])
+"""
+    path = world.write("a program.py", program)
     done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    assert world.read("molecules.smi") == "CCO ethanol 11\nc1ccccc1 benzene 16\n"
-    assert done.stdout == "results/molecules.smi\nmolecules.smi, record 2: ValueError: an open ring\n"
-
-
-Check = Callable[[subprocess.CompletedProcess[str]], None]
-BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
-
-
-def test_the_commands_of_the_page_print_what_it_shows(world: World) -> None:
-    """Each line that begins with `$ ` is typed in one folder, and the lines after it are what it prints."""
-    page = (ROOT / "docs" / "run.md").read_text()
-    for name, content in re.findall(r"<!-- file: (\S+) -->\n```\w*\n(.*?)```", page, re.DOTALL):
-        world.write(name, content)
-    ids: dict[str, str] = {}
-    parcelq_command = f'"{sys.executable}" -P -c "from parcelq_cli.main import main; main()"'
-    count = 0
-    for block in BLOCK.findall(page):
-        for typed, wanted in re.findall(r"^\$ ([^\n]*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
-            count += 1
-            line = typed
-            for shown, real in ids.items():
-                line = line.replace(shown, real)
-            script = f'parcelq() {{ {parcelq_command} "$@"; }}\n{line}\n'
-            done = subprocess.run(
-                ["bash", "-c", script], capture_output=True, text=True, timeout=60, cwd=world.folder, check=False
-            )
-            said = done.stdout + done.stderr
-            for shown, real in zip(
-                re.findall(r"\b[0-9a-f]{12,24}\b", wanted), re.findall(r"\b[0-9a-f]{12,24}\b", said), strict=False
-            ):
-                ids.setdefault(shown, real)
-            for shown, real in ids.items():
-                said = said.replace(real, shown)
-            assert said == wanted, typed
-    assert count >= 8
+    assert (done.returncode, done.stdout) == (0, "main\n200 results/a.txt\n"), done.stderr
+    assert world.read("a.txt") == "".join(f"line {n}!\n" for n in range(2000) if n % 10 != 7)

@@ -109,9 +109,9 @@ def expected(*stages: str) -> dict[str, dict[str, Statement]]:
 
 EXPECTED = expected("clean", "score")
 PREFIXES = {
-    ("StageRoleclean", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*"},
-    ("StageRolescore", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*"},
-    ("UploaderRole", "SeeMissingObjects"): {"inbox/*", "segments/.scans/*"},
+    ("StageRoleclean", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*", "workflows/*"},
+    ("StageRolescore", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*", "workflows/*"},
+    ("UploaderRole", "SeeMissingObjects"): {"inbox/*", "segments/.scans/*", "segments/.versions/*", "workflows/*"},
     ("DownloaderRole", "ListObjects"): {"segments/*", "results/*"},
     ("TopicAdminRole", "ListProgress"): {"segments/*"},
 }

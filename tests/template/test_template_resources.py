@@ -26,6 +26,7 @@ PROCESSOR = {
     "PARCELQ_MAX_FAILURES",
     "PARCELQ_BACK_OFF_SECONDS",
     "PARCELQ_HALVING",
+    "PARCELQ_STORAGE_MIB",
 }
 NAMES = {
     "AWS::S3::Bucket": "BucketName",
