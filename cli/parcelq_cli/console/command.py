@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -35,11 +38,26 @@ def console(
     jobs = LocalConsole(output)
     try:
         served = Console(jobs, f"Results in {output.absolute()}", port)
-    except (OSError, SystemExit):
+    except OSError:
         raise ParcelqError(f"port {port} of 127.0.0.1 is taken; give another --port") from None
     out.result({"url": served.url}, served.url)
     out.note("open this address in a browser; Ctrl-C ends the console")
     try:
-        served.serve()
+        with _ended_by_sigterm():
+            served.serve()
     finally:
         jobs.close()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, so that steps that run end with the console."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from parcelq.escaping import one_line
 from parcelq.local.jobs import Kept, source_of
 from parcelq.local.manage import LocalJobs
 from parcelq.local.state import JobRecord
-from parcelq.result_names import COMPRESSED, DEAD, PAGE
+from parcelq.result_names import COMPRESSED, DEAD, PAGE, REPORT
 from parcelq.upload.notes import notes_of
 
 from parcelq_cli.console.view import JobView, Which, banner
@@ -94,7 +95,8 @@ class LocalConsole:
             records = self._records()
             there = {record.id for record in records}
             views = [self._view(self._read(record)) for record in records]
-            return [*views, *(_whole(record) for name, record in self._known.items() if name not in there)]
+            gone = [record for name, record in self._known.items() if name not in there]
+            return [*views, *(_whole(record) for record in gone if self._is_whole(record))]
 
     def main(self, job: str) -> str:
         """Return the main element of a job's page."""
@@ -103,7 +105,7 @@ class LocalConsole:
             if job in records:
                 read = self._read(records[job])
                 return self._page(read, self._view(read))
-            if job in self._known:
+            if job in self._known and self._is_whole(self._known[job]):
                 return self._whole_page(self._known[job])
         raise JobError(job, "there is no such job; the list shows those that there are")
 
@@ -209,8 +211,16 @@ class LocalConsole:
         shown = banner(view, verdict(report).sentence)
         return content(report, figures, shown, redrivable="redrive" in view.actions)
 
+    def _is_whole(self, record: JobRecord) -> bool:
+        """Whether the result of a job of which nothing is kept any more is whole, as the report beside it says."""
+        try:
+            report = json.loads((self.results / f"{record.result}{REPORT}").read_bytes())
+            return report["source"] == record.source and report["complete"] is True
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
     def _whole_page(self, record: JobRecord) -> str:
-        """The main element of the page beside a whole result, with the banner of the console in it."""
+        """The main element of the page beside a whole result."""
         page = (self.results / f"{record.result}{PAGE}").read_text(encoding="utf-8")
         start, end = page.find(_MAIN[0]), page.rfind(_MAIN[1])
         return page[start : end + len(_MAIN[1])]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import logging
 import secrets
+import socket
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -56,7 +57,10 @@ class Console:
         self._secret = secrets.token_urlsafe(32)
         self._token = secrets.token_urlsafe(32)
         self.app = self._application()
-        self._server: BaseWSGIServer = make_server(HOST, port, self.app, threaded=True, request_handler=_Handler)
+        with socket.create_server((HOST, port)) as listening:  # the server itself would print what is wrong, and exit
+            self._server: BaseWSGIServer = make_server(
+                HOST, port, self.app, threaded=True, request_handler=_Handler, fd=listening.fileno()
+            )
 
     @property
     def host(self) -> str:
