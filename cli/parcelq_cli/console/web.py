@@ -65,7 +65,7 @@ class Console:
     @property
     def host(self) -> str:
         """What a request must name as its host."""
-        return f"{HOST}:{self._server.server_port}"
+        return f"{HOST}:{self._server.port}"
 
     @property
     def url(self) -> str:
