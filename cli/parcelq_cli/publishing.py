@@ -70,15 +70,9 @@ def upload(stack: Stack, path: Path, key: str, on_bytes: Callable[[int], None]) 
         AwsError: S3 refused.
         ParcelqError: the file cannot be read.
     """
-    from boto3.exceptions import S3UploadFailedError
-    from parcelq.aws.clients import translated
-    from parcelq.local_files import naming
+    from parcelq.store.large_files import put_file
 
-    try:
-        with translated(), naming(path):
-            stack.store.s3.upload_file(str(path), stack.bucket, key, Callback=on_bytes)
-    except S3UploadFailedError as error:
-        raise ParcelqError(str(error)) from None
+    put_file(stack.store, path, key, on_bytes)
 
 
 def shown_by(report: Callable[[str, float | None], None], bundle: Bundle) -> Callable[[int], None]:

@@ -19,12 +19,12 @@ from parcelq_cli.escaping import one_line
 from parcelq_cli.options import WrongUsageError
 from parcelq_cli.output import Output, with_output
 from parcelq_cli.publishing import publish, size_of, upload
-from parcelq_cli.run import report_of
+from parcelq_cli.running import report_of
 from parcelq_cli.stack import Stack, StackName, look_up
 
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
-    from parcelq.local.run import FileResult
+    from parcelq.local.finish import FileResult
     from parcelq.store.bucket import BucketStore
 
 _S3: Final = "s3://"
@@ -204,7 +204,7 @@ def _found(store: BucketStore, name: str) -> Put:
 def _result(stack: Stack, put: Put, folder: Path) -> FileResult | None:
     """What became of a file; None while that is not known."""
     from parcelq.collect.finish import SourceState
-    from parcelq.local.run import FileResult
+    from parcelq.local.finish import FileResult
     from parcelq.result_names import result_names
 
     store = stack.store
@@ -212,7 +212,7 @@ def _result(stack: Stack, put: Put, folder: Path) -> FileResult | None:
     report = _report(store, names.report, put)
     if report is None:
         if problem := _problem(stack, put):
-            return FileResult(Path(put.file), local, SourceState("", 0, None, 0, 0), problem=problem)
+            return FileResult(put.file, "", local, SourceState("", 0, None, 0, 0), problem=problem)
         return None
     stored = store.stat(names.result)
     if stored is None or stored.metadata.get("parcelq-state") != report["state"]:
@@ -225,7 +225,7 @@ def _result(stack: Stack, put: Put, folder: Path) -> FileResult | None:
         report["source"], report["bytes_read"] or 0, report["bytes_read"], dead, 0, names.result, report=report
     )
     problem = "" if report["complete"] or dead else "its report does not say that it is whole"
-    return FileResult(Path(put.file), local, state, problem=problem)
+    return FileResult(put.file, "", local, state, problem=problem)
 
 
 def _report(store: BucketStore, key: str, put: Put) -> Mapping[str, Any] | None:

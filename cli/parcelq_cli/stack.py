@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from parcelq.errors import AwsError, ParcelqError
 
+from parcelq_cli.clients import s3
+
 if TYPE_CHECKING:
     from parcelq.jobs.versions import Versions
     from parcelq.steps.packages import Target
@@ -52,10 +54,9 @@ class Stack:
     @property
     def store(self) -> BucketStore:
         """The bucket's objects."""
-        from parcelq.aws.clients import s3_client
         from parcelq.store.bucket import BucketStore
 
-        return BucketStore(s3_client(), self.bucket)
+        return BucketStore(s3(), self.bucket)
 
     @property
     def versions(self) -> Versions:

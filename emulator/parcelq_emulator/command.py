@@ -16,6 +16,7 @@ from parcelq.result_names import LOGS, result_names
 from parcelq_cli.dead import body_of, shown
 from parcelq_cli.options import ParcelSize, RecordFormat, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.running import counts_of
 
 from parcelq_emulator.collecting import Collected, collect
 from parcelq_emulator.function import InvocationError, Runtime
@@ -195,6 +196,7 @@ def _summarise(
         + (f"; what was missing was published again {amount(collected.repairs, 'time')}" if collected.repairs else "")
     )
     for result in results:
+        output.note(f"{result.path.name}: {counts_of(result.report)}")
         for warning in result.report["warnings"]:
             output.note(f"{result.path.name}: warning: {warning}")
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))

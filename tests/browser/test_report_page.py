@@ -99,7 +99,7 @@ class TestOtherReports:
         assert [row.split("\t")[0] for row in rows] == ["5,000 to 5,999", "9,990 to 9,999"]
         opened.check()
 
-    def test_one_of_a_billion_records_of_which_a_hundred_thousand_failed(self, show):
+    def test_one_of_a_billion_records_with_a_hundred_thousand_failures(self, show):
         chance = random.Random(1)
         records = sorted(chance.sample(range(1, 10**9), 100_000))
         dead = [

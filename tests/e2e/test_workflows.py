@@ -106,6 +106,20 @@ def test_the_same_words_give_the_same_bytes_here_and_on_a_stack(cloud, tmp_path,
     assert json.loads((tmp_path / "cloud/lines.txt.report.json").read_text())["complete"] is True
 
 
+@pytest.mark.parametrize("steps", [("each.py",), ("each.py", "cat"), ("cat", "each.py"), ("cat", "each.py", "cat")])
+def test_csv_has_its_header_once_through_any_steps(cloud, tmp_path, steps):
+    (tmp_path / "each.py").write_text(
+        "from parcelq.step import step\n@step(each=True)\ndef upper(record): return record.upper()\n"
+        "if __name__ == '__main__': upper.main()\n"
+    )
+    words = ["run", ROOT / "examples/orders.csv", "--batch-size", "100", *(f"--step={step}" for step in steps)]
+    printed(cloud(*words, cwd=tmp_path))
+    printed(cloud(*words, "--stack", "parcelq", "--output", "cloud", cwd=tmp_path))
+    result = (tmp_path / "cloud/orders.csv").read_bytes()
+    assert result == (tmp_path / "results/orders.csv").read_bytes()
+    assert result.count(b"item,quantity") + result.count(b"ITEM,QUANTITY") == 1
+
+
 def test_rdkit_from_inline_metadata_gives_what_it_gives_here(cloud, tmp_path):
     source = tmp_path / "molecules.smi"
     molecules = (ROOT / "examples/molecules.smi").read_text().splitlines(keepends=True)[:200]

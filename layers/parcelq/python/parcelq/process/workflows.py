@@ -162,7 +162,8 @@ class Workflows:
             parcel_size = workflow.parcel_size or stage.rules.parcel_size
             rules = replace(stage.rules, batch_size=size, parcel_size=parcel_size)
             route = Route(StageTopic(topic), following, stage.dead_letters, stage.output)
-            outputs = f"{following.name}.{number + 1}"
+            # The result's header is looked for under the output topic's name; other steps have names of their own.
+            outputs = following.name if number == len(steps) - 1 else f"{following.name}.{number + 1}"
             processors.append(Processor(route, steps[number], rules, stage.store, outputs=outputs))
             if stages[number - 1] == stages[number] == stage.name:
                 following = Onward(topic, processors[-1])

@@ -245,7 +245,7 @@ def upload_stream(
         AwsError, TopicNotFoundError: SQS refused.
     """
     entries, end = 0, start
-    parts = _Parts()
+    parts = Parts()
     rest: Rest | None = None
 
     def in_time() -> Iterator[Parcel]:
@@ -292,7 +292,7 @@ def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int, rec
     )
 
 
-class _Parts:
+class Parts:
     """Bytes and entries of parcels; where they are many, of as many together as keep the list short."""
 
     def __init__(self) -> None:
@@ -301,6 +301,7 @@ class _Parts:
         self._size = self._entries = self._parcels = 0
 
     def add(self, size: int, entries: int) -> None:
+        """Add a parcel, or several that are counted together."""
         self._size, self._entries, self._parcels = self._size + size, self._entries + entries, self._parcels + 1
         if self._parcels == self._of_each:
             self._parts.append((self._size, self._entries))
@@ -311,6 +312,7 @@ class _Parts:
                 self._of_each *= 2
 
     def all(self) -> tuple[tuple[int, int], ...]:
+        """Bytes and entries of each part, in order."""
         return (*self._parts, *[(self._size, self._entries)] * bool(self._parcels))
 
 

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from itertools import accumulate
 from typing import Final
 
-from parcelq.collect.page.source_map import Cell, SourceMap
 from parcelq.collect.reasons import kind_of, main_line
 from parcelq.collect.report import Dead, dead_of
-from parcelq.collect.resolution import Collected
+from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.rows import FLAG, OFFSET_BITS
 from parcelq.collect.segments import time_of
+from parcelq.collect.source_map import Cell, SourceMap, missing_of
 from parcelq.escaping import one_line
 from parcelq.upload.notes import Note
 
@@ -27,6 +27,7 @@ _EXAMPLES: Final = 5
 """Dead entries that are listed for each reason."""
 _ENTRY_CHARACTERS: Final = 200
 _REASON_CHARACTERS: Final = 300
+_FILE_CHARACTERS: Final = 100
 _BINS: Final = 60
 _FEWEST_SECONDS: Final = 2.0
 """A job that took less has no rate over time that would say anything."""
@@ -40,6 +41,7 @@ class Listed:
         start: first byte, in the source, of the message that it came in.
         end: just after its last byte.
         entries: how many entries these are.
+        file: the file that it is in, if the source is made of several; `record` and `line` count in that file then.
         record: its number in the source, from 1; None where nobody knows.
         line: the number of its first line, from 1; None where nobody knows.
         entry: its beginning.
@@ -50,6 +52,7 @@ class Listed:
     start: int
     end: int
     entries: int
+    file: str
     record: int | None
     line: int | None
     entry: str
@@ -64,6 +67,7 @@ class Listed:
             dead.start,
             dead.end,
             dead.entries,
+            cut(one_line(dead.file), _FILE_CHARACTERS),
             dead.record,
             dead.line,
             cut(one_line(text), _ENTRY_CHARACTERS),
@@ -81,17 +85,19 @@ class Group:
     """Dead entries that failed in the same way.
 
     Attributes:
+        kind: what their reasons have in common, see `kind_of`; escaped.
         reason: the line that says what went wrong; parts that differ between them are `…`.
         entries: how many they are.
-        first: number of the first of them in the source; None where nobody knows.
-        last: number of the last.
+        first: where the first of them is: its number, after the file's name if the source is made of several.
+        last: where the last is.
         examples: numbers, among the listed entries, of the first of them.
     """
 
+    kind: str
     reason: str
     entries: int
-    first: int | None
-    last: int | None
+    first: str
+    last: str
     examples: tuple[int, ...]
 
 
@@ -133,43 +139,32 @@ class Figures:
     rate: Rate | None = None
 
 
-def figures_of(collected: Collected, notes: Sequence[Note], total: int | None = None) -> Figures:
+def figures_of(
+    collected: Collected, resolution: Resolution, notes: Sequence[Note], total: int | None = None
+) -> Figures:
     """Work out the figures of a job from its segments.
 
     Args:
         collected: its messages.
+        resolution: what they make.
         notes: what is noted of the source's uploads.
         total: bytes of the source, where that is known although no message says so.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    size = collected.total if collected.total is not None else total or 0
-    counts = [0] * len(collected.segments)
-    source_map = SourceMap(size)
-    at = 0
-    for choice in collected.choices():
-        for hole in choice.holes:
-            source_map.add_missing(*hole)
-            at = max(at, hole[1])
-        at = max(at, max(choice.columns.spans(0)[1], default=0))
-        entries, wheres = choice.columns.entries, choice.columns.wheres
-        for number in choice.rows:
-            if entries[number] < FLAG:
-                counts[wheres[number] >> OFFSET_BITS] += entries[number]
-    if collected.total is None and at < size:  # no message says where the source ends
-        source_map.add_missing(at, size)
-    deaths = _Deaths(source_map)
-    for dead in dead_of(collected, notes):
-        deaths.add(dead)
-    rate = rate_of(zip(map(time_of, collected.segments), counts, strict=True), begin_of(collected))
-    return deaths.figures(rate)
+    deaths = _Deaths(missing_of(collected, resolution, total))
+    if resolution.has_dead:
+        for dead in dead_of(collected, notes):
+            deaths.add(dead)
+    counts = zip(map(time_of, collected.segments), _entries_of_segments(collected), strict=True)
+    return deaths.figures(rate_of(counts, begin_of(collected)))
 
 
 def figures_from(
     total: int, dead: Iterable[Dead], holes: Iterable[tuple[int, int]] = (), rate: Rate | None = None
 ) -> Figures:
-    """Work out the figures of a source of so many bytes from what is dead and missing of it."""
+    """Work out the figures of a source of `total` bytes from what is dead and missing of it."""
     source_map = SourceMap(total)
     for start, end in holes:
         source_map.add_missing(start, end)
@@ -207,9 +202,25 @@ def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | 
     return Rate(begin.astimezone(UTC), seconds, tuple(edges[one + 1] - edges[one] for one in range(bins)))
 
 
+def _entries_of_segments(collected: Collected) -> list[int]:
+    """How many entries of the result lie in each segment."""
+    counts = [0] * len(collected.segments)
+    for choice in collected.choices():
+        entries, wheres = choice.columns.entries, choice.columns.wheres
+        for number in choice.rows:
+            if entries[number] < FLAG:
+                counts[wheres[number] >> OFFSET_BITS] += entries[number]
+    return counts
+
+
 def cut(text: str, characters: int) -> str:
     """Return a text, with `…` at its end where it had more than so many characters."""
     return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def _place(dead: Dead) -> str:
+    number = "unknown" if dead.record is None else f"{dead.record:,}"
+    return f"{cut(one_line(dead.file), _FILE_CHARACTERS)}, {number}" if dead.file else number
 
 
 def _between(times: Sequence[float], sums: Sequence[float], time: float) -> float:
@@ -227,9 +238,9 @@ class _Kind:
     """A kind of reason while dead entries are counted."""
 
     line: str
+    first: str
+    last: str = ""
     entries: int = 0
-    first: int | None = None
-    last: int | None = None
     is_one_line: bool = True
     examples: list[int] = field(default_factory=list)
 
@@ -250,12 +261,12 @@ class _Deaths:
         name = kind_of(dead.reason)
         kind = self._kinds.get(name)
         if kind is None and len(self._kinds) < _MOST_KINDS:
-            kind = self._kinds[name] = _Kind(main_line(dead.reason), first=dead.record)
+            kind = self._kinds[name] = _Kind(main_line(dead.reason), _place(dead))
         if kind is None:
             self._others += dead.entries
         else:
             kind.entries += dead.entries
-            kind.last = dead.record
+            kind.last = _place(dead)
             kind.is_one_line &= main_line(dead.reason) == kind.line
         room = [self._in_cell.setdefault(number, []) for number in cells]
         room = [some for some in room if len(some) < _PER_CELL]
@@ -277,6 +288,7 @@ class _Deaths:
             tuple(tuple(self._in_cell.get(number, ())) for number in range(len(cells))),
             tuple(
                 Group(
+                    one_line(name),
                     cut(one_line(kind.line if kind.is_one_line else name), _REASON_CHARACTERS),
                     kind.entries,
                     kind.first,

@@ -27,10 +27,19 @@
     const body = table.appendChild(make("tbody"));
     for (const one of listed) {
       const row = body.appendChild(make("tr"));
-      row.appendChild(make("td", one.record === null ? "bytes " + one.bytes : number(one.record)));
+      const record = one.record === null ? "bytes " + one.bytes : number(one.record);
+      row.appendChild(make("td", one.file ? one.file + ", " + record : record));
       row.appendChild(make("td", one.line === null ? "" : number(one.line)));
       row.appendChild(make("td")).appendChild(make("code", one.entry));
-      row.appendChild(make("td")).appendChild(make("code", one.reason));
+      const reason = row.appendChild(make("td"));
+      reason.appendChild(make("code", one.reason));
+      if (one.range) {
+        const button = reason.appendChild(make("p")).appendChild(make("button", "Run again", "act"));
+        button.type = "button";
+        button.dataset.action = "redrive";
+        button.dataset.range = one.range.join(",");
+        button.dataset.ask = "Run this record again: " + one.entry;
+      }
     }
     return box;
   }
@@ -48,8 +57,8 @@
   function start() {
     const map = document.getElementById("map");
     const chosen = document.getElementById("chosen");
-    data = JSON.parse(document.getElementById("data").textContent);
     if (!map || !chosen) return;
+    data = JSON.parse(document.getElementById("data").textContent);
     const cells = Array.from(map.querySelectorAll("button"));
     const bad = cells.filter((cell) => !cell.classList.contains("done"));
     let current = cells[0];

@@ -16,9 +16,9 @@ from parcelq.collect.page.amounts import amount, duration, percent, size
 from parcelq.collect.page.charts import bars
 from parcelq.collect.page.figures import Figures, Group, Listed, Rate, cut
 from parcelq.collect.page.html import element, json_block, table, text
-from parcelq.collect.page.source_map import Cell
 from parcelq.collect.page.verdict import verdict
 from parcelq.collect.report import Report
+from parcelq.collect.source_map import Cell
 
 MOST_BYTES: Final = 300_000
 """No page is larger."""
@@ -44,15 +44,23 @@ def report_page(report: Report, figures: Figures) -> bytes:
     return page
 
 
-def document(title: str, main: str) -> bytes:
-    """Return a whole HTML file, which loads nothing and runs nothing but the script of this package."""
-    script, style = _asset("page.js"), _asset("page.css")
-    policy = (
+def document(title: str, main: str, *, script: str = "", style: str = "", policy: str = "") -> bytes:
+    """Return a whole HTML file, which runs nothing but the script of this package.
+
+    Args:
+        title: its title.
+        main: HTML of its main element.
+        script: what runs beside that script.
+        style: what is added to the style of this package.
+        policy: what is added to the content security policy. Without it the file loads nothing.
+    """
+    script, style = _asset("page.js") + script, _asset("page.css") + style
+    allowed = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
     )
     head = (
         '<meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{allowed}{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="referrer" content="no-referrer">'
         f"<title>{text(title)}</title><style>{style}</style>"
@@ -63,13 +71,14 @@ def document(title: str, main: str) -> bytes:
     return html.encode("utf-8", "replace")
 
 
-def content(report: Report, figures: Figures, banner: str = "") -> str:
+def content(report: Report, figures: Figures, banner: str = "", *, redrivable: bool = False) -> str:
     """Return the main element of a page.
 
     Args:
         report: the report, or what is known so far of a job that runs.
         figures: what the page shows beside it.
         banner: HTML above everything else, in place of the verdict.
+        redrivable: whether dead records have buttons to run them again.
     """
     found = verdict(report)
     sentence = element("p", element("strong", f"{text(found.word)}."), f" {text(found.sentence)}")
@@ -80,11 +89,11 @@ def content(report: Report, figures: Figures, banner: str = "") -> str:
         _warnings(report.warnings),
         _tiles(report),
         _map(report, figures),
-        _reasons(report, figures),
+        _reasons(report, figures, redrivable=redrivable),
         _holes(report),
         _rate(figures.rate) if figures.rate else "",
         _facts(report),
-        json_block("data", _data(report, figures)),
+        json_block("data", _data(report, figures, redrivable=redrivable)),
     ]
     return element("main", *parts)
 
@@ -190,10 +199,10 @@ def _summary(report: Report, cells: Sequence[Cell]) -> str:
     return text("; ".join(filter(None, parts)) + ".")
 
 
-def _reasons(report: Report, figures: Figures) -> str:
+def _reasons(report: Report, figures: Figures, *, redrivable: bool) -> str:
     if not figures.groups:
         return ""
-    rows = [_group(group, figures.listed) for group in figures.groups]
+    rows = [_group(group, figures.listed, redrivable=redrivable) for group in figures.groups]
     parts = [
         element("h2", "Why records failed"),
         table(["Records", "Reason", "First", "Last"], rows, class_="scroll", id="reasons", **_SCROLLS),
@@ -211,19 +220,29 @@ def _reasons(report: Report, figures: Figures) -> str:
 _SCROLLS: Final = {"tabindex": "0", "role": "region", "aria_label": "Reasons"}
 
 
-def _group(group: Group, listed: Sequence[Listed]) -> list[str]:
+def _group(group: Group, listed: Sequence[Listed], *, redrivable: bool) -> list[str]:
     examples = [_example(listed[number]) for number in group.examples if number < len(listed)]
     shown = element("code", text(group.reason))
     if examples:
         count = "an example" if len(examples) == 1 else f"{len(examples)} examples"
         shown += element("details", element("summary", count), element("ul", *examples))
-    return [f"{group.entries:,}", shown, _number(group.first), _number(group.last)]
+    if redrivable:
+        count = amount(group.entries, "record")
+        shown += element(
+            "p",
+            element(
+                "button", f"Run {text(count)} again", type="button", class_="act", data_action="redrive",
+                data_kind=group.kind, data_ask=f"Run the {count} again that failed with: {group.reason}",
+            ),
+        )  # fmt: skip
+    return [f"{group.entries:,}", shown, text(group.first), text(group.last)]
 
 
 def _example(one: Listed) -> str:
     where = f"Record {one.record:,}" if one.record is not None else f"Bytes {one.start:,} to {one.end - 1:,}"
     line = f", line {one.line:,}" if one.line is not None and one.line != one.record else ""
-    return element("li", text(f"{where}{line}: "), element("code", text(_shown(one))), _reason(one))
+    file = f"{one.file}, " if one.file else ""
+    return element("li", text(f"{file}{where}{line}: "), element("code", text(_shown(one))), _reason(one))
 
 
 def _reason(one: Listed) -> str:
@@ -237,10 +256,6 @@ def _shown(one: Listed) -> str:
     if one.entry.endswith("…"):
         return f"{one.entry} ({amount(one.entry_bytes, 'byte')})"
     return one.entry or "(an empty line)"
-
-
-def _number(value: int | None) -> str:
-    return "unknown" if value is None else f"{value:,}"
 
 
 def _link(report: Report) -> str:
@@ -292,6 +307,7 @@ def _facts(report: Report) -> str:
         ("Result", report.result),
         ("Format", _format(report)),
         ("Read as one stream", report.one_stream),
+        ("Files", f"{len(report.files):,}, as one" if report.files else ""),
         ("Workflow", ", ".join(report.workflows) or "none was named"),
         ("First result collected", _time(report.first)),
         ("Last result collected", _time(report.last)),
@@ -333,7 +349,7 @@ def _warnings(warnings: Iterable[str]) -> str:
     return element("section", element("h2", "Warnings"), element("div", items, class_="warnings", id="warnings"))
 
 
-def _data(report: Report, figures: Figures) -> dict[str, Any]:
+def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, Any]:
     """What the script shows of a part that is chosen."""
     parts: dict[str, Any] = {}
     name = report.dead_list.rpartition("/")[2]
@@ -350,11 +366,13 @@ def _data(report: Report, figures: Figures) -> dict[str, Any]:
         parts[str(number)] = part
     records = [
         {
+            **({"file": one.file} if one.file else {}),
             "record": one.record,
             "line": one.line,
             "bytes": f"{one.start:,} to {one.end - 1:,}",
             "entry": _shown(one),
             "reason": one.reason,
+            **({"range": [one.start, one.end]} if redrivable else {}),
         }
         for one in figures.listed
     ]
@@ -362,7 +380,7 @@ def _data(report: Report, figures: Figures) -> dict[str, Any]:
 
 
 def _fitted(figures: Figures, per_cell: int, characters: int) -> Figures:
-    """Return figures that list at most so many entries of each part of the map, and of each reason, and shorter."""
+    """Return figures that list at most `per_cell` entries of each part of the map and of each reason, and shorter."""
     in_cell = [listed[:per_cell] for listed in figures.in_cell]
     groups = [replace(one, examples=one.examples[:per_cell]) for one in figures.groups]
     kept = sorted({at for some in (*in_cell, *(group.examples for group in groups)) for at in some})

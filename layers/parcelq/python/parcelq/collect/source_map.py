@@ -1,4 +1,4 @@
-"""A map of a source: equal parts of it from the first byte to the last, and what became of each. Pure."""
+"""A map of a source: equal parts of it from the first byte to the last, and what became of each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+
+from parcelq.collect.resolution import Collected, Resolution
 
 CELLS: Final = 240
 """Parts of a map; fewer where the source has fewer bytes."""
@@ -20,8 +22,8 @@ class Cell:
     Attributes:
         start: its first byte.
         end: just after its last byte.
-        dead_bytes: bytes of it that belong to messages that failed for good.
-        missing_bytes: bytes of it of which nothing came.
+        dead_bytes: bytes of it that belong to messages that failed.
+        missing_bytes: bytes of it without any result.
         dead: entries that failed and begin in it.
         holes: the first of the missing ranges that it has a part of.
     """
@@ -71,7 +73,7 @@ class SourceMap:
         return touched
 
     def add_missing(self, start: int, end: int) -> None:
-        """Take a range of which nothing came."""
+        """Take a range without any result."""
         for number, size in self._shares(start, end):
             self._missing_bytes[number] += size
             if len(self._holes[number]) < _HOLES:
@@ -103,3 +105,38 @@ class SourceMap:
             size = min(end, self._edges[number + 1]) - max(start, self._edges[number])
             if size > 0:
                 yield number, size
+
+
+def missing_of(collected: Collected, resolution: Resolution, total: int | None = None, cells: int = CELLS) -> SourceMap:
+    """Draw what is missing of a job.
+
+    Args:
+        collected: its messages.
+        resolution: what they make.
+        total: bytes of the source, where that is known although no message says so.
+        cells: the number of parts.
+
+    Raises:
+        ParcelqError, AwsError, OSError: a segment cannot be read.
+    """
+    size = resolution.total if resolution.total is not None else total or 0
+    drawn = SourceMap(size, cells)
+    all_listed = len(resolution.holes) == resolution.hole_count
+    holes = resolution.holes if all_listed else (hole for choice in collected.choices() for hole in choice.holes)
+    for start, end in holes:
+        drawn.add_missing(start, end)
+    reached = resolution.covered + resolution.dead_bytes + resolution.missing
+    if resolution.total is None and reached < size:  # no message says where the source ends
+        drawn.add_missing(reached, size)
+    return drawn
+
+
+def source_map_of(
+    collected: Collected, resolution: Resolution, total: int | None = None, cells: int = CELLS
+) -> tuple[Cell, ...]:
+    """Draw the map of a job, without reading what failed and why; see `missing_of`."""
+    drawn = missing_of(collected, resolution, total, cells)
+    if resolution.has_dead:
+        for row in collected.dead():
+            drawn.add_dead(row.start, row.end, row.entries)
+    return drawn.cells()
