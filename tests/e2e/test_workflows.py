@@ -173,7 +173,10 @@ def test_detaching_prints_what_brings_the_result(cloud, tmp_path, lines):
     process = subprocess.Popen(
         command, cwd=tmp_path, env=dict(cloud.environment), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    time.sleep(4)
+    assert process.stderr
+    for line in process.stderr:
+        if "0%, 0 entries" in line:  # it follows the job now
+            break
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
