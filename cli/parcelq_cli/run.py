@@ -54,7 +54,7 @@ def run(
     record is in a result; records that failed are listed in DIR/NAME.dead.jsonl with the reason.
     """
     from parcelq.jobs.assembled import with_id
-    from parcelq.local.run import Options, run_files
+    from parcelq.local.run import BrokenStepError, Options, run_files
     from parcelq.local_files import check_folder, check_targets
     from parcelq.process.rules import Rules
     from parcelq.result_names import result_names
@@ -94,6 +94,10 @@ def run(
     try:
         with shown(out) as show:
             results = run_files(files, options, show)
+    except BrokenStepError as error:
+        raise ParcelqError(
+            f"{error}; 'parcelq try' with the same file and --step shows what single records do"
+        ) from None
     except KeyboardInterrupt:
         out.note("stopped; the same command goes on from here")
         raise
@@ -117,6 +121,9 @@ def _report(out: Output, results: Sequence[FileResult], options: Options, second
             document |= {name: report[name] for name in ("format", "format_chosen_by", "entries", "warnings")}
             for warning in report["warnings"]:
                 out.note(f"{one.file}: warning: {warning}")
+        if (log := options.output / one.names.printed).exists():
+            document["log"] = str(log)
+            out.note(f"{one.file}: {log} has what the steps printed")
         if one.state.dead and one.state.result:
             document["dead_list"] = str(options.output / one.names.dead)
             _show_dead(out, options.output / one.names.dead, one)

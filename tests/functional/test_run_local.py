@@ -320,3 +320,28 @@ def test_a_workflow_id_does_not_change_the_result(tmp_path, write):
         )
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "results/lines.txt").read_text() == lines_of(10)
+
+
+def test_what_steps_print_is_logged_with_the_records_that_it_is_about(tmp_path, write):
+    source = write("lines.txt", lines_of(50), 0o644)
+    chatty = '#!/bin/sh\nhead -1 "$2"; echo "on stderr" >&2; cat "$2" > "$4"\n'
+    done = run(source, "--step", write("step", chatty), "--batch-size", 20, "--parcel-size", 20, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "results/lines.txt.steps.log has what the steps printed" in done.stderr
+    log = (tmp_path / "results/lines.txt.steps.log").read_text()
+    assert sorted(log.split("--- ")[1:]) == [
+        "step step, records 1 to 20, bytes 0 to 150\nline 0\non stderr\n",
+        "step step, records 21 to 40, bytes 150 to 310\nline 20\non stderr\n",
+        "step step, records 41 to 50, bytes 310 to 390\nline 40\non stderr\n",
+    ]
+    quiet = write("step", '#!/bin/sh\ncat "$2" > "$4"\n')
+    assert run(source, "--step", quiet, cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "results/lines.txt.steps.log").exists()
+
+
+def test_a_broken_step_names_the_command_that_tries_single_records(tmp_path, write):
+    source = write("lines.txt", lines_of(5000), 0o644)
+    done = run(source, "--step", write("step.py", "import nothing_of_that_name\n"), "--batch-size", 100, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "No module named 'nothing_of_that_name'" in done.stderr
+    assert "'parcelq try' with the same file and --step" in done.stderr

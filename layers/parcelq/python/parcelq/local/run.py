@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from parcelq.errors import JobError, ParcelqError
 from parcelq.lineage.source import source_id, workflow_name
 from parcelq.local.files import Files, FileState
 from parcelq.local.pipeline import OUTPUT, Pipeline
+from parcelq.local.printed import PrintLogs
 from parcelq.local.progress import Meter, Progress
 from parcelq.local.state import JobRecord, JobState
 from parcelq.process.broken import BrokenStep
@@ -191,6 +192,8 @@ def _prepare(job: _Job, store: FolderStore, options: Options) -> None:
         )
     versions = tuple(dict.fromkeys([*(record.versions if record else ()), options.version]))
     job.state.write(JobRecord(job.job.id, str(job.file.path), job.source, job.job.workflow, versions, job.names.result))
+    if not done:  # whatever was printed before belongs to no result that will be
+        (options.output / job.names.printed).unlink(missing_ok=True)
     if resolution:
         job.done = done
         job.holes, job.total = resolution.holes, resolution.total
@@ -203,9 +206,10 @@ def _run(jobs: Sequence[_Job], store: FolderStore, options: Options, meter: Mete
     finisher = Finisher(store, OUTPUT, "", FolderStore(options.output, own=f"{STATE}/results"))
     sizes = options.batch_sizes or [options.rules.batch_size] * len(options.steps)
     rules = [replace(options.rules, batch_size=size) for size in sizes]
-    pipeline = Pipeline(options.steps, store, rules, meter, keep_going=options.keep_going)
+    logs = PrintLogs({job.source: options.output / job.names.printed for job in jobs})
+    pipeline = Pipeline(options.steps, store, rules, meter, keep_going=options.keep_going, on_printed=logs.add)
     waiting = list(jobs)
-    with _stopped_cleanly(pipeline), pipeline:
+    with pipeline:
         pipeline.upload(lambda: _upload(jobs, uploader, pipeline))
         while waiting and not pipeline.stopped:
             quiet = [job for job in waiting if job.uploaded and not pipeline.ledger.count(job.source)]
@@ -224,16 +228,6 @@ def _run(jobs: Sequence[_Job], store: FolderStore, options: Options, meter: Mete
         raise BrokenStepError(pipeline.broken)
     if pipeline.error:
         raise pipeline.error
-
-
-@contextmanager
-def _stopped_cleanly(pipeline: Pipeline) -> Iterator[None]:
-    """End the runs that are under way when somebody interrupts."""
-    try:
-        yield
-    except BaseException:
-        pipeline.abort()
-        raise
 
 
 def _upload(jobs: Sequence[_Job], uploader: ObjectUploader, pipeline: Pipeline) -> None:

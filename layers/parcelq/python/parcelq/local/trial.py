@@ -13,7 +13,7 @@ from parcelq.process.headers import StageHeaders
 from parcelq.records import Format, Parcel, Readable, by_name, cut, split_header
 from parcelq.records.compression import open_source
 from parcelq.steps.find import Step
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.run import Runner
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _SOURCE = "file:///try?put=0"
@@ -146,7 +146,7 @@ class _Stage:
                 reason = "\n".join(one.reason for one in ran.rejects)
                 written = self.headers.of(ran.output, _SOURCE, fmt)
                 data = ran.output.read_bytes()
-                trial = StepTrial(name, data[written.start :], seconds, ran.memory_bytes, _printed(ran), reason)
+                trial = StepTrial(name, data[written.start :], seconds, ran.memory_bytes, ran.printed, reason)
                 return trial, written.format, data[: written.start]
         except RecordError as error:
             reason = error.reason
@@ -163,10 +163,6 @@ def _runs(stages: Sequence[_Stage], records: Records, body: bytes) -> Iterator[S
         if trial.reason:
             return
         body = trial.output
-
-
-def _printed(ran: Ran) -> str:
-    return "".join(text if text.endswith("\n") else f"{text}\n" for text in (ran.stdout_tail, ran.stderr_tail) if text)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from parcelq.process.marks import Marks, receives_as_evidence
 from parcelq.process.plan import Evidence, Work, make_plan
 from parcelq.process.read import read_messages
 from parcelq.process.rules import Rules
-from parcelq.process.runs import Runs, Watch
+from parcelq.process.runs import OnPrinted, Runs, Watch, log_printed
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
@@ -55,6 +55,7 @@ class Processor:
         marks: whether to put marks, where there is a store. On one machine a run that kills the function ends the job.
         workers: how many runs of the step go on side by side.
         now: tells the time, in seconds since the epoch.
+        on_printed: gets what runs print that succeed; by default it is logged.
     """
 
     route: Route
@@ -64,6 +65,7 @@ class Processor:
     marks: bool = True
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     now: Callable[[], float] = time.time
+    on_printed: OnPrinted = log_printed
     _runner: Runner = field(init=False, repr=False, compare=False)
     _marks: Marks | None = field(init=False, repr=False, compare=False)
     _headers: Headers = field(init=False, repr=False, compare=False)
@@ -109,7 +111,15 @@ class Processor:
         watch = Watch(
             self._marks, invocation or uuid.uuid4().hex, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS)
         )
-        side_by_side = Runs(self._runner, Budget(time_left), watch, self.workers, evidence.doubts, self._stage_headers)
+        side_by_side = Runs(
+            self._runner,
+            Budget(time_left),
+            watch,
+            self.workers,
+            evidence.doubts,
+            self._stage_headers,
+            self.on_printed,
+        )
         with closing(side_by_side) as runs:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
             if plan.alone:
