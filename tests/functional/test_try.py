@@ -133,7 +133,7 @@ def test_records_may_come_from_a_pipe(tmp_path, step):
         assert len(done.stdout.splitlines()) == 4
 
 
-def test_the_same_reason_is_told_once(tmp_path):
+def test_the_same_reason_is_shown_once(tmp_path):
     (tmp_path / "step.py").write_text("import nothing_of_that_name\n")
     done = tried("--step", "step.py", cwd=tmp_path, given=b"a\nb\nc\n")
     assert done.returncode == 1

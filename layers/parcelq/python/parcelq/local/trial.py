@@ -100,7 +100,7 @@ def first_records(stream: Readable, name: str, count: int, fmt: Format | None = 
         stream: the source's bytes.
         name: its name.
         count: how many records to read at most.
-        fmt: its record format; None to go by the name.
+        fmt: its record format; None to choose it by the name.
 
     Raises:
         SourceError: it does not fit its format, or its compression is broken; also when the records are taken.

@@ -108,9 +108,8 @@ class Processor:
         works, decided = read_messages(self.route.input, pulled, judge, self._headers)
         evidence, works, unknown = self._evidence(works)
         plan = make_plan(works, evidence, self.rules.batch_size, joins=self.rules.joins)
-        watch = Watch(
-            self._marks, invocation or uuid.uuid4().hex, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS)
-        )
+        name = invocation or (uuid.uuid4().hex if self._marks else "")
+        watch = Watch(self._marks, name, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS))
         side_by_side = Runs(
             self._runner,
             Budget(time_left),
