@@ -101,6 +101,7 @@ class Bucket:
         metadata: Mapping[str, str] | None = None,
         if_match: str | None = None,
         if_none_match: str | None = None,
+        content_type: str = "",
     ) -> Reply:
         self._check(key, if_match, if_none_match)
         self.objects[key] = made = _object(body, metadata)

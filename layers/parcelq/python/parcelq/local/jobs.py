@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parcelq.collect.resolution import WHOLE, Collected, Resolution
-from parcelq.collect.runs import indexes_of, tidy
+from parcelq.collect.runs import indexes_of, read_record, tidy
 from parcelq.collect.segments import Job, folder, segments_among
 from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
@@ -59,13 +59,21 @@ class Kept:
         keys = list(self.store.keys(folder(OUTPUT, job)))
         return keys if segments_among(keys) else []
 
-    def collected(self, job: str) -> Collected | None:
-        """All messages of a job that are stored; None if there are none."""
+    def collected(self, job: str, *, tidies: bool = True) -> Collected | None:
+        """All messages of a job that are stored; None if there are none.
+
+        Args:
+            job: the job's id.
+            tidies: whether indexes are merged, which only the command does that runs the job.
+
+        Raises:
+            NotFoundError: another command finished the job in the meantime.
+        """
         keys = self.segments(job)
         if not keys:
             return None
-        record = tidy(self.store, OUTPUT, keys, datetime.now(UTC))
-        return Collected(self.store, indexes_of(self.store, keys, record))
+        tidied = tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else read_record(self.store, keys)
+        return Collected(self.store, indexes_of(self.store, keys, tidied))
 
     def drop_stored(self, record: JobRecord) -> None:
         """Delete all that is stored of a job: its segments, notes and headers."""

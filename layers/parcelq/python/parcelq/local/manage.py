@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from parcelq.collect.report import Dead, dead_of
 from parcelq.collect.source_map import Cell, source_map_of
-from parcelq.errors import JobError, ParcelqError
+from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.local.finish import FileResult
 from parcelq.local.jobs import Kept, source_of, take_up
 from parcelq.local.recipe import Recipe
@@ -82,7 +83,11 @@ class LocalJobs:
     def all(self) -> list[JobStatus]:
         """Return how far all jobs are that are not whole, in the order of their results."""
         kept = Kept.beside(self.results)
-        return [_status(record, kept) for record in kept.state.records()]
+        found = []
+        for record in kept.state.records():
+            with suppress(NotFoundError):  # it has just been finished
+                found.append(_status(record, kept))
+        return found
 
     def find(self, job: str) -> JobRecord:
         """Return the record of a job.
@@ -108,7 +113,7 @@ class LocalJobs:
         """Yield the entries of a job that failed for good, in order; see `find`."""
         record = self.find(job)
         kept = Kept.beside(self.results)
-        if collected := kept.collected(record.id):
+        if collected := kept.collected(record.id, tidies=False):
             yield from dead_of(collected, notes_of(kept.store, record.source))
 
     def run_again(
@@ -141,6 +146,8 @@ class LocalJobs:
         """
         record = self.find(job)
         recipe = Recipe.of(record.recipe)
+        if redrive:  # what died before may well die again, which says nothing about the step
+            recipe = replace(recipe, keep_going=True)
         if steps:
             settings = recipe.settings if len(steps) == len(recipe.steps) else ()
             recipe = replace(recipe, steps=tuple(steps), settings=settings)
@@ -163,7 +170,7 @@ class LocalJobs:
 
 def _status(record: JobRecord, kept: Kept) -> JobStatus:
     running = kept.state.is_running(record)
-    collected = kept.collected(record.id)
+    collected = kept.collected(record.id, tidies=False)
     if collected is None:
         return JobStatus(record, running, None, 0, None, 0)
     found = collected.resolve()
