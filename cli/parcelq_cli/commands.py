@@ -76,6 +76,7 @@ _COMMANDS: Final = (
         "estimate molecules.smi --step ./score.py",
         "Predict cost and duration on AWS.",
     ),
+    _Command("console", "parcelq_cli.console.command:console", "console --output results"),
     _Command("topics", "parcelq_cli.topics:app"),
     _Command("workflows", "parcelq_cli.workflows:app"),
     _Command(

@@ -103,6 +103,7 @@ def take_up(
     note: Callable[[str], None],
     *,
     redrive: bool = False,
+    chosen: Sequence[Range] | None = None,
 ) -> list[LocalJob]:
     """Claim the jobs of sources, and find out what is left to do of them.
 
@@ -115,6 +116,7 @@ def take_up(
         command: id of the command that claims them.
         note: called with sentences about what the user may not expect.
         redrive: whether dead entries are to be run again.
+        chosen: with `redrive`, where those dead entries are that are run again; None for all.
 
     Raises:
         JobError: another command runs one of them, one began with other steps and it is not said what to do, or another
@@ -130,7 +132,7 @@ def take_up(
     try:
         for job in jobs:
             if job.record.id in present and not options.fresh:
-                look_at(job, kept, redrive=redrive)
+                look_at(job, kept, redrive=redrive, chosen=chosen)
                 _check_version(job, options)
         for other in others:
             if not options.fresh:
@@ -155,8 +157,14 @@ def take_up(
     return jobs
 
 
-def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False) -> None:
-    """Find out what is there of a job, and what is missing; with `redrive`, dead entries are missing too.
+def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequence[Range] | None = None) -> None:
+    """Find out what is there of a job, and what is missing.
+
+    Args:
+        job: the job.
+        kept: what is kept beside the results.
+        redrive: whether dead entries are missing too.
+        chosen: with `redrive`, where those are; None for all.
 
     Raises:
         ParcelqError: what is stored cannot be read.
@@ -167,8 +175,9 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False) -> None:
         return
     resolution = collected.resolve()
     job.stored = frozenset(kept.segments(job.record.id))
-    job.done = resolution.covered + (0 if redrive else resolution.dead_bytes)
-    job.missing, job.total = missing_of(collected, resolution, dead=redrive), resolution.total
+    dead = chosen if chosen is not None else [(row.start, row.end) for row in collected.dead()] if redrive else []
+    job.done = resolution.covered + resolution.dead_bytes - min(resolution.dead_bytes, _bytes(dead))
+    job.missing, job.total = missing_of(collected, resolution, dead), resolution.total
     if resolution.has_dead:
         rows = [row for row in collected.dead() if not row.of_source]
         job.marks = sorted({place for row in rows for place in (row.start, row.end)})
@@ -179,18 +188,18 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False) -> None:
         shutil.rmtree(kept.notes.folder / upload_folder(job.record.source), ignore_errors=True)
 
 
-def missing_of(collected: Collected, resolution: Resolution, *, dead: bool = False) -> list[Range]:
+def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Range] = ()) -> list[Range]:
     """Ranges of a source that are missing, in order, those that touch as one.
 
     Args:
         collected: the messages that are stored.
         resolution: what they make.
-        dead: whether entries that failed for good count as missing.
+        dead: where dead entries are that count as missing.
     """
     holes: Iterable[Range] = resolution.holes
     if resolution.hole_count > len(resolution.holes):
         holes = (hole for choice in collected.choices() for hole in choice.holes)
-    found = sorted([*holes, *((row.start, row.end) for row in (collected.dead() if dead else ()))])
+    found = sorted([*holes, *dead])
     if resolution.total is None:  # its end never came
         found.append((resolution.covered + resolution.dead_bytes + resolution.missing, MAX_POSITION))
     ranges: list[Range] = []
@@ -200,6 +209,11 @@ def missing_of(collected: Collected, resolution: Resolution, *, dead: bool = Fal
         else:
             ranges.append((start, end))
     return ranges
+
+
+def _bytes(ranges: Sequence[Range]) -> int:
+    """Bytes of ranges, those that are equal counted once."""
+    return sum(end - start for start, end in set(ranges))
 
 
 def _check_version(job: LocalJob, options: Options) -> None:

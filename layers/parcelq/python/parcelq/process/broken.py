@@ -32,7 +32,8 @@ class BrokenStep:
     entries: int
 
     def __str__(self) -> str:
-        return f"the step failed on each of {self.entries} single entries, so it is broken: {self.reason}"
+        first = next(iter(self.reason.splitlines()), "")
+        return f"the step failed on each of {self.entries} single entries, so it is broken: {first}"
 
 
 @dataclass(frozen=True, slots=True)
