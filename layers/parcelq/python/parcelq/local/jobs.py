@@ -225,7 +225,7 @@ def _check_version(job: LocalJob, options: Options) -> None:
         raise JobError(
             job.record.id,
             f"{share} of {job.source.title!r} are done with an earlier version of the steps; --continue does the rest "
-            "with this one, --fresh starts over",
+            f"with this one, --fresh starts over, parcelq redrive {job.record.id[:12]} runs only dead entries again",
         )
 
 
