@@ -67,7 +67,7 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
             with _without_single_failures(out), shown(out) as show:
                 results = work(show)
         except BrokenStepError as error:
-            out.note(error.verdict.reason)
+            out.note(error.verdict.reason.partition("\n")[2] or error.verdict.reason)
             raise ParcelqError(
                 f"{error}; 'parcelq try' with the same file and step shows what single records do"
             ) from None

@@ -214,7 +214,8 @@ def _tell_how_to_speak_to(output: Output, pipeline: Pipeline) -> None:
     variables = {"AWS_ENDPOINT_URL": pipeline.url, **SPOKEN}
     lines = "\n".join(f"export {name}={value}" for name, value in variables.items())
     output.result({"stack": STACK, "environment": variables}, lines)
-    output.note(f"stack {STACK!r} is running; in another shell, run these lines first; Ctrl-C ends it")
+    spoken = " ".join(f"{name}={variables[name]}" for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"))
+    output.note(f"stack {STACK!r} is still running; {spoken}; Ctrl-C ends it")
 
 
 def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:

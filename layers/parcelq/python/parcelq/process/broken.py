@@ -24,7 +24,7 @@ class BrokenStep:
     """The verdict that a step fails whatever it is given.
 
     Attributes:
-        reason: why the last of the sampled entries failed.
+        reason: why the last of the sampled entries failed; the first line says it in short.
         entries: how many single entries were run.
     """
 
