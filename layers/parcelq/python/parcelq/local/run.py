@@ -15,7 +15,8 @@ from parcelq.limits import MIB
 from parcelq.local.files import LocalFile
 from parcelq.local.finish import FileResult, finish
 from parcelq.local.inputs import Found, file_of, find_inputs, sources_of
-from parcelq.local.jobs import Kept, LocalJob, release, take_up
+from parcelq.local.jobs import LocalJob, release, take_up
+from parcelq.local.kept import Kept
 from parcelq.local.pipeline import Pipeline
 from parcelq.local.printed import PrintLogs
 from parcelq.local.progress import Meter, Progress
