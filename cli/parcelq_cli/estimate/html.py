@@ -41,7 +41,7 @@ def page(chosen: Job, *, batches_follow: bool) -> bytes:
     best = cheapest([job for row in grid for job in row])
     known = chosen.known
     about = (
-        f"{size(known.size)}, {known.lines:,} records. Each line is a memory size of the processor. "
+        f"{size(known.size)}, {known.records:,} records. Each line is a memory size of the processor. "
         "Hollow points: a run does not fit into an invocation. The ring is what was asked for."
     )
     advice = "No setup fits: choose a smaller batch size or a longer timeout."
@@ -80,7 +80,7 @@ def page(chosen: Job, *, batches_follow: bool) -> bytes:
 def setups(chosen: Job, *, batches_follow: bool) -> list[list[Job]]:
     """The job on a grid of setups: a row for each memory size, from small to large parcels; the chosen one in it."""
     setup = chosen.setup
-    most = max(1, chosen.known.lines)
+    most = max(1, chosen.known.records)
     parcels = sorted({min(one, most) for one in (*_PARCELS, setup.parcel_size)} | {setup.parcel_size})
     grid = []
     for memory in sorted({*_MEMORIES, setup.memory}):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Final
 from parcelq.errors import CompressionError, ParcelqError, RecordError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.source import Source
-from parcelq.local.files import Files, FileState
+from parcelq.local.files import FileState
+from parcelq.local_files import check_readable, naming
 from parcelq.records import Format, RangeReader, Readable, by_name, cut, split_header
 from parcelq.records.compression import open_source
+from parcelq.store.store import OpenedPut
 from parcelq.upload.objects import Puts, is_coded
 
 COUNTED_BYTES: Final = 64 * MIB
@@ -75,8 +78,9 @@ def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sam
 
 def _source(file: str) -> tuple[Puts, Source]:
     if not file.startswith("s3://"):
+        check_readable(Path(file))
         state = FileState.of(Path(file))
-        return Files({state.source.key: state}), state.source
+        return _File(state), Source.of_file(str(state.path), state.text)
     from parcelq.store.bucket import BucketStore
 
     from parcelq_cli import clients
@@ -156,6 +160,22 @@ def _places(chance: random.Random, size: int, wanted: int) -> Iterator[float]:
 
 def _together(wanted: int) -> int:
     return max(1, min(_TOGETHER, wanted // _TOGETHER))
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of this machine, read as an object of a bucket is."""
+
+    state: FileState
+
+    def in_bucket(self, bucket: str) -> _File:  # noqa: ARG002 - there is only one
+        return self
+
+    @contextmanager
+    def opened_put(self, *_: str, start: int = 0, **__: str) -> Iterator[OpenedPut | None]:
+        with naming(self.state.path), self.state.path.open("rb") as file:
+            file.seek(start)
+            yield OpenedPut(file, self.state.size, "")
 
 
 class _Counting:
