@@ -35,7 +35,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup docs prose lock wheel release versions run test e2e check scan audit build bench bench-setup guards format clean
+.PHONY: help setup docs prose lock wheel release versions run test browser e2e check scan audit build bench bench-setup guards format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -77,6 +77,15 @@ run: setup ## Run the whole pipeline on this machine over examples/molecules.smi
 
 test: setup ## Run all tests
 	$(PYTEST)
+
+browser: setup ## Install a browser where that is possible, and run the tests of pages in it
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update --quiet && apt-get install --yes --no-install-recommends chromium fonts-dejavu-core; \
+	else echo "Missing, by the name of Debian's package: chromium" >&2; exit 1; fi
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement tests/browser/requirements.txt || \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tests/browser/requirements.txt
+	$(BIN)/pytest tests/browser
 
 e2e: setup ## Run only the end-to-end tests
 	$(PYTEST) tests/e2e

@@ -11,7 +11,7 @@ import typer.main
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from parcelq_cli.main import app
+from parcelq_cli.commands import app
 
 ROOT: Final = Path(__file__).parents[1]
 LIBRARY: Final = """# Library

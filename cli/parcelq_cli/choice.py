@@ -1,22 +1,24 @@
-"""What `parcelq run` runs: the workflow of a folder, or one made of steps; with the sizes and limits of options."""
+"""What `parcelq run` and `parcelq try` run: the workflow of a folder, or one made of steps, as options say it."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from parcelq.errors import InvalidValueError
 
 from parcelq_cli.options import WrongUsageError
 
 if TYPE_CHECKING:
-    from parcelq.jobs.assembled import Assembled
-    from parcelq.jobs.workflow import Limits
+    from parcelq.local.recipe import Recipe
+
+_OPTIONS: Final = frozenset({"name", "combine", "max-dead", "env", "settings", "format"})
+"""What `InvalidValueError` calls options."""
 
 
-def chosen(
+def recipe_of(
     folder: Path | None,
     steps: Sequence[str],
     settings: Sequence[Path],
@@ -27,16 +29,15 @@ def chosen(
     parcel_size: int | None = None,
     max_dead: str = "",
     env: Sequence[str] = (),
-) -> Assembled:
-    """Return the workflow that options name.
+    workflow_id: str = "",
+    keep_going: bool = False,
+) -> Recipe:
+    """Return what options say is to be run.
 
     Raises:
-        WrongUsageError: they name none, or two; or one of them is no value that can be.
-        SettingsError: anything is wrong with the workflow.
+        WrongUsageError: they name no steps and no workflow, or both; or settings that belong to no step.
     """
-    from parcelq.jobs.assembled import from_folder, from_steps, with_options, with_variables
-    from parcelq.jobs.workflow import Workflow
-    from parcelq.records import parse
+    from parcelq.local.recipe import Recipe
 
     if (folder is None) == (not steps):
         raise WrongUsageError("give either --step or --workflow")
@@ -44,26 +45,25 @@ def chosen(
         raise WrongUsageError("--settings and --with are for --step; a workflow says both in its workflow.yaml")
     if len(settings) > len(steps):
         raise WrongUsageError(f"--settings is given {len(settings)} times, but there are only {len(steps)} steps")
-    limits = limit_of(max_dead)
-    fmt = parse(record_format) if record_format else None
-    files = [str(path) for path in settings] + [""] * (len(steps) - len(settings))
-    assembled = from_folder(folder) if folder is not None else from_steps(steps, files, packages)
-    options = Workflow((), fmt, parcel_size, batch_size, limits)
-    return with_variables(with_options(assembled, options), variables(env))
+    return Recipe(
+        tuple(steps),
+        str(folder) if folder is not None else "",
+        tuple(map(str, settings)),
+        workflow_id,
+        tuple(packages),
+        tuple(env),
+        record_format,
+        batch_size,
+        parcel_size,
+        max_dead,
+        keep_going,
+    )
 
 
-def limit_of(max_dead: str) -> Limits:
-    """Read the option `--max-dead`. Raises WrongUsageError."""
-    from parcelq.jobs.workflow import Limits
-
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Raise WrongUsageError where the value of an option cannot be, with the option's name."""
     try:
-        return Limits.of_dead(max_dead) if max_dead else Limits()
+        yield
     except InvalidValueError as error:
-        raise WrongUsageError(str(error).replace("limit", "--max-dead", 1)) from None
-
-
-def variables(names: Sequence[str]) -> Mapping[str, str]:
-    """Return variables of this shell by their names. Raises WrongUsageError where one is not set."""
-    if missing := [name for name in names if name not in os.environ]:
-        raise WrongUsageError(f"--env is {missing[0]!r}, but must be the name of a variable that is set")
-    return {name: os.environ[name] for name in names}
+        raise WrongUsageError(f"--{error}") if error.name in _OPTIONS else error from None

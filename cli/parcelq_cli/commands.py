@@ -54,12 +54,15 @@ _COMMANDS: Final = (
     _Command(
         "try", "parcelq_cli.try_:try_", "try molecules.smi --step ./score.py", "Run a program over the first records."
     ),
+    _Command("jobs", "parcelq_cli.jobs:jobs", "jobs --json"),
+    _Command("dead", "parcelq_cli.dead:dead", "dead 28b1c5e0886b", "List what failed for good, and why."),
+    _Command("redrive", "parcelq_cli.jobs:redrive", "redrive 28b1c5e0886b --step ./score.py"),
+    _Command("resume", "parcelq_cli.jobs:resume", "resume 28b1c5e0886b"),
     _Command("publish", "parcelq_cli.messages:publish", "publish molecules CCO 'c1ccccc1'"),
     _Command("pull", "parcelq_cli.messages:pull", "pull molecules --max 5 --json"),
     _Command("upload", "parcelq_cli.transfer:upload", "upload molecules molecules.smi --parcel-size 500"),
     _Command("download", "parcelq_cli.transfer:download", "download scores scores.txt"),
     _Command("process", "parcelq_cli.process:process", "process molecules scores --step ./score.py --timeout 30"),
-    _Command("dead", "parcelq_cli.dead:dead", "dead molecules --json"),
     _Command("status", "parcelq_cli.status:status", "status molecules.smi --bucket my-stack-bucket"),
     _Command("repair", "parcelq_cli.status:repair", "repair molecules.smi --bucket my-stack-bucket"),
     _Command(
@@ -69,6 +72,13 @@ _COMMANDS: Final = (
         "Predict cost and duration on AWS.",
     ),
     _Command("topics", "parcelq_cli.topics:app"),
+    _Command("workflows", "parcelq_cli.workflows:app"),
+    _Command(
+        "wait",
+        "parcelq_cli.remote:wait",
+        "wait score@0123456789abcdef/molecules.smi --stack parcelq",
+        "Wait for files on a stack.",
+    ),
 )
 _EMULATE: Final = _Command(
     "emulate",

@@ -67,7 +67,7 @@ def interruptible() -> Iterator[None]:
         else:
             hook(found)
 
-    signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGINT, interrupted)
     sys.unraisablehook = unraisable
     try:
         yield
@@ -76,7 +76,8 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _interrupted(number: int, frame: FrameType | None) -> None:
+def interrupted(number: int, frame: FrameType | None) -> None:
+    """Handle a signal: raise KeyboardInterrupt, now or in a moment."""
     if is_interruptible(frame):
         raise KeyboardInterrupt
     signal_later(number)

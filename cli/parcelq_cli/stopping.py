@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 from parcelq.process.apply import Outcome
+from parcelq.process.budget import Budget
 from parcelq.process.processor import Processor
 from parcelq.topics.message import Pulled
 
@@ -84,7 +85,10 @@ class StoppableProcessor(Processor):
         *,
         invocation: str = "",
         acknowledges: bool = False,
+        budget: Budget | None = None,
     ) -> Outcome:
         """Process messages; see `Processor.handle`."""
         self.stopper.begin_round()
-        return Processor.handle(self, pulled, time_left, invocation=invocation, acknowledges=acknowledges)
+        return Processor.handle(
+            self, pulled, time_left, invocation=invocation, acknowledges=acknowledges, budget=budget
+        )

@@ -54,9 +54,12 @@ def try_(
     from parcelq.jobs.assembled import with_id
     from parcelq.local.trial import first_records, try_records
 
-    from parcelq_cli.choice import chosen
+    from parcelq_cli.choice import naming_options, recipe_of
 
-    assembled = chosen(workflow, step or [], settings or [], packages or [], record_format=record_format, env=env or [])
+    with naming_options():
+        assembled = recipe_of(
+            workflow, step or [], settings or [], packages or [], record_format=record_format, env=env or []
+        ).assembled()
     steps = with_id(assembled, workflow_id).with_environments(out.note)
     name = "stdin" if file == _STDIN else str(file)
     table = _Table(out, len(steps))

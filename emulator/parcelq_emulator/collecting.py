@@ -64,7 +64,7 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> Colle
         has_begun = True  # in any case once, so that the downloader is there when it is needed
         try:
             answer = pipeline.collect(quiet)
-        except InvocationError as error:  # what it had not acknowledged comes again
+        except InvocationError as error:  # what it had not acknowledged is delivered again
             failures += error.kind != DIED
             if failures == _FAILURES:
                 raise

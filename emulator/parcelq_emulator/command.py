@@ -41,13 +41,18 @@ class Result:
 @with_output
 def emulate(
     output: Output,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE...]", help="The files; none with --keep.", show_default=False)
+    ] = None,
     step: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
-            "--step", metavar="STEP", help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row."
+            "--step",
+            metavar="STEP",
+            help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row.",
+            show_default="the stack's built-in step",
         ),
-    ],
+    ] = None,
     settings: Annotated[
         list[Path] | None,
         typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
@@ -77,6 +82,9 @@ def emulate(
 
     from parcelq_emulator.scratch import scratch_folder
 
+    files, step = files or [], step or []
+    if not (files and step) and not keep:
+        raise WrongUsageError("give a file and a --step; only --keep does without them")
     if chaos is not None and runtime is not Runtime.EMBEDDED:
         raise WrongUsageError(f"--chaos kills functions only under --runtime {Runtime.EMBEDDED}")
     given = [str(path) for path in settings or []]
@@ -155,7 +163,7 @@ def _run(output: Output, inputs: Mapping[str, Path], options: Options, folder: P
         if options.chaos is not None:
             output.note(str(pipeline.chaos()))
         if keep:
-            output.note(f"still running; AWS_ENDPOINT_URL={pipeline.url} AWS_DEFAULT_REGION=us-east-1; Ctrl-C ends it")
+            _tell_how_to_speak_to(output, pipeline)
             _go_on(output, pipeline, folder)
     dead = sum(one["entries"] for result in results for one in result.report["dead"])
     doubtful = ", ".join(result.path.name for result in results if result.report["doubts"])
@@ -195,6 +203,16 @@ def _summarise(
         for warning in result.report["warnings"]:
             output.note(f"{result.path.name}: warning: {warning}")
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))
+
+
+def _tell_how_to_speak_to(output: Output, pipeline: Pipeline) -> None:
+    """Print the variables with which this command, the AWS CLI and boto3 speak to the stack."""
+    from parcelq_emulator.pipeline import SPOKEN, STACK
+
+    variables = {"AWS_ENDPOINT_URL": pipeline.url, **SPOKEN}
+    lines = "\n".join(f"export {name}={value}" for name, value in variables.items())
+    output.result({"stack": STACK, "environment": variables}, lines)
+    output.note(f"stack {STACK!r} is running; in another shell, run these lines first; Ctrl-C ends it")
 
 
 def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,8 +56,13 @@ _INSTANCES: Final[Mapping[Runtime, type[Instance]]] = {
     Runtime.EMBEDDED: FunctionProcess,
     Runtime.RIE: EmulatedFunction,
 }
-_STACK: Final = "parcelq"
-OUTPUT_TOPIC: Final = f"{_STACK}-output"
+STACK: Final = "parcelq"
+OUTPUT_TOPIC: Final = f"{STACK}-output"
+SPOKEN: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "local"),
+    **dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), REGION),
+}
+"""Variables with which a client of AWS speaks to the local server, beside its URL."""
 _COUNTS: Final = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -69,10 +75,10 @@ class Options:
     """What a user of the embedded stack chooses.
 
     Attributes:
-        steps: the steps, in a row; each gets a stage of its own.
+        steps: the steps, in a row; each gets a stage of its own. Without any, the stack has its built-in step.
         batch_size: how many entries a step should get at a time.
         parcel_size: most entries of a message.
-        record_format: what a record is in every file; empty to go by the names of files.
+        record_format: what a record is in every file; empty to follow the names of files.
         range_bytes: files larger than this are uploaded range by range.
         instances: processes that take the messages of each topic.
         chaos: a seed with which topics and functions are hostile; None for kind ones.
@@ -89,10 +95,10 @@ class Options:
     runtime: Runtime = Runtime.EMBEDDED
 
     @property
-    def stages(self) -> dict[str, Step]:
-        """The steps by the names of their stages."""
-        if len(self.steps) == 1:
-            return {"step": self.steps[0]}
+    def stages(self) -> dict[str, Step | None]:
+        """The steps by the names of their stages; None for the built-in step."""
+        if len(self.steps) <= 1:
+            return {"step": self.steps[0] if self.steps else None}
         return {f"step{number}": step for number, step in enumerate(self.steps, 1)}
 
     def parameters(self) -> dict[str, str]:
@@ -103,21 +109,15 @@ class Options:
             "ParcelSize": str(self.parcel_size),
             "Format": self.record_format,
             "RangeBytes": str(self.range_bytes),
-            "WorkflowId": self.steps[0].workflow_id,
-            # A message that failed comes again after about a second: nobody here waits for a cloud to recover.
+            "WorkflowId": self.steps[0].workflow_id if self.steps else "",
+            # A message that failed is delivered again after about a second: nobody here waits for a cloud to recover.
             "BackOffSeconds": "1",
         }
 
 
 def environment(url: str) -> dict[str, str]:
     """The variables with which any client of AWS talks to the local server, and to nobody else."""
-    return {
-        "AWS_ENDPOINT_URL": url,
-        **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "local"),
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        **NO_CONFIGURATION,
-    }
+    return {"AWS_ENDPOINT_URL": url, **SPOKEN, **NO_CONFIGURATION}
 
 
 @dataclass(slots=True)
@@ -159,7 +159,7 @@ class Pipeline:
         """Messages that the functions have not dealt with yet, those under way included.
 
         Raises:
-            ParcelqError: the pump stands still.
+            ParcelqError: the pump failed.
         """
         self.pump.check()
         return sum(self._count(url) for url in (self.events_url, *self._inputs()))
@@ -172,12 +172,12 @@ class Pipeline:
         """Publish again what is missing of any source, and return how many messages that took."""
         store = BucketStore(self.s3, self.stack.bucket)
         uploader = ObjectUploader(store, store, self.options.parcel_size)
-        url = self.topics.url(f"{_STACK}-{next(iter(self.options.stages))}")
+        url = self.topics.url(f"{STACK}-{next(iter(self.options.stages))}")
         first = SqsTopic(self.topics.sqs, url, Overflow(self.s3, self.stack.bucket))
         return sum(repair(uploader, one, first) for one in statuses(store, OUTPUT_TOPIC) if not one.problem)
 
     def collect(self, quiet_seconds: float = 1) -> dict[str, Any]:
-        """Run the downloader once; it ends when nothing came for so many seconds.
+        """Run the downloader once; it ends when nothing came for some seconds.
 
         Raises:
             InvocationError: it ended without an answer; nothing is lost by that.
@@ -196,7 +196,7 @@ class Pipeline:
         return Chaos.below(self.scratch)
 
     def dead_letters(self) -> list[Pulled]:
-        """What failed for good, on the topics of all functions."""
+        """The dead letters of all functions' topics."""
         letters: list[Pulled] = []
         for url in map(dead_letter, self._inputs()):
             if count := self._count(url):  # which is exact here, so that nobody need wait for more
@@ -240,7 +240,10 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         more: dict[str, Any] = {"endpoint_url": url, "config": Config(max_pool_connections=50)}
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
         clients = Clients(session.client("cloudformation", **more), session.client("lambda", **more), s3, sqs)
-        stack = deploy(template.result(), parameters, clients, _STACK)
+        plain = template.result()
+        # Packages of workflows must be for the Python that runs the functions here.
+        plain["Outputs"]["PythonVersion"]["Value"] = f"{sys.version_info.major}.{sys.version_info.minor}"
+        stack = deploy(plain, parameters, clients, STACK)
         topics = Topics(sqs)
         # A downloader that died is not waited for as long as on AWS, where the next one comes minutes later anyway.
         output = sqs.get_queue_url(QueueName=OUTPUT_TOPIC)["QueueUrl"]
@@ -302,8 +305,7 @@ def _spec(function: Function, options: Options, more: Mapping[str, str], scratch
     variables = {**function.environment, **more}
     if options.chaos is not None:
         variables[CHAOS] = str(options.chaos)
-    if function.folder == _PROCESSOR:
-        step = options.stages[variables["PARCELQ_STAGE"]]
+    if function.folder == _PROCESSOR and (step := options.stages[variables["PARCELQ_STAGE"]]):
         variables["PARCELQ_STEP_FOLDERS"] = "/"
         variables["PARCELQ_STEP_PATH"] = str(step.path)
         variables["PARCELQ_SETTINGS_FILE"] = _settings_file(step, scratch)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parcelq.aws.clients import translated
 from parcelq.errors import InvalidValueError
 from parcelq.names import RESULTS
-from parcelq.result_names import REPORT, STATE
+from parcelq.result_names import DEAD, PAGE, REPORT, STATE
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,7 +50,7 @@ class Results:
         return {key.removeprefix(RESULTS).removesuffix(REPORT): report for key, (_, report) in self._read.items()}
 
     def fetch(self, name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-        """Bring a result into a folder, with the report beside it, and return its path and the report.
+        """Bring a result into a folder, with all that lies beside it, and return its path and the report.
 
         Args:
             name: the result's name, which may be any: everybody can put objects under any name.
@@ -63,14 +63,19 @@ class Results:
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for suffix in ("", REPORT):
+            for suffix in ("", REPORT, PAGE):
                 self._download(f"{RESULTS}{name}{suffix}", Path(f"{path}{suffix}"))
+            report = json.loads(Path(f"{path}{REPORT}").read_bytes())
+            if report.get("dead_list"):
+                self._download(f"{RESULTS}{name}{DEAD}", Path(f"{path}{DEAD}"))
+            else:
+                Path(f"{path}{DEAD}").unlink(missing_ok=True)
         except OSError as error:
             if error.errno not in _OF_THE_NAME:
                 raise
             wanted = f"one that a file in {folder} can have ({error.strerror})"
             raise InvalidValueError("name of a result", name, wanted) from None
-        return path, json.loads(Path(f"{path}{REPORT}").read_bytes())
+        return path, report
 
     def _knows(self, key: str, etag: str) -> bool:
         return key in self._read and self._read[key][0] == etag

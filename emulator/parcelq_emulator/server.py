@@ -1,8 +1,8 @@
 """The process that stands for AWS in the embedded stack.
 
 `python -m parcelq_emulator.server --port 0` prints its URL as one line to stdout once it listens, on the loopback
-interface alone, and nothing after that. It ends at SIGTERM, and when its standard input ends, so that whoever started
-it may be killed in any way and leaves no server behind.
+interface alone, and nothing after that. It ends at SIGTERM, and when its standard input ends, so that the process
+that started it may be killed in any way and leaves no server behind.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Server:
         Raises:
             ServerError: it ended, or took too long; the text has the end of what it wrote to stderr.
         """
-        # A file, because nobody would read a pipe, and the server would stand still when that is full.
+        # A file, because nobody would read a pipe, and the server would stop when that is full.
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             python("-m", _MODULE, *self._arguments),
@@ -81,7 +81,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            start_new_session=True,  # Ctrl-C is for whoever started it, and who may need it for a clean end
+            start_new_session=True,  # Ctrl-C is for the process that started it, which may need it for a clean end
         )
         self.url = self._first_line()
         if not self.url:
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gc.set_threshold(
         100_000
     )  # moto is a million objects that stay: looking for garbage among them is a sixth of the start
-    # Late, because moto takes half a second to import, and whoever only starts a server needs none of it.
+    # Late, because moto takes half a second to import, and a process that only starts a server does not need it.
     from parcelq_emulator.application import application, listen
     from parcelq_emulator.sqs_backend import StandardQueueBackend
 
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         server = listen(application(str(directory)), port)
         os.environ["MOTO_PORT"] = str(server.port)  # some of moto's services call others
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        stdout, sys.stdout = sys.stdout, sys.stderr  # moto prints now and then
+        stdout, sys.stdout = sys.stdout, sys.stderr  # moto prints sometimes
         print(f"http://{server.host}:{server.port}", file=stdout, flush=True)
         with suppress(SystemExit):
             while sys.stdin.buffer.read(1024):

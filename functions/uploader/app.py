@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
@@ -14,8 +14,9 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
-from parcelq.config import Config, load
-from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, SourceError
+from parcelq.config import Config, load, parcel_size_for
+from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, SourceError, WorkflowError
+from parcelq.jobs.versions import Versions
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX, dead_letter, topic_within
 from parcelq.records import Format, parse
@@ -26,6 +27,7 @@ from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded
+from parcelq.upload.notes import note_problem
 from parcelq.upload.objects import Object, ObjectUploader
 from parcelq.upload.streams import StreamTask, task_of
 
@@ -40,12 +42,21 @@ RESERVED_SECONDS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What the function works with."""
+    """What the function works with.
+
+    Attributes:
+        config: the function's environment.
+        topics: the account's topics.
+        overflow: where large bodies go.
+        uploader: publishes the records of sources for the built-in step.
+        versions: the workflows of the stack.
+    """
 
     config: Config
     topics: Topics
     overflow: Overflow
     uploader: ObjectUploader
+    versions: Versions
 
     def topic(self, name: str) -> SqsTopic:
         """The topic of that name."""
@@ -63,7 +74,15 @@ def app() -> App:
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
     uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config), "stack")
-    return App(config, Topics(sqs), overflow, uploader)
+    return App(config, Topics(sqs), overflow, uploader, Versions(store))
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What is done with a source: who publishes its records, and on which topic."""
+
+    uploader: ObjectUploader
+    topic: SqsTopic
 
 
 def record_format(config: Config) -> Format | None:
@@ -111,15 +130,15 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
         return
     config, source = app().config, put.source
     check_inbox(source, config)
-    topic = app().topic(topic_for(put, config))
     try:
+        way = way_of(put)
         tasks = app().topic(config.range_topic)
         if put.size > config.range_bytes and not is_compressed(source.key):
-            ranges = app().uploader.publish_ranges(tasks, source, topic, put.size, config.range_bytes)
+            ranges = way.uploader.publish_ranges(tasks, source, way.topic, put.size, config.range_bytes)
             if ranges is not None:
                 logger.info("ranges published", source=str(source), ranges=ranges, bytes=put.size)
                 return
-        count(app().uploader.upload(source, topic, tasks, may_go_on), str(source))
+        count(way.uploader.upload(source, way.topic, tasks, may_go_on), str(source))
     except SourceError as error:
         refuse(error, str(source))
 
@@ -131,13 +150,16 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
         task = task_of(pulled.wire.text)
         check_inbox(Source.parse(task.source), app().config)
         topic = app().topic(topic_of_records(task.topic, app().config))
-        tasks, uploader = app().topic(app().config.range_topic), app().uploader
+        tasks = app().topic(app().config.range_topic)
+        uploader = way_of_version(task.workflow).uploader if task.workflow else app().uploader
         if isinstance(task, StreamTask):
             count(uploader.upload_rest(task, topic, tasks, may_go_on), task.source)
         else:
             count(uploader.upload_range(task, topic, tasks), task.source)
     except SourceError as error:
         refuse(error, task.source)
+    except (WorkflowError, SettingsError) as error:  # its workflow was deleted meanwhile
+        refuse(refusal(Source.parse(task.source), error), task.source)
     except ParcelqError as error:
         logger.error("range not uploaded: %s", error, message_id=pulled.message_id)
         # guard[return []]: a range that failed is delivered again, alone
@@ -201,11 +223,51 @@ def check_inbox(source: Source, config: Config) -> None:
         raise InvalidValueError("source", source.uri, f"an object under s3://{config.bucket}/{INBOX}")
 
 
+def way_of(put: Object) -> Way:
+    """What is done with an object: its folder in the inbox names a workflow, or a topic of the stack.
+
+    Raises:
+        SourceError: there is no such workflow. That is noted.
+        InvalidValueError: the topic is none that records may go to.
+    """
+    config = app().config
+    folder = put.topic("")
+    if not folder or folder.startswith(f"{config.prefix}-"):
+        return Way(app().uploader, app().topic(topic_for(put, config)))
+    try:
+        return way_of_version(app().versions.of_job(str(put.source), folder))
+    except (WorkflowError, SettingsError) as error:
+        raise refusal(put.source, error) from None
+
+
+@lru_cache(maxsize=64)
+def way_of_version(attribute: str) -> Way:
+    """What a version of a workflow does with its sources. Raises WorkflowError or SettingsError if it is none."""
+    config, whole = app().config, app().uploader
+    workflow = app().versions.read(attribute).workflow
+    batch_size = workflow.batch_size_of(workflow.steps[0], config.batch_size)
+    uploader = replace(
+        whole,
+        parcel_size=parcel_size_for(batch_size, workflow.parcel_size or config.parcel_size),
+        format=workflow.format or whole.format,
+        chosen_by="workflow" if workflow.format else whole.chosen_by,
+        workflow=attribute,
+    )
+    return Way(uploader, app().topic(config.topic(workflow.stages(config.stages)[0])))
+
+
+def refusal(source: Source, error: WorkflowError | SettingsError) -> SourceError:
+    """Note that a source cannot be uploaded because of its workflow, and return the error that says so."""
+    reason = str(error)
+    note_problem(app().uploader.store, str(source), reason, output=app().config.output_topic)
+    return SourceError(source.key, reason)
+
+
 def topic_for(put: Object, config: Config) -> str:
     """Name of the topic that an object's records go to, one of the stack's."""
     with suppress(InvalidValueError):
         return topic_of_records(put.topic(config.input_topic), config)
-    wanted = f"inbox/<name>, or inbox/<topic>/<name> with a topic {config.prefix}-…"
+    wanted = f"inbox/<name>, inbox/<workflow>/<name>, or inbox/<topic>/<name> with a topic {config.prefix}-…"
     raise InvalidValueError("key", put.source.key, wanted)
 
 

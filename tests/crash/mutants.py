@@ -208,7 +208,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process.py::TestUnreadableAndPassingMessages::test_a_message_that_nobody_can_read_is_a_dead_letter_at_once_as_it_came",
     ),
     "a dead letter is acknowledged only when it is published again": (
-        "tests/functional/test_redrive.py::TestRedrive::test_a_letter_that_is_refused_stays_and_the_others_go",
+        "tests/functional/test_redrive.py::TestRedrive::test_a_dead_letter_that_is_refused_stays_and_the_others_go_back",
     ),
     "a message that may kill the function runs under a mark of its own": (
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_killer_beside_good_messages_is_dead_alone_with_its_reason",
@@ -234,7 +234,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "no run begins when there is no time for it": (
         "tests/unit/test_budget.py::test_when_time_is_up_there_is_none",
-        "tests/functional/test_process.py::TestTime::test_what_there_is_no_time_for_is_delivered_again_without_a_failure",
+        "tests/functional/test_process.py::TestTime::test_a_message_that_there_is_no_time_for_is_delivered_again_without_a_failure",
     ),
     "the digest of a run tells its output from that of other runs": (
         f"{_CRASH}test_a_step_that_never_does_the_same_twice",
@@ -284,6 +284,9 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "report and result follow from one resolution": (
         "tests/functional/test_reports.py::test_a_report_that_comes_late_does_not_replace_one_of_a_newer_result",
+    ),
+    "a page is written only if nobody else wrote one in the meantime": (
+        "tests/functional/test_reports.py::TestPage::test_one_that_comes_late_does_not_replace_that_of_a_newer_result",
     ),
     "a report is written only if nobody else wrote one in the meantime": (
         "tests/functional/test_reports.py::test_a_report_that_is_overtaken_by_an_older_one_is_written_again",
@@ -347,6 +350,18 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "a source that is told of twice gets one version": (
         "tests/unit/test_versions.py::test_two_deliveries_at_once_get_one_version",
+    ),
+    "files that another workflow may have changed are not run": (
+        "tests/functional/test_function_workflows.py::test_what_one_workflow_changed_of_another_is_not_run",
+    ),
+    "what follows from a message that may have killed a function is a message of its own": (
+        "tests/functional/test_function_workflows.py::test_what_was_received_before_goes_over_the_topic_between_steps",
+    ),
+    "what a following step cannot do now comes back on the stage's topic": (
+        "tests/unit/test_chain.py::test_what_the_next_step_cannot_do_now_goes_to_the_topic",
+    ),
+    "a workflow that can never be run does not keep its messages waiting": (
+        "tests/functional/test_function_workflows.py::test_a_damaged_bundle_is_never_run",
     ),
 }
 """For each guard the tests that fail when it is broken. `[killed before` stands for all parts of that kind of fault."""

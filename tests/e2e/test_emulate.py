@@ -91,7 +91,9 @@ def strict_step(tmp_path: Path) -> Path:
     return path
 
 
-def test_bad_lines_are_set_apart_with_their_reasons(tmp_path: Path, strict_step: Path, filter_settings: Path) -> None:
+def test_bad_lines_are_listed_with_their_reasons_and_the_others_are_done(
+    tmp_path: Path, strict_step: Path, filter_settings: Path
+) -> None:
     file, out = tmp_path / "lines.txt", tmp_path / "out"
     file.write_text("".join(BAD_LINES))
     arguments = [file, "--step", strict_step, "--settings", filter_settings, "--output", out, *PARCELS_OF_250]
@@ -280,7 +282,7 @@ def test_however_it_ends_it_leaves_no_process_behind(
     assert not processes_with(str(tmp_path))
 
 
-def test_what_is_wrong_with_the_step_is_told_before_anything_runs(tmp_path: Path) -> None:
+def test_a_faulty_step_is_reported_before_anything_runs(tmp_path: Path) -> None:
     file, settings = tmp_path / "lines.txt", tmp_path / "settings.yaml"
     file.write_text("a line\n")
     settings.write_text("filtre: true\ntimeout: soon\n")

@@ -55,7 +55,7 @@ def made(once: Callable[[Callable[[Path], Path]], Path]) -> Path:
 
 @pytest.fixture
 def parcelq(made: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Run the installed command against the emulator's server, in a folder with nothing of the checkout."""
+    """Run the installed command against the emulator's server, in a folder outside the checkout."""
 
     def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

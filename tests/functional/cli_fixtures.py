@@ -49,7 +49,7 @@ class Done:
 
 
 class Cli:
-    """Runs commands, and sees to it that none of them shows a traceback that was not asked for."""
+    """Runs commands, and checks that none of them shows a traceback that was not asked for."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[bytes]) -> None:
         self._monkeypatch = monkeypatch

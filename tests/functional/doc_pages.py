@@ -1,6 +1,7 @@
 """Runs the commands that a page of the documentation shows.
 
-A block with a title is a file that the reader writes. A `console` block has commands after `$`, each with its output.
+Where a command has the id of a job that an earlier output shows, it gets the id that the job has today. A block with a
+title is a file that the reader writes. A `console` block has commands after `$`, each with its output.
 `python tests/functional/doc_pages.py` runs all pages and puts the output of today into them.
 """
 
@@ -20,9 +21,12 @@ PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("tutorial/*.md")),
     *sorted((ROOT / "docs").glob("howto/*.md")),
+    ROOT / "docs" / "run.md",
 ]
 BLOCK = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.M | re.S)
-DURATION = re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|ms|seconds?|MB|MiB)\b)|[\d,.]+(?= entries/s)")
+ID = re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{12})?\b")
+"""Ids of jobs, which differ from those that a page shows."""
+DURATION = re.compile(r"\d+(?:\.\d+)?(?= ?(?:s|ms|seconds?|MB|MiB)\b)|[\d,.]+(?=/s)")
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def run(page: str, folder: Path) -> Iterator[Shown]:
         "LANG": "C.UTF-8",
         "COLUMNS": "120",
     }
+    ids: dict[str, str] = {}
     for block in BLOCK.finditer(page):
         if block["title"]:
             path = folder / block["title"]
@@ -59,7 +64,7 @@ def run(page: str, folder: Path) -> Iterator[Shown]:
         elif block["language"] == "console":
             for command, expected in commands(block["text"]):
                 done = subprocess.run(
-                    ["bash", "-c", command],
+                    ["bash", "-c", ID.sub(lambda found: ids.get(found[0], found[0]), command)],
                     cwd=folder,
                     env=environment,
                     stdin=subprocess.DEVNULL,
@@ -69,7 +74,11 @@ def run(page: str, folder: Path) -> Iterator[Shown]:
                     timeout=120,
                     check=False,
                 )
-                yield Shown(command, expected, done.stdout.replace(str(folder), "/home/you"))
+                actual = done.stdout.replace(str(folder), "/home/you")
+                for here, now in zip(ID.findall(expected), ID.findall(actual), strict=False):
+                    ids.setdefault(here, now)
+                names = {now: here for here, now in ids.items()}
+                yield Shown(command, expected, ID.sub(lambda found, names=names: names.get(found[0], found[0]), actual))
 
 
 def matches(expected: str, actual: str) -> bool:

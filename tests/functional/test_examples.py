@@ -139,3 +139,14 @@ def test_a_model_names_the_species(tmp_path: Path) -> None:
     assert len(flowers) == 300
     assert {one["species"] for one in flowers if one["petal_length"] < 2} == {"setosa"}
     assert {one["species"] for one in flowers} == {"setosa", "versicolor", "virginica"}
+
+
+def test_rdkit_describes_molecules(tmp_path: Path) -> None:
+    few = tmp_path / "few.smi"
+    few.write_text("CCO ethanol\nCC(C ring that never closes\nc1ccccc1 benzene\n")
+    result = run("rdkit", tmp_path / "out", few, code=1)
+    ethanol, benzene = (json.loads(line) for line in result.read_text().splitlines())
+    assert (ethanol["formula"], benzene["formula"]) == ("C2H6O", "C6H6")
+    assert ethanol["weight"] == pytest.approx(46.07, abs=0.01)
+    dead = json.loads(Path(f"{result}.dead.jsonl").read_text())
+    assert (dead["record"], dead["reason"]) == (2, "RDKit cannot read the SMILES 'CC(C'")

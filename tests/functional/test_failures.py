@@ -54,7 +54,7 @@ def work_of(stage: Stage) -> Work:
 
 
 def invoke(stage: Stage, *, seconds: float = 30, marks: bool = True, most: int = 10, **rules: object) -> bool:
-    """One invocation, whose function may die; then its messages come again when their deadline has passed."""
+    """One invocation, whose function may die; then its messages are delivered again when their deadline has passed."""
     pulled = stage.receive(most)
     until = stage.clock.now + seconds
     try:
@@ -109,7 +109,7 @@ class TestCounting:
         assert (again.message().body, again.attributes[FAILURES]) == (b"bad\n", "1")
 
     @pytest.mark.parametrize("value", ["many", "-1", "", "1" * 30])
-    def test_a_number_of_failures_that_is_none_counts_as_zero(self, stage: Stage, value: str) -> None:
+    def test_an_invalid_number_of_failures_counts_as_zero(self, stage: Stage, value: str) -> None:
         pulled = parcel("a")
         stage.publish(Message(pulled.body, {**pulled.attributes, **({FAILURES: value} if value else {})}))
         assert stage.handle(stage.processor()).entries == 1
@@ -365,7 +365,7 @@ class TestFunctionsThatDie:
         stage.until_done(stage.processor())
         assert (stage.result, stage.dead) == (b"A\n", [])
 
-    def test_old_marks_are_cleared_by_whoever_looks(self, stage: Stage) -> None:
+    def test_old_marks_are_deleted_by_any_invocation_that_finds_them(self, stage: Stage) -> None:
         stage.publish(parcel("a"))
         stage.die()
         marks = Marks(stage.store, "in")

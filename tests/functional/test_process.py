@@ -378,7 +378,7 @@ class TestTime:
         told = list(seconds)
         return lambda: told.pop(0) if len(told) > 1 else told[0]
 
-    def test_what_there_is_no_time_for_is_delivered_again_without_a_failure(self, stage: Stage) -> None:
+    def test_a_message_that_there_is_no_time_for_is_delivered_again_without_a_failure(self, stage: Stage) -> None:
         stage.publish(*(parcel("a", source=f"s{number}") for number in range(5)))
         outcome = stage.handle(stage.processor(), time_left=lambda: 0.0)
         assert (outcome.done, len(outcome.failed), stage.runs) == ([], 5, [])

@@ -1,4 +1,4 @@
-"""Running steps, as real processes: how they end, what they see, and that nothing of them is left."""
+"""Running steps, as real processes: how they end, what they see, and that they leave nothing behind."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class TestInputAndOutput:
         step = Step(Path("/usr/bin/tr"), StepSettings(filter=True, arguments=("a-z", "A-Z")))
         assert output_of(step, b"abc\n", b"d") == b"ABC\nD"
 
-    def test_a_filter_that_prints_nothing_put_out_nothing(self, shell):
+    def test_a_filter_that_prints_nothing_has_an_empty_output(self, shell):
         assert output_of(shell("cat > /dev/null", filter=True), b"a\n") == b""
 
     def test_a_filter_that_reads_nothing_is_fine(self, shell):
@@ -117,13 +117,13 @@ class TestInputAndOutput:
     def test_stdin_is_empty_for_all_others(self, shell):
         assert output_of(shell('cat > "$4"'), b"a\n") == b""
 
-    def test_an_error_of_whoever_uses_the_output_passes_and_nothing_is_left(self, shell):
+    def test_an_error_of_the_caller_passes_through_and_nothing_is_left(self, shell):
         with pytest.raises(KeyError), run_step(shell(COPY), [b"a\n"]):
             raise KeyError
 
 
 class TestCommand:
-    def test_it_is_told_its_files_its_workflow_and_its_settings(self, python, tmp_path):
+    def test_a_step_gets_its_files_its_workflow_and_its_settings(self, python, tmp_path):
         step = python("open(output, 'w').write(json.dumps(sys.argv[1:]))", path=tmp_path / "s.yaml", arguments=("-v",))
         told = json.loads(output_of(step))
         assert told[:2] == ["-v", "--input"]
@@ -231,7 +231,7 @@ class TestEnvironment:
         monkeypatch.setenv("PYTHONPATH", "lib")
         assert output_of(python("import mine; open(output, 'w').write(mine.WORD)")) == b"found"
 
-    def test_no_other_file_is_open_in_it(self, python):
+    def test_a_step_has_only_its_own_files_open(self, python):
         program = "json.dump(sorted(map(int, os.listdir('/proc/self/fd'))), open(output, 'w'))"
         with tempfile.TemporaryFile():
             # the standard three, the output file, and the one that lists them
@@ -253,7 +253,7 @@ class TestFailure:
     def test_what_it_prints_to_stdout_is_no_reason(self, shell):
         assert failure_of(shell("echo chatter; exit 1")).stderr_tail == ""
 
-    def test_stderr_that_is_no_utf8_is_readable_all_the_same(self, shell):
+    def test_stderr_that_is_not_utf8_is_still_readable(self, shell):
         assert failure_of(shell(r"printf 'a\377b' >&2; exit 1")).stderr_tail == "a\ufffdb"
 
     @pytest.mark.parametrize("text", ["\x7fELF", "#!/no/such/interpreter\n", ""])

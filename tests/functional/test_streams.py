@@ -5,17 +5,13 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Callable
 
 import pytest
 from memory_store import Objects
+from one_object import SOURCE, OneObject, after
 from parcelq.errors import MessageError, SourceError
-from parcelq.lineage.source import Source
 from parcelq.records import parse
-from parcelq.store.store import OpenedPut
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message
 from parcelq.upload.files import Rest
@@ -24,34 +20,6 @@ from parcelq.upload.objects import ObjectUploader
 from parcelq.upload.ranges import RangeTask
 from parcelq.upload.streams import StreamTask, task_of
 from record_world import ORDERS, READS
-
-SOURCE = Source.of_object("bucket", "inbox/file", etag="e", put="1")
-
-
-@dataclass
-class OneObject:
-    """A bucket with one object."""
-
-    data: bytes
-
-    def in_bucket(self, bucket: str) -> OneObject:
-        return self
-
-    @contextmanager
-    def opened_put(self, key: str, *, version: str = "", etag: str = "", start: int = 0) -> Iterator[OpenedPut | None]:
-        yield OpenedPut(BytesIO(self.data[start:]), len(self.data), "")
-
-
-def after(count: int) -> Callable[[], bool]:
-    """What says that there is time, so many times."""
-    left = count
-
-    def may_go_on() -> bool:
-        nonlocal left
-        left -= 1
-        return left >= 0
-
-    return may_go_on
 
 
 def messages_of(topic: MemoryTopic) -> list[Message]:

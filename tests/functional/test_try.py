@@ -149,7 +149,7 @@ def test_the_same_reason_is_shown_once(tmp_path):
         (("--step", "no-such-step"), 1, "no-such-step"),
         ((), 2, "--step"),
         (("--step", "cat", "-n", "0"), 2, "--records"),
-        (("--step", "cat", "--format", "nonsense"), 1, "nonsense"),
+        (("--step", "cat", "--format", "nonsense"), 2, "nonsense"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(tmp_path, arguments, code, said):

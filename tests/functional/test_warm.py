@@ -52,7 +52,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def write(make_step):
-    """Writes the file of a step of which only the function is given."""
+    """Writes the file of a step around a function."""
     return lambda function: make_step(HEAD + textwrap.dedent(function) + TAIL, "step.py")
 
 

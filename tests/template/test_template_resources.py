@@ -26,6 +26,7 @@ PROCESSOR = {
     "PARCELQ_MAX_FAILURES",
     "PARCELQ_BACK_OFF_SECONDS",
     "PARCELQ_HALVING",
+    "PARCELQ_STORAGE_MIB",
 }
 NAMES = {
     "AWS::S3::Bucket": "BucketName",
@@ -220,7 +221,7 @@ def test_every_mapping_reports_failures_and_is_bounded(two_stages: Deployed) -> 
         assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "Concurrency"}}
 
 
-def test_an_event_of_the_bucket_that_fails_for_good_is_kept(one_stage: Deployed) -> None:
+def test_an_event_of_the_bucket_that_fails_permanently_is_kept(one_stage: Deployed) -> None:
     function = one_stage.template["Resources"]["Uploader"]["Properties"]
     assert function["DeadLetterConfig"] == {"TargetArn": {"Fn::GetAtt": ["DeadLettersOfranges", "Arn"]}}
 

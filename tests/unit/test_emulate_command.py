@@ -132,7 +132,7 @@ def test_a_dead_entry_is_shown_as_it_is_whatever_it_travels_as(capsys: pytest.Ca
     assert capsys.readouterr().err.startswith(r"dead: 'nul \x00': why")
 
 
-def test_a_file_that_was_given_up_is_not_waited_for():
+def test_a_file_that_failed_is_not_waited_for():
     pipeline: Any = SimpleNamespace(given_up=lambda: {"a.txt": "broken"})
     assert collect_from(pipeline, {"a.txt": 4}, lambda *_: None).missing == {"a.txt"}
 

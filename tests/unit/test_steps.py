@@ -33,7 +33,7 @@ class TestCommand:
             *("--workflow-id", "wf-1", "--settings", "/s/settings.yaml"),
         ]
 
-    def test_without_a_settings_file_none_is_told(self):
+    def test_without_a_settings_file_the_step_gets_no_settings_option(self):
         command = Step(Path("/s/tool")).command(Path("/t/in"), Path("/t/out"))
         assert command == ["/s/tool", "--input", "/t/in", "--output", "/t/out", "--workflow-id", ""]
 

@@ -20,7 +20,7 @@ CONFIG = Config(max_pool_connections=50, retries={"total_max_attempts": 1})
 
 
 class Clock:
-    """Real time, but for the jumps that it was told to make."""
+    """Real time, plus the jumps that a test makes."""
 
     def __init__(self) -> None:
         self.ahead = 0.0

@@ -36,7 +36,7 @@ def test_one_message_is_given_when_no_number_is_asked_for(sqs: Any) -> None:
     assert len(sqs.receive_message(QueueUrl=topic.url)["Messages"]) == 1
 
 
-def test_a_received_message_is_hidden_until_its_timeout_and_then_comes_again(sqs: Any, clock: Clock) -> None:
+def test_a_received_message_is_hidden_until_its_timeout_and_then_delivered_again(sqs: Any, clock: Clock) -> None:
     topic = Topic(sqs, VisibilityTimeout=30)
     topic.send("a", "b")
     [first] = topic.receive(1, MessageSystemAttributeNames=["All"])
@@ -184,7 +184,7 @@ def test_batches_say_what_they_did_for_each_entry(sqs: Any) -> None:
         (["not:allowed"], "InvalidBatchEntryId"),
     ],
 )
-def test_a_batch_that_is_none_is_refused_as_a_whole(sqs: Any, ids: list[str], exception: str) -> None:
+def test_an_invalid_batch_is_refused_as_a_whole(sqs: Any, ids: list[str], exception: str) -> None:
     topic = Topic(sqs)
     entries = [{"Id": entry_id, "MessageBody": "a"} for entry_id in ids]
     with pytest.raises(getattr(sqs.exceptions, exception)):
@@ -281,7 +281,7 @@ def test_a_poll_that_waits_returns_with_the_message_that_comes(sqs: Any) -> None
         assert poll.result(timeout=5) == ["a"]
 
 
-def test_a_queue_that_is_not_there_is_told(sqs: Any) -> None:
+def test_a_queue_that_does_not_exist_is_an_error(sqs: Any) -> None:
     topic = Topic(sqs)
     sqs.delete_queue(QueueUrl=topic.url)
     for request in (topic.receive, partial(topic.send, "a"), topic.counts):

@@ -16,7 +16,7 @@ from parcelq_emulator.sqs_queue import StandardQueue
 from sqs_topic import ACCOUNT, REGION, Clock, Topic, redrive_to, refused
 
 
-def test_a_client_of_the_old_protocol_is_told(ours: Any) -> None:
+def test_a_client_of_the_old_protocol_gets_an_error(ours: Any) -> None:
     request = urllib.request.Request(
         ours.meta.endpoint_url,
         data=b"Action=ReceiveMessage",

@@ -110,22 +110,24 @@ def result_names(name: str, prefix: str = "") -> ResultNames:
     return ResultNames(prefix + (whole if len(whole.encode()) <= room else _shortened(name, whole, room)))
 
 
-def check_distinct(names: Iterable[str]) -> None:
+def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> None:
     """Check that sources that are worked on together have results of different names.
 
     Args:
-        names: what the user calls the sources, such as paths; the last part of each is the source's name.
+        given: what the user calls the sources, such as paths.
+        names: what the result of each is called after; by default the last part of what the user calls it.
 
     Raises:
         InvalidValueError: two have the same result; the sentence names both.
     """
+    given = list(given)
     found: dict[str, str] = {}
-    for name in names:
-        result = result_names(name.rpartition("/")[2]).result
+    for one, name in zip(given, names or [one.rpartition("/")[2] for one in given], strict=True):
+        result = result_names(name).result
         if result in found:
             wanted = f"a file with another name than {found[result]!r}: both results would be called {result!r}"
-            raise InvalidValueError("file", name, wanted)
-        found[result] = name
+            raise InvalidValueError("file", one, wanted)
+        found[result] = one
 
 
 def _part(part: str, endings: tuple[str, ...], *, reserved: bool) -> str:

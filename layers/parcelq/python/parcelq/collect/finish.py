@@ -19,14 +19,7 @@ from typing import Any, Final, cast
 
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.begun import note_begun, take_begun
-from parcelq.collect.report import (
-    MOST_LISTED,
-    Entries,
-    Report,
-    dead_entries,
-    dead_lines,
-    dead_of,
-)
+from parcelq.collect.report import MOST_LISTED, dead_lines, dead_of, report_of
 from parcelq.collect.resolution import WHOLE, Collected, Extent, Resolution, all_extents
 from parcelq.collect.runs import Looked, Record, indexes_of, name_of, tidy, write_record
 from parcelq.collect.segments import Job, folder, open_indexes, segment_keys, segments_among
@@ -34,10 +27,10 @@ from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.source import Source, source_id
 from parcelq.names import RESULTS
-from parcelq.result_names import DEAD, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
+from parcelq.result_names import DEAD, PAGE, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
 from parcelq.store.store import Begun, Store, Stored, part_bytes
 from parcelq.topics.header import key_of_stage
-from parcelq.upload.notes import Note, entries_in, note_keys, notes_of
+from parcelq.upload.notes import note_keys, notes_of
 
 _log = logging.getLogger(__name__)
 _REPORT_BYTES: Final = 4 * MIB
@@ -94,6 +87,9 @@ class Finisher:
         destination: the prefix of the results' keys.
         results: where the results go, if that is another store.
         bucket: the bucket that this is; empty where it is none.
+        replaces: whether a job's result replaces any that is there. Otherwise that of a newer put stays, and so does
+            one of the same source from which nothing is missing.
+        names: works out the names of a source's result, if that is to be done in another way.
         now: tells the time of day.
     """
 
@@ -102,6 +98,8 @@ class Finisher:
     destination: str = RESULTS
     results: Store | None = None
     bucket: str = ""
+    replaces: bool = False
+    names: Callable[[Source], ResultNames] | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
@@ -110,6 +108,8 @@ class Finisher:
         return self.results or self.store
 
     def _names(self, source: Source) -> ResultNames:
+        if self.names:
+            return self.names(source)
         if self.bucket or source.bucket:
             return source.names(self.bucket, self.destination)
         return result_names(source.name, self.destination)
@@ -197,12 +197,12 @@ class Finisher:
         key = self._names(source).result
         present = self.out.stat(key)
         # guard[False]: the result of an older put never replaces that of a newer one
-        if present and _is_newer(present, source):
+        if present and not self.replaces and _is_newer(present, source):
             self._clean(collected, keys)
             return _state(name, resolution, superseded=True)
         state = _says(present, name)
-        # guard[state.startswith(WHOLE)]: segments stay until the report of their result is written
-        if state.startswith(WHOLE) and (report := self._reported(name, key, state)):
+        # guard[self._is_to_stay(state, resolution)]: segments stay until the report of their result is written
+        if self._is_to_stay(state, resolution) and (report := self._reported(name, key, state)):
             # These segments came late, or are left from the time it was written.
             self._clean(collected, keys)
             return replace(_state(name, resolution, result=key), report=report)
@@ -258,49 +258,37 @@ class Finisher:
         return written
 
     def _write_report(self, collected: Collected, resolution: Resolution, key: str) -> Mapping[str, Any] | None:
-        """Write list and report, unless another result is there by now: those are for others to write.
+        """Write list, page and report, unless another result is there by now: those are for others to write.
+
+        The report comes last, since a job counts as reported when it is there.
 
         Returns:
             The report; None if it is not written.
         """
+        # The modules that draw a page are imported only where a job ends.
+        from parcelq.collect.page.figures import figures_of
+        from parcelq.collect.page.render import report_page
+
         name = collected.job.source
-        source = Source.parse(name)
         notes = notes_of(self.store, name)
+        figures = figures_of(collected, resolution, notes)
         dead_key = key + DEAD if resolution.has_dead else ""
         dead = tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else ()
-        entries = _entries(collected, resolution, notes)
         while True:
-            seen, seen_dead = self.out.stat(key + REPORT), self.out.stat(key + DEAD)
+            seen, seen_dead, seen_page = (self.out.stat(key + ending) for ending in (REPORT, DEAD, PAGE))
             written = self.out.stat(key)
             # guard[False]: report and result follow from one resolution
             if written is None or _says(written, name) != resolution.state:
                 return None
-            report = Report(
-                source=name,
-                version=source.version or source.put,
-                result=key,
-                state=resolution.state,
-                format=next((note.format for note in notes if note.format), ""),
-                format_chosen_by=next((note.chosen_by for note in notes if note.chosen_by), ""),
-                one_stream=next((note.one_stream for note in notes if note.one_stream), ""),
-                doubts=resolution.doubts,
-                warnings=(*resolution.doubts, *dict.fromkeys(warning for note in notes for warning in note.warnings)),
-                workflows=tuple(sorted({version for index in collected.indexes for version in index.versions})),
-                entries=entries,
-                bytes_read=resolution.total,
-                bytes_written=written.size,
-                dead=dead,
-                dead_list=dead_key,
-                holes=resolution.holes,
-                duplicates=resolution.duplicates,
-                first=min(index.first for index in collected.indexes),
-                last=max(index.last for index in collected.indexes),
-                complete=resolution.whole and not resolution.doubts,
-            )
+            report = report_of(collected, resolution, notes, key, written.size, dead, dead_key)
             # Each is written only if nobody wrote it since the result was seen to be this one; else look again.
             if dead_key and not self.out.write(
                 dead_key, lambda _: dead_lines(dead_of(collected, notes)), {}, seen_dead
             ):
+                continue
+            page = report_page(report, figures)
+            # guard[self.out.put(key + PAGE, page)]: a page is written only if nobody else wrote one in the meantime
+            if not self.out.write(key + PAGE, lambda _: iter((page,)), {}, seen_page):  # noqa: B023
                 continue
             # guard[self.out.put(key + REPORT, report.to_json())]: a report is written only if nobody else wrote one in
             # the meantime
@@ -309,6 +297,10 @@ class Finisher:
                 if seen_dead and not dead_key:
                     self.out.delete([key + DEAD])
                 return cast("dict[str, Any]", json.loads(text))
+
+    def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
+        """Whether a result of the same source that is there, in a state, is whole and not to be written again."""
+        return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
 
     def _reported(self, source: str, key: str, state: str) -> Mapping[str, Any] | None:
         """The report of a whole result, if it is there; by now it may be all that knows how many entries were read."""
@@ -367,14 +359,6 @@ class Finisher:
         # guard[self.store.delete(segments)]: what lies beside the segments of a job is deleted before them
         self.store.delete([key for key in self.store.keys(place) if not segments_among([key])])
         self.store.delete(segments)
-
-
-def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Entries:
-    total = resolution.total or 0
-    read = entries_in(notes, 0, total, total)
-    dead = dead_entries(collected, notes, total)
-    done = None if read is None or dead is None else read - dead
-    return Entries(read, done, dead, 0, resolution.entries)
 
 
 def _says(present: Stored | None, source: str) -> str:

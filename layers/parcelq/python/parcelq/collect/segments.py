@@ -13,7 +13,7 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
@@ -46,6 +46,7 @@ from parcelq.topics.pieces import Piece
 
 SEGMENT_SUFFIX: Final = ".seg"
 RUN_SUFFIX: Final = ".run"
+_TIME: Final = "%Y%m%dT%H%M%S%f"
 _AHEAD: Final = 16 * MIB
 """Of all indexes that are opened together so much is read with their heads."""
 _SMALLEST_AHEAD: Final = 4 * KIB
@@ -194,7 +195,15 @@ def head_of(job: Job, versions: Iterable[str], **about: Any) -> bytes:
 
 def key_in(prefix: str, when: datetime, size: int, suffix: str) -> str:
     """Return a new key of an index that has so many bytes, head included; keys sort by time."""
-    return f"{prefix}{when:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:12]}-{size}{suffix}"
+    return f"{prefix}{when:{_TIME}}-{uuid.uuid4().hex[:12]}-{size}{suffix}"
+
+
+def time_of(key: str) -> datetime | None:
+    """Return when the last message of a segment was pulled, as its key says; None if the key says nothing of that."""
+    try:
+        return datetime.strptime(key.rpartition("/")[2].partition("-")[0], _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def index_size(key: str) -> int:

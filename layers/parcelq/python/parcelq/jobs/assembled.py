@@ -121,7 +121,7 @@ def from_steps(
         raise SettingsError(
             f"step {paths[0]}", ["packages are for steps that end in .py; this one is started as it is"]
         )
-    names = "-".join(Path(path).stem if Path(path).is_file() else Path(path).name for path in paths)
+    names = "-".join(step.whole.name if step.whole else step.path.stem for step in steps)
     return Assembled(workflow_name(f"{names}.", name), Workflow(tuple(made)), tuple(steps), files)
 
 

@@ -40,6 +40,12 @@ class Limits:
     max_dead_share: float | None = None
     max_seconds: int | None = None
 
+    def to_document(self) -> dict[str, Any]:
+        """Return the limits that there are, as `workflow.yaml` has them."""
+        share = self.max_dead_share
+        dead = self.max_dead if share is None else f"{100 * share:.10g}%"
+        return _given(max_dead=dead, max_seconds=self.max_seconds)
+
     @classmethod
     def of_dead(cls, text: str) -> Limits:
         """Read a number of dead entries such as `10`, or a share of all such as `1%`.
@@ -114,14 +120,11 @@ class Workflow:
 
     def to_document(self) -> dict[str, Any]:
         """Return what `workflow_of` reads again, as JSON takes it."""
-        limits = self.limits
-        share = limits.max_dead_share
-        dead = limits.max_dead if share is None else f"{100 * share:.10g}%"
         return _given(
             format=str(self.format) if self.format else None,
             parcel_size=self.parcel_size,
             batch_size=self.batch_size,
-            limits=_given(max_dead=dead, max_seconds=limits.max_seconds) or None,
+            limits=self.limits.to_document() or None,
             steps=[
                 _given(
                     run=step.run,

@@ -22,11 +22,13 @@ from parcelq.process.dead import reason_of
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.process.runs import OnPrinted, log_printed
+from parcelq.records import Format
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
+from parcelq.topics.header import Headers
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import LINEAGE, REASON, Message, Pulled
+from parcelq.topics.message import HEADER, LINEAGE, REASON, Message, Pulled, format_of
 
 OUTPUT: Final = "output"
 """Name of the topic that results are collected from."""
@@ -50,6 +52,7 @@ class _Stage:
         topic: where its messages come from.
         processor: runs it.
         first: what is known of its first runs; None where the job goes on whatever they say.
+        header: the header of the messages of these runs.
         share: the part of the whole work that this stage is.
     """
 
@@ -58,6 +61,7 @@ class _Stage:
     processor: Processor
     first: FirstRuns | None
     share: float
+    header: bytes = b""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -97,6 +101,7 @@ class Pipeline:
         self._output = MemoryTopic.create(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
         output = LedgerTopic(self._output, self.ledger)
         self._drainer = Drainer(output, store, receivers=1)
+        self._headers = Headers(store)
         names = [f"step{number}" for number in range(1, len(steps) + 1)]
         memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=_TOPIC_BYTES) for n in names]
         topics = [LedgerTopic(one, self.ledger) for one in memory]
@@ -208,11 +213,15 @@ class Pipeline:
         with stage.lock:
             if stage.first is None or stage.first.is_over or not message.entries:
                 return
-            stage.first = stage.first.after(message.body, succeeded=succeeded)
+            fmt, header = format_of(message.attributes), self._headers.read(message.attributes.get(HEADER, ""))
+            if not stage.first.failed:
+                stage.first, stage.header = replace(stage.first, format=fmt), header
+            if succeeded or (fmt, header) == (stage.first.format, stage.header):
+                stage.first = stage.first.after(message.body, succeeded=succeeded)
             if not stage.first.are_suspicious:
                 return
             with closing(Runner(stage.step)) as runner:
-                failures = [_failure(runner, one) for one in stage.first.samples()]
+                failures = [_failure(runner, one, fmt, header) for one in stage.first.samples()]
             stage.first, self.broken = stage.first.judged(failures)
             if self.broken:
                 self.stop()
@@ -245,11 +254,11 @@ class Pipeline:
         return 0 < sum(counts) == self.ledger.total()
 
 
-def _failure(runner: Runner, entry: bytes) -> str | None:
+def _failure(runner: Runner, entry: bytes, fmt: Format, header: bytes) -> str | None:
     """Run a step over one entry; return why it failed, or None."""
     try:
         with ExitStack() as opened:
-            ran = opened.enter_context(runner.run([entry], entries=1))
+            ran = opened.enter_context(runner.run([entry], entries=1, fmt=fmt, header=header))
             return ran.rejects[0].reason if ran.rejects else None
     except StepError as error:
         return reason_of(error)

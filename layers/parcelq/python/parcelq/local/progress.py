@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,14 +42,15 @@ class Meter:
     """Adds up what is done of a job. All methods may be called from any thread.
 
     Args:
-        total: bytes of all sources.
+        totals: bytes of each source, or a first guess of them, by the source.
         done: bytes whose results were there when this run began.
         clock: returns a time in seconds.
     """
 
-    def __init__(self, total: int, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, totals: Mapping[str, int], done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
-        self._total = max(1, total)
+        self._totals = dict(totals)
+        self._total = sum(totals.values())
         self._before = self._bytes = float(done)
         self._entries = self._dead = 0
         self._reason = ""
@@ -69,6 +70,12 @@ class Meter:
             self._dead += entries
             self._reason = reason
 
+    def expect(self, source: str, total: int) -> None:
+        """Set how many bytes a source has, as far as that is known now."""
+        with self._lock:
+            self._total += total - self._totals[source]
+            self._totals[source] = total
+
     @property
     def dead(self) -> int:
         """Entries that are dead so far."""
@@ -77,7 +84,7 @@ class Meter:
     def now(self) -> Progress:
         """Return how far the job is."""
         with self._lock:
-            self._shown = max(self._shown, min(1.0, self._bytes / self._total))
+            self._shown = max(self._shown, min(1.0, self._bytes / max(1, self._total)))
             seconds = self._clock() - self._began
             gained = self._bytes - self._before
             left = (self._total - self._bytes) * seconds / gained if gained > 0 and seconds > 1 else None

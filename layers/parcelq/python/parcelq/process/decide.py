@@ -119,6 +119,10 @@ class Judge:
         work = Work.of(pulled, Message(b"", {**attributes, DEAD: "unread"}))
         return self._dead(work, pulled.as_it_is(), reason_of(error), runs=0)
 
+    def given_up(self, work: Work, error: ParcelqError) -> Decision:
+        """A message that can be read, but for which there is no program: it is dead."""
+        return self._dead(work, work.message, reason_of(error), runs=0)
+
     def passed_on(self, pulled: Pulled, message: Message) -> Decision:
         """A tombstone of an earlier stage: it goes to the output topic."""
         return Decision((pulled,), (Publication(Target.OUTPUT, message),))

@@ -41,11 +41,15 @@ class BundleCache:
     Args:
         most_bytes: bytes that all bundles together may take, with the archive that is being unpacked.
         open_archive: opens the archive of a bundle for reading. May raise any ParcelqError.
+        on_remove: called with the digest of a bundle before it is removed.
     """
 
-    def __init__(self, most_bytes: int, open_archive: Open) -> None:
+    def __init__(
+        self, most_bytes: int, open_archive: Open, on_remove: Callable[[str], None] = lambda _digest: None
+    ) -> None:
         self._most = most_bytes
         self._open = open_archive
+        self._on_remove = on_remove
         self._unpacked: OrderedDict[str, _Unpacked] = OrderedDict()
         self._root: Path | None = None
 
@@ -79,10 +83,8 @@ class BundleCache:
             self._remove(digest)
         return changed
 
-    def evicts(self, bundle: Bundle, in_use: Collection[str]) -> list[str]:
-        """Return digests of the bundles that would have to go for another one, those not used for longest first."""
-        if bundle.digest in self._unpacked:
-            return []
+    def _make_room(self, bundle: Bundle, in_use: Collection[str]) -> None:
+        """Remove bundles for another one, those not used for longest first."""
         free = self._most - bundle.room - bundle.size - sum(one.size for one in self._unpacked.values())
         doomed = []
         for digest, one in self._unpacked.items():
@@ -98,13 +100,11 @@ class BundleCache:
                 f"it needs {needed >> 20} MiB of disk, and bundles may take {self._most >> 20} MiB together; "
                 "deploy the stack with more ProcessorStorage",
             )
-        return doomed
-
-    def _make_room(self, bundle: Bundle, in_use: Collection[str]) -> None:
-        for digest in self.evicts(bundle, in_use):
+        for digest in doomed:
             self._remove(digest)
 
     def _remove(self, digest: str) -> None:
+        self._on_remove(digest)
         shutil.rmtree(self._unpacked.pop(digest).folder, ignore_errors=True)
 
     def _fetch(self, bundle: Bundle) -> _Unpacked:

@@ -169,6 +169,7 @@ def upload_source(
     fmt: Format | None = None,
     store: Store | None = None,
     compressed: bool = False,
+    workflow: str = "",
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Uploaded:
     """Publish a whole source from its first byte on.
@@ -182,6 +183,7 @@ def upload_source(
         fmt: its record format; None to go by its name.
         store: where a header goes that is too long for an attribute; None where there is no store.
         compressed: whether it is known to be compressed.
+        workflow: the attribute `Workflow` of its messages; empty for the built-in step.
         may_go_on: asked before each parcel but the first; where it says no, `rest` of the answer says what is left.
 
     Raises:
@@ -193,7 +195,7 @@ def upload_source(
         opened = open_source(stream, source.key, compressed=compressed)
         fmt = fmt or by_name(source.key)
         header, entries = split_header(opened.stream, fmt)
-        layout = Layout.of_source(fmt, header, header_of_source(header, str(source), store))
+        layout = Layout.of_source(fmt, header, header_of_source(header, str(source), store), workflow)
         total = None if opened.coding else size
         uploaded = upload_stream(topic, entries, source, parcel_size, total=total, layout=layout, may_go_on=may_go_on)
     except CompressionError as error:
@@ -243,7 +245,7 @@ def upload_stream(
         AwsError, TopicNotFoundError: SQS refused.
     """
     entries, end = 0, start
-    parts = _Parts()
+    parts = Parts()
     rest: Rest | None = None
 
     def in_time() -> Iterator[Parcel]:
@@ -290,7 +292,7 @@ def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int, rec
     )
 
 
-class _Parts:
+class Parts:
     """Bytes and entries of parcels; where they are many, of as many together as keep the list short."""
 
     def __init__(self) -> None:
@@ -299,6 +301,7 @@ class _Parts:
         self._size = self._entries = self._parcels = 0
 
     def add(self, size: int, entries: int) -> None:
+        """Add a parcel, or several that are counted together."""
         self._size, self._entries, self._parcels = self._size + size, self._entries + entries, self._parcels + 1
         if self._parcels == self._of_each:
             self._parts.append((self._size, self._entries))
@@ -309,6 +312,7 @@ class _Parts:
                 self._of_each *= 2
 
     def all(self) -> tuple[tuple[int, int], ...]:
+        """Bytes and entries of each part, in order."""
         return (*self._parts, *[(self._size, self._entries)] * bool(self._parcels))
 
 

@@ -20,7 +20,7 @@ from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
 from parcelq.upload.files import Uploaded, upload_source, upload_stream
 from parcelq.upload.layout import Layout
-from parcelq.upload.notes import note_problem, note_upload, noted_format
+from parcelq.upload.notes import note_problem, note_upload, noted_format, noted_workflow
 from parcelq.upload.ranges import RangeTask, note_scan, tasks_after_scan, tasks_for
 from parcelq.upload.streams import StreamTask
 
@@ -75,6 +75,7 @@ class ObjectUploader:
         outputs: names of the topics whose results are collected, and of the topic that each's are collected from.
         format: the record format of all objects; None to go by the name of each.
         chosen_by: what gave that format: `option`, `stack`, …
+        workflow: the attribute `Workflow` of all messages; empty for the built-in step.
     """
 
     objects: Puts
@@ -83,6 +84,7 @@ class ObjectUploader:
     outputs: Mapping[str, str] = field(default_factory=dict)
     format: Format | None = None
     chosen_by: str = "option"
+    workflow: str = ""
 
     def upload(
         self,
@@ -118,6 +120,7 @@ class ObjectUploader:
                 fmt=self.format,
                 store=self.store,
                 compressed=is_coded(found.encoding),
+                workflow=self.workflow,
                 may_go_on=may_go_on if ranges else lambda: True,
             )
         total = uploaded.end if uploaded.rest is None else None
@@ -145,7 +148,7 @@ class ObjectUploader:
                 source,
                 self.parcel_size,
                 total=None if rest.coded else found.size,
-                layout=Layout(task.records, b"", rest.header, rest.line),
+                layout=Layout(task.records, b"", rest.header, rest.line, workflow=self.workflow),
                 start=rest.start,
                 record=rest.record,
                 may_go_on=may_go_on,
@@ -160,7 +163,7 @@ class ObjectUploader:
         """Publish a task for what there was no time for."""
         # guard[False]: what there was no time for is uploaded by another invocation
         if uploaded.rest and ranges:
-            self._publish(ranges, [StreamTask(str(source), topic.name, uploaded.format, uploaded.rest)])
+            self._publish(ranges, [StreamTask(str(source), topic.name, uploaded.format, uploaded.rest, self.workflow)])
 
     def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
         """Publish an object's header, and the ranges of its entries for others to upload.
@@ -189,13 +192,15 @@ class ObjectUploader:
         if len(header) == total:
             return None
         attribute = header_of_source(header, str(source), self.store)
-        layout = Layout.of_source(fmt, header, attribute)
+        layout = Layout.of_source(fmt, header, attribute, self.workflow)
         if header:
             nothing = BytesIO()
             uploaded = upload_stream(topic, nothing, source, self.parcel_size, total=total, layout=layout)
             self._note(str(source), 0, uploaded, total, topic)
         line = layout.line or 1
-        whole = RangeTask(str(source), topic.name, 0, total, total, str(fmt), attribute, len(header), line)
+        whole = RangeTask(
+            str(source), topic.name, 0, total, total, str(fmt), attribute, len(header), line, workflow=self.workflow
+        )
         return self._publish(ranges, tasks_for(whole, range_bytes))
 
     def upload_range(self, task: RangeTask, topic: Topic, ranges: Topic) -> Uploaded | None:
@@ -220,7 +225,7 @@ class ObjectUploader:
             if start is None:
                 return Uploaded(0, 0, task.end)
             line = task.line if start == task.origin else None
-            layout = Layout(task.records, b"", task.header, line)
+            layout = Layout(task.records, b"", task.header, line, workflow=self.workflow)
             size = self.parcel_size
             uploaded = upload_stream(topic, entries, source, size, total=task.total, layout=layout, start=start)
         self._note(task.source, start, uploaded, task.total, topic)
@@ -239,7 +244,8 @@ class ObjectUploader:
                 fmt = parse(noted)
             header, entries = split_header(opened.stream, fmt)
             attribute = header_of_source(header, str(source), self.store)
-            layout = Layout(fmt, header if start < len(header) else b"", attribute, numbered=False)
+            workflow = self.workflow or noted_workflow(self.store, str(source))
+            layout = Layout(fmt, header if start < len(header) else b"", attribute, numbered=False, workflow=workflow)
             begin = max(start, len(header))
             if opened.coding or layout.header:  # it is read from its beginning
                 before = FirstBytes(entries, begin - len(header))
@@ -279,7 +285,10 @@ class ObjectUploader:
 
     def _note(self, source: str, start: int, uploaded: Uploaded, total: int | None, topic: Topic) -> None:
         uploaded = uploaded._replace(chosen_by=self.chosen_by if self.format else "name")
-        note_upload(self.store, source, start, uploaded, total=total, topic=topic.name, output=self._output(topic))
+        output, workflow = self._output(topic), self.workflow
+        note_upload(
+            self.store, source, start, uploaded, total=total, topic=topic.name, output=output, workflow=workflow
+        )
 
     def _output(self, topic: Topic) -> str | None:
         return self.outputs.get(topic.name, "") if self.outputs else None

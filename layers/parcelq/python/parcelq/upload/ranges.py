@@ -40,6 +40,7 @@ class RangeTask:
         line: number of the first line after the header.
         scan: bytes of a range, where this one is only to be scanned; otherwise 0.
         inside: whether the range starts inside quotes.
+        workflow: the attribute `Workflow` of the messages; empty for the built-in step.
     """
 
     source: str
@@ -53,6 +54,7 @@ class RangeTask:
     line: int = 1
     scan: int = 0
     inside: bool = False
+    workflow: str = ""
 
     @classmethod
     def parse(cls, text: str) -> RangeTask:
@@ -79,9 +81,9 @@ class RangeTask:
 
     def _check(self) -> None:
         numbers = (self.start, self.end, self.total, self.origin, self.line, self.scan)
-        texts = (self.topic, self.format, self.header)
+        texts = (self.topic, self.format, self.header, self.workflow)
         if not (all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)):
-            raise ValueError("topic, format and header must be texts, and all others whole numbers")
+            raise ValueError("topic, format, header and workflow must be texts, and all others whole numbers")
         if type(self.inside) is not bool or len(self.header) > MAX_HEADER:
             raise ValueError(f"inside must be true or false, and header have at most {MAX_HEADER} characters")
         if not 0 <= self.start < self.end <= self.total <= MAX_OBJECT_BYTES:

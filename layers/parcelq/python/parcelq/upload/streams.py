@@ -22,12 +22,14 @@ class StreamTask:
         topic: name of the topic to publish its entries on.
         format: the record format's short text.
         rest: where it goes on.
+        workflow: the attribute `Workflow` of the messages; empty for the built-in step.
     """
 
     source: str
     topic: str
     format: str
     rest: Rest
+    workflow: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -55,7 +57,8 @@ class StreamTask:
 
     def _check(self) -> None:
         rest = self.rest
-        for name, value in (("topic", self.topic), ("format", self.format), ("header", rest.header)):
+        texts = {"topic": self.topic, "format": self.format, "header": rest.header, "workflow": self.workflow}
+        for name, value in texts.items():
             if not isinstance(value, str) or len(value) > MAX_HEADER:
                 raise InvalidValueError(name, value, f"a text of at most {MAX_HEADER} characters")
         for name, number in (("start", rest.start), ("record", rest.record), ("line", rest.line)):

@@ -1,0 +1,293 @@
+"""Jobs on one machine: what is there of them already, and what is left to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from parcelq.collect.resolution import WHOLE, Collected, Resolution
+from parcelq.collect.runs import indexes_of, tidy
+from parcelq.collect.segments import Job, folder, segments_among
+from parcelq.errors import JobError, NotFoundError, ParcelqError
+from parcelq.limits import MIB
+from parcelq.lineage.lineage import MAX_POSITION
+from parcelq.lineage.source import source_id, workflow_name
+from parcelq.local.files import LocalSource
+from parcelq.local.pipeline import OUTPUT
+from parcelq.local.reading import EVERYTHING, Range
+from parcelq.local.recipe import Options
+from parcelq.local.state import JobRecord, StateFolder
+from parcelq.names import HEADERS
+from parcelq.result_names import STATE, result_names
+from parcelq.store.folder import FolderStore
+from parcelq.upload.notes import entries_in, notes_of, upload_folder
+
+_REPORT_BYTES: Final = 4 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where jobs keep what they have: the stores beside and below a folder of results.
+
+    Attributes:
+        state: records of jobs.
+        store: segments and headers.
+        notes: notes of uploads, in the same folder; what is lost of them with a crash is counted anew.
+        results: results and what lies beside them.
+    """
+
+    state: StateFolder
+    store: FolderStore
+    notes: FolderStore
+    results: FolderStore
+
+    @classmethod
+    def beside(cls, results: Path) -> Kept:
+        """What is kept beside the results of a folder."""
+        folder = results / STATE
+        stores = FolderStore(folder), FolderStore(folder, durable=False), FolderStore(results, own=f"{STATE}/results")
+        return cls(StateFolder(results), *stores)
+
+    def segments(self, job: str) -> list[str]:
+        """Keys in the folder of a job's segments; none if nothing of it is stored."""
+        keys = list(self.store.keys(folder(OUTPUT, job)))
+        return keys if segments_among(keys) else []
+
+    def collected(self, job: str) -> Collected | None:
+        """All messages of a job that are stored; None if there are none."""
+        keys = self.segments(job)
+        if not keys:
+            return None
+        record = tidy(self.store, OUTPUT, keys, datetime.now(UTC))
+        return Collected(self.store, indexes_of(self.store, keys, record))
+
+    def drop_stored(self, record: JobRecord) -> None:
+        """Delete all that is stored of a job: its segments, notes and headers."""
+        source = source_id(record.source)
+        places = upload_folder(record.source), f"{HEADERS}{source}", f"{HEADERS}{record.id}", folder(OUTPUT, record.id)
+        for place in places:  # the segments last: as long as there are any, this is done again
+            shutil.rmtree(self.store.folder / place, ignore_errors=True)
+
+    def drop(self, record: JobRecord) -> None:
+        """Delete all state of a job. Its result stays."""
+        self.drop_stored(record)
+        self.state.remove(record)
+
+
+@dataclass(slots=True)
+class LocalJob:
+    """A job that is being run.
+
+    Attributes:
+        source: what is read.
+        record: what is kept of it.
+        missing: ranges of the source that are to be run.
+        marks: where messages begin and end of which something is dead, though it is no entry of the source.
+        total: bytes of the source; None if that is not known.
+        done: bytes of it that are done already.
+        stored: whether something of it was stored when this run began.
+        is_noted: whether it is noted how many records the source has.
+        report: the report of its result, where that is whole and only cleaning was left to do; else None.
+        uploaded: whether all of it was published.
+        problem: why it cannot go on; empty where it can.
+        is_hopeless: whether that is so however often it is tried.
+        healings: how often what was missing was published again.
+        is_closed: whether nothing is kept of it any more.
+    """
+
+    source: LocalSource
+    record: JobRecord
+    missing: Sequence[Range] = EVERYTHING
+    marks: Sequence[int] = ()
+    total: int | None = None
+    done: int = 0
+    stored: frozenset[str] = frozenset()
+    is_noted: bool = False
+    report: Mapping[str, Any] | None = None
+    uploaded: bool = False
+    problem: str = ""
+    is_hopeless: bool = False
+    healings: int = 0
+    is_closed: bool = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its result is there, and only cleaning was left to do."""
+        return self.report is not None
+
+    @property
+    def job(self) -> Job:
+        """Whose messages its messages are."""
+        return Job(self.record.source, self.record.workflow)
+
+
+def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any], kept: Kept) -> JobRecord:
+    """The record of a job that is new."""
+    workflow = workflow_name(options.workflow)
+    job = Job(str(source.source), workflow)
+    present = kept.results.stat(source.names.result)
+    return JobRecord(
+        job.id,
+        job.source,
+        workflow,
+        source.names.result,
+        source.files,
+        (options.version,),
+        recipe,
+        before=present.etag if present else "",
+        combined=source.combined,
+        name=source.name,
+    )
+
+
+def source_of(record: JobRecord, results: Path) -> LocalSource:
+    """The source of a job that is kept."""
+    if record.combined:
+        return LocalSource.of_files(record.files, record.name, results)
+    return LocalSource.of_file(record.files[0], record.name)
+
+
+def take_up(
+    sources: Sequence[LocalSource],
+    options: Options,
+    kept: Kept,
+    command: str,
+    note: Callable[[str], None],
+    *,
+    redrive: bool = False,
+) -> list[LocalJob]:
+    """Claim the jobs of sources, and find out what is left to do of them.
+
+    Nothing of a job is deleted before all of them are known to be free and fit to go on.
+
+    Args:
+        sources: the sources.
+        options: how they are run.
+        kept: what is kept beside the results.
+        command: id of the command that claims them.
+        note: called with sentences about what the user may not expect.
+        redrive: whether dead entries are to be run again.
+
+    Raises:
+        JobError: another command runs one of them, or one began with other steps and it is not said what to do.
+    """
+    recipe = options.recipe.document()
+    records = [_record_of(source, options, recipe, kept) for source in sources]
+    present, others = kept.state.claim(command, records)
+    jobs = [
+        LocalJob(source, replace(present.get(record.id, record), command=command))
+        for source, record in zip(sources, records, strict=True)
+    ]
+    try:
+        for job in jobs:
+            if job.record.id in present and not options.fresh:
+                look_at(job, kept, redrive=redrive)
+                _check_version(job, options)
+    except BaseException:
+        release(jobs, kept)
+        raise
+    for other in others:
+        note(
+            f"{other.paths!r} changed since an earlier run, or runs through another workflow now; what was kept of "
+            f"that run is deleted (job {other.id})"
+        )
+        kept.drop(other)
+    known = [(job, record) for job, record in zip(jobs, records, strict=True) if record.id in present]
+    for job, record in known:
+        if not (job.stored or job.is_whole):
+            kept.drop_stored(record)  # with --fresh, or what a killed command left
+            job.record = replace(record, command=command)
+        versions = tuple(dict.fromkeys([*job.record.versions, options.version]))
+        job.record = replace(job.record, versions=versions, recipe=record.recipe)
+    kept.state.write([job.record for job, _ in known])
+    return jobs
+
+
+def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False) -> None:
+    """Find out what is there of a job, and what is missing; with `redrive`, dead entries are missing too.
+
+    Raises:
+        ParcelqError: what is stored cannot be read.
+    """
+    collected = kept.collected(job.record.id)
+    job.report = _written(job.record, kept)
+    if collected is None or job.is_whole:
+        return
+    resolution = collected.resolve()
+    job.stored = frozenset(kept.segments(job.record.id))
+    job.done = resolution.covered + (0 if redrive else resolution.dead_bytes)
+    job.missing, job.total = missing_of(collected, resolution, dead=redrive), resolution.total
+    if resolution.has_dead:
+        rows = [row for row in collected.dead() if not row.of_source]
+        job.marks = sorted({place for row in rows for place in (row.start, row.end)})
+    with suppress(ValueError, KeyError):  # of a note that a crash left empty
+        notes = notes_of(kept.notes, job.record.source)
+        job.is_noted = job.total is not None and entries_in(notes, 0, job.total, job.total) is not None
+    if not job.is_noted:
+        shutil.rmtree(kept.notes.folder / upload_folder(job.record.source), ignore_errors=True)
+
+
+def missing_of(collected: Collected, resolution: Resolution, *, dead: bool = False) -> list[Range]:
+    """Ranges of a source that are missing, in order, those that touch as one.
+
+    Args:
+        collected: the messages that are stored.
+        resolution: what they make.
+        dead: whether entries that failed for good count as missing.
+    """
+    holes: Iterable[Range] = resolution.holes
+    if resolution.hole_count > len(resolution.holes):
+        holes = (hole for choice in collected.choices() for hole in choice.holes)
+    found = sorted([*holes, *((row.start, row.end) for row in (collected.dead() if dead else ()))])
+    if resolution.total is None:  # its end never came
+        found.append((resolution.covered + resolution.dead_bytes + resolution.missing, MAX_POSITION))
+    ranges: list[Range] = []
+    for start, end in found:
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = ranges[-1][0], max(end, ranges[-1][1])
+        else:
+            ranges.append((start, end))
+    return ranges
+
+
+def _check_version(job: LocalJob, options: Options) -> None:
+    """Check that a job may go on with these steps. It may if nothing is done yet, or if they are the same as before."""
+    if job.is_whole:
+        job.report = job.report if job.record.versions[-1:] == (options.version,) else None
+    elif job.done and job.record.versions[-1:] != (options.version,) and not options.go_on:
+        share = f"{100 * job.done / job.total:.0f} %" if job.total else f"{job.done:,} bytes"
+        raise JobError(
+            job.record.id,
+            f"{share} of {job.source.title!r} are done with an earlier version of the steps; --continue does the rest "
+            "with this one, --fresh starts over",
+        )
+
+
+def _written(record: JobRecord, kept: Kept) -> Mapping[str, Any] | None:
+    """The report of a job whose whole result was written already, so that its state was being deleted; else None."""
+    present = kept.results.stat(record.result)
+    if present is None or present.etag == record.before:
+        return None
+    state = present.metadata.get("parcelq-state", "")
+    if present.metadata.get("parcelq-source") != source_id(record.source) or not state.startswith(WHOLE):
+        return None
+    with suppress(NotFoundError, ValueError, AttributeError):
+        report: dict[str, Any] = json.loads(kept.results.read(result_names(record.name).report, 0, _REPORT_BYTES))
+        if (report.get("source"), report.get("state")) == (record.source, state):
+            return report
+    return None
+
+
+def release(jobs: Iterable[LocalJob], kept: Kept) -> None:
+    """Forget jobs of which nothing is stored: the same command begins them anew."""
+    for job in jobs:
+        if not job.is_closed:
+            with suppress(ParcelqError, OSError):
+                if not kept.segments(job.record.id):
+                    kept.drop(job.record)
