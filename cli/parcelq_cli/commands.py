@@ -54,10 +54,15 @@ _COMMANDS: Final = (
     _Command(
         "try", "parcelq_cli.try_:try_", "try molecules.smi --step ./score.py", "Run a program over the first records."
     ),
-    _Command("jobs", "parcelq_cli.jobs:jobs", "jobs --json"),
+    _Command("jobs", "parcelq_cli.jobs:jobs", "jobs --json", "List the jobs that are not whole."),
     _Command("dead", "parcelq_cli.dead:dead", "dead 28b1c5e0886b", "List what failed for good, and why."),
-    _Command("redrive", "parcelq_cli.jobs:redrive", "redrive 28b1c5e0886b --step ./score.py"),
-    _Command("resume", "parcelq_cli.jobs:resume", "resume 28b1c5e0886b"),
+    _Command(
+        "redrive",
+        "parcelq_cli.jobs:redrive",
+        "redrive 28b1c5e0886b --step ./score.py",
+        "Run the entries of a job again that failed.",
+    ),
+    _Command("resume", "parcelq_cli.jobs:resume", "resume 28b1c5e0886b", "Go on with a job that was stopped."),
     _Command("publish", "parcelq_cli.messages:publish", "publish molecules CCO 'c1ccccc1'"),
     _Command("pull", "parcelq_cli.messages:pull", "pull molecules --max 5 --json"),
     _Command("upload", "parcelq_cli.transfer:upload", "upload molecules molecules.smi --parcel-size 500"),
@@ -71,6 +76,7 @@ _COMMANDS: Final = (
         "estimate molecules.smi --step ./score.py",
         "Predict cost and duration on AWS.",
     ),
+    _Command("console", "parcelq_cli.console.command:console", "console --output results"),
     _Command("topics", "parcelq_cli.topics:app"),
     _Command("workflows", "parcelq_cli.workflows:app"),
     _Command(

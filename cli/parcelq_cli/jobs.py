@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from parcelq.errors import InvalidValueError
+from rich.text import Text
 
 from parcelq_cli.escaping import one_line
 from parcelq_cli.output import Output, amount, with_output
 from parcelq_cli.running import dead_place, first_line, run_and_report
+from parcelq_cli.source_map import map_line
 
 if TYPE_CHECKING:
     from parcelq.local.manage import JobStatus, LocalJobs
@@ -33,6 +35,7 @@ def jobs_in(output: Path) -> LocalJobs:
 def jobs(out: Output, output: ResultsFolder = RESULTS) -> None:
     """List the jobs that are not whole: running, stopped, or finished but for entries that failed.
 
+    Below each is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓ both.
     A job is kept in DIR/.parcelq until all its records are in its result.
     """
     found = jobs_in(output).all()
@@ -117,15 +120,17 @@ def _document(one: JobStatus, output: Path) -> dict[str, Any]:
         "covered": one.covered,
         "missing": one.missing,
         "dead": one.dead,
+        "map": map_line(one.cells).plain,
         "steps": list(one.record.recipe.get("steps", ())),
         "versions": list(one.record.versions),
     }
 
 
-def _line(one: JobStatus, output: Path) -> str:
+def _line(one: JobStatus, output: Path) -> Text:
     share = "?" if one.share is None else f"{one.share:.0%}"
     dead = f", {one.dead:,} dead" if one.dead else ""
-    return f"{one.record.id}  {one.state}, {share}{dead}  {one_line(output / one.record.result)}"
+    line = Text(f"{one.record.id}  {one.state}, {share}{dead}  {one_line(output / one.record.result)}")
+    return line.append("\n  ").append_text(map_line(one.cells)) if one.cells else line
 
 
 def _shown(entry: str) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -63,12 +64,26 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
     began = time.monotonic()
     with interruptible(out, goes_on):
         try:
-            with shown(out) as show:
+            with _without_single_failures(out), shown(out) as show:
                 results = work(show)
         except BrokenStepError as error:
-            hint = "'parcelq try' with the same file and --step shows what becomes of single records"
-            raise ParcelqError(f"{error}; {hint}") from None
+            out.note(error.verdict.reason.partition("\n")[2] or error.verdict.reason)
+            raise ParcelqError(
+                f"{error}; 'parcelq try' with the same file and step shows what single records do"
+            ) from None
         report_of(out, results, folder, time.monotonic() - began)
+
+
+@contextmanager
+def _without_single_failures(out: Output) -> Iterator[None]:
+    """Leave out what is logged about each run that fails: the line of progress counts them, and a list names them."""
+    logger = logging.getLogger("parcelq.process.decide")
+    before = logger.level
+    logger.setLevel(before if out.verbose else logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float) -> None:
@@ -105,6 +120,7 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
         document["problem"] = one.problem
     if report := one.state.report:
         document |= {name: report[name] for name in ("format", "format_chosen_by", "entries", "warnings")}
+        out.note(f"{one.file}: {counts_of(report)}")
         for warning in report["warnings"]:
             out.note(f"{one.file}: warning: {warning}")
     if (log := folder / one.names.printed).exists():
@@ -116,6 +132,14 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
     out.result(document, _sentence(one, path))
     if one.state.dead and one.job and not one.problem:
         out.note(f"to run them again, with a mended step: parcelq redrive {one.job[:12]}" + _where(folder))
+
+
+def counts_of(report: Mapping[str, Any]) -> str:
+    """How many records came out for how many, and what a record was, by a report."""
+    read, written = report["entries"]["read"], report["entries"]["written"]
+    count = "an unknown number of records" if read is None else amount(read, "record")
+    how = f", as its {report['format_chosen_by']} says" if report["format_chosen_by"] == "name" else ""
+    return f"{count} in, {written:,} out; format {report['format'] or 'unknown'}{how}"
 
 
 def _sentence(one: FileResult, path: Path) -> str:

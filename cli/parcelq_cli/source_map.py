@@ -11,8 +11,6 @@ from rich.text import Text
 if TYPE_CHECKING:
     from parcelq.collect.source_map import Cell
 
-WIDTH: Final = 60
-"""Parts of a map on a terminal."""
 _BLOCKS: Final = {"done": ("█", "green"), "dead": ("▒", "red"), "missing": ("░", "dim"), "both": ("▓", "yellow")}
 
 

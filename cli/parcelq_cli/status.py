@@ -132,6 +132,8 @@ def _finished(name: str, report: Mapping[str, Any]) -> Text:
     doubts = report.get("doubts")
     verdict = "whole" if report.get("complete") is True else "doubtful" if doubts else "not whole"
     text = Text.assemble((one_line(name), "bold"), f"  {verdict}")
+    if chosen := report.get("format"):
+        text.append(f"\n  format  {one_line(chosen)}")
     for count in ("read", "written", "dead", "missing"):
         if entries.get(count) is not None:
             text.append(f"\n  {count:<8}{_entries(entries[count])}")

@@ -16,6 +16,7 @@ from parcelq.result_names import LOGS, result_names
 from parcelq_cli.dead import body_of, shown
 from parcelq_cli.options import ParcelSize, RecordFormat, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.running import counts_of
 
 from parcelq_emulator.collecting import Collected, collect
 from parcelq_emulator.function import InvocationError, Runtime
@@ -200,6 +201,7 @@ def _summarise(
         + (f"; what was missing was published again {amount(collected.repairs, 'time')}" if collected.repairs else "")
     )
     for result in results:
+        output.note(f"{result.path.name}: {counts_of(result.report)}")
         for warning in result.report["warnings"]:
             output.note(f"{result.path.name}: warning: {warning}")
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))
@@ -212,7 +214,8 @@ def _tell_how_to_speak_to(output: Output, pipeline: Pipeline) -> None:
     variables = {"AWS_ENDPOINT_URL": pipeline.url, **SPOKEN}
     lines = "\n".join(f"export {name}={value}" for name, value in variables.items())
     output.result({"stack": STACK, "environment": variables}, lines)
-    output.note(f"stack {STACK!r} is running; in another shell, run these lines first; Ctrl-C ends it")
+    spoken = " ".join(f"{name}={variables[name]}" for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"))
+    output.note(f"stack {STACK!r} is still running; {spoken}; Ctrl-C ends it")
 
 
 def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:

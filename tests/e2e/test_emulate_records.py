@@ -158,7 +158,8 @@ def test_the_result_is_what_the_step_writes_for_the_whole_file(ran: dict[str, Ra
     assert report["format_chosen_by"] == "name"
     codings = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd"}
     coding = codings.get(Path(name).suffix)
-    assert report["one_stream"] == (f"it is compressed ({coding})" if coding else "")
+    # On one machine nothing is cut into ranges.
+    assert report["one_stream"] == (f"it is compressed ({coding})" if coding and how == "emulate" else "")
 
 
 @pytest.mark.parametrize("name", ["ranged.csv", "ranged.tsv", "coded.csv.gz"])

@@ -243,6 +243,17 @@ def test_warnings_are_printed(cli: Cli, tmp_path: Path, filter_step: tuple[str, 
     assert json.loads(cli.ok("estimate", file, *filter_step, "--sample", "20", "--json").out)["warnings"]
 
 
+def test_records_of_csv_are_run_with_their_header_and_what_comes_out_is_counted(
+    cli: Cli, tmp_path: Path, make_step: Callable[..., Path]
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"id,note\n" + b"".join(b'%d,"a\nb"\n' % number for number in range(500)))
+    step = make_step('head -n 1 "$2" | grep -q "^id,note" || { echo "no header" >&2; exit 3; }; cp "$2" "$4"')
+    known = cli.ok("estimate", file, "--step", step, "--sample", "100", "--json").document["file"]
+    assert (known["format"], known["records"], known["sampled"]) == ("csv", 500, 100)
+    assert (known["failing"], known["out_entries"]) == (0, 1)
+
+
 def test_it_draws_the_setups_as_a_page(cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path) -> None:
     page = tmp_path / "estimate.html"
     done = cli.ok("estimate", lines, *filter_step, "--sample", "200", "--memory", "777", "--html", page, "--json")
@@ -261,14 +272,3 @@ def test_a_page_that_cannot_be_written_is_an_error_of_one_sentence(
     assert "No such file or directory" in cli.fails(
         "estimate", lines, *filter_step, "--sample", "20", "--html", page, "-q"
     )
-
-
-def test_records_of_csv_are_run_with_their_header_and_what_comes_out_is_counted(
-    cli: Cli, tmp_path: Path, make_step: Callable[..., Path]
-) -> None:
-    file = tmp_path / "rows.csv"
-    file.write_bytes(b"id,note\n" + b"".join(b'%d,"a\nb"\n' % number for number in range(500)))
-    step = make_step('head -n 1 "$2" | grep -q "^id,note" || { echo "no header" >&2; exit 3; }; cp "$2" "$4"')
-    known = cli.ok("estimate", file, "--step", step, "--sample", "100", "--json").document["file"]
-    assert (known["format"], known["records"], known["sampled"]) == ("csv", 500, 100)
-    assert (known["failing"], known["out_entries"]) == (0, 1)

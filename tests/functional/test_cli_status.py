@@ -271,6 +271,7 @@ class TestStatus:
         done = cli.ok("status", "m.smi", "--bucket", BUCKET)
         assert done.text.splitlines() == [
             "m.smi  whole",
+            "  format  lines",
             "  read    6 entries",
             "  written 6 entries",
             "  dead    0 entries",

@@ -109,6 +109,16 @@ class TestRedrive:
         assert [one.dead for one in world.jobs.all()] == [2]
         assert world.call("redrive", job, "--step", world.write("upper", UPPER)).returncode == 0
 
+    def test_a_step_is_not_taken_for_broken_because_all_that_died_dies_again(self, world: World) -> None:
+        entries = [f"{'bad' if number % 10 == 0 else 'good'} {number}\n" for number in range(200)]
+        world.write("lines.txt", "".join(entries), 0o644)
+        assert world.run("lines.txt", "--step", world.write("step", FAILS_ON_BAD)).returncode == 1
+        (found,) = world.jobs.all()
+        done = world.call("redrive", found.record.id)
+        assert done.returncode == 1
+        assert "broken" not in done.stderr
+        assert [one["record"] for one in world.dead("lines.txt")] == list(range(1, 200, 10))
+
     def test_a_redrive_that_is_killed_loses_nothing(self, world: World, job: str) -> None:
         slow = world.write("slow", "#!/bin/sh\nsleep 0.5\n" + UPPER.removeprefix("#!/bin/sh\n"))
         for seconds in (0.4, 0.8, 1.2, 1.6):

@@ -75,6 +75,22 @@ def test_a_step_that_fails_on_most_first_messages_is_not_taken_for_broken(world:
     assert world.read("lines.txt") == "".join(one for one in entries if "bad" not in one)
 
 
+def test_a_step_is_not_taken_for_broken_because_single_records_lack_their_header(world: World) -> None:
+    rows = "".join(f"{number},{'bad' if number % 5 == 4 else 'good'}\n" for number in range(40))
+    source = world.write("rows.csv", f"id,word\n{rows}", 0o644)
+    step = world.write(
+        "step.py",
+        "import csv, sys\n"
+        "rows = list(csv.DictReader(open(sys.argv[2])))\n"
+        "assert not any(row['word'] == 'bad' for row in rows)\n"
+        "open(sys.argv[4], 'w').write('id\\n' + ''.join(row['id'] + '\\n' for row in rows))\n",
+    )
+    done = world.run(source, "--step", step, "--batch-size", 10, "--parcel-size", 10)
+    assert "broken" not in done.stderr
+    assert [one["record"] for one in world.dead("rows.csv")] == list(range(5, 41, 5))
+    assert world.read("rows.csv") == "id\n" + "".join(f"{number}\n" for number in range(40) if number % 5 != 4)
+
+
 def test_too_many_dead_entries_stop_the_job(world: World) -> None:
     entries = [f"{'bad' if number % 2 else 'good'} {number}\n" for number in range(400)]
     source = world.write("lines.txt", "".join(entries), 0o644)
@@ -204,25 +220,39 @@ def test_options_that_do_not_fit_together_are_wrong_usage(world: World, options:
     assert (done.returncode, problem in done.stderr) == (2, True), done.stderr
 
 
+@pytest.mark.parametrize("name", ["mine", "score@0123456789abcdef"])
+def test_a_workflow_id_does_not_change_the_result(world: World, name: str) -> None:
+    source = world.write("lines.txt", lines_of(10), 0o644)
+    done = world.run(source, "--step", "cat", "--workflow-id", name)
+    assert done.returncode == 0, done.stderr
+    assert world.read("lines.txt") == lines_of(10)
+
+
 def test_what_steps_print_is_logged_with_the_records_that_it_is_about(world: World) -> None:
     source = world.write("lines.txt", lines_of(50), 0o644)
-    chatty = '#!/bin/sh\nhead -1 "$2"; echo "on stderr" >&2; cat "$2" > "$4"\n'
-    done = world.run(source, "--step", world.write("step", chatty), "--batch-size", 20, "--parcel-size", 20)
+    chatty = world.write("step", '#!/bin/sh\nhead -1 "$2"; echo "on stderr" >&2; cat "$2" > "$4"\n')
+    done = world.run(source, "--step", chatty, "--batch-size", 20, "--parcel-size", 20)
     assert done.returncode == 0, done.stderr
     assert "results/lines.txt.steps.log has what the steps printed" in done.stderr
-    assert sorted(world.read("lines.txt.steps.log").split("--- ")[1:]) == [
+    log = world.read("lines.txt.steps.log")
+    assert sorted(log.split("--- ")[1:]) == [
         "step step, records 1 to 20, bytes 0 to 150\nline 0\non stderr\n",
         "step step, records 21 to 40, bytes 150 to 310\nline 20\non stderr\n",
         "step step, records 41 to 50, bytes 310 to 390\nline 40\non stderr\n",
     ]
     quiet = world.write("step", '#!/bin/sh\ncat "$2" > "$4"\n')
-    assert world.run(source, "--step", quiet, "--fresh").returncode == 0
+    assert world.run(source, "--step", quiet).returncode == 0
     assert not (world.results / "lines.txt.steps.log").exists()
 
 
-def test_a_broken_step_names_the_command_that_tries_single_records(world: World) -> None:
+def test_a_broken_step_shows_its_reason_and_names_the_command_that_tries_single_records(world: World) -> None:
     source = world.write("lines.txt", lines_of(5000), 0o644)
-    done = world.run(source, "--step", world.write("step.py", "import nothing_of_that_name\n"), "--batch-size", 100)
+    step = world.write("step.py", "import nothing_of_that_name\n")
+    done = world.run(source, "--step", step, "--batch-size", 100)
     assert done.returncode == 1
-    assert "No module named 'nothing_of_that_name'" in done.stderr
-    assert "'parcelq try' with the same file and --step" in done.stderr
+    assert "warning" not in done.stderr
+    assert "\n  File " in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "parcelq: the step failed on each of 8 single entries, so it is broken: ModuleNotFoundError: No module named "
+        "'nothing_of_that_name' (step 'step.py' exited with 1); 'parcelq try' with the same file and step shows what single records do"
+    )

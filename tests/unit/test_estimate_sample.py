@@ -99,10 +99,10 @@ def test_what_cannot_be_sampled_is_refused(tmp_path: Path, name: str, data: byte
         read_sample(file_of(tmp_path, data, name), 10)
 
 
-def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ParcelqError, match="there is no such file"):
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ParcelqError, match="No such file"):
         read_sample(tmp_path / "nowhere", 10)
-    with pytest.raises(ParcelqError, match="it is a folder"):
+    with pytest.raises(ParcelqError, match="is not a regular file"):
         read_sample(tmp_path, 10)
 
 

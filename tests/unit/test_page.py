@@ -108,7 +108,14 @@ class TestGroups:
         assert kind_of(f"ValueError: bad SMILES 'CY' at -3.5{rest}") == kind_of(f"ValueError: bad SMILES '' at 2{rest}")
 
     @pytest.mark.parametrize(
-        "reason", ["exited with 3", "killed by signal 9", "[Errno 28] No space", "HTTP status 404"]
+        "reason",
+        [
+            "exited with 3",
+            "killed by signal 9",
+            "[Errno 28] No space",
+            "HTTP status 404",
+            "Error: x: step.py, line 9, in f",
+        ],
     )
     def test_exit_codes_and_the_like_are_kept(self, reason):
         assert kind_of(reason) == reason

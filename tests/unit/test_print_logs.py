@@ -61,6 +61,7 @@ def test_each_source_has_its_own_log_which_goes_on_after_a_stop(tmp_path: Path) 
 
 
 def test_a_log_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
-        PrintLogs({SOURCE_TEXT: tmp_path / "none" / "log"}).add("step", [work(0, b"a\n")], "text\n")
+        PrintLogs({SOURCE_TEXT: tmp_path / "file" / "log"}).add("step", [work(0, b"a\n")], "text\n")
     assert "cannot be logged" in caplog.text

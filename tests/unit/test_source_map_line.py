@@ -9,8 +9,9 @@ from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import Job, open_indexes, write_segment
 from parcelq.collect.source_map import SourceMap, source_map_of
 from parcelq.lineage.lineage import Lineage, Span, digest
+from parcelq.local.manage import MAP_CELLS
 from parcelq.topics.pieces import Piece
-from parcelq_cli.source_map import WIDTH, map_line
+from parcelq_cli.source_map import map_line
 
 WHEN = datetime(2026, 11, 26, tzinfo=UTC)
 SOURCE = "file:///m.smi?put=1"
@@ -45,7 +46,7 @@ def test_what_never_came_at_the_end_is_missing_where_the_size_is_known():
 
 
 def test_one_record_of_a_billion_that_failed_shows():
-    drawn = SourceMap(10**9, WIDTH)
+    drawn = SourceMap(10**9, MAP_CELLS)
     drawn.add_dead(500_000_001, 500_000_002, 1)
     assert map_line(drawn.cells()).plain == "█" * 30 + "▒" + "█" * 29
 

@@ -14,7 +14,6 @@ from parcelq.errors import CompressionError, ParcelqError, RecordError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.source import Source
 from parcelq.local.files import FileState
-from parcelq.local_files import check_readable, naming
 from parcelq.records import Format, RangeReader, Readable, by_name, cut, split_header
 from parcelq.records.compression import open_source
 from parcelq.store.store import OpenedPut
@@ -78,9 +77,8 @@ def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sam
 
 def _source(file: str) -> tuple[Puts, Source]:
     if not file.startswith("s3://"):
-        check_readable(Path(file))
         state = FileState.of(Path(file))
-        return _File(state), Source.of_file(str(state.path), state.text)
+        return _OneFile(state), Source.of_file(str(state.path), "0")
     from parcelq.store.bucket import BucketStore
 
     from parcelq_cli import clients
@@ -91,6 +89,29 @@ def _source(file: str) -> tuple[Puts, Source]:
     if found is None:
         raise ParcelqError(f"there is no object {file!r}")
     return store, Source.of_object(bucket, key, etag=found.etag.strip('"'), put="0")
+
+
+@dataclass(frozen=True, slots=True)
+class _OneFile:
+    """Reads a file as the objects of a bucket are read."""
+
+    state: FileState
+
+    def in_bucket(self, bucket: str) -> _OneFile:  # noqa: ARG002 - a file is in none
+        return self
+
+    @contextmanager
+    def opened_put(
+        self,
+        key: str,  # noqa: ARG002
+        *,
+        version: str = "",  # noqa: ARG002
+        etag: str = "",  # noqa: ARG002
+        start: int = 0,
+    ) -> Iterator[OpenedPut | None]:
+        with self.state.path.open("rb", buffering=0) as file:
+            file.seek(start)
+            yield OpenedPut(file, self.state.size, "")
 
 
 def _sample(puts: Puts, source: Source, name: str, wanted: int, fmt: Format | None) -> Sample:
@@ -160,22 +181,6 @@ def _places(chance: random.Random, size: int, wanted: int) -> Iterator[float]:
 
 def _together(wanted: int) -> int:
     return max(1, min(_TOGETHER, wanted // _TOGETHER))
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file of this machine, read as an object of a bucket is."""
-
-    state: FileState
-
-    def in_bucket(self, bucket: str) -> _File:  # noqa: ARG002 - there is only one
-        return self
-
-    @contextmanager
-    def opened_put(self, *_: str, start: int = 0, **__: str) -> Iterator[OpenedPut | None]:
-        with naming(self.state.path), self.state.path.open("rb") as file:
-            file.seek(start)
-            yield OpenedPut(file, self.state.size, "")
 
 
 class _Counting:

@@ -99,7 +99,7 @@ def sources_of(
         check_distinct([one.given for one in found], [name or one.name for one in found])
         sources = [LocalSource.of_file(put(one), name or one.name) for one in found]
     targets = [results / target for one in sources for target in one.names.all]
-    check_targets([file.state.path for one in sources for file in one.files], targets)
+    check_targets([one.path for one in found if not one.is_pipe], targets)
     for one in sources:
         check_free(results, one.names.result)
     return sources

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parcelq.collect.resolution import WHOLE, Collected, Resolution
-from parcelq.collect.runs import indexes_of, tidy
+from parcelq.collect.runs import indexes_of, read_record, tidy
 from parcelq.collect.segments import Job, folder, segments_among
 from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
@@ -59,13 +59,21 @@ class Kept:
         keys = list(self.store.keys(folder(OUTPUT, job)))
         return keys if segments_among(keys) else []
 
-    def collected(self, job: str) -> Collected | None:
-        """All messages of a job that are stored; None if there are none."""
+    def collected(self, job: str, *, tidies: bool = True) -> Collected | None:
+        """All messages of a job that are stored; None if there are none.
+
+        Args:
+            job: the job's id.
+            tidies: whether indexes are merged, which only the command does that runs the job.
+
+        Raises:
+            NotFoundError: another command finished the job in the meantime.
+        """
         keys = self.segments(job)
         if not keys:
             return None
-        record = tidy(self.store, OUTPUT, keys, datetime.now(UTC))
-        return Collected(self.store, indexes_of(self.store, keys, record))
+        tidied = tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else read_record(self.store, keys)
+        return Collected(self.store, indexes_of(self.store, keys, tidied))
 
     def drop_stored(self, record: JobRecord) -> None:
         """Delete all that is stored of a job: its segments, notes and headers."""
@@ -161,6 +169,7 @@ def take_up(
     note: Callable[[str], None],
     *,
     redrive: bool = False,
+    chosen: Sequence[Range] | None = None,
 ) -> list[LocalJob]:
     """Claim the jobs of sources, and find out what is left to do of them.
 
@@ -173,6 +182,7 @@ def take_up(
         command: id of the command that claims them.
         note: called with sentences about what the user may not expect.
         redrive: whether dead entries are to be run again.
+        chosen: with `redrive`, where those dead entries are that are run again; None for all.
 
     Raises:
         JobError: another command runs one of them, or one began with other steps and it is not said what to do.
@@ -187,7 +197,7 @@ def take_up(
     try:
         for job in jobs:
             if job.record.id in present and not options.fresh:
-                look_at(job, kept, redrive=redrive)
+                look_at(job, kept, redrive=redrive, chosen=chosen)
                 _check_version(job, options)
     except BaseException:
         release(jobs, kept)
@@ -209,8 +219,14 @@ def take_up(
     return jobs
 
 
-def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False) -> None:
-    """Find out what is there of a job, and what is missing; with `redrive`, dead entries are missing too.
+def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequence[Range] | None = None) -> None:
+    """Find out what is there of a job, and what is missing.
+
+    Args:
+        job: the job.
+        kept: what is kept beside the results.
+        redrive: whether dead entries are missing too.
+        chosen: with `redrive`, where those are; None for all.
 
     Raises:
         ParcelqError: what is stored cannot be read.
@@ -221,8 +237,9 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False) -> None:
         return
     resolution = collected.resolve()
     job.stored = frozenset(kept.segments(job.record.id))
-    job.done = resolution.covered + (0 if redrive else resolution.dead_bytes)
-    job.missing, job.total = missing_of(collected, resolution, dead=redrive), resolution.total
+    dead = chosen if chosen is not None else [(row.start, row.end) for row in collected.dead()] if redrive else []
+    job.done = resolution.covered + resolution.dead_bytes - min(resolution.dead_bytes, _bytes(dead))
+    job.missing, job.total = missing_of(collected, resolution, dead), resolution.total
     if resolution.has_dead:
         rows = [row for row in collected.dead() if not row.of_source]
         job.marks = sorted({place for row in rows for place in (row.start, row.end)})
@@ -233,18 +250,18 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False) -> None:
         shutil.rmtree(kept.notes.folder / upload_folder(job.record.source), ignore_errors=True)
 
 
-def missing_of(collected: Collected, resolution: Resolution, *, dead: bool = False) -> list[Range]:
+def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Range] = ()) -> list[Range]:
     """Ranges of a source that are missing, in order, those that touch as one.
 
     Args:
         collected: the messages that are stored.
         resolution: what they make.
-        dead: whether entries that failed for good count as missing.
+        dead: where dead entries are that count as missing.
     """
     holes: Iterable[Range] = resolution.holes
     if resolution.hole_count > len(resolution.holes):
         holes = (hole for choice in collected.choices() for hole in choice.holes)
-    found = sorted([*holes, *((row.start, row.end) for row in (collected.dead() if dead else ()))])
+    found = sorted([*holes, *dead])
     if resolution.total is None:  # its end never came
         found.append((resolution.covered + resolution.dead_bytes + resolution.missing, MAX_POSITION))
     ranges: list[Range] = []
@@ -254,6 +271,11 @@ def missing_of(collected: Collected, resolution: Resolution, *, dead: bool = Fal
         else:
             ranges.append((start, end))
     return ranges
+
+
+def _bytes(ranges: Sequence[Range]) -> int:
+    """Bytes of ranges, those that are equal counted once."""
+    return sum(end - start for start, end in set(ranges))
 
 
 def _check_version(job: LocalJob, options: Options) -> None:

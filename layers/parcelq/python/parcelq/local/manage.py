@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from parcelq.collect.report import Dead, dead_of
-from parcelq.errors import JobError, ParcelqError
+from parcelq.collect.source_map import Cell, source_map_of
+from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.local.finish import FileResult
 from parcelq.local.jobs import Kept, source_of, take_up
 from parcelq.local.recipe import Recipe
@@ -20,6 +22,10 @@ from parcelq.upload.notes import notes_of
 
 _ID: Final = re.compile("[0-9a-f]{6,24}")
 """A job's id, or its beginning."""
+
+
+MAP_CELLS: Final = 60
+"""Parts of the map of a job's source, so that they are one line on a terminal."""
 
 
 def is_job_id(text: str) -> bool:
@@ -38,6 +44,7 @@ class JobStatus:
         covered: bytes of it whose results are stored.
         missing: bytes of it that are neither there nor dead; None if that is not known.
         dead: entries that failed for good.
+        cells: a map of its source in few parts; none if its size is not known.
     """
 
     record: JobRecord
@@ -46,6 +53,7 @@ class JobStatus:
     covered: int
     missing: int | None
     dead: int
+    cells: tuple[Cell, ...] = ()
 
     @property
     def state(self) -> str:
@@ -75,7 +83,11 @@ class LocalJobs:
     def all(self) -> list[JobStatus]:
         """Return how far all jobs are that are not whole, in the order of their results."""
         kept = Kept.beside(self.results)
-        return [_status(record, kept) for record in kept.state.records()]
+        found = []
+        for record in kept.state.records():
+            with suppress(NotFoundError):  # it has just been finished
+                found.append(_status(record, kept))
+        return found
 
     def find(self, job: str) -> JobRecord:
         """Return the record of a job.
@@ -101,7 +113,7 @@ class LocalJobs:
         """Yield the entries of a job that failed for good, in order; see `find`."""
         record = self.find(job)
         kept = Kept.beside(self.results)
-        if collected := kept.collected(record.id):
+        if collected := kept.collected(record.id, tidies=False):
             yield from dead_of(collected, notes_of(kept.store, record.source))
 
     def run_again(
@@ -109,6 +121,7 @@ class LocalJobs:
         job: str,
         *,
         redrive: bool = False,
+        only: Callable[[Dead], bool] | None = None,
         steps: Sequence[str] = (),
         go_on: bool = False,
         note: Callable[[str], None] = lambda _text: None,
@@ -120,6 +133,7 @@ class LocalJobs:
         Args:
             job: its id, or the beginning of that.
             redrive: whether its dead entries are run again too. Those that die again are dead once.
+            only: says of a dead entry whether it is run again; all are if it is None.
             steps: steps to run in place of those that it began with. If they are as many, the settings stay.
             go_on: whether to go on although the steps changed; a redrive always does.
             note: called with sentences about what the user may not expect.
@@ -132,6 +146,8 @@ class LocalJobs:
         """
         record = self.find(job)
         recipe = Recipe.of(record.recipe)
+        if redrive:  # what died before may well die again, which says nothing about the step
+            recipe = replace(recipe, keep_going=True)
         if steps:
             settings = recipe.settings if len(steps) == len(recipe.steps) else ()
             recipe = replace(recipe, steps=tuple(steps), settings=settings)
@@ -139,21 +155,25 @@ class LocalJobs:
         kept = Kept.beside(self.results)
         if redrive and not _status(record, kept).dead:
             raise JobError(record.id, "it has no dead entries; parcelq resume goes on with what is missing")
+        chosen = [(one.start, one.end) for one in self.dead(record.id) if only(one)] if redrive and only else None
+        if chosen == []:
+            raise JobError(record.id, "it has none of these dead entries any more")
         source = source_of(record, self.results)
         try:
             source.check_unchanged()
         except ParcelqError as error:
             raise JobError(record.id, f"it cannot go on: {error}") from None
         with kept.state.command() as command:
-            jobs = take_up([source], options, kept, command, note, redrive=redrive)
+            jobs = take_up([source], options, kept, command, note, redrive=redrive, chosen=chosen)
             return run_jobs(jobs, options, kept, on_progress, cancelled)[0]
 
 
 def _status(record: JobRecord, kept: Kept) -> JobStatus:
     running = kept.state.is_running(record)
-    collected = kept.collected(record.id)
+    collected = kept.collected(record.id, tidies=False)
     if collected is None:
         return JobStatus(record, running, None, 0, None, 0)
     found = collected.resolve()
     missing = None if found.total is None else found.missing
-    return JobStatus(record, running, found.total, found.covered, missing, found.dead)
+    cells = () if found.total is None else source_map_of(collected, found, cells=MAP_CELLS)
+    return JobStatus(record, running, found.total, found.covered, missing, found.dead, cells)

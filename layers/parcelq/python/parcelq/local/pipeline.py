@@ -18,7 +18,7 @@ from parcelq.local.progress import Ledger, Meter, source_bytes
 from parcelq.local.topics import DeadLetters, LedgerTopic
 from parcelq.process.apply import Route
 from parcelq.process.broken import BrokenStep, FirstRuns
-from parcelq.process.dead import reason_of
+from parcelq.process.dead import full_reason_of
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.process.runs import OnPrinted, log_printed
@@ -261,4 +261,4 @@ def _failure(runner: Runner, entry: bytes, fmt: Format, header: bytes) -> str | 
             ran = opened.enter_context(runner.run([entry], entries=1, fmt=fmt, header=header))
             return ran.rejects[0].reason if ran.rejects else None
     except StepError as error:
-        return reason_of(error)
+        return full_reason_of(error)

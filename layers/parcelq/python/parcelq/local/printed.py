@@ -41,8 +41,10 @@ class PrintLogs:
         if source not in self._paths or source in self._full:
             return
         data = f"--- step {step}, {place_of(works)}\n{text}".encode("utf-8", "backslashreplace")
+        path = self._paths[source]
         try:
-            with self._lock, self._paths[source].open("ab") as file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock, path.open("ab") as file:
                 if file.tell() + len(data) > self._most_bytes:
                     self._full.add(source)
                     data = _FULL

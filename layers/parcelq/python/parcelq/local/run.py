@@ -114,13 +114,13 @@ def _run(
     cancelled: threading.Event,
 ) -> list[FileResult]:
     results: dict[str, FileResult] = {}
+    paths = {job.record.source: options.results / job.source.names.printed for job in jobs}
+    for job in jobs:
+        if not (job.stored or job.is_whole):  # an earlier log belongs to another result
+            paths[job.record.source].unlink(missing_ok=True)
+    logs = PrintLogs(paths)
     pipeline = Pipeline(
-        options.steps,
-        kept.store,
-        options.rules,
-        meter,
-        keep_going=options.keep_going,
-        on_printed=_logs(jobs, kept).add,
+        options.steps, kept.store, options.rules, meter, keep_going=options.keep_going, on_printed=logs.add
     )
 
     def upload(some: Sequence[LocalJob]) -> None:
@@ -148,15 +148,6 @@ def _run(
     if pipeline.error:
         raise pipeline.error
     return [results[job.record.id] for job in jobs]
-
-
-def _logs(jobs: Sequence[LocalJob], kept: Kept) -> PrintLogs:
-    """Return the logs of what steps print; a job that begins anew begins its log anew."""
-    paths = {job.record.source: kept.results.folder / job.source.names.printed for job in jobs}
-    for job in jobs:
-        if not job.stored and not job.is_whole:
-            paths[job.record.source].unlink(missing_ok=True)
-    return PrintLogs(paths)
 
 
 def _finished(

@@ -155,7 +155,7 @@ class StateFolder:
         except (FileNotFoundError, IsADirectoryError):
             return False
         with file:
-            return not _lock(file, wait=False)
+            return not _lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def records(self) -> list[JobRecord]:
         """Return the records of all jobs, in the order of their results."""
@@ -205,7 +205,7 @@ class StateFolder:
             except FileNotFoundError:  # somebody has just deleted the folder
                 continue
             with file:
-                _lock(file, wait=True)
+                _lock(file, fcntl.LOCK_EX)
                 if _is_at(file, path):
                     yield
                     return
@@ -215,7 +215,7 @@ class StateFolder:
         path = self.folder / _COMMANDS / name
         path.parent.mkdir(exist_ok=True)
         with path.open("wb") as file:
-            _lock(file, wait=True)
+            _lock(file, fcntl.LOCK_EX)
             try:
                 yield
             finally:
@@ -226,7 +226,7 @@ class StateFolder:
         running = []
         for path in (self.folder / _COMMANDS).glob("*"):
             with path.open("rb") as file:
-                if _lock(file, wait=False):
+                if _lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB):
                     path.unlink()
                 else:
                     running.append(path)
@@ -252,10 +252,14 @@ class StateFolder:
                 self.folder.rmdir()
 
 
-def _lock(file: IO[bytes], *, wait: bool) -> bool:
-    """Lock a file; False if somebody else has it locked and this is not to wait."""
+def _lock(file: IO[bytes], how: int) -> bool:
+    """Lock a file; False if somebody else has it locked and this is not to wait.
+
+    Commands lock their own files for themselves alone. Who only looks takes a shared lock, so that no two who look at
+    once take each other for a command.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(file, how)
     except BlockingIOError:
         return False
     return True
