@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -15,8 +15,10 @@ from parcelq.limits import MIB
 from parcelq.local.files import LocalFile
 from parcelq.local.finish import FileResult, finish
 from parcelq.local.inputs import Found, file_of, find_inputs, sources_of
-from parcelq.local.jobs import Kept, LocalJob, release, take_up
+from parcelq.local.jobs import LocalJob, release, take_up
+from parcelq.local.kept import Kept
 from parcelq.local.pipeline import Pipeline
+from parcelq.local.printed import PrintLogs
 from parcelq.local.progress import Meter, Progress
 from parcelq.local.publish import Stopped, publish
 from parcelq.local.recipe import Options
@@ -113,7 +115,14 @@ def _run(
     cancelled: threading.Event,
 ) -> list[FileResult]:
     results: dict[str, FileResult] = {}
-    pipeline = Pipeline(options.steps, kept.store, options.rules, meter, keep_going=options.keep_going)
+    paths = {job.record.source: options.results / job.source.names.printed for job in jobs}
+    for job in jobs:
+        if not (job.stored or job.is_whole):  # an earlier log belongs to another result
+            paths[job.record.source].unlink(missing_ok=True)
+    logs = PrintLogs(paths)
+    pipeline = Pipeline(
+        options.steps, kept.store, options.rules, meter, keep_going=options.keep_going, on_printed=logs.add
+    )
 
     def upload(some: Sequence[LocalJob]) -> None:
         for job in some:
@@ -121,7 +130,7 @@ def _run(
                 _upload(job, options, kept, meter, pipeline)
 
     finishers = ThreadPoolExecutor(_FINISHED_AT_ONCE, thread_name_prefix="parcelq-finish")
-    with finishers, _stopped_cleanly(pipeline), pipeline:
+    with finishers, pipeline:
         pipeline.upload(lambda: upload(jobs))
         waiting = list(jobs)
         while waiting and not pipeline.stopped:
@@ -152,16 +161,6 @@ def _finished(
     small = [job for job in jobs if job.source.size <= _SMALL_BYTES]
     yield from zip(small, pool.map(partial(finish, kept=kept), small), strict=True)
     yield from ((job, finish(job, kept)) for job in large)
-
-
-@contextmanager
-def _stopped_cleanly(pipeline: Pipeline) -> Iterator[None]:
-    """End the runs that are under way when somebody interrupts."""
-    try:
-        yield
-    except BaseException:
-        pipeline.abort()
-        raise
 
 
 def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
