@@ -99,7 +99,8 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
         document["problem"] = one.problem
     if report := one.state.report:
         document |= {name: report[name] for name in ("format", "format_chosen_by", "entries", "warnings")}
-        out.note(f"{one.file}: {counts_of(report)}")
+        if counts := counts_of(report):
+            out.note(f"{one.file}: {counts}")
         for warning in report["warnings"]:
             out.note(f"{one.file}: warning: {warning}")
     if one.state.dead and one.state.result:
@@ -111,11 +112,12 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
 
 
 def counts_of(report: Mapping[str, Any]) -> str:
-    """How many records came out for how many, and what a record was, by a report."""
-    read, written = report["entries"]["read"], report["entries"]["written"]
-    count = "an unknown number of records" if read is None else amount(read, "record")
-    how = f", as its {report['format_chosen_by']} says" if report["format_chosen_by"] == "name" else ""
-    return f"{count} in, {written:,} out; format {report['format'] or 'unknown'}{how}"
+    """How many records came out for how many, and what a record was, by a report; empty if one came out for each."""
+    done, written = report["entries"]["done"], report["entries"]["written"]
+    if done == written:
+        return ""
+    count = "an unknown number of records" if done is None else amount(done, "record")
+    return f"{written:,} came out for {count}; the format is {report['format'] or 'unknown'}"
 
 
 def _sentence(one: FileResult, path: Path) -> str:

@@ -196,7 +196,8 @@ def _summarise(
         + (f"; what was missing was published again {amount(collected.repairs, 'time')}" if collected.repairs else "")
     )
     for result in results:
-        output.note(f"{result.path.name}: {counts_of(result.report)}")
+        if told := counts_of(result.report):
+            output.note(f"{result.path.name}: {told}")
         for warning in result.report["warnings"]:
             output.note(f"{result.path.name}: warning: {warning}")
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))
