@@ -35,7 +35,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup docs prose lock wheel release versions run test browser e2e check scan audit build bench bench-setup guards format clean
+.PHONY: help setup docs prose lock wheel release versions run test browser pictures e2e check scan audit build bench bench-setup guards format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ browser: setup ## Install a browser where that is possible, and run the tests of
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement tests/browser/requirements.txt || \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tests/browser/requirements.txt
 	$(BIN)/pytest tests/browser
+
+pictures: browser ## Take the pictures in docs/pictures, from real runs
+	$(BIN)/python scan/pictures.py
 
 e2e: setup ## Run only the end-to-end tests
 	$(PYTEST) tests/e2e

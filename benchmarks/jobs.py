@@ -109,7 +109,7 @@ def parcelq_run(
 
 
 def pool_imap(job: Job, lines: int) -> Path:
-    """Call a function of each line in the worker processes of `multiprocessing`, so many lines at a time."""
+    """Call a function of each line in the worker processes of `multiprocessing`; a chunk has `lines` lines."""
     job.folder.mkdir(exist_ok=True)
     target = job.folder / "pool"
     run([sys.executable, str(STEPS / "pool.py"), str(job.source), str(target), str(lines)], env=environment())

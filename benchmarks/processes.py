@@ -46,7 +46,7 @@ class Peaks:
     seconds: float = 0.0
 
     def add(self, peaks: dict[int, int], before: dict[int, int]) -> None:
-        """Take in what was seen: the peak of each process, now and at the look before.
+        """Add what was seen: the peak of each process, now and at the look before.
 
         Into the sum goes only who was there at both. A process that is just being started still has all memory of who
         starts it, which would count twice.

@@ -17,7 +17,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 STEPS: Final = ROOT / "benchmarks" / "steps"
 _PYTHON: Final = ROOT / "benchmarks" / ".venv" / "bin" / "python"
 _TAIL: Final = 500
-"""Characters of what a failed program wrote to stderr that are told."""
+"""Characters of what a failed program wrote to stderr that an error shows."""
 
 
 def program(name: str) -> str:
@@ -56,7 +56,7 @@ def environment() -> dict[str, str]:
 
 
 def own_module(name: str, *arguments: str) -> list[str]:
-    """Return the command line that runs a module of the benchmarks, and imports nothing of the working directory."""
+    """Return the command that runs a module of the benchmarks, and imports no module from the working directory."""
     code = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_module({name!r}, run_name='__main__')"
     return [sys.executable, "-P", "-c", code, *arguments]
 

@@ -155,7 +155,7 @@ def _growth(bench: Bench) -> Iterator[Figure]:
 
 
 def _smiles(bench: Bench) -> Figure:
-    """Molecules of which some are bad, through RDKit, beside a loop over the file that keeps the reasons too."""
+    """Molecules, some of them bad, through RDKit, beside a loop over the file that keeps the reasons too."""
     count = bench.size(20_000, 1_000)
     what = f"`parcelq run`, {count:,} SMILES, one in {_BAD} bad, RDKit with `@step(each=True)`: time"
     beside = "a bare loop over the file"

@@ -20,7 +20,7 @@ def upper_all(entries: list[str]) -> list[str]:
 
 
 def chunks(lines: IO[str], size: int) -> Iterator[list[str]]:
-    """Yield so many lines at a time, without their line ends."""
+    """Yield `size` lines at a time, without their line ends."""
     while chunk := [line.rstrip("\n") for line in islice(lines, size)]:
         yield chunk
 

@@ -57,7 +57,7 @@ def interruptible() -> Iterator[None]:
         yield
         return
     before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
-    if before is not signal.default_int_handler:  # whoever started this process wants it ignored
+    if before is not signal.default_int_handler:  # such as ignored, by the parent process
         yield
         return
 

@@ -1,4 +1,4 @@
-"""The line that shows how far a job is: live on a terminal, a plain line now and then elsewhere; and the summary."""
+"""How far a job is: a live line on a terminal, a plain line every few seconds elsewhere; and a summary at the end."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parcelq.errors import ParcelqError
-from parcelq.limits import MIB
+from parcelq.limits import KIB, MIB
 
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
@@ -82,17 +82,22 @@ def shown_by(report: Callable[[str, float | None], None], bundle: Bundle) -> Cal
     def on_bytes(count: int) -> None:
         nonlocal sent
         sent += count
-        report(f"{sent / MIB:,.1f} of {bundle.size / MIB:,.1f} MiB", sent / max(1, bundle.size))
+        report(f"{size_of(sent)} of {size_of(bundle.size)}", sent / max(1, bundle.size))
 
     return on_bytes
+
+
+def size_of(count: int) -> str:
+    """Return bytes in a unit that fits."""
+    return f"{count / MIB:,.1f} MiB" if count >= MIB else f"{count / KIB:,.1f} KiB"
 
 
 def _check_room(out: Output, stack: Stack, version: Version) -> None:
     """Say how large a workflow is, and refuse one that a function has no room for."""
     most, needed = stack.storage_mib // 2, -(-version.room // MIB)
-    unpacked = sum(one.room for one in version.bundles) / MIB
-    packed = sum(one.size for one in version.bundles) / MIB
-    out.note(f"workflow {version.name}: {packed:,.1f} MiB in bundles, {unpacked:,.1f} MiB unpacked and compiled")
+    unpacked = size_of(sum(one.room for one in version.bundles))
+    packed = size_of(sum(one.size for one in version.bundles))
+    out.note(f"workflow {version.name}: {packed} in bundles, {unpacked} unpacked and compiled")
     if needed > most:
         raise ParcelqError(
             f"workflow {version.name!r} needs {needed:,} MiB of disk, but half of the {stack.storage_mib:,} MiB of a "

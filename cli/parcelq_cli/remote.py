@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from parcelq.errors import InvalidValueError, ParcelqError
-from parcelq.limits import MIB
 from parcelq.names import INBOX, RESULTS, check_bucket
 
 from parcelq_cli.escaping import one_line
 from parcelq_cli.options import WrongUsageError
 from parcelq_cli.output import Output, with_output
-from parcelq_cli.publishing import publish, upload
+from parcelq_cli.publishing import publish, size_of, upload
 from parcelq_cli.running import report_of
 from parcelq_cli.stack import Stack, StackName, look_up
 
@@ -130,10 +129,11 @@ def _follow(out: Output, stack: Stack, puts: Sequence[Put], folder: Path, began:
                 for put in puts:
                     if put not in results and (result := _result(stack, put, folder)):
                         results[put] = result
-                if len(results) == len(puts):
-                    break
-                if looks % _STATUS_LOOKS == 0:
+                over = len(results) == len(puts)
+                if over or looks % _STATUS_LOOKS == 0:
                     show(_progress(stack, puts, results, time.monotonic() - began))
+                if over:
+                    break
                 looks += 1
                 time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
@@ -174,7 +174,7 @@ def _put(out: Output, stack: Stack, file: str, name: str) -> Put:
         def on_bytes(count: int) -> None:
             nonlocal sent
             sent += count
-            report(f"{sent / MIB:,.1f} MiB", sent / total if total else None)
+            report(size_of(sent), sent / total if total else None)
 
         if file.startswith(_S3):
             _copy(stack, file, key)
@@ -272,7 +272,7 @@ def _progress(stack: Stack, puts: Sequence[Put], results: Mapping[Put, FileResul
     entries = sum(one.state.report["entries"]["read"] or 0 for one in results.values() if one.state.report)
     dead, reason = sum(one.state.dead for one in results.values()), ""
     waiting = {(put.name, put.etag): put for put in puts if put not in results}
-    for status in statuses(stack.store, stack.output_topic):
+    for status in statuses(stack.store, stack.output_topic) if waiting else ():
         source = Source.parse(status.source)
         put = waiting.get((source.name, source.etag))
         if put and status.total:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,11 +59,31 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
     Raises:
         ParcelqError: a file did not come out whole.
     """
+    from parcelq.local.run import BrokenStepError
+
     began = time.monotonic()
     with interruptible(out, goes_on):
-        with shown(out) as show:
-            results = work(show)
+        try:
+            with _without_single_failures(out), shown(out) as show:
+                results = work(show)
+        except BrokenStepError as error:
+            out.note(error.verdict.reason.partition("\n")[2] or error.verdict.reason)
+            raise ParcelqError(
+                f"{error}; 'parcelq try' with the same file and step shows what single records do"
+            ) from None
         report_of(out, results, folder, time.monotonic() - began)
+
+
+@contextmanager
+def _without_single_failures(out: Output) -> Iterator[None]:
+    """Leave out what is logged about each run that fails: the line of progress counts them, and a list names them."""
+    logger = logging.getLogger("parcelq.process.decide")
+    before = logger.level
+    logger.setLevel(before if out.verbose else logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float) -> None:
@@ -99,10 +120,12 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
         document["problem"] = one.problem
     if report := one.state.report:
         document |= {name: report[name] for name in ("format", "format_chosen_by", "entries", "warnings")}
-        if counts := counts_of(report):
-            out.note(f"{one.file}: {counts}")
+        out.note(f"{one.file}: {counts_of(report)}")
         for warning in report["warnings"]:
             out.note(f"{one.file}: warning: {warning}")
+    if (log := folder / one.names.printed).exists():
+        document["log"] = str(log)
+        out.note(f"{one.file}: {log} has what the steps printed")
     if one.state.dead and one.state.result:
         document["dead_list"] = str(folder / one.names.dead)
         _show_dead(out, folder / one.names.dead, one)
@@ -112,12 +135,11 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
 
 
 def counts_of(report: Mapping[str, Any]) -> str:
-    """How many records came out for how many, and what a record was, by a report; empty if one came out for each."""
-    done, written = report["entries"]["done"], report["entries"]["written"]
-    if done == written:
-        return ""
-    count = "an unknown number of records" if done is None else amount(done, "record")
-    return f"{written:,} came out for {count}; the format is {report['format'] or 'unknown'}"
+    """How many records came out for how many, and what a record was, by a report."""
+    read, written = report["entries"]["read"], report["entries"]["written"]
+    count = "an unknown number of records" if read is None else amount(read, "record")
+    how = f", as its {report['format_chosen_by']} says" if report["format_chosen_by"] == "name" else ""
+    return f"{count} in, {written:,} out; format {report['format'] or 'unknown'}{how}"
 
 
 def _sentence(one: FileResult, path: Path) -> str:

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from parcelq.store.bucket import BucketStore
 
 StackName = Annotated[str, typer.Option("--stack", metavar="NAME", help="Name of the stack.", show_default=False)]
-_NEEDED: Final = ("BucketName", "Prefix", "Stages", "OutputTopic", "PythonVersion", "Platform", "ProcessorStorage")
+_NEEDED: Final = (
+    "BucketName",
+    "TopicPrefix",
+    "StageNames",
+    "OutputTopic",
+    "PythonVersion",
+    "Platform",
+    "ProcessorDisk",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +100,10 @@ def look_up(name: str) -> Stack:
     return Stack(
         name,
         outputs["BucketName"],
-        outputs["Prefix"],
-        tuple(outputs["Stages"].split(",")),
+        outputs["TopicPrefix"],
+        tuple(outputs["StageNames"].split(",")),
         outputs["OutputTopic"],
         outputs["PythonVersion"],
         outputs["Platform"],
-        int(outputs["ProcessorStorage"]),
+        int(outputs["ProcessorDisk"]),
     )

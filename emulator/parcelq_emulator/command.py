@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from parcelq.errors import ParcelqError
+from parcelq.errors import ParcelqError, SettingsError
 from parcelq.result_names import LOGS, result_names
 from parcelq_cli.dead import body_of, shown
 from parcelq_cli.options import ParcelSize, RecordFormat, WrongUsageError
@@ -123,14 +123,19 @@ def _regular(path: Path, copy: Path) -> Path:
 
 
 def _steps(names: Sequence[str], settings: Sequence[str], workflow_id: str, scratch: Path) -> list[Step]:
-    from parcelq.steps.find import local_step
+    from parcelq.steps.environments import dependencies_of
+    from parcelq.steps.find import local_program
 
     steps = []
     for number, (name, file) in enumerate(zip(names, settings, strict=True)):
         path = Path(file).expanduser()
         is_pipe = file and path.exists() and not path.is_file()
         readable = str(_regular(path, scratch / f"settings-{number}.yaml")) if is_pipe else file
-        steps.append(local_step(name, readable, workflow_id))
+        step = local_program(name, readable, workflow_id)
+        if step.path.suffix == ".py" and dependencies_of(step.path):
+            problem = "it depends on packages, which the functions here do not have; parcelq run installs them"
+            raise SettingsError(f"step {name}", [problem])
+        steps.append(step)
     return steps
 
 
@@ -196,8 +201,7 @@ def _summarise(
         + (f"; what was missing was published again {amount(collected.repairs, 'time')}" if collected.repairs else "")
     )
     for result in results:
-        if told := counts_of(result.report):
-            output.note(f"{result.path.name}: {told}")
+        output.note(f"{result.path.name}: {counts_of(result.report)}")
         for warning in result.report["warnings"]:
             output.note(f"{result.path.name}: warning: {warning}")
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))
@@ -210,7 +214,8 @@ def _tell_how_to_speak_to(output: Output, pipeline: Pipeline) -> None:
     variables = {"AWS_ENDPOINT_URL": pipeline.url, **SPOKEN}
     lines = "\n".join(f"export {name}={value}" for name, value in variables.items())
     output.result({"stack": STACK, "environment": variables}, lines)
-    output.note(f"stack {STACK!r} is running; in another shell, run these lines first; Ctrl-C ends it")
+    spoken = " ".join(f"{name}={variables[name]}" for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"))
+    output.note(f"stack {STACK!r} is still running; {spoken}; Ctrl-C ends it")
 
 
 def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus
 
 from aws_lambda_powertools import Logger, Metrics
@@ -16,7 +16,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.config import Config, load, parcel_size_for
 from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, SourceError, WorkflowError
-from parcelq.jobs.versions import Versions
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX, dead_letter, topic_within
 from parcelq.records import Format, parse
@@ -30,6 +29,9 @@ from parcelq.upload.files import Uploaded
 from parcelq.upload.notes import note_problem
 from parcelq.upload.objects import Object, ObjectUploader
 from parcelq.upload.streams import StreamTask, task_of
+
+if TYPE_CHECKING:
+    from parcelq.jobs.versions import Versions
 
 logger = Logger()
 metrics = Metrics()
@@ -49,14 +51,12 @@ class App:
         topics: the account's topics.
         overflow: where large bodies go.
         uploader: publishes the records of sources for the built-in step.
-        versions: the workflows of the stack.
     """
 
     config: Config
     topics: Topics
     overflow: Overflow
     uploader: ObjectUploader
-    versions: Versions
 
     def topic(self, name: str) -> SqsTopic:
         """The topic of that name."""
@@ -74,7 +74,15 @@ def app() -> App:
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
     uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config), "stack")
-    return App(config, Topics(sqs), overflow, uploader, Versions(store))
+    return App(config, Topics(sqs), overflow, uploader)
+
+
+@cache
+def versions() -> Versions:
+    """The workflows of the stack. They are imported when the first source asks for one."""
+    from parcelq.jobs.versions import Versions
+
+    return Versions(app().uploader.store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +243,7 @@ def way_of(put: Object) -> Way:
     if not folder or folder.startswith(f"{config.prefix}-"):
         return Way(app().uploader, app().topic(topic_for(put, config)))
     try:
-        return way_of_version(app().versions.of_job(str(put.source), folder))
+        return way_of_version(versions().of_job(str(put.source), folder))
     except (WorkflowError, SettingsError) as error:
         raise refusal(put.source, error) from None
 
@@ -244,7 +252,7 @@ def way_of(put: Object) -> Way:
 def way_of_version(attribute: str) -> Way:
     """What a version of a workflow does with its sources. Raises WorkflowError or SettingsError if it is none."""
     config, whole = app().config, app().uploader
-    workflow = app().versions.read(attribute).workflow
+    workflow = versions().read(attribute).workflow
     batch_size = workflow.batch_size_of(workflow.steps[0], config.batch_size)
     uploader = replace(
         whole,

@@ -28,7 +28,7 @@ def stage(make_step: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     made = Stage(make_step, tmp_path)
     yield made
-    assert list(folder.iterdir()) == [], "a run's folder was left behind"
+    assert [one for one in folder.rglob("*") if not one.is_dir()] == [], "a run left a file behind"
 
 
 def handmade(body: bytes = b"a\nb\n") -> Message:

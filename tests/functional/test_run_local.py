@@ -218,3 +218,41 @@ def test_the_limits_of_a_workflow_stop_a_job(world: World) -> None:
 def test_options_that_do_not_fit_together_are_wrong_usage(world: World, options: tuple[str, ...], problem: str) -> None:
     done = world.run(world.write("lines.txt", "a\n", 0o644), *options)
     assert (done.returncode, problem in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("name", ["mine", "score@0123456789abcdef"])
+def test_a_workflow_id_does_not_change_the_result(world: World, name: str) -> None:
+    source = world.write("lines.txt", lines_of(10), 0o644)
+    done = world.run(source, "--step", "cat", "--workflow-id", name)
+    assert done.returncode == 0, done.stderr
+    assert world.read("lines.txt") == lines_of(10)
+
+
+def test_what_steps_print_is_logged_with_the_records_that_it_is_about(world: World) -> None:
+    source = world.write("lines.txt", lines_of(50), 0o644)
+    chatty = world.write("step", '#!/bin/sh\nhead -1 "$2"; echo "on stderr" >&2; cat "$2" > "$4"\n')
+    done = world.run(source, "--step", chatty, "--batch-size", 20, "--parcel-size", 20)
+    assert done.returncode == 0, done.stderr
+    assert "results/lines.txt.steps.log has what the steps printed" in done.stderr
+    log = world.read("lines.txt.steps.log")
+    assert sorted(log.split("--- ")[1:]) == [
+        "step step, records 1 to 20, bytes 0 to 150\nline 0\non stderr\n",
+        "step step, records 21 to 40, bytes 150 to 310\nline 20\non stderr\n",
+        "step step, records 41 to 50, bytes 310 to 390\nline 40\non stderr\n",
+    ]
+    quiet = world.write("step", '#!/bin/sh\ncat "$2" > "$4"\n')
+    assert world.run(source, "--step", quiet).returncode == 0
+    assert not (world.results / "lines.txt.steps.log").exists()
+
+
+def test_a_broken_step_shows_its_reason_and_names_the_command_that_tries_single_records(world: World) -> None:
+    source = world.write("lines.txt", lines_of(5000), 0o644)
+    step = world.write("step.py", "import nothing_of_that_name\n")
+    done = world.run(source, "--step", step, "--batch-size", 100)
+    assert done.returncode == 1
+    assert "warning" not in done.stderr
+    assert "\n  File " in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "parcelq: the step failed on each of 8 single entries, so it is broken: ModuleNotFoundError: No module named "
+        "'nothing_of_that_name' (step 'step.py' exited with 1); 'parcelq try' with the same file and step shows what single records do"
+    )

@@ -367,3 +367,7 @@ def test_outputs_say_where_to_begin(two_stages: Deployed) -> None:
     assert outputs["OutputTopicUrl"].endswith("/parcelq-output")
     assert outputs["ProcessorFunctionscore"] == "parcelq-processor-score"
     assert outputs.keys() >= {"UploaderFunction", "DownloaderFunction", "TopicAdminFunction", "DashboardUrl"}
+
+
+def test_no_output_is_called_like_a_parameter(source: dict[str, Any]) -> None:
+    assert not source["Outputs"].keys() & source["Parameters"].keys(), "sam build takes it for the parameter"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from itertools import repeat
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from parcelq.errors import SettingsError
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq_cli.output import Output
 from parcelq_emulator.collecting import Collected
 from parcelq_emulator.collecting import collect as collect_from
-from parcelq_emulator.command import _summarise
+from parcelq_emulator.command import _steps, _summarise
 from parcelq_emulator.function import DIED, InvocationError
 
 WRITTEN = SimpleNamespace(reports=lambda: {"a.txt": {"dead": []}})
@@ -38,6 +40,17 @@ def collect(*answers: Any) -> tuple[int, set[str]]:
     )
     collected = collect_from(pipeline, {"a.txt": 4}, lambda *_: None)
     return collected.messages, set(collected.missing)
+
+
+@pytest.mark.parametrize("depends", ["inline metadata", "requirements.txt"])
+def test_a_step_with_dependencies_is_refused_before_anything_runs(tmp_path: Path, depends: str) -> None:
+    step = tmp_path / "step.py"
+    metadata = '# /// script\n# dependencies = ["rdkit"]\n# ///\n' if depends == "inline metadata" else ""
+    step.write_text(f"{metadata}import rdkit\n")
+    if not metadata:
+        (tmp_path / "requirements.txt").write_text("rdkit\n")
+    with pytest.raises(SettingsError, match="it depends on packages, which the functions here do not have"):
+        _steps([str(step)], [""], "", tmp_path)
 
 
 def test_a_downloader_that_keeps_dying_is_started_again():

@@ -30,7 +30,7 @@ from parcelq_cli.console.view import JobView, Which, banner
 _TRIES: Final = 5
 """How often a job is read whose segments are merged at the same moment."""
 _RATE_SECONDS: Final = 30.0
-"""A rate is that of so many seconds at most."""
+"""A rate is that of the last `_RATE_SECONDS` seconds at most."""
 _MAIN: Final = "<main>", "</main>"
 
 
@@ -202,7 +202,7 @@ class LocalConsole:
 
     def _page(self, read: _Read, view: JobView) -> str:
         if read.collected is None:
-            return f"<main>{banner(view, 'Nothing of it is stored yet.')}</main>"
+            return f"<main>{banner(view, 'It has no results yet.')}</main>"
         notes = notes_of(Kept.beside(self.results).store, read.record.source)
         result, resolution = read.record.result, read.resolution
         listed = result + DEAD if (self.results / (result + DEAD)).exists() else ""
@@ -212,7 +212,7 @@ class LocalConsole:
         return content(report, figures, shown, redrivable="redrive" in view.actions)
 
     def _is_whole(self, record: JobRecord) -> bool:
-        """Whether the result of a job of which nothing is kept any more is whole, as the report beside it says."""
+        """Whether the result of a job is whole whose state is deleted, as the report beside it says."""
         try:
             report = json.loads((self.results / f"{record.result}{REPORT}").read_bytes())
             return report["source"] == record.source and report["complete"] is True

@@ -1,4 +1,4 @@
-"""The console's web application: on the loopback only, for whoever has its address, and for no other site.
+"""The console's web application: on the loopback only, for those who have its address, and not for other sites.
 
 Its pages are below a secret path. A request must name the loopback as its host, so a name of another site that leads
 here is refused. What changes something is a POST from a page of the console itself (its `Origin`), with a token in a

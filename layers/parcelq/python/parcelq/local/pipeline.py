@@ -18,9 +18,10 @@ from parcelq.local.progress import Ledger, Meter, source_bytes
 from parcelq.local.topics import DeadLetters, LedgerTopic
 from parcelq.process.apply import Route
 from parcelq.process.broken import BrokenStep, FirstRuns
-from parcelq.process.dead import reason_of
+from parcelq.process.dead import full_reason_of
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
+from parcelq.process.runs import OnPrinted, log_printed
 from parcelq.records import Format
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
@@ -76,6 +77,7 @@ class Pipeline:
         meter: counts what is done.
         keep_going: whether to go on although every entry fails.
         workers: how many runs of a step go on side by side; one a CPU by default.
+        on_printed: gets what runs print that succeed.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Pipeline:
         *,
         keep_going: bool = False,
         workers: int = 0,
+        on_printed: OnPrinted = log_printed,
     ) -> None:
         self.ledger = Ledger()
         self.broken: BrokenStep | None = None
@@ -114,6 +117,7 @@ class Pipeline:
                     store,
                     marks=False,
                     workers=1,
+                    on_printed=on_printed,
                 ),
                 None if keep_going else FirstRuns(),
                 1 / len(steps),
@@ -257,4 +261,4 @@ def _failure(runner: Runner, entry: bytes, fmt: Format, header: bytes) -> str | 
             ran = opened.enter_context(runner.run([entry], entries=1, fmt=fmt, header=header))
             return ran.rejects[0].reason if ran.rejects else None
     except StepError as error:
-        return reason_of(error)
+        return full_reason_of(error)

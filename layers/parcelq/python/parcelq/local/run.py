@@ -17,6 +17,7 @@ from parcelq.local.finish import FileResult, finish
 from parcelq.local.inputs import Found, file_of, find_inputs, sources_of
 from parcelq.local.jobs import Kept, LocalJob, release, take_up
 from parcelq.local.pipeline import Pipeline
+from parcelq.local.printed import PrintLogs
 from parcelq.local.progress import Meter, Progress
 from parcelq.local.publish import Stopped, publish
 from parcelq.local.recipe import Options
@@ -113,7 +114,14 @@ def _run(
     cancelled: threading.Event,
 ) -> list[FileResult]:
     results: dict[str, FileResult] = {}
-    pipeline = Pipeline(options.steps, kept.store, options.rules, meter, keep_going=options.keep_going)
+    paths = {job.record.source: options.results / job.source.names.printed for job in jobs}
+    for job in jobs:
+        if not (job.stored or job.is_whole):  # an earlier log belongs to another result
+            paths[job.record.source].unlink(missing_ok=True)
+    logs = PrintLogs(paths)
+    pipeline = Pipeline(
+        options.steps, kept.store, options.rules, meter, keep_going=options.keep_going, on_printed=logs.add
+    )
 
     def upload(some: Sequence[LocalJob]) -> None:
         for job in some:

@@ -13,7 +13,7 @@ from parcelq.process.headers import StageHeaders
 from parcelq.records import Format, Parcel, Readable, by_name, cut, split_header
 from parcelq.records.compression import open_source
 from parcelq.steps.find import Step
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.run import Runner
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _SOURCE = "file:///try?put=0"
@@ -100,7 +100,7 @@ def first_records(stream: Readable, name: str, count: int, fmt: Format | None = 
         stream: the source's bytes.
         name: its name.
         count: how many records to read at most.
-        fmt: its record format; None to go by the name.
+        fmt: its record format; None to choose it by the name.
 
     Raises:
         SourceError: it does not fit its format, or its compression is broken; also when the records are taken.
@@ -146,7 +146,7 @@ class _Stage:
                 reason = "\n".join(one.reason for one in ran.rejects)
                 written = self.headers.of(ran.output, _SOURCE, fmt)
                 data = ran.output.read_bytes()
-                trial = StepTrial(name, data[written.start :], seconds, ran.memory_bytes, _printed(ran), reason)
+                trial = StepTrial(name, data[written.start :], seconds, ran.memory_bytes, ran.printed, reason)
                 return trial, written.format, data[: written.start]
         except RecordError as error:
             reason = error.reason
@@ -163,10 +163,6 @@ def _runs(stages: Sequence[_Stage], records: Records, body: bytes) -> Iterator[S
         if trial.reason:
             return
         body = trial.output
-
-
-def _printed(ran: Ran) -> str:
-    return "".join(text if text.endswith("\n") else f"{text}\n" for text in (ran.stdout_tail, ran.stderr_tail) if text)
 
 
 @contextmanager

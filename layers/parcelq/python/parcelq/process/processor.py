@@ -28,7 +28,7 @@ from parcelq.process.marks import Marks, receives_as_evidence
 from parcelq.process.plan import Evidence, Work, make_plan
 from parcelq.process.read import read_messages
 from parcelq.process.rules import Rules
-from parcelq.process.runs import Runs, Watch
+from parcelq.process.runs import OnPrinted, Runs, Watch, log_printed
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
@@ -57,6 +57,7 @@ class Processor:
         workers: how many runs of the step go on side by side.
         outputs: what the step's outputs are called where their header is kept; the following topic's name by default.
         now: tells the time, in seconds since the epoch.
+        on_printed: gets what runs print that succeed; by default it is logged.
     """
 
     route: Route
@@ -67,6 +68,7 @@ class Processor:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     now: Callable[[], float] = time.time
     outputs: str = ""
+    on_printed: OnPrinted = log_printed
     _runner: Runner = field(init=False, repr=False, compare=False)
     _marks: Marks | None = field(init=False, repr=False, compare=False)
     _headers: Headers = field(init=False, repr=False, compare=False)
@@ -111,11 +113,17 @@ class Processor:
         works, decided = read_messages(self.route.input, pulled, judge, self._headers)
         evidence, works, unknown = self._evidence(works)
         plan = make_plan(works, evidence, self.rules.batch_size, joins=self.rules.joins)
-        watch = Watch(
-            self._marks, invocation or uuid.uuid4().hex, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS)
+        name = invocation or (uuid.uuid4().hex if self._marks else "")
+        watch = Watch(self._marks, name, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS))
+        side_by_side = Runs(
+            self._runner,
+            budget or Budget(time_left),
+            watch,
+            self.workers,
+            evidence.doubts,
+            self._stage_headers,
+            self.on_printed,
         )
-        budget = budget or Budget(time_left)
-        side_by_side = Runs(self._runner, budget, watch, self.workers, evidence.doubts, self._stage_headers)
         with closing(side_by_side) as runs:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
             if plan.alone:

@@ -95,6 +95,11 @@ class Workflows:
             return Outcome(failed=[(one, str(error)) for one in pulled])
         return chain.handle(pulled, time_left, invocation)
 
+    def close(self) -> None:
+        """End the processes that are kept for warm steps."""
+        for attribute in list(self._loaded):
+            self._close(attribute)
+
     def chain(self, attribute: str) -> Chain:
         """Return what runs the steps of a version.
 

@@ -1,4 +1,4 @@
-"""What keeps a step from whoever runs it: no look at the runner's memory, and no process that outlives a run."""
+"""Containment of steps: no look at the memory of the process that runs them, and no process that outlives a run."""
 
 from __future__ import annotations
 

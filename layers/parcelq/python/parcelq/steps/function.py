@@ -79,7 +79,7 @@ class StepFunction(Generic[Given, More, Made]):
                     sys.exit(1)
             else:
                 self._serve(options.warm, more)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - printed for whoever started this
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - printed for the parent process
             code = explain(error)
             if options.warm is not None:
                 os._exit(code)  # at once, whatever threads the function has started

@@ -56,6 +56,11 @@ class Ran:
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
 
+    @property
+    def printed(self) -> str:
+        """The ends of stdout and of stderr, each with a line end; empty if the step printed nothing."""
+        return "".join(f"{text.rstrip()}\n" for text in (self.stdout_tail, self.stderr_tail) if text.strip())
+
     def whole(self, step: Step) -> Path:
         """Return the output, for a caller that can do nothing with rejects.
 

@@ -19,7 +19,7 @@ class Stream:
         self.closed = False
 
     def read(self) -> None:
-        """Read what there is now."""
+        """Read what has come so far."""
         while not self.closed:
             try:
                 data = os.read(self.fd, READ_BYTES)

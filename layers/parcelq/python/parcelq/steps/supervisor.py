@@ -1,8 +1,8 @@
 """The process between Parcelq and a step: it starts the step, watches it, and ends everything that the step started.
 
 It is a subreaper: a process whose parent ends becomes its child. So all that a run leaves behind lies below it,
-whatever sessions, names and environments those processes choose. It serves one run at a time, so nothing of other runs
-does.
+whatever sessions, names and environments those processes choose. It serves one run at a time, so all of
+that is this run's.
 
 It runs as `python -I -S`, and imports only modules that are built in or cheap, because its start is part of the step's.
 On its socket, a request is a line with the length, then fields that end in NUL. A reply is a line of words, then the
@@ -32,14 +32,14 @@ _DEFAULTS = (13, 25)
 
 
 class Gone(Exception):  # noqa: N818 - the end of this process, not an error
-    """Whoever started this process has ended."""
+    """The process that started this one has ended."""
 
 
 class Supervisor:
     """Runs one command after another, or keeps one process and gives it run after run.
 
     Args:
-        control: the socket to whoever started this process.
+        control: the socket to the process that started this one.
         command: the command of a kept process.
         filters: whether commands get their input on stdin and write their output to stdout.
         keeps: the socket of a kept process; 0 if each run has a process of its own.
@@ -264,10 +264,10 @@ def size_of(path: str) -> int:
 
 
 def main(words: list[str]) -> None:
-    """Serve until whoever started this process has ended; then end what it has started.
+    """Serve until the process that started this one has ended; then end what this one has started.
 
     Args:
-        words: descriptors of the socket to whoever that is, and of both ends of a kept process's socket or 0 and 0;
+        words: descriptors of the socket to that process, and of both ends of a kept process's socket or 0 and 0;
             whether commands are filters, as 0 or 1; and the command of a kept process.
     """
     control, keeps, theirs, filters, *command = words

@@ -17,7 +17,7 @@ _SEARCHED: Final = "PYTHONPATH"
 
 
 def is_passed(name: str) -> bool:
-    """Return whether a step gets this variable of whoever runs it, as it is."""
+    """Return whether a step gets this variable of the process that runs it, as it is."""
     return name in _PASSED or name.startswith(_LOCALE_PREFIX)
 
 

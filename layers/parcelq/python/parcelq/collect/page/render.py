@@ -88,7 +88,7 @@ def content(report: Report, figures: Figures, banner: str = "", *, redrivable: b
         banner or element("div", sentence, class_=f"verdict {found.kind}", role="status", id="verdict"),
         _warnings(report.warnings),
         _tiles(report),
-        _map(report, figures),
+        _map(report, figures, "not done yet" if banner else "missing"),
         _reasons(report, figures, redrivable=redrivable),
         _holes(report),
         _rate(figures.rate) if figures.rate else "",
@@ -125,7 +125,7 @@ def _tiles(report: Report) -> str:
     return element("dl", *shown, class_="tiles", id="counts")
 
 
-def _map(report: Report, figures: Figures) -> str:
+def _map(report: Report, figures: Figures, missing: str) -> str:
     total = figures.cells[-1].end
     cells = (_cell(number, cell, total) for number, cell in enumerate(figures.cells))
     each = size(total / len(figures.cells)) if total else "nothing"
@@ -137,7 +137,7 @@ def _map(report: Report, figures: Figures) -> str:
         "section",
         element("h2", "Map of the source", id="map-title"),
         element("p", text(intro), class_="soft"),
-        element("ul", *map(_legend, _KINDS), class_="legend"),
+        element("ul", *(_legend(one, missing) for one in _KINDS), class_="legend"),
         element("div", *cells, class_="map", id="map", role="group", aria_labelledby="map-title"),
         element(
             "div", element("p", _summary(report, figures.cells)), id="chosen", role="region", aria_live="polite",
@@ -157,8 +157,9 @@ _KINDS: Final = (
 )
 
 
-def _legend(kind: tuple[str, str, str]) -> str:
+def _legend(kind: tuple[str, str, str], missing: str) -> str:
     name, mark, meaning = kind
+    meaning = meaning.replace("missing", missing)
     return element("li", element("span", text(mark), class_=f"cell {name}", aria_hidden="true"), text(meaning))
 
 
