@@ -8,7 +8,8 @@ from typing import Final
 from parcelq.collect.finish import Finisher, SourceState
 from parcelq.errors import ParcelqError
 from parcelq.lineage.source import Source
-from parcelq.local.jobs import Kept, LocalJob, missing_of
+from parcelq.local.jobs import LocalJob, missing_of
+from parcelq.local.kept import Kept
 from parcelq.local.pipeline import OUTPUT
 from parcelq.result_names import ResultNames
 
@@ -72,7 +73,7 @@ def _finisher(job: LocalJob, kept: Kept) -> Finisher:
     def names(_: Source) -> ResultNames:
         return job.source.names
 
-    return Finisher(kept.store, OUTPUT, "", kept.results, replaces=True, names=names)
+    return Finisher(kept.store, OUTPUT, "", kept.results, replaces=True, names=names, versions=job.record.versions)
 
 
 def _make_way(job: LocalJob, kept: Kept) -> None:

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -15,7 +15,8 @@ from parcelq.limits import MIB
 from parcelq.local.files import LocalFile
 from parcelq.local.finish import FileResult, finish
 from parcelq.local.inputs import Found, file_of, find_inputs, sources_of
-from parcelq.local.jobs import Kept, LocalJob, release, take_up
+from parcelq.local.jobs import LocalJob, release, take_up
+from parcelq.local.kept import Kept
 from parcelq.local.pipeline import Pipeline
 from parcelq.local.printed import PrintLogs
 from parcelq.local.progress import Meter, Progress
@@ -129,7 +130,7 @@ def _run(
                 _upload(job, options, kept, meter, pipeline)
 
     finishers = ThreadPoolExecutor(_FINISHED_AT_ONCE, thread_name_prefix="parcelq-finish")
-    with finishers, _stopped_cleanly(pipeline), pipeline:
+    with finishers, pipeline:
         pipeline.upload(lambda: upload(jobs))
         waiting = list(jobs)
         while waiting and not pipeline.stopped:
@@ -160,16 +161,6 @@ def _finished(
     small = [job for job in jobs if job.source.size <= _SMALL_BYTES]
     yield from zip(small, pool.map(partial(finish, kept=kept), small), strict=True)
     yield from ((job, finish(job, kept)) for job in large)
-
-
-@contextmanager
-def _stopped_cleanly(pipeline: Pipeline) -> Iterator[None]:
-    """End the runs that are under way when somebody interrupts."""
-    try:
-        yield
-    except BaseException:
-        pipeline.abort()
-        raise
 
 
 def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
