@@ -43,8 +43,8 @@ class Overflow:
     Attributes:
         s3: a boto3 S3 client.
         bucket: where to put them, under `overflow/`; empty where nothing is put, only read.
-        only_own: whether a pointer to anything else than what this puts is refused. Otherwise somebody who may publish could
-            have anything read that the reader may read, and made part of a result.
+        only_own: whether a pointer to anything else than what this puts is refused. Otherwise somebody who may publish
+            could make the reader read any object that it may read, and so make that a part of a result.
     """
 
     s3: S3Client
