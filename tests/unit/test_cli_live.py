@@ -82,7 +82,7 @@ def test_the_summary_says_how_long_it_took(seconds: float, said: str) -> None:
 
 def test_what_is_done_never_goes_back() -> None:
     clock = Clock()
-    meter = Meter(100, clock=clock)
+    meter = Meter({"source": 100}, clock=clock)
     shares = []
     for done in (10, 50, -30, 20, 200, -5):
         clock.now += 1
