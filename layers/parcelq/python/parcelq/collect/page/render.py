@@ -127,6 +127,9 @@ def _tiles(report: Report) -> str:
 
 def _map(report: Report, figures: Figures, missing: str) -> str:
     total = figures.cells[-1].end
+    if not total and report.bytes_read is None:
+        unknown = element("p", "It can be drawn when the size of the source is known.")
+        return element("section", element("h2", "Map of the source"), unknown)
     cells = (_cell(number, cell, total) for number, cell in enumerate(figures.cells))
     each = size(total / len(figures.cells)) if total else "nothing"
     intro = (
