@@ -73,7 +73,10 @@ def _finisher(job: LocalJob, kept: Kept) -> Finisher:
     def names(_: Source) -> ResultNames:
         return job.source.names
 
-    return Finisher(kept.store, OUTPUT, "", kept.results, replaces=True, names=names, versions=job.record.versions)
+    recipe = {name: value for name, value in job.record.recipe.items() if value}
+    return Finisher(
+        kept.store, OUTPUT, "", kept.results, replaces=True, names=names, versions=job.record.versions, recipe=recipe
+    )
 
 
 def _make_way(job: LocalJob, kept: Kept) -> None:
