@@ -79,6 +79,8 @@ _COMMANDS: Final = (
     _Command("console", "parcelq_cli.console.command:console", "console --output results"),
     _Command("topics", "parcelq_cli.topics:app"),
     _Command("workflows", "parcelq_cli.workflows:app"),
+    _Command("doctor", "parcelq_cli.doctor:doctor", "doctor --stack parcelq", "Say what keeps jobs from moving."),
+    _Command("scale", "parcelq_cli.doctor:scale", "scale step 50 --stack parcelq", "Run more or fewer at once."),
     _Command(
         "wait",
         "parcelq_cli.remote:wait",

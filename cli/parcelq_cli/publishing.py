@@ -23,7 +23,7 @@ def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
     """Store a workflow's version in a stack, with its bundles as far as they are not there yet.
 
     Raises:
-        SettingsError: a package is not to be had for the stack's functions, or the stack lacks a stage.
+        SettingsError: a package does not exist for the stack's functions, or the stack lacks a stage.
         ParcelqError: the workflow needs more disk than a function has, or cannot have its name there.
     """
     from parcelq.jobs.versions import bundle_key, version_of

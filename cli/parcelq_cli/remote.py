@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from parcelq.errors import InvalidValueError, ParcelqError
-from parcelq.names import INBOX, RESULTS, check_bucket
+from parcelq.errors import ParcelqError
+from parcelq.names import INBOX, check_bucket
 
 from parcelq_cli.escaping import one_line
+from parcelq_cli.following import Put, found_in_inbox, progress_of, result_of
 from parcelq_cli.options import WrongUsageError
 from parcelq_cli.output import Output, with_output
 from parcelq_cli.publishing import publish, size_of, upload
@@ -25,34 +22,11 @@ from parcelq_cli.stack import Stack, StackName, look_up
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
     from parcelq.local.finish import FileResult
-    from parcelq.store.bucket import BucketStore
 
 _S3: Final = "s3://"
 _LOOK_SECONDS: Final = 1.0
 _STATUS_LOOKS: Final = 3
 """How far a job is costs requests for each of its segments, so only every third look asks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """A file that was put into the inbox of a stack.
-
-    Attributes:
-        name: what it is called there, below `inbox/`.
-        etag: the object's etag, without quotes.
-        modified: when it was put, in seconds of the epoch.
-        size: its bytes.
-    """
-
-    name: str
-    etag: str
-    modified: float
-    size: int
-
-    @property
-    def file(self) -> str:
-        """The file's own name."""
-        return self.name.rpartition("/")[2]
 
 
 def run_on_stack(
@@ -114,7 +88,7 @@ def wait(
     check_folder(output, "--output")
     check_distinct(name.rpartition("/")[2] for name in names)
     found = look_up(stack)
-    _follow(out, found, [_found(found.store, name) for name in names], output, time.monotonic())
+    _follow(out, found, [found_in_inbox(found.store, name) for name in names], output, time.monotonic())
 
 
 def _follow(out: Output, stack: Stack, puts: Sequence[Put], folder: Path, began: float) -> None:
@@ -127,11 +101,11 @@ def _follow(out: Output, stack: Stack, puts: Sequence[Put], folder: Path, began:
         with shown(out) as show:
             while True:
                 for put in puts:
-                    if put not in results and (result := _result(stack, put, folder)):
+                    if put not in results and (result := result_of(stack, put, folder)):
                         results[put] = result
                 over = len(results) == len(puts)
                 if over or looks % _STATUS_LOOKS == 0:
-                    show(_progress(stack, puts, results, time.monotonic() - began))
+                    show(progress_of(stack, puts, results, time.monotonic() - began))
                 if over:
                     break
                 looks += 1
@@ -180,7 +154,7 @@ def _put(out: Output, stack: Stack, file: str, name: str) -> Put:
             _copy(stack, file, key)
         else:
             upload(stack, Path(file), key, on_bytes)
-    return _found(stack.store, name)
+    return found_in_inbox(stack.store, name)
 
 
 def _copy(stack: Stack, address: str, key: str) -> None:
@@ -192,121 +166,3 @@ def _copy(stack: Stack, address: str, key: str) -> None:
         raise ParcelqError(f"there is no {address}")
     with translated():
         store.s3.copy({"Bucket": bucket, "Key": source}, stack.bucket, key)
-
-
-def _found(store: BucketStore, name: str) -> Put:
-    found = store.stat(f"{INBOX}{name}")
-    if found is None:
-        raise ParcelqError(f"there is no s3://{store.bucket}/{INBOX}{name}; parcelq run --detach prints the names")
-    return Put(name, found.etag.strip('"'), found.modified, found.size)
-
-
-def _result(stack: Stack, put: Put, folder: Path) -> FileResult | None:
-    """What became of a file; None while that is not known."""
-    from parcelq.collect.finish import SourceState
-    from parcelq.local.finish import FileResult
-    from parcelq.result_names import result_names
-
-    store = stack.store
-    names, local = result_names(put.name, RESULTS), result_names(put.file)
-    report = _report(store, names.report, put)
-    if report is None:
-        if problem := _problem(stack, put):
-            return FileResult(put.file, "", local, SourceState("", 0, None, 0, 0), problem=problem)
-        return None
-    stored = store.stat(names.result)
-    if stored is None or stored.metadata.get("parcelq-state") != report["state"]:
-        return None  # the result is about to be written, or written again
-    for remote, name in zip(names.all, local.all, strict=True):
-        _fetch(store, remote, folder / name, needed=remote == names.result)
-    entries = report["entries"]
-    dead = entries["dead"] if entries["dead"] is not None else int(not report["complete"])
-    state = SourceState(
-        report["source"], report["bytes_read"] or 0, report["bytes_read"], dead, 0, names.result, report=report
-    )
-    problem = "" if report["complete"] or dead else "its report does not say that it is whole"
-    return FileResult(put.file, "", local, state, problem=problem)
-
-
-def _report(store: BucketStore, key: str, put: Put) -> Mapping[str, Any] | None:
-    """The report of what was put; None while there is none, or only one of an earlier put."""
-    from parcelq.errors import NotFoundError
-    from parcelq.lineage.source import Source
-
-    found = store.stat(key)
-    if found is None or found.modified < put.modified:
-        return None
-    try:
-        report: Mapping[str, Any] = json.loads(store.read(key))
-        source = Source.parse(report["source"])
-    except (NotFoundError, ValueError, KeyError, TypeError):
-        return None
-    return report if source.name == put.name and source.etag == put.etag else None
-
-
-def _problem(stack: Stack, put: Put) -> str:
-    """Why a file will never have a result; empty where that is not known."""
-    from parcelq.lineage.source import Source
-    from parcelq.upload.notes import noted_problems
-
-    for text, problem in noted_problems(stack.store).items():
-        source = Source.parse(text)
-        if (source.name, source.etag) == (put.name, put.etag):
-            return problem
-    now = stack.store.stat(f"{INBOX}{put.name}")
-    if now is None:
-        return "it was deleted from the inbox"
-    if now.etag.strip('"') != put.etag:
-        return "somebody put another file of that name into the inbox"
-    return ""
-
-
-def _progress(stack: Stack, puts: Sequence[Put], results: Mapping[Put, FileResult], seconds: float) -> Any:
-    """How far all files are together."""
-    from parcelq.collect.status import statuses
-    from parcelq.lineage.source import Source
-    from parcelq.local.progress import Progress
-
-    total = sum(one.size for one in puts) or 1
-    done = float(sum(put.size for put in results))
-    entries = sum(one.state.report["entries"]["read"] or 0 for one in results.values() if one.state.report)
-    dead, reason = sum(one.state.dead for one in results.values()), ""
-    waiting = {(put.name, put.etag): put for put in puts if put not in results}
-    for status in statuses(stack.store, stack.output_topic) if waiting else ():
-        source = Source.parse(status.source)
-        put = waiting.get((source.name, source.etag))
-        if put and status.total:
-            covered = (status.covered.bytes or 0) + (status.dead.bytes or 0)
-            done += put.size * covered / status.total
-            entries += status.covered.entries or status.entries_written
-            dead += status.dead.entries or 0
-            reason = status.deaths[0].reason if status.deaths else reason
-    left = (total - done) * seconds / done if done else None
-    return Progress(
-        min(1.0, done / total), entries, entries / seconds if seconds > 1 else 0.0, left, dead, reason, seconds
-    )
-
-
-def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
-    """Bring an object into a file, which is replaced at once; one that is not needed may be missing."""
-    from parcelq.aws.clients import translated
-
-    if not needed and store.stat(key) is None:
-        path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _replaced(path) as part, translated():
-        store.s3.download_file(store.bucket, key, str(part))
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """Give a path beside a file, which takes its place if nothing is raised."""
-    if path.is_dir():
-        raise InvalidValueError("result", str(path), "a file, but there is a folder of that name")
-    part = path.with_name(f".parcelq-{uuid.uuid4().hex}")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

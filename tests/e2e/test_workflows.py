@@ -16,6 +16,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from doc_pages import ON_AWS, matches, run
 
 ROOT = Path(__file__).parents[2]
 PARCELQ = [sys.executable, "-P", "-c", "from parcelq_cli.main import main; main()"]
@@ -249,3 +250,9 @@ def test_what_cannot_be_done_is_one_sentence(cloud, tmp_path, lines, words, sent
     assert done.returncode == 1
     assert sentence in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_the_commands_of_the_tutorial_about_aws_give_the_output_that_it_shows(cloud, tmp_path):
+    variables = {name: value for name, value in cloud.environment.items() if name.startswith("AWS_")}
+    for shown in run(ON_AWS.read_text(), tmp_path, variables):
+        assert matches(shown.expected, shown.actual), f"$ {shown.command}\n{shown.actual}"

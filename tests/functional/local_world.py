@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from parcelq.local.jobs import Kept, missing_of
+from parcelq.local.jobs import missing_of
+from parcelq.local.kept import Kept
 from parcelq.local.manage import LocalJobs
 
 PROGRAM = [sys.executable, "-P", "-c", "from parcelq_cli.main import main; main()"]

@@ -82,6 +82,7 @@ class TestRedrive:
         assert world.read("lines.txt") == "".join(one.upper() if "bad" in one else one for one in TEXTS)
         report = world.report("lines.txt")
         assert (report["complete"], report["dead"], report["dead_list"]) == (True, [], "")
+        assert len(set(report["workflows"])) == 2  # both versions of the step
         assert (report["entries"]["read"], report["entries"]["dead"]) == (200, 0)
         assert not (world.results / "lines.txt.dead.jsonl").exists()
         assert not world.state.exists()

@@ -254,6 +254,6 @@ def test_a_broken_step_shows_its_reason_and_names_the_command_that_tries_single_
     assert "\n  File " in done.stderr
     assert done.stderr.splitlines()[-1] == (
         "parcelq: the step failed on each of 8 single entries, so it is broken: ModuleNotFoundError: No module named "
-        "'nothing_of_that_name' (step 'step.py' exited with 1); 'parcelq try' with the same file and step shows "
-        "what single records do"
+        "'nothing_of_that_name' (step 'step.py' exited with 1); 'parcelq try' with the same file and step shows what "
+        "single records do"
     )

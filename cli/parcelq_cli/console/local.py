@@ -19,7 +19,8 @@ from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.runs import indexes_of, read_record
 from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.escaping import one_line
-from parcelq.local.jobs import Kept, source_of
+from parcelq.local.jobs import source_of
+from parcelq.local.kept import Kept
 from parcelq.local.manage import LocalJobs
 from parcelq.local.state import JobRecord
 from parcelq.result_names import COMPRESSED, DEAD, PAGE, REPORT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import boto3
 from botocore.config import Config
@@ -55,8 +55,14 @@ def s3_client() -> S3Client:
 
 def cloudformation_client() -> CloudFormationClient:
     """A CloudFormation client from boto3's standard configuration; see `sqs_client`."""
+    client: CloudFormationClient = other_client("cloudformation")
+    return client
+
+
+def other_client(service: Literal["cloudformation", "cloudwatch", "lambda"]) -> Any:
+    """A client of a service that only commands use, from boto3's standard configuration; see `sqs_client`."""
     with _configured():
-        return boto3.client("cloudformation", config=Config(retries={"mode": "standard"}))
+        return boto3.client(service, config=Config(retries={"mode": "standard"}))
 
 
 @contextmanager

@@ -90,6 +90,7 @@ class Finisher:
         replaces: whether a job's result replaces any that is there. Otherwise that of a newer put stays, and so does
             one of the same source from which nothing is missing.
         names: works out the names of a source's result, if that is to be done in another way.
+        versions: of the steps that ran, for the report, beside those that the messages name.
         now: tells the time of day.
     """
 
@@ -100,6 +101,7 @@ class Finisher:
     bucket: str = ""
     replaces: bool = False
     names: Callable[[Source], ResultNames] | None = None
+    versions: tuple[str, ...] = ()
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
@@ -281,6 +283,7 @@ class Finisher:
             if written is None or _says(written, name) != resolution.state:
                 return None
             report = report_of(collected, resolution, notes, key, written.size, dead, dead_key)
+            report = replace(report, workflows=(*report.workflows, *self.versions))
             # Each is written only if nobody wrote it since the result was seen to be this one; else look again.
             if dead_key and not self.out.write(
                 dead_key, lambda _: dead_lines(dead_of(collected, notes)), {}, seen_dead

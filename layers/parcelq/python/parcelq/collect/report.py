@@ -103,7 +103,7 @@ class Report:
         one_stream: why the source could not be cut into ranges, however large it is; empty if it could.
         warnings: what the user should look at: `doubts`, and what was odd about the source's compression.
         doubts: what makes it doubtful that the result is what the step writes for the whole source; see `yields`.
-        workflows: what the steps were given as workflow.
+        workflows: what the steps were given as workflow; on one machine also the versions of the steps.
         entries: of the source, and of the result.
         bytes_read: bytes of the source.
         bytes_written: bytes of the result.

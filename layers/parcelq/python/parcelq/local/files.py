@@ -112,6 +112,14 @@ class LocalFile:
         if FileState.at(self.state.path, found) != self.state:
             raise ParcelqError(f"file {self.name!r} changed since the job began; run the command again")
 
+    def is_unchanged(self) -> bool:
+        """Whether the file is as it was, and there."""
+        try:
+            self.check_unchanged()
+        except ParcelqError:
+            return False
+        return True
+
     @contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
         """Open the file.

@@ -1,91 +1,25 @@
-"""Jobs on one machine: what is there of them already, and what is left to do."""
+"""Jobs on one machine: how far they are, and what is left to do."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from parcelq.collect.resolution import WHOLE, Collected, Resolution
-from parcelq.collect.runs import indexes_of, read_record, tidy
-from parcelq.collect.segments import Job, folder, segments_among
-from parcelq.errors import JobError, NotFoundError, ParcelqError
-from parcelq.limits import MIB
+from parcelq.collect.resolution import Collected, Resolution
+from parcelq.collect.segments import Job
+from parcelq.errors import JobError, ParcelqError
 from parcelq.lineage.lineage import MAX_POSITION
-from parcelq.lineage.source import source_id, workflow_name
+from parcelq.lineage.source import workflow_name
 from parcelq.local.files import LocalSource
-from parcelq.local.pipeline import OUTPUT
+from parcelq.local.kept import Kept
 from parcelq.local.reading import EVERYTHING, Range
 from parcelq.local.recipe import Options
-from parcelq.local.state import JobRecord, StateFolder
-from parcelq.names import HEADERS
-from parcelq.result_names import STATE, result_names
-from parcelq.store.folder import FolderStore
+from parcelq.local.state import JobRecord
 from parcelq.upload.notes import entries_in, notes_of, upload_folder
-
-_REPORT_BYTES: Final = 4 * MIB
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Where jobs keep what they have: the stores beside and below a folder of results.
-
-    Attributes:
-        state: records of jobs.
-        store: segments and headers.
-        notes: notes of uploads, in the same folder; what is lost of them with a crash is counted anew.
-        results: results and what lies beside them.
-    """
-
-    state: StateFolder
-    store: FolderStore
-    notes: FolderStore
-    results: FolderStore
-
-    @classmethod
-    def beside(cls, results: Path) -> Kept:
-        """What is kept beside the results of a folder."""
-        folder = results / STATE
-        stores = FolderStore(folder), FolderStore(folder, durable=False), FolderStore(results, own=f"{STATE}/results")
-        return cls(StateFolder(results), *stores)
-
-    def segments(self, job: str) -> list[str]:
-        """Keys in the folder of a job's segments; none if nothing of it is stored."""
-        keys = list(self.store.keys(folder(OUTPUT, job)))
-        return keys if segments_among(keys) else []
-
-    def collected(self, job: str, *, tidies: bool = True) -> Collected | None:
-        """All messages of a job that are stored; None if there are none.
-
-        Args:
-            job: the job's id.
-            tidies: whether indexes are merged, which only the command does that runs the job.
-
-        Raises:
-            NotFoundError: another command finished the job in the meantime.
-        """
-        keys = self.segments(job)
-        if not keys:
-            return None
-        tidied = tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else read_record(self.store, keys)
-        return Collected(self.store, indexes_of(self.store, keys, tidied))
-
-    def drop_stored(self, record: JobRecord) -> None:
-        """Delete all that is stored of a job: its segments, notes and headers."""
-        source = source_id(record.source)
-        places = upload_folder(record.source), f"{HEADERS}{source}", f"{HEADERS}{record.id}", folder(OUTPUT, record.id)
-        for place in places:  # the segments last: as long as there are any, this is done again
-            shutil.rmtree(self.store.folder / place, ignore_errors=True)
-
-    def drop(self, record: JobRecord) -> None:
-        """Delete all state of a job. Its result stays."""
-        self.drop_stored(record)
-        self.state.remove(record)
 
 
 @dataclass(slots=True)
@@ -96,7 +30,7 @@ class LocalJob:
         source: what is read.
         record: what is kept of it.
         missing: ranges of the source that are to be run.
-        marks: where messages begin and end of which something is dead, though it is no entry of the source.
+        marks: where messages begin and end that have dead parts, although these are no entries of the source.
         total: bytes of the source; None if that is not known.
         done: bytes of it that are done already.
         stored: whether something of it was stored when this run began.
@@ -173,7 +107,7 @@ def take_up(
 ) -> list[LocalJob]:
     """Claim the jobs of sources, and find out what is left to do of them.
 
-    Nothing of a job is deleted before all of them are known to be free and fit to go on.
+    No part of a job is deleted before all of them are known to be free and fit to go on.
 
     Args:
         sources: the sources.
@@ -185,7 +119,8 @@ def take_up(
         chosen: with `redrive`, where those dead entries are that are run again; None for all.
 
     Raises:
-        JobError: another command runs one of them, or one began with other steps and it is not said what to do.
+        JobError: another command runs one of them, one began with other steps and it is not said what to do, or another
+            job with the same result could still go on.
     """
     recipe = options.recipe.document()
     records = [_record_of(source, options, recipe, kept) for source in sources]
@@ -199,13 +134,16 @@ def take_up(
             if job.record.id in present and not options.fresh:
                 look_at(job, kept, redrive=redrive, chosen=chosen)
                 _check_version(job, options)
+        for other in others:
+            if not options.fresh:
+                _check_replaceable(other, kept)
     except BaseException:
         release(jobs, kept)
         raise
     for other in others:
         note(
-            f"{other.paths!r} changed since an earlier run, or runs through another workflow now; what was kept of "
-            f"that run is deleted (job {other.id})"
+            f"{other.result!r} was the result of {other.paths!r} in an earlier state, or of another job; what was kept "
+            f"of that is deleted (job {other.id})"
         )
         kept.drop(other)
     known = [(job, record) for job, record in zip(jobs, records, strict=True) if record.id in present]
@@ -220,7 +158,7 @@ def take_up(
 
 
 def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequence[Range] | None = None) -> None:
-    """Find out what is there of a job, and what is missing.
+    """Find out how far a job is, and what is missing.
 
     Args:
         job: the job.
@@ -232,7 +170,7 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
         ParcelqError: what is stored cannot be read.
     """
     collected = kept.collected(job.record.id)
-    job.report = _written(job.record, kept)
+    job.report = kept.written(job.record)
     if collected is None or job.is_whole:
         return
     resolution = collected.resolve()
@@ -287,27 +225,23 @@ def _check_version(job: LocalJob, options: Options) -> None:
         raise JobError(
             job.record.id,
             f"{share} of {job.source.title!r} are done with an earlier version of the steps; --continue does the rest "
-            "with this one, --fresh starts over",
+            f"with this one, --fresh starts over, parcelq redrive {job.record.id[:12]} runs only dead entries again",
         )
 
 
-def _written(record: JobRecord, kept: Kept) -> Mapping[str, Any] | None:
-    """The report of a job whose whole result was written already, so that its state was being deleted; else None."""
-    present = kept.results.stat(record.result)
-    if present is None or present.etag == record.before:
-        return None
-    state = present.metadata.get("parcelq-state", "")
-    if present.metadata.get("parcelq-source") != source_id(record.source) or not state.startswith(WHOLE):
-        return None
-    with suppress(NotFoundError, ValueError, AttributeError):
-        report: dict[str, Any] = json.loads(kept.results.read(result_names(record.name).report, 0, _REPORT_BYTES))
-        if (report.get("source"), report.get("state")) == (record.source, state):
-            return report
-    return None
+def _check_replaceable(other: JobRecord, kept: Kept) -> None:
+    """Check that no work is lost with a job whose result is to be that of another: it is finished, or cannot go on."""
+    collected = kept.collected(other.id, tidies=False)
+    if collected and not collected.resolve().finished and all(file.is_unchanged() for file in other.files):
+        raise JobError(
+            other.id,
+            f"it is not finished, and its result is called {other.result!r} too; parcelq resume {other.id[:12]} goes "
+            "on with it, --name or --output call the new result otherwise, --fresh deletes what it has done",
+        )
 
 
 def release(jobs: Iterable[LocalJob], kept: Kept) -> None:
-    """Forget jobs of which nothing is stored: the same command begins them anew."""
+    """Forget jobs that have nothing stored: the same command begins them anew."""
     for job in jobs:
         if not job.is_closed:
             with suppress(ParcelqError, OSError):

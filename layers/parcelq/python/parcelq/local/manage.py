@@ -14,7 +14,8 @@ from parcelq.collect.report import Dead, dead_of
 from parcelq.collect.source_map import Cell, source_map_of
 from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.local.finish import FileResult
-from parcelq.local.jobs import Kept, source_of, take_up
+from parcelq.local.jobs import source_of, take_up
+from parcelq.local.kept import Kept
 from parcelq.local.recipe import Recipe
 from parcelq.local.run import OnProgress, run_jobs
 from parcelq.local.state import JobRecord

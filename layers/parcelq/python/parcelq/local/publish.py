@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from parcelq.errors import ParcelqError, PublishError
-from parcelq.local.jobs import Kept, LocalJob
+from parcelq.local.jobs import LocalJob
+from parcelq.local.kept import Kept
 from parcelq.local.pipeline import OUTPUT, Pipeline
 from parcelq.local.progress import Meter
 from parcelq.local.reading import Reading

@@ -2,7 +2,7 @@
 
 Where a command has the id of a job that an earlier output shows, it gets the id that the job has today. A block with a
 title is a file that the reader writes. A `console` block has commands after `$`, each with its output.
-`python tests/functional/doc_pages.py` runs all pages and puts the output of today into them.
+`python tests/doc_pages.py [PAGE...]` runs pages and puts the output of today into them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("tutorial/*.md")),
     *sorted((ROOT / "docs").glob("howto/*.md")),
     ROOT / "docs" / "run.md",
 ]
+ON_AWS = ROOT / "docs" / "tutorial" / "on-aws.md"
+"""The page whose commands need a stack."""
 BLOCK = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.M | re.S)
 ID = re.compile(r"\b[0-9a-f]{12}(?:[0-9a-f]{12})?\b")
 """Ids of jobs, which differ from those that a page shows."""
@@ -45,8 +47,8 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
         yield command, output
 
 
-def run(page: str, folder: Path) -> Iterator[Shown]:
-    """Do in a folder what a page says."""
+def run(page: str, folder: Path, variables: Mapping[str, str] | None = None) -> Iterator[Shown]:
+    """Do in a folder what a page says, with these variables of the environment too."""
     bin_folder = Path(sys.executable).parent
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PARCELQ_"))}
     environment |= {
@@ -54,6 +56,7 @@ def run(page: str, folder: Path) -> Iterator[Shown]:
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
         "LANG": "C.UTF-8",
         "COLUMNS": "120",
+        **(variables or {}),
     }
     ids: dict[str, str] = {}
     for block in BLOCK.finditer(page):
@@ -87,9 +90,9 @@ def matches(expected: str, actual: str) -> bool:
     return re.fullmatch(r"(?:.*\n)*".join(parts), DURATION.sub("N", actual)) is not None
 
 
-def rewritten(page: str, folder: Path) -> str:
+def rewritten(page: str, folder: Path, variables: Mapping[str, str] | None = None) -> str:
     """A page with the output of today."""
-    shown = run(page, folder)
+    shown = run(page, folder, variables)
 
     def renew(block: re.Match[str]) -> str:
         if block["title"] or block["language"] != "console":
@@ -105,6 +108,7 @@ def rewritten(page: str, folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    for name in map(Path, sys.argv[1:] or PAGES):
+    for name in map(Path, sys.argv[1:] or [page for page in PAGES if page != ON_AWS]):
         with tempfile.TemporaryDirectory() as scratch:
-            name.write_text(rewritten(name.read_text(), Path(scratch)))
+            stack = {one: value for one, value in os.environ.items() if one.startswith("AWS_")}
+            name.write_text(rewritten(name.read_text(), Path(scratch), stack if name.samefile(ON_AWS) else None))
