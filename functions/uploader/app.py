@@ -15,6 +15,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.config import Config, load
 from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, SourceError
+from parcelq.jobs.jobs import Jobs
+from parcelq.jobs.record import State
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX, dead_letter, topic_within
 from parcelq.records import Format, parse
@@ -41,6 +43,7 @@ class App:
     topics: Topics
     overflow: Overflow
     uploader: ObjectUploader
+    jobs: Jobs
 
     def topic(self, name: str) -> SqsTopic:
         """The topic of that name."""
@@ -58,7 +61,8 @@ def app() -> App:
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
     uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config))
-    return App(config, Topics(sqs), overflow, uploader)
+    topics = Topics(sqs)
+    return App(config, topics, overflow, uploader, Jobs(store, SqsTopic(sqs, topics.url(config.looks_topic))))
 
 
 def record_format(config: Config) -> Format | None:
@@ -103,6 +107,10 @@ def upload_object(record: dict[str, Any]) -> None:
     config, source = app().config, put.source
     check_inbox(source, config)
     topic = app().topic(topic_for(put, config))
+    job = app().jobs.begin(str(source), "", topic.name)
+    if job.state is State.FINISHED:
+        logger.info("finished already, so left out", source=str(source), job=job.id)
+        return
     try:
         if put.size > config.range_bytes and not is_compressed(source.key):
             ranges = app().uploader.publish_ranges(

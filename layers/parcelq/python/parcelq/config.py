@@ -14,6 +14,9 @@ from parcelq.names import DEAD_LETTER_SUFFIX, check_topic, dead_letter
 
 OUTPUT: Final = "output"
 RANGES: Final = "ranges"
+LOOKS: Final = "looks"
+_OWN: Final = (OUTPUT, RANGES, LOOKS)
+"""Names of the stack's topics beside those of stages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Config:
         range_bytes: objects larger than this are uploaded by several functions.
         halving: whether a message that fails for the last time is split rather than dead-lettered whole.
         kms_key_arn: the key that topics are encrypted with; empty for SQS's own.
+        quiet_seconds: how long nothing must come of a job before what is missing is published again.
     """
 
     prefix: str
@@ -55,6 +59,7 @@ class Config:
     range_bytes: int
     halving: bool
     kms_key_arn: str
+    quiet_seconds: int
 
     def topic(self, stage: str) -> str:
         """Name of the topic that a stage takes its messages from."""
@@ -82,6 +87,11 @@ class Config:
         return self.topic(RANGES)
 
     @property
+    def looks_topic(self) -> str:
+        """Where looks at jobs wait, which the downloader takes."""
+        return self.topic(LOOKS)
+
+    @property
     def uploaded_parcel_size(self) -> int:
         """Most entries of a message that is cut from a source."""
         return parcel_size_for(self.batch_size, self.parcel_size)
@@ -89,7 +99,7 @@ class Config:
     @property
     def own_topics(self) -> frozenset[str]:
         """Every topic that the stack itself made, dead-letter topics included; none of them may be deleted alone."""
-        topics = {self.topic(name) for name in (*self.stages, OUTPUT, RANGES)}
+        topics = {self.topic(name) for name in (*self.stages, *_OWN)}
         return frozenset(topics | {dead_letter(topic) for topic in topics})
 
 
@@ -131,9 +141,10 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         range_bytes=read("PARCELQ_RANGE_BYTES", 256 * 1024 * 1024),
         halving=read("PARCELQ_HALVING", True),
         kms_key_arn=read("PARCELQ_KMS_KEY_ARN", ""),
+        quiet_seconds=read("PARCELQ_QUIET_SECONDS", 90),
     )
     if stages != ("",) and not _are_stages(stages):
-        wanted = f"different names, none of them {OUTPUT} or {RANGES} or ending in {DEAD_LETTER_SUFFIX}"
+        wanted = f"different names, none of them {', '.join(_OWN)}, and none that ends in {DEAD_LETTER_SUFFIX}"
         problems.append(f"PARCELQ_STAGES is {','.join(stages)!r}, but must be {wanted}")
     if config.stage and config.stage not in stages:
         problems.append(f"PARCELQ_STAGE is {config.stage!r}, but must be one of {', '.join(stages)}")
@@ -150,7 +161,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 def _are_stages(names: tuple[str, ...]) -> bool:
     """Whether every stage gets a topic of its own, that is none of the stack's other topics."""
-    taken = {"", OUTPUT, RANGES}
+    taken = {"", *_OWN}
     return len(set(names)) == len(names) and not any(
         name in taken or name.endswith(DEAD_LETTER_SUFFIX) for name in names
     )
@@ -186,4 +197,5 @@ _VARIABLES: Final[dict[str, Check]] = {
     "PARCELQ_RANGE_BYTES": _number,
     "PARCELQ_HALVING": _flag,
     "PARCELQ_KMS_KEY_ARN": text,
+    "PARCELQ_QUIET_SECONDS": _number,
 }

@@ -95,6 +95,7 @@ class Report:
         dead_list: where the list of all dead entries lies; empty if there are none.
         holes: byte ranges of the source that are missing; none in a result that is finished.
         duplicates: messages that were dropped because they were there already.
+        healings: how often what was missing was published again.
         first: when the first message was collected.
         last: when the last was.
         complete: whether the result is whole; False if entries are dead.
@@ -114,6 +115,7 @@ class Report:
     dead_list: str
     holes: tuple[tuple[int, int], ...]
     duplicates: int
+    healings: int
     first: str
     last: str
     complete: bool
