@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,6 +74,7 @@ class Options:
         instances: processes that take the messages of each topic.
         chaos: a seed with which topics and functions are hostile; None for kind ones.
         runtime: what runs the functions.
+        latency: seconds that are added to each request, by service.
     """
 
     steps: Sequence[Step]
@@ -84,6 +85,7 @@ class Options:
     instances: int = os.cpu_count() or 1
     chaos: int | None = None
     runtime: Runtime = Runtime.EMBEDDED
+    latency: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def stages(self) -> dict[str, Step]:
@@ -221,7 +223,7 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         parameters = options.parameters()
         with ThreadPoolExecutor(1) as pool:
             template = pool.submit(load, ROOT / "template.yaml", parameters)  # while the server starts
-            url = cleanup.enter_context(Server(chaos=options.chaos, chaos_folder=scratch)).url
+            url = cleanup.enter_context(Server(chaos=options.chaos, chaos_folder=scratch, latency=options.latency)).url
         session = boto3.Session("local", "local", region_name=REGION)
         more: dict[str, Any] = {"endpoint_url": url, "config": Config(max_pool_connections=50)}
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)

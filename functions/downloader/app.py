@@ -48,6 +48,10 @@ LOOKS_IN_FLIGHT = 4
 MOST_DRAINERS = 8
 MESSAGES_OF_A_DRAINER = 50_000
 """Where so many messages wait on the output topic, one more invocation drains it, up to some."""
+DRAIN_PAUSE = 10
+VAIN_DRAIN_PAUSE = 30
+VAIN_DRAINS = 3
+"""Seconds between looks that only drain, and how many in a row find nothing before they end: SQS's counts lag."""
 FIRST_RETRY_SECONDS = 5
 SEEN_SECONDS = 24 * 3600
 """The schedule finds lost looks of jobs that changed in that time; a job that goes on changes at least hourly."""
@@ -169,8 +173,7 @@ def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], flo
         until = whole - min(LOOK_DRAIN_SECONDS, whole * DRAIN_SHARE)
         drained = drain(app().output, 0, lambda: time_left() - until)
         jobs = [look.job for _, look in looks if look.job]
-        if not drained.exhausted:
-            go_on_draining(only_draining=not jobs)
+        go_on_draining(drained, [look.number for _, look in looks if not look.job])
         notice(drained, besides=jobs)
 
         def take(of_one_job: Sequence[tuple[Pulled, Look]]) -> list[tuple[Pulled, Taken]]:
@@ -215,16 +218,22 @@ def take_look(pulled: Pulled, look: Look, may_go_on: Callable[[], bool]) -> Take
     return taken
 
 
-def go_on_draining(*, only_draining: bool) -> None:
-    """Have more invocations drain the output topic, as many as its messages ask for.
+def go_on_draining(drained: Drained, numbers: Sequence[int]) -> None:
+    """Have more invocations drain the output topic while it has messages, as many as these ask for.
 
-    One that does nothing else is followed by one; a look asks for as many as are wanted beside those that wait already.
+    Args:
+        drained: what this one drained.
+        numbers: of the looks that it took which do nothing but drain. One follows them until nothing has been on any
+            topic a few times in a row: whoever published messages that no job was begun for has sent it.
     """
-    wanted = 1
-    if not only_draining:
-        wanted += app().output.counts().visible // MESSAGES_OF_A_DRAINER
-        wanted = min(wanted, MOST_DRAINERS) - app().looks.counts().visible
-    app().looker.jobs.send(Look() for _ in range(wanted))
+    send = app().looker.jobs.send
+    if not drained.exhausted:
+        wanted = min(1 + app().output.counts().visible // MESSAGES_OF_A_DRAINER, MOST_DRAINERS)
+        send(Look() for _ in range(1 if numbers else wanted - app().looks.counts().visible))
+    elif numbers and (drained.messages or any(sum(topic.counts()) for topic in app().looker.topics)):
+        send([Look()], DRAIN_PAUSE)
+    elif numbers and min(numbers) < VAIN_DRAINS:
+        send([Look(number=min(numbers) + 1)], VAIN_DRAIN_PAUSE)
 
 
 def notice(drained: Drained, besides: Sequence[str] = ()) -> None:

@@ -993,6 +993,47 @@ class TestLooks:
         assert (stack.messages(), stack.keys("segments/"), len(told)) == (0, [], 1)
         assert len(stack.keys("jobs/")) == 1
 
+    def test_a_dead_letter_that_is_redriven_takes_its_place_in_the_result(
+        self,
+        stack: Stack,
+        tmp_path: Path,
+        upper: None,
+        told: list[dict[str, Any]],
+        at_once: None,
+        settings: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        data = b"good\nbad\nfine\n"
+        settings(MAX_FAILURES=1)
+        monkeypatch.setattr("parcelq.jobs.jobs.WAKING_SECONDS", 0)
+        stack.call("uploader", stack.put(data))
+        stack.run("processor", "parcelq-step")
+        stack.run("downloader", "parcelq-looks")
+        assert stack.get("results/molecules.smi") == b"GOOD\nFINE\n"
+        (tmp_path / "step" / "step").write_text('#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n')
+        assert stack.call("topic_admin", {"action": "redrive", "topic": "parcelq-step"}) == {"redriven": 1}
+        stack.run("processor", "parcelq-step")
+        stack.run("downloader", "parcelq-looks")
+        assert stack.get("results/molecules.smi") == data.upper()
+        assert [one["complete"] for one in told] == [False, True]
+        assert stack.messages() == 0
+
+    def test_what_is_published_by_hand_is_collected_without_a_job(
+        self, stack: Stack, upper: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("DRAIN_PAUSE", "VAIN_DRAIN_PAUSE"):
+            monkeypatch.setattr(stack.functions.downloader, name, 0)
+        asked = {"action": "publish", "topic": "parcelq-step", "messages": [{"body": "by hand\n"}]}
+        assert stack.call("topic_admin", asked)["published"] == 1
+        for _ in range(2):  # the step takes its time
+            delivered = stack.deliver("parcelq-looks")
+            stack.acknowledge("parcelq-looks", delivered, stack.call("downloader", delivered))
+        stack.run("processor", "parcelq-step")
+        stack.run("downloader", "parcelq-looks")
+        (key,) = stack.keys("results/")
+        assert stack.get(key) == b"BY HAND\n"
+        assert (stack.messages(), stack.keys("jobs/")) == (0, [])
+
     def test_messages_of_a_source_that_nobody_began_get_a_job(
         self, stack: Stack, told: list[dict[str, Any]], at_once: None
     ) -> None:

@@ -56,6 +56,12 @@ def dead_letter(topic: str) -> str:
     return topic + DEAD_LETTER_SUFFIX
 
 
+def looks_beside(topic: str) -> str:
+    """Name of the topic of looks of the stack that a topic may belong to; empty if it can be no stack's."""
+    prefix, dash, _ = topic.partition("-")
+    return f"{prefix}-looks" if dash else ""
+
+
 def is_url(topic: str) -> bool:
     """Whether a topic is given by its URL rather than by its name."""
     return topic.startswith(("https://", "http://"))

@@ -7,18 +7,44 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 from parcelq.errors import ConflictError, ParcelqError, PublishError
 from parcelq.jobs.look import FIRST_SECONDS, LATE_SECONDS, Look, woken
 from parcelq.jobs.record import JobRecord, new_record, read_job, write_job
 from parcelq.limits import MAX_DELAY_SECONDS
-from parcelq.lineage.source import job_id
+from parcelq.lineage.source import Source, job_id, workflow_name
 from parcelq.names import JOBS
 from parcelq.store.store import Store
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
+WAKING_SECONDS: Final = 1
+"""Delay of a look that wakes a job, so that something has come when it is taken."""
+
+
+def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
+    """Have somebody look at jobs that may have ended, since more is about to come of them.
+
+    Args:
+        looks: the topic of looks.
+        sources: the attributes `Source` and `Workflow` of messages of the jobs; those without a source are left out.
+
+    Raises:
+        PublishError, AwsError: the looks were not published.
+    """
+    jobs = {(source, workflow_name(version)) for source, version in sources if Source.is_one(source)}
+    waking = [Look(job_id(source, workflow), 0, source, workflow) for source, workflow in sorted(jobs)]
+    publish_looks(looks, waking, WAKING_SECONDS)
+
+
+def publish_looks(looks: Topic, wanted: Iterable[Look], delay_seconds: int = 0) -> None:
+    """Publish looks. Raises PublishError if one of them was not published, and AwsError."""
+    _, failed = looks.publish((Message(str(look).encode()) for look in wanted), delay_seconds=delay_seconds)
+    # guard[False]: a look counts as published only if the topic confirms it
+    if failed:
+        raise PublishError(looks.name, [one.reason for one in failed])
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +97,8 @@ class Jobs:
         self.send([Look(record.id, record.look)], delay)
 
     def send(self, looks: Iterable[Look], delay_seconds: int = 0) -> None:
-        """Publish looks. Raises PublishError if one of them was not published, and AwsError."""
-        _, failed = self.looks.publish((Message(str(look).encode()) for look in looks), delay_seconds=delay_seconds)
-        # guard[False]: a look counts as published only if the topic confirms it
-        if failed:
-            raise PublishError(self.looks.name, [one.reason for one in failed])
+        """Publish looks; see `publish_looks`."""
+        publish_looks(self.looks, looks, delay_seconds)
 
     def overdue(self, since: float) -> Iterator[JobRecord]:
         """Yield the records of jobs that wait for a look which is lost, of those that changed since a time.

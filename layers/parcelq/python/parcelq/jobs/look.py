@@ -46,7 +46,8 @@ class Look:
 
     Attributes:
         job: the job's id; empty where the output topic is only to be drained.
-        number: number of the look; 0 where something may have come for the job that its record does not know of.
+        number: number of the look; 0 where something may have come for the job that its record does not know of. Where
+            the output topic is only to be drained, how many times in a row there was nothing.
         source: the attribute `Source` where the job may have no record; else empty.
         workflow: the workflow's name then.
     """
