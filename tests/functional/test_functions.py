@@ -34,6 +34,7 @@ from parcelq.topics.pieces import Piece
 from parcelq.topics.sqs import SqsTopic
 from parcelq.topics.topic import FailedMessage, Published
 from parcelq.upload.notes import noted_sources
+from role_checks import checking, roles
 
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
@@ -156,8 +157,16 @@ def result_of(messages: Iterable[Pulled]) -> bytes:
 class Stack:
     """A deployed stack, as its functions see it."""
 
-    def __init__(self, sqs: Any, s3: Any, load: Callable[[str], ModuleType], take: Callable[[str], list[Pulled]]):
-        self.sqs, self.s3, self.load, self._take = sqs, s3, load, take
+    def __init__(
+        self,
+        sqs: Any,
+        s3: Any,
+        load: Callable[[str], ModuleType],
+        take: Callable[[str], list[Pulled]],
+        monkeypatch: pytest.MonkeyPatch,
+    ):
+        self.sqs, self.s3, self.load, self._take, self.monkeypatch = sqs, s3, load, take, monkeypatch
+        self.roles = roles()
         self.urls: dict[str, str] = {}
         for name in NAMES:
             self.make_topic(name)
@@ -175,8 +184,13 @@ class Stack:
 
         return Lazy()
 
+    bucket = BUCKET
+
     def call(self, function: str, given: Any, milliseconds: Iterable[int] = (300_000,)) -> Any:
-        return getattr(self.functions, function).handler(given, Context(*milliseconds))
+        """Let a function take an event; its role must allow all that it asks AWS for."""
+        handler = getattr(self.functions, function).handler
+        with checking(function, self.roles[function], self.monkeypatch):
+            return handler(given, Context(*milliseconds))
 
     def make_topic(self, name: str) -> None:
         for one in (name, name + DEAD_LETTER_SUFFIX):
@@ -319,7 +333,7 @@ def stack(
         HALVING="true",
         STEP_FOLDERS=ROOT / "functions" / "processor" / "steps",
     )
-    return Stack(sqs, s3, load, everything_on)
+    return Stack(sqs, s3, load, everything_on, monkeypatch)
 
 
 @pytest.fixture
