@@ -13,6 +13,8 @@ OSV := https://api.osv.dev/v1/query
 VULNERABLE := {"package": {"name": "pip", "ecosystem": "PyPI"}, "version": "1.0"}
 # `sam build` wants the runtime's own interpreter on the PATH, and no shim of a version manager.
 PYTHON313 := $(shell pyenv prefix 3.13.0 2>/dev/null || pyenv prefix 3.13 2>/dev/null)
+# The interpreters of a version manager, for the tests on every version.
+VERSIONS_PATH := PATH="$(shell for one in 3.11 3.12 3.13 3.14; do pyenv prefix $$(pyenv versions --bare 2>/dev/null | grep "^$$one" | tail -1) 2>/dev/null && echo; done | sed 's|$$|/bin|' | tr '\n' ':')$$PATH"
 # It installs in seconds what takes pip minutes. Where it cannot, as with a registry that only pip is told of, pip does.
 UV := $(shell grep '^uv==' requirements.lock)
 # One process more than there are processors, since end-to-end tests wait much.
@@ -33,7 +35,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock wheel run test e2e check scan audit build bench bench-setup guards format clean
+.PHONY: help setup docs prose lock wheel release versions run test browser pictures e2e check scan audit build bench bench-setup guards format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -45,6 +47,12 @@ $(STAMP): pyproject.toml requirements.lock
 	$(call environment,$(VENV),--requirement requirements.lock --editable '.[dev]')
 	@touch $@
 
+docs: setup ## Build the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+prose: setup ## Look for phrases that we do not write
+	$(BIN)/python scan/prose.py
+
 lock: setup ## Write the exact versions anew: of everything, and of the layer
 	$(COMPILE) --universal --all-extras --output-file requirements.lock pyproject.toml
 	printf '%s\n' $(LAYER) | $(COMPILE) --constraint requirements.lock --python-version 3.13 --python-platform linux \
@@ -54,11 +62,33 @@ wheel: setup ## Build the wheel into dist
 	rm -rf build/lib build/bdist.*
 	$(BIN)/uv build --quiet --wheel --out-dir dist
 
+release: setup ## Build the wheel and the source archive into dist, check both, and try the wheel in an empty environment
+	rm -rf dist build/lib build/bdist.*
+	$(BIN)/uv build --quiet --out-dir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python scan/release.py dist
+	$(BIN)/pytest tests/e2e/test_wheel.py
+
+versions: setup ## Test on every supported Python that is installed
+	$(VERSIONS_PATH) $(BIN)/nox
+
 run: setup ## Run the whole pipeline on this machine over examples/molecules.smi
 	$(BIN)/parcelq emulate examples/molecules.smi --step functions/processor/steps/step/step.py --output results
 
 test: setup ## Run all tests
 	$(PYTEST)
+
+browser: setup ## Install a browser where that is possible, and run the tests of pages in it
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update --quiet && apt-get install --yes --no-install-recommends chromium fonts-dejavu-core; \
+	else echo "Missing, by the name of Debian's package: chromium" >&2; exit 1; fi
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement tests/browser/requirements.txt || \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement tests/browser/requirements.txt
+	$(BIN)/pytest tests/browser
+
+pictures: browser ## Take the pictures in docs/pictures, from real runs
+	$(BIN)/python scan/pictures.py
 
 e2e: setup ## Run only the end-to-end tests
 	$(PYTEST) tests/e2e
@@ -70,6 +100,7 @@ check: setup scan audit ## Lint, type-check, look for weaknesses, and check the 
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint template.yaml
 	$(SAM) validate --lint
+	$(MAKE) docs
 
 scan: setup $(SCANNER)/.installed ## Look for weaknesses in the code and in the template, with a key of one's own and without
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive layers functions cli emulator

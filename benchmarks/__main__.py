@@ -25,7 +25,7 @@ class _Outcome:
 
     Attributes:
         figures: its lines of the table.
-        left_out: whether nothing could be measured, for lack of a tool.
+        left_out: whether nothing could be measured, because a tool is missing.
         failed: whether it ended with an error.
     """
 
@@ -63,7 +63,9 @@ def main() -> None:
 def _given() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed, beside what else people use.")
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"what to measure; all by default: {', '.join(CASES)}")
-    parser.add_argument("--quick", action="store_true", help="try the cases out on little data, and keep nothing of it")
+    parser.add_argument(
+        "--quick", action="store_true", help="try the cases out on little data, and keep no figure of it"
+    )
     given = parser.parse_args()
     if unknown := [name for name in given.cases if name not in CASES]:
         parser.error(f"there is no case {', '.join(unknown)}; there are {', '.join(CASES)}")

@@ -12,17 +12,30 @@ LINE_BYTES: Final = 50
 _SHORTEST: Final = 30
 _LETTERS: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789()[]=#@+-/"
 _BLOCK_LINES: Final = 10_000
+_GROUPS: Final = ("C", "CC", "N", "O", "C(=O)", "c1ccccc1", "C(F)(F)", "S", "C(N)", "c1ccncc1")
+"""Parts of SMILES that make a molecule in any order."""
 
 
 def lines(count: int) -> bytes:
-    r"""So many lines, of 30 to 70 bytes each with its `\n`."""
+    r"""Return `count` lines, of 30 to 70 bytes each with its `\n`."""
     return b"".join(_blocks(count))
 
 
 def write_lines(path: Path, count: int) -> Path:
-    """Write so many lines into a file, and return its path."""
+    """Write `count` lines into a file, and return its path."""
     with path.open("wb") as file:
         file.writelines(_blocks(count))
+    return path
+
+
+def write_smiles(path: Path, count: int, bad: int) -> Path:
+    """Write `count` molecules as SMILES with a name into a file; one in `bad` has a ring that never closes."""
+    choice = random.Random(6)
+    with path.open("w") as file:
+        for number in range(count):
+            molecule = "".join(choice.choices(_GROUPS, k=choice.randint(2, 8)))
+            broken = "c1ccccc" if number % bad == 0 else ""
+            file.write(f"{broken}{molecule} molecule-{number}\n")
     return path
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.tools import ROOT, program, python_with, run
+from benchmarks.tools import ROOT, STEPS, environment, program, python_with, run
 
 TR: Final = ("tr", "a-z", "A-Z")
 _SETTINGS: Final = ROOT / "examples" / "upper" / "settings.yaml"
@@ -46,6 +48,13 @@ class Job:
         folder.mkdir(exist_ok=True)
         return cls(source, size, expected, folder)
 
+    @classmethod
+    def copied(cls, source: Path, size: int) -> Job:
+        """With the source itself as what is expected."""
+        folder = source.with_name("out")
+        folder.mkdir(exist_ok=True)
+        return cls(source, size, source, folder)
+
     def check(self, result: Path) -> float:
         """See that a result is right, remove it, and return the lines that were done."""
         if not filecmp.cmp(result, self.expected, shallow=False):
@@ -68,9 +77,56 @@ def parcelq_local(job: Job, parcel_size: int = 1000) -> Path:
     return job.folder / job.source.name
 
 
-def gnu_parallel(job: Job, *options: str) -> Path:
+def run_command(
+    job: Job, parcel_size: int = 1000, step: str | Path = TR[0], settings: Path | None = _SETTINGS
+) -> list[str]:
+    """How `parcelq run` does it."""
+    parcelq = str(Path(sys.executable).with_name("parcelq"))
+    sizes = ["--parcel-size", str(parcel_size), "--batch-size", str(parcel_size)]
+    chosen = ["--settings", str(settings)] if settings else []
+    return [parcelq, "run", str(job.source), "--step", str(step), *chosen, *sizes, "--output", str(job.folder), "-q"]
+
+
+def parcelq_run(
+    job: Job,
+    parcel_size: int = 1000,
+    step: str | Path = TR[0],
+    settings: Path | None = _SETTINGS,
+    dead: int = 0,
+) -> Path:
+    """Do it with `parcelq run`, from the command to its end; `dead` entries must be listed as bad, each once."""
+    shutil.rmtree(job.folder, ignore_errors=True)
+    ended = subprocess.run(
+        run_command(job, parcel_size, step, settings), env=environment(), capture_output=True, check=False
+    )
+    if ended.returncode != (1 if dead else 0):
+        raise RuntimeError(f"parcelq run exited with {ended.returncode}: {ended.stderr.decode()[-500:]}")
+    if dead:
+        records = [json.loads(line)["record"] for line in (job.folder / f"{job.source.name}.dead.jsonl").open()]
+        if records != sorted(set(records)) or len(records) != dead:
+            raise AssertionError(f"{len(records)} dead entries are listed, but {dead} are bad")
+    return job.folder / job.source.name
+
+
+def pool_imap(job: Job, lines: int) -> Path:
+    """Call a function of each line in the worker processes of `multiprocessing`; a chunk has `lines` lines."""
+    job.folder.mkdir(exist_ok=True)
+    target = job.folder / "pool"
+    run([sys.executable, str(STEPS / "pool.py"), str(job.source), str(target), str(lines)], env=environment())
+    return target
+
+
+def smiles_loop(job: Job, target: Path) -> Path:
+    """Do with molecules what the step `mass.py` does, in one loop over the file."""
+    target.parent.mkdir(exist_ok=True)
+    run([sys.executable, str(STEPS / "mass_loop.py"), str(job.source), str(target)], env=environment())
+    return target
+
+
+def gnu_parallel(job: Job, *options: str, command: Sequence[str] = TR) -> Path:
     """Do it with GNU parallel, the lines in order."""
-    return _piped(job, [program("parallel"), "--will-cite", "--pipe", "--keep-order", *options, *TR])
+    job.folder.mkdir(exist_ok=True)
+    return _piped(job, [program("parallel"), "--will-cite", "--pipe", "--keep-order", *options, *command])
 
 
 def bare(job: Job) -> Path:
@@ -80,6 +136,7 @@ def bare(job: Job) -> Path:
 
 def celery(job: Job, broker: str) -> Path:
     """Do it with Celery, one task for a thousand lines; its workers are there already."""
+    job.folder.mkdir(exist_ok=True)
     target = job.folder / "celery"
     _celery(broker, "benchmarks.celery_job", str(job.source), str(target))
     return target

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,18 +33,20 @@ def begin_peak() -> int:
 
 @dataclass(slots=True)
 class Peaks:
-    """Memory of a program and of all processes below it, in bytes.
+    """Memory of a program and of all processes below it, in bytes; and its time.
 
     Attributes:
         largest: the most that any single one of them had.
         together: the most that all of those had which ran at the same time: the sum of the peaks of each.
+        seconds: how long the program took.
     """
 
     largest: int = 0
     together: int = 0
+    seconds: float = 0.0
 
     def add(self, peaks: dict[int, int], before: dict[int, int]) -> None:
-        """Take in what was seen: the peak of each process, now and at the look before.
+        """Add what was seen: the peak of each process, now and at the look before.
 
         Into the sum goes only who was there at both. A process that is just being started still has all memory of who
         starts it, which would count twice.
@@ -60,6 +63,7 @@ def run_watched(command: Sequence[str]) -> Peaks:
     """
     most = Peaks()
     ended = threading.Event()
+    began = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
 
         def watch() -> None:
@@ -73,6 +77,7 @@ def run_watched(command: Sequence[str]) -> Peaks:
         watcher.start()
         try:
             _, error = process.communicate()
+            most.seconds = time.perf_counter() - began
         finally:
             ended.set()
             watcher.join()

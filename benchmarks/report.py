@@ -1,4 +1,4 @@
-"""The table: as JSON, as a picture, and in Markdown, also between two marks of the pages that quote it."""
+"""The table: as JSON, as a picture, and in Markdown, also between two marks of the page about the benchmarks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.tools import ROOT, python_with, run
 
 _DATA, _TABLE, _PICTURE = "results.json", "table.md", "results.png"
 RESULTS: Final = ROOT / "benchmarks" / "results"
-_PAGES: Final = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
+_PAGE: Final = ROOT / "benchmarks" / "README.md"
 _BEGIN, _END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 _HEAD: Final = (
     "| measured | beside | ratio (lowest to highest) | in figures | to reach |",
@@ -74,19 +74,18 @@ def draw(folder: Path) -> Path:
 
 
 def quote(results: Results) -> None:
-    """Put the table into the pages that quote it; the project's own README gets the short one."""
-    for path, full in zip(_PAGES, (False, True), strict=True):
-        before, begin, rest = path.read_text().partition(_BEGIN)
-        _, end, after = rest.partition(_END)
-        if not end:
-            raise SystemExit(f"{path.relative_to(ROOT)} must have the lines {_BEGIN} and {_END}")
-        path.write_text(f"{before}{begin}\n{markdown(results, full=full)}{end}{after}")
+    """Put the table into the page about the benchmarks."""
+    before, begin, rest = _PAGE.read_text().partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not end:
+        raise SystemExit(f"{_PAGE.relative_to(ROOT)} must have the lines {_BEGIN} and {_END}")
+    _PAGE.write_text(f"{before}{begin}\n{markdown(results)}{end}{after}")
 
 
-def markdown(results: Results, *, full: bool = True) -> str:
-    """The table in Markdown, with a line that tells the machine; the short one has what matters most."""
+def markdown(results: Results) -> str:
+    """The table in Markdown, with a line that names the machine."""
     figures = [_figure(raw) for case in results["cases"].values() for raw in case["figures"]]
-    rows = [_row(one) for one in figures if full or one.target or one.quoted]
+    rows = [_row(one) for one in figures]
     return "\n".join([*_HEAD, *rows, "", *_machines(results)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from typing import Any, Final
 from benchmarks.harness import MissingToolError
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+STEPS: Final = ROOT / "benchmarks" / "steps"
 _PYTHON: Final = ROOT / "benchmarks" / ".venv" / "bin" / "python"
 _TAIL: Final = 500
-"""Characters of what a failed program wrote to stderr that are told."""
+"""Characters of what a failed program wrote to stderr that an error shows."""
 
 
 def program(name: str) -> str:
@@ -41,8 +43,20 @@ def python_with(*modules: str) -> str:
     return str(_PYTHON)
 
 
+@cache
+def compiled() -> None:
+    """Compile all modules, as an installation does, so that no start of the command that is measured compiles them."""
+    folders = [str(ROOT / name) for name in ("layers", "cli", "benchmarks/cases", "benchmarks/steps")]
+    run([sys.executable, "-m", "compileall", "-q", *folders], env=environment())
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of commands that are measured: they may keep what they compile."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def own_module(name: str, *arguments: str) -> list[str]:
-    """Return the command line that runs a module of the benchmarks, and imports nothing of the working directory."""
+    """Return the command that runs a module of the benchmarks, and imports no module from the working directory."""
     code = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_module({name!r}, run_name='__main__')"
     return [sys.executable, "-P", "-c", code, *arguments]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from moto import mock_aws
+from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.config import default_user_config
 from moto.sqs.models import Queue
 from parcelq.aws.clients import s3_client, sqs_client
@@ -35,7 +37,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reaches a real account: invented credentials, and no configuration of whoever runs the tests."""
+    """No test reaches a real account: invented credentials, and no configuration of the user who runs the tests."""
     for name in (
         "AWS_PROFILE",
         "AWS_DEFAULT_PROFILE",
@@ -65,6 +67,14 @@ def aws(aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
             delete(queue, receipt_handle)
 
     monkeypatch.setattr(Queue, "delete_message", delete_alone)
+    # Moto closes the body of an object that is replaced or deleted, also while another thread reads it.
+    alone, answer = Lock(), BotocoreStubber.process_request
+
+    def answer_alone(stubber: BotocoreStubber, request: Any) -> Any:
+        with alone if ".s3." in request.url or "//s3." in request.url else nullcontext():
+            return answer(stubber, request)
+
+    monkeypatch.setattr(BotocoreStubber, "process_request", answer_alone)
     with mock_aws(config={"core": {**default_user_config["core"], "reset_boto3_session": False}}):
         yield
 

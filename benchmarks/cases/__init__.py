@@ -13,6 +13,7 @@ CASES: Final = (
     "memory",
     "processor",
     "warm",
+    "run",
     "whole",
     "cold_start",
     "growth",

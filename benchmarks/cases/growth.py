@@ -39,7 +39,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _run(bench: Bench, size: int) -> tuple[float, Peaks]:
-    """Do a job of so many lines; gives the seconds and the memory of that."""
+    """Do a job of `size` lines; gives the seconds and the memory of that."""
     job = Job.of(write_lines(bench.folder / "lines.txt", size), size)
     began = time.perf_counter()
     peaks = run_watched(local_command(job))

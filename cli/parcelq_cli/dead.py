@@ -1,4 +1,8 @@
-"""`parcelq dead` and `parcelq topics redrive`: list what failed for good and why, and try it again."""
+"""`parcelq dead` and `parcelq topics redrive`: list what failed for good and why, and try it again.
+
+`parcelq dead` takes a job on this machine by its id, or a topic. Ids have a form of their own; `--topic` is for a topic
+whose name has that form too.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ from rich.text import Text
 
 from parcelq_cli import clients
 from parcelq_cli.escaping import one_line
-from parcelq_cli.options import Topic
+from parcelq_cli.jobs import RESULTS, ResultsFolder, list_dead
+from parcelq_cli.options import Topic, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
@@ -31,12 +36,32 @@ _SHOWN: Final = 80
 
 
 @with_output
-def dead(output: Output, topic: Topic) -> None:
-    """List the dead letters of a topic.
+def dead(
+    output: Output,
+    job: Annotated[
+        str, typer.Argument(metavar="JOB|TOPIC", help="Id of a job, or name or URL of a topic.", show_default=False)
+    ] = "",
+    topic: Annotated[
+        str, typer.Option(metavar="TOPIC", help="A topic, whatever its name looks like.", show_default=False)
+    ] = "",
+    results: ResultsFolder = RESULTS,
+) -> None:
+    """List what failed for good: the dead entries of a job on this machine, or the dead letters of a topic.
 
-    For each: source, line, entry, and why it failed. With --json each line has one object with the whole entry, as text
-    or in base64 if it is not UTF-8; its encoding says which.
+    For each: file or source, record or line, entry, and why it failed. With --json each line has one object with the
+    whole entry; of a topic as text, or in base64 if it is not UTF-8: its encoding says which.
     """
+    from parcelq.local.manage import is_job_id
+
+    if bool(job) == bool(topic):
+        raise WrongUsageError("give the id of a job or a topic, one of them")
+    if job and is_job_id(job):
+        list_dead(output, job, results)
+    else:
+        _list_letters(output, topic or job)
+
+
+def _list_letters(output: Output, topic: str) -> None:
     from parcelq.process.redrive import peek
     from parcelq.topics.sqs import SqsTopic
 

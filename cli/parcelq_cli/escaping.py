@@ -1,53 +1,23 @@
-"""Text of others as it may be printed: nothing in it moves the cursor, changes colours or hides what follows."""
+"""Text of others as it may be printed; the rules are those of `parcelq.escaping`, here for styled text too."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from parcelq.escaping import HARMFUL, escaped, escaped_bytes, escaped_json, one_line
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-# Control characters, line and paragraph separators, what turns the direction of writing, and surrogates, which stand
-# for bytes that are not UTF-8. https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing
-_ABOVE_ASCII: Final = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb"
-_HARMFUL: Final = re.compile(f"[\x00-\x08\x0b-\x1f{_ABOVE_ASCII}]")
-_IN_LINE: Final = re.compile(f"[\x00-\x1f{_ABOVE_ASCII}]")
-_IN_JSON: Final = re.compile(f"[{_ABOVE_ASCII}]")
-_SHORT: Final = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
-
-
-def escaped(text: str) -> str:
-    r"""Escape what a terminal would act on, such as `\x1b`; line ends and tabs stay."""
-    return _HARMFUL.sub(_escape, text)
-
-
-def one_line(text: object) -> str:
-    r"""Escape the same and line ends and tabs too, for a value that has to stay within a line."""
-    return _IN_LINE.sub(_escape, str(text))
-
-
-def escaped_json(text: str) -> str:
-    """Escape the same within JSON that `json.dumps` wrote; it means the same as before."""
-    return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+__all__ = ["escaped", "escaped_bytes", "escaped_json", "escaped_text", "one_line"]
 
 
 def escaped_text(text: Text) -> Text:
-    """Escape the same in styled text, whose styles stay."""
-    places = [found.start() for found in _HARMFUL.finditer(text.plain)]
+    """Escape in styled text what a terminal would act on; its styles stay."""
+    places = [found.start() for found in HARMFUL.finditer(text.plain)]
     if not places:
         return text
     pieces = text.divide(sorted({at for place in places for at in (place, place + 1)} - {0, len(text.plain)}))
     for piece in pieces:
         piece.plain = escaped(piece.plain)
     return type(text)().join(pieces)
-
-
-def escaped_bytes(data: bytes) -> bytes:
-    """Escape the same in bytes, and those that are not UTF-8."""
-    return escaped(data.decode("utf-8", "surrogateescape")).encode()
-
-
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return _SHORT.get(found[0]) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

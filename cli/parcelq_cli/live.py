@@ -1,4 +1,4 @@
-"""The line that shows how far a job is: live on a terminal, a plain line now and then elsewhere."""
+"""How far a job is: a live line on a terminal, a plain line every few seconds elsewhere; and a summary at the end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from parcelq_cli.escaping import one_line
 from parcelq_cli.output import amount
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from parcelq_cli.output import Output
 
 _SECONDS_BETWEEN_LINES: Final = 5.0
+_REFRESHES_PER_SECOND: Final = 8
 _REASON_CHARACTERS: Final = 60
 _BAR_CHARACTERS: Final = 20
 
@@ -25,26 +27,53 @@ Show = Callable[["Progress"], None]
 
 def text_of(progress: Progress) -> str:
     """Return the line: percent, entries a second, time left, dead entries and the newest reason."""
-    parts = [f"{progress.share:4.0%}", f"{amount(progress.entries, 'entry')}"]
+    parts = [f"{_percent(progress.share):3} %", amount(progress.entries, "entry")]
     if progress.entries_per_second:
         parts.append(f"{progress.entries_per_second:,.0f}/s")
-    if progress.seconds_left is not None:
+    if progress.seconds_left is not None and progress.share < 1:
         parts.append(f"{_duration(progress.seconds_left)} left")
     if progress.dead:
-        reason = " ".join(progress.reason.split())[:_REASON_CHARACTERS]
+        reason = one_line(progress.reason.partition("\n")[0])[:_REASON_CHARACTERS].rstrip()
         parts.append(f"{progress.dead:,} dead" + (f" ({reason})" if reason else ""))
+    return ", ".join(parts)
+
+
+def summary_of(progress: Progress, seconds: float) -> str:
+    """Return what is said at the end: entries, time, speed, and dead entries."""
+    took = f"{seconds:,.1f} s" if seconds < 60 else _duration(seconds)
+    parts = [f"{amount(progress.entries, 'entry')} in {took}"]
+    if seconds > 0 and progress.entries:
+        parts.append(f"{progress.entries / seconds:,.0f}/s")
+    parts.append(f"{progress.dead:,} dead")
     return ", ".join(parts)
 
 
 @contextmanager
 def shown(output: Output, clock: Callable[[], float] = time.monotonic) -> Iterator[Show]:
-    """Give a function that shows a job's progress. What it shows never goes backwards."""
+    """Give a function that shows a job's progress, which never goes backwards; and print a summary at the end."""
+    began = clock()
+    last: Progress | None = None
+    with _shown(output, clock) as show:
+
+        def keep(progress: Progress) -> None:
+            nonlocal last
+            last = progress
+            show(progress)
+
+        yield keep
+    if last is not None:
+        output.note(summary_of(last, clock() - began))
+
+
+@contextmanager
+def _shown(output: Output, clock: Callable[[], float]) -> Iterator[Show]:
     if output.quiet:
         yield lambda _progress: None
     elif output.stderr.is_terminal:
         from rich.live import Live
 
-        with Live(console=output.stderr, transient=True, refresh_per_second=8) as live:
+        # A transient line is removed at the end, so that what is printed next begins a line.
+        with Live(console=output.stderr, transient=True, refresh_per_second=_REFRESHES_PER_SECOND) as live:
             yield lambda progress: live.update(_line(progress))
     else:
         due = clock() + _SECONDS_BETWEEN_LINES
@@ -62,6 +91,11 @@ def _line(progress: Progress) -> Text:
     done = int(progress.share * _BAR_CHARACTERS)
     bar = Text.assemble(("━" * done, "green"), ("━" * (_BAR_CHARACTERS - done), "bright_black"))
     return Text.assemble(bar, " ", text_of(progress), no_wrap=True, overflow="ellipsis")
+
+
+def _percent(share: float) -> int:
+    """Return a share in percent, rounded down: 100 only if all is done."""
+    return int(share * 100)
 
 
 def _duration(seconds: float) -> str:

@@ -114,7 +114,9 @@ def pull(
     printed = [one for one in pulled if _print(out, source, one)]
     lost = source.acknowledge(printed) if acknowledge else []
     if lost:
-        raise ParcelqError(f"not acknowledged: {len(lost)} of {amount(len(printed), 'message')}; they will come again")
+        raise ParcelqError(
+            f"not acknowledged: {len(lost)} of {amount(len(printed), 'message')}; they will be delivered again"
+        )
     if len(printed) < len(pulled):
         raise ParcelqError(f"not readable: {len(pulled) - len(printed)} of {amount(len(pulled), 'message')}")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 from parcelq.errors import InvalidValueError
@@ -24,6 +25,27 @@ RecordFormat = Annotated[
         show_default="by the file's name, otherwise lines",
     ),
 ]
+STEP: Final = typer.Option(
+    "--step", metavar="STEP", help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row."
+)
+WorkflowFolder = Annotated[
+    Path | None,
+    typer.Option("--workflow", metavar="DIR", help="A folder with a workflow.yaml, instead of --step."),
+]
+Settings = Annotated[
+    list[Path] | None,
+    typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
+]
+Packages = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="PACKAGE", help="A Python package that the steps need; may be repeated."),
+]
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="NAME", help="A variable of this shell that the steps get; may be repeated."),
+]
+DEFAULT_SIZE: Final = 1000
+"""Most entries of one message, and of one run of a step."""
 ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of one message.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 

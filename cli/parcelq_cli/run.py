@@ -1,52 +1,56 @@
-"""`parcelq run`: a program over every record of files, on this machine."""
+"""`parcelq run`: a program over every record of files, on this machine or on a stack."""
 
 from __future__ import annotations
 
-import os
-import re
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated
 
 import typer
-from parcelq.errors import ParcelqError
 
-from parcelq_cli.options import ParcelSize, WrongUsageError
-from parcelq_cli.output import Output, amount, with_output
-
-if TYPE_CHECKING:
-    from parcelq.local.run import FileResult, Options
-    from parcelq.steps.find import Step
-
-_LIMIT: Final = re.compile(r"([0-9]{1,12})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
-_SHOWN: Final = 5
-"""Dead entries that are printed for each file; the list beside the result has all."""
+from parcelq_cli.options import STEP, Env, Packages, Settings, WorkflowFolder, WrongUsageError
+from parcelq_cli.output import Output, with_output
+from parcelq_cli.running import run_and_report
 
 
 @with_output
 def run(
     out: Output,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files.", show_default=False)],
-    step: Annotated[
+    files: Annotated[
         list[str],
-        typer.Option("--step", metavar="STEP", help="A program: a path, or a name on the PATH. Several run in a row."),
+        typer.Argument(
+            metavar="FILE...",
+            help="Files, folders, patterns, pipes, or - for the standard input; with --stack files or s3://bucket/key.",
+            show_default=False,
+        ),
     ],
-    settings: Annotated[
-        list[Path] | None,
-        typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
-    ] = None,
+    step: Annotated[list[str] | None, STEP] = None,
+    workflow: WorkflowFolder = None,
+    settings: Settings = None,
     record_format: Annotated[
         str,
         typer.Option("--format", metavar="FORMAT", help="What a record is, such as csv.", show_default="by name"),
     ] = "",
-    packages: Annotated[
-        list[str] | None,
-        typer.Option("--with", metavar="PACKAGE", help="A Python package that the steps need; may be repeated."),
-    ] = None,
+    packages: Packages = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("results"),
-    batch_size: Annotated[int, typer.Option(min=1, help="Most entries of one run of the step.")] = 1000,
-    parcel_size: ParcelSize = 1000,
+    name: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="What the result of the only file is called.", show_default="as the file"),
+    ] = "",
+    combine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Make one result of all files, in the order given, and call it so.",
+            show_default="a result of each",
+        ),
+    ] = "",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Most entries of one run of the step.", show_default="1000")
+    ] = None,
+    parcel_size: Annotated[
+        int | None, typer.Option(min=1, help="Most entries of one message.", show_default="1000")
+    ] = None,
     max_dead: Annotated[
         str, typer.Option(metavar="N|P%", help="Stop when more entries than this failed.", show_default="no limit")
     ] = "",
@@ -54,122 +58,68 @@ def run(
     fresh: Annotated[bool, typer.Option(help="Start over, whatever an earlier run has done.")] = False,
     go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
     workflow_id: Annotated[str, typer.Option(help="What the step gets as --workflow-id.", show_default="none")] = "",
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", metavar="NAME", help="A variable of this shell that the steps get; may be repeated."),
-    ] = None,
+    env: Env = None,
+    stack: Annotated[
+        str, typer.Option("--stack", metavar="NAME", help="Run on this stack of AWS.", show_default="this machine")
+    ] = "",
+    detach: Annotated[bool, typer.Option("--detach", help="With --stack, do not wait for the results.")] = False,
 ) -> None:
     """Run a program over every record of files, and write one result file for each.
 
+    A folder stands for all files in it and below it, but for those whose names begin with a dot; results keep the
+    folders in their names. A pattern in quotes, such as 'data/**/*.smi', stands for the files that match it.
+
     A run that was stopped goes on where it stopped when the same command is given again. Exits with 0 only if every
-    record is in a result; records that failed are listed in DIR/NAME.dead.jsonl with the reason.
+    record is in a result; records that failed are listed in DIR/NAME.dead.jsonl with the reason, and parcelq redrive
+    runs them again.
     """
-    from parcelq.local.run import Options, run_files
-    from parcelq.local_files import check_folder, check_targets
-    from parcelq.process.rules import Rules
-    from parcelq.records import parse
-    from parcelq.result_names import result_names
+    from parcelq.local.run import run_files
+    from parcelq.local_files import check_folder
 
-    from parcelq_cli.live import shown
+    from parcelq_cli.choice import naming_options, recipe_of
 
-    steps = _steps(out, step, settings or [], workflow_id, packages or [], env or [])
-    count, share = _limit(max_dead)
-    check_folder(output, "--output")
-    check_targets(files, [output / name for file in files for name in result_names(file.name).all])
-    options = Options(
-        steps,
-        output,
-        parse(record_format) if record_format else None,
-        Rules(batch_size=batch_size, parcel_size=max(batch_size, parcel_size), back_off_seconds=0),
-        max_dead=count,
-        max_dead_share=share,
+    recipe = recipe_of(
+        workflow,
+        step or [],
+        settings or [],
+        packages or [],
+        record_format=record_format,
+        batch_size=batch_size,
+        parcel_size=parcel_size,
+        max_dead=max_dead,
+        env=env or [],
+        workflow_id=workflow_id,
         keep_going=keep_going,
-        fresh=fresh,
-        go_on=go_on,
     )
-    began = time.monotonic()
-    try:
-        with shown(out) as show:
-            results = run_files(files, options, show)
-    except KeyboardInterrupt:
-        out.note("stopped; the same command goes on from here")
-        raise
-    _report(out, results, options, time.monotonic() - began)
+    only_here = {
+        "--continue": go_on,
+        "--fresh": fresh,
+        "--keep-going": keep_going,
+        "--workflow-id": workflow_id,
+        "--env": env,
+        "--name": name,
+        "--combine": combine,
+    }
+    with naming_options():
+        if stack:
+            _check_unused(only_here, "is for runs on this machine, so it does not go with --stack")
+            from parcelq_cli.remote import run_on_stack
+
+            run_on_stack(out, files, recipe.assembled(), stack, output, detach=detach)
+        else:
+            _check_unused({"--detach": detach}, "is for runs on a stack, so it needs --stack")
+            check_folder(output, "--output")
+            options = recipe.options(output, out.note, fresh=fresh, go_on=go_on)
+            run_and_report(
+                out,
+                output,
+                "the same command goes on from here",
+                lambda show: run_files(files, options, show, name=name, combine=combine, note=out.note),
+            )
 
 
-def _steps(
-    out: Output,
-    paths: Sequence[str],
-    settings: Sequence[Path],
-    workflow_id: str,
-    packages: Sequence[str],
-    env: Sequence[str],
-) -> list[Step]:
-    from dataclasses import replace
-
-    from parcelq.steps.find import local_step
-
-    if len(settings) > len(paths):
-        raise WrongUsageError(f"--settings is given {len(settings)} times, but there are only {len(paths)} steps")
-    if missing := [name for name in env if name not in os.environ]:
-        raise WrongUsageError(f"--env is {missing[0]!r}, but must be the name of a variable that is set")
-    variables = {name: os.environ[name] for name in env}
-    files = [str(path) for path in settings] + [""] * (len(paths) - len(settings))
-    found = [local_step(path, file, workflow_id, packages, out.note) for path, file in zip(paths, files, strict=True)]
-    return [
-        replace(one, settings=replace(one.settings, environment={**one.settings.environment, **variables}))
-        for one in found
-    ]
-
-
-def _limit(text: str) -> tuple[int | None, float | None]:
-    """Read a number of entries, or a share of them."""
-    if not text:
-        return None, None
-    found = _LIMIT.fullmatch(text)
-    if not found or (found[2] and float(found[2]) > 100):
-        raise WrongUsageError(f"--max-dead is {text!r}, but must be a number such as 10, or a share such as 1%")
-    return (int(found[1]), None) if found[1] else (None, float(found[2]) / 100)
-
-
-def _report(out: Output, results: Sequence[FileResult], options: Options, seconds: float) -> None:
-    for one in results:
-        path = options.output / one.names.result
-        document: dict[str, Any] = {
-            "file": str(one.file),
-            "result": str(path) if one.state.result else None,
-            "complete": one.whole,
-            "dead": one.state.dead,
-            "healings": one.healings,
-            "seconds": round(seconds, 3),
-        }
-        if one.problem:
-            document["problem"] = one.problem
-        if one.state.dead and one.state.result:
-            document["dead_list"] = str(options.output / one.names.dead)
-            _show_dead(out, options.output / one.names.dead, one)
-        out.result(document, _sentence(one, path))
-    failed = [one for one in results if not one.whole]
-    if failed:
-        raise ParcelqError(f"{amount(len(failed), 'file')} of {len(results)} did not come out whole")
-
-
-def _sentence(one: FileResult, path: Path) -> str:
-    if one.problem:
-        return f"{one.file}: no result: {one.problem}"
-    if one.state.dead:
-        return f"{path} lacks {amount(one.state.dead, 'entry')} that failed"
-    return str(path)
-
-
-def _show_dead(out: Output, listed: Path, one: FileResult) -> None:
-    import json
-    from itertools import islice
-
-    with listed.open("rb") as lines:
-        for line in islice(lines, _SHOWN):
-            dead = json.loads(line)
-            where = f"record {dead['record']}" if dead.get("record") else f"bytes {dead.get('start')}-{dead.get('end')}"
-            out.note(f"{one.file}, {where}: {str(dead.get('reason', '')).splitlines()[0]}")
-    if one.state.dead > _SHOWN:
-        out.note(f"… and {one.state.dead - _SHOWN:,} more in {listed}")
+def _check_unused(options: Mapping[str, object], reason: str) -> None:
+    """Raise WrongUsageError if one of these options is given."""
+    for name, value in options.items():
+        if value:
+            raise WrongUsageError(f"{name} {reason}")

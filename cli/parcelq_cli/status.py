@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -131,11 +131,22 @@ def _is_put(bucket: str, name: str) -> bool:
 def _finished(name: str, report: Mapping[str, Any]) -> Text:
     """What a report says of a source: whole, or without its dead entries."""
     entries = report.get("entries") or {}
-    text = Text.assemble((one_line(name), "bold"), "  whole" if report.get("complete") is True else "  not whole")
+    doubts = report.get("doubts")
+    verdict = "whole" if report.get("complete") is True else "doubtful" if doubts else "not whole"
+    text = Text.assemble((one_line(name), "bold"), f"  {verdict}")
+    if chosen := report.get("format"):
+        text.append(f"\n  format  {one_line(chosen)}")
     for count in ("read", "written", "dead", "missing"):
         if entries.get(count) is not None:
             text.append(f"\n  {count:<8}{_entries(entries[count])}")
-    return text.append(f"\n  result  {one_line(report.get('result'))}")
+    text.append(f"\n  result  {one_line(report.get('result'))}")
+    return _with_warnings(text, report.get("warnings") or ())
+
+
+def _with_warnings(text: Text, warnings: Iterable[object]) -> Text:
+    for warning in warnings:
+        text.append(f"\n  warning: {one_line(warning)}", "yellow")
+    return text
 
 
 def _shown(one: Status) -> Text:
@@ -154,7 +165,7 @@ def _shown(one: Status) -> Text:
         text.append(f"\n  cannot be uploaded: {one_line(one.problem)}", "red")
     if one.holes:
         text.append(f", {amount(one.hole_count, 'hole')}")
-    return text
+    return _with_warnings(text, one.warnings)
 
 
 def _entries(count: int | None) -> str:

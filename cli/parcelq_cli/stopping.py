@@ -10,8 +10,11 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 from parcelq.process.apply import Outcome
+from parcelq.process.budget import Budget
 from parcelq.process.processor import Processor
 from parcelq.topics.message import Pulled
+
+from parcelq_cli.interrupts import is_interruptible, signal_later
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -56,14 +59,17 @@ class Stopper:
         """From now on a signal has to wait."""
         self._waiting = False
 
-    def _signalled(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what signal.signal calls
-        if self._waiting:
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        if self._waiting and not is_interruptible(frame):
+            signal_later(number)
+        elif self._waiting:
             raise Stopped
-        if self._asked:
+        elif self._asked:
             raise KeyboardInterrupt
-        self._asked = True
-        # Printing here could meet a print that the signal interrupted.
-        Thread(target=self._on_signal, daemon=True).start()
+        else:
+            self._asked = True
+            # Printing here could meet a print that the signal interrupted.
+            Thread(target=self._on_signal, daemon=True).start()
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,10 @@ class StoppableProcessor(Processor):
         *,
         invocation: str = "",
         acknowledges: bool = False,
+        budget: Budget | None = None,
     ) -> Outcome:
         """Process messages; see `Processor.handle`."""
         self.stopper.begin_round()
-        return Processor.handle(self, pulled, time_left, invocation=invocation, acknowledges=acknowledges)
+        return Processor.handle(
+            self, pulled, time_left, invocation=invocation, acknowledges=acknowledges, budget=budget
+        )

@@ -10,6 +10,7 @@ from parcelq.limits import COUNT_SETTLES_SECONDS
 from parcelq.names import check_topic, dead_letter, is_url, topic_of_url
 
 from parcelq_cli import clients
+from parcelq_cli.dead import redrive
 from parcelq_cli.options import Attributes, Topic, WrongUsageError, Yes, attributes_of
 from parcelq_cli.output import Output, amount, fields, with_output
 
@@ -25,7 +26,11 @@ _COUNTS: Final = {
     "delayed": "ApproximateNumberOfMessagesDelayed",
 }
 
-app = typer.Typer(no_args_is_help=True, help="List, create, show, count, delete and clear topics.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, create, show, count, delete, clear and redrive topics.",
+    epilog="Example: parcelq topics create molecules",
+)
 
 
 @app.command("list", epilog="Example: parcelq topics list mol")
@@ -143,6 +148,9 @@ def clear(
     if not yes:
         out.confirm(_counts(topics, topics.names(prefix)), yes)
     _show_deleted(out, topics.clear(prefix, everything=everything))
+
+
+app.command(epilog="Example: parcelq topics redrive molecules")(redrive)
 
 
 def _show_deleted(out: Output, names: list[str]) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST: Final = "127.0.0.1"
-"""The only address that is ever listened on: moto checks no credentials, and can be told to do anything."""
+"""The only address that is ever listened on: moto checks no credentials, and does what any client asks."""
 
 _BLOCK: Final = 64 * KIB
 _FAILED: Final = ("500 Internal Server Error", [("Content-Length", "0")])
@@ -97,7 +97,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
     wbufsize = _BLOCK  # a small reply is one packet
 
     def log_request(self, *_args: Any) -> None:
-        """Log nothing: requests are many, and what is wrong with one is told to its sender."""
+        """Log nothing: there are many requests, and the sender of a wrong one gets an error."""
 
     def run_wsgi(self) -> None:
         """Answer one request."""
@@ -126,7 +126,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
             blocks = self.server.app(environ, start_response)
         except (ConnectionError, ClientDisconnected):
             raise
-        except Exception:  # moto raises on what it does not know, and the next request is none the worse for it
+        except Exception:  # moto raises on what it does not know; the next request works
             log.exception("%s %s failed", self.command, self.path)
             head, blocks = _FAILED, ()
         try:

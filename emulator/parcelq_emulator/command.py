@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from parcelq.errors import ParcelqError
+from parcelq.errors import ParcelqError, SettingsError
 from parcelq.result_names import LOGS, result_names
 from parcelq_cli.dead import body_of, shown
 from parcelq_cli.options import ParcelSize, RecordFormat, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.running import counts_of
 
 from parcelq_emulator.collecting import Collected, collect
 from parcelq_emulator.function import Runtime
@@ -42,11 +43,18 @@ class Result:
 @with_output
 def emulate(
     output: Output,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, help="The files.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE...]", help="The files; none with --keep.", show_default=False)
+    ] = None,
     step: Annotated[
-        list[str],
-        typer.Option("--step", metavar="STEP", help="A program: a path, or a name on the PATH. Several run in a row."),
-    ],
+        list[str] | None,
+        typer.Option(
+            "--step",
+            metavar="STEP",
+            help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row.",
+            show_default="the stack's built-in step",
+        ),
+    ] = None,
     settings: Annotated[
         list[Path] | None,
         typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
@@ -71,16 +79,25 @@ def emulate(
     The resources are made from the template itself, on a server on the loopback interface, and the functions are the
     deployed ones, each in a process of its own. Exits with 0 only if every entry is in a result.
     """
-    from parcelq_emulator.results import check_outputs
+    from parcelq.local_files import check_folder, check_readable, check_targets
+    from parcelq.result_names import check_distinct
+
     from parcelq_emulator.scratch import scratch_folder
 
+    files, step = files or [], step or []
+    if not (files and step) and not keep:
+        raise WrongUsageError("give a file and a --step; only --keep does without them")
     if chaos is not None and runtime is not Runtime.EMBEDDED:
         raise WrongUsageError(f"--chaos kills functions only under --runtime {Runtime.EMBEDDED}")
     given = [str(path) for path in settings or []]
     if len(given) > len(step):
         raise WrongUsageError(f"--settings is given {len(given)} times, but there are only {len(step)} steps")
     given += [""] * (len(step) - len(given))
-    check_outputs(files, output_folder)
+    for file in files:
+        check_readable(file)
+    check_folder(output_folder, "--output")
+    check_distinct(str(file) for file in files)
+    check_targets(files, [output_folder / name for file in files for name in result_names(file.name).all])
     for number in (signal.SIGTERM, signal.SIGHUP):  # asked to end, it ends as cleanly as by Ctrl-C
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)
@@ -107,14 +124,19 @@ def _regular(path: Path, copy: Path) -> Path:
 
 
 def _steps(names: Sequence[str], settings: Sequence[str], workflow_id: str, scratch: Path) -> list[Step]:
-    from parcelq.steps.find import local_step
+    from parcelq.steps.environments import dependencies_of
+    from parcelq.steps.find import local_program
 
     steps = []
     for number, (name, file) in enumerate(zip(names, settings, strict=True)):
         path = Path(file).expanduser()
         is_pipe = file and path.exists() and not path.is_file()
         readable = str(_regular(path, scratch / f"settings-{number}.yaml")) if is_pipe else file
-        steps.append(local_step(name, readable, workflow_id))
+        step = local_program(name, readable, workflow_id)
+        if step.path.suffix == ".py" and dependencies_of(step.path):
+            problem = "it depends on packages, which the functions here do not have; parcelq run installs them"
+            raise SettingsError(f"step {name}", [problem])
+        steps.append(step)
     return steps
 
 
@@ -143,12 +165,15 @@ def _run(output: Output, inputs: Mapping[str, Path], options: Options, folder: P
         if options.chaos is not None:
             output.note(str(pipeline.chaos()))
         if keep:
-            output.note(f"still running; AWS_ENDPOINT_URL={pipeline.url} AWS_DEFAULT_REGION=us-east-1; Ctrl-C ends it")
+            _tell_how_to_speak_to(output, pipeline)
             _go_on(output, pipeline, folder)
     dead = sum(one["entries"] for result in results for one in result.report["dead"])
-    if collected.missing or dead:
+    doubtful = ", ".join(result.path.name for result in results if result.report["doubts"])
+    if collected.missing or dead or doubtful:
         lost = ", ".join(sorted(collected.missing))
-        problem = f"no whole result of {lost}" if lost else f"{amount(dead, 'entry')} failed for good"
+        problem = f"{doubtful} may not be what the step writes for the whole file" if doubtful else ""
+        problem = f"{amount(dead, 'entry')} failed for good" if dead else problem
+        problem = f"no whole result of {lost}" if lost else problem
         raise ParcelqError(f"{problem}; the functions' logs are in {logs}")
 
 
@@ -177,7 +202,21 @@ def _summarise(
         + (f"; what was missing was published again {amount(collected.healings, 'time')}" if collected.healings else "")
     )
     for result in results:
+        output.note(f"{result.path.name}: {counts_of(result.report)}")
+        for warning in result.report["warnings"]:
+            output.note(f"{result.path.name}: warning: {warning}")
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))
+
+
+def _tell_how_to_speak_to(output: Output, pipeline: Pipeline) -> None:
+    """Print the variables with which this command, the AWS CLI and boto3 speak to the stack."""
+    from parcelq_emulator.pipeline import SPOKEN, STACK
+
+    variables = {"AWS_ENDPOINT_URL": pipeline.url, **SPOKEN}
+    lines = "\n".join(f"export {name}={value}" for name, value in variables.items())
+    output.result({"stack": STACK, "environment": variables}, lines)
+    spoken = " ".join(f"{name}={variables[name]}" for name in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"))
+    output.note(f"stack {STACK!r} is still running; {spoken}; Ctrl-C ends it")
 
 
 def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,8 +55,13 @@ _INSTANCES: Final[Mapping[Runtime, type[Instance]]] = {
     Runtime.EMBEDDED: FunctionProcess,
     Runtime.RIE: EmulatedFunction,
 }
-_STACK: Final = "parcelq"
-OUTPUT_TOPIC: Final = f"{_STACK}-output"
+STACK: Final = "parcelq"
+OUTPUT_TOPIC: Final = f"{STACK}-output"
+SPOKEN: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "local"),
+    **dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), REGION),
+}
+"""Variables with which a client of AWS speaks to the local server, beside its URL."""
 _COUNTS: Final = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -66,10 +74,10 @@ class Options:
     """What a user of the embedded stack chooses.
 
     Attributes:
-        steps: the steps, in a row; each gets a stage of its own.
+        steps: the steps, in a row; each gets a stage of its own. Without any, the stack has its built-in step.
         batch_size: how many entries a step should get at a time.
         parcel_size: most entries of a message.
-        record_format: what a record is in every file; empty to go by the names of files.
+        record_format: what a record is in every file; empty to follow the names of files.
         range_bytes: files larger than this are uploaded range by range.
         instances: processes that take the messages of each topic.
         chaos: a seed with which topics and functions are hostile; None for kind ones.
@@ -88,10 +96,10 @@ class Options:
     latency: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def stages(self) -> dict[str, Step]:
-        """The steps by the names of their stages."""
-        if len(self.steps) == 1:
-            return {"step": self.steps[0]}
+    def stages(self) -> dict[str, Step | None]:
+        """The steps by the names of their stages; None for the built-in step."""
+        if len(self.steps) <= 1:
+            return {"step": self.steps[0] if self.steps else None}
         return {f"step{number}": step for number, step in enumerate(self.steps, 1)}
 
     def parameters(self) -> dict[str, str]:
@@ -102,21 +110,15 @@ class Options:
             "ParcelSize": str(self.parcel_size),
             "Format": self.record_format,
             "RangeBytes": str(self.range_bytes),
-            "WorkflowId": self.steps[0].workflow_id,
-            # A message that failed comes again after about a second: nobody here waits for a cloud to recover.
+            "WorkflowId": self.steps[0].workflow_id if self.steps else "",
+            # A message that failed is delivered again after about a second: nobody here waits for a cloud to recover.
             "BackOffSeconds": "1",
         }
 
 
 def environment(url: str) -> dict[str, str]:
     """The variables with which any client of AWS talks to the local server, and to nobody else."""
-    return {
-        "AWS_ENDPOINT_URL": url,
-        **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "local"),
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        **NO_CONFIGURATION,
-    }
+    return {"AWS_ENDPOINT_URL": url, **SPOKEN, **NO_CONFIGURATION}
 
 
 @dataclass(slots=True)
@@ -159,7 +161,7 @@ class Pipeline:
 
 
         Raises:
-            ParcelqError: the pump stands still.
+            ParcelqError: the pump failed.
         """
         self.pump.check()
         return sum(self._count(url) for url in (self.events_url, *self._inputs()))
@@ -184,7 +186,7 @@ class Pipeline:
         return Chaos.below(self.scratch)
 
     def dead_letters(self) -> list[Pulled]:
-        """What failed for good, on the topics of all functions."""
+        """The dead letters of all functions' topics."""
         letters: list[Pulled] = []
         for url in map(dead_letter, self._inputs()):
             if count := self._count(url):  # which is exact here, so that nobody need wait for more
@@ -228,7 +230,10 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         more: dict[str, Any] = {"endpoint_url": url, "config": Config(max_pool_connections=50)}
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
         clients = Clients(session.client("cloudformation", **more), session.client("lambda", **more), s3, sqs)
-        stack = deploy(template.result(), parameters, clients, _STACK)
+        plain = template.result()
+        # Packages of workflows must be for the Python that runs the functions here.
+        plain["Outputs"]["PythonVersion"]["Value"] = f"{sys.version_info.major}.{sys.version_info.minor}"
+        stack = deploy(plain, parameters, clients, STACK)
         topics = Topics(sqs)
         # A downloader that died is not waited for as long as on AWS, where the next one comes minutes later anyway.
         output = sqs.get_queue_url(QueueName=OUTPUT_TOPIC)["QueueUrl"]
@@ -272,16 +277,26 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
             raise
 
 
+def _settings_file(step: Step, scratch: Path) -> str:
+    """The path of a step's settings, which are written to a file if they come from a command such as `tr a-z A-Z`."""
+    settings = step.settings
+    if settings.path or not settings.filter:
+        return str(settings.path or "")
+    text = json.dumps({"filter": True, "arguments": settings.arguments})  # JSON is YAML
+    path = scratch / f"settings-{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
+    path.write_text(text)
+    return str(path)
+
+
 def _spec(function: Function, options: Options, more: Mapping[str, str], scratch: Path) -> FunctionSpec:
     """How a function is run here: as it was deployed, but that steps may be anywhere on this machine."""
     variables = {**function.environment, **more, "PARCELQ_QUIET_SECONDS": str(_QUIET_SECONDS)}
     if options.chaos is not None:
         variables[CHAOS] = str(options.chaos)
-    if function.folder == _PROCESSOR:
-        step = options.stages[variables["PARCELQ_STAGE"]]
+    if function.folder == _PROCESSOR and (step := options.stages[variables["PARCELQ_STAGE"]]):
         variables["PARCELQ_STEP_FOLDERS"] = "/"
         variables["PARCELQ_STEP_PATH"] = str(step.path)
-        variables["PARCELQ_SETTINGS_FILE"] = str(step.settings.path or "")
+        variables["PARCELQ_SETTINGS_FILE"] = _settings_file(step, scratch)
     return FunctionSpec(
         function.name,
         ROOT / function.folder,

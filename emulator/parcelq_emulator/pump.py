@@ -39,7 +39,7 @@ GIVEN_UP: Final = "ErrorMessage"
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html"""
 _ABANDON_SECONDS: Final = 0.2
 _ENVELOPE_BYTES: Final = 4096
-"""What a record takes in an event beside its body, at the most."""
+"""Bytes that a record takes in an event beside its body, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Pump:
                     with under_way:
                         if not self._stop.is_set():
                             self._invoke(mapped, instance, event)
-            except Exception as error:  # noqa: BLE001 - a pump that stands still must say so
+            except Exception as error:  # noqa: BLE001 - a pump that failed must say so
                 if not self._stop.is_set():
                     text = str(error) if isinstance(error, ParcelqError) else repr(error)
                     self._failure = ParcelqError(f"{topic_of_arn(mapped.topic_arn)} stands still: {text}")
@@ -220,7 +220,7 @@ class Pump:
         self._sqs.delete_message(QueueUrl=mapped.topic_url, ReceiptHandle=record["receiptHandle"])
 
     def _release(self, mapped: Mapped, records: list[dict[str, Any]]) -> None:
-        """Have messages come again: at once at first, later with a delay that doubles.
+        """Have messages delivered again: at once at first, later with a delay that doubles.
 
         Lambda leaves them locked until their deadline, but here nobody wants to wait for that.
         """

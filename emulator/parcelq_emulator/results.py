@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import uuid
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from parcelq.aws.clients import translated
 from parcelq.errors import InvalidValueError
 from parcelq.names import RESULTS
-from parcelq.result_names import REPORT, STATE, check_distinct, result_names
+from parcelq.result_names import DEAD, PAGE, REPORT, STATE
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -25,20 +23,6 @@ _OF_THE_NAME: Final = frozenset(
     {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ, errno.ELOOP}
 )
 """Errors that say that no file can have a name, and nothing about other files."""
-
-
-def check_outputs(files: Sequence[Path], folder: Path) -> None:
-    """See that every result gets files of its own in a folder, and overwrites none of the inputs.
-
-    Raises:
-        InvalidValueError: names what collides.
-    """
-    check_distinct(str(file) for file in files)
-    inputs = [file.stat() for file in files]
-    for file in files:
-        for path in (folder / name for name in result_names(file.name).all):
-            if path.exists() and any(os.path.samestat(path.stat(), one) for one in inputs):
-                raise InvalidValueError("output folder", str(folder), f"another one: {path} is an input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +57,7 @@ class Results:
         return {key.removeprefix(RESULTS).removesuffix(REPORT): report for key, (_, report) in self._read.items()}
 
     def fetch(self, name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-        """Bring a result into a folder, with the report beside it, and return its path and the report.
+        """Bring a result into a folder, with all that lies beside it, and return its path and the report.
 
         Args:
             name: the result's name, which may be any: everybody can put objects under any name.
@@ -86,14 +70,19 @@ class Results:
         path = folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for suffix in ("", REPORT):
+            for suffix in ("", REPORT, PAGE):
                 self._download(f"{RESULTS}{name}{suffix}", Path(f"{path}{suffix}"))
+            report = json.loads(Path(f"{path}{REPORT}").read_bytes())
+            if report.get("dead_list"):
+                self._download(f"{RESULTS}{name}{DEAD}", Path(f"{path}{DEAD}"))
+            else:
+                Path(f"{path}{DEAD}").unlink(missing_ok=True)
         except OSError as error:
             if error.errno not in _OF_THE_NAME:
                 raise
             wanted = f"one that a file in {folder} can have ({error.strerror})"
             raise InvalidValueError("name of a result", name, wanted) from None
-        return path, json.loads(Path(f"{path}{REPORT}").read_bytes())
+        return path, report
 
     def _knows(self, key: str, etag: str) -> bool:
         return key in self._read and self._read[key][0] == etag

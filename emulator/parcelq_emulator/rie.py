@@ -40,7 +40,7 @@ _SHOWN: Final = 200
 
 
 class EmulatorNotFoundError(ParcelqError):
-    """What runs functions as AWS does is not installed, or not to be had for this machine."""
+    """The emulator of AWS's runtime is not installed, or does not exist for this machine."""
 
 
 def emulator() -> Path:
@@ -110,7 +110,7 @@ class EmulatedFunction(Instance):
             self._process = None
 
     def _answer(self, text: str) -> Any:
-        """Read an answer. Errors are told in the body alone; only what the runtime itself says may be no JSON."""
+        """Read an answer. Errors are in the body alone; only an answer of the runtime itself may be no JSON."""
         if text.startswith(_TIMED_OUT):
             raise self._failed("Timeout", text)
         try:

@@ -1,6 +1,6 @@
 """What runs in a function's process: it takes events from stdin and gives the handler's answers back.
 
-It is started as a script, with nothing of the command line on its path: a handler sees what it would see in Lambda.
+It is started as a script, without the command line on its path: a handler sees what it would see in Lambda.
 Events and answers are JSON, each with its length in front; what the handler prints goes to stderr.
 """
 
@@ -19,7 +19,7 @@ import uuid
 from typing import IO, Any
 
 CHAOS = "PARCELQ_LOCAL_CHAOS"
-"""A variable with a seed, with which functions die now and then."""
+"""A variable with a seed, which makes functions die at random."""
 DEATHS = 0.05
 """Share of the invocations that do not survive."""
 FIRST_MOMENTS = 8

@@ -1,8 +1,8 @@
 """The process that stands for AWS in the embedded stack.
 
 `python -m parcelq_emulator.server --port 0` prints its URL as one line to stdout once it listens, on the loopback
-interface alone, and nothing after that. It ends at SIGTERM, and when its standard input ends, so that whoever started
-it may be killed in any way and leaves no server behind.
+interface alone, and nothing after that. It ends at SIGTERM, and when its standard input ends, so that the process
+that started it may be killed in any way and leaves no server behind.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final
 
 from parcelq.errors import ParcelqError
+from parcelq.limits import DELETED_NAME_SECONDS
 
 from parcelq_emulator.scratch import scratch_folder
 from parcelq_emulator.surroundings import inherited, python
@@ -46,6 +47,7 @@ class Server:
         chaos: a seed with which its topics are hostile; None for topics that are kind.
         chaos_folder: where they tell what they did.
         latency: seconds that are added to each request, by the service it is for, such as `sqs`.
+        deleted_name_seconds: for so long the name of a deleted queue cannot be used again.
 
     Attributes:
         url: where it listens, such as `http://127.0.0.1:40123`: the endpoint URL for every client of AWS.
@@ -59,12 +61,14 @@ class Server:
         chaos: int | None = None,
         chaos_folder: Path | None = None,
         latency: Mapping[str, float] | None = None,
+        deleted_name_seconds: float = DELETED_NAME_SECONDS,
     ) -> None:
         self.url = ""
         self._start_timeout = start_timeout
         self._arguments = ["--port", str(port)] + ([] if chaos is None else ["--chaos", str(chaos)])
         for service, seconds in (latency or {}).items():
             self._arguments += ["--latency", f"{service}={seconds}"]
+        self._arguments += ["--deleted-name-seconds", str(deleted_name_seconds)]
         self._arguments += [] if chaos_folder is None else ["--chaos-folder", str(chaos_folder)]
 
     def __enter__(self) -> Server:
@@ -73,7 +77,7 @@ class Server:
         Raises:
             ServerError: it ended, or took too long; the text has the end of what it wrote to stderr.
         """
-        # A file, because nobody would read a pipe, and the server would stand still when that is full.
+        # A file, because nobody would read a pipe, and the server would stop when that is full.
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             python("-m", _MODULE, *self._arguments),
@@ -81,7 +85,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            start_new_session=True,  # Ctrl-C is for whoever started it, and who may need it for a clean end
+            start_new_session=True,  # Ctrl-C is for the process that started it, which may need it for a clean end
         )
         self.url = self._first_line()
         if not self.url:
@@ -135,6 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--chaos", type=int, metavar="SEED", help="deliver messages twice and in any order")
     parser.add_argument("--chaos-folder", type=Path, metavar="DIR", help="where to tell how often that was")
     parser.add_argument("--latency", action="append", default=[], metavar="SERVICE=S", help="seconds added to requests")
+    parser.add_argument(
+        "--deleted-name-seconds",
+        type=float,
+        default=DELETED_NAME_SECONDS,
+        metavar="SECONDS",
+        help="how long the name of a deleted queue cannot be used again; SQS's 60 by default",
+    )
     given = parser.parse_args(arguments)
     port: int = given.port
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -142,12 +153,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gc.set_threshold(
         100_000
     )  # moto is a million objects that stay: looking for garbage among them is a sixth of the start
-    # Late, because moto takes half a second to import, and whoever only starts a server needs none of it.
+    # Late, because moto takes half a second to import, and a process that only starts a server does not need it.
     from parcelq_emulator.application import Latency, application, listen
+    from parcelq_emulator.sqs_backend import StandardQueueBackend
 
+    StandardQueueBackend.deleted_name_seconds = given.deleted_name_seconds
     if given.chaos is not None:
         from parcelq_emulator.chaos import hostile_queue
-        from parcelq_emulator.sqs_backend import StandardQueueBackend
 
         StandardQueueBackend.queue_class = hostile_queue(given.chaos, given.chaos_folder)
 
@@ -157,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         server = listen(Latency(answering, latency) if latency else answering, port)
         os.environ["MOTO_PORT"] = str(server.port)  # some of moto's services call others
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        stdout, sys.stdout = sys.stdout, sys.stderr  # moto prints now and then
+        stdout, sys.stdout = sys.stdout, sys.stderr  # moto prints sometimes
         print(f"http://{server.host}:{server.port}", file=stdout, flush=True)
         with suppress(SystemExit):
             while sys.stdin.buffer.read(1024):

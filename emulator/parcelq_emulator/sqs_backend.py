@@ -17,6 +17,7 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
     """Moto's SQS of one account and region, with `StandardQueue` in the place of moto's standard queues."""
 
     queue_class: ClassVar[type[StandardQueue]] = StandardQueue
+    deleted_name_seconds: ClassVar[float] = DELETED_NAME_SECONDS
 
     def __init__(self, region_name: str, account_id: str, clock: Clock = time.time) -> None:
         super().__init__(region_name, account_id)
@@ -46,7 +47,7 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
 
     def was_deleted_recently(self, name: str) -> bool:
         """Whether SQS would make its users wait before they make a queue of this name."""
-        return self._clock() - self._deleted.get(name, -math.inf) < DELETED_NAME_SECONDS
+        return self._clock() - self._deleted.get(name, -math.inf) < self.deleted_name_seconds
 
 
 def find_queue(name: str, account_id: str, region: str) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus
 
 from aws_lambda_powertools import Logger, Metrics
@@ -13,8 +14,8 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
-from parcelq.config import Config, load
-from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, SourceError
+from parcelq.config import Config, load, parcel_size_for
+from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, SourceError, WorkflowError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.record import State
 from parcelq.lineage.source import Source
@@ -27,17 +28,33 @@ from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded
+from parcelq.upload.notes import note_problem
 from parcelq.upload.objects import Object, ObjectUploader
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.streams import StreamTask, task_of
+
+if TYPE_CHECKING:
+    from parcelq.jobs.versions import Versions
 
 logger = Logger()
 metrics = Metrics()
 copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 
+RESERVED_SECONDS: Final = 60
+"""An invocation hands on what is left when it has no more time than this: enough to publish what it has read."""
+
+
 @dataclass(frozen=True, slots=True)
 class App:
-    """What the function works with."""
+    """What the function works with.
+
+    Attributes:
+        config: the function's environment.
+        topics: the account's topics.
+        overflow: where large bodies go.
+        uploader: publishes the records of sources for the built-in step.
+        jobs: the stack's jobs.
+    """
 
     config: Config
     topics: Topics
@@ -60,9 +77,25 @@ def app() -> App:
     # What is put on the output topic is collected as it is.
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
-    uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config))
+    uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config), "stack")
     topics = Topics(sqs)
     return App(config, topics, overflow, uploader, Jobs(store, SqsTopic(sqs, topics.url(config.looks_topic))))
+
+
+@cache
+def versions() -> Versions:
+    """The workflows of the stack. They are imported when the first source asks for one."""
+    from parcelq.jobs.versions import Versions
+
+    return Versions(app().uploader.store)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What is done with a source: who publishes its records, and on which topic."""
+
+    uploader: ObjectUploader
+    topic: SqsTopic
 
 
 def record_format(config: Config) -> Format | None:
@@ -75,14 +108,18 @@ def record_format(config: Config) -> Format | None:
 
 @logger.inject_lambda_context
 @metrics.log_metrics
-def handler(event: dict[str, Any], _context: LambdaContext) -> dict[str, Any] | None:
-    """Take S3's events, or a batch of ranges from SQS."""
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
+    """Take S3's events, or a batch of tasks from SQS."""
     records = records_of(event)
+
+    def may_go_on() -> bool:
+        return context.get_remaining_time_in_millis() > RESERVED_SECONDS * 1000
+
     if records and records[0].get("eventSource") == "aws:sqs":
-        return {"batchItemFailures": [failure for record in records for failure in upload_range(record)]}
+        return {"batchItemFailures": [failure for record in records for failure in upload_task(record, may_go_on)]}
     for record in records:
         if record.get("eventSource") == "aws:s3" and record.get("eventName", "").startswith("ObjectCreated:"):
-            upload_object(record)
+            upload_object(record, may_go_on)
         else:
             logger.info("no put of an object, so left out", record=record)
     return None
@@ -96,7 +133,7 @@ def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
     return records
 
 
-def upload_object(record: dict[str, Any]) -> None:
+def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None:
     """Publish an object's records, or its ranges if it is large.
 
     Errors are raised, so that Lambda tries again; but not for an object that no other try could upload.
@@ -106,34 +143,40 @@ def upload_object(record: dict[str, Any]) -> None:
         return
     config, source = app().config, put.source
     check_inbox(source, config)
-    topic = app().topic(topic_for(put, config))
-    job = app().jobs.begin(str(source), "", topic.name)
-    if job.state is State.FINISHED:
-        logger.info("finished already, so left out", source=str(source), job=job.id)
-        return
     try:
+        way = way_of(put)
+        job = app().jobs.begin(str(source), way.uploader.workflow, way.topic.name)
+        if job.state is State.FINISHED:
+            logger.info("finished already, so left out", source=str(source), job=job.id)
+            return
+        tasks = app().topic(config.range_topic)
         if put.size > config.range_bytes and not is_compressed(source.key):
-            ranges = app().uploader.publish_ranges(
-                app().topic(config.range_topic), source, topic, put.size, config.range_bytes
-            )
+            ranges = way.uploader.publish_ranges(tasks, source, way.topic, put.size, config.range_bytes)
             if ranges is not None:
                 logger.info("ranges published", source=str(source), ranges=ranges, bytes=put.size)
                 return
-        count(app().uploader.upload(source, topic), str(source))
+        count(way.uploader.upload(source, way.topic, tasks, may_go_on), str(source))
     except SourceError as error:
         refuse(error, str(source))
 
 
-def upload_range(record: dict[str, Any]) -> list[dict[str, str]]:
-    """Publish the records of a range; one that fails is delivered again, alone."""
+def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[dict[str, str]]:
+    """Publish the records of a range or of the rest of a stream; a task that fails is delivered again, alone."""
     pulled = Pulled.from_lambda(record)
     try:
-        task = RangeTask.parse(pulled.wire.text)
+        task = task_of(pulled.wire.text)
         check_inbox(Source.parse(task.source), app().config)
         topic = app().topic(topic_of_records(task.topic, app().config))
-        count(app().uploader.upload_range(task, topic, app().topic(app().config.range_topic)), task.source)
+        tasks = app().topic(app().config.range_topic)
+        uploader = way_of_version(task.workflow).uploader if task.workflow else app().uploader
+        if isinstance(task, StreamTask):
+            count(uploader.upload_rest(task, topic, tasks, may_go_on), task.source)
+        else:
+            count(uploader.upload_range(task, topic, tasks), task.source)
     except SourceError as error:
         refuse(error, task.source)
+    except (WorkflowError, SettingsError) as error:  # its workflow was deleted meanwhile
+        refuse(refusal(Source.parse(task.source), error), task.source)
     except ParcelqError as error:
         logger.error("range not uploaded: %s", error, message_id=pulled.message_id)
         # guard[return []]: a range that failed is delivered again, alone
@@ -197,11 +240,51 @@ def check_inbox(source: Source, config: Config) -> None:
         raise InvalidValueError("source", source.uri, f"an object under s3://{config.bucket}/{INBOX}")
 
 
+def way_of(put: Object) -> Way:
+    """What is done with an object: its folder in the inbox names a workflow, or a topic of the stack.
+
+    Raises:
+        SourceError: there is no such workflow. That is noted.
+        InvalidValueError: the topic is none that records may go to.
+    """
+    config = app().config
+    folder = put.topic("")
+    if not folder or folder.startswith(f"{config.prefix}-"):
+        return Way(app().uploader, app().topic(topic_for(put, config)))
+    try:
+        return way_of_version(versions().of_job(str(put.source), folder))
+    except (WorkflowError, SettingsError) as error:
+        raise refusal(put.source, error) from None
+
+
+@lru_cache(maxsize=64)
+def way_of_version(attribute: str) -> Way:
+    """What a version of a workflow does with its sources. Raises WorkflowError or SettingsError if it is none."""
+    config, whole = app().config, app().uploader
+    workflow = versions().read(attribute).workflow
+    batch_size = workflow.batch_size_of(workflow.steps[0], config.batch_size)
+    uploader = replace(
+        whole,
+        parcel_size=parcel_size_for(batch_size, workflow.parcel_size or config.parcel_size),
+        format=workflow.format or whole.format,
+        chosen_by="workflow" if workflow.format else whole.chosen_by,
+        workflow=attribute,
+    )
+    return Way(uploader, app().topic(config.topic(workflow.stages(config.stages)[0])))
+
+
+def refusal(source: Source, error: WorkflowError | SettingsError) -> SourceError:
+    """Note that a source cannot be uploaded because of its workflow, and return the error that says so."""
+    reason = str(error)
+    note_problem(app().uploader.store, str(source), reason, output=app().config.output_topic)
+    return SourceError(source.key, reason)
+
+
 def topic_for(put: Object, config: Config) -> str:
     """Name of the topic that an object's records go to, one of the stack's."""
     with suppress(InvalidValueError):
         return topic_of_records(put.topic(config.input_topic), config)
-    wanted = f"inbox/<name>, or inbox/<topic>/<name> with a topic {config.prefix}-…"
+    wanted = f"inbox/<name>, inbox/<workflow>/<name>, or inbox/<topic>/<name> with a topic {config.prefix}-…"
     raise InvalidValueError("key", put.source.key, wanted)
 
 

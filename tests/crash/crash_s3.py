@@ -101,6 +101,7 @@ class Bucket:
         metadata: Mapping[str, str] | None = None,
         if_match: str | None = None,
         if_none_match: str | None = None,
+        content_type: str = "",
     ) -> Reply:
         self._check(key, if_match, if_none_match)
         self.objects[key] = made = _object(body, metadata)
@@ -136,7 +137,9 @@ class Bucket:
 
     # Objects by parts.
 
-    def create_multipart_upload(self, key: str, metadata: Mapping[str, str] | None = None) -> Reply:
+    def create_multipart_upload(
+        self, key: str, metadata: Mapping[str, str] | None = None, content_type: str = ""
+    ) -> Reply:
         upload_id = next(self._ids)
         self.uploads[upload_id] = Upload(key, metadata or {})
         return {"UploadId": upload_id}

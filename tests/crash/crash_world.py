@@ -238,18 +238,18 @@ class World:
 
     def _cold_start(self, *functions: str) -> None:
         for function in functions:
-            for name in ("app", "processor", "events"):
-                if cached := getattr(self.functions[function], name, None):
-                    if name == "processor" and cached.cache_info().currsize:
-                        cached().close()  # the step's processes end with their instance
-                    cached.cache_clear()
+            cached = {name: one for name, one in vars(self.functions[function]).items() if hasattr(one, "cache_clear")}
+            for name, one in cached.items():
+                if name in {"processor", "workflows"} and one.cache_info().currsize:
+                    one().close()  # the steps' processes end with their instance
+                one.cache_clear()
 
     # What happens by itself.
 
-    def put(self, data: bytes, *, deliveries: int = 1) -> None:
+    def put(self, data: bytes, *, key: str = KEY, deliveries: int = 1) -> None:
         """Put the object, and have S3 tell of it, perhaps several times."""
-        etag = self.bucket.put_object(KEY, data)["ETag"].strip('"')
-        entity = {"key": KEY, "size": len(data), "eTag": etag, "sequencer": "0055AED6DCD90281E5"}
+        etag = self.bucket.put_object(key, data)["ETag"].strip('"')
+        entity = {"key": key, "size": len(data), "eTag": etag, "sequencer": "0055AED6DCD90281E5"}
         record = {
             "eventSource": "aws:s3",
             "eventName": "ObjectCreated:Put",

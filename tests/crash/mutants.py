@@ -64,6 +64,15 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a pointer is followed only to what this stack has put into S3": (
         "tests/functional/test_functions.py::TestProcessor::test_a_pointer_to_anything_but_what_overflowed_here_is_dead_with_the_reason",
     ),
+    "a body that is larger than any entry may be is not read into memory": (
+        "tests/functional/test_overflow.py::test_a_body_that_is_larger_than_any_entry_is_not_read_into_memory",
+    ),
+    "an upload stops before its function's time is up": (
+        "tests/functional/test_streams.py::test_a_stream_that_is_handed_on_gives_the_messages_of_one_that_is_not",
+    ),
+    "what there was no time for is uploaded by another invocation": (
+        "tests/functional/test_streams.py::test_a_stream_that_is_handed_on_gives_the_messages_of_one_that_is_not",
+    ),
     "a message that SQS refuses to delete is not acknowledged": (
         "tests/functional/test_pull.py::TestAcknowledge::test_those_that_sqs_did_not_forget_are_returned",
     ),
@@ -199,7 +208,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process.py::TestUnreadableAndPassingMessages::test_a_message_that_nobody_can_read_is_a_dead_letter_at_once_as_it_came",
     ),
     "a dead letter is acknowledged only when it is published again": (
-        "tests/functional/test_redrive.py::TestRedrive::test_a_letter_that_is_refused_stays_and_the_others_go",
+        "tests/functional/test_redrive.py::TestRedrive::test_a_dead_letter_that_is_refused_stays_and_the_others_go_back",
     ),
     "a message that may kill the function runs under a mark of its own": (
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_killer_beside_good_messages_is_dead_alone_with_its_reason",
@@ -225,13 +234,19 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "no run begins when there is no time for it": (
         "tests/unit/test_budget.py::test_when_time_is_up_there_is_none",
-        "tests/functional/test_process.py::TestTime::test_what_there_is_no_time_for_is_delivered_again_without_a_failure",
+        "tests/functional/test_process.py::TestTime::test_a_message_that_there_is_no_time_for_is_delivered_again_without_a_failure",
     ),
     "the digest of a run tells its output from that of other runs": (
         f"{_CRASH}test_a_step_that_never_does_the_same_twice",
     ),
     "the folder of a run is removed however the run ends": (
         "tests/functional/test_run.py::TestCommand::test_whatever_it_leaves_there_is_removed",
+    ),
+    "a run finds nothing in its folder that another run left there": (
+        "tests/functional/test_run.py::TestCommand::test_a_run_finds_nothing_that_another_left",
+    ),
+    "a run that was aborted says nothing about its entries": (
+        "tests/functional/test_run_local.py::test_interrupting_ends_a_run_that_takes_long_and_loses_nothing",
     ),
     "an output is a regular file": (
         "tests/functional/test_step_attacks.py::TestOutput::test_what_is_no_file_fails_the_run",
@@ -269,6 +284,9 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "report and result follow from one resolution": (
         "tests/functional/test_reports.py::test_a_report_that_comes_late_does_not_replace_one_of_a_newer_result",
+    ),
+    "a page is written only if nobody else wrote one in the meantime": (
+        "tests/functional/test_reports.py::TestPage::test_one_that_comes_late_does_not_replace_that_of_a_newer_result",
     ),
     "a report is written only if nobody else wrote one in the meantime": (
         "tests/functional/test_reports.py::test_a_report_that_is_overtaken_by_an_older_one_is_written_again",
@@ -332,6 +350,43 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "a conditional write to a folder is refused where the condition does not hold": (
         "tests/contract/test_store_contract.py::test_only_one_of_many_conditional_writes_wins",
+    ),
+    "a bundle is unpacked only if its digest is the expected one": (
+        "tests/unit/test_bundles.py::test_a_damaged_archive_is_refused",
+    ),
+    "a bundle has no more files than its version says": (
+        "tests/unit/test_bundles.py::test_an_archive_with_more_files_than_expected_is_refused",
+    ),
+    "a bundle unpacks to no more bytes than its version says": (
+        "tests/unit/test_bundles.py::test_a_bomb_is_refused_before_it_fills_the_disk",
+    ),
+    "a bundle writes nothing outside of its folder": (
+        "tests/unit/test_bundles.py::test_a_path_that_leaves_the_bundle_is_refused",
+    ),
+    "a bundle has no links": ("tests/unit/test_bundles.py::test_what_is_no_regular_file_is_refused",),
+    "a bundle whose files were changed is unpacked again": (
+        "tests/unit/test_bundles.py::TestCache::test_a_bundle_whose_files_were_changed_is_unpacked_again",
+    ),
+    "a version is used only if it is the one that its name promises": (
+        "tests/unit/test_versions.py::test_a_version_that_was_changed_is_refused_with_a_reason",
+    ),
+    "of two versions that are put at once, one becomes the current one": (
+        "tests/unit/test_versions.py::test_two_who_put_at_once_do_not_overwrite_each_other",
+    ),
+    "a source that is told of twice gets one version": (
+        "tests/unit/test_versions.py::test_two_deliveries_at_once_get_one_version",
+    ),
+    "files that another workflow may have changed are not run": (
+        "tests/functional/test_function_workflows.py::test_what_one_workflow_changed_of_another_is_not_run",
+    ),
+    "what follows from a message that may have killed a function is a message of its own": (
+        "tests/functional/test_function_workflows.py::test_what_was_received_before_goes_over_the_topic_between_steps",
+    ),
+    "what a following step cannot do now comes back on the stage's topic": (
+        "tests/unit/test_chain.py::test_what_the_next_step_cannot_do_now_goes_to_the_topic",
+    ),
+    "a workflow that can never be run does not keep its messages waiting": (
+        "tests/functional/test_function_workflows.py::test_a_damaged_bundle_is_never_run",
     ),
 }
 """For each guard the tests that fail when it is broken. `[killed before` stands for all parts of that kind of fault."""

@@ -140,6 +140,7 @@ def check_result(world: World, expected: bytes, dead: bytes = b"", reason: str =
     }
     assert (report["bytes_read"], report["bytes_written"]) == (len(data), len(expected))
     assert report["complete"] is not bool(dead)
+    assert f">{report['state']}<".encode() in (world.object(RESULT + ".report.html") or b"")
     letters = world.letters()
     assert list(letters) == (["parcelq-step-dead-letter"] if dead else [])
     for letter in chain.from_iterable(letters.values()):

@@ -118,7 +118,7 @@ def emulated(built: Built, folder: Path, **parameters: str) -> Iterator[Emulated
     """
     with ExitStack() as cleanup:
         cleanup.enter_context(ending_processes_below(folder))
-        url = cleanup.enter_context(Server()).url
+        url = cleanup.enter_context(Server(deleted_name_seconds=0)).url
         session = boto3.Session("local", "local", region_name=REGION)
         clients = Clients(
             *(session.client(name, endpoint_url=url) for name in ("cloudformation", "lambda", "s3", "sqs"))

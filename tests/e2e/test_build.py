@@ -1,4 +1,4 @@
-"""What `sam build` makes, as a function would see it: nothing of the checkout is on the path."""
+"""What `sam build` makes, as a function would see it: the checkout is not on the path."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Account:
         return self.made()
 
     def deploy_guided(self, config: str, answers: str) -> tuple[Made, str, dict[str, Any]]:
-        """Deploy by answering questions; what there is then, what was shown, and what was saved of the answers."""
+        """Deploy by answering questions; what was made, what was shown, and which answers were saved."""
         file = self.folder / "samconfig.toml"
         file.write_text(CONFIG.read_text())
         shown = self.sam("deploy", config, "--guided", *self.options(config, {}), file=file, answers=answers)
@@ -85,7 +85,7 @@ class Account:
         return self.made()
 
     def made(self) -> Made:
-        """What there is now."""
+        """The stack as it is now."""
         functions, sqs, s3, iam, logs = map(self.client, ("lambda", "sqs", "s3", "iam", "logs"))
         stacks = self.client("cloudformation")
         listed = functions.list_functions()["Functions"]
@@ -177,7 +177,7 @@ def transformed(values: Mapping[str, str], built: Built) -> dict[str, Any]:
     for name, resource in template["Resources"].items():
         properties = resource["Properties"]
         if resource["Type"] == "AWS::Lambda::Function":
-            # All stages have the same code, of which one was built.
+            # All stages have the same code, which was built once.
             properties["Code"] = str(built.folder / ("StageFunctionstep" if name.startswith(PROCESSOR) else name))
             # The server makes functions without layers, and cannot update one that should have any.
             assert properties.pop("Layers") == [{"Ref": key} for key in layers(template)]
@@ -381,7 +381,7 @@ def test_a_guided_deployment_proposes_an_answer_to_every_question(dev: Story) ->
 
 
 def test_all_code_of_what_was_built_is_uploaded(built: Built, tmp_path: Path) -> None:
-    """The first half of `sam deploy` with the template that was built, here for two stages; the server has no other."""
+    """The first half of `sam deploy` with the template that was built, here for two stages."""
     with account(built, tmp_path) as made:
         s3 = made.client("s3")
         s3.create_bucket(Bucket="code")

@@ -58,7 +58,7 @@ def report_of(result: Path) -> dict:
     return json.loads(Path(f"{result}.report.json").read_bytes())
 
 
-def test_odd_bytes_and_names_come_back_byte_for_byte(tmp_path: Path, filter_settings: Path) -> None:
+def test_odd_bytes_and_names_come_back_byte_for_byte(tmp_path: Path) -> None:
     odd = tmp_path / "a b+c%20 é ü.txt"
     odd.write_bytes(
         b"\n\nfirst\r\n\0nul\n\xff\xfe bad utf-8\n"
@@ -68,7 +68,7 @@ def test_odd_bytes_and_names_come_back_byte_for_byte(tmp_path: Path, filter_sett
     )
     empty = tmp_path / "empty.txt"
     empty.touch()
-    done = emulate(odd, empty, "--step", "cat", "--settings", filter_settings, "--output", tmp_path / "out", "--json")
+    done = emulate(odd, empty, "--step", "cat -u", "--output", tmp_path / "out", "--json")
     assert (tmp_path / "out" / odd.name).read_bytes() == odd.read_bytes()
     assert (tmp_path / "out" / empty.name).read_bytes() == b""
     printed = [json.loads(line) for line in done.stdout.splitlines()]
@@ -91,7 +91,9 @@ def strict_step(tmp_path: Path) -> Path:
     return path
 
 
-def test_bad_lines_are_set_apart_with_their_reasons(tmp_path: Path, strict_step: Path, filter_settings: Path) -> None:
+def test_bad_lines_are_listed_with_their_reasons_and_the_others_are_done(
+    tmp_path: Path, strict_step: Path, filter_settings: Path
+) -> None:
     file, out = tmp_path / "lines.txt", tmp_path / "out"
     file.write_text("".join(BAD_LINES))
     arguments = [file, "--step", strict_step, "--settings", filter_settings, "--output", out, *PARCELS_OF_250]
@@ -280,7 +282,7 @@ def test_however_it_ends_it_leaves_no_process_behind(
     assert not processes_with(str(tmp_path))
 
 
-def test_what_is_wrong_with_the_step_is_told_before_anything_runs(tmp_path: Path) -> None:
+def test_a_faulty_step_is_reported_before_anything_runs(tmp_path: Path) -> None:
     file, settings = tmp_path / "lines.txt", tmp_path / "settings.yaml"
     file.write_text("a line\n")
     settings.write_text("filtre: true\ntimeout: soon\n")

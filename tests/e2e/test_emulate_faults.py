@@ -16,9 +16,7 @@ from test_emulate import PARCELQ, emulate, filter_settings, until
 __all__ = ["filter_settings"]
 
 
-def test_every_kind_of_gz_gives_its_lines_and_a_broken_one_stops_no_other(
-    tmp_path: Path, filter_settings: Path
-) -> None:
+def test_every_kind_of_gz_gives_its_lines_and_a_broken_one_fails_alone(tmp_path: Path, filter_settings: Path) -> None:
     out = tmp_path / "out"
     lines = {
         "two members.txt.gz": gzip.compress(b"a\n") + gzip.compress(b"b\n"),
@@ -107,7 +105,7 @@ def test_wrong_settings_from_a_pipe_end_at_once(tmp_path: Path) -> None:
     assert "timeout is 'soon'" in done.stderr
 
 
-def test_an_object_with_an_odd_name_stops_no_other(tmp_path: Path, filter_settings: Path) -> None:
+def test_an_object_with_an_odd_name_does_not_stop_others(tmp_path: Path, filter_settings: Path) -> None:
     file, out = tmp_path / "lines.txt", tmp_path / "out"
     file.write_text("a\n")
     arguments = [file, "--step", "cat", "--settings", filter_settings, "--output", out, "--keep"]

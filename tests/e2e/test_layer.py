@@ -61,7 +61,7 @@ def test_the_layer_keeps_within_its_budget(made: Path) -> None:
     assert sum(path.stat().st_size for path in (made / "Library").rglob("*") if path.is_file()) <= LAYER_BYTES
 
 
-def test_everything_that_is_imported_is_compiled_for_good(made: Path) -> None:
+def test_everything_that_is_imported_is_compiled_permanently(made: Path) -> None:
     for folder in ("Uploader", "StageFunctionstep", "Downloader", "TopicAdmin", "Library/python/parcelq"):
         sources = list((made / folder).glob("*.py"))
         assert sources

@@ -12,6 +12,11 @@ from pathlib import Path
 import pytest
 from building import ROOT, Built
 from emulated import BUILT, Emulated, emulated
+from parcelq.jobs.assembled import from_folder
+from parcelq.jobs.versions import Versions, bundle_key, version_of
+from parcelq.steps.bundles import write_bundle
+from parcelq.steps.packages import Target
+from parcelq.store.bucket import BucketStore
 from parcelq_emulator.rie import EmulatedFunction
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AWS's runtime emulator runs on Linux alone")
@@ -147,6 +152,34 @@ def test_a_file_comes_back_as_its_result(built: Built, tmp_path: Path) -> None:
         admin = stack.start(TOPIC_ADMIN)
         assert admin.invoke(EVENTS["topic_admin_status"]) == {"sources": [], "count": 0}
         assert admin.invoke(EVENTS["topic_admin_count"]) == {"approximate_count": 0}
+
+
+def test_a_workflow_runs_from_its_bundles_alone(built: Built, tmp_path: Path) -> None:
+    """RDKit comes from the bundle; neither the function nor its layer has it."""
+    found = [built.python, "-c", "import sys; print(f'{sys.version_info.major}.{sys.version_info.minor}')"]
+    python = subprocess.run(found, capture_output=True, text=True, check=True).stdout.strip()
+    assembled = from_folder(ROOT / "examples" / "rdkit")
+    (packages,) = assembled.packages(Target(python, "x86_64-manylinux_2_34"), lambda _: None)
+    assert packages
+    code = tmp_path / "code.zip"
+    version = version_of(
+        "rdkit", assembled.workflow, write_bundle(assembled.files, code), [(packages.bundle, packages.lock)], python
+    )
+    with emulated(built, tmp_path) as stack:
+        versions = Versions(BucketStore(stack.s3, stack.stack.bucket))
+        for bundle, archive in ((version.code, code), (packages.bundle, packages.archive)):
+            stack.put(bundle_key(bundle), archive.read_bytes())
+        versions.put(version)
+        versions.make_current(version)
+        instances = [(UPLOADER, stack.start(UPLOADER)), (PROCESSOR, stack.start(PROCESSOR))]
+        with stack.pumping(*instances):
+            stack.put("inbox/rdkit/molecules.smi", b"CCO ethanol\nC1CC bad\nc1ccccc1 benzene\n")
+            report = stack.collect(stack.start(DOWNLOADER), "rdkit/molecules.smi")
+        result = [json.loads(line) for line in stack.get("results/rdkit/molecules.smi").splitlines()]
+    assert [(one["name"], one["formula"]) for one in result] == [("ethanol", "C2H6O"), ("benzene", "C6H6")]
+    assert [one["reason"] for one in report["dead"]] == ["RDKit cannot read the SMILES 'C1CC'"]
+    assert report["workflows"] == [version.attribute]
+    assert stack.errors == []
 
 
 def test_nothing_but_what_was_built_is_loaded(built: Built, tmp_path: Path) -> None:

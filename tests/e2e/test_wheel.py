@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +18,18 @@ from parcelq_emulator.server import Server
 
 MEGABYTES = 110
 PACKAGES = 25
-SOURCES = ("layers", "cli", "emulator", "functions", "template.yaml", "pyproject.toml", "setup.py", "README.md")
+SOURCES = (
+    "layers",
+    "cli",
+    "emulator",
+    "functions",
+    "template.yaml",
+    "pyproject.toml",
+    "setup.py",
+    "MANIFEST.in",
+    "LICENSE",
+    "README.md",
+)
 
 
 def install(folder: Path) -> Path:
@@ -42,7 +55,7 @@ def made(once: Callable[[Callable[[Path], Path]], Path]) -> Path:
 
 @pytest.fixture
 def parcelq(made: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Run the installed command against the emulator's server, in a folder with nothing of the checkout."""
+    """Run the installed command against the emulator's server, in a folder outside the checkout."""
 
     def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -80,6 +93,64 @@ def test_the_installed_command_uploads_processes_and_downloads(parcelq, tmp_path
     assert downloaded.returncode == 0, downloaded.stderr
     result = sorted((tmp_path / "result.txt").read_text().splitlines())
     assert result == sorted(f"LINE {number}" for number in range(2500))
+
+
+DOUBLE = """
+from parcelq.step import reject, step
+
+@step(each=True)
+def double(entry):
+    if entry.startswith("#"):
+        reject(entry, "it is a comment")
+    return str(int(entry) * 2)
+
+if __name__ == "__main__":
+    double.main()
+"""
+
+
+def test_the_installed_command_runs_a_function_and_lists_bad_records(parcelq, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "double.py").write_text(DOUBLE)
+    entries = [str(number) if number % 6 else f"# {number}" for number in range(3000)]
+    (tmp_path / "numbers.txt").write_text("\n".join(entries) + "\n")
+    tried = parcelq("try", "numbers.txt", "--step", "double.py", "--records", "2", "--json")
+    assert [json.loads(line).get("output") for line in tried.stdout.splitlines()] == [None, "2\n"]
+    done = parcelq("run", "numbers.txt", "--step", "double.py")
+    assert done.returncode == 1, done.stderr
+    good = [str(number * 2) for number in range(3000) if number % 6]
+    assert (tmp_path / "results/numbers.txt").read_text().splitlines() == good
+    dead = [json.loads(line) for line in (tmp_path / "results/numbers.txt.dead.jsonl").read_text().splitlines()]
+    assert [one["record"] for one in dead] == list(range(1, 3001, 6))
+    assert {one["reason"] for one in dead} == {"it is a comment"}
+
+
+def test_the_installed_command_stops_for_a_broken_step_and_goes_on_when_it_is_mended(parcelq, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    lines = [f"line {number}" for number in range(20_000)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines) + "\n")
+    step = tmp_path / "step.py"
+    step.write_text("import nothing_of_that_name\n")
+    done = parcelq("run", "lines.txt", "--step", "step.py")
+    assert done.returncode == 1
+    assert "No module named 'nothing_of_that_name'" in done.stderr
+    step.write_text(DOUBLE.replace("str(int(entry) * 2)", "entry.upper()"))
+    done = parcelq("run", "lines.txt", "--step", "step.py")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results/lines.txt").read_text().splitlines() == [line.upper() for line in lines]
+
+
+def test_the_installed_command_goes_on_after_it_was_killed(made: Path, parcelq, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "lines.txt").write_text("".join(f"line {number}\n" for number in range(5000)))
+    (tmp_path / "slow").write_text('#!/bin/sh\nsleep 0.05\necho run >> "$HOME/runs"\ncat "$2" > "$4"\n')
+    (tmp_path / "slow").chmod(0o755)
+    command = ["run", "lines.txt", "--step", "./slow", "--batch-size", "50", "--parcel-size", "50"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    with subprocess.Popen([made / "bin" / "parcelq", *command], cwd=tmp_path, env=environment) as running:
+        time.sleep(2.5)
+        running.kill()
+    done = parcelq(*command)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results/lines.txt").read_text() == (tmp_path / "lines.txt").read_text()
+    assert 100 <= len((tmp_path / "runs").read_text().splitlines()) < 200
 
 
 def test_without_the_extra_emulate_says_what_to_install(parcelq) -> None:  # type: ignore[no-untyped-def]

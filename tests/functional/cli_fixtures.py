@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -48,7 +49,7 @@ class Done:
 
 
 class Cli:
-    """Runs commands, and sees to it that none of them shows a traceback that was not asked for."""
+    """Runs commands, and checks that none of them shows a traceback that was not asked for."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[bytes]) -> None:
         self._monkeypatch = monkeypatch
@@ -58,8 +59,12 @@ class Cli:
         self._monkeypatch.setattr(sys, "argv", ["parcelq", *map(str, arguments)])
         self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         self._capture.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
+        before = signal.getsignal(signal.SIGINT)  # the end of the command's process is near, so it does not restore it
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            signal.signal(signal.SIGINT, before)
         out, err = self._capture.readouterr()
         assert b"Traceback" not in out + err or "--verbose" in arguments
         return Done(int(ended.value.code or 0), out, err.decode())

@@ -1,4 +1,4 @@
-"""A step between topics in memory, by a clock that only moves when it is told to."""
+"""A step between topics in memory, by a clock that a test moves."""
 
 from __future__ import annotations
 

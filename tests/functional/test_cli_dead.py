@@ -48,7 +48,7 @@ class World:
         return self.sqs.send_message(QueueUrl=f"{self.url}-dead-letter", **wire.request())["MessageId"]
 
     def die(self, message: Message, reason: str = "exit code 3: no such atom") -> str:
-        """Send the letter of a message that failed for good, and return its id."""
+        """Send the dead letter of a message that failed permanently, and return its id."""
         about = Circumstances("strict.py", WHEN.timestamp(), "wf-7")
         return self.send(dead_letter(message, reason, about, 2).wire())
 
@@ -71,7 +71,7 @@ def world(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> World:
 
 class TestDead:
     def line(self, cli: Cli) -> int | None:
-        """The line that is told of the only letter, as text and as JSON alike."""
+        """The line number of the only dead letter, the same as text and as JSON."""
         told: int | None = cli.ok("dead", "t", "--json").document["line"]
         assert f"line {told or 'unknown'}: " in cli.ok("dead", "t").text
         return told
@@ -108,7 +108,7 @@ class TestDead:
         document = cli.ok("dead", "t", "--json").document
         assert (document["line"], document["reason"], document["runs"]) == (3, NO_REASON, None)
 
-    def test_no_letters_are_said_to_be_none(self, cli: Cli, world: World) -> None:
+    def test_a_topic_without_dead_letters_says_so(self, cli: Cli, world: World) -> None:
         done = cli.ok("dead", "t")
         assert (done.out, done.err) == (b"", "0 dead letters\n")
 
@@ -141,7 +141,7 @@ class TestDead:
         document = cli.ok("dead", "t", "--json").document
         assert base64.b64decode(document["entry"]) == b"\xff large\n"
 
-    def test_one_that_is_not_there_is_told_of_and_the_others_are_listed(self, cli: Cli, world: World) -> None:
+    def test_a_missing_body_is_reported_and_the_others_are_listed(self, cli: Cli, world: World) -> None:
         world.send(Overflow(world.s3, BUCKET).offload(Message(b"large\n").wire()))
         (gone,) = world.s3.list_objects_v2(Bucket=BUCKET)["Contents"]
         world.s3.delete_object(Bucket=BUCKET, Key=gone["Key"])
@@ -153,11 +153,11 @@ class TestDead:
         assert (other["entry"], "problem" in other) == ("other\n", False)
         assert one["problem"] in cli.ok("dead", "t").text
 
-    def test_an_encoding_that_nobody_knows_is_told_of(self, cli: Cli, world: World) -> None:
+    def test_an_unknown_encoding_is_reported(self, cli: Cli, world: World) -> None:
         world.send(Wire("odd", {"Encoding": "rot13"}))
         assert "rot13" in cli.ok("dead", "t").text
 
-    def test_of_an_object_that_was_replaced_no_line_is_told(self, cli: Cli, world: World) -> None:
+    def test_an_object_that_was_replaced_gives_no_line_number(self, cli: Cli, world: World) -> None:
         source = world.put()
         world.die(world.third_line(source))
         assert self.line(cli) == 3
@@ -166,7 +166,7 @@ class TestDead:
         assert cli.ok("dead", "t", "--json").document["start"] == START
 
     @pytest.mark.parametrize("bucket", [BUCKET, "no-such-bucket"])
-    def test_of_an_object_that_is_gone_no_line_is_told(self, cli: Cli, world: World, bucket: str) -> None:
+    def test_an_object_that_is_gone_gives_no_line_number(self, cli: Cli, world: World, bucket: str) -> None:
         source = Source.of_object(bucket, "inbox/x", etag="e", put="1")
         world.die(world.third_line(source))
         assert self.line(cli) is None
@@ -186,7 +186,7 @@ class TestDead:
         world.die(world.third_line(world.put(key, gzip.compress(DATA), **options)))
         assert self.line(cli) == 3
 
-    def test_of_an_object_that_is_called_compressed_and_is_not_no_line_is_told(self, cli: Cli, world: World) -> None:
+    def test_an_object_that_is_only_named_compressed_gives_no_line_number(self, cli: Cli, world: World) -> None:
         world.die(world.third_line(world.put("inbox/a.gz")))
         assert self.line(cli) is None
 
@@ -201,7 +201,7 @@ class TestDead:
         ],
         ids=["the same", "a line before", "a line behind", "another line", "empty"],
     )
-    def test_of_a_file_that_has_changed_no_line_is_told(
+    def test_a_file_that_has_changed_gives_no_line_number(
         self, cli: Cli, world: World, tmp_path: Path, change: Callable[[bytes], bytes], line: int | None
     ) -> None:
         file = tmp_path / "a b.txt"
@@ -209,11 +209,11 @@ class TestDead:
         world.die(world.third_line(Source.of_file(str(file), "1")))
         assert self.line(cli) == line
 
-    def test_of_a_file_that_is_gone_no_line_is_told(self, cli: Cli, world: World, tmp_path: Path) -> None:
+    def test_a_file_that_is_gone_gives_no_line_number(self, cli: Cli, world: World, tmp_path: Path) -> None:
         world.die(world.third_line(Source.of_file(str(tmp_path / "none"), "1")))
         assert self.line(cli) is None
 
-    def test_what_a_step_made_is_told_by_where_that_came_from(self, cli: Cli, world: World, tmp_path: Path) -> None:
+    def test_the_output_of_a_step_is_located_by_its_origin(self, cli: Cli, world: World, tmp_path: Path) -> None:
         file = tmp_path / "a.txt"
         file.write_bytes(DATA)
         parents = [Lineage(Span(START, END, len(DATA))), Lineage(Span(6, len(DATA), len(DATA)))]
@@ -247,13 +247,15 @@ class TestRedrive:
         bodies = cli.ok("pull", "t", "--min", "2", "--json").documents
         assert sorted(message["body"] for message in bodies) == ["0\n", "1\n"]
 
-    def test_chosen_ones_that_are_not_there_are_told(self, cli: Cli, world: World) -> None:
+    def test_chosen_dead_letters_that_do_not_exist_are_named(self, cli: Cli, world: World) -> None:
         one = world.die(Message(b"a\n"))
         done = cli("topics", "redrive", "t", "--id", one, "--id", "none", "--json")
         assert (done.code, done.document) == (1, {"redriven": 1})
         assert "not sent back: 1 of 2 chosen; see parcelq dead t" in done.err
 
-    def test_what_is_refused_stays_and_is_told(self, cli: Cli, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_refused_dead_letter_stays_and_is_reported(
+        self, cli: Cli, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         world.die(Message(b"a\n"))
         monkeypatch.setattr("parcelq.process.redrive._revived", lambda _: Message(b"x" * 2_000_000))
         done = cli.ok("topics", "redrive", "t")

@@ -44,8 +44,8 @@ def known_of(file: Path, step: Step, sample: int = 200) -> Any:
 
 def test_it_tells_what_a_file_costs(cli: Cli, lines: Path, filter_step: tuple[str, ...]) -> None:
     done = cli.ok("estimate", lines, *filter_step, "--sample", "200")
-    assert "words.txt: 22.0 kB, 2,000 lines (counted)" in done.text
-    assert "Step, over 200 lines" in done.text
+    assert "words.txt: 22.0 kB, 2,000 records of lines (counted)" in done.text
+    assert "Step, over 200 of them" in done.text
     assert "none of them fails" in done.text
     for service in ("SQS", "Lambda", "S3", "CloudWatch", "X-Ray", "in all"):
         assert f"\n  {service}" in done.text
@@ -104,7 +104,7 @@ class Told:
     closed: list[int] = field(default_factory=list)
 
     @contextmanager
-    def run(self, bodies: Iterable[bytes]) -> Iterator[Ran]:
+    def run(self, bodies: Iterable[bytes], **about: Any) -> Iterator[Ran]:
         count = b"".join(bodies).count(b"\n")
         self.sizes.append(count)
         self.clock.now += self.takes(count)
@@ -171,7 +171,7 @@ def test_what_a_real_step_calculates_is_measured(lines: Path, tmp_path: Path) ->
 def test_lines_that_fail_are_counted(lines: Path, make_step: Callable[..., Path]) -> None:
     picky = make_step('grep -q "7$" "$2" && { echo "no seven, please" >&2; exit 3; }; cp "$2" "$4"')
     known = known_of(lines, local_step(str(picky)), 100)
-    bad = sum(line.endswith(b"7\n") for line in read_sample(lines, 100).lines)
+    bad = sum(line.endswith(b"7\n") for line in read_sample(lines, 100).records)
     assert bad
     assert known.failing == bad / 100
     assert "no seven, please" in known.reason
@@ -183,14 +183,14 @@ def test_a_step_that_fails_on_everything_is_told_with_its_reason(
     ran = lines.with_name("ran")
     hopeless = make_step(f'echo x >> {ran}; echo "cannot find my model" >&2; exit 4')
     said = cli.fails("estimate", lines, "--step", hopeless, "--quiet")
-    assert "every line of the sample that was tried fails: step 'step' exited with 4: cannot find my model" in said
+    assert "every record of the sample that was tried fails: step 'step' exited with 4: cannot find my model" in said
     assert len(ran.read_text().splitlines()) < 50
 
 
 def test_a_single_line_that_fails_is_told(tmp_path: Path, make_step: Callable[..., Path]) -> None:
     file = tmp_path / "one.txt"
     file.write_text("a\n")
-    with pytest.raises(ParcelqError, match="every line of the sample that was tried fails"):
+    with pytest.raises(ParcelqError, match="every record of the sample that was tried fails"):
         known_of(file, local_step(str(make_step("exit 1"))))
 
 
@@ -198,7 +198,7 @@ def test_a_single_line_is_enough(cli: Cli, tmp_path: Path, filter_step: tuple[st
     file = tmp_path / "one.txt"
     file.write_text("a")
     document = cli.ok("estimate", file, *filter_step, "--json").document
-    assert document["file"]["lines"] == 1
+    assert document["file"]["records"] == 1
     assert document["file"]["wall"]["each"] == 0
 
 
@@ -213,7 +213,7 @@ def test_lines_that_are_no_text_are_told_apart(tmp_path: Path, filter_step: tupl
     ("options", "code", "said"),
     [
         (("nowhere.txt", "--step", "cat"), 1, "file 'nowhere.txt' cannot be read: No such file or directory"),
-        (("empty.txt", "--step", "cat"), 1, "file 'empty.txt' is empty"),
+        (("empty.txt", "--step", "cat"), 1, "file 'empty.txt' has no records"),
         (("words.txt", "--step", "no-such-step"), 1, "step no-such-step: there is no such file"),
         (("words.txt", "--step", "cat", "--sample", "0"), 2, "--sample"),
         (("words.txt", "--step", "cat", "--parcel-size", "-3"), 2, "--parcel-size"),
@@ -224,8 +224,7 @@ def test_lines_that_are_no_text_are_told_apart(tmp_path: Path, filter_step: tupl
         (("words.txt", "--step", "cat", "--slowdown", "0"), 2, "--slowdown is 0.0, but must be a number above 0"),
         (("words.txt", "--step", "cat", "--slowdown", "nan"), 2, "--slowdown is nan"),
         (("words.txt", "--step", "cat", "--prices", "nowhere"), 1, "prices 'nowhere' cannot be read"),
-        (("words.txt", "--step", "cat", "--template", "nowhere"), 1, "template 'nowhere' cannot be read"),
-        (("words.txt", "--step", "cat", "--template", "words.txt"), 1, "is no template of a Parcelq stack"),
+        (("words.txt", "--step", "cat", "--format", "cvs"), 1, "format is 'cvs', but must be"),
     ],
 )
 def test_mistakes_are_told_in_one_line(
@@ -240,5 +239,36 @@ def test_warnings_are_printed(cli: Cli, tmp_path: Path, filter_step: tuple[str, 
     file = tmp_path / "many.txt"
     file.write_bytes(b"x\n" * 50_000)
     done = cli.ok("estimate", file, *filter_step, "--sample", "20")
-    assert "\n\nMind: a sample of 20 lines says little" in done.text
+    assert "\n\nMind: a sample of 20 records says little" in done.text
     assert json.loads(cli.ok("estimate", file, *filter_step, "--sample", "20", "--json").out)["warnings"]
+
+
+def test_records_of_csv_are_run_with_their_header_and_what_comes_out_is_counted(
+    cli: Cli, tmp_path: Path, make_step: Callable[..., Path]
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"id,note\n" + b"".join(b'%d,"a\nb"\n' % number for number in range(500)))
+    step = make_step('head -n 1 "$2" | grep -q "^id,note" || { echo "no header" >&2; exit 3; }; cp "$2" "$4"')
+    known = cli.ok("estimate", file, "--step", step, "--sample", "100", "--json").document["file"]
+    assert (known["format"], known["records"], known["sampled"]) == ("csv", 500, 100)
+    assert (known["failing"], known["out_entries"]) == (0, 1)
+
+
+def test_it_draws_the_setups_as_a_page(cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path) -> None:
+    page = tmp_path / "estimate.html"
+    done = cli.ok("estimate", lines, *filter_step, "--sample", "200", "--memory", "777", "--html", page, "--json")
+    drawn = page.read_text()
+    assert drawn.count("<svg") == 2
+    assert "<h1>Estimate for words.txt</h1>" in drawn
+    assert "parcels of 1,000, 777 MB: $" in drawn
+    chosen = done.document["chosen"]
+    assert f"<td>{chosen['parcel_size']:,}</td>" in drawn
+
+
+def test_a_page_that_cannot_be_written_is_an_error_of_one_sentence(
+    cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path
+) -> None:
+    page = tmp_path / "none" / "estimate.html"
+    assert "No such file or directory" in cli.fails(
+        "estimate", lines, *filter_step, "--sample", "20", "--html", page, "-q"
+    )

@@ -6,11 +6,13 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from parcelq_cli import clients
-from parcelq_cli.main import app
+from parcelq_cli.commands import app
 from typer import Typer
 
 if TYPE_CHECKING:
@@ -49,11 +51,65 @@ def test_version_is_printed(cli: Cli) -> None:
     assert cli.ok("--version").text.count(".") == 2
 
 
-@pytest.mark.parametrize("command", commands(app))
+COMMANDS = commands(app())
+GROUPS: list[tuple[str, ...]] = [(), ("topics",)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_and_has_the_common_options(cli: Cli, command: tuple[str, ...]) -> None:
     text = cli.ok(*command, "--help").text
     assert f"Usage: parcelq {' '.join(command)} " in text
     assert all(option in text for option in ("--json", "--quiet", "--verbose"))
+
+
+def test_a_command_is_the_same_whether_it_is_imported_alone_or_with_all_others(cli: Cli) -> None:
+    listed = cli.ok("--help").text
+    for name, *more in COMMANDS:
+        if not more and name != "emulate":
+            (alone,) = commands(app([name]))
+            assert alone == (name,)
+            assert re.search(rf"^  {name}( |$)", listed, re.MULTILINE)
+
+
+def test_a_command_imports_no_other_and_no_pydantic() -> None:
+    program = (
+        "import sys; from parcelq_cli.main import main; sys.argv = ['parcelq', 'run', 'none', '--step', 'cat']\n"
+        "try: main()\n"
+        "except SystemExit: print(*sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "file 'none' cannot be read" in done.stderr
+    modules = set(done.stdout.split())
+    assert "parcelq_cli.run" in modules
+    assert not modules & {"pydantic", "boto3", "parcelq_cli.messages", "parcelq_emulator.command", "moto"}
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.1, 0.25, 1.0])
+@pytest.mark.parametrize("command", ["pull", "run", "try", "process"])
+def test_ctrl_c_at_any_moment_prints_one_sentence_at_most(cli: Cli, tmp_path: Path, command: str, delay: float) -> None:
+    for topic in ("in", "out", "in-letters"):
+        cli.ok("topics", "create", topic)
+    (tmp_path / "step").write_text("#!/bin/sh\nsleep 60\n")
+    (tmp_path / "step").chmod(0o755)
+    (tmp_path / "lines").write_text("a\n" * 10)
+    step, lines, results = "--step", str(tmp_path / "lines"), str(tmp_path / "results")
+    arguments = {
+        "pull": ["in", "--timeout", "60"],
+        "run": [lines, step, str(tmp_path / "step"), "--output", results],
+        "try": [lines, step, str(tmp_path / "step")],
+        "process": ["in", "out", step, "cat"],
+    }[command]
+    program = "import parcelq_cli.main; print('up', flush=True); parcelq_cli.main.main()"
+    words = [sys.executable, "-c", program, command, *arguments]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "up\n"
+        time.sleep(delay)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=30)
+    assert "Traceback" not in err
+    assert running.returncode in {130, -signal.SIGINT} or (command == "process" and running.returncode == 0)
+    assert len([line for line in err.splitlines() if "interrupted" in line]) <= 1
 
 
 @pytest.mark.parametrize("arguments", [(), ("topics",)])
@@ -233,12 +289,11 @@ def test_verbose_logs_on_stderr_only(cli: Cli) -> None:
     assert "info: Found endpoint for sqs" in done.err
 
 
-@pytest.mark.parametrize("command", [*commands(app), (), ("topics",)])
+@pytest.mark.parametrize("command", [*COMMANDS, *GROUPS])
 def test_every_help_has_the_short_option_and_an_example(cli: Cli, command: tuple[str, ...]) -> None:
     text = cli.ok(*command, "-h").text
     assert "-h, --help" in text
-    if command != ("topics",):
-        assert f"Example: parcelq {' '.join(command)}".rstrip() in " ".join(text.split())
+    assert f"Example: parcelq {' '.join(command)}".rstrip() in " ".join(text.split())
 
 
 def test_no_help_line_of_a_command_is_cut_off(cli: Cli) -> None:
@@ -286,3 +341,43 @@ def test_a_closed_stderr_or_a_short_reader_causes_no_traceback(cli: Cli, shell: 
 def test_a_topic_whose_name_is_not_utf8_is_one_sentence(cli: Cli) -> None:
     assert "\\udcff" in cli.fails("topics", "count", "\udcff")
     assert "\\udcff" in cli.fails("topics", "create", "\udcff")
+
+
+@pytest.mark.parametrize("command", ["run", "emulate"])
+class TestResultsAndSources:
+    """Both commands refuse results that would overwrite a source or each other before anything runs."""
+
+    @pytest.mark.parametrize(
+        ("names", "said"),
+        [
+            (["a/x", "b/x"], "both results would be called 'x'"),
+            (["out/x"], "is a source and would be overwritten"),
+            (["r", "out/r.report.json"], "is a source and would be overwritten"),
+            (["r", "out/r.dead.jsonl"], "is a source and would be overwritten"),
+        ],
+    )
+    def test_results_that_would_collide_are_refused(
+        self, cli: Cli, tmp_path, monkeypatch, command, names, said
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name in (Path(name) for name in names):
+            name.parent.mkdir(exist_ok=True)
+            name.write_text("a\n")
+        assert said in cli.fails(command, *names, "--step", "cat", "--output", "out")
+        assert not Path("out/.parcelq").exists()
+
+    @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+    def test_a_source_is_not_overwritten_through_a_link(self, cli: Cli, tmp_path, command, link) -> None:
+        file, out = tmp_path / "data", tmp_path / "out"
+        file.write_text("a\n")
+        out.mkdir()
+        getattr(out / "data", link)(file)
+        said = cli.fails(command, str(file), "--step", "cat", "--output", str(out))
+        assert f"is the source '{file}' and would be overwritten" in said
+        assert file.read_text() == "a\n"
+
+    def test_an_output_that_is_a_file_is_refused(self, cli: Cli, tmp_path, command) -> None:
+        (tmp_path / "data").write_text("a\n")
+        (tmp_path / "out").write_text("")
+        said = cli.fails(command, str(tmp_path / "data"), "--step", "cat", "--output", str(tmp_path / "out"))
+        assert "a folder; it is a file" in said

@@ -132,7 +132,7 @@ def test_messages_are_acknowledged_only_when_asked_for(cli: Cli, topic: str) -> 
     assert counts(cli) == (0, 1)
 
 
-def test_a_message_that_cannot_be_read_takes_no_other_down_and_is_not_acknowledged(cli: Cli, topic: str) -> None:
+def test_a_message_that_cannot_be_read_fails_alone_and_is_not_acknowledged(cli: Cli, topic: str) -> None:
     cli.ok("publish", topic, "good")
     cli.ok("publish", topic, "bad", "--attribute", "Encoding=rot13")
     done = cli("pull", topic, "--min", "2", "--acknowledge")
@@ -142,9 +142,9 @@ def test_a_message_that_cannot_be_read_takes_no_other_down_and_is_not_acknowledg
     assert counts(cli) == (0, 1)
 
 
-def test_messages_that_sqs_does_not_forget_are_told(cli: Cli, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_that_sqs_does_not_delete_are_reported(cli: Cli, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parcelq.topics.sqs.acknowledge", lambda _sqs, _url, messages: messages[:1])
     cli.ok("publish", topic, "a", "b")
     done = cli("pull", topic, "--min", "2", "--acknowledge")
     assert done.code == 1
-    assert done.err == "parcelq: not acknowledged: 1 of 2 messages; they will come again\n"
+    assert done.err == "parcelq: not acknowledged: 1 of 2 messages; they will be delivered again\n"

@@ -88,7 +88,7 @@ def test_topics_may_be_given_by_url(cli: Cli, topics: tuple[str, str], upper: tu
     assert [one["body"] for one in results(cli, 1)] == ["A"]
 
 
-def test_an_entry_that_fails_for_good_is_dead_lettered_and_the_output_topic_told(
+def test_an_entry_that_fails_permanently_leaves_a_dead_letter_and_a_tombstone(
     cli: Cli, topics: tuple[str, str], tmp_path: Path
 ) -> None:
     upload(cli, tmp_path, "a\n", parcel_size=1)
@@ -133,7 +133,7 @@ def test_a_bad_step_is_refused_before_any_message_is_pulled(
 
 
 @pytest.mark.parametrize("missing", ["out", "in-dead-letter"])
-def test_a_missing_topic_is_told_before_any_message_is_pulled(
+def test_a_missing_topic_is_an_error_before_any_message_is_pulled(
     cli: Cli, topics: tuple[str, str], upper: tuple[str, ...], missing: str
 ) -> None:
     cli.ok("publish", "in", "a")
@@ -225,7 +225,7 @@ def test_a_second_signal_gives_the_messages_up(
 def test_one_that_is_killed_loses_nothing_and_doubles_nothing(cli: Cli, tmp_path: Path) -> None:
     for name in ("in", "out"):
         cli.ok("topics", "create", name)
-    sqs = boto3.client("sqs")  # so that what it had in hand comes again soon
+    sqs = boto3.client("sqs")  # so that the messages that it held are delivered again soon
     sqs.set_queue_attributes(
         QueueUrl=sqs.get_queue_url(QueueName="in")["QueueUrl"], Attributes={"VisibilityTimeout": "2"}
     )
@@ -298,7 +298,7 @@ def test_the_processes_of_a_warm_step_serve_many_messages_and_end_with_the_comma
     assert not [pid for pid in said.values() if Path(f"/proc/{pid}").exists()]
 
 
-def test_wrong_settings_are_told_before_any_message_is_pulled(
+def test_wrong_settings_are_an_error_before_any_message_is_pulled(
     cli: Cli, topics: tuple[str, str], tmp_path: Path
 ) -> None:
     upload(cli, tmp_path, "a\n", parcel_size=1)
@@ -339,7 +339,7 @@ def test_the_back_off_can_be_chosen(cli: Cli, tmp_path: Path, options: tuple[str
         cli.ok("topics", "create", name)
     upload(cli, tmp_path, "a\n", parcel_size=1)
     done = cli.ok("process", "in", "out", "--step", "false", "--timeout", "1", "--json", *options)
-    # Only what comes again within the second is run once more, and dies.
+    # Only a message that is delivered again within the second is run once more, and dies.
     assert (done.document["failed"], done.document["dead"]) == (0, 0 if seconds else 1)
 
 

@@ -1,4 +1,4 @@
-"""`parcelq status` and `parcelq repair`: what is missing of a source is told, and that alone is published again."""
+"""`parcelq status` and `parcelq repair`: they list what a source lacks, and publish only that again."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ class TestRepair:
         assert world.take() == []
 
     @pytest.mark.parametrize(("lost", "repaired"), [((2, 5), [2]), ((1, 3, 4), [1, 3, 4])])
-    def test_an_upload_that_never_ended_has_holes_of_which_none_pretends_to_be_the_end(
+    def test_no_hole_of_an_upload_that_never_ended_pretends_to_be_the_end(
         self, cli: Cli, world: World, lost: tuple[int, ...], repaired: list[int]
     ) -> None:
         source = world.put(gzip.compress(DATA), "m.smi.gz")
@@ -271,6 +271,7 @@ class TestStatus:
         done = cli.ok("status", "m.smi", "--bucket", BUCKET)
         assert done.text.splitlines() == [
             "m.smi  whole",
+            "  format  lines",
             "  read    6 entries",
             "  written 6 entries",
             "  dead    0 entries",
@@ -366,7 +367,7 @@ class TestStatus:
             assert len(status(cli, text)) == 1
         assert "whose name contains 'three'" in cli.fails("status", "three", "--bucket", BUCKET)
 
-    def test_a_segment_that_cannot_be_read_hides_no_other_source(self, cli: Cli, world: World) -> None:
+    def test_a_segment_that_cannot_be_read_does_not_hide_other_sources(self, cli: Cli, world: World) -> None:
         world.upload(world.put())
         world.store.put("segments/parcelq-output/000/x-5.seg", b"hello")
         done = cli.ok("status", "--bucket", BUCKET, "--json")
@@ -377,7 +378,7 @@ class TestStatus:
         done = cli.ok("status", "--bucket", BUCKET)
         assert (done.text, done.err) == ("", "there is no unfinished source\n")
 
-    def test_of_many_holes_and_deaths_as_many_are_told_as_were_asked_for(self, world: World) -> None:
+    def test_as_many_holes_and_deaths_are_listed_as_were_asked_for(self, world: World) -> None:
         world.upload(world.put())
         world.process(0, 2, 4, dead=1)
         (one,) = statuses(world.store, "parcelq-output")

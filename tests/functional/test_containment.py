@@ -17,7 +17,7 @@ from parcelq.steps.find import Step
 from parcelq.steps.run import run_step
 from parcelq.steps.settings import StepSettings
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are kept apart by means of Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are separated by means of Linux")
 
 SNOOP = """#!/bin/sh
 {
@@ -91,7 +91,7 @@ DAEMON = textwrap.dedent("""
             return
         os.setsid()
         if os.fork():
-            os._exit(0)  # so that whoever follows has no parent left in the step
+            os._exit(0)  # so that the process that follows has no parent left in the step
         if depth:
             daemon(depth - 1)
         with open(pids, "a") as file:

@@ -182,7 +182,7 @@ class Elsewhere:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("size", [2_000, 12_000, 500_000])
-def test_bodies_that_lie_elsewhere_are_fetched_up_to_so_many_bytes_at_once(size: int) -> None:
+def test_bodies_in_s3_are_fetched_within_a_bound_of_memory(size: int) -> None:
     pointers = [raw(number, 0, "pointer", 7, ExtendedPayloadSize=str(size)) for number in range(40)]
     topic, elsewhere = Topic(pointers), Elsewhere()
     store = Puts(on_put=lambda: elsewhere.events.append("put"))

@@ -1,4 +1,4 @@
-"""Instances of functions: whatever runs them, they are told apart by nothing but how far they are as in Lambda."""
+"""Instances of functions: all kinds behave the same, and differ only in how much they are like Lambda."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_what_is_missing_for_the_emulator_is_named(monkeypatch: pytest.MonkeyPat
         emulator()
 
 
-def test_a_machine_without_an_emulator_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_an_emulator_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rie.platform, "machine", lambda: "riscv64")
     with pytest.raises(EmulatorNotFoundError, match="riscv64"):
         emulator()

@@ -73,7 +73,7 @@ def put(key: str) -> str:
     return json.dumps({"Records": [{"s3": {"object": {"key": key}}}]})
 
 
-def test_an_event_that_always_fails_is_tried_three_times_then_goes_to_the_dead_letters_and_stops_no_other(
+def test_an_event_that_always_fails_is_tried_three_times_and_then_is_a_dead_letter(
     topics: Callable[[str], Topic], pump: Pump
 ) -> None:
     events, dead, function = topics("events"), topics("dead"), Function("broken")
@@ -117,7 +117,7 @@ def test_wrong_settings_end_the_run_at_once(topics: Callable[[str], Topic], pump
     assert len(function.events) == 1
 
 
-def test_a_message_whose_function_always_fails_comes_again_more_and_more_rarely(
+def test_a_message_whose_function_always_fails_is_delivered_more_and_more_rarely(
     topics: Callable[[str], Topic], pump: Pump
 ) -> None:
     topic, function = topics("topic"), Function("", InvocationError("processor", "ValueError", "no"))

@@ -97,7 +97,7 @@ def test_it_ends_quietly_and_leaves_no_files(tmp_path: Path, end: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_does_not_outlive_whoever_started_it() -> None:
+def test_it_does_not_outlive_the_process_that_started_it() -> None:
     program = (
         "from parcelq_emulator.server import Server\n"
         "with Server() as server:\n"
@@ -112,7 +112,7 @@ def test_it_does_not_outlive_whoever_started_it() -> None:
     wait_for(lambda: not listens(address))
 
 
-def test_a_port_that_is_taken_is_told() -> None:
+def test_a_port_that_is_taken_is_an_error() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         pytest.raises(ServerError, match="is in use"),
@@ -121,7 +121,7 @@ def test_a_port_that_is_taken_is_told() -> None:
         pass
 
 
-def test_a_start_that_takes_too_long_is_told() -> None:
+def test_a_start_that_takes_too_long_is_an_error() -> None:
     with pytest.raises(ServerError, match=r"did not listen within 0\.001 s"), Server(start_timeout=0.001):
         pass
 
@@ -151,7 +151,7 @@ def test_a_connection_serves_many_requests_whatever_becomes_of_one(server: Serve
 
 @pytest.fixture
 def notified(s3: Any, sqs: Any) -> Callable[[], list[dict[str, Any]]]:
-    """Have puts under `inbox/` told to a queue; returns what was told since the last call."""
+    """Send an event to a queue for each put under `inbox/`; returns the events since the last call."""
     url = sqs.create_queue(QueueName="events")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     rules = [{"Name": "prefix", "Value": "inbox/"}]
@@ -168,7 +168,7 @@ def notified(s3: Any, sqs: Any) -> Callable[[], list[dict[str, Any]]]:
     return events
 
 
-def test_a_put_is_told_as_s3_tells_it(s3: Any, notified: Callable[[], list[dict[str, Any]]]) -> None:
+def test_a_put_causes_the_event_of_s3(s3: Any, notified: Callable[[], list[dict[str, Any]]]) -> None:
     s3.put_object(Bucket="bucket", Key="inbox/a dir/50% é+b.smi", Body=b"CCO\n")
     s3.put_object(Bucket="bucket", Key="elsewhere/file", Body=b"CCO\n")
     [event] = notified()
@@ -282,7 +282,7 @@ def test_large_objects_are_never_in_memory() -> None:
             assert s3.get_object(Bucket="bucket", Key=key)["Body"].read() == body
         s3.get_object(Bucket="bucket", Key="one", Range=f"bytes={MIB}-{40 * MIB}")["Body"].read()
         s3.copy_object(Bucket="bucket", Key="copy", CopySource="bucket/one")
-        # Ten connections of 8 MiB parts, of which moto reads one at a time to check it.
+        # Ten connections of 8 MiB parts, and moto reads one at a time to check it.
         assert peak_memory(server.pid) - before < 40 * MIB
 
 

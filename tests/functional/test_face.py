@@ -91,7 +91,7 @@ def python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
-def test_importing_parcelq_imports_no_other_module_of_its_own_or_of_others() -> None:
+def test_importing_parcelq_imports_nothing_else() -> None:
     code = "import sys, typing; before = set(sys.modules); import parcelq; print(sorted(set(sys.modules) - before))"
     assert python(code) == "['parcelq']\n"
 

@@ -54,7 +54,7 @@ def work_of(stage: Stage) -> Work:
 
 
 def invoke(stage: Stage, *, seconds: float = 30, marks: bool = True, most: int = 10, **rules: object) -> bool:
-    """One invocation, whose function may die; then its messages come again when their deadline has passed."""
+    """One invocation, whose function may die; then its messages are delivered again when their deadline has passed."""
     pulled = stage.receive(most)
     until = stage.clock.now + seconds
     try:
@@ -109,7 +109,7 @@ class TestCounting:
         assert (again.message().body, again.attributes[FAILURES]) == (b"bad\n", "1")
 
     @pytest.mark.parametrize("value", ["many", "-1", "", "1" * 30])
-    def test_a_number_of_failures_that_is_none_counts_as_zero(self, stage: Stage, value: str) -> None:
+    def test_an_invalid_number_of_failures_counts_as_zero(self, stage: Stage, value: str) -> None:
         pulled = parcel("a")
         stage.publish(Message(pulled.body, {**pulled.attributes, **({FAILURES: value} if value else {})}))
         assert stage.handle(stage.processor()).entries == 1
@@ -365,7 +365,7 @@ class TestFunctionsThatDie:
         stage.until_done(stage.processor())
         assert (stage.result, stage.dead) == (b"A\n", [])
 
-    def test_old_marks_are_cleared_by_whoever_looks(self, stage: Stage) -> None:
+    def test_old_marks_are_deleted_by_any_invocation_that_finds_them(self, stage: Stage) -> None:
         stage.publish(parcel("a"))
         stage.die()
         marks = Marks(stage.store, "in")
@@ -430,9 +430,9 @@ class TestRejects:
         first, second = b"A\nmore\nB\nmore\n", b"C\nmore\n"
         reason = "bad line: bad"
         assert [(one.lineage, one.body, one.entries, one.dead) for one in pieces_of(packed)] == [
-            (f"100-104/1000>0-14/14:{digest(first)}", first, 4, ""),
+            (f"100-104/1000>0-14/14:{digest(first)}:2", first, 4, ""),
             ("104-109/1000", b"bad1\n", 1, reason + "1"),
-            (f"109-111/1000>0-7/7:{digest(second)}", second, 2, ""),
+            (f"109-111/1000>0-7/7:{digest(second)}:1", second, 2, ""),
             ("111-116/1000", b"bad2\n", 1, reason + "2"),
             ("116-121/1000", b"bad3\n", 1, reason + "3"),
         ]

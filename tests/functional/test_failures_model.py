@@ -2,7 +2,7 @@
 
 Deliveries are throttled, functions die between any two calls, requests are carried out and their replies lost, or
 refused. Whatever happens, every good entry is in the result once and in order, and every bad one is dead with its
-reason. (A function that dies at random twice in a row while the same single entry runs cannot be told from a killer.)
+reason. (A function that dies at random twice in a row while the same single entry runs looks like one that kills it.)
 """
 
 from __future__ import annotations

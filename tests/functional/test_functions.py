@@ -33,7 +33,7 @@ from parcelq.topics.message import DEAD, ENTRIES, FAILURES, LINEAGE, SIZE_ELSEWH
 from parcelq.topics.pieces import Piece
 from parcelq.topics.sqs import SqsTopic
 from parcelq.topics.topic import FailedMessage, Published
-from parcelq.upload.notes import noted_sources
+from parcelq.upload.notes import noted_problems, noted_sources
 from role_checks import checking, roles
 
 ROOT = Path(__file__).parents[2]
@@ -528,8 +528,12 @@ class TestUploader:
     )
     def test_a_folder_that_names_no_topic_of_the_stack_is_refused(self, stack: Stack, folder: str) -> None:
         given = stack.put(MOLECULES, key=f"inbox/{folder}/molecules.smi")
-        with pytest.raises(InvalidValueError, match="inbox/<name>"):
+        if folder.startswith("parcelq-"):
+            with pytest.raises(InvalidValueError, match="inbox/<name>"):
+                stack.call("uploader", given)
+        else:  # it may be meant for a workflow
             stack.call("uploader", given)
+            assert "workflow" in next(iter(noted_problems(BucketStore(stack.s3, BUCKET)).values()))
         assert stack.messages() == 0
 
     @pytest.mark.parametrize(
@@ -747,6 +751,26 @@ class TestRanges:
         stack.call("uploader", later)
         stack.run("uploader", "parcelq-ranges")
         assert result_of(stack.take("parcelq-step")) == MOLECULES.lower()
+
+    @pytest.mark.parametrize("name", ["orders.csv", "orders.csv.gz"])
+    def test_a_stream_without_time_for_all_of_it_is_handed_on(
+        self, stack: Stack, settings: Callable[..., None], name: str
+    ) -> None:
+        data, _, records = RECORDS["orders.csv"]
+        settings(PARCEL_SIZE=2)
+        content = gzip.compress(data) if name.endswith("gz") else data
+        stack.call("uploader", stack.put(content, key=f"inbox/{name}"), [1])
+        messages, tasks = stack.take("parcelq-step"), 0
+        while (delivered := stack.deliver("parcelq-ranges"))["Records"]:
+            # There is time to skip what was uploaded before, and then none.
+            answer = stack.call("uploader", delivered, [300_000, 1] if name.endswith("gz") else [1])
+            stack.acknowledge("parcelq-ranges", delivered, answer)
+            messages += stack.take("parcelq-step")
+            tasks += 1
+        assert tasks == (records - 1) // 2
+        unique = list({one.attributes[LINEAGE]: one for one in messages}.values())
+        assert result_of(unique) == data
+        assert sum(one.message().entries for one in unique) == records
 
     def test_ranges_of_an_object_that_is_gone_are_done(self, stack: Stack) -> None:
         assert stack.call("uploader", event("sqs_ranges")) == {"batchItemFailures": []}

@@ -108,7 +108,7 @@ def test_holding_nothing_asks_nothing(sqs, topic, refreshed, ticks):
     assert refreshed() == []
 
 
-def test_leaving_stops_it_at_once_and_for_good(sqs, topic, pulled):
+def test_leaving_the_context_stops_a_lease_at_once(sqs, topic, pulled):
     began = time.monotonic()
     with Lease(SqsTopic(sqs, topic), pulled, 40_000):
         assert [one.name for one in threading.enumerate()].count("parcelq-lease") == 1
@@ -123,7 +123,7 @@ def test_an_error_of_the_work_stops_it_too_and_passes(sqs, topic, pulled):
 
 
 @pytest.mark.parametrize(("code", "status"), [("ServiceUnavailable", 503), ("AccessDenied", 403)])
-def test_a_refresh_that_fails_is_told_and_tried_again_next_time(
+def test_a_refresh_that_fails_is_logged_and_tried_again_next_time(
     sqs, topic, pulled, refreshed, requests, ticks, caplog, code, status
 ):
     requests.refuse("ChangeMessageVisibilityBatch", code, status, times=3 if status >= 500 else 1)

@@ -184,3 +184,20 @@ def test_s3_refusing_says_nothing_against_the_message(overflow, s3, bucket):
 def test_putting_into_a_bucket_that_is_not_there_is_an_error(s3):
     with pytest.raises(AwsError, match="NoSuchBucket"):
         Overflow(s3, "no-such-bucket").offload(Wire("x", {}))
+
+
+def test_a_body_that_is_larger_than_any_entry_is_not_read_into_memory(overflow, s3, bucket, monkeypatch):
+    monkeypatch.setattr("parcelq.topics.overflow.MAX_BODY_BYTES", 1 << 20)
+    for key, size in (("just", 1 << 20), ("more", (1 << 20) + 1)):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x" * size)
+    reader = Overflow(s3, "")
+
+    def pointer(key):
+        text = json.dumps(
+            ["software.amazon.payloadoffloading.PayloadS3Pointer", {"s3BucketName": bucket, "s3Key": key}]
+        )
+        return Pulled("i", "r", 1, Wire(text, {"ExtendedPayloadSize": "1"}))
+
+    assert len(reader.load(pointer("just")).wire.text) == 1 << 20
+    with pytest.raises(MessageError, match="has 1,048,577 bytes, but must have at most 1 MiB"):
+        reader.load(pointer("more"))

@@ -28,7 +28,7 @@ def stage(make_step: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     made = Stage(make_step, tmp_path)
     yield made
-    assert list(folder.iterdir()) == [], "a run's folder was left behind"
+    assert [one for one in folder.rglob("*") if not one.is_dir()] == [], "a run left a file behind"
 
 
 def handmade(body: bytes = b"a\nb\n") -> Message:
@@ -59,7 +59,7 @@ class TestOutput:
         outcome = stage.handle(stage.processor(parcel_size=2))
         run = digest(b"A\nB\nC\nD\nE\n")
         assert [(one.body, dict(one.attributes)) for one in stage.outputs] == [
-            (body, {SOURCE: "s", LINEAGE: f"100-110/1000>{span}/10:{run}", ENTRIES: entries, WORKFLOW: "wf@1"})
+            (body, {SOURCE: "s", LINEAGE: f"100-110/1000>{span}/10:{run}:5", ENTRIES: entries, WORKFLOW: "wf@1"})
             for body, span, entries in ((b"A\nB\n", "0-4", "2"), (b"C\nD\n", "4-8", "2"), (b"E\n", "8-10", "1"))
         ]
         assert (len(outcome.done), outcome.failed, outcome.entries, outcome.published) == (1, [], 5, 3)
@@ -69,14 +69,14 @@ class TestOutput:
         stage.publish(Message(b"a\n", {SOURCE: "s", LINEAGE: str(first), ENTRIES: "1", WORKFLOW: "before"}))
         stage.handle(stage.processor())
         (output,) = stage.outputs
-        assert output.attributes[LINEAGE] == f"0-5/9>2-4/8:0123abcd>0-2/2:{digest(b'A' + bytes([10]))}"
+        assert output.attributes[LINEAGE] == f"0-5/9>2-4/8:0123abcd>0-2/2:{digest(b'A' + bytes([10]))}:1"
         assert output.attributes[WORKFLOW] == "wf@1"
 
     def test_no_output_is_a_message_without_bytes_so_that_its_input_counts_as_done(self, stage: Stage) -> None:
         stage.publish(parcel("a"))
         outcome = stage.handle(stage.processor('> "$4"'))
         (output,) = stage.outputs
-        empty = f"0-2/1000>0-0/0:{digest(b'')}"
+        empty = f"0-2/1000>0-0/0:{digest(b'')}:1"
         assert output == Message(b"", {SOURCE: "s", LINEAGE: empty, ENTRIES: "0", WORKFLOW: "wf@1"})
         assert (outcome.entries, outcome.published) == (1, 1)
 
@@ -94,7 +94,7 @@ class TestOutput:
     def test_a_message_without_entries_is_run_like_any_other(self, stage: Stage) -> None:
         stage.publish(Message(b"", {SOURCE: "s", LINEAGE: "0-0/0", ENTRIES: "0"}))
         stage.handle(stage.processor('cat "$2" > "$4"'))
-        assert stage.outputs[0].attributes[LINEAGE] == f"0-0/0>0-0/0:{digest(b'')}"
+        assert stage.outputs[0].attributes[LINEAGE] == f"0-0/0>0-0/0:{digest(b'')}:0"
 
     def test_messages_without_lineage_run_together_and_their_output_has_none(self, stage: Stage) -> None:
         stage.publish(handmade(b"a\nb"), Message(b"c\n", {"Theirs": "1"}))
@@ -129,7 +129,8 @@ class TestRunningTogether:
         outcome = stage.handle(stage.processor(marks=False))
         assert stage.runs == [4]
         (output,) = stage.outputs
-        assert (output.body, output.attributes[LINEAGE]) == (b"A\nB\nC\nD\n", f"0-8/1000>0-8/8:{digest(output.body)}")
+        assert output.body == b"A\nB\nC\nD\n"
+        assert output.attributes[LINEAGE] == f"0-8/1000>0-8/8:{digest(output.body)}:4"
         assert (len(outcome.done), outcome.entries, outcome.published) == (3, 4, 1)
 
     def test_a_worker_runs_neighbours_of_one_output_together(self, stage: Stage) -> None:
@@ -142,7 +143,7 @@ class TestRunningTogether:
         (output,) = stage.outputs
         assert (
             output.attributes[LINEAGE]
-            == f"0-9/9>0-4/4:0123abcd>0-4/4:{digest(b'A' + bytes([10]) + b'B' + bytes([10]))}"
+            == f"0-9/9>0-4/4:0123abcd>0-4/4:{digest(b'A' + bytes([10]) + b'B' + bytes([10]))}:2"
         )
 
     def test_a_worker_never_joins_outputs_of_different_runs(self, stage: Stage) -> None:
@@ -377,7 +378,7 @@ class TestTime:
         told = list(seconds)
         return lambda: told.pop(0) if len(told) > 1 else told[0]
 
-    def test_what_there_is_no_time_for_is_delivered_again_without_a_failure(self, stage: Stage) -> None:
+    def test_a_message_that_there_is_no_time_for_is_delivered_again_without_a_failure(self, stage: Stage) -> None:
         stage.publish(*(parcel("a", source=f"s{number}") for number in range(5)))
         outcome = stage.handle(stage.processor(), time_left=lambda: 0.0)
         assert (outcome.done, len(outcome.failed), stage.runs) == ([], 5, [])

@@ -14,7 +14,7 @@ from parcelq.topics.pull import acknowledge, pull, refresh_deadline
 
 @pytest.fixture
 def fill(sqs, topic):
-    """Puts so many messages on the topic."""
+    """Puts a number of messages on the topic."""
 
     def send(many: int) -> None:
         for start in range(0, many, 10):
@@ -103,7 +103,7 @@ class TestPull:
         arrive(3, 5)
         assert len(take(4, 10, 300)) == 4
 
-    def test_after_the_timeout_it_returns_what_is_there(self, take, fill, clock):
+    def test_after_the_timeout_pull_returns_the_messages_so_far(self, take, fill, clock):
         fill(2)
         began = clock()
         assert len(take(3, 10, 30)) == 2
@@ -224,7 +224,7 @@ class TestRefreshDeadline:
         assert sorted(len(one["Entries"]) for one in asked) == [2, 10]
         assert {entry["VisibilityTimeout"] for one in asked for entry in one["Entries"]} == {77}
 
-    def test_it_is_five_minutes_where_nothing_is_told(self, take, fill, sqs, topic, requests):
+    def test_the_deadline_is_five_minutes_by_default(self, take, fill, sqs, topic, requests):
         fill(1)
         refresh_deadline(sqs, topic, take())
         (asked,) = requests.of("ChangeMessageVisibilityBatch")

@@ -6,19 +6,28 @@ import base64
 import bz2
 import gzip
 import lzma
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from memory_store import Objects
+from one_object import SOURCE, OneObject
 from parcelq.collect.download import download
 from parcelq.errors import SourceError
 from parcelq.process.apply import Route
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.process.worker import process
-from parcelq.records import parse
+from parcelq.records import by_name, parse
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import FORMAT, HEADER
 from parcelq.upload.files import upload_files
+from parcelq.upload.notes import noted_problems
+from parcelq.upload.objects import ObjectUploader
+from parcelq.upload.ranges import RangeTask
+from parcelq.upload.streams import task_of
 from record_world import COPY, LENGTHS, MOLECULES, ORDERS, PICKY_SDF, PROTEINS, READS, UPPER_CSV, World
 
 
@@ -137,6 +146,129 @@ class TestCsv:
         with pytest.raises(SourceError, match=r"unclosed\.csv cannot be uploaded: csv: record 1 \(line 2; byte 8\)"):
             upload_files(topic, [tmp_path / "unclosed.csv"], 10)
         assert topic.counts().visible == 0
+
+
+FEW = """
+import csv, sys
+rows = list(csv.reader(open(sys.argv[2], newline="")))
+kept = [row for row in rows[1:] if row[0] == "9"]
+out = csv.writer(open(sys.argv[4], "w", newline=""))
+if kept or ALWAYS:
+    out.writerows([rows[0], *kept])
+"""
+DISAGREEING = """
+import csv, sys
+rows = list(csv.DictReader(open(sys.argv[2], newline="")))
+names = ["id", "late"] if any(row["id"] == "9" for row in rows) else ["id"]
+out = csv.DictWriter(open(sys.argv[4], "w", newline=""), names, extrasaction="ignore")
+out.writeheader()
+out.writerows({"late": "no", **row} for row in rows)
+"""
+
+
+class TestHeadersOfOutputs:
+    ROWS = b"id,note\r\n" + b"".join(b'%d,"a\nb"\r\n' % number for number in range(20))
+
+    @pytest.mark.parametrize("always", [True, False])
+    @pytest.mark.parametrize("stages", [1, 3])
+    def test_outputs_without_records_or_without_bytes_leave_the_header_once(
+        self, world: World, always: bool, stages: int
+    ) -> None:
+        for _ in range(stages):
+            world.step(FEW.replace("ALWAYS", str(always)))
+        result = world.run("rows.csv", self.ROWS)
+        assert result.body == b'id,note\r\n9,"a\nb"\r\n'
+        assert (result.report["complete"], result.report["entries"]["written"]) == (True, 1)
+
+    def test_if_no_run_writes_a_record_the_result_is_the_header(self, world: World) -> None:
+        world.step(FEW.replace("ALWAYS", "True"))
+        result = world.run("rows.csv", self.ROWS.replace(b"\n9,", b"\n8,"))
+        assert (result.body, result.report["entries"]["written"]) == (b"id,note\r\n", 0)
+        assert result.report["complete"] is True
+
+    def test_if_no_run_writes_a_byte_the_result_is_empty(self, world: World) -> None:
+        world.step(FEW.replace("ALWAYS", "False"))
+        result = world.run("rows.csv", self.ROWS.replace(b"\n9,", b"\n8,"))
+        assert (result.body, result.report["complete"]) == (b"", True)
+
+    @pytest.mark.parametrize("stages", [1, 2])
+    def test_a_run_whose_header_disagrees_fails_down_to_its_own_records(self, world: World, stages: int) -> None:
+        for _ in range(stages - 1):
+            world.step(COPY)
+        world.step(DISAGREEING)
+        result = world.run("rows.csv", self.ROWS)
+        (dead,) = {one.body: one for one in world.dead}.values()
+        assert dead.body == b'9,"a\nb"\r\n'
+        reason = "writes no header, or another one; set output_header: false"
+        assert reason in dead.attributes["Reason"]
+        assert base64.b64decode(dead.attributes[HEADER]) == b"id,note\r\n"
+        assert result.body == b"id\r\n" + b"".join(b"%d\r\n" % number for number in range(20) if number != 9)
+        assert result.report["complete"] is False
+
+    def test_a_byte_order_mark_that_every_run_writes_is_in_the_result_once(self, world: World) -> None:
+        world.step(
+            "import sys\n"
+            "data = open(sys.argv[2], encoding='utf-8-sig', newline='').read()\n"
+            "open(sys.argv[4], 'w', encoding='utf-8-sig', newline='').write(data)\n"
+        )
+        result = world.run("rows.csv", self.ROWS)
+        assert result.body == b"\xef\xbb\xbf" + self.ROWS
+
+
+REFUSED = {
+    "unclosed.csv": (b'id,name\n1,"never closed\n', r"csv: record 1 \(line 2; byte 8\) has a quote that is not closed"),
+    "stray.csv": (b'id,name\n1,5" disk\n2,6" disk\n', r"csv: record 1 \(line 2; byte 8\) has a quote in the middle"),
+    "three.fastq": (b"@r1\nAC\n+\nII\n@r2\nAC\n+\n", r"fastq: record 2 \(line 5; byte 12\) has 3 lines"),
+    "no-end.sdf": (b"m1\n\n$$$$\nm2\n\n", r"sdf: record 2 \(line 4; byte 9\) has no end line '\$\$\$\$'"),
+    "no-start.fasta": (b"MKV\n>p1\nMKV\n", r"fasta: record 1 \(line 1; byte 0\) does not begin with '>'"),
+    "cut.csv.gz": (gzip.compress(b"a,b\n" * 999)[:-9], "ends too early"),
+}
+
+
+class TestSourcesThatDoNotFitTheirFormat:
+    def test_run_names_each_with_the_place_and_the_others_come_out(self, tmp_path: Path) -> None:
+        (tmp_path / "good.csv").write_bytes(ORDERS)
+        for name, (data, _) in REFUSED.items():
+            (tmp_path / name).write_bytes(data)
+        command = [sys.executable, "-P", "-c", "from parcelq_cli.main import main; main()", "run"]
+        (tmp_path / "step").write_text('#!/bin/sh\ncp "$2" "$4"\n')
+        (tmp_path / "step").chmod(0o755)
+        files = [*REFUSED, "good.csv"]
+        done = subprocess.run(
+            [*command, *files, "--step", "./step"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert (tmp_path / "results/good.csv").read_bytes() == ORDERS
+        for name, (_, reason) in REFUSED.items():
+            assert re.search(f"{name}: no result: .*{reason}", done.stdout)
+            assert not (tmp_path / "results" / name).exists()
+        assert "6 files of 7 did not come out whole" in done.stderr
+
+    @pytest.mark.parametrize("name", [name for name in REFUSED if not name.endswith(".gz")])
+    @pytest.mark.parametrize("range_bytes", [1, 5, 11, 1000])
+    def test_ranges_refuse_it_too(self, name: str, range_bytes: int) -> None:
+        data, _ = REFUSED[name]
+        store, topic, ranges = Objects(), MemoryTopic.create("topic"), MemoryTopic.create("ranges")
+        uploader = ObjectUploader(OneObject(data), store, 2, format=by_name(name))
+
+        def all_ranges() -> None:
+            uploader.publish_ranges(ranges, SOURCE, topic, len(data), range_bytes)
+            while pulled := ranges.pull(1, 10, 0):
+                for one in pulled:
+                    task = task_of(one.wire.text)
+                    assert isinstance(task, RangeTask)
+                    uploader.upload_range(task, topic, ranges)
+                ranges.acknowledge(pulled)
+
+        with pytest.raises(SourceError):
+            all_ranges()
+        (problem,) = noted_problems(store).values()
+        assert name.rpartition(".")[2] in problem
 
 
 class TestOtherFormats:
@@ -275,7 +407,7 @@ class TestCompression:
         only_header = gzip.compress(b"a,b\n")
         assert world.run("only.csv.gz", only_header).report["complete"]
 
-    def test_broken_files_end_with_their_reasons_and_stop_no_other(self, tmp_path: Path) -> None:
+    def test_broken_files_end_with_their_reasons_and_fail_alone(self, tmp_path: Path) -> None:
         data = gzip.compress(self.LINES)
         files = {"cut.txt.gz": data[:-20], "not.txt.gz": b"plain\n", "good.txt": self.LINES}
         for name, content in files.items():

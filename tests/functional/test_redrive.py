@@ -123,7 +123,7 @@ class TestRedrive:
         assert bodies(everything_on(topic)) == sorted(one.body for one in numbered(25))
         assert (count(sqs, dead), count(sqs, dead, locked=True)) == (0, 0)
 
-    def test_a_letter_goes_back_as_the_message_that_it_was(
+    def test_a_dead_letter_goes_back_as_its_original_message(
         self, sqs: Any, topics: tuple[str, str], publish_raw: Any, everything_on: Any
     ) -> None:
         dead, topic = topics
@@ -173,7 +173,7 @@ class TestRedrive:
         assert redrive(sqs, dead, topic, ["none"]) == 0
         assert (count(sqs, dead), count(sqs, topic)) == (3, 0)
 
-    def test_no_letters_is_no_error(self, sqs: Any, topics: tuple[str, str]) -> None:
+    def test_a_topic_without_dead_letters_is_no_error(self, sqs: Any, topics: tuple[str, str]) -> None:
         assert redrive(sqs, *topics) == 0
 
     def test_a_message_with_as_many_attributes_as_there_may_be_goes_back(
@@ -198,7 +198,7 @@ class TestRedrive:
         (back,) = everything_on(topic)
         assert back.wire.request()["MessageAttributes"] == theirs
 
-    def test_of_several_letters_of_the_same_bytes_one_goes_back_and_all_are_gone(
+    def test_one_of_several_dead_letters_of_the_same_bytes_goes_back_and_all_are_deleted(
         self, sqs: Any, topics: tuple[str, str], publish_raw: Any, everything_on: Any
     ) -> None:
         dead, topic = topics
@@ -206,7 +206,7 @@ class TestRedrive:
         assert redrive(sqs, dead, topic) == 4
         assert bodies(everything_on(topic)) == [b"one\n", b"two\n", b"two\n"]
 
-    def test_a_letter_as_large_as_a_message_may_be_goes_back(
+    def test_a_dead_letter_of_the_largest_size_goes_back(
         self, sqs: Any, topics: tuple[str, str], everything_on: Any
     ) -> None:
         dead, topic = topics
@@ -216,7 +216,7 @@ class TestRedrive:
         (back,) = everything_on(topic)
         assert (len(back.wire.text), back.attributes) == (room, TOLD)
 
-    def test_a_letter_that_is_refused_stays_and_the_others_go(
+    def test_a_dead_letter_that_is_refused_stays_and_the_others_go_back(
         self, sqs: Any, topics: tuple[str, str], publish_raw: Any, requests: Any
     ) -> None:
         dead, topic = topics
@@ -237,7 +237,7 @@ class TestRedrive:
         names = requests.names()
         assert names.index("SendMessageBatch") < names.index("DeleteMessageBatch")
 
-    def test_if_publishing_is_refused_every_letter_stays(
+    def test_every_dead_letter_stays_if_publishing_is_refused(
         self, sqs: Any, topics: tuple[str, str], publish_raw: Any, requests: Any
     ) -> None:
         dead, topic = topics
@@ -249,7 +249,7 @@ class TestRedrive:
 
 
 class Later:
-    """Real time, but for the jumps that it was told to make."""
+    """Real time, plus the jumps that a test makes."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -311,9 +311,7 @@ class TestManyLetters(OnQuickSqs):
         assert bodies(peek(sqs, dead)) == sent
         assert (count(sqs, dead), count(sqs, dead, locked=True)) == (217, 0)
 
-    def test_a_few_are_in_hand_at_a_time_and_all_of_them_settled_before_the_next(
-        self, sqs: Any, topics: tuple[str, str]
-    ) -> None:
+    def test_dead_letters_are_sent_back_in_small_groups(self, sqs: Any, topics: tuple[str, str]) -> None:
         dead, topic = topics
         fill(sqs, dead, 217)
         most = in_hand = 0
@@ -367,7 +365,7 @@ class TestManyLetters(OnQuickSqs):
 
 
 class TestWhatComesMeanwhile(OnQuickSqs):
-    """Letters that come while redriving goes on, most of all those that it causes."""
+    """Dead letters that arrive during a redrive, above all those that it causes."""
 
     @contextmanager
     def dying_at_once(self, sqs: Any, other: Any, dead: str, topic: str) -> Iterator[list[int]]:
@@ -397,7 +395,7 @@ class TestWhatComesMeanwhile(OnQuickSqs):
         assert (count(sqs, dead), count(sqs, dead, locked=True)) == (70, 0)
         assert redrive(sqs, dead, topic) == 70  # which are there by now
 
-    def test_letters_that_never_end_do_not_keep_it_going(
+    def test_endless_new_dead_letters_do_not_keep_a_redrive_going(
         self, sqs: Any, quick_client: Any, topics: tuple[str, str], publish_raw: Any
     ) -> None:
         dead, topic = topics
@@ -415,7 +413,7 @@ class TestWhatComesMeanwhile(OnQuickSqs):
         assert {one.message().body for one in peek(sqs, dead)} == {b"late\n"}
 
     @pytest.mark.parametrize("behind", [3600, -3600, 0])
-    def test_a_wrong_clock_of_this_machine_keeps_no_letter_back(
+    def test_a_wrong_clock_of_this_machine_does_not_keep_dead_letters_back(
         self, sqs: Any, topics: tuple[str, str], publish_raw: Any, behind: float
     ) -> None:
         dead, topic = topics
@@ -424,12 +422,12 @@ class TestWhatComesMeanwhile(OnQuickSqs):
 
 
 class Killed(BaseException):
-    """The end of whoever redrives."""
+    """How the process that redrives ends."""
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("for_good", [True, False], ids=["killed", "interrupted"])
-def test_a_crash_at_any_request_loses_no_letter(
+def test_a_crash_at_any_request_loses_no_dead_letter(
     quick_client: Callable[[], Any], later: Later, moment: str, for_good: bool
 ) -> None:
     sqs, client = quick_client(), quick_client()

@@ -1,4 +1,4 @@
-"""Reports: they add up in entries of the source, and tell of the result that they lie beside and of no other."""
+"""Reports: they add up in entries of the source, and describe the result that they lie beside."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from parcelq.topics.pieces import FIRST
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import Uploaded, upload_file
 from parcelq.upload.notes import note_upload
-from test_collect import DATA, LINES, RESULT, Collecting, dead, outputs, source
+from test_collect import DATA, LINES, RESULT, Collecting, Killed, dead, outputs, source
 
 
 @pytest.fixture
@@ -141,6 +141,71 @@ def test_a_report_that_is_overtaken_by_an_older_one_is_written_again(collecting:
     collecting.collect(*outputs())
     assert overtaken
     assert collecting.report()["complete"]
+
+
+class TestPage:
+    PAGE = "results/molecules.smi.report.html"
+
+    def page(self, collecting: Collecting) -> str:
+        return collecting.result(self.PAGE).decode()
+
+    def test_it_lies_beside_the_report_and_says_the_same(self, collecting: Collecting) -> None:
+        note_upload(collecting.store, source(), 0, Uploaded(1, 6, len(DATA)))
+        collecting.collect(dead(outputs()[0], "bad <b>one</b>"), *outputs()[1:])
+        assert "1 of 6 records failed; the other 5 are in the result." in self.page(collecting)
+        assert "bad &lt;b&gt;one&lt;/b&gt;" in self.page(collecting)
+        collecting.collect(outputs()[0])
+        assert "All 6 records are in the result." in self.page(collecting)
+        assert "Why records failed" not in self.page(collecting)
+
+    def test_a_browser_shows_it_from_the_bucket(self, collecting: Collecting) -> None:
+        collecting.collect(*outputs())
+        shown = collecting.s3.head_object(Bucket=collecting.bucket, Key=self.PAGE)
+        assert shown["ContentType"] == "text/html; charset=utf-8"
+
+    @pytest.mark.parametrize("ending", [".report.html", ".report.json"])
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_after_a_crash_before_either_is_written_the_next_look_writes_both(
+        self, collecting: Collecting, ending: str, whole: bool
+    ) -> None:
+        killed: list[str] = []
+
+        def kill(params: dict[str, Any], **_: Any) -> None:
+            if params["Key"].endswith(ending) and not killed:
+                killed.append(params["Key"])
+                raise Killed
+
+        collecting.note()
+        one, *others = outputs()
+        collecting.publish(one if whole else dead(one), *others)
+        collecting.drain()
+        collecting.s3.meta.events.register("provide-client-params.s3.PutObject", kill)
+        with pytest.raises(Killed):
+            collecting.finish()
+        assert not collecting.keys("results/molecules.smi.report.json")
+        collecting.finish()
+        report = collecting.report()
+        assert report["complete"] is whole
+        assert f">{report['state']}<" in self.page(collecting)
+
+    def test_one_that_comes_late_does_not_replace_that_of_a_newer_result(self, collecting: Collecting) -> None:
+        """Just before the page of the result with a dead entry is written, somebody else writes the whole one."""
+        collecting.note()
+        one, *others = outputs()
+        collecting.publish(*others, dead(one))
+        collecting.drain()
+        overtaken: list[str] = []
+
+        def overtake(params: dict[str, Any], **_: Any) -> None:
+            if params["Key"] == self.PAGE and not overtaken:
+                overtaken.append(params["Key"])
+                collecting.collect(one)
+
+        collecting.s3.meta.events.register("provide-client-params.s3.PutObject", overtake)
+        collecting.finish()
+        assert overtaken
+        assert collecting.report()["complete"]
+        assert f">{collecting.report()['state']}<" in self.page(collecting)
 
 
 def test_of_one_local_file_uploaded_twice_the_second_result_stays(collecting: Collecting, tmp_path: Any) -> None:

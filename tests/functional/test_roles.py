@@ -62,8 +62,7 @@ def test_a_call_asks_for_an_action_on_a_resource(operation: str, params: dict[st
 
 
 KNOWN = {("downloader", "Results", "s3:AbortMultipartUpload"), ("processor", "Mark", "s3:GetObject")}
-"""What nothing here asks for: an upload of a large result is aborted only where writing it fails, and a mark is read only
-where a function that died left it."""
+"""What nothing here asks for: an upload is aborted only where writing fails, and marks are read of functions that died."""
 BUCKET = "arn:aws:s3:::parcelq-123456789012-us-east-1"
 
 
@@ -152,6 +151,10 @@ def test_nothing_is_allowed_in_vain(
         time.sleep(0.3)
     deliver("uploader", "parcelq-ranges")
     stack.call("downloader", {})
+    # Workflows, which are looked for.
+    stack.call("uploader", stack.put(b"x\n", key="inbox/nosuch/a.txt"))
+    stack.publish("parcelq-step", Message(b"x\n", {"Workflow": "nosuch@0123456789abcdef"}))
+    deliver("processor", "parcelq-step")
     # What people ask for.
     stack.make_topic("parcelq-mine")
     for asked in (

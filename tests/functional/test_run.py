@@ -1,4 +1,4 @@
-"""Running steps, as real processes: how they end, what they see, and that nothing of them is left."""
+"""Running steps, as real processes: how they end, what they see, and that they leave nothing behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from parcelq.errors import StepError
 from parcelq.steps import run
 from parcelq.steps.find import Step
-from parcelq.steps.run import TAIL_BYTES, run_step, write_bodies
+from parcelq.steps.run import TAIL_BYTES, Runner, run_step, write_bodies
 from parcelq.steps.settings import StepSettings
 
 COPY = 'cp "$2" "$4"'  # --input FILE --output FILE
@@ -108,7 +108,7 @@ class TestInputAndOutput:
         step = Step(Path("/usr/bin/tr"), StepSettings(filter=True, arguments=("a-z", "A-Z")))
         assert output_of(step, b"abc\n", b"d") == b"ABC\nD"
 
-    def test_a_filter_that_prints_nothing_put_out_nothing(self, shell):
+    def test_a_filter_that_prints_nothing_has_an_empty_output(self, shell):
         assert output_of(shell("cat > /dev/null", filter=True), b"a\n") == b""
 
     def test_a_filter_that_reads_nothing_is_fine(self, shell):
@@ -117,13 +117,13 @@ class TestInputAndOutput:
     def test_stdin_is_empty_for_all_others(self, shell):
         assert output_of(shell('cat > "$4"'), b"a\n") == b""
 
-    def test_an_error_of_whoever_uses_the_output_passes_and_nothing_is_left(self, shell):
+    def test_an_error_of_the_caller_passes_through_and_nothing_is_left(self, shell):
         with pytest.raises(KeyError), run_step(shell(COPY), [b"a\n"]):
             raise KeyError
 
 
 class TestCommand:
-    def test_it_is_told_its_files_its_workflow_and_its_settings(self, python, tmp_path):
+    def test_a_step_gets_its_files_its_workflow_and_its_settings(self, python, tmp_path):
         step = python("open(output, 'w').write(json.dumps(sys.argv[1:]))", path=tmp_path / "s.yaml", arguments=("-v",))
         told = json.loads(output_of(step))
         assert told[:2] == ["-v", "--input"]
@@ -146,6 +146,40 @@ class TestCommand:
             assert len(list(folder.iterdir())) == 1
         assert list(folder.iterdir()) == []
         assert Path("/bin").exists()
+
+    @pytest.mark.parametrize(
+        "left",
+        [
+            "touch file",
+            "mkdir folder",
+            'touch "$TMPDIR/file"',
+            'rm -r "$TMPDIR"; mkdir "$TMPDIR"',
+            'rm -r "$TMPDIR"; ln -s / "$TMPDIR"',
+            "chmod 500 .",
+            "chmod 777 ..",
+            "mkdir ../folder",
+            "touch ../rejects.old",
+            ":",
+        ],
+    )
+    def test_a_run_finds_nothing_that_another_left(self, shell, folder, left):
+        look = 'ls -lAd .. . "$TMPDIR" | cut -c1-10; ls -A .. . "$TMPDIR"'
+        step = shell(f'{{ {look}; }} | sed "s|$PARCELQ_RUN|RUN|" > "$4"; {left}')
+        with contextlib.closing(Runner(step)) as runner:
+            outputs = []
+            for _ in range(3):
+                with runner.run([]) as ran:
+                    outputs.append(ran.output.read_text())
+        assert outputs[0] == outputs[1] == outputs[2]
+        assert list(folder.iterdir()) == []
+
+    def test_a_run_that_writes_no_output_does_not_give_that_of_the_run_before_it(self, shell, tmp_path):
+        step = shell(f'[ -e {tmp_path}/again ] || echo x > "$4"; touch {tmp_path}/again')
+        with contextlib.closing(Runner(step)) as runner:
+            with runner.run([]) as ran:
+                assert ran.output.read_text() == "x\n"
+            with pytest.raises(StepError, match="wrote no output file"), runner.run([]):
+                pass
 
 
 class TestEnvironment:
@@ -182,7 +216,22 @@ class TestEnvironment:
         assert not [name for name in told if name.startswith("AWS_LAMBDA_")]
         assert "hidden" not in told.values()
 
-    def test_no_other_file_is_open_in_it(self, python):
+    @pytest.mark.parametrize(
+        "name", ["PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "LC_ALL", "LC_NUMERIC"]
+    )
+    def test_the_variables_that_the_documentation_names_pass_as_they_are(self, shell, monkeypatch, name):
+        value = f"/here:{os.environ.get('PATH')}" if name == "PATH" else "/tmp"
+        monkeypatch.setenv(name, value)
+        assert output_of(shell(f'printf %s "${name}" > "$4"')).decode() == value
+
+    def test_a_relative_pythonpath_means_the_folder_of_the_command(self, python, monkeypatch, tmp_path):
+        (tmp_path / "lib").mkdir()
+        (tmp_path / "lib/mine.py").write_text("WORD = 'found'")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", "lib")
+        assert output_of(python("import mine; open(output, 'w').write(mine.WORD)")) == b"found"
+
+    def test_a_step_has_only_its_own_files_open(self, python):
         program = "json.dump(sorted(map(int, os.listdir('/proc/self/fd'))), open(output, 'w'))"
         with tempfile.TemporaryFile():
             # the standard three, the output file, and the one that lists them
@@ -204,7 +253,7 @@ class TestFailure:
     def test_what_it_prints_to_stdout_is_no_reason(self, shell):
         assert failure_of(shell("echo chatter; exit 1")).stderr_tail == ""
 
-    def test_stderr_that_is_no_utf8_is_readable_all_the_same(self, shell):
+    def test_stderr_that_is_not_utf8_is_still_readable(self, shell):
         assert failure_of(shell(r"printf 'a\377b' >&2; exit 1")).stderr_tail == "a\ufffdb"
 
     @pytest.mark.parametrize("text", ["\x7fELF", "#!/no/such/interpreter\n", ""])

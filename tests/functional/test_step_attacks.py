@@ -53,6 +53,8 @@ DAEMONS = {
     "os.execve('/bin/sh', ['sh', '-c', 'echo $$ >> PIDS; exec sleep 600'], {}))",
     "an environment that is overwritten": "os.fork() or (os.setsid(), overwrite(), left())",
     "a process that is not dumpable": "os.fork() or (os.setsid(), undumpable(), left())",
+    "a program that changes its name": "renamed()",
+    "a process with another name and title": "os.fork() or (os.setsid(), titled(), overwrite(), left())",
     "a helper that ends before the step": "os.system('setsid -f sh -c \"echo \\$\\$ >> PIDS; exec sleep 600\"')",
 }
 TOOLS = """
@@ -65,6 +67,15 @@ def left():
 def undumpable():
     import ctypes
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+
+def titled():
+    import ctypes
+    ctypes.CDLL(None).prctl(15, b"another", 0, 0, 0)
+
+def renamed():
+    import subprocess
+    program = 'fork and exit; setsid(); $0 = "x" x 5000; open(F, ">>", $ARGV[0]); print F "$$\\n"; close F; sleep 600'
+    subprocess.run(["perl", "-MPOSIX=setsid", "-e", program, PIDS], check=True)
 
 def overwrite():
     import ctypes
@@ -79,6 +90,7 @@ def wait():
 """
 
 
+@pytest.mark.skipif(not shutil.which("perl"), reason="there is no Perl")
 @pytest.mark.parametrize("daemon", DAEMONS.values(), ids=DAEMONS.keys())
 @pytest.mark.parametrize("ending", ["", "sys.exit(1)", "os.kill(os.getpid(), 9)"])
 def test_every_daemon_ends_with_its_run(make_step, tmp_path, daemon, ending):

@@ -150,7 +150,7 @@ def test_commands_that_want_the_same_environment_at_once_all_get_it(write):
 
 
 @pytest.mark.parametrize("after", [0.05, 0.2, 0.5])
-def test_a_command_that_is_killed_while_it_installs_leaves_nothing_in_the_way(write, after):
+def test_a_command_that_is_killed_while_it_installs_does_not_hinder_the_next(write, after):
     path = write(METADATA + USES)
     program = f"from parcelq.steps.find import local_step; local_step({str(path)!r})"
     process = subprocess.Popen([sys.executable, "-c", program])

@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def write(make_step):
-    """Writes the file of a step of which only the function is given."""
+    """Writes the file of a step around a function."""
     return lambda function: make_step(HEAD + textwrap.dedent(function) + TAIL, "step.py")
 
 
@@ -118,7 +118,7 @@ class TestEach:
         assert (output, rejects) == (b"a\nc\n", (Reject(1, 1, "a comment"),))
 
     @pytest.mark.parametrize("statement", ["sys.exit(3)", "raise MemoryError", "os._exit(3)"])
-    def test_what_says_nothing_of_the_entry_fails_the_run(self, write, statement):
+    def test_a_failure_that_names_no_entry_fails_the_run(self, write, statement):
         step = Step(write(f"@step(each=True)\ndef run(entry):\n    {statement}\n"), StepSettings())
         with pytest.raises(StepError), run_step(step, [b"a\n"], 60):
             pass

@@ -112,7 +112,7 @@ class TestCreating:
         assert received == [1, 1, 1, 0]
         assert topics.count("t-dead-letter") == 1
 
-    def test_attributes_can_be_told_but_not_the_redrive_policy(self, topics):
+    def test_attributes_can_be_chosen_except_the_redrive_policy(self, topics):
         topics.create("t", attributes={"VisibilityTimeout": "9", "MessageRetentionPeriod": "60", "RedrivePolicy": "{}"})
         attributes = topics.attributes("t")
         assert (attributes["VisibilityTimeout"], attributes["MessageRetentionPeriod"]) == ("9", "60")

@@ -125,7 +125,7 @@ def test_a_topic_that_is_not_there_is_an_error(sqs, topic, tmp_path):
         upload_file(SqsTopic(sqs, topic), tmp_path / "file")
 
 
-def test_several_files_go_one_after_another_and_each_is_told(sqs, topic, contents, tmp_path):
+def test_several_files_go_one_after_another_and_each_is_reported(sqs, topic, contents, tmp_path):
     paths = [tmp_path / name for name in ("a", "b")]
     for number, path in enumerate(paths):
         path.write_bytes(b"x\n" * (3 + number))

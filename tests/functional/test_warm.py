@@ -52,7 +52,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def write(make_step):
-    """Writes the file of a step of which only the function is given."""
+    """Writes the file of a step around a function."""
     return lambda function: make_step(HEAD + textwrap.dedent(function) + TAIL, "step.py")
 
 
@@ -78,6 +78,11 @@ def failure_of(runner: Runner, *bodies: bytes, timeout: float | None = 60) -> St
     with pytest.raises(StepError) as caught, runner.run(bodies, timeout):
         pass
     return caught.value
+
+
+def only_failure_of(step: Step) -> StepError:
+    with contextlib.closing(Runner(step)) as runner:
+        return failure_of(runner)
 
 
 def is_gone(pid: int) -> bool:
@@ -116,10 +121,18 @@ class TestKept:
             first = threads.submit(output_of, runner).result()
         assert output_of(runner) == first
 
+    def test_what_a_run_prints_to_stdout_is_given_and_is_not_that_of_another_run(self, warm):
+        runner = warm(
+            "@step\ndef run(entries):\n    for one in entries:\n        print('saw', one)\n        yield one\n"
+        )
+        for word in ("first", "second"):
+            with runner.run([word.encode()]) as ran:
+                assert (ran.stdout_tail, ran.output.read_text()) == (f"saw {word}\n", f"{word}\n")
+
     def test_closing_ends_it_and_all_that_it_started(self, warm, folder):
         runner = warm("helper = subprocess.Popen(['sleep', '600'])\n" + PID)
         pid = int(output_of(runner))
-        (home,) = folder.iterdir()
+        (home,) = [one for one in folder.iterdir() if marked(str(one))]
         assert len(marked(str(home))) == 2
         runner.close()
         assert is_gone(pid)
@@ -443,14 +456,14 @@ class TestStart:
 
     def test_a_file_that_does_not_go_on_says_what_it_must_be(self, make_step):
         step = Step(make_step("", "step.py"), StepSettings(warm=True))
-        assert "a function of parcelq.step that runs by its main()" in failure_of(Runner(step)).reason
+        assert "a function of parcelq.step that runs by its main()" in only_failure_of(step).reason
 
     def test_a_program_that_knows_nothing_of_it_fails_with_its_own_words(self, make_step):
         step = Step(make_step("echo 'what is --warm?' >&2; exit 2"), StepSettings(warm=True))
-        assert str(failure_of(Runner(step))).endswith("exited with 2: what is --warm?")
+        assert str(only_failure_of(step)).endswith("exited with 2: what is --warm?")
 
     def test_what_cannot_be_started_says_so(self, tmp_path):
-        assert "could not be started" in failure_of(Runner(Step(tmp_path / "none", StepSettings(warm=True)))).reason
+        assert "could not be started" in only_failure_of(Step(tmp_path / "none", StepSettings(warm=True))).reason
 
     def test_it_need_not_be_called_py(self, write, make_step):
         program = f'exec "{sys.executable}" "{write(PID)}" "$@"'

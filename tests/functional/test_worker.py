@@ -101,7 +101,7 @@ def test_nothing_is_acknowledged_before_what_it_led_to_is_confirmed(
     assert 0 <= order.index("confirmed") < order.index("acknowledge")
 
 
-def test_what_is_not_published_is_not_acknowledged_and_comes_again(
+def test_a_message_whose_output_is_not_published_is_delivered_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(stage, "a")
@@ -175,7 +175,7 @@ def test_messages_are_kept_locked_until_they_are_acknowledged(stage: Stage, monk
     assert (leases, left) == ([(2, 33, False)], [0])
 
 
-def test_what_failed_comes_again_after_seconds_although_the_lease_was_refreshed(
+def test_a_failed_message_is_delivered_again_after_seconds_although_the_lease_was_refreshed(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exit_ = Lease.__exit__

@@ -49,6 +49,7 @@ def test_environments_are_text_with_every_reference_resolved(two_stages: Deploye
         "PARCELQ_MAX_FAILURES": "3",
         "PARCELQ_BACK_OFF_SECONDS": "5",
         "PARCELQ_HALVING": "true",
+        "PARCELQ_STORAGE_MIB": "2048",
         "POWERTOOLS_SERVICE_NAME": "parcelq-processor-clean",
         "POWERTOOLS_METRICS_NAMESPACE": "Parcelq",
         "POWERTOOLS_LOG_LEVEL": "INFO",

@@ -1,4 +1,4 @@
-"""What each function may do, statement by statement: whoever widens a policy has to widen it here as well."""
+"""What each function may do, statement by statement, so that a change of a policy needs a change here too."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def processor(stage: str) -> dict[str, Statement]:
         "Overflow": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/overflow/*"}),
         "Mark": ({"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}, {f"{BUCKET}/marks/*"}),
         "Headers": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/segments/.headers/*"}),
+        "Workflows": ({"s3:GetObject"}, {f"{BUCKET}/workflows/*"}),
         "SeeMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
     }
 
@@ -50,13 +51,21 @@ UPLOADER: dict[str, Statement] = {
         {"s3:PutObject"},
         {
             f"{BUCKET}/{folder}/*"
-            for folder in ("overflow", "segments/.uploads", "segments/.headers", "segments/.scans", "jobs")
+            for folder in (
+                "overflow",
+                "segments/.uploads",
+                "segments/.headers",
+                "segments/.scans",
+                "segments/.versions",
+                "jobs",
+            )
         },
     ),
     "ReadState": (
         {"s3:GetObject"},
-        {f"{BUCKET}/{folder}/*" for folder in ("jobs", "segments/.uploads", "segments/.scans")},
+        {f"{BUCKET}/{folder}/*" for folder in ("jobs", "segments/.uploads", "segments/.scans", "segments/.versions")},
     ),
+    "Workflows": ({"s3:GetObject"}, {f"{BUCKET}/workflows/*"}),
     "SeeMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
 }
 TAKE: Statement = (
@@ -110,9 +119,15 @@ def expected(*stages: str) -> dict[str, dict[str, Statement]]:
 
 EXPECTED = expected("clean", "score")
 PREFIXES = {
-    ("StageRoleclean", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*"},
-    ("StageRolescore", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*"},
-    ("UploaderRole", "SeeMissingObjects"): {"inbox/*", "segments/.uploads/*", "segments/.scans/*"},
+    ("StageRoleclean", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*", "workflows/*"},
+    ("StageRolescore", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*", "workflows/*"},
+    ("UploaderRole", "SeeMissingObjects"): {
+        "inbox/*",
+        "segments/.uploads/*",
+        "segments/.scans/*",
+        "segments/.versions/*",
+        "workflows/*",
+    },
     ("DownloaderRole", "ListObjects"): {"jobs/*", "segments/*", "results/*"},
     ("TopicAdminRole", "ListProgress"): {"segments/*"},
 }
@@ -147,7 +162,7 @@ def test_functions_may_do_exactly_this_whatever_the_conditions(
         assert found == statements | use, role
 
 
-def test_nothing_of_a_role_depends_on_a_condition_but_the_use_of_the_key(source: dict[str, Any]) -> None:
+def test_no_statement_of_a_role_has_a_condition_except_the_use_of_the_key(source: dict[str, Any]) -> None:
     use = {
         "Sid": "UseKey",
         "Effect": "Allow",
@@ -183,7 +198,7 @@ def test_only_listing_is_conditional_and_only_below_the_prefixes_that_are_read(t
         for one in two_stages.roles[role]
         if "Condition" in one
     }
-    # IfExists: a request for one object has no prefix, and is told from a forbidden one only by whoever may list.
+    # IfExists: a request for one object has no prefix. Only a role that may list can tell missing from forbidden.
     assert {
         key: {**one, "StringLikeIfExists": as_set(one["StringLikeIfExists"]["s3:prefix"])}
         for key, one in conditions.items()

@@ -26,6 +26,7 @@ PROCESSOR = {
     "PARCELQ_MAX_FAILURES",
     "PARCELQ_BACK_OFF_SECONDS",
     "PARCELQ_HALVING",
+    "PARCELQ_STORAGE_MIB",
 }
 NAMES = {
     "AWS::S3::Bucket": "BucketName",
@@ -239,7 +240,7 @@ def test_what_is_said_of_jobs_that_ended_is_mailed(two_stages: Deployed) -> None
     assert rule["Targets"] == [{"Id": "mail", "Arn": {"Ref": "JobTopic"}}]
 
 
-def test_an_event_of_the_bucket_that_fails_for_good_is_kept(one_stage: Deployed) -> None:
+def test_an_event_of_the_bucket_that_fails_permanently_is_kept(one_stage: Deployed) -> None:
     function = one_stage.template["Resources"]["Uploader"]["Properties"]
     assert function["DeadLetterConfig"] == {"TargetArn": {"Fn::GetAtt": ["DeadLettersOfranges", "Arn"]}}
 
@@ -326,6 +327,7 @@ def test_every_dead_letter_topic_and_every_function_has_its_alarms(two_stages: D
         {("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", name) for name in dead}
         | {("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", name) for name in two_stages.topics.keys() - dead}
         | {("AWS/Lambda", metric, "FunctionName", name) for metric in ("Errors", "Throttles") for name in functions}
+        | {("Parcelq", "SourcesRefused", "service", "parcelq-uploader")}
     )
     alarms = list(of_type(two_stages, "AWS::CloudWatch::Alarm").values())
     watched = [
@@ -384,3 +386,7 @@ def test_outputs_say_where_to_begin(two_stages: Deployed) -> None:
     assert outputs["OutputTopicUrl"].endswith("/parcelq-output")
     assert outputs["ProcessorFunctionscore"] == "parcelq-processor-score"
     assert outputs.keys() >= {"UploaderFunction", "DownloaderFunction", "TopicAdminFunction", "DashboardUrl"}
+
+
+def test_no_output_is_called_like_a_parameter(source: dict[str, Any]) -> None:
+    assert not source["Outputs"].keys() & source["Parameters"].keys(), "sam build takes it for the parameter"

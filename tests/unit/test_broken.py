@@ -1,4 +1,4 @@
-"""A step that fails on everything is told from data in which much is bad."""
+"""A step that fails on everything is distinguished from data in which much is bad."""
 
 from __future__ import annotations
 

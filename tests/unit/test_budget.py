@@ -7,7 +7,7 @@ from parcelq.process.budget import Budget, Limit
 
 
 class Invocation:
-    """A clock, and the time that is left of an invocation of so many seconds."""
+    """A clock, and the time that is left of an invocation."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -73,7 +73,7 @@ def test_early_a_steps_timeout_that_does_not_fit_in_is_cut(budget, invocation):
     assert budget.limit(300) == Limit(70, short=False)
 
 
-def test_late_there_is_none_where_a_run_would_end_too_late_going_by_the_longest(budget, invocation):
+def test_no_run_begins_late_if_the_longest_so_far_would_not_fit(budget, invocation):
     for seconds in (35, 10):
         with budget.running():
             invocation.now += seconds

@@ -17,7 +17,7 @@ def problems(**changed: str) -> tuple[str, ...]:
     return caught.value.problems
 
 
-def test_little_must_be_told():
+def test_few_variables_are_required():
     config = load(LEAST)
     assert (config.prefix, config.bucket, config.stages, config.stage) == ("parcelq", "bucket", ("clean", "dock"), "")
     assert (config.parcel_size, config.batch_size, config.max_failures) == (1000, 1000, 2)
@@ -26,7 +26,7 @@ def test_little_must_be_told():
     assert config.step_folders == (Path("./steps"), Path("/opt/steps"))
 
 
-def test_everything_can_be_told():
+def test_every_variable_can_be_set():
     config = load(
         {
             **LEAST,
@@ -104,7 +104,7 @@ def test_numbers_are_whole_and_positive(value):
 
 
 @pytest.mark.parametrize("name", ["PARCELQ_PREFIX", "PARCELQ_BUCKET", "PARCELQ_STAGES"])
-def test_what_must_be_told_must_not_be_empty(name):
+def test_a_required_variable_must_not_be_empty(name):
     assert problems(**{name: ""}) == (f"{name} is not set",)
 
 

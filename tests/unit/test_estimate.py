@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MAX_REQUEST_BYTES, MIB
 from parcelq.records import LINES
 from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
@@ -27,8 +26,11 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 # A million lines of 50 bytes, of which a run takes 0.1 s and 0.1 ms a line, all of it calculating.
 KNOWN = Measured(
     name="lines.txt",
+    format="lines",
     size=50_000_000,
-    lines=1_000_000,
+    stored=50_000_000,
+    one_stream=False,
+    records=1_000_000,
     counted=True,
     sampled=1000,
     failing=0.0,
@@ -53,7 +55,7 @@ def job(known: Measured = KNOWN, prices: Prices = PRICES, **setup: int) -> Job:
 
 def grown(lines: int, known: Measured = KNOWN) -> Measured:
     """The same file with so many lines."""
-    return replace(known, lines=lines, size=round(lines * known.line_bytes))
+    return replace(known, records=lines, size=round(lines * known.record_bytes))
 
 
 # ---- Requests.
@@ -76,7 +78,7 @@ def test_ten_messages_or_a_mebibyte_share_a_request() -> None:
 
 @given(lines=st.integers(1, 5000), length=st.integers(1, 3000), entries=st.integers(1, 3000))
 def test_parcels_are_cut_as_the_library_cuts_them(lines: int, length: int, entries: int) -> None:
-    found = job(replace(KNOWN, lines=lines, size=lines * length), parcel_size=entries, batch_size=entries)
+    found = job(replace(KNOWN, records=lines, size=lines * length), parcel_size=entries, batch_size=entries)
     cut = list(cut_for_messages(BytesIO((b"x" * (length - 1) + b"\n") * lines), LINES, entries, MAX_BODY_BYTES))
     assert (found.uploaded, found.parcel) == (len(cut), cut[0].entries)
 
@@ -106,7 +108,7 @@ def test_an_event_has_as_many_messages_as_fit_into_6_mb() -> None:
 
 
 def test_the_requests_of_a_file_by_hand() -> None:
-    of_file = job(replace(KNOWN, size=500_000_000, lines=10_000_000))
+    of_file = job(replace(KNOWN, size=500_000_000, records=10_000_000))
     asked = of_file.sqs()
     # Two ranges of 5,000 parcels, each of 50,200 bytes; ten in a request of 8 units.
     assert (of_file.ranges, of_file.runs, of_file.invocations) == (2, 10_000, 1000)
@@ -145,7 +147,7 @@ def test_failures_are_those_of_halving_by_chance(failing: float, entries: int) -
     times = 3000
     for _ in range(times):
         run([chance.random() < failing for _ in range(entries)], 1)
-    known = replace(KNOWN, failing=failing, lines=entries * times, size=entries * times * 50)
+    known = replace(KNOWN, failing=failing, records=entries * times, size=entries * times * 50)
     found = job(known, parcel_size=entries, batch_size=entries).again
     assert found[0] == pytest.approx(runs - times, rel=0.1)
     assert found[1] == pytest.approx(over - times * entries, rel=0.1)
@@ -252,16 +254,29 @@ def test_an_idle_stack_by_hand() -> None:
 
 
 def test_an_idle_stack_costs_at_most_two_and_a_half_dollars_a_month_beside_alarms_and_dashboard() -> None:
-    rows = [one for one in idle(Stack.read(TEMPLATE), PRICES) if one.what not in {"alarms", "dashboard"}]
+    rows = [one for one in idle(Stack(), PRICES) if one.what not in {"alarms", "dashboard"}]
     assert {one.service for one in rows} >= {"SQS", "Lambda", "S3", "CloudWatch"}
     assert 0.5 < total(rows) <= 2.50
-    daily = job(known=replace(KNOWN, lines=100_000, size=100_000 * KNOWN.size // KNOWN.lines))
+    daily = job(known=grown(100_000))
     assert total(rows) + 30 * daily.usd <= 2.50
 
 
-def test_what_is_assumed_without_a_template_is_what_this_versions_template_has() -> None:
-    assert Stack.read(TEMPLATE) == Stack()
+def test_what_is_assumed_is_what_this_versions_template_has() -> None:
+    template = load(TEMPLATE, {"Stages": "step"})
+    properties = {name: one["Properties"] for name, one in template["Resources"].items()}
+    kinds = [one["Type"] for one in template["Resources"].values()]
     defaults = {name: one.get("Default") for name, one in yaml_parse(TEMPLATE.read_text())["Parameters"].items()}
+    assert Stack() == Stack(
+        alarms=kinds.count("AWS::CloudWatch::Alarm"),
+        dashboards=kinds.count("AWS::CloudWatch::Dashboard"),
+        mappings=kinds.count("AWS::Lambda::EventSourceMapping"),
+        collect_seconds=60 * int(defaults["CollectSchedule"].removeprefix("rate(").split()[0]),
+        uploader_mb=properties["Uploader"]["MemorySize"],
+        downloader_mb=properties["Downloader"]["MemorySize"],
+        disk_gb=int(defaults["ProcessorStorage"]) / 1024,
+        range_bytes=int(defaults["RangeBytes"]),
+        together=int(defaults["MessagesPerInvocation"]),
+    )
     assert (
         Setup(
             *(int(defaults[name]) for name in ("ParcelSize", "BatchSize", "ProcessorMemory", "Concurrency")),
@@ -271,33 +286,12 @@ def test_what_is_assumed_without_a_template_is_what_this_versions_template_has()
     )
 
 
-@pytest.mark.parametrize("stages", ["step", "clean,score,dock"])
-def test_a_template_is_read_as_it_is_deployed(tmp_path: Path, stages: str) -> None:
-    changed = tmp_path / "template.yaml"
-    changed.write_text(TEMPLATE.read_text().replace("Default: step\n", f"Default: {stages}\n"))
-    stack = Stack.read(changed)
-    kinds = [one["Type"] for one in load(TEMPLATE, {"Stages": stages})["Resources"].values()]
-    assert stack.alarms == kinds.count("AWS::CloudWatch::Alarm")
-    assert stack.dashboards == kinds.count("AWS::CloudWatch::Dashboard")
-    assert stack.mappings == kinds.count("AWS::Lambda::EventSourceMapping")
-
-
-def test_a_schedule_that_is_off_or_no_rate_collects_nothing_by_itself(tmp_path: Path) -> None:
-    changed = tmp_path / "template.yaml"
-    changed.write_text(TEMPLATE.read_text().replace("Default: ENABLED", "Default: DISABLED"))
-    assert Stack.read(changed).collect_seconds == float("inf")
-    changed.write_text(TEMPLATE.read_text().replace("Default: rate(1 hour)", "Default: rate(2 hours)"))
-    assert Stack.read(changed).collect_seconds == 7200
-
-
-@pytest.mark.parametrize("content", ["", "a: [", "Resources: {}", "[1]", "Parameters: {Stages: {}}"])
-def test_a_file_that_is_no_template_is_refused(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "template.yaml"
-    path.write_text(content)
-    with pytest.raises(ParcelqError, match="is no template of a Parcelq stack"):
-        Stack.read(path)
-    with pytest.raises(ParcelqError, match="cannot be read: No such file"):
-        Stack.read(tmp_path / "nowhere.yaml")
+def test_a_source_that_is_one_stream_has_no_ranges_and_its_upload_takes_long() -> None:
+    large = replace(KNOWN, size=5_000_000_000, stored=5_000_000_000, records=100_000_000)
+    stream = job(replace(large, one_stream=True, stored=1_000_000_000))
+    assert (job(large).ranges, stream.ranges) == (19, 0)
+    assert stream.upload > 10 * job(large).upload
+    assert total(stream.keeping()) < total(job(large).keeping())
 
 
 @given(lines=st.integers(1, 10**9), more=st.integers(1, 10**9))

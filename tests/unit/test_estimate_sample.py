@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parcelq.errors import ParcelqError
+from parcelq.records import by_name, cut
 from parcelq_cli.estimate import sample
 from parcelq_cli.estimate.prices import load_prices
 from parcelq_cli.estimate.sample import read_sample
@@ -22,14 +27,14 @@ def file_of(folder: Path, data: bytes, name: str = "lines.txt") -> Path:
 
 def test_a_small_file_is_taken_whole(tmp_path: Path) -> None:
     found = read_sample(file_of(tmp_path, b"a\nbb\nccc"), 1000)
-    assert found.lines == (b"a\n", b"bb\n", b"ccc")
+    assert found.records == (b"a\n", b"bb\n", b"ccc")
     assert (found.size, found.total, found.counted) == (8, 3, True)
 
 
 def test_lines_come_from_all_over_the_file(tmp_path: Path) -> None:
     path = file_of(tmp_path, b"".join(b"%06d\n" % number for number in range(100_000)))
     found = read_sample(path, 1000)
-    numbers = [int(line) for line in found.lines]
+    numbers = [int(line) for line in found.records]
     assert len(numbers) == 1000
     assert numbers == sorted(set(numbers))
     assert found.total == 100_000
@@ -47,7 +52,8 @@ def test_a_large_file_is_not_read_whole_and_its_lines_are_worked_out(
     before = read_bytes()
     found = read_sample(path, 1000)
     assert not found.counted
-    assert read_bytes() - before < path.stat().st_size * 0.8  # a block or two at each of a hundred places
+    # Two blocks at each of a hundred places, and one at the beginning.
+    assert read_bytes() - before < path.stat().st_size + 2 * 100 * 64 * 1024 + (2 << 20)
     # A sample that took the line at each place would meet the long lines far too often.
     assert found.total == pytest.approx(100_000, rel=0.35)
 
@@ -72,18 +78,20 @@ def test_what_is_taken_are_lines_of_the_file_in_their_order(
     whole = data.splitlines(keepends=True) if b"\r" not in data else None
     ends = data.count(b"\n") + (not data.endswith(b"\n"))
     assert found.total == ends
-    assert 1 <= len(found.lines) <= min(wanted, ends)
+    assert 1 <= len(found.records) <= min(wanted, ends)
     if wanted >= ends:
-        assert b"".join(found.lines) == data
+        assert b"".join(found.records) == data
     rest = iter([one + b"\n" for one in data.split(b"\n")[:-1]] + [data.rpartition(b"\n")[2]])
-    assert whole is None or all(any(one == other for other in rest) for one in found.lines)
+    assert whole is None or all(any(one == other for other in rest) for one in found.records)
 
 
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("empty.txt", b"", "is empty, so there is nothing to estimate"),
-        ("lines.gz", b"a", "is compressed; give it decompressed"),
+        ("empty.txt", b"", "has no records, so there is nothing to estimate"),
+        ("head.csv", b"a,b\n", "has no records"),
+        ("lines.gz", b"a", "is not gzip"),
+        ("open.csv", b'a\n1,"x\n', "record 1 .line 2; byte 2. has a quote that is not closed"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(tmp_path: Path, name: str, data: bytes, said: str) -> None:
@@ -94,14 +102,62 @@ def test_what_cannot_be_sampled_is_refused(tmp_path: Path, name: str, data: byte
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ParcelqError, match="No such file"):
         read_sample(tmp_path / "nowhere", 10)
-    with pytest.raises(ParcelqError, match="it is a folder"):
+    with pytest.raises(ParcelqError, match="is not a regular file"):
         read_sample(tmp_path, 10)
 
 
-def test_a_line_without_end_is_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample, "_LONGEST_LINE", 100)
-    with pytest.raises(ParcelqError, match="is it a file of lines"):
+def test_a_record_that_is_larger_than_what_is_read_is_doubted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "COUNTED_BYTES", 100)
+    with pytest.raises(ParcelqError, match="is it lines"):
         read_sample(file_of(tmp_path, b"x" * 1000), 10)
+
+
+FILES = {
+    "rows.csv": b"id,note\n" + b"".join(b'%d,"a\nb"\n' % number for number in range(1000)),
+    "p.fasta": b"".join(b">p%d\nMKV\nLL\n" % number for number in range(1000)),
+    "r.fastq": b"".join(b"@r%d\nACGT\n+\n@III\n" % number for number in range(1000)),
+    "m.sdf": b"".join(b"m%d\n\n$$$$\n" % number for number in range(1000)),
+    "t.txt": b"".join(b"line %d\n" % number for number in range(1000)),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz"])
+@pytest.mark.parametrize("counted_bytes", [10**6, 5000])
+def test_records_of_every_format_are_taken_whole_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, suffix: str, counted_bytes: int
+) -> None:
+    monkeypatch.setattr(sample, "COUNTED_BYTES", counted_bytes)
+    data, fmt = FILES[name], by_name(name)
+    code = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[suffix]
+    path = file_of(tmp_path, code(data), name + suffix)
+    found = read_sample(path, 50)
+    header = b"id,note\n" if name == "rows.csv" else b""
+    assert (found.format, found.header, found.one_stream) == (fmt, header, suffix != "")
+    assert found.stored == path.stat().st_size
+    assert 40 <= len(found.records) <= 50
+    assert set(found.records) <= {one.data for one in cut(BytesIO(data[len(header) :]), fmt, 1, 100)}
+    assert len(set(found.records)) == len(found.records)
+    if counted_bytes > len(data):
+        assert (found.total, found.size, found.counted) == (1000, len(data), True)
+    else:
+        assert not found.counted
+        # How much of a small compressed file was read is known only by the block.
+        assert found.total == pytest.approx(1000, rel=0.1) or suffix
+
+
+def test_an_object_is_sampled_as_a_file_is(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.put_object(Bucket="bucket", Key="inbox/rows.csv", Body=FILES["rows.csv"])
+    monkeypatch.setattr("parcelq_cli.clients.s3", lambda: s3)
+    found = read_sample("s3://bucket/inbox/rows.csv", 50)
+    assert (found.total, len(found.records), str(found.format)) == (1000, 50, "csv")
+    monkeypatch.setattr(sample, "COUNTED_BYTES", 5000)
+    s3.put_object(Bucket="bucket", Key="p.fasta", Body=FILES["p.fasta"])
+    assert read_sample("s3://bucket/p.fasta", 50).total == pytest.approx(1000, rel=0.1)
+    for key in ("", "nowhere"):
+        with pytest.raises(ParcelqError, match="there is no object"):
+            read_sample(f"s3://bucket/{key}", 50)
 
 
 # ---- Prices of one's own.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from parcelq.errors import InvalidValueError
-from parcelq_emulator.results import Results, check_outputs
+from parcelq_emulator.results import Results
 
 
 class Bucket:
@@ -35,7 +35,7 @@ def test_a_name_that_leads_out_is_refused_and_nothing_is_written(results, tmp_pa
 def test_any_other_name_stays(results, tmp_path, name):
     path, report = results.fetch(name, tmp_path / "results")
     assert path.resolve().is_relative_to(tmp_path / "results")
-    assert results.s3.keys == [f"results/{name}", f"results/{name}.report.json"]
+    assert results.s3.keys == [f"results/{name}", f"results/{name}.report.json", f"results/{name}.report.html"]
     assert report == {}
 
 
@@ -59,31 +59,3 @@ def test_a_name_that_no_file_can_have_is_refused_with_the_reason_and_leaves_noth
     with pytest.raises(InvalidValueError, match=why):
         results.fetch(name, tmp_path)
     assert not list(tmp_path.glob(".parcelq-*"))
-
-
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [
-        (["a/x", "b/x"], "x"),
-        (["out/x"], "is an input"),
-        (["r", "out/r.report.json"], "is an input"),
-        (["r", "out/r.dead.jsonl"], "is an input"),
-    ],
-)
-def test_results_that_would_collide_or_overwrite_an_input_are_refused(tmp_path, names, said):
-    files = [tmp_path / name for name in names]
-    for file in files:
-        file.parent.mkdir(exist_ok=True)
-        file.touch()
-    with pytest.raises(InvalidValueError, match=said):
-        check_outputs(files, tmp_path / "out")
-
-
-@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
-def test_an_input_is_not_overwritten_through_a_link(tmp_path, link):
-    file, out = tmp_path / "data", tmp_path / "out"
-    file.touch()
-    out.mkdir()
-    getattr(out / "data", link)(file)
-    with pytest.raises(InvalidValueError, match="is an input"):
-        check_outputs([file], out)

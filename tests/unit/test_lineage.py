@@ -131,7 +131,7 @@ class TestBuilding:
         with pytest.raises(LineageError):
             Span(start, end, total)
 
-    def test_a_child_is_a_slice_of_what_a_step_put_out(self) -> None:
+    def test_a_child_is_a_slice_of_the_output_of_a_step(self) -> None:
         child = parse("0-5/10").child(Span(0, 2, 4), ONE)
         assert str(child) == f"0-5/10>0-2/4:{ONE}"
         assert child.span == Span(0, 2, 4)

@@ -30,7 +30,7 @@ def test_a_regular_file_is_read_whole_and_its_size_is_known(tmp_path, data):
         assert (found.size, found.path) == (len(data), str(path))
 
 
-def test_a_link_is_known_by_the_file_that_it_leads_to(tmp_path):
+def test_a_link_stands_for_the_file_that_it_leads_to(tmp_path):
     (tmp_path / "file").write_bytes(b"a")
     (tmp_path / "link").symlink_to("file")
     with opened(tmp_path / "link") as found:
@@ -90,7 +90,7 @@ def test_what_cannot_be_read_to_an_end_is_refused_by_what_it_is(tmp_path):
         check_readable(Path("a\0b"))
 
 
-def test_a_pipe_has_no_size_and_is_known_by_its_own_path(tmp_path):
+def test_a_pipe_has_no_size_and_is_named_by_its_own_path(tmp_path):
     reading, writing = os.pipe()
     os.write(writing, b"a\nb")
     os.close(writing)
@@ -186,7 +186,7 @@ def test_a_full_disk_is_named():
     assert raised.value.filename == "/dev/full"
 
 
-def test_a_bucket_name_that_s3_refuses_is_told_without_a_regular_expression(s3):
+def test_the_error_for_a_wrong_bucket_name_has_no_regular_expression(s3):
     from parcelq.aws.clients import translated
     from parcelq.errors import AwsError
 

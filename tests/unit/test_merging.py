@@ -454,7 +454,7 @@ class TestNothing:
         assert bodies.resolve().whole
         assert bodies.result() == b"one\n"
 
-    def test_a_step_that_put_out_nothing_covers_its_input(self) -> None:
+    def test_an_empty_output_covers_its_input(self) -> None:
         bodies = Bodies()
         bodies.add(f"0-4/8>0-0/0:{ONE}")
         assert bodies.resolve().holes == ((4, 8),)
@@ -462,7 +462,7 @@ class TestNothing:
         assert bodies.resolve().whole
         assert bodies.result() == b""
 
-    def test_nothing_of_one_step_and_nothing_of_the_next_cover_it_too(self) -> None:
+    def test_empty_outputs_of_two_steps_cover_the_input(self) -> None:
         bodies = Bodies()
         bodies.add(f"0-4/4>0-0/0:{ONE}>0-0/0:{OTHER}")
         assert bodies.resolve().whole

@@ -130,11 +130,11 @@ def test_entries_are_lines_whether_or_not_the_last_is_ended(data, entries):
 
 
 @pytest.mark.parametrize("told", ["", "-1", "1.5", "many", "٣", "²", " 3", "9" * 5000])
-def test_a_number_of_entries_that_is_none_is_counted_anew(told):
+def test_an_invalid_number_of_entries_is_counted_again(told):
     assert Message(b"a\nb\n", {ENTRIES: told}).entries == 2
 
 
-def test_the_number_of_entries_that_was_told_is_believed():
+def test_the_number_of_entries_in_the_attribute_is_believed():
     assert Message(b"a\n", {ENTRIES: "12"}).entries == 12
 
 
@@ -229,7 +229,7 @@ def test_an_attribute_keeps_its_type_and_value_when_it_is_published_again(name, 
     assert one.wire.size == 1 + sum(len(one) + len(given["DataType"]) + len(data) for one in (name, "Other"))
 
 
-def test_a_message_that_says_nothing_of_receives_came_for_the_first_time():
+def test_a_message_without_a_receive_count_counts_as_received_once():
     assert sent(Message(b"a")).receive_count == 1
     assert Pulled.from_lambda({"messageId": "i", "receiptHandle": "h", "body": "b"}).receive_count == 1
 

@@ -48,7 +48,7 @@ def test_the_source_of_an_object_reads_as_documented():
     assert source.name == "a b+ä?.smi"
 
 
-def test_a_version_is_told_where_there_is_one():
+def test_a_version_is_shown_if_there_is_one():
     source = Source.of_object("b", "k", etag="e", put="1", version="v/1")
     assert str(source) == "s3://b/k?etag=e&put=1&version=v%2F1"
 

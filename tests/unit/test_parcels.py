@@ -101,9 +101,9 @@ def test_parcels_tile_the_stream_within_their_limits_and_are_as_long_as_possible
 def test_parcels_for_messages_fit_as_base64_where_they_must_be(data, parcel_size, max_bytes, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cutting, "BLOCK_BYTES", block)
-        made = list(cut_for_messages(BytesIO(data), LINES, parcel_size, max_bytes, start=5))
+        made = list(cut_for_messages(BytesIO(data), LINES, parcel_size, max_bytes))
     assert b"".join(one.data for one in made) == data
-    assert [one.start for one in made] == [5, *(one.end for one in made)][: len(made)]
+    assert [one.start for one in made] == [0, *(one.end for one in made)][: len(made)]
     for one in made:
         assert one.entries == len(lines_of(one.data)) <= parcel_size
         assert len(Message(one.data).wire().text.encode()) <= max_bytes or one.entries == 1

@@ -96,7 +96,7 @@ class TestPacked:
             ([1], None),
         ],
     )
-    def test_a_table_that_is_none_is_refused(self, table: object, told: str | None) -> None:
+    def test_an_invalid_table_is_refused(self, table: object, told: str | None) -> None:
         text = json.dumps(table).encode() + b"\n"
         with pytest.raises(MessageError):
             list(pieces_of(Message(text + b"x", {PIECES: told or str(len(text))})))

@@ -24,7 +24,7 @@ def work(
     lineage: Lineage | None = None,
     name: str = "",
 ) -> Work:
-    """A message of so many entries of one character."""
+    """A message with a number of entries of one character."""
     body = b"x\n" * entries
     attributes = {ENTRIES: str(entries)}
     if start is not None or lineage:

@@ -49,6 +49,7 @@ def test_a_result_is_called_like_its_source_unless_that_name_is_taken(name, resu
         f"results/{result}.report.json",
         f"results/{result}.report.html",
         f"results/{result}.dead.jsonl",
+        f"results/{result}.steps.log",
     )
 
 

@@ -63,7 +63,7 @@ def test_what_is_warm_is_no_filter(read, problems):
     ("own", "given", "limit"),
     [(None, None, None), (3.0, None, 3.0), (None, 2.0, 2.0), (3.0, 2.0, 2.0), (1.0, 2.0, 1.0)],
 )
-def test_a_run_may_take_the_shorter_of_its_own_time_and_what_there_is(own, given, limit):
+def test_a_run_may_take_the_shorter_of_its_own_limit_and_the_time_that_is_left(own, given, limit):
     assert StepSettings(timeout=own).within(given) == limit
 
 

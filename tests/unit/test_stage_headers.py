@@ -19,7 +19,7 @@ class Late(StageHeaders):
         return None
 
 
-def test_of_two_runs_that_store_a_header_at_once_the_second_goes_by_the_first(tmp_path: Path) -> None:
+def test_of_two_runs_that_store_a_header_at_once_the_first_counts(tmp_path: Path) -> None:
     store, output, fmt = FolderStore(tmp_path / "store"), tmp_path / "output", by_name("a.csv")
     output.write_bytes(b"name,value\n1,2\n")
     StageHeaders(StepSettings(), "out", store=store).of(output, "source", fmt)

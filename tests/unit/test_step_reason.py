@@ -24,7 +24,7 @@ def test_of_several_tracebacks_the_last_exception_comes_first():
     assert reason_first(text).startswith("ValueError: 2\n")
 
 
-def test_a_traceback_of_which_only_the_end_is_there_is_one_too():
+def test_the_end_of_a_traceback_is_recognised_as_one():
     assert reason_first(f"cut off\n{FRAMES}ValueError: 2").startswith("ValueError: 2\n")
 
 

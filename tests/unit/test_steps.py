@@ -33,7 +33,7 @@ class TestCommand:
             *("--workflow-id", "wf-1", "--settings", "/s/settings.yaml"),
         ]
 
-    def test_without_a_settings_file_none_is_told(self):
+    def test_without_a_settings_file_the_step_gets_no_settings_option(self):
         command = Step(Path("/s/tool")).command(Path("/t/in"), Path("/t/out"))
         assert command == ["/s/tool", "--input", "/t/in", "--output", "/t/out", "--workflow-id", ""]
 
@@ -75,7 +75,37 @@ class TestLocalStep:
         monkeypatch.setenv("PATH", str(tmp_path))
         assert local_step("tr").path == tmp_path / "tr"
 
-    @pytest.mark.parametrize("path", ["", "no-such-tool-anywhere", "./none", "/"])
+    @pytest.mark.parametrize(
+        ("text", "arguments"),
+        [
+            ("tool", ()),
+            ("tool a-z A-Z", ("a-z", "A-Z")),
+            ("""tool '{ print $1 }' "two words" x\\ y""", ("{ print $1 }", "two words", "x y")),
+        ],
+    )
+    def test_a_command_is_a_filter_with_its_arguments(self, tmp_path, monkeypatch, text, arguments):
+        path = program(tmp_path / "bin" / "tool")
+        monkeypatch.setenv("PATH", str(path.parent))
+        step = local_step(text)
+        assert (step.path, step.settings.filter, step.settings.arguments) == (path, True, arguments)
+
+    def test_settings_say_how_a_command_is_run(self, tmp_path, monkeypatch):
+        path = program(tmp_path / "bin" / "tool")
+        monkeypatch.setenv("PATH", str(path.parent))
+        settings = tmp_path / "s.yaml"
+        settings.write_text("timeout: 5")
+        assert local_step("tool", str(settings)).settings.filter is False
+        with pytest.raises(SettingsError, match=r"with settings, its arguments must be in .*s\.yaml"):
+            local_step("tool -v", str(settings))
+
+    def test_a_file_goes_before_a_command_of_the_same_name(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PATH", str(program(tmp_path / "bin" / "tool x").parent))
+        program(tmp_path / "bin" / "tool")
+        here = program(tmp_path / "tool x")
+        monkeypatch.chdir(tmp_path)
+        assert local_step("tool x").path == here
+
+    @pytest.mark.parametrize("path", ["", "no-such-tool-anywhere", "./none", "/", "no-such-tool x", "'open", " "])
     def test_what_is_not_there_is_refused(self, path):
         with pytest.raises(SettingsError, match="there is no such file"):
             local_step(path)

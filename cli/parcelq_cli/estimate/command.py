@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
@@ -16,13 +16,17 @@ from parcelq_cli.output import Output, with_output
 @with_output
 def estimate(
     out: Output,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file of lines.", show_default=False)],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file, or s3://BUCKET/KEY.", show_default=False)],
     step: Annotated[
         str, typer.Option(help="The step: a path, or the name of a program on the PATH.", show_default=False)
     ],
     settings: Annotated[str, typer.Option(metavar="FILE", help="The step's settings file.", show_default="none")] = "",
+    record_format: Annotated[
+        str,
+        typer.Option("--format", metavar="FORMAT", help="What a record is, such as csv.", show_default="by name"),
+    ] = "",
     workflow_id: Annotated[str, typer.Option(help="What the step is told as --workflow-id.", show_default="none")] = "",
-    sample: Annotated[int, typer.Option(min=1, help="About how many lines the step is run over.")] = 1000,
+    sample: Annotated[int, typer.Option(min=1, help="About how many records the step is run over.")] = 1000,
     parcel_size: ParcelSize = 1000,
     batch_size: Annotated[
         int | None,
@@ -36,18 +40,20 @@ def estimate(
     slowdown: Annotated[
         float, typer.Option(help="How many times as long a vCPU of Lambda takes as a processor of this machine.")
     ] = 1.0,
-    template: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The template of your stack.", show_default="this version's"),
-    ] = None,
     prices: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Other prices, YAML.", show_default="those of us-east-1")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also draw cost and duration over parcel size and memory, as a web page."),
     ] = None,
 ) -> None:
     """Run a step over a sample of a file on this machine, and predict what the whole file will cost and take on AWS.
 
-    Nothing is asked of AWS. The lines are taken all over the file, and not all of it is read.
+    AWS is asked for nothing but the object, where FILE is one. The records come from all over the file, of which not
+    all is read.
     """
+    from parcelq.records import parse
     from parcelq.steps.find import local_step
     from parcelq.steps.run import Runner
 
@@ -57,17 +63,19 @@ def estimate(
     from parcelq_cli.estimate.options import jobs
     from parcelq_cli.estimate.prices import load_prices
     from parcelq_cli.estimate.sample import read_sample
-    from parcelq_cli.estimate.stack import Stack
 
     if not 0 < slowdown < math.inf:
         raise WrongUsageError(f"--slowdown is {slowdown}, but must be a number above 0")
-    table, stack = load_prices(prices), Stack.read(template) if template else Stack()
-    found = local_step(step, settings, workflow_id)
-    lines = read_sample(file, sample)
+    table, found = load_prices(prices), local_step(step, settings, workflow_id)
+    records = read_sample(file, sample, parse(record_format) if record_format else None)
     with out.progress("measuring") as tell:
-        tell(f"the step over {len(lines.lines):,} lines")
+        tell(f"the step over {len(records.records):,} records")
         with closing(Runner(found)) as runs:
-            known = measure(file.name, lines, runs)
+            known = measure(PurePosixPath(file).name, records, runs)
     setup = Setup(parcel_size, batch_size or parcel_size, memory, concurrency, timeout)
-    every = jobs(Job(known, setup, table, stack, slowdown), batches_follow=batch_size is None)
+    every = jobs(Job(known, setup, table, slowdown=slowdown), batches_follow=batch_size is None)
+    if html:
+        from parcelq_cli.estimate.html import write_page
+
+        write_page(html, every, batches_follow=batch_size is None)
     out.result(report.document(every), report.text(every))

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import mean, median
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 from parcelq.aws.text import legal_text
-from parcelq.errors import ParcelqError, StepError
+from parcelq.errors import ParcelqError, RecordError, StepError
 from parcelq.lineage.lineage import Lineage
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX
-from parcelq.process.headers import Written
+from parcelq.process.headers import StageHeaders
 from parcelq.process.output import output_messages
 from parcelq.records import Parcel
-from parcelq.steps.find import Step
-from parcelq.steps.run import Ran
-from parcelq.topics.message import LINEAGE, Message, count_entries
+from parcelq.steps.run import Runner
+from parcelq.topics.header import header_of_source
+from parcelq.topics.message import LINEAGE, Message
 from parcelq.upload.files import parcel_messages
+from parcelq.upload.layout import Layout
 
 from parcelq_cli.estimate.sample import Sample
 
@@ -52,26 +52,32 @@ class Measured:
 
     Attributes:
         name: the file's name.
-        size: bytes of the file.
-        lines: its lines.
+        format: its record format.
+        size: bytes of the file, decompressed.
+        stored: its bytes as they are stored.
+        one_stream: whether it cannot be cut into ranges.
+        records: its records.
         counted: whether they were counted, not worked out.
-        sampled: lines that were taken.
-        failing: which share of lines the step fails on.
+        sampled: records that were taken.
+        failing: which share of records the step fails on.
         reason: why it failed on one of them; empty where it did not.
         wall: seconds of a run, on the clock of this machine.
         cpu: seconds of a run that its processors worked.
         start: seconds that a process of a warm step takes to begin.
-        out_entries: entries that come out for one that goes in.
-        out_bytes: bytes that come out for one entry that goes in.
-        illegal: which share of lines SQS refuses as they are.
+        out_entries: records that come out for one that goes in.
+        out_bytes: bytes that come out for one record that goes in.
+        illegal: which share of records SQS refuses as they are.
         escaped: bytes in JSON for one byte of the file.
         attributes_in: bytes of a message of the input topic beside its body.
         attributes_out: bytes of a message of the output topic beside its body.
     """
 
     name: str
+    format: str
     size: int
-    lines: int
+    stored: int
+    one_stream: bool
+    records: int
     counted: bool
     sampled: int
     failing: float
@@ -87,23 +93,9 @@ class Measured:
     attributes_out: int
 
     @property
-    def line_bytes(self) -> float:
-        """Bytes of a line, with its end."""
-        return self.size / self.lines
-
-
-class Runs(Protocol):
-    """Runs a step, as `parcelq.steps.run.Runner` does."""
-
-    @property
-    def step(self) -> Step:
-        """The step."""
-
-    def run(self, bodies: Iterable[bytes], /) -> AbstractContextManager[Ran]:
-        """Run it over bodies, and give what it put out."""
-
-    def close(self) -> None:
-        """End what is kept from one run to the next."""
+    def record_bytes(self) -> float:
+        """Bytes of a record."""
+        return self.size / self.records
 
 
 _SMALL: Final = 10
@@ -111,9 +103,9 @@ _SMALL: Final = 10
 _ROUNDS: Final = 3
 _ENOUGH_SECONDS: Final = 10.0
 _RUNS_FOR_BAD: Final = 200
-"""So many runs are spent on finding the bad lines of the sample."""
+"""So many runs are spent on finding the bad records of the sample."""
 _HOPELESS: Final = 10
-"""After so many lines that each fail alone, with none that does not, the step is taken to be what is wrong."""
+"""If so many records each fail alone, and none succeeds, the step is what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,27 +120,28 @@ class _Run:
 def measure(
     name: str,
     sample: Sample,
-    runs: Runs,
+    runs: Runner,
     *,
     clock: Clock = time.monotonic,
 ) -> Measured:
     """Run a step over a sample, whole and a tenth of it, by turns, and draw a line through the middle of the times.
 
-    Lines that the step fails on are found by halving, as the processor does, and left out of the times. What a process
-    that is kept has worked only shows when it has ended, so all the time of a warm step is taken to be work.
+    Halving finds the records that the step fails on, as in the processor; the times leave them out. The processor
+    seconds of a process that is kept show only when it ends, so all the time of a warm step counts as work.
 
     Args:
         name: the file's name.
-        sample: lines of it.
+        sample: records of it.
         runs: runs the step.
         clock: tells a time in seconds.
 
     Raises:
-        ParcelqError: the step fails on every line; with the reason.
+        ParcelqError: the step fails on every record; with the reason.
     """
     warm = runs.step.warm
-    runner = _Runner(name, sample, runs, clock, warm)
-    good, bad, reason = _sift(runner, sample.lines)
+    headers = StageHeaders(runs.step.settings, "output", runs.step.workflow_id)
+    runner = _Runner(name, sample, runs, clock, warm, headers)
+    good, bad, reason = _sift(runner, sample.records)
     small = good[::_SMALL]
     few, many = [], []
     began = clock()
@@ -165,13 +158,16 @@ def measure(
     def line(seconds: Callable[[_Run], float]) -> Line:
         return Line.through(len(small), median(map(seconds, few)), len(good), median(map(seconds, many)))
 
-    text = b"".join(sample.lines).decode("utf-8", "replace")
+    text = b"".join(sample.records).decode("utf-8", "replace")
     return Measured(
         name=name,
+        format=str(sample.format),
         size=sample.size,
-        lines=sample.total,
+        stored=sample.stored,
+        one_stream=sample.one_stream,
+        records=sample.total,
         counted=sample.counted,
-        sampled=len(sample.lines),
+        sampled=len(sample.records),
         failing=bad / (bad + len(good)),
         reason=reason,
         wall=line(lambda one: one.wall),
@@ -179,23 +175,23 @@ def measure(
         start=start,
         out_entries=last.entries / len(good),
         out_bytes=last.size / len(good),
-        illegal=mean(legal_text(one) is None for one in sample.lines),
+        illegal=mean(legal_text(one) is None for one in sample.records),
         escaped=len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")) / len(text.encode()),
-        attributes_in=_attributes(runner.message(sample.lines)),
+        attributes_in=_attributes(runner.message(sample.records)),
         attributes_out=last.attributes,
     )
 
 
-def _sift(runner: _Runner, lines: Sequence[bytes]) -> tuple[list[bytes], int, str]:
-    """Find the lines that a step fails on.
+def _sift(runner: _Runner, records: Sequence[bytes]) -> tuple[list[bytes], int, str]:
+    """Find the records that a step fails on.
 
     Returns:
-        Those that it does not fail on, how many it does, and why it failed on the last of them. Lines for which there
+        Those that it does not fail on, how many it does, and why it failed on the last of them. Records for which there
         were not enough runs are in neither.
     """
     good: list[bytes] = []
     bad, runs, reason = 0, 0, ""
-    left = [lines]
+    left = [records]
     while left and runs < _RUNS_FOR_BAD:
         part = left.pop()
         runs += 1
@@ -209,7 +205,7 @@ def _sift(runner: _Runner, lines: Sequence[bytes]) -> tuple[list[bytes], int, st
                 continue
             bad += 1
             if not good and (bad == _HOPELESS or not left):
-                raise ParcelqError(f"every line of the sample that was tried fails: {error}") from None
+                raise ParcelqError(f"every record of the sample that was tried fails: {error}") from None
         else:
             good += part
     if not good:
@@ -221,34 +217,41 @@ def _sift(runner: _Runner, lines: Sequence[bytes]) -> tuple[list[bytes], int, st
 class _Runner:
     name: str
     sample: Sample
-    runs: Runs
+    runs: Runner
     clock: Clock
     warm: bool
+    headers: StageHeaders
 
     @property
     def source(self) -> Source:
         """What the file would be called if it were dropped into a bucket."""
         return Source.of_object("parcelq-123456789012-us-east-1", INBOX + self.name, etag="0" * 32, put="0" * 18)
 
-    def message(self, lines: Sequence[bytes]) -> Message:
-        """Lines as the uploader would publish them, from the middle of the file."""
-        body = b"".join(lines)
-        parcel = Parcel((self.sample.size - len(body)) // 2, body, len(lines))
-        return next(parcel_messages([parcel], self.source, self.sample.size, empty=False))
+    def message(self, records: Sequence[bytes]) -> Message:
+        """Records as the uploader would publish them, from the middle of the file."""
+        body = b"".join(records)
+        header = header_of_source(self.sample.header, str(self.source), None)
+        layout = Layout.of_source(self.sample.format, self.sample.header, header)
+        parcel = Parcel((self.sample.size - len(body)) // 2, body, len(records))
+        return next(parcel_messages([parcel], self.source, self.sample.size, layout, empty=False))
 
-    def __call__(self, lines: Sequence[bytes]) -> _Run:
-        message = self.message(lines)
+    def __call__(self, records: Sequence[bytes]) -> _Run:
+        message, step = self.message(records), self.runs.step
         lineage = Lineage.parse(message.attributes[LINEAGE])
         began = self.clock()
-        with self.runs.run([message.body]) as ran:
-            output = ran.whole(self.runs.step)
+        with self.runs.run([message.body], fmt=self.sample.format, header=self.sample.header) as ran:
+            output = ran.whole(step)
             wall = self.clock() - began
             cpu = wall if self.warm else ran.cpu_seconds
             size = output.stat().st_size
-            whole = max(1, size)
-            messages = output_messages(output, Written(), lineage, str(self.source), whole, self.runs.step.workflow_id)
+            try:
+                written = self.headers.of(output, str(self.source), self.sample.format)
+            except RecordError as error:
+                raise StepError(step.name, error.reason, exit_code=0) from None
+            whole, count = max(1, size), len(records)
+            messages = output_messages(output, written, lineage, str(self.source), whole, step.workflow_id, count)
             first = next(messages)
-            entries = count_entries(first.body) + sum(count_entries(one.body) for one in messages)
+            entries = first.entries + sum(one.entries for one in messages)
         return _Run(wall, cpu, entries, size, _attributes(first))
 
 

@@ -99,7 +99,9 @@ class Job:
     @cached_property
     def ranges(self) -> int:
         """Byte ranges that the file is uploaded in; 0 if it is uploaded whole."""
-        return ceil(self.known.size / self.stack.range_bytes) if self.known.size > self.stack.range_bytes else 0
+        if self.known.one_stream or self.known.size <= self.stack.range_bytes:
+            return 0
+        return ceil(self.known.size / self.stack.range_bytes)
 
     @cached_property
     def parcel(self) -> int:
@@ -114,12 +116,12 @@ class Job:
     @cached_property
     def uploaded(self) -> int:
         """Messages that the uploader publishes."""
-        return max(1, self.ranges) * ceil(self.known.lines / max(1, self.ranges) / self.parcel)
+        return max(1, self.ranges) * ceil(self.known.records / max(1, self.ranges) / self.parcel)
 
     @cached_property
     def runs(self) -> int:
         """Messages that the step runs over without failing ones, and so runs."""
-        return self.uploaded if self.entries == self.parcel else ceil(self.known.lines / self.entries)
+        return self.uploaded if self.entries == self.parcel else ceil(self.known.records / self.entries)
 
     @cached_property
     def together(self) -> int:
@@ -147,30 +149,30 @@ class Job:
         are alone. Entries fail by chance.
         """
         good = 1 - self.known.failing
-        parts, size = float(self.runs), self.known.lines / self.runs
+        parts, size = float(self.runs), self.known.records / self.runs
         runs = parts * (1 - good**size)
         over = runs * size
         while size > 1 and self.known.failing:
             bad = parts * (1 - good**size)
             runs, over = runs + 2 * bad, over + bad * size
             parts, size = parts * 2, max(1.0, size / 2)
-        return runs, over, self.known.lines * self.known.failing
+        return runs, over, self.known.records * self.known.failing
 
     @property
     def output_bytes(self) -> float:
         """Bytes of the result."""
-        return self.known.lines * self.known.out_bytes
+        return self.known.records * self.known.out_bytes
 
     def _fit(self, entries: int) -> int:
-        lines = ceil(self.known.lines / max(1, self.ranges))
-        return max(1, min(entries, lines, int(MAX_BODY_BYTES / (self.known.line_bytes * self._encoded(entries)))))
+        records = ceil(self.known.records / max(1, self.ranges))
+        return max(1, min(entries, records, int(MAX_BODY_BYTES / (self.known.record_bytes * self._encoded(entries)))))
 
     def _encoded(self, entries: int) -> float:
-        """One line that SQS refuses is enough for its whole parcel to travel as base64."""
-        return 1 + (1 - (1 - self.known.illegal) ** min(entries, self.known.lines)) / 3
+        """One record that SQS refuses is enough for its whole parcel to travel as base64."""
+        return 1 + (1 - (1 - self.known.illegal) ** min(entries, self.known.records)) / 3
 
     def _size(self, entries: float) -> float:
-        return entries * self.known.line_bytes * self._encoded(ceil(entries)) + self.known.attributes_in
+        return entries * self.known.record_bytes * self._encoded(ceil(entries)) + self.known.attributes_in
 
     # ---- Time, in seconds.
 
@@ -197,7 +199,7 @@ class Job:
 
     @cached_property
     def upload(self) -> float:
-        """One invocation of the uploader that publishes lines."""
+        """One invocation of the uploader that publishes records."""
         return _moving(2 * self.known.size / max(1, self.ranges)) + COLD_SECONDS
 
     @cached_property
@@ -263,7 +265,7 @@ class Job:
             + self.runs / MAX_REQUEST_MESSAGES,
             "output topic, publish": billed(results, out, self.together * pieces),
             "output topic, receive and delete": billed(results, out) + results / MAX_REQUEST_MESSAGES,
-            "looks": self.collections * LOOK_REQUESTS + self.known.lines / self.entries,
+            "looks": self.collections * LOOK_REQUESTS + self.known.records / self.entries,
             "looking up topics": LOOKUPS * (1 + self.ranges + min(self.setup.concurrency, self.invocations)),
         }
         if self.ranges:
@@ -314,7 +316,7 @@ class Job:
 
     def keeping(self) -> list[Row]:
         """What it costs to keep the file and its result for a month."""
-        sizes = {"the file": self.known.size, "the result": self.output_bytes}
+        sizes = {"the file": self.known.stored, "the result": self.output_bytes}
         return [row(self.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]
 
 

@@ -37,10 +37,10 @@ def warnings(job: Job) -> Iterator[str]:
             f"a run takes {job.run:,.0f} seconds, and an invocation has {timeout}, of which a part is kept for "
             "publishing; choose a smaller batch size"
         )
-    if known.sampled < min(known.lines, 100):
-        yield f"a sample of {known.sampled} lines says little; give a larger --sample"
+    if known.sampled < min(known.records, 100):
+        yield f"a sample of {known.sampled} records says little; give a larger --sample"
     if job.entries > 20 * known.sampled:
         yield (
-            f"a run gets {job.entries:,} lines, but the step was measured with {known.sampled:,} at most; "
+            f"a run gets {job.entries:,} records, but the step was measured with {known.sampled:,} at most; "
             "give a larger --sample"
         )

@@ -36,9 +36,9 @@ def text(every: Sequence[Job]) -> str:
     days = job.prices.days
     dated = f", dated {days[0]} to {days[1]}" if days else ""
     about = (
-        f"{known.name}: {size(known.size)}, {known.lines:,} lines ({counted})\n"
-        f"Step, over {known.sampled:,} lines from all over the file: {seconds(known.wall.fixed)} a run and "
-        f"{seconds(known.wall.each)} a line;\n"
+        f"{known.name}: {size(known.stored)}, {known.records:,} records of {known.format} ({counted})\n"
+        f"Step, over {known.sampled:,} of them: {seconds(known.wall.fixed)} a run and "
+        f"{seconds(known.wall.each)} a record;\n"
         f"  out for one in: {known.out_entries:.3g}, of {known.out_bytes:.3g} bytes; {failing}"
     )
     on_aws = (

@@ -1,107 +1,215 @@
-"""Lines from all over a file, without reading it whole."""
+"""Records from all over a file or an S3 object, without reading all of it."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from parcelq.errors import ParcelqError
-from parcelq.limits import MIB
-from parcelq.records import BLOCK_BYTES
+from parcelq.errors import CompressionError, ParcelqError, RecordError
+from parcelq.limits import KIB, MIB
+from parcelq.lineage.source import Source
+from parcelq.local.files import FileState
+from parcelq.records import Format, RangeReader, Readable, by_name, cut, split_header
+from parcelq.records.compression import open_source
+from parcelq.store.store import OpenedPut
+from parcelq.upload.objects import Puts, is_coded
 
 COUNTED_BYTES: Final = 64 * MIB
-"""Lines of a file up to this size are counted; of a larger one, they are worked out from the sample."""
+"""The records of a source up to this size, decompressed, are counted; of a larger one they are worked out."""
 _TOGETHER: Final = 10
-"""Lines that are taken at one place, so that files in which long and short lines take turns count right."""
-_LONGEST_LINE: Final = 64 * MIB
+"""Records that are taken at one place, so that files in which long and short ones take turns count right."""
+_READ_BYTES: Final = 64 * KIB
+_LONGEST: Final = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    r"""Some lines of a file.
+    """Some records of a source.
 
     Attributes:
-        lines: with their `\n`, in the order of the file.
-        size: bytes of the whole file.
-        total: lines of the whole file.
+        records: the records, in the order of the source.
+        size: bytes of the whole source, decompressed; worked out for a large one that is compressed.
+        stored: its bytes as they are stored.
+        total: records of the whole source.
         counted: whether `total` was counted, not worked out.
+        format: its record format.
+        header: its header.
+        one_stream: whether it cannot be cut into ranges.
     """
 
-    lines: tuple[bytes, ...]
+    records: tuple[bytes, ...]
     size: int
+    stored: int
     total: int
     counted: bool
+    format: Format
+    header: bytes = b""
+    one_stream: bool = False
 
 
-def read_sample(path: Path, wanted: int) -> Sample:
-    """Take about `wanted` lines, some at a place, from as many equal stretches of the file.
+def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sample:
+    """Take about `wanted` records from all over a source.
 
-    Where in its stretch a place is, is left to chance, though the same for the same file, so that what recurs in the
-    file does not recur in the sample. What is taken at a place begins with the first line that starts there, so that
-    long lines are not taken more often than short ones.
+    What is chosen is left to chance, though the same for the same file, so that what recurs in the file does not recur
+    in the sample. Of a large source that cannot be read from the middle (compressed, CSV, `lines=N`), the records come
+    from its first 64 MiB.
 
     Args:
-        path: the file.
-        wanted: how many lines, at least 1; all of them where the file has no more.
+        file: a path, or `s3://bucket/key`.
+        wanted: how many records, at least 1; all of them if there are no more.
+        fmt: the record format; None to go by the name.
 
     Raises:
-        ParcelqError: the file is not there, cannot be read, is empty or compressed, or has a line of more than 64 MiB.
+        ParcelqError: it is not there, cannot be read, does not fit its format, or has no records.
+        AwsError: S3 refused.
     """
-    if path.suffix == ".gz":
-        raise ParcelqError(f"file {str(path)!r} is compressed; give it decompressed, for it is read at many places")
-    if path.is_dir():
-        raise ParcelqError(f"file {str(path)!r} cannot be read: it is a folder")
+    puts, source = _source(str(file))
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            if not size:
-                raise ParcelqError(f"file {str(path)!r} is empty, so there is nothing to estimate")
-            counted = _count(file) if size <= COUNTED_BYTES else None
-            places = 1 if counted is not None and counted <= wanted else -(-wanted // _together(wanted))
-            lines = tuple(_lines(file, size, places, wanted))
-    except OSError as error:
-        raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror or error}") from None
-    taken = sum(map(len, lines))
-    return Sample(lines, size, counted or max(len(lines), round(size * len(lines) / taken)), counted is not None)
+        return _sample(puts, source, str(file), wanted, fmt)
+    except (RecordError, CompressionError) as error:
+        raise ParcelqError(f"file {str(file)!r} cannot be sampled: {error}") from None
+
+
+def _source(file: str) -> tuple[Puts, Source]:
+    if not file.startswith("s3://"):
+        state = FileState.of(Path(file))
+        return _OneFile(state), Source.of_file(str(state.path), "0")
+    from parcelq.store.bucket import BucketStore
+
+    from parcelq_cli import clients
+
+    bucket, _, key = file.removeprefix("s3://").partition("/")
+    store = BucketStore(clients.s3(), bucket)
+    found = store.stat(key) if key else None
+    if found is None:
+        raise ParcelqError(f"there is no object {file!r}")
+    return store, Source.of_object(bucket, key, etag=found.etag.strip('"'), put="0")
+
+
+@dataclass(frozen=True, slots=True)
+class _OneFile:
+    """Reads a file as the objects of a bucket are read."""
+
+    state: FileState
+
+    def in_bucket(self, bucket: str) -> _OneFile:  # noqa: ARG002 - a file is in none
+        return self
+
+    @contextmanager
+    def opened_put(
+        self,
+        key: str,  # noqa: ARG002
+        *,
+        version: str = "",  # noqa: ARG002
+        etag: str = "",  # noqa: ARG002
+        start: int = 0,
+    ) -> Iterator[OpenedPut | None]:
+        with self.state.path.open("rb", buffering=0) as file:
+            file.seek(start)
+            yield OpenedPut(file, self.state.size, "")
+
+
+def _sample(puts: Puts, source: Source, name: str, wanted: int, fmt: Format | None) -> Sample:
+    fmt = fmt or by_name(source.key)
+    with puts.opened_put(source.key, etag=source.etag) as found:
+        if found is None:
+            raise ParcelqError(f"{name!r} was deleted or replaced just now")
+        counting = _Counting(found.body)
+        opened = open_source(counting, source.key, compressed=is_coded(found.encoding))
+        header, rest = split_header(opened.stream, fmt)
+        head = _read(rest, COUNTED_BYTES)
+        more, stored = rest.read(1), found.size
+    if not head:
+        raise ParcelqError(f"file {name!r} has no records, so there is nothing to estimate")
+    if more:  # the last record may go on
+        head = head[: fmt.closing(head).start]
+    if not head:
+        raise ParcelqError(f"file {name!r} has a record of more than {COUNTED_BYTES // MIB} MiB; is it {fmt}?")
+    line = 1 + header.count(b"\n")
+    count = sum(one.entries for one in cut(BytesIO(head), fmt, MIB, MIB, start=len(header), line=line))
+    one_stream = bool(opened.coding) or not fmt.ranges
+    if not more:
+        chosen = _chosen(head, fmt, count, wanted, stored)
+        return Sample(chosen, len(header) + len(head), stored, count, True, fmt, header, one_stream)
+    size = stored if not opened.coding else round((len(header) + len(head)) * stored / counting.count)
+    if one_stream or fmt.two_phases:
+        chosen = _chosen(head, fmt, count, wanted, stored)
+        total = round(count * (size - len(header)) / len(head))
+    else:
+        chosen = tuple(_from_places(puts, source, fmt, len(header), size, wanted))
+        total = round(len(chosen) * (size - len(header)) / sum(map(len, chosen)))
+    return Sample(chosen, size, stored, total, False, fmt, header, one_stream)
+
+
+def _chosen(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> tuple[bytes, ...]:
+    """Records from as many equal stretches of data as there are places."""
+    chance, numbers = random.Random(seed), dict.fromkeys(range(count) if count <= wanted else ())  # nosec B311
+    for start in () if numbers else _places(chance, count, wanted):
+        numbers |= dict.fromkeys(range(int(start), min(count, int(start) + _together(wanted))))
+    return tuple(data[one.start : one.end] for one in fmt.locate(data, sorted(numbers)[:wanted]))
+
+
+def _from_places(puts: Puts, source: Source, fmt: Format, origin: int, size: int, wanted: int) -> Iterator[bytes]:
+    """Records at places all over a source. Those at a place are the first that start there, however long they are."""
+    end = 0
+    for place in _places(random.Random(size), size, wanted):  # nosec B311 # the same for the same file
+        start = max(int(place), end)
+        if start >= size:
+            break
+        with puts.opened_put(source.key, etag=source.etag, start=max(0, start - 1)) as found:
+            if found is None:
+                raise ParcelqError(f"{source.name!r} was deleted or replaced just now")
+            reader = RangeReader(_Small(found.body), fmt, start, size, origin=origin)
+            if reader.start is None:
+                continue
+            parcel = next(cut(reader, fmt, _together(wanted), _LONGEST, start=reader.start))
+            yield from (parcel.data[one.start : one.end] for one in fmt.locate(parcel.data, range(parcel.entries)))
+            end = parcel.end
+
+
+def _places(chance: random.Random, size: int, wanted: int) -> Iterator[float]:
+    """A place in each of so many equal stretches that the sample is as large as it should be."""
+    places = -(-wanted // _together(wanted))
+    for place in range(places):
+        yield size * (place + chance.random()) / places
 
 
 def _together(wanted: int) -> int:
     return max(1, min(_TOGETHER, wanted // _TOGETHER))
 
 
-def _count(file: IO[bytes]) -> int:
-    count, last = 0, b"\n"
-    while block := file.read(BLOCK_BYTES):
-        count += block.count(b"\n")
-        last = block[-1:]
-    return count + (last != b"\n")
+class _Counting:
+    """Counts the bytes that are read."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self.count = 0
+
+    def read(self, size: int, /) -> bytes:
+        block = self._stream.read(size)
+        self.count += len(block)
+        return block
 
 
-def _lines(file: IO[bytes], size: int, places: int, wanted: int) -> list[bytes]:
-    """Lines at so many places; at a single one, all lines that are wanted."""
-    lines: list[bytes] = []
-    each = wanted if places == 1 else _together(wanted)
-    chance = random.Random(size)  # nosec B311 # no secret; the same for the same file
-    end = 0
-    for place in range(places):
-        start = int(size * (place + chance.random()) / places) if places > 1 else 0
-        if start <= end:
-            file.seek(end)
-        else:
-            file.seek(start - 1)
-            _line(file)
-        taken = [_line(file) for _ in range(min(each, wanted - len(lines)))]
-        lines += filter(None, taken)
-        end = file.tell()
-    return lines
+class _Small:
+    """Reads little at a time, as little is needed."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+
+    def read(self, size: int, /) -> bytes:
+        return self._stream.read(min(size, _READ_BYTES))
 
 
-def _line(file: IO[bytes]) -> bytes:
-    line = file.readline(_LONGEST_LINE)
-    if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
-        raise ParcelqError(
-            f"file {str(file.name)!r} has a line of more than {_LONGEST_LINE // MIB} MiB: is it a file of lines?"
-        )
-    return line
+def _read(stream: Readable, size: int) -> bytes:
+    """Read so many bytes, or all that there are."""
+    blocks, left = [], size
+    while left and (block := stream.read(min(left, MIB))):
+        blocks.append(block)
+        left -= len(block)
+    return b"".join(blocks)

@@ -81,7 +81,7 @@ def naive_parcels(entries: list[bytes], parcel_size: int, max_bytes: int) -> lis
     return [b"".join(part) for part in made]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(sources(FORMATS), st.integers(1, 70), BYTES, BLOCKS, st.sampled_from([1, 200]))
 @example((parse("sdf"), b"$$$$\n\nm\n$$$$\n\n\n"), 1, 10, 3, 200)
 @example((parse("lines=3"), b"a\nb\nc\n\n\n\n\n"), 5, 100, 2, 200)
@@ -104,7 +104,7 @@ def test_parcels_are_those_that_cutting_entry_by_entry_gives(source, parcel_size
     assert list(cut_bytes(data, fmt, parcel_size, max_bytes, start=9)) == made
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(sources(FORMATS), st.integers(1, 20), st.data())
 def test_bodies_are_counted_divided_and_looked_into_as_entry_by_entry(source, size, more):
     fmt, data = source
@@ -124,7 +124,7 @@ def test_bodies_are_counted_divided_and_looked_into_as_entry_by_entry(source, si
     ]
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(sources([fmt for fmt in RANGED if fmt.name != "fastq"]), st.lists(st.integers(1, 60), min_size=1), BLOCKS)
 @example((parse("sdf"), b"m\n$$$$junk and more\nn\n$$$$\n"), [3], 2)
 @example((parse("csv"), b'a\n"\n\n\n\n\n\n",b\nc\n'), [1], 1)
@@ -137,7 +137,7 @@ def test_ranges_of_any_size_give_the_entries_of_one_stream(source, sizes, block)
     assert_ranges_are_placed(made, data)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(good_fastq(), st.lists(st.integers(1, 60), min_size=1), BLOCKS)
 def test_ranges_of_fastq_find_its_entries_among_qualities_that_look_like_them(data, sizes, block):
     fmt = parse("fastq")
@@ -218,7 +218,7 @@ def test_entries_that_suddenly_become_short_are_still_counted_right():
 )
 def test_memory_stays_flat_whatever_the_length_of_the_stream(name, entry):
     class Endless:
-        left = 40 << 20
+        left = 16 << 20
 
         def read(self, size: int, /) -> bytes:
             given = min(size, self.left)
@@ -231,7 +231,7 @@ def test_memory_stays_flat_whatever_the_length_of_the_stream(name, entry):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert entries == (40 << 20) // len(entry)
+    assert entries == (16 << 20) // len(entry)
     assert peak < 4 * cutting.BLOCK_BYTES
 
 

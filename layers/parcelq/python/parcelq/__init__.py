@@ -8,6 +8,10 @@
     parcelq.Worker(lines, done, step="tr", settings="s.yaml").run(idle=5)
     done.download("out.smi")
 
+And on this machine alone, without AWS:
+
+    parcelq.run("score.py", "molecules.smi").wait()
+
 Each room is a package, and imports only rooms below it:
 
     aws         clients, translated errors, requests in flight
@@ -19,6 +23,7 @@ Each room is a package, and imports only rooms below it:
     upload      files and objects, cut into parcels and published
     process     what becomes of pulled messages; dead letters; the worker
     collect     messages into segments, segments into results and reports
+    local       jobs on one machine: the same parts over topics in memory and a folder
     config      the environment of the deployed functions
     errors      everything that is raised on purpose;  `limits`, what AWS allows
     face        what the program above uses; imported when it is first used
@@ -30,12 +35,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from parcelq import errors
-    from parcelq.face import Topic, Topics, Worker, connect
+    from parcelq.face import Topic, Topics, Worker, connect, run
+    from parcelq.local.job import Job
     from parcelq.steps.function import step
 
-__all__ = ["Topic", "Topics", "Worker", "__version__", "connect", "errors", "step"]
+__all__ = ["Job", "Topic", "Topics", "Worker", "__version__", "connect", "errors", "run", "step"]
 
-_FACE: Final = frozenset({"Topic", "Topics", "Worker", "connect"})
+_FACE: Final = frozenset({"Topic", "Topics", "Worker", "connect", "run"})
 _MODULES: Final = frozenset({"errors", "step"})
 
 
@@ -45,6 +51,8 @@ def __getattr__(name: str) -> Any:
 
     if name in _FACE:
         return getattr(import_module("parcelq.face"), name)
+    if name == "Job":
+        return import_module("parcelq.local.job").Job
     if name in _MODULES:
         return import_module(f"parcelq.{name}")
     if name == "__version__":

@@ -39,6 +39,7 @@ class Config:
         back_off_seconds: how long a message that failed once is delayed; twice as long after each further failure.
         range_bytes: objects larger than this are uploaded by several functions.
         halving: whether a message that fails for the last time is split rather than dead-lettered whole.
+        storage_mib: the disk of a processor; half of it is for bundles of workflows.
         kms_key_arn: the key that topics are encrypted with; empty for SQS's own.
         quiet_seconds: how long nothing must come of a job before what is missing is published again.
     """
@@ -58,6 +59,7 @@ class Config:
     back_off_seconds: int
     range_bytes: int
     halving: bool
+    storage_mib: int
     kms_key_arn: str
     quiet_seconds: int
 
@@ -140,6 +142,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         back_off_seconds=read("PARCELQ_BACK_OFF_SECONDS", 5),
         range_bytes=read("PARCELQ_RANGE_BYTES", 256 * 1024 * 1024),
         halving=read("PARCELQ_HALVING", True),
+        storage_mib=read("PARCELQ_STORAGE_MIB", 512),
         kms_key_arn=read("PARCELQ_KMS_KEY_ARN", ""),
         quiet_seconds=read("PARCELQ_QUIET_SECONDS", 90),
     )
@@ -196,6 +199,7 @@ _VARIABLES: Final[dict[str, Check]] = {
     "PARCELQ_BACK_OFF_SECONDS": _number,
     "PARCELQ_RANGE_BYTES": _number,
     "PARCELQ_HALVING": _flag,
+    "PARCELQ_STORAGE_MIB": _number,
     "PARCELQ_KMS_KEY_ARN": text,
     "PARCELQ_QUIET_SECONDS": _number,
 }

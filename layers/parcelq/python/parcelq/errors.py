@@ -129,7 +129,8 @@ class AwsError(ParcelqError):
     """
 
     def __init__(self, operation: str, code: str, message: str, status: int | None = None) -> None:
-        super().__init__(f"{operation} failed with {code}: {message}")
+        # Without a status no answer came, and the message says all; the name of an exception would explain nothing.
+        super().__init__(f"{operation} failed" + (f" with {code}" if status else "") + f": {message}")
         self.operation = operation
         self.code = code
         self.status = status
@@ -199,6 +200,34 @@ class SettingsError(ParcelqError, ValueError):
         super().__init__(f"{where}: {'; '.join(problems)}")
         self.where = where
         self.problems = tuple(problems)
+
+
+class WorkflowError(ParcelqError):
+    """A workflow, or a version of it, is not there or cannot be used.
+
+    Attributes:
+        workflow: the workflow's name, perhaps with `@` and the version.
+        reason: why not.
+    """
+
+    def __init__(self, workflow: str, reason: str) -> None:
+        super().__init__(f"workflow {workflow!r}: {reason}")
+        self.workflow = workflow
+        self.reason = reason
+
+
+class BundleError(ParcelqError):
+    """A bundle of files is damaged, or cannot be made or unpacked.
+
+    Attributes:
+        bundle: the SHA-256 that names it, or its file's name.
+        reason: what is wrong.
+    """
+
+    def __init__(self, bundle: str, reason: str) -> None:
+        super().__init__(f"bundle {bundle[:16]}: {reason}")
+        self.bundle = bundle
+        self.reason = reason
 
 
 class StepError(ParcelqError):

@@ -120,6 +120,22 @@ def check_folder(folder: Path, option: str) -> None:
             raise InvalidValueError(option, str(folder), f"a folder{below}" if below else "a folder; it is a file")
 
 
+def check_free(folder: Path, name: str) -> None:
+    """Check that a file of a given name can be put into a folder, which need not exist yet.
+
+    Raises:
+        ParcelqError: there is a file where a folder is needed, or a folder of that name.
+    """
+    path = folder
+    *folders, last = name.split("/")
+    for part in folders:
+        path /= part
+        if path.exists() and not path.is_dir():
+            raise ParcelqError(f"{name!r} needs a folder {str(path)!r}, but that is a file; move it away")
+    if (path / last).is_dir():
+        raise ParcelqError(f"{name!r} is to be a file, but {str(path / last)!r} is a folder; move it away")
+
+
 def place(folder: Path, name: str) -> Path:
     """Return where a file of a given name goes in a folder, and make the folders that it needs.
 
@@ -134,14 +150,8 @@ def place(folder: Path, name: str) -> Path:
     parts = name.split("/")
     if "\0" in name or not {"", ".", ".."}.isdisjoint(parts):
         raise InvalidValueError("name of a result", name, f"one that a file in {str(folder)!r} can have")
-    path = folder
-    for part in parts[:-1]:
-        path /= part
-        if path.exists() and not path.is_dir():
-            raise ParcelqError(f"{name!r} needs a folder {str(path)!r}, but that is a file; move it away")
-    path /= parts[-1]
-    if path.is_dir():
-        raise ParcelqError(f"{name!r} is to be a file, but {str(path)!r} is a folder; move it away")
+    check_free(folder, name)
+    path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

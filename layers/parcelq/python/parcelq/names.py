@@ -15,6 +15,9 @@ SEGMENTS: Final = "segments/"
 JOBS: Final = "jobs/"
 OVERFLOW: Final = "overflow/"
 MARKS: Final = "marks/"
+WORKFLOWS: Final = "workflows/"
+VERSIONS: Final = f"{SEGMENTS}.versions/"
+"""Which version of its workflow each job began with."""
 SCANS: Final = f"{SEGMENTS}.scans/"
 """What ranges of a source were found to hold, where a range depends on all before it."""
 HEADERS: Final = f"{SEGMENTS}.headers/"
@@ -22,6 +25,7 @@ HEADERS: Final = f"{SEGMENTS}.headers/"
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{3,255}|arn:[!-~]+", re.ASCII)
 """Old buckets in us-east-1 may have names that new ones may not; an ARN names an access point."""
+_WORKFLOW: Final = re.compile(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 _TOPIC: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
@@ -48,6 +52,20 @@ def check_bucket(name: str) -> str:
         raise InvalidValueError("bucket", name, f"the name alone: {alone}" if alone else "a name alone")
     if not _BUCKET.fullmatch(name):
         raise InvalidValueError("bucket", name, "3 to 63 lower-case letters, digits, dots and hyphens")
+    return name
+
+
+def check_workflow(name: str) -> str:
+    """Return `name` if a workflow can have it.
+
+    Raises:
+        InvalidValueError: it cannot.
+    """
+    if not _WORKFLOW.fullmatch(name):
+        wanted = (
+            "a letter, then lower-case letters, digits and hyphens, up to 40 characters, none of them a last hyphen"
+        )
+        raise InvalidValueError("name of a workflow", name, wanted)
     return name
 
 

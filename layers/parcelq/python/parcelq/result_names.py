@@ -2,8 +2,8 @@
 
 Sources come one at a time and cannot see each other, so the rule must keep any two of them apart by itself. It is:
 
-- A result is called like its source, and the files beside it have the endings `.report.json`, `.report.html` and
-  `.dead.jsonl` after that.
+- A result is called like its source, and the files beside it have the endings `.report.json`, `.report.html`,
+  `.dead.jsonl` and `.steps.log` after that.
 - A name with one of `ENDINGS` gets `.result` behind it: the endings that Parcelq adds itself, those of compressed files
   (a result is not compressed), and `.result`. So the result of `x.gz` is `x.gz.result`, and never that of `x`.
 - The folders of `FOLDERS` belong to Parcelq. A source below one of that name goes to `<name>.result/`.
@@ -26,13 +26,14 @@ from parcelq.limits import MAX_FILE_NAME_BYTES, MAX_KEY_BYTES
 REPORT: Final = ".report.json"
 PAGE: Final = ".report.html"
 DEAD: Final = ".dead.jsonl"
+PRINTED: Final = ".steps.log"
 UNFINISHED: Final = ".part"
 """Ending of a file that is still being written."""
 PIECES: Final = ".parts"
 """Ending of the folder beside a download in which its pieces are kept until it is whole."""
 COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst")
 """Endings, in any case of letters, of sources that are read decompressed."""
-ENDINGS: Final = (REPORT, PAGE, DEAD, UNFINISHED, PIECES, *COMPRESSED)
+ENDINGS: Final = (REPORT, PAGE, DEAD, PRINTED, UNFINISHED, PIECES, *COMPRESSED)
 
 STATE: Final = ".parcelq"
 """Folder, in a folder of results, of what Parcelq keeps there for itself."""
@@ -77,9 +78,14 @@ class ResultNames:
         return self.result + DEAD
 
     @property
+    def printed(self) -> str:
+        """Path of the log of what the steps printed."""
+        return self.result + PRINTED
+
+    @property
     def all(self) -> tuple[str, ...]:
-        """All four, the result first."""
-        return self.result, self.report, self.page, self.dead
+        """All five, the result first."""
+        return self.result, self.report, self.page, self.dead, self.printed
 
 
 def result_names(name: str, prefix: str = "") -> ResultNames:
@@ -104,22 +110,24 @@ def result_names(name: str, prefix: str = "") -> ResultNames:
     return ResultNames(prefix + (whole if len(whole.encode()) <= room else _shortened(name, whole, room)))
 
 
-def check_distinct(names: Iterable[str]) -> None:
+def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> None:
     """Check that sources that are worked on together have results of different names.
 
     Args:
-        names: what the user calls the sources, such as paths; the last part of each is the source's name.
+        given: what the user calls the sources, such as paths.
+        names: what the result of each is called after; by default the last part of what the user calls it.
 
     Raises:
         InvalidValueError: two have the same result; the sentence names both.
     """
+    given = list(given)
     found: dict[str, str] = {}
-    for name in names:
-        result = result_names(name.rpartition("/")[2]).result
+    for one, name in zip(given, names or [one.rpartition("/")[2] for one in given], strict=True):
+        result = result_names(name).result
         if result in found:
             wanted = f"a file with another name than {found[result]!r}: both results would be called {result!r}"
-            raise InvalidValueError("file", name, wanted)
-        found[result] = name
+            raise InvalidValueError("file", one, wanted)
+        found[result] = one
 
 
 def _part(part: str, endings: tuple[str, ...], *, reserved: bool) -> str:

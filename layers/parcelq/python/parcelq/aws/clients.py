@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import boto3
 from botocore.config import Config
@@ -17,6 +17,7 @@ from parcelq.errors import AwsError, ParcelqError, TopicBlockedError, TopicExist
 from parcelq.names import topic_of_url
 
 if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
@@ -50,6 +51,18 @@ def s3_client() -> S3Client:
     with _configured():
         config = Config(max_pool_connections=CONNECTIONS, retries={"mode": "standard"})
         return boto3.client("s3", config=config)
+
+
+def cloudformation_client() -> CloudFormationClient:
+    """A CloudFormation client from boto3's standard configuration; see `sqs_client`."""
+    client: CloudFormationClient = other_client("cloudformation")
+    return client
+
+
+def other_client(service: Literal["cloudformation", "cloudwatch", "lambda"]) -> Any:
+    """A client of a service that only commands use, from boto3's standard configuration; see `sqs_client`."""
+    with _configured():
+        return boto3.client(service, config=Config(retries={"mode": "standard"}))
 
 
 @contextmanager

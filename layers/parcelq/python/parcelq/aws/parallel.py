@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 from typing import TypeVar
@@ -16,7 +16,11 @@ def in_flight(call: Callable[[Item], Result], items: Iterable[Item], most: int) 
 
     Items are taken only as there is room for them, so an iterable of any length is never held in memory. An error in a
     call is raised here, after the calls under way have ended; no further item is taken then, nor after `close()`.
+    The only item of a sequence needs no other thread.
     """
+    if isinstance(items, Sequence) and len(items) == 1:
+        yield call(items[0])
+        return
     rest = iter(items)
     with ThreadPoolExecutor(most, thread_name_prefix="parcelq") as pool:
         under_way: set[Future[Result]] = {pool.submit(call, item) for item in islice(rest, most)}

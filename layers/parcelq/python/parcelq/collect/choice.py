@@ -6,7 +6,7 @@ a single message, or the messages of one output. For the others these rules hold
 - A *candidate* stands for a range of bytes: a message, or all that one run put out if every byte of that is there. What
   a run put out is covered by candidates of its own, and so on for each step.
 - Of candidates for the same range the one that was complete first is chosen; one without dead entries goes before one
-  with some.
+  with some. Of the same dead entries the newest are chosen: what was run again died of what its last run says.
 - Of ranges that overlap (a message that ran whole on one delivery and halved on another) those are chosen that together
   account for most bytes, and of these those that have the fewest dead ones.
 """
@@ -230,7 +230,8 @@ class _Chooser:
         if found:
             return min(found, key=lambda one: (one.dead, one.since))
         if dead:
-            return _Candidate(start, end, dead[:1], dead=True, since=self._wheres[dead[0]])
+            # The newest, since an entry that was run again died of what its last run says.
+            return _Candidate(start, end, dead[-1:], dead=True, since=self._wheres[dead[-1]])
         return None
 
     def _run(self, start: int, end: int, first: int, after: int, step: int) -> _Candidate | None:

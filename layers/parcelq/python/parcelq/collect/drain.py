@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from threading import Condition
 from typing import Final
 
+from parcelq.aws.parallel import in_flight
 from parcelq.collect.segments import Job, write_segment
 from parcelq.errors import ConflictError, MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
@@ -50,6 +52,8 @@ DEADLINE_SECONDS: Final = 300
 _ROW_BYTES: Final = 400
 """Memory that a message takes beside its texts, about."""
 _SEGMENT_SECONDS: Final = 60.0
+_WRITES_IN_FLIGHT: Final = 8
+"""Segments of different jobs are written side by side."""
 _FOREVER: Final = float("inf")
 
 
@@ -295,8 +299,8 @@ class _Receiver:
             # guard[topic = drainer.topic.name; self._acknowledge(held.pulled)]: messages are acknowledged only after
             # they are stored
             topic = drainer.topic.name
-            for job, pieces in held.pieces.items():
-                write_segment(drainer.store, topic, job, pieces, held.versions[job], held.first, drainer.now())
+            for _ in in_flight(partial(self._write, topic), held.pieces.items(), _WRITES_IN_FLIGHT):
+                pass
             self._acknowledge(held.pulled)
             lease.drop(held.pulled)
             entries = sum(one.entries for pieces in held.pieces.values() for one in pieces if not one.dead)
@@ -306,6 +310,11 @@ class _Receiver:
             self.drained.entries += entries
             self.on_progress(len(held.pulled), entries)
         self._hold_nothing()
+
+    def _write(self, topic: str, held: tuple[Job, list[Piece]]) -> None:
+        job, pieces = held
+        store, versions, now = self.drainer.store, self.held.versions.get(job, ()), self.drainer.now()
+        write_segment(store, topic, job, pieces, versions, self.held.first, now)
 
     def _hold_nothing(self) -> None:
         self.held = _Held(self.drainer.clock(), self.drainer.now())

@@ -11,22 +11,15 @@ import hashlib
 import json
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby, islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.begun import note_begun, take_begun
-from parcelq.collect.report import (
-    MOST_LISTED,
-    Entries,
-    Report,
-    dead_entries,
-    dead_lines,
-    dead_of,
-)
+from parcelq.collect.report import MOST_LISTED, dead_lines, dead_of, report_of
 from parcelq.collect.resolution import WHOLE, Collected, Extent, Resolution, all_extents
 from parcelq.collect.runs import Looked, Record, indexes_of, name_of, tidy, write_record
 from parcelq.collect.segments import Job, folder, open_indexes, segment_keys, segments_among
@@ -34,10 +27,10 @@ from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.source import NO_SOURCE, Source, source_id
 from parcelq.names import RESULTS
-from parcelq.result_names import DEAD, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
+from parcelq.result_names import DEAD, PAGE, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
 from parcelq.store.store import Begun, Store, Stored, part_bytes
 from parcelq.topics.header import key_of_stage
-from parcelq.upload.notes import Note, entries_in, note_keys, notes_of
+from parcelq.upload.notes import Note, note_keys, notes_of
 
 _log = logging.getLogger(__name__)
 _REPORT_BYTES: Final = 4 * MIB
@@ -69,8 +62,8 @@ class SourceState:
         superseded: whether a newer put of the same file has its result there already.
         problem: why nobody can tell; empty where all is well.
         looked_at: whether there was time to look at it.
+        report: the report beside the result, if that is written.
         whole: whether its result is there with every entry, so that nothing else is needed of it.
-        reported: whether a result that is there has its report beside it.
     """
 
     source: str
@@ -82,8 +75,8 @@ class SourceState:
     superseded: bool = False
     problem: str = ""
     looked_at: bool = True
+    report: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     whole: bool = False
-    reported: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +117,10 @@ class Finisher:
         destination: the prefix of the results' keys.
         results: where the results go, if that is another store.
         bucket: the bucket that this is; empty where it is none.
+        replaces: whether a job's result replaces any that is there. Otherwise that of a newer put stays, and so does
+            one of the same source from which nothing is missing.
+        names: works out the names of a source's result, if that is to be done in another way.
+        versions: of the steps that ran, for the report, beside those that the messages name.
         now: tells the time of day.
     """
 
@@ -132,6 +129,9 @@ class Finisher:
     destination: str = RESULTS
     results: Store | None = None
     bucket: str = ""
+    replaces: bool = False
+    names: Callable[[Source], ResultNames] | None = None
+    versions: tuple[str, ...] = ()
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
@@ -140,6 +140,8 @@ class Finisher:
         return self.results or self.store
 
     def _names(self, source: Source) -> ResultNames:
+        if self.names:
+            return self.names(source)
         if self.bucket or source.bucket:
             return source.names(self.bucket, self.destination)
         return result_names(source.name, self.destination)
@@ -187,7 +189,7 @@ class Finisher:
         segments = segments_among(self.store.keys(folder(self.topic, job_id)))
         return open_indexes(self.store, segments[:1])[0].job if segments else None
 
-    def report_of(self, result: str) -> bytes:
+    def read_report(self, result: str) -> bytes:
         """Read the report beside a result. Raises NotFoundError if there is none."""
         return self.out.read(result + REPORT, 0, _REPORT_BYTES)
 
@@ -237,21 +239,21 @@ class Finisher:
         key = self._names(source).result
         present = self.out.stat(key)
         # guard[False]: the result of an older put never replaces that of a newer one
-        if present and _is_newer(present, source):
+        if present and not self.replaces and _is_newer(present, source):
             return replace(seen.state, superseded=True)
         state = _says(present, name)
-        # guard[state.startswith(WHOLE)]: segments stay until the report of their result is written
-        if state.startswith(WHOLE) and self._is_reported(name, key, state):
+        # guard[self._is_to_stay(state, resolution)]: segments stay until the report of their result is written
+        if self._is_to_stay(state, resolution) and (report := self._reported(name, key, state)):
             # These segments came late, or are left from the time it was written.
-            return replace(seen.state, result=key, whole=True)
+            return replace(seen.state, result=key, whole=True, report=report)
         if not resolution.finished:
             return seen.state
         if state != resolution.state and not self._write(collected, resolution, key, present, may_go_on):
             return seen.state
         if notes is None:
             notes = notes_of(self.store, name)
-        reported = self._write_report(collected, resolution, key, healings, notes)
-        return replace(seen.state, result=key, whole=reported and resolution.whole, reported=reported)
+        report = self._write_report(collected, resolution, key, healings, notes)
+        return replace(seen.state, result=key, whole=report is not None and resolution.whole, report=report)
 
     def settle(self, seen: Seen, state: SourceState) -> None:
         """Delete what a job does not need any more after `finish`, if its result and report are there.
@@ -261,7 +263,7 @@ class Finisher:
         # guard[True]: segments stay as long as some of their entries are dead
         if state.whole or state.superseded:
             self.clean(state.source, seen.keys)
-        elif state.result and state.reported:
+        elif state.result and state.report:
             self.note_nothing_new(seen.keys)
 
     def clean(self, source: str, keys: Sequence[str]) -> None:
@@ -365,62 +367,58 @@ class Finisher:
 
     def _write_report(
         self, collected: Collected, resolution: Resolution, key: str, healings: int, notes: Sequence[Note]
-    ) -> bool:
-        """Write list and report, unless another result is there by now: those are for others to write.
+    ) -> Mapping[str, Any] | None:
+        """Write list, page and report, unless another result is there by now: those are for others to write.
+
+        The report comes last, since a job counts as reported when it is there.
 
         Returns:
-            Whether they are written.
+            The report; None if it is not written.
         """
+        # The modules that draw a page are imported only where a job ends.
+        from parcelq.collect.page.figures import figures_of
+        from parcelq.collect.page.render import report_page
+
         name = collected.job.source
-        source = Source.parse(name)
+        figures = figures_of(collected, resolution, notes)
         dead_key = key + DEAD if resolution.has_dead else ""
         dead = tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else ()
-        entries = _entries(collected, resolution, notes)
         while True:
-            seen, seen_dead = self.out.stat(key + REPORT), self.out.stat(key + DEAD)
+            seen, seen_dead, seen_page = (self.out.stat(key + ending) for ending in (REPORT, DEAD, PAGE))
             written = self.out.stat(key)
             # guard[False]: report and result follow from one resolution
             if written is None or _says(written, name) != resolution.state:
-                return False
-            report = Report(
-                source=name,
-                version=source.version or source.put,
-                result=key,
-                state=resolution.state,
-                format=next((note.format for note in notes if note.format), ""),
-                warnings=tuple(dict.fromkeys(warning for note in notes for warning in note.warnings)),
-                workflows=tuple(sorted({version for index in collected.indexes for version in index.versions})),
-                entries=entries,
-                bytes_read=resolution.total,
-                bytes_written=written.size,
-                dead=dead,
-                dead_list=dead_key,
-                holes=resolution.holes,
-                duplicates=resolution.duplicates,
-                healings=healings,
-                first=min(index.first for index in collected.indexes),
-                last=max(index.last for index in collected.indexes),
-                complete=resolution.whole,
-            )
+                return None
+            report = report_of(collected, resolution, notes, key, written.size, dead, dead_key)
+            report = replace(report, workflows=(*report.workflows, *self.versions), healings=healings)
             # Each is written only if nobody wrote it since the result was seen to be this one; else look again.
             if dead_key and not self.out.write(
                 dead_key, lambda _: dead_lines(dead_of(collected, notes)), {}, seen_dead
             ):
                 continue
+            page = report_page(report, figures)
+            # guard[self.out.put(key + PAGE, page)]: a page is written only if nobody else wrote one in the meantime
+            if not self.out.write(key + PAGE, lambda _: iter((page,)), {}, seen_page):  # noqa: B023
+                continue
             # guard[self.out.put(key + REPORT, report.to_json())]: a report is written only if nobody else wrote one in
             # the meantime
-            if self.out.write(key + REPORT, lambda _: iter((report.to_json(),)), {}, seen):  # noqa: B023
+            text = report.to_json()
+            if self.out.write(key + REPORT, lambda _: iter((text,)), {}, seen):  # noqa: B023
                 if seen_dead and not dead_key:
                     self.out.delete([key + DEAD])
-                return True
+                return cast("dict[str, Any]", json.loads(text))
 
-    def _is_reported(self, source: str, key: str, state: str) -> bool:
-        """Whether the report of a whole result is there; by now it may be all that knows how many entries were read."""
+    def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
+        """Whether a result of the same source that is there, in a state, is whole and not to be written again."""
+        return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
+
+    def _reported(self, source: str, key: str, state: str) -> Mapping[str, Any] | None:
+        """The report of a whole result, if it is there; by now it may be all that knows how many entries were read."""
         try:
-            report = json.loads(self.out.read(key + REPORT, 0, _REPORT_BYTES))
-            return (report.get("source"), report.get("state"), report.get("complete")) == (source, state, True)
+            report: dict[str, Any] = json.loads(self.out.read(key + REPORT, 0, _REPORT_BYTES))
+            return report if (report.get("source"), report.get("state")) == (source, state) else None
         except (ValueError, AttributeError, NotFoundError):
-            return False
+            return None
 
     def _write_without_lineage(self, collected: Collected) -> Iterator[SourceState]:
         """Write messages that can be part of no result to files of their own, none of them twice.
@@ -456,14 +454,6 @@ class Finisher:
     def _header_key(self, job: Job) -> str:
         """Key of the header that the outputs of a job's last step begin with, if they have any."""
         return key_of_stage(job.id, self.topic)
-
-
-def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Entries:
-    total = resolution.total or 0
-    read = entries_in(notes, 0, total, total)
-    dead = dead_entries(collected, notes, total)
-    done = None if read is None or dead is None else read - dead
-    return Entries(read, done, dead, 0, resolution.entries)
 
 
 def _says(present: Stored | None, source: str) -> str:

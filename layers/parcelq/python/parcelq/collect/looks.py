@@ -170,7 +170,7 @@ class Looker:
                 # guard[pass]: a result is completed only by whoever wrote that the job is finishing
                 etag = write_job(self.jobs.store, replace(new, look=record.look), etag)
             state = self.finisher.finish(seen, may_go_on, healings=record.healings, notes=notes)
-            if (state.result and state.reported) or state.superseded:
+            if (state.result and state.report) or state.superseded:
                 new = ended(new, State.FINISHED, self.jobs.now(), result=state.result)
             else:
                 new = replace(new, due=self.jobs.now())
@@ -243,7 +243,11 @@ class Looker:
         topic, total = record.topic or self.input_topic, record.total
         if total is None or Source.parse(record.source).bucket != self.bucket:
             return
-        tasks = (RangeTask(record.source, topic, start, end, total, part=True) for start, end in record.holes)
+        version = record.versions[-1] if record.versions else ""
+        tasks = (
+            RangeTask(record.source, topic, start, end, total, workflow=version, part=True)
+            for start, end in record.holes
+        )
         _, failed = self.ranges.publish(Message(str(task).encode()) for task in tasks)
         if failed:
             raise PublishError(self.ranges.name, [one.reason for one in failed])
@@ -268,7 +272,7 @@ class Looker:
         report: dict[str, Any] | None = None
         if record.result:
             try:
-                report = json.loads(self.finisher.report_of(record.result))
+                report = json.loads(self.finisher.read_report(record.result))
             except (NotFoundError, ValueError):
                 _log.warning("the report of %s cannot be read", record.result)
         told = {name: value for name, value in (report or {}).items() if name not in {"dead", "holes"}}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from parcelq.collect.assembly import SegmentReader
-from parcelq.collect.resolution import Collected
+from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.segments import read_notes
 from parcelq.limits import MIB
-from parcelq.upload.notes import Note, entries_in
+from parcelq.lineage.source import Source
+from parcelq.upload.notes import Beginning, Note, entries_in
 
 MOST_LISTED: Final = 1_000
 """Dead entries that a report lists; the list of dead entries has all."""
@@ -32,6 +34,7 @@ class Dead:
         record: number of the first of them in the source, from 1; None where nobody knows.
         line: number of its first line, from 1; None where nobody knows.
         entry: the entries themselves; empty where they were too large to be kept.
+        file: the file that they are in, if the source is made of several; `record` and `line` count in that file then.
     """
 
     start: int
@@ -42,10 +45,11 @@ class Dead:
     record: int | None = None
     line: int | None = None
     entry: bytes = b""
+    file: str = ""
 
     def to_json(self) -> bytes:
         """As a line of the list of dead entries."""
-        told: dict[str, Any] = {}
+        told: dict[str, Any] = {"file": self.file} if self.file else {}
         if self.record is not None:
             told["record"] = self.record
         if self.line is not None:
@@ -72,8 +76,17 @@ class Entries:
     read: int | None
     done: int | None
     dead: int | None
-    missing: int
+    missing: int | None
     written: int
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """One of several files that are one source together: what the user calls it, its bytes, and its entries."""
+
+    file: str
+    bytes: int
+    entries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +99,11 @@ class Report:
         result: where the result lies.
         state: a digest of all that the result was made of; the result's metadata has the same.
         format: the source's record format; empty if its upload did not say.
-        warnings: what the user should look at, such as what was odd about the source's compression.
-        workflows: what the steps were given as workflow.
+        format_chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …; empty if not known.
+        one_stream: why the source could not be cut into ranges, however large it is; empty if it could.
+        warnings: what the user should look at: `doubts`, and what was odd about the source's compression.
+        doubts: what makes it doubtful that the result is what the step writes for the whole source; see `yields`.
+        workflows: what the steps were given as workflow; on one machine also the versions of the steps.
         entries: of the source, and of the result.
         bytes_read: bytes of the source.
         bytes_written: bytes of the result.
@@ -98,7 +114,9 @@ class Report:
         healings: how often what was missing was published again.
         first: when the first message was collected.
         last: when the last was.
-        complete: whether the result is whole; False if entries are dead.
+        complete: whether every entry went through a run that succeeded, what these wrote is in the result, and there
+            are no doubts.
+        files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
     """
 
     source: str
@@ -106,6 +124,9 @@ class Report:
     result: str
     state: str
     format: str
+    format_chosen_by: str
+    one_stream: str
+    doubts: tuple[str, ...]
     warnings: tuple[str, ...]
     workflows: tuple[str, ...]
     entries: Entries
@@ -119,14 +140,82 @@ class Report:
     first: str
     last: str
     complete: bool
+    files: tuple[FilePart, ...] = ()
 
     def to_json(self) -> bytes:
         """As it lies beside the result."""
-        told = asdict(self)
-        told["dead"] = [
+        members = asdict(self)
+        members["dead"] = [
             {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
         ]
-        return json.dumps(told, indent=2, ensure_ascii=False).encode() + b"\n"
+        if not self.files:
+            del members["files"]
+        return json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def report_of(
+    collected: Collected,
+    resolution: Resolution,
+    notes: Sequence[Note],
+    result: str,
+    bytes_written: int,
+    dead: tuple[Dead, ...],
+    dead_list: str,
+) -> Report:
+    """Put together what is known of a result, also of one that is not finished.
+
+    Args:
+        collected: the messages.
+        resolution: what they make.
+        notes: what is noted of the source's uploads.
+        result: where the result lies.
+        bytes_written: its bytes.
+        dead: what failed, the first of it where there is much.
+        dead_list: where the list of all dead entries lies; empty if there are none.
+
+    Raises:
+        ParcelqError, AwsError, OSError: a segment cannot be read.
+    """
+    source = Source.parse(collected.job.source)
+    return Report(
+        source=str(source),
+        version=source.version or source.put,
+        result=result,
+        state=resolution.state,
+        format=next((note.format for note in notes if note.format), ""),
+        format_chosen_by=next((note.chosen_by for note in notes if note.chosen_by), ""),
+        one_stream=next((note.one_stream for note in notes if note.one_stream), ""),
+        doubts=resolution.doubts,
+        warnings=(*resolution.doubts, *dict.fromkeys(warning for note in notes for warning in note.warnings)),
+        workflows=tuple(sorted({version for index in collected.indexes for version in index.versions})),
+        entries=_entries(collected, resolution, notes),
+        bytes_read=resolution.total,
+        bytes_written=bytes_written,
+        dead=dead,
+        dead_list=dead_list,
+        holes=resolution.holes,
+        duplicates=resolution.duplicates,
+        healings=0,
+        first=min(index.first for index in collected.indexes),
+        last=max(index.last for index in collected.indexes),
+        complete=resolution.whole and not resolution.doubts,
+        files=file_parts(notes),
+    )
+
+
+def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Entries:
+    total = resolution.total
+    read = None if total is None else entries_in(notes, 0, total, total)
+    dead = dead_entries(collected, notes, total)
+    if resolution.finished:
+        missing: int | None = 0
+    elif total is None or len(resolution.holes) < resolution.hole_count:
+        missing = None
+    else:
+        counts = [entries_in(notes, start, end, total) for start, end in resolution.holes]
+        missing = None if None in counts else sum(filter(None, counts))
+    done = None if read is None or dead is None or missing is None else read - dead - missing
+    return Entries(read, done, dead, missing, resolution.entries)
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
@@ -140,10 +229,25 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
     reader = SegmentReader(collected.store, collected.segments)
+    files = [file for note in notes for file in note.files]
+    starts = [file.start for file in files]
     for row in collected.dead():
         reason, first, entry = read_notes(b"".join(reader.read(row.extent)))
         record, line = _numbers(first, row.start, notes, collected.total) if row.of_source else (None, None)
-        yield Dead(row.start, row.end, row.entries, reason, row.of_source, record, line, entry)
+        dead = Dead(row.start, row.end, row.entries, reason, row.of_source, record, line, entry)
+        yield _in_file(dead, files[max(0, bisect_right(starts, row.start) - 1)]) if files else dead
+
+
+def file_parts(notes: Sequence[Note]) -> tuple[FilePart, ...]:
+    """The files that a source is made of, as its notes say; none where it is one file."""
+    files = [file for note in notes for file in note.files]
+    if not files:
+        return ()
+    ends = [*((file.start, file.record) for file in files[1:]), (notes[-1].end, sum(note.entries for note in notes))]
+    return tuple(
+        FilePart(file.name, end - file.start, entries - file.record)
+        for file, (end, entries) in zip(files, ends, strict=True)
+    )
 
 
 def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None) -> int | None:
@@ -176,6 +280,13 @@ def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
             held, size = [], 0
     if held:
         yield b"".join(held)
+
+
+def _in_file(dead: Dead, file: Beginning) -> Dead:
+    """Dead entries with the numbers that they have in their own file."""
+    record = None if dead.record is None else dead.record - file.record
+    line = None if dead.line is None else dead.line - file.line
+    return replace(dead, record=record, line=line, file=file.name)
 
 
 def _numbers(first: str, start: int, notes: Sequence[Note], total: int | None) -> tuple[int | None, int | None]:

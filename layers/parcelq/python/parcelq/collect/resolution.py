@@ -17,6 +17,7 @@ from parcelq.collect.choice import Choice, choose
 from parcelq.collect.merge import merged
 from parcelq.collect.rows import COUNT, FLAG, MAX_OFFSET, NUMBER, OF_STEP, OFFSET_BITS, PAYLOAD, WORD, Columns, words_of
 from parcelq.collect.segments import Index, Job, all_indexes
+from parcelq.collect.yields import Yields
 from parcelq.store.store import Store, Stored
 
 MOST_HOLES: Final = 10_000
@@ -67,6 +68,7 @@ class Resolution:
         entries: entries of the result.
         size: bytes of the result.
         duplicates: messages that were there already.
+        doubts: why the result may not be what the step writes for the whole source.
         state: a digest of the whole choice: two results with the same state are the same.
     """
 
@@ -81,6 +83,7 @@ class Resolution:
     entries: int = 0
     size: int = 0
     duplicates: int = 0
+    doubts: tuple[str, ...] = ()
     state: str = field(default="", compare=False)
 
     @property
@@ -193,6 +196,7 @@ class _Counter:
         self.covered = self.dead = self.dead_messages = self.dead_bytes = self.missing = self.hole_count = 0
         self.entries = self.size = self.duplicates = 0
         self.holes: list[tuple[int, int]] = []
+        self._yields = Yields()
         self._last_lacks_end = False
         # One for each column, so that it does not matter how the rows come in chunks.
         self._hashers = [blake2b(digest_size=12) for _ in range(3)]
@@ -212,6 +216,7 @@ class _Counter:
         for hasher, column in zip(self._hashers, (starts, ends, columns.contents), strict=True):
             hasher.update(_chosen(column, rows))
         entries, sizes = _chosen(columns.entries, rows), _chosen(columns.sizes, rows)
+        self._yields.add(_chosen(columns.reads, rows), entries)
         if max(entries) >= FLAG:
             self.dead += sum(count & COUNT for count in entries if count >= FLAG)
             self.dead_messages += sum(count >= FLAG for count in entries)
@@ -241,6 +246,7 @@ class _Counter:
             self.entries,
             self.size - self._last_lacks_end,
             self.duplicates,
+            self._yields.doubts(),
             state,
         )
 

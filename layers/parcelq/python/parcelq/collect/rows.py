@@ -3,7 +3,7 @@
 A row is a fixed number of words of 8 bytes, the most significant byte first, so that rows sort as bytes just as their
 lineages do:
 
-    start  end  [digest  total  start  end] …  where  content  size  entries
+    start  end  [digest  total  start  end] …  where  content  size  entries  read
 
 - `start` and `end` are bytes of the source. A group of four words follows for each step of which the message holds
   only a slice of the output: the output's digest and size, and the slice. A step of which it holds the whole output
@@ -14,6 +14,8 @@ lineages do:
 - `size` is the body's bytes. Its highest bit says that the body lacks its last line end, and that the segment has one
   behind it. `entries` counts entries; its highest bit says that they are dead, the next that they are then no entries
   of the source, but of what a step made of it.
+- `read` counts the entries of the source that the message was made of. Only the first message of what was made of them
+  has that number; the others have zero.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ from typing import Final, TypeAlias
 from parcelq.lineage.lineage import Lineage
 
 WORD: Final = 8
-_PLAIN: Final = 6
+_PLAIN: Final = 7
 _GROUP: Final = 4
-PAYLOAD: Final = 4
+PAYLOAD: Final = 5
 """Words of a row from `where` on, which say nothing of the lineage."""
 OFFSET_BITS: Final = 40
 MAX_OFFSET: Final = (1 << OFFSET_BITS) - 1
@@ -41,8 +43,8 @@ FLAG: Final = 1 << 63
 NUMBER: Final = FLAG - 1
 OF_STEP: Final = 1 << 62
 COUNT: Final = OF_STEP - 1
-_UNKNOWN: Final = (1 << 64) - 1
-"""Stands for a total that is not known."""
+UNKNOWN: Final = (1 << 64) - 1
+"""Stands for a number that is not known."""
 _DIGEST_CHARACTERS: Final = 16
 
 Key: TypeAlias = tuple[int, ...]
@@ -65,7 +67,7 @@ def key_of(lineage: Lineage) -> Key:
     for output in lineage.outputs:
         span = output.span
         if span.start or span.end != span.total:
-            total = _UNKNOWN if span.total is None else span.total
+            total = UNKNOWN if span.total is None else span.total
             words += (_digest(output.digest), total, span.start, span.end)
     return tuple(words)
 
@@ -81,10 +83,18 @@ def content_of(lineage: Lineage, note: bytes = b"") -> int:
     return _hash("".join(map(str, lineage.outputs)).encode())
 
 
-def row(key: Key, words: int, where: int, content: int, size: int, entries: int) -> bytes:
+def read_of(lineage: Lineage, *, dead: bool) -> int:
+    """Return the word that counts entries of the source; nobody needs it of a dead message."""
+    if any(output.span.start for output in lineage.outputs):
+        return 0
+    entries = lineage.outputs[0].entries if lineage.outputs else None
+    return UNKNOWN if dead or entries is None else entries
+
+
+def row(key: Key, words: int, where: int, content: int, size: int, entries: int, read: int = UNKNOWN) -> bytes:
     """Return a row of so many words."""
     missing = (0,) * (words - PAYLOAD - len(key))
-    return struct.pack(f">{words}Q", *key, *missing, where, content, size, entries)
+    return struct.pack(f">{words}Q", *key, *missing, where, content, size, entries, read)
 
 
 def moved(data: bytes, words: int, by: int) -> bytes:
@@ -129,21 +139,26 @@ class Columns:
     @property
     def wheres(self) -> array[int]:
         """Where the bodies lie."""
-        return self.numbers[self.words - 4 :: self.words]
+        return self.numbers[self.words - 5 :: self.words]
 
     @property
     def contents(self) -> array[int]:
         """What tells different contents of the same bytes apart."""
-        return self.numbers[self.words - 3 :: self.words]
+        return self.numbers[self.words - 4 :: self.words]
 
     @property
     def sizes(self) -> array[int]:
         """Bytes of the bodies, with their flag."""
-        return self.numbers[self.words - 2 :: self.words]
+        return self.numbers[self.words - 3 :: self.words]
 
     @property
     def entries(self) -> array[int]:
         """How many entries there are, with their flag."""
+        return self.numbers[self.words - 2 :: self.words]
+
+    @property
+    def reads(self) -> array[int]:
+        """How many entries of the source each was made of; see the module."""
         return self.numbers[self.words - 1 :: self.words]
 
     def spans(self, step: int) -> tuple[array[int], array[int]]:

@@ -13,7 +13,7 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
@@ -24,11 +24,13 @@ from parcelq.collect.rows import (
     FLAG,
     OF_STEP,
     OFFSET_BITS,
+    UNKNOWN,
     WORD,
     Key,
     content_of,
     key_of,
     moved,
+    read_of,
     row,
     steps_of,
     widened,
@@ -44,6 +46,7 @@ from parcelq.topics.pieces import Piece
 
 SEGMENT_SUFFIX: Final = ".seg"
 RUN_SUFFIX: Final = ".run"
+_TIME: Final = "%Y%m%dT%H%M%S%f"
 _AHEAD: Final = 16 * MIB
 """Of all indexes that are opened together so much is read with their heads."""
 _SMALLEST_AHEAD: Final = 4 * KIB
@@ -126,6 +129,7 @@ class _Told(NamedTuple):
     content: int
     body: bytes
     entries: int
+    read: int
     total: int | None
 
 
@@ -169,7 +173,7 @@ def write_segment(
     for one in told:
         lacks_end = bool(one.body) and one.entries < FLAG and not one.body.endswith(b"\n")
         size = len(one.body) | (FLAG if lacks_end else 0)
-        rows.append(row(one.key, words_of(steps), at, one.content, size, one.entries))
+        rows.append(row(one.key, words_of(steps), at, one.content, size, one.entries, one.read))
         bodies += [one.body, b"\n"] if lacks_end else [one.body]
         at += len(one.body) + lacks_end
     rows.sort()
@@ -191,7 +195,15 @@ def head_of(job: Job, versions: Iterable[str], **about: Any) -> bytes:
 
 def key_in(prefix: str, when: datetime, size: int, suffix: str) -> str:
     """Return a new key of an index that has so many bytes, head included; keys sort by time."""
-    return f"{prefix}{when:%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:12]}-{size}{suffix}"
+    return f"{prefix}{when:{_TIME}}-{uuid.uuid4().hex[:12]}-{size}{suffix}"
+
+
+def time_of(key: str) -> datetime | None:
+    """Return when the last message of a segment was pulled, as its key says; None if the key says nothing of that."""
+    try:
+        return datetime.strptime(key.rpartition("/")[2].partition("-")[0], _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def index_size(key: str) -> int:
@@ -264,14 +276,14 @@ def _open(store: Store, key: str, ahead: int) -> Index:
 
 def _told(job: Job, piece: Piece) -> _Told:
     if not job.source:
-        return _Told(_key_of_id(piece.lineage), 0, piece.body, piece.entries, None)
+        return _Told(_key_of_id(piece.lineage), 0, piece.body, piece.entries, UNKNOWN, None)
     lineage = Lineage.parse(piece.lineage)
-    total = lineage.root.total
+    total, read = lineage.root.total, read_of(lineage, dead=bool(piece.dead))
     if piece.dead:
         note = json.dumps((piece.dead, piece.first), ensure_ascii=False).encode() + b"\n" + piece.body
         entries = piece.entries | FLAG | (OF_STEP if lineage.outputs else 0)
-        return _Told(key_of(lineage), content_of(lineage, note), note, entries, total)
-    return _Told(key_of(lineage), content_of(lineage), piece.body, piece.entries, total)
+        return _Told(key_of(lineage), content_of(lineage, note), note, entries, read, total)
+    return _Told(key_of(lineage), content_of(lineage), piece.body, piece.entries, read, total)
 
 
 def _key_of_id(message_id: str) -> tuple[int, int]:

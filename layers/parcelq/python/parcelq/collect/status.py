@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Final
 
 from parcelq.collect.report import MOST_LISTED, Dead, dead_entries, dead_of
-from parcelq.collect.resolution import Collected, Resolution
+from parcelq.collect.resolution import WHOLE, Collected, Resolution
 from parcelq.collect.runs import indexes_of, read_record
 from parcelq.collect.segments import segment_keys, segments_among
 from parcelq.errors import InvalidValueError, NotFoundError, ParcelqError
@@ -58,6 +58,7 @@ class Status:
         entries_written: entries of the result so far.
         topic: name of the topic that it was published on; empty if that was not noted.
         problem: why it can never be uploaded; empty where that is not known to be so.
+        warnings: what the report will warn of, as far as that is known.
     """
 
     source: str
@@ -73,6 +74,7 @@ class Status:
     entries_written: int
     topic: str = ""
     problem: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -94,6 +96,7 @@ class Status:
             "name": self.name,
             "topic": self.topic,
             "problem": self.problem,
+            "warnings": list(self.warnings),
             "total": self.total,
             "percent": self.covered.percent,
             "covered": asdict(self.covered),
@@ -208,6 +211,7 @@ def _status(source: str, resolution: Resolution, notes: Sequence[Note], collecte
         resolution.entries,
         next((note.topic for note in notes if note.topic), ""),
         next((note.problem for note in notes if note.problem), ""),
+        (*resolution.doubts, *dict.fromkeys(warning for note in notes for warning in note.warnings)),
     )
 
 
@@ -262,5 +266,5 @@ def _is_done(store: Store, source: str) -> bool:
     except (NotFoundError, ValueError, KeyError, TypeError, InvalidValueError):
         return False
     if str(reported) == source:
-        return report.get("complete") is True
+        return str(report.get("state")).startswith(WHOLE)
     return reported.uri == put.uri and reported.order > put.order

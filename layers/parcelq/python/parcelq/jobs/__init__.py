@@ -1,1 +1,1 @@
-"""Jobs: the record of each, the looks that move it on, and what follows from a look."""
+"""Jobs: workflows and their versions, the record of each job, and the looks that move it on."""

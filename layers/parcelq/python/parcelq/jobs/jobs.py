@@ -61,8 +61,13 @@ class Jobs:
     looks: Topic
     now: Callable[[], float] = time.time
 
-    def begin(self, source: str, workflow: str, topic: str) -> JobRecord:
+    def begin(self, source: str, version: str, topic: str) -> JobRecord:
         """Begin the job of a source, before anything of it is published; return its record.
+
+        Args:
+            source: the attribute `Source`.
+            version: the attribute `Workflow` of its messages; empty for the built-in step.
+            topic: name of the topic that its records go to.
 
         A job that began already stays as it is. As long as its first look was not taken, that is published again, since
         whoever began the job may have died before.
@@ -70,15 +75,17 @@ class Jobs:
         Raises:
             PublishError, AwsError: the look could not be published, or the store refused.
         """
-        record, _ = self.recorded(source, workflow, topic=topic, uploading=True)
+        record, _ = self.recorded(source, workflow_name(version), topic=topic, uploading=True, version=version)
         if record.look == 1 and not record.state.is_ended:
             self.publish(record)
         return record
 
-    def recorded(self, source: str, workflow: str, *, topic: str = "", uploading: bool) -> tuple[JobRecord, str]:
+    def recorded(
+        self, source: str, workflow: str, *, topic: str = "", uploading: bool, version: str = ""
+    ) -> tuple[JobRecord, str]:
         """Return the record of a job and its etag. A job without one gets one, whose first look is not published."""
         record = new_record(source, workflow, self.now(), topic=topic, uploading=uploading)
-        record = replace(record, due=record.due + FIRST_SECONDS)
+        record = replace(record, due=record.due + FIRST_SECONDS, versions=(version,) if version else ())
         try:
             return record, write_job(self.store, record, None)
         except ConflictError:

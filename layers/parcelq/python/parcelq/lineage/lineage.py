@@ -3,13 +3,13 @@
 A *span* `start-end/total` is bytes `[start, end)` of something `total` bytes long (`*`: not known yet).
 
     0-900/5000                         cut from the source: its bytes 0 to 900
-    0-900/5000>0-40/70:3fa1b2c4        the first 40 of the 70 bytes that a step wrote for that message
+    0-900/5000>0-40/70:3fa1b2c4:12     the first 40 of the 70 bytes that a step wrote for that message of 12 entries
     0-900/5000>0-40/70:3fa1b2c4>…      and so on: one `>` for each step
 
 The digest behind a step's span names the step's *whole* output. Two runs over the same input may differ, and the
-digest keeps their pieces apart.
+digest keeps their pieces apart. The number behind the digest counts the entries that the run got; it may be missing.
 
-    lineage = span *( ">" span ":" digest )
+    lineage = span *( ">" span ":" digest [ ":" entries ] )
     span    = start "-" end "/" ( total / "*" )
 
 Every lineage has exactly one text, since numbers have no leading zeros. So texts may be compared in place of lineages.
@@ -34,7 +34,7 @@ MAX_LENGTH: Final = 16 * 1024
 NUMBER: Final = r"(?:0|[1-9][0-9]{0,18})"
 DIGEST: Final = r"[0-9a-f]{8,64}"
 _SPAN: Final = re.compile(rf"({NUMBER})-({NUMBER})/({NUMBER}|\*)")
-_OUTPUT: Final = re.compile(rf">({NUMBER})-({NUMBER})/({NUMBER}|\*):({DIGEST})(?![0-9a-f])")
+_OUTPUT: Final = re.compile(rf">({NUMBER})-({NUMBER})/({NUMBER}|\*):({DIGEST})(?![0-9a-f])(?::({NUMBER}))?")
 _DIGEST: Final = re.compile(DIGEST)
 _SHOWN: Final = 60
 _DIGEST_BYTES: Final = 8
@@ -85,17 +85,26 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A slice of what one run of a step put out, and the digest of all that the run put out."""
+    """A slice of what one run of a step put out.
+
+    Attributes:
+        span: the slice.
+        digest: of all that the run put out.
+        entries: how many entries the run got; None if that is not known.
+    """
 
     span: Span
     digest: str
+    entries: int | None = None
 
     def __post_init__(self) -> None:
         if not _DIGEST.fullmatch(self.digest):
             raise LineageError(f"digest {_short(self.digest)!r} is not 8 to 64 lower-case hexadecimals")
+        if self.entries is not None and not 0 <= self.entries <= MAX_POSITION:
+            raise LineageError(f"a run cannot get {self.entries} entries")
 
     def __str__(self) -> str:
-        return f">{self.span}:{self.digest}"
+        return f">{self.span}:{self.digest}" + ("" if self.entries is None else f":{self.entries}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +148,15 @@ class Lineage:
             raise LineageError(f"cannot cut {start}-{end} out of a body of {len(span)} bytes")
         return self._with_last(Span(span.start + start, span.start + end, span.total))
 
-    def child(self, span: Span, digest: str) -> Lineage:
-        """Return the lineage of slice `span` of a step's output for this message; `digest` names the whole output."""
-        return Lineage(self.root, (*self.outputs, Output(span, digest)))
+    def child(self, span: Span, digest: str, entries: int | None = None) -> Lineage:
+        """Return the lineage of slice `span` of a step's output for this message.
+
+        Args:
+            span: the slice.
+            digest: names the whole output.
+            entries: how many entries of this message the run got.
+        """
+        return Lineage(self.root, (*self.outputs, Output(span, digest, entries)))
 
     def _with_last(self, span: Span) -> Lineage:
         if self.outputs:
@@ -176,8 +191,8 @@ def _read(text: str) -> Lineage:
     root, position = _span(*found.groups()), found.end()
     outputs = []
     while found := _OUTPUT.match(text, position):
-        start, end, total, run = found.groups()
-        outputs.append(Output(_span(start, end, total), run))
+        start, end, total, run, entries = found.groups()
+        outputs.append(Output(_span(start, end, total), run, None if entries is None else int(entries)))
         position = found.end()
     if position < len(text):
         raise LineageError(f"{_short(text[position:])!r} is left over at character {position}")

@@ -1,18 +1,23 @@
-"""Files as sources of jobs on one machine: what makes a file the same file, and reading parts of it."""
+"""Files as sources of jobs on one machine: what makes a file the same file, and files that are one source together."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, Final, Self
 
 from parcelq.errors import ParcelqError
 from parcelq.lineage.source import Source
-from parcelq.local_files import naming
-from parcelq.store.store import OpenedPut
+from parcelq.result_names import ResultNames, result_names
+
+STDIN: Final = "stdin"
+PIPE: Final = "pipe"
+"""What the standard input and other pipes without names are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +39,65 @@ class FileState:
     modified_ns: int
 
     @classmethod
-    def of(cls, path: Path) -> FileState:
+    def of(cls, path: Path) -> Self:
         """Look at a file.
 
         Raises:
-            ParcelqError: there is no such file, or it is no regular file.
+            ParcelqError: there is no such file, it cannot be read, or it is no regular file.
         """
         try:
             real = path.resolve(strict=True)
             found = real.stat()
-        except OSError as error:
-            raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror or error}") from None
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+            reason = getattr(error, "strerror", None) or error
+            raise ParcelqError(f"file {str(path)!r} cannot be read: {reason}") from None
         if not stat.S_ISREG(found.st_mode):
-            raise ParcelqError(f"{str(path)!r} is {_kind(found.st_mode)}, but must be a regular file")
-        return cls(real, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+            raise ParcelqError(f"file {str(path)!r} cannot be read: it is not a regular file")
+        if not os.access(real, os.R_OK):
+            raise ParcelqError(f"file {str(path)!r} cannot be read: Permission denied")
+        return cls.at(real, found)
+
+    @classmethod
+    def at(cls, path: Path, found: os.stat_result) -> Self:
+        """The state of the file at a path without links, as `os.stat` says it."""
+        return cls(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     @property
-    def source(self) -> Source:
-        """The source that a job reads: this file in this state."""
-        # The time comes first, because results of later states overtake those of earlier ones.
-        state = f"{self.modified_ns:016x}-{self.size:x}-{self.inode:x}-{self.device:x}"
-        return Source.of_file(os.fspath(self.path), state)
+    def text(self) -> str:
+        """This state without the path, as text."""
+        return f"{self.modified_ns:016x}-{self.size:x}-{self.inode:x}-{self.device:x}"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file that is to be read.
+
+    Attributes:
+        name: what the user calls it; its ending says what its records are and how it is compressed.
+        state: the file that is read, as it was when its job began.
+        content: a digest of its content where it was read from a pipe, which makes the same content the same source.
+    """
+
+    name: str
+    state: FileState
+    content: str = ""
+
+    @classmethod
+    def parse(cls, told: Mapping[str, Any]) -> LocalFile:
+        """Read again what `document` gave."""
+        path, *numbers = told["state"]
+        return cls(told["name"], FileState(Path(path), *numbers), told["content"])
+
+    def document(self) -> dict[str, Any]:
+        """As it is kept in the record of a job."""
+        state = self.state
+        numbers = state.device, state.inode, state.size, state.modified_ns
+        return {"name": self.name, "state": [os.fspath(state.path), *numbers], "content": self.content}
+
+    @property
+    def identity(self) -> str:
+        """Tells this content from others that the file had or will have."""
+        return self.content or self.state.text
 
     def check_unchanged(self) -> None:
         """Look at the file again.
@@ -62,51 +105,93 @@ class FileState:
         Raises:
             ParcelqError: it is not as it was.
         """
-        if FileState.of(self.path) != self:
-            raise ParcelqError(f"file {str(self.path)!r} changed while it was read; run the command again")
+        try:
+            found = self.state.path.stat()
+        except OSError as error:
+            raise ParcelqError(f"file {self.name!r} cannot be read: {error.strerror or error}") from None
+        if FileState.at(self.state.path, found) != self.state:
+            raise ParcelqError(f"file {self.name!r} changed since the job began; run the command again")
+
+    def is_unchanged(self) -> bool:
+        """Whether the file is as it was, and there."""
+        try:
+            self.check_unchanged()
+        except ParcelqError:
+            return False
+        return True
+
+    @contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        """Open the file.
+
+        Raises:
+            ParcelqError: it cannot be read, or it is not as it was, now or when the context is left.
+        """
+        self.check_unchanged()
+        try:
+            with self.state.path.open("rb", buffering=0) as file:
+                yield file
+        except OSError as error:
+            raise ParcelqError(f"file {self.name!r} cannot be read: {error.strerror or error}") from None
+        self.check_unchanged()
 
 
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_ISDIR: "a folder",
-        stat.S_ISFIFO: "a pipe",
-        stat.S_ISSOCK: "a socket",
-        stat.S_ISCHR: "a device",
-        stat.S_ISBLK: "a device",
-    }
-    return next((name for test, name in kinds.items() if test(mode)), "no file")
+def is_nameless(file: LocalFile) -> bool:
+    """Whether a file was read from a pipe that has no name."""
+    return bool(file.content) and file.name in {STDIN, PIPE}
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """Reads files as sources; what `ObjectUploader` takes objects from on one machine.
+class LocalSource:
+    """One or more files that are read one after another and have one result.
 
     Attributes:
-        states: the files by their paths, as they were when their jobs began.
+        files: the files, in order.
+        name: what the result is called after; it may have folders.
+        source: the attribute `Source` of its messages.
+        combined: whether the user asked for one result of several files.
     """
 
-    states: Mapping[str, FileState]
+    files: tuple[LocalFile, ...]
+    name: str
+    source: Source
+    combined: bool = False
 
-    def in_bucket(self, bucket: str) -> Files:  # noqa: ARG002 - files are in none
-        """Return this."""
-        return self
+    @classmethod
+    def of_file(cls, file: LocalFile, name: str) -> LocalSource:
+        """The source that one file is."""
+        return cls((file,), name, Source.of_file(os.fspath(file.state.path), file.identity))
 
-    @contextmanager
-    def opened_put(
-        self,
-        key: str,
-        *,
-        version: str = "",  # noqa: ARG002 - files have no versions
-        etag: str = "",  # noqa: ARG002
-        start: int = 0,
-    ) -> Iterator[OpenedPut | None]:
-        """Open a file, from byte `start` on.
+    @classmethod
+    def of_files(cls, files: Sequence[LocalFile], name: str, results: Path) -> LocalSource:
+        """The source that several files are together."""
+        digest = hashlib.blake2b(digest_size=16)
+        for one in files:
+            digest.update(f"{os.fspath(one.state.path)}\0{one.identity}\0".encode("utf-8", "surrogateescape"))
+        source = Source.of_file(os.path.abspath(results / name), digest.hexdigest())
+        return cls(tuple(files), name, source, combined=True)
 
-        Raises:
-            ParcelqError: it cannot be read, or is not as it was.
-        """
-        state = self.states[key]
-        state.check_unchanged()
-        with naming(state.path), state.path.open("rb", buffering=0) as file:
-            file.seek(start)
-            yield OpenedPut(file, state.size, "")
+    @property
+    def names(self) -> ResultNames:
+        """Names of the result and of the files beside it."""
+        return result_names(self.name)
+
+    @property
+    def format_name(self) -> str:
+        """The name that says what the records are: that of the first file that has one, or else of the result."""
+        return next((one.name for one in self.files if not is_nameless(one)), self.name)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files, as they are stored."""
+        return sum(one.state.size for one in self.files)
+
+    @property
+    def title(self) -> str:
+        """What to call it in messages: its only file, or the name of its result."""
+        return self.name if self.combined else self.files[0].name
+
+    def check_unchanged(self) -> None:
+        """Look at the files again. Raises ParcelqError if one is not as it was."""
+        for one in self.files:
+            one.check_unchanged()

@@ -18,14 +18,17 @@ from parcelq.local.progress import Ledger, Meter, source_bytes
 from parcelq.local.topics import DeadLetters, LedgerTopic
 from parcelq.process.apply import Route
 from parcelq.process.broken import BrokenStep, FirstRuns
-from parcelq.process.dead import reason_of
+from parcelq.process.dead import full_reason_of
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
+from parcelq.process.runs import OnPrinted, log_printed
+from parcelq.records import Format
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
+from parcelq.topics.header import Headers
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import LINEAGE, REASON, Message, Pulled
+from parcelq.topics.message import HEADER, LINEAGE, REASON, Message, Pulled, format_of
 
 OUTPUT: Final = "output"
 """Name of the topic that results are collected from."""
@@ -49,6 +52,7 @@ class _Stage:
         topic: where its messages come from.
         processor: runs it.
         first: what is known of its first runs; None where the job goes on whatever they say.
+        header: the header of the messages of these runs.
         share: the part of the whole work that this stage is.
     """
 
@@ -57,6 +61,7 @@ class _Stage:
     processor: Processor
     first: FirstRuns | None
     share: float
+    header: bytes = b""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -68,21 +73,23 @@ class Pipeline:
     Args:
         steps: the steps, in a row.
         store: where segments go.
-        rules: how messages are run.
+        rules: how messages of each step are run.
         meter: counts what is done.
         keep_going: whether to go on although every entry fails.
         workers: how many runs of a step go on side by side; one a CPU by default.
+        on_printed: gets what runs print that succeed.
     """
 
     def __init__(
         self,
         steps: Sequence[Step],
         store: Store,
-        rules: Rules,
+        rules: Sequence[Rules],
         meter: Meter,
         *,
         keep_going: bool = False,
         workers: int = 0,
+        on_printed: OnPrinted = log_printed,
     ) -> None:
         self.ledger = Ledger()
         self.broken: BrokenStep | None = None
@@ -94,7 +101,7 @@ class Pipeline:
         self._output = MemoryTopic.create(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
         output = LedgerTopic(self._output, self.ledger)
         self._drainer = Drainer(output, store, receivers=1)
-        rules = replace(rules, joins=False)
+        self._headers = Headers(store)
         names = [f"step{number}" for number in range(1, len(steps) + 1)]
         memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=_TOPIC_BYTES) for n in names]
         topics = [LedgerTopic(one, self.ledger) for one in memory]
@@ -103,11 +110,19 @@ class Pipeline:
             _Stage(
                 step,
                 topic,
-                Processor(Route(topic, following, dead, output), step, rules, store, marks=False, workers=1),
+                Processor(
+                    Route(topic, following, dead, output),
+                    step,
+                    replace(rule, joins=False),
+                    store,
+                    marks=False,
+                    workers=1,
+                    on_printed=on_printed,
+                ),
                 None if keep_going else FirstRuns(),
                 1 / len(steps),
             )
-            for step, topic, following in zip(steps, topics, [*topics[1:], output], strict=True)
+            for step, topic, following, rule in zip(steps, topics, [*topics[1:], output], rules, strict=True)
         ]
         self._threads: list[threading.Thread] = []
 
@@ -128,8 +143,11 @@ class Pipeline:
         self._start(self._collect)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self.abort()
         for thread in self._threads:
             thread.join()
         for stage in self._stages:
@@ -146,7 +164,7 @@ class Pipeline:
         """End the runs that are under way, too; nothing is lost but their work."""
         self.stop()
         for stage in self._stages:
-            stage.processor.close()
+            stage.processor.abort()
 
     def upload(self, publish: Callable[[], object]) -> None:
         """Do something on a thread of its own that publishes messages; an error of it stops the pipeline."""
@@ -173,6 +191,8 @@ class Pipeline:
 
     def _handle(self, stage: _Stage, pulled: Pulled) -> None:
         outcome = stage.processor.handle([pulled], acknowledges=True)
+        if outcome.failed and self.stopped:
+            return
         for _, reason in outcome.failed:
             raise ParcelqError(f"step {stage.step.name!r} could not be run: {reason}")
         if outcome.entries or outcome.dead:
@@ -193,11 +213,15 @@ class Pipeline:
         with stage.lock:
             if stage.first is None or stage.first.is_over or not message.entries:
                 return
-            stage.first = stage.first.after(message.body, succeeded=succeeded)
+            fmt, header = format_of(message.attributes), self._headers.read(message.attributes.get(HEADER, ""))
+            if not stage.first.failed:
+                stage.first, stage.header = replace(stage.first, format=fmt), header
+            if succeeded or (fmt, header) == (stage.first.format, stage.header):
+                stage.first = stage.first.after(message.body, succeeded=succeeded)
             if not stage.first.are_suspicious:
                 return
             with closing(Runner(stage.step)) as runner:
-                failures = [_failure(runner, one) for one in stage.first.samples()]
+                failures = [_failure(runner, one, fmt, header) for one in stage.first.samples()]
             stage.first, self.broken = stage.first.judged(failures)
             if self.broken:
                 self.stop()
@@ -230,11 +254,11 @@ class Pipeline:
         return 0 < sum(counts) == self.ledger.total()
 
 
-def _failure(runner: Runner, entry: bytes) -> str | None:
+def _failure(runner: Runner, entry: bytes, fmt: Format, header: bytes) -> str | None:
     """Run a step over one entry; return why it failed, or None."""
     try:
         with ExitStack() as opened:
-            ran = opened.enter_context(runner.run([entry], entries=1))
+            ran = opened.enter_context(runner.run([entry], entries=1, fmt=fmt, header=header))
             return ran.rejects[0].reason if ran.rejects else None
     except StepError as error:
-        return reason_of(error)
+        return full_reason_of(error)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from parcelq.lineage.lineage import Lineage
+
+_FEW: Final = 64
+"""Messages under way that are few: then the end of each may be what somebody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +24,9 @@ class Progress:
         entries: entries that the last step has taken so far.
         entries_per_second: how many of them it takes a second; 0 while that is unknown.
         seconds_left: how long the rest takes at the rate so far; None while that is unknown.
-        dead: entries that failed for good.
+        dead: entries that are dead.
         reason: why the newest of them failed; empty if there is none.
+        seconds: how long it has taken so far.
     """
 
     share: float
@@ -30,20 +35,22 @@ class Progress:
     seconds_left: float | None
     dead: int
     reason: str
+    seconds: float = 0.0
 
 
 class Meter:
     """Adds up what is done of a job. All methods may be called from any thread.
 
     Args:
-        total: bytes of all sources.
+        totals: bytes of each source, or a first guess of them, by the source.
         done: bytes whose results were there when this run began.
         clock: returns a time in seconds.
     """
 
-    def __init__(self, total: int, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, totals: Mapping[str, int], done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
-        self._total = max(1, total)
+        self._totals = dict(totals)
+        self._total = sum(totals.values())
         self._before = self._bytes = float(done)
         self._entries = self._dead = 0
         self._reason = ""
@@ -58,27 +65,32 @@ class Meter:
             self._entries += entries
 
     def add_dead(self, entries: int, reason: str) -> None:
-        """Count entries that failed for good."""
+        """Count entries that are dead."""
         with self._lock:
             self._dead += entries
             self._reason = reason
 
+    def expect(self, source: str, total: int) -> None:
+        """Set how many bytes a source has, as far as that is known now."""
+        with self._lock:
+            self._total += total - self._totals[source]
+            self._totals[source] = total
+
     @property
     def dead(self) -> int:
-        """Entries that failed for good so far."""
+        """Entries that are dead so far."""
         return self._dead
 
     def now(self) -> Progress:
         """Return how far the job is."""
         with self._lock:
-            self._shown = max(self._shown, min(1.0, self._bytes / self._total))
+            self._shown = max(self._shown, min(1.0, self._bytes / max(1, self._total)))
             seconds = self._clock() - self._began
             gained = self._bytes - self._before
             left = (self._total - self._bytes) * seconds / gained if gained > 0 and seconds > 1 else None
             rate = self._entries / seconds if seconds > 0.2 else 0.0
-            return Progress(
-                self._shown, self._entries, rate, None if left is None else max(0.0, left), self._dead, self._reason
-            )
+            left = None if left is None else max(0.0, left)
+            return Progress(self._shown, self._entries, rate, left, self._dead, self._reason, seconds)
 
 
 def source_bytes(lineage: Lineage) -> float:
@@ -94,23 +106,32 @@ class Ledger:
     """Counts the messages of each source that are on any topic of a job.
 
     A message is counted before it is published and counted off after it is acknowledged, and whatever it led to is
-    published before that. So a count of 0 after the end of the upload means that nothing of the source is under way.
+    published before that. So a count of 0 after the end of the upload means that no message of the source is under way.
     """
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._total = 0
         self._changed = threading.Condition()
 
     def add(self, source: str) -> None:
         """Count a message that is about to be published."""
         with self._changed:
             self._counts[source] += 1
+            self._total += 1
 
     def remove(self, sources: Iterable[str]) -> None:
-        """Count off messages that are gone."""
+        """Count off messages that are gone.
+
+        As long as many messages are under way, this wakes nobody: a thread that wakes for each takes the time of those
+        that work.
+        """
         with self._changed:
-            self._counts.subtract(sources)
-            self._changed.notify_all()
+            for source in sources:
+                self._counts[source] -= 1
+                self._total -= 1
+            if self._total <= _FEW:
+                self._changed.notify_all()
 
     def count(self, source: str) -> int:
         """Return how many messages of a source are under way."""
@@ -120,10 +141,10 @@ class Ledger:
     def total(self) -> int:
         """Return how many messages of all sources are under way."""
         with self._changed:
-            return self._counts.total()
+            return self._total
 
     def wait(self, seconds: float) -> None:
-        """Wait until messages are counted off, and no longer than so many seconds."""
+        """Wait until few messages are under way and one is counted off, for a number of seconds at most."""
         with self._changed:
             self._changed.wait(seconds)
 

@@ -1,77 +1,40 @@
-"""Running a workflow over files on one machine: the same parts as on AWS, with topics in memory and a folder."""
+"""Running steps over files on one machine: the same parts as on AWS, with topics in memory and a folder."""
 
 from __future__ import annotations
 
-import hashlib
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
-from parcelq.collect.finish import Finisher, SourceState
-from parcelq.collect.resolution import Collected, Resolution
-from parcelq.collect.runs import indexes_of, tidy
-from parcelq.collect.segments import Job, folder, segments_among
-from parcelq.errors import JobError, ParcelqError
-from parcelq.lineage.source import source_id
-from parcelq.local.files import Files, FileState
-from parcelq.local.pipeline import OUTPUT, Pipeline
+from parcelq.errors import JobError, ParcelqError, PublishError, SourceError
+from parcelq.limits import MIB
+from parcelq.local.files import LocalFile
+from parcelq.local.finish import FileResult, finish
+from parcelq.local.inputs import Found, file_of, find_inputs, sources_of
+from parcelq.local.jobs import LocalJob, release, take_up
+from parcelq.local.kept import Kept
+from parcelq.local.pipeline import Pipeline
+from parcelq.local.printed import PrintLogs
 from parcelq.local.progress import Meter, Progress
-from parcelq.local.state import JobRecord, JobState
+from parcelq.local.publish import Stopped, publish
+from parcelq.local.recipe import Options
 from parcelq.process.broken import BrokenStep
-from parcelq.process.rules import Rules
-from parcelq.records import Format
-from parcelq.result_names import STATE, ResultNames, check_distinct, result_names
-from parcelq.steps.find import Step
-from parcelq.store.folder import FolderStore
-from parcelq.store.store import Store
-from parcelq.upload.objects import ObjectUploader
 
-MAX_HEALINGS: Final = 3
-"""How often what is missing of a job is published again before the job is given up."""
 _LOOK_SECONDS: Final = 0.05
+_SMALL_BYTES: Final = MIB
+_FINISHED_AT_ONCE: Final = 8
+_LEAST_SEEN: Final = 1000
+"""Entries that must have been run before a share of dead ones says something."""
 
 OnProgress = Callable[[Progress], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How files are run.
-
-    Attributes:
-        steps: the steps, in a row.
-        output: the folder of results.
-        format: the record format of all files; None to go by the name of each.
-        rules: how messages are run, and how failures are treated.
-        max_dead: stop when more entries than this have failed for good; None for no limit.
-        max_dead_share: the same as a share of the entries that were run, from 0 to 1; None for no limit.
-        keep_going: go on although every entry fails.
-        fresh: start over where a job was stopped, or has dead entries.
-        go_on: continue a job that began with another version of its steps.
-    """
-
-    steps: Sequence[Step]
-    output: Path
-    format: Format | None = None
-    rules: Rules = field(default_factory=lambda: Rules(back_off_seconds=0))
-    max_dead: int | None = None
-    max_dead_share: float | None = None
-    keep_going: bool = False
-    fresh: bool = False
-    go_on: bool = False
-
-    @property
-    def version(self) -> str:
-        """A digest of everything that decides what the steps do."""
-        digest = hashlib.sha256(" ".join(step.version for step in self.steps).encode())
-        digest.update(str(self.format or "").encode())
-        return digest.hexdigest()[:16]
-
-
 class BrokenStepError(ParcelqError):
-    """The step fails whatever it is given, so the job was stopped. Nothing that was stored is lost.
+    """The step fails whatever it is given, so the job was stopped. Nothing that was stored before is lost.
 
     Attributes:
         verdict: why, and how many single entries it failed on.
@@ -82,65 +45,29 @@ class BrokenStepError(ParcelqError):
         self.verdict = verdict
 
 
-@dataclass(frozen=True, slots=True)
-class FileResult:
-    """What became of one file.
-
-    Attributes:
-        file: its path.
-        names: the paths of the result and of what lies beside it.
-        state: how far the job is.
-        healings: how often what was missing was published again.
-        problem: why there is no result; empty if there is one.
-    """
-
-    file: Path
-    names: ResultNames
-    state: SourceState
-    healings: int = 0
-    problem: str = ""
-
-    @property
-    def whole(self) -> bool:
-        """Whether every entry is in the result."""
-        return bool(self.state.result) and not self.state.dead and not self.problem
-
-
-@dataclass(slots=True)
-class _Job:
-    """A file that is being run."""
-
-    path: Path
-    file: FileState
-    job: Job
-    names: ResultNames
-    state: JobState
-    holes: tuple[tuple[int, int], ...] | None = None
-    total: int | None = None
-    done: int = 0
-    is_finished: bool = False
-    uploaded: bool = False
-    problem: str = ""
-    healings: int = 0
-    result: FileResult | None = None
-
-    @property
-    def source(self) -> str:
-        return self.job.source
-
-
 def run_files(
-    paths: Sequence[Path], options: Options, on_progress: OnProgress = lambda _progress: None
+    given: Sequence[str | os.PathLike[str]],
+    options: Options,
+    on_progress: OnProgress = lambda _progress: None,
+    *,
+    name: str = "",
+    combine: str = "",
+    note: Callable[[str], None] = lambda _text: None,
+    cancelled: threading.Event | None = None,
 ) -> list[FileResult]:
-    """Run steps over files, and write the result of each.
+    """Run steps over files, and write the result of each, or one result of all.
 
     What came out is stored beside the results as it comes. So the same call goes on where an earlier one was stopped,
     whatever stopped it.
 
     Args:
-        paths: the files.
+        given: files, folders, patterns and pipes; see `find_inputs`.
         options: how they are run.
         on_progress: called several times a second.
+        name: what the result is called after, where there is only one file; empty for its own name.
+        combine: what the one result of all files is called after; empty for a result of each.
+        note: called with sentences about what the user may not expect.
+        cancelled: stops the run when it is set.
 
     Returns:
         What became of each file, in their order.
@@ -148,173 +75,127 @@ def run_files(
     Raises:
         ParcelqError: a file cannot be read, two results would have one name, another command runs a job, or the steps
             changed since a job began. Nothing was run then.
-        JobError: the step is broken, or too many entries are dead. What there is stays.
+        JobError: too many entries are dead, or it was cancelled. What there is stays.
+        BrokenStepError: the step is broken. What there is stays.
         KeyboardInterrupt: somebody interrupted it. What there is stays.
     """
-    store = FolderStore(options.output / STATE)
-    jobs = [_job(path, options) for path in paths]
-    check_distinct(job.names.result for job in jobs)
-    workflow = options.steps[0].workflow_id
-    with ExitStack() as locks:
-        for job in jobs:
-            job.job = Job(job.job.source, workflow)
-            locks.enter_context(job.state.locked())
-            _prepare(job, store, options)
-        meter = Meter(sum(job.file.size for job in jobs), sum(job.done for job in jobs))
-        _run(jobs, store, options, meter, on_progress)
-        for job in jobs:
-            if job.result and job.result.whole:
-                _clean(job, store)
-    return [job.result for job in jobs if job.result]
+    found = find_inputs(given, options.results)
+    kept = Kept.beside(options.results)
+    with kept.state.command() as command:
+
+        def put(one: Found) -> LocalFile:
+            return file_of(one, command, kept.state.spool)
+
+        sources = sources_of(found, options.results, put, name=name, combine=combine, fmt=options.recipe.format)
+        jobs = take_up(sources, options, kept, command, note)
+        return run_jobs(jobs, options, kept, on_progress, cancelled)
 
 
-def _job(path: Path, options: Options) -> _Job:
-    file = FileState.of(path)
-    job = Job(str(file.source), options.steps[0].workflow_id)
-    return _Job(path, file, job, result_names(path.name), JobState(options.output / STATE, job.id))
+def run_jobs(
+    jobs: Sequence[LocalJob],
+    options: Options,
+    kept: Kept,
+    on_progress: OnProgress = lambda _progress: None,
+    cancelled: threading.Event | None = None,
+) -> list[FileResult]:
+    """Run what is missing of jobs that this command claimed, and write their results; see `run_files`."""
+    try:
+        meter = Meter({job.record.source: job.source.size for job in jobs}, sum(job.done for job in jobs))
+        return _run(jobs, options, kept, meter, on_progress, cancelled or threading.Event())
+    finally:
+        release(jobs, kept)
 
 
-def _prepare(job: _Job, store: FolderStore, options: Options) -> None:
-    """Look at what there is of a job, and decide what is left to do."""
-    record = None if options.fresh else job.state.read()
-    if options.fresh:
-        _clean(job, store)
-    resolution = _resolution(job, store)
-    done = resolution.covered + resolution.dead_bytes if resolution else 0
-    if record and done and record.versions[-1] != options.version and not options.go_on:
-        raise JobError(
-            job.job.id,
-            f"{100 * done / max(1, job.file.size):.0f} % of {str(job.path)!r} are done with an earlier version of the "
-            "steps; --continue does the rest with this one, --fresh starts over",
-        )
-    versions = tuple(dict.fromkeys([*(record.versions if record else ()), options.version]))
-    job.state.write(JobRecord(job.job.id, str(job.file.path), job.source, job.job.workflow, versions, job.names.result))
-    if resolution:
-        job.done = done
-        job.holes, job.total = resolution.holes, resolution.total
-        job.is_finished = resolution.finished
+def _run(
+    jobs: Sequence[LocalJob],
+    options: Options,
+    kept: Kept,
+    meter: Meter,
+    on_progress: OnProgress,
+    cancelled: threading.Event,
+) -> list[FileResult]:
+    results: dict[str, FileResult] = {}
+    paths = {job.record.source: options.results / job.source.names.printed for job in jobs}
+    for job in jobs:
+        if not (job.stored or job.is_whole):  # an earlier log belongs to another result
+            paths[job.record.source].unlink(missing_ok=True)
+    logs = PrintLogs(paths)
+    pipeline = Pipeline(
+        options.steps, kept.store, options.rules, meter, keep_going=options.keep_going, on_printed=logs.add
+    )
 
+    def upload(some: Sequence[LocalJob]) -> None:
+        for job in some:
+            if not pipeline.stopped:
+                _upload(job, options, kept, meter, pipeline)
 
-def _run(jobs: Sequence[_Job], store: FolderStore, options: Options, meter: Meter, on_progress: OnProgress) -> None:
-    files = Files({job.file.source.key: job.file for job in jobs})
-    uploader = ObjectUploader(files, store, options.rules.parcel_size, {"step1": OUTPUT}, options.format)
-    finisher = Finisher(store, OUTPUT, "", FolderStore(options.output, own=f"{STATE}/results"))
-    pipeline = Pipeline(options.steps, store, options.rules, meter, keep_going=options.keep_going)
-    waiting = list(jobs)
-    with _stopped_cleanly(pipeline), pipeline:
-        pipeline.upload(lambda: _upload(jobs, uploader, pipeline))
+    finishers = ThreadPoolExecutor(_FINISHED_AT_ONCE, thread_name_prefix="parcelq-finish")
+    with finishers, pipeline:
+        pipeline.upload(lambda: upload(jobs))
+        waiting = list(jobs)
         while waiting and not pipeline.stopped:
-            quiet = [job for job in waiting if job.uploaded and not pipeline.ledger.count(job.source)]
-            for job in quiet:
-                if _finish(job, store, finisher, uploader, pipeline):
-                    waiting.remove(job)
+            quiet = [job for job in waiting if job.uploaded and not pipeline.ledger.count(job.record.source)]
+            results |= {job.record.id: result for job, result in _finished(quiet, kept, finishers) if result}
+            waiting = [job for job in waiting if job.record.id not in results]
+            if again := [job for job in quiet if job.record.id not in results]:
+                pipeline.upload(partial(upload, again))
             on_progress(meter.now())
-            _check_dead(options, meter)
+            _check(options, meter, cancelled, jobs)
             pipeline.ledger.wait(_LOOK_SECONDS)
     on_progress(meter.now())
     if pipeline.broken:
-        for job in jobs:
-            resolution = _resolution(job, store)
-            if resolution and not resolution.covered:  # the entries that died did not die of themselves
-                store.delete(list(store.keys(folder(OUTPUT, job.job.id))))
+        _forget(jobs, kept)
         raise BrokenStepError(pipeline.broken)
     if pipeline.error:
         raise pipeline.error
+    return [results[job.record.id] for job in jobs]
 
 
-@contextmanager
-def _stopped_cleanly(pipeline: Pipeline) -> Iterator[None]:
-    """End the runs that are under way when somebody interrupts."""
-    try:
-        yield
-    except BaseException:
-        pipeline.abort()
-        raise
-
-
-def _upload(jobs: Sequence[_Job], uploader: ObjectUploader, pipeline: Pipeline) -> None:
-    """Publish what is missing of each job; a file that cannot be uploaded is in nobody's way."""
+def _finished(
+    jobs: Sequence[LocalJob], kept: Kept, pool: ThreadPoolExecutor
+) -> Iterator[tuple[LocalJob, FileResult | None]]:
+    """Finish jobs: small ones side by side, since most of their time goes into waiting for the disk."""
     for job in jobs:
-        if pipeline.stopped:
-            return
-        if not job.is_finished:
-            _publish(job, uploader, pipeline)
-        job.uploaded = True
+        job.uploaded = False  # in case something of it is to be published again
+    large = [job for job in jobs if job.source.size > _SMALL_BYTES]
+    small = [job for job in jobs if job.source.size <= _SMALL_BYTES]
+    yield from zip(small, pool.map(partial(finish, kept=kept), small), strict=True)
+    yield from ((job, finish(job, kept)) for job in large)
 
 
-def _publish(job: _Job, uploader: ObjectUploader, pipeline: Pipeline) -> None:
-    source = job.file.source
+def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
+    """Publish what is missing of a job. A file that cannot be uploaded is in the way of no other."""
     try:
-        if job.holes is None:
-            uploader.upload(source, pipeline.input)
-        elif job.total is None:
-            # The end of the source never came. What is there already comes twice then, which does no harm.
-            uploader.upload(source, pipeline.input)
-        else:
-            for start, end in job.holes:
-                uploader.upload_part(source, start, end, job.total, pipeline.input)
-    except ParcelqError as error:
+        if not job.is_whole and (job.missing or not job.is_noted):
+            publish(job, options, kept, meter, pipeline)
+    except Stopped:
+        return
+    except PublishError as error:
         job.problem = str(error)
+    except ParcelqError as error:
+        job.problem, job.is_hopeless = str(error), isinstance(error, SourceError)
+    job.uploaded = True
 
 
-def _finish(job: _Job, store: FolderStore, finisher: Finisher, uploader: ObjectUploader, pipeline: Pipeline) -> bool:
-    """Write a job's result, now that nothing of it is under way; False if something is missing and comes again."""
-    if job.problem:
-        job.result = FileResult(job.path, job.names, SourceState(job.source, 0, None, 0, 0), problem=job.problem)
-        return True
-    job.file.check_unchanged()
-    _make_way(job, finisher.out)
-    state = finisher.finish_job(job.job) or SourceState(job.source, 0, job.file.size, 0, 1)
-    problem = state.problem
-    if not state.result and not problem:
-        if job.healings < MAX_HEALINGS and not pipeline.stopped:
-            job.healings += 1
-            resolution = _resolution(job, store)
-            job.holes, job.total = (resolution.holes, resolution.total) if resolution else (None, None)
-            job.uploaded = False
-            pipeline.upload(lambda: _upload([job], uploader, pipeline))
-            return False
-        problem = f"{state.holes} parts of it are missing"
-    job.result = FileResult(job.path, job.names, state, job.healings, problem)
-    return True
+def _forget(jobs: Sequence[LocalJob], kept: Kept) -> None:
+    """Delete what a broken step left: no entry died of itself, and nothing came out."""
+    for job in jobs:
+        with suppress(ParcelqError):
+            kept.store.delete([key for key in kept.segments(job.record.id) if key not in job.stored])
 
 
-def _make_way(job: _Job, results: Store) -> None:
-    """Delete the result of another state of the file, so that it does not count as a newer one."""
-    present = results.stat(job.names.result)
-    if present and present.metadata and present.metadata.get("parcelq-source") != source_id(job.source):
-        results.delete([job.names.result])
-
-
-def _check_dead(options: Options, meter: Meter) -> None:
-    progress = meter.now()
-    limit = options.max_dead
+def _check(options: Options, meter: Meter, cancelled: threading.Event, jobs: Sequence[LocalJob]) -> None:
+    """Stop where it was cancelled, or where too many entries are dead."""
+    if cancelled.is_set():
+        raise JobError(jobs[0].record.id, "it was cancelled; what is done is kept, and the same call goes on from here")
+    progress, limits = meter.now(), options.limits
+    if limits.max_seconds is not None and progress.seconds > limits.max_seconds:
+        raise ParcelqError(f"stopped: it took longer than {limits.max_seconds} s; the same command goes on from here")
+    limit, share = limits.max_dead, limits.max_dead_share
     if limit is not None and progress.dead > limit:
         raise ParcelqError(f"stopped: {progress.dead} entries are dead, more than {limit}: {progress.reason}")
-    share = options.max_dead_share
     seen = progress.entries + progress.dead
     if share is not None and seen >= _LEAST_SEEN and progress.dead > share * seen:
         raise ParcelqError(
             f"stopped: {progress.dead} of {seen} entries are dead, more than {share:.3%}: {progress.reason}"
         )
-
-
-_LEAST_SEEN: Final = 1000
-"""Entries that must have been run before a share of dead ones says something."""
-
-
-def _resolution(job: _Job, store: FolderStore) -> Resolution | None:
-    """What the segments of a job make; None if it has none."""
-    keys = list(store.keys(folder(OUTPUT, job.job.id)))
-    if not segments_among(keys):
-        return None
-    record = tidy(store, OUTPUT, keys, datetime.now(UTC))
-    return Collected(store, indexes_of(store, keys, record)).resolve()
-
-
-def _clean(job: _Job, store: FolderStore) -> None:
-    """Delete all state of a job."""
-    store.delete(list(store.keys(folder(OUTPUT, job.job.id))))
-    for prefix in (f"segments/.uploads/{source_id(job.source)}/", f"segments/.results/{source_id(job.source)}"):
-        store.delete(list(store.keys(prefix)))
-    job.state.remove()

@@ -1,21 +1,41 @@
-"""Records of jobs on one machine, beside their segments, and a lock for each job."""
+"""The state folder `.parcelq` beside results: records of jobs, which command runs them, and when the folder goes.
+
+    lock            held for moments, while somebody looks at the folder as a whole or changes who runs what
+    commands/<id>   one file for each command that runs jobs now; the command holds a lock on it until it ends
+    jobs/<id>.json  the record of a job
+
+The kernel releases the locks of a command that ends in any way, so nothing that a killed command leaves keeps others
+from its jobs.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
+import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import IO, Any, Final
 
 from parcelq.errors import JobError
+from parcelq.local.files import LocalFile
+from parcelq.result_names import STATE
 
-STATE_FOLDER: Final = ".parcelq"
-"""The folder beside the results that holds the state of all jobs."""
+_log = logging.getLogger(__name__)
 _JOBS: Final = "jobs"
+_COMMANDS: Final = "commands"
+_SPOOL: Final = "spool"
+_FEW: Final = 16
+_OWN: Final = (_JOBS, _COMMANDS, _SPOOL, "segments", "results", ".store")
+"""All that jobs keep in the folder."""
+_UNFINISHED: Final = (".store/unfinished", "results/unfinished")
+"""Folders of files that a store has not finished writing; those of killed commands stay there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,81 +44,230 @@ class JobRecord:
 
     Attributes:
         id: the job's id, a digest of the source and the workflow's name.
-        path: the source's absolute path.
         source: the attribute `Source` of its messages.
-        workflow: the workflow's name.
-        versions: digests of the workflow's versions that ran so far, the newest last.
+        workflow: the workflow's name; empty for none.
         result: the result's name below the folder of results.
+        files: the files that the source is made of, in order.
+        versions: digests of the versions of the steps that ran so far, the newest last.
+        recipe: how the files are run, as `Recipe.document` gives it.
+        command: id of the command that ran it last.
+        before: etag of the result that was there when the job began; empty for none.
+        combined: whether the user asked for one result of several files.
+        name: what the result is called after.
     """
 
     id: str
-    path: str
     source: str
     workflow: str
-    versions: tuple[str, ...]
     result: str
+    files: tuple[LocalFile, ...] = ()
+    versions: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+    before: str = ""
+    combined: bool = False
+    name: str = ""
+
+    @classmethod
+    def parse(cls, data: bytes) -> JobRecord:
+        """Read a record again. Raises ValueError, TypeError or KeyError if it is none."""
+        fields = json.loads(data)
+        files = tuple(LocalFile.parse(one) for one in fields["files"])
+        return cls(**{**fields, "versions": tuple(fields["versions"]), "files": files})
+
+    def to_json(self) -> str:
+        """As it lies in its file."""
+        fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return json.dumps({**fields, "files": [one.document() for one in self.files]})
+
+    @property
+    def paths(self) -> str:
+        """What a user calls the files: the first of them where they are many."""
+        more = f" and {len(self.files) - 1:,} more" if len(self.files) > 1 else ""
+        return f"{self.files[0].name}{more}" if self.files else "no files"
 
 
-class JobState:
-    """The record and the lock of one job. One command at a time holds the lock.
+class StateFolder:
+    """The state of all jobs whose results go to one folder.
 
     Args:
-        folder: the folder of all states, `.parcelq` beside the results.
-        job_id: the job's id.
+        results: the folder of results.
     """
 
-    def __init__(self, folder: Path, job_id: str) -> None:
-        self.job_id = job_id
-        self._folder = folder / _JOBS
-        self._record = self._folder / f"{job_id}.json"
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self.folder = results / STATE
+        self.spool = self.folder / _SPOOL
+        self._jobs = self.folder / _JOBS
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the job's lock. The kernel releases it when this process ends, however it ends.
+    def command(self) -> Iterator[str]:
+        """Be a command that runs jobs, as long as the context lasts; give the id by which it claims them.
 
-        Raises:
-            JobError: another command holds it.
+        Afterwards the folder is deleted if no job and no other command needs it.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / f"{self.job_id}.lock").open("w") as lock:
+        is_new = not self.results.exists()
+        name = uuid.uuid4().hex
+        with ExitStack() as opened:
+            with self._locked():
+                opened.enter_context(self._commanding(name))
+                self._sweep(name)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise JobError(self.job_id, "another command runs it now; wait until that has ended") from None
-            yield
+                yield name
+            finally:
+                with self._locked():
+                    opened.close()
+                    self._remove_if_unused()
+                if is_new:
+                    with suppress(OSError):
+                        self.results.rmdir()
 
-    def read(self) -> JobRecord | None:
-        """Return the job's record; None if the job is new.
+    def claim(self, command: str, wanted: Iterable[JobRecord]) -> tuple[dict[str, JobRecord], list[JobRecord]]:
+        """Make a command the one that runs some jobs.
+
+        Args:
+            command: its id.
+            wanted: the jobs, as their records are where they are new.
+
+        Returns:
+            The records of the jobs that are there already, by id; and those of other jobs with the same results, which
+            began with other states of the files, or through other workflows.
 
         Raises:
-            JobError: the record cannot be read.
+            JobError: another command runs one of them now, or writes the same result. No job was claimed then.
         """
+        named = {one.id: one for one in wanted}
+        results = {one.result for one in named.values()}
+        with self._locked():
+            present = {one.id: one for one in self.records()}
+            same = [one for one in present.values() if one.id in named or one.result in results]
+            for one in same:
+                if one.command != command and self.is_running(one):
+                    raise JobError(one.id, f"another command runs {one.paths!r} now; wait until that has ended")
+            kept = {one.id: one for one in same if one.id in named}
+            self.write([replace(kept.get(name, one), command=command) for name, one in named.items()])
+        return kept, [one for one in same if one.id not in named]
+
+    def is_running(self, record: JobRecord) -> bool:
+        """Whether a command runs a job now."""
         try:
-            fields = json.loads(self._record.read_bytes())
-            return JobRecord(**{**fields, "versions": tuple(fields["versions"])})
+            file = (self.folder / _COMMANDS / record.command).open("rb")
+        except (FileNotFoundError, IsADirectoryError):
+            return False
+        with file:
+            return not _lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def records(self) -> list[JobRecord]:
+        """Return the records of all jobs, in the order of their results."""
+        found = (self.read(path.stem) for path in self._jobs.glob("*.json"))
+        return sorted((one for one in found if one), key=lambda one: (one.result, one.id))
+
+    def read(self, job: str) -> JobRecord | None:
+        """Return the record of the job of an id; None if there is none, or it was lost with a crash of the machine."""
+        path = self._jobs / f"{job}.json"
+        try:
+            return JobRecord.parse(path.read_bytes())
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError):
-            raise JobError(
-                self.job_id, f"its record {os.fspath(self._record)!r} is damaged; --fresh starts over"
-            ) from None
+            _log.warning("%s is no record of a job, so the job begins anew", path)
+            return None
 
-    def write(self, record: JobRecord) -> None:
-        """Replace the job's record; it is on the disk when this returns."""
-        temporary = self._record.with_suffix(".part")
-        with temporary.open("w") as file:
-            json.dump(asdict(record), file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._record)
+    def write(self, records: Sequence[JobRecord]) -> None:
+        """Write records. A few are on the disk when this returns; many are soon, since waiting for each takes long."""
+        self._jobs.mkdir(parents=True, exist_ok=True)
+        waits = len(records) <= _FEW
+        for record in records:
+            path = self._jobs / f"{record.id}.json"
+            temporary = path.with_suffix(".part")
+            with temporary.open("w") as file:
+                file.write(record.to_json())
+                file.flush()
+                if waits:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
 
-    def remove(self) -> None:
-        """Delete the record, while holding the lock. The lock's file goes last."""
-        self._record.unlink(missing_ok=True)
-        (self._folder / f"{self.job_id}.lock").unlink(missing_ok=True)
+    def remove(self, record: JobRecord) -> None:
+        """Delete the record of a job, and what was read of pipes for it; everything else of it is deleted already."""
+        (self._jobs / f"{record.id}.json").unlink(missing_ok=True)
+        for one in record.files:
+            if one.content:
+                one.state.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the folder's lock, and make the folder if it is not there."""
+        path = self.folder / "lock"
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                file = path.open("ab")
+            except FileNotFoundError:  # somebody has just deleted the folder
+                continue
+            with file:
+                _lock(file, fcntl.LOCK_EX)
+                if _is_at(file, path):
+                    yield
+                    return
+
+    @contextmanager
+    def _commanding(self, name: str) -> Iterator[None]:
+        path = self.folder / _COMMANDS / name
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            _lock(file, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def _running(self) -> list[Path]:
+        """The files of commands that run now; those of others are deleted."""
+        running = []
+        for path in (self.folder / _COMMANDS).glob("*"):
+            with path.open("rb") as file:
+                if _lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB):
+                    path.unlink()
+                else:
+                    running.append(path)
+        return running
+
+    def _sweep(self, command: str) -> None:
+        """Delete what killed commands left half written, if no other command runs."""
+        if all(path.name == command for path in self._running()):
+            for name in _UNFINISHED:
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+            needed = {one.state.path.name for record in self.records() for one in record.files}
+            spooled = [path for path in self.spool.glob("*") if path.name not in needed]
+            for path in [*self._jobs.glob("*.part"), *spooled]:
+                path.unlink()
+
+    def _remove_if_unused(self) -> None:
+        if not self._running() and not any(self._jobs.glob("*.json")):
+            for name in _OWN:
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+            # The lock goes last: whoever waits for it sees that it is gone, and makes another.
+            (self.folder / "lock").unlink()
+            with suppress(OSError):
+                self.folder.rmdir()
 
 
-def job_records(folder: Path) -> list[JobRecord]:
-    """Return the records of all jobs below a folder of states, in the order of their paths."""
-    found = (JobState(folder, path.stem).read() for path in (folder / _JOBS).glob("*.json"))
-    return sorted((record for record in found if record), key=lambda record: (record.path, record.id))
+def _lock(file: IO[bytes], how: int) -> bool:
+    """Lock a file; False if somebody else has it locked and this is not to wait.
+
+    Commands lock their own files for themselves alone. Who only looks takes a shared lock, so that no two who look at
+    once take each other for a command.
+    """
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file is still the one of a path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -23,7 +23,7 @@ class LedgerTopic:
     topic: MemoryTopic
     ledger: Ledger
     _sources: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """The sources of pulled messages by receipt, because whoever acknowledges one may have kept nothing else."""
+    """The sources of pulled messages by receipt, because an acknowledgement may have kept nothing else."""
 
     @property
     def name(self) -> str:

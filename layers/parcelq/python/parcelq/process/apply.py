@@ -70,6 +70,16 @@ class Outcome:
     dead: int = 0
     marks: list[str] = field(default_factory=list)
 
+    def add(self, other: Outcome) -> None:
+        """Add what became of other messages."""
+        self.done += other.done
+        self.failed += other.failed
+        self.entries += other.entries
+        self.published += other.published
+        self.cut += other.cut
+        self.dead += other.dead
+        self.marks += other.marks
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:

@@ -24,7 +24,7 @@ class BrokenStep:
     """The verdict that a step fails whatever it is given.
 
     Attributes:
-        reason: why the last of the sampled entries failed.
+        reason: why the last of the sampled entries failed; the first line says it in short.
         entries: how many single entries were run.
     """
 
@@ -32,7 +32,8 @@ class BrokenStep:
     entries: int
 
     def __str__(self) -> str:
-        return f"the step failed on each of {self.entries} single entries, so it is broken: {self.reason}"
+        first = next(iter(self.reason.splitlines()), "")
+        return f"the step failed on each of {self.entries} single entries, so it is broken: {first}"
 
 
 @dataclass(frozen=True, slots=True)

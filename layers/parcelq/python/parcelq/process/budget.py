@@ -37,7 +37,7 @@ class Budget:
     """
 
     def __init__(self, time_left: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
-        self._time_left = time_left
+        self.time_left = time_left
         self._clock = clock
         self._whole = time_left()
         self._reserve = min(_RESERVED_MOST, _RESERVED_SHARE * self._whole)
@@ -54,7 +54,7 @@ class Budget:
         """
         if self._whole == _FOREVER:
             return Limit(step_timeout, short=False)
-        remaining = self._time_left() - self._reserve
+        remaining = self.time_left() - self._reserve
         begins_late = remaining < _FAIR_SHARE * self._whole
         wanted = self._longest if step_timeout is None else step_timeout
         # guard[False]: no run begins when there is no time for it

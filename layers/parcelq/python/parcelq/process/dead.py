@@ -74,6 +74,15 @@ def reason_of(error: ParcelqError) -> str:
     return _shortened(line, rest)
 
 
+def full_reason_of(error: StepError) -> str:
+    """Why a step failed, in lines: first what went wrong, then all that is known of what it wrote to stderr."""
+    tail = error.stderr_tail.strip()
+    if not tail:
+        return str(error)
+    line, _ = _main_line(tail)
+    return f"{line} (step {error.step!r} {error.reason})\n{tail}"
+
+
 def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) -> Message:
     """The message as it goes to the dead-letter topic.
 

@@ -119,6 +119,10 @@ class Judge:
         work = Work.of(pulled, Message(b"", {**attributes, DEAD: "unread"}))
         return self._dead(work, pulled.as_it_is(), reason_of(error), runs=0)
 
+    def given_up(self, work: Work, error: ParcelqError) -> Decision:
+        """A message that can be read, but for which there is no program: it is dead."""
+        return self._dead(work, work.message, reason_of(error), runs=0)
+
     def passed_on(self, pulled: Pulled, message: Message) -> Decision:
         """A tombstone of an earlier stage: it goes to the output topic."""
         return Decision((pulled,), (Publication(Target.OUTPUT, message),))
@@ -129,7 +133,7 @@ class Judge:
         Every other message of the source has the header with it.
         """
         assert work.lineage is not None
-        lineage = work.lineage.child(Span(0, 0, 0), digest(b""))
+        lineage = work.lineage.child(Span(0, 0, 0), digest(b""), 0)
         attributes = {**self._named, SOURCE: work.source, LINEAGE: str(lineage), ENTRIES: "0"}
         return Decision(work.deliveries, (Publication(Target.OUTPUT, Message(b"", attributes)),))
 
@@ -165,7 +169,13 @@ class Judge:
                 yield from self.failed(run, StepError(self.about.step, f"named rejects that cannot be: {error}"))
         else:
             messages = output_messages(
-                run.ran.output, run.written, run.lineage, run.source, self.rules.parcel_size, self.about.workflow
+                run.ran.output,
+                run.written,
+                run.lineage,
+                run.source,
+                self.rules.parcel_size,
+                self.about.workflow,
+                _entries(run),
             )
             publications = (Publication(Target.FOLLOWING, message) for message in messages)
             yield Decision(_deliveries(run), publications, entries=_entries(run), run=run)
@@ -270,7 +280,8 @@ class Judge:
                 elif part.output and good and work.lineage:
                     output.seek(part.output[0])
                     data = output.read(part.output[1] - part.output[0])
-                    yield from pieces_of_part(data, run.written, work.lineage, whole.source, self.rules.parcel_size)
+                    size = self.rules.parcel_size
+                    yield from pieces_of_part(data, run.written, work.lineage, whole.source, size, part.entries)
 
 
 def _deliveries(run: Run) -> tuple[Pulled, ...]:

@@ -45,7 +45,13 @@ class Part:
 
 
 def output_messages(
-    output: Path, written: Written, lineage: Lineage | None, source: str, parcel_size: int, workflow: str
+    output: Path,
+    written: Written,
+    lineage: Lineage | None,
+    source: str,
+    parcel_size: int,
+    workflow: str,
+    entries: int | None = None,
 ) -> Iterator[Message]:
     """Cut a step's output into messages.
 
@@ -56,6 +62,7 @@ def output_messages(
         source: the source of that.
         parcel_size: most entries of a message.
         workflow: the attribute `Workflow`; empty for none.
+        entries: how many entries the step got.
     """
     named = {**({WORKFLOW: workflow} if workflow else {}), **written.attributes}
     with output.open("rb") as stream:
@@ -67,11 +74,13 @@ def output_messages(
         run = _digest(stream)
         total = stream.tell() - written.start
         stream.seek(written.start)
-        for piece in _pieces(stream, written, total, run, lineage, source, parcel_size):
+        for piece in _pieces(stream, written, total, run, lineage, source, parcel_size, entries):
             yield Message(piece.body, {**named, SOURCE: source, LINEAGE: piece.lineage, ENTRIES: str(piece.entries)})
 
 
-def pieces_of_part(data: bytes, written: Written, lineage: Lineage, source: str, parcel_size: int) -> Iterator[Piece]:
+def pieces_of_part(
+    data: bytes, written: Written, lineage: Lineage, source: str, parcel_size: int, entries: int
+) -> Iterator[Piece]:
     """Cut a part of a run's output, as if that part of the input had been run alone.
 
     Args:
@@ -80,8 +89,9 @@ def pieces_of_part(data: bytes, written: Written, lineage: Lineage, source: str,
         lineage: what that part of the input stands for.
         source: the source of that.
         parcel_size: most entries of a piece.
+        entries: how many entries that part of the input has.
     """
-    return _pieces(BytesIO(data), written, len(data), digest(data), lineage, source, parcel_size)
+    return _pieces(BytesIO(data), written, len(data), digest(data), lineage, source, parcel_size, entries)
 
 
 def parts_of(
@@ -165,17 +175,24 @@ def offsets(stream: Readable, fmt: Format, numbers: Sequence[int], name: str, st
 
 
 def _pieces(
-    stream: Readable, written: Written, total: int, run: str, lineage: Lineage, source: str, parcel_size: int
+    stream: Readable,
+    written: Written,
+    total: int,
+    run: str,
+    lineage: Lineage,
+    source: str,
+    parcel_size: int,
+    entries: int | None,
 ) -> Iterator[Piece]:
     # A long lineage or source takes its room from the body.
     room = written.room - max(0, len(str(lineage)) + len(source) - ATTRIBUTE_ROOM // 2)
     nothing = True
     for parcel in cut_for_messages(stream, written.format, parcel_size, room):
         nothing = False
-        child = lineage.child(Span(parcel.start, parcel.end, total), run)
+        child = lineage.child(Span(parcel.start, parcel.end, total), run, entries)
         yield Piece(str(child), parcel.data, parcel.entries)
     if nothing:  # so that the input counts as done
-        yield Piece(str(lineage.child(Span(0, 0, 0), run)), b"", 0)
+        yield Piece(str(lineage.child(Span(0, 0, 0), run, entries)), b"", 0)
 
 
 def _digest(stream: Readable) -> str:

@@ -28,12 +28,13 @@ from parcelq.process.marks import Marks, receives_as_evidence
 from parcelq.process.plan import Evidence, Work, make_plan
 from parcelq.process.read import read_messages
 from parcelq.process.rules import Rules
-from parcelq.process.runs import Runs, Watch
+from parcelq.process.runs import OnPrinted, Runs, Watch, log_printed
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
 from parcelq.topics.header import Headers
 from parcelq.topics.message import Pulled
+from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 _FOREVER: Final = float("inf")
@@ -54,7 +55,9 @@ class Processor:
             the messages locked and has them acknowledged.
         marks: whether to put marks, where there is a store. On one machine a run that kills the function ends the job.
         workers: how many runs of the step go on side by side.
+        outputs: what the step's outputs are called where their header is kept; the following topic's name by default.
         now: tells the time, in seconds since the epoch.
+        on_printed: gets what runs print that succeed; by default it is logged.
     """
 
     route: Route
@@ -64,6 +67,8 @@ class Processor:
     marks: bool = True
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     now: Callable[[], float] = time.time
+    outputs: str = ""
+    on_printed: OnPrinted = log_printed
     _runner: Runner = field(init=False, repr=False, compare=False)
     _marks: Marks | None = field(init=False, repr=False, compare=False)
     _headers: Headers = field(init=False, repr=False, compare=False)
@@ -74,8 +79,8 @@ class Processor:
         marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
         object.__setattr__(self, "_marks", marks)
         object.__setattr__(self, "_headers", Headers(self.store))
-        following, workflow = self.route.following.name, self.step.workflow_id
-        object.__setattr__(self, "_stage_headers", StageHeaders(self.step.settings, following, workflow, self.store))
+        outputs, workflow = self.outputs or self.route.following.name, self.step.workflow_id
+        object.__setattr__(self, "_stage_headers", StageHeaders(self.step.settings, outputs, workflow, self.store))
 
     def handle(
         self,
@@ -84,6 +89,7 @@ class Processor:
         *,
         invocation: str = "",
         acknowledges: bool = False,
+        budget: Budget | None = None,
     ) -> Outcome:
         """Do with messages what is to be done with them.
 
@@ -92,6 +98,7 @@ class Processor:
             time_left: tells the seconds until the answer must be given.
             invocation: names this invocation; a random name by default.
             acknowledges: whether to acknowledge what is done; on Lambda, its answer does it.
+            budget: the time of the invocation, where it began before these messages came.
 
         Returns:
             Which messages are done and which are delivered again; one bad message never fails the others.
@@ -99,17 +106,24 @@ class Processor:
         pulled = list(pulled)
         if self._marks:
             # guard[pass]: messages stay locked for as long as the invocation may take
-            self._set_deadlines(pulled, time_left() + _DEADLINE_MARGIN)
+            set_deadlines(self.route.input, pulled, time_left() + _DEADLINE_MARGIN)
         about = Circumstances(self.step.name, self.now(), self.step.workflow_id)
         judge = Judge(self.rules, about, self.route.is_last_stage)
         application = Application(self.route, pulled)
         works, decided = read_messages(self.route.input, pulled, judge, self._headers)
         evidence, works, unknown = self._evidence(works)
         plan = make_plan(works, evidence, self.rules.batch_size, joins=self.rules.joins)
-        watch = Watch(
-            self._marks, invocation or uuid.uuid4().hex, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS)
+        name = invocation or (uuid.uuid4().hex if self._marks else "")
+        watch = Watch(self._marks, name, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS))
+        side_by_side = Runs(
+            self._runner,
+            budget or Budget(time_left),
+            watch,
+            self.workers,
+            evidence.doubts,
+            self._stage_headers,
+            self.on_printed,
         )
-        side_by_side = Runs(self._runner, Budget(time_left), watch, self.workers, evidence.doubts, self._stage_headers)
         with closing(side_by_side) as runs:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
             if plan.alone:
@@ -124,13 +138,12 @@ class Processor:
         return outcome
 
     def back_off(self, failed: Sequence[Pulled]) -> None:
-        """Have messages that are not done delivered again after some seconds: longer for each time, up to a limit."""
-        by_seconds: defaultdict[float, list[Pulled]] = defaultdict(list)
-        for one in failed:
-            doublings = min(one.receive_count - 1, _MOST_DOUBLINGS)
-            by_seconds[self.rules.back_off_seconds * 2**doublings].append(one)
-        for seconds, messages in by_seconds.items():
-            self._set_deadlines(messages, seconds)
+        """Have messages that are not done delivered again later; see `back_off`."""
+        back_off(self.route.input, failed, self.rules.back_off_seconds)
+
+    def abort(self) -> None:
+        """End the runs that `handle` waits for on other threads; their messages are delivered again."""
+        self._runner.abort()
 
     def close(self) -> None:
         """End the processes that are kept for a warm step; after the last `handle`."""
@@ -151,15 +164,25 @@ class Processor:
             new = [work for work in works if work.receive_count == 1]
             return Evidence(), new, [Postponed(work.deliveries, reason) for work in works if work.receive_count > 1]
 
-    def _set_deadlines(self, messages: Sequence[Pulled], seconds: float) -> None:
-        seconds = int(max(0, min(seconds, MAX_DEADLINE_SECONDS)))
-        try:
-            lost = self.route.input.refresh_deadline(messages, seconds)
-        except ParcelqError as error:  # they become visible at another time then
-            _log.warning("deadlines could not be set: %s", error)
-        else:
-            if lost:
-                _log.warning("deadlines could not be set for %d of %d messages", len(lost), len(messages))
+
+def back_off(topic: Topic, failed: Sequence[Pulled], first_seconds: float) -> None:
+    """Have messages that are not done delivered again after some seconds: longer for each time, up to a limit."""
+    by_seconds: defaultdict[float, list[Pulled]] = defaultdict(list)
+    for one in failed:
+        by_seconds[first_seconds * 2 ** min(one.receive_count - 1, _MOST_DOUBLINGS)].append(one)
+    for seconds, messages in by_seconds.items():
+        set_deadlines(topic, messages, seconds)
+
+
+def set_deadlines(topic: Topic, messages: Sequence[Pulled], seconds: float) -> None:
+    """Set the acknowledgement deadline of messages as far as that can be done; what fails is logged."""
+    try:
+        lost = topic.refresh_deadline(messages, int(max(0, min(seconds, MAX_DEADLINE_SECONDS))))
+    except ParcelqError as error:  # they become visible at another time then
+        _log.warning("deadlines could not be set: %s", error)
+    else:
+        if lost:
+            _log.warning("deadlines could not be set for %d of %d messages", len(lost), len(messages))
 
 
 def _acknowledge_early(application: Application) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -80,6 +80,15 @@ class Watch:
             self.marks.delete(keys)
 
 
+OnPrinted = Callable[[str, Sequence[Work], str], None]
+"""Is called with the step's name, the messages of a run that succeeded, and what it printed."""
+
+
+def log_printed(step: str, works: Sequence[Work], text: str) -> None:
+    """Log what a run printed that succeeded."""
+    _log.info("step %r printed: %s", step, text.rstrip(), extra=works[0].about)
+
+
 @dataclass(frozen=True, slots=True)
 class Runs:
     """Runs the step.
@@ -91,6 +100,7 @@ class Runs:
         workers: how many runs go on side by side.
         doubts: marks that are void as soon as a run of a message ends, by `Work.place`.
         headers: the headers of outputs.
+        on_printed: gets what runs print that succeed.
     """
 
     runner: Runner
@@ -99,6 +109,7 @@ class Runs:
     workers: int
     doubts: Mapping[str, tuple[str, ...]]
     headers: StageHeaders
+    on_printed: OnPrinted = log_printed
     _folders: list[ExitStack] = field(default_factory=list, repr=False, compare=False)
 
     def close(self) -> None:
@@ -165,6 +176,8 @@ class Runs:
         try:
             with self.budget.running():
                 ran = folder.enter_context(self._ran(group, limit))
+            if ran.printed:
+                self.on_printed(self.runner.step.name, group, ran.printed)
             return run(ran=ran, written=self._written(ran, group[0]), folder=folder)
         except StepError as error:
             # guard[False]: a run that began late and was cut off says nothing about its messages

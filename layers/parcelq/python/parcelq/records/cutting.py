@@ -100,11 +100,11 @@ def cut(
     buffer, at, closing = b"", 0, None
     mean = USUAL_BYTES
     while True:
-        end, entries = _parcel_end(fmt, buffer, at, parcel_size, max_bytes, mean, closing)
+        end, entries, unsure = _parcel_end(fmt, buffer, at, parcel_size, max_bytes, mean, closing)
         if entries:
             data = buffer[at:end]
             lines = fmt.lines(data, entries)
-            if strict and (flaw := fmt.check(data, entries, lines)):
+            if strict and unsure and (flaw := fmt.check(data, entries, lines)):
                 raise refused(flaw.reason, flaw.entry, flaw.line, flaw.offset)
             yield Parcel(start + at, data, entries, record, line)
             mean = (end - at) / entries
@@ -168,27 +168,29 @@ def fit_messages(
 
 def _parcel_end(
     fmt: Format, data: bytes, at: int, parcel_size: int, max_bytes: int, mean: float, closing: Closing | None
-) -> tuple[int, int]:
-    """Find where the parcel that begins at `at` ends, and its number of entries; `(at, 0)` if more must be read first.
+) -> tuple[int, int, bool]:
+    """Find where the parcel that begins at `at` ends, its number of entries, and whether these must be checked.
 
-    `closing` tells how the stream ends, once all of the rest is in `data`; its last entry needs no end of its own.
+    The number is 0 if more must be read first. `closing` tells how the stream ends, once all of the rest is in `data`;
+    its last entry needs no end of its own.
     """
+    nothing = at, 0, False
     if closing is None and len(data) - at < min(max_bytes, 0.9 * mean * parcel_size):
-        return at, 0  # surely too few bytes; counting them now would be counting them twice
+        return nothing  # surely too few bytes; counting them now would be counting them twice
     last = len(data) if closing is None else closing.start
-    end, entries = at, 0
+    end, entries, unsure = nothing
     if at < last:
-        end, entries = fmt.advance(data, at, min(last, at + max_bytes), parcel_size, mean)
+        end, entries, unsure = fmt.scan(data, at, min(last, at + max_bytes), parcel_size, mean)
     if entries < parcel_size:
         if closing is None and len(data) <= at + max_bytes + fmt.lookahead:
-            return at, 0  # the parcel is not full yet
+            return nothing  # the parcel is not full yet
         if closing is not None and end == last and at < len(data) <= at + max_bytes:
-            return len(data), entries + (last < len(data))
+            return len(data), entries + (last < len(data)), True
         if not entries:  # one entry is larger than a parcel may be
             if at < last:
-                end, entries = fmt.advance(data, at, last, 1, mean)
+                end, entries, unsure = fmt.scan(data, at, last, 1, mean)
             if not entries and closing is not None and at < len(data):
-                return len(data), 1
+                return len(data), 1, True
     if closing is None and fmt.keeps_blank_end and is_blank(data, end):
-        return at, 0  # these may be blank lines at the end, which belong to the last entry
-    return end, entries
+        return nothing  # these may be blank lines at the end, which belong to the last entry
+    return end, entries, unsure

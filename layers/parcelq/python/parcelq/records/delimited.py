@@ -27,6 +27,8 @@ _WORDS: Final = bytes(ord("w") if bytes((code,)).isalnum() or code >= 0x80 else 
 """Maps letters, digits and what is not ASCII to `w`."""
 _LEAST_WINDOW: Final = 1024
 _MOST_WINDOW: Final = MIB
+_NEAR: Final = 16
+"""A quote with fewer than a sixteenth of the quotes behind it is found from the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +53,28 @@ class Delimited(Format):
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
         """See `Format.advance`."""
-        end, left, size = at, wanted, 0
+        return self.scan(data, at, stop, wanted, mean)[:2]
+
+    def scan(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int, bool]:
+        """See `Format.scan`. Quotes that keep records from ending with their lines are looked at on the way."""
+        end, left, size, unsure = at, wanted, 0, False
         while left and end < stop:
             size = min(max(int(min(left * mean, stop)), _LEAST_WINDOW, 2 * size), max(_MOST_WINDOW, 2 * size))
             window = min(stop, end + size)
             if data.find(_QUOTE, end, window) < 0:
                 found, passed = nth(data, b"\n", end, window, left, mean)
-            else:
+            elif b'"\n' not in _signals(data[end : min(window, end + _LEAST_WINDOW)]):
                 passed, lines = _in_quoted(data[end:window], left)
                 found, _ = nth(data, b"\n", end, window, lines, mean * passed / lines) if passed else (-1, 0)
+                unsure |= lines > passed
+            else:
+                found, passed, stray = _by_pieces(data, end, window, left)
+                unsure |= stray
             if passed:
                 end, left, size = found + 1, left - passed, 0
             elif window == stop:
                 break
-        return end, wanted - left
+        return end, wanted - left, unsure
 
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
         """See `Format.seek`."""
@@ -125,8 +135,7 @@ def _in_quoted(window: bytes, wanted: int) -> tuple[int, int]:
     Only quotes and line ends are kept of the window. A pair of quotes changes nothing for a line end that comes after
     it, so pairs go too. What is left has as many quotes as there are lines with an odd number of them.
     """
-    signals = window.translate(None, _NO_SIGNALS).replace(b'""', b"")
-    pieces = signals.split(_QUOTE)
+    pieces = _signals(window).split(_QUOTE)
     outside = list(accumulate(map(len, pieces[::2])))  # entries that ended by the end of each piece outside quotes
     passed = min(wanted, outside[-1])
     if not passed:
@@ -135,15 +144,58 @@ def _in_quoted(window: bytes, wanted: int) -> tuple[int, int]:
     return passed, passed + sum(map(len, pieces[1 : 2 * piece : 2]))
 
 
+def _by_pieces(data: bytes, at: int, stop: int, wanted: int) -> tuple[int, int, bool]:
+    """Find the line end of the `wanted`-th of the entries that end in `data[at:stop]`, which starts with one.
+
+    This looks at every piece between quotes, which pays where many line ends are inside of them.
+
+    Returns:
+        Where the line end is and how many entries end there, `(-1, 0)` if none does; and whether a stray quote is
+        before it.
+    """
+    pieces = data[at:stop].split(_QUOTE)
+    outside = _QUOTE.join(pieces[::2])
+    passed = outside.count(b"\n")
+    if not passed:
+        return -1, 0, False
+    place, passed = nth(outside, b"\n", 0, len(outside), min(wanted, passed), len(outside) / passed)
+    begin = outside.rfind(_QUOTE, 0, place) + 1
+    quotes = 2 * outside.count(_QUOTE, 0, begin)
+    start = _after_quote(data, at, stop, quotes, len(pieces) - 1)
+    return start + place - begin, passed, _has_stray_side(outside[:place])
+
+
+def _after_quote(data: bytes, at: int, stop: int, number: int, count: int) -> int:
+    """Where `data[at:stop]` goes on after its quote of that number, from 1, of so many."""
+    if not number:
+        return at
+    if count - number >= number // _NEAR:
+        return nth(data, _QUOTE, at, stop, number, (stop - at) / count)[0] + 1
+    found = stop
+    for _ in range(count - number + 1):
+        found = data.rfind(_QUOTE, at, found)
+    return found + 1
+
+
+def _signals(data: bytes) -> bytes:
+    """Keep the line ends of bytes, and of each line with an odd number of quotes one quote."""
+    return data.translate(None, _NO_SIGNALS).replace(b'""', b"")
+
+
+def _has_stray_side(outside: bytes) -> bool:
+    """As `_is_stray_in`, for what is outside of quotes, with one quote for each piece inside."""
+    words = outside.translate(_WORDS)
+    return b'w"' in words or b'"w' in words
+
+
 def _is_stray_in(data: bytes) -> bool:
     """Whether a quote opens after a letter or digit, or closes before one, in bytes that begin outside quotes."""
-    outside = _QUOTE.join(data.split(_QUOTE)[::2]).translate(_WORDS)
-    return b'w"' in outside or b'"w' in outside
+    return _has_stray_side(_QUOTE.join(data.split(_QUOTE)[::2]))
 
 
 def _has_stray(data: bytes) -> bool:
     """Whether lines with an odd number of quotes have such a quote; in other lines it does no harm."""
-    signals = data.translate(None, _NO_SIGNALS).replace(b'""', b"")
+    signals = _signals(data)
     if _QUOTE not in signals:
         return False
     return _is_stray_in(b"\n".join(compress(data.split(b"\n"), signals.split(b"\n"))))

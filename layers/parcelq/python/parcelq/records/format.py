@@ -136,6 +136,10 @@ class Format(ABC):
             Where the last entry that was passed ends, and how many were passed; `(at, 0)` if none was.
         """
 
+    def scan(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int, bool]:
+        """As `advance`, and whether the entries must be looked through with `check`."""
+        return *self.advance(data, at, stop, wanted, mean), True
+
     @abstractmethod
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
         """Find the first entry that starts at or after `at`, from the middle of a source.

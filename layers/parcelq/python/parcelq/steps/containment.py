@@ -1,4 +1,4 @@
-"""What keeps a step from whoever runs it: no look at the runner's memory, and no process that outlives a run."""
+"""Containment of steps: no look at the memory of the process that runs them, and no process that outlives a run."""
 
 from __future__ import annotations
 
@@ -22,8 +22,13 @@ MARK: Final = "PARCELQ_RUN"
 """An environment variable of every step: the folder that it was started in."""
 _PR_SET_DUMPABLE: Final = 4
 """https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html"""
-_BOOT: Final = "import sys; sys.path.append({!r}); import supervisor; supervisor.main(sys.argv[1:])"
+_BOOT: Final = (
+    "import sys; parcelq = type(sys)('parcelq'); parcelq.__path__ = [{!r}]; sys.modules['parcelq'] = parcelq; "
+    "from parcelq.steps.supervisor import main; main(sys.argv[1:])"
+)
+"""Imports the supervisor from the folder of this package, without what the package itself imports."""
 _FOREVER: Final = 10.0 * 365 * 24 * 3600
+_REPLY_BYTES: Final = 16 * 1024
 
 
 @cache
@@ -130,8 +135,13 @@ class Supervised:
         except (OSError, ValueError):
             return Ended("lost")
 
+    def abort(self) -> None:
+        """Have a run that goes on, on another thread, end at once, with all that it started."""
+        with contextlib.suppress(OSError):  # it has ended already
+            self._control.shutdown(socket.SHUT_RDWR)
+
     def is_alive(self) -> bool:
-        """Whether it can be given a run."""
+        """Return whether it can take a run."""
         return self._process.poll() is None
 
     def end(self) -> None:
@@ -146,11 +156,20 @@ class Supervised:
             _end_marked(self._home)
 
     def _reply(self) -> Ended:
-        with self._control.makefile("rb") as file:
-            kind, *numbers = file.readline().decode().split()
-            code, sound, cpu, memory, err, out = numbers
-            stderr, stdout = file.read(int(err)), file.read(int(out))
-        return Ended(kind, int(code), sound == "1", float(cpu), int(memory) * 1024, stderr, stdout)
+        data = b""
+        while b"\n" not in data:
+            data += self._received()
+        head, _, rest = data.partition(b"\n")
+        kind, code, sound, cpu, memory, err, out = head.decode().split()
+        while len(rest) < int(err) + int(out):
+            rest += self._received()
+        return Ended(kind, int(code), sound == "1", float(cpu), int(memory) * 1024, rest[: int(err)], rest[int(err) :])
+
+    def _received(self) -> bytes:
+        data = self._control.recv(_REPLY_BYTES)
+        if not data:
+            raise ConnectionResetError
+        return data
 
 
 def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> subprocess.Popen[bytes] | _Fork:
@@ -158,7 +177,7 @@ def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ..
 
     That is so after a process has given up being root, whose interpreter it still is.
     """
-    boot = _BOOT.format(str(Path(__file__).parent))
+    boot = _BOOT.format(str(Path(__file__).parents[1]))
     try:
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", boot, *words],

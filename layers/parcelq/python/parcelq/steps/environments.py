@@ -94,13 +94,13 @@ def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None
     Raises:
         SettingsError: there is no such package or version of Python, or no network.
     """
-    cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parcelq"
-    tool = _Uv(wanted.step, progress)
+    cache = cache or cache_folder()
+    tool = Uv(wanted.step, progress)
     python, version = tool.python(wanted.python)
-    lock = _locked(wanted, python, version, cache / "locks", tool)
+    lock = locked(wanted, f"Python {version}", ("--python", python), cache / "locks", tool)
     library = Path(__file__).parents[1]
-    folder = cache / "envs" / _digest(lock, python, str(library))
-    with _alone(folder.with_suffix(".lock")):
+    folder = cache / "envs" / digest_of(lock, python, str(library))
+    with alone(folder.with_suffix(".lock")):
         if not (folder / _COMPLETE).is_file():
             progress("installing the packages")
             shutil.rmtree(folder, ignore_errors=True)
@@ -136,19 +136,35 @@ def _metadata(step: Path) -> Mapping[str, object]:
         raise SettingsError(where, [f"it is no TOML: {error}"]) from None
 
 
-def _locked(wanted: Dependencies, python: str, version: str, locks: Path, tool: _Uv) -> str:
-    """The exact packages for these dependencies: what they were when this was first asked, and so they stay."""
+def cache_folder() -> Path:
+    """Where locks, environments and bundles of packages are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parcelq"
+
+
+def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Path, tool: Uv) -> str:
+    """Return the exact packages for these dependencies: what they were when this was first asked, and so they stay.
+
+    Args:
+        wanted: the dependencies.
+        target: what they are for, which is the first line of the text.
+        options: say the same to uv.
+        locks: the folder of locks.
+        tool: uv.
+
+    Raises:
+        SettingsError: there are no such packages for the target, or no network.
+    """
     beside = wanted.requirements.read_bytes() if wanted.requirements else b""
-    path = locks / f"{_digest(*wanted.packages, wanted.python, version, beside)}.txt"
-    with _alone(path.with_suffix(".lock")):
+    path = locks / f"{digest_of(*wanted.packages, wanted.python, target, beside)}.txt"
+    with alone(path.with_suffix(".lock")):
         if path.is_file():
             return path.read_text(encoding="utf-8")
         tool.progress("looking up the versions of the packages")
         files = [str(wanted.requirements)] if wanted.requirements else []
         more = ["-"] if wanted.packages or not files else []
-        options = ("--no-header", "--no-annotate", "--python", python)
-        text = tool("pip", "compile", *options, *files, *more, given="\n".join(wanted.packages))
-        lock = f"# Python {version}\n{text}"
+        given = "\n".join(wanted.packages)
+        text = tool("pip", "compile", "--no-header", "--no-annotate", *options, *files, *more, given=given)
+        lock = f"# {target}\n{text}"
         written = path.with_suffix(f".{os.getpid()}")
         written.write_text(lock, encoding="utf-8")
         written.replace(path)
@@ -168,7 +184,7 @@ def _add_library(folder: Path, library: Path) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     """Hold a lock that other processes wait for; the kernel opens it when this one ends."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
@@ -176,7 +192,8 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _digest(*parts: str | bytes) -> str:
+def digest_of(*parts: str | bytes) -> str:
+    """Return a short digest that tells lists of parts apart."""
     digest = sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -184,7 +201,7 @@ def _digest(*parts: str | bytes) -> str:
     return digest.hexdigest()[:32]
 
 
-class _Uv:
+class Uv:
     """Runs uv, and raises what it says as an error of the step's dependencies."""
 
     def __init__(self, step: Path, progress: Progress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ class Step:
         lock: the exact packages of that environment; empty for none.
         copied: whether it runs from a copy, which is alone in its folder.
         whole: the folder that is the step; None where only the program is.
+        packages: the folder of Python packages that it can import, where it has no interpreter of its own.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Step:
     lock: str = ""
     copied: bool = field(default=False, compare=False)
     whole: Path | None = None
+    packages: Path | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -68,7 +71,7 @@ class Step:
         settings = {name: value for name, value in asdict(self.settings).items() if name != "path"}
         digest = sha256(json.dumps([settings, self.lock], sort_keys=True, default=str).encode())
         top = self.whole or self.path.parent
-        for path in sorted(_files(self.whole)) if self.whole else [self.path]:
+        for path in sorted(files_of(self.whole)) if self.whole else [self.path]:
             data = path.read_bytes()
             executable = os.access(path, os.X_OK)
             digest.update(f"{path.relative_to(top)}\0{executable:d}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
@@ -104,13 +107,16 @@ def local_step(
     packages: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Step:
-    """Find a step on one's own machine: any file or folder, or the name of a program on the PATH.
+    """Find a step on one's own machine: a file, a folder, or a command such as `tr a-z A-Z`.
+
+    A command is the name of a program on the PATH, perhaps with arguments. Without settings it is a filter: it reads
+    stdin and writes stdout, as such programs do.
 
     A file with dependencies (inline metadata, a `requirements.txt` beside it, or `packages`) gets an environment with
     them, which is made if it is not there yet.
 
     Args:
-        path: a file; a folder with one file `step` or `step.*`, and perhaps `settings.yaml`; or a program's name.
+        path: a file; a folder with one file `step` or `step.*`, and perhaps `settings.yaml`; or a command.
         settings_file: its settings.
         workflow_id: what the step gets as `--workflow-id`.
         packages: what it needs besides, such as `rdkit==2026.3.1`.
@@ -119,11 +125,21 @@ def local_step(
     Raises:
         SettingsError: there is no such step or settings file, it cannot be run, or its dependencies cannot be had.
     """
+    return with_environment(local_program(path, settings_file, workflow_id), packages, progress)
+
+
+def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> Step:
+    """Find a step as `local_step` does, without what it depends on.
+
+    Raises:
+        SettingsError: there is no such step or settings file, or it cannot be run.
+    """
     if not path:
         raise SettingsError("step ''", ["there is no such file"])
     given = Path(path).expanduser()
-    if os.sep not in path and not given.exists() and (found := shutil.which(path)):
-        step, whole, copied = _check_step(Path(found)), None, False
+    command = _command(path) if not given.exists() else None
+    if command:
+        step, whole, copied = _check_step(command.program), None, False
     elif given.is_dir():
         whole, copied = given.absolute(), False
         step = _check_step(_step_in(whole) or _no_step(given))
@@ -131,23 +147,90 @@ def local_step(
         step, whole, copied = _check_step(given), None, True
     if settings_file:
         settings = read_settings(Path(settings_file).expanduser())
+        if command and command.arguments:
+            raise SettingsError(f"step {path!r}", [f"with settings, its arguments must be in {settings_file}"])
     else:
         beside = [whole / name for name in SETTINGS_NAMES] if whole else []
-        settings = next((read_settings(one) for one in beside if one.is_file()), StepSettings())
-    one = Step(step, settings, workflow_id, copied=copied, whole=whole)
-    if step.suffix != ".py":
+        settings = next((read_settings(one) for one in beside if one.is_file()), _settings_of(command))
+    return Step(step, settings, workflow_id, copied=copied, whole=whole)
+
+
+def with_environment(step: Step, packages: Sequence[str] = (), progress: Progress | None = None) -> Step:
+    """Return a step with an environment of its own, if it depends on anything; see `local_step`.
+
+    Raises:
+        SettingsError: the dependencies cannot be had, or the step is no Python file and so has none.
+    """
+    if step.path.suffix != ".py":
         if packages:
             raise SettingsError(
-                f"step {path}", ["packages are for steps that end in .py; this one is started as it is"]
+                f"step {step.path}", ["packages are for steps that end in .py; this one is started as it is"]
             )
-        return one
+        return step
     from parcelq.steps.environments import dependencies_of, environment_for
 
-    wanted = dependencies_of(step, packages)
+    wanted = dependencies_of(step.path, packages)
     if not wanted:
-        return one
+        return step
     environment = environment_for(wanted, progress or (lambda _: None))
-    return replace(one, python=environment.python, lock=environment.lock)
+    return replace(step, python=environment.python, lock=environment.lock)
+
+
+def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: str = "") -> Step:
+    """Find a step of a workflow in the workflow's folder; all of that folder belongs to the step.
+
+    Args:
+        folder: the workflow's folder.
+        run: path of the program below it, or of a folder with one file `step` or `step.*`; or, where there is no such
+            path, a command; see `local_step`.
+        settings_file: path of the settings below it; empty for `settings.yaml` in the step's folder, if `run` is one.
+        workflow_id: what the step gets as `--workflow-id`.
+
+    Raises:
+        SettingsError: there is no such step or settings file, it cannot be run, or it lies outside the folder.
+    """
+    root = folder.absolute()
+    beside: list[Path] = []
+    command = None if (root / run).exists() else _command(run)
+    if command:
+        program = command.program
+    elif (root / run).is_dir():
+        home = root / run
+        program = _inside([root], str(_step_in(home) or _no_step(home)))
+        beside = [home / name for name in SETTINGS_NAMES if (home / name).is_file()]
+    else:
+        program = _inside([root], run)
+    if settings_file:
+        beside = [_inside([root], settings_file)]
+    settings = read_settings(beside[0]) if beside else _settings_of(command)
+    if beside and command and command.arguments:
+        raise SettingsError(f"step {run!r}", [f"with settings, its arguments must be in {settings_file}"])
+    return Step(_check_step(program), settings, workflow_id, whole=root)
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A program on the PATH, with arguments."""
+
+    program: Path
+    arguments: tuple[str, ...]
+
+
+def _command(text: str) -> _Command | None:
+    """Read the name of a program on the PATH, with arguments as in a shell; None if there is no such program."""
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quote is not closed, so it is no command
+        return None
+    if not words or os.sep in words[0]:
+        return None
+    found = shutil.which(words[0])
+    return _Command(Path(found), tuple(words[1:])) if found else None
+
+
+def _settings_of(command: _Command | None) -> StepSettings:
+    """The settings of a step that has no settings file."""
+    return StepSettings(filter=True, arguments=command.arguments) if command else StepSettings()
 
 
 def deployed_step(
@@ -250,8 +333,9 @@ def _calls_main(path: Path, _modified: int) -> bool:
     return bool(modules & _STEP_MODULES) and any(isinstance(one, ast.Attribute) and one.attr == "main" for one in calls)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """All files of a folder that is a step, but for what running it leaves there."""
+def files_of(folder: Path) -> Iterator[Path]:
+    """Yield all files of a folder that is a step or a workflow, without hidden ones and what running a step leaves."""
     for path in folder.rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
+        inner = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in inner):
             yield path

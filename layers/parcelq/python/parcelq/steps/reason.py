@@ -33,12 +33,12 @@ def reason_first(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text of which every character that XML, and so SQS, does not allow is escaped, and no other."""
+    """Escape the characters of a text that XML, and so SQS, does not allow."""
     return _ILLEGAL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def shortened(text: str, most_bytes: int) -> str:
-    """A text of at most so many bytes of UTF-8: its first line stays as far as possible, the middle of it all goes."""
+    """Shorten a text to `most_bytes` of UTF-8: its first line stays as far as possible, the middle of the rest goes."""
     data = text.encode("utf-8", "replace")
     if len(data) <= most_bytes:
         return data.decode()

@@ -28,7 +28,7 @@ class StepSettings:
         arguments: put right after the step's path.
         timeout: seconds that one run may take, at most 12 hours; None for as long as there is time.
         environment: added to the environment that every step gets.
-        aws_credentials: whether it gets the credentials of whoever runs it.
+        aws_credentials: whether it gets the credentials of the process that runs it.
         output: the record format of its output; None where it is that of its input.
         output_header: whether its output begins with a header, where its format has one.
         max_output_bytes: how large the output of one run may become before it is killed.
@@ -50,7 +50,7 @@ class StepSettings:
     path: Path | None = None
 
     def within(self, timeout: float | None) -> float | None:
-        """Seconds that a run may take of which whoever runs it allows so many; None for any time."""
+        """Return how many seconds a run may take, if its caller allows `timeout`; None for any time."""
         return min((limit for limit in (timeout, self.timeout) if limit is not None), default=None)
 
 
@@ -102,7 +102,8 @@ def _timeout(value: object) -> float:
     return float(value)
 
 
-def _format(value: object) -> Format:
+def record_format(value: object) -> Format:
+    """A record format, as a check of a value."""
     try:
         return from_settings(value)
     except InvalidValueError as error:
@@ -148,7 +149,7 @@ _CHECKS: Final[dict[str, Check]] = {
     "timeout": _timeout,
     "environment": _environment,
     "aws_credentials": flag,
-    "output": _format,
+    "output": record_format,
     "output_header": flag,
     "max_output_bytes": _bytes,
     "step": anything,

@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 _DELETED_TOGETHER: Final = 1000
 """Keys of one DeleteObjects: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 _PARTS_IN_FLIGHT: Final = 3
+_HTML: Final = "text/html; charset=utf-8"
+"""So that a browser shows a page of the bucket instead of saving it."""
 _GONE_UPLOAD: Final = "NoSuchUpload"
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
 _REFUSED: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
@@ -236,8 +238,9 @@ class BucketStore:
                     head = list(islice(parts, 2))
                     if len(head) < 2:
                         body = head[0] if head else b""
+                        about = {**condition, **({"ContentType": _HTML} if key.endswith(".html") else {})}
                         reply = self.s3.put_object(
-                            Bucket=self.bucket, Key=key, Body=body, Metadata=dict(metadata), **condition
+                            Bucket=self.bucket, Key=key, Body=body, Metadata=dict(metadata), **about
                         )
                         needed(reply, "PutObject", "ETag")
                         return True

@@ -11,28 +11,34 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from parcelq.errors import ConflictError, InvalidValueError, NotFoundError, StoreError
 from parcelq.store.store import NO_METADATA, Begun, Readable, Stored
+
+_DELETED_TOGETHER: Final = 100
+"""Objects that are deleted under one lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderStore:
     """Files of a folder; a `Store`. The folder is created with the first object.
 
-    An object is on the disk when a method returns. Conditional writes hold between threads and processes, by a lock on
-    a file. An etag is made of the file's inode, modification time and size, so a file that something else edits counts
-    as another object.
+    An object is on the disk when a method returns, as a rule. Conditional writes hold between threads and processes, by
+    a lock on a file. An etag is made of the file's inode, modification time and size, so a file that something else
+    edits counts as another object.
 
     Attributes:
         folder: the folder.
         own: the folder below it of files that are no objects: the lock, unfinished objects, metadata. No key may begin
             with the first part of this.
+        durable: whether an object is on the disk when a method returns; without that, a machine that crashes soon after
+            may leave an object that is empty.
     """
 
     folder: Path
     own: str = ".store"
+    durable: bool = True
 
     @property
     def _first(self) -> str:
@@ -94,11 +100,14 @@ class FolderStore:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects; see `Store.delete`."""
-        for key in keys:
-            with self._told(key), self._locked():
-                if found := self._stored(key, self._path(key)):
-                    self._path(key).unlink()
-                    self._metadata(key, found.etag).unlink(missing_ok=True)
+        rest = iter(keys)
+        while some := list(islice(rest, _DELETED_TOGETHER)):
+            with self._told(some[0]), self._locked():
+                for key in some:
+                    path = self._path(key)
+                    if found := self._stored(key, path):
+                        path.unlink()
+                        self._metadata(key, found.etag).unlink(missing_ok=True)
 
     @contextmanager
     def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
@@ -170,9 +179,8 @@ class FolderStore:
     def _unfinished(self, name: str, *, new: bool = True, written: int = 0) -> Iterator[IO[bytes]]:
         """Open a file that is no object yet. It is deleted at the end, unless it became one or will be continued."""
         path = self.folder / self.own / "unfinished" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = path.open("wb" if new else "r+b")
+            file = _opened(path) if new else path.open("r+b")
         except FileNotFoundError:
             raise NotFoundError(name, "the unfinished upload does not exist any more") from None
         try:
@@ -195,31 +203,36 @@ class FolderStore:
         holds: Callable[[Stored | None], bool],
     ) -> str:
         """Make an unfinished file the object, if a condition holds, and return its etag."""
-        file.flush()
-        os.fsync(file.fileno())
+        self._flush(file)
         etag = _etag(os.fstat(file.fileno()))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        note = self._metadata(key, etag)
+        if metadata:
+            # Named by the etag, so that whatever comes between this and the rename leaves a pair that fits.
+            with _opened(note) as told:
+                told.write(json.dumps(dict(metadata)).encode())
+                self._flush(told)
+        # Nothing is flushed under the lock, so that writers at once wait for the disk together.
         with self._locked():
             before = self._stored(key, path)
             # guard[False]: a conditional write to a folder is refused where the condition does not hold
             if not holds(before):
+                note.unlink(missing_ok=True)
                 raise ConflictError(key)
-            if metadata:
-                # Named by the etag, so that whatever comes between this and the next line leaves a pair that fits.
-                note = self._metadata(key, etag)
-                note.parent.mkdir(parents=True, exist_ok=True)
-                _write_durably(note, json.dumps(dict(metadata)).encode())
-            Path(file.name).replace(path)
-            _sync_folder(path.parent)
+            _rename(file.name, path)
             if before is not None:
                 self._metadata(key, before.etag).unlink(missing_ok=True)
+        if self.durable:
+            _sync_folder(path.parent)
         return etag
+
+    def _flush(self, file: IO[bytes]) -> None:
+        file.flush()
+        if self.durable:
+            os.fsync(file.fileno())
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        path = self.folder / self.own / "lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:  # closing it unlocks it
+        with _opened(self.folder / self.own / "lock") as file:  # closing it unlocks it
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -249,11 +262,22 @@ def _etag(found: os.stat_result) -> str:
     return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _opened(path: Path) -> IO[bytes]:
+    """Open a file for writing; its folder is made where it is missing."""
+    try:
+        return path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+
+
+def _rename(name: str, path: Path) -> None:
+    """Give a file its name; the folder of that is made where it is missing."""
+    try:
+        os.replace(name, path)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(name, path)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,7 +19,7 @@ from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import Counts, FailedMessage, Published
 
 Wait = Callable[[Condition, float], object]
-"""Waits for a condition, and no longer than so many seconds."""
+"""Waits for a condition, for a number of seconds at most."""
 
 _LONGEST_WAIT: Final = 3600.0
 _OVERHEAD: Final = 512
@@ -157,7 +157,7 @@ class MemoryTopic:
         return self.queue.dead_letter_topic
 
     def close(self) -> None:
-        """End all waiting, now and later: `pull` returns what there is, `bounded().publish` does not wait for room."""
+        """End all waiting, now and later: `pull` returns what has come, `bounded().publish` does not wait for room."""
         self.queue.close()
 
 

@@ -16,12 +16,18 @@ from botocore.exceptions import ParamValidationError
 from parcelq.aws.clients import translated
 from parcelq.aws.replies import needed
 from parcelq.errors import AwsError, MessageError
+from parcelq.limits import MIB
 from parcelq.names import OVERFLOW
 from parcelq.topics.message import OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, Pulled, Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+MAX_BODY_BYTES: Final = 512 * MIB
+"""A body that is larger is refused. Anybody may have put it, and reading it would take all the memory of the reader.
+
+The largest body that Parcelq publishes itself is one entry of at most 256 MiB, as base64.
+"""
 _log = logging.getLogger(__name__)
 _POINTER_CLASS: Final = "software.amazon.payloadoffloading.PayloadS3Pointer"
 _OLD_POINTER_CLASS: Final = "com.amazon.sqs.javamessaging.MessageS3Pointer"
@@ -103,6 +109,8 @@ class Overflow:
             try:
                 reply = self.s3.get_object(Bucket=bucket, Key=key)
                 needed(reply, "GetObject", "ETag")
+                # guard[pass]: a body that is larger than any entry may be is not read into memory
+                _check_size(reply["ContentLength"], bucket, key)
                 body = reply["Body"].read()
             except (self.s3.exceptions.NoSuchKey, self.s3.exceptions.NoSuchBucket, ParamValidationError):
                 raise MessageError(f"the body should be at s3://{bucket}/{key}, but nothing is there") from None
@@ -119,6 +127,12 @@ class Overflow:
         if self.only_own and (bucket != self.bucket or not key.startswith(OVERFLOW)):
             raise MessageError(f"the body is at s3://{bucket}/{key}, but must be under s3://{self.bucket}/{OVERFLOW}")
         return bucket, key
+
+
+def _check_size(size: int, bucket: str, key: str) -> None:
+    if size > MAX_BODY_BYTES:
+        limit = f"{MAX_BODY_BYTES // MIB} MiB"
+        raise MessageError(f"the body at s3://{bucket}/{key} has {size:,} bytes, but must have at most {limit}")
 
 
 def _new_key() -> str:

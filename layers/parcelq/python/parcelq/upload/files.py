@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -13,14 +13,14 @@ from parcelq.errors import CompressionError, PublishError, RecordError, SourceEr
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
 from parcelq.local_files import check_readable, opened
-from parcelq.records import Format, Parcel, Readable, by_name, split_header
+from parcelq.records import Format, Parcel, Readable, by_name, cut, split_header
 from parcelq.records.compression import open_source
 from parcelq.store.store import Store
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message
 from parcelq.topics.topic import Topic
 from parcelq.upload.layout import LINES_ONLY, Layout
-from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
+from parcelq.upload.parcels import fit_for_messages
 
 _MOST_PARTS: Final = 2048
 """So many parts of an upload are counted each by itself: a note of them has some 30 KB."""
@@ -114,6 +114,24 @@ def _upload_id() -> str:
     return f"{time.time_ns():016x}{uuid.uuid4().hex[:8]}"
 
 
+class Rest(NamedTuple):
+    """Where the upload of a source goes on.
+
+    Attributes:
+        start: offset of the next entry, in the source as it is when decompressed.
+        record: number of that entry.
+        line: number of its first line.
+        header: the attribute `Header` of the source's messages.
+        coded: whether the source is compressed, so that it must be decompressed from its beginning.
+    """
+
+    start: int
+    record: int
+    line: int
+    header: str = ""
+    coded: bool = False
+
+
 class Uploaded(NamedTuple):
     """What was published of a source.
 
@@ -125,6 +143,9 @@ class Uploaded(NamedTuple):
             part without entries.
         warnings: what the program of its compression would warn of.
         format: the record format.
+        chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …
+        one_stream: why it cannot be cut into ranges, however large it is; empty if it can.
+        rest: where it goes on, if there was no time for all of it.
     """
 
     messages: int
@@ -133,6 +154,9 @@ class Uploaded(NamedTuple):
     parts: tuple[tuple[int, int], ...] = ()
     warnings: tuple[str, ...] = ()
     format: str = "lines"
+    chosen_by: str = ""
+    one_stream: str = ""
+    rest: Rest | None = None
 
 
 def upload_source(
@@ -145,6 +169,8 @@ def upload_source(
     fmt: Format | None = None,
     store: Store | None = None,
     compressed: bool = False,
+    workflow: str = "",
+    may_go_on: Callable[[], bool] = lambda: True,
 ) -> Uploaded:
     """Publish a whole source from its first byte on.
 
@@ -157,6 +183,8 @@ def upload_source(
         fmt: its record format; None to go by its name.
         store: where a header goes that is too long for an attribute; None where there is no store.
         compressed: whether it is known to be compressed.
+        workflow: the attribute `Workflow` of its messages; empty for the built-in step.
+        may_go_on: asked before each parcel but the first; where it says no, `rest` of the answer says what is left.
 
     Raises:
         SourceError: it does not fit its format, or its compression is broken.
@@ -167,14 +195,18 @@ def upload_source(
         opened = open_source(stream, source.key, compressed=compressed)
         fmt = fmt or by_name(source.key)
         header, entries = split_header(opened.stream, fmt)
-        layout = Layout.of_source(fmt, header, header_of_source(header, str(source), store))
+        layout = Layout.of_source(fmt, header, header_of_source(header, str(source), store), workflow)
         total = None if opened.coding else size
-        uploaded = upload_stream(topic, entries, source, parcel_size, total=total, layout=layout)
+        uploaded = upload_stream(topic, entries, source, parcel_size, total=total, layout=layout, may_go_on=may_go_on)
     except CompressionError as error:
         raise SourceError(source.key, error.reason) from error
     except RecordError as error:
         raise SourceError(source.key, str(error)) from error
-    return uploaded._replace(warnings=tuple(opened.warnings))
+    rest = uploaded.rest and uploaded.rest._replace(header=layout.attribute, coded=bool(opened.coding))
+    one_stream = f"it is compressed ({opened.coding})" if opened.coding else ""
+    if not opened.coding and not fmt.ranges:
+        one_stream = f"{fmt} cannot be cut from the middle"
+    return uploaded._replace(warnings=tuple(opened.warnings), rest=rest, one_stream=one_stream)
 
 
 def upload_stream(
@@ -186,7 +218,9 @@ def upload_stream(
     total: int | None,
     layout: Layout = LINES_ONLY,
     start: int = 0,
+    record: int = 1,
     ends: Callable[[], bool] = lambda: True,
+    may_go_on: Callable[[], bool] = lambda: True,
 ) -> Uploaded:
     """Publish what a stream has, from its byte `start` of the source on.
 
@@ -200,7 +234,9 @@ def upload_stream(
         total: bytes of the whole source; None where only the stream's end tells.
         layout: the record format, and the header that comes before the stream and is to be published too.
         start: offset in the source of the header, or of the stream's first byte where there is no header to publish.
+        record: number of the first entry.
         ends: asked when the stream has been read, whether the source ends there too; it matters only without `total`.
+        may_go_on: asked before each parcel but the first; where it says no, `rest` of the answer says what is left.
 
     Raises:
         RecordError: the stream does not fit the format. All that came before may be published.
@@ -209,37 +245,54 @@ def upload_stream(
         AwsError, TopicNotFoundError: SQS refused.
     """
     entries, end = 0, start
-    parts = _Parts()
+    parts = Parts()
+    rest: Rest | None = None
+
+    def in_time() -> Iterator[Parcel]:
+        nonlocal rest
+        parcels = _parcels(stream, layout, parcel_size, start, record)
+        yield from islice(parcels, 1)
+        for parcel in parcels:
+            # guard[False]: an upload stops before its function's time is up
+            if not may_go_on():
+                rest = Rest(parcel.start, parcel.record, parcel.line)
+                return
+            yield parcel
 
     def counted() -> Iterator[Parcel]:
         nonlocal entries, end
-        for parcel in chain(layout.header_parcel(start), _parcels(stream, layout, parcel_size, start)):
+        parcels = fit_for_messages(in_time(), layout.format, layout.room)
+        for parcel in chain(layout.header_parcel(start), parcels):
             entries, end = entries + parcel.entries, parcel.end
             parts.add(len(parcel.data), parcel.entries)
             yield parcel
 
-    messages = parcel_messages(counted(), source, total, layout, empty=start == 0, ends=ends)
+    def is_end() -> bool:
+        return rest is None and ends()
+
+    messages = parcel_messages(counted(), source, total, layout, empty=start == 0, ends=is_end)
     published, failed = topic.publish(messages)
     # guard[False]: an upload of which not all was published fails
     if failed:
         raise PublishError(topic.name, [one.reason for one in failed])
-    return Uploaded(published, entries, end, parts.all(), format=str(layout.format))
+    return Uploaded(published, entries, end, parts.all(), format=str(layout.format), rest=rest)
 
 
-def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int) -> Iterator[Parcel]:
-    return cut_for_messages(
+def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int, record: int) -> Iterator[Parcel]:
+    return cut(
         stream,
         layout.format,
         parcel_size,
-        MAX_BODY_BYTES - len(layout.attribute),
+        layout.room,
         start=start + len(layout.header),
+        record=record,
         line=layout.line or 1,
         counted_from=0 if layout.line else start,
         strict=True,
     )
 
 
-class _Parts:
+class Parts:
     """Bytes and entries of parcels; where they are many, of as many together as keep the list short."""
 
     def __init__(self) -> None:
@@ -248,6 +301,7 @@ class _Parts:
         self._size = self._entries = self._parcels = 0
 
     def add(self, size: int, entries: int) -> None:
+        """Add a parcel, or several that are counted together."""
         self._size, self._entries, self._parcels = self._size + size, self._entries + entries, self._parcels + 1
         if self._parcels == self._of_each:
             self._parts.append((self._size, self._entries))
@@ -258,6 +312,7 @@ class _Parts:
                 self._of_each *= 2
 
     def all(self) -> tuple[tuple[int, int], ...]:
+        """Bytes and entries of each part, in order."""
         return (*self._parts, *[(self._size, self._entries)] * bool(self._parcels))
 
 

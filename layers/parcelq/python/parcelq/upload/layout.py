@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from parcelq.records import LINES, Format, Parcel
-from parcelq.topics.message import FIRST, FORMAT, HEADER
+from parcelq.topics.message import FIRST, FORMAT, HEADER, WORKFLOW
+from parcelq.upload.parcels import MAX_BODY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Layout:
         line: number of the first entry's first line, where the entries are the first of the source; None where records
             and lines are counted from the start of a range.
         numbered: whether messages carry record and line numbers.
+        workflow: the attribute `Workflow`; empty for the built-in step.
     """
 
     format: Format = LINES
@@ -28,11 +30,17 @@ class Layout:
     attribute: str = ""
     line: int | None = 1
     numbered: bool = True
+    workflow: str = ""
 
     @classmethod
-    def of_source(cls, fmt: Format, header: bytes, attribute: str) -> Self:
+    def of_source(cls, fmt: Format, header: bytes, attribute: str, workflow: str = "") -> Self:
         """The layout of a whole source with this header."""
-        return cls(fmt, header, attribute, 1 + header.count(b"\n"))
+        return cls(fmt, header, attribute, 1 + header.count(b"\n"), workflow=workflow)
+
+    @property
+    def room(self) -> int:
+        """Most bytes of the body of a message with entries."""
+        return MAX_BODY_BYTES - len(self.attribute)
 
     @property
     def attributes(self) -> Mapping[str, str]:
@@ -43,7 +51,8 @@ class Layout:
     @property
     def attributes_of_header(self) -> Mapping[str, str]:
         """What the message says whose body is the header."""
-        return {} if self.format == LINES else {FORMAT: str(self.format)}
+        workflow = {WORKFLOW: self.workflow} if self.workflow else {}
+        return workflow if self.format == LINES else {**workflow, FORMAT: str(self.format)}
 
     def header_parcel(self, start: int) -> Iterator[Parcel]:
         """Yield the header as a parcel without entries, if it is to be published."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
 from parcelq.errors import NotFoundError
@@ -19,6 +19,22 @@ _NOTE_BYTES: Final = MIB
 _READS_IN_FLIGHT: Final = 8
 _UPLOADS: Final = f"{SEGMENTS}.uploads/"
 _PROBLEM: Final = "problem.json"
+
+
+class Beginning(NamedTuple):
+    """Where one of several files begins that are one source together.
+
+    Attributes:
+        name: what the user calls the file.
+        start: its first byte, in the source.
+        record: how many records of the source come before it; so many less is a record's number in the file.
+        line: what is to be taken from a line's number in the source to get its number in the file.
+    """
+
+    name: str
+    start: int
+    record: int
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +52,11 @@ class Note:
         parts: bytes and entries of its parts, in order.
         warnings: what the program of its compression would warn of.
         format: the record format; empty where the upload did not say.
+        chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …
+        one_stream: why it cannot be cut into ranges, however large it is; empty if it can.
         problem: why the source cannot be uploaded; empty where that is not known to fail.
+        workflow: the attribute `Workflow` of the messages; empty for the built-in step.
+        files: where its files begin, if the source is made of several.
     """
 
     source: str
@@ -49,7 +69,11 @@ class Note:
     parts: tuple[tuple[int, int], ...] = ()
     warnings: tuple[str, ...] = ()
     format: str = ""
+    chosen_by: str = ""
+    one_stream: str = ""
     problem: str = ""
+    workflow: str = ""
+    files: tuple[Beginning, ...] = ()
 
     @property
     def stretches(self) -> Iterator[tuple[int, int, int]]:
@@ -69,11 +93,16 @@ def note_upload(
     total: int | None = None,
     topic: str = "",
     output: str | None = None,
+    workflow: str = "",
+    files: Sequence[Beginning] = (),
 ) -> None:
     """Note what was published of a source from its byte `start` on; see `Note`."""
-    note = {"source": source, "start": start, **uploaded._asdict(), "total": total, "topic": topic, "output": output}
+    about = {name: value for name, value in uploaded._asdict().items() if name not in {"messages", "rest"}}
+    note = {"source": source, "start": start, **about, "total": total, "topic": topic, "output": output}
+    note |= {"workflow": workflow} if workflow else {}
+    note |= {"files": files} if files else {}
     text = json.dumps(note, separators=(",", ":"))
-    store.put(f"{_UPLOADS}{source_id(source)}/{start:020d}.json", text.encode())
+    store.put(f"{upload_folder(source)}{start:020d}.json", text.encode())
 
 
 def notes_of(store: Store, source: str) -> list[Note]:
@@ -96,6 +125,11 @@ def noted_problems(store: Store) -> dict[str, str]:
 def noted_format(store: Store, source: str) -> str:
     """The record format with which a source was uploaded, as far as that is noted; empty where it is not."""
     return next((note.format for note in notes_of(store, source) if note.format), "")
+
+
+def noted_workflow(store: Store, source: str) -> str:
+    """The workflow's version with which a source was uploaded, as far as that is noted; empty for the built-in step."""
+    return next((note.workflow for note in notes_of(store, source) if note.workflow), "")
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
@@ -129,7 +163,12 @@ def noted_sources(store: Store) -> dict[str, list[Note]]:
 
 def note_keys(store: Store, source: str) -> list[str]:
     """Keys under which the uploads of a source are noted, in the order of their bytes."""
-    return list(store.keys(f"{_UPLOADS}{source_id(source)}/"))
+    return list(store.keys(upload_folder(source)))
+
+
+def upload_folder(source: str) -> str:
+    """The prefix of the notes of a source's uploads."""
+    return f"{_UPLOADS}{source_id(source)}/"
 
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
@@ -143,16 +182,7 @@ def _read(store: Store, key: str) -> Note | None:
         note = json.loads(store.read(key, 0, _NOTE_BYTES))
     except NotFoundError:
         return None
-    return Note(
-        note["source"],
-        note["start"],
-        note["end"],
-        note["entries"],
-        note.get("total"),
-        note.get("topic", ""),
-        note.get("output"),
-        tuple((size, entries) for size, entries in note.get("parts", ())),
-        tuple(note.get("warnings", ())),
-        note.get("format", ""),
-        note.get("problem", ""),
-    )
+    note["parts"] = tuple((size, entries) for size, entries in note.get("parts", ()))
+    note["warnings"] = tuple(note.get("warnings", ()))
+    note["files"] = tuple(Beginning(*one) for one in note.get("files", ()))
+    return Note(**note)

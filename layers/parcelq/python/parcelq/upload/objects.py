@@ -20,8 +20,9 @@ from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
 from parcelq.upload.files import Uploaded, upload_source, upload_stream
 from parcelq.upload.layout import Layout
-from parcelq.upload.notes import note_problem, note_upload, noted_format
+from parcelq.upload.notes import note_problem, note_upload, noted_format, noted_workflow
 from parcelq.upload.ranges import RangeTask, note_scan, tasks_after_scan, tasks_for
+from parcelq.upload.streams import StreamTask
 
 _log = logging.getLogger(__name__)
 _GONE: Final = "it was deleted or replaced since it was put"
@@ -74,6 +75,8 @@ class ObjectUploader:
         parcel_size: most entries of a message.
         outputs: names of the topics whose results are collected, and of the topic that each's are collected from.
         format: the record format of all objects; None to go by the name of each.
+        chosen_by: what gave that format: `option`, `stack`, …
+        workflow: the attribute `Workflow` of all messages; empty for the built-in step.
     """
 
     objects: Puts
@@ -81,9 +84,23 @@ class ObjectUploader:
     parcel_size: int
     outputs: Mapping[str, str] = field(default_factory=dict)
     format: Format | None = None
+    chosen_by: str = "option"
+    workflow: str = ""
 
-    def upload(self, source: Source, topic: Topic) -> Uploaded | None:
-        """Publish a whole object.
+    def upload(
+        self,
+        source: Source,
+        topic: Topic,
+        ranges: Topic | None = None,
+        may_go_on: Callable[[], bool] = lambda: True,
+    ) -> Uploaded | None:
+        """Publish a whole object as one stream.
+
+        Args:
+            source: the object.
+            topic: the topic that its entries go to.
+            ranges: the topic of tasks; None where there is time for any object.
+            may_go_on: says whether there is time to go on. If not, a task for the rest goes to the topic of tasks.
 
         Returns:
             What was published; None if the object is gone, or another one by now, so that there is nothing to do.
@@ -105,9 +122,50 @@ class ObjectUploader:
                 fmt=self.format,
                 store=self.store,
                 compressed=is_coded(found.encoding),
+                workflow=self.workflow,
+                may_go_on=may_go_on if ranges else lambda: True,
             )
-        self._note(str(source), 0, uploaded, uploaded.end, topic)
+        total = uploaded.end if uploaded.rest is None else None
+        self._note(str(source), 0, uploaded, total, topic)
+        self._hand_on(source, uploaded, topic, ranges)
         return uploaded
+
+    def upload_rest(
+        self, task: StreamTask, topic: Topic, ranges: Topic, may_go_on: Callable[[], bool]
+    ) -> Uploaded | None:
+        """Publish the rest of an object, or more of it; see `upload`."""
+        source, rest = Source.parse(task.source), task.rest
+        with self._opened(source, 0 if rest.coded else rest.start) as found, self._noting(source, topic):
+            if found is None:
+                return None
+            body: Readable = found.body
+            warnings: list[str] = []
+            if rest.coded:
+                opened = open_source(body, source.key, compressed=is_coded(found.encoding))
+                body, warnings = opened.stream, opened.warnings
+                _skip(body, rest.start, source, may_go_on)
+            uploaded = upload_stream(
+                topic,
+                body,
+                source,
+                self.parcel_size,
+                total=None if rest.coded else found.size,
+                layout=Layout(task.records, b"", rest.header, rest.line, workflow=self.workflow),
+                start=rest.start,
+                record=rest.record,
+                may_go_on=may_go_on,
+            )
+            left = uploaded.rest and uploaded.rest._replace(header=rest.header, coded=rest.coded)
+            uploaded = uploaded._replace(rest=left, warnings=tuple(warnings))
+        self._note(task.source, rest.start, uploaded, uploaded.end if left is None else None, topic)
+        self._hand_on(source, uploaded, topic, ranges)
+        return uploaded
+
+    def _hand_on(self, source: Source, uploaded: Uploaded, topic: Topic, ranges: Topic | None) -> None:
+        """Publish a task for what there was no time for."""
+        # guard[False]: what there was no time for is uploaded by another invocation
+        if uploaded.rest and ranges:
+            self._publish(ranges, [StreamTask(str(source), topic.name, uploaded.format, uploaded.rest, self.workflow)])
 
     def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
         """Publish an object's header, and the ranges of its entries for others to upload.
@@ -137,13 +195,15 @@ class ObjectUploader:
         if len(header) == total:
             return None
         attribute = header_of_source(header, str(source), self.store)
-        layout = Layout.of_source(fmt, header, attribute)
+        layout = Layout.of_source(fmt, header, attribute, self.workflow)
         if header:
             nothing = BytesIO()
             uploaded = upload_stream(topic, nothing, source, self.parcel_size, total=total, layout=layout)
             self._note(str(source), 0, uploaded, total, topic)
         line = layout.line or 1
-        whole = RangeTask(str(source), topic.name, 0, total, total, str(fmt), attribute, len(header), line)
+        whole = RangeTask(
+            str(source), topic.name, 0, total, total, str(fmt), attribute, len(header), line, workflow=self.workflow
+        )
         return self._publish(ranges, tasks_for(whole, range_bytes))
 
     def upload_range(self, task: RangeTask, topic: Topic, ranges: Topic) -> Uploaded | None:
@@ -176,7 +236,7 @@ class ObjectUploader:
             if start is None:
                 return Uploaded(0, 0, task.end)
             line = task.line if start == task.origin else None
-            layout = Layout(task.records, b"", task.header, line)
+            layout = Layout(task.records, b"", task.header, line, workflow=self.workflow)
             size = self.parcel_size
             uploaded = upload_stream(topic, entries, source, size, total=task.total, layout=layout, start=start)
         self._note(task.source, start, uploaded, task.total, topic)
@@ -195,7 +255,8 @@ class ObjectUploader:
                 fmt = parse(noted)
             header, entries = split_header(opened.stream, fmt)
             attribute = header_of_source(header, str(source), self.store)
-            layout = Layout(fmt, header if start < len(header) else b"", attribute, numbered=False)
+            workflow = self.workflow or noted_workflow(self.store, str(source))
+            layout = Layout(fmt, header if start < len(header) else b"", attribute, numbered=False, workflow=workflow)
             begin = max(start, len(header))
             if opened.coding or layout.header:  # it is read from its beginning
                 before = FirstBytes(entries, begin - len(header))
@@ -226,15 +287,19 @@ class ObjectUploader:
         opened = open_source(found.body, source.key, compressed=is_coded(found.encoding))
         return opened, self.format or by_name(source.key)
 
-    def _publish(self, ranges: Topic, tasks: Iterable[RangeTask]) -> int:
+    def _publish(self, ranges: Topic, tasks: Iterable[RangeTask | StreamTask]) -> int:
         published, failed = ranges.publish(Message(str(task).encode()) for task in tasks)
         # guard[False]: ranges are published again if not all of them were published
         if failed:
             raise PublishError(ranges.name, [one.reason for one in failed])
         return published
 
-    def _note(self, source: str, start: int, uploaded: Uploaded, total: int, topic: Topic) -> None:
-        note_upload(self.store, source, start, uploaded, total=total, topic=topic.name, output=self._output(topic))
+    def _note(self, source: str, start: int, uploaded: Uploaded, total: int | None, topic: Topic) -> None:
+        uploaded = uploaded._replace(chosen_by=self.chosen_by if self.format else "name")
+        output, workflow = self._output(topic), self.workflow
+        note_upload(
+            self.store, source, start, uploaded, total=total, topic=topic.name, output=output, workflow=workflow
+        )
 
     def _note_gone(self, source: Source, topic: Topic) -> None:
         """Note that what is not uploaded yet of a source never can be."""
@@ -259,6 +324,18 @@ class ObjectUploader:
             if found is None:
                 _log.warning("%s was deleted or replaced since it was put, so it is left out", source.uri)
             yield found
+
+
+def _skip(stream: Readable, size: int, source: Source, may_go_on: Callable[[], bool]) -> None:
+    """Read what was uploaded before. Raises SourceError if there is no time for that."""
+    before = FirstBytes(stream, size)
+    while before.read(BLOCK_BYTES):
+        if not may_go_on():
+            raise SourceError(
+                source.key,
+                f"decompressing its first {size:,} bytes takes longer than a function may; "
+                "put it decompressed, or as several files",
+            )
 
 
 @contextmanager

@@ -14,22 +14,16 @@ ATTRIBUTE_ROOM: Final = 4 * KIB
 MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - ATTRIBUTE_ROOM
 
 
-def cut_for_messages(
-    stream: Readable,
-    fmt: Format,
-    parcel_size: int,
-    max_bytes: int,
-    *,
-    start: int = 0,
-    line: int = 1,
-    counted_from: int = 0,
-    strict: bool = False,
-) -> Iterator[Parcel]:
-    """Cut a stream into parcels that each fit into a message of `max_bytes`, as base64 where that is needed.
+def cut_for_messages(stream: Readable, fmt: Format, parcel_size: int, max_bytes: int) -> Iterator[Parcel]:
+    """Cut entries that were checked before into parcels that each fit into a message of `max_bytes`.
 
     Only an entry that alone is too large for a message makes a larger parcel. See `records.cut`.
     """
-    parcels = cut(stream, fmt, parcel_size, max_bytes, start=start, line=line, counted_from=counted_from, strict=strict)
+    return fit_for_messages(cut(stream, fmt, parcel_size, max_bytes, strict=False), fmt, max_bytes)
+
+
+def fit_for_messages(parcels: Iterator[Parcel], fmt: Format, max_bytes: int) -> Iterator[Parcel]:
+    """Cut those parcels again that do not fit into a message of `max_bytes` as base64, where they need that."""
     return fit_messages(parcels, fmt, max_bytes, _is_text)
 
 

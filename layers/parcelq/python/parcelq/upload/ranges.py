@@ -17,9 +17,9 @@ from parcelq.names import SCANS
 from parcelq.records import Format, parse
 from parcelq.store.store import Store
 
-_MAX_OBJECT_BYTES: Final = 2**53
+MAX_OBJECT_BYTES: Final = 2**53
 """More than any object has; a number of JSON that is still exact."""
-_MAX_HEADER: Final = 2048
+MAX_HEADER: Final = 2048
 """Characters of the attribute `Header`, at most."""
 _PUBLISHER: Final = "publisher"
 
@@ -42,6 +42,7 @@ class RangeTask:
         inside: whether the range starts inside quotes.
         part: whether these very bytes are to be published, which begin and end where entries do, because they are
             missing.
+        workflow: the attribute `Workflow` of the messages; empty for the built-in step.
     """
 
     source: str
@@ -56,6 +57,7 @@ class RangeTask:
     scan: int = 0
     inside: bool = False
     part: bool = False
+    workflow: str = ""
 
     @classmethod
     def parse(cls, text: str) -> RangeTask:
@@ -82,19 +84,19 @@ class RangeTask:
 
     def _check(self) -> None:
         numbers = (self.start, self.end, self.total, self.origin, self.line, self.scan)
-        texts = (self.topic, self.format, self.header)
+        texts = (self.topic, self.format, self.header, self.workflow)
         if not (all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)):
-            raise ValueError("topic, format and header must be texts, and all others whole numbers")
+            raise ValueError("topic, format, header and workflow must be texts, and all others whole numbers")
         flags = type(self.inside), type(self.part)
-        if flags != (bool, bool) or len(self.header) > _MAX_HEADER:
-            raise ValueError(f"inside and part must be true or false, and header have at most {_MAX_HEADER} characters")
+        if flags != (bool, bool) or len(self.header) > MAX_HEADER:
+            raise ValueError(f"inside and part must be true or false, and header have at most {MAX_HEADER} characters")
         if self.part:
-            if not 0 <= self.start <= self.end <= self.total <= _MAX_OBJECT_BYTES:
+            if not 0 <= self.start <= self.end <= self.total <= MAX_OBJECT_BYTES:
                 raise ValueError("it must be 0 <= start <= end <= total")
             return
-        if not 0 <= self.start < self.end <= self.total <= _MAX_OBJECT_BYTES:
+        if not 0 <= self.start < self.end <= self.total <= MAX_OBJECT_BYTES:
             raise ValueError("it must be 0 <= start < end <= total")
-        if not (0 <= self.origin <= self.total and 1 <= self.line <= _MAX_OBJECT_BYTES):
+        if not (0 <= self.origin <= self.total and 1 <= self.line <= MAX_OBJECT_BYTES):
             raise ValueError("it must be 0 <= origin <= total, and line at least 1")
         if not self.records.ranges:
             raise ValueError(f"{self.format} cannot be cut from the middle")

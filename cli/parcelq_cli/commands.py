@@ -1,0 +1,148 @@
+"""The commands of `parcelq`, and what the command line is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Annotated, Final, NoReturn
+
+import typer
+from parcelq.errors import ParcelqError
+
+from parcelq_cli.plain import PlainCommand, PlainGroup
+
+_EMULATOR: Final = ("moto", "samtranslator")
+"""What `parcelq emulate` needs beside the default install."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A command, which is imported only when it is run, or listed.
+
+    Attributes:
+        name: its name.
+        place: its module and function; for a group of commands, its `Typer`.
+        example: how it is used, for its help.
+        short: describes it in the list of commands; empty if the first line of its help does.
+    """
+
+    name: str
+    place: str
+    example: str = ""
+    short: str = ""
+
+    def add_to(self, app: typer.Typer) -> None:
+        """Import it, and add it."""
+        module, _, name = self.place.partition(":")
+        found = getattr(import_module(module), name)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=self.name)
+        else:
+            epilog = f"Example: parcelq {self.example}"
+            app.command(self.name, cls=PlainCommand, epilog=epilog, short_help=self.short or None)(found)
+
+
+_COMMANDS: Final = (
+    _Command(
+        "run",
+        "parcelq_cli.run:run",
+        "run molecules.smi --step ./score.py",
+        "Run a program over every record of files.",
+    ),
+    _Command(
+        "try", "parcelq_cli.try_:try_", "try molecules.smi --step ./score.py", "Run a program over the first records."
+    ),
+    _Command("jobs", "parcelq_cli.jobs:jobs", "jobs --json", "List the jobs that are not whole."),
+    _Command("dead", "parcelq_cli.dead:dead", "dead 28b1c5e0886b", "List what failed for good, and why."),
+    _Command(
+        "redrive",
+        "parcelq_cli.jobs:redrive",
+        "redrive 28b1c5e0886b --step ./score.py",
+        "Run the entries of a job again that failed.",
+    ),
+    _Command("resume", "parcelq_cli.jobs:resume", "resume 28b1c5e0886b", "Go on with a job that was stopped."),
+    _Command("publish", "parcelq_cli.messages:publish", "publish molecules CCO 'c1ccccc1'"),
+    _Command("pull", "parcelq_cli.messages:pull", "pull molecules --max 5 --json"),
+    _Command("upload", "parcelq_cli.transfer:upload", "upload molecules molecules.smi --parcel-size 500"),
+    _Command("download", "parcelq_cli.transfer:download", "download scores scores.txt"),
+    _Command("process", "parcelq_cli.process:process", "process molecules scores --step ./score.py --timeout 30"),
+    _Command("status", "parcelq_cli.status:status", "status molecules.smi --bucket my-stack-bucket"),
+    _Command("repair", "parcelq_cli.status:repair", "repair molecules.smi --bucket my-stack-bucket"),
+    _Command(
+        "estimate",
+        "parcelq_cli.estimate.command:estimate",
+        "estimate molecules.smi --step ./score.py",
+        "Predict cost and duration on AWS.",
+    ),
+    _Command("console", "parcelq_cli.console.command:console", "console --output results"),
+    _Command("topics", "parcelq_cli.topics:app"),
+    _Command("workflows", "parcelq_cli.workflows:app"),
+    _Command("doctor", "parcelq_cli.doctor:doctor", "doctor --stack parcelq", "Say what keeps jobs from moving."),
+    _Command("scale", "parcelq_cli.doctor:scale", "scale step 50 --stack parcelq", "Run more or fewer at once."),
+    _Command(
+        "wait",
+        "parcelq_cli.remote:wait",
+        "wait score@0123456789abcdef/molecules.smi --stack parcelq",
+        "Wait for files on a stack.",
+    ),
+)
+_EMULATE: Final = _Command(
+    "emulate",
+    "parcelq_emulator.command:emulate",
+    "emulate molecules.smi --step ./score.py --output results",
+    "Run the deployed functions here.",
+)
+
+
+def app(words: Sequence[str] = ()) -> typer.Typer:
+    """Make the command line: of all commands, or only of the one that the words on the command line name.
+
+    Args:
+        words: what follows `parcelq`.
+    """
+    made = typer.Typer(
+        cls=PlainGroup,
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+        help="Run a program over every record of a file, and get one exact result: here, or over SQS, S3 and Lambda. "
+        "AWS is configured as for boto3: profiles, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL. "
+        "Results go to stdout, everything else to stderr. "
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",
+        epilog="Example: parcelq run molecules.smi --step ./score.py",
+    )
+    made.callback()(_root)
+    named = [one for one in _COMMANDS if words and one.name == words[0]]
+    for one in named or _COMMANDS:
+        one.add_to(made)
+    if not named:
+        _add_emulate(made)
+    return made
+
+
+def _add_emulate(to: typer.Typer) -> None:
+    if all(map(find_spec, _EMULATOR)):
+        _EMULATE.add_to(to)
+        return
+
+    @to.command("emulate", hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True})
+    def _no_emulator(_: Annotated[list[str] | None, typer.Argument()] = None) -> NoReturn:
+        raise ParcelqError("emulate needs more packages; install them with: pip install 'parcelq[emulate]'")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("parcelq"))
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,1 @@
+"""`parcelq console`: jobs in a browser, with buttons."""

@@ -1,0 +1,147 @@
+"""What the console shows: jobs as a list, and above each job's report how far it is and what can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from parcelq.collect.page.amounts import amount, duration
+from parcelq.collect.page.html import element, text
+
+ACTIONS: Final = ("redrive", "resume", "cancel")
+"""What can be done with a job."""
+_ASKS: Final = {
+    "redrive": ("Run failed records again", "Run all {dead} again that failed?"),
+    "resume": ("Resume", "Go on with what is missing?"),
+    "cancel": ("Stop", "Stop this job? What is done stays, and you can resume it."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which dead entries are to be run again; all of them if nothing is said.
+
+    Attributes:
+        kind: those whose reasons are of this kind, as `kind_of` gives it, escaped.
+        span: those in these bytes of the source, from the first to just after the last.
+    """
+
+    kind: str = ""
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """How far a job is.
+
+    Attributes:
+        id: its id.
+        title: what people call it.
+        state: `running`, `stopped`, `finished` where only dead entries are left, or `whole`.
+        share: how much of the source is done, from 0 to 1; None if that is not known.
+        dead: entries that failed.
+        rate: entries of the result a second; None if that is not known.
+        seconds_left: how long the rest takes at that rate; None if that is not known.
+        actions: what can be done with it now.
+        problem: why the last action failed; empty if it did not.
+    """
+
+    id: str
+    title: str
+    state: str
+    share: float | None
+    dead: int
+    rate: float | None = None
+    seconds_left: float | None = None
+    actions: tuple[str, ...] = ()
+    problem: str = ""
+
+
+class Jobs(Protocol):
+    """The jobs that a console shows. All methods may be called from several threads."""
+
+    def views(self) -> Sequence[JobView]:
+        """Return how far all jobs are."""
+
+    def main(self, job: str) -> str:
+        """Return the main element of a job's page.
+
+        Raises:
+            JobError: there is no such job.
+        """
+
+    def act(self, job: str, action: str, which: Which) -> str:
+        """Begin to do something with a job, and return a sentence that says so.
+
+        Raises:
+            ParcelqError: that cannot be done; the sentence says why.
+        """
+
+
+def listing(views: Sequence[JobView], place: str) -> str:
+    """Return the main element of the list of jobs."""
+    heads = ("Job", "State", "Done", "Records a second", "Time left", "Failed")
+    head = element("tr", *(element("th", text(one), scope="col") for one in heads))
+    rows = [element("tr", *(element("td", cell) for cell in _cells(one)), data_job=one.id) for one in views]
+    shown = element("table", element("thead", head), element("tbody", *rows))
+    nothing = element("p", "No job lacks anything. A job is listed here until all its records are in its result.")
+    return element(
+        "main",
+        element("h1", "Jobs"),
+        element("p", text(place), class_="soft"),
+        element("div", shown, class_="scroll", id="jobs", tabindex="0", role="region", aria_label="Jobs")
+        if views
+        else nothing,
+    )
+
+
+def banner(view: JobView, sentence: str) -> str:
+    """Return what stands above a job's report: how far it is, and its buttons.
+
+    Args:
+        view: how far it is.
+        sentence: the verdict.
+    """
+    parts = [
+        element("p", element("strong", f"{text(view.state.capitalize())}."), f" {text(_progress(view, sentence))}")
+    ]
+    if view.share is not None and view.state == "running":
+        parts.append(element("progress", value=f"{view.share:.4f}", max="1", aria_label="How much is done"))
+    if view.problem:
+        parts.append(element("p", text(view.problem), class_="problem", id="problem"))
+    buttons = [_button(action, view) for action in view.actions]
+    if buttons:
+        parts.append(element("p", *buttons))
+    kind = {"running": "running", "whole": "whole", "finished": "dead"}.get(view.state, "missing")
+    return element("div", *parts, class_=f"verdict {kind}", id="verdict")
+
+
+def _button(action: str, view: JobView) -> str:
+    label, ask = _ASKS[action]
+    question = ask.format(dead=amount(view.dead, "record"))
+    return element("button", text(label), type="button", class_="act", data_action=action, data_ask=question)
+
+
+def _progress(view: JobView, sentence: str) -> str:
+    if view.state != "running":
+        return sentence
+    parts = [] if view.share is None else [f"{view.share:.1%} done"]
+    if view.rate is not None:
+        parts.append(f"{view.rate:,.0f} records a second")
+    if view.seconds_left is not None:
+        parts.append(f"about {duration(view.seconds_left)} left")
+    if view.dead:
+        parts.append(f"{amount(view.dead, 'record')} failed so far")
+    return ", ".join(parts) + "." if parts else "It has just begun."
+
+
+def _cells(one: JobView) -> list[str]:
+    return [
+        element("a", text(one.title), href=f"job/{one.id}"),
+        text(one.state),
+        "unknown" if one.share is None else f"{one.share:.1%}",
+        "" if one.rate is None else f"{one.rate:,.0f}",
+        "" if one.seconds_left is None else text(duration(one.seconds_left)),
+        f"{one.dead:,}",
+    ]

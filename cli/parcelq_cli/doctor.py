@@ -1,0 +1,206 @@
+"""`parcelq doctor` and `parcelq scale`: what keeps jobs of a stack from moving, and how many functions run at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal
+
+import typer
+from parcelq.errors import AwsError, ParcelqError, WorkflowError
+from parcelq.names import dead_letter
+
+from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.stack import Stack, StackName, look_up
+
+_LEAST, _MOST = 2, 1000
+"""Bounds of an event source's concurrency: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html"""
+_FORBIDDEN: Final = 403
+_NEW_ACCOUNT: Final = 10
+"""Concurrent invocations of a new account: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that keeps jobs from moving, or may do so.
+
+    Attributes:
+        what: what it is, in a sentence.
+        help: what to do about it.
+    """
+
+    what: str
+    help: str
+
+
+class Examined:
+    """A stack that is looked at.
+
+    Args:
+        stack: the stack.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+
+    @cached_property
+    def functions(self) -> Any:
+        """A client of Lambda."""
+        return _client("lambda")
+
+    @property
+    def processors(self) -> dict[str, str]:
+        """Names of the processors, by stage."""
+        return {stage: f"{self.stack.prefix}-processor-{stage}" for stage in self.stack.stages}
+
+    def mapping(self, function: str) -> Mapping[str, Any]:
+        """The event source of a function. Raises ParcelqError if it has none."""
+        from parcelq.aws.clients import translated
+
+        with translated():
+            found = self.functions.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+        if not found:
+            raise ParcelqError(f"function {function} has no event source")
+        mapping: Mapping[str, Any] = found[0]
+        return mapping
+
+    def concurrency(self) -> Iterator[Finding]:
+        """Whether the account lets as many functions run as the stack may start."""
+        from parcelq.aws.clients import translated
+
+        with translated():
+            limit = self.functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
+        wanted = sum(
+            self.mapping(name).get("ScalingConfig", {}).get("MaximumConcurrency", 0)
+            for name in self.processors.values()
+        )
+        if wanted > limit:
+            yield Finding(
+                f"the account runs {limit} functions at once, and the stages may ask for {wanted}",
+                "raise the quota of Lambda's concurrent executions, or lower it: parcelq scale STAGE N"
+                + (" (this is the quota of new accounts)" if limit <= _NEW_ACCOUNT else ""),
+            )
+
+    def event_sources(self) -> Iterator[Finding]:
+        """Whether the functions get their messages."""
+        for function in (*self.processors.values(), f"{self.stack.prefix}-uploader"):
+            state = self.mapping(function).get("State")
+            if state != "Enabled":
+                yield Finding(
+                    f"the event source of {function} is {state}",
+                    "enable it in Lambda's console, or with aws lambda update-event-source-mapping --enabled",
+                )
+
+    def dead_letters(self) -> Iterator[Finding]:
+        """Whether messages failed for good."""
+        from parcelq_cli.clients import topics
+
+        every = topics()
+        for name in (*self.stack.stages, "output", "ranges"):
+            topic = dead_letter(f"{self.stack.prefix}-{name}")
+            if count := int(every.attributes(topic)["ApproximateNumberOfMessages"]):
+                yield Finding(
+                    f"{topic} has about {amount(count, 'message')}",
+                    f"parcelq dead {self.stack.prefix}-{name} lists them with their reasons",
+                )
+
+    def alarms(self) -> Iterator[Finding]:
+        """Whether alarms went off."""
+        from parcelq.aws.clients import translated
+
+        with translated():
+            reply = _client("cloudwatch").describe_alarms(
+                AlarmNamePrefix=f"{self.stack.prefix}-", StateValue="ALARM", MaxRecords=100
+            )
+        for one in reply.get("MetricAlarms", ()):
+            yield Finding(f"the alarm {one['AlarmName']} went off", one.get("AlarmDescription") or "look at its metric")
+
+    def workflows(self) -> Iterator[Finding]:
+        """Whether new jobs get workflows that can be run."""
+        versions = self.stack.versions
+        for one in versions.all():
+            if not one.current:
+                continue
+            try:
+                version = versions.read(f"{one.name}@{one.current}")
+                lost = versions.lacks(version)
+            except WorkflowError as error:
+                yield Finding(str(error), f"parcelq workflows put it again: {one.name}")
+                continue
+            if lost:
+                yield Finding(f"workflow {one.name} lacks {amount(len(lost), 'bundle')}", "put it again")
+            if version.python not in {"", self.stack.python}:
+                yield Finding(
+                    f"workflow {one.name} is for Python {version.python}, and the functions have {self.stack.python}",
+                    "put it again",
+                )
+
+
+@with_output
+def doctor(out: Output, stack: StackName) -> None:
+    """Look for what keeps the jobs of a stack from moving, and say what to do.
+
+    The exit code is 1 if there is anything.
+    """
+    examined = Examined(look_up(stack))
+    checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+        ("concurrency", examined.concurrency),
+        ("event sources", examined.event_sources),
+        ("dead letters", examined.dead_letters),
+        ("alarms", examined.alarms),
+        ("workflows", examined.workflows),
+    )
+    found = 0
+    for name, check in checks:
+        try:
+            findings = list(check())
+        except AwsError as error:
+            denied = "denied" in error.code.lower() or error.status == _FORBIDDEN
+            told = "ask for the right to do that" if denied else "try again"
+            findings = [Finding(f"{error.operation} failed with {error.code}, so nobody knows", told)]
+        except ParcelqError as error:
+            findings = [Finding(str(error), "deploy the stack again")]
+        for one in findings:
+            out.result({"check": name, "problem": one.what, "help": one.help}, f"{name}: {one.what}; {one.help}")
+        if not findings:
+            out.note(f"{name}: all is well")
+        found += len(findings)
+    if found:
+        raise ParcelqError(f"{amount(found, 'problem')} found")
+
+
+@with_output
+def scale(
+    out: Output,
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="Name of the stage.", show_default=False)],
+    number: Annotated[
+        int, typer.Argument(metavar="N", min=_LEAST, max=_MOST, help="Most processors at once.", show_default=False)
+    ],
+    stack: StackName,
+) -> None:
+    """Set how many processors of a stage may run at the same time, while jobs run.
+
+    The next sam deploy sets it to the parameter Concurrency again.
+    """
+    from parcelq.aws.clients import translated
+
+    examined = Examined(look_up(stack))
+    if stage not in examined.processors:
+        raise ParcelqError(f"STAGE is {stage!r}, but must be one of {', '.join(examined.stack.stages)}")
+    mapping = examined.mapping(examined.processors[stage])
+    with translated():
+        reply = examined.functions.update_event_source_mapping(
+            UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": number}
+        )
+    now = reply.get("ScalingConfig", {}).get("MaximumConcurrency")
+    if now != number:
+        raise ParcelqError(f"Lambda was asked for {number}, but says that it is {now}")
+    before = mapping.get("ScalingConfig", {}).get("MaximumConcurrency")
+    out.result({"stage": stage, "concurrency": number, "before": before}, f"{stage}: {number}, before {before}")
+
+
+def _client(service: Literal["cloudwatch", "lambda"]) -> Any:
+    from parcelq.aws.clients import other_client
+
+    return other_client(service)

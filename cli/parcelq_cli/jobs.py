@@ -1,0 +1,137 @@
+"""`parcelq jobs`, `redrive` and `resume`: jobs that are not whole, by their ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from parcelq.errors import InvalidValueError
+from rich.text import Text
+
+from parcelq_cli.escaping import one_line
+from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.running import dead_place, first_line, run_and_report
+from parcelq_cli.source_map import map_line
+
+if TYPE_CHECKING:
+    from parcelq.local.manage import JobStatus, LocalJobs
+
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its beginning.", show_default=False)]
+ResultsFolder = Annotated[
+    Path, typer.Option("--output", metavar="DIR", help="The folder of results that the job writes to.")
+]
+RESULTS = Path("results")
+
+
+def jobs_in(output: Path) -> LocalJobs:
+    """The jobs that commands speak of: the one place where jobs are looked up."""
+    from parcelq.local.manage import LocalJobs
+
+    return LocalJobs(output)
+
+
+@with_output
+def jobs(out: Output, output: ResultsFolder = RESULTS) -> None:
+    """List the jobs that are not whole: running, stopped, or finished but for entries that failed.
+
+    Below each is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓ both.
+    A job is kept in DIR/.parcelq until all its records are in its result.
+    """
+    found = jobs_in(output).all()
+    for one in found:
+        out.result(_document(one, output), _line(one, output))
+    if not found:
+        out.note(f"no job in {output} lacks anything")
+
+
+@with_output
+def redrive(
+    out: Output,
+    job: JobId,
+    step: Annotated[
+        list[str] | None,
+        typer.Option("--step", metavar="STEP", help="Another step than the job began with, such as a mended one."),
+    ] = None,
+    output: ResultsFolder = RESULTS,
+) -> None:
+    """Run the entries of a job again that failed, and put what comes out in their places.
+
+    The result, its report and the list of dead entries are written anew; an entry that fails again is listed once.
+    Of a job with several steps, all entries of the messages that an entry failed in run again, from the first step on.
+    For dead letters of a topic there is parcelq topics redrive.
+    """
+    _check_id(job)
+    _run_again(out, output, job, redrive=True, steps=step or [])
+
+
+@with_output
+def resume(
+    out: Output,
+    job: JobId,
+    go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
+    output: ResultsFolder = RESULTS,
+) -> None:
+    """Go on with a job that was stopped, as the command did that began it."""
+    _check_id(job)
+    _run_again(out, output, job, go_on=go_on)
+
+
+def list_dead(out: Output, job: str, output: Path) -> None:
+    """List the entries of a job that failed for good."""
+    import json
+
+    found = jobs_in(output)
+    record = found.find(job)
+    count = 0
+    for one in found.dead(job):
+        told: dict[str, Any] = {"job": record.id, "file": record.paths, **json.loads(one.to_json())}
+        entry = told.get("entry", told.get("entry_base64", ""))
+        out.result(told, f"{dead_place(told, record.paths)}: {_shown(entry)}: {first_line(one.reason)}")
+        count += one.entries
+    out.note(amount(count, "dead entry"))
+
+
+def _run_again(
+    out: Output, output: Path, job: str, *, redrive: bool = False, steps: list[str] | None = None, go_on: bool = False
+) -> None:
+    def work(show: Any) -> Any:
+        again = jobs_in(output).run_again
+        return [again(job, redrive=redrive, steps=steps or (), go_on=go_on, note=out.note, on_progress=show)]
+
+    run_and_report(out, output, f"parcelq resume {job} goes on from here", work)
+
+
+def _check_id(job: str) -> None:
+    from parcelq.local.manage import is_job_id
+
+    if not is_job_id(job):
+        raise InvalidValueError("JOB", job, "a job's id, of 6 to 24 hexadecimal digits; parcelq jobs lists them")
+
+
+def _document(one: JobStatus, output: Path) -> dict[str, Any]:
+    return {
+        "job": one.record.id,
+        "state": one.state,
+        "files": [file.name for file in one.record.files],
+        "result": str(output / one.record.result),
+        "percent": None if one.share is None else round(100 * one.share, 2),
+        "total": one.total,
+        "covered": one.covered,
+        "missing": one.missing,
+        "dead": one.dead,
+        "map": map_line(one.cells).plain,
+        "steps": list(one.record.recipe.get("steps", ())),
+        "versions": list(one.record.versions),
+    }
+
+
+def _line(one: JobStatus, output: Path) -> Text:
+    share = "?" if one.share is None else f"{one.share:.0%}"
+    dead = f", {one.dead:,} dead" if one.dead else ""
+    line = Text(f"{one.record.id}  {one.state}, {share}{dead}  {one_line(output / one.record.result)}")
+    return line.append("\n  ").append_text(map_line(one.cells)) if one.cells else line
+
+
+def _shown(entry: str) -> str:
+    return repr(entry[:80]) + " …" * (len(entry) > 80)

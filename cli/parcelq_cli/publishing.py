@@ -1,0 +1,105 @@
+"""Bringing a workflow to a stack: bundles are built, checked against the function's disk, and uploaded once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parcelq.errors import ParcelqError
+from parcelq.limits import KIB, MIB
+
+if TYPE_CHECKING:
+    from parcelq.jobs.assembled import Assembled
+    from parcelq.jobs.versions import Version
+    from parcelq.steps.bundles import Bundle
+
+    from parcelq_cli.output import Output
+    from parcelq_cli.stack import Stack
+
+
+def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
+    """Store a workflow's version in a stack, with its bundles as far as they are not there yet.
+
+    Raises:
+        SettingsError: a package is not to be had for the stack's functions, or the stack lacks a stage.
+        ParcelqError: the workflow needs more disk than a function has, or cannot have its name there.
+    """
+    from parcelq.jobs.versions import bundle_key, version_of
+    from parcelq.steps.bundles import write_bundle
+
+    if assembled.name.startswith(f"{stack.prefix}-"):
+        raise ParcelqError(
+            f"workflow is {assembled.name!r}, but names that begin with {stack.prefix}- are those of the stack's topics"
+        )
+    assembled.workflow.stages(stack.stages)
+    packages = assembled.packages(stack.target, out.note)
+    python = stack.python if any(packages) else ""
+    versions = stack.versions
+    with tempfile.TemporaryDirectory(prefix="parcelq-bundle-") as scratch:
+        archive = Path(scratch) / "code.zip"
+        code = write_bundle(assembled.files, archive)
+        version = version_of(
+            assembled.name,
+            assembled.workflow,
+            code,
+            [(one.bundle, one.lock) if one else None for one in packages],
+            python,
+        )
+        _check_room(out, stack, version)
+        archives = {code: archive, **{one.bundle: one.archive for one in packages if one}}
+        for bundle in versions.lacks(version):
+            what = "the workflow's files" if bundle == code else "its packages"
+            with out.progress(f"uploading {what}") as report:
+                upload(stack, archives[bundle], bundle_key(bundle), shown_by(report, bundle))
+        versions.put(version)
+    return version
+
+
+def upload(stack: Stack, path: Path, key: str, on_bytes: Callable[[int], None]) -> None:
+    """Put a file into a stack's bucket, in parts if it is large.
+
+    Args:
+        stack: the stack.
+        path: the file.
+        key: the object's key.
+        on_bytes: called with the bytes of each block that was sent; from several threads.
+
+    Raises:
+        AwsError: S3 refused.
+        ParcelqError: the file cannot be read.
+    """
+    from parcelq.store.large_files import put_file
+
+    put_file(stack.store, path, key, on_bytes)
+
+
+def shown_by(report: Callable[[str, float | None], None], bundle: Bundle) -> Callable[[int], None]:
+    """Return a function that shows how much of a bundle was sent."""
+    sent = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal sent
+        sent += count
+        report(f"{size_of(sent)} of {size_of(bundle.size)}", sent / max(1, bundle.size))
+
+    return on_bytes
+
+
+def size_of(count: int) -> str:
+    """Return bytes in a unit that fits."""
+    return f"{count / MIB:,.1f} MiB" if count >= MIB else f"{count / KIB:,.1f} KiB"
+
+
+def _check_room(out: Output, stack: Stack, version: Version) -> None:
+    """Say how large a workflow is, and refuse one that a function has no room for."""
+    most, needed = stack.storage_mib // 2, -(-version.room // MIB)
+    unpacked = size_of(sum(one.room for one in version.bundles))
+    packed = size_of(sum(one.size for one in version.bundles))
+    out.note(f"workflow {version.name}: {packed} in bundles, {unpacked} unpacked and compiled")
+    if needed > most:
+        raise ParcelqError(
+            f"workflow {version.name!r} needs {needed:,} MiB of disk, but half of the {stack.storage_mib:,} MiB of a "
+            f"processor of stack {stack.name!r} is for workflows; deploy it with ProcessorStorage={2 * needed} or more"
+        )

@@ -1,0 +1,176 @@
+"""What commands have in common that run jobs on this machine: signals, the line that shows progress, and the report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from parcelq.errors import ParcelqError
+
+from parcelq_cli.escaping import one_line
+from parcelq_cli.interrupts import interrupted
+from parcelq_cli.live import Show, shown
+from parcelq_cli.output import Output, amount
+
+if TYPE_CHECKING:
+    from parcelq.local.finish import FileResult
+
+_SHOWN: Final = 5
+"""Dead entries that are printed for each file; the list beside the result has all."""
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def interruptible(out: Output, goes_on: str) -> Iterator[None]:
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, and say then how to go on.
+
+    A signal that this process was started to ignore, as by `nohup`, stays ignored.
+    """
+    before = {one: signal.getsignal(one) for one in _SIGNALS}
+    for one, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(one, interrupted)
+    try:
+        yield
+    except KeyboardInterrupt:
+        out.note(f"stopped; {goes_on}")
+        raise
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show], Sequence[FileResult]]) -> None:
+    """Run files with a line that shows progress, and print what became of each.
+
+    Args:
+        out: prints it.
+        folder: the folder of results.
+        goes_on: how to go on where it is interrupted.
+        work: runs the files; it is given what shows the progress.
+
+    Raises:
+        ParcelqError: a file did not come out whole.
+    """
+    from parcelq.local.run import BrokenStepError
+
+    began = time.monotonic()
+    with interruptible(out, goes_on):
+        try:
+            with _without_single_failures(out), shown(out) as show:
+                results = work(show)
+        except BrokenStepError as error:
+            out.note(error.verdict.reason.partition("\n")[2] or error.verdict.reason)
+            raise ParcelqError(
+                f"{error}; 'parcelq try' with the same file and step shows what single records do"
+            ) from None
+        report_of(out, results, folder, time.monotonic() - began)
+
+
+@contextmanager
+def _without_single_failures(out: Output) -> Iterator[None]:
+    """Leave out what is logged about each run that fails: the line of progress counts them, and a list names them."""
+    logger = logging.getLogger("parcelq.process.decide")
+    before = logger.level
+    logger.setLevel(before if out.verbose else logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float) -> None:
+    """Print what became of files.
+
+    Args:
+        out: prints.
+        results: what became of each.
+        folder: where the results are.
+        seconds: how long it took.
+
+    Raises:
+        ParcelqError: not all of them came out whole.
+    """
+    for one in results:
+        _report(out, one, folder, seconds)
+    failed = sum(not one.whole for one in results)
+    if failed:
+        raise ParcelqError(f"{amount(failed, 'file')} of {len(results)} did not come out whole")
+
+
+def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
+    path = folder / one.names.result
+    document: dict[str, Any] = {
+        "file": one.file,
+        "job": one.job,
+        "result": str(path) if one.state.result else None,
+        "complete": one.whole,
+        "dead": one.state.dead,
+        "healings": one.healings,
+        "seconds": round(seconds, 3),
+    }
+    if one.problem:
+        document["problem"] = one.problem
+    if report := one.state.report:
+        document |= {name: report[name] for name in ("format", "format_chosen_by", "entries", "warnings")}
+        out.note(f"{one.file}: {counts_of(report)}")
+        for warning in report["warnings"]:
+            out.note(f"{one.file}: warning: {warning}")
+    if (log := folder / one.names.printed).exists():
+        document["log"] = str(log)
+        out.note(f"{one.file}: {log} has what the steps printed")
+    if one.state.dead and one.state.result:
+        document["dead_list"] = str(folder / one.names.dead)
+        _show_dead(out, folder / one.names.dead, one)
+    out.result(document, _sentence(one, path))
+    if one.state.dead and one.job and not one.problem:
+        out.note(f"to run them again, with a mended step: parcelq redrive {one.job[:12]}" + _where(folder))
+
+
+def counts_of(report: Mapping[str, Any]) -> str:
+    """How many records came out for how many, and what a record was, by a report."""
+    read, written = report["entries"]["read"], report["entries"]["written"]
+    count = "an unknown number of records" if read is None else amount(read, "record")
+    how = f", as its {report['format_chosen_by']} says" if report["format_chosen_by"] == "name" else ""
+    return f"{count} in, {written:,} out; format {report['format'] or 'unknown'}{how}"
+
+
+def _sentence(one: FileResult, path: Path) -> str:
+    if one.problem:
+        return f"{one.file}: no result: {one.problem}"
+    if one.state.dead:
+        return f"{path} lacks {amount(one.state.dead, 'entry')} that failed"
+    if one.state.report and one.state.report["doubts"]:
+        return f"{path} may not be what the step writes for the whole file"
+    return str(path)
+
+
+def _where(folder: Path) -> str:
+    return "" if folder == Path("results") else f" --output {one_line(folder)}"
+
+
+def _show_dead(out: Output, listed: Path, one: FileResult) -> None:
+    with listed.open("rb") as lines:
+        for line in islice(lines, _SHOWN):
+            dead = json.loads(line)
+            out.note(f"{dead_place(dead, one.file)}: {first_line(dead['reason'])}")
+    if one.state.dead > _SHOWN:
+        out.note(f"… and {one.state.dead - _SHOWN:,} more in {listed}")
+
+
+def dead_place(dead: dict[str, Any], file: str) -> str:
+    """Where a dead entry is, for one of a list of dead entries."""
+    record = dead.get("record")
+    return one_line(dead.get("file", file)) + (f", record {record}" if record is not None else "")
+
+
+def first_line(reason: str) -> str:
+    """The line of a reason that says what went wrong."""
+    return next(iter(reason.splitlines()), "")

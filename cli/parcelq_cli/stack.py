@@ -1,0 +1,109 @@
+"""A deployed stack, as its CloudFormation outputs describe it: all that commands need to know of it, looked up once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from parcelq.errors import AwsError, ParcelqError
+
+from parcelq_cli.clients import s3
+
+if TYPE_CHECKING:
+    from parcelq.jobs.versions import Versions
+    from parcelq.steps.packages import Target
+    from parcelq.store.bucket import BucketStore
+
+StackName = Annotated[str, typer.Option("--stack", metavar="NAME", help="Name of the stack.", show_default=False)]
+_NEEDED: Final = (
+    "BucketName",
+    "TopicPrefix",
+    "StageNames",
+    "OutputTopic",
+    "PythonVersion",
+    "Platform",
+    "ProcessorDisk",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A stack.
+
+    Attributes:
+        name: its name in CloudFormation.
+        bucket: its bucket.
+        prefix: what the names of its topics and functions begin with.
+        stages: its stages, in order.
+        output_topic: name of the topic that results are collected from.
+        python: the version of Python that steps are run with.
+        platform: what packages are built for, as uv calls it.
+        storage_mib: the disk of a processor.
+    """
+
+    name: str
+    bucket: str
+    prefix: str
+    stages: tuple[str, ...]
+    output_topic: str
+    python: str
+    platform: str
+    storage_mib: int
+
+    @property
+    def store(self) -> BucketStore:
+        """The bucket's objects."""
+        from parcelq.store.bucket import BucketStore
+
+        return BucketStore(s3(), self.bucket)
+
+    @property
+    def versions(self) -> Versions:
+        """The workflows of the stack."""
+        from parcelq.jobs.versions import Versions
+
+        return Versions(self.store)
+
+    @property
+    def target(self) -> Target:
+        """What packages of workflows are for."""
+        from parcelq.steps.packages import Target
+
+        return Target(self.python, self.platform)
+
+
+def look_up(name: str) -> Stack:
+    """Look up a stack in the account and region that boto3 is configured for.
+
+    Raises:
+        ParcelqError: there is no such stack, or it is none of this version of Parcelq.
+        AwsError: CloudFormation refused.
+    """
+    from parcelq.aws.clients import cloudformation_client, translated
+
+    client = cloudformation_client()
+    try:
+        with translated():
+            (found,) = client.describe_stacks(StackName=name)["Stacks"]
+    except AwsError as error:
+        if error.code == "ValidationError" and "does not exist" in str(error):
+            region = client.meta.region_name
+            raise ParcelqError(f"there is no stack {name!r} in {region}; sam deploy makes one") from None
+        raise
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())}
+    if missing := [one for one in _NEEDED if one not in outputs]:
+        raise ParcelqError(
+            f"stack {name!r} is {found['StackStatus']} and has no output {', '.join(missing)}; "
+            "deploy this version of Parcelq with sam deploy"
+        )
+    return Stack(
+        name,
+        outputs["BucketName"],
+        outputs["TopicPrefix"],
+        tuple(outputs["StageNames"].split(",")),
+        outputs["OutputTopic"],
+        outputs["PythonVersion"],
+        outputs["Platform"],
+        int(outputs["ProcessorDisk"]),
+    )

@@ -1,0 +1,45 @@
+"""Numbers, sizes and durations as people say them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def amount(count: int, noun: str) -> str:
+    """Return `1 record`, `2,000 records`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def size(count: float) -> str:
+    """Return a number of bytes: `999 bytes`, `1.2 MB`."""
+    for name, unit in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= unit:
+            return f"{count / unit:,.1f} {name}"
+    return amount(int(count), "byte")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share that is 0 % or 100 % only if it is exactly that."""
+    share = 100 * part / whole if whole else 0.0
+    for places in (1, 3, 6):
+        shown = f"{share:.{places}f}"
+        if (float(shown) > 0 or part <= 0) and (float(shown) < 100 or part >= whole):
+            return f"{float(shown):g} %" if shown.endswith("0") else f"{shown} %"
+    return "almost 0 %" if share < 50 else "almost 100 %"
+
+
+def listed(texts: Iterable[str]) -> str:
+    """Return `a`, `a and b`, `a, b and c`."""
+    *first, last = texts
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,303 @@
+"""What a page shows beside the report itself: the map, dead entries grouped by reason, and the rate over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import Final
+
+from parcelq.collect.reasons import kind_of, main_line
+from parcelq.collect.report import Dead, dead_of
+from parcelq.collect.resolution import Collected, Resolution
+from parcelq.collect.rows import FLAG, OFFSET_BITS
+from parcelq.collect.segments import time_of
+from parcelq.collect.source_map import Cell, SourceMap, missing_of
+from parcelq.escaping import one_line
+from parcelq.upload.notes import Note
+
+MOST_GROUPS: Final = 40
+"""Groups of reasons that are shown; the largest."""
+_MOST_KINDS: Final = 1_000
+"""Kinds of reasons that are counted apart; whatever comes later counts as others."""
+_PER_CELL: Final = 6
+"""Dead entries that are listed for each part of the map."""
+_EXAMPLES: Final = 5
+"""Dead entries that are listed for each reason."""
+_ENTRY_CHARACTERS: Final = 200
+_REASON_CHARACTERS: Final = 300
+_FILE_CHARACTERS: Final = 100
+_BINS: Final = 60
+_FEWEST_SECONDS: Final = 2.0
+"""A job that took less has no rate over time that would say anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A dead entry as a page lists it, in texts that are safe and short.
+
+    Attributes:
+        start: first byte, in the source, of the message that it came in.
+        end: just after its last byte.
+        entries: how many entries these are.
+        file: the file that it is in, if the source is made of several; `record` and `line` count in that file then.
+        record: its number in the source, from 1; None where nobody knows.
+        line: the number of its first line, from 1; None where nobody knows.
+        entry: its beginning.
+        entry_bytes: how many bytes it has; 0 where it was not kept.
+        reason: why it failed.
+    """
+
+    start: int
+    end: int
+    entries: int
+    file: str
+    record: int | None
+    line: int | None
+    entry: str
+    entry_bytes: int
+    reason: str
+
+    @classmethod
+    def of(cls, dead: Dead) -> Listed:
+        """Shorten a dead entry and escape what is in it."""
+        text = dead.entry[: 4 * _ENTRY_CHARACTERS].decode("utf-8", "surrogateescape").removesuffix("\n")
+        return cls(
+            dead.start,
+            dead.end,
+            dead.entries,
+            cut(one_line(dead.file), _FILE_CHARACTERS),
+            dead.record,
+            dead.line,
+            cut(one_line(text), _ENTRY_CHARACTERS),
+            len(dead.entry),
+            cut(one_line(dead.reason[: 4 * _REASON_CHARACTERS]), _REASON_CHARACTERS),
+        )
+
+    def shortened(self, characters: int) -> Listed:
+        """Return the same with texts of at most so many characters."""
+        return replace(self, entry=cut(self.entry, characters), reason=cut(self.reason, characters))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Dead entries that failed in the same way.
+
+    Attributes:
+        kind: what their reasons have in common, see `kind_of`; escaped.
+        reason: the line that says what went wrong; parts that differ between them are `…`.
+        entries: how many they are.
+        first: where the first of them is: its number, after the file's name if the source is made of several.
+        last: where the last is.
+        examples: numbers, among the listed entries, of the first of them.
+    """
+
+    kind: str
+    reason: str
+    entries: int
+    first: str
+    last: str
+    examples: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many entries of the result were collected over time.
+
+    Attributes:
+        begin: when the first period begins.
+        seconds: length of each period.
+        entries: entries of the result that were collected in each.
+    """
+
+    begin: datetime
+    seconds: float
+    entries: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a page shows beside the report.
+
+    Attributes:
+        cells: the map of the source.
+        listed: dead entries that the page lists.
+        in_cell: numbers of the listed entries of each cell.
+        groups: dead entries by reason, the largest group first.
+        other_kinds: how many further kinds of reasons there are, at least.
+        other_entries: how many entries failed for those.
+        rate: entries over time; None where that would say nothing.
+    """
+
+    cells: tuple[Cell, ...]
+    listed: tuple[Listed, ...] = ()
+    in_cell: tuple[tuple[int, ...], ...] = ()
+    groups: tuple[Group, ...] = ()
+    other_kinds: int = 0
+    other_entries: int = 0
+    rate: Rate | None = None
+
+
+def figures_of(
+    collected: Collected, resolution: Resolution, notes: Sequence[Note], total: int | None = None
+) -> Figures:
+    """Work out the figures of a job from its segments.
+
+    Args:
+        collected: its messages.
+        resolution: what they make.
+        notes: what is noted of the source's uploads.
+        total: bytes of the source, where that is known although no message says so.
+
+    Raises:
+        ParcelqError, AwsError, OSError: a segment cannot be read.
+    """
+    deaths = _Deaths(missing_of(collected, resolution, total))
+    if resolution.has_dead:
+        for dead in dead_of(collected, notes):
+            deaths.add(dead)
+    counts = zip(map(time_of, collected.segments), _entries_of_segments(collected), strict=True)
+    return deaths.figures(rate_of(counts, begin_of(collected)))
+
+
+def figures_from(
+    total: int, dead: Iterable[Dead], holes: Iterable[tuple[int, int]] = (), rate: Rate | None = None
+) -> Figures:
+    """Work out the figures of a source of `total` bytes from what is dead and missing of it."""
+    source_map = SourceMap(total)
+    for start, end in holes:
+        source_map.add_missing(start, end)
+    deaths = _Deaths(source_map)
+    for one in dead:
+        deaths.add(one)
+    return deaths.figures(rate)
+
+
+def begin_of(collected: Collected) -> datetime | None:
+    """When the first message of a job was collected; None where its segments do not say."""
+    try:
+        return min(datetime.fromisoformat(index.first) for index in collected.indexes)
+    except ValueError:
+        return None
+
+
+def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | None) -> Rate | None:
+    """Work out the rate over time.
+
+    Entries that were stored together count as collected evenly since those before them were stored.
+
+    Args:
+        collected: when entries were stored, and how many of them.
+        begin: when the first of them was collected.
+    """
+    stored = sorted((time, entries) for time, entries in collected if time is not None)
+    if begin is None or len(stored) < 3 or (stored[-1][0] - begin).total_seconds() < _FEWEST_SECONDS:
+        return None
+    times = [0.0, *(max(0.0, (time - begin).total_seconds()) for time, _ in stored)]
+    sums = [0.0, *accumulate(float(entries) for _, entries in stored)]
+    bins = min(_BINS, len(stored))
+    seconds = times[-1] / bins
+    edges = [_between(times, sums, number * seconds) for number in range(bins)] + [sums[-1]]
+    return Rate(begin.astimezone(UTC), seconds, tuple(edges[one + 1] - edges[one] for one in range(bins)))
+
+
+def _entries_of_segments(collected: Collected) -> list[int]:
+    """How many entries of the result lie in each segment."""
+    counts = [0] * len(collected.segments)
+    for choice in collected.choices():
+        entries, wheres = choice.columns.entries, choice.columns.wheres
+        for number in choice.rows:
+            if entries[number] < FLAG:
+                counts[wheres[number] >> OFFSET_BITS] += entries[number]
+    return counts
+
+
+def cut(text: str, characters: int) -> str:
+    """Return a text, with `…` at its end where it had more than so many characters."""
+    return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def _place(dead: Dead) -> str:
+    number = "unknown" if dead.record is None else f"{dead.record:,}"
+    return f"{cut(one_line(dead.file), _FILE_CHARACTERS)}, {number}" if dead.file else number
+
+
+def _between(times: Sequence[float], sums: Sequence[float], time: float) -> float:
+    """How many entries were there at a time, if they came evenly between the times at which that is known."""
+    number = next(number for number, one in enumerate(times) if one >= time)
+    if not number or times[number] == time:
+        return sums[number]
+    before, after = times[number - 1], times[number]
+    share = (time - before) / (after - before)
+    return sums[number - 1] + share * (sums[number] - sums[number - 1])
+
+
+@dataclass(slots=True)
+class _Kind:
+    """A kind of reason while dead entries are counted."""
+
+    line: str
+    first: str
+    last: str = ""
+    entries: int = 0
+    is_one_line: bool = True
+    examples: list[int] = field(default_factory=list)
+
+
+class _Deaths:
+    """Counts dead entries by place and by reason, and keeps a few of each. Memory does not grow with their number."""
+
+    def __init__(self, source_map: SourceMap) -> None:
+        self._map = source_map
+        self._kinds: dict[str, _Kind] = {}
+        self._others = 0
+        self._listed: list[Listed] = []
+        self._in_cell: dict[int, list[int]] = {}
+
+    def add(self, dead: Dead) -> None:
+        """Take entries that failed."""
+        cells = self._map.add_dead(dead.start, dead.end, dead.entries)
+        name = kind_of(dead.reason)
+        kind = self._kinds.get(name)
+        if kind is None and len(self._kinds) < _MOST_KINDS:
+            kind = self._kinds[name] = _Kind(main_line(dead.reason), _place(dead))
+        if kind is None:
+            self._others += dead.entries
+        else:
+            kind.entries += dead.entries
+            kind.last = _place(dead)
+            kind.is_one_line &= main_line(dead.reason) == kind.line
+        room = [self._in_cell.setdefault(number, []) for number in cells]
+        room = [some for some in room if len(some) < _PER_CELL]
+        if kind is not None and len(kind.examples) < _EXAMPLES:
+            room.append(kind.examples)
+        if room:
+            for some in room:
+                some.append(len(self._listed))
+            self._listed.append(Listed.of(dead))
+
+    def figures(self, rate: Rate | None) -> Figures:
+        """Return what was counted."""
+        kinds = sorted(self._kinds.items(), key=lambda one: -one[1].entries)
+        shown, left = kinds[:MOST_GROUPS], kinds[MOST_GROUPS:]
+        cells = self._map.cells()
+        return Figures(
+            cells,
+            tuple(self._listed),
+            tuple(tuple(self._in_cell.get(number, ())) for number in range(len(cells))),
+            tuple(
+                Group(
+                    one_line(name),
+                    cut(one_line(kind.line if kind.is_one_line else name), _REASON_CHARACTERS),
+                    kind.entries,
+                    kind.first,
+                    kind.last,
+                    tuple(kind.examples),
+                )
+                for name, kind in shown
+            ),
+            len(left) + bool(self._others),
+            sum(kind.entries for _, kind in left) + self._others,
+            rate,
+        )

@@ -1,0 +1,142 @@
+"""A map of a source: equal parts of it from the first byte to the last, and what became of each."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from parcelq.collect.resolution import Collected, Resolution
+
+CELLS: Final = 240
+"""Parts of a map; fewer where the source has fewer bytes."""
+_HOLES: Final = 3
+"""Missing ranges of a cell that are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A part of a source.
+
+    Attributes:
+        start: its first byte.
+        end: just after its last byte.
+        dead_bytes: bytes of it that belong to messages that failed.
+        missing_bytes: bytes of it without any result.
+        dead: entries that failed and begin in it.
+        holes: the first of the missing ranges that it has a part of.
+    """
+
+    start: int
+    end: int
+    dead_bytes: int = 0
+    missing_bytes: int = 0
+    dead: int = 0
+    holes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What became of it: `done`, `dead`, `missing`, or `both` where some is dead and some is missing."""
+        if self.missing_bytes:
+            return "both" if self.dead or self.dead_bytes else "missing"
+        return "dead" if self.dead or self.dead_bytes else "done"
+
+    @property
+    def bad_share(self) -> float:
+        """The share of its bytes that are dead or missing, from 0 to 1."""
+        return min(1.0, (self.dead_bytes + self.missing_bytes) / max(1, self.end - self.start))
+
+
+class SourceMap:
+    """Collects what became of the parts of a source.
+
+    Args:
+        total: bytes of the source.
+        cells: the number of parts.
+    """
+
+    def __init__(self, total: int, cells: int = CELLS) -> None:
+        count = max(1, min(cells, total))
+        self._edges = [number * total // count for number in range(count + 1)]
+        self._dead_bytes = [0] * count
+        self._missing_bytes = [0] * count
+        self._dead = [0] * count
+        self._holes: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+
+    def add_dead(self, start: int, end: int, entries: int) -> range:
+        """Take entries that failed, in messages of `[start, end)`, and return the numbers of the cells they touch."""
+        touched = self._touched(start, end)
+        self._dead[touched.start] += entries
+        for number, size in self._shares(start, end):
+            self._dead_bytes[number] += size
+        return touched
+
+    def add_missing(self, start: int, end: int) -> None:
+        """Take a range without any result."""
+        for number, size in self._shares(start, end):
+            self._missing_bytes[number] += size
+            if len(self._holes[number]) < _HOLES:
+                self._holes[number].append((start, end))
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Return the parts, in order."""
+        return tuple(
+            Cell(
+                self._edges[number],
+                self._edges[number + 1],
+                # Messages may overlap, as entries of a later step that came of the same bytes do.
+                min(self._dead_bytes[number], self._edges[number + 1] - self._edges[number]),
+                self._missing_bytes[number],
+                self._dead[number],
+                tuple(self._holes[number]),
+            )
+            for number in range(len(self._dead))
+        )
+
+    def _touched(self, start: int, end: int) -> range:
+        last = len(self._dead) - 1
+        first = min(last, bisect_right(self._edges, start) - 1)
+        return range(first, max(first, min(last, bisect_right(self._edges, end - 1) - 1)) + 1)
+
+    def _shares(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the numbers of cells, and how many bytes of a range each has."""
+        for number in self._touched(start, end):
+            size = min(end, self._edges[number + 1]) - max(start, self._edges[number])
+            if size > 0:
+                yield number, size
+
+
+def missing_of(collected: Collected, resolution: Resolution, total: int | None = None, cells: int = CELLS) -> SourceMap:
+    """Draw what is missing of a job.
+
+    Args:
+        collected: its messages.
+        resolution: what they make.
+        total: bytes of the source, where that is known although no message says so.
+        cells: the number of parts.
+
+    Raises:
+        ParcelqError, AwsError, OSError: a segment cannot be read.
+    """
+    size = resolution.total if resolution.total is not None else total or 0
+    drawn = SourceMap(size, cells)
+    all_listed = len(resolution.holes) == resolution.hole_count
+    holes = resolution.holes if all_listed else (hole for choice in collected.choices() for hole in choice.holes)
+    for start, end in holes:
+        drawn.add_missing(start, end)
+    reached = resolution.covered + resolution.dead_bytes + resolution.missing
+    if resolution.total is None and reached < size:  # no message says where the source ends
+        drawn.add_missing(reached, size)
+    return drawn
+
+
+def source_map_of(
+    collected: Collected, resolution: Resolution, total: int | None = None, cells: int = CELLS
+) -> tuple[Cell, ...]:
+    """Draw the map of a job, without reading what failed and why; see `missing_of`."""
+    drawn = missing_of(collected, resolution, total, cells)
+    if resolution.has_dead:
+        for row in collected.dead():
+            drawn.add_dead(row.start, row.end, row.entries)
+    return drawn.cells()

@@ -1,0 +1,158 @@
+"""How many entries came out of runs for how many: what a step does to records, as far as counts can show it. Pure.
+
+Parcelq promises that every record went through a run that succeeded. Whether the runs together wrote what one run over
+the whole file writes is up to the step: one that takes the first line of each input for a header loses a record in
+every run, and all of them where records are run one by one. Counts show that, and `doubts` says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+from typing import Final
+
+from parcelq.collect.rows import FLAG, UNKNOWN
+
+_UNLIKELY: Final = 0.05
+"""A step that treats each record by itself must have done what was seen with less than this chance."""
+_DEVIATIONS: Final = 3
+"""So many standard deviations less than expected are not chance."""
+_FEWEST_RUNS: Final = 3
+_FEWEST_ENTRIES: Final = 10
+"""So many runs that all lose as many entries, each of so many times more, are no accident."""
+
+
+@dataclass(slots=True)
+class Sized:
+    """Runs over inputs of about one size.
+
+    Attributes:
+        runs: how many there were.
+        read: entries that they got.
+        written: entries that they wrote.
+        empty: how many of them wrote none.
+    """
+
+    runs: int = 0
+    read: int = 0
+    written: int = 0
+    empty: int = 0
+
+    def add(self, other: Sized) -> None:
+        """Add other runs."""
+        self.runs += other.runs
+        self.read += other.read
+        self.written += other.written
+        self.empty += other.empty
+
+    @property
+    def rate(self) -> float:
+        """Entries that came out for one."""
+        return self.written / self.read if self.read else 0.0
+
+
+@dataclass(slots=True)
+class Yields:
+    """What runs wrote, by the size of their input; a few numbers, however many runs there are.
+
+    Attributes:
+        sizes: runs, by the binary digits of how many entries they got. Halving a parcel takes one digit away.
+        most_lost: the most entries that a run wrote less than it got.
+        least_lost: the fewest.
+    """
+
+    sizes: dict[int, Sized] = field(default_factory=dict)
+    most_lost: int | None = None
+    least_lost: int | None = None
+
+    def add(self, reads: Sequence[int], entries: Sequence[int]) -> None:
+        """Add messages of a result.
+
+        Args:
+            reads: for each, the entries of the source that it was made of, as rows have them.
+            entries: for each, how many it has, with the flag of dead ones.
+        """
+        is_plain = min(reads, default=1) > 0 and max(entries, default=0) < FLAG  # every message is all that a run wrote
+        runs = zip(reads, entries, strict=True) if is_plain else _runs(reads, entries)
+        for (read, written), count in Counter(runs).items():
+            if read and read != UNKNOWN:
+                self._add(read, written, count)
+
+    def _add(self, read: int, written: int, count: int) -> None:
+        sized = self.sizes.setdefault(read.bit_length(), Sized())
+        sized.add(Sized(count, count * read, count * written, 0 if written else count))
+        lost = read - written
+        self.most_lost = lost if self.most_lost is None else max(self.most_lost, lost)
+        self.least_lost = lost if self.least_lost is None else min(self.least_lost, lost)
+
+    def doubts(self) -> tuple[str, ...]:
+        """Say where counts show that a step does not treat each record by itself; nothing where they do not."""
+        if not self.sizes:
+            return ()
+        usual_digits, usual = max(self.sizes.items(), key=lambda one: one[1].read)
+        smaller = Sized()
+        for digits, sized in self.sizes.items():
+            if digits < usual_digits:
+                smaller.add(sized)
+        single = self.sizes.get(1, Sized()) if usual_digits > 1 else Sized()
+        doubts = []
+        if usual.written and single.runs and single.empty == single.runs and _is_unlikely(usual.rate, single.runs):
+            doubts.append(
+                f"{_runs_of(single.runs)} over a single record wrote nothing, but {_runs_of(usual.runs)} over many "
+                f"wrote {usual.written:,} for {usual.read:,}; {_HEADER}"
+            )
+        elif _is_less(smaller, usual.rate):
+            doubts.append(
+                f"{_runs_of(smaller.runs)} over fewer records, such as halves, wrote {smaller.written:,} for "
+                f"{smaller.read:,}, but {_runs_of(usual.runs)} over more wrote {usual.written:,} for {usual.read:,}; "
+                f"{_HEADER}"
+            )
+        elif self._all_lose_as_many:
+            records = "record" if self.most_lost == 1 else "records"
+            doubts.append(f"each of {self._runs:,} runs wrote {self.most_lost} {records} fewer than it got; {_HEADER}")
+        return tuple(doubts)
+
+    @property
+    def _all_lose_as_many(self) -> bool:
+        lost = self.most_lost
+        if not lost or lost < 0 or lost != self.least_lost or self._runs < _FEWEST_RUNS:
+            return False
+        return sum(one.read for one in self.sizes.values()) >= _FEWEST_ENTRIES * lost * self._runs
+
+    @property
+    def _runs(self) -> int:
+        return sum(one.runs for one in self.sizes.values())
+
+
+_HEADER: Final = "a step that takes the first record for a header does that"
+
+
+def _runs(reads: Iterable[int], entries: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Put together what several messages of one run wrote; runs of whose outputs some is dead are left out."""
+    known, written = 0, 0
+    for read, count in zip(reads, entries, strict=True):
+        if read:
+            yield known, written
+            known, written = read, 0
+        if count >= FLAG:
+            known = UNKNOWN
+        written += count
+    yield known, written
+
+
+def _is_unlikely(rate: float, runs: int) -> bool:
+    """Whether so many single records can hardly all have nothing to write."""
+    return (1 - min(rate, 1.0)) ** runs < _UNLIKELY
+
+
+def _is_less(found: Sized, rate: float) -> bool:
+    """Whether runs wrote less than chance explains, if a record gives `rate` records on average."""
+    expected = found.read * rate
+    variance = expected * max(1 - rate, rate - 1, 0.0)
+    return found.written < expected - _DEVIATIONS * max(1.0, sqrt(variance))
+
+
+def _runs_of(count: int) -> str:
+    return f"{count:,} run" if count == 1 else f"{count:,} runs"

@@ -1,0 +1,161 @@
+"""What makes up a workflow: its files and what its steps depend on, from a folder or from single steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from parcelq.errors import SettingsError
+from parcelq.jobs.workflow import Limits, Workflow, WorkflowStep, read_workflow, steps_of, workflow_name
+from parcelq.steps.environments import Dependencies, Progress, dependencies_of
+from parcelq.steps.find import Step, files_of, local_program, with_environment
+from parcelq.steps.packages import Packages, Target, packages_for
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A workflow with all that belongs to it, on this machine.
+
+    Attributes:
+        name: the workflow's name.
+        workflow: what is run.
+        steps: its programs.
+        files: the files that are bundled, by their paths in the bundle.
+    """
+
+    name: str
+    workflow: Workflow
+    steps: tuple[Step, ...]
+    files: Mapping[str, Path]
+
+    def with_environments(self, progress: Progress) -> list[Step]:
+        """Return the steps with environments on this machine.
+
+        Raises:
+            SettingsError: what a step depends on cannot be had.
+        """
+        every = zip(self.steps, self.workflow.steps, strict=True)
+        return [with_environment(step, one.packages, progress) for step, one in every]
+
+    def packages(self, target: Target, progress: Progress) -> list[Packages | None]:
+        """Return the packages of each step for a function; None for a step that needs none.
+
+        Raises:
+            SettingsError: a package is not to be had for the target.
+        """
+        return [
+            packages_for(wanted, target, progress) if (wanted := self._wanted(number)) else None
+            for number in range(len(self.steps))
+        ]
+
+    def _wanted(self, number: int) -> Dependencies | None:
+        step, packages = self.steps[number], self.workflow.steps[number].packages
+        if step.path.suffix == ".py":
+            return dependencies_of(step.path, packages)
+        if packages:
+            raise SettingsError(f"step {step.path}", ["packages are for steps that end in .py"])
+        return None
+
+
+def from_folder(folder: Path, name: str = "") -> Assembled:
+    """Assemble the workflow of a folder with a `workflow.yaml`. All files of the folder belong to it, but hidden ones.
+
+    Args:
+        folder: the folder.
+        name: the workflow's name; made of the folder's by default.
+
+    Raises:
+        SettingsError: anything is wrong with the workflow; the text has all of it.
+        InvalidValueError: no workflow can have the name.
+    """
+    workflow = read_workflow(folder)
+    steps = tuple(steps_of(workflow, folder))
+    root = folder.resolve()
+    files, problems = {}, []
+    for path in files_of(folder):
+        inner = path.relative_to(folder).as_posix()
+        if path.resolve().is_relative_to(root):
+            files[inner] = path
+        else:
+            problems.append(f"{inner} is a link that leaves the folder")
+    if problems:
+        raise SettingsError(f"workflow {folder}", problems)
+    return Assembled(workflow_name(f"{root.name}.", name), workflow, steps, files)
+
+
+def from_steps(
+    paths: Sequence[str], settings: Sequence[str], packages: Sequence[str] = (), name: str = ""
+) -> Assembled:
+    """Assemble a workflow of single steps, as `parcelq run --step` names them.
+
+    A step that is a file is that file alone, and a step that is a folder is all of it. A name on the PATH stays a name.
+
+    Args:
+        paths: the steps, in a row.
+        settings: the settings file of each; empty for none.
+        packages: Python packages that the steps need.
+        name: the workflow's name; made of the steps' by default.
+
+    Raises:
+        SettingsError: there is no such step or settings file, or it cannot be run.
+        InvalidValueError: no workflow can have the name.
+    """
+    steps, made = [], []
+    files: dict[str, Path] = {}
+    for number, (path, file) in enumerate(zip(paths, settings, strict=True), 1):
+        step = local_program(path, file)
+        steps.append(step)
+        place, run = f"step{number}", path
+        if step.whole:
+            files |= {f"{place}/{one.relative_to(step.whole).as_posix()}": one for one in files_of(step.whole)}
+            run = place
+        elif step.copied:
+            run = f"{place}/{step.path.name}"
+            files[run] = step.path
+        own = f"{place}.yaml" if file and step.settings.path else ""
+        if own and step.settings.path:
+            files[own] = step.settings.path
+        made.append(WorkflowStep(run, own, tuple(packages) if step.path.suffix == ".py" else ()))
+    if packages and not any(one.packages for one in made):
+        raise SettingsError(
+            f"step {paths[0]}", ["packages are for steps that end in .py; this one is started as it is"]
+        )
+    names = "-".join(step.whole.name if step.whole else step.path.stem for step in steps)
+    return Assembled(workflow_name(f"{names}.", name), Workflow(tuple(made)), tuple(steps), files)
+
+
+def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
+    """Return the same with other sizes, format and limits, where they are given.
+
+    Args:
+        assembled: the workflow.
+        workflow: what is to be otherwise; its steps do not count.
+    """
+    old = assembled.workflow
+    steps = tuple(replace(step, batch_size=None) for step in old.steps) if workflow.batch_size else old.steps
+    limits = old.limits
+    if workflow.limits != Limits():
+        limits = replace(workflow.limits, max_seconds=limits.max_seconds)
+    changed = Workflow(
+        steps,
+        workflow.format or old.format,
+        workflow.parcel_size or old.parcel_size,
+        workflow.batch_size or old.batch_size,
+        limits,
+    )
+    return replace(assembled, workflow=changed)
+
+
+def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assembled:
+    """Return the same whose steps get these variables of their environment as well."""
+    steps = (
+        replace(step, settings=replace(step.settings, environment={**step.settings.environment, **variables}))
+        for step in assembled.steps
+    )
+    return replace(assembled, steps=tuple(steps)) if variables else assembled
+
+
+def with_id(assembled: Assembled, workflow_id: str) -> Assembled:
+    """Return the same whose steps get this as `--workflow-id`."""
+    return replace(assembled, steps=tuple(replace(step, workflow_id=workflow_id) for step in assembled.steps))

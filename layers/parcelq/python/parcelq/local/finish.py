@@ -1,0 +1,113 @@
+"""Finishing a job on one machine: its result, written in place of an earlier one only when all of it is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from parcelq.collect.finish import Finisher, SourceState
+from parcelq.errors import ParcelqError
+from parcelq.lineage.source import Source
+from parcelq.local.jobs import LocalJob, missing_of
+from parcelq.local.kept import Kept
+from parcelq.local.pipeline import OUTPUT
+from parcelq.result_names import ResultNames
+
+MAX_HEALINGS: Final = 3
+"""How often what is missing of a job is published again before the job is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What became of a file, or of several files that have one result.
+
+    Attributes:
+        file: what the user calls it.
+        job: the job's id.
+        names: the paths of the result and of what lies beside it, below the folder of results.
+        state: how far the job is.
+        healings: how often what was missing was published again.
+        problem: why there is no result; empty if there is one.
+    """
+
+    file: str
+    job: str
+    names: ResultNames
+    state: SourceState
+    healings: int = 0
+    problem: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether every entry is in the result, and nothing makes that doubtful."""
+        return bool(self.state.report and self.state.report["complete"]) and not self.problem
+
+
+def finish(job: LocalJob, kept: Kept) -> FileResult | None:
+    """Write a job's result, now that nothing of it is under way; None if something is missing, and to be run again.
+
+    Raises:
+        StoreError, OSError: the result cannot be written.
+    """
+    if job.is_whole:
+        state = SourceState(job.record.source, 0, job.total, 0, 0, job.record.result, report=job.report)
+        return _closed(job, kept, state)
+    _check_unchanged(job)
+    if job.problem:
+        return (_closed if job.is_hopeless else _unfinished)(job, kept, _nothing(job), job.problem)
+    _make_way(job, kept)
+    state = _finisher(job, kept).finish_job(job.job) or _nothing(job)
+    if state.result and not state.dead:
+        return _closed(job, kept, state)
+    if state.result or state.problem or job.healings == MAX_HEALINGS:
+        problem = "" if state.result else state.problem or f"{state.holes} parts of it are missing"
+        return _unfinished(job, kept, state, problem)
+    job.healings += 1
+    if collected := kept.collected(job.record.id):
+        resolution = collected.resolve()
+        job.missing, job.total = missing_of(collected, resolution), resolution.total
+    return None
+
+
+def _finisher(job: LocalJob, kept: Kept) -> Finisher:
+    def names(_: Source) -> ResultNames:
+        return job.source.names
+
+    return Finisher(kept.store, OUTPUT, "", kept.results, replaces=True, names=names, versions=job.record.versions)
+
+
+def _make_way(job: LocalJob, kept: Kept) -> None:
+    """Delete what lies beside an earlier result just before that is replaced, so that nothing speaks for the new one.
+
+    The earlier result itself stays until the new one takes its place.
+    """
+    names = job.source.names
+    present = kept.results.stat(names.result)
+    collected = kept.collected(job.record.id) if present else None
+    if present and collected:
+        resolution = collected.resolve()
+        if resolution.finished and present.metadata.get("parcelq-state") != resolution.state:
+            kept.results.delete([names.report, names.page, names.dead])
+
+
+def _closed(job: LocalJob, kept: Kept, state: SourceState, problem: str = "") -> FileResult:
+    """The result of a job of which nothing needs to be kept."""
+    kept.drop(job.record)
+    job.is_closed = True
+    return _unfinished(job, kept, state, problem)
+
+
+def _unfinished(job: LocalJob, _kept: Kept, state: SourceState, problem: str) -> FileResult:
+    """The result of a job of which something is kept: entries that are dead, or all that there is of it."""
+    return FileResult(job.source.title, job.record.id, job.source.names, state, job.healings, problem)
+
+
+def _check_unchanged(job: LocalJob) -> None:
+    try:
+        job.source.check_unchanged()
+    except ParcelqError as error:
+        job.problem, job.is_hopeless = job.problem or str(error), True
+
+
+def _nothing(job: LocalJob) -> SourceState:
+    return SourceState(job.record.source, 0, job.total, 0, 1)

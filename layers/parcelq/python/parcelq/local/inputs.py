@@ -1,0 +1,204 @@
+"""What a user gives as files: paths, folders, patterns, pipes and the standard input; found before anything is read."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from parcelq.errors import InvalidValueError, ParcelqError
+from parcelq.limits import KIB
+from parcelq.local.files import PIPE, STDIN, FileState, LocalFile, LocalSource, is_nameless
+from parcelq.local.spool import spooled
+from parcelq.local_files import check_free, check_readable, check_targets
+from parcelq.records import Format, by_name
+from parcelq.result_names import check_distinct
+
+_STDIN: Final = "-"
+_DESCRIPTORS: Final = re.compile(r"/dev/fd/|/proc/[^/]+/fd/|/dev/stdin")
+"""Where pipes are that have no name of their own, as those of a shell's `<(command)`."""
+_READ_AT_ONCE: Final = 64 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One thing to read.
+
+    Attributes:
+        path: where it is.
+        given: what the user calls it.
+        name: what its result is called after; below a folder that was given, with the folders in it.
+        is_pipe: whether it can be read only once.
+    """
+
+    path: Path
+    given: str
+    name: str
+    is_pipe: bool = False
+
+
+Put = Callable[[Found], LocalFile]
+
+
+def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[Found]:
+    """Find what a user means.
+
+    A folder stands for all files in it and below it, in the order of their names, without those whose names begin with
+    a dot and without the folder of results. A pattern that is no path, such as `data/*.smi` or `data/**/*.smi`, stands
+    for the files that match it.
+
+    Args:
+        given: paths of files, folders and pipes, patterns, and `-` for the standard input.
+        results: the folder of results.
+
+    Raises:
+        ParcelqError: something is not there, cannot be read, or has no files.
+    """
+    found = [one for text in given for one in _found(os.fspath(text), results)]
+    if not found:
+        raise InvalidValueError("files", list(given), "at least one file")
+    if sum(one.given == _STDIN for one in found) > 1:
+        raise InvalidValueError("files", _STDIN, "given once: the standard input cannot be read twice")
+    return found
+
+
+def sources_of(
+    found: Sequence[Found], results: Path, put: Put, *, name: str = "", combine: str = "", fmt: str = ""
+) -> list[LocalSource]:
+    """Make sources of what was found.
+
+    Args:
+        found: what is to be read.
+        results: the folder of results.
+        put: returns the file to read; of a pipe a copy of all that comes.
+        name: what the result is called after, where there is only one; empty for its own name.
+        combine: what the one result of all is called after; empty for a result of each.
+        fmt: the record format of all, as text; empty to go by their names.
+
+    Raises:
+        InvalidValueError: two results would have one name, or the files cannot be combined.
+        ParcelqError: something cannot be read.
+    """
+    if name and len(found) > 1 and not combine:
+        wanted = f"given for one file only, not for {len(found)}; --combine makes one result of all"
+        raise InvalidValueError("name", name, wanted)
+    called = combine or name
+    if called and ("\0" in called or not {"", ".", ".."}.isdisjoint(called.split("/"))):
+        raise InvalidValueError("combine" if combine else "name", called, "the name of a file, perhaps with folders")
+    if combine:
+        files = [put(one) for one in found]
+        if not fmt:
+            _check_one_format(files)
+        sources = [LocalSource.of_files(files, combine, results)]
+    else:
+        check_distinct([one.given for one in found], [name or one.name for one in found])
+        sources = [LocalSource.of_file(put(one), name or one.name) for one in found]
+    targets = [results / target for one in sources for target in one.names.all]
+    check_targets([one.path for one in found if not one.is_pipe], targets)
+    for one in sources:
+        check_free(results, one.names.result)
+    return sources
+
+
+def file_of(one: Found, command: str, spool: Path) -> LocalFile:
+    """Return the file to read; of a pipe a file below the folder `spool`, into which all that comes was written.
+
+    Args:
+        one: what is to be read.
+        command: id of the command that reads it.
+        spool: a folder of the state folder.
+
+    Raises:
+        ParcelqError: it cannot be read.
+    """
+    if not one.is_pipe:
+        return LocalFile(one.given, FileState.of(one.path))
+    try:
+        with open(0, "rb", closefd=False) if one.given == _STDIN else one.path.open("rb") as pipe:
+            return spooled(pipe, one.name, spool, command)
+    except OSError as error:
+        raise ParcelqError(f"file {one.given!r} cannot be read: {error.strerror or error}") from None
+
+
+def _found(text: str, results: Path) -> Iterator[Found]:
+    if text == _STDIN:
+        yield Found(Path("/dev/stdin"), _STDIN, STDIN, is_pipe=True)
+        return
+    path = Path(text).expanduser()
+    if path.is_dir():
+        yield from _below(path, text, results)
+    elif not os.path.lexists(path) and glob.has_magic(text):
+        matches = [one for one in sorted(glob.glob(os.fspath(path), recursive=True)) if os.path.isfile(one)]
+        if not matches:
+            raise ParcelqError(f"{text!r} matches no file")
+        for one in matches:
+            yield _one(Path(one), one)
+    else:
+        yield _one(path, text)
+
+
+def _one(path: Path, given: str) -> Found:
+    found = check_readable(path)
+    is_pipe = not stat.S_ISREG(found.st_mode) or _lies_about_its_size(path, found)
+    name = PIPE if is_pipe and _DESCRIPTORS.match(os.path.abspath(path)) else path.name
+    return Found(path, given, name, is_pipe)
+
+
+def _below(folder: Path, given: str, results: Path) -> Iterator[Found]:
+    def refuse(error: OSError) -> None:
+        raise ParcelqError(f"folder {error.filename!r} cannot be read: {error.strerror}")
+
+    is_empty = True
+    for here, folders, names in os.walk(folder, onerror=refuse):
+        inside = Path(here)
+        folders[:] = sorted(one for one in folders if not one.startswith(".") and not _is_same(inside / one, results))
+        for name in sorted(names):
+            path = inside / name
+            if not name.startswith(".") and stat.S_ISREG(_stat(path).st_mode):
+                is_empty = False
+                yield Found(path, os.fspath(path), path.relative_to(folder).as_posix())
+    if is_empty:
+        raise ParcelqError(f"folder {given!r} has no files, apart from those whose names begin with a dot")
+
+
+def _check_one_format(files: Sequence[LocalFile]) -> None:
+    formats: dict[Format, str] = {}
+    for file in files:
+        if not is_nameless(file):
+            formats.setdefault(by_name(file.name), file.name)
+    if len(formats) > 1:
+        (fmt, first), (other, second), *_ = formats.items()
+        raise ParcelqError(
+            f"files that are combined must have one record format, but {first!r} is {fmt} and {second!r} is {other}; "
+            "--format names one for all"
+        )
+
+
+def _lies_about_its_size(path: Path, found: os.stat_result) -> bool:
+    """Whether a file has other bytes than it says, as those of /proc and /sys: it can be read only as a pipe."""
+    if found.st_blocks or found.st_size > _READ_AT_ONCE:
+        return False
+    try:
+        with path.open("rb") as file:
+            return len(file.read(_READ_AT_ONCE + 1)) != found.st_size
+    except OSError as error:
+        raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror}") from None
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise ParcelqError(f"file {str(path)!r} cannot be read: {error.strerror}") from None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False

@@ -1,0 +1,124 @@
+"""A job that a Python program runs on this machine, beside what else it does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parcelq.local.finish import FileResult
+from parcelq.local.progress import Progress
+
+Work = Callable[[Callable[[Progress], None], threading.Event], list[FileResult]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEntry:
+    """An entry that failed for good.
+
+    Attributes:
+        file: the file that it is in.
+        record: its number in the file, from 1; None where nobody knows.
+        line: number of its first line, from 1; None where nobody knows.
+        entry: the entry; bytes where it is not UTF-8.
+        reason: why it failed.
+    """
+
+    file: str
+    record: int | None
+    line: int | None
+    entry: str | bytes
+    reason: str
+
+    @classmethod
+    def of(cls, told: dict[str, Any], file: str) -> DeadEntry:
+        """Read a line of a list of dead entries."""
+        import base64
+
+        entry = base64.b64decode(told["entry_base64"]) if "entry_base64" in told else told["entry"]
+        return cls(told.get("file", file), told.get("record"), told.get("line"), entry, told["reason"])
+
+
+class Job:
+    """Files that are being run; `parcelq.run` returns it. It runs on a thread until it has ended or is cancelled.
+
+    Args:
+        work: runs the files.
+        folder: the folder of results.
+    """
+
+    def __init__(self, work: Work, folder: Path) -> None:
+        self._folder = folder
+        self._cancelled = threading.Event()
+        self._ended = threading.Event()
+        self._progress = Progress(0.0, 0, 0.0, None, 0, "")
+        self._results: list[FileResult] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(work,), name="parcelq-job", daemon=True)
+        self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> list[FileResult]:
+        """Wait until the job has ended.
+
+        Args:
+            timeout: seconds to wait at most; None for as long as it takes.
+
+        Returns:
+            What became of each file, in their order. `whole` of each says whether every entry is in the result.
+
+        Raises:
+            TimeoutError: the time is up; the job goes on.
+            ParcelqError: the job could not begin or was stopped; the text says why. What was stored is kept.
+        """
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"the job did not end within {timeout} seconds")
+        self._thread.join()
+        if self._error:
+            raise self._error
+        return self._results
+
+    def progress(self) -> Progress:
+        """Return how far the job is; this never waits."""
+        return self._progress
+
+    def results(self) -> list[Path]:
+        """Wait until the job has ended, and return the paths of the results, in the order of the files.
+
+        A result is there for each file whose entries are all done or dead; see `dead`.
+
+        Raises:
+            ParcelqError: see `wait`.
+        """
+        return [self._folder / one.state.result for one in self.wait() if one.state.result]
+
+    def dead(self) -> Iterator[DeadEntry]:
+        """Wait until the job has ended, and yield the entries that failed for good, in order.
+
+        Raises:
+            ParcelqError: see `wait`.
+        """
+        for one in self.wait():
+            if one.state.result and one.state.dead:
+                with (self._folder / one.names.dead).open("rb") as lines:
+                    for line in lines:
+                        yield DeadEntry.of(json.loads(line), one.file)
+
+    def cancel(self) -> None:
+        """Stop the job, and wait until it has stopped. What is stored is kept, and the same call goes on from there."""
+        self._cancelled.set()
+        self._ended.wait()
+        self._thread.join()
+
+    def _run(self, work: Work) -> None:
+        try:
+            self._results = work(self._saw, self._cancelled)
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the job is waited for
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def _saw(self, progress: Progress) -> None:
+        self._progress = progress

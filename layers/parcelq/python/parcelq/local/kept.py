@@ -1,0 +1,98 @@
+"""What is kept of jobs on one machine, beside and below a folder of results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from parcelq.collect.resolution import WHOLE, Collected
+from parcelq.collect.runs import indexes_of, read_record, tidy
+from parcelq.collect.segments import folder, segments_among
+from parcelq.errors import NotFoundError
+from parcelq.limits import MIB
+from parcelq.lineage.source import source_id
+from parcelq.local.pipeline import OUTPUT
+from parcelq.local.state import JobRecord, StateFolder
+from parcelq.names import HEADERS
+from parcelq.result_names import STATE, result_names
+from parcelq.store.folder import FolderStore
+from parcelq.upload.notes import upload_folder
+
+_REPORT_BYTES: Final = 4 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where jobs keep what they have: the stores beside and below a folder of results.
+
+    Attributes:
+        state: records of jobs.
+        store: segments and headers.
+        notes: notes of uploads, in the same folder; what is lost of them with a crash is counted anew.
+        results: results and what lies beside them.
+    """
+
+    state: StateFolder
+    store: FolderStore
+    notes: FolderStore
+    results: FolderStore
+
+    @classmethod
+    def beside(cls, results: Path) -> Kept:
+        """What is kept beside the results of a folder."""
+        folder = results / STATE
+        stores = FolderStore(folder), FolderStore(folder, durable=False), FolderStore(results, own=f"{STATE}/results")
+        return cls(StateFolder(results), *stores)
+
+    def segments(self, job: str) -> list[str]:
+        """Keys in the folder of a job's segments; none if nothing of it is stored."""
+        keys = list(self.store.keys(folder(OUTPUT, job)))
+        return keys if segments_among(keys) else []
+
+    def collected(self, job: str, *, tidies: bool = True) -> Collected | None:
+        """All messages of a job that are stored; None if there are none.
+
+        Args:
+            job: the job's id.
+            tidies: whether indexes are merged, which only the command does that runs the job.
+
+        Raises:
+            NotFoundError: another command finished the job in the meantime.
+        """
+        keys = self.segments(job)
+        if not keys:
+            return None
+        tidied = tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else read_record(self.store, keys)
+        return Collected(self.store, indexes_of(self.store, keys, tidied))
+
+    def drop_stored(self, record: JobRecord) -> None:
+        """Delete all that is stored of a job: its segments, notes and headers."""
+        source = source_id(record.source)
+        places = upload_folder(record.source), f"{HEADERS}{source}", f"{HEADERS}{record.id}", folder(OUTPUT, record.id)
+        for place in places:  # the segments last: as long as there are any, this is done again
+            shutil.rmtree(self.store.folder / place, ignore_errors=True)
+
+    def drop(self, record: JobRecord) -> None:
+        """Delete all state of a job. Its result stays."""
+        self.drop_stored(record)
+        self.state.remove(record)
+
+    def written(self, record: JobRecord) -> Mapping[str, Any] | None:
+        """The report of a job whose whole result was written, so that its state was being deleted; else None."""
+        present = self.results.stat(record.result)
+        if present is None or present.etag == record.before:
+            return None
+        state = present.metadata.get("parcelq-state", "")
+        if present.metadata.get("parcelq-source") != source_id(record.source) or not state.startswith(WHOLE):
+            return None
+        with suppress(NotFoundError, ValueError, AttributeError):
+            report: dict[str, Any] = json.loads(self.results.read(result_names(record.name).report, 0, _REPORT_BYTES))
+            if (report.get("source"), report.get("state")) == (record.source, state):
+                return report
+        return None

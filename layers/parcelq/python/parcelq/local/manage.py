@@ -1,0 +1,180 @@
+"""Jobs on one machine that are not whole: listing them, their dead entries, and going on with one by its id."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from parcelq.collect.report import Dead, dead_of
+from parcelq.collect.source_map import Cell, source_map_of
+from parcelq.errors import JobError, NotFoundError, ParcelqError
+from parcelq.local.finish import FileResult
+from parcelq.local.jobs import source_of, take_up
+from parcelq.local.kept import Kept
+from parcelq.local.recipe import Recipe
+from parcelq.local.run import OnProgress, run_jobs
+from parcelq.local.state import JobRecord
+from parcelq.upload.notes import notes_of
+
+_ID: Final = re.compile("[0-9a-f]{6,24}")
+"""A job's id, or its beginning."""
+
+
+MAP_CELLS: Final = 60
+"""Parts of the map of a job's source, so that they are one line on a terminal."""
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a text has the form of a job's id or of its beginning: 6 to 24 hexadecimal digits."""
+    return _ID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """How far a job is that is not whole.
+
+    Attributes:
+        record: what it is about.
+        is_running: whether a command runs it now.
+        total: bytes of its source; None if that is not known.
+        covered: bytes of it whose results are stored.
+        missing: bytes of it that are neither there nor dead; None if that is not known.
+        dead: entries that failed for good.
+        cells: a map of its source in few parts; none if its size is not known.
+    """
+
+    record: JobRecord
+    is_running: bool
+    total: int | None
+    covered: int
+    missing: int | None
+    dead: int
+    cells: tuple[Cell, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """`running`, `stopped`, or `finished` where only dead entries are left."""
+        if self.is_running:
+            return "running"
+        return "finished" if self.missing == 0 else "stopped"
+
+    @property
+    def share(self) -> float | None:
+        """How much of the source is done, from 0 to 1, dead entries included; None if that is not known."""
+        if self.total is None or self.missing is None:
+            return None
+        return 1 - self.missing / self.total if self.total else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalJobs:
+    """The jobs whose results go to one folder.
+
+    Attributes:
+        results: the folder.
+    """
+
+    results: Path
+
+    def all(self) -> list[JobStatus]:
+        """Return how far all jobs are that are not whole, in the order of their results."""
+        kept = Kept.beside(self.results)
+        found = []
+        for record in kept.state.records():
+            with suppress(NotFoundError):  # it has just been finished
+                found.append(_status(record, kept))
+        return found
+
+    def find(self, job: str) -> JobRecord:
+        """Return the record of a job.
+
+        Args:
+            job: its id, or the beginning of that.
+
+        Raises:
+            JobError: there is no such job, or several begin so.
+        """
+        kept = Kept.beside(self.results)
+        found = [one for one in kept.state.records() if one.id.startswith(job)] if is_job_id(job) else []
+        if not found:
+            raise JobError(
+                job,
+                f"there is no such job in {str(self.results)!r}, or it is whole; parcelq jobs lists those that are not",
+            )
+        if len(found) > 1:
+            raise JobError(job, f"{len(found)} jobs begin so: {', '.join(one.id for one in found)}")
+        return found[0]
+
+    def dead(self, job: str) -> Iterator[Dead]:
+        """Yield the entries of a job that failed for good, in order; see `find`."""
+        record = self.find(job)
+        kept = Kept.beside(self.results)
+        if collected := kept.collected(record.id, tidies=False):
+            yield from dead_of(collected, notes_of(kept.store, record.source))
+
+    def run_again(
+        self,
+        job: str,
+        *,
+        redrive: bool = False,
+        only: Callable[[Dead], bool] | None = None,
+        steps: Sequence[str] = (),
+        go_on: bool = False,
+        note: Callable[[str], None] = lambda _text: None,
+        on_progress: OnProgress = lambda _progress: None,
+        cancelled: threading.Event | None = None,
+    ) -> FileResult:
+        """Run what is missing of a job, as it was run before, and write its result.
+
+        Args:
+            job: its id, or the beginning of that.
+            redrive: whether its dead entries are run again too. Those that die again are dead once.
+            only: says of a dead entry whether it is run again; all are if it is None.
+            steps: steps to run in place of those that it began with. If they are as many, the settings stay.
+            go_on: whether to go on although the steps changed; a redrive always does.
+            note: called with sentences about what the user may not expect.
+            on_progress: called several times a second.
+            cancelled: stops the run when it is set.
+
+        Raises:
+            JobError: there is no such job, another command runs it, it has no dead entries, or the steps changed.
+            ParcelqError: its files changed, or something stops the run; see `run_files`.
+        """
+        record = self.find(job)
+        recipe = Recipe.of(record.recipe)
+        if redrive:  # what died before may well die again, which says nothing about the step
+            recipe = replace(recipe, keep_going=True)
+        if steps:
+            settings = recipe.settings if len(steps) == len(recipe.steps) else ()
+            recipe = replace(recipe, steps=tuple(steps), settings=settings)
+        options = recipe.options(self.results, note, go_on=go_on or redrive or bool(steps))
+        kept = Kept.beside(self.results)
+        if redrive and not _status(record, kept).dead:
+            raise JobError(record.id, "it has no dead entries; parcelq resume goes on with what is missing")
+        chosen = [(one.start, one.end) for one in self.dead(record.id) if only(one)] if redrive and only else None
+        if chosen == []:
+            raise JobError(record.id, "it has none of these dead entries any more")
+        source = source_of(record, self.results)
+        try:
+            source.check_unchanged()
+        except ParcelqError as error:
+            raise JobError(record.id, f"it cannot go on: {error}") from None
+        with kept.state.command() as command:
+            jobs = take_up([source], options, kept, command, note, redrive=redrive, chosen=chosen)
+            return run_jobs(jobs, options, kept, on_progress, cancelled)[0]
+
+
+def _status(record: JobRecord, kept: Kept) -> JobStatus:
+    running = kept.state.is_running(record)
+    collected = kept.collected(record.id, tidies=False)
+    if collected is None:
+        return JobStatus(record, running, None, 0, None, 0)
+    found = collected.resolve()
+    missing = None if found.total is None else found.missing
+    cells = () if found.total is None else source_map_of(collected, found, cells=MAP_CELLS)
+    return JobStatus(record, running, found.total, found.covered, missing, found.dead, cells)

@@ -1,0 +1,72 @@
+"""A decorated function as a step: the module that it is in, started so that only the function runs.
+
+A folder is made that holds a copy of the module, and a program beside it that imports the copy and runs the function.
+So a module may run its own function over files: what it does when it is started as a program is not done in the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any, Final
+
+from parcelq.errors import InvalidValueError
+from parcelq.steps.environments import cache_folder
+from parcelq.steps.function import StepFunction
+
+_METADATA: Final = re.compile(r"(?m)^# /// script$\s(?:^#(?:| .*)$\s)+^# ///$")
+"""Inline metadata: https://packaging.python.org/en/latest/specifications/inline-script-metadata/"""
+_PROGRAM: Final = '''{metadata}"""Runs a function of the module beside this file as a step."""
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import parcelq.step
+
+spec = spec_from_file_location("step_module", Path(__file__).parent / "module" / {name!r})
+module = sys.modules["step_module"] = module_from_spec(spec)
+spec.loader.exec_module(module)
+
+if __name__ == "__main__":
+    module.{function}.main()
+'''
+
+
+def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) -> Path:
+    """Return the folder that is the step of a function, and make it if it is not there.
+
+    Args:
+        function: the function, decorated with `@step`, at the top of a module that is a file.
+        cache: where such folders go; `cache_folder()` by default. They are named by their content.
+
+    Raises:
+        InvalidValueError: the function is not where it can be found again.
+    """
+    name: str = getattr(function, "__qualname__", "")
+    path = inspect.getsourcefile(inspect.unwrap(function))
+    if not name.isidentifier():
+        raise InvalidValueError("step", name, "a function at the top of a module, so that it can be found there")
+    if path is None or not Path(path).is_file():
+        raise InvalidValueError("step", name, "a function in a file, since the step is that file")
+    module = Path(path).read_bytes()
+    metadata = _METADATA.search(module.decode("utf-8", "replace"))
+    program = _PROGRAM.format(
+        metadata=f"{metadata[0]}\n" if metadata else "", name=Path(path).name, function=name
+    ).encode()
+    digest = hashlib.sha256(program + module).hexdigest()[:24]
+    folder = (cache or cache_folder()) / "steps" / digest
+    if not folder.is_dir():  # made aside, so that it is whole as soon as it is there
+        made = folder.with_name(f"{digest}.{uuid.uuid4().hex}")
+        (made / "module").mkdir(parents=True)
+        (made / "module" / Path(path).name).write_bytes(module)
+        (made / "step.py").write_bytes(program)
+        try:
+            made.rename(folder)
+        except OSError:  # somebody else was faster
+            shutil.rmtree(made)
+    return folder

@@ -1,0 +1,66 @@
+"""Logs of what steps print when they succeed, one beside each result."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from parcelq.limits import MIB
+from parcelq.process.plan import Work
+from parcelq.topics.message import FIRST
+
+_log = logging.getLogger(__name__)
+MAX_LOG_BYTES: Final = 16 * MIB
+"""How large a log becomes; what is printed after that is dropped, and the log says so."""
+_FULL: Final = b"--- more was printed; this log is full\n"
+_COUNTED_FROM_START: Final = re.compile("([0-9]+),[0-9]+")
+"""The attribute `First` of a message whose records are counted from the start of the source."""
+
+
+class PrintLogs:
+    """The logs of the sources of one command. They may be written to from any thread.
+
+    Args:
+        paths: the path of each source's log. A log is created when its first run prints something.
+        most_bytes: how large each becomes.
+    """
+
+    def __init__(self, paths: Mapping[str, Path], most_bytes: int = MAX_LOG_BYTES) -> None:
+        self._paths = paths
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._full: set[str] = set()
+
+    def add(self, step: str, works: Sequence[Work], text: str) -> None:
+        """Append what a run printed, below a line that says which records of the source it was about."""
+        source = works[0].source
+        if source not in self._paths or source in self._full:
+            return
+        data = f"--- step {step}, {place_of(works)}\n{text}".encode("utf-8", "backslashreplace")
+        path = self._paths[source]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock, path.open("ab") as file:
+                if file.tell() + len(data) > self._most_bytes:
+                    self._full.add(source)
+                    data = _FULL
+                file.write(data)
+        except OSError as error:  # a log is worth no result
+            self._full.add(source)
+            _log.warning("what steps print cannot be logged: %s", error)
+
+
+def place_of(works: Sequence[Work]) -> str:
+    """Return which records of the source a run was about: their numbers where they are known, and their bytes."""
+    roots = [work.lineage.root for work in works if work.lineage]
+    at = f"bytes {min(one.start for one in roots)} to {max(one.end for one in roots)}" if roots else "no known place"
+    first = works[0].message.attributes.get(FIRST, "")
+    entries = sum(work.entries for work in works)
+    if (found := _COUNTED_FROM_START.fullmatch(first)) and entries:
+        number = int(found[1])
+        return f"records {number} to {number + entries - 1}, {at}" if entries > 1 else f"record {number}, {at}"
+    return at

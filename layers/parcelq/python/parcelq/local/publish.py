@@ -1,0 +1,96 @@
+"""Publishing what is missing of a job, and noting how many records its source has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from parcelq.errors import ParcelqError, PublishError
+from parcelq.local.jobs import LocalJob
+from parcelq.local.kept import Kept
+from parcelq.local.pipeline import OUTPUT, Pipeline
+from parcelq.local.progress import Meter
+from parcelq.local.reading import Reading
+from parcelq.local.recipe import Options
+from parcelq.records import Parcel
+from parcelq.topics.header import header_of_source
+from parcelq.upload.files import Uploaded, parcel_messages
+from parcelq.upload.layout import Layout
+from parcelq.upload.notes import Beginning, note_upload
+from parcelq.upload.parcels import MAX_BODY_BYTES
+
+_INPUT: Final = "step1"
+_FILES_OF_NOTE: Final = 4000
+"""Files that one note names: fewer than fill it."""
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error
+    """The pipeline takes no more messages."""
+
+
+def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
+    """Publish the ranges of a job's source that are missing, and read the rest only to count its records.
+
+    Raises:
+        Stopped: the pipeline was stopped; part of it is published.
+        SourceError: the source does not fit its format, or its compression is broken.
+        ParcelqError: a file cannot be read, or changed. The last message is not published then.
+        PublishError: some messages were refused.
+    """
+    reading = Reading.of(job.source, options.format, job.missing, options.rules[0].parcel_size, job.marks)
+    attribute = header_of_source(reading.header, job.record.source, kept.store)
+    layout = Layout.of_source(reading.format, reading.header, attribute)
+    reading.max_bytes = MAX_BODY_BYTES - len(attribute)
+    source = job.record.source
+
+    def counted(read: int, made: int) -> None:
+        if pipeline.stopped:
+            raise Stopped
+        # What was not read yet makes as many bytes as what was.
+        meter.expect(source, int(made * job.source.size / read) if read else made)
+
+    reading.on_read = counted
+    is_missing_from_start = bool(job.missing) and job.missing[0][0] == 0
+    header = layout.header_parcel(0) if is_missing_from_start else iter(())
+
+    def parcels() -> Iterator[Parcel]:
+        yield from header
+        yield from reading.parcels()
+
+    published, failed = pipeline.input.publish(
+        parcel_messages(parcels(), job.source.source, job.total, layout, empty=is_missing_from_start)
+    )
+    if failed:
+        raise PublishError(job.source.title, [one.reason for one in failed])
+    if job.total is not None and reading.end != job.total:
+        raise ParcelqError(f"{job.source.title!r} has {reading.end:,} bytes of records, but had {job.total:,} before")
+    meter.expect(source, reading.end)
+    job.total = reading.end
+    job.is_noted = True
+    uploaded = Uploaded(
+        published,
+        reading.entries,
+        reading.end,
+        reading.parts.all(),
+        tuple(reading.warnings),
+        str(reading.format),
+        "option" if options.format else "name",
+    )
+    _note(kept, source, uploaded, reading.begins if job.source.combined else ())
+
+
+def _note(kept: Kept, source: str, uploaded: Uploaded, files: Sequence[Beginning]) -> None:
+    """Note how many records there are, and where files begin: in one note, or in several where there are many files."""
+    some: list[list[Beginning]] = [[]]
+    for file in files:
+        if len(some[-1]) >= _FILES_OF_NOTE and file.start > some[-1][0].start:
+            some.append([])
+        some[-1].append(file)
+    if len(some) > 1:
+        uploaded = uploaded._replace(parts=())  # they would have to be cut where the notes begin
+    for number, part in enumerate(some):
+        start, record = (part[0].start, part[0].record) if number else (0, 0)
+        following = some[number + 1][0] if number + 1 < len(some) else None
+        end, entries = (following.start, following.record) if following else (uploaded.end, uploaded.entries)
+        whole = uploaded._replace(entries=entries - record, end=end)
+        note_upload(kept.notes, source, start, whole, total=uploaded.end, topic=_INPUT, output=OUTPUT, files=part)

@@ -1,0 +1,215 @@
+"""Reading a source of one or more files in one pass: what is missing of it as parcels, the rest only counted.
+
+Files that are one source together are read one after another. The header of the first is the source's; those of the
+others must be the same, and are left out. A file that does not end with a line end gets one, unless it is the last.
+So records keep their numbers, wherever a job goes on.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import IO, Final
+
+from parcelq.errors import CompressionError, RecordError, SourceError
+from parcelq.limits import MIB
+from parcelq.lineage.lineage import MAX_POSITION
+from parcelq.local.files import LocalFile, LocalSource
+from parcelq.records import BOM, FirstBytes, Format, Parcel, Readable, by_name, cut, split_header
+from parcelq.records.compression import open_source
+from parcelq.upload.files import Parts
+from parcelq.upload.notes import Beginning
+from parcelq.upload.parcels import MAX_BODY_BYTES, fit_for_messages
+
+Range = tuple[int, int]
+EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)
+"""The missing ranges of a source of which nothing is there."""
+_COUNTED_ENTRIES: Final = 1_000_000
+_COUNTED_BYTES: Final = 4 * MIB
+"""What is there already is counted in parcels of up to so many entries and bytes."""
+_BLANK: Final = (b"\n\n", b"\n\r\n")
+
+
+@dataclass(slots=True)
+class Reading:
+    """One pass over a source. Read `parcels` to its end; the attributes say then what was read.
+
+    Attributes:
+        source: what is read.
+        format: what a record is.
+        header: the source's header.
+        missing: ranges of the source that are to be given, in order; they begin and end where its records do.
+        parcel_size: most entries of a parcel.
+        marks: places in the rest, in order, at which the counted parts are to begin and end.
+        max_bytes: most bytes of a parcel.
+        on_read: called now and then with the bytes of the files that were read, and the bytes of the source they made.
+        begins: where each file begins.
+        warnings: what was odd about the compression of files.
+        end: bytes of the source, as far as it was read.
+        entries: entries of it.
+        lines: line ends of it.
+        parts: bytes and entries of its parts.
+    """
+
+    source: LocalSource
+    format: Format
+    header: bytes
+    missing: Sequence[Range]
+    parcel_size: int
+    marks: Sequence[int] = ()
+    max_bytes: int = MAX_BODY_BYTES
+    on_read: Callable[[int, int], None] = lambda _read, _made: None
+    begins: list[Beginning] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    end: int = 0
+    entries: int = 0
+    lines: int = 0
+    parts: Parts = field(default_factory=Parts)
+
+    @classmethod
+    def of(
+        cls,
+        source: LocalSource,
+        fmt: Format | None,
+        missing: Sequence[Range],
+        parcel_size: int,
+        marks: Sequence[int] = (),
+    ) -> Reading:
+        """Look at the first of the files that has any bytes, for the source's header.
+
+        Raises:
+            SourceError: the header does not fit the format, or the compression is broken.
+            ParcelqError: a file cannot be read.
+        """
+        fmt = fmt or by_name(source.format_name)
+        header = b""
+        for file in source.files:
+            with file.opened() as raw, _naming(file):
+                header, entries = split_header(open_source(raw, file.name).stream, fmt)
+                if header or entries.read(1):
+                    break
+        return cls(source, fmt, header, missing, parcel_size, marks)
+
+    def parcels(self) -> Iterator[Parcel]:
+        """Yield the missing entries as parcels, in order, with record and line numbers of the source.
+
+        Raises:
+            SourceError: a file does not fit its format, its compression is broken, or its header is another one.
+            ParcelqError: a file cannot be read, or changed.
+        """
+        self.end, self.lines = len(self.header), self.header.count(b"\n")
+        if self.header:
+            self.parts.add(len(self.header), 0)
+        parcels = self._of_files()
+        if len(self.source.files) > 1:
+            parcels = _joined(parcels, self.format, self.parcel_size, self.max_bytes)
+        return fit_for_messages(parcels, self.format, self.max_bytes)
+
+    def _of_files(self) -> Iterator[Parcel]:
+        before = 0
+        for file in self.source.files:
+            with file.opened() as raw, _naming(file):
+                yield from self._of_file(file, raw, before, is_last=file is self.source.files[-1])
+            before += file.state.size
+
+    def _of_file(self, file: LocalFile, raw: IO[bytes], before: int, *, is_last: bool) -> Iterator[Parcel]:
+        opened = open_source(raw, file.name)
+        header, stream = split_header(opened.stream, self.format)
+        if header and _plain(header) != _plain(self.header):
+            raise SourceError(file.name, f"its header is not that of {self.source.files[0].name!r}")
+        lines = header.count(b"\n")
+        # Errors name records and lines of the file; parcels have those of the source.
+        origin = Beginning(file.name, self.end - len(header), self.entries, self.lines - lines)
+        first = not self.begins
+        self.begins.append(origin._replace(start=0 if first else self.end))
+        entries = stream if is_last else _Ended(stream)
+        for stretch, is_missing in self._stretches(entries):
+            at = Parcel(self.end - origin.start, b"", 0, self.entries - origin.record + 1, self.lines - origin.line + 1)
+            size, room = (self.parcel_size, self.max_bytes) if is_missing else (_COUNTED_ENTRIES, _COUNTED_BYTES)
+            for one in cut(
+                stretch, self.format, size, room, start=at.start, record=at.record, line=at.line, strict=is_missing
+            ):
+                parcel = Parcel(
+                    one.start + origin.start, one.data, one.entries, one.record + origin.record, one.line + origin.line
+                )
+                self.end, self.entries = parcel.end, self.entries + one.entries
+                self.lines += one.data.count(b"\n")
+                self.parts.add(len(one.data), one.entries)
+                self.on_read(before + raw.tell(), self.end)
+                if is_missing:
+                    yield parcel
+        self.warnings += opened.warnings
+
+    def _stretches(self, stream: Readable) -> Iterator[tuple[Readable, bool]]:
+        """Yield streams of what is there and of what is missing in turns, until the stream of a file ends."""
+        starts = [start for start, _ in self.missing]
+        begin = -1
+        while self.end != begin:  # a stretch of no bytes is the end
+            begin = self.end
+            number = bisect_right(starts, begin) - 1
+            if number >= 0 and begin < self.missing[number][1]:
+                yield FirstBytes(stream, self.missing[number][1] - begin), True
+            else:
+                mark = bisect_right(self.marks, begin)
+                until = min([*starts[number + 1 : number + 2], *self.marks[mark : mark + 1], MAX_POSITION])
+                yield FirstBytes(stream, until - begin), False
+
+
+class _Ended:
+    """Reads a stream, and a line end after it if it lacks one."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._lacks_end = False
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes."""
+        block = self._stream.read(size)
+        if block:
+            self._lacks_end = not block.endswith(b"\n")
+        elif self._lacks_end and size:
+            block, self._lacks_end = b"\n", False
+        return block
+
+
+@contextmanager
+def _naming(file: LocalFile) -> Iterator[None]:
+    """Name the file whose bytes are not what they should be."""
+    try:
+        yield
+    except CompressionError as error:
+        raise SourceError(file.name, error.reason) from error
+    except RecordError as error:
+        raise SourceError(file.name, str(error)) from error
+
+
+def _joined(parcels: Iterator[Parcel], fmt: Format, size: int, max_bytes: int) -> Iterator[Parcel]:
+    """Join small parcels that follow one another, such as those of files of one record each."""
+    held: list[Parcel] = []
+    entries = length = 0
+    for parcel in parcels:
+        fits = entries + parcel.entries <= size and length + len(parcel.data) <= max_bytes
+        if held and not (fits and held[-1].end == parcel.start and _ends_clearly(held[-1].data)):
+            yield from _flushed(held, entries, fmt)
+            held, entries, length = [], 0, 0
+        held.append(parcel)
+        entries, length = entries + parcel.entries, length + len(parcel.data)
+    yield from _flushed(held, entries, fmt)
+
+
+def _flushed(held: list[Parcel], entries: int, fmt: Format) -> list[Parcel]:
+    if len(held) < 2:
+        return held
+    data = b"".join([one.data for one in held])
+    # Together they must be the same records, or they stay apart.
+    return [replace(held[0], data=data, entries=entries)] if fmt.count(data) == entries else held
+
+
+def _ends_clearly(data: bytes) -> bool:
+    return data.endswith(b"\n") and not data.endswith(_BLANK) and data != b"\n"
+
+
+def _plain(header: bytes) -> bytes:
+    return header.removeprefix(BOM).rstrip(b"\r\n")

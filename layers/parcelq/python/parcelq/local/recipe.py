@@ -1,0 +1,162 @@
+"""How files are run: as a user says it and as it is kept with a job (`Recipe`), and as it is done (`Options`)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Self
+
+from parcelq.errors import InvalidValueError
+from parcelq.jobs.assembled import Assembled, from_folder, from_steps, with_id, with_options, with_variables
+from parcelq.jobs.workflow import Limits, Workflow
+from parcelq.process.rules import Rules
+from parcelq.records import Format, parse
+from parcelq.steps.find import Step
+
+DEFAULT_SIZE: Final = 1000
+"""Most entries of one message, and of one run of a step, where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files are run.
+
+    Attributes:
+        steps: the steps, in a row.
+        results: the folder of results.
+        format: the record format of all files; None to go by the name of each.
+        rules: how messages of each step are run, and how failures are treated.
+        limits: when to stop.
+        keep_going: go on although every entry fails.
+        fresh: start over where a job was stopped, or has dead entries.
+        go_on: continue a job that began with another version of its steps.
+        recipe: the same as it is kept with the job.
+    """
+
+    steps: Sequence[Step]
+    results: Path
+    format: Format | None
+    rules: Sequence[Rules]
+    limits: Limits
+    keep_going: bool
+    fresh: bool
+    go_on: bool
+    recipe: Recipe
+
+    @cached_property
+    def version(self) -> str:
+        """A digest of everything that decides what the steps do."""
+        digest = hashlib.sha256(" ".join(step.version for step in self.steps).encode())
+        digest.update(str(self.format or "").encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def workflow(self) -> str:
+        """What the steps get as `--workflow-id`."""
+        return self.recipe.workflow_id
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How files are run, as a user says it. It is kept with a job, so that the job can be resumed by its id alone.
+
+    Attributes:
+        steps: paths of the steps, or commands such as `tr a-z A-Z`; several run in a row.
+        folder: the folder of a workflow, in place of steps; empty for none.
+        settings: settings files of the steps, of each in turn; there may be fewer.
+        workflow_id: what the steps get as `--workflow-id`.
+        packages: Python packages that the steps need.
+        env: names of variables of the environment that the steps get.
+        format: the record format of all files; empty to go by the name of each.
+        batch_size: most entries of one run of a step; None for what the workflow says.
+        parcel_size: most entries of one message; None likewise.
+        max_dead: `10` or `1%`: stop when more entries failed; empty for what the workflow says.
+        keep_going: go on although every entry fails.
+    """
+
+    steps: tuple[str, ...] = ()
+    folder: str = ""
+    settings: tuple[str, ...] = ()
+    workflow_id: str = ""
+    packages: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    format: str = ""
+    batch_size: int | None = None
+    parcel_size: int | None = None
+    max_dead: str = ""
+    keep_going: bool = False
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """Read again what `document` gave."""
+        fields: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in document.items()}
+        return cls(**fields)
+
+    def document(self) -> dict[str, Any]:
+        """As it is kept with a job: with paths that hold in any folder."""
+        steps = tuple(os.path.abspath(one) if os.path.exists(one) else one for one in self.steps)
+        settings = tuple(map(os.path.abspath, self.settings))
+        folder = os.path.abspath(self.folder) if self.folder else ""
+        return asdict(replace(self, steps=steps, settings=settings, folder=folder))
+
+    def assembled(self) -> Assembled:
+        """Return the workflow that this is.
+
+        Raises:
+            InvalidValueError: there is nothing to run, or two things, or a value makes no sense. It is called as the
+                option is, without its hyphens.
+            SettingsError: anything is wrong with the workflow.
+        """
+        if bool(self.folder) == bool(self.steps):
+            raise InvalidValueError("step", list(self.steps), "given, or else a workflow; one of the two")
+        if self.folder and (self.settings or self.packages):
+            raise InvalidValueError("workflow", self.folder, "given without settings and packages; it says both itself")
+        if len(self.settings) > len(self.steps):
+            wanted = f"given at most once for each step, of which there are {len(self.steps)}"
+            raise InvalidValueError("settings", self.settings[-1], wanted)
+        for name in ("batch_size", "parcel_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InvalidValueError(name, value, "at least 1")
+        missing = [name for name in self.env if name not in os.environ]
+        if missing:
+            raise InvalidValueError("env", missing[0], "the name of a variable that is set")
+        fmt = parse(self.format) if self.format else None
+        limits = self._limits()
+        files = [*self.settings, *[""] * (len(self.steps) - len(self.settings))]
+        found = from_folder(Path(self.folder)) if self.folder else from_steps(self.steps, files, self.packages)
+        found = with_options(found, Workflow((), fmt, self.parcel_size, self.batch_size, limits))
+        return with_variables(found, {name: os.environ[name] for name in self.env})
+
+    def options(
+        self, results: Path, note: Callable[[str], None], *, fresh: bool = False, go_on: bool = False
+    ) -> Options:
+        """Find the steps, and make an environment for those that need one.
+
+        Args:
+            results: the folder of results.
+            note: called with one line of text for each thing that takes a while.
+            fresh: start over where a job was stopped, or has dead entries.
+            go_on: continue a job that began with another version of its steps.
+
+        Raises:
+            InvalidValueError, SettingsError: see `assembled`; or what a step depends on cannot be had.
+        """
+        assembled = self.assembled()
+        workflow = assembled.workflow
+        sizes = [workflow.batch_size_of(one, DEFAULT_SIZE) for one in workflow.steps]
+        parcel_size = max(sizes[0], workflow.parcel_size or DEFAULT_SIZE)
+        rules = [Rules(size, parcel_size, back_off_seconds=0) for size in sizes]
+        steps = with_id(assembled, self.workflow_id).with_environments(note)
+        return Options(steps, results, workflow.format, rules, workflow.limits, self.keep_going, fresh, go_on, self)
+
+    def _limits(self) -> Limits:
+        try:
+            return Limits.of_dead(self.max_dead) if self.max_dead else Limits()
+        except InvalidValueError:
+            wanted = "a number such as 10, or a share such as 1%"
+            raise InvalidValueError("max-dead", self.max_dead, wanted) from None

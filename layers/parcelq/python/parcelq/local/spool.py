@@ -1,0 +1,54 @@
+"""Pipes as sources: all that comes is written to a file of the state folder first, since no pipe can be read twice.
+
+The file is named by its content and the pipe's name. So the same command that gets the same bytes again finds the job
+that it began.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import IO, Final
+
+from parcelq.errors import ParcelqError
+from parcelq.limits import MIB
+from parcelq.local.files import FileState, LocalFile
+
+_BLOCK_BYTES: Final = MIB
+_DIGEST_BYTES: Final = 16
+
+
+def spooled(pipe: IO[bytes], name: str, folder: Path, command: str) -> LocalFile:
+    """Write what comes out of a pipe to a file, and return that.
+
+    Args:
+        pipe: the pipe.
+        name: what the user calls it.
+        folder: where the file goes, below the state folder.
+        command: id of the command that reads it.
+
+    Raises:
+        ParcelqError: the pipe cannot be read, or the file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{command}.part"
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    try:
+        with part.open("wb") as file:
+            while block := pipe.read(_BLOCK_BYTES):
+                digest.update(block)
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        digest.update(b"\0" + os.fsencode(name))
+        target = folder / digest.hexdigest()
+        if target.exists():  # of a job that was stopped
+            part.unlink()
+        else:
+            part.replace(target)
+    except OSError as error:
+        raise ParcelqError(f"{name!r} cannot be kept in {str(folder)!r}: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return LocalFile(name, FileState.of(target), digest.hexdigest())

@@ -1,0 +1,176 @@
+"""Trying steps on single records: what each record becomes, how long it takes, and why it fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+from parcelq.errors import CompressionError, RecordError, SourceError, StepError
+from parcelq.process.headers import StageHeaders
+from parcelq.records import Format, Parcel, Readable, by_name, cut, split_header
+from parcelq.records.compression import open_source
+from parcelq.steps.find import Step
+from parcelq.steps.run import Runner
+from parcelq.upload.parcels import MAX_BODY_BYTES
+
+_SOURCE = "file:///try?put=0"
+"""Stands for the source of all records, so that all outputs of a step must have the same header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The first records of a source.
+
+    Attributes:
+        format: what a record is.
+        header: what every run gets before its record.
+        parcels: the records, one a parcel.
+    """
+
+    format: Format
+    header: bytes
+    parcels: Iterator[Parcel]
+
+
+@dataclass(frozen=True, slots=True)
+class StepTrial:
+    """One run of one step.
+
+    Attributes:
+        step: the step's name.
+        output: the entries that it wrote, without a header; empty if it failed.
+        seconds: how long the run took; the first run of a step includes the start of its process.
+        memory_bytes: the most memory that one of its processes had; 0 if that is not known.
+        printed: the end of what it printed, stdout before stderr.
+        reason: why the run failed, or why the step rejected an entry; empty if all went well.
+    """
+
+    step: str
+    output: bytes
+    seconds: float
+    memory_bytes: int = 0
+    printed: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of one record.
+
+    Attributes:
+        record: its number, from 1.
+        line: the number of its first line, from 1.
+        entry: the record.
+        steps: the runs of the steps, in their order; it ends with the first that failed.
+    """
+
+    record: int
+    line: int
+    entry: bytes
+    steps: tuple[StepTrial, ...]
+
+    @property
+    def output(self) -> bytes:
+        """What came out of the last step."""
+        return self.steps[-1].output
+
+    @property
+    def reason(self) -> str:
+        """Why the record failed; empty if it did not."""
+        return self.steps[-1].reason
+
+    @property
+    def seconds(self) -> float:
+        """How long all steps took."""
+        return sum(one.seconds for one in self.steps)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The most memory that a process had; 0 if that is not known."""
+        return max(one.memory_bytes for one in self.steps)
+
+
+def first_records(stream: Readable, name: str, count: int, fmt: Format | None = None) -> Records:
+    """Read the first records of a source; what is compressed, by its name or content, is decompressed.
+
+    Args:
+        stream: the source's bytes.
+        name: its name.
+        count: how many records to read at most.
+        fmt: its record format; None to choose it by the name.
+
+    Raises:
+        SourceError: it does not fit its format, or its compression is broken; also when the records are taken.
+    """
+    fmt = fmt or by_name(name)
+    with _named(name):
+        header, entries = split_header(open_source(stream, name).stream, fmt)
+
+    def parcels() -> Iterator[Parcel]:
+        with _named(name):
+            yield from islice(cut(entries, fmt, 1, MAX_BODY_BYTES, line=1 + header.count(b"\n")), count)
+
+    return Records(fmt, header, parcels())
+
+
+def try_records(steps: Sequence[Step], records: Records) -> Iterator[Trial]:
+    """Run steps over records, each alone, and yield what became of each. Nothing is stored.
+
+    Raises:
+        SourceError: as `first_records`.
+    """
+    with ExitStack() as opened:
+        stages = [
+            _Stage(step, opened.enter_context(closing(Runner(step))), StageHeaders(step.settings, f"step{number}"))
+            for number, step in enumerate(steps)
+        ]
+        for parcel in records.parcels:
+            yield Trial(parcel.record, parcel.line, parcel.data, tuple(_runs(stages, records, parcel.data)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    step: Step
+    runner: Runner
+    headers: StageHeaders
+
+    def run(self, body: bytes, fmt: Format, header: bytes) -> tuple[StepTrial, Format, bytes]:
+        """Run the step; return its trial, and the format and the header of its output."""
+        name, began = self.step.name, time.monotonic()
+        try:
+            with self.runner.run([body], entries=fmt.count(body), fmt=fmt, header=header) as ran:
+                seconds = time.monotonic() - began
+                reason = "\n".join(one.reason for one in ran.rejects)
+                written = self.headers.of(ran.output, _SOURCE, fmt)
+                data = ran.output.read_bytes()
+                trial = StepTrial(name, data[written.start :], seconds, ran.memory_bytes, ran.printed, reason)
+                return trial, written.format, data[: written.start]
+        except RecordError as error:
+            reason = error.reason
+        except StepError as error:
+            reason = f"{error.stderr_tail.strip()}\n(step {name!r} {error.reason})" if error.stderr_tail else str(error)
+        return StepTrial(name, b"", time.monotonic() - began, reason=reason), fmt, b""
+
+
+def _runs(stages: Sequence[_Stage], records: Records, body: bytes) -> Iterator[StepTrial]:
+    fmt, header = records.format, records.header
+    for stage in stages:
+        trial, fmt, header = stage.run(body, fmt, header)
+        yield trial
+        if trial.reason:
+            return
+        body = trial.output
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Raise errors of a source with its name."""
+    try:
+        yield
+    except CompressionError as error:
+        raise SourceError(name, error.reason) from error
+    except RecordError as error:
+        raise SourceError(name, str(error)) from error

@@ -1,0 +1,212 @@
+"""Steps of a workflow in a row: what one puts out the next one takes in the same invocation, without a topic between.
+
+A message's lineage says how many steps it has passed, so every step of a stage can take its messages from one topic. A
+message is done only when everything that it led to is published, through all of the steps. What a step cannot do now
+is published on the stage's topic, and comes back there as a message of its own.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final
+
+from parcelq.aws.batching import batches
+from parcelq.errors import ParcelqError
+from parcelq.process.apply import Application, Outcome, Route
+from parcelq.process.budget import Budget
+from parcelq.process.dead import Circumstances
+from parcelq.process.decide import Judge
+from parcelq.process.processor import Processor
+from parcelq.process.read import read_messages
+from parcelq.process.rules import Rules
+from parcelq.topics.header import Headers
+from parcelq.topics.message import LINEAGE, Message, Pulled
+from parcelq.topics.topic import Counts, FailedMessage, Published, Topic
+
+_HANDED: Final = "handed over: "
+"""What the receipts of messages begin with that never lay on a topic."""
+_TOGETHER: Final = 8
+"""Messages that the next step gets at once; their bodies are in memory."""
+
+
+class StageTopic(Topic):
+    """The topic of a stage, for messages that lie on it and for those that an earlier step of the stage hands over.
+
+    Those never leave the process. They need no acknowledgement and have no deadline.
+    """
+
+    def __init__(self, topic: Topic) -> None:
+        self._topic = topic
+
+    @property
+    def name(self) -> str:
+        """The topic's name."""
+        return self._topic.name
+
+    def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
+        """Publish messages on the topic."""
+        return self._topic.publish(messages, delay_seconds=delay_seconds)
+
+    def pull(
+        self,
+        min_messages: int = 1,
+        max_messages: int = 10,
+        receive_message_timeout: float = 300,
+        *,
+        deadline: int | None = None,
+    ) -> list[Pulled]:
+        """Pull messages from the topic."""
+        return self._topic.pull(min_messages, max_messages, receive_message_timeout, deadline=deadline)
+
+    def read(self, pulled: Pulled) -> Message:
+        """Return the message that was pulled or handed over."""
+        return pulled.message() if _is_handed(pulled) else self._topic.read(pulled)
+
+    def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
+        """Delete messages that lie on the topic."""
+        return self._topic.acknowledge(_lying(messages))
+
+    def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
+        """Set the deadline of messages that lie on the topic."""
+        return self._topic.refresh_deadline(_lying(messages), timeout)
+
+    def counts(self) -> Counts:
+        """Count the messages of the topic."""
+        return self._topic.counts()
+
+    def dead_letter_topic(self) -> Topic | None:
+        """The topic's dead-letter topic."""
+        return self._topic.dead_letter_topic()
+
+
+def _is_handed(pulled: Pulled) -> bool:
+    return pulled.receipt_handle.startswith(_HANDED)
+
+
+def _lying(messages: Iterable[Pulled]) -> list[Pulled]:
+    return [one for one in messages if not _is_handed(one)]
+
+
+class Onward(StageTopic):
+    """Where a step's output goes that the next step of the same stage takes.
+
+    Args:
+        topic: the stage's topic.
+        processor: runs the next step.
+
+    Attributes:
+        direct: whether the next step runs at once; otherwise everything goes to the topic.
+        dead: messages and entries that died in the following steps, so far.
+    """
+
+    def __init__(self, topic: Topic, processor: Processor) -> None:
+        super().__init__(topic)
+        self.direct = False
+        self.dead = 0
+        self._processor = processor
+        self._numbers = count()
+        self._invocation = ""
+        self._budget: Budget | None = None
+
+    def begin(self, budget: Budget, invocation: str, *, direct: bool) -> None:
+        """Begin with messages of an invocation, which has this time."""
+        self._budget, self._invocation, self.direct = budget, invocation, direct
+
+    def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
+        """Run the next step over messages. What it cannot do now is published on the topic."""
+        if not self.direct or delay_seconds or self._budget is None:
+            return super().publish(messages, delay_seconds=delay_seconds)
+        published = 0
+        failed: list[FailedMessage] = []
+        for group in batches(messages, _TOGETHER):
+            handed = [self._pulled(message) for message in group]
+            outcome = self._processor.handle(
+                handed, self._budget.time_left, invocation=self._invocation, budget=self._budget
+            )
+            self.dead += outcome.dead
+            published += len(outcome.done)
+            left = [one.message() for one, _ in outcome.failed]
+            if left:
+                # guard[published += len(left)]: what a following step cannot do now comes back on the stage's topic
+                handed_on = super().publish(left)
+                published += handed_on.published
+                failed += handed_on.failed
+        return Published(published, failed)
+
+    def _pulled(self, message: Message) -> Pulled:
+        number = f"{_HANDED}{next(self._numbers)}"
+        return Pulled(number, number, 1, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The steps of a workflow that one stage runs.
+
+    Attributes:
+        processors: the processor of each step of the workflow.
+        onward: where the outputs go that a following step of the same stage takes.
+    """
+
+    processors: Sequence[Processor]
+    onward: Sequence[Onward] = ()
+
+    def handle(self, pulled: Iterable[Pulled], time_left: Callable[[], float], invocation: str) -> Outcome:
+        """Do with messages what is to be done with them; see `Processor.handle`.
+
+        Messages that were received before may be what killed a function, in whatever step. Their outputs go over the
+        topic, so that what a following step does to the function shows in messages of its own.
+        """
+        budget = Budget(time_left)
+        groups: defaultdict[tuple[int, bool], list[Pulled]] = defaultdict(list)
+        for one in pulled:
+            # guard[is_new = True]: what follows from a message that may have killed a function is a message of its own
+            is_new = one.receive_count == 1
+            groups[self._step_of(one), is_new].append(one)
+        whole = Outcome()
+        dead = sum(one.dead for one in self.onward)
+        for (number, is_new), messages in sorted(groups.items(), key=lambda group: group[0]):
+            for onward in self.onward:
+                onward.begin(budget, invocation, direct=is_new)
+            whole.add(self.processors[number].handle(messages, time_left, invocation=invocation, budget=budget))
+        whole.dead += sum(one.dead for one in self.onward) - dead
+        return whole
+
+    def close(self) -> None:
+        """End the processes that are kept for warm steps."""
+        for processor in self.processors:
+            processor.close()
+
+    def _step_of(self, pulled: Pulled) -> int:
+        """Number of the step that a message is for: as many as its lineage has passed."""
+        return min(pulled.attributes.get(LINEAGE, "").count(">"), len(self.processors) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What becomes of messages for which there is no program.
+
+    Attributes:
+        route: the topics.
+        rules: by which they would have been run.
+        workflow: what they asked for.
+        error: why there is no program.
+        headers: reads headers of messages.
+    """
+
+    route: Route
+    rules: Rules
+    workflow: str
+    error: ParcelqError
+    headers: Headers = field(default_factory=Headers)
+
+    def handle(self, pulled: Iterable[Pulled], when: float) -> Outcome:
+        """Publish messages as dead letters, with the reason, and tombstones for them. Nothing is lost by that."""
+        pulled = list(pulled)
+        judge = Judge(self.rules, Circumstances(self.workflow, when, self.workflow), last_stage=True)
+        application = Application(self.route, pulled)
+        works, decided = read_messages(self.route.input, pulled, judge, self.headers)
+        application.apply([*decided, *(judge.given_up(work, self.error) for work in works)])
+        return application.finish(acknowledges=False)

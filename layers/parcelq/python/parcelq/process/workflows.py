@@ -1,0 +1,182 @@
+"""The workflows that an instance of a stage's function runs: loaded when a message asks for one, and kept for the next.
+
+Each message names the version of its workflow. So an instance may run several, with different packages, one after
+another; the processes and bundles of those that were not used for longest go first.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from parcelq.errors import BundleError, NotFoundError, ParcelqError, SettingsError, WorkflowError
+from parcelq.jobs.versions import Version, Versions
+from parcelq.jobs.workflow import steps_of
+from parcelq.process.apply import Outcome, Route
+from parcelq.process.chain import Chain, Onward, Refusal, StageTopic
+from parcelq.process.processor import Processor
+from parcelq.process.rules import Rules
+from parcelq.steps.bundle_cache import BundleCache
+from parcelq.steps.find import Step
+from parcelq.store.store import Store
+from parcelq.topics.header import Headers
+from parcelq.topics.message import Pulled
+from parcelq.topics.topic import Topic
+
+_log = logging.getLogger(__name__)
+_MOST_CHAINS: Final = 2
+"""Workflows whose processes are kept; each may have as many as there are processors, and a model in each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a stage's function works with.
+
+    Attributes:
+        name: the stage.
+        names: all stages of the stack.
+        topic: returns the topic of a stage.
+        dead_letters: the dead-letter topic of this stage.
+        output: the topic that results are collected from.
+        rules: how messages are run, where a workflow does not say.
+        store: where headers, marks and workflows are.
+    """
+
+    name: str
+    names: Sequence[str]
+    topic: Callable[[str], Topic]
+    dead_letters: Topic
+    output: Topic
+    rules: Rules
+    store: Store
+
+
+class Workflows:
+    """Loads workflows for a stage.
+
+    Args:
+        stage: the stage.
+        bundle_bytes: bytes of the disk that bundles may take.
+    """
+
+    def __init__(self, stage: Stage, bundle_bytes: int) -> None:
+        self._stage = stage
+        self._versions = Versions(stage.store)
+        self._cache = BundleCache(bundle_bytes, self._versions.opened, self._close_those_with)
+        self._loaded: OrderedDict[str, tuple[Version, Chain]] = OrderedDict()
+        self._last = ""
+
+    def handle(
+        self, attribute: str, pulled: Iterable[Pulled], time_left: Callable[[], float], *, invocation: str
+    ) -> Outcome:
+        """Run a version of a workflow over messages.
+
+        Messages of one that cannot be run become dead letters with the reason: they can be redriven when it can.
+
+        Args:
+            attribute: the attribute `Workflow` of the messages.
+            pulled: messages of the stage's topic.
+            time_left: tells the seconds until the answer must be given.
+            invocation: names this invocation.
+        """
+        try:
+            chain = self.chain(attribute)
+        # guard[(WorkflowError, SettingsError)]: a workflow that can never be run does not keep its messages waiting
+        except (WorkflowError, SettingsError, BundleError) as error:
+            _log.error("%s", error)
+            return self._refusal(attribute, error).handle(pulled, time.time())
+        except (ParcelqError, OSError) as error:
+            _log.warning("workflow %s cannot be loaded now: %s", attribute, error)
+            return Outcome(failed=[(one, str(error)) for one in pulled])
+        return chain.handle(pulled, time_left, invocation)
+
+    def close(self) -> None:
+        """End the processes that are kept for warm steps."""
+        for attribute in list(self._loaded):
+            self._close(attribute)
+
+    def chain(self, attribute: str) -> Chain:
+        """Return what runs the steps of a version.
+
+        Args:
+            attribute: the attribute `Workflow` of messages.
+
+        Raises:
+            WorkflowError, SettingsError, BundleError: it cannot be run, however often it is tried.
+            ParcelqError, OSError: it cannot be loaded now.
+        """
+        # guard[False]: files that another workflow may have changed are not run
+        if attribute in self._loaded and attribute != self._last:
+            version, _ = self._loaded[attribute]
+            self._cache.check([one.digest for one in version.bundles])
+        if attribute not in self._loaded:
+            self._load(attribute)
+        self._loaded.move_to_end(attribute)
+        self._last = attribute
+        return self._loaded[attribute][1]
+
+    def _refusal(self, attribute: str, error: ParcelqError) -> Refusal:
+        """Return what becomes of messages of a version that cannot be run."""
+        stage = self._stage
+        topic = stage.topic(stage.name)
+        route = Route(topic, stage.output, stage.dead_letters, stage.output)
+        return Refusal(route, stage.rules, attribute, error, Headers(stage.store))
+
+    def _load(self, attribute: str) -> None:
+        version = self._versions.read(attribute)
+        stages = version.workflow.stages(self._stage.names)
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        if version.python and version.python != here:
+            reason = f"its packages are for Python {version.python}, but the function has {here}; put it again"
+            raise WorkflowError(attribute, reason)
+        while len(self._loaded) >= _MOST_CHAINS:
+            self._close(next(iter(self._loaded)))
+        self._cache.check([one.digest for one in version.bundles])
+        steps = self._steps(version)
+        self._loaded[attribute] = version, self._chain(version, steps, stages)
+
+    def _steps(self, version: Version) -> list[Step]:
+        in_use = [one.digest for one in version.bundles]
+        try:
+            folder = self._cache.folder(version.code, in_use)
+            packages = [self._cache.folder(one, in_use) if one else None for one in version.packages]
+        except NotFoundError:
+            raise WorkflowError(version.attribute, "its files were deleted; put the workflow again") from None
+        steps = steps_of(version.workflow, folder, version.attribute)
+        return [replace(step, packages=one) for step, one in zip(steps, packages, strict=True)]
+
+    def _chain(self, version: Version, steps: Sequence[Step], stages: Sequence[str]) -> Chain:
+        """Wire the steps, from the last one on: each leads to what takes its output."""
+        stage, workflow = self._stage, version.workflow
+        topic = stage.topic(stage.name)
+        processors: list[Processor] = []
+        onward: list[Onward] = []
+        following: Topic = stage.output
+        for number in reversed(range(len(steps))):
+            size = workflow.batch_size_of(workflow.steps[number], stage.rules.batch_size)
+            parcel_size = workflow.parcel_size or stage.rules.parcel_size
+            rules = replace(stage.rules, batch_size=size, parcel_size=parcel_size)
+            route = Route(StageTopic(topic), following, stage.dead_letters, stage.output)
+            # The result's header is looked for under the output topic's name; other steps have names of their own.
+            outputs = following.name if number == len(steps) - 1 else f"{following.name}.{number + 1}"
+            processors.append(Processor(route, steps[number], rules, stage.store, outputs=outputs))
+            if stages[number - 1] == stages[number] == stage.name:
+                following = Onward(topic, processors[-1])
+                onward.append(following)
+            else:
+                following = stage.topic(stages[number])
+        return Chain(tuple(reversed(processors)), tuple(onward))
+
+    def _close_those_with(self, digest: str) -> None:
+        """End the processes of workflows before a bundle of theirs is removed."""
+        for attribute, (version, _) in list(self._loaded.items()):
+            if digest in {one.digest for one in version.bundles}:
+                self._close(attribute)
+
+    def _close(self, attribute: str) -> None:
+        self._loaded.pop(attribute)[1].close()

@@ -1,0 +1,169 @@
+"""Unpacked bundles on a function's disk: the few used last, and only as long as nobody changed them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, TypeAlias
+
+from parcelq.errors import BundleError
+from parcelq.steps.bundles import Bundle, unpack
+
+_log = logging.getLogger(__name__)
+_FOLDER: Final = "parcelq-bundles"
+_BLOCK: Final = 1 << 20
+
+Marks: TypeAlias = dict[str, tuple[int, int, int, int]]
+Open: TypeAlias = Callable[[Bundle], AbstractContextManager[IO[bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unpacked:
+    """A bundle on the disk: its folder, the bytes that it takes, and what its files looked like when it was made."""
+
+    folder: Path
+    size: int
+    marks: Marks
+
+
+class BundleCache:
+    """Unpacks bundles into a temporary folder, and removes those that were not used for longest when room is short.
+
+    Only what this process unpacked itself counts: another one may have left anything there.
+
+    Args:
+        most_bytes: bytes that all bundles together may take, with the archive that is being unpacked.
+        open_archive: opens the archive of a bundle for reading. May raise any ParcelqError.
+        on_remove: called with the digest of a bundle before it is removed.
+    """
+
+    def __init__(
+        self, most_bytes: int, open_archive: Open, on_remove: Callable[[str], None] = lambda _digest: None
+    ) -> None:
+        self._most = most_bytes
+        self._open = open_archive
+        self._on_remove = on_remove
+        self._unpacked: OrderedDict[str, _Unpacked] = OrderedDict()
+        self._root: Path | None = None
+
+    def folder(self, bundle: Bundle, in_use: Collection[str] = ()) -> Path:
+        """Return the folder of a bundle, which is fetched and unpacked if it is not there.
+
+        Args:
+            bundle: the bundle.
+            in_use: digests of bundles that must not be removed for it.
+
+        Raises:
+            BundleError: it is damaged, or there is no room for it beside those in use.
+            ParcelqError: the archive cannot be fetched now.
+        """
+        found = self._unpacked.get(bundle.digest)
+        if found is None:
+            self._make_room(bundle, in_use)
+            found = self._fetch(bundle)
+            self._unpacked[bundle.digest] = found
+        self._unpacked.move_to_end(bundle.digest)
+        return found.folder
+
+    def check(self, digests: Collection[str]) -> list[str]:
+        """Forget those bundles of which a file was changed, added or removed since they were unpacked; return them.
+
+        The kernel notes every change of a file in its ctime, which no program without special rights can set.
+        """
+        changed = [one for one in digests if one in self._unpacked and _marks(self._unpacked[one]) is None]
+        for digest in changed:
+            _log.warning("files of bundle %s were changed, so it is unpacked again", digest[:12])
+            self._remove(digest)
+        return changed
+
+    def _make_room(self, bundle: Bundle, in_use: Collection[str]) -> None:
+        """Remove bundles for another one, those not used for longest first."""
+        free = self._most - bundle.room - bundle.size - sum(one.size for one in self._unpacked.values())
+        doomed = []
+        for digest, one in self._unpacked.items():
+            if free >= 0:
+                break
+            if digest not in in_use:
+                doomed.append(digest)
+                free += one.size
+        if free < 0:
+            needed = bundle.room + bundle.size
+            raise BundleError(
+                bundle.digest,
+                f"it needs {needed >> 20} MiB of disk, and bundles may take {self._most >> 20} MiB together; "
+                "deploy the stack with more ProcessorStorage",
+            )
+        for digest in doomed:
+            self._remove(digest)
+
+    def _remove(self, digest: str) -> None:
+        self._on_remove(digest)
+        shutil.rmtree(self._unpacked.pop(digest).folder, ignore_errors=True)
+
+    def _fetch(self, bundle: Bundle) -> _Unpacked:
+        root = self._folder()
+        folder = root / bundle.digest
+        shutil.rmtree(folder, ignore_errors=True)
+        archive = root / f"{bundle.digest}.zip"
+        try:
+            with self._open(bundle) as source, archive.open("wb") as file:
+                _copy(source, file, bundle)
+            unpack(archive, bundle, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            archive.unlink(missing_ok=True)
+        marks = _marks_below(folder)
+        return _Unpacked(folder, sum(mark[0] for mark in marks.values()), marks)
+
+    def _folder(self) -> Path:
+        """The folder of all bundles. What an earlier process left there is removed."""
+        if self._root is None:
+            root = Path(tempfile.gettempdir()) / _FOLDER
+            shutil.rmtree(root, ignore_errors=True)
+            root.mkdir(mode=0o700)
+            self._root = root
+        return self._root
+
+
+def _copy(source: IO[bytes], target: IO[bytes], bundle: Bundle) -> None:
+    size = 0
+    while block := source.read(_BLOCK):
+        size += len(block)
+        if size > bundle.size:
+            raise BundleError(bundle.digest, f"it has more than the {bundle.size} bytes that its version says")
+        target.write(block)
+
+
+def _marks(unpacked: _Unpacked) -> Marks | None:
+    """What the files look like now; None if that is not how they were."""
+    try:
+        now = _marks_below(unpacked.folder)
+    except OSError:
+        return None
+    # guard[now]: a bundle whose files were changed is unpacked again
+    return now if now == unpacked.marks else None
+
+
+def _marks_below(folder: Path) -> Marks:
+    """Size, inode, and the times of the last change, of every file and folder below one."""
+    marks: Marks = {}
+    left = [os.fspath(folder)]
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                about = entry.stat(follow_symlinks=False)
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if is_folder:
+                    left.append(entry.path)
+                size = 0 if is_folder else about.st_size
+                marks[entry.path] = (size, about.st_ino, about.st_mtime_ns, about.st_ctime_ns)
+    return marks

@@ -1,0 +1,197 @@
+"""Bundles: files of a step or of its packages as one ZIP archive, which is named by the SHA-256 of its bytes.
+
+The same files always make the same archive: their order, times and modes are fixed. An archive is unpacked only if it
+is the one that is expected, and only into regular files below the target.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from parcelq.checks import Check, Wrong, checked, whole
+from parcelq.errors import BundleError
+
+MAX_FILES: Final = 100_000
+MAX_UNPACKED_BYTES: Final = 10 * 1024**3
+"""The largest disk that a function can have: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+_TIME: Final = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that an archive can note."""
+_LEVEL: Final = 6
+_BLOCK: Final = 1 << 20
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What is known of a bundle.
+
+    Attributes:
+        digest: SHA-256 of the archive, 64 hexadecimal characters.
+        size: bytes of the archive.
+        unpacked: bytes of its files together.
+        code: bytes of those that Python compiles; what it makes of them takes about as much again.
+        files: how many files it has.
+    """
+
+    digest: str
+    size: int
+    unpacked: int
+    code: int
+    files: int
+
+    @property
+    def room(self) -> int:
+        """Bytes that it takes on the disk when it is unpacked and compiled."""
+        return self.unpacked + self.code
+
+    @classmethod
+    def parse(cls, document: object) -> Bundle:
+        """Read the document that `dataclasses.asdict` gives of a bundle. Raises `Wrong`, as a check does."""
+        values, problems = checked(document, _CHECKS, tuple(_CHECKS)) if isinstance(document, dict) else ({}, [""])
+        if problems:
+            raise Wrong("a bundle with digest, size, unpacked, code and files")
+        return cls(**values)
+
+
+def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
+    """Write an archive of files.
+
+    Args:
+        files: by their paths in the archive.
+        target: the archive, which is replaced.
+
+    Raises:
+        BundleError: there are more files than an archive may have.
+        OSError: a file cannot be read, or the archive cannot be written.
+    """
+    if len(files) > MAX_FILES:
+        raise BundleError(target.name, f"it would have {len(files)} files, more than {MAX_FILES}")
+    unpacked = code = 0
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
+        for name, path in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, _TIME)
+            entry.create_system = 3  # Unix, whose modes are below
+            mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            entry.external_attr = (stat.S_IFREG | mode) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.file_size = path.stat().st_size
+            with path.open("rb") as source, archive.open(entry, "w") as file:
+                size = _copied(source, file, MAX_UNPACKED_BYTES, name)
+            unpacked += size
+            code += size if name.endswith(".py") else 0
+    with target.open("rb") as made:
+        digest = hashlib.file_digest(made, "sha256").hexdigest()
+    return Bundle(digest, target.stat().st_size, unpacked, code, len(files))
+
+
+def unpack(archive: Path, bundle: Bundle, target: Path) -> None:
+    """Unpack an archive into a new folder, and compile the Python files in it.
+
+    Args:
+        archive: the archive.
+        bundle: what it must be.
+        target: the folder, which must not exist. If this raises, some of it may be there.
+
+    Raises:
+        BundleError: the archive is another one or damaged, or has anything in it but regular files below its top.
+        OSError: there is no room for it.
+    """
+    with archive.open("rb") as file:
+        # guard[False]: a bundle is unpacked only if its digest is the expected one
+        if hashlib.file_digest(file, "sha256").hexdigest() != bundle.digest:
+            raise BundleError(bundle.digest, "its bytes are not those that its name promises; put the workflow again")
+    target.mkdir(parents=True)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            _unpack(opened, bundle, target)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, zlib.error) as error:
+        raise BundleError(bundle.digest, f"it is no archive that can be read: {error}") from None
+    _compile(target)
+
+
+def _unpack(archive: zipfile.ZipFile, bundle: Bundle, target: Path) -> None:
+    entries = archive.infolist()
+    # guard[False]: a bundle has no more files than its version says
+    if len(entries) != bundle.files:
+        raise BundleError(bundle.digest, f"it has {len(entries)} files, but must have {bundle.files}")
+    left = min(bundle.unpacked, MAX_UNPACKED_BYTES)
+    for entry in entries:
+        _check_entry(entry, bundle)
+        path = target / entry.filename
+        mode = 0o755 if entry.external_attr >> 16 & 0o100 else 0o644
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            raise BundleError(bundle.digest, f"it has {entry.filename[:200]!r} twice") from None
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise BundleError(bundle.digest, f"it has a name that is too long, {entry.filename[:40]!r} …") from None
+        with os.fdopen(descriptor, "wb") as file, archive.open(entry) as source:
+            # guard[left = 1 << 62]: a bundle unpacks to no more bytes than its version says
+            left -= _copied(source, file, left, entry.filename, bundle.digest)
+
+
+def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
+    """Refuse what is no regular file, or would lie outside the target."""
+    name, kind = entry.filename, entry.external_attr >> 16
+    parts = name.split("/")
+    # guard[False]: a bundle writes nothing outside of its folder
+    if any(part in {"", ".", ".."} for part in parts) or "\\" in name or "\0" in entry.orig_filename:
+        raise BundleError(bundle.digest, f"it has a file {name[:200]!r}, whose path leaves the bundle")
+    # guard[False]: a bundle has no links
+    if stat.S_IFMT(kind) not in {0, stat.S_IFREG}:
+        raise BundleError(bundle.digest, f"{name[:200]!r} in it is no regular file")
+
+
+def _copied(source: IO[bytes], target: IO[bytes], most: int, name: str, digest: str = "") -> int:
+    """Copy all of a file, and return its bytes. Raises BundleError where it has more than allowed."""
+    size = 0
+    while block := source.read(_BLOCK):
+        size += len(block)
+        if size > most:
+            raise BundleError(
+                digest or name, f"its files have more bytes than the bundle may have, with {name[:200]!r}"
+            )
+        target.write(block)
+    return size
+
+
+def _compile(folder: Path) -> None:
+    """Compile what Python may import, so that no process has to. A file that is no Python of this version stays."""
+    import compileall
+    import py_compile
+
+    compileall.compile_dir(
+        folder,
+        maxlevels=100,
+        quiet=2,
+        rx=re.compile(f"{re.escape(str(folder))}.*/tests?/"),  # of packages, which nobody imports
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+
+
+def _sha256(value: object) -> str:
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
+        raise Wrong("a SHA-256 in 64 hexadecimal characters")
+    return value
+
+
+_CHECKS: Final[dict[str, Check]] = {
+    "digest": _sha256,
+    "size": whole(0, MAX_UNPACKED_BYTES),
+    "unpacked": whole(0, MAX_UNPACKED_BYTES),
+    "code": whole(0, MAX_UNPACKED_BYTES),
+    "files": whole(0, MAX_FILES),
+}

@@ -1,0 +1,280 @@
+"""Runs of functions of entries: an input is read as entries, the function is called, and its entries are written.
+
+Every start of a Python step imports this module, so it imports little.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from operator import length_hint
+from typing import IO, Any, Final
+
+from parcelq.steps.fault import print_error, reason_of_entry
+
+FORMAT_SUFFIX: Final = ".format"
+"""Ending of the file beside an input that says what its records are, if they are not lines. It is JSON with `format`,
+`header` (its bytes), `writes_header` and `one_line` (whether entries of output are lines)."""
+_BLOCK: Final = 4096
+"""How many entries of output are written at a time."""
+_LINES: Final[Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+"""How entries are read and written: any bytes come back as they were, and only `\\n` ends a line."""
+_PRINTED: Final = 20
+
+Rejects = list[tuple[int, int | None, str]]
+"""Number of the entry, how many entries of output came before it if that is known, and the reason."""
+
+
+class RejectedError(Exception):
+    """Ends a function of one entry that called `reject`."""
+
+
+class _Entries:
+    """A run of a function from entries to entries."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+        self._given = iter(lines)
+        self._made: list[Any] = []
+        self._written = 0
+        self._yields = False
+        self._rejects: dict[int, tuple[int | None, str]] = {}
+
+    def run(self, function: Callable[..., Any], more: dict[str, Any], out: IO[str]) -> None:
+        entries = function(self._given, **more)
+        if not isinstance(entries, Iterable) or isinstance(entries, str | bytes):
+            raise TypeError(f"{function.__name__} must return or yield entries, not {type(entries).__name__}")
+        self._yields = isinstance(entries, Iterator)
+        made = self._made
+        for entry in entries:
+            made.append(entry)
+            if len(made) == _BLOCK:
+                out.write(_text(made))
+                self._written += _BLOCK
+                made.clear()
+        out.write(_text(made))
+
+    def reject(self, entry: str | int, reason: str) -> None:
+        """Note an entry that is bad; of several that are equal, the one that the function took last."""
+        last = len(self._lines) - length_hint(self._given) - 1
+        number = entry if isinstance(entry, int) else self._number(entry, last)
+        if not 0 <= number < len(self._lines):
+            raise ValueError(f"reject: there is no entry {number}; the input has {len(self._lines)}, counted from 0")
+        # How much came before it is known only for the entry that was taken last.
+        after = self._written + len(self._made) if self._yields and number == last else None
+        self._rejects[number] = (after, reason)
+
+    def rejects(self) -> Rejects:
+        """Return all of them, sorted; those that came out of order do not say how much came before them."""
+        most, found = 0, []
+        for number in sorted(self._rejects):
+            after, reason = self._rejects[number]
+            after = None if after is None or after < most else after
+            most = max(most, after or 0)
+            found.append((number, after, reason))
+        return found
+
+    def _number(self, entry: str, last: int) -> int:
+        for number in range(last, -1, -1):
+            if self._lines[number] == entry and number not in self._rejects:
+                return number
+        raise ValueError(f"reject: {entry!r:.100} is no entry that was taken from the input")
+
+
+class _Each:
+    """A run of a function of one entry, over all of them."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+        self._written = 0
+        self._rejects: Rejects = []
+
+    def run(self, function: Callable[..., Any], more: dict[str, Any], out: IO[str]) -> None:
+        from inspect import isgeneratorfunction
+
+        call = partial(function, **more) if more else function
+        if isgeneratorfunction(function):
+            call = _listed(call)
+        for start in range(0, len(self._lines), _BLOCK):
+            out.write(self._block(call, self._lines[start : start + _BLOCK], start))
+
+    def reject(self, _entry: str | int, reason: str) -> None:
+        """End the function, which has one entry only."""
+        raise RejectedError(reason)
+
+    def rejects(self) -> Rejects:
+        """Return all of them, sorted."""
+        return self._rejects
+
+    def _block(self, call: Callable[..., Any], lines: list[str], start: int) -> str:
+        made: list[Any] = []
+        bad: dict[int, str] = {}
+        results = map(call, lines)
+        # `extend` keeps what came before an exception, and `map` goes on after it. So a good entry costs only the call.
+        while True:
+            try:
+                made.extend(results)
+                break
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it rejects this entry alone
+                bad[len(made) + len(bad)] = _reason(error)
+        try:
+            text = "\n".join(made)
+        except TypeError:  # not every entry gave a str
+            return self._unpacked(made, bad, len(lines), start)
+        if _one_line and text.count("\n") != max(0, len(made) - 1):
+            return self._unpacked(made, bad, len(lines), start)
+        for number, (entry, reason) in enumerate(bad.items()):
+            self._rejects.append((start + entry, self._written + entry - number, reason))
+        self._written += len(made)
+        return text + "\n" if made else ""
+
+    def _unpacked(self, made: list[Any], bad: dict[int, str], count: int, start: int) -> str:
+        """Count what each entry gave, if that is not one entry of output for each."""
+        results = iter(made)
+        out: list[str] = []
+        for entry in range(count):
+            reason = bad.get(entry)
+            if reason is None:
+                try:
+                    out += _lines_of(next(results))
+                    continue
+                except Exception as error:  # noqa: BLE001 - it rejects this entry alone
+                    reason = _reason(error)
+            self._rejects.append((start + entry, self._written + len(out), reason))
+        self._written += len(out)
+        return "".join(out)
+
+
+_current: _Entries | _Each | None = None
+"""The run that `reject` is about; a process has one at a time."""
+_one_line = True
+"""Whether an entry of output is a line; if not, it may have line ends in it."""
+
+
+def run_function(
+    function: Callable[..., Any], source: str | int, target: str | int, more: dict[str, Any], *, each: bool
+) -> Rejects:
+    """Run a function over the entries of an input, and write its output.
+
+    Args:
+        function: takes an iterator of entries, or one entry.
+        source: path or descriptor of the input.
+        target: path or descriptor of the output.
+        more: further arguments of the function.
+        each: whether the function takes one entry.
+
+    Returns:
+        The entries that the function rejected, sorted by entry.
+    """
+    global _current, _one_line  # noqa: PLW0603 - what `reject` is about: one run at a time in a process
+    entries, header, _one_line = _read(source)
+    _current = run = _Each(entries) if each else _Entries(entries)
+    try:
+        with open(target, "w", **_LINES) as out:
+            out.write(header)
+            run.run(function, more, out)
+    finally:
+        _current = None
+    return run.rejects()
+
+
+def reject(entry: str | int, reason: str) -> None:
+    """Reject an entry: it becomes a dead letter with this reason, and the others count.
+
+    In a function of one entry (`@step(each=True)`) it does not return. In one of all entries it returns, and the
+    function must not yield anything for that entry.
+
+    Args:
+        entry: the entry as the function got it, or its number in the input, from 0.
+        reason: what is wrong with it.
+
+    Raises:
+        ValueError: there is no such entry, or no reason.
+        RuntimeError: no step is running.
+    """
+    if not isinstance(reason, str) or not reason.strip():
+        raise ValueError(f"reject: the reason is {reason!r:.100}, but must be a text that says what is wrong")
+    if _current is None:
+        raise RuntimeError("reject() works only in a function that runs as a step of entries")
+    _current.reject(entry, reason)
+
+
+def write_rejects(path: str, rejects: Rejects) -> None:
+    """Write the file of `--rejects`; none if there are no rejects."""
+    if rejects:
+        with open(path, "w", encoding="utf-8") as file:
+            for entry, after, reason in rejects:
+                file.write(json.dumps({"entry": entry, "after": after, "reason": reason}) + "\n")
+
+
+def print_rejects(rejects: Rejects) -> None:
+    """Print the first rejects on stderr, if nobody asks for their file."""
+    for entry, _, reason in rejects[:_PRINTED]:
+        print_error(f"entry {entry}: {reason}")
+    if len(rejects) > _PRINTED:
+        print_error(f"and {len(rejects) - _PRINTED} more")
+
+
+def _read(source: str | int) -> tuple[list[str], str, bool]:
+    """Read an input: its entries without their last line ends, the header to write, and whether entries are lines."""
+    about: dict[str, Any] = {}
+    if isinstance(source, str):
+        with contextlib.suppress(FileNotFoundError), open(source + FORMAT_SUFFIX, encoding="utf-8") as file:
+            about = json.load(file)
+    if not about:
+        with open(source, **_LINES) as file:
+            lines: list[str] = file.read().split("\n")
+        if not lines[-1]:
+            del lines[-1]
+        return lines, "", True
+    from parcelq.records import parse
+
+    with open(source, "rb") as file:
+        header, body = file.read(about["header"]), file.read()
+    parts = parse(about["format"]).parts(body, 1)
+    entries = [body[part.start : part.end].removesuffix(b"\n").decode("utf-8", "surrogateescape") for part in parts]
+    written = header.decode("utf-8", "surrogateescape") if about["writes_header"] else ""
+    return entries, written, about["one_line"]
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, RejectedError) else reason_of_entry(error)
+
+
+def _text(entries: list[Any]) -> str:
+    """Return entries as the lines of a file."""
+    try:
+        text = "\n".join(entries)
+        if entries and (not _one_line or text.count("\n") == len(entries) - 1):
+            return text + "\n"
+    except TypeError:  # one is no str; the next line finds it
+        pass
+    return "".join(map(_line, entries))
+
+
+def _lines_of(made: object) -> list[str]:
+    """Return the lines of what a function made of one entry: a str, None, or an iterable of str."""
+    if isinstance(made, str):
+        return [_line(made)]
+    if made is None:
+        return []
+    if not isinstance(made, Iterable) or isinstance(made, bytes | bytearray):
+        raise TypeError(f"a function of one entry must return a str, None or an iterable of str, not {made!r:.100}")
+    return [_line(one) for one in made]
+
+
+def _line(entry: object) -> str:
+    if not isinstance(entry, str):
+        raise TypeError(f"an entry must be a str, but {entry!r:.100} is a {type(entry).__name__}")
+    if _one_line and "\n" in entry:
+        raise ValueError(f"an entry is one line without its line end, but {entry!r:.100} has one")
+    return entry + "\n"
+
+
+def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a generator function as one that has ended when it returns, so that it raises where it is called."""
+    return lambda *args: list(function(*args))

@@ -1,0 +1,136 @@
+"""Packages of steps for a function: locked once, and installed by uv for the function's platform into a bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from parcelq.checks import Wrong
+from parcelq.errors import SettingsError
+from parcelq.steps.bundles import Bundle, write_bundle
+from parcelq.steps.environments import Dependencies, Progress, Uv, alone, cache_folder, digest_of, locked
+from parcelq.steps.find import files_of
+
+_LEFT_OUT: Final = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"})
+"""Files of `*.dist-info` that only installers read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What packages are for.
+
+    Attributes:
+        python: the version of Python, such as `3.13`.
+        platform: the platform as uv calls it, such as `x86_64-manylinux_2_34`.
+    """
+
+    python: str
+    platform: str
+
+    def __str__(self) -> str:
+        return f"Python {self.python} on {self.platform}"
+
+    @property
+    def options(self) -> Sequence[str]:
+        """What says so to uv. Nothing is built from source, which would be for this machine."""
+        return (
+            *("--python-version", self.python, "--python-platform", self.platform),
+            *("--only-binary", ":all:", "--no-python-downloads", "--python", sys.executable),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """The packages of a step, as a bundle on this machine.
+
+    Attributes:
+        archive: the bundle's file.
+        bundle: what is known of it.
+        lock: the exact packages, a line each, after a line with the target.
+    """
+
+    archive: Path
+    bundle: Bundle
+    lock: str
+
+
+def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache: Path | None = None) -> Packages:
+    """Return the bundle with what a step needs; it is made if it is not there.
+
+    Several commands may ask for it at once, and any of them may be killed.
+
+    Args:
+        wanted: what the step needs.
+        target: what it is for.
+        progress: is called with a line of text for each thing that takes a while.
+        cache: where locks and bundles are; `~/.cache/parcelq` by default.
+
+    Raises:
+        SettingsError: a package is not there, or not for the target; or the step needs another version of Python.
+    """
+    cache = cache or cache_folder()
+    _check_python(wanted, target)
+    tool = Uv(wanted.step, progress)
+    lock = locked(wanted, str(target), target.options, cache / "locks", tool)
+    archive = cache / "bundles" / f"{digest_of(lock)}.zip"
+    about = archive.with_suffix(".json")
+    with alone(archive.with_suffix(".lock")):
+        if bundle := _known(about, archive):
+            return Packages(archive, bundle, lock)
+        progress(f"installing the packages for {target}")
+        with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
+            folder, written = Path(scratch) / "packages", Path(scratch) / "lock.txt"
+            written.write_text(lock, encoding="utf-8")
+            install = ("pip", "install", "--quiet", "--no-deps", "--target", str(folder))
+            tool(*install, *target.options, "--requirement", str(written))
+            progress("packing the packages")
+            bundle = write_bundle(_packed(folder), Path(scratch) / "packages.zip")
+            shutil.move(Path(scratch) / "packages.zip", archive)
+            temporary = Path(scratch) / "about.json"
+            temporary.write_text(json.dumps(asdict(bundle)))
+            temporary.replace(about)
+    return Packages(archive, bundle, lock)
+
+
+def _packed(folder: Path) -> dict[str, Path]:
+    """The installed files that programs may need, by their paths in the bundle."""
+    found = {}
+    for path in files_of(folder) if folder.is_dir() else ():
+        parts = path.relative_to(folder).parts
+        is_about_itself = len(parts) == 2 and parts[0].endswith(".dist-info") and parts[1] in _LEFT_OUT
+        if parts[0] != "bin" and not is_about_itself:  # the scripts there name an interpreter of this machine
+            found["/".join(parts)] = path
+    return found
+
+
+def _known(about: Path, archive: Path) -> Bundle | None:
+    """The bundle that was made before; None if there is none."""
+    try:
+        bundle = Bundle.parse(json.loads(about.read_bytes()))
+        return bundle if os.stat(archive).st_size == bundle.size else None
+    except (OSError, ValueError, Wrong):
+        return None
+
+
+def _check_python(wanted: Dependencies, target: Target) -> None:
+    if not wanted.python:
+        return
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        wish = SpecifierSet(wanted.python)
+    except InvalidSpecifier:
+        raise SettingsError(
+            f"dependencies of {wanted.step}", [f"requires-python is {wanted.python!r}, but must read like '>=3.12'"]
+        ) from None
+    # A function has the newest release of its version, whose number is not known here.
+    if not (wish.contains(target.python) or wish.contains(f"{target.python}.99")):
+        reason = f"requires-python is {wanted.python!r}, but the function has Python {target.python}"
+        raise SettingsError(f"dependencies of {wanted.step}", [reason])

@@ -1,0 +1,141 @@
+"""The processes below this one: found by parentage, and ended together.
+
+The supervisor of a step imports this module, so it imports only modules that are built in or cheap.
+"""
+
+from __future__ import annotations
+
+import os
+import resource  # noqa: F401 - for os.wait4, which might not find it any more in a copy of a process
+import sys
+import time
+
+END_SECONDS = 20.0
+"""How long to kill processes that start others all the time, before giving up."""
+_PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
+_SIGKILL = 9
+
+
+class Children:
+    """The processes that this one waits for: the main one, and orphans below it.
+
+    Attributes:
+        pid: the main one; 0 if there is none yet.
+        code: its exit code, negative for a signal; None while it runs.
+        cpu_seconds: CPU time of all that have ended.
+        memory: the most memory that one of those had, in the unit of `ru_maxrss`.
+    """
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.code: int | None = None
+        self.cpu_seconds = 0.0
+        self.memory = 0
+
+    def reap(self) -> bool:
+        """Wait for all that have ended; return whether there are others."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if not pid:
+                return True
+            self.cpu_seconds += usage.ru_utime + usage.ru_stime
+            self.memory = max(self.memory, usage.ru_maxrss)
+            if pid == self.pid and self.code is None:
+                self.code = os.waitstatus_to_exitcode(status)
+
+    def end(self) -> None:
+        """Kill everything below this process, and wait for it.
+
+        A process without children has no descendants, since orphans become its children. A chain of processes that
+        each start the next one and end can be faster than a list of all of them. So each child's descendants are
+        listed and killed before the next child's.
+        """
+        if self.pid:
+            try:
+                os.killpg(self.pid, _SIGKILL)
+            except OSError:
+                pass
+        until = time.monotonic() + END_SECONDS
+        nap = 0.0
+        while self.reap() and time.monotonic() < until:
+            for one in children_of(os.getpid()):
+                # guard[()]: all processes that a run started end with it
+                for below in (*descendants(one), one):
+                    try:
+                        os.kill(below, _SIGKILL)
+                    except OSError:
+                        pass
+            time.sleep(nap)
+            nap = min(0.005, nap + 0.0002)
+
+
+def be_subreaper() -> None:
+    """Make orphans below this process its children, and hide its memory from them."""
+    if sys.platform == "linux":
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the children of a process, with those of all its threads; zombies are among them."""
+    found = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += file.read().split()
+    except FileNotFoundError:
+        if os.path.exists("/proc/self/task/self/children") or not os.path.exists(f"/proc/{pid}"):
+            return []
+        return [one for one, parent in _parents().items() if parent == pid]
+    except OSError:
+        return []
+    return [int(one) for one in found]
+
+
+def _parents() -> dict[int, int]:
+    """Return the parent of every process, for a kernel that lists no children."""
+    found = {}
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if name.isdecimal():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    found[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+            except OSError:
+                pass
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """Return all processes below a process."""
+    found: set[int] = set()
+    left = [pid]
+    while left:
+        new = [one for one in children_of(left.pop()) if one not in found]
+        found.update(new)
+        left += new
+    return found
+
+
+def peak_of(pid: int) -> int:
+    """Return the most memory that a process has had, in KiB; 0 where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return int(file.read().partition(b"VmHWM:")[2].split(None, 1)[0])
+    except (OSError, IndexError):
+        return 0
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process is there and no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return False

@@ -1,0 +1,33 @@
+"""Putting large files of this machine into a bucket, in parts that are sent side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from boto3.exceptions import S3UploadFailedError
+
+from parcelq.aws.clients import translated
+from parcelq.errors import ParcelqError
+from parcelq.local_files import naming
+from parcelq.store.bucket import BucketStore
+
+
+def put_file(store: BucketStore, path: Path, key: str, on_bytes: Callable[[int], None]) -> None:
+    """Put a file into a bucket.
+
+    Args:
+        store: the bucket.
+        path: the file.
+        key: the object's key.
+        on_bytes: called with the bytes of each block that was sent; from several threads.
+
+    Raises:
+        AwsError: S3 refused.
+        ParcelqError: the file cannot be read.
+    """
+    try:
+        with translated(), naming(path):
+            store.s3.upload_file(str(path), store.bucket, key, Callback=on_bytes)
+    except S3UploadFailedError as error:
+        raise ParcelqError(str(error)) from None

@@ -1,0 +1,5 @@
+"""Fixtures of several modules."""
+
+from local_world import world
+
+__all__ = ["world"]

@@ -1,0 +1,135 @@
+"""Sources that are one stream: an upload without time for all of it hands on, and gives the same messages."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable
+
+import pytest
+from memory_store import Objects
+from one_object import SOURCE, OneObject, after
+from parcelq.errors import MessageError, SourceError
+from parcelq.records import parse
+from parcelq.topics.memory import MemoryTopic
+from parcelq.topics.message import Message
+from parcelq.upload.files import Rest
+from parcelq.upload.notes import entries_in, notes_of
+from parcelq.upload.objects import ObjectUploader
+from parcelq.upload.ranges import RangeTask
+from parcelq.upload.streams import StreamTask, task_of
+from record_world import ORDERS, READS
+
+
+def messages_of(topic: MemoryTopic) -> list[Message]:
+    return [topic.read(one) for one in topic.pull(1, 10_000, 0)]
+
+
+def uploaded(uploader: ObjectUploader, may_go_on: Callable[[], Callable[[], bool]], twice: bool) -> list[Message]:
+    """The messages of all invocations that it takes."""
+    topic, ranges = MemoryTopic.create("topic"), MemoryTopic.create("ranges")
+    uploader.upload(SOURCE, topic, ranges, may_go_on())
+    while pulled := ranges.pull(1, 1, 0):
+        task = task_of(pulled[0].wire.text)
+        assert isinstance(task, StreamTask)
+        for _ in range(1 + twice):
+            uploader.upload_rest(task, topic, ranges if not twice else MemoryTopic.create("lost"), may_go_on())
+        if twice:
+            uploader.upload_rest(task, topic, ranges, may_go_on())
+        ranges.acknowledge(pulled)
+    return messages_of(topic)
+
+
+def compressed(data: bytes, way: str) -> bytes:
+    half = len(data) // 2
+    return {
+        "": lambda: data,
+        "gz": lambda: gzip.compress(data[:half]) + gzip.compress(data[half:]),
+        "bz2": lambda: bz2.compress(data),
+        "xz": lambda: lzma.compress(data),
+    }[way]()
+
+
+@pytest.mark.parametrize("way", ["", "gz", "bz2", "xz"])
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("lines=3", b"".join(b"line %d\n" % number for number in range(99))),
+        ("lines header=1", b"head\n" + b"line\n" * 50 + b"\xff\x00\n" * 50 + b"no end"),
+        ("csv", ORDERS),
+        ("fastq", READS),
+    ],
+)
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("twice", [False, True])
+def test_a_stream_that_is_handed_on_gives_the_messages_of_one_that_is_not(
+    way: str, text: str, data: bytes, count: int, twice: bool
+) -> None:
+    store, fmt = Objects(), parse(text)
+    uploader = ObjectUploader(OneObject(compressed(data, way)), store, 4, format=fmt, chosen_by="stack")
+    topic = MemoryTopic.create("whole")
+    uploader.upload(SOURCE, topic)
+    whole = messages_of(topic)
+    store.delete(list(store.objects))
+    skip = 2 * (way != "")  # reading what was uploaded before asks, too
+    found = uploaded(uploader, lambda: after(count + skip), twice)
+    unique = {str(one.attributes): one for one in found}
+    assert sorted(map(str, unique.values())) == sorted(map(str, whole))
+    notes = notes_of(store, str(SOURCE))
+    assert len(notes) > 1
+    assert entries_in(notes, 0, len(data), len(data)) == sum(one.entries for one in whole)
+    assert {(note.format, note.chosen_by) for note in notes} == {(str(fmt), "stack")}
+
+
+def test_a_compressed_source_is_refused_if_skipping_takes_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("parcelq.upload.objects.BLOCK_BYTES", 10)
+    store, data = Objects(), b"line\n" * 100
+    uploader = ObjectUploader(OneObject(gzip.compress(data)), store, 10)
+    topic, ranges = MemoryTopic.create("topic"), MemoryTopic.create("ranges")
+    task = StreamTask(str(SOURCE), "topic", "lines", Rest(250, 51, 51, coded=True))
+    with pytest.raises(SourceError, match="decompressing its first 250 bytes takes longer than a function may"):
+        uploader.upload_rest(task, topic, ranges, after(3))
+    (note,) = notes_of(store, str(SOURCE))
+    assert "put it decompressed, or as several files" in note.problem
+    assert messages_of(topic) == []
+
+
+def test_a_flaw_in_what_was_handed_on_is_named_by_its_place_in_the_source() -> None:
+    data = b"a,b\n" + b"1,2\n" * 20 + b'3,"x\n'
+    uploader = ObjectUploader(OneObject(gzip.compress(data)), Objects(), 4, format=parse("csv"))
+    with pytest.raises(SourceError, match=r"csv: record 21 \(line 22; byte 84\) has a quote that is not closed"):
+        uploaded(uploader, lambda: after(4), twice=False)
+
+
+TASK = StreamTask(str(SOURCE), "topic", "csv", Rest(9, 2, 3, "YQ==", coded=True))
+
+
+def test_a_task_is_read_again_as_it_was_written() -> None:
+    assert task_of(str(TASK)) == TASK
+    ranged = RangeTask(str(SOURCE), "topic", 3, 9, 12)
+    assert task_of(str(ranged)) == ranged
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"start": 9', '"start": 0'),
+        ('"start": 9', '"start": "9"'),
+        ('"record": 2', '"record": 1e3'),
+        ('"line": 3', '"line": true'),
+        ('"line": 3', '"line": 1' + 400 * "0"),
+        ('"coded": true', '"coded": 1'),
+        ('"format": "csv"', '"format": "cvs"'),
+        ('"format": "csv"', '"format": 3'),
+        ('"topic": "topic"', '"topic": null'),
+        ('"header": "YQ=="', '"header": "' + 3000 * "Y" + '"'),
+        ('"header": "YQ=="', '"more": ""'),
+        ('"rest": {', '"rest": [], "x": {'),
+        ("s3://", "ftp://"),
+    ],
+)
+def test_a_task_that_is_nonsense_is_refused(old: str, new: str) -> None:
+    assert old in str(TASK)
+    with pytest.raises(MessageError, match="is not the rest of an object"):
+        task_of(str(TASK).replace(old, new))

@@ -1,0 +1,56 @@
+"""The map of a source on a terminal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from memory_store import Objects
+from parcelq.collect.resolution import Collected
+from parcelq.collect.segments import Job, open_indexes, write_segment
+from parcelq.collect.source_map import SourceMap, source_map_of
+from parcelq.lineage.lineage import Lineage, Span, digest
+from parcelq.local.manage import MAP_CELLS
+from parcelq.topics.pieces import Piece
+from parcelq_cli.source_map import map_line
+
+WHEN = datetime(2026, 11, 26, tzinfo=UTC)
+SOURCE = "file:///m.smi?put=1"
+
+
+def collected_of(
+    total: int, done: list[tuple[int, int]], dead: list[tuple[int, int]], *, end: bool = True
+) -> Collected:
+    """A job of whose source some ranges are done and some are dead."""
+    store, whole = Objects(), total if end else None
+    pieces = [
+        Piece(str(Lineage(Span(start, stop, whole)).child(Span(0, 1, 1), digest(b"%d" % start))), b"x", 1)
+        for start, stop in done
+    ]
+    pieces += [Piece(str(Lineage(Span(start, stop, whole))), b"bad\n", 1, dead="why") for start, stop in dead]
+    write_segment(store, "output", Job(SOURCE), pieces, [], WHEN, WHEN)
+    return Collected(store, open_indexes(store, list(store.keys(""))))
+
+
+def line_of(collected: Collected, total: int | None = None) -> str:
+    return map_line(source_map_of(collected, collected.resolve(), total, 10)).plain
+
+
+def test_each_part_shows_the_worst_of_it():
+    assert line_of(collected_of(100, [(0, 55), (60, 90)], [(55, 60)])) == "█████▒███░"
+    assert line_of(collected_of(100, [(0, 51), (53, 100)], [(51, 52)])) == "█████▓████"
+    assert line_of(collected_of(100, [(0, 100)], [])) == "█" * 10
+
+
+def test_what_never_came_at_the_end_is_missing_where_the_size_is_known():
+    assert line_of(collected_of(100, [(0, 40)], [], end=False), 100) == "████░░░░░░"
+
+
+def test_one_record_of_a_billion_that_failed_shows():
+    drawn = SourceMap(10**9, MAP_CELLS)
+    drawn.add_dead(500_000_001, 500_000_002, 1)
+    assert map_line(drawn.cells()).plain == "█" * 30 + "▒" + "█" * 29
+
+
+def test_holes_without_number_show_too():
+    ranges = [(4 * number, 4 * number + 2) for number in range(25_000)]
+    assert line_of(collected_of(100_000, ranges, [])) == "░" * 10
