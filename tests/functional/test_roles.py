@@ -62,7 +62,7 @@ def test_a_call_asks_for_an_action_on_a_resource(operation: str, params: dict[st
 
 
 KNOWN = {("downloader", "Results", "s3:AbortMultipartUpload"), ("processor", "Mark", "s3:GetObject")}
-"""What nothing here asks for: an upload is aborted only where writing fails, and marks are read of functions that died."""
+"""What nothing here asks for: uploads are aborted only where writing fails; a mark is left by a function that died."""
 BUCKET = "arn:aws:s3:::parcelq-123456789012-us-east-1"
 
 
