@@ -26,7 +26,7 @@ ACCOUNT, REGION, PREFIX = "123456789012", "us-east-1", "parcelq"
 SQS = f"arn:aws:sqs:{REGION}:{ACCOUNT}:"
 ROLES = {
     "uploader": "UploaderRole",
-    "processor": "StageRolestep",
+    "processor": "StageRole{}",
     "downloader": "DownloaderRole",
     "topic_admin": "TopicAdminRole",
 }
@@ -93,13 +93,13 @@ def _listed(value: Any) -> list[str]:
 
 
 @cache
-def template() -> Mapping[str, Any]:
-    return load(TEMPLATE, {"Stages": "step"})
+def template(stage: str) -> Mapping[str, Any]:
+    return load(TEMPLATE, {"Stages": stage})
 
 
-def roles() -> dict[str, Role]:
-    """The functions' roles, with nothing used of them."""
-    resources = template()["Resources"]
+def roles(stage: str = "step") -> dict[str, Role]:
+    """The functions' roles in a stack of one stage, with nothing used of them."""
+    resources = template(stage)["Resources"]
 
     def arn(value: Any) -> Any:
         match value:
@@ -136,7 +136,7 @@ def roles() -> dict[str, Role]:
             made[one["Sid"]] = json.loads(json.dumps({**one, "Resource": resource}))
         return Role(made)
 
-    return {function: role(name) for function, name in ROLES.items()}
+    return {function: role(name.format(stage)) for function, name in ROLES.items()}
 
 
 def asked_for(operation: str, params: Mapping[str, Any]) -> list[Asked]:

@@ -189,7 +189,9 @@ class Stack:
     def call(self, function: str, given: Any, milliseconds: Iterable[int] = (300_000,)) -> Any:
         """Let a function take an event; its role must allow all that it asks AWS for."""
         handler = getattr(self.functions, function).handler
-        with checking(function, self.roles[function], self.monkeypatch):
+        stage = os.environ["PARCELQ_STAGE"] or "step"
+        role = self.roles[function] if stage == "step" else roles(stage)[function]
+        with checking(function, role, self.monkeypatch):
             return handler(given, Context(*milliseconds))
 
     def make_topic(self, name: str) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from parcelq.errors import SettingsError
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq_cli.output import Output
 from parcelq_emulator.collecting import Collected
 from parcelq_emulator.collecting import collect as collect_from
-from parcelq_emulator.command import _summarise
+from parcelq_emulator.command import _steps, _summarise
 
 
 class Stack:
@@ -38,6 +40,17 @@ def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def collect(stack: Any, *names: str) -> Collected:
     return collect_from(stack, dict.fromkeys(names, 4), lambda *_: None)
+
+
+@pytest.mark.parametrize("depends", ["inline metadata", "requirements.txt"])
+def test_a_step_with_dependencies_is_refused_before_anything_runs(tmp_path: Path, depends: str) -> None:
+    step = tmp_path / "step.py"
+    metadata = '# /// script\n# dependencies = ["rdkit"]\n# ///\n' if depends == "inline metadata" else ""
+    step.write_text(f"{metadata}import rdkit\n")
+    if not metadata:
+        (tmp_path / "requirements.txt").write_text("rdkit\n")
+    with pytest.raises(SettingsError, match="it depends on packages, which the functions here do not have"):
+        _steps([str(step)], [""], "", tmp_path)
 
 
 def test_as_long_as_messages_wait_nothing_is_missing_for_good():
