@@ -65,6 +65,13 @@ class Objects:
             self.read_bytes += len(data)
             return data
 
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
+        with self._lock:
+            self.calls.append(("read", key))
+            if key not in self.objects:
+                raise NotFoundError(key)
+            return self.objects[key], self.stats[key].etag
+
     def stat(self, key: str) -> Stored | None:
         self.calls.append(("stat", key))
         return self.stats.get(key)

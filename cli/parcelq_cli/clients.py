@@ -40,6 +40,20 @@ def topic(name: str, bucket: str = "") -> SqsTopic:
     return SqsTopic(every.sqs, every.url(name), overflow(bucket))
 
 
+def looks(topic: SqsTopic) -> SqsTopic | None:
+    """Return the topic of looks of the stack that a topic belongs to; None if it belongs to none."""
+    from parcelq.errors import TopicNotFoundError
+    from parcelq.names import looks_beside
+    from parcelq.topics.admin import Topics
+    from parcelq.topics.sqs import SqsTopic
+
+    try:
+        name = looks_beside(topic.name)
+        return SqsTopic(topic.sqs, Topics(topic.sqs).url(name)) if name else None
+    except TopicNotFoundError:
+        return None
+
+
 def s3() -> S3Client:
     """Return an S3 client of the account and region that boto3 is configured for.
 

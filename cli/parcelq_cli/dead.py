@@ -98,7 +98,7 @@ def redrive(
     topics = clients.topics()
     chosen = frozenset(only) if only else None
     dead_letters, source = (SqsTopic(topics.sqs, url, clients.overflow("")) for url in topics.redrive_urls(topic))
-    moved = send_back(dead_letters, source, chosen)
+    moved = send_back(dead_letters, source, chosen, looks=clients.looks(source))
     output.result({"redriven": moved}, f"sent {amount(moved, 'message')} back to {topic}")
     if chosen and moved < len(chosen):
         raise ParcelqError(f"not sent back: {len(chosen) - moved} of {len(chosen)} chosen; see parcelq dead {topic}")

@@ -68,6 +68,7 @@ def repair(
     """
     from parcelq.collect.status import object_of
     from parcelq.collect.status import repair as publish_again
+    from parcelq.jobs.jobs import wake
     from parcelq.lineage.source import Source
     from parcelq.store.bucket import BucketStore
     from parcelq.upload.objects import Object, ObjectUploader
@@ -83,9 +84,10 @@ def repair(
     published = 0
     for one in latest.values():
         put = Object(object_of(one), one.total or 0)
-        published += publish_again(
-            uploader, one, clients.topic(input_topic or one.topic or put.topic(_INPUT_TOPIC), bucket)
-        )
+        target = clients.topic(input_topic or one.topic or put.topic(_INPUT_TOPIC), bucket)
+        if looks := clients.looks(target):
+            wake(looks, [(one.source, "")])
+        published += publish_again(uploader, one, target)
         if one.total is None:
             output.note(f"the size of {one.name} is not known, so whatever is missing at its end was not published")
     output.result({"messages": published}, f"published {amount(published, 'message')} again")

@@ -33,6 +33,8 @@ def upload(
     Compressed files (gz, bz2, xz, zst) are decompressed. One file after another. A file that changes while it is read
     is an error.
     """
+    from parcelq.jobs.jobs import publish_looks
+    from parcelq.jobs.look import Look
     from parcelq.records import parse
     from parcelq.store.bucket import BucketStore
     from parcelq.upload.files import Uploaded, upload_files
@@ -50,6 +52,8 @@ def upload(
             report(f"{len(done)} of {amount(len(file), 'file')}, {amount(messages, 'message')}")
 
         published = upload_files(target, paths, parcel_size, fmt=fmt, store=store, on_file=tell)
+        if looks := clients.looks(target):
+            publish_looks(looks, [Look()])  # so that somebody collects what comes of them
     for _, one in done:
         for warning in one.warnings:
             out.note(warning)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -23,7 +24,7 @@ from parcelq_emulator.sqs_backend import StandardQueueBackend
 from parcelq_emulator.sqs_queue import StandardQueue
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST: Final = "127.0.0.1"
 """The only address that is ever listened on: moto checks no credentials, and does what any client asks."""
@@ -48,6 +49,26 @@ def application(directory: str) -> WSGIApplication:
     StandardQueue.bodies = Bodies(directory)
     s3.install(directory)
     return SqsFrontend(s3.S3Frontend(DomainDispatcherApplication(create_backend_app)))
+
+
+class Latency:
+    """A WSGI application that lets requests wait before another answers them, as a network would.
+
+    Args:
+        application: the other.
+        seconds: how long, by the service that a request is signed for, such as `sqs`.
+    """
+
+    def __init__(self, application: WSGIApplication, seconds: Mapping[str, float]) -> None:
+        self._application = application
+        self._seconds = seconds
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        # AWS4-HMAC-SHA256 Credential=AKIA…/20261231/eu-west-1/sqs/aws4_request, …
+        scope = environ.get("HTTP_AUTHORIZATION", "").split("/")
+        time.sleep(self._seconds.get(scope[3], 0.0) if len(scope) > 4 else 0.0)
+        return self._application(environ, start_response)
 
 
 def listen(application: WSGIApplication, port: int) -> Any:

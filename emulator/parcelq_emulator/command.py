@@ -19,7 +19,7 @@ from parcelq_cli.output import Output, amount, with_output
 from parcelq_cli.running import counts_of
 
 from parcelq_emulator.collecting import Collected, collect
-from parcelq_emulator.function import InvocationError, Runtime
+from parcelq_emulator.function import Runtime
 
 if TYPE_CHECKING:
     from parcelq.steps.find import Step
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from parcelq_emulator.pipeline import Options, Pipeline
 
 _DEAD_SHOWN: Final = 20
+_LOOK_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +197,9 @@ def _summarise(
     counts = {name: sum(one[name] or 0 for one in entries) for name in ("read", "dead", "written")}
     output.note(
         f"{amount(counts['read'], 'entry')} in, {counts['written']:,} out, {counts['dead']:,} dead; "
-        f"{amount(collected.messages, 'message')} collected; {seconds:.1f} seconds"
+        f"{seconds:.1f} seconds"
         + (f"; no result of {', '.join(sorted(collected.missing))}" if collected.missing else "")
-        + (f"; what was missing was published again {amount(collected.repairs, 'time')}" if collected.repairs else "")
+        + (f"; what was missing was published again {amount(collected.healings, 'time')}" if collected.healings else "")
     )
     for result in results:
         output.note(f"{result.path.name}: {counts_of(result.report)}")
@@ -219,7 +220,7 @@ def _show_how_to_connect(output: Output, pipeline: Pipeline) -> None:
 
 
 def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
-    """Collect until Ctrl-C, and bring every result that is new or has changed."""
+    """Wait for Ctrl-C, and bring every result that is new or has changed until then."""
     known: dict[str, dict[str, Any]] = {}
     told: set[str] = set()
 
@@ -229,10 +230,8 @@ def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
             output.note(text)
 
     while True:
-        try:
-            pipeline.collect()
-        except InvocationError as error:
-            note(str(error))
+        time.sleep(_LOOK_SECONDS)
+        pipeline.pump.check()
         for name, reason in pipeline.given_up().items():
             note(f"not uploaded: {name}: {reason}")
         for name, report in pipeline.results.reports().items():

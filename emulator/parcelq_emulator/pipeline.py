@@ -10,23 +10,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import parcelq
 from parcelq.aws.clients import translated
-from parcelq.collect.status import repair, statuses
+from parcelq.jobs.record import parse_record
 from parcelq.lineage.source import Source
-from parcelq.names import INBOX, dead_letter
+from parcelq.names import INBOX, JOBS, dead_letter
 from parcelq.process.redrive import peek
 from parcelq.steps.find import Step
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
-from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.notes import noted_problems
-from parcelq.upload.objects import ObjectUploader
 
 from parcelq_emulator.chaos import Chaos
 from parcelq_emulator.function import FunctionProcess, FunctionSpec, Instance, InvocationError, Runtime
@@ -50,8 +48,9 @@ ROOT: Final = _PACKAGED if _PACKAGED.exists() else Path(__file__).resolve().pare
 _LIBRARY: Final = Path(parcelq.__file__).resolve().parents[1]
 """What the functions have as the layer."""
 _PROCESSOR: Final = "functions/processor"
-_DOWNLOADER: Final = "functions/downloader"
 _OUTPUT_DEADLINE: Final = 10
+_QUIET_SECONDS: Final = 5
+"""How long nothing must come of a job before what is missing is published again: topics are counted exactly here."""
 _INSTANCES: Final[Mapping[Runtime, type[Instance]]] = {
     Runtime.EMBEDDED: FunctionProcess,
     Runtime.RIE: EmulatedFunction,
@@ -83,6 +82,7 @@ class Options:
         instances: processes that take the messages of each topic.
         chaos: a seed with which topics and functions are hostile; None for kind ones.
         runtime: what runs the functions.
+        latency: seconds that are added to each request, by service.
     """
 
     steps: Sequence[Step]
@@ -93,6 +93,7 @@ class Options:
     instances: int = os.cpu_count() or 1
     chaos: int | None = None
     runtime: Runtime = Runtime.EMBEDDED
+    latency: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def stages(self) -> dict[str, Step | None]:
@@ -132,7 +133,6 @@ class Pipeline:
         s3: a boto3 S3 client.
         pump: what moves messages.
         events_url: URL of the topic that the bucket tells its events to.
-        downloader: the instance that collects results.
         errors: invocations that ended without an answer, so far.
         scratch: a folder for temporary files of the server and the functions.
         results: what the bucket has under `results/`.
@@ -145,7 +145,6 @@ class Pipeline:
     s3: S3Client
     pump: Pump
     events_url: str
-    downloader: Instance
     errors: list[InvocationError]
     scratch: Path
     results: Results
@@ -158,6 +157,9 @@ class Pipeline:
     def waiting(self) -> int:
         """Messages that the functions have not dealt with yet, those under way included.
 
+        There are some as long as a job has not ended, since a look at it is one.
+
+
         Raises:
             ParcelqError: the pump failed.
         """
@@ -168,22 +170,10 @@ class Pipeline:
         """Messages that have not been collected yet."""
         return self._count(OUTPUT_TOPIC)
 
-    def repair(self) -> int:
-        """Publish again what is missing of any source, and return how many messages that took."""
+    def healings(self) -> int:
+        """How often what was missing of a job was published again."""
         store = BucketStore(self.s3, self.stack.bucket)
-        uploader = ObjectUploader(store, store, self.options.parcel_size)
-        url = self.topics.url(f"{STACK}-{next(iter(self.options.stages))}")
-        first = SqsTopic(self.topics.sqs, url, Overflow(self.s3, self.stack.bucket))
-        return sum(repair(uploader, one, first) for one in statuses(store, OUTPUT_TOPIC) if not one.problem)
-
-    def collect(self, quiet_seconds: float = 1) -> dict[str, Any]:
-        """Run the downloader once; it ends when nothing came for some seconds.
-
-        Raises:
-            InvocationError: it ended without an answer; nothing is lost by that.
-        """
-        answer: dict[str, Any] = self.downloader.invoke({"receive_message_timeout": quiet_seconds})
-        return answer
+        return sum(parse_record(store.read(key), key).healings for key in store.keys(JOBS))
 
     def given_up(self) -> dict[str, str]:
         """Names of files that could not be uploaded, with the reasons."""
@@ -235,7 +225,7 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         parameters = options.parameters()
         with ThreadPoolExecutor(1) as pool:
             template = pool.submit(load, ROOT / "template.yaml", parameters)  # while the server starts
-            url = cleanup.enter_context(Server(chaos=options.chaos, chaos_folder=scratch)).url
+            url = cleanup.enter_context(Server(chaos=options.chaos, chaos_folder=scratch, latency=options.latency)).url
         session = boto3.Session("local", "local", region_name=REGION)
         more: dict[str, Any] = {"endpoint_url": url, "config": Config(max_pool_connections=50)}
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
@@ -258,7 +248,6 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
             return cleanup.enter_context(_INSTANCES[options.runtime](spec, log))
 
         functions = {function.name: function for function in stack.functions}
-        (downloader,) = (one for one in stack.functions if one.folder == _DOWNLOADER)
         errors: list[InvocationError] = []
         pump = Pump(sqs, errors.append)
         pipeline = Pipeline(
@@ -269,7 +258,6 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
             s3,
             pump,
             events.topic_url,
-            instance(downloader),
             errors,
             scratch,
             Results(s3, stack.bucket),
@@ -302,7 +290,7 @@ def _settings_file(step: Step, scratch: Path) -> str:
 
 def _spec(function: Function, options: Options, more: Mapping[str, str], scratch: Path) -> FunctionSpec:
     """How a function is run here: as it was deployed, but that steps may be anywhere on this machine."""
-    variables = {**function.environment, **more}
+    variables = {**function.environment, **more, "PARCELQ_QUIET_SECONDS": str(_QUIET_SECONDS)}
     if options.chaos is not None:
         variables[CHAOS] = str(options.chaos)
     if function.folder == _PROCESSOR and (step := options.stages[variables["PARCELQ_STAGE"]]):

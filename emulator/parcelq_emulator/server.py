@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +46,7 @@ class Server:
         start_timeout: seconds after which starting counts as failed.
         chaos: a seed with which its topics are hostile; None for topics that are kind.
         chaos_folder: where they tell what they did.
+        latency: seconds that are added to each request, by the service it is for, such as `sqs`.
         deleted_name_seconds: for so long the name of a deleted queue cannot be used again.
 
     Attributes:
@@ -59,11 +60,14 @@ class Server:
         start_timeout: float = _START_SECONDS,
         chaos: int | None = None,
         chaos_folder: Path | None = None,
+        latency: Mapping[str, float] | None = None,
         deleted_name_seconds: float = DELETED_NAME_SECONDS,
     ) -> None:
         self.url = ""
         self._start_timeout = start_timeout
         self._arguments = ["--port", str(port)] + ([] if chaos is None else ["--chaos", str(chaos)])
+        for service, seconds in (latency or {}).items():
+            self._arguments += ["--latency", f"{service}={seconds}"]
         self._arguments += ["--deleted-name-seconds", str(deleted_name_seconds)]
         self._arguments += [] if chaos_folder is None else ["--chaos-folder", str(chaos_folder)]
 
@@ -134,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
     parser.add_argument("--chaos", type=int, metavar="SEED", help="deliver messages twice and in any order")
     parser.add_argument("--chaos-folder", type=Path, metavar="DIR", help="where to tell how often that was")
+    parser.add_argument("--latency", action="append", default=[], metavar="SERVICE=S", help="seconds added to requests")
     parser.add_argument(
         "--deleted-name-seconds",
         type=float,
@@ -149,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         100_000
     )  # moto is a million objects that stay: looking for garbage among them is a sixth of the start
     # Late, because moto takes half a second to import, and a process that only starts a server does not need it.
-    from parcelq_emulator.application import application, listen
+    from parcelq_emulator.application import Latency, application, listen
     from parcelq_emulator.sqs_backend import StandardQueueBackend
 
     StandardQueueBackend.deleted_name_seconds = given.deleted_name_seconds
@@ -159,7 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         StandardQueueBackend.queue_class = hostile_queue(given.chaos, given.chaos_folder)
 
     with scratch_folder() as directory:
-        server = listen(application(str(directory)), port)
+        latency = {name: float(seconds) for name, _, seconds in (one.partition("=") for one in given.latency)}
+        answering = application(str(directory))
+        server = listen(Latency(answering, latency) if latency else answering, port)
         os.environ["MOTO_PORT"] = str(server.port)  # some of moto's services call others
         threading.Thread(target=server.serve_forever, daemon=True).start()
         stdout, sys.stdout = sys.stdout, sys.stderr  # moto prints sometimes

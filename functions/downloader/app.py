@@ -1,10 +1,11 @@
-"""Collects results: drains the output topic into segments, and writes the result of every source that is finished."""
+"""Takes looks at jobs: drains the output topic, and writes the result of every job that is finished."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -12,14 +13,23 @@ from aws_lambda_powertools.logging.utils import copy_config_to_registered_logger
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
+from parcelq.aws.events import events_client, put_event
+from parcelq.aws.parallel import in_flight
+from parcelq.aws.requests import REQUESTS
 from parcelq.checks import Check, checked, number, optional, shown, text
-from parcelq.collect.drain import Drainer
-from parcelq.collect.finish import Finisher
+from parcelq.collect.drain import Drained, Drainer
+from parcelq.collect.finish import Finisher, SourceState
+from parcelq.collect.looks import Looker, Taken
 from parcelq.config import Config, load
-from parcelq.errors import InvalidValueError, ParcelqError
+from parcelq.errors import InvalidValueError, MessageError, ParcelqError
+from parcelq.jobs.jobs import Jobs
+from parcelq.jobs.look import Look
+from parcelq.limits import MAX_DELAY_SECONDS
 from parcelq.names import RESULTS, topic_within
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
+from parcelq.topics.lease import Lease
+from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 
@@ -29,6 +39,22 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 DRAIN_SHARE = 0.6
 """Of the time there is, draining gets so much; the rest is for writing results."""
+LOOK_DRAIN_SECONDS = 30.0
+"""A look drains for so long at most, so that the next looks are not late; further messages go on from there."""
+LOCKED_SECONDS = 60
+"""Looks stay locked for so long, and again after half of it, so that those of a function that died come again soon."""
+LOOKS_IN_FLIGHT = 4
+"""Looks that are taken side by side."""
+MOST_DRAINERS = 8
+MESSAGES_OF_A_DRAINER = 50_000
+"""Where so many messages wait on the output topic, one more invocation drains it, up to some."""
+DRAIN_PAUSE = 10
+VAIN_DRAIN_PAUSE = 30
+VAIN_DRAINS = 3
+"""Seconds between looks that only drain, and how many in a row find nothing before they end: SQS's counts lag."""
+FIRST_RETRY_SECONDS = 5
+SEEN_SECONDS = 24 * 3600
+"""The schedule finds lost looks of jobs that changed in that time; a job that goes on changes at least hourly."""
 MOST_LISTED = 100
 
 
@@ -38,7 +64,7 @@ class Request:
 
     topic: str | None = None
     destination: str | None = None
-    receive_message_timeout: float = 20
+    receive_message_timeout: float = 1
 
 
 REQUEST: Mapping[str, Check] = {
@@ -48,24 +74,200 @@ REQUEST: Mapping[str, Check] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class App:
+    """What the function works with.
+
+    Attributes:
+        config: the stack.
+        topics: manages its topics.
+        store: its bucket.
+        output: the topic that results are collected from.
+        looks: the topic of looks.
+        looker: takes looks at jobs.
+        due: when the next look at a job is due, for jobs that this instance knows of.
+    """
+
+    config: Config
+    topics: Topics
+    store: BucketStore
+    output: SqsTopic
+    looks: SqsTopic
+    looker: Looker
+    due: dict[str, float] = field(default_factory=dict)
+
+    def topic(self, name: str) -> SqsTopic:
+        """The topic of that name."""
+        return SqsTopic(self.topics.sqs, self.topics.url(name), self.output.overflow)
+
+
 @cache
-def config() -> Config:
+def app() -> App:
     """The same for all invocations of one instance."""
-    return load()
+    config = load()
+    sqs, s3 = sqs_client(), s3_client()
+    REQUESTS.watch(sqs, s3)
+    store, topics, overflow = BucketStore(s3, config.bucket), Topics(sqs), Overflow(s3, config.bucket, only_own=True)
+
+    def topic(name: str) -> SqsTopic:
+        return SqsTopic(sqs, topics.url(name), overflow)
+
+    output, looks, ranges = (topic(name) for name in (config.output_topic, config.looks_topic, config.range_topic))
+    looker = Looker(
+        Jobs(store, looks),
+        Finisher(store, output.name, bucket=config.bucket),
+        (*(topic(config.topic(stage)) for stage in config.stages), ranges, output),
+        ranges,
+        config.bucket,
+        config.topic(config.stages[0]),
+        tell,
+        config.quiet_seconds,
+        REQUESTS.so_far,
+    )
+    return App(config, topics, store, output, looks, looker)
+
+
+@cache
+def events() -> Any:
+    """The client for events, made when a job first ends: looks at jobs that go on start sooner without it."""
+    return events_client()
+
+
+def tell(kind: str, detail: Mapping[str, Any]) -> None:
+    """Put an event on EventBridge's default bus."""
+    metrics.add_metric("JobsEnded", MetricUnit.Count, 1)
+    logger.info(kind, job=detail["job"]["id"], source=detail["job"]["source"], complete=detail["complete"])
+    put_event(events(), kind, detail, f"arn:aws:s3:::{detail['bucket']}")
 
 
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Collect for as long as there is something, or time; another invocation goes on from there."""
+    """Take looks from SQS, or collect everything there is if the schedule or somebody asks for it."""
+
+    def time_left() -> float:
+        return context.get_remaining_time_in_millis() / 1000
+
+    if isinstance(event, dict) and event.get("Records"):
+        return take_looks(event["Records"], time_left)
     try:
         request = request_of(event)
     except ValueError as error:
         return {"error": {"type": "BadRequest", "message": str(error)}}
     try:
-        return collect(request, lambda: context.get_remaining_time_in_millis() / 1000)
+        return collect(request, time_left)
     except InvalidValueError as error:
         return {"error": {"type": type(error).__name__, "message": str(error)}}
+
+
+# ---- Looks.
+
+
+def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], float]) -> dict[str, Any]:
+    """Drain the output topic, then take looks; those that could not be taken come again, each alone."""
+    pulled = [SqsTopic.from_lambda(record) for record in records]
+    looks = [(one, look) for one in pulled if (look := look_of(one))]
+    whole = time_left()
+    failed: list[dict[str, str]] = []
+    with Lease(app().looks, pulled, LOCKED_SECONDS) as lease:
+        until = whole - min(LOOK_DRAIN_SECONDS, whole * DRAIN_SHARE)
+        drained = drain(app().output, 0, lambda: time_left() - until)
+        jobs = [look.job for _, look in looks if look.job]
+        go_on_draining(drained, [look.number for _, look in looks if not look.job])
+        notice(drained, besides=jobs)
+
+        def take(of_one_job: Sequence[tuple[Pulled, Look]]) -> list[tuple[Pulled, Taken]]:
+            return [(one, take_look(one, look, lambda: time_left() > whole * 0.1)) for one, look in of_one_job]
+
+        for one, taken in chain.from_iterable(in_flight(take, by_job(looks), LOOKS_IN_FLIGHT)):
+            if taken.again is not None:
+                lease.drop([one])
+                app().looks.refresh_deadline([one], int(max(1, taken.again)))
+                failed.append({"itemIdentifier": one.message_id})
+    return {"batchItemFailures": failed}
+
+
+def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, Look]]]:
+    """Looks job by job, the newest of each first: those at one job are not taken side by side."""
+    found: dict[str, list[tuple[Pulled, Look]]] = {}
+    for one in sorted(looks, key=lambda one: -one[1].number):
+        found.setdefault(one[1].job, []).append(one)
+    found.pop("", None)
+    return found.values()
+
+
+def look_of(pulled: Pulled) -> Look | None:
+    """The look that a message is; None, with an error in the log, if it is none."""
+    try:
+        return Look.parse(pulled.wire.text)
+    except MessageError as error:
+        logger.error("left out: %s", error, message_id=pulled.message_id)
+        return None
+
+
+def take_look(pulled: Pulled, look: Look, may_go_on: Callable[[], bool]) -> Taken:
+    """Take a look. One that fails comes again, later each time, and goes to the dead-letter topic in the end."""
+    try:
+        taken = app().looker.take(look, may_go_on)
+    except (ParcelqError, OSError) as error:
+        logger.error("look failed: %s", error, job=look.job)
+        metrics.add_metric("LooksFailed", MetricUnit.Count, 1)
+        return Taken(again=min(MAX_DELAY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(pulled.receive_count - 1, 10)))
+    if taken.state:
+        log_state(taken.state)
+    return taken
+
+
+def go_on_draining(drained: Drained, numbers: Sequence[int]) -> None:
+    """Have more invocations drain the output topic while it has messages, as many as these ask for.
+
+    Args:
+        drained: what this one drained.
+        numbers: of the looks that it took which do nothing but drain. One follows them until nothing has been on any
+            topic a few times in a row: whoever published messages that no job was begun for has sent it.
+    """
+    send = app().looker.jobs.send
+    if not drained.exhausted:
+        wanted = min(1 + app().output.counts().visible // MESSAGES_OF_A_DRAINER, MOST_DRAINERS)
+        send(Look() for _ in range(1 if numbers else wanted - app().looks.counts().visible))
+    elif numbers and (drained.messages or any(sum(topic.counts()) for topic in app().looker.topics)):
+        send([Look()], DRAIN_PAUSE)
+    elif numbers and min(numbers) < VAIN_DRAINS:
+        send([Look(number=min(numbers) + 1)], VAIN_DRAIN_PAUSE)
+
+
+def notice(drained: Drained, besides: Sequence[str] = ()) -> None:
+    """See that somebody looks at every job of which something came; messages without lineage are written at once."""
+    jobs = app().looker.jobs
+    for job in drained.jobs:
+        if not job.source:
+            for state in app().looker.finisher.finish_without_lineage():
+                log_state(state)
+        # guard[False]: a job of which something came gets a look
+        elif job.id not in besides and app().due.get(job.id, 0) < jobs.now():
+            due = jobs.notice(job.source, job.workflow)
+            if due is None:
+                app().looker.take(Look(job.id))
+            else:
+                app().due[job.id] = due
+
+
+def drain(topic: SqsTopic, timeout: float, time_left: Callable[[], float]) -> Drained:
+    """Drain a topic into segments."""
+    drained = Drainer(topic, app().store).drain(timeout, time_left)
+    metrics.add_metric("MessagesCollected", MetricUnit.Count, drained.messages)
+    metrics.add_metric("EntriesCollected", MetricUnit.Count, drained.entries)
+    return drained
+
+
+def log_state(state: SourceState) -> None:
+    """Log how far a source is."""
+    logger.info("source", **asdict(state))
+    if state.result:
+        metrics.add_metric("SourcesFinished", MetricUnit.Count, 1)
+
+
+# ---- The schedule, and people.
 
 
 def request_of(event: object) -> Request:
@@ -79,34 +281,38 @@ def request_of(event: object) -> Request:
 
 
 def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain the topic, then finish what can be finished.
+    """Drain a topic, then look at all jobs of which there is something new, and publish looks again that are lost.
 
     Raises:
         ParcelqError: something stands in the way of a source; all others were looked at before.
     """
-    sqs, s3 = sqs_client(), s3_client()
-    bucket = config().bucket
-    destination = destination_of(request)
-    store = BucketStore(s3, bucket)
-    url = Topics(sqs).url(topic_of(request))
+    name, destination = topic_of(request), destination_of(request)
+    topic = app().topic(name)
     whole = time_left()
-    topic = SqsTopic(sqs, url, Overflow(s3, bucket, only_own=True))
-    drained = Drainer(topic, store).drain(
-        request.receive_message_timeout, lambda: time_left() - whole * (1 - DRAIN_SHARE)
-    )
-    finisher = Finisher(store, topic.name, destination, bucket=bucket)
-    metrics.add_metric("MessagesCollected", MetricUnit.Count, drained.messages)
-    metrics.add_metric("EntriesCollected", MetricUnit.Count, drained.entries)
-    finished, waiting, failed = [], [], []
-    for state in finisher.finish_all(lambda: time_left() > whole * 0.1):
-        (failed if state.problem else finished if state.result else waiting).append(state)
-        logger.info("source", **asdict(state))
-    metrics.add_metric("SourcesFinished", MetricUnit.Count, len(finished))
+    drained = drain(topic, request.receive_message_timeout, lambda: time_left() - whole * (1 - DRAIN_SHARE))
+
+    def may_go_on() -> bool:
+        return time_left() > whole * 0.1
+
+    if name == app().config.output_topic and destination == RESULTS:
+        states = look_at_all(may_go_on)
+        for record in app().looker.jobs.overdue(app().looker.jobs.now() - SEEN_SECONDS):
+            logger.warning("the look of job %s was lost and is published again", record.id)
+            app().looker.jobs.publish(record)
+    else:  # what is collected elsewhere is no job of the stack
+        states = list(Finisher(app().store, name, destination, bucket=app().config.bucket).finish_all(may_go_on))
+    for state in states:
+        log_state(state)
+    failed = [state for state in states if state.problem]
+    finished = [state for state in states if state.result and not state.problem]
+    waiting = [state for state in states if not state.result and not state.problem]
     if failed:  # last of all, when the others are done: an alarm tells of invocations that raise, and of no answer
         first = failed[0]
         raise ParcelqError(f"{len(failed)} source(s) are in trouble; the first, {first.source}: {first.problem}")
+    told = asdict(drained)
+    del told["jobs"]
     return {
-        "drained": asdict(drained),
+        "drained": told,
         "finished": [asdict(state) for state in finished[:MOST_LISTED]],
         "waiting": [asdict(state) for state in waiting[:MOST_LISTED]],
         "finished_count": len(finished),
@@ -114,19 +320,36 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     }
 
 
+def look_at_all(may_go_on: Callable[[], bool]) -> list[SourceState]:
+    """Look at every job of which there is something new; one that cannot be looked at is in nobody's way."""
+    looker = app().looker
+    states = looker.finisher.finish_without_lineage()
+    for keys in looker.finisher.unfinished():
+        state: SourceState | None = SourceState(keys[0], 0, None, 0, 0, looked_at=False)
+        if may_go_on():
+            try:
+                state = looker.look_now(keys, may_go_on)
+            except (ParcelqError, OSError) as error:
+                logger.error("%s", error, source=keys[0])
+                state = SourceState(keys[0], 0, None, 0, 0, problem=str(error))
+        if state:
+            states.append(state)
+    return states
+
+
 def topic_of(request: Request) -> str:
     """Name of the topic to drain, one of the stack's."""
     if request.topic is None:
-        return config().output_topic
-    return topic_within(config().prefix, request.topic)
+        return app().config.output_topic
+    return topic_within(app().config.prefix, request.topic)
 
 
 def destination_of(request: Request) -> str:
     """The prefix that results go under, in the stack's bucket below `results/`."""
-    root = f"s3://{config().bucket}/{RESULTS}"
+    root = f"s3://{app().config.bucket}/{RESULTS}"
     wanted = request.destination or root
     if not wanted.endswith("/"):
         wanted += "/"
     if not wanted.startswith(root) or "/../" in wanted or "/./" in wanted:
         raise InvalidValueError("destination", request.destination, f"a folder under {root}")
-    return wanted.removeprefix(f"s3://{config().bucket}/")
+    return wanted.removeprefix(f"s3://{app().config.bucket}/")

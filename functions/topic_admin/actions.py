@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parcelq.checks import Check, Wrong, checked, filled, optional, shown, text, texts, whole
 from parcelq.config import Config
@@ -18,6 +18,9 @@ from parcelq.store.store import Store
 from parcelq.topics.admin import Topics, guarded
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
+
+if TYPE_CHECKING:
+    from parcelq.topics.sqs import SqsTopic
 
 MOST_PEEKED = 100
 MOST_SOURCES = 100
@@ -45,6 +48,13 @@ class App:
     def url(self, topic: str) -> str:
         """URL of such a topic."""
         return self.topics.url(self.name(topic))
+
+    @property
+    def looks(self) -> SqsTopic:
+        """The stack's topic of looks."""
+        from parcelq.topics.sqs import SqsTopic
+
+        return SqsTopic(self.topics.sqs, self.topics.url(self.config.looks_topic))
 
     def others(self, topic: str) -> str:
         """Name of such a topic. Raises InvalidValueError if it is one of the stack's own, which CloudFormation made."""
@@ -106,9 +116,12 @@ def _purge(app: App, topic: str) -> dict[str, Any]:
 
 
 def _publish(app: App, topic: str, messages: list[Message]) -> dict[str, Any]:
+    from parcelq.jobs.jobs import publish_looks
+    from parcelq.jobs.look import Look
     from parcelq.topics.sqs import SqsTopic
 
     published, failed = SqsTopic(app.topics.sqs, app.url(topic), app.overflow).publish(messages)
+    publish_looks(app.looks, [Look()])  # so that somebody collects what comes of them
     return {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]}
 
 
@@ -127,7 +140,7 @@ def _redrive(app: App, topic: str, message_ids: list[str] | None = None) -> dict
     only = None if message_ids is None else frozenset(message_ids)
     urls = app.topics.redrive_urls(app.name(topic))
     dead_letters, source = (SqsTopic(app.topics.sqs, url, app.overflow) for url in urls)
-    return {"redriven": redrive(dead_letters, source, only)}
+    return {"redriven": redrive(dead_letters, source, only, looks=app.looks)}
 
 
 def _status(app: App, source: str = "") -> dict[str, Any]:

@@ -16,6 +16,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.config import Config, load, parcel_size_for
 from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, SourceError, WorkflowError
+from parcelq.jobs.jobs import Jobs
+from parcelq.jobs.record import State
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX, dead_letter, topic_within
 from parcelq.records import Format, parse
@@ -51,12 +53,14 @@ class App:
         topics: the account's topics.
         overflow: where large bodies go.
         uploader: publishes the records of sources for the built-in step.
+        jobs: the stack's jobs.
     """
 
     config: Config
     topics: Topics
     overflow: Overflow
     uploader: ObjectUploader
+    jobs: Jobs
 
     def topic(self, name: str) -> SqsTopic:
         """The topic of that name."""
@@ -74,7 +78,8 @@ def app() -> App:
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
     uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config), "stack")
-    return App(config, Topics(sqs), overflow, uploader)
+    topics = Topics(sqs)
+    return App(config, topics, overflow, uploader, Jobs(store, SqsTopic(sqs, topics.url(config.looks_topic))))
 
 
 @cache
@@ -140,6 +145,10 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
     check_inbox(source, config)
     try:
         way = way_of(put)
+        job = app().jobs.begin(str(source), way.uploader.workflow, way.topic.name)
+        if job.state is State.FINISHED:
+            logger.info("finished already, so left out", source=str(source), job=job.id)
+            return
         tasks = app().topic(config.range_topic)
         if put.size > config.range_bytes and not is_compressed(source.key):
             ranges = way.uploader.publish_ranges(tasks, source, way.topic, put.size, config.range_bytes)

@@ -22,7 +22,8 @@ from crash_faults import Call, Fault, Invocation, Killed, Reply
 from crash_s3 import Bucket
 from moto.sqs.models import sqs_backends
 from parcelq.aws.clients import s3_client, sqs_client
-from parcelq.names import dead_letter
+from parcelq.aws.events import events_client
+from parcelq.names import JOBS, dead_letter
 from parcelq.topics.message import Pulled
 from parcelq_emulator.pump import failed_ids, record_of
 from parcelq_emulator.sqs_message import SqsError
@@ -42,7 +43,10 @@ MAX_RECEIVE_COUNT: Final = 1000
 TIMEOUT: Final = 300.0
 DEADLINE: Final = 600
 """Seconds of an invocation, and those that a message stays locked."""
-MOST_ROUNDS: Final = 200
+MOST_ROUNDS: Final = 300
+SCHEDULE: Final = 3600.0
+SOURCES: Final = (("uploader", "ranges"), ("processor", "step"), ("downloader", "looks"))
+"""Functions, and the topics that their messages come from."""
 MOST_ATTEMPTS: Final = 3
 """How often Lambda gives an event of S3 to a function that fails on it."""
 
@@ -91,22 +95,30 @@ class Clients:
     Attributes:
         sqs: a client of the world's queues.
         s3: a client of its bucket.
+        events: a client of EventBridge, which keeps what it is told.
         world: the world that the calls are made in.
     """
 
     world: World
 
     def __init__(self) -> None:
-        self.sqs, self.s3 = sqs_client(), s3_client()
+        self.sqs, self.s3, self.events = sqs_client(), s3_client(), events_client()
         self.sqs.meta.events.register("before-call.sqs", self._answer_sqs)
         self.s3.meta.events.register("provide-client-params.s3", self._note)
         self.s3.meta.events.register("before-call.s3", self._answer_s3)
-        for client in (self.sqs, self.s3):
+        self.events.meta.events.register("before-call.events", self._answer_events)
+        for client in (self.sqs, self.s3, self.events):
             vars(client)["_make_api_call"] = partial(self._call, client._make_api_call)
 
     def _answer_sqs(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, Reply]:
         status, reply = self.world.answer(model.name, json.loads(params["body"]))
         return SimpleNamespace(status_code=status), reply
+
+    def _answer_events(self, model: Any, params: dict[str, Any], **_: Any) -> tuple[Any, Reply]:
+        told = json.loads(params["body"])["Entries"]
+        self.world.told += [json.loads(one["Detail"]) for one in told]
+        entries = [{"EventId": str(number)} for number, _ in enumerate(told, 1)]
+        return SimpleNamespace(status_code=200), {"FailedEntryCount": 0, "Entries": entries}
 
     @staticmethod
     def _note(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
@@ -129,6 +141,7 @@ class World:
         clients: what they call AWS with.
         fault: what goes wrong.
         given_out: how often SQS gives a message of the step's topic out.
+        told: details of the events that EventBridge got.
     """
 
     functions: Mapping[str, ModuleType]
@@ -141,10 +154,11 @@ class World:
     events: list[dict[str, Any]] = field(default_factory=list)
     invocation: Invocation = field(default_factory=lambda: Invocation(0))
     calls: Counter[str] = field(default_factory=Counter)
+    told: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         random.seed(self.fault.at)
-        for name, receives in (("step", self.given_out), ("output", 10), ("ranges", 5)):
+        for name, receives in (("step", self.given_out), ("output", 10), ("ranges", 5), ("looks", 100)):
             self._make_queue(dead_letter(f"{PREFIX}-{name}"))
             policy = {
                 "deadLetterTargetArn": self.queues[dead_letter(f"{PREFIX}-{name}")].queue_arn,
@@ -179,8 +193,15 @@ class World:
         if operation == "GetQueueUrl":
             return {"QueueUrl": f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}"}
         if operation == "GetQueueAttributes":
-            policies = {"RedrivePolicy": json.dumps(policy)} if (policy := self.queues[name].redrive_policy) else {}
-            return {"Attributes": {"VisibilityTimeout": str(DEADLINE), **policies}}
+            queue = self.queues[name]
+            policies = {"RedrivePolicy": json.dumps(policy)} if (policy := queue.redrive_policy) else {}
+            counts = {
+                "ApproximateNumberOfMessages": queue.approximate_number_of_messages,
+                "ApproximateNumberOfMessagesNotVisible": queue.approximate_number_of_messages_not_visible,
+                "ApproximateNumberOfMessagesDelayed": queue.approximate_number_of_messages_delayed,
+            }
+            known = {"VisibilityTimeout": str(DEADLINE), "QueueArn": queue.queue_arn}
+            return {"Attributes": {**known, **policies, **{key: str(count) for key, count in counts.items()}}}
         seconds = asked.pop("WaitTimeSeconds", 0)
         reply = ON_QUEUES[operation](self.queues[name], {**asked, "WaitTimeSeconds": 0})
         if operation == "ReceiveMessage" and not reply.get("Messages"):
@@ -236,34 +257,36 @@ class World:
         }
         self.events = [{"Records": [record]} for _ in range(deliveries)]
 
-    def run(self, *, look_in_between: int = 3) -> None:
-        """Let everything happen until nothing is left to be done.
-
-        Args:
-            look_in_between: the round after which the schedule starts the downloader while much is under way.
-        """
-        for number in range(MOST_ROUNDS):
-            while self.events:
-                self._deliver_event(self.events.pop(0))
-            busy = self._deliver("uploader", "ranges") | self._deliver("processor", "step")
-            if number == look_in_between:
-                self.collect()
-            if not busy and not self._wait_for("ranges", "step"):
-                break
-        else:
-            raise AssertionError(f"not done after {MOST_ROUNDS} rounds: {self.waiting()}")
+    def run(self) -> None:
+        """Let everything happen until nothing is left to be done. The schedule starts the downloader every hour."""
+        scheduled = self.clock() + SCHEDULE
         for _ in range(MOST_ROUNDS):
-            answer = self.collect()
-            if isinstance(answer, dict) and not answer["drained"]["messages"] and not self._wait_for("output"):
-                return
-        cause = answer if isinstance(answer, BaseException) else None
-        raise AssertionError(f"not collected after {MOST_ROUNDS} rounds: {self.waiting()}") from cause
+            while self.events:
+                self.deliver_event(self.events.pop(0))
+            for function, topic in SOURCES:
+                self._deliver(function, topic)
+            if self.clock() >= scheduled:
+                scheduled = self.clock() + SCHEDULE
+                self.collect()
+            if not self._wait_for(*(topic for _, topic in SOURCES)):
+                if self._is_done():
+                    return
+                self.clock.pass_by(SCHEDULE)
+        raise AssertionError(f"not done after {MOST_ROUNDS} rounds: {self.waiting()}, {self.states()}")
 
     def collect(self) -> Any:
         """What the schedule starts."""
         return self.invoke("downloader", {})
 
-    def _deliver_event(self, event: dict[str, Any]) -> None:
+    def states(self) -> list[str]:
+        """How far the jobs are, as their records say."""
+        return [json.loads(self.bucket.objects[key].data)["state"] for key in self.keys(JOBS)]
+
+    def _is_done(self) -> bool:
+        """Whether all jobs have ended, and none of what was output is left over; else the schedule goes on with it."""
+        return not self._wait_for("output") and set(self.states()) <= {"finished", "stopped"}
+
+    def deliver_event(self, event: dict[str, Any]) -> None:
         for attempt in range(MOST_ATTEMPTS):
             answer = self.invoke("uploader", event)
             if not isinstance(answer, BaseException):

@@ -296,6 +296,31 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "an unfinished result goes on only if it will have the same bytes": (
         "tests/functional/test_collect.py::TestGoingOn::test_what_came_meanwhile_begins_it_anew",
     ),
+    "a job's record is written only if nobody else wrote it in the meantime": (
+        "tests/functional/test_job_looks.py::TestAtOnce::test_a_record_that_somebody_else_wrote_is_not_overwritten",
+    ),
+    "a look that was lost is published again": (
+        "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_was_lost_is_published_again_by_the_one_before_it",
+    ),
+    "a look counts as published only if the topic confirms it": (
+        "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_is_refused_is_an_error_so_that_the_one_before_it_comes_again",
+    ),
+    "a look is acknowledged only after the next one is published": (
+        "tests/functional/test_job_looks.py::TestTheWayOfAJob::test_a_job_is_finished_seconds_after_its_last_message",
+        f"{_PIPELINE}[killed before",
+    ),
+    "the record names the next look before that is published": (
+        "tests/functional/test_job_looks.py::TestTheWayOfAJob::test_a_job_is_finished_seconds_after_its_last_message",
+    ),
+    "a result is completed only by whoever wrote that the job is finishing": (
+        "tests/functional/test_job_looks.py::TestAtOnce::test_a_result_is_written_only_while_the_record_says_that_the_job_is_finishing",
+    ),
+    "a job has ended only after EventBridge confirmed the event that says so": (
+        "tests/functional/test_replies.py::TestMembers::test_an_event_that_is_not_confirmed_is_an_error",
+    ),
+    "a job of which something came gets a look": (
+        "tests/functional/test_functions.py::TestLooks::test_messages_of_a_source_that_nobody_began_get_a_job",
+    ),
     "the record of index runs is written only if nobody else wrote it in the meantime": ("tests/unit/test_looks.py",),
     "a segment that is in an index run counts once": (
         "tests/unit/test_merging.py::TestSegments",

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from crash_faults import EVERY_FAULT, Fault, Killed, killed_after, killed_before
 from crash_world import KEY, Clients, World
+from parcelq.jobs.jobs import Jobs
 from parcelq.lineage.lineage import Lineage
 from parcelq.names import SEGMENTS
 from parcelq.process.dead import KILLED
@@ -25,6 +26,7 @@ from parcelq.steps.run import Ran, Runner
 from parcelq.topics.message import LINEAGE, REASON
 from parcelq.topics.sqs import SqsTopic
 from parcelq_emulator.leftovers import end_processes_below
+from parcelq_emulator.sqs_operations import ON_QUEUES
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No application metrics", "ignore::pytest.PytestUnhandledThreadExceptionWarning"
@@ -74,6 +76,8 @@ def make_world(
     def make(fault: Fault, **options: Any) -> World:
         world = World(functions, clients, fault, **options)
         monkeypatch.setattr(functions["downloader"], "Drainer", partial(drainer, receivers=1, clock=world.clock))
+        for name in ("uploader", "downloader"):
+            monkeypatch.setattr(functions[name], "Jobs", partial(Jobs, now=world.clock))
         monkeypatch.setattr(functions["processor"], "Processor", partial(processor, now=world.clock))
         *others, _clock, _sleep = SqsTopic.__init__.__defaults__ or ()
         monkeypatch.setattr(SqsTopic.__init__, "__defaults__", (*others, world.clock, world.clock.pass_by))
@@ -82,6 +86,7 @@ def make_world(
     for function in functions.values():
         monkeypatch.setattr(function, "sqs_client", lambda: clients.sqs, raising=False)
         monkeypatch.setattr(function, "s3_client", lambda: clients.s3)
+        monkeypatch.setattr(function, "events_client", lambda: clients.events, raising=False)
     monkeypatch.setattr("parcelq.collect.drain.PULLED_TOGETHER", 10)  # more are asked for by many polls at once
     return make
 
@@ -273,7 +278,7 @@ def test_a_line_that_takes_the_function_down_dies_alone(
     check_nothing_left(world, home, dead=True)
 
 
-def test_a_dead_letter_that_sqs_moved_has_no_reason_and_leaves_a_hole(
+def test_what_sqs_itself_moves_to_the_dead_letters_is_healed_three_times_and_then_the_job_is_stopped(
     make_world: Callable[..., World], deadly: Callable[[World, bytes], None]
 ) -> None:
     """Which is the last net, on a topic that gives messages out so rarely that marks have no time to count."""
@@ -281,6 +286,25 @@ def test_a_dead_letter_that_sqs_moved_has_no_reason_and_leaves_a_hole(
     deadly(world, b"deadly")
     world.put(b"deadly\n")
     world.run()
-    (letter,) = world.letters()["parcelq-step-dead-letter"]
-    assert (letter.message().body, REASON in letter.attributes) == (b"deadly\n", False)
+    letters = world.letters()["parcelq-step-dead-letter"]
+    assert [(one.message().body, REASON in one.attributes) for one in letters] == [(b"deadly\n", False)] * 4
     assert (world.object(RESULT), world.object(RESULT + ".report.json")) == (None, None)
+    (told,) = world.told
+    job = told["job"]
+    assert (job["state"], job["healings"], job["holes"], told["complete"]) == ("stopped", 3, [[0, 7]], False)
+    assert job["problem"] == "7 bytes of it are missing after 3 healings"
+
+
+def test_what_is_lost_once_is_published_again_and_counted(
+    make_world: Callable[..., World], home: Home, serial: Callable[[bytes], bytes]
+) -> None:
+    world = make_world(Fault(killed_before))
+    world.put(without(BAD))
+    while world.events:
+        world.deliver_event(world.events.pop(0))
+    (message, *_) = ON_QUEUES["ReceiveMessage"](world.queues["parcelq-step"], {})["Messages"]
+    world.queues["parcelq-step"].delete(message["ReceiptHandle"])
+    world.run()
+    check_result(world, serial(without(BAD)))
+    assert json.loads(world.object(RESULT + ".report.json") or b"")["healings"] == 1
+    check_nothing_left(world, home, dead=False)

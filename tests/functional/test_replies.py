@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 from parcelq.aws.clients import s3_client, sqs_client
+from parcelq.aws.events import put_event
 from parcelq.errors import AwsError
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
@@ -102,6 +104,31 @@ def pointer_to(store: BucketStore, key: str) -> Pulled:
 
 class TestMembers:
     """A reply that lacks what it must contain is an error, whatever its status is."""
+
+    @pytest.mark.parametrize(
+        ("reply", "told"),
+        [
+            ({}, "IncompleteReply"),
+            ({"FailedEntryCount": 0}, "IncompleteReply"),
+            ({"FailedEntryCount": 0, "Entries": [{}]}, "IncompleteReply"),
+            ({"Entries": [{"EventId": "1"}]}, "IncompleteReply"),
+            (
+                {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException", "ErrorMessage": "slow"}]},
+                "slow",
+            ),
+        ],
+    )
+    def test_an_event_that_is_not_confirmed_is_an_error(self, reply: dict[str, Any], told: str) -> None:
+        with pytest.raises(AwsError, match=told):
+            put_event(SimpleNamespace(put_events=lambda **_: reply), "ended", {}, "arn:aws:s3:::bucket")
+
+    def test_an_event_that_is_confirmed_is_put(self) -> None:
+        asked: list[dict[str, Any]] = []
+        reply = {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}
+        events = SimpleNamespace(put_events=lambda **given: asked.append(given) or reply)
+        put_event(events, "ended", {"job": 1}, "arn:aws:s3:::bucket")
+        (entry,) = asked[0]["Entries"]
+        assert (entry["Source"], entry["DetailType"], entry["Detail"]) == ("parcelq", "ended", '{"job": 1}')
 
     @pytest.mark.parametrize(
         ("operation", "ask"),

@@ -31,7 +31,7 @@ class Deployed:
         stack: what `deploy` returned.
         roles: statements of the functions' roles, by logical id.
         topics: attributes of the topics, by name.
-        subscriptions: protocols and endpoints that alarms are sent to.
+        subscriptions: protocols and endpoints that alarms, and what is known of jobs that ended, are sent to.
         dashboard: the dashboard's body.
     """
 
@@ -120,8 +120,9 @@ def two_stages() -> Deployed:
             "BatchingWindow": "2",
             "MaxFailures": "3",
             "Concurrency": "7",
-            "CollectConcurrency": "1",
+            "CollectConcurrency": "3",
             "AlarmEmail": "ops@example.org",
+            "NotifyEmail": "lab@example.org",
             "KmsKeyArn": KEY,
         }
     )

@@ -15,8 +15,8 @@ TOPICS = "https://sqs.us-east-1.amazonaws.com/123456789012/"
 ARN = "arn:aws:sqs:us-east-1:123456789012:"
 
 
-def source(topic: str, function: str, batch_size: int, window: int) -> EventSource:
-    return EventSource(TOPICS + topic, ARN + topic, batch_size, window, True, function, 7)
+def source(topic: str, function: str, batch_size: int, window: int, concurrency: int = 7) -> EventSource:
+    return EventSource(TOPICS + topic, ARN + topic, batch_size, window, True, function, concurrency)
 
 
 def test_functions_are_known_by_name_folder_and_limits(two_stages: Deployed) -> None:
@@ -28,7 +28,7 @@ def test_functions_are_known_by_name_folder_and_limits(two_stages: Deployed) -> 
         "parcelq-processor-clean": ("functions/processor", "app.handler", 60, 1769, None),
         "parcelq-processor-score": ("functions/processor", "app.handler", 60, 1769, None),
         "parcelq-uploader": ("functions/uploader", "app.handler", 900, 1769, None),
-        "parcelq-downloader": ("functions/downloader", "app.handler", 900, 1769, 1),
+        "parcelq-downloader": ("functions/downloader", "app.handler", 300, 1769, None),
         "parcelq-topic-admin": ("functions/topic_admin", "app.handler", 300, 512, None),
     }
     assert two_stages.stack.library == "layers/parcelq/python"
@@ -61,6 +61,7 @@ def test_event_source_mappings_are_known(two_stages: Deployed) -> None:
         source("parcelq-clean", "parcelq-processor-clean", 50, 2),
         source("parcelq-score", "parcelq-processor-score", 50, 2),
         source("parcelq-ranges", "parcelq-uploader", 1, 0),
+        source("parcelq-looks", "parcelq-downloader", 10, 0, 3),
     )
 
 
@@ -73,13 +74,20 @@ def test_deadlines_are_known_for_every_topic(two_stages: Deployed) -> None:
     deadlines = two_stages.stack.deadlines
     assert deadlines.keys() == two_stages.topics.keys()
     own = {topic: seconds for topic, seconds in deadlines.items() if not topic.endswith("-dead-letter")}
-    assert own == {"parcelq-clean": 660, "parcelq-score": 660, "parcelq-output": 300, "parcelq-ranges": 5700}
+    assert own == {
+        "parcelq-clean": 660,
+        "parcelq-score": 660,
+        "parcelq-output": 300,
+        "parcelq-ranges": 5700,
+        "parcelq-looks": 1800,
+    }
 
 
 def test_one_stage_makes_one_processor(one_stage: Deployed) -> None:
     names = [one.name for one in one_stage.stack.functions]
     assert [name for name in names if "processor" in name] == ["parcelq-processor-step"]
-    assert [one.function for one in one_stage.stack.mappings] == ["parcelq-processor-step", "parcelq-uploader"]
+    mapped = [one.function for one in one_stage.stack.mappings]
+    assert mapped == ["parcelq-processor-step", "parcelq-uploader", "parcelq-downloader"]
 
 
 @pytest.mark.filterwarnings("ignore:Tried to parse")

@@ -57,10 +57,14 @@ UPLOADER: dict[str, Statement] = {
                 "segments/.headers",
                 "segments/.scans",
                 "segments/.versions",
+                "jobs",
             )
         },
     ),
-    "ReadState": ({"s3:GetObject"}, {f"{BUCKET}/segments/.scans/*", f"{BUCKET}/segments/.versions/*"}),
+    "ReadState": (
+        {"s3:GetObject"},
+        {f"{BUCKET}/{folder}/*" for folder in ("jobs", "segments/.uploads", "segments/.scans", "segments/.versions")},
+    ),
     "Workflows": ({"s3:GetObject"}, {f"{BUCKET}/workflows/*"}),
     "SeeMissingObjects": ({"s3:ListBucket"}, {BUCKET}),
 }
@@ -78,9 +82,15 @@ DOWNLOADER: dict[str, Statement] = {
     **log("downloader"),
     "TakeMessages": TAKE,
     "Segments": ({"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}, {f"{BUCKET}/segments/*"}),
-    "Results": ({"s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"}, {f"{BUCKET}/results/*"}),
-    "ReadObjects": ({"s3:GetObject", "s3:GetObjectVersion"}, {f"{BUCKET}/overflow/*", f"{BUCKET}/inbox/*"}),
+    "PublishLooks": ({"sqs:SendMessage"}, {f"{SQS}parcelq-looks", f"{SQS}parcelq-ranges"}),
+    "Jobs": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/jobs/*"}),
+    "Results": (
+        {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"},
+        {f"{BUCKET}/results/*"},
+    ),
+    "ReadBodies": ({"s3:GetObject"}, {f"{BUCKET}/overflow/*"}),
     "ListObjects": ({"s3:ListBucket"}, {BUCKET}),
+    "TellThatAJobEnded": ({"events:PutEvents"}, {"arn:aws:events:us-east-1:123456789012:event-bus/default"}),
 }
 TOPIC_ADMIN: dict[str, Statement] = {
     **log("topic-admin"),
@@ -111,8 +121,14 @@ EXPECTED = expected("clean", "score")
 PREFIXES = {
     ("StageRoleclean", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*", "workflows/*"},
     ("StageRolescore", "SeeMissingObjects"): {"overflow/*", "marks/*", "segments/.headers/*", "workflows/*"},
-    ("UploaderRole", "SeeMissingObjects"): {"inbox/*", "segments/.scans/*", "segments/.versions/*", "workflows/*"},
-    ("DownloaderRole", "ListObjects"): {"segments/*", "results/*"},
+    ("UploaderRole", "SeeMissingObjects"): {
+        "inbox/*",
+        "segments/.uploads/*",
+        "segments/.scans/*",
+        "segments/.versions/*",
+        "workflows/*",
+    },
+    ("DownloaderRole", "ListObjects"): {"jobs/*", "segments/*", "results/*"},
     ("TopicAdminRole", "ListProgress"): {"segments/*"},
 }
 WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords", "sqs:ListQueues"}
@@ -252,8 +268,22 @@ def test_nobody_but_the_bucket_of_this_account_may_invoke_a_function(two_stages:
     ]
 
 
+def test_only_the_rule_for_jobs_sends_what_is_known_of_them(two_stages: Deployed) -> None:
+    policy = two_stages.template["Resources"]["JobTopicPolicy"]["Properties"]
+    assert policy["Topics"] == [{"Ref": "JobTopic"}]
+    sends, _ = policy["PolicyDocument"]["Statement"]
+    assert sends == {
+        "Sid": "Jobs",
+        "Effect": "Allow",
+        "Principal": {"Service": "events.amazonaws.com"},
+        "Action": "sns:Publish",
+        "Resource": {"Ref": "JobTopic"},
+        "Condition": {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["JobRule", "Arn"]}}},
+    }
+
+
 def test_only_cloudwatch_of_this_account_publishes_alarms(two_stages: Deployed) -> None:
-    (policy,) = of_type(two_stages, "AWS::SNS::TopicPolicy").values()
+    policy = two_stages.template["Resources"]["AlarmTopicPolicy"]["Properties"]
     assert policy["PolicyDocument"]["Statement"] == [
         {
             "Sid": "Alarms",
@@ -279,6 +309,7 @@ def test_nothing_else_is_there_that_could_let_anybody_in(two_stages: Deployed) -
     assert {one["Type"].removeprefix("AWS::") for one in two_stages.template["Resources"].values()} == {
         "CloudWatch::Alarm",
         "CloudWatch::Dashboard",
+        "Events::Rule",
         "IAM::Role",
         "Lambda::EventInvokeConfig",
         "Lambda::EventSourceMapping",

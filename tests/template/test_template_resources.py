@@ -69,12 +69,12 @@ def test_the_rule_refuses_what_lambda_refuses(source: dict[str, Any]) -> None:
 
 
 def test_one_stage_has_its_topics(one_stage: Deployed) -> None:
-    topics = {"parcelq-step", "parcelq-output", "parcelq-ranges"}
+    topics = {"parcelq-step", "parcelq-output", "parcelq-ranges", "parcelq-looks"}
     assert one_stage.topics.keys() == topics | set(map(dead_letter, topics))
 
 
 def test_each_of_two_stages_has_its_topics(two_stages: Deployed) -> None:
-    topics = {"parcelq-clean", "parcelq-score", "parcelq-output", "parcelq-ranges"}
+    topics = {"parcelq-clean", "parcelq-score", "parcelq-output", "parcelq-ranges", "parcelq-looks"}
     assert two_stages.topics.keys() == topics | set(map(dead_letter, topics))
 
 
@@ -85,7 +85,13 @@ def test_sqs_moves_a_message_only_after_more_receives_than_throttling_makes(two_
             policy = json.loads(attributes["RedrivePolicy"])
             assert policy["deadLetterTargetArn"] == two_stages.topics[dead_letter(name)]["QueueArn"]
             counts[name] = int(policy["maxReceiveCount"])
-    assert counts == {"parcelq-clean": 1000, "parcelq-score": 1000, "parcelq-output": 1000, "parcelq-ranges": 100}
+    assert counts == {
+        "parcelq-clean": 1000,
+        "parcelq-score": 1000,
+        "parcelq-output": 1000,
+        "parcelq-ranges": 100,
+        "parcelq-looks": 100,
+    }
 
 
 def test_a_range_that_always_fails_is_dead_lettered_before_sqs_deletes_it(two_stages: Deployed) -> None:
@@ -199,7 +205,7 @@ def test_the_layer_is_built_for_that_runtime(source: dict[str, Any]) -> None:
 
 def test_functions_may_send_to_themselves_only_where_they_do(two_stages: Deployed) -> None:
     loops = {key for key, one in of_type(two_stages, "AWS::Lambda::Function").items() if "RecursiveLoop" in one}
-    assert loops == {"StageFunctionclean", "StageFunctionscore", "Uploader"}
+    assert loops == {"StageFunctionclean", "StageFunctionscore", "Uploader", "Downloader"}
 
 
 def test_every_function_logs_to_a_group_that_forgets(two_stages: Deployed) -> None:
@@ -218,7 +224,20 @@ def test_every_function_logs_to_a_group_that_forgets(two_stages: Deployed) -> No
 def test_every_mapping_reports_failures_and_is_bounded(two_stages: Deployed) -> None:
     for mapping in of_type(two_stages, "AWS::Lambda::EventSourceMapping").values():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-        assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "Concurrency"}}
+        bound = "CollectConcurrency" if mapping["FunctionName"] == {"Ref": "Downloader"} else "Concurrency"
+        assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": bound}}
+
+
+def test_looks_come_without_a_window_for_which_lambda_would_wait(two_stages: Deployed) -> None:
+    mappings = of_type(two_stages, "AWS::Lambda::EventSourceMapping").values()
+    (looks,) = (one for one in mappings if one["FunctionName"] == {"Ref": "Downloader"})
+    assert "MaximumBatchingWindowInSeconds" not in looks
+
+
+def test_what_is_said_of_jobs_that_ended_is_mailed(two_stages: Deployed) -> None:
+    (rule,) = of_type(two_stages, "AWS::Events::Rule").values()
+    assert rule["EventPattern"] == {"source": ["parcelq"], "resources": [{"Fn::GetAtt": ["Bucket", "Arn"]}]}
+    assert rule["Targets"] == [{"Id": "mail", "Arn": {"Ref": "JobTopic"}}]
 
 
 def test_an_event_of_the_bucket_that_fails_permanently_is_kept(one_stage: Deployed) -> None:
@@ -226,7 +245,7 @@ def test_an_event_of_the_bucket_that_fails_permanently_is_kept(one_stage: Deploy
     assert function["DeadLetterConfig"] == {"TargetArn": {"Fn::GetAtt": ["DeadLettersOfranges", "Arn"]}}
 
 
-def test_results_are_collected_on_schedule(one_stage: Deployed) -> None:
+def test_lost_looks_are_looked_for_on_schedule(one_stage: Deployed) -> None:
     (schedule,) = of_type(one_stage, "AWS::Scheduler::Schedule").values()
     assert schedule["ScheduleExpression"] == {"Ref": "CollectSchedule"}
     assert schedule["State"] == {"Ref": "CollectEnabled"}
@@ -261,10 +280,11 @@ def test_the_bucket_forgets_what_nobody_can_need_any_more(one_stage: Deployed) -
     rules = bucket["LifecycleConfiguration"]["Rules"]
     days = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
     retention = MAX_RETENTION_SECONDS // 86400
-    assert days.keys() == {"overflow/", "marks/", "segments/"}
+    assert days.keys() == {"overflow/", "marks/", "segments/", "jobs/"}
     assert days["overflow/"] > retention
     assert days["marks/"] > retention
     assert days["segments/"] >= 90
+    assert days["jobs/"] >= days["segments/"] + retention  # it decides what messages mean that come late
     assert [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule and "Prefix" not in rule]
 
 
@@ -334,13 +354,12 @@ def named(value: dict[str, Any]) -> str:
 
 def test_alarms_are_mailed_only_where_there_is_an_address(one_stage: Deployed, two_stages: Deployed) -> None:
     assert one_stage.subscriptions == []
-    assert two_stages.subscriptions == [("email", "ops@example.org")]
+    assert sorted(two_stages.subscriptions) == [("email", "lab@example.org"), ("email", "ops@example.org")]
 
 
 def test_cloudwatch_may_publish_alarms_which_no_key_of_aws_would_let_it(one_stage: Deployed) -> None:
-    (topic,) = of_type(one_stage, "AWS::SNS::Topic").values()
-    assert "KmsMasterKeyId" not in topic
-    (policy,) = of_type(one_stage, "AWS::SNS::TopicPolicy").values()
+    assert not any("KmsMasterKeyId" in topic for topic in of_type(one_stage, "AWS::SNS::Topic").values())
+    policy = one_stage.template["Resources"]["AlarmTopicPolicy"]["Properties"]
     allowed = [one for one in policy["PolicyDocument"]["Statement"] if one["Effect"] == "Allow"]
     assert [one["Principal"] for one in allowed] == [{"Service": "cloudwatch.amazonaws.com"}]
 

@@ -78,7 +78,7 @@ def test_stages_lead_from_the_first_topic_to_the_output_topic():
 
 
 def test_the_stacks_own_topics_are_all_of_them_with_dead_letter_topics():
-    names = {"parcelq-clean", "parcelq-dock", "parcelq-output", "parcelq-ranges"}
+    names = {"parcelq-clean", "parcelq-dock", "parcelq-output", "parcelq-ranges", "parcelq-looks"}
     assert load(LEAST).own_topics == names | {f"{name}-dead-letter" for name in names}
 
 

@@ -1,8 +1,7 @@
-"""`parcelq emulate`: collecting is tried again, but not for ever; and dead entries are shown as they are."""
+"""`parcelq emulate`: how long it waits for results, and dead entries are shown as they are."""
 
 from __future__ import annotations
 
-from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,31 +14,32 @@ from parcelq_cli.output import Output
 from parcelq_emulator.collecting import Collected
 from parcelq_emulator.collecting import collect as collect_from
 from parcelq_emulator.command import _steps, _summarise
-from parcelq_emulator.function import DIED, InvocationError
-
-WRITTEN = SimpleNamespace(reports=lambda: {"a.txt": {"dead": []}})
-ANSWER = {
-    "drained": {"messages": 1},
-    "finished_count": 1,
-    "waiting": [],
-}
 
 
-def collect(*answers: Any) -> tuple[int, set[str]]:
-    """What comes of a file, if the downloader answers, or fails, in turn like that."""
-    waiting = iter(answers)
+class Stack:
+    """A running stack: how many messages wait when it is asked, and the results that are there at the end."""
 
-    def next_one(_quiet_seconds: float) -> Any:
-        answer = next(waiting)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def __init__(self, waiting: list[int], *reported: str, given_up: dict[str, str] | None = None) -> None:
+        self.waits, self.refused = iter(waiting), given_up or {}
+        self.results = SimpleNamespace(reported=lambda: frozenset(reported))
 
-    pipeline: Any = SimpleNamespace(
-        collect=next_one, waiting=lambda: 0, uncollected=lambda: 0, results=WRITTEN, given_up=dict
-    )
-    collected = collect_from(pipeline, {"a.txt": 4}, lambda *_: None)
-    return collected.messages, set(collected.missing)
+    def waiting(self) -> int:
+        return next(self.waits)
+
+    def given_up(self) -> dict[str, str]:
+        return self.refused
+
+    def healings(self) -> int:
+        return 2
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+
+
+def collect(stack: Any, *names: str) -> Collected:
+    return collect_from(stack, dict.fromkeys(names, 4), lambda *_: None)
 
 
 @pytest.mark.parametrize("depends", ["inline metadata", "requirements.txt"])
@@ -53,95 +53,27 @@ def test_a_step_with_dependencies_is_refused_before_anything_runs(tmp_path: Path
         _steps([str(step)], [""], "", tmp_path)
 
 
-def test_a_downloader_that_keeps_dying_is_started_again():
-    assert collect(*repeat(InvocationError("downloader", DIED, "killed"), 50), ANSWER) == (1, set())
+def test_as_long_as_messages_wait_nothing_is_missing_for_good():
+    assert collect(Stack([3, 1, 0], "a.txt"), "a.txt") == Collected(frozenset(), 2)
 
 
-def test_one_that_fails_a_few_times_is_tried_again():
-    assert collect(*repeat(InvocationError("downloader", "AwsError", "busy"), 4), ANSWER) == (1, set())
+def test_what_has_no_result_when_nothing_waits_any_more_is_missing():
+    assert collect(Stack([1, 0], "a.txt"), "a.txt", "b.txt") == Collected(frozenset({"b.txt"}), 2)
 
 
-def test_one_that_always_fails_is_an_error_that_says_why():
-    with pytest.raises(InvocationError, match="is no segment"):
-        collect(*repeat(InvocationError("downloader", "ParcelqError", "x is no segment"), 50))
+def test_a_file_that_was_given_up_is_not_waited_for():
+    stack = Stack([1, 1, 1], "b.txt", given_up={"a.txt": "broken"})
+    assert collect(stack, "a.txt", "b.txt").missing == {"a.txt"}
 
 
-class Quiet:
-    """A pipeline in which nothing is left to do; counts what is asked of it."""
-
-    def __init__(self, *answers: dict[str, Any]) -> None:
-        self.answers, self.asked, self.repairs = iter(answers), [], 0
-        self.written: dict[str, Any] = {}
-        self.results = SimpleNamespace(reports=lambda: self.written)
-
-    def collect(self, quiet_seconds: float) -> dict[str, Any]:
-        self.asked.append(quiet_seconds)
-        answer = next(self.answers)
-        if answer["finished_count"]:
-            self.written = {"a.txt": {"dead": []}}
-        return answer
-
-    def given_up(self) -> dict[str, str]:
-        return {}
-
-    def waiting(self) -> int:
-        return 0
-
-    uncollected = waiting
-
-    def repair(self) -> int:
-        self.repairs += 1
-        return self.repairs % 2
-
-
-NOTHING: dict[str, Any] = {"drained": {"messages": 0}, "finished_count": 0, "waiting": []}
-
-
-def test_what_is_missing_is_published_again_only_after_a_longer_look():
-    pipeline: Any = Quiet(NOTHING, NOTHING, ANSWER)
-    assert collect_from(pipeline, {"a.txt": 4}, lambda *_: None).missing == set()
-    assert pipeline.asked[0] < pipeline.asked[1]
-    assert pipeline.repairs == 1
-
-
-def test_what_cannot_be_published_again_is_missing():
-    pipeline: Any = Quiet(*repeat(NOTHING, 9))
-    assert collect_from(pipeline, {"a.txt": 4}, lambda *_: None).missing == {"a.txt"}
-    assert pipeline.repairs == 2
-
-
-def test_nothing_is_collected_while_the_step_takes_its_time(monkeypatch: pytest.MonkeyPatch):
-    waiting, slept = iter([1, 1, 1, 1, 0]), []
-    monkeypatch.setattr("time.sleep", slept.append)
-    answers = iter([NOTHING, ANSWER])
-    pipeline: Any = SimpleNamespace(
-        collect=lambda _: next(answers),
-        waiting=lambda: next(waiting),
-        uncollected=lambda: 0,
-        results=WRITTEN,
-        given_up=dict,
-    )
-    assert collect_from(pipeline, {"a.txt": 4}, lambda *_: None).missing == set()
-    assert len(slept) == 3
+def test_while_others_go_on_a_file_that_was_given_up_does_not_end_the_waiting():
+    stack = Stack([1, 1, 0], given_up={"a.txt": "broken"})
+    assert collect(stack, "a.txt", "b.txt").missing == {"a.txt", "b.txt"}
+    assert list(stack.waits) == []
 
 
 def test_a_dead_entry_is_shown_as_it_is_whatever_it_travels_as(capsys: pytest.CaptureFixture[str]):
     letter = Pulled("id", "handle", 1, Message(b"nul \0\n", {"Reason": "why"}).wire())
     nowhere: Any = None
-    _summarise(Output(), [], [letter], Overflow(nowhere, "bucket"), Collected(0, frozenset(), 0), 1.0)
+    _summarise(Output(), [], [letter], Overflow(nowhere, "bucket"), Collected(frozenset(), 0), 1.0)
     assert capsys.readouterr().err.startswith(r"dead: 'nul \x00': why")
-
-
-def test_a_file_that_failed_is_not_waited_for():
-    pipeline: Any = SimpleNamespace(given_up=lambda: {"a.txt": "broken"})
-    assert collect_from(pipeline, {"a.txt": 4}, lambda *_: None).missing == {"a.txt"}
-
-
-def test_hundreds_of_files_are_found_finished_whatever_the_answer_lists():
-    names = [f"{number}.txt" for number in range(300)]
-    results = SimpleNamespace(reports=lambda: {name: {"dead": []} for name in names})
-    answer = {"drained": {"messages": 300}, "finished_count": 300, "waiting": []}
-    pipeline: Any = SimpleNamespace(
-        collect=lambda _: answer, waiting=lambda: 0, uncollected=lambda: 0, results=results, given_up=dict
-    )
-    assert collect_from(pipeline, dict.fromkeys(names, 1), lambda *_: None) == Collected(300, frozenset(), 0)

@@ -207,7 +207,7 @@ def test_a_job_by_hand() -> None:
     assert of_file.invocation == pytest.approx(2.0 + 1_505_000 / 78e6 + 0.02)
     assert of_file.busy == pytest.approx(100 * of_file.invocation + 100 * 1.0)
     assert of_file.assembly == pytest.approx(2 * 100_000_000 / 78e6)
-    assert of_file.latest == pytest.approx(of_file.processed + 300 + 20 + of_file.assembly)
+    assert of_file.latest == pytest.approx(of_file.processed + 3 + of_file.assembly)
     # Waiting needs no processor, but only two runs wait side by side.
     assert job(replace(KNOWN, cpu=Line(0, 0))).invocation == pytest.approx(of_file.invocation - 1.0)
 
@@ -234,7 +234,7 @@ def test_the_bill_of_a_job_by_hand() -> None:
     of_file = job()
     # The uploader once, the processor 100 times, and the downloader.
     assert only("lambda_requests") == 1 + 100 + of_file.collections
-    seconds = of_file.busy + of_file.upload + of_file.collections * 20 + 2 * of_file.assembly
+    seconds = of_file.busy + of_file.upload + of_file.collections * 1 + 2 * of_file.assembly
     assert only("lambda_gb_seconds") == pytest.approx(seconds * 1769 / 1024)
     assert only("lambda_storage_gb_seconds") == pytest.approx(of_file.busy * 1.5)
     assert only("sqs_requests") == pytest.approx(sum(of_file.sqs().values()))
@@ -245,12 +245,20 @@ def test_the_bill_of_a_job_by_hand() -> None:
 
 def test_an_idle_stack_by_hand() -> None:
     rows = {(one.service, one.what, one.unit): one.quantity for one in idle(Stack(), PRICES)}
-    # Two mappings with five pollers, three times a minute; the downloader twelve times an hour, for 20 s.
-    assert rows["SQS", "Lambda looking for messages", "requests"] == 2 * 5 * 3 * 60 * 24 * 30
-    assert rows["Lambda", "downloader, on its schedule", "requests"] == 8640
-    assert rows["Lambda", "downloader, on its schedule", "gb seconds"] == pytest.approx(8640 * 20 * 1769 / 1024)
+    # Three mappings with five pollers, three times a minute; the downloader once an hour, for 2 s.
+    assert rows["SQS", "Lambda looking for messages", "requests"] == 3 * 5 * 3 * 60 * 24 * 30
+    assert rows["Lambda", "downloader, on its schedule", "requests"] == 720
+    assert rows["Lambda", "downloader, on its schedule", "gb seconds"] == pytest.approx(720 * 2 * 1769 / 1024)
     off = idle(replace(Stack(), collect_seconds=float("inf")), PRICES)
     assert {one.service for one in off if one.usd} == {"SQS", "CloudWatch"}
+
+
+def test_an_idle_stack_costs_at_most_two_and_a_half_dollars_a_month_beside_alarms_and_dashboard() -> None:
+    rows = [one for one in idle(Stack(), PRICES) if one.what not in {"alarms", "dashboard"}]
+    assert {one.service for one in rows} >= {"SQS", "Lambda", "S3", "CloudWatch"}
+    assert 0.5 < total(rows) <= 2.50
+    daily = job(known=grown(100_000))
+    assert total(rows) + 30 * daily.usd <= 2.50
 
 
 def test_what_is_assumed_is_what_this_versions_template_has() -> None:

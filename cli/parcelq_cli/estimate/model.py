@@ -8,6 +8,7 @@ from math import ceil, log2
 from typing import Final
 
 from parcelq.collect.drain import RECEIVERS, SEGMENT_BYTES, SEGMENT_MESSAGES
+from parcelq.jobs.look import LONGEST_SECONDS
 from parcelq.limits import (
     KIB,
     MAX_LAMBDA_EVENT_BYTES,
@@ -30,10 +31,23 @@ REQUEST_SECONDS: Final = 0.02
 """One request to AWS from within it. Assumed, not measured."""
 COLD_SECONDS: Final = 1.0
 """The start of a new instance, at one vCPU. Assumed, not measured."""
-DRAIN_SECONDS: Final = 20
-"""How long the downloader waits for more."""
+LOOK_SECONDS: Final = 1.0
+"""One look of the downloader at a job that is not finished, or one start by its schedule. Assumed, not measured."""
+LAST_LOOK_SECONDS: Final = 3.0
+"""From the last output message until a look begins to drain it, at most: the shortest delay, and SQS's own."""
+LOOK_REQUESTS: Final = 2 * RECEIVERS + 4
+"""Requests to SQS of a look: its receivers that find nothing more, locking, publishing the next, its own delivery."""
+LOOK_PUTS: Final = 4
+LOOK_GETS: Final = 4
+"""Requests to S3 of a look: the record, what lies in the job's folder, and notes."""
 LOOKUPS: Final = 4
 """Requests of a function for its topics: the processor's, once an instance."""
+IDLE_REQUESTS: Final = RECEIVERS + 5
+"""Requests to SQS of a start by the schedule, with nothing there: its receivers, and looking up topics."""
+IDLE_LISTINGS: Final = 3
+"""Listings then: what has no lineage, all segments, and the records of jobs."""
+IDLE_SECONDS: Final = 1.0 + COLD_SECONDS
+"""Such a start, which waits a second for messages, and is cold."""
 _FREE_DISK_GB: Final = 0.5
 _RANGE_TASK_BYTES: Final = 300
 _ENVELOPE_BYTES: Final = 1 * KIB
@@ -202,13 +216,15 @@ class Job:
 
     @property
     def latest(self) -> float:
-        """From the put until the result is there, where the downloader's schedule has always just missed it."""
-        return self.processed + self.stack.collect_seconds + DRAIN_SECONDS + self.assembly
+        """From the put until the result is there."""
+        return self.processed + LAST_LOOK_SECONDS + self.assembly
 
     @property
     def collections(self) -> int:
-        """Invocations of the downloader until then; one, where a person invokes it."""
-        return ceil((self.processed + self.assembly) / self.stack.collect_seconds) + 1
+        """Looks of the downloader: each comes after a quarter of the time left, and none after more than 2 minutes."""
+        slow = self.processed / LONGEST_SECONDS
+        near = log2(max(2.0, min(self.processed, 4 * LONGEST_SECONDS))) / log2(4 / 3)
+        return ceil(slow + near) + 2
 
     @property
     def fits(self) -> bool:
@@ -249,7 +265,7 @@ class Job:
             + self.runs / MAX_REQUEST_MESSAGES,
             "output topic, publish": billed(results, out, self.together * pieces),
             "output topic, receive and delete": billed(results, out) + results / MAX_REQUEST_MESSAGES,
-            "downloader looking for more": self._looks(self.collections) + self.known.records / self.entries,
+            "looks": self.collections * LOOK_REQUESTS + self.known.records / self.entries,
             "looking up topics": LOOKUPS * (1 + self.ranges + min(self.setup.concurrency, self.invocations)),
         }
         if self.ranges:
@@ -267,14 +283,15 @@ class Job:
         pieces, size = self.outputs
         results, parts = self.runs * pieces, ceil(self.output_bytes / _PART_BYTES)
         segments = min(results, ceil(max(results * size / SEGMENT_BYTES, results / SEGMENT_MESSAGES)) + RECEIVERS)
-        puts = max(1, self.ranges) + segments + parts + 3 + 2 * self.collections
-        return puts, 2 * max(1, self.ranges) + segments * (2 + self.collections / 2) + parts + 2 * self.collections
+        puts = max(1, self.ranges) + segments + parts + 8 + LOOK_PUTS * self.collections
+        gets = 2 * max(1, self.ranges) + segments * (2 + self.collections / 2) + parts + LOOK_GETS * self.collections
+        return puts, gets
 
     def bill(self) -> list[Row]:
         """What running the file costs, without what it costs to keep it."""
         uploads, processors = 1 + self.ranges, self.invocations + self._splitting + self.again[0]
         uploading = max(1, self.ranges) * self.upload + bool(self.ranges) * COLD_SECONDS
-        collecting = self.collections * DRAIN_SECONDS + 2 * self.assembly
+        collecting = self.collections * LOOK_SECONDS + 2 * self.assembly
         invocations = uploads + processors + self.collections
         puts, gets = self.s3()
         disk = self.busy * max(0.0, self.stack.disk_gb - _FREE_DISK_GB)
@@ -302,10 +319,6 @@ class Job:
         sizes = {"the file": self.known.stored, "the result": self.output_bytes}
         return [row(self.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]
 
-    def _looks(self, collections: float) -> float:
-        """Requests of invocations of the downloader that find nothing more: its receivers, and what a topic has."""
-        return collections * (RECEIVERS + 1)
-
 
 def idle(stack: Stack, prices: Prices) -> list[Row]:
     """What a stack costs in a month in which nothing is processed."""
@@ -313,9 +326,9 @@ def idle(stack: Stack, prices: Prices) -> list[Row]:
     polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
     return [
         row(prices, "SQS", "Lambda looking for messages", "sqs_requests", polls),
-        row(prices, "SQS", "downloader looking for messages", "sqs_requests", collections * (RECEIVERS + 1)),
-        *function(prices, "downloader, on its schedule", collections, collections * DRAIN_SECONDS, stack.downloader_mb),
-        row(prices, "S3", "downloader looking for segments", "s3_puts", collections),
+        row(prices, "SQS", "downloader looking for messages", "sqs_requests", collections * IDLE_REQUESTS),
+        *function(prices, "downloader, on its schedule", collections, collections * IDLE_SECONDS, stack.downloader_mb),
+        row(prices, "S3", "downloader looking for segments", "s3_puts", collections * IDLE_LISTINGS),
         row(prices, "CloudWatch", "logs", "log_gb", collections * _LOG_BYTES / 1e9),
         row(prices, "CloudWatch", "alarms", "alarm_months", stack.alarms),
         row(prices, "CloudWatch", "metrics", "metric_months", _METRICS),

@@ -21,10 +21,10 @@ class Stack:
         together: most messages of one invocation of a processor.
     """
 
-    alarms: int = 15
+    alarms: int = 17
     dashboards: int = 1
-    mappings: int = 2
-    collect_seconds: float = 300
+    mappings: int = 3
+    collect_seconds: float = 3600
     uploader_mb: int = 1769
     downloader_mb: int = 1769
     disk_gb: float = 2.0

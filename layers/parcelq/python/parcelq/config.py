@@ -14,6 +14,9 @@ from parcelq.names import DEAD_LETTER_SUFFIX, check_topic, dead_letter
 
 OUTPUT: Final = "output"
 RANGES: Final = "ranges"
+LOOKS: Final = "looks"
+_OWN: Final = (OUTPUT, RANGES, LOOKS)
+"""Names of the stack's topics beside those of stages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Config:
         halving: whether a message that fails for the last time is split rather than dead-lettered whole.
         storage_mib: the disk of a processor; half of it is for bundles of workflows.
         kms_key_arn: the key that topics are encrypted with; empty for SQS's own.
+        quiet_seconds: how long nothing must come of a job before what is missing is published again.
     """
 
     prefix: str
@@ -57,6 +61,7 @@ class Config:
     halving: bool
     storage_mib: int
     kms_key_arn: str
+    quiet_seconds: int
 
     def topic(self, stage: str) -> str:
         """Name of the topic that a stage takes its messages from."""
@@ -84,6 +89,11 @@ class Config:
         return self.topic(RANGES)
 
     @property
+    def looks_topic(self) -> str:
+        """Where looks at jobs wait, which the downloader takes."""
+        return self.topic(LOOKS)
+
+    @property
     def uploaded_parcel_size(self) -> int:
         """Most entries of a message that is cut from a source."""
         return parcel_size_for(self.batch_size, self.parcel_size)
@@ -91,7 +101,7 @@ class Config:
     @property
     def own_topics(self) -> frozenset[str]:
         """Every topic that the stack itself made, dead-letter topics included; none of them may be deleted alone."""
-        topics = {self.topic(name) for name in (*self.stages, OUTPUT, RANGES)}
+        topics = {self.topic(name) for name in (*self.stages, *_OWN)}
         return frozenset(topics | {dead_letter(topic) for topic in topics})
 
 
@@ -134,9 +144,10 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         halving=read("PARCELQ_HALVING", True),
         storage_mib=read("PARCELQ_STORAGE_MIB", 512),
         kms_key_arn=read("PARCELQ_KMS_KEY_ARN", ""),
+        quiet_seconds=read("PARCELQ_QUIET_SECONDS", 90),
     )
     if stages != ("",) and not _are_stages(stages):
-        wanted = f"different names, none of them {OUTPUT} or {RANGES} or ending in {DEAD_LETTER_SUFFIX}"
+        wanted = f"different names, none of them {', '.join(_OWN)}, and none that ends in {DEAD_LETTER_SUFFIX}"
         problems.append(f"PARCELQ_STAGES is {','.join(stages)!r}, but must be {wanted}")
     if config.stage and config.stage not in stages:
         problems.append(f"PARCELQ_STAGE is {config.stage!r}, but must be one of {', '.join(stages)}")
@@ -153,7 +164,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 def _are_stages(names: tuple[str, ...]) -> bool:
     """Whether every stage gets a topic of its own, different from the stack's other topics."""
-    taken = {"", OUTPUT, RANGES}
+    taken = {"", *_OWN}
     return len(set(names)) == len(names) and not any(
         name in taken or name.endswith(DEAD_LETTER_SUFFIX) for name in names
     )
@@ -190,4 +201,5 @@ _VARIABLES: Final[dict[str, Check]] = {
     "PARCELQ_HALVING": _flag,
     "PARCELQ_STORAGE_MIB": _number,
     "PARCELQ_KMS_KEY_ARN": text,
+    "PARCELQ_QUIET_SECONDS": _number,
 }

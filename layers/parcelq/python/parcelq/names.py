@@ -12,6 +12,7 @@ DEAD_LETTER_SUFFIX: Final = "-dead-letter"
 INBOX: Final = "inbox/"
 RESULTS: Final = "results/"
 SEGMENTS: Final = "segments/"
+JOBS: Final = "jobs/"
 OVERFLOW: Final = "overflow/"
 MARKS: Final = "marks/"
 WORKFLOWS: Final = "workflows/"
@@ -71,6 +72,12 @@ def check_workflow(name: str) -> str:
 def dead_letter(topic: str) -> str:
     """Name of the dead-letter topic of the topic of that name."""
     return topic + DEAD_LETTER_SUFFIX
+
+
+def looks_beside(topic: str) -> str:
+    """Name of the topic of looks of the stack that a topic may belong to; empty if it can be no stack's."""
+    prefix, dash, _ = topic.partition("-")
+    return f"{prefix}-looks" if dash else ""
 
 
 def is_url(topic: str) -> bool:

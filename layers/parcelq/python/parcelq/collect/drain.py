@@ -66,12 +66,14 @@ class Drained:
         entries: entries of theirs.
         segments: segments that were written.
         exhausted: whether draining ended because nothing came any more, rather than for lack of time.
+        jobs: whose messages they were.
     """
 
     messages: int = 0
     entries: int = 0
     segments: int = 0
     exhausted: bool = True
+    jobs: set[Job] = field(default_factory=set)
 
 
 class _Pace:
@@ -221,6 +223,7 @@ class Drainer:
                 drained.entries += part.entries
                 drained.segments += part.segments
                 drained.exhausted &= part.exhausted
+                drained.jobs |= part.jobs
         return drained
 
 
@@ -302,6 +305,7 @@ class _Receiver:
             lease.drop(held.pulled)
             entries = sum(one.entries for pieces in held.pieces.values() for one in pieces if not one.dead)
             self.drained.segments += len(held.pieces)
+            self.drained.jobs |= held.pieces.keys()
             self.drained.messages += len(held.pulled)
             self.drained.entries += entries
             self.on_progress(len(held.pulled), entries)

@@ -25,12 +25,12 @@ from parcelq.collect.runs import Looked, Record, indexes_of, name_of, tidy, writ
 from parcelq.collect.segments import Job, folder, open_indexes, segment_keys, segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
-from parcelq.lineage.source import Source, source_id
+from parcelq.lineage.source import NO_SOURCE, Source, source_id
 from parcelq.names import RESULTS
 from parcelq.result_names import DEAD, PAGE, REPORT, WITHOUT_LINEAGE, ResultNames, result_names
 from parcelq.store.store import Begun, Store, Stored, part_bytes
 from parcelq.topics.header import key_of_stage
-from parcelq.upload.notes import note_keys, notes_of
+from parcelq.upload.notes import Note, note_keys, notes_of
 
 _log = logging.getLogger(__name__)
 _REPORT_BYTES: Final = 4 * MIB
@@ -63,6 +63,7 @@ class SourceState:
         problem: why nobody can tell; empty where all is well.
         looked_at: whether there was time to look at it.
         report: the report beside the result, if that is written.
+        whole: whether its result is there with every entry, so that nothing else is needed of it.
     """
 
     source: str
@@ -75,6 +76,35 @@ class SourceState:
     problem: str = ""
     looked_at: bool = True
     report: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look at a job's segments found.
+
+    Attributes:
+        keys: the keys in the job's folder.
+        state: how far the source is.
+        missing: bytes of the source that are neither there nor dead.
+        holes: the first ranges of these.
+        dead_bytes: bytes of the source that dead entries came in.
+        collected: the job's messages; None for a large job in which little is new.
+        resolution: what they make; None for such a job.
+    """
+
+    keys: Sequence[str]
+    state: SourceState
+    missing: int = 0
+    holes: tuple[tuple[int, int], ...] = ()
+    dead_bytes: int = 0
+    collected: Collected | None = None
+    resolution: Resolution | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is missing but what is dead."""
+        return self.resolution is not None and self.resolution.finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +160,128 @@ class Finisher:
         Raises:
             AwsError, StoreError, OSError: the segments cannot be listed.
         """
-        jobs = [keys for keys in segment_keys(self.store, self.topic).values() if not self._is_done_with(keys)]
-        random.shuffle(jobs)
-        for keys in sorted(jobs, key=len):
+        for keys in self.unfinished():
             if may_go_on():
                 yield from self._look(keys, may_go_on)
             else:
                 yield SourceState(keys[0], 0, None, 0, 0, looked_at=False)
 
+    def unfinished(self) -> list[list[str]]:
+        """The keys of every job of which there is something new; see `finish_all`."""
+        jobs = [keys for keys in segment_keys(self.store, self.topic).values() if not self._is_done_with(keys)]
+        random.shuffle(jobs)
+        return sorted(jobs, key=len)
+
     def finish_job(self, job: Job) -> SourceState | None:
         """Look at one job, and write its result if it is finished; None if nothing of it was collected."""
-        keys = list(self.store.keys(folder(self.topic, job.id)))
+        keys = self.keys_of(job)
         return next(iter(self._look(keys, lambda: True)), None) if segments_among(keys) else None
+
+    def finish_without_lineage(self) -> list[SourceState]:
+        """Write the messages that can be part of no result, if any were collected; see `finish_all`."""
+        keys = self.keys_of(Job(NO_SOURCE))
+        return list(self._look(keys, lambda: True)) if keys else []
+
+    def keys_of(self, job: Job) -> list[str]:
+        """The keys in a job's folder."""
+        return list(self.store.keys(folder(self.topic, job.id)))
+
+    def job_of(self, job_id: str) -> Job | None:
+        """Whose messages lie in the folder of a job's id; None if there are none."""
+        segments = segments_among(self.store.keys(folder(self.topic, job_id)))
+        return open_indexes(self.store, segments[:1])[0].job if segments else None
+
+    def read_report(self, result: str) -> bytes:
+        """Read the report beside a result. Raises NotFoundError if there is none."""
+        return self.out.read(result + REPORT, 0, _REPORT_BYTES)
+
+    def see(self, keys: Sequence[str]) -> Seen:
+        """Look at what there is of a job, given the keys in its folder, among them some of segments.
+
+        Raises:
+            NotFoundError: segments are gone, since somebody else has just finished the job.
+            ParcelqError: a segment or the record of index runs cannot be read.
+        """
+        record = tidy(self.store, self.topic, keys, self.now())
+        if unchanged := self._unchanged(record, keys):
+            return unchanged
+        collected = Collected(self.store, indexes_of(self.store, keys, record))
+        resolution = collected.resolve() if collected.job.source else Resolution(None)
+        state = _state(collected.job.source, resolution)
+        seen = Seen(keys, state, resolution.missing, resolution.holes, resolution.dead_bytes, collected, resolution)
+        if collected.job.source and not resolution.finished and collected.count >= LARGE:
+            self._note_looked(collected, resolution, record)
+        return seen
+
+    def finish(
+        self,
+        seen: Seen,
+        may_go_on: Callable[[], bool] = lambda: True,
+        *,
+        healings: int = 0,
+        notes: Sequence[Note] | None = None,
+    ) -> SourceState:
+        """Write the result of a job and its report, if nothing is missing but what is dead.
+
+        Args:
+            seen: what `see` returned.
+            may_go_on: asked between the parts of a large result.
+            healings: how often what was missing was published again; for the report.
+            notes: what is noted of the source's uploads, where the caller has read that.
+
+        Returns:
+            How far the job is. Without a result, and not superseded, somebody else wrote meanwhile or there was no time
+            for all of it: the next look goes on.
+        """
+        collected, resolution = seen.collected, seen.resolution
+        if collected is None or resolution is None:
+            return seen.state
+        name = seen.state.source
+        source = Source.parse(name)
+        key = self._names(source).result
+        present = self.out.stat(key)
+        # guard[False]: the result of an older put never replaces that of a newer one
+        if present and not self.replaces and _is_newer(present, source):
+            return replace(seen.state, superseded=True)
+        state = _says(present, name)
+        # guard[self._is_to_stay(state, resolution)]: segments stay until the report of their result is written
+        if self._is_to_stay(state, resolution) and (report := self._reported(name, key, state)):
+            # These segments came late, or are left from the time it was written.
+            return replace(seen.state, result=key, whole=True, report=report)
+        if not resolution.finished:
+            return seen.state
+        if state != resolution.state and not self._write(collected, resolution, key, present, may_go_on):
+            return seen.state
+        if notes is None:
+            notes = notes_of(self.store, name)
+        report = self._write_report(collected, resolution, key, healings, notes)
+        return replace(seen.state, result=key, whole=report is not None and resolution.whole, report=report)
+
+    def settle(self, seen: Seen, state: SourceState) -> None:
+        """Delete what a job does not need any more after `finish`, if its result and report are there.
+
+        Segments of a job with dead entries stay, with a note that there is nothing new in them.
+        """
+        # guard[True]: segments stay as long as some of their entries are dead
+        if state.whole or state.superseded:
+            self.clean(state.source, seen.keys)
+        elif state.result and state.report:
+            self.note_nothing_new(seen.keys)
+
+    def clean(self, source: str, keys: Sequence[str]) -> None:
+        """Delete all that was kept of a job, given the keys in its folder, the segments last.
+
+        As long as there are any, this is done again.
+        """
+        segments = segments_among(keys)
+        place = keys[0].rpartition("/")[0] + "/"
+        beside = [key for key in self.store.keys(place) if not segments_among([key])]
+        # guard[notes: list[str] = []]: notes of an upload go with its segments
+        notes: list[str] = note_keys(self.store, source)
+        job = place.split("/")[2]
+        # guard[self.store.delete(segments)]: what lies beside the segments of a job is deleted before them
+        self.store.delete([*notes, *beside, key_of_stage(job, self.topic)])
+        self.store.delete(segments)
 
     def _look(self, keys: Sequence[str], may_go_on: Callable[[], bool]) -> Iterator[SourceState]:
         source = keys[0]  # for as long as nobody knows what it is called
@@ -149,24 +289,22 @@ class Finisher:
             if not segments_among(keys):  # left over by one who was killed while deleting them
                 self.store.delete(keys)
                 return
-            record = tidy(self.store, self.topic, keys, self.now())
-            if unchanged := self._unfinished(record, keys):
-                yield unchanged
-                return
-            collected = Collected(self.store, indexes_of(self.store, keys, record))
-            source = collected.job.source or keys[0]
-            if collected.job.source:
-                yield self._finish(collected, keys, may_go_on, record)
-            else:
-                yield from self._write_without_lineage(collected)
-                self._delete(keys)
+            seen = self.see(keys)
+            source = seen.state.source or keys[0]
+            if seen.state.source:
+                state = self.finish(seen, may_go_on)
+                self.settle(seen, state)
+                yield state
+            elif seen.collected:
+                yield from self._write_without_lineage(seen.collected)
+                self.clean("", keys)
         except NotFoundError:
             _log.info("segments of %s are gone: someone else has just finished it", keys[0])
         except ParcelqError as error:
             _log.error("%s", error, extra={"source": source})
             yield SourceState(source, 0, None, 0, 0, problem=str(error))
 
-    def _unfinished(self, record: Record, keys: Sequence[str]) -> SourceState | None:
+    def _unchanged(self, record: Record, keys: Sequence[str]) -> Seen | None:
         """The state of a large job that cannot be finished by what came since the last look at all of it; else None.
 
         What is new must have to do with at least as many bytes of the source as were missing. So nearly every look at a
@@ -180,7 +318,8 @@ class Finisher:
         is_much = len(new) > 0 and collected.count * _MUCH > looked.count
         if is_much or (new and collected.total != looked.total) or (new and collected.touched() >= looked.missing):
             return None
-        return SourceState(collected.job.source, looked.covered, looked.total, looked.dead, looked.holes)
+        state = SourceState(collected.job.source, looked.covered, looked.total, looked.dead, looked.holes)
+        return Seen(keys, state, looked.missing)
 
     def _note_looked(self, collected: Collected, resolution: Resolution, record: Record) -> None:
         """Note what a look at all messages of a large job found."""
@@ -191,39 +330,6 @@ class Finisher:
             write_record(self.store, self.topic, collected.job, replace(record, looked=looked))
         except (ConflictError, NotFoundError):
             _log.info("someone else looks at %s at the same time", collected.job.source)
-
-    def _finish(
-        self, collected: Collected, keys: Sequence[str], may_go_on: Callable[[], bool], record: Record
-    ) -> SourceState:
-        name = collected.job.source
-        source = Source.parse(name)
-        resolution = collected.resolve()
-        key = self._names(source).result
-        present = self.out.stat(key)
-        # guard[False]: the result of an older put never replaces that of a newer one
-        if present and not self.replaces and _is_newer(present, source):
-            self._clean(collected, keys)
-            return _state(name, resolution, superseded=True)
-        state = _says(present, name)
-        # guard[self._is_to_stay(state, resolution)]: segments stay until the report of their result is written
-        if self._is_to_stay(state, resolution) and (report := self._reported(name, key, state)):
-            # These segments came late, or are left from the time it was written.
-            self._clean(collected, keys)
-            return replace(_state(name, resolution, result=key), report=report)
-        if not resolution.finished:
-            if collected.count >= LARGE:
-                self._note_looked(collected, resolution, record)
-            return _state(name, resolution)
-        if state != resolution.state and not self._write(collected, resolution, key, present, may_go_on):
-            # Somebody else wrote meanwhile, or there was no time for all of it: the next look will tell, or go on.
-            return _state(name, resolution)
-        if report := self._write_report(collected, resolution, key):
-            # guard[True]: segments stay as long as some of their entries are dead
-            if resolution.whole:
-                self._clean(collected, keys)
-            else:
-                self._note_finished(keys)
-        return replace(_state(name, resolution, result=key), report=report)
 
     def _write(
         self,
@@ -261,7 +367,9 @@ class Finisher:
             return False
         return written
 
-    def _write_report(self, collected: Collected, resolution: Resolution, key: str) -> Mapping[str, Any] | None:
+    def _write_report(
+        self, collected: Collected, resolution: Resolution, key: str, healings: int, notes: Sequence[Note]
+    ) -> Mapping[str, Any] | None:
         """Write list, page and report, unless another result is there by now: those are for others to write.
 
         The report comes last, since a job counts as reported when it is there.
@@ -274,7 +382,6 @@ class Finisher:
         from parcelq.collect.page.render import report_page
 
         name = collected.job.source
-        notes = notes_of(self.store, name)
         figures = figures_of(collected, resolution, notes)
         dead_key = key + DEAD if resolution.has_dead else ""
         dead = tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else ()
@@ -285,7 +392,9 @@ class Finisher:
             if written is None or _says(written, name) != resolution.state:
                 return None
             report = report_of(collected, resolution, notes, key, written.size, dead, dead_key)
-            report = replace(report, workflows=(*report.workflows, *self.versions), recipe=self.recipe)
+            report = replace(
+                report, workflows=(*report.workflows, *self.versions), recipe=self.recipe, healings=healings
+            )
             # Each is written only if nobody wrote it since the result was seen to be this one; else look again.
             if dead_key and not self.out.write(
                 dead_key, lambda _: dead_lines(dead_of(collected, notes)), {}, seen_dead
@@ -334,11 +443,11 @@ class Finisher:
         return SourceState("", size, size, 0, 0, key)
 
     def _is_done_with(self, keys: Sequence[str]) -> bool:
-        """Whether a job with dead entries was finished with just these segments; so a look is not worth a request."""
+        """Whether a job ended with just these segments, though some of it is dead or missing; so it costs nothing."""
         return any(key.rpartition("/")[2] == self._finished_name(keys) for key in keys)
 
-    def _note_finished(self, keys: Sequence[str]) -> None:
-        """Note that a job is finished with just these segments."""
+    def note_nothing_new(self, keys: Sequence[str]) -> None:
+        """Note that a job ended with just these segments, so that `unfinished` leaves it out."""
         place = keys[0].rpartition("/")[0]
         self.store.put(f"{place}/{self._finished_name(keys)}")
         self.store.delete(key for key in keys if key.rpartition("/")[2].startswith(_FINISHED))
@@ -346,24 +455,9 @@ class Finisher:
     def _finished_name(self, keys: Sequence[str]) -> str:
         return _FINISHED + _digest([self.destination, *segments_among(keys)])
 
-    def _clean(self, collected: Collected, keys: Sequence[str]) -> None:
-        """Delete what is not needed any more: of a whole result, or of one that a newer put has overtaken."""
-        # guard[pass]: notes of an upload go with its segments
-        self.store.delete(note_keys(self.store, collected.job.source))
-        self._delete(keys)
-        self.store.delete([self._header_key(collected.job)])
-
     def _header_key(self, job: Job) -> str:
         """Key of the header that the outputs of a job's last step begin with, if they have any."""
         return key_of_stage(job.id, self.topic)
-
-    def _delete(self, keys: Sequence[str]) -> None:
-        """Delete a job's objects, the segments last: as long as there are any, this is done again."""
-        segments = segments_among(keys)
-        place = folder(self.topic, keys[0].split("/")[2])
-        # guard[self.store.delete(segments)]: what lies beside the segments of a job is deleted before them
-        self.store.delete([key for key in self.store.keys(place) if not segments_among([key])])
-        self.store.delete(segments)
 
 
 def _says(present: Stored | None, source: str) -> str:
@@ -385,7 +479,5 @@ def _digest(values: Iterable[Any]) -> str:
     return hasher.hexdigest()
 
 
-def _state(source: str, resolution: Resolution, *, result: str = "", superseded: bool = False) -> SourceState:
-    return SourceState(
-        source, resolution.covered, resolution.total, resolution.dead, resolution.hole_count, result, superseded
-    )
+def _state(source: str, resolution: Resolution) -> SourceState:
+    return SourceState(source, resolution.covered, resolution.total, resolution.dead, resolution.hole_count)

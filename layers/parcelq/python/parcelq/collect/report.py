@@ -111,6 +111,7 @@ class Report:
         dead_list: where the list of all dead entries lies; empty if there are none.
         holes: byte ranges of the source that are missing; none in a result that is finished.
         duplicates: messages that were dropped because they were there already.
+        healings: how often what was missing was published again.
         first: when the first message was collected.
         last: when the last was.
         complete: whether every entry went through a run that succeeded, what these wrote is in the result, and there
@@ -136,6 +137,7 @@ class Report:
     dead_list: str
     holes: tuple[tuple[int, int], ...]
     duplicates: int
+    healings: int
     first: str
     last: str
     complete: bool
@@ -195,6 +197,7 @@ def report_of(
         dead_list=dead_list,
         holes=resolution.holes,
         duplicates=resolution.duplicates,
+        healings=0,
         first=min(index.first for index in collected.indexes),
         last=max(index.last for index in collected.indexes),
         complete=resolution.whole and not resolution.doubts,

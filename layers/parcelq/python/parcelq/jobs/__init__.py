@@ -1,1 +1,1 @@
-"""Jobs: workflows and their versions, and what is known of each job."""
+"""Jobs: workflows and their versions, the record of each job, and the looks that move it on."""

@@ -13,9 +13,21 @@ from types import TracebackType
 from typing import Final
 
 from parcelq.errors import ParcelqError
+from parcelq.jobs.jobs import wake
 from parcelq.process.dead import failure_of
 from parcelq.topics.lease import Lease
-from parcelq.topics.message import FAILURE, FAILURES, FIRST, LINEAGE, REASON, SOURCE, Message, Pulled, with_attributes
+from parcelq.topics.message import (
+    FAILURE,
+    FAILURES,
+    FIRST,
+    LINEAGE,
+    REASON,
+    SOURCE,
+    WORKFLOW,
+    Message,
+    Pulled,
+    with_attributes,
+)
 from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
@@ -45,7 +57,12 @@ def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
 
 
 def redrive(
-    dead_letters: Topic, topic: Topic, only: Collection[str] | None = None, *, now: Callable[[], float] = time.time
+    dead_letters: Topic,
+    topic: Topic,
+    only: Collection[str] | None = None,
+    *,
+    looks: Topic | None = None,
+    now: Callable[[], float] = time.time,
 ) -> int:
     """Publish dead letters again on their topic, whether SQS moved them there or Parcelq published them with a reason.
 
@@ -57,6 +74,7 @@ def redrive(
         dead_letters: the dead-letter topic.
         topic: the topic.
         only: ids of the messages to publish again; None for all.
+        looks: the stack's topic of looks, where it has one: their jobs have ended, and are to go on.
         now: tells the time in seconds since the epoch.
 
     Returns:
@@ -78,6 +96,8 @@ def redrive(
             else:
                 chosen = [one for one in letters if one.message_id in missing]
                 missing.difference_update(one.message_id for one in chosen)
+            if looks is not None:
+                wake(looks, ((one.attributes.get(SOURCE, ""), one.attributes.get(WORKFLOW, "")) for one in chosen))
             moved += _publish_again(hold, topic, chosen)
             places.update(filter(None, map(_place, chosen)))
             in_vain = 0 if any(one.sent <= began for one in letters) else in_vain + 1

@@ -126,6 +126,15 @@ class BucketStore:
                 return b""
             raise
 
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
+        """Read an object and its etag; see `Store.read_with_etag`."""
+        with self._refusals(key):
+            reply = self.s3.get_object(Bucket=self.bucket, Key=key)
+            etag = str(needed(reply, "GetObject", "ETag"))
+            with closing(reply["Body"]) as body:
+                data: bytes = body.read()
+                return data, etag
+
     def stat(self, key: str) -> Stored | None:
         """Describe an object; None if there is none."""
         try:

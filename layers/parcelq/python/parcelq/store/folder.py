@@ -63,6 +63,11 @@ class FolderStore:
         with self._open(key, start) as file:
             return file.read() if length is None else file.read(length)
 
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
+        """Read an object and its etag; see `Store.read_with_etag`."""
+        with self._open(key, 0) as file:
+            return file.read(), _etag(os.fstat(file.fileno()))
+
     def stat(self, key: str) -> Stored | None:
         """Describe an object; None if there is none."""
         found = self._stored(key, self._path(key))

@@ -87,6 +87,13 @@ class Store(Protocol):
             NotFoundError: there is no such object.
         """
 
+    def read_with_etag(self, key: str) -> tuple[bytes, str]:
+        """Read an object and the etag that it has with just these bytes.
+
+        Raises:
+            NotFoundError: there is no such object.
+        """
+
     def stat(self, key: str) -> Stored | None:
         """Describe an object; None if there is none."""
 

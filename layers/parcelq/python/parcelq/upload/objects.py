@@ -25,6 +25,7 @@ from parcelq.upload.ranges import RangeTask, note_scan, tasks_after_scan, tasks_
 from parcelq.upload.streams import StreamTask
 
 _log = logging.getLogger(__name__)
+_GONE: Final = "it was deleted or replaced since it was put"
 _CODINGS: Final = frozenset({"gzip", "x-gzip", "zstd"})
 """Content codings that are decompressed: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1"""
 
@@ -110,6 +111,7 @@ class ObjectUploader:
         """
         with self._opened(source) as found, self._noting(source, topic):
             if found is None:
+                self._note_gone(source, topic)
                 return None
             uploaded = upload_source(
                 topic,
@@ -184,6 +186,7 @@ class ObjectUploader:
         """
         with self._opened(source) as found, self._noting(source, topic):
             if found is None:
+                self._note_gone(source, topic)
                 return 0
             opened, fmt = self._decompressed(found, source)
             if opened.coding or not fmt.ranges:
@@ -204,11 +207,18 @@ class ObjectUploader:
         return self._publish(ranges, tasks_for(whole, range_bytes))
 
     def upload_range(self, task: RangeTask, topic: Topic, ranges: Topic) -> Uploaded | None:
-        """Publish the entries that belong to a range, or scan it; see `upload`."""
+        """Publish the entries that belong to a range, or the bytes of a part, or scan a range; see `upload`."""
         source = Source.parse(task.source)
+        if task.part:
+            with self._noting(source, topic):
+                uploaded = self.upload_part(source, task.start, task.end, task.total, topic)
+            if uploaded is None:
+                self._note_gone(source, topic)
+            return uploaded
         if task.scan:
             with self._opened(source, task.start) as found:
                 if found is None:
+                    self._note_gone(source, topic)
                     return None
                 flipped = flips(FirstBytes(found.body, task.end - task.start), task.records)
             note_scan(self.store, task, flips=flipped)
@@ -217,6 +227,7 @@ class ObjectUploader:
         before = max(0, task.start - 1)  # whether an entry starts at `start` shows in the bytes before it
         with self._opened(source, before) as found, self._noting(source, topic):
             if found is None:
+                self._note_gone(source, topic)
                 return None
             entries = RangeReader(
                 found.body, task.records, task.start, task.end, origin=task.origin, inside=task.inside
@@ -289,6 +300,10 @@ class ObjectUploader:
         note_upload(
             self.store, source, start, uploaded, total=total, topic=topic.name, output=output, workflow=workflow
         )
+
+    def _note_gone(self, source: Source, topic: Topic) -> None:
+        """Note that what is not uploaded yet of a source never can be."""
+        note_problem(self.store, str(source), _GONE, topic=topic.name, output=self._output(topic))
 
     def _output(self, topic: Topic) -> str | None:
         return self.outputs.get(topic.name, "") if self.outputs else None

@@ -40,6 +40,8 @@ class RangeTask:
         line: number of the first line after the header.
         scan: bytes of a range, where this one is only to be scanned; otherwise 0.
         inside: whether the range starts inside quotes.
+        part: whether these very bytes are to be published, which begin and end where entries do, because they are
+            missing.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
     """
 
@@ -54,6 +56,7 @@ class RangeTask:
     line: int = 1
     scan: int = 0
     inside: bool = False
+    part: bool = False
     workflow: str = ""
 
     @classmethod
@@ -84,8 +87,13 @@ class RangeTask:
         texts = (self.topic, self.format, self.header, self.workflow)
         if not (all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)):
             raise ValueError("topic, format, header and workflow must be texts, and all others whole numbers")
-        if type(self.inside) is not bool or len(self.header) > MAX_HEADER:
-            raise ValueError(f"inside must be true or false, and header have at most {MAX_HEADER} characters")
+        flags = type(self.inside), type(self.part)
+        if flags != (bool, bool) or len(self.header) > MAX_HEADER:
+            raise ValueError(f"inside and part must be true or false, and header have at most {MAX_HEADER} characters")
+        if self.part:
+            if not 0 <= self.start <= self.end <= self.total <= MAX_OBJECT_BYTES:
+                raise ValueError("it must be 0 <= start <= end <= total")
+            return
         if not 0 <= self.start < self.end <= self.total <= MAX_OBJECT_BYTES:
             raise ValueError("it must be 0 <= start < end <= total")
         if not (0 <= self.origin <= self.total and 1 <= self.line <= MAX_OBJECT_BYTES):

@@ -1,0 +1,45 @@
+"""Amazon EventBridge: telling others that something happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import boto3
+from botocore.config import Config
+
+from parcelq.aws.clients import translated
+from parcelq.aws.replies import incomplete
+from parcelq.errors import AwsError
+
+SOURCE: Final = "parcelq"
+
+
+def events_client() -> Any:
+    """An EventBridge client from boto3's standard configuration."""
+    with translated():
+        return boto3.client("events", config=Config(retries={"mode": "standard"}))
+
+
+def put_event(events: Any, kind: str, detail: Mapping[str, Any], resource: str) -> None:
+    """Put an event on the account's default bus; it counts only if the reply confirms it.
+
+    Args:
+        events: a boto3 EventBridge client.
+        kind: what happened, the event's `detail-type`.
+        detail: what is known of it, at most 256 KiB of JSON.
+        resource: what it is about.
+
+    Raises:
+        AwsError: EventBridge did not take it.
+    """
+    entry = {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail), "Resources": [resource]}
+    with translated():
+        reply = events.put_events(Entries=[entry])
+    told = reply.get("Entries") or [{}]
+    # guard[False]: a job has ended only after EventBridge confirmed the event that says so
+    if reply.get("FailedEntryCount") != 0 or not told[0].get("EventId"):
+        if code := told[0].get("ErrorCode"):
+            raise AwsError("PutEvents", code, str(told[0].get("ErrorMessage", "")))
+        raise incomplete("PutEvents", "the reply does not confirm the event")

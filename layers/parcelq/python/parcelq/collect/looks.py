@@ -1,0 +1,289 @@
+"""Taking a look at a job: merging what is new, and doing what follows from it.
+
+What follows is decided in `jobs.look`, from the job's record and what was found. Here it is done, in an order in which
+it can end at any moment: what a record says has been done before the record is written, and the next look is published
+after that. So whoever takes the same look again does at worst the same again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from parcelq.collect.finish import Finisher, Seen, SourceState
+from parcelq.collect.segments import Job, segments_among
+from parcelq.errors import ConflictError, NotFoundError, PublishError
+from parcelq.jobs.jobs import Jobs
+from parcelq.jobs.look import (
+    LATE_SECONDS,
+    QUIET_SECONDS,
+    Found,
+    Look,
+    Next,
+    Verdict,
+    after,
+    ended,
+    verdict,
+    wants_counts,
+    woken,
+)
+from parcelq.jobs.record import MOST_HOLES, Cost, JobRecord, State, read_job, write_job
+from parcelq.lineage.source import Source
+from parcelq.topics.message import Message
+from parcelq.topics.topic import Topic
+from parcelq.upload.notes import Note, entries_in, notes_of
+from parcelq.upload.ranges import RangeTask
+
+_log = logging.getLogger(__name__)
+FINISHED: Final = "Parcelq job finished"
+STOPPED: Final = "Parcelq job stopped"
+"""Kinds of the events that are told when a job ends."""
+
+Tell = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a look.
+
+    Attributes:
+        again: seconds after which the message should come again; None if it can be acknowledged.
+        state: how far the job is; None where nobody looked.
+    """
+
+    again: float | None = None
+    state: SourceState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Looker:
+    """Takes looks at the jobs of a stack.
+
+    Attributes:
+        jobs: the stack's jobs.
+        finisher: writes results.
+        topics: the topics that messages of jobs wait on.
+        ranges: the topic of the uploader's tasks, by which what is missing is published again.
+        bucket: the stack's bucket.
+        input_topic: name of the topic that records are published on where a job's record does not say.
+        tell: tells others that a job ended, given the kind of the event and what is known of it.
+        quiet_seconds: how long nothing must come before what is missing is published again.
+        requests: counts requests to AWS.
+    """
+
+    jobs: Jobs
+    finisher: Finisher
+    topics: Sequence[Topic]
+    ranges: Topic
+    bucket: str
+    input_topic: str
+    tell: Tell = lambda _kind, _detail: None
+    quiet_seconds: float = QUIET_SECONDS
+    requests: Callable[[], int] = lambda: 0
+
+    def take(self, look: Look, may_go_on: Callable[[], bool] = lambda: True) -> Taken:
+        """Take a look, and publish the next one.
+
+        Args:
+            look: the look, which names a job.
+            may_go_on: asked between the parts of a large result.
+
+        Raises:
+            ParcelqError, OSError: something cannot be read or written; the look should come again.
+        """
+        now = self.jobs.now()
+        known = read_job(self.jobs.store, look.job)
+        found = known or self._adopt(look)
+        if found is None:
+            _log.info("job %s has neither a record nor segments, so nothing is to be looked at", look.job)
+            return Taken()
+        record, etag = found
+        try:
+            match self._verdict(record, look, now) if known else Verdict.TAKE:
+                case Verdict.DROP:
+                    self._tidy(record)
+                    return Taken()
+                case Verdict.WAIT:
+                    return Taken(again=record.due + LATE_SECONDS - now)
+                case Verdict.PUBLISH:
+                    self.jobs.publish(record)
+                    return Taken()
+                case Verdict.TAKE:
+                    if record.state.is_ended:
+                        record = replace(woken(record, now), look=record.look)
+                    return Taken(state=self._look(record, etag, may_go_on))
+        except ConflictError:
+            _log.info("somebody else takes a look at job %s at the same time", look.job)
+            return Taken(again=LATE_SECONDS)
+
+    def look_now(self, keys: Sequence[str], may_go_on: Callable[[], bool]) -> SourceState | None:
+        """Take a look at a job as if its look had come, given the keys in its folder; None if it needs none."""
+        job = keys[0].split("/")[2]
+        found = read_job(self.jobs.store, job) or self._adopt(Look(job))
+        if found is None:
+            return None
+        record, etag = found
+        if record.is_whole:
+            self._tidy(record)
+            return None
+        if record.state.is_ended:
+            if len(segments_among(keys)) == record.segments:
+                return None
+            record = woken(record, self.jobs.now())
+        try:
+            return self._look(record, etag, may_go_on)
+        except ConflictError:
+            return None
+
+    @staticmethod
+    def _verdict(record: JobRecord, look: Look, now: float) -> Verdict:
+        """What is to be done with a look, where one without a number wakes a job that ended."""
+        if look.number or not record.state.is_ended:
+            return verdict(record, look.number, now)
+        return Verdict.DROP if record.is_whole or record.state is State.CANCELLED else Verdict.TAKE
+
+    def _adopt(self, look: Look) -> tuple[JobRecord, str] | None:
+        """Give a record to a job that has none, if anything tells whose it is."""
+        source, workflow = look.source, look.workflow
+        if not source:
+            job = self.finisher.job_of(look.job)
+            if job is None:
+                return None
+            source, workflow = job.source, job.workflow
+        return self.jobs.recorded(source, workflow, uploading=bool(look.source)) if source else None
+
+    def _look(self, record: JobRecord, etag: str, may_go_on: Callable[[], bool]) -> SourceState:
+        """Look at a job, do what follows, and write the record; see `take`."""
+        began, asked = self.jobs.now(), self.requests()
+        job = Job(record.source, record.workflow)
+        keys = self.finisher.keys_of(job)
+        seen = self.finisher.see(keys) if segments_among(keys) else None
+        notes = self._notes(record, seen, began)
+        found = self._found(record, seen, notes, began)
+        new, following = after(record, found, self.quiet_seconds)
+        state = seen.state if seen else SourceState(record.source, 0, found.total, 0, 1)
+        if following is Next.FINISH and seen is not None:
+            if record.state is not State.FINISHING:
+                # guard[pass]: a result is completed only by whoever wrote that the job is finishing
+                etag = write_job(self.jobs.store, replace(new, look=record.look), etag)
+            state = self.finisher.finish(seen, may_go_on, healings=record.healings, notes=notes)
+            if (state.result and state.report) or state.superseded:
+                new = ended(new, State.FINISHED, self.jobs.now(), result=state.result)
+            else:
+                new = replace(new, due=self.jobs.now())
+        elif following is Next.HEAL:
+            self._heal(new)
+        new = replace(new, cost=self._cost(record.cost, new, began, asked))
+        if new.state.is_ended:
+            self.tell(FINISHED if new.state is State.FINISHED else STOPPED, self._detail(new))
+        # guard[pass]: the record names the next look before that is published
+        write_job(self.jobs.store, new, etag)
+        if new.state.is_ended:
+            if seen is not None:
+                self.finisher.settle(seen, state)
+                if new.state is State.STOPPED:
+                    self.finisher.note_nothing_new(seen.keys)
+        else:
+            # guard[pass]: a look is acknowledged only after the next one is published
+            self.jobs.publish(new)
+        return replace(state, problem=new.problem)
+
+    def _notes(self, record: JobRecord, seen: Seen | None, now: float) -> list[Note]:
+        """What is noted of a job's upload, where that matters: of a large source these are many."""
+        if seen is None or seen.is_complete or self._wants_counts(record, seen, now):
+            return notes_of(self.jobs.store, record.source)
+        return []
+
+    def _wants_counts(self, record: JobRecord, seen: Seen | None, now: float) -> bool:
+        return wants_counts(record, len(segments_among(seen.keys)) if seen else 0, now, self.quiet_seconds)
+
+    def _found(self, record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: float) -> Found:
+        """What there is of a job, with counts of topics where they matter."""
+        segments = len(segments_among(seen.keys)) if seen else 0
+        noted = next((note.total for note in notes if note.total is not None), record.total)
+        found = Found(
+            now,
+            segments,
+            total=noted,
+            empty=self._are_empty(record) if self._wants_counts(record, seen, now) else None,
+            uploaded=noted is not None and entries_in(notes, 0, noted, noted) is not None,
+            problem=next((note.problem for note in notes if note.problem), ""),
+        )
+        if seen is None:
+            return replace(found, **_all_of(noted))
+        state = seen.state
+        found = replace(
+            found,
+            total=noted if state.total is None else state.total,
+            covered=state.covered,
+            dead=state.dead,
+            dead_bytes=seen.dead_bytes,
+            missing=seen.missing,
+            holes=seen.holes[:MOST_HOLES],
+            hole_count=state.holes,
+            complete=seen.is_complete,
+        )
+        if state.total is None and noted is not None:  # so no message of the end of the source came
+            at = found.covered + found.dead_bytes + found.missing
+            holes = (*found.holes, (at, noted))
+            found = replace(found, missing=found.missing + noted - at, holes=holes, hole_count=found.hole_count + 1)
+        return found
+
+    def _are_empty(self, record: JobRecord) -> bool:
+        names = {topic.name for topic in self.topics}
+        if record.topic and record.topic not in names:
+            return False  # nobody here knows what happens on another topic, so only time tells
+        return not any(sum(topic.counts()) for topic in self.topics)
+
+    def _heal(self, record: JobRecord) -> None:
+        """Publish what is missing again, by tasks for the uploader."""
+        topic, total = record.topic or self.input_topic, record.total
+        if total is None or Source.parse(record.source).bucket != self.bucket:
+            return
+        version = record.versions[-1] if record.versions else ""
+        tasks = (
+            RangeTask(record.source, topic, start, end, total, workflow=version, part=True)
+            for start, end in record.holes
+        )
+        _, failed = self.ranges.publish(Message(str(task).encode()) for task in tasks)
+        if failed:
+            raise PublishError(self.ranges.name, [one.reason for one in failed])
+        _log.warning("%d ranges of %s are missing and are published again", len(record.holes), record.source)
+
+    def _tidy(self, record: JobRecord) -> None:
+        """Delete what is left of a whole job, where whoever finished it was killed before, or more came late."""
+        if record.is_whole:
+            keys = self.finisher.keys_of(Job(record.source, record.workflow))
+            if keys:
+                self.finisher.clean(record.source, keys)
+
+    def _cost(self, before: Cost, record: JobRecord, began: float, asked: int) -> Cost:
+        size = 0
+        if record.result and (result := self.finisher.out.stat(record.result)):
+            size = (record.total or 0) + result.size
+        seconds = round(before.seconds + self.jobs.now() - began, 3)
+        return Cost(before.invocations + 1, seconds, before.requests + self.requests() - asked, size)
+
+    def _detail(self, record: JobRecord) -> dict[str, Any]:
+        """What an event says of a job that ended: its record, and its report without the list of dead entries."""
+        report: dict[str, Any] | None = None
+        if record.result:
+            try:
+                report = json.loads(self.finisher.read_report(record.result))
+            except (NotFoundError, ValueError):
+                _log.warning("the report of %s cannot be read", record.result)
+        told = {name: value for name, value in (report or {}).items() if name not in {"dead", "holes"}}
+        document = record.document()
+        document["holes"] = document["holes"][:100]
+        complete = record.is_whole and bool(record.result)
+        return {"bucket": self.bucket, "complete": complete, "job": document, "report": told or None}
+
+
+def _all_of(total: int | None) -> dict[str, Any]:
+    """What is missing where nothing came at all."""
+    if total is None:
+        return {}
+    return {"missing": total, "holes": ((0, total),), "hole_count": 1}

@@ -1,0 +1,149 @@
+"""Beginning a job and waking it: its record first, then the message that leads to a look at it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from parcelq.errors import ConflictError, ParcelqError, PublishError
+from parcelq.jobs.look import FIRST_SECONDS, LATE_SECONDS, Look, woken
+from parcelq.jobs.record import JobRecord, new_record, read_job, write_job
+from parcelq.limits import MAX_DELAY_SECONDS
+from parcelq.lineage.source import Source, job_id, workflow_name
+from parcelq.names import JOBS
+from parcelq.store.store import Store
+from parcelq.topics.message import Message
+from parcelq.topics.topic import Topic
+
+_log = logging.getLogger(__name__)
+WAKING_SECONDS: Final = 1
+"""Delay of a look that wakes a job, so that something has come when it is taken."""
+
+
+def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
+    """Have somebody look at jobs that may have ended, since more is about to come of them.
+
+    Args:
+        looks: the topic of looks.
+        sources: the attributes `Source` and `Workflow` of messages of the jobs; those without a source are left out.
+
+    Raises:
+        PublishError, AwsError: the looks were not published.
+    """
+    jobs = {(source, workflow_name(version)) for source, version in sources if Source.is_one(source)}
+    waking = [Look(job_id(source, workflow), 0, source, workflow) for source, workflow in sorted(jobs)]
+    publish_looks(looks, waking, WAKING_SECONDS)
+
+
+def publish_looks(looks: Topic, wanted: Iterable[Look], delay_seconds: int = 0) -> None:
+    """Publish looks. Raises PublishError if one of them was not published, and AwsError."""
+    _, failed = looks.publish((Message(str(look).encode()) for look in wanted), delay_seconds=delay_seconds)
+    # guard[False]: a look counts as published only if the topic confirms it
+    if failed:
+        raise PublishError(looks.name, [one.reason for one in failed])
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The jobs of a stack.
+
+    Attributes:
+        store: where records lie.
+        looks: the topic of looks.
+        now: tells the time in seconds since the epoch.
+    """
+
+    store: Store
+    looks: Topic
+    now: Callable[[], float] = time.time
+
+    def begin(self, source: str, version: str, topic: str) -> JobRecord:
+        """Begin the job of a source, before anything of it is published; return its record.
+
+        Args:
+            source: the attribute `Source`.
+            version: the attribute `Workflow` of its messages; empty for the built-in step.
+            topic: name of the topic that its records go to.
+
+        A job that began already stays as it is. As long as its first look was not taken, that is published again, since
+        whoever began the job may have died before.
+
+        Raises:
+            PublishError, AwsError: the look could not be published, or the store refused.
+        """
+        record, _ = self.recorded(source, workflow_name(version), topic=topic, uploading=True, version=version)
+        if record.look == 1 and not record.state.is_ended:
+            self.publish(record)
+        return record
+
+    def recorded(
+        self, source: str, workflow: str, *, topic: str = "", uploading: bool, version: str = ""
+    ) -> tuple[JobRecord, str]:
+        """Return the record of a job and its etag. A job without one gets one, whose first look is not published."""
+        record = new_record(source, workflow, self.now(), topic=topic, uploading=uploading)
+        record = replace(record, due=record.due + FIRST_SECONDS, versions=(version,) if version else ())
+        try:
+            return record, write_job(self.store, record, None)
+        except ConflictError:
+            found = read_job(self.store, record.id)
+            if found is None:  # it was deleted just now
+                raise
+            return found
+
+    def publish(self, record: JobRecord) -> None:
+        """Publish the look that a record names, to come when it is due.
+
+        Raises:
+            PublishError, AwsError: it was not published.
+        """
+        delay = math.ceil(max(0.0, min(MAX_DELAY_SECONDS, record.due - self.now())))
+        self.send([Look(record.id, record.look)], delay)
+
+    def send(self, looks: Iterable[Look], delay_seconds: int = 0) -> None:
+        """Publish looks; see `publish_looks`."""
+        publish_looks(self.looks, looks, delay_seconds)
+
+    def overdue(self, since: float) -> Iterator[JobRecord]:
+        """Yield the records of jobs that wait for a look which is lost, of those that changed since a time.
+
+        Raises:
+            AwsError, OSError: the store refused.
+        """
+        for one in self.store.listing(JOBS):
+            if one.modified < since:
+                continue
+            try:
+                found = read_job(self.store, one.key.removeprefix(JOBS).removesuffix(".json"))
+            except ParcelqError as error:
+                _log.error("%s", error)
+                continue
+            if found and not found[0].state.is_ended and self.now() >= found[0].due + LATE_SECONDS:
+                yield found[0]
+
+    def notice(self, source: str, workflow: str) -> float | None:
+        """See that somebody will look at a job of which something came; a job without a record gets one.
+
+        Returns:
+            When the next look at it is due; None if the job is whole, so that what came is of no use.
+
+        Raises:
+            PublishError, AwsError: the look could not be published, or the store refused.
+        """
+        found = read_job(self.store, job_id(source, workflow))
+        try:
+            record, etag = found or self.recorded(source, workflow, uploading=False)
+            if record.is_whole:
+                return None
+            if record.state.is_ended:
+                record = woken(record, self.now())
+                write_job(self.store, record, etag)
+            elif found and self.now() < record.due + LATE_SECONDS:
+                return record.due
+        except ConflictError:  # somebody else looks at it right now
+            return self.now()
+        self.publish(record)
+        return record.due

@@ -1,0 +1,250 @@
+"""Looks: the messages that keep a job moving, and what follows from one. All of it is pure.
+
+One look for each job is on its way at any time. Whoever takes look number n writes the record with number n + 1, then
+publishes that look, then acknowledges the one that was taken. So a look may be lost, doubled or late: the record says
+which one counts.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Final
+
+from parcelq.errors import MessageError
+from parcelq.jobs.record import JobRecord, State
+from parcelq.lineage.source import Source, job_id
+
+FIRST_SECONDS: Final = 1.0
+"""Delay of the first look."""
+SHORTEST_SECONDS: Final = 1.0
+LONGEST_SECONDS: Final = 120.0
+"""Delays of later looks; SQS takes up to 900 seconds."""
+STILL_SECONDS: Final = 60.0
+"""The longest delay while nothing moves."""
+LATE_SECONDS: Final = 30.0
+"""A look that is so long overdue counts as lost."""
+COUNTING_SECONDS: Final = 20.0
+"""Topics are counted when nothing has moved for so long."""
+QUIET_SECONDS: Final = 90.0
+"""A job stands still when nothing of it came for so long while its topics were empty."""
+QUIET_LOOKS: Final = 3
+"""So many looks in a row must find the topics empty, since SQS counts them only approximately."""
+BUSY_SECONDS: Final = 5_700.0 + 900.0
+"""On a busy stack a job stands still after the longest deadline of any topic in the template and 15 minutes more."""
+MOST_HEALINGS: Final = 3
+UPLOAD_SECONDS: Final = 86_400.0
+"""An upload has failed when nothing came of it for so long: Lambda drops an event of S3 after 6 hours."""
+_SHARE: Final = 4.0
+"""The next look comes after this part of the time left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A message of the topic of looks.
+
+    Attributes:
+        job: the job's id; empty where the output topic is only to be drained.
+        number: number of the look; 0 where something may have come for the job that its record does not know of. Where
+            the output topic is only to be drained, how many times in a row there was nothing.
+        source: the attribute `Source` where the job may have no record; else empty.
+        workflow: the workflow's name then.
+    """
+
+    job: str = ""
+    number: int = 0
+    source: str = ""
+    workflow: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Look:
+        """Read a look again.
+
+        Raises:
+            MessageError: it is none.
+        """
+        try:
+            look = cls(**json.loads(text))
+            texts = (look.job, look.source, look.workflow)
+            if not all(isinstance(one, str) for one in texts) or type(look.number) is not int or look.number < 0:
+                raise ValueError("job, source and workflow must be texts, and number a whole number from 0")
+            if look.source and (Source.parse(look.source) and look.job != job_id(look.source, look.workflow)):
+                raise ValueError("job is not the id of that source and workflow")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise MessageError(f"{text[:200]!r} is no look: {error}") from None
+        return look
+
+    def __str__(self) -> str:
+        told = {"job": self.job, "number": self.number, "source": self.source, "workflow": self.workflow}
+        return json.dumps({name: value for name, value in told.items() if value}, separators=(",", ":"))
+
+
+class Verdict(Enum):
+    """What is to be done with a look.
+
+    `TAKE` it. `DROP` it, since a later one was taken already. `WAIT`: the next one should be on its way; see later
+    whether it was taken. `PUBLISH` the one that the record names, which is lost.
+    """
+
+    TAKE = auto()
+    DROP = auto()
+    WAIT = auto()
+    PUBLISH = auto()
+
+
+def verdict(record: JobRecord, number: int, now: float) -> Verdict:
+    """Say what is to be done with the look of a number, given the job's record."""
+    if record.state.is_ended:
+        return Verdict.DROP
+    if number >= record.look:
+        return Verdict.TAKE
+    if number and number < record.look - 1:
+        return Verdict.DROP
+    # Whoever took the look before wrote the record, and perhaps died before the next one was published.
+    # guard[True]: a look that was lost is published again
+    if now < record.due + LATE_SECONDS:
+        return Verdict.WAIT if number else Verdict.DROP
+    return Verdict.PUBLISH
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look found.
+
+    Attributes:
+        now: the time, in seconds since the epoch.
+        segments: how many segments the job has.
+        total: bytes of the source; None if that is not known yet.
+        covered: bytes of it whose results are there.
+        dead: entries that failed for good.
+        dead_bytes: bytes of the source that they came in.
+        missing: bytes that are neither there nor dead.
+        holes: the first ranges of these.
+        hole_count: how many there are.
+        complete: whether nothing is missing but what is dead.
+        empty: whether all topics of the stack were empty; None if they were not counted.
+        uploaded: whether all of the source is published, as far as the look asked.
+        problem: why the source can never be uploaded; empty where that is not known.
+    """
+
+    now: float
+    segments: int = 0
+    total: int | None = None
+    covered: int = 0
+    dead: int = 0
+    dead_bytes: int = 0
+    missing: int = 0
+    holes: tuple[tuple[int, int], ...] = ()
+    hole_count: int = 0
+    complete: bool = False
+    empty: bool | None = None
+    uploaded: bool = False
+    problem: str = ""
+
+
+class Next(Enum):
+    """What follows from a look: `LOOK` again later, `FINISH` the job, `HEAL` it, or `STOP` it."""
+
+    LOOK = auto()
+    FINISH = auto()
+    HEAL = auto()
+    STOP = auto()
+
+
+def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS) -> tuple[JobRecord, Next]:
+    """Return the record after a look and what follows from it. The new record names the next look.
+
+    Args:
+        record: the record that the look found.
+        found: what it found besides.
+        quiet_seconds: how long nothing must have come before a job counts as standing still.
+    """
+    new = _seen(record, found)
+    is_still = _is_still(new, found.now, quiet_seconds)
+    # The uploader notes what it published after it did; the report needs that. What was woken may get more.
+    may_finish = is_still or (new.state is not State.UPLOADING and not (found.dead and new.generation))
+    if found.complete and may_finish:
+        return replace(new, state=State.FINISHING), Next.FINISH
+    if found.problem:
+        return ended(new, State.STOPPED, found.now, problem=found.problem), Next.STOP
+    if is_still and new.uploaded:
+        if new.healings < MOST_HEALINGS:
+            new = replace(new, healings=new.healings + 1, moved=found.now, still=0, state=State.RUNNING)
+            return replace(new, due=found.now + SHORTEST_SECONDS), Next.HEAL
+        text = f"{new.missing} bytes of it are missing after {new.healings} healings"
+        return ended(new, State.STOPPED, found.now, problem=text), Next.STOP
+    if is_still and found.now - new.moved >= UPLOAD_SECONDS:
+        return ended(new, State.STOPPED, found.now, problem="its upload never ended"), Next.STOP
+    return new, Next.LOOK
+
+
+def ended(record: JobRecord, state: State, now: float, *, result: str = "", problem: str = "") -> JobRecord:
+    """Return the record of a job that ended."""
+    return replace(record, state=state, ended=now, changed=now, result=result, problem=problem, time_left=None)
+
+
+def woken(record: JobRecord, now: float) -> JobRecord:
+    """Return the record of an ended job of which something came, so that it goes on; its next look is due at once."""
+    return replace(
+        record,
+        state=State.RUNNING,
+        generation=record.generation + 1,
+        look=record.look + 1,
+        due=now,
+        changed=now,
+        moved=now,
+        ended=0.0,
+        still=0,
+        problem="",
+    )
+
+
+def wants_counts(record: JobRecord, segments: int, now: float, quiet_seconds: float = QUIET_SECONDS) -> bool:
+    """Whether a look that found so many segments should count the topics."""
+    return segments == record.segments and now - record.moved >= min(COUNTING_SECONDS, quiet_seconds / 2)
+
+
+def _seen(record: JobRecord, found: Found) -> JobRecord:
+    """The record with what was found, and the next look."""
+    has_moved = found.segments != record.segments
+    moved = found.now if has_moved else record.moved
+    still = record.still + 1 if found.empty and not has_moved else 0
+    uploaded = record.uploaded or found.uploaded
+    done = found.covered + found.dead_bytes
+    seconds = max(0.001, found.now - record.changed)
+    lately = max(0, done - record.done) / seconds
+    rate = (record.rate + lately) / 2 if record.rate else lately
+    left = max(0, found.total - done) / rate if found.total is not None and rate else None
+    return replace(
+        record,
+        state=State.RUNNING if uploaded or record.state is State.FINISHING else record.state,
+        look=record.look + 1,
+        due=found.now + _delay(found.now - moved, left if has_moved else None),
+        changed=found.now,
+        moved=moved,
+        segments=found.segments,
+        still=still,
+        uploaded=uploaded,
+        total=found.total,
+        covered=found.covered,
+        dead=found.dead,
+        dead_bytes=found.dead_bytes,
+        missing=found.missing,
+        holes=found.holes,
+        hole_count=found.hole_count,
+        rate=rate,
+        time_left=left,
+    )
+
+
+def _delay(quiet: float, left: float | None) -> float:
+    """Seconds until the next look: a part of the time left, or while nothing moves, of the time since it last did."""
+    if left is not None:
+        return min(LONGEST_SECONDS, max(SHORTEST_SECONDS, left / _SHARE))
+    return min(STILL_SECONDS, max(SHORTEST_SECONDS, quiet / 2))
+
+
+def _is_still(record: JobRecord, now: float, quiet_seconds: float) -> bool:
+    quiet = now - record.moved
+    return (quiet >= quiet_seconds and record.still >= QUIET_LOOKS) or quiet >= max(BUSY_SECONDS, quiet_seconds)

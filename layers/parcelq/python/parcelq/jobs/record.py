@@ -1,0 +1,208 @@
+"""The record of a job, `jobs/<id>.json`: what is known of it, and how far it is.
+
+Each change is a pure function from one record to the next, and each write is conditional on the record that was read.
+The record outlives all messages of the job, so it decides what late ones mean. The index runs of a job's segments are
+named by `runs.json` beside them, since they go with the segments.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Final
+
+from parcelq.errors import NotFoundError, ParcelqError
+from parcelq.lineage.source import job_id
+from parcelq.names import JOBS
+from parcelq.store.store import Store
+
+SCHEMA: Final = 1
+"""The version of the record's form. A record of a later version is refused."""
+MOST_HOLES: Final = 1_000
+"""Holes that a record lists."""
+
+
+class State(StrEnum):
+    """How far a job is.
+
+    `UPLOADING` until all of its source is published, then `RUNNING`. `FINISHING` while the result is being written.
+    `FINISHED` with a result, which may lack dead entries. `STOPPED` where parts of it will never come.
+    """
+
+    UPLOADING = "uploading"
+    RUNNING = "running"
+    FINISHING = "finishing"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether no look at the job is due."""
+        return self in {State.FINISHED, State.STOPPED, State.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the looks at a job took so far. The uploader's and the processors' part is not counted.
+
+    Attributes:
+        invocations: looks that were taken.
+        seconds: seconds that they took, draining included.
+        requests: requests to AWS of the looks alone, without draining.
+        bytes: bytes of the source and of its result.
+    """
+
+    invocations: int = 0
+    seconds: float = 0.0
+    requests: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What is known of a job. Times are seconds since the epoch; 0 means not yet.
+
+    Attributes:
+        id: the job's id.
+        source: the attribute `Source` of its messages.
+        workflow: the workflow's name; empty for the built-in step.
+        versions: versions of the workflow that it began with or was redriven with.
+        topic: name of the topic that its records are published on; empty where nobody knows.
+        state: how far it is.
+        look: number of the look that is published, or is to be.
+        due: when that look is due.
+        started: when the job began.
+        changed: when this record was written.
+        ended: when the job ended.
+        moved: when a look last found something new.
+        segments: how many segments there were at the last look.
+        still: how many looks in a row found nothing new and all topics of the stack empty.
+        uploaded: whether all of the source is published.
+        generation: how often the job went on after it had ended.
+        total: bytes of the source; None if that is not known yet.
+        covered: bytes of it whose results are there.
+        dead: entries that failed for good.
+        dead_bytes: bytes of the source that they came in.
+        missing: bytes that are neither there nor dead, as far as that is known.
+        holes: the first ranges of these bytes.
+        hole_count: how many ranges there are.
+        rate: bytes of the source that are done in a second, lately.
+        time_left: seconds until all is done at that rate; None if that is not known.
+        result: key of the result; empty while there is none.
+        problem: why the job was stopped; empty where it was not.
+        healings: how often what is missing was published again.
+        cost: what the looks took.
+    """
+
+    id: str
+    source: str
+    workflow: str = ""
+    versions: tuple[str, ...] = ()
+    topic: str = ""
+    state: State = State.UPLOADING
+    look: int = 1
+    due: float = 0.0
+    started: float = 0.0
+    changed: float = 0.0
+    ended: float = 0.0
+    moved: float = 0.0
+    segments: int = 0
+    still: int = 0
+    uploaded: bool = False
+    generation: int = 0
+    total: int | None = None
+    covered: int = 0
+    dead: int = 0
+    dead_bytes: int = 0
+    missing: int = 0
+    holes: tuple[tuple[int, int], ...] = ()
+    hole_count: int = 0
+    rate: float = 0.0
+    time_left: float | None = None
+    result: str = ""
+    problem: str = ""
+    healings: int = 0
+    cost: Cost = field(default_factory=Cost)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the job is finished and nothing can be added to its result."""
+        return self.state is State.FINISHED and not self.dead
+
+    @property
+    def done(self) -> int:
+        """Bytes of the source that are there or dead."""
+        return self.covered + self.dead_bytes
+
+    def document(self) -> dict[str, Any]:
+        """The record as JSON holds it."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+
+def new_record(source: str, workflow: str, now: float, *, topic: str = "", uploading: bool = True) -> JobRecord:
+    """Return the record of a job that begins now, before any look."""
+    state = State.UPLOADING if uploading else State.RUNNING
+    job = job_id(source, workflow)
+    return JobRecord(job, source, workflow, topic=topic, state=state, due=now, started=now, changed=now, moved=now)
+
+
+def key_of(job: str) -> str:
+    """The key of a job's record."""
+    return f"{JOBS}{job}.json"
+
+
+def read_job(store: Store, job: str) -> tuple[JobRecord, str] | None:
+    """Return a job's record and its etag; None if the job has none.
+
+    Raises:
+        ParcelqError: the object is no record, or was written by a later version.
+        AwsError, OSError: the store refused.
+    """
+    try:
+        data, etag = store.read_with_etag(key_of(job))
+    except NotFoundError:
+        return None
+    return parse_record(data, key_of(job)), etag
+
+
+def parse_record(data: bytes, key: str) -> JobRecord:
+    """Read a record. Raises ParcelqError that names `key` where it is none."""
+    try:
+        told: dict[str, Any] = json.loads(data)
+        if told["schema"] > SCHEMA:
+            raise ParcelqError(f"{key!r} has version {told['schema']} of a job's record; this version reads {SCHEMA}")
+        known = {name: told[name] for name in _FIELDS if name in told}
+        return JobRecord(
+            **{
+                **known,
+                "state": State(known["state"]),
+                "versions": tuple(known["versions"]),
+                "holes": tuple((start, end) for start, end in known["holes"]),
+                "cost": Cost(**known["cost"]),
+            }
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ParcelqError(f"{key!r} is no record of a job: {error}") from None
+
+
+def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
+    """Write a job's record in place of the one that was read, and return its etag.
+
+    Args:
+        store: where records lie.
+        record: the new record.
+        etag: of the record that it replaces; None where the job has none.
+
+    Raises:
+        ConflictError: somebody else wrote it in the meantime.
+        AwsError, OSError: the store refused.
+    """
+    data = json.dumps(record.document(), separators=(",", ":")).encode()
+    # guard[return store.put(key_of(record.id), data)]: a job's record is written only if nobody else wrote it in the
+    # meantime
+    return store.put(key_of(record.id), data, if_match=etag, if_absent=etag is None)
+
+
+_FIELDS: Final = tuple(one.name for one in fields(JobRecord))

@@ -1,0 +1,46 @@
+"""How soon a result is there in an idle stack, with the latencies of AWS added to every request."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from parcelq.steps.find import local_step
+from parcelq_emulator.pipeline import Options, Pipeline, running
+
+LATENCY = {"sqs": 0.02, "s3": 0.03}
+LIMIT = 10.0
+"""Seconds from the put to the result."""
+
+pytestmark = pytest.mark.slow
+
+
+def seconds_to(pipeline: Pipeline, file: Path, name: str) -> float:
+    """Put a file and wait for its result and its report; return how long that took."""
+    began = time.monotonic()
+    pipeline.put(file, name)
+    while name not in pipeline.results.reported():
+        assert time.monotonic() - began < 60
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def test_a_file_of_1000_lines_has_its_result_within_10_seconds(tmp_path: Path) -> None:
+    """The second file, since the functions of the first have cold starts on a machine that does much else."""
+    step = tmp_path / "step.sh"
+    step.write_text("#!/bin/sh\ntr a-z A-Z\n")
+    step.chmod(0o755)
+    (tmp_path / "settings.yaml").write_text("filter: true\n")
+    data = b"".join(b"line %d\n" % number for number in range(1000))
+    (tmp_path / "lines.txt").write_bytes(data)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "scratch").mkdir()
+    options = Options([local_step(str(step), str(tmp_path / "settings.yaml"), "")], latency=LATENCY)
+    with running(options, tmp_path / "logs", tmp_path / "scratch") as pipeline:
+        first = seconds_to(pipeline, tmp_path / "lines.txt", "first.txt")
+        second = seconds_to(pipeline, tmp_path / "lines.txt", "second.txt")
+        body = pipeline.s3.get_object(Bucket=pipeline.stack.bucket, Key="results/second.txt")["Body"].read()
+    print(f"cold {first:.1f} s, warm {second:.1f} s")
+    assert body == data.upper()
+    assert second <= LIMIT
