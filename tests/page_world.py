@@ -37,6 +37,7 @@ def report_of(total: int, dead: Any = 0, *, read: int | None, **about: Any) -> R
         dead_list="m.smi.dead.jsonl" if count or count is None else "",
         holes=holes,
         duplicates=3,
+        healings=0,
         first="2026-11-26T10:00:00+00:00",
         last="2026-11-26T12:10:07+00:00",
         complete=about.get("complete", count == 0 and not holes and not about.get("doubts")),

@@ -495,7 +495,7 @@ class TestDeath:
         bodies = Bodies()
         bodies.add("0-4/4", dead="why", entries=1)
         bodies.add(f"0-4/4>0-2/4:{ONE}", b"a\n")
-        assert [one.reason for one in bodies.dead()] == ["or why"]
+        assert [one.reason for one in bodies.dead()] == ["why"]
         assert bodies.result() == b""
 
     def test_the_newest_reason_counts(self) -> None:
