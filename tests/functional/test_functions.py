@@ -8,6 +8,7 @@ import gzip
 import importlib.util
 import json
 import logging
+import os
 import sys
 import time
 import traceback
