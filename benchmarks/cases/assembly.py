@@ -53,7 +53,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _piece_bodies(numbers: Iterable[int]) -> Iterator[bytes]:
-    """Of pieces of a thousand lines and one length, no two of which are the same."""
+    """For pieces of a thousand lines and one length, no two of them the same."""
     body = lines(1000)
     for number in numbers:
         told = b"%012d" % number

@@ -75,7 +75,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def collect(folder: Path, order: str, count: int, per_run: int, stages: int) -> dict[str, float]:
-    """Write so many messages into segments, and tell what looks at them take: CPU seconds and bytes."""
+    """Write `count` messages into segments, and measure looks at them: CPU seconds and bytes."""
     store = _Counting(folder)
     grown = 0.0
     *most, last, rest = _parts_of(order, count)
@@ -143,7 +143,7 @@ def _parts_of(order: str, count: int) -> Iterator[Sequence[int]]:
 
 
 def _lineage(number: int, count: int, per_run: int, stages: int) -> str:
-    """Of messages whose runs put out so many each, at every stage."""
+    """For messages whose runs write several each, at every stage."""
     each = per_run**stages
     message = number // each
     total = -(-count // each)

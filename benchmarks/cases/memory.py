@@ -63,7 +63,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def collect(folder: Path, order: str, size: int, count: int) -> dict[str, int]:
-    """Drain so many messages and write their result; returns the most bytes that the process had at each."""
+    """Drain messages and write their result; returns the most bytes that the process had at each."""
     aws = _Aws(order, size, count)
     store = FolderStore(folder)
     peaks = {}
@@ -87,7 +87,7 @@ class _Raw(io.BytesIO):
 
 
 class _Aws:
-    """Answers for SQS, which has so many messages, and for S3, which only counts what is written."""
+    """Answers as SQS with a number of messages, and as S3 that only counts what is written."""
 
     def __init__(self, order: str, size: int, count: int) -> None:
         self.written = 0

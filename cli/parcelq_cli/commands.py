@@ -76,7 +76,9 @@ _COMMANDS: Final = (
         "estimate molecules.smi --step ./score.py",
         "Predict cost and duration on AWS.",
     ),
-    _Command("console", "parcelq_cli.console.command:console", "console --output results"),
+    _Command(
+        "console", "parcelq_cli.console.command:console", "console --output results", "Show jobs in a browser, live."
+    ),
     _Command("topics", "parcelq_cli.topics:app"),
     _Command("workflows", "parcelq_cli.workflows:app"),
     _Command("doctor", "parcelq_cli.doctor:doctor", "doctor --stack parcelq", "Say what keeps jobs from moving."),

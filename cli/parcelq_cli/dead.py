@@ -239,7 +239,7 @@ def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
         found: dict[int, int] = {}
         with suppress(
             ParcelqError, OSError, ValueError
-        ):  # it is gone, or access is denied; the letters are listed all the same
+        ):  # it is gone, or access is denied; the dead letters are still listed
             if source.bucket:
                 with opened(BucketStore(clients.s3(), source.bucket), source) as stream:
                     found = _lines_at(stream, positions) if stream else {}

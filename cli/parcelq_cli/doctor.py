@@ -157,8 +157,8 @@ def doctor(out: Output, stack: StackName) -> None:
             findings = list(check())
         except AwsError as error:
             denied = "denied" in error.code.lower() or error.status == _FORBIDDEN
-            told = "ask for the right to do that" if denied else "try again"
-            findings = [Finding(f"{error.operation} failed with {error.code}, so nobody knows", told)]
+            advice = "ask for the right to do that" if denied else "try again"
+            findings = [Finding(f"{error.operation} failed with {error.code}, so nobody knows", advice)]
         except ParcelqError as error:
             findings = [Finding(str(error), "deploy the stack again")]
         for one in findings:

@@ -41,7 +41,7 @@ def publish(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A file, each line of which becomes a message.", show_default=False),
+        typer.Option(metavar="FILE", help="A file; each of its lines becomes a message.", show_default=False),
     ] = None,
     attribute: Attributes = None,
     bucket: Bucket = None,
@@ -99,9 +99,9 @@ def pull(
 ) -> None:
     """Pull messages and print their bodies.
 
-    Text is printed as it is, other bodies as base64. Without --acknowledge the messages come again after the topic's
-    acknowledgement deadline. With --json each line has one object: message_id, receive_count, attributes, and body or
-    body_base64. On a terminal, characters that would control it are escaped.
+    Text is printed as it is, other bodies as base64. Without --acknowledge the messages are delivered again after the
+    topic's acknowledgement deadline. With --json each line has one object: message_id, receive_count, attributes, and
+    body or body_base64. On a terminal, characters that would control it are escaped.
     """
     most = max(least, MAX_REQUEST_MESSAGES) if most is None else most
     if most < least:

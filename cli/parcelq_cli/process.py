@@ -59,7 +59,7 @@ def process(
         typer.Option(
             min=0,
             max=MAX_DELAY_SECONDS,
-            help="Seconds until a message that failed comes again; doubled after each further failure.",
+            help="Seconds until a message that failed is delivered again; doubled after each further failure.",
         ),
     ] = 5,
 ) -> None:
@@ -67,7 +67,7 @@ def process(
 
     Messages that fail too often go to the dead-letter topic of INPUT_TOPIC, and OUTPUT_TOPIC gets a tombstone for each.
     Ctrl-C and SIGTERM end the command after the messages that it is processing; a second Ctrl-C ends it at once, and
-    these messages come again.
+    these messages are delivered again.
     """
     from contextlib import closing
 

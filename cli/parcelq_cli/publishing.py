@@ -23,7 +23,7 @@ def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
     """Store a workflow's version in a stack, with its bundles as far as they are not there yet.
 
     Raises:
-        SettingsError: a package is not to be had for the stack's functions, or the stack lacks a stage.
+        SettingsError: a package does not exist for the stack's functions, or the stack lacks a stage.
         ParcelqError: the workflow needs more disk than a function has, or cannot have its name there.
     """
     from parcelq.jobs.versions import bundle_key, version_of
@@ -34,6 +34,8 @@ def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
             f"workflow is {assembled.name!r}, but names that begin with {stack.prefix}- are those of the stack's topics"
         )
     assembled.workflow.stages(stack.stages)
+    # What is too large for certain is refused before it takes minutes to pack it.
+    _check_room(stack, assembled.name, sum(path.stat().st_size for path in assembled.files.values()))
     packages = assembled.packages(stack.target, out.note)
     python = stack.python if any(packages) else ""
     versions = stack.versions
@@ -47,7 +49,8 @@ def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
             [(one.bundle, one.lock) if one else None for one in packages],
             python,
         )
-        _check_room(out, stack, version)
+        _tell_size(out, version)
+        _check_room(stack, version.name, version.room)
         archives = {code: archive, **{one.bundle: one.archive for one in packages if one}}
         for bundle in versions.lacks(version):
             what = "the workflow's files" if bundle == code else "its packages"
@@ -92,14 +95,18 @@ def size_of(count: int) -> str:
     return f"{count / MIB:,.1f} MiB" if count >= MIB else f"{count / KIB:,.1f} KiB"
 
 
-def _check_room(out: Output, stack: Stack, version: Version) -> None:
-    """Say how large a workflow is, and refuse one that a function has no room for."""
-    most, needed = stack.storage_mib // 2, -(-version.room // MIB)
+def _tell_size(out: Output, version: Version) -> None:
     unpacked = size_of(sum(one.room for one in version.bundles))
     packed = size_of(sum(one.size for one in version.bundles))
     out.note(f"workflow {version.name}: {packed} in bundles, {unpacked} unpacked and compiled")
+
+
+def _check_room(stack: Stack, name: str, needed: int) -> None:
+    """Refuse a workflow that a function has no room for."""
+    most = stack.storage_mib * MIB // 2
     if needed > most:
+        mib = -(-needed // MIB)
         raise ParcelqError(
-            f"workflow {version.name!r} needs {needed:,} MiB of disk, but half of the {stack.storage_mib:,} MiB of a "
-            f"processor of stack {stack.name!r} is for workflows; deploy it with ProcessorStorage={2 * needed} or more"
+            f"workflow {name!r} needs {mib:,} MiB of disk, but half of the {stack.storage_mib:,} MiB of a processor of "
+            f"stack {stack.name!r} is for workflows; deploy it with ProcessorStorage={2 * mib} or more"
         )

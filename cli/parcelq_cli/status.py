@@ -43,7 +43,7 @@ def status(
     if source and not any(one.is_called(source) for one in found) and (report := _report(bucket, source)):
         output.result(report, _finished(source, report))
     elif source and not found:
-        there = " It is in the inbox, but nothing of it was uploaded yet." if _is_put(bucket, source) else ""
+        there = " It is in the inbox, but was not uploaded yet." if _is_put(bucket, source) else ""
         raise ParcelqError(f"nothing is known of a source whose name contains {source!r}.{there}".rstrip("."))
     elif not found:
         output.note("there is no unfinished source")

@@ -165,7 +165,7 @@ def _run(output: Output, inputs: Mapping[str, Path], options: Options, folder: P
         if options.chaos is not None:
             output.note(str(pipeline.chaos()))
         if keep:
-            _tell_how_to_speak_to(output, pipeline)
+            _show_how_to_connect(output, pipeline)
             _go_on(output, pipeline, folder)
     dead = sum(one["entries"] for result in results for one in result.report["dead"])
     doubtful = ", ".join(result.path.name for result in results if result.report["doubts"])
@@ -208,7 +208,7 @@ def _summarise(
         output.result({"result": str(result.path), "seconds": round(seconds, 1), **result.report}, str(result.path))
 
 
-def _tell_how_to_speak_to(output: Output, pipeline: Pipeline) -> None:
+def _show_how_to_connect(output: Output, pipeline: Pipeline) -> None:
     """Print the variables with which this command, the AWS CLI and boto3 speak to the stack."""
     from parcelq_emulator.pipeline import SPOKEN, STACK
 

@@ -206,10 +206,10 @@ class TestFolder:
     def test_a_key_that_extends_another_is_refused_with_its_name(self, tmp_path: Path) -> None:
         store = FolderStore(tmp_path)
         store.put("a", b"one")
-        with pytest.raises(StoreError, match=r"'a/b': .* is in its way"):
+        with pytest.raises(StoreError, match=r"'a/b': .* of that name"):
             store.put("a/b", b"two")
         store.put("c/d", b"three")
-        with pytest.raises(StoreError, match=r"'c': .* is in its way"):
+        with pytest.raises(StoreError, match=r"'c': .* of that name"):
             store.put("c", b"four")
         assert store.stat("a/b") is None
         with pytest.raises(NotFoundError):

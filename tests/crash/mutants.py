@@ -373,7 +373,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "of two versions that are put at once, one becomes the current one": (
         "tests/unit/test_versions.py::test_two_who_put_at_once_do_not_overwrite_each_other",
     ),
-    "a source that is told of twice gets one version": (
+    "a source whose event comes twice gets one version": (
         "tests/unit/test_versions.py::test_two_deliveries_at_once_get_one_version",
     ),
     "files that another workflow may have changed are not run": (

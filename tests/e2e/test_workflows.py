@@ -168,13 +168,17 @@ def test_detaching_prints_what_brings_the_result(cloud, tmp_path, lines):
     assert printed(cloud("wait", name, "--stack", "parcelq", cwd=tmp_path)) == ["results/lines.txt"]
     assert (tmp_path / "results/lines.txt").read_text() == lines.read_text().upper()
 
-    (tmp_path / "slow").write_text('#!/bin/sh\nsleep 3\ncp "$2" "$4"\n')
+    (tmp_path / "slow").write_text('#!/bin/sh\nsleep 10\ncp "$2" "$4"\n')
     (tmp_path / "slow").chmod(0o755)
     command = [*PARCELQ, "run", lines, "--step", "./slow", "--stack", "parcelq"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=dict(cloud.environment), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    time.sleep(4)
+    assert process.stderr
+    for line in process.stderr:
+        if "uploading lines.txt" in line or "uploading /" in line:
+            break
+    time.sleep(3)  # it follows the job now, which takes longer
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -14,8 +14,10 @@ from parcelq.jobs.versions import Version, Versions, bundle_key, version_of
 from parcelq.lineage.source import Source
 from parcelq.steps.bundles import write_bundle
 from parcelq.store.bucket import BucketStore
-from parcelq.topics.message import DEAD, LINEAGE, REASON, WORKFLOW
+from parcelq.topics.message import DEAD, LINEAGE, REASON, SOURCE, WORKFLOW
+from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.notes import noted_problems, noted_sources
+from parcelq.upload.objects import ObjectUploader
 from test_functions import (  # the world of the functions
     BUCKET,
     Stack,
@@ -318,3 +320,18 @@ def test_what_one_workflow_changed_of_another_is_not_run(stack, put, upload, tem
         made = outputs(stack)
         assert stack.take("parcelq-step-dead-letter") == []
         assert result_of(made) == (LINES.upper() if name == "good" else LINES)
+
+
+def test_what_is_published_again_of_a_source_carries_its_workflow(stack, put, upload):  # noqa: F811
+    version = put("shout", "parcel_size: 2\nsteps: [{run: step}]", step=UPPER)
+    upload("shout/lines.txt")
+    lost = stack.take("parcelq-step")
+    store = BucketStore(stack.s3, BUCKET)
+    topic = SqsTopic(stack.sqs, stack.urls["parcelq-step"])
+    source = Source.parse(lost[0].attributes[SOURCE])
+    for start, end in ((0, 8), (8, len(LINES))):
+        ObjectUploader(store, store, 2).upload_part(source, start, end, len(LINES), topic)
+    stack.run("processor", "parcelq-step")
+    made = outputs(stack)
+    assert {one.attributes[WORKFLOW] for one in made} == {version.attribute}
+    assert result_of(made) == LINES.upper()

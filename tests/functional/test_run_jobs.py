@@ -34,7 +34,10 @@ class TestListing:
         (told,) = documents(world.call("jobs", "--json").stdout)
         assert (told["job"], told["state"], told["dead"], told["percent"]) == (job, "finished", 3, 100.0)
         assert (told["files"], told["result"]) == (["lines.txt"], "results/lines.txt")
-        assert world.call("jobs").stdout == f"{job}  finished, 100%, 3 dead  results/lines.txt\n"
+        first, drawn = world.call("jobs").stdout.splitlines()
+        assert first == f"{job}  finished, 100%, 3 dead  results/lines.txt"
+        assert drawn.strip() == told["map"]
+        assert told["map"].count("▒") == 2
         assert world.call("redrive", job, "--step", world.write("upper", UPPER)).returncode == 0
         done = world.call("jobs", "--json")
         assert (done.returncode, done.stdout) == (0, "")

@@ -25,6 +25,16 @@ def test_a_result_has_every_entry_in_order_and_no_state_is_left(world: World) ->
     assert not world.state.exists()
 
 
+def test_the_report_and_its_page_name_the_steps_and_options(world: World) -> None:
+    source = world.write("lines.txt", lines_of(50), 0o644)
+    step = world.write("upper", UPPER)
+    assert world.run(source, "--step", step, "--batch-size", 100).returncode == 0
+    assert world.report("lines.txt")["recipe"] == {"steps": [str(step)], "batch_size": 100}
+    page = world.read("lines.txt.report.html")
+    assert f"<dt>Steps</dt><dd>{step}</dd>" in page
+    assert "<dt>Options</dt><dd>batch size: 100</dd>" in page
+
+
 def test_several_steps_run_in_a_row(world: World) -> None:
     source = world.write("lines.txt", lines_of(300), 0o644)
     cut = world.write("cut", '#!/bin/sh\ngrep -v 7 "$2" > "$4"; true\n')

@@ -495,14 +495,14 @@ class TestDeath:
         bodies = Bodies()
         bodies.add("0-4/4", dead="why", entries=1)
         bodies.add(f"0-4/4>0-2/4:{ONE}", b"a\n")
-        assert [one.reason for one in bodies.dead()] == ["why"]
+        assert [one.reason for one in bodies.dead()] == ["or why"]
         assert bodies.result() == b""
 
-    def test_the_first_reason_stays(self) -> None:
+    def test_the_newest_reason_counts(self) -> None:
         bodies = Bodies()
         for reason in ("why", "or why"):
             bodies.add("0-4/4", dead=reason, entries=1)
-        assert [one.reason for one in bodies.dead()] == ["why"]
+        assert [one.reason for one in bodies.dead()] == ["or why"]
         assert bodies.resolve().duplicates == 1
 
     def test_what_died_in_the_second_step_is_named_by_its_place_in_the_source(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -247,6 +248,12 @@ class TestPage:
         page = report_page(report_of(total, dead, read=10**9), figures_from(total, dead))
         assert len(page) <= MOST_BYTES
         assert "20,000 of 1,000,000,000 records failed" in Reader(page).text
+
+    def test_a_source_whose_size_is_not_known_yet_is_not_called_empty(self):
+        report = replace(report_of(0, read=None, complete=False), bytes_read=None)
+        shown = Reader(report_page(report, figures_from(0, []))).text
+        assert "empty" not in shown
+        assert "when the size of the source is known" in shown
 
     def test_names_of_any_length_are_cut(self):
         report = report_of(100, read=10, name="x" * 100_000, warnings=("y" * 10**6,) * 500)

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -208,6 +208,8 @@ class LocalConsole:
         result, resolution = read.record.result, read.resolution
         listed = result + DEAD if (self.results / (result + DEAD)).exists() else ""
         report = report_of(read.collected, resolution, notes, result, resolution.size, (), listed)
+        recipe = {name: value for name, value in read.record.recipe.items() if value}
+        report = replace(report, workflows=read.record.versions, recipe=recipe)
         figures = figures_of(read.collected, read.resolution, notes, read.total)
         shown = banner(view, verdict(report).sentence)
         return content(report, figures, shown, redrivable="redrive" in view.actions)

@@ -1,4 +1,4 @@
-"""Rows of bills, and the arithmetic of requests and seconds that needs to know nothing of a job."""
+"""Rows of bills, and the arithmetic of requests and seconds that does not depend on a job."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def row(prices: Prices, service: str, what: str, price: str, quantity: float) ->
 
 
 def function(prices: Prices, what: str, invocations: float, seconds: float, memory: float) -> list[Row]:
-    """Rows for invocations of a function with so many MB that take so many seconds together."""
+    """Rows for invocations of a function: its memory in MB, and their seconds together."""
     return [
         row(prices, "Lambda", what, "lambda_requests", invocations),
         row(prices, "Lambda", what, "lambda_gb_seconds", seconds * memory / 1024),
@@ -47,12 +47,12 @@ def total(rows: Sequence[Row]) -> float:
 
 
 def units(size: float) -> int:
-    """Requests that SQS bills for one whose payload has so many bytes: https://aws.amazon.com/sqs/pricing/"""
+    """Requests that SQS bills for one, by the bytes of its payload: https://aws.amazon.com/sqs/pricing/"""
     return max(1, ceil(size / BILLING_UNIT_BYTES))
 
 
 def billed(count: float, size: float, together: float = inf) -> float:
-    """Requests that SQS bills for messages of one size in full requests, of at most so many messages."""
+    """Requests that SQS bills for messages of one size in full requests."""
     most = max(1, min(MAX_REQUEST_MESSAGES, together, MAX_REQUEST_BYTES // max(1, size)))
     full, rest = divmod(count, most)
     return full * units(most * size) + (units(rest * size) if rest else 0)
@@ -68,7 +68,7 @@ def run_seconds(wall: float, cpu: float, vcpus: float) -> float:
 
 
 def ramp_seconds(busy: float, each: float, concurrency: int) -> float:
-    """How long so many seconds of invocations take side by side, as SQS event source mappings grow.
+    """How long invocations take side by side, as SQS event source mappings grow.
 
     Args:
         busy: seconds of all invocations.

@@ -25,7 +25,7 @@ def estimate(
         str,
         typer.Option("--format", metavar="FORMAT", help="What a record is, such as csv.", show_default="by name"),
     ] = "",
-    workflow_id: Annotated[str, typer.Option(help="What the step is told as --workflow-id.", show_default="none")] = "",
+    workflow_id: Annotated[str, typer.Option(help="What the step gets as --workflow-id.", show_default="none")] = "",
     sample: Annotated[int, typer.Option(min=1, help="About how many records the step is run over.")] = 1000,
     parcel_size: ParcelSize = 1000,
     batch_size: Annotated[
@@ -50,7 +50,7 @@ def estimate(
 ) -> None:
     """Run a step over a sample of a file on this machine, and predict what the whole file will cost and take on AWS.
 
-    AWS is asked for nothing but the object, where FILE is one. The records come from all over the file, of which not
+    AWS gets a request only if FILE is an object. The records come from all over the file, of which not
     all is read.
     """
     from parcelq.records import parse

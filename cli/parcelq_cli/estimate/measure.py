@@ -1,4 +1,4 @@
-"""What a step takes, puts out and fails on, measured by running it over a sample in two sizes."""
+"""What a step takes, writes and fails on, measured by running it over a sample in two sizes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Line:
     each: float
 
     def __call__(self, entries: float) -> float:
-        """Seconds of a run over so many entries."""
+        """Seconds of a run over a number of entries."""
         return self.fixed + self.each * entries
 
     @classmethod
@@ -99,13 +99,13 @@ class Measured:
 
 
 _SMALL: Final = 10
-"""The larger of the two sizes is so many times the smaller one."""
+"""The larger of the two sizes, divided by the smaller one."""
 _ROUNDS: Final = 3
 _ENOUGH_SECONDS: Final = 10.0
 _RUNS_FOR_BAD: Final = 200
 """So many runs are spent on finding the bad records of the sample."""
 _HOPELESS: Final = 10
-"""If so many records each fail alone, and none succeeds, the step is what is wrong."""
+"""If this many records each fail alone, and none succeeds, the step is what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,7 +228,7 @@ class Job:
 
     @property
     def fits(self) -> bool:
-        """Whether a run fits into an invocation, of which a part is kept for publishing."""
+        """Whether a run fits into an invocation; a part of that is kept for publishing."""
         return self.run <= self.setup.timeout - min(_RESERVED, 0.1 * self.setup.timeout)
 
     @property

@@ -34,7 +34,7 @@ def warnings(job: Job) -> Iterator[str]:
     known, timeout = job.known, job.setup.timeout
     if not job.fits:
         yield (
-            f"a run takes {job.run:,.0f} seconds, and an invocation has {timeout}, of which a part is kept for "
+            f"a run takes {job.run:,.0f} seconds, and an invocation has {timeout}, minus what is kept for "
             "publishing; choose a smaller batch size"
         )
     if known.sampled < min(known.records, 100):

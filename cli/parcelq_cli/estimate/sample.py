@@ -207,7 +207,7 @@ class _Small:
 
 
 def _read(stream: Readable, size: int) -> bytes:
-    """Read so many bytes, or all that there are."""
+    """Read `size` bytes, or all that there are."""
     blocks, left = [], size
     while left and (block := stream.read(min(left, MIB))):
         blocks.append(block)

@@ -34,7 +34,7 @@ class Config:
         step_path: the step; empty for the one in the stage's folder.
         settings_file: the step's settings; empty for the one in the stage's folder, if it is there.
         step_folders: where a step and its settings may be, nowhere else.
-        workflow_id: what the step is told as `--workflow-id`.
+        workflow_id: what the step gets as `--workflow-id`.
         max_failures: how many runs of a message may fail before it is halved or dead.
         back_off_seconds: how long a message that failed once is delayed; twice as long after each further failure.
         range_bytes: objects larger than this are uploaded by several functions.
@@ -163,7 +163,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 
 def _are_stages(names: tuple[str, ...]) -> bool:
-    """Whether every stage gets a topic of its own, that is none of the stack's other topics."""
+    """Whether every stage gets a topic of its own, different from the stack's other topics."""
     taken = {"", *_OWN}
     return len(set(names)) == len(names) and not any(
         name in taken or name.endswith(DEAD_LETTER_SUFFIX) for name in names

@@ -27,7 +27,7 @@ class Readable(Protocol):
     """What bytes are read from."""
 
     def read(self, size: int, /) -> bytes:
-        """Read up to so many bytes; none at the end."""
+        """Read up to `size` bytes; none at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class _Stream:
         self._left = before.st_size if before else 0
 
     def read(self, size: int, /) -> bytes:
-        """Read up to so many bytes; none at the end."""
+        """Read up to `size` bytes; none at the end."""
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
             return data

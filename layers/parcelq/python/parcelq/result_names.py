@@ -144,7 +144,7 @@ def _part(part: str, endings: tuple[str, ...], *, reserved: bool) -> str:
 
 
 def _shortened(name: str, shown: str, longest: int) -> str:
-    """The beginning of a text, and a digest of the name that tells it from all others; at most so many bytes."""
+    """The beginning of a text, and a digest of the name that makes it unique; at most `longest` bytes."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES).hexdigest()
     ending = f"~{digest}{_CHANGED}"
     text = shown.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("\ufffd", "_")

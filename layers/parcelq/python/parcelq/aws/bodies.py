@@ -25,7 +25,7 @@ def write_bodies_fast(sqs: SQSClient) -> None:
     """Let a client write the bodies of SendMessageBatch fast; what is sent means the same.
 
     It is meant for bodies that SQS takes. One with another control character makes a request that SQS cannot read, and
-    not one of which it refuses that message alone.
+    and not just a message that it refuses alone.
     """
     model = sqs.meta.service_model
     if getattr(model, "resolved_protocol", model.protocol) != "json":  # Lambda's own botocore may be of another year

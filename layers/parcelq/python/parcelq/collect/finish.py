@@ -122,6 +122,7 @@ class Finisher:
         names: works out the names of a source's result, if that is to be done in another way.
         versions: of the steps that ran, for the report, beside those that the messages name.
         now: tells the time of day.
+        recipe: steps, settings and other options of a run on one machine, for the report.
     """
 
     store: Store
@@ -132,6 +133,7 @@ class Finisher:
     replaces: bool = False
     names: Callable[[Source], ResultNames] | None = None
     versions: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
@@ -390,7 +392,9 @@ class Finisher:
             if written is None or _says(written, name) != resolution.state:
                 return None
             report = report_of(collected, resolution, notes, key, written.size, dead, dead_key)
-            report = replace(report, workflows=(*report.workflows, *self.versions), healings=healings)
+            report = replace(
+                report, workflows=(*report.workflows, *self.versions), recipe=self.recipe, healings=healings
+            )
             # Each is written only if nobody wrote it since the result was seen to be this one; else look again.
             if dead_key and not self.out.write(
                 dead_key, lambda _: dead_lines(dead_of(collected, notes)), {}, seen_dead

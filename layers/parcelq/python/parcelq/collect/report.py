@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from parcelq.collect.assembly import SegmentReader
@@ -117,6 +117,7 @@ class Report:
         complete: whether every entry went through a run that succeeded, what these wrote is in the result, and there
             are no doubts.
         files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
+        recipe: how a run on one machine was made: its steps, settings and other options; empty on AWS.
     """
 
     source: str
@@ -141,6 +142,7 @@ class Report:
     last: str
     complete: bool
     files: tuple[FilePart, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """As it lies beside the result."""

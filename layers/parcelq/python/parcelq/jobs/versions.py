@@ -239,7 +239,7 @@ class Versions:
         except NotFoundError:
             version = self.current(name)
             try:
-                # guard[self.store.put(key, version.encode())]: a source that is told of twice gets one version
+                # guard[self.store.put(key, version.encode())]: a source whose event comes twice gets one version
                 self.store.put(key, version.encode(), if_absent=True)
             except ConflictError:
                 version = self.store.read(key).decode()

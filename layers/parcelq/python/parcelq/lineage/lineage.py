@@ -85,11 +85,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A slice of what one run of a step put out.
+    """A slice of the output of one run of a step.
 
     Attributes:
         span: the slice.
-        digest: of all that the run put out.
+        digest: of the whole output of the run.
         entries: how many entries the run got; None if that is not known.
     """
 

@@ -14,7 +14,7 @@ from parcelq.local.pipeline import OUTPUT
 from parcelq.result_names import ResultNames
 
 MAX_HEALINGS: Final = 3
-"""How often what is missing of a job is published again before the job is given up."""
+"""How often what is missing of a job is published again before the job is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,10 @@ def _finisher(job: LocalJob, kept: Kept) -> Finisher:
     def names(_: Source) -> ResultNames:
         return job.source.names
 
-    return Finisher(kept.store, OUTPUT, "", kept.results, replaces=True, names=names, versions=job.record.versions)
+    recipe = {name: value for name, value in job.record.recipe.items() if value}
+    return Finisher(
+        kept.store, OUTPUT, "", kept.results, replaces=True, names=names, versions=job.record.versions, recipe=recipe
+    )
 
 
 def _make_way(job: LocalJob, kept: Kept) -> None:
@@ -91,14 +94,14 @@ def _make_way(job: LocalJob, kept: Kept) -> None:
 
 
 def _closed(job: LocalJob, kept: Kept, state: SourceState, problem: str = "") -> FileResult:
-    """The result of a job of which nothing needs to be kept."""
+    """The result of a job that needs no state any more."""
     kept.drop(job.record)
     job.is_closed = True
     return _unfinished(job, kept, state, problem)
 
 
 def _unfinished(job: LocalJob, _kept: Kept, state: SourceState, problem: str) -> FileResult:
-    """The result of a job of which something is kept: entries that are dead, or all that there is of it."""
+    """The result of a job whose state is kept: its dead entries, or all of it."""
     return FileResult(job.source.title, job.record.id, job.source.names, state, job.healings, problem)
 
 

@@ -1,4 +1,4 @@
-"""Jobs on one machine: what is there of them already, and what is left to do."""
+"""Jobs on one machine: how far they are, and what is left to do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LocalJob:
         source: what is read.
         record: what is kept of it.
         missing: ranges of the source that are to be run.
-        marks: where messages begin and end of which something is dead, though it is no entry of the source.
+        marks: where messages begin and end that have dead parts, although these are no entries of the source.
         total: bytes of the source; None if that is not known.
         done: bytes of it that are done already.
         stored: whether something of it was stored when this run began.
@@ -107,7 +107,7 @@ def take_up(
 ) -> list[LocalJob]:
     """Claim the jobs of sources, and find out what is left to do of them.
 
-    Nothing of a job is deleted before all of them are known to be free and fit to go on.
+    No part of a job is deleted before all of them are known to be free and fit to go on.
 
     Args:
         sources: the sources.
@@ -158,7 +158,7 @@ def take_up(
 
 
 def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequence[Range] | None = None) -> None:
-    """Find out what is there of a job, and what is missing.
+    """Find out how far a job is, and what is missing.
 
     Args:
         job: the job.
@@ -241,7 +241,7 @@ def _check_replaceable(other: JobRecord, kept: Kept) -> None:
 
 
 def release(jobs: Iterable[LocalJob], kept: Kept) -> None:
-    """Forget jobs of which nothing is stored: the same command begins them anew."""
+    """Forget jobs that have nothing stored: the same command begins them anew."""
     for job in jobs:
         if not job.is_closed:
             with suppress(ParcelqError, OSError):

@@ -51,7 +51,7 @@ class Kept:
         return cls(StateFolder(results), *stores)
 
     def segments(self, job: str) -> list[str]:
-        """Keys in the folder of a job's segments; none if nothing of it is stored."""
+        """Keys in the folder of a job's segments; none if it has nothing stored."""
         keys = list(self.store.keys(folder(OUTPUT, job)))
         return keys if segments_among(keys) else []
 

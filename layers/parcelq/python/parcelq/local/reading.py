@@ -25,10 +25,10 @@ from parcelq.upload.parcels import MAX_BODY_BYTES, fit_for_messages
 
 Range = tuple[int, int]
 EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)
-"""The missing ranges of a source of which nothing is there."""
+"""The missing ranges of a source if all of it is missing."""
 _COUNTED_ENTRIES: Final = 1_000_000
 _COUNTED_BYTES: Final = 4 * MIB
-"""What is there already is counted in parcels of up to so many entries and bytes."""
+"""Ranges that are done already are counted in parcels of up to this many entries and bytes."""
 _BLANK: Final = (b"\n\n", b"\n\r\n")
 
 
@@ -143,7 +143,7 @@ class Reading:
         self.warnings += opened.warnings
 
     def _stretches(self, stream: Readable) -> Iterator[tuple[Readable, bool]]:
-        """Yield streams of what is there and of what is missing in turns, until the stream of a file ends."""
+        """Yield streams of what is done and of what is missing in turns, until the stream of a file ends."""
         starts = [start for start, _ in self.missing]
         begin = -1
         while self.end != begin:  # a stretch of no bytes is the end

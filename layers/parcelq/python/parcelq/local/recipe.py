@@ -116,7 +116,7 @@ class Recipe:
         if self.folder and (self.settings or self.packages):
             raise InvalidValueError("workflow", self.folder, "given without settings and packages; it says both itself")
         if len(self.settings) > len(self.steps):
-            wanted = f"given at most once for each step, of which there are {len(self.steps)}"
+            wanted = f"given at most once for each step; there are {len(self.steps)}"
             raise InvalidValueError("settings", self.settings[-1], wanted)
         for name in ("batch_size", "parcel_size"):
             value = getattr(self, name)

@@ -75,9 +75,9 @@ def run_files(
     Raises:
         ParcelqError: a file cannot be read, two results would have one name, another command runs a job, or the steps
             changed since a job began. Nothing was run then.
-        JobError: too many entries are dead, or it was cancelled. What there is stays.
-        BrokenStepError: the step is broken. What there is stays.
-        KeyboardInterrupt: somebody interrupted it. What there is stays.
+        JobError: too many entries are dead, or it was cancelled. What is done stays.
+        BrokenStepError: the step is broken. What is done stays.
+        KeyboardInterrupt: somebody interrupted it. What is done stays.
     """
     found = find_inputs(given, options.results)
     kept = Kept.beside(options.results)
@@ -164,7 +164,7 @@ def _finished(
 
 
 def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
-    """Publish what is missing of a job. A file that cannot be uploaded is in the way of no other."""
+    """Publish what is missing of a job. If a file cannot be uploaded, the others continue."""
     try:
         if not job.is_whole and (job.missing or not job.is_noted):
             publish(job, options, kept, meter, pipeline)

@@ -246,7 +246,7 @@ class StateFolder:
         if not self._running() and not any(self._jobs.glob("*.json")):
             for name in _OWN:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-            # The lock goes last: whoever waits for it sees that it is gone, and makes another.
+            # The lock goes last: a command that waits for it sees that it is gone, and makes another.
             (self.folder / "lock").unlink()
             with suppress(OSError):
                 self.folder.rmdir()

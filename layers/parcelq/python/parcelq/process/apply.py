@@ -53,7 +53,7 @@ class Outcome:
     """What became of messages.
 
     Attributes:
-        done: messages of which everything that they led to is published.
+        done: messages; everything that they led to is published.
         failed: messages that are delivered again, and why.
         entries: entries that the step ran over with success.
         published: messages that were published.
@@ -83,7 +83,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A run whose output can never be published, whoever tries.
+    """A run whose output can never be published.
 
     Attributes:
         run: the run.
@@ -187,7 +187,7 @@ class Application:
                 decision.run.folder.close()
 
     def _publish(self, topic: Topic, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
-        """Publish messages that belong to decisions, and note of which decisions not all were published.
+        """Publish messages that belong to decisions, and note the decisions that were not published whole.
 
         If the topic refuses whole requests, nobody knows which messages it took before, so none of them count.
         """

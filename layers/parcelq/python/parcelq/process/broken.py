@@ -16,7 +16,7 @@ from parcelq.records import LINES, Format, cut_bytes
 MOST_SAMPLES: Final = 8
 """So many single entries are run alone."""
 LEAST_MESSAGES: Final = 3
-"""They are taken from at least so many messages."""
+"""They are taken from at least this many messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class FirstRuns:
 
     @property
     def are_suspicious(self) -> bool:
-        """Whether all runs failed, and enough did: now `samples` should be run alone, and `judged` be told."""
+        """Whether all runs failed, and enough did, so that `samples` should be run alone and passed to `judged`."""
         return not self.is_over and len(self.failed) >= LEAST_MESSAGES
 
     def samples(self) -> list[bytes]:

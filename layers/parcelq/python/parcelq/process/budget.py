@@ -46,7 +46,7 @@ class Budget:
     def limit(self, step_timeout: float | None) -> Limit | None:
         """How long a run may take that begins now, or None if there is no time for another.
 
-        There is none if the step's own timeout does not fit in, or if it would end too late going by the longest run
+        There is none if the step's own timeout does not fit, or if it would end too late going by the longest run
         so far.
 
         Args:

@@ -1,4 +1,4 @@
-"""Steps of a workflow in a row: what one puts out the next one takes in the same invocation, without a topic between.
+"""Steps of a workflow in a row: the next one gets the output of each in the same invocation, without a topic between.
 
 A message's lineage says how many steps it has passed, so every step of a stage can take its messages from one topic. A
 message is done only when everything that it led to is published, through all of the steps. What a step cannot do now

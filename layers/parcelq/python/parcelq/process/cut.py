@@ -57,6 +57,6 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
 
 
 def moved_on(first: str, records: int, lines: int) -> str | None:
-    """The attribute `First` of a message that begins so many records and lines later; None where it is no such text."""
+    """The attribute `First` of a message that begins some records and lines later; None if the text is not valid."""
     found = _FIRST.fullmatch(first)
     return f"{found[1]}{int(found[2]) + records},{int(found[3]) + lines}" if found else None

@@ -114,7 +114,7 @@ class Judge:
     last_stage: bool
 
     def unreadable(self, pulled: Pulled, error: ParcelqError) -> Decision:
-        """A message that nobody can read: it is dead, as it came. What it stands for may be known all the same."""
+        """A message that nobody can read: it is dead, as it came. What it stands for may still be known."""
         attributes = {name: value for name, value in pulled.attributes.items() if name not in {ENCODING, FORMAT}}
         work = Work.of(pulled, Message(b"", {**attributes, DEAD: "unread"}))
         return self._dead(work, pulled.as_it_is(), reason_of(error), runs=0)

@@ -139,7 +139,7 @@ class Marks:
 def receives_as_evidence(works: Iterable[Work], rules: Rules) -> Evidence:
     """The same where there is no store: a message that was received before counts as one whose run killed its worker.
 
-    A message that would be dead then is run all the same, so that it can only die of a run that failed. It may kill the
+    A message that would be dead then is still run, so that it can only die of a run that failed. It may kill the
     worker, so only one of them is run; the others are published again, or their topic might give up on them too.
     """
     received = [work for work in works if work.receive_count > 1]

@@ -38,7 +38,7 @@ class Work:
 
     @classmethod
     def of(cls, pulled: Pulled, message: Message, header: bytes = b"") -> Work:
-        """Read the attributes. An impossible lineage counts as none: the body is worth processing all the same.
+        """Read the attributes. An impossible lineage counts as none: the body is still worth processing.
 
         Raises:
             MessageError: the attribute `Format` is no format.

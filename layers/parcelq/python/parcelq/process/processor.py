@@ -1,7 +1,7 @@
 """Processing messages, on Lambda or by a worker: read, plan, run, decide, apply.
 
 A message is done only after everything that it led to is confirmed as published: the step's output, its parts, or its
-dead letter. Whatever happens in between, it is delivered again, and its lineage shows then what is there twice.
+dead letter. Whatever happens in between, it is delivered again, and its lineage shows then what came twice.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _QUIET_SECONDS: Final = 2
 _HELD_SECONDS: Final = 300
 """How long a dead letter is locked, and again after half of it; dead-letter topics have short deadlines."""
 _PULLS_IN_VAIN: Final = 3
-"""So many pulls in a row that bring nothing of use are the end."""
+"""After this many pulls in a row that bring nothing useful, it ends."""
 
 
 def peek(topic: Topic, most: int | None = None) -> list[Pulled]:

@@ -53,6 +53,6 @@ class Rules:
         return min(self.batch_size, -(-work.entries // parts))
 
     def delay(self, failures: int) -> int:
-        """Seconds after which a message comes again that has failed so often."""
+        """Seconds after which a message that failed this often is delivered again."""
         doublings = min(max(0, failures - 1), _MOST_DOUBLINGS)
         return int(min(MAX_DELAY_SECONDS, self.back_off_seconds * 2**doublings))

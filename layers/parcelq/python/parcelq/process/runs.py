@@ -33,7 +33,7 @@ class Run:
     Attributes:
         group: the messages.
         lineage: what they stand for together; None where they have no lineage.
-        ran: what the step put out.
+        ran: the output of the step.
         written: the layout of that.
         error: how it failed.
         hindrance: why there is neither.

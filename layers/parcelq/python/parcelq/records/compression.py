@@ -231,7 +231,7 @@ def _decoder(coding: _Coding) -> tuple[_Decoder, tuple[type[Exception], ...]]:
 
 
 def _read_at_least(stream: Readable, data: bytes, size: int) -> bytes:
-    """Read until there are so many bytes, or the stream ends."""
+    """Read until there are `size` bytes, or the stream ends."""
     while len(data) < size and (block := stream.read(size - len(data))):
         data += block
     return data

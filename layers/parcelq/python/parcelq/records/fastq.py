@@ -82,7 +82,7 @@ class Fastq(Format):
 
 
 def _first_flaw(lines: list[bytes], entries: int) -> Flaw | None:
-    """Find the first entry that is none, or that of another length before it, where a line may be missing."""
+    """Find the first entry that is not valid, or one of another length before it, where a line may be missing."""
     suspect = None
     for number in range(entries):
         four = lines[4 * number : 4 * number + 4]

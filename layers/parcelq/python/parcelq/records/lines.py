@@ -23,7 +23,7 @@ class Lines(Format):
 
     @property
     def ranges(self) -> bool:
-        """Only single lines can be told apart in the middle of a source."""
+        """Only the boundaries of single lines can be found in the middle of a source."""
         return self.size == 1
 
     @property

@@ -19,7 +19,7 @@ from parcelq.records.format import Format, is_blank
 
 
 class FirstBytes:
-    """Reads the first so many bytes of a stream."""
+    """Reads the first bytes of a stream, up to a number."""
 
     def __init__(self, stream: Readable, size: int) -> None:
         self._stream = stream

@@ -73,7 +73,7 @@ class BundleCache:
         return found.folder
 
     def check(self, digests: Collection[str]) -> list[str]:
-        """Forget those bundles of which a file was changed, added or removed since they were unpacked; return them.
+        """Forget the bundles with a file that was changed, added or removed since they were unpacked; return them.
 
         The kernel notes every change of a file in its ctime, which no program without special rights can set.
         """

@@ -175,7 +175,7 @@ class Supervised:
 def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> subprocess.Popen[bytes] | _Fork:
     """Start a supervisor: as a new interpreter, or as a copy of this process where it may not start its interpreter.
 
-    That is so after a process has given up being root, whose interpreter it still is.
+    That is so after a process stopped being root while root still owns its interpreter.
     """
     boot = _BOOT.format(str(Path(__file__).parents[1]))
     try:

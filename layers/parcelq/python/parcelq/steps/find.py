@@ -244,7 +244,7 @@ def deployed_step(
             with `<stage>/settings.yaml` if it is there.
         path: the step's path below one of the folders.
         settings_file: the settings' path below one of the folders.
-        workflow_id: what the step is told.
+        workflow_id: what the step gets as `--workflow-id`.
 
     Raises:
         SettingsError: there is no such step or settings file, it cannot be run, or it lies outside the folders.

@@ -165,7 +165,7 @@ class _Check:
         try:
             value = self._loader.construct_object(node)
         except (ValueError, OverflowError):
-            return []  # such as a date that is none: constructing it says so
+            return []  # such as an impossible date: constructing it says so
         if exact:
             same = tag in {"int", "float", "bool"} and _as_text(value) == text
         else:

@@ -242,7 +242,7 @@ class FolderStore:
         try:
             yield
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            reason = f"{str(self.folder)!r} has a folder or file that is in its way"
+            reason = f"{str(self.folder)!r} has a folder or file of that name"
             raise StoreError(key, reason) from None
         except OSError as error:
             raise StoreError(key, f"it cannot be written to {str(self.folder)!r}: {error.strerror}") from error

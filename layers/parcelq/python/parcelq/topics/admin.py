@@ -52,7 +52,7 @@ class Topics:
 
     Attributes:
         sqs: a boto3 SQS client.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
     """
 
     sqs: SQSClient

@@ -63,7 +63,7 @@ class Lease:
             self._held.update((message.receipt_handle, message) for message in messages)
 
     def drop(self, messages: Iterable[Pulled]) -> None:
-        """Let these go: they are acknowledged, or given up."""
+        """Stop refreshing these: they are acknowledged, or left to others."""
         with self._lock:
             for message in messages:
                 self._held.pop(message.receipt_handle, None)

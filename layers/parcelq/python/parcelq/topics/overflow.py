@@ -43,8 +43,8 @@ class Overflow:
     Attributes:
         s3: a boto3 S3 client.
         bucket: where to put them, under `overflow/`; empty where nothing is put, only read.
-        only_own: whether a pointer to anything else than what this puts is refused. Whoever may publish could otherwise
-            have anything read that the reader may read, and made part of a result.
+        only_own: whether a pointer to anything else than what this puts is refused. Otherwise somebody who may publish
+            could make the reader read any object that it may read, and so make that a part of a result.
     """
 
     s3: S3Client
@@ -54,7 +54,7 @@ class Overflow:
     def offload(self, wire: Wire) -> Wire:
         """Put the body into S3 and return the message that points to it.
 
-        The object belongs to this message alone, so that whoever deletes it with the message takes it from no other.
+        The object belongs to this message alone, so that deleting it with the message does no harm to others.
 
         Raises:
             MessageError: there is no bucket to put it.
@@ -71,7 +71,7 @@ class Overflow:
     def renew(self, wire: Wire) -> Wire:
         """Return a message that points to a copy of the body, so that the copy lives as long as the new message.
 
-        Whoever publishes a pointer once more needs that: the object was put when the body was first published, and is
+        Publishing a pointer once more needs that: the object was put when the body was first published, and is
         deleted some time after that, or by the consumer of the first message.
 
         Without a bucket the copy goes where the body is. A pointer that leads nowhere, or where this must not or cannot

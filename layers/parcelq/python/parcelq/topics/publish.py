@@ -96,7 +96,7 @@ def publish_many(
         delay_seconds: how long nobody gets the messages, at most 15 minutes.
         fair: whether messages of a source carry their job's id as `MessageGroupId`, so that SQS does not let one large
             job delay the others (fair queues).
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
 
     Returns:
         How many were confirmed, and those that failed.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _REQUESTS: Final = 8
 _ATTEMPTS: Final = 3
 _TICK: Final = 0.01
-"""Seconds that the way to the first request may take, lest it costs a whole second of that request's poll."""
+"""Seconds that the way to the first request may take without costing a whole second of that request's poll."""
 
 
 def pull(
@@ -47,10 +47,10 @@ def pull(
         topic_url: URL of the topic.
         min_messages: return as soon as there are so many.
         max_messages: never return more.
-        receive_message_timeout: seconds after which to return what is there, perhaps nothing; 0 asks once.
+        receive_message_timeout: seconds after which to return the messages so far, perhaps none; 0 asks once.
         deadline: seconds that the messages are locked; by default the topic's acknowledgement deadline.
         clock: tells a time in seconds.
-        sleep: waits so many seconds; only for the part of a second that no poll can wait.
+        sleep: waits for a number of seconds; only for the part of a second that no poll can wait.
 
     Raises:
         InvalidValueError: the numbers do not fit together.
@@ -173,13 +173,13 @@ def _receive(
 def _receive_at_hand(
     receive: Callable[[int, int], list[MessageTypeDef]], most: int, filled: float
 ) -> list[MessageTypeDef]:
-    """Receive what is there already, until a round brings nothing.
+    """Receive the messages that wait already, until a round brings none.
 
     Requests go out in parallel only as long as at least half of what they can bring comes: where messages trickle in,
     most of them would cost as much as any, and bring nothing.
 
     Args:
-        receive: receives so many messages, and waits so many seconds for the first.
+        receive: receives up to a number of messages, and waits a number of seconds for the first.
         most: how many messages to receive at the most.
         filled: how much of what it could have brought the request before this did bring, 0 to 1.
     """

@@ -32,7 +32,7 @@ class SqsTopic:
         overflow: where bodies go, and come from, that are too large for a message; without it such messages fail.
         fair: whether messages of a source carry their job's id as `MessageGroupId`; see `publish_many`.
         clock: tells a time in seconds.
-        sleep: waits so many seconds.
+        sleep: waits for a number of seconds.
     """
 
     sqs: SQSClient

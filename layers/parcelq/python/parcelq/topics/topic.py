@@ -72,7 +72,7 @@ class Topic(Protocol):
         Args:
             min_messages: return as soon as there are this many.
             max_messages: never return more.
-            receive_message_timeout: seconds after which to return what there is, perhaps nothing; 0 does not wait.
+            receive_message_timeout: seconds after which to return the messages so far, perhaps none; 0 does not wait.
             deadline: seconds until the messages can be pulled again; the topic's own setting by default.
 
         Raises:

@@ -48,7 +48,7 @@ class Note:
         entries: how many were published.
         total: bytes of the whole source; None if the upload did not tell.
         topic: name of the topic that they were published on; empty if the upload did not tell.
-        output: name of the topic that the results come to, empty if that is none of the stack's; None if not told.
+        output: name of the topic that the results come to, empty if that is not a topic of the stack; None if unknown.
         parts: bytes and entries of its parts, in order.
         warnings: what the program of its compression would warn of.
         format: the record format; empty where the upload did not say.

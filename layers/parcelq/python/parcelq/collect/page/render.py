@@ -127,6 +127,9 @@ def _tiles(report: Report) -> str:
 
 def _map(report: Report, figures: Figures, missing: str) -> str:
     total = figures.cells[-1].end
+    if not total and report.bytes_read is None:
+        unknown = element("p", "It can be drawn when the size of the source is known.")
+        return element("section", element("h2", "Map of the source"), unknown)
     cells = (_cell(number, cell, total) for number, cell in enumerate(figures.cells))
     each = size(total / len(figures.cells)) if total else "nothing"
     intro = (
@@ -309,7 +312,9 @@ def _facts(report: Report) -> str:
         ("Format", _format(report)),
         ("Read as one stream", report.one_stream),
         ("Files", f"{len(report.files):,}, as one" if report.files else ""),
-        ("Workflow", ", ".join(report.workflows) or "none was named"),
+        ("Workflow and versions", ", ".join(report.workflows) or "none was named"),
+        ("Steps", _steps(report)),
+        ("Options", _options(report)),
         ("First result collected", _time(report.first)),
         ("Last result collected", _time(report.last)),
         ("Between them", _between(report.first, report.last)),
@@ -319,6 +324,25 @@ def _facts(report: Report) -> str:
     ]
     shown = (element("dt", text(name)) + element("dd", text(cut(value, _LONG))) for name, value in facts if value)
     return element("section", element("h2", "About this job"), element("dl", *shown, class_="facts", id="facts"))
+
+
+def _steps(report: Report) -> str:
+    """The steps of a run on one machine, each with its settings file."""
+    steps, settings = report.recipe.get("steps", ()), report.recipe.get("settings", ())
+    files = [*settings, *[""] * len(steps)]
+    return ", then ".join(
+        f"{step} with {file}" if file else str(step) for step, file in zip(steps, files, strict=False)
+    )
+
+
+def _options(report: Report) -> str:
+    """Other options of a run on one machine, as far as they were given."""
+    others = {name: value for name, value in report.recipe.items() if name not in {"steps", "settings"}}
+    return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in others.items())
+
+
+def _value(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _format(report: Report) -> str:
