@@ -8,6 +8,7 @@ import gzip
 import importlib.util
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -189,8 +190,9 @@ class Stack:
     def call(self, function: str, given: Any, milliseconds: Iterable[int] = (300_000,)) -> Any:
         """Let a function take an event; its role must allow all that it asks AWS for."""
         handler = getattr(self.functions, function).handler
-        stage = os.environ["PARCELQ_STAGE"] or "step"
-        role = self.roles[function] if stage == "step" else roles(stage)[function]
+        stage = os.environ.get("PARCELQ_STAGE", "")
+        is_another = stage not in {"", "step"} and stage in os.environ.get("PARCELQ_STAGES", "").split(",")
+        role = roles(stage)[function] if is_another else self.roles[function]
         with checking(function, role, self.monkeypatch):
             return handler(given, Context(*milliseconds))
 
