@@ -241,7 +241,7 @@ class TestFaults:
             monkeypatch.delenv(name)
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
-        with pytest.raises(AwsError, match="NoCredentials"):
+        with pytest.raises(AwsError, match="Unable to locate credentials"):
             publish_many(sqs_client(), topic, numbered(1), sleep=clock.sleep)
         assert clock.slept == []
 

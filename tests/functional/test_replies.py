@@ -108,10 +108,10 @@ class TestMembers:
     @pytest.mark.parametrize(
         ("reply", "told"),
         [
-            ({}, "IncompleteReply"),
-            ({"FailedEntryCount": 0}, "IncompleteReply"),
-            ({"FailedEntryCount": 0, "Entries": [{}]}, "IncompleteReply"),
-            ({"Entries": [{"EventId": "1"}]}, "IncompleteReply"),
+            ({}, "does not confirm the event"),
+            ({"FailedEntryCount": 0}, "does not confirm the event"),
+            ({"FailedEntryCount": 0, "Entries": [{}]}, "does not confirm the event"),
+            ({"Entries": [{"EventId": "1"}]}, "does not confirm the event"),
             (
                 {"FailedEntryCount": 1, "Entries": [{"ErrorCode": "ThrottlingException", "ErrorMessage": "slow"}]},
                 "slow",
