@@ -103,6 +103,7 @@ class Processor:
         Returns:
             Which messages are done and which are delivered again; one bad message never fails the others.
         """
+        budget = budget or Budget(time_left)  # first of all, so that a run that begins late counts as late
         pulled = list(pulled)
         if self._marks:
             # guard[pass]: messages stay locked for as long as the invocation may take
@@ -117,7 +118,7 @@ class Processor:
         watch = Watch(self._marks, name, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS))
         side_by_side = Runs(
             self._runner,
-            budget or Budget(time_left),
+            budget,
             watch,
             self.workers,
             evidence.doubts,
