@@ -257,5 +257,6 @@ def test_what_cannot_be_done_is_one_sentence(cloud, tmp_path, lines, words, sent
 
 
 def test_the_commands_of_the_tutorial_about_aws_give_the_output_that_it_shows(cloud, tmp_path):
+    variables = {name: value for name, value in cloud.environment.items() if name.startswith("AWS_")}
     for shown in run(ON_AWS.read_text(), tmp_path, variables):
         assert matches(shown.expected, shown.actual), f"$ {shown.command}\n{shown.actual}"
