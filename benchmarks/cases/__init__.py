@@ -14,6 +14,7 @@ CASES: Final = (
     "processor",
     "warm",
     "run",
+    "soon",
     "whole",
     "cold_start",
     "growth",
