@@ -49,13 +49,13 @@ class Slot:
         """
         settings = self.step.settings
         output, home = folder / "output", self._home or folder
-        tmpdir = settings.environment.get("TMPDIR", f"{home}/tmp")
+        tmpdir = settings.environment.get("TMPDIR", f"{home}/tmp")  # nosec B108 # in a folder of its own
         more: list[str | bytes] = []
         if not self.warm:
             more += self.step.command(folder / "input", output)
         else:
             request = {name: f"{folder}/{name}" for name in ("input", "output", "rejects", "work")}
-            request["tmpdir"] = settings.environment.get("TMPDIR", f"{folder}/tmp")
+            request["tmpdir"] = settings.environment.get("TMPDIR", f"{folder}/tmp")  # nosec B108
             more = [json.dumps(request).encode() + b"\n"]
         return self._supervised.run(seconds, settings.max_output_bytes, home, tmpdir, output, *more)
 
