@@ -412,7 +412,8 @@ def test_a_second_deployment_changes_what_its_parameters_say(dev: Story) -> None
     assert after
     assert after.stacks["parcelqdev"] == "UPDATE_COMPLETE"
     concurrency = {name: one["ScalingConfig"]["MaximumConcurrency"] for name, one in after.mappings.items()}
-    assert concurrency == {"parcelqdev-step": 33, "parcelqdev-ranges": 33, "parcelqdev-looks": 10}
+    assert concurrency.pop("parcelqdev-looks") == 10
+    assert set(concurrency.values()) == {33}
     assert after.functions["parcelqdev-processor-step"]["Timeout"] == 60
     assert after.topics["parcelqdev-step"]["VisibilityTimeout"] == "660"
     for one in after.functions.values():
