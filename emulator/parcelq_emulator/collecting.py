@@ -33,7 +33,7 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> Colle
     """Wait until every file has its result, or nothing more will come.
 
     While a job goes on a look at it is under way, so when no message waits all jobs have ended. A file whose event was
-    given up is not waited for.
+    stopped is not waited for.
 
     Args:
         pipeline: the running stack.
@@ -41,7 +41,7 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> Colle
         tell: called with how far it is.
 
     Raises:
-        ParcelqError: the stack stands still.
+        ParcelqError: the stack makes no progress.
     """
     while waiting := pipeline.waiting():
         given_up = pipeline.given_up().keys()

@@ -39,7 +39,7 @@ GIVEN_UP: Final = "ErrorMessage"
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html"""
 _ABANDON_SECONDS: Final = 0.2
 _ENVELOPE_BYTES: Final = 4096
-"""Bytes that a record takes in an event beside its body, at most."""
+"""Most bytes of a record of an event beside its body."""
 
 
 @dataclass(frozen=True, slots=True)

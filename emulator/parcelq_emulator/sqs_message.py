@@ -22,7 +22,7 @@ DEAD_LETTER_SOURCE: Final = "DeadLetterQueueSourceArn"
 
 _CONTROLS: Final = bytes(code for code in range(0x20) if code not in b"\t\n\r")
 _NONCHARACTERS: Final = ("\ufffe".encode(), "\uffff".encode())
-# Letters are those of any alphabet: AWS's reference does not say so, but AWS takes them.
+# Characters of any alphabet count: AWS's reference does not say so, but AWS accepts them.
 _ATTRIBUTE_NAME: Final = re.compile(r"(?!\.|(?i:aws|amazon)\.)(?!.*\.\.)[\w.-]{1,256}(?<!\.)")
 _ATTRIBUTE_TYPE: Final = re.compile(r"(?=.{1,256}$)(String|Number|Binary)(\..+)?")
 _GROUP: Final = re.compile(r"[!-~]{1,128}")

@@ -42,12 +42,12 @@ DRAIN_SHARE = 0.6
 LOOK_DRAIN_SECONDS = 30.0
 """A look drains for so long at most, so that the next looks are not late; further messages go on from there."""
 LOCKED_SECONDS = 60
-"""Looks stay locked for so long, and again after half of it, so that those of a function that died come again soon."""
+"""Seconds that looks stay locked; renewed after half of it, so looks of a dead function are delivered again soon."""
 LOOKS_IN_FLIGHT = 4
 """Looks that are taken side by side."""
 MOST_DRAINERS = 8
 MESSAGES_OF_A_DRAINER = 50_000
-"""Where so many messages wait on the output topic, one more invocation drains it, up to some."""
+"""For each of this many messages on the output topic one more invocation drains it, up to a limit."""
 DRAIN_PAUSE = 10
 VAIN_DRAIN_PAUSE = 30
 VAIN_DRAINS = 3
@@ -164,7 +164,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain the output topic, then take looks; those that could not be taken come again, each alone."""
+    """Drain the output topic, then take looks; those that could not be taken are delivered again, each alone."""
     pulled = [SqsTopic.from_lambda(record) for record in records]
     looks = [(one, look) for one in pulled if (look := look_of(one))]
     whole = time_left()
@@ -206,7 +206,7 @@ def look_of(pulled: Pulled) -> Look | None:
 
 
 def take_look(pulled: Pulled, look: Look, may_go_on: Callable[[], bool]) -> Taken:
-    """Take a look. One that fails comes again, later each time, and goes to the dead-letter topic in the end."""
+    """Take a look. One that fails is delivered again, later each time, and goes to the dead-letter topic in the end."""
     try:
         taken = app().looker.take(look, may_go_on)
     except (ParcelqError, OSError) as error:
@@ -224,7 +224,7 @@ def go_on_draining(drained: Drained, numbers: Sequence[int]) -> None:
     Args:
         drained: what this one drained.
         numbers: of the looks that it took which do nothing but drain. One follows them until nothing has been on any
-            topic a few times in a row: whoever published messages that no job was begun for has sent it.
+            topic a few times in a row: somebody sent it who published messages without beginning a job.
     """
     send = app().looker.jobs.send
     if not drained.exhausted:
@@ -237,7 +237,7 @@ def go_on_draining(drained: Drained, numbers: Sequence[int]) -> None:
 
 
 def notice(drained: Drained, besides: Sequence[str] = ()) -> None:
-    """See that somebody looks at every job of which something came; messages without lineage are written at once."""
+    """Ensure that every job with new messages has a look; messages without lineage are written at once."""
     jobs = app().looker.jobs
     for job in drained.jobs:
         if not job.source:
@@ -281,10 +281,10 @@ def request_of(event: object) -> Request:
 
 
 def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain a topic, then look at all jobs of which there is something new, and publish looks again that are lost.
+    """Drain a topic, then look at all jobs that have something new, and publish lost looks again.
 
     Raises:
-        ParcelqError: something stands in the way of a source; all others were looked at before.
+        ParcelqError: something is wrong with a source; all others were looked at before.
     """
     name, destination = topic_of(request), destination_of(request)
     topic = app().topic(name)
@@ -321,7 +321,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
 
 
 def look_at_all(may_go_on: Callable[[], bool]) -> list[SourceState]:
-    """Look at every job of which there is something new; one that cannot be looked at is in nobody's way."""
+    """Look at every job that has something new; if one cannot be looked at, the others continue."""
     looker = app().looker
     states = looker.finisher.finish_without_lineage()
     for keys in looker.finisher.unfinished():

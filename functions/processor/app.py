@@ -103,7 +103,7 @@ def workflows() -> Workflows:
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Process a batch. Wrong settings fail it as a whole, and its messages come again much later."""
+    """Process a batch. Wrong settings fail it as a whole, and its messages are delivered again much later."""
     if not event.get("Records"):
         return {"batchItemFailures": []}
     messages = by_workflow(event)
@@ -138,7 +138,7 @@ def put_off(event: dict[str, Any]) -> None:
             lying = SqsTopic(sqs, Topics(sqs).url(topic_of_arn(arn)))
             lying.refresh_deadline(map(SqsTopic.from_lambda, records), MAX_DELAY_SECONDS)
         except ParcelqError as error:
-            logger.warning("messages will come again soon: %s", error)
+            logger.warning("messages will be delivered again soon: %s", error)
 
 
 @logger.inject_lambda_context

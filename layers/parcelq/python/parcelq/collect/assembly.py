@@ -13,7 +13,7 @@ from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store
 
 CACHE_BYTES: Final = 96 * MIB
-"""What is kept of segments in memory, in windows of which each segment has one; so many bytes are fetched at a time."""
+"""Bytes of segments in memory, in one window for each segment; a window is fetched at a time."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
 

@@ -16,7 +16,7 @@ _RESULTS: Final = f"{SEGMENTS}.results/"
 
 
 def note_begun(store: Store, source: str, plan: str, begun: Begun) -> None:
-    """Note what is there of a result that is not written to the end; `plan` names just what it is to be."""
+    """Note how far an unfinished result is written; `plan` names exactly what it will be."""
     note = {"plan": plan, "upload": begun.upload, "etags": begun.etags}
     store.put(_begun_key(source), json.dumps(note).encode())
 

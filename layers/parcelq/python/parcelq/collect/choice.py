@@ -3,8 +3,8 @@
 Rows come in order of lineage. Messages whose bytes of the source overlap make a *cluster*, and nearly every cluster is
 a single message, or the messages of one output. For the others these rules hold:
 
-- A *candidate* stands for a range of bytes: a message, or all that one run put out if every byte of that is there. What
-  a run put out is covered by candidates of its own, and so on for each step.
+- A *candidate* stands for a range of bytes: a message, or the whole output of one run if every byte of it is there.
+  What a run wrote is covered by candidates of its own, and so on for each step.
 - Of candidates for the same range the one that was complete first is chosen; one without dead entries goes before one
   with some. Of the same dead entries the newest are chosen: what was run again died of what its last run says.
 - Of ranges that overlap (a message that ran whole on one delivery and halved on another) those are chosen that together
@@ -235,7 +235,7 @@ class _Chooser:
         return None
 
     def _run(self, start: int, end: int, first: int, after: int, step: int) -> _Candidate | None:
-        """What a run of a step put out, if all of that is there."""
+        """The output of a run of a step, if all of it is there."""
         parts = self._best(first, after, step)
         if not parts or sum(one.end - one.start for one in parts) != self._outputs[step - 1][1][first]:
             return None

@@ -34,7 +34,7 @@ class Downloaded:
         messages: messages that came this time.
         entries: entries of theirs.
         sources: how many sources the file has results of.
-        incomplete: the sources of which something is missing or dead.
+        incomplete: the sources with missing or dead parts.
     """
 
     messages: int

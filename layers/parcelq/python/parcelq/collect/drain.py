@@ -45,9 +45,9 @@ PULLED_BYTES: Final = 4 * MIB
 """It pulls fewer where those that came lately were so large that they would be more bytes than this."""
 SEGMENT_MESSAGES: Final = 5_000
 SEGMENT_BYTES: Final = 16 * MIB
-"""A receiver stores what it has when it is so many messages, or bytes."""
+"""A receiver stores what it has when it has this many messages, or bytes."""
 ELSEWHERE_BYTES: Final = 32 * MIB
-"""Bodies that lie in S3 are fetched together only up to so many bytes; one that is larger alone."""
+"""Bodies in S3 are fetched together only up to this many bytes; a larger one alone."""
 DEADLINE_SECONDS: Final = 300
 _ROW_BYTES: Final = 400
 """Memory that a message takes beside its texts, about."""
@@ -65,7 +65,7 @@ class Drained:
         messages: messages that were stored and acknowledged.
         entries: entries of theirs.
         segments: segments that were written.
-        exhausted: whether draining ended because nothing came any more, rather than for lack of time.
+        exhausted: whether draining ended because nothing came any more, and not because its time was up.
         jobs: whose messages they were.
     """
 
@@ -90,12 +90,12 @@ class _Pace:
         return max(1, min(PULLED_TOGETHER, int(PULLED_BYTES / self._size)))
 
     def saw(self, size: float) -> None:
-        """Take in the mean size of what came: at once where it is larger than before, by and by where it is smaller."""
+        """Note the mean size of what came: at once if it is larger than before, gradually if it is smaller."""
         self._size = max(1.0, size, (self._size + size) / 2)
 
 
 class _Room:
-    """So many bytes of memory, for threads that wait for one another until there is enough."""
+    """A number of bytes of memory, for threads that wait for one another until there is enough."""
 
     def __init__(self, size: int) -> None:
         self._size = self._free = size
@@ -103,7 +103,7 @@ class _Room:
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Have so many bytes, or all of them, as long as this lasts."""
+        """Hold `size` bytes, or all of them, as long as the context lasts."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= size)
@@ -175,7 +175,7 @@ class Drainer:
     def keep_header(self, message: Message) -> None:
         """Store the header of a step's outputs, if that is wanted.
 
-        A header of the source itself, which no step put out, comes as a message of its own.
+        A header of the source itself, which no step wrote, comes as a message of its own.
 
         Raises:
             MessageError: it cannot be read, or is another one than that of the outputs before it.
@@ -208,7 +208,7 @@ class Drainer:
             on_progress: told how many messages and entries were just stored.
 
         Raises:
-            AwsError, TopicNotFoundError, OSError: SQS or the store refused. What was not acknowledged comes again.
+            AwsError, TopicNotFoundError, OSError: SQS or the store refused. Other messages are delivered again.
         """
         drained = Drained()
         with ThreadPoolExecutor(self.receivers, thread_name_prefix="parcelq-drain") as pool:
@@ -322,7 +322,7 @@ class _Receiver:
     def _acknowledge(self, stored: list[Pulled]) -> None:
         try:
             left = self.drainer.topic.acknowledge(stored)
-        except ParcelqError as error:  # they come again, and are known by their lineage then
+        except ParcelqError as error:  # they are delivered again, and their lineage shows that they are duplicates
             _log.warning("stored, but not acknowledged: %s", error)
         else:
             if left:

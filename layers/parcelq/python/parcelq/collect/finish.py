@@ -1,7 +1,7 @@
 """Finishing jobs: from the segments of a job to its result, the report beside it and the list of dead entries.
 
 What is known of a job is in its segments and nowhere else, so this can be stopped at any moment and run again, or twice
-at once: whoever comes second finds the result there, or writes the same one. Result, report and list follow from one
+at once: the second one finds the result there, or writes the same one. Result, report and list follow from one
 resolution, whose state the result and the report name.
 """
 
@@ -39,7 +39,7 @@ _FINISHED: Final = "finished-"
 LARGE: Final = 50_000
 """Messages of a job that is not looked at anew as a whole each time."""
 _MUCH: Final = 8
-"""It is when one of so many messages is new."""
+"""It is when one of this many messages is new."""
 # What a result says of itself, in the object's metadata, so that it and the result change together.
 _ID: Final = "parcelq-source"
 _URI: Final = "parcelq-uri"
@@ -149,7 +149,7 @@ class Finisher:
         return result_names(source.name, self.destination)
 
     def finish_all(self, may_go_on: Callable[[], bool] = lambda: True) -> Iterator[SourceState]:
-        """Look at every job of which there is something new, and write what is finished.
+        """Look at every job that has something new, and write what is finished.
 
         A job that cannot be finished is logged and yielded with its problem; the others continue. Those with the fewest
         segments come first, so that one that takes long keeps few waiting, and of those with as many any of them.
@@ -167,13 +167,13 @@ class Finisher:
                 yield SourceState(keys[0], 0, None, 0, 0, looked_at=False)
 
     def unfinished(self) -> list[list[str]]:
-        """The keys of every job of which there is something new; see `finish_all`."""
+        """The keys of every job that has something new; see `finish_all`."""
         jobs = [keys for keys in segment_keys(self.store, self.topic).values() if not self._is_done_with(keys)]
         random.shuffle(jobs)
         return sorted(jobs, key=len)
 
     def finish_job(self, job: Job) -> SourceState | None:
-        """Look at one job, and write its result if it is finished; None if nothing of it was collected."""
+        """Look at one job, and write its result if it is finished; None if it has no messages."""
         keys = self.keys_of(job)
         return next(iter(self._look(keys, lambda: True)), None) if segments_among(keys) else None
 
@@ -196,7 +196,7 @@ class Finisher:
         return self.out.read(result + REPORT, 0, _REPORT_BYTES)
 
     def see(self, keys: Sequence[str]) -> Seen:
-        """Look at what there is of a job, given the keys in its folder, among them some of segments.
+        """Look at a job, given the keys in its folder, among them some of segments.
 
         Raises:
             NotFoundError: segments are gone, since somebody else has just finished the job.
@@ -350,7 +350,7 @@ class Finisher:
         header = self.store.stat(self._header_key(collected.job))
         whole = resolution.size + (header.size if header else 0)
         size = part_bytes(whole)
-        # One that is small is begun and ended at once. Whoever goes on with another must mean the very same bytes.
+        # One that is small is begun and ended at once. Going on with another one must mean the very same bytes.
         plan = _digest([*metadata.values(), whole, size]) if whole > size else ""
         keys, _ = collected.with_header(header, iter(()))
         reader = SegmentReader(self.store, keys)
@@ -427,7 +427,7 @@ class Finisher:
     def _write_without_lineage(self, collected: Collected) -> Iterator[SourceState]:
         """Write messages that can be part of no result to files of their own, none of them twice.
 
-        There is one for each segment, called like it: so whoever does this at the same time, or once more when others
+        There is one for each segment, called like it: so doing this at the same time, or once more when others
         have come, writes the same again, and loses none when the segments are deleted.
         """
         for number, extents in groupby(all_extents(collected), lambda extent: extent.segment):

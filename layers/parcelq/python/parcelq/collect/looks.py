@@ -2,7 +2,7 @@
 
 What follows is decided in `jobs.look`, from the job's record and what was found. Here it is done, in an order in which
 it can end at any moment: what a record says has been done before the record is written, and the next look is published
-after that. So whoever takes the same look again does at worst the same again.
+after that. So taking the same look twice does at worst the same twice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from parcelq.upload.ranges import RangeTask
 _log = logging.getLogger(__name__)
 FINISHED: Final = "Parcelq job finished"
 STOPPED: Final = "Parcelq job stopped"
-"""Kinds of the events that are told when a job ends."""
+"""Kinds of the events that are sent when a job ends."""
 
 Tell = Callable[[str, Mapping[str, Any]], None]
 
@@ -50,7 +50,7 @@ class Taken:
     """What became of a look.
 
     Attributes:
-        again: seconds after which the message should come again; None if it can be acknowledged.
+        again: seconds after which the message should be delivered again; None if it can be acknowledged.
         state: how far the job is; None where nobody looked.
     """
 
@@ -92,7 +92,7 @@ class Looker:
             may_go_on: asked between the parts of a large result.
 
         Raises:
-            ParcelqError, OSError: something cannot be read or written; the look should come again.
+            ParcelqError, OSError: something cannot be read or written; the look should be delivered again.
         """
         now = self.jobs.now()
         known = read_job(self.jobs.store, look.job)
@@ -201,7 +201,7 @@ class Looker:
         return wants_counts(record, len(segments_among(seen.keys)) if seen else 0, now, self.quiet_seconds)
 
     def _found(self, record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: float) -> Found:
-        """What there is of a job, with counts of topics where they matter."""
+        """How far a job is, with counts of topics where they matter."""
         segments = len(segments_among(seen.keys)) if seen else 0
         noted = next((note.total for note in notes if note.total is not None), record.total)
         found = Found(
@@ -254,7 +254,7 @@ class Looker:
         _log.warning("%d ranges of %s are missing and are published again", len(record.holes), record.source)
 
     def _tidy(self, record: JobRecord) -> None:
-        """Delete what is left of a whole job, where whoever finished it was killed before, or more came late."""
+        """Delete what is left of a whole job, if the invocation that finished it was killed or more came late."""
         if record.is_whole:
             keys = self.finisher.keys_of(Job(record.source, record.workflow))
             if keys:

@@ -89,7 +89,7 @@ def merged(indexes: Iterable[tuple[int, ReadRows]], held: int = ROWS_HELD) -> It
     waiting = [(window.first, number, window) for number, window in enumerate(windows)]
     heapq.heapify(waiting)
     while waiting:
-        # No row after this can be told from those that are still to be read.
+        # Rows after this could be mixed up with those that are still to be read.
         barrier: bytes | None = None
         taken = []
         while waiting and (barrier is None or waiting[0][0] <= barrier):

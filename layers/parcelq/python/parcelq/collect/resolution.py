@@ -1,7 +1,8 @@
 """What the messages of a job make: how far it is, what is missing and dead, and where the result's bytes lie.
 
 Everything follows from one choice among the messages (see `choice`), which is made anew for each pass over the indexes:
-the first pass says what is there, another one where its bytes lie. So memory does not grow with the number of messages.
+the first pass says which messages count, another one where their bytes lie. So memory does not grow with the
+number of messages.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ lineages do:
 
     start  end  [digest  total  start  end] …  where  content  size  entries  read
 
-- `start` and `end` are bytes of the source. A group of four words follows for each step of which the message holds
-  only a slice of the output: the output's digest and size, and the slice. A step of which it holds the whole output
+- `start` and `end` are bytes of the source. A group of four words follows for each step if the message holds
+  only a slice of the output: the output's digest and size, and the slice. A step whose whole output it holds
   leaves no group, because the message stands for all of the step's input then. Missing groups are zeros.
 - `where` is the place of the body: 24 bits for the number of the segment, 40 for the offset in it. Messages that stand
   for the same bytes sort by it, so the one that was collected first comes first.
@@ -34,7 +34,7 @@ WORD: Final = 8
 _PLAIN: Final = 7
 _GROUP: Final = 4
 PAYLOAD: Final = 5
-"""Words of a row from `where` on, which say nothing of the lineage."""
+"""Words of a row from `where` on, which do not belong to the lineage."""
 OFFSET_BITS: Final = 40
 MAX_OFFSET: Final = (1 << OFFSET_BITS) - 1
 MAX_SEGMENTS: Final = 1 << 24

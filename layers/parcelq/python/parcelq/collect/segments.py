@@ -194,12 +194,12 @@ def head_of(job: Job, versions: Iterable[str], **about: Any) -> bytes:
 
 
 def key_in(prefix: str, when: datetime, size: int, suffix: str) -> str:
-    """Return a new key of an index that has so many bytes, head included; keys sort by time."""
+    """Return a new key of an index, given its bytes with the head; keys sort by time."""
     return f"{prefix}{when:{_TIME}}-{uuid.uuid4().hex[:12]}-{size}{suffix}"
 
 
 def time_of(key: str) -> datetime | None:
-    """Return when the last message of a segment was pulled, as its key says; None if the key says nothing of that."""
+    """Return when the last message of a segment was pulled, as its key says; None if the key does not say it."""
     try:
         return datetime.strptime(key.rpartition("/")[2].partition("-")[0], _TIME).replace(tzinfo=UTC)
     except ValueError:
@@ -207,7 +207,7 @@ def time_of(key: str) -> datetime | None:
 
 
 def index_size(key: str) -> int:
-    """Bytes of an index, head included, as its key says. Raises ParcelqError if it says nothing of that."""
+    """Bytes of an index, head included, as its key says. Raises ParcelqError if it does not say it."""
     text = key.rpartition(".")[0].rpartition("-")[2]
     if not text.isdecimal() or len(text) > 18:
         raise ParcelqError(f"{key!r} is no segment: its name does not end in the size of its index")

@@ -52,7 +52,7 @@ class Status:
         missing: what of it is neither; not known while `total` is not.
         deaths: what failed, and why; the first of it where there is much.
         death_count: how much there is.
-        holes: byte ranges of which nothing came; those that are known for sure, and the first where there are many.
+        holes: byte ranges without any message; those that are certain, and the first where there are many.
         hole_count: how many there are.
         entries_read: entries of it; None if not all of it has been published.
         entries_written: entries of the result so far.
@@ -90,7 +90,7 @@ class Status:
         return text in Source.parse(self.source).key or text in self.source
 
     def document(self, most: int | None = None) -> dict[str, Any]:
-        """What is told of it as JSON; of holes and deaths at most so many, with their count."""
+        """The status as JSON; a limited number of holes and deaths, with their count."""
         return {
             "source": self.source,
             "name": self.name,
@@ -115,7 +115,7 @@ class Status:
 
 
 def statuses(store: Store, topic: str) -> Iterator[Status]:
-    """Tell of every source that was uploaded, or of which something was collected, and that is not whole yet.
+    """Describe every source that was uploaded or has collected messages, and that is not whole yet.
 
     A source whose segments cannot be read is logged, and left out.
 

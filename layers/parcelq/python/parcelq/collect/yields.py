@@ -21,7 +21,7 @@ _DEVIATIONS: Final = 3
 """So many standard deviations less than expected are not chance."""
 _FEWEST_RUNS: Final = 3
 _FEWEST_ENTRIES: Final = 10
-"""So many runs that all lose as many entries, each of so many times more, are no accident."""
+"""This many runs that all lose the same few entries are no accident."""
 
 
 @dataclass(slots=True)

@@ -42,7 +42,7 @@ class Assembled:
         """Return the packages of each step for a function; None for a step that needs none.
 
         Raises:
-            SettingsError: a package is not to be had for the target.
+            SettingsError: a package does not exist for the target.
         """
         return [
             packages_for(wanted, target, progress) if (wanted := self._wanted(number)) else None

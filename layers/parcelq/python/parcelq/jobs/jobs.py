@@ -70,7 +70,7 @@ class Jobs:
             topic: name of the topic that its records go to.
 
         A job that began already stays as it is. As long as its first look was not taken, that is published again, since
-        whoever began the job may have died before.
+        the invocation that began the job may have died before.
 
         Raises:
             PublishError, AwsError: the look could not be published, or the store refused.
@@ -125,7 +125,7 @@ class Jobs:
                 yield found[0]
 
     def notice(self, source: str, workflow: str) -> float | None:
-        """See that somebody will look at a job of which something came; a job without a record gets one.
+        """Ensure that a job with new messages has a look; a job without a record gets one.
 
         Returns:
             When the next look at it is due; None if the job is whole, so that what came is of no use.

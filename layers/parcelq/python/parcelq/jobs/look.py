@@ -1,7 +1,7 @@
 """Looks: the messages that keep a job moving, and what follows from one. All of it is pure.
 
-One look for each job is on its way at any time. Whoever takes look number n writes the record with number n + 1, then
-publishes that look, then acknowledges the one that was taken. So a look may be lost, doubled or late: the record says
+One look for each job is on its way at any time. The invocation that takes look number n writes the record with number
+n + 1, then publishes that look, then acknowledges the one that was taken. So a look may be lost, doubled or late: the record says
 which one counts.
 """
 
@@ -28,11 +28,11 @@ LATE_SECONDS: Final = 30.0
 COUNTING_SECONDS: Final = 20.0
 """Topics are counted when nothing has moved for so long."""
 QUIET_SECONDS: Final = 90.0
-"""A job stands still when nothing of it came for so long while its topics were empty."""
+"""A job makes no progress when no message of it came for this many seconds while its topics were empty."""
 QUIET_LOOKS: Final = 3
 """So many looks in a row must find the topics empty, since SQS counts them only approximately."""
 BUSY_SECONDS: Final = 5_700.0 + 900.0
-"""On a busy stack a job stands still after the longest deadline of any topic in the template and 15 minutes more."""
+"""On a busy stack a job counts as stuck after the longest deadline of any topic in the template and 15 minutes more."""
 MOST_HEALINGS: Final = 3
 UPLOAD_SECONDS: Final = 86_400.0
 """An upload has failed when nothing came of it for so long: Lambda drops an event of S3 after 6 hours."""
@@ -101,7 +101,7 @@ def verdict(record: JobRecord, number: int, now: float) -> Verdict:
         return Verdict.TAKE
     if number and number < record.look - 1:
         return Verdict.DROP
-    # Whoever took the look before wrote the record, and perhaps died before the next one was published.
+    # The invocation that took the look before wrote the record, and perhaps died before the next one was published.
     # guard[True]: a look that was lost is published again
     if now < record.due + LATE_SECONDS:
         return Verdict.WAIT if number else Verdict.DROP
@@ -185,7 +185,7 @@ def ended(record: JobRecord, state: State, now: float, *, result: str = "", prob
 
 
 def woken(record: JobRecord, now: float) -> JobRecord:
-    """Return the record of an ended job of which something came, so that it goes on; its next look is due at once."""
+    """Return the record of an ended job that got new messages, so that it goes on; its next look is due at once."""
     return replace(
         record,
         state=State.RUNNING,
