@@ -100,7 +100,7 @@ check: setup scan audit ## Lint, type-check, look for weaknesses, and check the 
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint template.yaml
 	$(SAM) validate --lint
-	$(MAKE) docs
+	$(MAKE) prose docs
 
 scan: setup $(SCANNER)/.installed ## Look for weaknesses in the code and in the template, with a key of one's own and without
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive layers functions cli emulator

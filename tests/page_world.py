@@ -14,7 +14,7 @@ def dead_at(record: int, reason: str = "why", entry: bytes = b"entry\n", size: i
 
 
 def report_of(total: int, dead: Any = 0, *, read: int | None, **about: Any) -> Report:
-    """A report of a source of so many bytes, with dead entries or their number."""
+    """A report of a source, with its dead entries or their number."""
     listed = () if isinstance(dead, int) or dead is None else tuple(dead)
     count = len(listed) if listed else dead
     holes = tuple(about.get("holes", ()))

@@ -243,7 +243,7 @@ def notice(drained: Drained, besides: Sequence[str] = ()) -> None:
         if not job.source:
             for state in app().looker.finisher.finish_without_lineage():
                 log_state(state)
-        # guard[False]: a job of which something came gets a look
+        # guard[False]: a job with new messages gets a look
         elif job.id not in besides and app().due.get(job.id, 0) < jobs.now():
             due = jobs.notice(job.source, job.workflow)
             if due is None:

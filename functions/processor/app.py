@@ -114,7 +114,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             route()
     except (SettingsError, TopicNotFoundError) as error:
         logger.error(str(error))
-        # guard[pass]: with wrong settings messages come again as late as a delay can be
+        # guard[pass]: with wrong settings messages are delivered again as late as possible
         put_off(event)
         raise error.with_traceback(None) from None
     return process(messages, context)
@@ -156,7 +156,7 @@ def process(messages: dict[str, list[Pulled]], context: LambdaContext) -> dict[s
         else:
             whole.add(processor().handle(pulled, time_left, invocation=context.aws_request_id))
     failed = [pulled for pulled, _ in whole.failed]
-    # guard[pass]: a message that is not done comes again after seconds, not after its deadline
+    # guard[pass]: a message that is not done is delivered again after seconds, not after its deadline
     back_off(route().input, failed, config().back_off_seconds)
     metrics.add_metric("EntriesProcessed", MetricUnit.Count, whole.entries)
     metrics.add_metric("MessagesPublished", MetricUnit.Count, whole.published)

@@ -235,7 +235,7 @@ def shown(value: object) -> str:
 
 def check_inbox(source: Source, config: Config) -> None:
     """Raise InvalidValueError if a source is not an object of the stack's inbox, since anybody may have sent it."""
-    # guard[False]: only objects of the stack's inbox are uploaded, whoever sends the event
+    # guard[False]: only objects of the stack's inbox are uploaded, for any event
     if source.bucket != config.bucket or not source.key.startswith(INBOX):
         raise InvalidValueError("source", source.uri, f"an object under s3://{config.bucket}/{INBOX}")
 

@@ -23,7 +23,7 @@ class Invocation:
     Attributes:
         until: when its time is up, by the world's clock.
         dead: whether it was killed; nothing that it still does has any effect.
-        short: whether it is told that its time is as good as up.
+        short: whether its time is nearly up, as the context says.
         struck: whether the fault struck in it.
     """
 

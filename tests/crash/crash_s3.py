@@ -46,7 +46,7 @@ class Object:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def head(self) -> Reply:
-        """What is told of it."""
+        """What S3 says about it."""
         said = {"Metadata": dict(self.metadata), "LastModified": _WHEN}
         return {"ETag": self.etag, "ContentLength": len(self.data), **said}
 
@@ -215,7 +215,7 @@ def _part(data: bytes, asked: str) -> bytes:
 
 
 def _chosen(parts: Mapping[int, Object], asked: Iterable[Mapping[str, Any]]) -> list[Object]:
-    """The parts of which an object is made."""
+    """The parts that an object is made of."""
     chosen = [(one["PartNumber"], one["ETag"]) for one in asked]
     if not chosen:
         raise RefusedError(400, "MalformedXML")

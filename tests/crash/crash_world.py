@@ -52,7 +52,7 @@ MOST_ATTEMPTS: Final = 3
 
 
 class Clock:
-    """Seconds that pass only when they are told to."""
+    """Seconds that pass only when a test lets them."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000.0
@@ -95,7 +95,7 @@ class Clients:
     Attributes:
         sqs: a client of the world's queues.
         s3: a client of its bucket.
-        events: a client of EventBridge, which keeps what it is told.
+        events: a client of EventBridge, which keeps the events that it gets.
         world: the world that the calls are made in.
     """
 

@@ -91,7 +91,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "attributes of others give way where a message has no room for all": (
         "tests/functional/test_failures.py::TestHalving::test_the_attributes_of_others_give_way_where_there_is_no_room",
     ),
-    "an upload of which not all was published fails": (
+    "an upload fails if not all of it was published": (
         "tests/functional/test_transfer.py::test_an_entry_too_large_without_a_bucket_fails_and_all_others_are_published",
         f"{_PIPELINE}[first entry refused",
     ),
@@ -106,22 +106,22 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a source names one put, by the event's sequencer": (
         "tests/functional/test_functions.py::TestUploader::test_a_second_delivery_of_an_event_makes_the_same_lineages_and_a_second_put_another_source",
     ),
-    "only objects of the stack's inbox are uploaded, whoever sends the event": (
-        "tests/functional/test_functions.py::TestUploader::test_only_objects_of_the_stacks_inbox_are_published_whoever_sends_the_event",
+    "only objects of the stack's inbox are uploaded, for any event": (
+        "tests/functional/test_functions.py::TestUploader::test_only_objects_of_the_stacks_inbox_are_published_for_any_event",
     ),
     "of several scans that find all ranges scanned, one publishes the tasks": (
         "tests/unit/test_objects.py::TestScans",
     ),
-    "a scan that died before it published the tasks publishes them when it comes again": (
+    "a scan that died before it published the tasks publishes them when it is delivered again": (
         "tests/unit/test_objects.py::TestScans",
     ),
     "messages that are not done are reported as failed": (
         "tests/functional/test_functions.py::TestProcessor::test_only_a_message_whose_output_is_not_published_is_delivered_again",
     ),
-    "with wrong settings messages come again as late as a delay can be": (
-        "tests/functional/test_functions.py::TestProcessor::test_with_wrong_settings_messages_come_again_as_late_as_a_delay_can_be",
+    "with wrong settings messages are delivered again as late as possible": (
+        "tests/functional/test_functions.py::TestProcessor::test_with_wrong_settings_messages_are_delivered_again_as_late_as_possible",
     ),
-    "a message that is not done comes again after seconds, not after its deadline": (
+    "a message that is not done is delivered again after seconds, not after its deadline": (
         "tests/functional/test_functions.py::TestProcessor::test_without_time_messages_are_delivered_again_and_no_step_is_run",
         f"{_PIPELINE}[last entry fails to the end",
     ),
@@ -168,7 +168,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_good_entry_survives_a_mark_that_could_not_be_deleted",
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_good_entry_on_its_last_run_survives_a_function_that_died_of_something_else",
     ),
-    "a mark whose put failed is deleted, as it may be there all the same": (
+    "a mark whose put failed is deleted, as it may still be there": (
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_mark_is_deleted_where_only_the_reply_to_its_put_was_lost",
     ),
     "without a store, a message on its last run may kill the worker and runs alone": (
@@ -303,7 +303,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_was_lost_is_published_again_by_the_one_before_it",
     ),
     "a look counts as published only if the topic confirms it": (
-        "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_is_refused_is_an_error_so_that_the_one_before_it_comes_again",
+        "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_is_refused_is_an_error_so_that_the_one_before_it_stays",
     ),
     "a look is acknowledged only after the next one is published": (
         "tests/functional/test_job_looks.py::TestTheWayOfAJob::test_a_job_is_finished_seconds_after_its_last_message",
@@ -312,13 +312,13 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "the record names the next look before that is published": (
         "tests/functional/test_job_looks.py::TestTheWayOfAJob::test_a_job_is_finished_seconds_after_its_last_message",
     ),
-    "a result is completed only by whoever wrote that the job is finishing": (
+    "a result is completed only by the invocation that wrote that the job is finishing": (
         "tests/functional/test_job_looks.py::TestAtOnce::test_a_result_is_written_only_while_the_record_says_that_the_job_is_finishing",
     ),
     "a job has ended only after EventBridge confirmed the event that says so": (
         "tests/functional/test_replies.py::TestMembers::test_an_event_that_is_not_confirmed_is_an_error",
     ),
-    "a job of which something came gets a look": (
+    "a job with new messages gets a look": (
         "tests/functional/test_functions.py::TestLooks::test_messages_of_a_source_that_nobody_began_get_a_job",
     ),
     "the record of index runs is written only if nobody else wrote it in the meantime": ("tests/unit/test_looks.py",),

@@ -115,7 +115,7 @@ def every_call(fault: str, part: int) -> Iterator[Fault]:
 
 @contextmanager
 def told(fault: Fault) -> Iterator[None]:
-    """Have a failure say of which fault it comes."""
+    """Have a failure name the fault that causes it."""
     try:
         yield
     except AssertionError as error:
@@ -148,7 +148,7 @@ def check_result(world: World, expected: bytes, dead: bytes = b"", reason: str =
         span = Lineage.parse(letter.attributes[LINEAGE]).span
         assert (span.start, span.end, span.total) == (place["start"], place["end"], len(data))
         assert reason in letter.attributes[REASON]
-    # Where it is not known whether a letter was published, it is published again.
+    # Where it is not known whether a dead letter was published, it is published again.
     assert sum(map(len, letters.values())) <= 1 + max(1, world.fault.hits)
 
 
@@ -199,7 +199,7 @@ def test_a_large_object_told_of_twice_and_a_fault_at_any_call(
     fault: str,
     part: int,
 ) -> None:
-    """It is uploaded by ranges, and its result is written by parts; where an entry fails, it is told of but once."""
+    """It is uploaded by ranges, and its result is written by parts; where an entry fails, it is listed only once."""
     data = without(BAD)
     expected = serial(data)
     monkeypatch.setenv("PARCELQ_RANGE_BYTES", str(len(data) // 2 + 1))

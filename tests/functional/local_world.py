@@ -27,7 +27,7 @@ cat "$2" > "$4"
 
 
 def lines_of(count: int) -> str:
-    """So many lines that all differ."""
+    """A number of lines that all differ."""
     return "".join(f"line {number}\n" for number in range(count))
 
 
@@ -62,7 +62,7 @@ class World:
         """Start a command of `parcelq` in a session of its own."""
         words = [*PROGRAM, command, *map(str, arguments)]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        # Whoever runs the tests may ignore SIGINT, which its children inherit.
+        # The shell that runs the tests may ignore SIGINT, which its children inherit.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             process = subprocess.Popen(words, cwd=self.folder, start_new_session=True, text=True, **pipes)  # type: ignore[call-overload]

@@ -28,7 +28,7 @@ class OneObject:
 
 
 def after(count: int) -> Callable[[], bool]:
-    """What says that there is time, so many times."""
+    """Says for a number of times that there is time."""
     left = count
 
     def may_go_on() -> bool:

@@ -82,7 +82,7 @@ def test_other_prices_change_the_bill(cli: Cli, lines: Path, filter_step: tuple[
     assert document["prices"]["region"] == "nowhere"
 
 
-def test_what_a_step_puts_out_is_measured(lines: Path, make_step: Callable[..., Path]) -> None:
+def test_the_output_of_a_step_is_measured(lines: Path, make_step: Callable[..., Path]) -> None:
     doubles = make_step('cat "$2" "$2" > "$4"')
     known = known_of(lines, local_step(str(doubles)))
     assert (known.out_entries, known.out_bytes) == (2.0, 22.0)
@@ -93,7 +93,7 @@ def test_what_a_step_puts_out_is_measured(lines: Path, make_step: Callable[..., 
 
 @dataclass
 class Told:
-    """Runs nothing, but takes the time that it is told by the lines of a run, as its clock shows."""
+    """Runs nothing, but takes a time that follows from the lines of a run, as its clock shows."""
 
     takes: Callable[[int], float]
     works: Callable[[int], float]
@@ -117,8 +117,8 @@ class Told:
         return measure("words", sample, self, clock=self.clock)
 
 
-def test_the_time_of_a_run_and_of_a_line_are_told_apart(lines: Path, clock: Any) -> None:
-    # Half a second, of which a tenth is work, and 2 ms a line, of which half is.
+def test_the_time_of_a_run_and_of_a_line_are_distinguished(lines: Path, clock: Any) -> None:
+    # Half a second, a tenth of it work, and 2 ms a line, half of it work.
     told = Told(lambda n: 0.5 + 0.002 * n, lambda n: 0.1 + 0.001 * n, clock, lines, local_step("cat"))
     known = told.measure(read_sample(lines, 200))
     assert told.sizes == [200, *[20, 200] * 3]
@@ -133,7 +133,7 @@ def test_a_slow_step_is_run_less_often(lines: Path, clock: Any) -> None:
     assert told.sizes == [200, 20, 200]
 
 
-def test_the_start_of_a_warm_step_is_told_apart(lines: Path, clock: Any) -> None:
+def test_the_start_of_a_warm_step_is_measured_by_itself(lines: Path, clock: Any) -> None:
     def takes(count: int) -> float:
         fresh = len(told.sizes) == 1 or told.closed == [len(told.sizes) - 1]
         return 3.0 * fresh + 0.01 + 0.002 * count
@@ -177,7 +177,7 @@ def test_lines_that_fail_are_counted(lines: Path, make_step: Callable[..., Path]
     assert "no seven, please" in known.reason
 
 
-def test_a_step_that_fails_on_everything_is_told_with_its_reason(
+def test_a_step_that_fails_on_everything_is_an_error_with_its_reason(
     cli: Cli, lines: Path, make_step: Callable[..., Path]
 ) -> None:
     ran = lines.with_name("ran")
@@ -187,7 +187,7 @@ def test_a_step_that_fails_on_everything_is_told_with_its_reason(
     assert len(ran.read_text().splitlines()) < 50
 
 
-def test_a_single_line_that_fails_is_told(tmp_path: Path, make_step: Callable[..., Path]) -> None:
+def test_a_single_line_that_fails_is_reported(tmp_path: Path, make_step: Callable[..., Path]) -> None:
     file = tmp_path / "one.txt"
     file.write_text("a\n")
     with pytest.raises(ParcelqError, match="every record of the sample that was tried fails"):
@@ -202,7 +202,7 @@ def test_a_single_line_is_enough(cli: Cli, tmp_path: Path, filter_step: tuple[st
     assert document["file"]["wall"]["each"] == 0
 
 
-def test_lines_that_are_no_text_are_told_apart(tmp_path: Path, filter_step: tuple[str, ...]) -> None:
+def test_lines_that_are_not_text_are_counted(tmp_path: Path, filter_step: tuple[str, ...]) -> None:
     file = tmp_path / "bytes"
     file.write_bytes(b"good\n\xff\xfe\x00\n" * 50)
     known = known_of(file, local_step(filter_step[1], filter_step[3]))
@@ -227,7 +227,7 @@ def test_lines_that_are_no_text_are_told_apart(tmp_path: Path, filter_step: tupl
         (("words.txt", "--step", "cat", "--format", "cvs"), 1, "format is 'cvs', but must be"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_an_error_of_one_line(
     cli: Cli, lines: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], code: int, said: str
 ) -> None:
     monkeypatch.chdir(lines.parent)

@@ -158,7 +158,7 @@ class TestDraining:
         (apart,) = collecting.keys("results/without-lineage/")
         assert collecting.result(apart) == b"something else altogether\n"
 
-    def test_out_of_time_what_was_pulled_is_stored_all_the_same(self, collecting: Collecting) -> None:
+    def test_messages_that_were_pulled_are_stored_even_when_time_is_up(self, collecting: Collecting) -> None:
         collecting.publish(*outputs())
         times = iter([60.0])
         drained = collecting.drain(lambda: next(times, 0.0))
@@ -325,7 +325,7 @@ REFUSED = "{0-4/9>0-0/2:dddddddd,0-4/9>0-2/2:dddddddd}>0-4/4:eeeeeeee"
 
 
 class TestWhatCannotBeCollected:
-    """It is in the way of nothing else, and not lost."""
+    """It does not hinder anything else, and is not lost."""
 
     def apart(self, collecting: Collecting) -> list[bytes]:
         """The entries of the files of messages that are in no result."""
@@ -334,7 +334,9 @@ class TestWhatCannotBeCollected:
         )
 
     @pytest.mark.parametrize("name", ["mine", "s3://bucket/inbox/x", "s3://[", "?put=1"])
-    def test_messages_of_a_source_that_is_none_are_written_apart(self, collecting: Collecting, name: str) -> None:
+    def test_messages_with_an_invalid_source_are_written_to_their_own_file(
+        self, collecting: Collecting, name: str
+    ) -> None:
         # Two that say they are the same bytes, which means nothing here.
         told = {SOURCE: name, LINEAGE: "0-4/4", ENTRIES: "1"}
         states = collecting.collect(
@@ -683,7 +685,7 @@ class TestKilled:
             put = f"{0x1000 + at:04X}"
             collecting.publish(*outputs(put))
             killed = kill.run(collecting.drain, at)
-            if killed:  # then what it had not acknowledged comes again
+            if killed:  # then what it had not acknowledged is delivered again
                 collecting.publish(*outputs(put))
             collecting.drain()
             collecting.finish()

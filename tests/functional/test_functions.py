@@ -282,7 +282,7 @@ def library_logger() -> Iterator[None]:
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, library_logger: None) -> Callable[[str], ModuleType]:
-    """Imports a function anew, under a name of its own, so that nothing of an earlier test is cached."""
+    """Imports a function anew, under a name of its own, so that no state of an earlier test is cached."""
 
     def load(name: str) -> ModuleType:
         folder = ROOT / "functions" / name
@@ -342,7 +342,7 @@ def stack(
 
 @pytest.fixture
 def told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What EventBridge is told, which lets nothing else happen."""
+    """The events that EventBridge gets, without any other effect."""
     details: list[dict[str, Any]] = []
 
     def put_event(_events: Any, _kind: str, detail: dict[str, Any], _resource: str) -> None:
@@ -428,7 +428,7 @@ class TestUploader:
         assert stack.messages() == 0
 
     @pytest.mark.parametrize("records", [[5], ["x"], [None], {"eventSource": "aws:s3"}, 7, "x"])
-    def test_records_that_are_none_are_named(self, stack: Stack, records: Any) -> None:
+    def test_invalid_records_are_named(self, stack: Stack, records: Any) -> None:
         with pytest.raises(InvalidValueError, match=r"^Records is .*, but must be a list of JSON objects"):
             stack.call("uploader", {"Records": records})
 
@@ -464,7 +464,7 @@ class TestUploader:
         with pytest.raises(InvalidValueError, match=r"as s3\.object\.key, as s3\.object\.sequencer or versionId"):
             stack.call("uploader", given)
 
-    def test_a_size_that_is_none_is_named(self, stack: Stack) -> None:
+    def test_an_invalid_size_is_named(self, stack: Stack) -> None:
         given = stack.put(MOLECULES)
         given["Records"][0]["s3"]["object"]["size"] = "large"
         with pytest.raises(InvalidValueError, match=r"a number as s3\.object\.size"):
@@ -552,7 +552,7 @@ class TestUploader:
             (BUCKET, "molecules.smi"),
         ],
     )
-    def test_only_objects_of_the_stacks_inbox_are_published_whoever_sends_the_event(
+    def test_only_objects_of_the_stacks_inbox_are_published_for_any_event(
         self, stack: Stack, bucket: str, key: str
     ) -> None:
         if bucket != BUCKET:
@@ -631,7 +631,7 @@ class TestUploader:
         finished = [one for one in stack.take("parcelq-step") if "molecules" in one.attributes[SOURCE]]
         assert result_of(finished) == MOLECULES
 
-    def test_a_wrong_setting_is_told(self, stack: Stack, settings: Callable[..., None]) -> None:
+    def test_a_wrong_setting_is_an_error(self, stack: Stack, settings: Callable[..., None]) -> None:
         given = stack.put(MOLECULES)
         settings(RANGE_BYTES="many", PARCEL_SIZE=0)
         with pytest.raises(SettingsError, match=r"(?s)(?=.*PARCELQ_RANGE_BYTES)(?=.*PARCELQ_PARCEL_SIZE)"):
@@ -818,7 +818,7 @@ class TestProcessor:
         assert stack.call("processor", given) == {"batchItemFailures": []}
         assert stack.messages() == 0
 
-    def test_only_the_bad_message_has_failed_and_comes_again_with_a_delay(
+    def test_only_the_bad_message_has_failed_and_is_delivered_again_with_a_delay(
         self, stack: Stack, upper: None, settings: Callable[..., None]
     ) -> None:
         settings(BACK_OFF_SECONDS=1)
@@ -931,7 +931,7 @@ class TestProcessor:
         )
         return {"Records": stack.deliver("parcelq-step")["Records"] + stack.deliver("parcelq-step")["Records"]}
 
-    def test_wrong_settings_are_told_once_and_in_one_line(
+    def test_wrong_settings_are_logged_once_and_in_one_line(
         self, stack: Stack, poisoned: dict[str, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
         with pytest.raises(SettingsError, match="unknown key 'filtre'") as caught:
@@ -943,7 +943,7 @@ class TestProcessor:
         assert (told.levelname, told.getMessage()) == ("ERROR", str(caught.value))
         assert told.exc_info is None
 
-    def test_with_wrong_settings_messages_come_again_as_late_as_a_delay_can_be(
+    def test_with_wrong_settings_messages_are_delivered_again_as_late_as_possible(
         self, stack: Stack, poisoned: dict[str, Any], requests: Any
     ) -> None:
         with pytest.raises(SettingsError):
@@ -953,7 +953,7 @@ class TestProcessor:
         assert {one["ReceiptHandle"] for one in changed} == {one["receiptHandle"] for one in poisoned["Records"]}
         assert requests.of("SendMessageBatch") == requests.of("DeleteMessageBatch") == []
 
-    def test_where_their_deadline_cannot_be_set_the_settings_are_named_all_the_same(
+    def test_settings_are_named_even_if_deadlines_cannot_be_set(
         self, stack: Stack, poisoned: dict[str, Any], requests: Any
     ) -> None:
         requests.refuse("ChangeMessageVisibilityBatch", "AccessDenied", 403)
@@ -970,7 +970,7 @@ class TestProcessor:
         stack.run("processor", "parcelq-step")
         assert [one.message().body for one in stack.take("parcelq-output")] == [b"ONE\n"]
 
-    def test_a_topic_that_is_not_there_is_told_like_a_wrong_setting(
+    def test_a_missing_topic_is_an_error_like_a_wrong_setting(
         self, stack: Stack, upper: None, settings: Callable[..., None]
     ) -> None:
         settings(STAGES="step,next")
@@ -983,7 +983,7 @@ class TestProcessor:
 class TestLooks:
     """What the downloader does with messages of the topic of looks."""
 
-    def test_looks_go_on_until_the_result_is_there_and_then_it_is_told(
+    def test_looks_go_on_until_the_result_is_there_and_an_event_is_sent(
         self, stack: Stack, upper: None, told: list[dict[str, Any]], at_once: None
     ) -> None:
         stack.call("uploader", stack.put(MOLECULES))
@@ -1009,7 +1009,7 @@ class TestLooks:
         assert record["cost"]["bytes"] == 2 * len(MOLECULES)
         assert stack.keys("segments/") == []
 
-    def test_an_event_that_comes_again_when_the_job_is_finished_publishes_nothing(
+    def test_an_event_that_is_delivered_again_after_the_job_publishes_nothing(
         self, stack: Stack, upper: None, told: list[dict[str, Any]], at_once: None
     ) -> None:
         given = stack.put(MOLECULES)
@@ -1095,7 +1095,7 @@ class TestLooks:
         answer = stack.call("downloader", {"Records": [{**record, "body": text}]})
         assert answer == {"batchItemFailures": []}
 
-    def test_a_look_that_fails_comes_again_alone_and_later_each_time(
+    def test_a_look_that_fails_is_delivered_again_alone_and_later_each_time(
         self, stack: Stack, upper: None, told: list[dict[str, Any]], at_once: None
     ) -> None:
         stack.call("uploader", stack.put(MOLECULES))
@@ -1177,7 +1177,7 @@ class TestDownloader:
         stack.call("downloader", event("download"))
         assert stack.get("results/molecules.smi") == b"one\ntwo\n"
 
-    def test_messages_without_lineage_are_kept_apart(self, stack: Stack, upper: None) -> None:
+    def test_messages_without_lineage_get_files_of_their_own(self, stack: Stack, upper: None) -> None:
         stack.publish("parcelq-output", Message(b"by hand"), Message(b"by hand, too\n"))
         self.pipeline(stack)
         assert stack.get("results/molecules.smi") == MOLECULES.upper()
@@ -1185,7 +1185,7 @@ class TestDownloader:
         assert sorted(stack.get(apart).splitlines()) == [b"by hand", b"by hand, too"]
         assert stack.keys("segments/") == []
 
-    def test_a_message_of_a_source_that_is_none_is_in_the_way_of_nothing(self, stack: Stack, upper: None) -> None:
+    def test_a_message_with_an_invalid_source_does_not_hinder_others(self, stack: Stack, upper: None) -> None:
         told = {SOURCE: "mine", LINEAGE: "0-4/4", ENTRIES: "1"}
         stack.publish("parcelq-output", Message(b"odd\n", told))
         answer = self.pipeline(stack)
@@ -1195,7 +1195,7 @@ class TestDownloader:
         assert stack.get(apart) == b"odd\n"
         assert stack.keys("segments/") == []
 
-    def test_what_is_in_the_way_of_a_source_fails_the_invocation_when_all_others_are_done(
+    def test_a_source_in_trouble_fails_the_invocation_after_all_others_are_done(
         self, stack: Stack, upper: None
     ) -> None:
         stack.s3.put_object(Bucket=BUCKET, Key="segments/parcelq-output/0/broken-9.seg", Body=b"no json")
@@ -1249,7 +1249,7 @@ class TestDownloader:
             ({"receive_message_timeout": "long"}, "receive_message_timeout"),
         ],
     )
-    def test_a_bad_request_is_told_what_is_wrong_and_collects_nothing(
+    def test_a_bad_request_gets_an_error_and_collects_nothing(
         self, stack: Stack, changed: dict[str, Any], told: str
     ) -> None:
         stack.publish("parcelq-output", Message(b"one\n"))
@@ -1259,7 +1259,7 @@ class TestDownloader:
         assert stack.messages() == 1
         assert stack.keys() == []
 
-    def test_a_topic_that_is_not_there_is_told(self, stack: Stack) -> None:
+    def test_a_missing_topic_is_an_error(self, stack: Stack) -> None:
         with pytest.raises(TopicNotFoundError, match="parcelq-none"):
             stack.call("downloader", {**event("download"), "topic": "parcelq-none"})
 
@@ -1442,7 +1442,7 @@ class TestTopicAdmin:
             (None, "request"),
         ],
     )
-    def test_a_bad_request_is_told_what_is_wrong(self, stack: Stack, given: Any, told: str) -> None:
+    def test_a_bad_request_gets_an_error_that_says_what_is_wrong(self, stack: Stack, given: Any, told: str) -> None:
         answer = stack.call("topic_admin", given)
         assert set(answer) == {"error"}
         assert answer["error"]["type"] == "BadRequest"
@@ -1458,18 +1458,18 @@ class TestTopicAdmin:
         answer = stack.call("topic_admin", {"action": "create", "topic": "parcelq-" + "x" * 80})
         assert answer["error"]["type"] == "InvalidValueError"
 
-    def test_a_topic_that_is_not_there_is_told(self, stack: Stack) -> None:
+    def test_a_missing_topic_is_an_error(self, stack: Stack) -> None:
         answer = stack.call("topic_admin", {"action": "count", "topic": "parcelq-none"})
         assert answer["error"]["type"] == "TopicNotFoundError"
 
-    def test_wrong_settings_are_told(self, stack: Stack, settings: Callable[..., None]) -> None:
+    def test_wrong_settings_are_an_error(self, stack: Stack, settings: Callable[..., None]) -> None:
         settings(PARCEL_SIZE=0)
         answer = stack.call("topic_admin", event("topic_admin_list"))
         assert answer["error"]["type"] == "SettingsError"
         assert "PARCELQ_PARCEL_SIZE" in answer["error"]["message"]
 
 
-def test_the_status_of_what_was_uploaded_and_not_collected_yet_is_told(stack: Stack) -> None:
+def test_the_status_includes_sources_that_were_uploaded_and_not_collected_yet(stack: Stack) -> None:
     stack.call("uploader", stack.put(MOLECULES))
     answer = stack.call("topic_admin", {"action": "status", "source": "molecules"})
     (source,) = answer["sources"]
@@ -1481,7 +1481,7 @@ def test_the_status_of_what_was_uploaded_and_not_collected_yet_is_told(stack: St
     assert stack.call("topic_admin", {"action": "status", "source": "another"})["count"] == 0
 
 
-def test_the_status_of_what_leads_to_another_topic_is_not_told(stack: Stack) -> None:
+def test_the_status_leaves_out_sources_that_lead_to_another_topic(stack: Stack) -> None:
     stack.make_topic("parcelq-extra")
     stack.call("uploader", stack.put(MOLECULES, key="inbox/parcelq-extra/m.smi"))
     assert stack.call("topic_admin", {"action": "status"}) == {"sources": [], "count": 0}

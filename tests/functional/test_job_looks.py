@@ -271,7 +271,7 @@ class TestLooks:
         world.run()
         assert world.result() == DATA.upper()
 
-    def test_a_look_that_is_refused_is_an_error_so_that_the_one_before_it_comes_again(
+    def test_a_look_that_is_refused_is_an_error_so_that_the_one_before_it_stays(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         world.begin()
@@ -466,7 +466,7 @@ class TestAtOnce:
 
 class TestHealing:
     def still(self, world: World) -> None:
-        """Take looks for as long as a job must stand still."""
+        """Take looks until a job counts as stuck."""
         until = world.now + 2 * QUIET_SECONDS
         while world.now < until and world.look():
             pass
@@ -590,7 +590,7 @@ class TestTheDead:
         assert world.record().is_whole
         assert [detail["complete"] for _, detail in world.told] == [False, True]
 
-    def test_an_entry_that_dies_again_ends_the_job_when_it_stands_still(self, world: World) -> None:
+    def test_an_entry_that_dies_again_ends_the_job_when_nothing_else_comes(self, world: World) -> None:
         self.finished(world)
         world.jobs.send([Look(world.record().id)])
         world.look()

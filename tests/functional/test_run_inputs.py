@@ -142,7 +142,7 @@ class TestPipes:
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = world.write("secret", "x\n", 0o200)
-        monkeypatch.setattr(os, "access", lambda *_: False)  # whoever runs the tests may read everything
+        monkeypatch.setattr(os, "access", lambda *_: False)  # the user who runs the tests may read everything
         with pytest.raises(Exception, match=r"'.*secret' cannot be read: Permission denied"):
             FileState.of(path)
 

@@ -16,7 +16,7 @@ TEXTS = [f"{'bad' if number in {17, 18, 150} else 'good'} {number}\n" for number
 
 @pytest.fixture
 def job(world: World) -> str:
-    """The id of a job with three dead entries, of which two lie side by side."""
+    """The id of a job with three dead entries; two of them lie side by side."""
     world.write("lines.txt", "".join(TEXTS), 0o644)
     done = world.run("lines.txt", "--step", world.write("step", FAILS_ON_BAD), "--batch-size", 50)
     assert done.returncode == 1

@@ -112,7 +112,7 @@ def test_too_many_dead_entries_stop_the_job(world: World) -> None:
 
 
 @pytest.mark.parametrize("limit", ["x", "-1", "101%", "1.2", "%"])
-def test_a_limit_that_is_none_is_refused(world: World, limit: str) -> None:
+def test_an_invalid_limit_is_refused(world: World, limit: str) -> None:
     done = world.run(world.write("lines.txt", "a\n", 0o644), "--step", "cat", "--max-dead=" + limit)
     assert done.returncode == 2
     assert "--max-dead" in done.stderr

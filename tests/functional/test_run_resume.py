@@ -41,7 +41,7 @@ for name in ("replace", "unlink", "rmdir"):
 from parcelq_cli.main import main
 main()
 """
-"""Kills itself before it renames or deletes a file of the folder of results for so many times."""
+"""Kills itself before it renames or deletes a file of the folder of results, at a chosen one."""
 
 
 def wait_for(what: object, seconds: float = 60) -> None:
@@ -237,7 +237,7 @@ class TestChanges:
         assert world.read("lines.txt") == "b\n"
 
     @pytest.mark.parametrize("combined", [False, True])
-    def test_a_source_that_changes_while_it_runs_has_no_result_and_is_in_the_way_of_no_other(
+    def test_a_source_that_changes_while_it_runs_has_no_result_and_the_others_have(
         self, world: World, combined: bool
     ) -> None:
         source = world.write("lines.txt", lines_of(100), 0o644)

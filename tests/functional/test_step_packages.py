@@ -26,7 +26,7 @@ def build(tmp_path: Path):
     return build_
 
 
-def test_a_bundle_has_what_the_step_imports_and_nothing_of_this_machine(build, index, tmp_path):  # noqa: F811
+def test_a_bundle_has_what_the_step_imports_and_no_files_of_this_machine(build, index, tmp_path):  # noqa: F811
     wheel(index, "1.0", "hello")
     built = build("greeting")
     assert built.lock.splitlines() == [f"# {HERE}", "greeting==1.0"]

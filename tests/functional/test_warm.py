@@ -58,7 +58,7 @@ def write(make_step):
 
 @pytest.fixture
 def warm(write):
-    """Makes runners of warm steps of which only the function is given."""
+    """Makes runners of warm steps around a function."""
     with contextlib.ExitStack() as runners:
 
         def make(function: str, **more: object) -> Runner:
@@ -341,7 +341,7 @@ class TestFailure:
         assert {name: getattr(error, name) for name in expected} == expected
         return error
 
-    def test_an_exception_is_told_without_our_frames(self, warm):
+    def test_an_exception_is_shown_without_our_frames(self, warm):
         error = self.assert_fails_alone(warm(FAILS_ON_BAD.format("raise ValueError(f'no good: {entry}')")), exit_code=1)
         lines = error.stderr_tail.splitlines()
         assert lines[0] == "ValueError: no good: bad"
@@ -350,7 +350,7 @@ class TestFailure:
         assert "step.py" in lines[2]
         assert "in run" in lines[2]
 
-    def test_the_end_of_a_deep_traceback_and_both_ends_of_a_long_exception_are_told(self, warm):
+    def test_the_end_of_a_deep_traceback_and_both_ends_of_a_long_exception_are_shown(self, warm):
         function = """
         def deep(depth):
             if depth == 0:
@@ -367,7 +367,7 @@ class TestFailure:
         assert first.endswith("x ends")
         assert len(error.stderr_tail.encode()) < TAIL_BYTES
 
-    def test_what_caused_an_exception_is_told_too(self, warm):
+    def test_the_cause_of_an_exception_is_shown_too(self, warm):
         function = FAILS_ON_BAD.format(
             "\n            ".join(["try: int(entry)", "except ValueError as e: raise KeyError('k') from e"])
         )
@@ -390,7 +390,7 @@ class TestFailure:
         self.assert_fails_alone(warm(FAILS_ON_BAD.format(statement)), exit_code=code, stderr_tail=tail)
 
     @pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL", "SIGTERM"])
-    def test_an_end_by_a_signal_is_told_by_its_name(self, warm, name):
+    def test_an_end_by_a_signal_is_named(self, warm, name):
         function = FAILS_ON_BAD.format(f"os.kill(os.getpid(), signal.{name})")
         self.assert_fails_alone(warm(function), reason=f"was ended by {name}")
 
@@ -437,7 +437,7 @@ class TestFailure:
         function = "@step\ndef run(entries):\n    os.remove('../output')\n    return []\n"
         assert "wrote no output file" in failure_of(warm(function)).reason
 
-    def test_an_error_of_whoever_uses_the_output_costs_nothing(self, warm):
+    def test_an_error_of_the_caller_does_not_end_the_process(self, warm):
         runner = warm(PID)
         pid = output_of(runner)
         with pytest.raises(KeyError), runner.run([]):
@@ -458,7 +458,7 @@ class TestStart:
         step = Step(make_step("", "step.py"), StepSettings(warm=True))
         assert "a function of parcelq.step that runs by its main()" in only_failure_of(step).reason
 
-    def test_a_program_that_knows_nothing_of_it_fails_with_its_own_words(self, make_step):
+    def test_a_program_without_the_function_fails_with_its_own_words(self, make_step):
         step = Step(make_step("echo 'what is --warm?' >&2; exit 2"), StepSettings(warm=True))
         assert str(only_failure_of(step)).endswith("exited with 2: what is --warm?")
 

@@ -70,7 +70,7 @@ def test_what_is_unpacked_is_what_was_packed_and_compiled(made, files, tmp_path)
     assert sorted((tmp_path / "out").rglob("*")) == before, "Python compiled something again"
 
 
-def test_a_file_that_is_no_python_of_this_version_is_unpacked_all_the_same(tmp_path):
+def test_a_file_that_is_not_python_of_this_version_is_still_unpacked(tmp_path):
     bundle = archive_of(tmp_path / "a.zip", ("old.py", b"print 'x'\n"))
     unpack(tmp_path / "a.zip", bundle, tmp_path / "out")
     assert (tmp_path / "out/old.py").read_bytes() == b"print 'x'\n"
@@ -211,7 +211,7 @@ class TestCache:
         }
         about = (folder / "data").stat()
         changes[change]()
-        if change == "write":  # whoever changes a file may put its times back
+        if change == "write":  # a change of a file may put its times back
             os.utime(folder / "data", ns=(about.st_atime_ns, about.st_mtime_ns))
         assert held.check([bundle.digest]) == [bundle.digest]
         assert (held.folder(bundle) / "data").read_bytes() == bytes(1000)

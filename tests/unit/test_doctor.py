@@ -76,7 +76,7 @@ def test_event_sources_that_are_off_or_gone_are_found(examined, functions):
         list(examined.event_sources())
 
 
-def test_alarms_are_told_with_what_they_mean(examined):
+def test_alarms_are_listed_with_their_meaning(examined):
     (found,) = examined.alarms()
     assert (found.what, found.help) == ("the alarm parcelq-step-age went off", "Messages wait too long.")
 

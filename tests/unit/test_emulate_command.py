@@ -61,12 +61,12 @@ def test_what_has_no_result_when_nothing_waits_any_more_is_missing():
     assert collect(Stack([1, 0], "a.txt"), "a.txt", "b.txt") == Collected(frozenset({"b.txt"}), 2)
 
 
-def test_a_file_that_was_given_up_is_not_waited_for():
+def test_a_file_that_failed_is_not_waited_for():
     stack = Stack([1, 1, 1], "b.txt", given_up={"a.txt": "broken"})
     assert collect(stack, "a.txt", "b.txt").missing == {"a.txt"}
 
 
-def test_while_others_go_on_a_file_that_was_given_up_does_not_end_the_waiting():
+def test_a_file_that_failed_does_not_end_the_waiting_for_others():
     stack = Stack([1, 1, 0], given_up={"a.txt": "broken"})
     assert collect(stack, "a.txt", "b.txt").missing == {"a.txt", "b.txt"}
     assert list(stack.waits) == []

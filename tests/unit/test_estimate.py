@@ -23,7 +23,7 @@ from parcelq_emulator.template import load
 from samtranslator.yaml_helper import yaml_parse
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
-# A million lines of 50 bytes, of which a run takes 0.1 s and 0.1 ms a line, all of it calculating.
+# A million lines of 50 bytes; a run takes 0.1 s and 0.1 ms a line, all of it calculating.
 KNOWN = Measured(
     name="lines.txt",
     format="lines",
@@ -54,7 +54,7 @@ def job(known: Measured = KNOWN, prices: Prices = PRICES, **setup: int) -> Job:
 
 
 def grown(lines: int, known: Measured = KNOWN) -> Measured:
-    """The same file with so many lines."""
+    """The same file with another number of lines."""
     return replace(known, records=lines, size=round(lines * known.record_bytes))
 
 
@@ -115,7 +115,7 @@ def test_the_requests_of_a_file_by_hand() -> None:
     assert asked["range topic"] == 1 + 2 * 2
     assert asked["input topic, publish"] == 8000
     assert asked["input topic, receive and delete"] == 8000 + 1000
-    # Each run puts out 100,300 bytes; ten of them are 15.3 units.
+    # Each run writes 100,300 bytes; ten of them are 15.3 units.
     assert asked["output topic, publish"] == 16_000
     puts, gets = of_file.s3()
     assert 1e9 / (16 * MIB) < puts < 1000
@@ -213,7 +213,7 @@ def test_a_job_by_hand() -> None:
 
 
 def test_a_warm_step_starts_once_for_every_run_that_goes_on_side_by_side() -> None:
-    # A hundred instances, on each of which two runs go on.
+    # A hundred instances with two runs at a time each.
     assert job(replace(KNOWN, start=3.0)).busy == pytest.approx(job().busy + 100 * 2 * 3.0)
 
 

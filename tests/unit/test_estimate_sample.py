@@ -99,7 +99,7 @@ def test_what_cannot_be_sampled_is_refused(tmp_path: Path, name: str, data: byte
         read_sample(file_of(tmp_path, data, name), 10)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ParcelqError, match="No such file"):
         read_sample(tmp_path / "nowhere", 10)
     with pytest.raises(ParcelqError, match="is not a regular file"):
@@ -189,12 +189,12 @@ def test_a_file_of_prices_changes_only_its_rows(tmp_path: Path) -> None:
         ("a: [", "are no YAML"),
     ],
 )
-def test_mistakes_in_prices_are_told(tmp_path: Path, text: str, said: str) -> None:
+def test_mistakes_in_prices_are_errors(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ParcelqError) as error:
         load_prices(file_of(tmp_path, text.encode()))
     assert said in str(error.value)
 
 
-def test_prices_that_are_not_there_are_told(tmp_path: Path) -> None:
+def test_missing_prices_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ParcelqError, match="cannot be read"):
         load_prices(tmp_path / "nowhere")

@@ -25,7 +25,7 @@ COUNT = 200
 
 
 def output(number: int, count: int, source: str) -> Message:
-    """What a step published for one of so many lines of four bytes."""
+    """What a step published for one of many lines of four bytes."""
     body = b"%03d\n" % number
     child = Lineage(Span(4 * number, 4 * number + 4, 4 * count)).child(Span(0, 4, 4), digest(body))
     return Message(body, {SOURCE: source, LINEAGE: str(child), ENTRIES: "1"})
@@ -196,7 +196,7 @@ class TestLargeJobs:
             assert list(store.keys("segments/")) == []
         assert kills > 4
 
-    def test_of_two_who_merge_at_once_one_is_told_and_nothing_is_lost(self) -> None:
+    def test_of_two_merges_at_once_one_fails_and_nothing_is_lost(self) -> None:
         store = Objects()
         for first in range(0, 48, 8):
             self.write(store, first, first + 8, 64)

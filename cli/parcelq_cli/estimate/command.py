@@ -50,7 +50,7 @@ def estimate(
 ) -> None:
     """Run a step over a sample of a file on this machine, and predict what the whole file will cost and take on AWS.
 
-    AWS gets a request only if FILE is an object. The records come from all over the file, of which not
+    AWS gets a request only if FILE is an object. The records come from all over the file; of a large one, not
     all is read.
     """
     from parcelq.records import parse

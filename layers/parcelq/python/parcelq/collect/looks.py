@@ -167,7 +167,7 @@ class Looker:
         state = seen.state if seen else SourceState(record.source, 0, found.total, 0, 1)
         if following is Next.FINISH and seen is not None:
             if record.state is not State.FINISHING:
-                # guard[pass]: a result is completed only by whoever wrote that the job is finishing
+                # guard[pass]: a result is completed only by the invocation that wrote that the job is finishing
                 etag = write_job(self.jobs.store, replace(new, look=record.look), etag)
             state = self.finisher.finish(seen, may_go_on, healings=record.healings, notes=notes)
             if (state.result and state.report) or state.superseded:

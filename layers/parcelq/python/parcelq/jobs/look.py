@@ -1,8 +1,8 @@
 """Looks: the messages that keep a job moving, and what follows from one. All of it is pure.
 
 One look for each job is on its way at any time. The invocation that takes look number n writes the record with number
-n + 1, then publishes that look, then acknowledges the one that was taken. So a look may be lost, doubled or late: the record says
-which one counts.
+n + 1, then publishes that look, then acknowledges the one that was taken. So a look may be lost, doubled or late: the
+record says which one counts.
 """
 
 from __future__ import annotations

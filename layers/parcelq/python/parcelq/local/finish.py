@@ -44,7 +44,7 @@ class FileResult:
 
 
 def finish(job: LocalJob, kept: Kept) -> FileResult | None:
-    """Write a job's result, now that nothing of it is under way; None if something is missing and must be run again.
+    """Write a job's result, now that no message of it is under way; None if something is missing and must be run again.
 
     Raises:
         StoreError, OSError: the result cannot be written.

@@ -65,7 +65,7 @@ class Marks:
         try:
             self.store.put(key, json.dumps(names).encode())
         except (ParcelqError, OSError):
-            # guard[pass]: a mark whose put failed is deleted, as it may be there all the same
+            # guard[pass]: a mark whose put failed is deleted, as it may still be there
             self._left.append(key)  # perhaps only the reply was lost
             raise
         return key

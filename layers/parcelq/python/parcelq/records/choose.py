@@ -114,7 +114,7 @@ def from_settings(setting: object) -> Format:
 
 
 def _made(given: object, kind: str, value: object, header: object) -> Format:
-    """Make a format of its parts, each of which may be nonsense."""
+    """Make a format of its parts; any of them may be invalid."""
     made: Format | None = None
     if value is None:
         made = _NAMED.get(kind)

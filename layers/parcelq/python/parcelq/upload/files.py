@@ -272,7 +272,7 @@ def upload_stream(
 
     messages = parcel_messages(counted(), source, total, layout, empty=start == 0, ends=is_end)
     published, failed = topic.publish(messages)
-    # guard[False]: an upload of which not all was published fails
+    # guard[False]: an upload fails if not all of it was published
     if failed:
         raise PublishError(topic.name, [one.reason for one in failed])
     return Uploaded(published, entries, end, parts.all(), format=str(layout.format), rest=rest)

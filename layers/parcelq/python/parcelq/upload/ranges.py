@@ -140,7 +140,7 @@ def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
         # tasks
         store.put(folder + _PUBLISHER, own, if_absent=True)
     except ConflictError:
-        # guard[True]: a scan that died before it published the tasks publishes them when it comes again
+        # guard[True]: a scan that died before it published the tasks publishes them when it is delivered again
         if store.read(folder + _PUBLISHER) != own:
             return []
     tasks = []
