@@ -17,6 +17,7 @@ the table in docs/guards.md. Files are put back as they were.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +35,7 @@ _MARK: Final = re.compile(r"^ *# guard\[(?P<broken>.+?)\]: (?P<what>.+)$")
 _HEAD: Final = "| --- | --- | --- |\n"
 _SECONDS: Final = 60
 _PARTS: Final = 4
+_ENVIRONMENT: Final = {**os.environ, "PARCELQ_CRASH": "all"}
 """Parts that a kind of fault in tests/crash is divided into."""
 _GREEN, _RED = 0, 1
 
@@ -498,7 +500,7 @@ def _run(test: str) -> bool:
     """Run a test, and return whether it passes. Raises SystemExit if nothing was tested."""
     chosen = [f"{test}-{part}]" for part in range(_PARTS)] if "[" in test else [test]
     pytest = [sys.executable, "-m", "pytest", "-q", "-x", "--timeout", str(_SECONDS), "-p", "no:cacheprovider"]
-    ended = subprocess.run([*pytest, *chosen], cwd=ROOT, capture_output=True, text=True, check=False)
+    ended = subprocess.run([*pytest, *chosen], cwd=ROOT, env=_ENVIRONMENT, capture_output=True, text=True, check=False)
     if ended.returncode not in {_GREEN, _RED}:
         raise SystemExit(f"{test}: {ended.stdout[-2000:]}{ended.stderr[-2000:]}")
     return ended.returncode == _GREEN
