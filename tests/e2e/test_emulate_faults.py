@@ -179,5 +179,5 @@ def test_a_result_never_overwrites_its_input(tmp_path: Path, filter_settings: Pa
     file = tmp_path / "data.txt"
     file.write_text("a\n")
     done = emulate(file, "--step", "tr", "--settings", filter_settings, "--output", tmp_path, expected=1)
-    assert "is an input" in done.stderr
+    assert "is a source and would be overwritten" in done.stderr
     assert file.read_text() == "a\n"

@@ -12,8 +12,10 @@ import gzip
 import io
 import json
 import lzma
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -121,16 +123,19 @@ class Ran:
 
     def whole(self, data: bytes) -> bytes:
         """What the step writes for a whole file, without the broken molecule."""
-        before, after = self.folder / "whole-input", self.folder / "whole-output"
+        before, after = (self.folder / f"whole-{what}-{os.getpid()}" for what in ("input", "output"))
         before.write_bytes(data.replace(BROKEN, b""))
         subprocess.run([self.folder / "step", "--input", before, "--output", after], check=True)
         return after.read_bytes()
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
-    """All files by `parcelq emulate`, and by `parcelq run`."""
-    folder = tmp_path_factory.mktemp("records")
+@pytest.fixture
+def ran(once: Callable[[Callable[[Path], dict[str, Ran]]], dict[str, Ran]]) -> dict[str, Ran]:
+    """All files by `parcelq emulate`, and by `parcelq run`; once for all processes of the tests."""
+    return once(run_everything)
+
+
+def run_everything(folder: Path) -> dict[str, Ran]:
     (folder / "step").write_text(STEP)
     (folder / "step").chmod(0o755)
     for name, data in files().items():

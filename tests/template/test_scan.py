@@ -51,6 +51,6 @@ def test_reasons_are_added_to_the_resources_that_they_name_and_to_no_others() ->
     skipped = {name for name, one in resources.items() if "checkov" in one.get("Metadata", {})}
     skipped -= {name for name in skipped if resources[name]["Type"] == "AWS::Lambda::EventSourceMapping"}
     functions = {"StageFunctionclean", "StageFunctionscore", "Uploader", "Downloader", "TopicAdmin"}
-    assert skipped == {"Bucket", "AlarmTopic", *functions}
+    assert skipped == {"Bucket", "AlarmTopic", "JobTopic", *functions}
     (rule,) = resources["AlarmTopic"]["Metadata"]["checkov"]["skip"]
     assert rule == {"id": "CKV_AWS_26", "comment": REASONS["AlarmTopic"]["CKV_AWS_26"]}
