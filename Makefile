@@ -35,7 +35,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup docs prose lock wheel release versions run test browser pictures e2e check scan audit build bench bench-setup crash guards format clean
+.PHONY: help setup docs prose lock wheel release versions run test browser pictures e2e check scan audit build bench bench-setup thorough guards format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -144,8 +144,8 @@ bench-setup: setup ## Install what the benchmarks compare with, and build what c
 	@if $(PATH313) python3.13 -c '' 2>/dev/null; then $(MAKE) build; \
 	else echo "Missing, for cold starts: Python 3.13, the functions' runtime; then make build"; fi
 
-crash: setup ## Run the crash tests with each fault at every call to AWS; make test has it at every second one
-	PARCELQ_CRASH=all $(PYTEST) tests/crash
+thorough: setup ## Run all tests, with more examples, and with each fault of the crash tests at every call to AWS
+	PARCELQ_THOROUGH=1 $(PYTEST)
 
 guards: setup ## Break the guards in the code one by one, and see that tests notice
 	$(BIN)/python tests/crash/mutants.py

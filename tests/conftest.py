@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ from parcelq.topics.overflow import Overflow
 BUCKET = "bucket"
 
 # What an example may take depends on what else the machine is doing, so that is nothing to fail for.
-settings.register_profile("parcelq", deadline=None)
+# `make thorough` tries more examples.
+settings.register_profile("parcelq", deadline=None, max_examples=100 if "PARCELQ_THOROUGH" in os.environ else 40)
 settings.load_profile("parcelq")
 
 

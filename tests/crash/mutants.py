@@ -35,7 +35,7 @@ _MARK: Final = re.compile(r"^ *# guard\[(?P<broken>.+?)\]: (?P<what>.+)$")
 _HEAD: Final = "| --- | --- | --- |\n"
 _SECONDS: Final = 60
 _PARTS: Final = 4
-_ENVIRONMENT: Final = {**os.environ, "PARCELQ_CRASH": "all"}
+_ENVIRONMENT: Final = {**os.environ, "PARCELQ_THOROUGH": "1"}
 """Parts that a kind of fault in tests/crash is divided into."""
 _GREEN, _RED = 0, 1
 

@@ -37,8 +37,8 @@ LINES = [b"alpha\n", b"beta skip\n", b"gamma\n", b"epsilon\n", b"zeta\n", BAD, b
 WHOLE = b"".join(LINES)
 RESULT = "results/molecules.smi"
 PARTS = 4
-EVERY = os.environ.get("PARCELQ_CRASH") == "all"
-"""Whether each fault happens at every call, as `make crash` has it; otherwise at every second one.
+EVERY = "PARCELQ_THOROUGH" in os.environ
+"""Whether each fault happens at every call, as `make thorough` has it; otherwise at every second one.
 
 Of two neighbouring faults, such as killed before and killed after, one happens at the even calls and one at the odd.
 """
