@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +18,7 @@ from hypothesis import settings
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 from moto.core.config import default_user_config
-from moto.sqs.models import Queue
+from moto.sqs.models import Queue, SQSBackend
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.names import dead_letter
 from parcelq.topics.message import Message, Pulled
@@ -62,13 +62,23 @@ def aws(aws_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     # Moto walks over a set there that other threads change; it matters only for FIFO queues.
     monkeypatch.setattr(Queue, "pending_message_groups", property(lambda _: set()))
     # Moto makes a new list of messages at each deletion, so of two deletions at once it would forget one.
-    lock, delete = Lock(), Queue.delete_message
+    lock, delete = RLock(), Queue.delete_message
 
     def delete_alone(queue: Queue, receipt_handle: str) -> None:
         with lock:
             delete(queue, receipt_handle)
 
     monkeypatch.setattr(Queue, "delete_message", delete_alone)
+    # It may give one message to two requests at once, so those that do not wait take turns.
+    receive = SQSBackend.receive_message
+
+    def receive_alone(
+        backend: SQSBackend, name: str, count: int, wait_seconds_timeout: int, *more: Any, **named: Any
+    ) -> Any:
+        with nullcontext() if wait_seconds_timeout else lock:
+            return receive(backend, name, count, wait_seconds_timeout, *more, **named)
+
+    monkeypatch.setattr(SQSBackend, "receive_message", receive_alone)
     # Moto closes the body of an object that is replaced or deleted, also while another thread reads it.
     alone, answer = Lock(), BotocoreStubber.process_request
 
