@@ -126,7 +126,7 @@ def samples(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, list[
 
 
 def importtime(python: str, name: str, build: Path = BUILD) -> str:
-    """What Python tells of each module that a function imports: microseconds of itself, and with what it imports."""
+    """What Python reports about each imported module: microseconds of itself, and with what it imports."""
     with _paths(build) as paths:
         return _run(python, "import app", paths[name], "-X", "importtime").stderr
 

@@ -140,7 +140,6 @@ class Figure:
         ratio: the one over the other; None where it could not be measured.
         absolute: the figures that the ratio is made of; or why there are none.
         target: what the ratio is to reach, if anything.
-        quoted: whether the short table of the project's README has it even without a target.
     """
 
     what: str
@@ -148,7 +147,6 @@ class Figure:
     ratio: Spread | None
     absolute: str
     target: Target | None = None
-    quoted: bool = False
 
 
 def at_least(number: float) -> Target:
@@ -210,10 +208,10 @@ def speeds(pairs: Pairs, unit: float) -> str:
 
 def not_measured(what: str, beside: str, reason: str) -> Figure:
     """A line of the table for what could not be measured."""
-    return Figure(what, beside, None, f"not measured: {reason}", quoted=True)
+    return Figure(what, beside, None, f"not measured: {reason}")
 
 
 def failed(what: str, error: Exception) -> Figure:
     """A line of the table for what ended with an error."""
     told = " ".join(f"{type(error).__name__}: {error}".split())
-    return Figure(what, "", None, f"failed: {told}", quoted=True)
+    return Figure(what, "", None, f"failed: {told}")

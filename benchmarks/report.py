@@ -136,7 +136,6 @@ def _figure(raw: Mapping[str, Any]) -> Figure:
         Spread(**ratio) if ratio else None,
         raw["absolute"],
         Target(**target) if target else None,
-        raw["quoted"],
     )
 
 

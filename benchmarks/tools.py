@@ -73,7 +73,7 @@ def run(command: Sequence[str], **more: Any) -> bytes:
 
 
 def see_that_it_worked(command: Sequence[str], code: int, error: bytes) -> None:
-    """Raise what tells of a program that failed."""
+    """Raise an error that describes a program that failed."""
     if code:
         tail = error.decode(errors="replace").strip()[-_TAIL:]
         raise RuntimeError(f"{Path(command[0]).name} exited with {code}: {tail or 'nothing on stderr'}")

@@ -47,7 +47,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         yield from _figures(pairs, _FULL, "ready-made requests of 1 MiB", at_least(0.9), at_most(1.15))
         same = _USUAL * LINE_BYTES
         pairs = side_by_side(partial(upload, _USUAL), partial(_ready_made, bare, topic, same, size), bench.runs)
-        yield from _figures(pairs, _USUAL, "ready-made requests of as many bytes", quoted=True)
+        yield from _figures(pairs, _USUAL, "ready-made requests of as many bytes")
         naive = partial(_one_line_a_message, bare, topic, lines(bench.size(10_000, 1_000)))
         pairs = side_by_side(partial(upload, _FULL), naive, bench.runs)
         yield Figure(
@@ -65,15 +65,13 @@ def _figures(
     what: str,
     speed: Target | None = None,
     cpu: Target | None = None,
-    *,
-    quoted: bool = False,
 ) -> Iterator[Figure]:
     ours, beside = f"publish a file, {parcel_size:,} lines a parcel", f"bare boto3, {what}, as many threads"
     fast = pairs.ratio(lambda sample: sample.speed)
-    yield Figure(f"{ours}: speed", beside, fast, f"{speeds(pairs, MB)} MB/s", speed, quoted)
+    yield Figure(f"{ours}: speed", beside, fast, f"{speeds(pairs, MB)} MB/s", speed)
     one, other = pairs.medians(lambda sample: sample.cpu / sample.amount * 1e9)
     ratio = pairs.ratio(lambda sample: sample.cpu / sample.amount)
-    yield Figure(f"{ours}: CPU", beside, ratio, f"{one:.1f} beside {other:.1f} s a GB", cpu, quoted)
+    yield Figure(f"{ours}: CPU", beside, ratio, f"{one:.1f} beside {other:.1f} s a GB", cpu)
 
 
 def _ready_made(sqs: SQSClient, topic: str, body_bytes: int, size: int) -> float:

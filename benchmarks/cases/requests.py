@@ -15,7 +15,6 @@ from benchmarks.data import lines
 from benchmarks.harness import MB, Bench, Figure, Spread, at_most
 
 _AS_MANY_AS_FIT = 1_000_000
-_DEFAULT = 1_000
 
 
 class _Counter:
@@ -56,7 +55,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     for parcel_size, told in (
         (_AS_MANY_AS_FIT, "parcels as large as fit"),
         (2_000, "2,000 lines a parcel"),
-        (_DEFAULT, "1,000 lines a parcel"),
+        (1_000, "1,000 lines a parcel"),
     ):
         counter = _Counter()
         source = Source.of_object("bucket", "inbox/lines.txt", etag="0" * 32, put="0" * 16)
@@ -74,7 +73,6 @@ def measure(bench: Bench) -> Iterator[Figure]:
                 Spread(ratio, ratio, ratio),
                 f"{count:,} beside {possible:,}",
                 target,
-                quoted=parcel_size == _DEFAULT,
             )
 
 

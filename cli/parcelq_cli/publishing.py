@@ -28,6 +28,7 @@ def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
     """
     from parcelq.jobs.versions import bundle_key, version_of
     from parcelq.steps.bundles import write_bundle
+    from parcelq.store.large_files import put_file
 
     if assembled.name.startswith(f"{stack.prefix}-"):
         raise ParcelqError(
@@ -55,27 +56,9 @@ def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
         for bundle in versions.lacks(version):
             what = "the workflow's files" if bundle == code else "its packages"
             with out.progress(f"uploading {what}") as report:
-                upload(stack, archives[bundle], bundle_key(bundle), shown_by(report, bundle))
+                put_file(stack.store, archives[bundle], bundle_key(bundle), shown_by(report, bundle))
         versions.put(version)
     return version
-
-
-def upload(stack: Stack, path: Path, key: str, on_bytes: Callable[[int], None]) -> None:
-    """Put a file into a stack's bucket, in parts if it is large.
-
-    Args:
-        stack: the stack.
-        path: the file.
-        key: the object's key.
-        on_bytes: called with the bytes of each block that was sent; from several threads.
-
-    Raises:
-        AwsError: S3 refused.
-        ParcelqError: the file cannot be read.
-    """
-    from parcelq.store.large_files import put_file
-
-    put_file(stack.store, path, key, on_bytes)
 
 
 def shown_by(report: Callable[[str, float | None], None], bundle: Bundle) -> Callable[[int], None]:

@@ -15,7 +15,7 @@ from parcelq_cli.escaping import one_line
 from parcelq_cli.following import Put, found_in_inbox, progress_of, result_of
 from parcelq_cli.options import WrongUsageError
 from parcelq_cli.output import Output, with_output
-from parcelq_cli.publishing import publish, size_of, upload
+from parcelq_cli.publishing import publish, size_of
 from parcelq_cli.running import report_of
 from parcelq_cli.stack import Stack, StackName, look_up
 
@@ -153,7 +153,9 @@ def _put(out: Output, stack: Stack, file: str, name: str) -> Put:
         if file.startswith(_S3):
             _copy(stack, file, key)
         else:
-            upload(stack, Path(file), key, on_bytes)
+            from parcelq.store.large_files import put_file
+
+            put_file(stack.store, Path(file), key, on_bytes)
     return found_in_inbox(stack.store, name)
 
 

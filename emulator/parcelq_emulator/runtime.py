@@ -25,7 +25,7 @@ DEATHS = 0.05
 FIRST_MOMENTS = 8
 """As many moments at which it may die an invocation is thought to have where none was before it in the process."""
 CHAOS_FILE = "chaos.json"
-"""What an instance tells of it, in its folder for temporary files."""
+"""The file in which an instance records it, in its folder for temporary files."""
 
 
 class Context:

@@ -306,7 +306,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     failed = [state for state in states if state.problem]
     finished = [state for state in states if state.result and not state.problem]
     waiting = [state for state in states if not state.result and not state.problem]
-    if failed:  # last of all, when the others are done: an alarm tells of invocations that raise, and of no answer
+    if failed:  # last of all, when the others are done: the alarm counts invocations that raise, and reads no answer
         first = failed[0]
         raise ParcelqError(f"{len(failed)} source(s) are in trouble; the first, {first.source}: {first.problem}")
     told = asdict(drained)

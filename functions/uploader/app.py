@@ -191,7 +191,7 @@ def refuse(error: SourceError, source: str) -> None:
 
 
 def put_of(record: dict[str, Any]) -> Object:
-    """The put that an S3 event tells of; keys in events are URL-encoded, a space as `+`.
+    """The put that an S3 event is about; keys in events are URL-encoded, a space as `+`.
 
     A version is a put's name too, though it does not tell which of two puts was later, as a sequencer does.
 
@@ -227,7 +227,7 @@ def member(record: Any, *path: str) -> str:
 
 
 def shown(value: object) -> str:
-    """What is wrong, in a few characters: of a record of S3's, what it tells of the object."""
+    """A short text of a wrong record; for one of S3, what it says about the object."""
     if isinstance(value, dict) and isinstance(value.get("s3"), dict):
         value = {name: value["s3"][name] for name in ("bucket", "object") if name in value["s3"]}
     return str(value)[:300]

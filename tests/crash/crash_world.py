@@ -247,7 +247,7 @@ class World:
     # What happens by itself.
 
     def put(self, data: bytes, *, key: str = KEY, deliveries: int = 1) -> None:
-        """Put the object, and have S3 tell of it, perhaps several times."""
+        """Put the object, and have S3 send the event, perhaps several times."""
         etag = self.bucket.put_object(key, data)["ETag"].strip('"')
         entity = {"key": key, "size": len(data), "eTag": etag, "sequencer": "0055AED6DCD90281E5"}
         record = {

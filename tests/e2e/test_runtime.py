@@ -109,7 +109,7 @@ def instances(deployed: Emulated) -> dict[str, EmulatedFunction]:
 
 @pytest.fixture
 def stack(deployed: Emulated) -> Iterator[Emulated]:
-    """A stack with no messages, but with the objects that the events tell of, and a topic of its user's."""
+    """A stack with no messages, but with the objects of the events, and a topic of its user's."""
     for key, data in OBJECTS.items():
         deployed.put(key, data)
     deployed.topics.create("parcelq-extra")

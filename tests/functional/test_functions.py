@@ -1320,7 +1320,7 @@ class TestTopicAdmin:
         assert set(admin("clear", prefix="parcelq-")["deleted"]) == two
         assert self.names(stack) == set(stack.urls) - extra - two
 
-    def test_url_attributes_and_count_tell_of_a_topic(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_url_attributes_and_count_describe_a_topic(self, stack: Stack, admin: Callable[..., Any]) -> None:
         stack.publish("parcelq-step", Message(b"one\n"), Message(b"two\n"))
         url = stack.urls["parcelq-step"]
         assert admin("url") == {"url": url}

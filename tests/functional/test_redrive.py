@@ -451,7 +451,7 @@ def test_a_crash_at_any_request_loses_no_dead_letter(
             redrive(client, dead, topic, now=later)
             crashed = False
         except Killed:
-            later.ahead += 301  # until what was locked can be had
+            later.ahead += 301  # until what was locked is delivered again
         back = bodies(peek(sqs, dead)) + bodies(peek(sqs, topic))
         assert sorted(set(back)) == sent, f"at request {at}"
         if not crashed:

@@ -172,7 +172,7 @@ def test_a_command_that_is_killed_while_it_installs_does_not_hinder_the_next(wri
         ("requires-python = 3", "requires-python is 3, but must be a text"),
     ],
 )
-def test_what_cannot_be_had_is_said_in_one_sentence(write, metadata, problem):
+def test_what_cannot_be_installed_is_said_in_one_sentence(write, metadata, problem):
     path = write(f"# /// script\n# {metadata}\n# ///\n" + USES)
     with pytest.raises(SettingsError, match=problem) as caught:
         local_step(str(path))

@@ -96,7 +96,7 @@ def run(
 
     Raises:
         InvalidValueError: a value makes no sense.
-        SettingsError: there is no such step or settings file, or its dependencies cannot be had.
+        SettingsError: there is no such step or settings file, or its dependencies cannot be installed.
     """
     from parcelq.local.job import Job
     from parcelq.local.module_step import folder_of

@@ -33,7 +33,7 @@ class Assembled:
         """Return the steps with environments on this machine.
 
         Raises:
-            SettingsError: what a step depends on cannot be had.
+            SettingsError: the dependencies of a step cannot be installed.
         """
         every = zip(self.steps, self.workflow.steps, strict=True)
         return [with_environment(step, one.packages, progress) for step, one in every]

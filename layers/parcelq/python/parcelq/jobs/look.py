@@ -24,18 +24,18 @@ LONGEST_SECONDS: Final = 120.0
 STILL_SECONDS: Final = 60.0
 """The longest delay while nothing moves."""
 LATE_SECONDS: Final = 30.0
-"""A look that is so long overdue counts as lost."""
+"""A look that is overdue by this many seconds counts as lost."""
 COUNTING_SECONDS: Final = 20.0
-"""Topics are counted when nothing has moved for so long."""
+"""Topics are counted when nothing has moved for this many seconds."""
 QUIET_SECONDS: Final = 90.0
 """A job makes no progress when no message of it came for this many seconds while its topics were empty."""
 QUIET_LOOKS: Final = 3
-"""So many looks in a row must find the topics empty, since SQS counts them only approximately."""
+"""This many looks in a row must find the topics empty, since SQS counts them only approximately."""
 BUSY_SECONDS: Final = 5_700.0 + 900.0
 """On a busy stack a job counts as stuck after the longest deadline of any topic in the template and 15 minutes more."""
 MOST_HEALINGS: Final = 3
 UPLOAD_SECONDS: Final = 86_400.0
-"""An upload has failed when nothing came of it for so long: Lambda drops an event of S3 after 6 hours."""
+"""An upload has failed when no message of it came for this many seconds: Lambda drops an event of S3 after 6 hours."""
 _SHARE: Final = 4.0
 """The next look comes after this part of the time left."""
 
@@ -59,10 +59,10 @@ class Look:
 
     @classmethod
     def parse(cls, text: str) -> Look:
-        """Read a look again.
+        """Read the text of a look.
 
         Raises:
-            MessageError: it is none.
+            MessageError: the text is not a look.
         """
         try:
             look = cls(**json.loads(text))

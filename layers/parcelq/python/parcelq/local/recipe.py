@@ -144,7 +144,7 @@ class Recipe:
             go_on: continue a job that began with another version of its steps.
 
         Raises:
-            InvalidValueError, SettingsError: see `assembled`; or what a step depends on cannot be had.
+            InvalidValueError, SettingsError: see `assembled`; or the dependencies of a step cannot be installed.
         """
         assembled = self.assembled()
         workflow = assembled.workflow

@@ -171,7 +171,7 @@ def _parcel_end(
 ) -> tuple[int, int, bool]:
     """Find where the parcel that begins at `at` ends, its number of entries, and whether these must be checked.
 
-    The number is 0 if more must be read first. `closing` tells how the stream ends, once all of the rest is in `data`;
+    The number is 0 if more must be read first. `closing` says how the stream ends, once all of the rest is in `data`;
     its last entry needs no end of its own.
     """
     nothing = at, 0, False

@@ -123,7 +123,7 @@ def local_step(
         progress: is called with one line of text for each thing that takes a while.
 
     Raises:
-        SettingsError: there is no such step or settings file, it cannot be run, or its dependencies cannot be had.
+        SettingsError: there is no such step or settings file, or the step or its dependencies cannot be used.
     """
     return with_environment(local_program(path, settings_file, workflow_id), packages, progress)
 
@@ -159,7 +159,7 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
     """Return a step with an environment of its own, if it depends on anything; see `local_step`.
 
     Raises:
-        SettingsError: the dependencies cannot be had, or the step is no Python file and so has none.
+        SettingsError: the dependencies cannot be installed, or the step is not a Python file and cannot have any.
     """
     if step.path.suffix != ".py":
         if packages:
