@@ -75,7 +75,8 @@ def _problems(declared: Mapping[str, Any], given: Mapping[str, str]) -> Iterator
         elif wanted["Type"] == "Number" and not allowed:
             least, most = wanted["MinValue"], wanted.get("MaxValue", float("inf"))
             if not re.fullmatch("[0-9]{1,18}", value) or not least <= int(value) <= most:
-                yield f"{name} is {value!r}, but must be a whole number from {least} to {most}"
+                limits = f"from {least} to {most}" if "MaxValue" in wanted else f"of at least {least}"
+                yield f"{name} is {value!r}, but must be a whole number {limits}"
 
 
 @dataclass(frozen=True, slots=True)

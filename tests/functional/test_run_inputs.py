@@ -216,6 +216,18 @@ class TestCombined:
         assert "data/b.csv, record 2: ValueError: bad entry" in done.stderr
         assert [one["entries"] for one in world.report("all.csv")["files"]] == [2, 3, 0]
 
+    def test_an_entry_that_dies_in_a_later_step_names_a_file_only_if_it_is_known_which(self, world: World) -> None:
+        world.write("a.txt", "good\n", 0o644)
+        world.write("b.txt", "bad\n", 0o644)
+        steps = ["--step", "cat", "--step", world.write("step", FAILS_ON_BAD)]
+        assert world.run("a.txt", "b.txt", "--combine", "together.txt", *steps).returncode == 1
+        (dead,) = world.dead("together.txt")
+        assert (dead["entry"], dead.get("file"), dead.get("record")) == ("bad\n", None, None)
+        apart = ["--combine", "apart.txt", "--parcel-size", 1, "--batch-size", 1]
+        assert world.run("a.txt", "b.txt", *apart, *steps).returncode == 1
+        (dead,) = world.dead("apart.txt")
+        assert (dead["entry"], dead["file"]) == ("bad\n", "b.txt")
+
     def test_a_combined_job_that_is_killed_goes_on_with_the_right_numbers(self, world: World) -> None:
         texts = [f"{'bad' if number % 40 == 7 else 'good'} {number}\n" for number in range(400)]
         files = []

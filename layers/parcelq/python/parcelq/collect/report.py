@@ -34,7 +34,8 @@ class Dead:
         record: number of the first of them in the source, from 1; None where nobody knows.
         line: number of its first line, from 1; None where nobody knows.
         entry: the entries themselves; empty where they were too large to be kept.
-        file: the file that they are in, if the source is made of several; `record` and `line` count in that file then.
+        file: the file that they are in, if the source is made of several and it is known which; `record` and `line`
+            count in that file then.
     """
 
     start: int
@@ -237,7 +238,9 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
         reason, first, entry = read_notes(b"".join(reader.read(row.extent)))
         record, line = _numbers(first, row.start, notes, collected.total) if row.of_source else (None, None)
         dead = Dead(row.start, row.end, row.entries, reason, row.of_source, record, line, entry)
-        yield _in_file(dead, files[max(0, bisect_right(starts, row.start) - 1)]) if files else dead
+        first_file, last_file = (max(0, bisect_right(starts, at) - 1) for at in (row.start, row.end - 1))
+        # What an earlier step made of a message with records of several files may come from any of them.
+        yield _in_file(dead, files[first_file]) if files and first_file == last_file else dead
 
 
 def file_parts(notes: Sequence[Note]) -> tuple[FilePart, ...]:
