@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -216,7 +217,8 @@ def test_a_second_signal_gives_the_messages_up(
     running.send_signal(signal.SIGINT)
     assert any("stopping after the messages that are being processed" in line for line in running.stderr)
     running.send_signal(signal.SIGINT)
-    go_on.write_bytes(b"")
+    with suppress(OSError):  # nobody reads it if the step has ended already
+        os.close(os.open(go_on, os.O_WRONLY | os.O_NONBLOCK))
     out, _ = finish(running)
     assert (running.returncode, out) == (130, "")
     assert cli.ok("topics", "show", "in", "--json").document["approximate_counts"]["in_flight"] == 1
