@@ -202,7 +202,7 @@ def _merge(store: Store, topic: str, indexes: Sequence[Index], now: datetime) ->
     size = len(head) + count * words_of(steps) * WORD
     key = key_in(folder(topic, job.id), now, size, RUN_SUFFIX)
 
-    def parts(_: int) -> Iterator[bytes]:
+    def parts() -> Iterator[bytes]:
         held, held_bytes = [head], len(head)
         for chunk in merged(all_indexes(indexes, store)):
             held += chunk
@@ -213,6 +213,6 @@ def _merge(store: Store, topic: str, indexes: Sequence[Index], now: datetime) ->
         if held:
             yield b"".join(held)
 
-    if store.write(key, parts, {}, None) is not True:
+    if not store.write(key, parts(), {}, None):
         raise ParcelqError(f"{key!r} was not written, though nobody else can have written it")
     return open_indexes(store, [key])[0]
