@@ -234,7 +234,7 @@ def take_look(pulled: Pulled, look: Look) -> Taken:
 
 
 def write_parts(pulled: Pulled, task: PartTask, may_go_on: Callable[[], bool]) -> Taken:
-    """Write parts of a large result. What there is no time for is delivered again."""
+    """Write parts of a large result. A task that has no time left is delivered again."""
     try:
         return Taken() if app().large.write_parts(task, may_go_on) else Taken(again=0)
     except (ParcelqError, OSError) as error:

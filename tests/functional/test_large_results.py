@@ -348,7 +348,7 @@ class TestAtAnyCall:
                 assert at > 60
                 return
 
-    def test_whoever_dies_is_made_good_by_others(self) -> None:
+    def test_an_invocation_that_dies_is_made_good_by_others(self) -> None:
         struck: list[int] = []
 
         def die(world: LargeWorld) -> None:

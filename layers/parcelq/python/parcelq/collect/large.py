@@ -1,6 +1,6 @@
 """Large results: the parts of one upload are written by several invocations side by side, from a frozen plan.
 
-A look freezes the plan and asks for the parts by tasks. Whoever takes a task reads nothing but the plan and the bytes,
+A look freezes the plan and asks for the parts by tasks. A task needs nothing but the plan and the bytes,
 so a part that is written twice is the same twice. A look that finds all parts completes the upload, on the condition
 that the object to be replaced has not changed. So anybody may die, and every task may come twice: parts that are still
 missing after a while are asked for again, and a plan that does not fit any more is dropped with its upload.
@@ -54,7 +54,7 @@ class LargeResults:
 
     @staticmethod
     def takes(size: int) -> bool:
-        """Whether a result of so many bytes is large."""
+        """Whether a result of `size` bytes is large."""
         return size > LARGE
 
     def write(self, wanted: Wanted, keys: Sequence[str]) -> bool:
@@ -76,7 +76,7 @@ class LargeResults:
         plan = (read_plan(self.store, key) if key in keys else None) or freeze(self.store, self.results, wanted, key)
         try:
             there = self._there(plan)
-        except NotFoundError:  # someone completed or aborted the upload; the next look sees what is there
+        except NotFoundError:  # someone completed or aborted the upload; the next look sees the result
             self._drop(plan)
             return False
         missing = [number for number in range(1, plan.count + 1) if number not in there]

@@ -1,4 +1,4 @@
-"""Messages that can be part of no result, since nothing says which bytes of which source they stand for."""
+"""Messages that can be part of no result, since nothing says which source they come from."""
 
 from __future__ import annotations
 
