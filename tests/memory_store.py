@@ -12,8 +12,9 @@ from threading import RLock
 from typing import BinaryIO
 
 from parcelq.collect.assembly import SegmentReader
+from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
-from parcelq.collect.segments import Job, open_indexes, write_segment
+from parcelq.collect.segments import Job, write_segment
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.store.store import NO_METADATA, Part, Readable, Stored
 from parcelq.topics.message import Message

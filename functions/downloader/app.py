@@ -16,7 +16,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.aws.events import events_client, put_event
 from parcelq.aws.parallel import in_flight
-from parcelq.aws.requests import REQUESTS
 from parcelq.checks import Check, checked, number, optional, shown, text
 from parcelq.collect.drain import Drained, Drainer
 from parcelq.collect.finish import Finisher
@@ -32,6 +31,7 @@ from parcelq.limits import MAX_DELAY_SECONDS
 from parcelq.names import RESULTS, topic_within
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
+from parcelq.topics.cost import METER
 from parcelq.topics.lease import Lease
 from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
@@ -112,7 +112,7 @@ def app() -> App:
     """The same for all invocations of one instance."""
     config = load()
     sqs, s3 = sqs_client(), s3_client()
-    REQUESTS.watch(sqs, s3)
+    METER.watch(sqs, s3)
     store, topics, overflow = BucketStore(s3, config.bucket), Topics(sqs), Overflow(s3, config.bucket, only_own=True)
 
     def topic(name: str) -> SqsTopic:
@@ -129,7 +129,7 @@ def app() -> App:
         config.topic(config.stages[0]),
         tell,
         config.quiet_seconds,
-        REQUESTS.so_far,
+        METER.take,
     )
     return App(config, topics, store, output, looks, looker, large)
 
@@ -155,16 +155,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
 
-    if isinstance(event, dict) and event.get("Records"):
-        return take_looks(event["Records"], time_left)
-    try:
-        request = request_of(event)
-    except ValueError as error:
-        return {"error": {"type": "BadRequest", "message": str(error)}}
-    try:
-        return collect(request, time_left)
-    except InvalidValueError as error:
-        return {"error": {"type": type(error).__name__, "message": str(error)}}
+    with METER.invocation(int(context.memory_limit_in_mb)):
+        if isinstance(event, dict) and event.get("Records"):
+            return take_looks(event["Records"], time_left)
+        try:
+            request = request_of(event)
+        except ValueError as error:
+            return {"error": {"type": "BadRequest", "message": str(error)}}
+        try:
+            return collect(request, time_left)
+        except InvalidValueError as error:
+            return {"error": {"type": type(error).__name__, "message": str(error)}}
 
 
 # ---- Looks.

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from parcelq.collect.assembly import SegmentReader
+from parcelq.collect.deaths import dead_of
 from parcelq.collect.drain import Drained, Drainer
 from parcelq.collect.finish import Finisher
-from parcelq.collect.report import dead_of
+from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
 from parcelq.collect.seeing import SourceState
-from parcelq.collect.segments import Job, open_indexes, segment_keys, write_segment
+from parcelq.collect.segments import Job, segment_keys, write_segment
 from parcelq.errors import AwsError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.lineage import Lineage, Span, digest

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.client import BaseClient
+from parcelq.prices import load_prices
 from parcelq.steps.find import local_step
 from parcelq.steps.run import Runner
 from parcelq_cli.estimate.arithmetic import units
 from parcelq_cli.estimate.measure import Measured, measure
 from parcelq_cli.estimate.model import IDLE_LISTINGS, IDLE_REQUESTS, Job, Setup
-from parcelq_cli.estimate.prices import load_prices
 from parcelq_cli.estimate.sample import read_sample
 from parcelq_cli.estimate.stack import Stack as Reckoned
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from memory_store import Objects
+from parcelq.collect.extents import Extent
 from parcelq.collect.large import STALLED_SECONDS, LargeResults
 from parcelq.collect.looks import Looker, Taken
 from parcelq.collect.plans import PartTask, Wanted, freeze, plans_among, read_plan
-from parcelq.collect.resolution import Extent
 from parcelq.errors import MessageError, NotFoundError, ParcelqError, PublishError
 from parcelq.jobs.look import Look
 from parcelq.jobs.record import State

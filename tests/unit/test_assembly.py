@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parcelq.collect.assembly import SegmentReader, parts_of
-from parcelq.collect.resolution import Extent
+from parcelq.collect.extents import Extent
 from parcelq.errors import ParcelqError
 
 

@@ -8,8 +8,7 @@ from math import ceil, inf, sqrt
 from typing import Final
 
 from parcelq.limits import BILLING_UNIT_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
-
-from parcelq_cli.estimate.prices import Prices
+from parcelq.prices import Prices
 
 POLLERS: Final = 5
 _MORE_PER_SECOND: Final = 5.0

@@ -16,11 +16,11 @@ from parcelq.limits import (
     MAX_REQUEST_MESSAGES,
     MIB,
 )
+from parcelq.prices import Prices
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 from parcelq_cli.estimate.arithmetic import POLLERS, Row, billed, function, ramp_seconds, row, run_seconds, total, units
 from parcelq_cli.estimate.measure import Measured
-from parcelq_cli.estimate.prices import Prices
 from parcelq_cli.estimate.stack import Stack
 
 VCPU_MB: Final = 1769

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Final
 
-from parcelq.collect.resolution import Extent
+from parcelq.collect.extents import Extent
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store

@@ -15,19 +15,22 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from parcelq.collect.assembly import SegmentReader, parts_of
+from parcelq.collect.extents import Extent
+from parcelq.collect.indexes import open_indexes
 from parcelq.collect.large import LargeResults
 from parcelq.collect.plans import Wanted
 from parcelq.collect.reporting import Reporter
-from parcelq.collect.resolution import WHOLE, Collected, Extent, Resolution
+from parcelq.collect.resolution import WHOLE, Collected, Resolution
 from parcelq.collect.results import digest_of, is_newer, metadata_of, state_in
 from parcelq.collect.seeing import Seen, SourceState, see
-from parcelq.collect.segments import Job, folder, open_indexes, segment_keys, segments_among
+from parcelq.collect.segments import Job, folder, segment_keys, segments_among
 from parcelq.collect.unplaced import write_unplaced
 from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.lineage.source import NO_SOURCE, Source
 from parcelq.names import RESULTS
 from parcelq.result_names import WITHOUT_LINEAGE, ResultNames, result_names
 from parcelq.store.store import Store, Stored, part_bytes
+from parcelq.topics.cost import NOTHING, Cost
 from parcelq.topics.header import key_of_stage
 from parcelq.upload.notes import Note, note_keys, notes_of
 
@@ -140,6 +143,7 @@ class Finisher:
         *,
         healings: int = 0,
         notes: Sequence[Note] | None = None,
+        looks: Cost = NOTHING,
     ) -> SourceState:
         """Write the result of a job and its report, if nothing is missing but what is dead.
 
@@ -147,6 +151,7 @@ class Finisher:
             seen: what `see` returned.
             healings: how often what was missing was published again; for the report.
             notes: what is noted of the source's uploads, where the caller has read that.
+            looks: what looks at the job cost so far; for the report.
 
         Returns:
             How far the job is. Without a result, and not superseded, somebody else wrote meanwhile, or parts of a large
@@ -173,7 +178,7 @@ class Finisher:
             return seen.state
         if notes is None:
             notes = notes_of(self.store, name)
-        report = self.reporter.write(collected, resolution, key, healings, notes)
+        report = self.reporter.write(collected, resolution, key, healings, notes, looks)
         return replace(seen.state, result=key, whole=report is not None and resolution.whole, report=report)
 
     def settle(self, seen: Seen, state: SourceState) -> None:

@@ -33,6 +33,7 @@ from parcelq.jobs.look import (
 )
 from parcelq.jobs.record import MOST_HOLES, Cost, JobRecord, State, read_job, write_job
 from parcelq.lineage.source import Source
+from parcelq.topics.cost import Cost as Spent
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
 from parcelq.upload.notes import Note, entries_in, notes_of
@@ -74,7 +75,7 @@ class Looker:
         input_topic: name of the topic that records are published on where a job's record does not say.
         tell: tells others that a job ended, given the kind of the event and what is known of it.
         quiet_seconds: how long nothing must come before what is missing is published again.
-        requests: counts requests to AWS.
+        spent: returns what was spent since it was asked last.
     """
 
     jobs: Jobs
@@ -85,7 +86,7 @@ class Looker:
     input_topic: str
     tell: Tell = lambda _kind, _detail: None
     quiet_seconds: float = QUIET_SECONDS
-    requests: Callable[[], int] = lambda: 0
+    spent: Callable[[], Spent] = Spent
 
     def take(self, look: Look) -> Taken:
         """Take a look, which names a job, and publish the next one.
@@ -156,7 +157,7 @@ class Looker:
 
     def _look(self, record: JobRecord, etag: str) -> SourceState:
         """Look at a job, do what follows, and write the record; see `take`."""
-        began, asked = self.jobs.now(), self.requests()
+        began = self.jobs.now()
         job = Job(record.source, record.workflow)
         keys = self.finisher.keys_of(job)
         if record.state is State.FINISHING and keys and self.finisher.is_waiting(record.source, keys):
@@ -170,14 +171,15 @@ class Looker:
             if record.state is not State.FINISHING:
                 # guard[pass]: a result is completed only by the invocation that wrote that the job is finishing
                 etag = write_job(self.jobs.store, replace(new, look=record.look), etag)
-            state = self.finisher.finish(seen, healings=record.healings, notes=notes)
+            new = replace(new, cost=self._cost(record.cost, record))
+            state = self.finisher.finish(seen, healings=record.healings, notes=notes, looks=new.cost.whole)
             if (state.result and state.report) or state.superseded:
                 new = ended(new, State.FINISHED, self.jobs.now(), result=state.result)
             else:
                 new = replace(new, due=self.jobs.now() + PARTS_SECONDS)
         elif following is Next.HEAL:
             self._heal(new)
-        new = replace(new, cost=self._cost(record.cost, new, began, asked))
+        new = replace(new, cost=self._cost(new.cost, new))
         if new.state.is_ended:
             self.tell(FINISHED if new.state is State.FINISHED else STOPPED, self._detail(new))
         # guard[pass]: the record names the next look before that is published
@@ -268,12 +270,12 @@ class Looker:
             if keys:
                 self.finisher.clean(record.source, keys)
 
-    def _cost(self, before: Cost, record: JobRecord, began: float, asked: int) -> Cost:
+    def _cost(self, before: Cost, record: JobRecord) -> Cost:
+        """What looks at a job cost, with what was spent since this was asked last."""
         size = 0
         if record.result and (result := self.finisher.out.stat(record.result)):
             size = (record.total or 0) + result.size
-        seconds = round(before.seconds + self.jobs.now() - began, 3)
-        return Cost(before.invocations + 1, seconds, before.requests + self.requests() - asked, size)
+        return before.with_more(self.spent(), size)
 
     def _detail(self, record: JobRecord) -> dict[str, Any]:
         """What an event says of a job that ended: its record, and its report without the list of dead entries."""

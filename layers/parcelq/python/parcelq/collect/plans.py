@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from parcelq.collect.assembly import extents_of_parts
-from parcelq.collect.resolution import Extent
+from parcelq.collect.extents import Extent
 from parcelq.collect.results import digest_of
 from parcelq.errors import ConflictError, MessageError, NotFoundError, ParcelqError
 from parcelq.store.store import Multipart, Store, part_bytes

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, cast
 
-from parcelq.collect.report import MOST_LISTED, dead_lines, dead_of, report_of
+from parcelq.collect.deaths import MOST_LISTED, dead_lines, dead_of
+from parcelq.collect.report import report_of
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.results import state_in
 from parcelq.errors import NotFoundError
 from parcelq.limits import MIB
 from parcelq.result_names import DEAD, PAGE, REPORT
 from parcelq.store.store import Store
+from parcelq.topics.cost import NOTHING, Cost
 from parcelq.upload.notes import Note
 
 _REPORT_BYTES: Final = 4 * MIB
@@ -48,7 +50,13 @@ class Reporter:
             return None
 
     def write(
-        self, collected: Collected, resolution: Resolution, key: str, healings: int, notes: Sequence[Note]
+        self,
+        collected: Collected,
+        resolution: Resolution,
+        key: str,
+        healings: int,
+        notes: Sequence[Note],
+        looks: Cost = NOTHING,
     ) -> Mapping[str, Any] | None:
         """Write list, page and report, unless another result is there by now: those are for others to write.
 
@@ -60,6 +68,7 @@ class Reporter:
             key: key of the result.
             healings: how often what was missing was published again.
             notes: what is noted of the source's uploads.
+            looks: what looks at the job cost so far.
 
         Returns:
             The report; None if it is not written.
@@ -78,7 +87,7 @@ class Reporter:
             # guard[False]: report and result follow from one resolution
             if written is None or state_in(written, name) != resolution.state:
                 return None
-            report = report_of(collected, resolution, notes, key, written.size, dead, dead_key)
+            report = report_of(collected, resolution, notes, key, written.size, dead, dead_key, looks)
             report = replace(
                 report, workflows=(*report.workflows, *self.versions), recipe=self.recipe, healings=healings
             )

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.runs import Looked, Record, indexes_of, name_of, tidy, write_record
-from parcelq.collect.segments import open_indexes, segments_among
+from parcelq.collect.segments import segments_among
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.store.store import Store
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from parcelq.collect.assembly import SegmentReader, parts_of
-from parcelq.collect.resolution import Collected, Extent, all_extents
+from parcelq.collect.extents import Extent
+from parcelq.collect.resolution import Collected, all_extents
 from parcelq.store.store import Store, part_bytes
 
 
