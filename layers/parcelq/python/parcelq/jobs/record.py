@@ -68,7 +68,7 @@ class Cost:
         return Spent.parse(list(self.spent))
 
     def with_more(self, spent: Spent, size: int) -> Cost:
-        """Return this with what was spent since, for a job whose source and result have so many bytes."""
+        """Return this with what was spent since, for a job whose source and result have `size` bytes."""
         whole = self.whole + spent
         return Cost(whole.invocations, whole.ms / 1000, whole.requests, size, tuple(whole.numbers()))
 
