@@ -23,7 +23,8 @@ from parcelq.process.rules import Rules
 from parcelq.steps.find import deployed_step
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
-from parcelq.topics.message import WORKFLOW, Pulled
+from parcelq.topics.attributes import WORKFLOW
+from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 

@@ -15,8 +15,9 @@ from parcelq.process.rules import Rules
 from parcelq.steps.find import Step
 from parcelq.steps.settings import StepSettings
 from parcelq.store.folder import FolderStore
+from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message, Pulled
+from parcelq.topics.message import Message, Pulled
 
 UPPER = 'tr a-z A-Z < "$2" > "$4"'
 PICKY = f'if grep bad "$2" >&2; then exit 3; fi; {UPPER}'

@@ -22,15 +22,17 @@ from parcelq.limits import MIB
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
 from parcelq.names import SEGMENTS
+from parcelq.records import LINES as PLAIN_LINES
 from parcelq.store.bucket import BucketStore
 from parcelq.store.folder import FolderStore
 from parcelq.store.store import Store
-from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message, count_entries
+from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.message import Message
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.pieces import Piece
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import Uploaded
 from parcelq.upload.notes import note_upload
+from parcelq.upload.sources import Uploaded
 
 LINES = [b"line %d\n" % number for number in range(6)]
 DATA = b"".join(LINES)
@@ -54,7 +56,7 @@ def outputs(put: str = "0055", change: Callable[[bytes], bytes] = bytes.upper) -
         body = change(line)
         span = Span(0, len(body), len(body))
         child = Lineage(Span(at, at + len(line), len(DATA))).child(span, digest(body))
-        told = {SOURCE: source(put), LINEAGE: str(child), ENTRIES: str(count_entries(body)), WORKFLOW: "wf"}
+        told = {SOURCE: source(put), LINEAGE: str(child), ENTRIES: str(PLAIN_LINES.count(body)), WORKFLOW: "wf"}
         messages.append(Message(body, told))
         at += len(line)
     return messages

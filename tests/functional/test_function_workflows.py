@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from parcelq.jobs.assembled import from_folder
-from parcelq.jobs.versions import Version, Versions, bundle_key, version_of
+from parcelq.jobs.version import Version, version_of
+from parcelq.jobs.versions import Versions, bundle_key
 from parcelq.lineage.source import Source
 from parcelq.steps.bundles import write_bundle
 from parcelq.store.bucket import BucketStore
-from parcelq.topics.message import DEAD, LINEAGE, REASON, SOURCE, WORKFLOW
+from parcelq.topics.attributes import DEAD, LINEAGE, REASON, SOURCE, WORKFLOW
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.notes import noted_problems, noted_sources
 from parcelq.upload.objects import ObjectUploader

@@ -30,7 +30,8 @@ from parcelq.lineage.source import Source
 from parcelq.names import DEAD_LETTER_SUFFIX
 from parcelq.records import by_name
 from parcelq.store.bucket import BucketStore
-from parcelq.topics.message import DEAD, ENTRIES, FAILURES, LINEAGE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, Message, Pulled
+from parcelq.topics.attributes import DEAD, ENTRIES, FAILURES, LINEAGE, SIZE_ELSEWHERE, SOURCE, WORKFLOW
+from parcelq.topics.message import Message, Pulled
 from parcelq.topics.pieces import Piece
 from parcelq.topics.sqs import SqsTopic
 from parcelq.topics.topic import FailedMessage, Published

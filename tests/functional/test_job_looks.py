@@ -20,12 +20,13 @@ from parcelq.jobs.look import LATE_SECONDS, MOST_HEALINGS, QUIET_SECONDS, Look
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source, job_id
+from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message
+from parcelq.topics.message import Message
 from parcelq.topics.topic import FailedMessage, Published
-from parcelq.upload.files import Uploaded
 from parcelq.upload.notes import note_problem, note_upload
 from parcelq.upload.ranges import RangeTask
+from parcelq.upload.sources import Uploaded
 
 BUCKET = "bucket"
 LINES = [b"one\n", b"two, which is longer\n", b"three\n", b"four\n", b"five\n", b"six"]

@@ -15,8 +15,9 @@ from parcelq.errors import AwsError, StepError
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.process.apply import Outcome
 from parcelq.steps.run import Ran, Runner
+from parcelq.topics.attributes import DEAD, ENTRIES, FAILURES, LINEAGE, SOURCE, WORKFLOW
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import DEAD, ENTRIES, FAILURES, LINEAGE, SOURCE, WORKFLOW, Message, Pulled, Wire
+from parcelq.topics.message import Message, Pulled, Wire
 from parcelq.topics.topic import FailedMessage, Published
 from process_stage import FAILS, PICKY, UPPER, Stage, neighbours, parcel, place
 

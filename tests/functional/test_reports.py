@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from parcelq.lineage.lineage import Lineage, Span, digest
-from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message
+from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE
+from parcelq.topics.message import Message
 from parcelq.topics.pieces import FIRST
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import Uploaded, upload_file
+from parcelq.upload.files import upload_file
 from parcelq.upload.notes import note_upload
+from parcelq.upload.sources import Uploaded
 from test_collect import DATA, LINES, RESULT, Collecting, Killed, dead, outputs, source
 
 

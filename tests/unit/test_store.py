@@ -7,7 +7,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from parcelq.store.bucket import Stream
+from parcelq.store.joined import Stream
 
 
 class TestStream:

@@ -17,7 +17,7 @@ from parcelq.local.files import FileState
 from parcelq.records import Format, RangeReader, Readable, by_name, cut, split_header
 from parcelq.records.compression import open_source
 from parcelq.store.store import OpenedPut
-from parcelq.upload.objects import Puts, is_coded
+from parcelq.upload.puts import Puts, is_coded
 
 COUNTED_BYTES: Final = 64 * MIB
 """The records of a source up to this size, decompressed, are counted; of a larger one they are worked out."""

@@ -19,9 +19,9 @@ from parcelq.lineage.lineage import MAX_POSITION
 from parcelq.local.files import LocalFile, LocalSource
 from parcelq.records import BOM, FirstBytes, Format, Parcel, Readable, by_name, cut, split_header
 from parcelq.records.compression import open_source
-from parcelq.upload.files import Parts
 from parcelq.upload.notes import Beginning
 from parcelq.upload.parcels import MAX_BODY_BYTES, fit_for_messages
+from parcelq.upload.parts import Parts
 
 Range = tuple[int, int]
 EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from parcelq.local.progress import Ledger
+from parcelq.topics.attributes import SOURCE
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import SOURCE, Message, Pulled
+from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import Counts, Published
 
 

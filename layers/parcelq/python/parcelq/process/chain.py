@@ -22,8 +22,9 @@ from parcelq.process.decide import Judge
 from parcelq.process.processor import Processor
 from parcelq.process.read import read_messages
 from parcelq.process.rules import Rules
+from parcelq.topics.attributes import LINEAGE
 from parcelq.topics.header import Headers
-from parcelq.topics.message import LINEAGE, Message, Pulled
+from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import Counts, FailedMessage, Published, Topic
 
 _HANDED: Final = "handed over: "

@@ -16,20 +16,8 @@ from parcelq.errors import ParcelqError, StepError
 from parcelq.limits import KIB
 from parcelq.process.plan import Work
 from parcelq.steps.reason import escaped
-from parcelq.topics.message import (
-    DEAD,
-    ENTRIES,
-    FAILURE,
-    FAILURES,
-    FIRST,
-    FORMAT,
-    LINEAGE,
-    REASON,
-    SOURCE,
-    WORKFLOW,
-    Message,
-    with_attributes,
-)
+from parcelq.topics.attributes import DEAD, ENTRIES, FAILURE, FAILURES, FIRST, FORMAT, LINEAGE, REASON, SOURCE, WORKFLOW
+from parcelq.topics.message import Message, with_attributes
 from parcelq.topics.pieces import MAX_DEAD_BYTES
 
 KILLED: Final = "the function died while it ran this message alone; it may have run out of memory"

@@ -19,20 +19,8 @@ from parcelq.process.output import Part, joined_bodies, output_messages, parts_o
 from parcelq.process.plan import Evidence, Plan, Work
 from parcelq.process.rules import Rules
 from parcelq.process.runs import Run
-from parcelq.topics.message import (
-    DEAD,
-    ENCODING,
-    ENTRIES,
-    FAILURES,
-    FIRST,
-    FORMAT,
-    LINEAGE,
-    SOURCE,
-    WORKFLOW,
-    Message,
-    Pulled,
-    with_attributes,
-)
+from parcelq.topics.attributes import DEAD, ENCODING, ENTRIES, FAILURES, FIRST, FORMAT, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.message import Message, Pulled, with_attributes
 from parcelq.topics.pieces import Piece, pack
 from parcelq.upload.parcels import MAX_BODY_BYTES
 

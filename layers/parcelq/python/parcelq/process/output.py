@@ -14,7 +14,8 @@ from parcelq.lineage.lineage import Lineage, Span, digest, new_digest
 from parcelq.process.headers import Written
 from parcelq.records import Format, Readable, cut
 from parcelq.steps.run import write_bodies
-from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message
+from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.message import Message
 from parcelq.topics.pieces import Piece
 from parcelq.upload.parcels import ATTRIBUTE_ROOM, cut_for_messages
 

@@ -17,7 +17,8 @@ from parcelq.aws.text import legal_text
 from parcelq.errors import AwsError, MessageError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.lineage.source import job_id, workflow_name
-from parcelq.topics.message import SOURCE, WORKFLOW, Message, Wire
+from parcelq.topics.attributes import SOURCE, WORKFLOW
+from parcelq.topics.message import Message, Wire
 from parcelq.topics.topic import FailedMessage, Published
 
 __all__ = ["REQUESTS_IN_FLIGHT", "FailedMessage", "Published", "publish_many", "publish_one"]
