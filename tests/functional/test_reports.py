@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from collect_world import DATA, LINES, RESULT, Collecting, Killed, dead, outputs, source
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.message import Message
@@ -14,12 +15,8 @@ from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import upload_file
 from parcelq.upload.notes import note_upload
 from parcelq.upload.sources import Uploaded
-from test_collect import DATA, LINES, RESULT, Collecting, Killed, dead, outputs, source
 
-
-@pytest.fixture
-def collecting(sqs: Any, s3: Any, bucket: str, topic: str) -> Collecting:
-    return Collecting(sqs, s3, bucket, topic)
+pytest_plugins = ["collect_world"]
 
 
 class TestDeathInALaterStep:
