@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from parcelq.lineage.lineage import Lineage
     from parcelq.lineage.source import Source
-    from parcelq.records import Readable
+    from parcelq.readable import Readable
     from parcelq.topics.message import Pulled
     from parcelq.topics.overflow import Overflow
 

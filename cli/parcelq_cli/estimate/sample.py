@@ -14,7 +14,8 @@ from parcelq.errors import CompressionError, ParcelqError, RecordError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.source import Source
 from parcelq.local.files import FileState
-from parcelq.records import Format, RangeReader, Readable, by_name, cut, split_header
+from parcelq.readable import Readable
+from parcelq.records import Format, RangeReader, by_name, cut, split_header
 from parcelq.records.compression import open_source
 from parcelq.store.store import OpenedPut
 from parcelq.upload.puts import Puts, is_coded

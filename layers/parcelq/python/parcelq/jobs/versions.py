@@ -34,7 +34,7 @@ _MOST_BYTES: Final = MIB
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedWorkflow:
     """What a list of workflows says of one.
 
     Attributes:
@@ -163,7 +163,7 @@ class Versions:
                 version = self.store.read(key).decode()
         return f"{name}@{version}"
 
-    def all(self) -> list[Listed]:
+    def all(self) -> list[ListedWorkflow]:
         """Return all workflows, by name."""
         found: dict[str, list[tuple[str, float]]] = {}
         for one in self.store.listing(WORKFLOWS):
@@ -174,7 +174,7 @@ class Versions:
                 if _VERSION.fullmatch(version):
                     found[name].append((version, one.modified))
         return [
-            Listed(name, self._current(name), tuple(sorted(versions, key=lambda one: -one[1])))
+            ListedWorkflow(name, self._current(name), tuple(sorted(versions, key=lambda one: -one[1])))
             for name, versions in sorted(found.items())
         ]
 

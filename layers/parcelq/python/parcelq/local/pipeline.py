@@ -158,7 +158,7 @@ class Pipeline:
         """Begin no further run. What has come out already is stored before the context is left."""
         self._stopping.set()
         for stage in self._stages:
-            stage.topic.topic.close()
+            stage.topic.close()
         self.ledger.wake()
 
     def abort(self) -> None:

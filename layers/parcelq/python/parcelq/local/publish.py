@@ -24,7 +24,7 @@ _FILES_OF_NOTE: Final = 4000
 """Files that one note names: fewer than fill it."""
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
+class PipelineStopped(Exception):  # noqa: N818 - it is no error
     """The pipeline takes no more messages."""
 
 
@@ -45,7 +45,7 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
     def counted(read: int, made: int) -> None:
         if pipeline.stopped:
-            raise Stopped
+            raise PipelineStopped
         # What was not read yet makes as many bytes as what was.
         meter.expect(source, int(made * job.source.size / read) if read else made)
 

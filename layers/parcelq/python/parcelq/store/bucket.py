@@ -17,8 +17,9 @@ from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import incomplete, needed
 from parcelq.errors import AwsError, ConflictError, NotFoundError, StoreError
-from parcelq.store.joined import Stream
-from parcelq.store.store import NO_METADATA, Begun, OpenedPut, Readable, Stored
+from parcelq.readable import Readable
+from parcelq.store.joined import JoinedParts
+from parcelq.store.store import NO_METADATA, Begun, OpenedPut, Stored
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -57,7 +58,7 @@ class BucketStore:
     ) -> str:
         """Create or replace an object; see `Store.put`."""
         # A large body is never joined, so that it is not in memory twice.
-        body: Any = parts[0] if len(parts) == 1 else Stream(parts)
+        body: Any = parts[0] if len(parts) == 1 else JoinedParts(parts)
         more: dict[str, Any] = {"Metadata": dict(metadata)} if metadata else {}
         # guard[pass]: a bucket replaces an object only in the state that was seen
         more |= {"IfMatch": if_match} if if_match is not None else {}

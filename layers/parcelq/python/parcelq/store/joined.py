@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     pass
 
 
-class Stream(RawIOBase):
+class JoinedParts(RawIOBase):
     """Parts that are read as one file, without being joined in memory.
 
     Args:

@@ -137,10 +137,7 @@ class Pulled:
             name: received(name, value.get("DataType"), value.get("StringValue"), value.get("BinaryValue"))
             for name, value in raw.get("MessageAttributes", {}).items()
         }
-        told = raw.get("Attributes", {})
-        count = int(told.get("ApproximateReceiveCount", 1))
-        sent = int(told.get("SentTimestamp", 0)) / 1000
-        return cls(raw["MessageId"], raw["ReceiptHandle"], count, Wire(raw["Body"], attributes), sent)
+        return cls._of(raw["MessageId"], raw["ReceiptHandle"], raw["Body"], attributes, raw.get("Attributes", {}))
 
     @classmethod
     def from_lambda(cls, record: Mapping[str, Any]) -> Pulled:
@@ -149,10 +146,15 @@ class Pulled:
             name: received(name, value.get("dataType"), value.get("stringValue"), value.get("binaryValue"))
             for name, value in record.get("messageAttributes", {}).items()
         }
-        told = record.get("attributes", {})
-        count = int(told.get("ApproximateReceiveCount", 1))
-        sent = int(told.get("SentTimestamp", 0)) / 1000
-        return cls(record["messageId"], record["receiptHandle"], count, Wire(record["body"], attributes), sent)
+        system = record.get("attributes", {})
+        return cls._of(record["messageId"], record["receiptHandle"], record["body"], attributes, system)
+
+    @classmethod
+    def _of(
+        cls, message_id: str, receipt: str, text: str, attributes: Mapping[str, str], system: Mapping[str, str]
+    ) -> Pulled:
+        count, sent = int(system.get("ApproximateReceiveCount", 1)), int(system.get("SentTimestamp", 0)) / 1000
+        return cls(message_id, receipt, count, Wire(text, attributes), sent)
 
     @property
     def attributes(self) -> Mapping[str, str]:

@@ -56,35 +56,6 @@ def pull(
         InvalidValueError: the numbers do not fit together.
         AwsError, TopicNotFoundError: SQS refused.
     """
-    raw = pull_raw(
-        sqs,
-        topic_url,
-        min_messages,
-        max_messages,
-        receive_message_timeout,
-        deadline=deadline,
-        clock=clock,
-        sleep=sleep,
-    )
-    return [Pulled.from_sqs(one) for one in raw]
-
-
-def pull_raw(
-    sqs: SQSClient,
-    topic_url: str,
-    min_messages: int,
-    max_messages: int,
-    receive_message_timeout: float,
-    *,
-    deadline: int | None = None,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> list[MessageTypeDef]:
-    """The same as `pull`, with the messages as SQS gives them, which tells when they were sent too.
-
-    Beside the arguments of `pull` there is `deadline`: seconds that the messages are locked, if that is not to be the
-    topic's acknowledgement deadline.
-    """
     if not 1 <= min_messages <= max_messages:
         raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
     if receive_message_timeout < 0:
@@ -101,7 +72,7 @@ def pull_raw(
         if came and len(pulled) < max_messages:
             pulled += _receive_at_hand(receive, max_messages - len(pulled), len(came) / most)
         if len(pulled) >= min_messages or clock() >= until:
-            return pulled
+            return [Pulled.from_sqs(one) for one in pulled]
         if wait == 0:
             sleep(max(0.0, until - clock()))
 

@@ -12,15 +12,17 @@ from typing import Final
 
 from parcelq.errors import PublishError, SourceError
 from parcelq.lineage.source import Source
-from parcelq.records import BLOCK_BYTES, FirstBytes, Format, RangeReader, Readable, by_name, flips, parse, split_header
+from parcelq.readable import Readable
+from parcelq.records import BLOCK_BYTES, FirstBytes, Format, RangeReader, by_name, flips, parse, split_header
 from parcelq.records.compression import Opened, open_source
+from parcelq.records.naming import naming_source
 from parcelq.store.store import OpenedPut, Store
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
 from parcelq.upload.layout import Layout
 from parcelq.upload.notes import note_problem, note_upload, noted_format, noted_workflow
-from parcelq.upload.puts import Puts, is_coded, naming, opened_put
+from parcelq.upload.puts import Puts, is_coded, opened_put
 from parcelq.upload.ranges import RangeTask, note_scan, tasks_after_scan, tasks_for
 from parcelq.upload.sources import Uploaded, upload_source, upload_stream
 from parcelq.upload.streams import StreamTask
@@ -264,7 +266,7 @@ class ObjectUploader:
             note_problem(self.store, str(source), problem, topic=topic.name, output=self._output(topic))
 
         try:
-            with opened_put(self.objects, source, start) as found, naming(source):
+            with opened_put(self.objects, source, start) as found, naming_source(source.key):
                 if found is None:
                     _log.warning("%s was deleted or replaced since it was put, so it is left out", source.uri)
                     note(_GONE)

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import unquote_plus
 
 from parcelq.errors import (
-    CompressionError,
     InvalidValueError,
-    RecordError,
-    SourceError,
 )
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX
-from parcelq.records import Readable
+from parcelq.readable import Readable
 from parcelq.records.compression import open_source
+from parcelq.records.naming import naming_source
 from parcelq.store.store import OpenedPut
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
         SourceError: its compression is broken.
         AwsError: S3 refused.
     """
-    with opened_put(objects, source) as found, naming(source):
+    with opened_put(objects, source) as found, naming_source(source.key):
         if found is None:
             yield None
         else:
@@ -89,17 +87,6 @@ def opened_put(objects: Puts, source: Source, start: int = 0) -> AbstractContext
     """Open the bytes of a source as they are stored; gives None if it is gone, or another one by now."""
     bucket = objects.in_bucket(source.bucket)
     return bucket.opened_put(source.key, version=source.version, etag=source.etag, start=start)
-
-
-@contextmanager
-def naming(source: Source) -> Iterator[None]:
-    """Name the object whose bytes are not what they should be."""
-    try:
-        yield
-    except CompressionError as error:
-        raise SourceError(source.key, error.reason) from error
-    except RecordError as error:
-        raise SourceError(source.key, str(error)) from error
 
 
 def put_of(record: dict[str, Any]) -> Object:

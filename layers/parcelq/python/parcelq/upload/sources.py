@@ -9,8 +9,10 @@ from typing import NamedTuple
 from parcelq.errors import PublishError
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
-from parcelq.records import Format, Parcel, Readable, by_name, cut, split_header
+from parcelq.readable import Readable
+from parcelq.records import Format, Parcel, by_name, cut, split_header
 from parcelq.records.compression import open_source
+from parcelq.records.naming import naming_source
 from parcelq.store.store import Store
 from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.header import header_of_source
@@ -19,7 +21,6 @@ from parcelq.topics.topic import Topic
 from parcelq.upload.layout import LINES_ONLY, Layout
 from parcelq.upload.parcels import fit_for_messages
 from parcelq.upload.parts import Parts
-from parcelq.upload.puts import naming
 
 
 class Rest(NamedTuple):
@@ -99,7 +100,7 @@ def upload_source(
         PublishError: some messages were refused; all others are published.
         AwsError, TopicNotFoundError: SQS refused.
     """
-    with naming(source):
+    with naming_source(source.key):
         opened = open_source(stream, source.key, compressed=compressed)
         fmt = fmt or by_name(source.key)
         header, entries = split_header(opened.stream, fmt)
