@@ -88,16 +88,8 @@ def publish_many(
     What SQS reports as failed by its own fault is sent again with growing pauses; what failed by the sender's fault is
     returned, and stops nothing.
 
-    Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
-        messages: any iterable; only a few requests' worth of it is in memory at a time.
-        overflow: where bodies go that are too large for a message; without it such messages fail.
-        requests_in_flight: how many requests are under way together.
-        delay_seconds: how long nobody gets the messages, at most 15 minutes.
-        fair: whether messages of a source carry their job's id as `MessageGroupId`, so that SQS does not let one large
-            job delay the others (fair queues).
-        sleep: waits for a number of seconds.
+    See `Topic.publish`. With `fair`, messages of a source carry their job's id as `MessageGroupId`, so that SQS does
+    not let one large job delay the others (fair queues). Only a few requests' worth of messages is in memory at a time.
 
     Returns:
         How many were confirmed, and those that failed.

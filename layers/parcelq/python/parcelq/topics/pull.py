@@ -42,19 +42,7 @@ def pull(
     no end of the topic: SQS asks only some of its servers, and what is locked comes back later. More than ten messages
     are asked for in parallel.
 
-    Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
-        min_messages: return as soon as there are so many.
-        max_messages: never return more.
-        receive_message_timeout: seconds after which to return the messages so far, perhaps none; 0 asks once.
-        deadline: seconds that the messages are locked; by default the topic's acknowledgement deadline.
-        clock: tells a time in seconds.
-        sleep: waits for a number of seconds; only for the part of a second that no poll can wait.
-
-    Raises:
-        InvalidValueError: the numbers do not fit together.
-        AwsError, TopicNotFoundError: SQS refused.
+    See `Topic.pull`; `sleep` is used only for the part of a second that no poll can wait.
     """
     if not 1 <= min_messages <= max_messages:
         raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
@@ -78,14 +66,7 @@ def pull(
 
 
 def acknowledge(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled]) -> list[Pulled]:
-    """Acknowledge messages, any number of them: SQS forgets them.
-
-    Returns:
-        Those that SQS did not forget; they will be delivered again.
-
-    Raises:
-        AwsError, TopicNotFoundError: SQS refused the requests as such.
-    """
+    """Delete messages, and return those for which SQS does not confirm it; see `Topic.acknowledge`."""
 
     def entry(message: Pulled) -> dict[str, Any]:
         return {"ReceiptHandle": message.receipt_handle}
@@ -94,23 +75,7 @@ def acknowledge(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled]) -> l
 
 
 def refresh_deadline(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-    """Set the acknowledgement deadline of messages to `timeout` seconds from now; it is reset, not extended.
-
-    SQS keeps no message locked for longer than 12 hours after it was pulled.
-
-    Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
-        messages: messages that were pulled and not acknowledged.
-        timeout: seconds, at most 12 hours; 0 unlocks them at once.
-
-    Returns:
-        Those for which it failed; they may be delivered to others.
-
-    Raises:
-        InvalidValueError: the timeout is not from 0 to 12 hours.
-        AwsError, TopicNotFoundError: SQS refused the requests as such.
-    """
+    """Set the acknowledgement deadline of messages; see `Topic.refresh_deadline`."""
     if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
         raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")
 
