@@ -85,10 +85,8 @@ class BucketStore:
         """Read an object and its etag; see `Store.read_with_etag`."""
         with self._refusals(key):
             reply = self.s3.get_object(Bucket=self.bucket, Key=key)
-            etag = str(needed(reply, "GetObject", "ETag"))
             with closing(reply["Body"]) as body:
-                data: bytes = body.read()
-                return data, etag
+                return body.read(), str(needed(reply, "GetObject", "ETag"))
 
     def stat(self, key: str) -> Stored | None:
         """Describe an object; None if there is none."""
