@@ -18,7 +18,7 @@ _EMULATOR: Final = ("moto", "samtranslator")
 
 
 @dataclass(frozen=True, slots=True)
-class _LazyCommand:
+class _Command:
     """A command, which is imported only when it is run, or listed.
 
     Attributes:
@@ -45,52 +45,52 @@ class _LazyCommand:
 
 
 _COMMANDS: Final = (
-    _LazyCommand(
+    _Command(
         "run",
         "parcelq_cli.run:run",
         "run molecules.smi --step ./score.py",
         "Run a program over every record of files.",
     ),
-    _LazyCommand(
+    _Command(
         "try", "parcelq_cli.try_:try_", "try molecules.smi --step ./score.py", "Run a program over the first records."
     ),
-    _LazyCommand("jobs", "parcelq_cli.jobs:jobs", "jobs --json", "List the jobs that are not whole."),
-    _LazyCommand("dead", "parcelq_cli.dead:dead", "dead 28b1c5e0886b", "List what failed for good, and why."),
-    _LazyCommand(
+    _Command("jobs", "parcelq_cli.jobs:jobs", "jobs --json", "List the jobs that are not whole."),
+    _Command("dead", "parcelq_cli.dead:dead", "dead 28b1c5e0886b", "List what failed for good, and why."),
+    _Command(
         "redrive",
         "parcelq_cli.jobs:redrive",
         "redrive 28b1c5e0886b --step ./score.py",
         "Run the entries of a job again that failed.",
     ),
-    _LazyCommand("resume", "parcelq_cli.jobs:resume", "resume 28b1c5e0886b", "Go on with a job that was stopped."),
-    _LazyCommand("publish", "parcelq_cli.messages:publish", "publish molecules CCO 'c1ccccc1'"),
-    _LazyCommand("pull", "parcelq_cli.messages:pull", "pull molecules --max 5 --json"),
-    _LazyCommand("upload", "parcelq_cli.transfer:upload", "upload molecules molecules.smi --parcel-size 500"),
-    _LazyCommand("download", "parcelq_cli.transfer:download", "download scores scores.txt"),
-    _LazyCommand("process", "parcelq_cli.process:process", "process molecules scores --step ./score.py --timeout 30"),
-    _LazyCommand("status", "parcelq_cli.status:status", "status molecules.smi --bucket my-stack-bucket"),
-    _LazyCommand("repair", "parcelq_cli.status:repair", "repair molecules.smi --bucket my-stack-bucket"),
-    _LazyCommand(
+    _Command("resume", "parcelq_cli.jobs:resume", "resume 28b1c5e0886b", "Go on with a job that was stopped."),
+    _Command("publish", "parcelq_cli.messages:publish", "publish molecules CCO 'c1ccccc1'"),
+    _Command("pull", "parcelq_cli.messages:pull", "pull molecules --max 5 --json"),
+    _Command("upload", "parcelq_cli.transfer:upload", "upload molecules molecules.smi --parcel-size 500"),
+    _Command("download", "parcelq_cli.transfer:download", "download scores scores.txt"),
+    _Command("process", "parcelq_cli.process:process", "process molecules scores --step ./score.py --timeout 30"),
+    _Command("status", "parcelq_cli.status:status", "status molecules.smi --bucket my-stack-bucket"),
+    _Command("repair", "parcelq_cli.status:repair", "repair molecules.smi --bucket my-stack-bucket"),
+    _Command(
         "estimate",
         "parcelq_cli.estimate.command:estimate",
         "estimate molecules.smi --step ./score.py",
         "Predict cost and duration on AWS.",
     ),
-    _LazyCommand(
+    _Command(
         "console", "parcelq_cli.console.command:console", "console --output results", "Show jobs in a browser, live."
     ),
-    _LazyCommand("topics", "parcelq_cli.topics:app"),
-    _LazyCommand("workflows", "parcelq_cli.workflows:app"),
-    _LazyCommand("doctor", "parcelq_cli.doctor:doctor", "doctor --stack parcelq", "Say what keeps jobs from moving."),
-    _LazyCommand("scale", "parcelq_cli.doctor:scale", "scale step 50 --stack parcelq", "Run more or fewer at once."),
-    _LazyCommand(
+    _Command("topics", "parcelq_cli.topics:app"),
+    _Command("workflows", "parcelq_cli.workflows:app"),
+    _Command("doctor", "parcelq_cli.doctor:doctor", "doctor --stack parcelq", "Say what keeps jobs from moving."),
+    _Command("scale", "parcelq_cli.doctor:scale", "scale step 50 --stack parcelq", "Run more or fewer at once."),
+    _Command(
         "wait",
         "parcelq_cli.remote:wait",
         "wait score@0123456789abcdef/molecules.smi --stack parcelq",
         "Wait for files on a stack.",
     ),
 )
-_EMULATE: Final = _LazyCommand(
+_EMULATE: Final = _Command(
     "emulate",
     "parcelq_emulator.command:emulate",
     "emulate molecules.smi --step ./score.py --output results",
