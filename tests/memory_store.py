@@ -16,7 +16,8 @@ from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import Job, write_segment
 from parcelq.errors import ConflictError, NotFoundError
-from parcelq.store.store import NO_METADATA, Part, Readable, Stored
+from parcelq.readable import Readable
+from parcelq.store.store import NO_METADATA, Part, Stored
 from parcelq.topics.message import Message
 from parcelq.topics.pieces import pieces_of
 

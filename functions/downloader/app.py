@@ -176,7 +176,7 @@ def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], flo
 
     What could not be taken is delivered again, each alone.
     """
-    pulled = [SqsTopic.from_lambda(record) for record in records]
+    pulled = [Pulled.from_lambda(record) for record in records]
     asked = [(one, what) for one in pulled if (what := asked_of(one))]
     looks = [(one, what) for one, what in asked if isinstance(what, Look)]
     whole = time_left()

@@ -1,121 +1,32 @@
-"""Collecting: from messages to results, exact even if it is killed at any moment, done twice at once, or comes late."""
+"""Draining a topic into segments, and finishing sources whose messages are there."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from collect_world import DATA, LINES, RESULT, WHEN, Collecting, Kill, dead, outputs, source
 from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.deaths import dead_of
-from parcelq.collect.drain import Drained, Drainer
 from parcelq.collect.finish import Finisher
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
 from parcelq.collect.seeing import SourceState
 from parcelq.collect.segments import Job, segment_keys, write_segment
 from parcelq.errors import AwsError, ParcelqError
-from parcelq.limits import MIB
-from parcelq.lineage.lineage import Lineage, Span, digest
-from parcelq.lineage.source import Source
+from parcelq.lineage.lineage import digest
 from parcelq.names import SEGMENTS
 from parcelq.store.bucket import BucketStore
 from parcelq.store.folder import FolderStore
 from parcelq.store.store import Store
-from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message, count_entries
+from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE
+from parcelq.topics.message import Message
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.pieces import Piece
-from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import Uploaded
-from parcelq.upload.notes import note_upload
 
-LINES = [b"line %d\n" % number for number in range(6)]
-DATA = b"".join(LINES)
-RESULT = DATA.upper()
-WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-
-
-class Killed(BaseException):
-    """The function's end in the middle of what it did."""
-
-
-def source(put: str = "0055", key: str = "inbox/molecules.smi") -> str:
-    return str(Source.of_object("bucket", key, etag="e", put=put))
-
-
-def outputs(put: str = "0055", change: Callable[[bytes], bytes] = bytes.upper) -> list[Message]:
-    """What a step published for the lines of a source, one message a line."""
-    messages = []
-    at = 0
-    for line in LINES:
-        body = change(line)
-        span = Span(0, len(body), len(body))
-        child = Lineage(Span(at, at + len(line), len(DATA))).child(span, digest(body))
-        told = {SOURCE: source(put), LINEAGE: str(child), ENTRIES: str(count_entries(body)), WORKFLOW: "wf"}
-        messages.append(Message(body, told))
-        at += len(line)
-    return messages
-
-
-def dead(message: Message, reason: str = "exit code 3") -> Message:
-    """The tombstone of what a message is the result of."""
-    parent = message.attributes[LINEAGE].partition(">")[0]
-    return Message(b"", {SOURCE: message.attributes[SOURCE], LINEAGE: parent, ENTRIES: "1", DEAD: reason})
-
-
-class Collecting:
-    """An output topic and a bucket, and who collects."""
-
-    def __init__(self, sqs: Any, s3: Any, bucket: str, topic: str) -> None:
-        self.sqs, self.s3, self.bucket, self.topic = sqs, s3, bucket, topic
-        self.store = BucketStore(s3, bucket)
-
-    def publish(self, *messages: Message) -> None:
-        for message in messages:
-            self.sqs.send_message(QueueUrl=self.topic, **message.wire().request())
-
-    def drain(self, time_left: Callable[[], float] = lambda: float("inf")) -> Drained:
-        topic = SqsTopic(self.sqs, self.topic, Overflow(self.s3, self.bucket))
-        return Drainer(topic, self.store, receivers=1, now=lambda: WHEN).drain(0, time_left)
-
-    def finish(self) -> list[SourceState]:
-        return list(Finisher(self.store, "topic", bucket=self.bucket).finish_all())
-
-    def collect(self, *messages: Message) -> list[SourceState]:
-        self.publish(*messages)
-        self.drain()
-        return self.finish()
-
-    def note(self, put: str = "0055") -> None:
-        self.note_of(source(put))
-
-    def note_of(self, text: str) -> None:
-        note_upload(self.store, text, 0, Uploaded(6, 6, len(DATA)))
-
-    def result(self, key: str = "results/molecules.smi") -> bytes:
-        return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
-
-    def report(self) -> dict[str, Any]:
-        return json.loads(self.result("results/molecules.smi.report.json"))
-
-    def keys(self, prefix: str = "") -> list[str]:
-        return list(self.store.keys(prefix))
-
-    def left(self) -> int:
-        """Messages that are on the topic, locked or not."""
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        answer = self.sqs.get_queue_attributes(QueueUrl=self.topic, AttributeNames=names)
-        return sum(map(int, answer["Attributes"].values()))
-
-
-@pytest.fixture
-def collecting(sqs: Any, s3: Any, bucket: str, topic: str) -> Collecting:
-    return Collecting(sqs, s3, bucket, topic)
+pytest_plugins = ["collect_world"]
 
 
 class TestDraining:
@@ -518,176 +429,3 @@ class TestLateAndOlder:
         assert writer.write("results/x", [b"three"], {}, seen)
         assert not writer.write("results/x", [b"four"], {}, seen)
         assert collecting.result("results/x") == b"three"
-
-
-class TestParts:
-    def bodies(self, done: int = 0) -> Iterator[bytes]:
-        return (bytes([number]) * 5 * MIB for number in range(done, 3))
-
-    def test_a_large_result_is_written_by_parts(self, collecting: Collecting) -> None:
-        writer = collecting.store
-        assert writer.write("results/x", self.bodies(), {"parcelq-state": "whole"}, None)
-        assert collecting.result("results/x") == b"".join(self.bodies())
-        seen = writer.stat("results/x")
-        assert seen
-        assert seen.metadata == {"parcelq-state": "whole"}
-        assert seen.etag.strip('"').endswith("-3")
-
-    def test_parts_that_cannot_be_put_leave_no_upload_behind(self, collecting: Collecting) -> None:
-        def broken() -> Iterator[bytes]:
-            yield from self.bodies()
-            raise Killed
-
-        with pytest.raises(Killed):
-            collecting.store.write("results/x", broken(), {}, None)
-        assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
-        assert collecting.keys("results/") == []
-
-    def test_parts_are_completed_on_the_same_condition(self, collecting: Collecting) -> None:
-        asked: list[dict[str, Any]] = []
-        collecting.s3.meta.events.register(
-            "provide-client-params.s3.CompleteMultipartUpload", lambda params, **_: asked.append(dict(params))
-        )
-        writer = collecting.store
-        writer.write("results/x", self.bodies(), {}, None)
-        seen = writer.stat("results/x")
-        assert seen
-        writer.write("results/x", self.bodies(), {}, seen)
-        assert [(one.get("IfNoneMatch"), one.get("IfMatch")) for one in asked] == [("*", None), (None, seen.etag)]
-
-    @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
-    def test_a_completion_that_is_refused_tells_that_somebody_else_wrote(
-        self, collecting: Collecting, code: str
-    ) -> None:
-        def refuse(**_: Any) -> None:
-            raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
-
-        collecting.s3.meta.events.register("before-call.s3.CompleteMultipartUpload", refuse)
-        assert not collecting.store.write("results/x", self.bodies(), {}, None)
-        assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
-
-    def test_another_refusal_is_an_error(self, collecting: Collecting) -> None:
-        with pytest.raises(AwsError, match="NoSuchBucket"):
-            BucketStore(collecting.s3, "no-such-bucket").write("results/x", [b"one"], {}, None)
-
-
-class Kill:
-    """Ends whatever runs, at the k-th request that a client makes, before or after it was carried out."""
-
-    def __init__(self, client: Any, *, after: bool) -> None:
-        self.client, self.count, self.at = client, 0, -1
-        self.event = f"{'after' if after else 'before'}-call.{client.meta.service_model.service_name}"
-
-    def __call__(self, **_: Any) -> None:
-        self.count += 1
-        if self.count == self.at:
-            raise Killed
-
-    def run(self, what: Callable[[], object], at: int) -> bool:
-        """Run, and return whether it was killed."""
-        self.count, self.at = 0, at
-        self.client.meta.events.register(self.event, self)
-        try:
-            what()
-        except Killed:
-            return True
-        finally:
-            self.client.meta.events.unregister(self.event, self)
-        return False
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before a request", "after a request"])
-class TestKilled:
-    def test_finishing_that_is_killed_anywhere_is_made_good_by_the_next(
-        self, collecting: Collecting, after: bool
-    ) -> None:
-        kill = Kill(collecting.s3, after=after)
-        at, killed = 0, True
-        while killed:
-            at += 1
-            put = f"{0x1000 + at:04X}"
-            collecting.note(put)
-            collecting.publish(*outputs(put)[:3])
-            collecting.drain()
-            collecting.publish(*outputs(put)[3:])
-            collecting.drain()
-            killed = kill.run(collecting.finish, at)
-            collecting.finish()
-            assert collecting.result() == RESULT
-            assert collecting.report()["source"] == source(put)
-            assert collecting.report()["entries"]["written"] == 6
-            assert collecting.keys(SEGMENTS) == []
-        assert at > 6
-
-    @pytest.mark.parametrize("service", ["s3", "sqs"])
-    def test_draining_that_is_killed_anywhere_loses_and_doubles_nothing(
-        self, collecting: Collecting, after: bool, service: str
-    ) -> None:
-        kill = Kill(getattr(collecting, service), after=after)
-        at, killed = 0, True
-        while killed:
-            at += 1
-            put = f"{0x1000 + at:04X}"
-            collecting.publish(*outputs(put))
-            killed = kill.run(collecting.drain, at)
-            if killed:  # then what it had not acknowledged is delivered again
-                collecting.publish(*outputs(put))
-            collecting.drain()
-            collecting.finish()
-            assert collecting.result() == RESULT
-            assert collecting.report()["source"] == source(put)
-            assert collecting.keys(SEGMENTS) == []
-        assert at > 1
-
-
-def test_two_finishers_at_once_make_one_exact_result(collecting: Collecting) -> None:
-    for turn in range(5):
-        put = f"{0x1000 + turn:04X}"
-        collecting.note(put)
-        collecting.publish(*outputs(put), Message(b"by hand\n"))
-        collecting.drain()
-        barrier = threading.Barrier(2)
-        failures: list[BaseException] = []
-
-        def finish(barrier: threading.Barrier = barrier, failures: list[BaseException] = failures) -> None:
-            barrier.wait()
-            try:
-                collecting.finish()
-            except BaseException as error:
-                failures.append(error)
-
-        both = [threading.Thread(target=finish) for _ in range(2)]
-        for one in both:
-            one.start()
-        for one in both:
-            one.join()
-        assert failures == []
-        collecting.finish()
-        assert collecting.result() == RESULT
-        assert collecting.report()["source"] == source(put)
-        assert collecting.keys(SEGMENTS) == []
-
-
-def test_somebody_else_who_writes_in_between_is_noticed(collecting: Collecting) -> None:
-    collecting.publish(*outputs("0055"))
-    collecting.drain()
-    other = Collecting(collecting.sqs, collecting.s3, collecting.bucket, collecting.topic)
-    done: list[bool] = []
-
-    def overtake(**_: Any) -> None:
-        """Just before the result is put, a newer put of the file is finished."""
-        if not done:
-            done.append(True)
-            newer = Finisher(other.store, "topic", bucket=other.bucket)
-            pieces = [Piece(one.attributes[LINEAGE], one.body, 1) for one in outputs("0056", change=bytes.title)]
-            key = write_segment(other.store, "topic", Job(source("0056")), pieces, [], WHEN, WHEN)
-            list(newer._look([key]))
-
-    collecting.s3.meta.events.register("provide-client-params.s3.PutObject", overtake)
-    (state,) = collecting.finish()
-    assert not state.result
-    assert collecting.result() == DATA.title()
-    assert all(one.superseded or one.source == source("0056") for one in collecting.finish())
-    assert collecting.result() == DATA.title()
-    assert collecting.report()["source"] == source("0056")
-    assert collecting.keys(SEGMENTS) == []

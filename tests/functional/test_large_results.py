@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 import pytest
+from job_world import DATA, HOUR, LINES, Cloud, output, source
 from memory_store import Objects
 from parcelq.collect.extents import Extent
 from parcelq.collect.large import STALLED_SECONDS, LargeResults
@@ -22,7 +23,8 @@ from parcelq.store.store import part_bytes
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import FailedMessage, Published
-from test_job_looks import DATA, HOUR, LINES, KilledError, World, output, source
+
+pytest_plugins = ["job_world"]
 
 RESULT = DATA.upper()
 PART = 5
@@ -30,7 +32,11 @@ PARTS = -(-len(RESULT) // PART)
 TIB = MIB**2
 
 
-class LargeWorld(World):
+class KilledError(BaseException):
+    """The end of a function in the middle of what it did."""
+
+
+class LargeWorld(Cloud):
     """A stack that counts results of more than ten bytes as large, and cuts them into parts of five bytes."""
 
     def __post_init__(self) -> None:

@@ -19,12 +19,13 @@ from parcelq.jobs.record import Cost as JobCost
 from parcelq.jobs.record import new_record, read_job, write_job
 from parcelq.limits import MAX_ATTRIBUTES
 from parcelq.process.apply import Application, Route
-from parcelq.process.decide import Decision, Publication, Target
+from parcelq.process.decide import Decision, Destination, Publication
 from parcelq.process.runs import Run
 from parcelq.topics import cost as costs
+from parcelq.topics.attributes import LINEAGE, SOURCE
 from parcelq.topics.cost import COST, METER, NOTHING, Cost, Meter, class_end, duration_class
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import LINEAGE, SOURCE, Message, Pulled
+from parcelq.topics.message import Message, Pulled
 
 COUNTS = st.integers(0, 10**6)
 COSTS = st.builds(Cost, *[COUNTS] * 8, st.dictionaries(st.integers(0, 50), st.integers(1, 99), max_size=4))
@@ -112,7 +113,7 @@ class TestMessages:
     def test_the_first_output_of_a_run_carries_it_and_what_its_input_carried(self, route: Route) -> None:
         before = Cost(1, 20, 30, run_ms=7, runs={4: 1})
         one = self.pulled(**{COST: str(before)})
-        outputs = [Publication(Target.FOLLOWING, Message(body, {SOURCE: "s"})) for body in (b"x\n", b"y\n")]
+        outputs = [Publication(Destination.FOLLOWING, Message(body, {SOURCE: "s"})) for body in (b"x\n", b"y\n")]
         sent = self.apply(route, Decision((one,), outputs, run=Run((), None, seconds=0.25)))
         assert Cost.parse(sent[0].attributes[COST]) == before + Cost.of_run(0.25)
         assert COST not in sent[1].attributes
@@ -120,8 +121,8 @@ class TestMessages:
     def test_a_message_that_is_published_again_carries_nothing_and_the_next_output_does(self, route: Route) -> None:
         before = Cost(run_ms=7, runs={4: 1})
         one, other = self.pulled(**{COST: str(before)}), self.pulled(**{COST: str(before), "Other": "x"})
-        again = Publication(Target.INPUT, one.message())
-        output = Publication(Target.FOLLOWING, Message(b"x\n"))
+        again = Publication(Destination.INPUT, one.message())
+        output = Publication(Destination.FOLLOWING, Message(b"x\n"))
         (sent,) = self.apply(route, Decision((one,), [again]), Decision((other,), [output]))
         assert Cost.parse(sent.attributes[COST]) == before + before
         (back,) = route.input.pull(1, 10, 0)
@@ -130,13 +131,13 @@ class TestMessages:
 
     def test_a_message_without_room_carries_nothing(self, route: Route) -> None:
         full = {f"Name{number}": "x" for number in range(MAX_ATTRIBUTES - 2)}
-        output = Publication(Target.FOLLOWING, Message(b"x\n", full))
+        output = Publication(Destination.FOLLOWING, Message(b"x\n", full))
         (sent,) = self.apply(route, Decision((self.pulled(),), [output], run=Run((), None, seconds=1)))
         assert sent.attributes == full
         assert METER.take() == Cost.of_run(1)
 
     def test_a_worker_on_plain_topics_adds_no_attribute(self, route: Route) -> None:
-        output = Publication(Target.FOLLOWING, Message(b"x\n"))
+        output = Publication(Destination.FOLLOWING, Message(b"x\n"))
         (sent,) = self.apply(route, Decision((self.pulled(),), [output], run=Run((), None, seconds=1)), counts=False)
         assert COST not in sent.attributes
 

@@ -12,13 +12,9 @@ from typing import Final
 
 from parcelq.collect.segments import Job
 from parcelq.lineage.source import NO_SOURCE, Source, workflow_name
+from parcelq.topics.attributes import SOURCE, WORKFLOW
 from parcelq.topics.cost import COST, Cost
-from parcelq.topics.message import (
-    SOURCE,
-    WORKFLOW,
-    Message,
-    Pulled,
-)
+from parcelq.topics.message import Message, Pulled
 from parcelq.topics.pieces import Piece, pieces_of
 
 _ROW_BYTES: Final = 400

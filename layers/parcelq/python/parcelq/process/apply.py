@@ -11,11 +11,11 @@ from typing import Final
 
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_ATTRIBUTES
-from parcelq.process.decide import Decision, Postponed, Publication, Target
+from parcelq.process.decide import Decision, Destination, Postponed, Publication
 from parcelq.process.runs import Run
 from parcelq.topics.cost import COST, METER, NOTHING, Cost
 from parcelq.topics.message import Message, Pulled
-from parcelq.topics.topic import FailedMessage, Topic
+from parcelq.topics.topic import FailedMessage, Publisher, Topic
 
 _log = logging.getLogger(__name__)
 _TRAVEL: Final = 2
@@ -35,16 +35,16 @@ class Route:
 
     input: Topic
     following: Topic
-    dead_letters: Topic
+    dead_letters: Publisher
     output: Topic
 
-    def topic(self, target: Target) -> Topic:
+    def topic(self, target: Destination) -> Publisher:
         """The topic of a target."""
         return {
-            Target.INPUT: self.input,
-            Target.FOLLOWING: self.following,
-            Target.DEAD_LETTERS: self.dead_letters,
-            Target.OUTPUT: self.output,
+            Destination.INPUT: self.input,
+            Destination.FOLLOWING: self.following,
+            Destination.DEAD_LETTERS: self.dead_letters,
+            Destination.OUTPUT: self.output,
         }[target]
 
     @property
@@ -110,7 +110,7 @@ def _with_cost(publication: Publication, cost: Cost) -> tuple[Message, Cost]:
     """The message with what it cost, and the cost that it does not carry: others than outputs carry none."""
     message = publication.message
     attributes = {name: value for name, value in message.attributes.items() if name != COST}
-    is_output = publication.target in {Target.FOLLOWING, Target.OUTPUT}
+    is_output = publication.target in {Destination.FOLLOWING, Destination.OUTPUT}
     if is_output and len(attributes) < MAX_ATTRIBUTES - _TRAVEL:
         cost += METER.take()
         if cost != NOTHING:
@@ -148,7 +148,7 @@ class Application:
             Runs whose output cannot be read, or was refused when its message came before too; they have failed.
         """
         applied: list[Decision] = []
-        others: defaultdict[tuple[Target, int], list[tuple[Decision, Message]]] = defaultdict(list)
+        others: defaultdict[tuple[Destination, int], list[tuple[Decision, Message]]] = defaultdict(list)
 
         def outputs() -> Generator[tuple[Decision, Message]]:
             for decision in decisions:
@@ -161,7 +161,7 @@ class Application:
                     message = one.message
                     if self._counts:
                         message, cost = _with_cost(one, cost)
-                    if one.target is Target.FOLLOWING:
+                    if one.target is Destination.FOLLOWING:
                         yield decision, message
                     else:
                         others[one.target, one.delay_seconds].append((decision, message))
@@ -217,7 +217,7 @@ class Application:
             if decision.run:
                 decision.run.folder.close()
 
-    def _publish(self, topic: Topic, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
+    def _publish(self, topic: Publisher, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
         """Publish messages that belong to decisions, and note the decisions that were not published whole.
 
         If the topic refuses whole requests, nobody knows which messages it took before, so none of them count.
