@@ -23,6 +23,7 @@ from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.steps.bundle_cache import BundleCache
 from parcelq.steps.find import Step
+from parcelq.steps.grants import Grants
 from parcelq.store.store import Store
 from parcelq.topics.header import Headers
 from parcelq.topics.message import Pulled
@@ -45,6 +46,7 @@ class Stage:
         output: the topic that results are collected from.
         rules: how messages are run, where a workflow does not say.
         store: where headers, marks and workflows are.
+        grants: the credentials and secrets of steps.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Stage:
     output: Topic
     rules: Rules
     store: Store
+    grants: Grants
 
 
 class Workflows:
@@ -148,7 +151,8 @@ class Workflows:
         except NotFoundError:
             raise WorkflowError(version.attribute, "its files were deleted; put the workflow again") from None
         steps = steps_of(version.workflow, folder, version.attribute)
-        return [replace(step, packages=one) for step, one in zip(steps, packages, strict=True)]
+        found = (replace(step, packages=one) for step, one in zip(steps, packages, strict=True))
+        return [self._stage.grants.to(step, version.name) for step in found]
 
     def _chain(self, version: Version, steps: Sequence[Step], stages: Sequence[str]) -> Chain:
         """Wire the steps, from the last one on: each leads to what takes its output."""
