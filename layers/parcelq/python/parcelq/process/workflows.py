@@ -7,6 +7,7 @@ another; the processes and bundles of those that were not used for longest go fi
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections import OrderedDict
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from parcelq.errors import BundleError, NotFoundError, ParcelqError, SettingsError, WorkflowError
-from parcelq.jobs.versions import Version, Versions
+from parcelq.jobs.versions import Version, Versions, packages_are_for
 from parcelq.jobs.workflow import steps_of
 from parcelq.process.apply import Outcome, Route
 from parcelq.process.chain import Chain, Onward, Refusal, StageTopic
@@ -133,7 +134,7 @@ class Workflows:
     def _load(self, attribute: str) -> None:
         version = self._versions.read(attribute)
         stages = version.workflow.stages(self._stage.names)
-        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        here = packages_are_for(f"{sys.version_info.major}.{sys.version_info.minor}", os.uname().machine)
         if version.python and version.python != here:
             reason = f"its packages are for Python {version.python}, but the function has {here}; put it again"
             raise WorkflowError(attribute, reason)
