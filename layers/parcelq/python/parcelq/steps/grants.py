@@ -45,7 +45,7 @@ def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
         arns: ARNs; those of Secrets Manager end in six characters of its own.
 
     Raises:
-        SettingsError: names every ARN that is none, or whose name does not end so.
+        SettingsError: names every text that is not such an ARN.
     """
     found, problems = [], []
     for arn in arns:

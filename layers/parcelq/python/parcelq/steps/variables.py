@@ -16,7 +16,7 @@ _LOCALE_PREFIX: Final = "LC_"
 _CREDENTIALS_PREFIX: Final = "AWS_"
 _RUNTIME_PREFIX: Final = "AWS_LAMBDA_"
 _WHERE: Final = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
-"""What the names of variables begin with that say where AWS is, and nothing of who asks."""
+"""What the names of variables begin with that say where AWS is, but not who asks."""
 _SEARCHED: Final = "PYTHONPATH"
 
 
