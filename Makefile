@@ -105,10 +105,12 @@ check: setup scan audit ## Lint, type-check, look for weaknesses, and check the 
 	$(SAM) validate --lint
 	$(MAKE) prose docs
 
-scan: setup $(SCANNER)/.installed ## Look for weaknesses in the code and in the template, with a key of one's own and without
+scan: setup $(SCANNER)/.installed ## Look for weaknesses in the code and in the template, with and without a key of one's own, a role for steps, and secrets
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive layers functions cli emulator
 	@mkdir -p build/scan
-	$(BIN)/python scan/transformed.py KmsKeyArn=arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d > build/scan/key.json
+	$(BIN)/python scan/transformed.py KmsKeyArn=arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d \
+	  StepRole=arn:aws:iam::123456789012:role/steps \
+	  Secrets=arn:aws:ssm:us-east-1:123456789012:parameter/score/KEY > build/scan/key.json
 	$(CHECKOV) --file build/scan/key.json
 	$(BIN)/python scan/transformed.py > build/scan/no-key.json
 	@# Without one, keys of AWS encrypt topics (SSE-SQS, which CKV_AWS_27 does not know) and logs (CKV_AWS_158).
