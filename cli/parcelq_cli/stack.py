@@ -68,7 +68,7 @@ class Stack:
     @property
     def packages_are_for(self) -> str:
         """What versions of workflows say that packages for this stack are for."""
-        from parcelq.jobs.versions import packages_are_for
+        from parcelq.jobs.version import packages_are_for
 
         return packages_are_for(self.python, self.platform.partition("-")[0])
 
