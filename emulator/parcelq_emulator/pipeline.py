@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -191,8 +192,9 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
         clients = Clients(session.client("cloudformation", **more), session.client("lambda", **more), s3, sqs)
         plain = template.result()
-        # Packages of workflows must be for the Python that runs the functions here.
+        # Packages of workflows must be for the Python and the machine that run the functions here.
         plain["Outputs"]["PythonVersion"]["Value"] = f"{sys.version_info.major}.{sys.version_info.minor}"
+        plain["Outputs"]["Platform"]["Value"] = f"{os.uname().machine}-manylinux_2_34"
         stack = deploy(plain, parameters, clients, STACK)
         topics = Topics(sqs)
         # A downloader that died is not waited for as long as on AWS, where the next one comes minutes later anyway.
