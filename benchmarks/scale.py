@@ -1,6 +1,6 @@
 """`python -m benchmarks.scale`: what jobs of 10 lines to 1 TB take on AWS, in a simulation in virtual time.
 
-It prints a table, writes `results/scale.json`, and draws `results/scale.png` where matplotlib is installed. Nothing is
+It prints a table, writes `results/scale.json`, and draws `docs/pictures/scale.png` where matplotlib is installed. Nothing is
 measured: the numbers follow from `parcelq_cli.estimate.facts` and from the rules of the product itself.
 """
 
@@ -26,7 +26,7 @@ from benchmarks.report import RESULTS
 from benchmarks.simulation.bill import bill
 from benchmarks.simulation.case import Case, Outcome
 from benchmarks.simulation.flow import simulate
-from benchmarks.tools import python_with, run
+from benchmarks.tools import ROOT, python_with, run
 
 LINE_BYTES: Final = 50
 DEFAULTS: Final = Setup()
@@ -47,7 +47,7 @@ MB: Final = 1024 * 1024
 
 
 def known(lines: int) -> Measured:
-    """A file of so many lines of 50 bytes. A run takes 0.1 s and 0.1 ms a line, and writes as much as it reads."""
+    """A file of `lines` lines of 50 bytes. A run takes 0.1 s and 0.1 ms a line, and writes as much as it reads."""
     size, line = lines * LINE_BYTES, Line(0.1, 0.0001)
     return Measured(
         name="lines.txt",
@@ -154,8 +154,8 @@ def main(folder: Path = RESULTS) -> int:
     """Simulate all cases; the exit code is 1 if one of them misses anything."""
     every = [simulated(lines, setup, Case(account)) for lines, setup, account in CASES]
     print(table(every))
-    data, picture = folder / "scale.json", folder / "scale.png"
-    data.write_text(json.dumps([one.document() for one in every], indent=1) + "\n")
+    data, picture = folder / "scale.json", ROOT / "docs" / "pictures" / "scale.png"
+    data.write_text(json.dumps([one.document() for one in every]) + "\n")
     try:
         drawing = Path(__file__).with_name("scale_picture.py")
         run([python_with("matplotlib"), str(drawing), str(data), str(picture)])

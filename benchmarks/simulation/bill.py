@@ -14,7 +14,10 @@ def bill(job: Job, outcome: Outcome) -> list[Row]:
     prices, used = job.prices, outcome.used
     memory = {"uploader": job.stack.uploader_mb, "processor": job.setup.memory, "downloader": job.stack.downloader_mb}
     invocations = sum(one.invocations for one in used.values())
-    rows = [row(prices, "SQS", "requests", "sqs_requests", outcome.sqs)]
+    rows = [
+        row(prices, "SQS", "requests", "sqs_requests", outcome.sqs),
+        row(prices, "SQS", "fair queues", "sqs_fair_requests", outcome.fair),
+    ]
     for name, one in used.items():
         rows += function(prices, name, one.invocations, one.seconds, memory[name])
     disk = used["processor"].seconds * max(0.0, job.stack.disk_gb - 0.5)

@@ -64,6 +64,7 @@ class Outcome:
         healings: how often something was published again.
         used: what each function used.
         sqs: requests to SQS, as it bills them.
+        fair: those of them that publish with a MessageGroupId.
         s3: requests to S3.
         locked: the most messages of a topic that were locked at a time.
         most: the most concurrent invocations.
@@ -82,6 +83,7 @@ class Outcome:
     healings: int = 0
     used: dict[str, Used] = field(default_factory=dict)
     sqs: float = 0.0
+    fair: float = 0.0
     s3: Requests = field(default_factory=Requests)
     locked: int = 0
     most: int = 0

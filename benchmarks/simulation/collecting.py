@@ -242,7 +242,7 @@ class Collector:
         return (3 + listings) * S3_SECONDS + result.drawing, True
 
     def _write_parts(self, tasks: list[range], began: float, end: Callable[[], None]) -> None:
-        """Write the parts of tasks, as many side by side as there is memory for; what there is no time for is back."""
+        """Write the parts of tasks one task after another. When time is up, the others are published again."""
         result = self.result
         if not tasks:
             end()

@@ -68,6 +68,7 @@ class _Flow:
         record = collector.record
         if record.state is not State.FINISHED:
             out.too_long.append(f"the job was {record.state}: {record.problem}")
+        out.sqs += out.fair
         out.result, out.healings = world.now, record.healings
         out.collected_messages = collector.collected
         out.used = {name: one.used for name, one in self.functions.items()}
@@ -89,8 +90,8 @@ class _Flow:
         """Note how far all is, for the plot, more and more rarely."""
         total = self.out.messages
         done = self.cut / self.job.uploaded, self.processed / total, self.collector.collected / total
-        self.out.series.append((self.world.now, *done))
-        self.world.after(max(0.2, self.world.now / 100), self._sample)
+        self.out.series.append((round(self.world.now, 2), *(round(share, 4) for share in done)))
+        self.world.after(max(0.2, self.world.now / 40), self._sample)
 
     # ---- The uploader.
 
@@ -128,7 +129,7 @@ class _Flow:
 
     def _publish(self, messages: int, seconds: float, end: Callable[[], object]) -> None:
         """Publish messages of the source evenly over some time."""
-        self.out.sqs += billed(messages, self.job.input_bytes)
+        self.out.fair += billed(messages, self.job.input_bytes)
         steps = min(_STEPS, max(1, messages))
         for number in range(steps):
             count = messages * (number + 1) // steps - messages * number // steps
@@ -174,9 +175,8 @@ class _Flow:
 
         def done() -> None:
             pieces, bytes_of_one = job.outputs
-            self.out.sqs += number * (
-                billed(each, job.input_bytes, job.together) + ceil(each / 10) + billed(each * pieces, bytes_of_one)
-            )
+            self.out.sqs += number * (billed(each, job.input_bytes, job.together) + ceil(each / 10))
+            self.out.fair += number * billed(each * pieces, bytes_of_one)
             self.processed += messages * pieces
             self.topics.output.publish(messages * pieces)
             if self.processed >= self.out.messages:

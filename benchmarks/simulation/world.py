@@ -41,7 +41,7 @@ class World:
         self._numbers = count()
 
     def after(self, seconds: float, call: Callable[[], object]) -> None:
-        """Have something happen so many seconds later."""
+        """Call something in `seconds` seconds."""
         heappush(self._waiting, (self.now + seconds, next(self._numbers), call))
 
     def run(self) -> None:
@@ -91,7 +91,7 @@ class Topic:
             self.world.after(max(delay, SQS_SECONDS), lambda: self._arrive([(text, number)], "delayed"))
 
     def take(self, most: int) -> Batch:
-        """Lock up to so many messages."""
+        """Lock up to `most` messages."""
         taken: Batch = []
         while self._queue and most:
             text, number = self._queue.popleft()
@@ -106,11 +106,11 @@ class Topic:
         return taken
 
     def acknowledge(self, number: int) -> None:
-        """Forget so many messages."""
+        """Forget `number` messages."""
         self.locked -= number
 
     def release(self, batch: Batch, seconds: float) -> None:
-        """Have messages delivered again after so many seconds."""
+        """Have messages delivered again after `seconds` seconds."""
         self.world.after(seconds, lambda: self._arrive(batch, "locked"))
 
     def _arrive(self, batch: Batch, before: str) -> None:
@@ -162,7 +162,7 @@ class Used:
     lost: int = 0
 
     def add(self, number: int, seconds: float) -> None:
-        """Count invocations of so many seconds each."""
+        """Count invocations of `seconds` seconds each."""
         self.invocations += number
         self.seconds += number * seconds
         self.longest = max(self.longest, seconds)
@@ -244,7 +244,7 @@ class Function:
         start = COLD_SECONDS * cold / number
 
         def end(seconds: float) -> None:
-            """End an invocation after so many seconds since it began to work."""
+            """End an invocation that worked for `seconds` seconds."""
             self.used.add(number, seconds + start)
             self.topic.acknowledge(size(batch))
             self._ended(number)

@@ -259,6 +259,7 @@ def test_the_bill_of_a_job_by_hand() -> None:
     seconds = of_file.busy + of_file.publishing + 1.0 + of_file.draining + looks + of_file.result.busy
     assert only("lambda_gb_seconds") == pytest.approx(seconds * 1769 / 1024)
     assert only("lambda_storage_gb_seconds") == pytest.approx(of_file.busy * 1.5)
+    assert only("sqs_fair_requests") == 800 + 1600  # 100 requests of 8 units, and as many of 15.3
     assert only("sqs_requests") == pytest.approx(sum(sqs(of_file).values()))
     assert only("log_gb") == pytest.approx((101 + of_file.looks + drains) * 1500 / 1e9)
     assert usd(job(prices=free)) == 0

@@ -72,8 +72,11 @@ def bill(job: Job) -> list[Row]:
     puts, gets = s3(job)
     prices, disk = job.prices, job.busy * max(0.0, job.stack.disk_gb - _FREE_DISK_GB)
     traces = min(invocations, job.processed + _TRACED * invocations)
+    asked = sqs(job)
+    fair = sum(count for what, count in asked.items() if what.endswith("publish"))
     return [
-        *(row(prices, "SQS", what, "sqs_requests", count) for what, count in sqs(job).items()),
+        *(row(prices, "SQS", what, "sqs_requests", count) for what, count in asked.items()),
+        row(prices, "SQS", "fair queues", "sqs_fair_requests", fair),
         *function(prices, "uploader", uploads, uploading, job.stack.uploader_mb),
         *function(prices, "processor", processors, job.busy, job.setup.memory),
         row(prices, "Lambda", "processor, disk", "lambda_storage_gb_seconds", disk),

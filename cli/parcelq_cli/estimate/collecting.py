@@ -33,13 +33,13 @@ from parcelq_cli.estimate.facts import (
 
 
 def drained_seconds(size: float) -> float:
-    """Seconds in which an invocation drains a message of so many bytes: its network, CPU or requests bound it."""
+    """Seconds in which an invocation drains a message of `size` bytes: its network, CPU or requests bound it."""
     requests = (2 / PULLED_TOGETHER + 1 / (8 * MAX_REQUEST_MESSAGES)) * SQS_SECONDS / RECEIVERS
     return max(2 * size / BYTES_PER_SECOND, DRAINED_MESSAGE + DRAINED_BYTE * size, requests)
 
 
 def segments_of(messages: float, size: float) -> int:
-    """Segments that an invocation writes for messages of so many bytes each that it drained."""
+    """Segments that an invocation writes for messages of `size` bytes each that it drained."""
     full = max(messages * size / SEGMENT_BYTES, messages / SEGMENT_MESSAGES)
     return max(ceil(full), min(RECEIVERS, ceil(messages)))
 

@@ -164,7 +164,7 @@ class Job:
         return 1 + (1 - (1 - self.known.illegal) ** min(entries, self.known.records)) / 3
 
     def message_bytes(self, entries: float) -> float:
-        """Bytes of a message with so many entries of the file."""
+        """Bytes of a message with `entries` entries of the file."""
         return entries * self.known.record_bytes * self._encoded(ceil(entries)) + self.known.attributes_in
 
     # ---- Time, in seconds.
@@ -180,7 +180,7 @@ class Job:
         return self.invocation_of(min(self.together, self.runs))
 
     def invocation_of(self, messages: float) -> float:
-        """An invocation of the processor that gets so many messages. Its CPUs bound it, or the longest lane."""
+        """An invocation of the processor that gets `messages` messages. Its CPUs bound it, or the longest lane."""
         pieces, size = self.outputs
         rounds = ceil(messages / min(messages, self._lanes))
         running = max(messages * self.known.cpu(self.entries) / self._vcpus, rounds * self.run)
