@@ -1,7 +1,7 @@
 """`python -m benchmarks.scale`: what jobs of 10 lines to 1 TB take on AWS, in a simulation in virtual time.
 
-It prints a table, writes `results/scale.json`, and draws `docs/pictures/scale.png` where matplotlib is installed. Nothing is
-measured: the numbers follow from `parcelq_cli.estimate.facts` and from the rules of the product itself.
+It prints a table, writes `results/scale.json`, and draws `docs/pictures/scale.png` where matplotlib is installed.
+Nothing is measured: the numbers follow from `parcelq_cli.estimate.facts` and from the rules of the product itself.
 """
 
 from __future__ import annotations

@@ -90,7 +90,8 @@ class _Flow:
         """Note how far all is, for the plot, more and more rarely."""
         total = self.out.messages
         done = self.cut / self.job.uploaded, self.processed / total, self.collector.collected / total
-        self.out.series.append((round(self.world.now, 2), *(round(share, 4) for share in done)))
+        cut, processed, collected = (round(share, 4) for share in done)
+        self.out.series.append((round(self.world.now, 2), cut, processed, collected))
         self.world.after(max(0.2, self.world.now / 40), self._sample)
 
     # ---- The uploader.
