@@ -28,7 +28,8 @@ _GIVE_UP: Final = 300.0
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure the case."""
-    from parcelq_emulator.pipeline import Options, running
+    from parcelq_emulator.options import Options
+    from parcelq_emulator.pipeline import running
 
     lines, many = 1000, bench.size(1_000_000, 50_000)
     file, large = (write_lines(bench.folder / f"{count}.txt", count) for count in (lines, many))

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Any, Final
 
 from parcelq.collect.drain import RECEIVERS, SEGMENT_BYTES, SEGMENT_MESSAGES
-from parcelq.jobs.look import Found, Look, Next, Verdict, after, ended, more_drainers, verdict, wants_counts
+from parcelq.jobs.look import Found, Look, LookVerdict, Next, after, ended, more_drainers, verdict, wants_counts
 from parcelq.jobs.record import JobRecord, State, new_record
 from parcelq_cli.estimate.arithmetic import billed
 from parcelq_cli.estimate.collecting import Result, drained_seconds, segments_of
@@ -154,7 +154,7 @@ class Collector:
         self.out.sqs += number
 
     def _take_look(self, look: Look, began: float, end: Callable[[], None]) -> None:
-        if verdict(self.record, look.number, self.world.now) is not Verdict.TAKE:
+        if verdict(self.record, look.number, self.world.now) is not LookVerdict.TAKE:
             end()
             return
         now, record = self.world.now, self.record

@@ -133,9 +133,10 @@ class Examined:
                 continue
             if lost:
                 yield Finding(f"workflow {one.name} lacks {amount(len(lost), 'bundle')}", "put it again")
-            if version.python not in {"", self.stack.python}:
+            if version.python not in {"", self.stack.packages_are_for}:
                 yield Finding(
-                    f"workflow {one.name} is for Python {version.python}, and the functions have {self.stack.python}",
+                    f"workflow {one.name} is for Python {version.python}, and the functions have "
+                    f"{self.stack.packages_are_for}",
                     "put it again",
                 )
 

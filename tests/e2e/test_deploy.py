@@ -402,6 +402,7 @@ def test_all_code_of_what_was_built_is_uploaded(built: Built, tmp_path: Path) ->
     code = {one["CodeUri"] for one in stages.values()}
     code |= {resources[name]["CodeUri"] for name in ("Uploader", "Downloader", "TopicAdmin")}
     code.add(resources["Library"]["ContentUri"])
+    code.add(resources["Dashboard"]["DashboardBody"]["Fn::Transform"]["Parameters"]["Location"])
     assert {one.removeprefix("s3://code/") for one in code} == keys - {deployed}
 
 

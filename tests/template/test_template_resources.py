@@ -30,6 +30,8 @@ PROCESSOR = {
     "PARCELQ_BACK_OFF_SECONDS",
     "PARCELQ_HALVING",
     "PARCELQ_STORAGE_MIB",
+    "PARCELQ_STEP_ROLE",
+    "PARCELQ_SECRETS",
 }
 NAMES = {
     "AWS::S3::Bucket": "BucketName",
@@ -193,17 +195,51 @@ def test_functions_can_read_their_configuration(two_stages: Deployed) -> None:
         assert config.stage == (one.name.rpartition("-")[2] if "processor" in one.name else "")
 
 
-def test_functions_and_their_layer_have_one_runtime(one_stage: Deployed) -> None:
+def test_functions_and_their_layer_have_one_runtime_and_one_architecture(one_stage: Deployed) -> None:
     (layer,) = of_type(one_stage, "AWS::Lambda::LayerVersion").values()
     for function in of_type(one_stage, "AWS::Lambda::Function").values():
-        assert [function["Runtime"]] == layer["CompatibleRuntimes"] == ["python3.13"]
-        assert function["Architectures"] == layer["CompatibleArchitectures"]
+        assert [function["Runtime"]] == layer["CompatibleRuntimes"] == [{"Ref": "Runtime"}]
+        assert function["Architectures"] == layer["CompatibleArchitectures"] == [{"Ref": "Architecture"}]
         assert len(function["Layers"]) == 1
         assert function["TracingConfig"] == {"Mode": "Active"}
 
 
 def test_the_layer_is_built_for_that_runtime(source: dict[str, Any]) -> None:
-    assert source["Resources"]["Library"]["Metadata"]["BuildMethod"] == "python3.13"
+    wanted = {"BuildMethod": {"Ref": "Runtime"}, "BuildArchitecture": {"Ref": "Architecture"}}
+    assert source["Resources"]["Library"]["Metadata"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("parameters", "python", "platform"),
+    [
+        ({}, "3.13", "x86_64-manylinux_2_34"),
+        ({"Runtime": "python3.11"}, "3.11", "x86_64-manylinux_2_17"),
+        ({"Runtime": "python3.14", "Architecture": "arm64"}, "3.14", "aarch64-manylinux_2_34"),
+    ],
+)
+def test_packages_of_workflows_are_for_the_runtime_and_the_architecture(
+    deploy_with: Callable[[dict[str, str]], Deployed], parameters: dict[str, str], python: str, platform: str
+) -> None:
+    outputs = deploy_with(parameters).stack.outputs
+    assert (outputs["PythonVersion"], outputs["Platform"]) == (python, platform)
+
+
+def test_a_stage_with_the_name_of_a_size_has_its_memory_its_time_and_a_deadline_that_follows(
+    deploy_with: Callable[[dict[str, str]], Deployed],
+) -> None:
+    stack = deploy_with({"Stages": "step,small,large,long,huge", "ProcessorTimeout": "60"}).stack
+    sizes = {
+        one.name.rpartition("-")[2]: (one.memory, one.timeout) for one in stack.functions if "processor" in one.name
+    }
+    assert sizes == {
+        "step": (1769, 60),
+        "small": (512, 60),
+        "large": (7076, 60),
+        "long": (1769, 900),
+        "huge": (10240, 900),
+    }
+    deadlines = {name: stack.deadlines[f"parcelq-{name}"] for name in ("step", "large", "long", "huge")}
+    assert deadlines == {"step": 660, "large": 660, "long": 5700, "huge": 5700}
 
 
 def test_functions_may_send_to_themselves_only_where_they_do(two_stages: Deployed) -> None:
