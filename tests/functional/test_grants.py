@@ -10,15 +10,15 @@ from typing import Any
 
 import boto3
 import pytest
+from function_world import Stack
 from parcelq.errors import SettingsError, StepError
 from parcelq.steps.find import Step
 from parcelq.steps.grants import Grants, read_secrets
 from parcelq.steps.run import Runner
 from parcelq.steps.settings import StepSettings
 from parcelq.topics.message import Message
-from test_functions import Stack
 
-pytest_plugins = ["test_functions"]
+pytest_plugins = ["function_world"]
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 ROLE = "arn:aws:iam::123456789012:role/steps"

@@ -21,10 +21,10 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from cli_fixtures import Cli
+from function_world import BUCKET, Stack, event
 from role_checks import Asked, asked_for
-from test_functions import BUCKET, Stack, event
 
-pytest_plugins = ["test_functions"]
+pytest_plugins = ["function_world"]
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "howto" / "rights.md"
