@@ -121,11 +121,11 @@ class Pipeline:
             ParcelqError: the pump failed.
         """
         self.pump.check()
-        return sum(self._count(url) for url in (self.events_url, *self._inputs()))
+        return sum(self.count(url) for url in (self.events_url, *self._inputs()))
 
     def uncollected(self) -> int:
         """Messages that have not been collected yet."""
-        return self._count(OUTPUT_TOPIC)
+        return self.count(OUTPUT_TOPIC)
 
     def healings(self) -> int:
         """How often what was missing of a job was published again."""
@@ -146,12 +146,13 @@ class Pipeline:
         """The dead letters of all functions' topics."""
         letters: list[Pulled] = []
         for url in map(dead_letter, self._inputs()):
-            if count := self._count(url):  # which is exact here, so that nobody need wait for more
+            if count := self.count(url):  # which is exact here, so that nobody need wait for more
                 letters += peek(SqsTopic(self.topics.sqs, url), count)
         # Beside dead letters of steps, there may be events of objects here, which `given_up` names.
         return [one for one in letters if GIVEN_UP not in one.attributes]
 
-    def _count(self, topic: str) -> int:
+    def count(self, topic: str) -> int:
+        """Messages of a topic, given its name or URL; those that are locked or delayed included."""
         attributes = self.topics.attributes(topic)
         return sum(int(attributes[name]) for name in _COUNTS)
 

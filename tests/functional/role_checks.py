@@ -130,6 +130,7 @@ def roles(stage: str = "step") -> dict[str, Role]:
             "AWS::Partition": "aws",
             "AWS::Region": REGION,
             "AWS::AccountId": ACCOUNT,
+            "BucketSuffix": "",
         }
         for name, value in known.items():
             text = text.replace(f"${{{name}}}", value)

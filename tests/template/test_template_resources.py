@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from conftest import Deployed
 
+ROOT = Path(__file__).parents[2]
 COMMON = {"PARCELQ_PREFIX", "PARCELQ_BUCKET", "PARCELQ_STAGES", "PARCELQ_PARCEL_SIZE", "PARCELQ_BATCH_SIZE"}
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
 PROCESSOR = {
@@ -260,8 +263,19 @@ def test_every_function_logs_to_a_group_that_forgets(two_stages: Deployed) -> No
 def test_every_mapping_reports_failures_and_is_bounded(two_stages: Deployed) -> None:
     for mapping in of_type(two_stages, "AWS::Lambda::EventSourceMapping").values():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-        bound = "CollectConcurrency" if mapping["FunctionName"] == {"Ref": "Downloader"} else "Concurrency"
+        bounds = {"Downloader": "CollectConcurrency", "Uploader": "UploadConcurrency"}
+        bound = bounds.get(mapping["FunctionName"]["Ref"], "Concurrency")
         assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": bound}}
+
+
+@pytest.mark.parametrize("environment", ["default", "dev", "prod"])
+def test_a_new_account_has_room_for_all_functions_and_for_one_more_file(
+    deploy_with: Callable[[dict[str, str]], Deployed], environment: str
+) -> None:
+    with (ROOT / "samconfig.toml").open("rb") as file:
+        given = tomllib.load(file)[environment]["global"]["parameters"].get("parameter_overrides", [])
+    stack = deploy_with(dict(one.split("=", 1) for one in given)).stack
+    assert sum(one.maximum_concurrency or 1000 for one in stack.mappings) + 1 <= 10
 
 
 def test_looks_come_without_a_window_for_which_lambda_would_wait(two_stages: Deployed) -> None:
@@ -303,6 +317,17 @@ def test_the_bucket_is_private_encrypted_and_its_owners(one_stage: Deployed) -> 
     assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == {"Fn::If": ["HasKey", "aws:kms", "AES256"]}
+
+
+def test_a_bucket_with_a_name_of_the_account_is_made_in_its_namespace(
+    deploy_with: Callable[[dict[str, str]], Deployed], one_stage: Deployed
+) -> None:
+    deployed = deploy_with({"BucketSuffix": "-an"})
+    assert deployed.stack.bucket == f"{one_stage.stack.bucket}-an"
+    assert {one.environment["PARCELQ_BUCKET"] for one in deployed.stack.functions} == {deployed.stack.bucket}
+    (bucket,) = of_type(deployed, "AWS::S3::Bucket").values()
+    assert bucket["BucketNamespace"] == {"Fn::If": ["HasOwnNames", "account-regional", {"Ref": "AWS::NoValue"}]}
+    assert deployed.template["Conditions"]["HasOwnNames"] == {"Fn::Equals": [{"Ref": "BucketSuffix"}, "-an"]}
 
 
 def test_the_bucket_outlives_the_stack_if_asked_to(one_stage: Deployed) -> None:
@@ -350,7 +375,7 @@ def test_two_stacks_with_different_prefixes_share_no_name(two_stages: Deployed) 
 def test_the_longest_names_that_parameters_allow_are_names_that_aws_takes(
     deploy_with: Callable[[dict[str, str]], Deployed],
 ) -> None:
-    stack = deploy_with({"Prefix": "p" * 20, "Stages": "s" * 32})
+    stack = deploy_with({"Prefix": "p" * 20, "Stages": "s" * 32, "BucketSuffix": "-an"})
     assert all(check_topic(name) for name in stack.topics)
     assert max(len(one.name) for one in stack.stack.functions) <= 64
     assert len(stack.stack.bucket) - len("us-east-1") + len("ap-southeast-1") <= 63
