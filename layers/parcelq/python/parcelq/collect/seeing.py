@@ -6,20 +6,16 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected, Resolution
-from parcelq.collect.runs import Looked, Record, indexes_of, name_of, tidy, write_record
+from parcelq.collect.runs import LARGE, MUCH, Looked, Record, indexes_of, name_of, tidy, write_record
 from parcelq.collect.segments import segments_among
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.store.store import Store
 
 _log = logging.getLogger(__name__)
-LARGE: Final = 50_000
-"""Messages of a job that is not looked at anew as a whole each time."""
-_MUCH: Final = 8
-"""It is when one of this many messages is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +114,7 @@ def _unchanged(store: Store, record: Record, keys: Sequence[str]) -> Seen | None
         return None
     new = [key for key in segments_among(keys) if name_of(key) not in looked.segments]
     collected = Collected(store, open_indexes(store, new or segments_among(keys)[:1]))
-    is_much = len(new) > 0 and collected.count * _MUCH > looked.count
+    is_much = len(new) > 0 and collected.count * MUCH > looked.count
     if is_much or (new and collected.total != looked.total) or (new and collected.touched() >= looked.missing):
         return None
     state = SourceState(collected.job.source, looked.covered, looked.total, looked.dead, looked.holes)
