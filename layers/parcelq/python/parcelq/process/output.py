@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 from parcelq.errors import InvalidValueError
 from parcelq.lineage.lineage import Lineage, Span, digest, new_digest
 from parcelq.process.headers import Written
 from parcelq.records import Format, Readable, cut
-from parcelq.steps.run import write_bodies
+from parcelq.steps.given import write_bodies
+from parcelq.steps.output import Output
 from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message
 from parcelq.topics.pieces import Piece
 from parcelq.upload.parcels import ATTRIBUTE_ROOM, cut_for_messages
@@ -45,7 +45,7 @@ class Part:
 
 
 def output_messages(
-    output: Path,
+    output: Output,
     written: Written,
     lineage: Lineage | None,
     source: str,
@@ -56,7 +56,7 @@ def output_messages(
     """Cut a step's output into messages.
 
     Args:
-        output: the file that the step wrote.
+        output: what the step wrote.
         written: its layout.
         lineage: what the step's input stands for; None where that is not known.
         source: the source of that.
@@ -95,7 +95,7 @@ def pieces_of_part(
 
 
 def parts_of(
-    body: bytes, fmt: Format, rejects: Sequence[tuple[int, int | None, str]], output: Path, written: Written
+    body: bytes, fmt: Format, rejects: Sequence[tuple[int, int | None, str]], output: Output, written: Written
 ) -> list[Part]:
     """Cut a run's input around the entries that the step named as bad.
 
@@ -103,7 +103,7 @@ def parts_of(
         body: the input, without a header.
         fmt: the record format of the input.
         rejects: number of the entry, how many entries of output came before it, and the reason; in order.
-        output: the file that the step wrote.
+        output: what the step wrote.
         written: the layout of the output.
 
     Raises:
@@ -122,7 +122,7 @@ def parts_of(
         with output.open("rb") as stream:
             stream.seek(written.start)
             found = offsets(stream, written.format, afters, "after of a reject", written.start)
-        outputs = [written.start, *found, output.stat().st_size]
+            outputs = [written.start, *found, stream.seek(0, SEEK_END)]
     parts = []
     for number, ((start, end), (first, behind)) in enumerate(zip(pairwise(inputs), pairwise(counts), strict=True)):
         if number % 2:
