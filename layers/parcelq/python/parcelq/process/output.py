@@ -71,10 +71,12 @@ def output_messages(
                 yield Message(parcel.data, {**named, ENTRIES: str(parcel.entries)})
             return
         stream.seek(written.start)
-        run = _digest(stream)
+        data = stream.read(written.room)  # all of it, as a rule
+        run = _digest(data, stream)
         total = stream.tell() - written.start
         stream.seek(written.start)
-        for piece in _pieces(stream, written, total, run, lineage, source, parcel_size, entries):
+        whole = data if total == len(data) else stream
+        for piece in _pieces(whole, written, total, run, lineage, source, parcel_size, entries):
             yield Message(piece.body, {**named, SOURCE: source, LINEAGE: piece.lineage, ENTRIES: str(piece.entries)})
 
 
@@ -91,7 +93,7 @@ def pieces_of_part(
         parcel_size: most entries of a piece.
         entries: how many entries that part of the input has.
     """
-    return _pieces(BytesIO(data), written, len(data), digest(data), lineage, source, parcel_size, entries)
+    return _pieces(data, written, len(data), digest(data), lineage, source, parcel_size, entries)
 
 
 def parts_of(
@@ -175,7 +177,7 @@ def offsets(stream: Readable, fmt: Format, numbers: Sequence[int], name: str, st
 
 
 def _pieces(
-    stream: Readable,
+    output: Readable | bytes,
     written: Written,
     total: int,
     run: str,
@@ -187,7 +189,7 @@ def _pieces(
     # A long lineage or source takes its room from the body.
     room = written.room - max(0, len(str(lineage)) + len(source) - ATTRIBUTE_ROOM // 2)
     nothing = True
-    for parcel in cut_for_messages(stream, written.format, parcel_size, room):
+    for parcel in cut_for_messages(output, written.format, parcel_size, room):
         nothing = False
         child = lineage.child(Span(parcel.start, parcel.end, total), run, entries)
         yield Piece(str(child), parcel.data, parcel.entries)
@@ -195,9 +197,10 @@ def _pieces(
         yield Piece(str(lineage.child(Span(0, 0, 0), run, entries)), b"", 0)
 
 
-def _digest(stream: Readable) -> str:
+def _digest(block: bytes, stream: Readable) -> str:
     hasher = new_digest()
-    while block := stream.read(_READ_BYTES):
+    while block:
         # guard[pass]: the digest of a run tells its output from that of other runs
         hasher.update(block)
+        block = stream.read(_READ_BYTES)
     return hasher.hexdigest()

@@ -131,7 +131,7 @@ class StepFunction(Generic[Given, More, Made]):
                 if os.getpid() != me:
                     os._exit(0)  # a fork that the function did not end must not answer too
                 at, named = out.end, bad.end
-                _begin(work, environment)
+                _end(work)
 
     def _run(self, data: bytes, about: dict[str, Any], out: Writable, more: dict[str, Any]) -> Rejects:
         function = cast("Callable[..., Any]", self._function)
@@ -232,19 +232,23 @@ def _read(path: str, start: int, end: int) -> bytes:
 
 
 def _begin(folder: str, environment: dict[str, str]) -> None:
-    """Remove the traces of an earlier run: its folder, its variables, its children that ended, what it printed."""
+    """Remove the traces of an earlier run in the process: its folder, its variables, and its `TMPDIR`."""
+    os.chdir(folder)
+    found = dict(os.environ)
+    if found != environment:
+        for name in found.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+    if "tempfile" in sys.modules:
+        vars(sys.modules["tempfile"])["tempdir"] = None  # it remembers an earlier TMPDIR
+
+
+def _end(folder: str) -> None:
+    """Leave the folder of a run, print what it printed, and wait for its children that ended."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # it was closed, which is no fault
             stream.flush()
     os.chdir(folder)
-    found = dict(os.environ)
-    for name in found.keys() - environment.keys():
-        del os.environ[name]
-    for name, value in environment.items():
-        if found.get(name) != value:
-            os.environ[name] = value
-    if "tempfile" in sys.modules:
-        vars(sys.modules["tempfile"])["tempdir"] = None  # it remembers an earlier TMPDIR
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

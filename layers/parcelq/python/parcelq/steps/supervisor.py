@@ -60,6 +60,7 @@ class Supervisor:
         self.ends = [0, 0]
         self.peak = 0
         self.files: list[tuple[int, int]] = []
+        self.state: list[object] = []
         self.watch = -1
         self.err: Stream | None = None
         self.out: Stream | None = None
@@ -133,7 +134,9 @@ class Supervisor:
         self, replies: list[bytes], until: float, limit: int, folder: str, output: str, more: list[bytes]
     ) -> bool:
         """Have the kept process run; start it first if there is none."""
-        start, before = tuple(self.ends), state_of(folder)
+        start = tuple(self.ends)
+        if not replies:  # then no run of this request was here
+            self.state = state_of(folder)
         kind = self.ready(until)
         if not kind:
             if size_of(output) - start[0] > limit:  # of runs before
@@ -147,11 +150,11 @@ class Supervisor:
             self.end()
             replies.append(self.reply(kind, self.children.code or 0, sound=False, clean=False))
             return False
-        if start == (0, 0):  # the first of a request, as a rule; it need not be known better
+        if not replies:  # it need not be known better
             self.peak = peak_of(self.children.pid)
         self.children.memory = max(self.children.memory, self.peak)
         self.read()
-        sound, clean = self.is_sound(), state_of(folder) == before
+        sound, clean = self.is_sound(), state_of(folder) == self.state
         replies.append(self.reply(kind, self.children.code or 0, sound, clean, start))
         return sound and clean
 
