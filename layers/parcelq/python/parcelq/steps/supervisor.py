@@ -32,8 +32,7 @@ HOP_SECONDS = 0.05
 _HOP_BYTES = 4 * 1024 * 1024
 """How much output the runs of a kept process may write before no other of them begins."""
 _FREE_BYTES = 64
-"""More than a kept process writes when it can take a run: `free`, and the ends of its output and its rejects so far.
-`parcelq.steps.function` does that."""
+"""More than a kept process writes when it can take a run; see `StepFunction`."""
 _DEFAULTS = (13, 25)
 """SIGPIPE and SIGXFSZ, which Python ignores and a step must not."""
 
@@ -264,10 +263,7 @@ class Supervisor:
             one.read()
 
     def is_sound(self) -> bool:
-        """Return whether a run left a kept process as it was.
-
-        It can still print, its output went where the next ones will go, and there are no new processes.
-        """
+        """Return whether a run left a kept process as it was: its streams and files, and no new processes."""
         if files_of(self.home) != self.files:
             return False
         left = any(map(is_running, descendants(os.getpid()) - self.helpers))
