@@ -17,8 +17,9 @@ from parcelq.steps.containment import HOP_SECONDS
 from parcelq.steps.find import Step
 from parcelq.steps.run import Given, Runner
 from parcelq.steps.settings import StepSettings
+from parcelq.topics.attributes import FAILURES
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import FAILURES, Message
+from parcelq.topics.message import Message
 
 HEAD = "import os, subprocess, sys, time\nfrom parcelq.step import reject, step\n"
 TAIL = "\nif __name__ == '__main__':\n    run.main()\n"
