@@ -164,7 +164,7 @@ class Format(ABC):
         return data.count(b"\n")
 
     def line_ends(self, data: bytes, entries: int) -> int:
-        """How many line ends so many entries have, the last of which may lack its end."""
+        """How many line ends `entries` entries have. The last one may lack its end."""
         return data.count(b"\n")
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
