@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -75,7 +76,9 @@ class Attempt:
         return self.ran
 
 
-def attempt_of(step: Step, came: Came, entries: int | None, limit: float | None, texts: tuple[str, str]) -> Attempt:
+def attempt_of(
+    step: Step, came: Came, entries: int | None, limit: float | None, text: Callable[[bytes], str]
+) -> Attempt:
     """Judge what came of a run.
 
     Args:
@@ -83,17 +86,18 @@ def attempt_of(step: Step, came: Came, entries: int | None, limit: float | None,
         came: what came.
         entries: how many entries it was given; None where the caller does not know.
         limit: seconds that it was allowed; None for any time.
-        texts: the ends of its stderr and stdout.
+        text: returns what the step said as text that everybody may see.
     """
     try:
-        return Attempt(_ran(step, came, entries, limit, texts), held=came.held)
+        return Attempt(_ran(step, came, entries, limit, text), held=came.held)
     except StepError as error:
         came.held.close()
         return Attempt(None, error)
 
 
-def _ran(step: Step, came: Came, entries: int | None, limit: float | None, texts: tuple[str, str]) -> Ran:
+def _ran(step: Step, came: Came, entries: int | None, limit: float | None, text: Callable[[bytes], str]) -> Ran:
     ended, output = came.ended, came.output
+    texts = text(ended.stderr), text(ended.stdout)
     # guard[False]: a step that exits with another code than 0 has failed
     if ended.kind != "done" or ended.code:
         raise failure_of(step, ended, limit, reason_first(texts[0]))
@@ -107,5 +111,7 @@ def _ran(step: Step, came: Came, entries: int | None, limit: float | None, texts
         else:
             rejects = rejects_in(BytesIO(came.rejects), entries) if came.rejects else ()
     except RejectsError as error:
-        raise StepError(step.name, f"named rejects that cannot be: {error}", exit_code=0) from None
+        reason = text(f"named rejects that cannot be: {error}".encode("utf-8", "replace"))
+        raise StepError(step.name, reason, exit_code=0) from None
+    rejects = tuple(replace(one, reason=text(one.reason.encode("utf-8", "replace"))) for one in rejects)
     return Ran(output, rejects, *texts, ended.cpu_seconds, ended.memory_bytes)

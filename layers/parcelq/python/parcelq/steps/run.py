@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +22,14 @@ from parcelq.steps.given import Given, write_bodies
 from parcelq.steps.ran import Attempt, Ran, attempt_of
 from parcelq.steps.rejects import Reject
 from parcelq.steps.run_folders import RunFolders
-from parcelq.steps.slot import Came, Slot, WarmSlot
+from parcelq.steps.slot import Slot, WarmSlot
 from parcelq.steps.supervisor import HOP_SECONDS, TAIL_BYTES
+from parcelq.steps.variables import granted_to, variables_of
 
 __all__ = ["TAIL_BYTES", "Attempt", "Given", "Ran", "Reject", "Runner", "run_step", "write_bodies"]
 
+_SECRET: Final = 4
+"""Granted values of fewer characters are not hidden in what a run says, where they would be parts of other words."""
 _USAGE_CODES: Final = frozenset({0, 2})
 """Exit codes of a program that does not know `--warm`: of argparse, and of a program that ignores its arguments."""
 _MOST_TOGETHER: Final = 32
@@ -51,6 +54,7 @@ class Runner:
         self._aborted = False
         self._folders = RunFolders()
         self._ready: Step | None = None
+        self._hidden: Sequence[str] = ()
         self._warm = step.warm
         self._seconds = HOP_SECONDS
         weakref.finalize(self, _close, self._idle, self._folders, self._opened)
@@ -136,7 +140,7 @@ class Runner:
                 self._warm = False  # it uses the library, but does not run as a step of it
                 continue
             return [
-                attempt_of(self.step, one, wanted.entries, limit, self._texts(one))
+                attempt_of(self.step, one, wanted.entries, limit, self._text)
                 for one, wanted in zip(came, given, strict=False)
             ]
 
@@ -144,7 +148,9 @@ class Runner:
     def _slot(self) -> Iterator[Slot]:
         """Give a slot, and keep it if it can be used again."""
         with or_step_error(self.step, "could not be started"):
-            slot = self._taken() or (WarmSlot if self._warm else Slot)(self._prepared(), self._folders)
+            variables = self._variables()
+            made = WarmSlot if self._warm else Slot
+            slot = self._taken(variables) or made(self._prepared(), variables, self._folders)
         with ExitStack() as failed:
             failed.callback(slot.end)
             self._running.add(slot)
@@ -162,12 +168,19 @@ class Runner:
         if self._aborted:
             raise StepError(self.step.name, "was aborted", no_room=True)
 
-    def _taken(self) -> Slot | None:
-        """Return a slot that waits, if there is any."""
+    def _variables(self) -> Mapping[str, str]:
+        """Return the step's environment. What was granted and is secret is hidden in all that a run says."""
+        granted = granted_to(self.step)
+        self._hidden = sorted((value for value in granted.values() if len(value) >= _SECRET), key=len, reverse=True)
+        return variables_of(self._prepared(), granted)
+
+    def _taken(self, variables: Mapping[str, str]) -> Slot | None:
+        """Return a slot that waits, if there is any; those whose credentials or secrets are old are ended."""
         with contextlib.suppress(IndexError):  # other threads take them too
             while True:
                 slot = self._idle.pop()
-                if slot.is_alive() and slot.warm == self._warm:
+                # guard[slot.warm == self._warm]: a kept process has the credentials and secrets of now
+                if slot.is_alive() and slot.warm == self._warm and slot.variables == variables:
                     return slot
                 slot.end()
         return None
@@ -182,14 +195,14 @@ class Runner:
             self._ready = step
         return self._ready
 
-    def _texts(self, came: Came) -> tuple[str, str]:
-        """The ends of stderr and stdout of a run, with the path of the step rather than that of its copy."""
-        return self._text(came.ended.stderr), self._text(came.ended.stdout)
-
     def _text(self, tail: bytes) -> str:
+        """Return what a step said, with its path rather than that of its copy, and without its secrets."""
         if tail and self._ready and self._ready.path != self.step.path:
             tail = tail.replace(os.fsencode(self._ready.path), os.fsencode(self.step.path))
-        return tail.decode("utf-8", "replace")
+        text = tail.decode("utf-8", "replace")
+        for value in self._hidden:
+            text = text.replace(value, "***")
+        return text
 
 
 @contextmanager

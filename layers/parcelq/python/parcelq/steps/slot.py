@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,6 @@ from parcelq.steps.find import Step
 from parcelq.steps.given import Given
 from parcelq.steps.output import MOST_HELD, Held, Output, copied, slices
 from parcelq.steps.run_folders import RunFolder, RunFolders
-from parcelq.steps.variables import variables_of
 
 _log = logging.getLogger(__name__)
 _LARGE_INPUT: Final = 4 * MIB
@@ -47,6 +46,7 @@ class Slot:
 
     Attributes:
         step: the step.
+        variables: its environment.
         usable: whether another run can follow the last one.
 
     Raises:
@@ -55,8 +55,9 @@ class Slot:
 
     warm = False
 
-    def __init__(self, step: Step, folders: RunFolders) -> None:
+    def __init__(self, step: Step, variables: Mapping[str, str], folders: RunFolders) -> None:
         self.step = step
+        self.variables = variables
         self.usable = True
         self._folders = folders
         with ExitStack() as opened:
@@ -65,7 +66,7 @@ class Slot:
             self._opened = opened.pop_all()
 
     def _start(self, _opened: ExitStack) -> Supervised:
-        return Supervised(None, variables_of(self.step), filters=self.step.settings.filter)
+        return Supervised(None, self.variables, filters=self.step.settings.filter)
 
     def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
         """Run the step over one input after another, and return what came of the runs that began.
@@ -134,7 +135,7 @@ class WarmSlot(Slot):
         self._input = opened.enter_context((self._home / "input").open("xb"))
         self._output = opened.enter_context((self._home / "output").open("x+b"))
         self._rejects = opened.enter_context((self._home / "rejects").open("x+b"))
-        return Supervised(self.step.warm_command, variables_of(self.step), filters=False, home=str(self._home))
+        return Supervised(self.step.warm_command, self.variables, filters=False, home=str(self._home))
 
     def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
         """Have the process run over one input after another; see `Slot.run`.
