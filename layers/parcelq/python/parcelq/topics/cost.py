@@ -9,7 +9,6 @@ one is a list of classes and counts in turn.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -79,10 +78,22 @@ class Cost:
         return json.dumps(self.numbers(), separators=(",", ":"))
 
     def __add__(self, other: Cost) -> Cost:
-        if other == NOTHING:
-            return self
-        sums: Any = {name: getattr(self, name) + getattr(other, name) for name in _PLAIN}
-        return Cost(**sums, runs=dict(Counter(self.runs) + Counter(other.runs)))
+        if other is NOTHING or self is NOTHING:  # there is one addition a message
+            return self if other is NOTHING else other
+        runs = dict(self.runs)
+        for number, count in other.runs.items():
+            runs[number] = runs.get(number, 0) + count
+        return Cost(
+            self.invocations + other.invocations,
+            self.ms + other.ms,
+            self.mb_ms + other.mb_ms,
+            self.requests + other.requests,
+            self.sqs + other.sqs,
+            self.puts + other.puts,
+            self.gets + other.gets,
+            self.run_ms + other.run_ms,
+            runs,
+        )
 
 
 _PLAIN: Final = ("invocations", "ms", "mb_ms", "requests", "sqs", "puts", "gets", "run_ms")
