@@ -53,6 +53,7 @@ _PROCESSOR: Final = "functions/processor"
 _OUTPUT_DEADLINE: Final = 10
 _QUIET_SECONDS: Final = 5
 """How long nothing must come of a job before what is missing is published again: topics are counted exactly here."""
+_PUTS_IN_FLIGHT: Final = 4
 STACK: Final = "parcelq"
 OUTPUT_TOPIC: Final = f"{STACK}-output"
 SPOKEN: Final[Mapping[str, str]] = {
@@ -104,6 +105,11 @@ class Pipeline:
         """Put a file into the inbox."""
         with translated():
             self.s3.upload_file(str(file), self.stack.bucket, INBOX + name)
+
+    def put_all(self, files: Mapping[str, Path]) -> None:
+        """Put files into the inbox by their names, several at once."""
+        with ThreadPoolExecutor(_PUTS_IN_FLIGHT) as pool:
+            list(pool.map(self.put, files.values(), files.keys()))
 
     def waiting(self) -> int:
         """Messages that the functions have not dealt with yet, those under way included.
