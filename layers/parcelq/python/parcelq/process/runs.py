@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from typing import Final
 
 from parcelq.aws.batching import batches
@@ -37,6 +38,7 @@ class Run:
         written: the layout of that.
         error: how it failed.
         hindrance: why there is neither.
+        seconds: how long the step ran, if it succeeded.
         folder: closes the folder that the output is in.
     """
 
@@ -46,6 +48,7 @@ class Run:
     written: Written = NOTHING_SAID
     error: StepError | None = None
     hindrance: str = ""
+    seconds: float = 0.0
     folder: ExitStack = field(default_factory=ExitStack, compare=False)
 
     @property
@@ -174,11 +177,13 @@ class Runs:
         folder = ExitStack()
         self._folders.append(folder)
         try:
+            began = monotonic()
             with self.budget.running():
                 ran = folder.enter_context(self._ran(group, limit))
+            seconds = monotonic() - began
             if ran.printed:
                 self.on_printed(self.runner.step.name, group, ran.printed)
-            return run(ran=ran, written=self._written(ran, group[0]), folder=folder)
+            return run(ran=ran, written=self._written(ran, group[0]), seconds=seconds, folder=folder)
         except StepError as error:
             # guard[False]: a run that began late and was cut off says nothing about its messages
             if limit.short and error.timed_out:
