@@ -232,14 +232,6 @@ def take_look(pulled: Pulled, look: Look) -> Taken:
     return taken
 
 
-def ask_for_drainers() -> None:
-    """Have more invocations drain the output topic if it has more messages than one drains within seconds."""
-    messages = app().output.counts().visible
-    if messages >= MESSAGES_OF_A_DRAINER:
-        looks = app().looks.counts()
-        app().looker.jobs.send(Look() for _ in range(more_drainers(messages, looks.visible + looks.delayed)))
-
-
 def write_parts(pulled: Pulled, task: PartTask, may_go_on: Callable[[], bool]) -> Taken:
     """Write parts of a large result. A task that has no time left is delivered again."""
     try:
@@ -253,6 +245,14 @@ def failed_once(pulled: Pulled, what: str, error: Exception) -> Taken:
     logger.error("%s failed: %s", what, error)
     metrics.add_metric("LooksFailed", MetricUnit.Count, 1)
     return Taken(again=min(MAX_DELAY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(pulled.receive_count - 1, 10)))
+
+
+def ask_for_drainers() -> None:
+    """Have more invocations drain the output topic if it has more messages than one drains within seconds."""
+    messages = app().output.counts().visible
+    if messages >= MESSAGES_OF_A_DRAINER:
+        looks = app().looks.counts()
+        app().looker.jobs.send(Look() for _ in range(more_drainers(messages, looks.visible + looks.delayed)))
 
 
 def go_on_draining(drained: Drained, numbers: Sequence[int]) -> None:
