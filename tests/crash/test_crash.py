@@ -210,7 +210,7 @@ def test_a_large_object_told_of_twice_and_a_fault_at_any_call(
     expected = serial(data)
     monkeypatch.setenv("PARCELQ_RANGE_BYTES", str(len(data) // 2 + 1))
     sizes = {"collect.drain.PULLED_TOGETHER": 2, "collect.drain.SEGMENT_MESSAGES": 2, "store.store._PART_BYTES": 16}
-    sizes |= {"collect.large.LARGE": 16, "collect.large._TASK_BYTES": 32}
+    sizes |= {"collect.large.LARGE": 16, "collect.large.TASK_BYTES": 32}
     for name, value in sizes.items():
         monkeypatch.setattr(f"parcelq.{name}", value)
     for one in every_call(fault, part):

@@ -107,7 +107,7 @@ class LargeWorld(Cloud):
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("parcelq.store.store._PART_BYTES", PART)
     monkeypatch.setattr("parcelq.collect.large.LARGE", 10)
-    monkeypatch.setattr("parcelq.collect.large._TASK_BYTES", 2 * PART)
+    monkeypatch.setattr("parcelq.collect.large.TASK_BYTES", 2 * PART)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ class TestParts:
     def test_a_task_ends_where_its_time_is_up_and_goes_on_later(
         self, world: LargeWorld, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("parcelq.collect.large._PARTS_IN_FLIGHT", 1)
+        monkeypatch.setattr("parcelq.collect.large.PARTS_IN_FLIGHT", 1)
         world.ready()
         task = PartTask(world.freeze(), 1, PARTS)
         answers = iter([True, True, False])
@@ -334,8 +334,8 @@ class TestAtAnyCall:
 
     @pytest.fixture(autouse=True)
     def one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parcelq.collect.large._PARTS_IN_FLIGHT", 1)
-        monkeypatch.setattr("parcelq.collect.large._TASK_BYTES", 3 * PART)
+        monkeypatch.setattr("parcelq.collect.large.PARTS_IN_FLIGHT", 1)
+        monkeypatch.setattr("parcelq.collect.large.TASK_BYTES", 3 * PART)
 
     def worlds(self, struck: list[int], do: Callable[[LargeWorld], None]) -> Iterator[LargeWorld]:
         for at in count(1):

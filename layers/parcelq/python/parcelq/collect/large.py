@@ -29,10 +29,10 @@ LARGE: Final = 256 * MIB
 """A result of more bytes is written by several invocations."""
 STALLED_SECONDS: Final = 60.0
 """Parts are asked for again when none came for so long."""
-_TASK_BYTES: Final = 128 * MIB
+TASK_BYTES: Final = 128 * MIB
 """Bytes of a task, about; up to ten tasks come to an invocation together."""
-_HELD_BYTES: Final = 384 * MIB
-_PARTS_IN_FLIGHT: Final = 4
+HELD_BYTES: Final = 384 * MIB
+PARTS_IN_FLIGHT: Final = 4
 """So many parts are written together, if they have no more bytes than the line above."""
 
 
@@ -133,7 +133,7 @@ class LargeResults:
                     return
                 yield number
 
-        most = max(1, min(_PARTS_IN_FLIGHT, _HELD_BYTES // plan.part))
+        most = max(1, min(PARTS_IN_FLIGHT, HELD_BYTES // plan.part))
         try:
             there = self._there(plan, task.first, task.last)
             for _ in in_flight(lambda number: self._write_part(plan, number), left(there), most):
@@ -205,6 +205,6 @@ class LargeResults:
 
 def _tasks(plan: Plan, missing: Sequence[int]) -> Iterator[PartTask]:
     """Tasks for parts; those between them that are there are not written again."""
-    most = max(1, _TASK_BYTES // plan.part)
+    most = max(1, TASK_BYTES // plan.part)
     for at in range(0, len(missing), most):
         yield PartTask(plan.place, missing[at], missing[min(at + most, len(missing)) - 1])
