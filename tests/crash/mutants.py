@@ -247,6 +247,9 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a run finds nothing in its folder that another run left there": (
         "tests/functional/test_run.py::TestCommand::test_a_run_finds_nothing_that_another_left",
     ),
+    "a run of a kept process finds nothing in its folder that another run left there": (
+        "tests/functional/test_warm.py::TestEachRunByItself::test_its_folder_is_empty_and_removed_whatever_it_leaves_there",
+    ),
     "a run that was aborted says nothing about its entries": (
         "tests/functional/test_run_local.py::test_interrupting_ends_a_run_that_takes_long_and_loses_nothing",
     ),

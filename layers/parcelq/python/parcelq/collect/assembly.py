@@ -32,7 +32,7 @@ class SegmentReader:
         self._window = min(LARGEST_WINDOW, max(SMALLEST_WINDOW, CACHE_BYTES // max(1, len(keys))))
         self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
 
-    def read(self, extent: Extent) -> Iterator[bytes]:
+    def read(self, extent: Extent) -> Iterator[memoryview]:
         """Yield an extent's bytes in blocks.
 
         Raises:
@@ -44,7 +44,7 @@ class SegmentReader:
             start, data = self._windows.get(segment, (0, b""))
             if not start <= at < start + len(data):
                 start, data = self._fetch(segment, at)
-            block = data[at - start : at - start + left]
+            block = memoryview(data)[at - start : at - start + left]
             at, left = at + len(block), left - len(block)
             yield block
 
@@ -75,7 +75,7 @@ def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int, first:
             skipped -= length
             continue
         for block in reader.read(Extent(segment, offset + skipped, length - skipped)):
-            rest = memoryview(block)
+            rest = block
             while rest:
                 written = part.write(rest[: size - part.tell()])
                 rest = rest[written:]

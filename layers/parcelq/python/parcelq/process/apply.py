@@ -54,6 +54,7 @@ class Outcome:
 
     Attributes:
         done: messages; everything that they led to is published.
+        ended: those of them that ended in outputs or as dead letters, rather than in parts or in another run.
         failed: messages that are delivered again, and why.
         entries: entries that the step ran over with success.
         published: messages that were published.
@@ -63,6 +64,7 @@ class Outcome:
     """
 
     done: list[Pulled] = field(default_factory=list)
+    ended: list[Pulled] = field(default_factory=list)
     failed: list[tuple[Pulled, str]] = field(default_factory=list)
     entries: int = 0
     published: int = 0
@@ -73,6 +75,7 @@ class Outcome:
     def add(self, other: Outcome) -> None:
         """Add what became of other messages."""
         self.done += other.done
+        self.ended += other.ended
         self.failed += other.failed
         self.entries += other.entries
         self.published += other.published
@@ -221,6 +224,8 @@ class Application:
             done = [one for one in decision.deliveries if self._open.pop(one.receipt_handle, None)]
             outcome = self.outcome
             outcome.done += done
+            if decision.entries or decision.dead:
+                outcome.ended += done
             outcome.entries += decision.entries
             outcome.dead += decision.dead
             outcome.cut += decision.cut

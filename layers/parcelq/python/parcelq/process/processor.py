@@ -55,6 +55,7 @@ class Processor:
             the messages locked and has them acknowledged.
         marks: whether to put marks, where there is a store. On one machine a run that kills the function ends the job.
         workers: how many runs of the step go on side by side.
+        together: most runs that go to the step at once, one after another, if they take little time.
         outputs: what the step's outputs are called where their header is kept; the following topic's name by default.
         now: tells the time, in seconds since the epoch.
         on_printed: gets what runs print that succeed; by default it is logged.
@@ -66,6 +67,7 @@ class Processor:
     store: Store | None = None
     marks: bool = True
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    together: int = 1
     now: Callable[[], float] = time.time
     outputs: str = ""
     on_printed: OnPrinted = log_printed
@@ -124,6 +126,7 @@ class Processor:
             evidence.doubts,
             self._stage_headers,
             self.on_printed,
+            self.together,
         )
         with closing(side_by_side) as runs:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
@@ -137,6 +140,11 @@ class Processor:
         if self._marks:
             self._marks.delete(outcome.marks)
         return outcome
+
+    @property
+    def wanted(self) -> int:
+        """How many messages `handle` should get at once, going by how long the latest runs took."""
+        return min(self.together, self._runner.together)
 
     def back_off(self, failed: Sequence[Pulled]) -> None:
         """Have messages that are not done delivered again later; see `back_off`."""
