@@ -16,8 +16,8 @@ from typing import Any, Final
 from parcelq.limits import MAX_IN_FLIGHT
 from parcelq_cli.estimate.arithmetic import total
 from parcelq_cli.estimate.bill import usd
-from parcelq_cli.estimate.measure import FittedLine, Measured
-from parcelq_cli.estimate.model import JobModel, Setup
+from parcelq_cli.estimate.measure import Line, Measured
+from parcelq_cli.estimate.model import Job, Setup
 from parcelq_cli.estimate.prices import load_prices
 from parcelq_cli.estimate.report import dollars, seconds
 
@@ -48,7 +48,7 @@ MB: Final = 1024 * 1024
 
 def known(lines: int) -> Measured:
     """A file of `lines` lines of 50 bytes. A run takes 0.1 s and 0.1 ms a line, and writes as much as it reads."""
-    size, line = lines * LINE_BYTES, FittedLine(0.1, 0.0001)
+    size, line = lines * LINE_BYTES, Line(0.1, 0.0001)
     return Measured(
         name="lines.txt",
         format="lines",
@@ -76,7 +76,7 @@ def known(lines: int) -> Measured:
 class Simulated:
     """A job and what came of it."""
 
-    job: JobModel
+    job: Job
     outcome: Outcome
 
     @property
@@ -123,7 +123,7 @@ _TOLD: Final = ("uploaded", "processed", "collected", "result", "looks", "healin
 
 def simulated(lines: int, setup: Setup, case: Case) -> Simulated:
     """Simulate a job."""
-    job = JobModel(known(lines), setup, load_prices())
+    job = Job(known(lines), setup, load_prices())
     return Simulated(job, simulate(job, case))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from parcelq_cli.estimate.arithmetic import Row, function, row
-from parcelq_cli.estimate.model import JobModel
+from parcelq_cli.estimate.model import Job
 from parcelq_cli.estimate.stack import LOG_BYTES
 
 from benchmarks.simulation.case import Outcome
 
 
-def bill(job: JobModel, outcome: Outcome) -> list[Row]:
+def bill(job: Job, outcome: Outcome) -> list[Row]:
     """Return the rows of a bill, from what was used."""
     prices, used = job.prices, outcome.used
     memory = {"uploader": job.stack.uploader_mb, "processor": job.setup.memory, "downloader": job.stack.downloader_mb}

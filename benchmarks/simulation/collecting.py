@@ -16,7 +16,7 @@ from parcelq.jobs.record import JobRecord, State, new_record
 from parcelq_cli.estimate.arithmetic import billed
 from parcelq_cli.estimate.collecting import Result, drained_seconds, segments_of
 from parcelq_cli.estimate.facts import EXTENT, LISTED, PARTS_SECONDS, S3_SECONDS, SQS_SECONDS
-from parcelq_cli.estimate.model import JobModel
+from parcelq_cli.estimate.model import Job
 
 from benchmarks.simulation.case import Case, Outcome, Topics
 from benchmarks.simulation.merging import Indexes
@@ -61,7 +61,7 @@ class Collector:
     """
 
     world: World
-    job: JobModel
+    job: Job
     case: Case
     topics: Topics
     out: Outcome

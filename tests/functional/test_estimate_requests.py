@@ -16,11 +16,11 @@ from parcelq.steps.run import Runner
 from parcelq_cli.estimate.arithmetic import units
 from parcelq_cli.estimate.bill import s3, sqs
 from parcelq_cli.estimate.measure import Measured, measure
-from parcelq_cli.estimate.model import JobModel, Setup
+from parcelq_cli.estimate.model import Job, Setup
 from parcelq_cli.estimate.prices import load_prices
 from parcelq_cli.estimate.sample import read_sample
 from parcelq_cli.estimate.stack import IDLE_LISTINGS, IDLE_REQUESTS
-from parcelq_cli.estimate.stack import StackModel as Reckoned
+from parcelq_cli.estimate.stack import Stack as Reckoned
 
 if TYPE_CHECKING:
     from function_world import Stack
@@ -109,9 +109,9 @@ def upload(stack: Stack, data: bytes) -> None:
             stack.acknowledge("parcelq-ranges", {"Records": [record]}, answer)
 
 
-def job(known: Measured, batch_size: int = PARCEL) -> JobModel:
+def job(known: Measured, batch_size: int = PARCEL) -> Job:
     stack = replace(Reckoned(), range_bytes=RANGE_BYTES)
-    return JobModel(known, Setup(PARCEL, batch_size), load_prices(), stack)
+    return Job(known, Setup(PARCEL, batch_size), load_prices(), stack)
 
 
 def together(invocations: list[Asked], *operations: str) -> int:

@@ -16,11 +16,11 @@ from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
 from parcelq_cli.estimate.arithmetic import billed, ramp_seconds, row, run_seconds, total, units
 from parcelq_cli.estimate.bill import bill, keeping, s3, sqs, usd
 from parcelq_cli.estimate.facts import VCPU_MB
-from parcelq_cli.estimate.measure import FittedLine, Measured
-from parcelq_cli.estimate.model import JobModel, Setup
+from parcelq_cli.estimate.measure import Line, Measured
+from parcelq_cli.estimate.model import Job, Setup
 from parcelq_cli.estimate.options import cheapest, jobs, warnings
 from parcelq_cli.estimate.prices import Price, Prices, load_prices
-from parcelq_cli.estimate.stack import StackModel, idle
+from parcelq_cli.estimate.stack import Stack, idle
 from parcelq_emulator.template import load
 from samtranslator.yaml_helper import yaml_parse
 
@@ -37,8 +37,8 @@ KNOWN = Measured(
     sampled=1000,
     failing=0.0,
     reason="",
-    wall=FittedLine(0.1, 0.0001),
-    cpu=FittedLine(0.1, 0.0001),
+    wall=Line(0.1, 0.0001),
+    cpu=Line(0.1, 0.0001),
     start=0.0,
     out_entries=1.0,
     out_bytes=100.0,
@@ -51,8 +51,8 @@ SETUP = Setup()
 PRICES = load_prices()
 
 
-def job(known: Measured = KNOWN, prices: Prices = PRICES, **setup: int) -> JobModel:
-    return JobModel(known, replace(SETUP, **setup), prices)
+def job(known: Measured = KNOWN, prices: Prices = PRICES, **setup: int) -> Job:
+    return Job(known, replace(SETUP, **setup), prices)
 
 
 def grown(lines: int, known: Measured = KNOWN) -> Measured:
@@ -167,14 +167,12 @@ def test_failures_cost_and_take_more() -> None:
 
 
 def test_the_line_through_two_measurements() -> None:
-    line = FittedLine.through(100, 0.2, 1000, 1.1)
+    line = Line.through(100, 0.2, 1000, 1.1)
     assert (line.fixed, line.each) == (pytest.approx(0.1), pytest.approx(0.001))
     assert line(10_000) == pytest.approx(10.1)
-    assert FittedLine.through(100, 0.5, 1000, 0.4) == FittedLine(
-        0.5, 0.0
-    )  # noise never makes more lines take less time
-    assert FittedLine.through(100, 0.1, 1000, 1.9).fixed == 0.0
-    assert FittedLine.through(1, 0.3, 1, 0.3) == FittedLine(0.3, 0.0)
+    assert Line.through(100, 0.5, 1000, 0.4) == Line(0.5, 0.0)  # noise never makes more lines take less time
+    assert Line.through(100, 0.1, 1000, 1.9).fixed == 0.0
+    assert Line.through(1, 0.3, 1, 0.3) == Line(0.3, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +216,7 @@ def test_a_job_by_hand() -> None:
     assert (of_file.result.parts, of_file.result.is_large) == (6, False)
     assert of_file.latest == pytest.approx(of_file.processed + 2 + of_file.result.busy)
     # Waiting needs no processor, but only two runs wait side by side.
-    assert job(replace(KNOWN, cpu=FittedLine(0, 0))).invocation == pytest.approx(of_file.invocation - 1.0)
+    assert job(replace(KNOWN, cpu=Line(0, 0))).invocation == pytest.approx(of_file.invocation - 1.0)
 
 
 def test_a_large_result_is_written_by_several_invocations_side_by_side() -> None:
@@ -240,7 +238,7 @@ def test_a_warm_step_starts_once_for_every_run_that_goes_on_side_by_side() -> No
 
 
 def test_a_slower_processor_is_like_less_memory() -> None:
-    slow = JobModel(KNOWN, SETUP, PRICES, slowdown=2.0)
+    slow = Job(KNOWN, SETUP, PRICES, slowdown=2.0)
     assert slow.run == pytest.approx(job(memory=VCPU_MB // 2).run, rel=0.01) == pytest.approx(0.4, rel=0.01)
 
 
@@ -269,17 +267,17 @@ def test_the_bill_of_a_job_by_hand() -> None:
 
 
 def test_an_idle_stack_by_hand() -> None:
-    rows = {(one.service, one.what, one.unit): one.quantity for one in idle(StackModel(), PRICES)}
+    rows = {(one.service, one.what, one.unit): one.quantity for one in idle(Stack(), PRICES)}
     # Three mappings with five pollers, three times a minute; the downloader once an hour, for 2 s.
     assert rows["SQS", "Lambda looking for messages", "requests"] == 3 * 5 * 3 * 60 * 24 * 30
     assert rows["Lambda", "downloader, on its schedule", "requests"] == 720
     assert rows["Lambda", "downloader, on its schedule", "gb seconds"] == pytest.approx(720 * 2 * 1769 / 1024)
-    off = idle(replace(StackModel(), collect_seconds=float("inf")), PRICES)
+    off = idle(replace(Stack(), collect_seconds=float("inf")), PRICES)
     assert {one.service for one in off if one.usd} == {"SQS", "CloudWatch"}
 
 
 def test_an_idle_stack_costs_at_most_two_and_a_half_dollars_a_month_beside_alarms_and_dashboard() -> None:
-    rows = [one for one in idle(StackModel(), PRICES) if one.what not in {"alarms", "dashboard"}]
+    rows = [one for one in idle(Stack(), PRICES) if one.what not in {"alarms", "dashboard"}]
     assert {one.service for one in rows} >= {"SQS", "Lambda", "S3", "CloudWatch"}
     assert 0.5 < total(rows) <= 2.50
     daily = job(known=grown(100_000))
@@ -291,7 +289,7 @@ def test_what_is_assumed_is_what_this_versions_template_has() -> None:
     properties = {name: one["Properties"] for name, one in template["Resources"].items()}
     kinds = [one["Type"] for one in template["Resources"].values()]
     defaults = {name: one.get("Default") for name, one in yaml_parse(TEMPLATE.read_text())["Parameters"].items()}
-    assert StackModel() == StackModel(
+    assert Stack() == Stack(
         alarms=kinds.count("AWS::CloudWatch::Alarm"),
         dashboards=kinds.count("AWS::CloudWatch::Dashboard"),
         mappings=kinds.count("AWS::Lambda::EventSourceMapping"),
@@ -365,15 +363,13 @@ def test_the_chosen_one_and_the_cheapest_are_among_the_options() -> None:
 
 
 def test_what_does_not_fit_into_an_invocation_is_never_the_cheapest() -> None:
-    slow = replace(
-        KNOWN, wall=FittedLine(0.0, 0.1), cpu=FittedLine(0.0, 0.1)
-    )  # 1,000 lines take 100 s, 10,000 take 1,000 s
+    slow = replace(KNOWN, wall=Line(0.0, 0.1), cpu=Line(0.0, 0.1))  # 1,000 lines take 100 s, 10,000 take 1,000 s
     every = jobs(job(slow), batches_follow=True)
     assert {one.setup.parcel_size for one in every if not one.fits and one.setup.memory >= VCPU_MB} == {10_000}
     best = cheapest(every)
     assert best
     assert best.setup.parcel_size < 10_000
-    every = jobs(job(replace(KNOWN, wall=FittedLine(400.0, 0.0), cpu=FittedLine(400.0, 0.0))), batches_follow=True)
+    every = jobs(job(replace(KNOWN, wall=Line(400.0, 0.0), cpu=Line(400.0, 0.0))), batches_follow=True)
     assert cheapest(every) is None
     [chosen] = [one for one in every if one.chosen]
     assert "a run takes 400 seconds" in next(iter(warnings(chosen)))

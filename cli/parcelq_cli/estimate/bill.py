@@ -11,7 +11,7 @@ from parcelq.limits import MAX_REQUEST_MESSAGES
 from parcelq_cli.estimate.arithmetic import Row, billed, function, row, total, units
 from parcelq_cli.estimate.collecting import segments_of
 from parcelq_cli.estimate.facts import COLD_SECONDS, LOOK_SECONDS, TASKS_TOGETHER
-from parcelq_cli.estimate.model import JobModel
+from parcelq_cli.estimate.model import Job
 from parcelq_cli.estimate.stack import LOG_BYTES
 
 _LOOK_REQUESTS: Final = RECEIVERS + 4
@@ -27,7 +27,7 @@ _TRACED: Final = 0.05
 """Of invocations, beside one a second: https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html"""
 
 
-def sqs(job: JobModel) -> dict[str, float]:
+def sqs(job: Job) -> dict[str, float]:
     """Requests to SQS as it bills them, by what they are for."""
     size, parcel, (pieces, out) = job.input_bytes, job.message_bytes(job.parcel), job.outputs
     results = job.result.messages
@@ -51,7 +51,7 @@ def sqs(job: JobModel) -> dict[str, float]:
     return asked
 
 
-def s3(job: JobModel) -> tuple[float, float]:
+def s3(job: Job) -> tuple[float, float]:
     """Requests that S3 bills as PUT, and those that it bills as GET: notes, segments, the result and the report."""
     result, ranges = job.result, max(1, job.ranges)
     segments = segments_of(result.messages, job.outputs[1]) + RECEIVERS
@@ -60,7 +60,7 @@ def s3(job: JobModel) -> tuple[float, float]:
     return puts, gets
 
 
-def bill(job: JobModel) -> list[Row]:
+def bill(job: Job) -> list[Row]:
     """What running the file costs, without what it costs to keep it."""
     uploads, processors = 1 + job.ranges, job.invocations + job.splitting + job.again[0]
     uploading = max(1, job.ranges) * job.publishing + (1 + min(job.ranges, job.setup.uploads)) * COLD_SECONDS
@@ -88,12 +88,12 @@ def bill(job: JobModel) -> list[Row]:
     ]
 
 
-def usd(job: JobModel) -> float:
+def usd(job: Job) -> float:
     """Dollars of the bill."""
     return total(bill(job))
 
 
-def keeping(job: JobModel) -> list[Row]:
+def keeping(job: Job) -> list[Row]:
     """What it costs to keep the file and its result for a month."""
     sizes = {"the file": job.known.stored, "the result": job.output_bytes}
     return [row(job.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]

@@ -61,7 +61,7 @@ def estimate(
 
     from parcelq_cli.estimate import report
     from parcelq_cli.estimate.measure import measure
-    from parcelq_cli.estimate.model import JobModel, Setup
+    from parcelq_cli.estimate.model import Job, Setup
     from parcelq_cli.estimate.options import jobs
     from parcelq_cli.estimate.prices import load_prices
     from parcelq_cli.estimate.sample import read_sample
@@ -75,7 +75,7 @@ def estimate(
         with closing(Runner(found)) as runs:
             known = measure(PurePosixPath(file).name, records, runs)
     setup = Setup(parcel_size, batch_size or parcel_size, memory, concurrency, timeout, uploads, collects)
-    every = jobs(JobModel(known, setup, table, slowdown=slowdown), batches_follow=batch_size is None)
+    every = jobs(Job(known, setup, table, slowdown=slowdown), batches_follow=batch_size is None)
     if html:
         from parcelq_cli.estimate.html import write_page
 

@@ -13,7 +13,7 @@ from parcelq.collect.page.render import document
 
 from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.facts import VCPU_MB
-from parcelq_cli.estimate.model import JobModel
+from parcelq_cli.estimate.model import Job
 from parcelq_cli.estimate.options import cheapest, warnings
 from parcelq_cli.estimate.report import dollars, seconds, size
 
@@ -23,7 +23,7 @@ _LEAST: Final = 1e-9
 """What stands for zero on a logarithmic axis."""
 
 
-def write_page(path: Path, every: Sequence[JobModel], *, batches_follow: bool) -> None:
+def write_page(path: Path, every: Sequence[Job], *, batches_follow: bool) -> None:
     """Write the page.
 
     Args:
@@ -37,7 +37,7 @@ def write_page(path: Path, every: Sequence[JobModel], *, batches_follow: bool) -
     path.write_bytes(page(next(one for one in every if one.chosen), batches_follow=batches_follow))
 
 
-def page(chosen: JobModel, *, batches_follow: bool) -> bytes:
+def page(chosen: Job, *, batches_follow: bool) -> bytes:
     """Draw a job on many setups beside the chosen one."""
     grid = setups(chosen, batches_follow=batches_follow)
     best = cheapest([job for row in grid for job in row])
@@ -79,7 +79,7 @@ def page(chosen: JobModel, *, batches_follow: bool) -> bytes:
     )
 
 
-def setups(chosen: JobModel, *, batches_follow: bool) -> list[list[JobModel]]:
+def setups(chosen: Job, *, batches_follow: bool) -> list[list[Job]]:
     """The job on a grid of setups: a row for each memory size, from small to large parcels; the chosen one in it."""
     setup = chosen.setup
     most = max(1, chosen.known.records)
@@ -96,7 +96,7 @@ def setups(chosen: JobModel, *, batches_follow: bool) -> list[list[JobModel]]:
 
 
 def _chart(
-    grid: Sequence[Sequence[JobModel]], value: Callable[[JobModel], float], say: Callable[[float], str], label: str
+    grid: Sequence[Sequence[Job]], value: Callable[[Job], float], say: Callable[[float], str], label: str
 ) -> str:
     drawn = [
         Line(
@@ -117,7 +117,7 @@ def _chart(
     return lines(drawn, lambda x: f"{x:,.0f}", say, label, "records in a parcel")
 
 
-def _numbers(grid: Sequence[Sequence[JobModel]]) -> str:
+def _numbers(grid: Sequence[Sequence[Job]]) -> str:
     heads = ["Parcel", *(f"{row[0].setup.memory:,} MB" for row in grid)]
     rows = []
     for column in zip(*grid, strict=True):

@@ -30,7 +30,7 @@ Clock: TypeAlias = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
-class FittedLine:
+class Line:
     """Seconds by entries: `fixed` for every run, and `each` for every entry of it."""
 
     fixed: float
@@ -41,7 +41,7 @@ class FittedLine:
         return self.fixed + self.each * entries
 
     @classmethod
-    def through(cls, few: int, seconds_few: float, many: int, seconds_many: float) -> FittedLine:
+    def through(cls, few: int, seconds_few: float, many: int, seconds_many: float) -> Line:
         """The line through two measurements; never one that falls, or begins below 0."""
         each = max(0.0, (seconds_many - seconds_few) / (many - few)) if many > few else 0.0
         return cls(max(0.0, seconds_few - each * few), each)
@@ -83,8 +83,8 @@ class Measured:
     sampled: int
     failing: float
     reason: str
-    wall: FittedLine
-    cpu: FittedLine
+    wall: Line
+    cpu: Line
     start: float
     out_entries: float
     out_bytes: float
@@ -156,8 +156,8 @@ def measure(
     runs.close()  # so that the next run begins with a process of its own
     start = max(0.0, runner(small).wall - usual) if warm else 0.0
 
-    def line(seconds: Callable[[_Run], float]) -> FittedLine:
-        return FittedLine.through(len(small), median(map(seconds, few)), len(good), median(map(seconds, many)))
+    def line(seconds: Callable[[_Run], float]) -> Line:
+        return Line.through(len(small), median(map(seconds, few)), len(good), median(map(seconds, many)))
 
     text = b"".join(sample.records).decode("utf-8", "replace")
     return Measured(

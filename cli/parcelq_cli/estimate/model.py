@@ -27,7 +27,7 @@ from parcelq_cli.estimate.facts import (
 )
 from parcelq_cli.estimate.measure import Measured
 from parcelq_cli.estimate.prices import Prices
-from parcelq_cli.estimate.stack import StackModel
+from parcelq_cli.estimate.stack import Stack
 
 _LAST_LOOK: Final = 2 * SHORTEST_SECONDS
 """From the last output message until a look has drained it."""
@@ -55,7 +55,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class JobModel:
+class Job:
     """A file on a stack that is set up in one way.
 
     Attributes:
@@ -70,7 +70,7 @@ class JobModel:
     known: Measured
     setup: Setup
     prices: Prices
-    stack: StackModel = field(default_factory=StackModel)
+    stack: Stack = field(default_factory=Stack)
     slowdown: float = 1.0
     chosen: bool = True
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.facts import VCPU_MB
-from parcelq_cli.estimate.model import JobModel
+from parcelq_cli.estimate.model import Job
 
 
-def jobs(chosen: JobModel, *, batches_follow: bool) -> list[JobModel]:
+def jobs(chosen: Job, *, batches_follow: bool) -> list[Job]:
     """A job on other setups, itself among them: a tenth and ten times the parcel size, each with several memory sizes.
 
     Args:
@@ -26,12 +26,12 @@ def jobs(chosen: JobModel, *, batches_follow: bool) -> list[JobModel]:
     return every
 
 
-def cheapest(found: Sequence[JobModel]) -> JobModel | None:
+def cheapest(found: Sequence[Job]) -> Job | None:
     """The cheapest of those that fit; of equal ones, the first."""
     return min((one for one in found if one.fits), key=usd, default=None)
 
 
-def warnings(job: JobModel) -> Iterator[str]:
+def warnings(job: Job) -> Iterator[str]:
     """Where an estimate is not to be trusted, or the job will not run as it is set up."""
     known, timeout = job.known, job.setup.timeout
     if not job.fits:

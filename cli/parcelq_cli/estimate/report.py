@@ -8,12 +8,12 @@ from typing import Any
 
 from parcelq_cli.estimate.arithmetic import Row, total
 from parcelq_cli.estimate.bill import bill, keeping, usd
-from parcelq_cli.estimate.model import JobModel
+from parcelq_cli.estimate.model import Job
 from parcelq_cli.estimate.options import cheapest, warnings
 from parcelq_cli.estimate.stack import idle
 
 
-def document(every: Sequence[JobModel]) -> dict[str, Any]:
+def document(every: Sequence[Job]) -> dict[str, Any]:
     """All of it, for JSON. Durations are in seconds, sizes in bytes, amounts in dollars."""
     job, best = _chosen(every), cheapest(every)
     nothing = idle(job.stack, job.prices)
@@ -28,7 +28,7 @@ def document(every: Sequence[JobModel]) -> dict[str, Any]:
     }
 
 
-def text(every: Sequence[JobModel]) -> str:
+def text(every: Sequence[Job]) -> str:
     """All of it, for people."""
     job, best = _chosen(every), cheapest(every)
     known, setup, nothing = job.known, job.setup, idle(job.stack, job.prices)
@@ -95,7 +95,7 @@ def table(rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def _chosen(every: Sequence[JobModel]) -> JobModel:
+def _chosen(every: Sequence[Job]) -> Job:
     return next(one for one in every if one.chosen)
 
 
@@ -105,13 +105,13 @@ def _by_service(rows: Sequence[Row]) -> str:
     return table([*cells, ("  in all", dollars(total(rows)))])
 
 
-def _cells(job: JobModel, best: JobModel | None) -> tuple[str, ...]:
+def _cells(job: Job, best: Job | None) -> tuple[str, ...]:
     marks = "*" * job.chosen + "<" * (job is best) + "!" * (not job.fits)
     numbers = (f"{number:,}" for number in (job.setup.parcel_size, job.setup.batch_size, job.setup.memory))
     return (marks, *numbers, seconds(job.run), seconds(job.processed), dollars(usd(job)))
 
 
-def _job(job: JobModel) -> dict[str, Any]:
+def _job(job: Job) -> dict[str, Any]:
     took = {
         name: getattr(job, name) for name in ("run", "invocation", "upload", "processed", "assembly", "busy", "latest")
     }

@@ -25,7 +25,7 @@ _METRICS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class StackModel:
+class Stack:
     """A stack of this version's template with its default parameters; a test compares both.
 
     Attributes:
@@ -51,7 +51,7 @@ class StackModel:
     together: int = 10
 
 
-def idle(stack: StackModel, prices: Prices) -> list[Row]:
+def idle(stack: Stack, prices: Prices) -> list[Row]:
     """What a stack costs in a month in which nothing is processed."""
     collections = _MONTH_SECONDS / stack.collect_seconds
     polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
