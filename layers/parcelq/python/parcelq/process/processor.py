@@ -112,7 +112,7 @@ class Processor:
             set_deadlines(self.route.input, pulled, time_left() + _DEADLINE_MARGIN)
         about = Circumstances(self.step.name, self.now(), self.step.workflow_id)
         judge = Judge(self.rules, about, self.route.is_last_stage)
-        application = Application(self.route, pulled)
+        application = Application(self.route, pulled, counts=self.rules.counts)
         works, decided = read_messages(self.route.input, pulled, judge, self._headers)
         evidence, works, unknown = self._evidence(works)
         plan = make_plan(works, evidence, self.rules.batch_size, joins=self.rules.joins)

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from time import monotonic
 from typing import Final
 
 from parcelq.aws.batching import batches, sized_batches
@@ -41,6 +42,7 @@ class Run:
         written: the layout of that.
         error: how it failed.
         hindrance: why there is neither.
+        seconds: how long the step ran, if it succeeded.
         folder: closes the folder that the output is in.
     """
 
@@ -50,6 +52,7 @@ class Run:
     written: Written = NOTHING_SAID
     error: StepError | None = None
     hindrance: str = ""
+    seconds: float = 0.0
     folder: ExitStack = field(default_factory=ExitStack, compare=False)
 
     @property
@@ -192,15 +195,17 @@ class Runs:
         if limit is None:
             return [_hindered(group, _NO_TIME) for group in groups]
         try:
+            began = monotonic()
             with self.budget.running():
                 attempts = self.runner.run_all([given_of(group) for group in groups], limit.seconds)
+            seconds = (monotonic() - began) / max(1, len(attempts))  # each counts with their mean
         except Exception:  # noqa: BLE001 - whatever a run does is that run's failure alone
             _log.exception("runs failed together in a way that no step should be able to cause")
             return [self._run(group) for group in groups]
         runs = []
         for group, attempt in zip(groups, attempts, strict=False):
             self._folders.append(attempt.held)
-            runs.append(self._judged(group, limit, attempt.made, attempt.held))
+            runs.append(self._judged(group, limit, attempt.made, attempt.held, seconds))
         return runs
 
     def _run(self, group: tuple[Work, ...]) -> Run:
@@ -218,14 +223,18 @@ class Runs:
 
         return self._judged(group, limit, ran, folder)
 
-    def _judged(self, group: tuple[Work, ...], limit: Limit, made: Callable[[], Ran], folder: ExitStack) -> Run:
-        """Say how a run ended; `made` returns what it made, or raises."""
+    def _judged(
+        self, group: tuple[Work, ...], limit: Limit, made: Callable[[], Ran], folder: ExitStack, seconds: float = 0.0
+    ) -> Run:
+        """Say how a run ended; `made` returns what it made, or raises. Its time is added to `seconds`."""
         run = partial(Run, group, lineage_of(group))
         try:
+            began = monotonic()
             ran = made()
+            seconds += monotonic() - began
             if ran.printed:
                 self.on_printed(self.runner.step.name, group, ran.printed)
-            return run(ran=ran, written=self._written(ran, group[0]), folder=folder)
+            return run(ran=ran, written=self._written(ran, group[0]), seconds=seconds, folder=folder)
         except StepError as error:
             # guard[False]: a run that began late and was cut off says nothing about its messages
             if limit.short and error.timed_out:
