@@ -44,10 +44,10 @@ class TestDownloader:
         assert answer["drained"]["exhausted"]
         assert stack.keys("segments/") == []
         until = time.monotonic() + 60  # the last look may still have a delay
-        while stack.messages() and time.monotonic() < until:
+        while stack.messages(delayed=True) and time.monotonic() < until:
             stack.run("downloader", "parcelq-looks")
             time.sleep(0.1)
-        assert stack.messages() == 0
+        assert stack.messages(delayed=True) == 0
 
     def test_results_are_byte_exact(self, stack: Stack, tmp_path: Path, upper: None) -> None:
         (tmp_path / "step" / "step").write_text('#!/bin/sh\ncat "$2" > "$4"\n')
