@@ -39,11 +39,13 @@ class Results:
     _read: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
 
     def reported(self) -> frozenset[str]:
-        """Names of the results that have a report."""
+        """Names of the results that lie there with their report."""
         with translated():
             pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=RESULTS)
-            keys = (one["Key"] for page in pages for one in page.get("Contents", ()))
-            return frozenset(key.removeprefix(RESULTS).removesuffix(REPORT) for key in keys if key.endswith(REPORT))
+            keys = {one["Key"] for page in pages for one in page.get("Contents", ())}
+        # A job that was stopped has a report without a result.
+        reported = (key.removesuffix(REPORT) for key in keys if key.endswith(REPORT))
+        return frozenset(key.removeprefix(RESULTS) for key in reported if key in keys)
 
     def reports(self) -> dict[str, dict[str, Any]]:
         """Read the reports that are new or have changed, and return those of all results, by the results' names."""

@@ -119,6 +119,7 @@ class Report:
             are no doubts.
         files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
         recipe: how a run on one machine was made: its steps, settings and other options; empty on AWS.
+        problem: why the job was stopped or cancelled; empty where it ended with its result.
     """
 
     source: str
@@ -144,6 +145,7 @@ class Report:
     complete: bool
     files: tuple[FilePart, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
 
     def to_json(self) -> bytes:
         """As it lies beside the result."""
@@ -151,8 +153,9 @@ class Report:
         members["dead"] = [
             {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
         ]
-        if not self.files:
-            del members["files"]
+        for name in ("files", "problem"):
+            if not members[name]:
+                del members[name]
         return json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
