@@ -57,27 +57,29 @@ class FirstFailures:
         self._now = now
         self._works: set[tuple[str, str, int]] = set()
 
+    def is_suspicious(self, run: Run) -> bool:
+        """Whether a run is to be looked at with `stops`; of others it is noted that the step works."""
+        work = run.group[0]
+        if len(run.group) > 1 or not work.lineage or not work.entries or _step_of(work) in self._works:
+            return False
+        if run.ran:
+            if len(run.ran.rejects) == work.entries:
+                return True
+            self._works.add(_step_of(work))
+        return run.error is not None and self._rules.is_last(work)
+
     def stops(self, run: Run, run_alone: RunAlone) -> str:
         """Return why a job is stopped after a run; empty if its messages are treated as usual.
 
         Args:
-            run: the run.
+            run: the run, which is suspicious.
             run_alone: runs entries of a message, each alone.
         """
         work = run.group[0]
-        if len(run.group) > 1 or not work.lineage or not work.entries:
-            return ""
-        version = work.message.attributes.get(WORKFLOW, "")
-        step = job_id(work.source, workflow_name(version)), version, len(work.lineage.outputs)
-        if step in self._works:
-            return ""
-        if run.ran and len(run.ran.rejects) < work.entries:
-            self._works.add(step)
-            return ""
-        if not run.ran and (run.error is None or not self._rules.is_last(work)):
+        if _step_of(work) in self._works:
             return ""
         try:
-            return self._judged(step, work, run, run_alone)
+            return self._judged(_step_of(work), work, run, run_alone)
         except (ParcelqError, OSError) as error:
             _log.warning("whether the step is broken cannot be told now: %s", error, extra=work.about)
             return ""
@@ -138,6 +140,13 @@ class FirstFailures:
                 _log.error("job %s is stopped: %s", job, problem)
                 return True
         return False
+
+
+def _step_of(work: Work) -> tuple[str, str, int]:
+    """The job of a message, the version of its workflow, and the number of the step that it is for."""
+    assert work.lineage is not None
+    version = work.message.attributes.get(WORKFLOW, "")
+    return job_id(work.source, workflow_name(version)), version, len(work.lineage.outputs)
 
 
 def _may_stop(record: JobRecord) -> bool:

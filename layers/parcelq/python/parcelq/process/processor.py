@@ -26,10 +26,10 @@ from parcelq.process.decide import Decision, Judge, Postponed
 from parcelq.process.first_failures import FirstFailures
 from parcelq.process.headers import StageHeaders
 from parcelq.process.marks import Marks, receives_as_evidence
-from parcelq.process.plan import Evidence, Work, make_plan
+from parcelq.process.plan import Evidence, Plan, Work, make_plan
 from parcelq.process.read import read_messages
 from parcelq.process.rules import Rules
-from parcelq.process.runs import OnPrinted, Run, Runs, Watch, log_printed
+from parcelq.process.runs import OnPrinted, Runs, Watch, log_printed
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
@@ -135,7 +135,7 @@ class Processor:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
             if plan.alone:
                 _acknowledge_early(application)
-            refused = application.apply(chain.from_iterable(self._decided(run, runs, judge) for run in runs.of(plan)))
+            refused = application.apply(self._decided(plan, runs, judge))
             application.apply(
                 decision for one in refused for decision in judge.failed(one.run, StepError(self.step.name, one.reason))
             )
@@ -144,13 +144,20 @@ class Processor:
             self._marks.delete(outcome.marks)
         return outcome
 
-    def _decided(self, run: Run, runs: Runs, judge: Judge) -> Iterator[Decision | Postponed]:
-        """What follows from a run; of a job that is stopped because of it, its messages wait, and are not run then."""
-        # guard[False]: a step that fails whatever it is given stops its job
-        if self._first and (reason := self._first.stops(run, runs.samples)):
-            yield Postponed(tuple(one for work in run.group for one in work.deliveries), reason)
-        else:
-            yield from judge.of_run(run)
+    def _decided(self, plan: Plan, runs: Runs, judge: Judge) -> Iterator[Decision | Postponed]:
+        """What follows from runs; of a job that is stopped because of them, its messages wait, and are not run then."""
+        suspicious = []
+        for run in runs.of(plan):
+            if self._first and self._first.is_suspicious(run):
+                suspicious.append(run)  # until all others have ended, which may show that the step works
+            else:
+                yield from judge.of_run(run)
+        for run in suspicious:
+            # guard[False]: a step that fails whatever it is given stops its job
+            if self._first and (reason := self._first.stops(run, runs.samples)):
+                yield Postponed(tuple(one for work in run.group for one in work.deliveries), reason)
+            else:
+                yield from judge.of_run(run)
 
     def back_off(self, failed: Sequence[Pulled]) -> None:
         """Have messages that are not done delivered again later; see `back_off`."""
