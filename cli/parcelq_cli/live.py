@@ -63,7 +63,7 @@ def shown(output: Output, clock: Callable[[], float] = time.monotonic) -> Iterat
 
         yield keep
     if last is not None:
-        output.note(summary_of(last, clock() - began))
+        output.note(summary_of(last, last.seconds or clock() - began))
 
 
 @contextmanager

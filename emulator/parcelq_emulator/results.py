@@ -52,7 +52,8 @@ class Results:
         with translated():
             pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=RESULTS)
             etags = {one["Key"]: one["ETag"] for page in pages for one in page.get("Contents", ())}
-            new = [key for key, etag in etags.items() if key.endswith(REPORT) and not self._knows(key, etag)]
+            reports = [key for key in etags if key.endswith(REPORT) and key.removesuffix(REPORT) in etags]
+            new = [key for key in reports if not self._knows(key, etags[key])]
             with ThreadPoolExecutor(_READS_IN_FLIGHT) as pool:
                 for key, report in zip(new, pool.map(self._report, new), strict=True):
                     self._read[key] = etags[key], report

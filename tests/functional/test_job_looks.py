@@ -16,7 +16,8 @@ from parcelq.collect.finish import Finisher
 from parcelq.collect.looks import Looker
 from parcelq.errors import AwsError, ConflictError, ParcelqError, PublishError
 from parcelq.jobs.jobs import Jobs
-from parcelq.jobs.look import LATE_SECONDS, MOST_HEALINGS, QUIET_SECONDS, Look
+from parcelq.jobs.limits import Limits
+from parcelq.jobs.look import LATE_SECONDS, MOST_HEALINGS, QUIET_SECONDS, Found, Look, Next, after, halted
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source, job_id
@@ -655,3 +656,71 @@ class TestRecords:
         record = world.record()
         world.store.put(f"jobs/{record.id}.json", json.dumps({**record.document(), "more": 1}).encode())
         assert world.record() == record
+
+
+class TestLimits:
+    def begun(self, world: World, limits: Limits) -> str:
+        """Begin a job with limits, whose upload has ended; return its id."""
+        job = world.begin()
+        found = read_job(world.store, job)
+        assert found
+        write_job(world.store, replace(found[0], limits=limits), found[1])
+        return job
+
+    def test_a_job_is_stopped_at_once_when_its_time_is_over(self, world: World) -> None:
+        self.begun(world, Limits(max_seconds=60))
+        world.came(output(0, 2))
+        began = world.now
+        world.run()
+        record = world.record()
+        assert (record.state, record.halted, record.reported) == (State.STOPPED, True, True)
+        assert record.problem == "it took longer than 60 s"
+        assert 60 < world.now - began < 65
+        assert world.result() is None
+        report = world.report()
+        assert (report["complete"], report["problem"]) == (False, record.problem)
+        assert report["holes"] == [[EDGES[2], len(DATA)]]
+        assert [key for key in world.store.objects if key.endswith(".seg")]
+        assert [kind for kind, _ in world.told] == ["Parcelq job stopped"]
+
+    def test_what_still_comes_of_a_stopped_job_is_kept_and_wakes_nobody(self, world: World) -> None:
+        self.begun(world, Limits(max_seconds=60))
+        world.run()
+        before = world.record()
+        world.came(*(output(number, number + 1) for number in range(len(LINES))))
+        world.drain()
+        assert world.run() == 0
+        assert (world.record(), world.result(), world.tasks()) == (before, None, [])
+
+    def test_more_dead_entries_than_a_limit_stop_a_job_although_nothing_else_is_missing(self, world: World) -> None:
+        self.begun(world, Limits(max_dead=1))
+        world.came(output(0, 4), output(4, 5, dead="bad"), output(5, 6, dead="worse"))
+        world.run()
+        assert world.record().problem == "2 entries are dead, more than 1: bad"
+        assert world.result() is None
+
+    def test_as_many_dead_entries_as_a_limit_do_not_stop_a_job(self, world: World) -> None:
+        self.begun(world, Limits(max_dead=2, max_dead_share=0.01))
+        world.came(output(0, 4), output(4, 5, dead="bad"), output(5, 6, dead="worse"))
+        world.run()
+        assert world.record().state is State.FINISHED
+
+    def test_a_cancelled_job_gets_its_report_by_one_look_whatever_else_comes(self, world: World) -> None:
+        job = world.begin()
+        world.came(output(0, 2))
+        world.look()
+        found = read_job(world.store, job)
+        assert found
+        write_job(world.store, halted(found[0], State.CANCELLED, world.now, ""), found[1])
+        world.run()
+        record = world.record()
+        assert (record.state, record.reported, record.covered) == (State.CANCELLED, True, EDGES[2])
+        assert world.report()["problem"] == "it was cancelled"
+        assert world.tasks() == []
+
+    def test_a_share_counts_entries_that_a_step_filters_out(self) -> None:
+        """Of 2,000 entries 20 are dead, and the step wrote nothing for nearly all of the others."""
+        record = JobRecord("id", "s", dead=20, dead_bytes=200, covered=19_800, entries=100, limits=Limits(None, 0.02))
+        found = Found(0.0, total=20_000, covered=19_800, dead=20, dead_bytes=200, missing=1, entries=100)
+        assert after(record, found)[1] is Next.LOOK
+        assert after(replace(record, limits=Limits(None, 0.005)), found)[1] is Next.STOP

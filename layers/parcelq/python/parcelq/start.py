@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,7 @@ def run(
         SettingsError: there is no such step or settings file, or its dependencies cannot be installed.
         ParcelqError: there is no such stack, or a file cannot be read.
     """
+    from parcelq.jobs.workflow import workflow_name
     from parcelq.local.job import Job
     from parcelq.local.module_step import folder_of
     from parcelq.local.recipe import Recipe
@@ -114,7 +116,8 @@ def run(
         for option, value in only_here.items():
             if value:
                 raise InvalidValueError(option, value, "left out where a stack is given; it is for this machine")
-        return _on_stack(recipe, given, stack, folder)
+        names = [getattr(one, "__name__", "") or Path(str(one)).stem for one in _listed(step)]
+        return _on_stack(recipe, workflow_name("-".join(names)), given, stack, folder)
     options = recipe.options(folder, _log.info, fresh=fresh, go_on=go_on)
     return Job(
         lambda show, cancelled: run_files(
@@ -124,12 +127,12 @@ def run(
     )
 
 
-def _on_stack(recipe: Recipe, files: Sequence[str], stack: str, folder: Path) -> Job:
+def _on_stack(recipe: Recipe, name: str, files: Sequence[str], stack: str, folder: Path) -> Job:
     from parcelq.local.job import Job
     from parcelq.stack.lookup import look_up
     from parcelq.stack.run import check_files, run_files
 
-    assembled = recipe.assembled()
+    assembled = replace(recipe.assembled(), name=name)
     names = check_files(files, folder)
     found = look_up(stack)
     return Job(

@@ -173,9 +173,9 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
         kept = replace(new, state=record.state, look=record.look, due=record.due, time_left=None)
         return replace(kept, reported=True), Next.STOP
     is_still = _is_still(new, found.now, quiet_seconds)
-    # The uploader notes what it published after it did; the report needs that. What was woken may get more.
-    may_finish = is_still or (new.state is not State.UPLOADING and not (found.dead and new.generation))
-    if found.complete and may_finish:
+    # The uploader notes what it published after it did; the report needs that. What was redriven may get more.
+    may_finish = is_still or (new.state is not State.UPLOADING and not (found.dead and new.redriven))
+    if found.complete and may_finish and not _exceeded(replace(new, started=found.now, resumed=0.0), found.now):
         return replace(new, state=State.FINISHING), Next.FINISH
     exceeded = _exceeded(new, found.now)
     if problem := exceeded or found.problem or _stuck(new, found.now, is_still=is_still):
@@ -191,7 +191,9 @@ def ended(
 ) -> JobRecord:
     """Return the record of a job that ended; with `halted`, of one whose messages are not to be run any more."""
     new = replace(record, state=state, ended=now, changed=now, problem=problem, time_left=None)
-    return replace(new, result=result or record.result, halted=halted, reported=state is State.STOPPED)
+    redriven = record.redriven and state is not State.FINISHED
+    result = result or record.result
+    return replace(new, result=result, halted=halted, reported=state is State.STOPPED, redriven=redriven)
 
 
 def halted(record: JobRecord, state: State, now: float, problem: str) -> JobRecord:
@@ -200,7 +202,10 @@ def halted(record: JobRecord, state: State, now: float, problem: str) -> JobReco
 
 
 def woken(record: JobRecord, now: float) -> JobRecord:
-    """Return the record of an ended job that got new messages, so that it goes on; its next look is due at once."""
+    """Return the record of an ended job that got new messages, so that it goes on; its next look is due at once.
+
+    They may be of dead entries that are run again. So the job does not end before nothing comes any more.
+    """
     return replace(
         record,
         state=State.RUNNING,
@@ -214,6 +219,7 @@ def woken(record: JobRecord, now: float) -> JobRecord:
         problem="",
         halted=False,
         reported=False,
+        redriven=True,
         resumed=now,
     )
 

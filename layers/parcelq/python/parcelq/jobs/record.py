@@ -82,6 +82,7 @@ class JobRecord:
         still: how many looks in a row found nothing new and all topics of the stack empty.
         uploaded: whether all of the source is published.
         generation: how often the job went on after it had ended.
+        redriven: whether dead entries may be run again, since the job last finished.
         total: bytes of the source; None if that is not known yet.
         covered: bytes of it whose results are there.
         dead: entries that failed for good.
@@ -120,6 +121,7 @@ class JobRecord:
     still: int = 0
     uploaded: bool = False
     generation: int = 0
+    redriven: bool = False
     total: int | None = None
     covered: int = 0
     dead: int = 0

@@ -92,7 +92,7 @@ class Job:
         Raises:
             ParcelqError: see `wait`.
         """
-        return [self._folder / one.state.result for one in self.wait() if one.state.result]
+        return [self._folder / one.names.result for one in self.wait() if one.state.result]
 
     def dead(self) -> Iterator[DeadEntry]:
         """Wait until the job has ended, and yield the entries that failed for good, in order.

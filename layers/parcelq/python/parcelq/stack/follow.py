@@ -130,16 +130,18 @@ class Followed:
         """The id of the first job."""
         return next((record.id for record in self.records.values()), "")
 
-    def progress(self, seconds: float) -> Progress:
-        """How far all files are together."""
+    def progress(self) -> Progress:
+        """How far all files are together, as far as the last looks at their jobs know."""
         total = sum(put.size for put in self.puts) or 1
         records = self.records.values()
         done = sum(put.size * (self._share(put) or 0.0) for put in self.puts)
         entries, dead = sum(one.entries for one in records), sum(one.dead for one in records)
         reason = next((one.reason for one in records if one.reason), "")
         left = max((one.time_left for one in records if one.time_left is not None), default=None)
-        shown = next((one.map for put, one in self.records.items() if not self.has_ended(put)), "")
-        rate = entries / seconds if seconds > 1 else 0.0
+        going = [one for put, one in self.records.items() if not self.has_ended(put)]
+        rate = sum(one.rate * one.entries / one.covered for one in going if one.covered)
+        seconds = max((one.seconds for one in records), default=0.0)
+        shown = next((one.map for one in going if one.map), "")
         return Progress(min(1.0, done / total), entries, rate, left, dead, reason, seconds, shown)
 
     def _share(self, put: Put) -> float | None:
@@ -197,7 +199,6 @@ def follow(
         JobError: it was cancelled. What is done stays.
         ParcelqError: a result cannot be brought.
     """
-    began = time.monotonic()
     stop = cancelled or threading.Event()
     results: dict[Put, FileResult] = {}
     while True:
@@ -205,7 +206,7 @@ def follow(
         for put in followed.puts:
             if put not in results and followed.has_ended(put):
                 results[put] = result_of(followed, put, folder)
-        on_progress(followed.progress(time.monotonic() - began))
+        on_progress(followed.progress())
         if len(results) == len(followed.puts):
             return [results[put] for put in followed.puts]
         if stop.is_set() and followed.cancel():

@@ -228,7 +228,7 @@ class StackJobs:
                 versions = (*(one for one in versions if one != version), version)
             limits = NO_LIMITS if now.halted else now.limits
             changed = replace(woken(now, self.now()), versions=versions, limits=limits, total=total, reason="")
-            return replace(changed, uploaded=True, topic=topic or now.topic)
+            return replace(changed, uploaded=True, topic=topic or now.topic, redriven=now.redriven or bool(dead))
 
         changed = self._change(record.id, going_on)
         self._jobs.publish(changed)
