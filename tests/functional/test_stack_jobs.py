@@ -13,6 +13,8 @@ from parcelq.jobs.record import JobRecord, State
 from parcelq.stack.jobs import StackJobs
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.sqs import SqsTopic
+from parcelq_cli.console.remote import StackConsole
+from parcelq_cli.console.view import Which
 from test_function_workflows import (  # the world of workflows
     UPPER,
     put,  # noqa: F401
@@ -147,7 +149,7 @@ def test_bad_data_does_not_make_a_step_broken(world: World, put) -> None:  # noq
 
 def test_a_limit_stops_a_job_and_resuming_goes_on_without_it(world: World, put) -> None:  # noqa: F811
     put("shout", "limits: {max_dead: 1}\nbatch_size: 1\nparcel_size: 1\nsteps: [{run: step}]", step=UPPER)
-    data = LINES.replace(b"line 0\n", b"bad 0\n").replace(b"line 5\n", b"bad 5\n")
+    data = b"bad 0\nline 1\nbad 2\n" + LINES[-80:]
     job = world.upload("shout/lines.txt", data)
     world.process()
     ended = world.run(job)
@@ -207,3 +209,82 @@ def test_ids_are_found_by_their_beginning_and_what_is_none_is_named(world: World
     for text in ("0" * 24, "ffffffff", "not-an-id", "../jobs"):
         with pytest.raises(JobError, match="there is no such job"):
             world.jobs.find(text)
+
+
+def test_ranges_of_a_cancelled_job_are_not_uploaded_until_it_is_resumed(world: World, put, settings) -> None:  # noqa: F811
+    settings(RANGE_BYTES=100)
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    job = world.upload("shout/lines.txt")
+    world.jobs.cancel(job.id)
+    assert world.deliver("uploader", "ranges") > 1
+    assert world.waiting() == 0
+    assert world.run(job).state is State.CANCELLED
+    assert world.report("shout/lines.txt")["holes"] == [[0, len(LINES)]] or world.jobs.find(job.id).total is None
+    assert world.jobs.resume(job.id) == 1
+    assert world.run(job).state is State.FINISHED
+    assert world.stack.get("results/shout/lines.txt") == LINES.upper()
+
+
+def test_a_step_that_rejects_every_entry_is_broken_too(world: World, put) -> None:  # noqa: F811
+    rejects = """import json, sys
+if __name__ == "__main__":
+    given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+    lines = open(given["--input"]).readlines()
+    open(given["--output"], "w").close()
+    with open(given["--rejects"], "w") as file:
+        for number in range(len(lines)):
+            print(json.dumps({"entry": number, "after": 0, "reason": "no module named rdkit"}), file=file)
+"""
+    settings_file = "rejects: true\n"
+    put("rejects", "steps: [{run: step.py, settings: s.yaml}]", step__py=rejects, s__yaml=settings_file)
+    ended = world.run(world.upload("rejects/lines.txt"))
+    assert (ended.state, "no module named rdkit" in ended.problem) == (State.STOPPED, True)
+
+
+class TestConsole:
+    def test_it_shows_jobs_and_runs_failed_records_of_one_reason_again(self, world: World, put) -> None:  # noqa: F811
+        put("shout", "steps: [{run: step}]", step=UPPER)
+        data = LINES.replace(b"line 7\n", b"bad 7\n")
+        job = world.upload("shout/lines.txt", data)
+        console = StackConsole(world.jobs)
+        (view,) = console.views()
+        assert (view.id, view.title, view.state, view.actions) == (job.id, "shout/lines.txt", "running", ("cancel",))
+        assert "It has just begun" in console.main(job.id)
+        assert world.run(job).dead == 1
+        (view,) = console.views()
+        assert (view.state, view.share, view.dead, view.actions) == ("finished", 1.0, 1, ("redrive",))
+        page = console.main(job.id)
+        assert "bad 7" in page
+        assert 'data-action="redrive"' in page
+        with pytest.raises(JobError, match="it is finished, so that cannot be done now"):
+            console.act(job.id, "cancel", Which())
+        with pytest.raises(JobError, match="it has none of these dead entries"):
+            console.act(job.id, "redrive", Which(kind="another reason"))
+        put("shout", "steps: [{run: step}]", step='#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n')
+        (dead,) = world.jobs.dead(job.id)
+        assert console.act(job.id, "redrive", Which(span=(dead.start, dead.end))) == "Failed records run again."
+        assert world.jobs.find(job.id).generation == 1
+
+    def test_a_job_is_cancelled_and_resumed_from_it_and_its_page_says_so(self, world: World, put) -> None:  # noqa: F811
+        put("shout", "steps: [{run: step}]", step=UPPER)
+        job = world.upload("shout/lines.txt")
+        world.process()
+        world.look()
+        console = StackConsole(world.jobs)
+        assert console.act(job.id, "cancel", Which()) == "It is cancelled; what is done stays."
+        (view,) = console.views()
+        assert (view.state, view.actions) == ("cancelled", ("resume",))
+        assert "it was cancelled" in console.main(job.id)
+        assert console.act(job.id, "resume", Which()) == "It goes on with what is missing."
+        assert world.run(job).is_whole
+        assert "All 60 records are in the result" in console.main(job.id)
+        assert [view.state for view in console.views()] == ["whole"]
+
+    def test_what_did_not_change_is_not_read_again(self, world: World, monkeypatch) -> None:
+        for name in "abc":
+            world.upload(f"nothing/{name}.txt")
+        console, read = StackConsole(world.jobs), []
+        assert len(console.views()) == 3
+        monkeypatch.setattr(StackJobs, "_read", lambda _self, key: read.append(key))
+        assert len(console.views()) == 3
+        assert read == []
