@@ -27,6 +27,7 @@ from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.notes import noted_problems
 
 from parcelq_emulator.chaos import Chaos
+from parcelq_emulator.forks import Forks
 from parcelq_emulator.function import FunctionProcess, FunctionSpec, Instance, InvocationError, Runtime
 from parcelq_emulator.leftovers import end_processes_below, ending_processes_below
 from parcelq_emulator.pump import GIVEN_UP, Pump
@@ -51,10 +52,6 @@ _PROCESSOR: Final = "functions/processor"
 _OUTPUT_DEADLINE: Final = 10
 _QUIET_SECONDS: Final = 5
 """How long nothing must come of a job before what is missing is published again: topics are counted exactly here."""
-_INSTANCES: Final[Mapping[Runtime, type[Instance]]] = {
-    Runtime.EMBEDDED: FunctionProcess,
-    Runtime.RIE: EmulatedFunction,
-}
 STACK: Final = "parcelq"
 OUTPUT_TOPIC: Final = f"{STACK}-output"
 SPOKEN: Final[Mapping[str, str]] = {
@@ -222,6 +219,10 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
     with ExitStack() as cleanup:
         cleanup.enter_context(without_the_users())
         cleanup.enter_context(ending_processes_below(scratch))
+        embedded = options.runtime == Runtime.EMBEDDED
+        forks = (
+            cleanup.enter_context(Forks(scratch, _LIBRARY)) if embedded else None
+        )  # it imports while the server starts
         parameters = options.parameters()
         with ThreadPoolExecutor(1) as pool:
             template = pool.submit(load, ROOT / "template.yaml", parameters)  # while the server starts
@@ -245,7 +246,8 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
             own = scratch / f"{function.name}-{number}"
             own.mkdir()
             spec = _spec(function, options, environment(url), own)
-            return cleanup.enter_context(_INSTANCES[options.runtime](spec, log))
+            made = EmulatedFunction(spec, log) if forks is None else FunctionProcess(spec, log, forks)
+            return cleanup.enter_context(made)
 
         functions = {function.name: function for function in stack.functions}
         errors: list[InvocationError] = []
