@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parcelq.errors import ParcelqError
 from parcelq.lineage.source import Source
 from rich.text import Text
 
@@ -19,13 +20,25 @@ if TYPE_CHECKING:
     from parcelq.stack.lookup import Stack
 
 
-def list_jobs(out: Output, stack: Stack, *, every: bool) -> None:
-    """List the jobs of a stack that are not whole, or all of them, the newest first."""
-    found = [one for one in stack.jobs.all() if every or not one.is_whole]
+def list_jobs(out: Output, stack: Stack, *, every: bool, name: str = "") -> None:
+    """List the jobs of a stack, the newest first.
+
+    Args:
+        out: prints.
+        stack: the stack.
+        every: whether to list those that are whole, too.
+        name: what the names of their files must contain.
+
+    Raises:
+        ParcelqError: nothing is known of a file of that name.
+    """
+    found = [one for one in stack.jobs.all() if (every or not one.is_whole) and name in Source.parse(one.source).name]
     for one in found:
         out.result(document_of(one), _line(one))
+    if not found and name:
+        raise ParcelqError(f"nothing is known of a file whose name contains {name!r}")
     if not found:
-        out.note(f"no job of stack {stack.name} lacks anything" if not every else f"stack {stack.name} has no job")
+        out.note(f"stack {stack.name} has no job" if every else f"no job of stack {stack.name} lacks anything")
 
 
 def list_dead(out: Output, stack: Stack, job: str) -> None:

@@ -122,7 +122,7 @@ def test_a_cancelled_job_runs_nothing_more_reports_its_holes_and_can_be_resumed(
     assert world.stack.get("results/shout/lines.txt") == LINES.upper()
     assert world.report("shout/lines.txt")["complete"] is True
     assert world.jobs.find(job.id).generation == 1
-    with pytest.raises(JobError, match="nothing of it is missing"):
+    with pytest.raises(JobError, match="it lacks no part"):
         world.jobs.resume(job.id)
 
 
@@ -149,10 +149,11 @@ def test_bad_data_does_not_make_a_step_broken(world: World, put) -> None:  # noq
 
 def test_a_limit_stops_a_job_and_resuming_goes_on_without_it(world: World, put) -> None:  # noqa: F811
     put("shout", "limits: {max_dead: 1}\nbatch_size: 1\nparcel_size: 1\nsteps: [{run: step}]", step=UPPER)
-    data = b"bad 0\nline 1\nbad 2\n" + LINES[-80:]
+    data = b"bad 0\nline 1\nbad 2\n" + LINES[-160:]
     job = world.upload("shout/lines.txt", data)
     world.process()
-    ended = world.run(job)
+    world.look()
+    ended = world.jobs.find(job.id)
     assert (ended.state, ended.halted) == (State.STOPPED, True)
     assert ended.problem.startswith("2 entries are dead, more than 1: a bad one")
     assert world.stack.keys("segments/parcelq-output/")

@@ -281,10 +281,10 @@ def _limit(record: JobRecord) -> float:
 
 
 def _exceeded(record: JobRecord, now: float) -> str:
-    """Which limit a job exceeds; empty if none.
+    """Return the limit that a job exceeds, in a sentence; empty if there is none.
 
-    Entries are counted in three ways, none of which counts too many: not every run says how many entries it got, a
-    step may write fewer than it got, and a message that died in a later step stands for more entries than that one.
+    Entries are counted in two ways, and the larger number counts: not every run says how many entries it got, and a
+    message that died in a later step stands for more entries than that one.
     """
     by_bytes = record.dead * record.done / record.dead_bytes if record.dead_bytes else 0.0
     seen = max(record.dead + record.entries, by_bytes)

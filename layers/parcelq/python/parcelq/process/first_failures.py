@@ -2,7 +2,7 @@
 
 When a message fails for the last time, or all of its entries were rejected, a few of its entries are run alone. If one
 of them succeeds, the step works. If all fail, that is noted beside the marks, where the other processors see it. So
-several messages and enough entries together show that a step is broken, whoever ran them:
+messages that different processors ran show together that a step is broken:
 
     marks/.first/<job>/<run>/works      one of its entries succeeded alone
     marks/.first/<job>/<run>/<digest>   all sampled entries of a message failed: JSON with their places
@@ -81,7 +81,7 @@ class FirstFailures:
         try:
             return self._judged(_step_of(work), work, run, run_alone)
         except (ParcelqError, OSError) as error:
-            _log.warning("whether the step is broken cannot be told now: %s", error, extra=work.about)
+            _log.warning("whether the step is broken is not known now: %s", error, extra=work.about)
             return ""
 
     def _judged(self, step: tuple[str, str, int], work: Work, run: Run, run_alone: RunAlone) -> str:

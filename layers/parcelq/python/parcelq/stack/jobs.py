@@ -146,9 +146,7 @@ class StackJobs:
         """
         record = self.find(job)
         if record.state is State.FINISHED:
-            raise JobError(
-                record.id, "nothing of it is missing" + "; parcelq redrive runs dead entries" * bool(record.dead)
-            )
+            raise JobError(record.id, "it lacks no part" + "; parcelq redrive runs dead entries" * bool(record.dead))
         if not record.state.is_ended:
             raise JobError(record.id, f"it is {record.state}, so it goes on by itself")
         return self._go_on(record, [])
