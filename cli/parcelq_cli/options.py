@@ -48,8 +48,6 @@ StackName = Annotated[str, typer.Option("--stack", metavar="NAME", help="Name of
 AnyStack = Annotated[
     str, typer.Option("--stack", metavar="NAME", help="A stack of AWS.", show_default="jobs of this machine")
 ]
-DEFAULT_SIZE: Final = 1000
-"""Most entries of one message, and of one run of a step."""
 ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of one message.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +29,7 @@ from parcelq_emulator.chaos import Chaos
 from parcelq_emulator.forks import Forks
 from parcelq_emulator.function import FunctionProcess, FunctionSpec, Instance, InvocationError, Runtime
 from parcelq_emulator.leftovers import end_processes_below, ending_processes_below
+from parcelq_emulator.options import Options
 from parcelq_emulator.pump import GIVEN_UP, Pump
 from parcelq_emulator.results import Results
 from parcelq_emulator.rie import EmulatedFunction
@@ -64,53 +64,6 @@ _COUNTS: Final = (
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a user of the embedded stack chooses.
-
-    Attributes:
-        steps: the steps, in a row; each gets a stage of its own. Without any, the stack has its built-in step.
-        batch_size: how many entries a step should get at a time.
-        parcel_size: most entries of a message.
-        record_format: what a record is in every file; empty to follow the names of files.
-        range_bytes: files larger than this are uploaded range by range.
-        instances: processes that take the messages of each topic.
-        chaos: a seed with which topics and functions are hostile; None for kind ones.
-        runtime: what runs the functions.
-        latency: seconds that are added to each request, by service.
-    """
-
-    steps: Sequence[Step]
-    batch_size: int = 1000
-    parcel_size: int = 1000
-    record_format: str = ""
-    range_bytes: int = 256 * 1024 * 1024
-    instances: int = os.cpu_count() or 1
-    chaos: int | None = None
-    runtime: Runtime = Runtime.EMBEDDED
-    latency: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def stages(self) -> dict[str, Step | None]:
-        """The steps by the names of their stages; None for the built-in step."""
-        if len(self.steps) <= 1:
-            return {"step": self.steps[0] if self.steps else None}
-        return {f"step{number}": step for number, step in enumerate(self.steps, 1)}
-
-    def parameters(self) -> dict[str, str]:
-        """The template's parameters that follow from it."""
-        return {
-            "Stages": ",".join(self.stages),
-            "BatchSize": str(self.batch_size),
-            "ParcelSize": str(self.parcel_size),
-            "Format": self.record_format,
-            "RangeBytes": str(self.range_bytes),
-            "WorkflowId": self.steps[0].workflow_id if self.steps else "",
-            # A message that failed is delivered again after about a second: nobody here waits for a cloud to recover.
-            "BackOffSeconds": "1",
-        }
 
 
 def environment(url: str) -> dict[str, str]:

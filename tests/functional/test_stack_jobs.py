@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from function_world import BUCKET, UPPER, Stack
 from parcelq.errors import JobError
 from parcelq.jobs.record import JobRecord, State
 from parcelq.stack.jobs import StackJobs
@@ -15,31 +16,17 @@ from parcelq.store.bucket import BucketStore
 from parcelq.topics.sqs import SqsTopic
 from parcelq_cli.console.remote import StackConsole
 from parcelq_cli.console.view import Which
-from test_function_workflows import (  # the world of workflows
-    UPPER,
-    put,  # noqa: F401
-    temporary,  # noqa: F401
-    versions,  # noqa: F401
-)
-from test_functions import (  # the world of the functions
-    BUCKET,
-    Stack,
-    at_once,  # noqa: F401
-    library_logger,  # noqa: F401
-    load,  # noqa: F401
-    settings,  # noqa: F401
-    stack,  # noqa: F401
-)
 
 LINES = b"".join(b"line %d\n" % number for number in range(60))
 FAILS = '#!/bin/sh\necho "ValueError: nothing works" >&2\nexit 1\n'
+pytest_plugins = ["function_world", "workflow_world"]
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 
 class World:
     """A stack, its jobs, and one turn after another of its functions."""
 
-    def __init__(self, stack: Stack) -> None:  # noqa: F811
+    def __init__(self, stack: Stack) -> None:
         self.stack = stack
 
         def topic(name: str) -> SqsTopic:
@@ -87,7 +74,7 @@ class World:
 
 
 @pytest.fixture
-def world(stack, settings, at_once, monkeypatch) -> Iterator[World]:  # noqa: F811
+def world(stack, settings, at_once, monkeypatch) -> Iterator[World]:
     settings(MAX_FAILURES=1, BACK_OFF_SECONDS=1, QUIET_SECONDS=1)
     monkeypatch.setattr(
         stack.functions.processor, "back_off", lambda topic, failed, _seconds: topic.refresh_deadline(failed, 0)
@@ -97,7 +84,7 @@ def world(stack, settings, at_once, monkeypatch) -> Iterator[World]:  # noqa: F8
     return World(stack)
 
 
-def test_a_cancelled_job_runs_nothing_more_reports_its_holes_and_can_be_resumed(world: World, put) -> None:  # noqa: F811
+def test_a_cancelled_job_runs_nothing_more_reports_its_holes_and_can_be_resumed(world: World, put) -> None:
     put("shout", "steps: [{run: step}]", step=UPPER)
     job = world.upload("shout/lines.txt")
     assert world.process() > 0
@@ -126,7 +113,7 @@ def test_a_cancelled_job_runs_nothing_more_reports_its_holes_and_can_be_resumed(
         world.jobs.resume(job.id)
 
 
-def test_a_broken_step_stops_its_job_with_the_reason_instead_of_halving_all_of_it(world: World, put) -> None:  # noqa: F811
+def test_a_broken_step_stops_its_job_with_the_reason_instead_of_halving_all_of_it(world: World, put) -> None:
     put("fails", "steps: [{run: step}]", step=FAILS)
     job = world.upload("fails/lines.txt")
     ended = world.run(job)
@@ -139,7 +126,7 @@ def test_a_broken_step_stops_its_job_with_the_reason_instead_of_halving_all_of_i
     assert world.waiting() == 0
 
 
-def test_bad_data_does_not_make_a_step_broken(world: World, put) -> None:  # noqa: F811
+def test_bad_data_does_not_make_a_step_broken(world: World, put) -> None:
     put("shout", "steps: [{run: step}]\nbatch_size: 4", step=UPPER)
     data = b"".join(b"bad %d\n" % number if number < 15 else b"good %d\n" % number for number in range(20))
     ended = world.run(world.upload("shout/lines.txt", data))
@@ -147,7 +134,7 @@ def test_bad_data_does_not_make_a_step_broken(world: World, put) -> None:  # noq
     assert world.stack.get("results/shout/lines.txt") == b"".join(b"GOOD %d\n" % number for number in range(15, 20))
 
 
-def test_a_limit_stops_a_job_and_resuming_goes_on_without_it(world: World, put) -> None:  # noqa: F811
+def test_a_limit_stops_a_job_and_resuming_goes_on_without_it(world: World, put) -> None:
     put("shout", "limits: {max_dead: 1}\nbatch_size: 1\nparcel_size: 1\nsteps: [{run: step}]", step=UPPER)
     data = b"bad 0\nline 1\nbad 2\n" + LINES[-160:]
     job = world.upload("shout/lines.txt", data)
@@ -162,7 +149,7 @@ def test_a_limit_stops_a_job_and_resuming_goes_on_without_it(world: World, put) 
     assert (ended.state, ended.dead) == (State.FINISHED, 2)
 
 
-def test_dead_entries_run_again_with_a_mended_step_in_their_places(world: World, put) -> None:  # noqa: F811
+def test_dead_entries_run_again_with_a_mended_step_in_their_places(world: World, put) -> None:
     first = put("shout", "steps: [{run: step}]", step=UPPER)
     data = LINES.replace(b"line 7\n", b"bad 7\n").replace(b"line 19\n", b"bad 19\n")
     job = world.upload("shout/lines.txt", data)
@@ -186,7 +173,7 @@ def test_dead_entries_run_again_with_a_mended_step_in_their_places(world: World,
         world.jobs.redrive(job.id)
 
 
-def test_a_job_whose_file_was_replaced_cannot_be_redriven(world: World, put) -> None:  # noqa: F811
+def test_a_job_whose_file_was_replaced_cannot_be_redriven(world: World, put) -> None:
     put("shout", "steps: [{run: step}]", step=UPPER)
     job = world.upload("shout/lines.txt", b"good\nbad\n")
     assert world.run(job).dead == 1
@@ -212,7 +199,7 @@ def test_ids_are_found_by_their_beginning_and_what_is_none_is_named(world: World
             world.jobs.find(text)
 
 
-def test_ranges_of_a_cancelled_job_are_not_uploaded_until_it_is_resumed(world: World, put, settings) -> None:  # noqa: F811
+def test_ranges_of_a_cancelled_job_are_not_uploaded_until_it_is_resumed(world: World, put, settings) -> None:
     settings(RANGE_BYTES=100)
     put("shout", "steps: [{run: step}]", step=UPPER)
     job = world.upload("shout/lines.txt")
@@ -226,7 +213,7 @@ def test_ranges_of_a_cancelled_job_are_not_uploaded_until_it_is_resumed(world: W
     assert world.stack.get("results/shout/lines.txt") == LINES.upper()
 
 
-def test_a_step_that_rejects_every_entry_is_broken_too(world: World, put) -> None:  # noqa: F811
+def test_a_step_that_rejects_every_entry_is_broken_too(world: World, put) -> None:
     rejects = """import json, sys
 if __name__ == "__main__":
     given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -243,7 +230,7 @@ if __name__ == "__main__":
 
 
 class TestConsole:
-    def test_it_shows_jobs_and_runs_failed_records_of_one_reason_again(self, world: World, put) -> None:  # noqa: F811
+    def test_it_shows_jobs_and_runs_failed_records_of_one_reason_again(self, world: World, put) -> None:
         put("shout", "steps: [{run: step}]", step=UPPER)
         data = LINES.replace(b"line 7\n", b"bad 7\n")
         job = world.upload("shout/lines.txt", data)
@@ -266,7 +253,7 @@ class TestConsole:
         assert console.act(job.id, "redrive", Which(span=(dead.start, dead.end))) == "Failed records run again."
         assert world.jobs.find(job.id).generation == 1
 
-    def test_a_job_is_cancelled_and_resumed_from_it_and_its_page_says_so(self, world: World, put) -> None:  # noqa: F811
+    def test_a_job_is_cancelled_and_resumed_from_it_and_its_page_says_so(self, world: World, put) -> None:
         put("shout", "steps: [{run: step}]", step=UPPER)
         job = world.upload("shout/lines.txt")
         world.process()

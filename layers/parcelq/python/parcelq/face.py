@@ -15,7 +15,7 @@ from parcelq.limits import MAX_LONG_POLL_SECONDS
 if TYPE_CHECKING:
     from parcelq.collect.download import Downloaded
     from parcelq.process.processor import Processor
-    from parcelq.process.worker import Progress
+    from parcelq.process.worker import RoundProgress
     from parcelq.topics import admin
     from parcelq.topics.message import Message, Pulled
     from parcelq.topics.overflow import Overflow
@@ -197,7 +197,7 @@ class Worker:
         self,
         *,
         idle: float = math.inf,
-        on_progress: Callable[[Progress, Progress], None] = lambda _round, _total: None,
+        on_progress: Callable[[RoundProgress, RoundProgress], None] = lambda _round, _total: None,
     ) -> tuple[int, int]:
         """Pull, run the step, publish its output, acknowledge; until nothing came for `idle` seconds.
 

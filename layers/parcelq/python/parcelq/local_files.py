@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import IO, Final
 
 from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.limits import KIB
+from parcelq.readable import Readable
 
 _READ_AT_ONCE: Final = 64 * KIB
 """A file that says it is no larger is read first, since files of /proc and /sys have other sizes than they say."""
@@ -21,13 +22,6 @@ _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISCHR, "a device"),
 )
-
-
-class Readable(Protocol):
-    """What bytes are read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Read up to `size` bytes; none at the end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,19 +20,10 @@ from parcelq.errors import ConflictError, MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
 from parcelq.lineage.source import NO_SOURCE, Source, workflow_name
 from parcelq.store.store import Store
+from parcelq.topics.attributes import HEADER, LINEAGE, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, count_told
 from parcelq.topics.header import Headers, key_of_stage
 from parcelq.topics.lease import Lease
-from parcelq.topics.message import (
-    HEADER,
-    LINEAGE,
-    OLD_SIZE_ELSEWHERE,
-    SIZE_ELSEWHERE,
-    SOURCE,
-    WORKFLOW,
-    Message,
-    Pulled,
-    count_told,
-)
+from parcelq.topics.message import Message, Pulled
 from parcelq.topics.pieces import Piece, pieces_of
 from parcelq.topics.topic import Topic
 

@@ -26,8 +26,8 @@ from parcelq.jobs.look import (
     QUIET_SECONDS,
     Found,
     Look,
+    LookVerdict,
     Next,
-    Verdict,
     after,
     ended,
     verdict,
@@ -106,16 +106,16 @@ class Looker:
             return Taken()
         record, etag = found
         try:
-            match self._verdict(record, look, now) if known else Verdict.TAKE:
-                case Verdict.DROP:
+            match self._verdict(record, look, now) if known else LookVerdict.TAKE:
+                case LookVerdict.DROP:
                     self._tidy(record)
                     return Taken()
-                case Verdict.WAIT:
+                case LookVerdict.WAIT:
                     return Taken(again=record.due + LATE_SECONDS - now)
-                case Verdict.PUBLISH:
+                case LookVerdict.PUBLISH:
                     self.jobs.publish(record)
                     return Taken()
-                case Verdict.TAKE:
+                case LookVerdict.TAKE:
                     if not record.is_looked_at:
                         record = replace(woken(record, now), look=record.look)
                     return Taken(state=self._look(record, etag, may_go_on))
@@ -143,11 +143,11 @@ class Looker:
             return None
 
     @staticmethod
-    def _verdict(record: JobRecord, look: Look, now: float) -> Verdict:
+    def _verdict(record: JobRecord, look: Look, now: float) -> LookVerdict:
         """What is to be done with a look, where one without a number wakes a job that ended."""
         if look.number or record.is_looked_at:
             return verdict(record, look.number, now)
-        return Verdict.DROP if record.is_whole or record.halted else Verdict.TAKE
+        return LookVerdict.DROP if record.is_whole or record.halted else LookVerdict.TAKE
 
     def _adopt(self, look: Look) -> tuple[JobRecord, str] | None:
         """Give a record to a job that has none, if anything tells whose it is."""

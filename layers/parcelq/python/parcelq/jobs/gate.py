@@ -11,7 +11,8 @@ from parcelq.errors import ParcelqError
 from parcelq.jobs.record import read_job
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.store.store import Store
-from parcelq.topics.message import SOURCE, WORKFLOW, Pulled
+from parcelq.topics.attributes import SOURCE, WORKFLOW
+from parcelq.topics.message import Pulled
 
 _log = logging.getLogger(__name__)
 OPEN_SECONDS: Final = 3.0

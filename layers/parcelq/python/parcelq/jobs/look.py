@@ -81,7 +81,7 @@ class Look:
         return json.dumps({name: value for name, value in told.items() if value}, separators=(",", ":"))
 
 
-class Verdict(Enum):
+class LookVerdict(Enum):
     """What is to be done with a look.
 
     `TAKE` it. `DROP` it, since a later one was taken already. `WAIT`: the next one should be on its way; see later
@@ -94,19 +94,19 @@ class Verdict(Enum):
     PUBLISH = auto()
 
 
-def verdict(record: JobRecord, number: int, now: float) -> Verdict:
+def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
     """Say what is to be done with the look of a number, given the job's record."""
     if not record.is_looked_at:
-        return Verdict.DROP
+        return LookVerdict.DROP
     if number >= record.look:
-        return Verdict.TAKE
+        return LookVerdict.TAKE
     if number and number < record.look - 1:
-        return Verdict.DROP
+        return LookVerdict.DROP
     # The invocation that took the look before wrote the record, and perhaps died before the next one was published.
     # guard[True]: a look that was lost is published again
     if now < record.due + LATE_SECONDS:
-        return Verdict.WAIT if number else Verdict.DROP
-    return Verdict.PUBLISH
+        return LookVerdict.WAIT if number else LookVerdict.DROP
+    return LookVerdict.PUBLISH
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from parcelq.local.jobs import source_of, take_up
 from parcelq.local.kept import Kept
 from parcelq.local.recipe import Recipe
 from parcelq.local.run import OnProgress, run_jobs
-from parcelq.local.state import JobRecord
+from parcelq.local.state import LocalRecord
 from parcelq.upload.notes import notes_of
 
 _ID: Final = re.compile("[0-9a-f]{6,24}")
@@ -44,7 +44,7 @@ class JobStatus:
         map: what became of equal parts of its source, a letter for each; empty if its size is not known.
     """
 
-    record: JobRecord
+    record: LocalRecord
     is_running: bool
     total: int | None
     covered: int
@@ -86,7 +86,7 @@ class LocalJobs:
                 found.append(_status(record, kept))
         return found
 
-    def find(self, job: str) -> JobRecord:
+    def find(self, job: str) -> LocalRecord:
         """Return the record of a job.
 
         Args:
@@ -165,7 +165,7 @@ class LocalJobs:
             return run_jobs(jobs, options, kept, on_progress, cancelled)[0]
 
 
-def _status(record: JobRecord, kept: Kept) -> JobStatus:
+def _status(record: LocalRecord, kept: Kept) -> JobStatus:
     running = kept.state.is_running(record)
     collected = kept.collected(record.id, tidies=False)
     if collected is None:

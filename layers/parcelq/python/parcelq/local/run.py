@@ -14,13 +14,13 @@ from parcelq.errors import JobError, ParcelqError, PublishError, SourceError
 from parcelq.limits import MIB
 from parcelq.local.files import LocalFile
 from parcelq.local.finish import FileResult, finish
-from parcelq.local.inputs import Found, file_of, find_inputs, sources_of
+from parcelq.local.inputs import FoundFile, file_of, find_inputs, sources_of
 from parcelq.local.jobs import LocalJob, release, take_up
 from parcelq.local.kept import Kept
 from parcelq.local.pipeline import Pipeline
 from parcelq.local.printed import PrintLogs
 from parcelq.local.progress import Meter, Progress
-from parcelq.local.publish import Stopped, publish
+from parcelq.local.publish import PipelineStopped, publish
 from parcelq.local.recipe import Options
 from parcelq.process.broken import BrokenStep
 
@@ -81,7 +81,7 @@ def run_files(
     kept = Kept.beside(options.results)
     with kept.state.command() as command:
 
-        def put(one: Found) -> LocalFile:
+        def put(one: FoundFile) -> LocalFile:
             return file_of(one, command, kept.state.spool)
 
         sources = sources_of(found, options.results, put, name=name, combine=combine, fmt=options.recipe.format)
@@ -166,7 +166,7 @@ def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
     try:
         if not job.is_whole and (job.missing or not job.is_noted):
             publish(job, options, kept, meter, pipeline)
-    except Stopped:
+    except PipelineStopped:
         return
     except PublishError as error:
         job.problem = str(error)

@@ -32,7 +32,7 @@ from parcelq.process.rules import Rules
 from parcelq.process.runs import Run
 from parcelq.records import cut_bytes
 from parcelq.store.store import Store
-from parcelq.topics.message import WORKFLOW
+from parcelq.topics.attributes import WORKFLOW
 
 _log = logging.getLogger(__name__)
 _WORKS: Final = "works"

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from parcelq.errors import LineageError
 from parcelq.lineage.lineage import Lineage, joined
 from parcelq.records import LINES, Format
-from parcelq.topics.message import DEAD, FAILURES, LINEAGE, SOURCE, Message, Pulled, count_told, format_of
+from parcelq.topics.attributes import DEAD, FAILURES, LINEAGE, SOURCE, count_told, format_of
+from parcelq.topics.message import Message, Pulled
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,19 +15,9 @@ from typing import Final
 from parcelq.errors import ParcelqError
 from parcelq.jobs.jobs import wake
 from parcelq.process.dead import failure_of
+from parcelq.topics.attributes import FAILURE, FAILURES, FIRST, LINEAGE, REASON, SOURCE, WORKFLOW
 from parcelq.topics.lease import Lease
-from parcelq.topics.message import (
-    FAILURE,
-    FAILURES,
-    FIRST,
-    LINEAGE,
-    REASON,
-    SOURCE,
-    WORKFLOW,
-    Message,
-    Pulled,
-    with_attributes,
-)
+from parcelq.topics.message import Message, Pulled, with_attributes
 from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from parcelq.errors import BundleError, NotFoundError, ParcelqError, SettingsError, WorkflowError
-from parcelq.jobs.versions import Version, Versions
-from parcelq.jobs.workflow import steps_of
+from parcelq.jobs.version import Version
+from parcelq.jobs.versions import Versions
+from parcelq.jobs.workflow_file import steps_of
 from parcelq.process.apply import Outcome, Route
 from parcelq.process.chain import Chain, Onward, Refusal, StageTopic
 from parcelq.process.processor import Processor

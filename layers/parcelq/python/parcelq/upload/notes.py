@@ -13,7 +13,7 @@ from parcelq.limits import MIB
 from parcelq.lineage.source import source_id
 from parcelq.names import SEGMENTS
 from parcelq.store.store import Store
-from parcelq.upload.files import Uploaded
+from parcelq.upload.sources import Uploaded
 
 _NOTE_BYTES: Final = MIB
 _READS_IN_FLIGHT: Final = 8
