@@ -32,7 +32,10 @@ def list_jobs(out: Output, stack: Stack, *, every: bool, name: str = "") -> None
     Raises:
         ParcelqError: nothing is known of a file of that name.
     """
-    found = [one for one in stack.jobs.all() if (every or not one.is_whole) and name in Source.parse(one.source).name]
+    from parcelq.stack.kept import all_jobs
+
+    listed = [one for one in all_jobs(stack.jobs) if every or not one.is_whole]
+    found = [one for one in listed if name in Source.parse(one.source).name]
     for one in found:
         out.result(document_of(one), _line(one))
     if not found and name:

@@ -12,6 +12,7 @@ from function_world import BUCKET, UPPER, Stack
 from parcelq.errors import JobError
 from parcelq.jobs.record import JobRecord, State
 from parcelq.stack.jobs import StackJobs
+from parcelq.stack.kept import all_jobs
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.sqs import SqsTopic
 from parcelq_cli.console.remote import StackConsole
@@ -227,6 +228,25 @@ if __name__ == "__main__":
     put("rejects", "steps: [{run: step.py, settings: s.yaml}]", step__py=rejects, s__yaml=settings_file)
     ended = world.run(world.upload("rejects/lines.txt"))
     assert (ended.state, "no module named rdkit" in ended.problem) == (State.STOPPED, True)
+
+
+def test_a_list_reads_only_records_that_changed_and_does_without_what_is_kept(world: World, tmp_path, monkeypatch):
+    for name in "abc":
+        world.upload(f"nothing/{name}.txt")
+    first = all_jobs(world.jobs, tmp_path)
+    assert len(first) == 3
+    read: list[str] = []
+    original = StackJobs._read
+    monkeypatch.setattr(StackJobs, "_read", lambda self, key: read.append(key) or original(self, key))
+    assert all_jobs(world.jobs, tmp_path) == first
+    assert read == []
+    new = world.upload("nothing/d.txt")
+    read.clear()
+    assert [one.id for one in all_jobs(world.jobs, tmp_path)] == [new.id, *(one.id for one in first)]
+    assert read == [f"jobs/{new.id}.json"]
+    (kept,) = tmp_path.glob("*.json")
+    kept.write_text("{")
+    assert len(all_jobs(world.jobs, tmp_path)) == 4
 
 
 class TestConsole:
