@@ -47,7 +47,7 @@ def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading
     # What is too large for certain is refused before it takes minutes to pack it.
     _check_room(stack, assembled.name, sum(path.stat().st_size for path in assembled.files.values()))
     packages = assembled.packages(stack.target, note)
-    python = stack.python if any(packages) else ""
+    python = stack.packages_are_for if any(packages) else ""
     versions = stack.versions
     with tempfile.TemporaryDirectory(prefix="parcelq-bundle-") as scratch:
         archive = Path(scratch) / "code.zip"
