@@ -40,7 +40,7 @@ def _run() -> NoReturn:
     except typer.Abort:
         _fail("interrupted", 130)
     except AwsError as error:
-        hint = "; this needs a right that you do not have: docs/workflows.md lists those of each command"
+        hint = "; this needs a right that you do not have: docs/howto/rights.md lists those of each command"
         _fail(f"{error}{hint if error.is_denied else ''}", 1)
     except ParcelqError as error:
         _fail(str(error), 1)

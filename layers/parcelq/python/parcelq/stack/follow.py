@@ -211,7 +211,12 @@ def follow(
             return [results[put] for put in followed.puts]
         if stop.is_set() and followed.cancel():
             raise JobError(followed.first, "it was cancelled; what is done is kept, and parcelq resume goes on")
-        (time.sleep if stop.is_set() else stop.wait)(LOOK_SECONDS)
+        _pause(stop)
+
+
+def _pause(stop: threading.Event) -> None:
+    """Wait until the next look, or until somebody cancels the jobs."""
+    (time.sleep if stop.is_set() else stop.wait)(LOOK_SECONDS)
 
 
 def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
