@@ -40,7 +40,7 @@ class ForkedProcess:
         return self.returncode is not None
 
     def stop(self, seconds: float) -> None:
-        """Let it end by closing its stdin, and kill it if it takes longer than so many seconds."""
+        """Let it end by closing its stdin, and kill it if it takes longer than `seconds`."""
         self.stdin.close()
         if not self.ended(seconds):
             self.kill()

@@ -1,4 +1,4 @@
-"""What tests of jobs share: topics in memory, a store, a clock, and whoever looks at the jobs."""
+"""What tests of jobs share: topics in memory, a store, a clock, and looks at the jobs."""
 
 from __future__ import annotations
 

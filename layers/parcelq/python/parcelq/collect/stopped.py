@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from parcelq.collect.report import MOST_LISTED, Entries, Report, dead_lines, dead_of, report_of
+from parcelq.collect.deaths import MOST_LISTED, dead_lines, dead_of
+from parcelq.collect.report import Entries, Report, report_of
 from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import indexes_of, read_record
 from parcelq.collect.segments import segments_among
@@ -102,9 +103,9 @@ def write_stopped_report(store: Store, record: JobRecord, keys: Sequence[str], n
             _write(store, names.dead, dead_lines(dead_of(collected, notes)))
         figures = figures_of(collected, collected.resolve(), notes, report.bytes_read)
         _write(store, names.page, (report_page(report, figures),))
-    if not store.write(names.report, lambda _: iter((report.to_json(),)), {}, seen):
+    if not store.write(names.report, (report.to_json(),), {}, seen):
         _log.info("somebody else wrote %s at the same time", names.report)
 
 
 def _write(store: Store, key: str, parts: Iterable[bytes]) -> None:
-    store.write(key, lambda _: iter(parts), {}, store.stat(key))
+    store.write(key, parts, {}, store.stat(key))

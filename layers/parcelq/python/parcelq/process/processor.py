@@ -57,6 +57,7 @@ class Processor:
         marks: whether to put marks, where there is a store. On one machine a run that kills the function ends the job.
         stops_broken: whether a job is stopped whose step fails whatever it is given; it needs a store.
         workers: how many runs of the step go on side by side.
+        together: most runs that go to the step at once, one after another, if they take little time.
         outputs: what the step's outputs are called where their header is kept; the following topic's name by default.
         now: tells the time, in seconds since the epoch.
         on_printed: gets what runs print that succeed; by default it is logged.
@@ -69,6 +70,7 @@ class Processor:
     marks: bool = True
     stops_broken: bool = False
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    together: int = 1
     now: Callable[[], float] = time.time
     outputs: str = ""
     on_printed: OnPrinted = log_printed
@@ -116,7 +118,7 @@ class Processor:
             set_deadlines(self.route.input, pulled, time_left() + _DEADLINE_MARGIN)
         about = Circumstances(self.step.name, self.now(), self.step.workflow_id)
         judge = Judge(self.rules, about, self.route.is_last_stage)
-        application = Application(self.route, pulled)
+        application = Application(self.route, pulled, counts=self.rules.counts)
         works, decided = read_messages(self.route.input, pulled, judge, self._headers)
         evidence, works, unknown = self._evidence(works)
         plan = make_plan(works, evidence, self.rules.batch_size, joins=self.rules.joins)
@@ -130,6 +132,7 @@ class Processor:
             evidence.doubts,
             self._stage_headers,
             self.on_printed,
+            self.together,
         )
         with closing(side_by_side) as runs:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
@@ -158,6 +161,11 @@ class Processor:
                 yield Postponed(tuple(one for work in run.group for one in work.deliveries), reason)
             else:
                 yield from judge.of_run(run)
+
+    @property
+    def wanted(self) -> int:
+        """How many messages `handle` should get at once, going by how long the latest runs took."""
+        return min(self.together, self._runner.together)
 
     def back_off(self, failed: Sequence[Pulled]) -> None:
         """Have messages that are not done delivered again later; see `back_off`."""

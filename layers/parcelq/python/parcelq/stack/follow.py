@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
-from parcelq.collect.finish import SourceState
+from parcelq.collect.seeing import SourceState
 from parcelq.collect.stopped import problem_of
 from parcelq.errors import InvalidValueError, JobError, NotFoundError, ParcelqError
 from parcelq.jobs.record import JobRecord, State

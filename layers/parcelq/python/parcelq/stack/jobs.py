@@ -12,7 +12,7 @@ from typing import Final
 
 from parcelq.aws.clients import CONNECTIONS
 from parcelq.aws.parallel import in_flight
-from parcelq.collect.report import Dead, dead_of
+from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import folder
 from parcelq.collect.stopped import collected_of
