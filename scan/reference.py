@@ -18,6 +18,11 @@ LIBRARY: Final = """# Library
 
 `import parcelq` gives all of this; each name is loaded when it is first used.
 
+::: parcelq.start
+    options:
+      show_root_heading: false
+      heading_level: 2
+
 ::: parcelq.face
     options:
       show_root_heading: false

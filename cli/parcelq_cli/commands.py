@@ -55,6 +55,7 @@ _COMMANDS: Final = (
         "try", "parcelq_cli.try_:try_", "try molecules.smi --step ./score.py", "Run a program over the first records."
     ),
     _Command("jobs", "parcelq_cli.jobs:jobs", "jobs --json", "List the jobs that are not whole."),
+    _Command("cancel", "parcelq_cli.jobs:cancel", "cancel 28b1c5e0886b --stack parcelq", "Cancel jobs of a stack."),
     _Command("dead", "parcelq_cli.dead:dead", "dead 28b1c5e0886b", "List what failed for good, and why."),
     _Command(
         "redrive",
@@ -86,7 +87,7 @@ _COMMANDS: Final = (
     _Command(
         "wait",
         "parcelq_cli.remote:wait",
-        "wait score@0123456789abcdef/molecules.smi --stack parcelq",
+        "wait 28b1c5e0886b --stack parcelq",
         "Wait for files on a stack.",
     ),
 )

@@ -1,6 +1,6 @@
 """`parcelq dead` and `parcelq topics redrive`: list what failed for good and why, and try it again.
 
-`parcelq dead` takes a job on this machine by its id, or a topic. Ids have a form of their own; `--topic` is for a topic
+`parcelq dead` takes a job by its id, or a topic. Ids have a form of their own; `--topic` is for a topic
 whose name has that form too.
 """
 
@@ -19,7 +19,7 @@ from rich.text import Text
 from parcelq_cli import clients
 from parcelq_cli.escaping import one_line
 from parcelq_cli.jobs import RESULTS, ResultsFolder, list_dead
-from parcelq_cli.options import Topic, WrongUsageError
+from parcelq_cli.options import AnyStack, Topic, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def dead(
         str, typer.Option(metavar="TOPIC", help="A topic, whatever its name looks like.", show_default=False)
     ] = "",
     results: ResultsFolder = RESULTS,
+    stack: AnyStack = "",
 ) -> None:
-    """List what failed for good: the dead entries of a job on this machine, or the dead letters of a topic.
+    """List what failed for good: the dead entries of a job of this machine or a stack, or the dead letters of a topic.
 
     For each: file or source, record or line, entry, and why it failed. With --json each line has one object with the
     whole entry; of a topic as text, or in base64 if it is not UTF-8: its encoding says which.
@@ -55,7 +56,15 @@ def dead(
 
     if bool(job) == bool(topic):
         raise WrongUsageError("give the id of a job or a topic, one of them")
-    if job and is_job_id(job):
+    if stack:
+        from parcelq.stack.lookup import look_up
+
+        from parcelq_cli.stack_jobs import list_dead as list_dead_on_stack
+
+        if topic:
+            raise WrongUsageError("--stack is for the id of a job; a topic is named by itself")
+        list_dead_on_stack(output, look_up(stack), job)
+    elif job and is_job_id(job):
         list_dead(output, job, results)
     else:
         _list_letters(output, topic or job)

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Final, Literal
 import typer
 from parcelq.errors import AwsError, ParcelqError, WorkflowError
 from parcelq.names import dead_letter
+from parcelq.stack.lookup import Stack, look_up
 
+from parcelq_cli.options import StackName
 from parcelq_cli.output import Output, amount, with_output
-from parcelq_cli.stack import Stack, StackName, look_up
 
 _LEAST, _MOST = 2, 1000
 """Bounds of an event source's concurrency: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html"""
-_FORBIDDEN: Final = 403
 _NEW_ACCOUNT: Final = 10
 """Concurrent invocations of a new account: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
@@ -160,8 +160,7 @@ def doctor(out: Output, stack: StackName) -> None:
         try:
             findings = list(check())
         except AwsError as error:
-            denied = "denied" in error.code.lower() or error.status == _FORBIDDEN
-            advice = "ask for the right to do that" if denied else "try again"
+            advice = "ask for the right to do that" if error.is_denied else "try again"
             findings = [Finding(f"{error.operation} failed with {error.code}, so nobody knows", advice)]
         except ParcelqError as error:
             findings = [Finding(str(error), "deploy the stack again")]

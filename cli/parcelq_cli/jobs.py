@@ -1,4 +1,4 @@
-"""`parcelq jobs`, `redrive` and `resume`: jobs that are not whole, by their ids."""
+"""`parcelq jobs`, `cancel`, `redrive` and `resume`: jobs of this machine or of a stack, by their ids."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from parcelq.errors import InvalidValueError
+from parcelq.stack.lookup import look_up
 from rich.text import Text
 
 from parcelq_cli.escaping import one_line
+from parcelq_cli.options import AnyStack, StackName, WorkflowFolder, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
 from parcelq_cli.running import dead_place, first_line, run_and_report
 from parcelq_cli.source_map import map_line
@@ -32,17 +34,49 @@ def jobs_in(output: Path) -> LocalJobs:
 
 
 @with_output
-def jobs(out: Output, output: ResultsFolder = RESULTS) -> None:
+def jobs(
+    out: Output,
+    output: ResultsFolder = RESULTS,
+    stack: AnyStack = "",
+    every: Annotated[bool, typer.Option("--all", help="With --stack, list those that are whole, too.")] = False,
+) -> None:
     """List the jobs that are not whole: running, stopped, or finished but for entries that failed.
 
     Below each is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓ both.
-    A job is kept in DIR/.parcelq until all its records are in its result.
+    A job of this machine is kept in DIR/.parcelq until all its records are in its result; a stack keeps the record of a
+    job for 105 days.
     """
+    if stack:
+        from parcelq_cli.stack_jobs import list_jobs
+
+        list_jobs(out, look_up(stack), every=every)
+        return
+    if every:
+        raise WrongUsageError("--all is for jobs of a stack, so it needs --stack; this machine keeps no whole jobs")
     found = jobs_in(output).all()
     for one in found:
         out.result(_document(one, output), _line(one, output))
     if not found:
         out.note(f"no job in {output} lacks anything")
+
+
+@with_output
+def cancel(
+    out: Output,
+    job: Annotated[
+        list[str], typer.Argument(metavar="JOB...", help="Ids of jobs, or their beginnings.", show_default=False)
+    ],
+    stack: StackName,
+) -> None:
+    """Cancel jobs of a stack: within seconds, none of their messages is run any more.
+
+    What is done stays, and parcelq resume goes on with the rest. A job of this machine stops with Ctrl-C where it runs.
+    """
+    from parcelq_cli.stack_jobs import cancel_jobs
+
+    for one in job:
+        _check_id(one)
+    cancel_jobs(out, look_up(stack), job)
 
 
 @with_output
@@ -53,16 +87,26 @@ def redrive(
         list[str] | None,
         typer.Option("--step", metavar="STEP", help="Another step than the job began with, such as a mended one."),
     ] = None,
+    workflow: WorkflowFolder = None,
     output: ResultsFolder = RESULTS,
+    stack: AnyStack = "",
 ) -> None:
     """Run the entries of a job again that failed, and put what comes out in their places.
 
     The result, its report and the list of dead entries are written anew; an entry that fails again is listed once.
     Of a job with several steps, all entries of the messages that an entry failed in run again, from the first step on.
-    For dead letters of a topic there is parcelq topics redrive.
+    On a stack, other steps become a version of the job's workflow that no other job gets, and the report names all
+    versions. For dead letters of a topic there is parcelq topics redrive.
     """
     _check_id(job)
-    _run_again(out, output, job, redrive=True, steps=step or [])
+    if stack:
+        from parcelq_cli.stack_jobs import redrive_job
+
+        redrive_job(out, look_up(stack), job, step or [], workflow)
+    elif workflow:
+        raise WrongUsageError("--workflow is for a job of a stack; one of this machine runs its own folder")
+    else:
+        _run_again(out, output, job, redrive=True, steps=step or [])
 
 
 @with_output
@@ -71,10 +115,18 @@ def resume(
     job: JobId,
     go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
     output: ResultsFolder = RESULTS,
+    stack: AnyStack = "",
 ) -> None:
-    """Go on with a job that was stopped, as the command did that began it."""
+    """Go on with a job that was stopped or cancelled, without the limits that stopped it."""
     _check_id(job)
-    _run_again(out, output, job, go_on=go_on)
+    if stack:
+        from parcelq_cli.stack_jobs import resume_job
+
+        if go_on:
+            raise WrongUsageError("--continue is for jobs of this machine; parcelq redrive --step runs another version")
+        resume_job(out, look_up(stack), job)
+    else:
+        _run_again(out, output, job, go_on=go_on)
 
 
 def list_dead(out: Output, job: str, output: Path) -> None:
@@ -87,7 +139,7 @@ def list_dead(out: Output, job: str, output: Path) -> None:
     for one in found.dead(job):
         told: dict[str, Any] = {"job": record.id, "file": record.paths, **json.loads(one.to_json())}
         entry = told.get("entry", told.get("entry_base64", ""))
-        out.result(told, f"{dead_place(told, record.paths)}: {_shown(entry)}: {first_line(one.reason)}")
+        out.result(told, f"{dead_place(told, record.paths)}: {shown_entry(entry)}: {first_line(one.reason)}")
         count += one.entries
     out.note(amount(count, "dead entry"))
 
@@ -120,7 +172,7 @@ def _document(one: JobStatus, output: Path) -> dict[str, Any]:
         "covered": one.covered,
         "missing": one.missing,
         "dead": one.dead,
-        "map": map_line(one.cells).plain,
+        "map": map_line(one.map).plain,
         "steps": list(one.record.recipe.get("steps", ())),
         "versions": list(one.record.versions),
     }
@@ -130,8 +182,9 @@ def _line(one: JobStatus, output: Path) -> Text:
     share = "?" if one.share is None else f"{one.share:.0%}"
     dead = f", {one.dead:,} dead" if one.dead else ""
     line = Text(f"{one.record.id}  {one.state}, {share}{dead}  {one_line(output / one.record.result)}")
-    return line.append("\n  ").append_text(map_line(one.cells)) if one.cells else line
+    return line.append("\n  ").append_text(map_line(one.map)) if one.map else line
 
 
-def _shown(entry: str) -> str:
+def shown_entry(entry: str) -> str:
+    """Return the beginning of a dead entry."""
     return repr(entry[:80]) + " …" * (len(entry) > 80)

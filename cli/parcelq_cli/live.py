@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from parcelq_cli.escaping import one_line
 from parcelq_cli.output import amount
+from parcelq_cli.source_map import map_line
 
 if TYPE_CHECKING:
     from parcelq.local.progress import Progress
@@ -61,7 +62,7 @@ def shown(output: Output, clock: Callable[[], float] = time.monotonic) -> Iterat
 
         yield keep
     if last is not None:
-        output.note(summary_of(last, clock() - began))
+        output.note(summary_of(last, last.seconds or clock() - began))
 
 
 @contextmanager
@@ -81,7 +82,7 @@ def _shown(output: Output, clock: Callable[[], float]) -> Iterator[Show]:
             nonlocal due
             if clock() >= due:
                 due = clock() + _SECONDS_BETWEEN_LINES
-                output.note(text_of(progress))
+                output.note(f"{text_of(progress)} {map_line(progress.map)}".rstrip())
 
         yield show
 
@@ -91,7 +92,8 @@ def _line(progress: Progress) -> Text:
 
     done = int(progress.share * _BAR_CHARACTERS)
     bar = Text.assemble(("━" * done, "green"), ("━" * (_BAR_CHARACTERS - done), "bright_black"))
-    return Text.assemble(bar, " ", text_of(progress), no_wrap=True, overflow="ellipsis")
+    line = Text.assemble(bar, " ", text_of(progress), no_wrap=True, overflow="ellipsis")
+    return line.append("\n").append_text(map_line(progress.map)) if progress.map else line
 
 
 def _percent(share: float) -> int:

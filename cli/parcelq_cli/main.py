@@ -26,7 +26,7 @@ def main() -> None:
 def _run() -> NoReturn:
     gc.set_threshold(_GARBAGE)
     import typer
-    from parcelq.errors import ParcelqError
+    from parcelq.errors import AwsError, ParcelqError
 
     from parcelq_cli.commands import app
     from parcelq_cli.output import forget_stdout
@@ -44,6 +44,9 @@ def _run() -> NoReturn:
         _fail(f"{sentence}; see {context.command_path} --help" if context else sentence, error.exit_code)
     except typer.Abort:
         _fail("interrupted", 130)
+    except AwsError as error:
+        hint = "; this needs a right that you do not have: docs/howto/rights.md lists those of each command"
+        _fail(f"{error}{hint if error.is_denied else ''}", 1)
     except ParcelqError as error:
         _fail(str(error), 1)
     except OSError as error:

@@ -44,6 +44,10 @@ Env = Annotated[
     list[str] | None,
     typer.Option("--env", metavar="NAME", help="A variable of this shell that the steps get; may be repeated."),
 ]
+StackName = Annotated[str, typer.Option("--stack", metavar="NAME", help="Name of the stack.", show_default=False)]
+AnyStack = Annotated[
+    str, typer.Option("--stack", metavar="NAME", help="A stack of AWS.", show_default="jobs of this machine")
+]
 ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of one message.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 

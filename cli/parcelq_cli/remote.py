@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from parcelq.errors import ParcelqError
-from parcelq.names import INBOX, check_bucket
+from parcelq.errors import InvalidValueError
+from parcelq.stack.lookup import Stack, look_up
 
 from parcelq_cli.escaping import one_line
-from parcelq_cli.following import Put, found_in_inbox, progress_of, result_of
-from parcelq_cli.options import WrongUsageError
+from parcelq_cli.options import StackName, WrongUsageError
 from parcelq_cli.output import Output, with_output
-from parcelq_cli.publishing import publish, size_of
 from parcelq_cli.running import report_of
-from parcelq_cli.stack import Stack, StackName, look_up
 
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
-    from parcelq.local.finish import FileResult
-
-_S3: Final = "s3://"
-_LOOK_SECONDS: Final = 1.0
-_STATUS_LOOKS: Final = 3
-"""How far a job is costs requests for each of its segments, so only every third look asks."""
+    from parcelq.stack.follow import Put
+    from parcelq.stack.publishing import Uploading
 
 
 def run_on_stack(
@@ -45,126 +39,90 @@ def run_on_stack(
     Raises:
         ParcelqError: anything is wrong with the workflow, the files or the stack; or not every result is whole.
     """
-    from parcelq.local_files import check_folder, check_readable, check_targets
-    from parcelq.result_names import check_distinct, result_names
+    from parcelq.stack.run import check_files, put_files
 
-    local = [Path(file) for file in files if not file.startswith(_S3)]
-    for path in local:
-        check_readable(path)
-    names = [_file_name(file) for file in files]
-    check_distinct(names)
-    check_folder(folder, "--output")
-    check_targets(local, [folder / one for name in names for one in result_names(name).all])
+    try:
+        names = check_files(files, folder)
+    except InvalidValueError as error:
+        raise WrongUsageError(f"FILE{str(error).removeprefix('file')}") if error.name == "file" else error from None
     stack = look_up(stack_name)
-    began = time.monotonic()
-    version = publish(out, stack, assembled)
-    if version.workflow.limits.to_document():
-        out.note("a stack does not keep the limits of a workflow; they count on one machine")
-    puts = [_put(out, stack, file, f"{version.attribute}/{name}") for file, name in zip(files, names, strict=True)]
+    puts = put_files(stack, files, names, assembled, out.note, uploading(out))
     if detach:
         for put in puts:
             out.result({"file": put.file, "name": put.name}, put.name)
         out.note(_come_back(puts, stack_name, folder))
         return
-    _follow(out, stack, puts, folder, began)
+    follow_and_report(out, stack, puts, folder)
 
 
 @with_output
 def wait(
     out: Output,
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="What the files are called in the inbox.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="JOB|NAME...", help="Ids of jobs, or what files are called in the inbox.", show_default=False
+        ),
     ],
     stack: StackName,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("results"),
 ) -> None:
-    """Wait until files on a stack are done, and bring their results; `parcelq run --detach` prints the names.
+    """Wait until files on a stack are done, and bring their results.
 
-    Exits with 0 only if every record is in a result.
+    parcelq jobs --stack lists the ids of jobs, and parcelq run --detach prints the names of files. Exits with 0 only if
+    every record is in a result.
     """
+    from parcelq.local.manage import is_job_id
     from parcelq.local_files import check_folder
     from parcelq.result_names import check_distinct
+    from parcelq.stack.follow import found_in_inbox, put_of_job
 
     check_folder(output, "--output")
-    check_distinct(name.rpartition("/")[2] for name in names)
     found = look_up(stack)
-    _follow(out, found, [found_in_inbox(found.store, name) for name in names], output, time.monotonic())
+    jobs = found.jobs
+    puts = [put_of_job(jobs.find(one)) if is_job_id(one) else found_in_inbox(jobs.store, one) for one in names]
+    check_distinct([put.file for put in puts])
+    follow_and_report(out, found, puts, output)
 
 
-def _follow(out: Output, stack: Stack, puts: Sequence[Put], folder: Path, began: float) -> None:
+def follow_and_report(out: Output, stack: Stack, puts: Sequence[Put], folder: Path) -> None:
     """Show how far files are until all are done, bring the results, and report them."""
+    from parcelq.stack.follow import Followed, follow
+
     from parcelq_cli.live import shown
 
-    results: dict[Put, FileResult] = {}
-    looks = 0
+    began = time.monotonic()
     try:
         with shown(out) as show:
-            while True:
-                for put in puts:
-                    if put not in results and (result := result_of(stack, put, folder)):
-                        results[put] = result
-                over = len(results) == len(puts)
-                if over or looks % _STATUS_LOOKS == 0:
-                    show(progress_of(stack, puts, results, time.monotonic() - began))
-                if over:
-                    break
-                looks += 1
-                time.sleep(_LOOK_SECONDS)
+            results = follow(Followed(stack.jobs, puts), folder, show)
     except KeyboardInterrupt:
         out.note(f"detached; the stack goes on. {_come_back(puts, stack.name, folder)}")
         raise
-    report_of(out, [results[put] for put in puts], folder, time.monotonic() - began)
+    report_of(out, results, folder, time.monotonic() - began, f" --stack {stack.name}")
+
+
+def uploading(out: Output) -> Uploading:
+    """Return what shows uploads."""
+    from parcelq.stack.publishing import size_of
+
+    @contextmanager
+    def uploading_(what: str, size: int | None) -> Iterator[Callable[[int], None]]:
+        with out.progress(f"uploading {one_line(what)}") as report:
+            sent = 0
+
+            def on_bytes(count: int) -> None:
+                nonlocal sent
+                sent += count
+                report(size_of(sent), sent / size if size else None)
+
+            yield on_bytes
+
+    return uploading_
 
 
 def _come_back(puts: Sequence[Put], stack: str, folder: Path) -> str:
     import shlex
 
-    names = shlex.join(one.name for one in puts)
+    names = shlex.join(one.job or one.name for one in puts)
     more = "" if folder == Path("results") else f" --output {shlex.quote(str(folder))}"
     return f"parcelq wait {names} --stack {stack}{more} waits for it and brings the results"
-
-
-def _file_name(file: str) -> str:
-    """What a file or an S3 object is called in the inbox."""
-    name = _address(file)[1].rpartition("/")[2] if file.startswith(_S3) else Path(file).name
-    if name in {"", ".", ".."}:
-        raise WrongUsageError(f"FILE is {file!r}, but must be a file or the address of an object, s3://bucket/key")
-    return name
-
-
-def _address(text: str) -> tuple[str, str]:
-    """Bucket and key of an address, `s3://bucket/key`; the key is as it is, not encoded."""
-    bucket, _, key = text.removeprefix(_S3).partition("/")
-    return check_bucket(bucket), key
-
-
-def _put(out: Output, stack: Stack, file: str, name: str) -> Put:
-    """Put a file into the inbox, or copy an object there."""
-    key = f"{INBOX}{name}"
-    with out.progress(f"uploading {one_line(file)}") as report:
-        sent = 0
-        total = 0 if file.startswith(_S3) else Path(file).stat().st_size
-
-        def on_bytes(count: int) -> None:
-            nonlocal sent
-            sent += count
-            report(size_of(sent), sent / total if total else None)
-
-        if file.startswith(_S3):
-            _copy(stack, file, key)
-        else:
-            from parcelq.store.large_files import put_file
-
-            put_file(stack.store, Path(file), key, on_bytes)
-    return found_in_inbox(stack.store, name)
-
-
-def _copy(stack: Stack, address: str, key: str) -> None:
-    from parcelq.aws.clients import translated
-
-    bucket, source = _address(address)
-    store = stack.store
-    if store.in_bucket(bucket).stat(source) is None:
-        raise ParcelqError(f"there is no {address}")
-    with translated():
-        store.s3.copy({"Bucket": bucket, "Key": source}, stack.bucket, key)

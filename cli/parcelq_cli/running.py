@@ -86,7 +86,7 @@ def _without_single_failures(out: Output) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float) -> None:
+def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float, where: str = "") -> None:
     """Print what became of files.
 
     Args:
@@ -94,18 +94,19 @@ def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds:
         results: what became of each.
         folder: where the results are.
         seconds: how long it took.
+        where: the options that lead other commands to the jobs; by default those of this machine.
 
     Raises:
         ParcelqError: not all of them came out whole.
     """
     for one in results:
-        _report(out, one, folder, seconds)
+        _report(out, one, folder, seconds, where)
     failed = sum(not one.whole for one in results)
     if failed:
         raise ParcelqError(f"{amount(failed, 'file')} of {len(results)} did not come out whole")
 
 
-def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
+def _report(out: Output, one: FileResult, folder: Path, seconds: float, where: str) -> None:
     path = folder / one.names.result
     document: dict[str, Any] = {
         "file": one.file,
@@ -131,7 +132,9 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float) -> None:
         _show_dead(out, folder / one.names.dead, one)
     out.result(document, _sentence(one, path))
     if one.state.dead and one.job and not one.problem:
-        out.note(f"to run them again, with a mended step: parcelq redrive {one.job[:12]}" + _where(folder))
+        out.note(f"to run them again, with a mended step: parcelq redrive {one.job[:12]}" + (where or _where(folder)))
+    if one.problem and one.job and where:
+        out.note(f"to go on with what is missing: parcelq resume {one.job[:12]}{where}")
 
 
 def counts_of(report: Mapping[str, Any]) -> str:

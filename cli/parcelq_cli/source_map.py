@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from parcelq.collect.source_map import Cell
-
-_BLOCKS: Final = {"done": ("█", "green"), "dead": ("▒", "red"), "missing": ("░", "dim"), "both": ("▓", "yellow")}
+_BLOCKS: Final = {"=": ("█", "green"), "x": ("▒", "red"), ".": ("░", "dim"), "?": ("▓", "yellow")}
+"""By the letters of `parcelq.collect.source_map.KINDS`."""
 
 
-def map_line(cells: Sequence[Cell]) -> Text:
+def map_line(letters: str) -> Text:
     """Return one block for each part of a source: `█` done, `▒` some failed, `░` some missing, `▓` both.
 
     The least that is dead or missing of a part shows. The characters differ, so the line says the same without colours.
     """
     line = Text()
-    for kind, some in groupby(cell.kind for cell in cells):
-        block, style = _BLOCKS[kind]
+    for letter, some in groupby(letters):
+        block, style = _BLOCKS.get(letter, (letter, ""))
         line.append(block * len(list(some)), style)
     return line

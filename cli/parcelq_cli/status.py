@@ -11,7 +11,7 @@ from rich.text import Text
 
 from parcelq_cli import clients
 from parcelq_cli.escaping import one_line
-from parcelq_cli.options import ParcelSize, bucket_name
+from parcelq_cli.options import ParcelSize, WrongUsageError, bucket_name
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
@@ -20,23 +20,37 @@ if TYPE_CHECKING:
 _BAR: Final = 40
 _INPUT_TOPIC: Final = "parcelq-step"
 Bucket = Annotated[str, typer.Option(callback=bucket_name, help="The stack's bucket.", show_default=False)]
+AnyBucket = Annotated[
+    str, typer.Option("--bucket", callback=bucket_name, help="The stack's bucket.", show_default="that of --stack")
+]
 OutputTopic = Annotated[str, typer.Option("--topic", help="Name of the topic that results are collected from.")]
 
 
 @with_output
 def status(
     output: Output,
-    bucket: Bucket,
     source: Annotated[
         str, typer.Argument(metavar="NAME", help="Only sources whose name contains this.", show_default="all")
     ] = "",
+    bucket: AnyBucket = "",
     topic: OutputTopic = "parcelq-output",
+    stack: Annotated[str, typer.Option("--stack", metavar="NAME", help="A stack: shows its jobs.")] = "",
 ) -> None:
     """Show how far sources are that have no whole result yet.
 
-    As of the last time that results were collected. With NAME, finished sources of exactly that name are shown too. The
+    With --stack, as the records of their jobs say; with --bucket, from what was collected, with every hole. As of the
+    last time that results were collected. With NAME, finished sources of exactly that name are shown too. The
     exit code is 1 if nothing is known of a source of that name.
     """
+    if bool(stack) == bool(bucket):
+        raise WrongUsageError("give --stack or --bucket, one of them")
+    if stack:
+        from parcelq.stack.lookup import look_up
+
+        from parcelq_cli.stack_jobs import list_jobs
+
+        list_jobs(output, look_up(stack), every=bool(source), name=source)
+        return
     found = _statuses(bucket, topic, source)
     for one in found:
         output.result(one.document(), _shown(one))

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 import typer
 from parcelq.errors import ParcelqError
+from parcelq.stack.lookup import look_up
 
 from parcelq_cli.escaping import one_line
+from parcelq_cli.options import StackName
 from parcelq_cli.output import Output, amount, fields, with_output
-from parcelq_cli.stack import StackName, look_up
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the workflow.", show_default=False)]
 
@@ -35,12 +36,13 @@ def put(
     A job keeps the version that it began with. Packages are built for the stack's functions.
     """
     from parcelq.jobs.assembled import from_folder
+    from parcelq.stack.publishing import publish
 
-    from parcelq_cli.publishing import publish
+    from parcelq_cli.remote import uploading
 
     assembled = from_folder(folder, name)
     found = look_up(stack)
-    version = publish(out, found, assembled)
+    version = publish(found, assembled, out.note, uploading(out))
     before = found.versions.make_current(version)
     if before == version.id:
         out.note("this version was the current one already")

@@ -41,18 +41,21 @@ class Results:
     _read: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
 
     def reported(self) -> frozenset[str]:
-        """Names of the results that have a report."""
+        """Names of the results that lie there with their report."""
         with translated():
             pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=RESULTS)
-            keys = (one["Key"] for page in pages for one in page.get("Contents", ()))
-            return frozenset(key.removeprefix(RESULTS).removesuffix(REPORT) for key in keys if key.endswith(REPORT))
+            keys = {one["Key"] for page in pages for one in page.get("Contents", ())}
+        # A job that was stopped has a report without a result.
+        reported = (key.removesuffix(REPORT) for key in keys if key.endswith(REPORT))
+        return frozenset(key.removeprefix(RESULTS) for key in reported if key in keys)
 
     def reports(self) -> dict[str, dict[str, Any]]:
         """Read the reports that are new or have changed, and return those of all results, by the results' names."""
         with translated():
             pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=RESULTS)
             etags = {one["Key"]: one["ETag"] for page in pages for one in page.get("Contents", ())}
-            new = [key for key, etag in etags.items() if key.endswith(REPORT) and not self._knows(key, etag)]
+            reports = [key for key in etags if key.endswith(REPORT) and key.removesuffix(REPORT) in etags]
+            new = [key for key in reports if not self._knows(key, etags[key])]
             with ThreadPoolExecutor(_READS_IN_FLIGHT) as pool:
                 for key, report in zip(new, pool.map(self._report, new), strict=True):
                     self._read[key] = etags[key], report

@@ -33,6 +33,8 @@ Clock = Callable[[], float]
 class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
     """A standard queue, first in first out as long as nothing comes back.
 
+    Messages of a group (`MessageGroupId`) are so among themselves, and the groups take turns.
+
     Every message has a number, given in the order of arrival, and lies in exactly one of three indexes: visible (by
     number), delayed and in flight (by the time when it becomes visible).
     """
@@ -60,6 +62,8 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         self._delayed = KeyedHeap()
         self._in_flight = KeyedHeap()
         self._by_age = KeyedHeap()
+        self._turn = 0.0
+        self._turns: dict[str, float] = {}
 
     # What moto asks a queue for.
 
@@ -222,8 +226,17 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             self._changed.notify()
 
     def _place(self, number: int) -> float:
-        """What visible messages are given out in the order of: as they came."""
-        return number
+        """What visible messages are given out in the order of: as they came, but groups take turns.
+
+        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
+        """
+        group = self._stored[number].message.system_attributes.get("MessageGroupId")
+        if group is None:
+            return number
+        first = self._visible.first_key()
+        self._turn = max(self._turn, max(self._turns.values(), default=0.0) if first == math.inf else first)
+        self._turns[group] = max(self._turns.get(group, 0.0) + 1, self._turn)
+        return self._turns[group]
 
     def _schedule(self, index: KeyedHeap, number: int, due: float) -> None:
         is_next = due < self._next_due()

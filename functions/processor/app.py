@@ -14,6 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.config import Config, load
 from parcelq.errors import ParcelqError, SettingsError, TopicNotFoundError
+from parcelq.jobs.gate import Gate
 from parcelq.limits import MAX_DELAY_SECONDS, MIB
 from parcelq.lineage.source import workflow_name
 from parcelq.names import topic_of_arn
@@ -93,7 +94,13 @@ def processor() -> Processor:
     """Runs the built-in step."""
     known = config()
     step = deployed_step(known.step_folders, known.stage, known.step_path, known.settings_file, known.workflow_id)
-    return Processor(route(), grants().to(step, known.stage), rules(), store())
+    return Processor(route(), grants().to(step, known.stage), rules(), store(), stops_broken=True)
+
+
+@cache
+def gate() -> Gate:
+    """Knows which jobs go on."""
+    return Gate(store())
 
 
 @cache
@@ -165,7 +172,12 @@ def process(messages: dict[str, list[Pulled]], context: LambdaContext) -> dict[s
         return context.get_remaining_time_in_millis() / 1000
 
     whole = Outcome()
-    for attribute, pulled in messages.items():
+    for attribute, every in messages.items():
+        pulled = gate().passing(every)
+        if len(pulled) < len(every):
+            logger.info("left out, since their jobs were stopped", messages=len(every) - len(pulled))
+        if not pulled:
+            continue
         if attribute:
             whole.add(workflows().handle(attribute, pulled, time_left, invocation=context.aws_request_id))
         else:

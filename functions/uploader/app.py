@@ -15,7 +15,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.config import Config, load, parcel_size_for
 from parcelq.errors import InvalidValueError, ParcelqError, SettingsError, SourceError, WorkflowError
+from parcelq.jobs.gate import Gate
 from parcelq.jobs.jobs import Jobs
+from parcelq.jobs.limits import NO_LIMITS, Limits
 from parcelq.jobs.record import State
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX, dead_letter, topic_within
@@ -55,6 +57,7 @@ class App:
         overflow: where large bodies go.
         uploader: publishes the records of sources for the built-in step.
         jobs: the stack's jobs.
+        gate: knows which of them go on.
     """
 
     config: Config
@@ -62,6 +65,7 @@ class App:
     overflow: Overflow
     uploader: ObjectUploader
     jobs: Jobs
+    gate: Gate
 
     def topic(self, name: str) -> SqsTopic:
         """The topic of that name."""
@@ -81,7 +85,8 @@ def app() -> App:
     outputs = dict.fromkeys(collected, config.output_topic)
     uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config), "stack")
     topics = Topics(sqs)
-    return App(config, topics, overflow, uploader, Jobs(store, SqsTopic(sqs, topics.url(config.looks_topic))))
+    jobs = Jobs(store, SqsTopic(sqs, topics.url(config.looks_topic)))
+    return App(config, topics, overflow, uploader, jobs, Gate(store))
 
 
 @cache
@@ -94,10 +99,11 @@ def versions() -> Versions:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What is done with a source: who publishes its records, and on which topic."""
+    """What is done with a source: who publishes its records, on which topic, and when the job is stopped."""
 
     uploader: ObjectUploader
     topic: SqsTopic
+    limits: Limits = NO_LIMITS
 
 
 def record_format(config: Config) -> Format | None:
@@ -144,9 +150,9 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
     check_inbox(source, config)
     try:
         way = way_of(put)
-        job = app().jobs.begin(str(source), way.uploader.workflow, way.topic.name)
-        if job.state is State.FINISHED:
-            logger.info("finished already, so left out", source=str(source), job=job.id)
+        job = app().jobs.begin(str(source), way.uploader.workflow, way.topic.name, way.limits)
+        if job.state is State.FINISHED or job.halted:
+            logger.info("has ended already, so left out", source=str(source), job=job.id, state=job.state)
             return
         tasks = app().topic(config.range_topic)
         if put.size > config.range_bytes and not is_compressed(source.key):
@@ -154,7 +160,8 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
             if ranges is not None:
                 logger.info("ranges published", source=str(source), ranges=ranges, bytes=put.size)
                 return
-        count(way.uploader.upload(source, way.topic, tasks, may_go_on), str(source))
+        goes_on = going_on(str(source), way.uploader.workflow, may_go_on, coded=is_compressed(source.key))
+        count(way.uploader.upload(source, way.topic, tasks, goes_on), str(source))
     except SourceError as error:
         refuse(error, str(source))
 
@@ -165,11 +172,17 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
     try:
         task = task_of(pulled.wire.text)
         check_inbox(Source.parse(task.source), app().config)
+        coded = isinstance(task, StreamTask) and task.rest.coded
+        goes_on = going_on(task.source, task.workflow, may_go_on, coded=coded)
+        # guard[False]: nothing more is uploaded of a job that was cancelled or stopped
+        if not coded and not app().gate.is_open(task.source, task.workflow):
+            logger.info("left out, since the job was stopped", source=task.source)
+            return []
         topic = app().topic(topic_of_records(task.topic, app().config))
         tasks = app().topic(app().config.range_topic)
         uploader = way_of_version(task.workflow).uploader if task.workflow else app().uploader
         if isinstance(task, StreamTask):
-            count(uploader.upload_rest(task, topic, tasks, may_go_on), task.source)
+            count(uploader.upload_rest(task, topic, tasks, goes_on), task.source)
         else:
             count(uploader.upload_range(task, topic, tasks), task.source)
     except SourceError as error:
@@ -181,6 +194,17 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
         # guard[return []]: a range that failed is delivered again, alone
         return [{"itemIdentifier": pulled.message_id}]
     return []
+
+
+def going_on(source: str, workflow: str, may_go_on: Callable[[], bool], *, coded: bool) -> Callable[[], bool]:
+    """Return what says whether an upload goes on: there is time, and its job was not stopped.
+
+    A compressed source is uploaded to its end in any case. Only then its size is known, without which a job cannot be
+    resumed.
+    """
+    if coded:
+        return may_go_on
+    return lambda: may_go_on() and app().gate.is_open(source, workflow)
 
 
 def refuse(error: SourceError, source: str) -> None:
@@ -210,6 +234,7 @@ def way_of(put: Object) -> Way:
     try:
         return way_of_version(versions().of_job(str(put.source), folder))
     except (WorkflowError, SettingsError) as error:
+        app().jobs.refuse(str(put.source), folder.partition("@")[0], str(error))
         raise refusal(put.source, error) from None
 
 
@@ -226,7 +251,7 @@ def way_of_version(attribute: str) -> Way:
         chosen_by="workflow" if workflow.format else whole.chosen_by,
         workflow=attribute,
     )
-    return Way(uploader, app().topic(config.topic(workflow.stages(config.stages)[0])))
+    return Way(uploader, app().topic(config.topic(workflow.stages(config.stages)[0])), workflow.limits)
 
 
 def refusal(source: Source, error: WorkflowError | SettingsError) -> SourceError:

@@ -335,6 +335,16 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_job_looks.py::TestTheWayOfAJob::test_a_job_is_finished_seconds_after_its_last_message",
         f"{_PIPELINE}[killed before",
     ),
+    "messages of a job that was cancelled or stopped are not run": (
+        "tests/functional/test_stack_jobs.py::test_a_cancelled_job_runs_nothing_more_reports_its_holes_and_can_be_resumed",
+    ),
+    "nothing more is uploaded of a job that was cancelled or stopped": (
+        "tests/functional/test_stack_jobs.py::test_ranges_of_a_cancelled_job_are_not_uploaded_until_it_is_resumed",
+    ),
+    "a job that was cancelled or stopped is neither healed nor finished": ("tests/functional/test_job_limits.py",),
+    "a step that fails whatever it is given stops its job": (
+        "tests/functional/test_stack_jobs.py::test_a_broken_step_stops_its_job_with_the_reason_instead_of_halving_all_of_it",
+    ),
     "the record names the next look before that is published": (
         "tests/functional/test_job_looks.py::TestTheWayOfAJob::test_a_job_is_finished_seconds_after_its_last_message",
     ),

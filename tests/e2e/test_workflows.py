@@ -13,12 +13,15 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import boto3
 import pytest
 from doc_pages import ON_AWS, matches, run
 
 ROOT = Path(__file__).parents[2]
+BUCKET = "parcelq-123456789012-us-east-1"
 PARCELQ = [sys.executable, "-P", "-c", "from parcelq_cli.main import main; main()"]
 MARK = '#!/bin/sh\nsed "s/$/!/" < "$2" > "$4"\n'
 MANY_MISTAKES = """
@@ -199,28 +202,124 @@ def test_an_object_of_another_bucket_is_a_file_too(cloud, tmp_path, lines):
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "parcelq: there is no s3://elsewhere/nothing")
 
 
-def test_jobs_keep_their_versions_while_a_workflow_changes(cloud, tmp_path, flow):
+def begun(cloud: Cloud, *files: str) -> list[dict[str, Any]]:
+    """The records of the jobs of files, once all of them have begun, in the order of the files."""
+    s3, give_up = cloud.client("s3"), time.monotonic() + 60
+    while time.monotonic() < give_up:
+        listed = s3.list_objects_v2(Bucket=BUCKET, Prefix="jobs/").get("Contents", ())
+        records = [json.load(s3.get_object(Bucket=BUCKET, Key=one["Key"])["Body"]) for one in listed]
+        jobs = {file: one for file in files for one in records if f"/inbox/{quote(file)}?" in one["source"]}
+        if len(jobs) == len(files):
+            return [jobs[file] for file in files]
+    raise AssertionError(f"{files} did not begin")
+
+
+def test_a_small_job_does_not_wait_for_large_ones_and_each_keeps_the_version_it_began_with(cloud, tmp_path, flow):
+    """The last message of the large job waits until the small one has ended."""
+    gate, late = tmp_path / "gate", tmp_path / "late"
+    wait = f"for i in $(seq 600); do [ -e {gate} ] && break; [ $i = 600 ] && touch {late}; sleep .1; done"
+    (flow / "mark").write_text(MARK.replace("\n", f'\ngrep -q gate "$2" && {wait}\n', 1))
+    (flow / "workflow.yaml").write_text("batch_size: 10\nparcel_size: 10\nsteps: [{run: mark}]\n")
     (inbox,) = printed(cloud("workflows", "put", flow, "--stack", "parcelq", "--name", "change", cwd=tmp_path))
-    bucket = inbox.removeprefix("s3://").partition("/")[0]
+    assert inbox == f"s3://{BUCKET}/inbox/change/"
     s3 = cloud.client("s3")
-    old = "".join(f"line {number}\n" for number in range(30_000))
-
-    def begun() -> int:
-        """How many jobs have a version."""
-        return s3.list_objects_v2(Bucket=bucket, Prefix="segments/.versions/").get("KeyCount", 0)
-
-    before = begun()
-    s3.put_object(Bucket=bucket, Key="inbox/change/old.txt", Body=old.encode())
-    give_up = time.monotonic() + 60
-    while begun() == before:
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
+    texts = {
+        name: "".join(f"{name} {number}\n" for number in range(count)) + end
+        for name, count, end in (("large", 500, "gate\n"), ("middle", 200, ""), ("small", 10, ""))
+    }
+    for name in ("large", "middle"):
+        s3.put_object(Bucket=BUCKET, Key=f"inbox/change/{name}.txt", Body=texts[name].encode())
+    begun(cloud, "change/large.txt", "change/middle.txt")
     (flow / "mark").write_text(MARK.replace("$/!/", "$/?/"))
     printed(cloud("workflows", "put", flow, "--stack", "parcelq", "--name", "change", cwd=tmp_path))
-    s3.put_object(Bucket=bucket, Key="inbox/change/new.txt", Body=b"one\n")
-    printed(cloud("wait", "change/old.txt", "change/new.txt", "--stack", "parcelq", cwd=tmp_path))
-    assert (tmp_path / "results/new.txt").read_text() == "ONE?\n"
-    assert (tmp_path / "results/old.txt").read_text() == old.upper().replace("\n", "!\n")
+    s3.put_object(Bucket=BUCKET, Key="inbox/change/small.txt", Body=texts["small"].encode())
+    printed(cloud("wait", "change/small.txt", "--stack", "parcelq", cwd=tmp_path))
+    large, small = begun(cloud, "change/large.txt", "change/small.txt")
+    assert (large["state"], small["state"], late.exists()) == ("running", "finished", False)
+    gate.touch()
+    printed(cloud("wait", large["id"], "change/middle.txt", "--stack", "parcelq", cwd=tmp_path))
+    for name, mark in (("large", "!"), ("middle", "!"), ("small", "?")):
+        assert (tmp_path / "results" / f"{name}.txt").read_text() == texts[name].replace("\n", f"{mark}\n")
+
+
+def test_a_job_is_cancelled_and_resumed_by_its_id(cloud, tmp_path):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("".join(f"line {number}\n" for number in range(600)))
+    gate = tmp_path / "gate"
+    (tmp_path / "waits").write_text(
+        f'#!/bin/sh\ngrep -q "^line 0$" "$2" || for i in $(seq 300); do [ -e {gate} ] && break; sleep .1; done\n'
+        'cat "$2" > "$4"\n'
+    )
+    (tmp_path / "waits").chmod(0o755)
+    words = ["--step", "./waits", "--batch-size", "20", "--parcel-size", "20", "--stack", "parcelq"]
+    (name,) = printed(cloud("run", lines, *words, "--detach", cwd=tmp_path))
+    job = begun(cloud, name)[0]["id"]
+    (told,) = printed(cloud("cancel", job[:12], "--stack", "parcelq", cwd=tmp_path))
+    assert told == f"cancelled {job}"
+    gate.touch()
+    done = cloud("wait", job, "--stack", "parcelq", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "lines.txt: no result: it was cancelled\n")
+    report = json.loads((tmp_path / "results/lines.txt.report.json").read_text())
+    assert (report["complete"], bool(report["holes"])) == (False, True)
+    assert not (tmp_path / "results/lines.txt").exists()
+    again = cloud("cancel", job, "--stack", "parcelq", cwd=tmp_path)
+    assert again.stderr == f"parcelq: job {job}: it is cancelled already\n"
+    printed(cloud("resume", job, "--stack", "parcelq", cwd=tmp_path))
+    assert printed(cloud("wait", job, "--stack", "parcelq", cwd=tmp_path)) == ["results/lines.txt"]
+    assert (tmp_path / "results/lines.txt").read_text() == lines.read_text()
+
+
+PICKY = """
+import parcelq
+from parcelq.step import step
+
+@step(each=True)
+def picky(line):
+    if line.strip().endswith("7"):
+        raise ValueError("it ends in seven")
+    return line.upper()
+
+if __name__ == "__main__":
+    for stack in ("", "parcelq"):
+        job = parcelq.run(picky, "lines.txt", output=f"from{stack}", stack=stack)
+        assert [one.whole for one in job.wait(120)] == [False]
+        (result,), dead = job.results(), list(job.dead())
+        print(result, job.progress().share, len(dead), dead[0])
+"""
+
+
+def test_a_python_program_gets_the_same_from_both_and_dead_entries_run_again_with_a_mended_step(cloud, tmp_path):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("".join(f"line {number}\n" for number in range(400)))
+    (tmp_path / "picky.py").write_text(PICKY)
+    done = subprocess.run(
+        [sys.executable, "picky.py"],
+        cwd=tmp_path,
+        env=dict(cloud.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    here, there = printed(done)
+    assert here == there.replace("fromparcelq/", "from/")
+    assert here.startswith("from/lines.txt 1.0 40 DeadEntry(file='lines.txt', record=8, line=8, entry='line 7\\n'")
+    for name in ("lines.txt", "lines.txt.dead.jsonl"):
+        assert (tmp_path / "fromparcelq" / name).read_bytes() == (tmp_path / "from" / name).read_bytes()
+    listed = map(json.loads, printed(cloud("jobs", "--stack", "parcelq", "--json", cwd=tmp_path)))
+    (job,) = (one for one in listed if one["workflow"] == "picky")
+    assert (job["state"], job["dead"], set(job["map"]), job["percent"]) == ("finished", 40, {"█", "▒"}, 100.0)
+    assert len(printed(cloud("dead", job["job"], "--stack", "parcelq", cwd=tmp_path))) == 40
+    (tmp_path / "mended.py").write_text(
+        "from parcelq.step import step\n@step(each=True)\ndef up(line): return line.upper()\n"
+    )
+    with (tmp_path / "mended.py").open("a") as file:
+        file.write("if __name__ == '__main__': up.main()\n")
+    words = ["redrive", job["job"], "--step", "mended.py", "--stack", "parcelq", "--json"]
+    assert json.loads(printed(cloud(*words, cwd=tmp_path))[0]) == {"job": job["job"], "redriven": 40}
+    printed(cloud("wait", job["job"], "--stack", "parcelq", cwd=tmp_path))
+    assert (tmp_path / "results/lines.txt").read_text() == lines.read_text().upper()
+    report = json.loads((tmp_path / "results/lines.txt.report.json").read_text())
+    assert (report["complete"], len(report["workflows"])) == (True, 2)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +335,8 @@ def test_jobs_keep_their_versions_while_a_workflow_changes(cloud, tmp_path, flow
         (("workflows", "show", "nothing", "--stack", "parcelq"), "there is no workflow 'nothing'"),
         (("workflows", "delete", "nothing", "--yes", "--stack", "parcelq"), "there is no workflow 'nothing'"),
         (("wait", "nothing/x", "--stack", "parcelq"), "parcelq run --detach prints the names"),
+        (("jobs", "--stack", "nothing"), "there is no stack 'nothing' in us-east-1"),
+        (("cancel", "abcdef", "--stack", "parcelq"), "job abcdef: there is no such job"),
         (("run", "lines.txt", "--step", "old.py", "--stack", "parcelq"), "requires-python is '<3'"),
     ],
 )

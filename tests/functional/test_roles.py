@@ -62,8 +62,8 @@ def test_a_call_asks_for_an_action_on_a_resource(operation: str, params: dict[st
     assert asked_for(operation, params) == expected
 
 
-KNOWN = {("downloader", "Results", "s3:AbortMultipartUpload"), ("processor", "Mark", "s3:GetObject")}
-"""What nothing here asks for: uploads are aborted only where writing fails; a mark is left by a function that died."""
+KNOWN = {("downloader", "Results", "s3:AbortMultipartUpload")}
+"""What nothing here asks for: uploads are aborted only where writing fails."""
 BUCKET = "arn:aws:s3:::parcelq-123456789012-us-east-1"
 
 
@@ -129,6 +129,8 @@ def test_nothing_is_allowed_in_vain(
             QueueUrl=stack.urls["parcelq-step"], ReceiptHandle=handle, VisibilityTimeout=0
         )
     run(b"good\nbad\nfine\n")
+    # A step that fails whatever it is given, which stops the job.
+    run(b"".join(b"bad %d\n" % number for number in range(20)), "inbox/broken.txt")
     (tmp_path / "step" / "step").write_text('#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n')
     stack.call("topic_admin", {"action": "peek", "topic": "parcelq-step-dead-letter"})
     stack.call("topic_admin", {"action": "redrive", "topic": "parcelq-step"})

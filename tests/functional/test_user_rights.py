@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 from urllib.parse import quote_plus
 
@@ -140,7 +139,7 @@ def functions_go_on(stack: Stack, recorder: Recorder, at_once: None, monkeypatch
     """Lets the functions do their work whenever a command waits."""
     put: set[str] = set()
 
-    def work(_seconds: float) -> None:
+    def work(_stop: threading.Event) -> None:
         with recorder.silent():
             for key in set(stack.keys("inbox/")) - put:
                 put.add(key)
@@ -154,7 +153,7 @@ def functions_go_on(stack: Stack, recorder: Recorder, at_once: None, monkeypatch
                 if delivered["Records"]:
                     stack.acknowledge(f"parcelq-{topic}", delivered, stack.call(function, delivered))
 
-    monkeypatch.setattr("parcelq_cli.remote.time", SimpleNamespace(sleep=work, monotonic=time.monotonic))
+    monkeypatch.setattr("parcelq.stack.follow._pause", work)
 
 
 def test_the_documentation_has_the_rights_for_all_commands_that_speak_to_a_stack(
@@ -187,6 +186,15 @@ def test_the_documentation_has_the_rights_for_all_commands_that_speak_to_a_stack
     command("parcelq run s3://OTHER-BUCKET/KEY", "run", "s3://other/far.txt", "--step", "cat", *on)
     names = [key.removeprefix("inbox/") for key in stack.keys("inbox/")]
     command("parcelq wait", "wait", next(name for name in names if "lines" in name), *on)
+    jobs = [json.loads(stack.get(key)) for key in stack.keys("jobs/")]
+    job = next(one["id"] for one in jobs if "bad.txt" in one["source"])
+    command("parcelq jobs", "jobs", *on)
+    command("parcelq wait JOB", "wait", job, *on, code=1)
+    command("parcelq dead JOB", "dead", job, *on)
+    command("parcelq redrive JOB", "redrive", job, *on)
+    command("parcelq redrive JOB --step", "redrive", job, "--step", "cat", *on)
+    command("parcelq cancel", "cancel", job, *on)
+    command("parcelq resume", "resume", job, *on)
     command("parcelq workflows put", "workflows", "put", "flow", *on)
     command("parcelq workflows list", "workflows", "list", *on)
     command("parcelq workflows show", "workflows", "show", "flow", *on)

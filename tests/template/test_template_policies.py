@@ -41,6 +41,7 @@ def processor(stage: str) -> dict[str, Statement]:
         "Publish": ({"sqs:SendMessage", "sqs:GetQueueUrl"}, {f"{SQS}parcelq-*"}),
         "Overflow": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/overflow/*"}),
         "Mark": ({"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}, {f"{BUCKET}/marks/*"}),
+        "Jobs": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/jobs/*"}),
         "Headers": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/segments/.headers/*"}),
         "Workflows": ({"s3:GetObject"}, {f"{BUCKET}/workflows/*"}),
         "SeeMissingObjects": ({"s3:ListBucket"}, {BUCKET}),

@@ -10,10 +10,10 @@ from parcelq.errors import AwsError, ParcelqError
 from parcelq.jobs.version import version_of
 from parcelq.jobs.versions import Versions
 from parcelq.jobs.workflow import Workflow, WorkflowStep
+from parcelq.stack.lookup import Stack
 from parcelq.steps.bundles import Bundle
 from parcelq.store.folder import FolderStore
 from parcelq_cli import doctor as module
-from parcelq_cli.stack import Stack
 
 STACK = Stack("parcelq", "bucket", "parcelq", ("step", "heavy"), "parcelq-output", "3.13", "x86_64", 2048)
 

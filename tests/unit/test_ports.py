@@ -13,6 +13,7 @@ ADAPTERS = tuple(LIBRARY + room for room in ("aws/", "topics/", "store/"))
 WIRING = (
     "cli/parcelq_cli/clients.py",
     LIBRARY + "face.py",
+    LIBRARY + "stack/lookup.py",
     *(f"functions/{name}/app.py" for name in ("downloader", "processor", "topic_admin", "uploader")),
 )
 CLIENT = re.compile(r"SQSClient|S3Client|mypy_boto3|import boto3|from boto(3|core)|\b(sqs|s3)_client\b")

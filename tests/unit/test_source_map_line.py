@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from memory_store import Objects
+from parcelq.collect import source_map
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import Job, write_segment
-from parcelq.collect.source_map import SourceMap, source_map_of
+from parcelq.collect.source_map import LINE_CELLS, SourceMap, source_map_of
 from parcelq.lineage.lineage import Lineage, Span, digest
-from parcelq.local.manage import MAP_CELLS
 from parcelq.topics.pieces import Piece
 from parcelq_cli.source_map import map_line
 
@@ -33,7 +33,7 @@ def collected_of(
 
 
 def line_of(collected: Collected, total: int | None = None) -> str:
-    return map_line(source_map_of(collected, collected.resolve(), total, 10)).plain
+    return map_line(source_map.line_of(source_map_of(collected, collected.resolve(), total, 10))).plain
 
 
 def test_each_part_shows_the_worst_of_it():
@@ -47,9 +47,9 @@ def test_what_never_came_at_the_end_is_missing_where_the_size_is_known():
 
 
 def test_one_record_of_a_billion_that_failed_shows():
-    drawn = SourceMap(10**9, MAP_CELLS)
+    drawn = SourceMap(10**9, LINE_CELLS)
     drawn.add_dead(500_000_001, 500_000_002, 1)
-    assert map_line(drawn.cells()).plain == "█" * 30 + "▒" + "█" * 29
+    assert map_line(source_map.line_of(drawn.cells())).plain == "█" * 30 + "▒" + "█" * 29
 
 
 def test_holes_without_number_show_too():

@@ -6,12 +6,17 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from parcelq.errors import ParcelqError
 
+from parcelq_cli.options import AnyStack
 from parcelq_cli.output import Output, with_output
+
+if TYPE_CHECKING:
+    from parcelq_cli.console.local import LocalConsole
+    from parcelq_cli.console.remote import StackConsole
 
 
 @with_output
@@ -20,12 +25,13 @@ def console(
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="The folder of results that the jobs write to.")
     ] = Path("results"),
+    stack: AnyStack = "",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Its port; 0 for any that is free.")] = 0,
 ) -> None:
     """Show jobs in a browser, live, with buttons to run failed records again, to resume and to stop.
 
-    Prints an address that only you know and that works only on this machine. Ends with Ctrl-C; jobs that were begun
-    from it stop then, and can be resumed.
+    Prints an address that only you know and that works only on this machine. Ends with Ctrl-C; jobs of this machine
+    that were begun from it stop then, and can be resumed. Jobs of a stack go on.
     """
     try:
         from parcelq_cli.console.web import Console
@@ -33,11 +39,19 @@ def console(
         raise ParcelqError(
             f"console needs more packages ({error.name}); install them with: pip install 'parcelq[console]'"
         ) from None
-    from parcelq_cli.console.local import LocalConsole
+    jobs: LocalConsole | StackConsole
+    if stack:
+        from parcelq.stack.lookup import look_up
 
-    jobs = LocalConsole(output)
+        from parcelq_cli.console.remote import StackConsole
+
+        jobs, place = StackConsole(look_up(stack).jobs), f"Stack {stack}"
+    else:
+        from parcelq_cli.console.local import LocalConsole
+
+        jobs, place = LocalConsole(output), f"Results in {output.absolute()}"
     try:
-        served = Console(jobs, f"Results in {output.absolute()}", port)
+        served = Console(jobs, place, port)
     except OSError:
         raise ParcelqError(f"port {port} of 127.0.0.1 is taken; give another --port") from None
     out.result({"url": served.url}, served.url)

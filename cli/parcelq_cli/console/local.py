@@ -14,12 +14,10 @@ from parcelq.collect.deaths import Dead
 from parcelq.collect.page.figures import figures_of
 from parcelq.collect.page.render import content
 from parcelq.collect.page.verdict import verdict
-from parcelq.collect.reasons import kind_of
 from parcelq.collect.report import report_of
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.runs import indexes_of, read_record
 from parcelq.errors import JobError, NotFoundError, ParcelqError
-from parcelq.escaping import one_line
 from parcelq.local.jobs import source_of
 from parcelq.local.kept import Kept
 from parcelq.local.manage import LocalJobs
@@ -27,13 +25,12 @@ from parcelq.local.state import LocalRecord
 from parcelq.result_names import COMPRESSED, DEAD, PAGE, REPORT
 from parcelq.upload.notes import notes_of
 
-from parcelq_cli.console.view import JobView, Which, banner
+from parcelq_cli.console.view import JobView, Which, banner, chosen, main_of
 
 _TRIES: Final = 5
 """How often a job is read whose segments are merged at the same moment."""
 _RATE_SECONDS: Final = 30.0
 """A rate is that of the last `_RATE_SECONDS` seconds at most."""
-_MAIN: Final = "<main>", "</main>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +118,8 @@ class LocalConsole:
             if action == "cancel":
                 self._began[job].cancelled.set()
                 return "It stops; what is done stays."
-            chosen = _chosen(which) if action == "redrive" else None
-            self._begin(job, redrive=action == "redrive", only=chosen)
+            only = chosen(which) if action == "redrive" else None
+            self._begin(job, redrive=action == "redrive", only=only)
             return "Failed records run again." if action == "redrive" else "It goes on with what is missing."
 
     def close(self) -> None:
@@ -226,21 +223,11 @@ class LocalConsole:
     def _whole_page(self, record: LocalRecord) -> str:
         """The main element of the page beside a whole result."""
         page = (self.results / f"{record.result}{PAGE}").read_text(encoding="utf-8")
-        start, end = page.find(_MAIN[0]), page.rfind(_MAIN[1])
-        return page[start : end + len(_MAIN[1])]
+        return main_of(page)
 
 
 def _whole(record: LocalRecord) -> JobView:
     return JobView(record.id, record.result, "whole", 1.0, 0)
-
-
-def _chosen(which: Which) -> Callable[[Dead], bool] | None:
-    """Return what says whether a dead entry is to be run again; None if all are."""
-    if which.span:
-        return lambda dead: (dead.start, dead.end) == which.span
-    if which.kind:
-        return lambda dead: one_line(kind_of(dead.reason)) == which.kind
-    return None
 
 
 def _size(record: LocalRecord, resolution: Resolution, results: Path) -> int | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from parcelq.collect.deaths import Dead
 from parcelq.collect.page.amounts import amount, duration
 from parcelq.collect.page.html import element, text
+from parcelq.collect.reasons import kind_of
+from parcelq.escaping import one_line
 
 ACTIONS: Final = ("redrive", "resume", "cancel")
 """What can be done with a job."""
@@ -31,6 +34,15 @@ class Which:
     span: tuple[int, int] | None = None
 
 
+def chosen(which: Which) -> Callable[[Dead], bool] | None:
+    """Return what says whether a dead entry is to be run again; None if all are."""
+    if which.span:
+        return lambda dead: (dead.start, dead.end) == which.span
+    if which.kind:
+        return lambda dead: one_line(kind_of(dead.reason)) == which.kind
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class JobView:
     """How far a job is.
@@ -38,13 +50,13 @@ class JobView:
     Attributes:
         id: its id.
         title: what people call it.
-        state: `running`, `stopped`, `finished` where only dead entries are left, or `whole`.
+        state: `running`, `stopped`, `cancelled`, `finished` where only dead entries are left, or `whole`.
         share: how much of the source is done, from 0 to 1; None if that is not known.
         dead: entries that failed.
         rate: entries of the result a second; None if that is not known.
         seconds_left: how long the rest takes at that rate; None if that is not known.
         actions: what can be done with it now.
-        problem: why the last action failed; empty if it did not.
+        problem: why it was stopped, or why the last action failed; empty if neither is so.
     """
 
     id: str
@@ -94,6 +106,12 @@ def listing(views: Sequence[JobView], place: str) -> str:
         if views
         else nothing,
     )
+
+
+def main_of(page: str) -> str:
+    """Return the main element of a page that was written for a whole result."""
+    start, end = page.find("<main>"), page.rfind("</main>")
+    return page[start : end + len("</main>")]
 
 
 def banner(view: JobView, sentence: str) -> str:

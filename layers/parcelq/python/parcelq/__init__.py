@@ -8,9 +8,10 @@
     parcelq.Worker(lines, done, step="tr", settings="s.yaml").run(idle=5)
     done.download("out.smi")
 
-And on this machine alone, without AWS:
+And on this machine alone, without AWS, or on a deployed stack:
 
     parcelq.run("score.py", "molecules.smi").wait()
+    parcelq.run("score.py", "molecules.smi", stack="parcelq").wait()
 
 Each room is a package, and imports only rooms below it:
 
@@ -23,10 +24,12 @@ Each room is a package, and imports only rooms below it:
     upload      files and objects, cut into parcels and published
     process     what becomes of pulled messages; dead letters; the worker
     collect     messages into segments, segments into results and reports
+    jobs        workflows and their versions, the record of each job, and the looks that move it on
     local       jobs on one machine: the same parts over topics in memory and a folder
+    stack       jobs on a deployed stack: putting files, following, cancelling, resuming and redriving them
     config      the environment of the deployed functions
     errors      everything that is raised on purpose;  `limits`, what AWS allows
-    face        what the program above uses; imported when it is first used
+    face        what the program above uses; imported when it is first used, like `start`, which has `run`
 """
 
 from __future__ import annotations
@@ -35,13 +38,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from parcelq import errors
-    from parcelq.face import Topic, Topics, Worker, connect, run
+    from parcelq.face import Topic, Topics, Worker, connect
     from parcelq.local.job import Job
+    from parcelq.start import run
     from parcelq.steps.function import step
 
 __all__ = ["Job", "Topic", "Topics", "Worker", "__version__", "connect", "errors", "run", "step"]
 
-_FACE: Final = frozenset({"Topic", "Topics", "Worker", "connect", "run"})
+_PLACES: Final = {
+    **dict.fromkeys(("Topic", "Topics", "Worker", "connect"), "parcelq.face"),
+    "run": "parcelq.start",
+    "Job": "parcelq.local.job",
+}
 _MODULES: Final = frozenset({"errors", "step"})
 
 
@@ -49,10 +57,8 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for, and not before: a cold start pays for nothing that it does not use."""
     from importlib import import_module
 
-    if name in _FACE:
-        return getattr(import_module("parcelq.face"), name)
-    if name == "Job":
-        return import_module("parcelq.local.job").Job
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
     if name in _MODULES:
         return import_module(f"parcelq.{name}")
     if name == "__version__":

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 _MISTAKES = frozenset({"NoCredentialsError", "PartialCredentialsError", "NoRegionError", "ParamValidationError"})
 """botocore's errors for a request that it never sent; sending it again cannot help."""
 
+_FORBIDDEN = 403
+_CREDENTIALS = ("Signature", "Token", "AccessKey", "Expired", "ClientTokenId")
+"""Parts of error codes that say that the credentials are wrong, not that they lack a right."""
+
 
 class ParcelqError(Exception):
     """Root of all errors raised by Parcelq. Its text is one sentence that is fit to be shown to a user."""
@@ -134,6 +138,11 @@ class AwsError(ParcelqError):
         self.operation = operation
         self.code = code
         self.status = status
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether AWS refuses because a right is missing."""
+        return self.status == _FORBIDDEN and not any(word in self.code for word in _CREDENTIALS)
 
     @property
     def server_fault(self) -> bool:

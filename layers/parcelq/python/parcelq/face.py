@@ -1,28 +1,18 @@
-"""What a Python program uses: jobs on one machine, topics, files onto them and off them, and workers."""
+"""What a Python program uses beside `run`: topics, files onto them and off them, and workers."""
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parcelq.errors import InvalidValueError
 from parcelq.limits import MAX_LONG_POLL_SECONDS
 
-_log = logging.getLogger(__name__)
-
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    from parcelq.local.job import Job
-    from parcelq.steps.function import StepFunction
-
-    StepLike: TypeAlias = str | Path | StepFunction[Any, Any, Any]
-
     from parcelq.collect.download import Downloaded
     from parcelq.process.processor import Processor
     from parcelq.process.worker import RoundProgress
@@ -47,99 +37,6 @@ def connect(*, bucket: str = "") -> Topics:
     from parcelq.topics.overflow import Overflow
 
     return Topics(admin.Topics(sqs_client()), Overflow(s3_client(), bucket))
-
-
-def run(
-    step: StepLike | Sequence[StepLike],
-    files: str | Path | Sequence[str | Path],
-    *,
-    output: str | Path = "results",
-    name: str = "",
-    combine: str = "",
-    settings: str | Path | Sequence[str | Path] = (),
-    format: str = "",  # noqa: A002 - it is called so everywhere else
-    packages: Sequence[str] = (),
-    env: Sequence[str] = (),
-    workflow_id: str = "",
-    batch_size: int = 1000,
-    parcel_size: int = 1000,
-    max_dead: int | str = "",
-    keep_going: bool = False,
-    fresh: bool = False,
-    go_on: bool = False,
-    stack: str = "",
-) -> Job:
-    """Run a step over every record of files on this machine, and write one result file for each; as `parcelq run`.
-
-    The job runs on a thread of this program and the step in processes of its own. A job that was stopped goes on where
-    it stopped when this is called again.
-
-    Args:
-        step: a path, the name of a program on the PATH, or a function decorated with `@step`, whose module is the
-            step; several run in a row.
-        files: paths of files, folders and pipes, and patterns such as `data/*.smi`.
-        output: the folder of results.
-        name: what the result is called after, where there is only one file.
-        combine: makes one result of all files, and says what it is called after.
-        settings: settings files of the steps, of each in turn.
-        format: what a record is, such as `csv`; by default the names of the files say it.
-        packages: Python packages that the steps need.
-        env: names of variables of this program's environment that the steps get.
-        workflow_id: what the steps get as `--workflow-id`.
-        batch_size: most entries of one run of a step.
-        parcel_size: most entries of one message.
-        max_dead: stop when more entries failed: a number such as 10, or a share such as `1%`.
-        keep_going: go on even if the step fails on everything.
-        fresh: start over, whatever an earlier run has done.
-        go_on: continue with another version of the step.
-        stack: not supported yet.
-
-    Raises:
-        InvalidValueError: a value makes no sense.
-        SettingsError: there is no such step or settings file, or its dependencies cannot be installed.
-    """
-    from parcelq.local.job import Job
-    from parcelq.local.module_step import folder_of
-    from parcelq.local.recipe import Recipe
-    from parcelq.local.run import run_files
-    from parcelq.steps.function import StepFunction
-
-    if stack:
-        raise InvalidValueError("stack", stack, "empty: jobs run on this machine only so far")
-
-    def path_of(one: StepLike) -> str:
-        if isinstance(one, StepFunction):
-            return str(folder_of(one))
-        if not isinstance(one, str | Path):
-            raise InvalidValueError("step", one, "a path, a name on the PATH, or a function decorated with @step")
-        return str(one)
-
-    recipe = Recipe(
-        tuple(map(path_of, _listed(step))),
-        "",
-        tuple(map(str, _listed(settings))),
-        workflow_id,
-        tuple(packages),
-        tuple(env),
-        format,
-        batch_size,
-        parcel_size,
-        str(max_dead),
-        keep_going,
-    )
-    folder = Path(output)
-    options = recipe.options(folder, _log.info, fresh=fresh, go_on=go_on)
-    given = [str(one) for one in _listed(files)]
-    return Job(
-        lambda show, cancelled: run_files(
-            given, options, show, name=name, combine=combine, note=_log.warning, cancelled=cancelled
-        ),
-        folder,
-    )
-
-
-def _listed(given: Any) -> list[Any]:
-    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from parcelq.collect.deaths import dead_of
 from parcelq.collect.finish import Finisher
+from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.seeing import Seen, SourceState
 from parcelq.collect.segments import Job, segments_among
+from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
+from parcelq.collect.stopped import write_stopped_report
 from parcelq.errors import ConflictError, NotFoundError, PublishError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import (
@@ -112,7 +116,7 @@ class Looker:
                     self.jobs.publish(record)
                     return Taken()
                 case LookVerdict.TAKE:
-                    if record.state.is_ended:
+                    if not record.is_looked_at:
                         record = replace(woken(record, now), look=record.look)
                     return Taken(state=self._look(record, etag))
         except ConflictError:
@@ -129,8 +133,8 @@ class Looker:
         if record.is_whole:
             self._tidy(record)
             return None
-        if record.state.is_ended:
-            if len(segments_among(keys)) == record.segments:
+        if not record.is_looked_at:
+            if record.halted or len(segments_among(keys)) == record.segments:
                 return None
             record = woken(record, self.jobs.now())
         try:
@@ -141,9 +145,9 @@ class Looker:
     @staticmethod
     def _verdict(record: JobRecord, look: Look, now: float) -> LookVerdict:
         """What is to be done with a look, where one without a number wakes a job that ended."""
-        if look.number or not record.state.is_ended:
+        if look.number or record.is_looked_at:
             return verdict(record, look.number, now)
-        return LookVerdict.DROP if record.is_whole or record.state is State.CANCELLED else LookVerdict.TAKE
+        return LookVerdict.DROP if record.is_whole or record.halted else LookVerdict.TAKE
 
     def _adopt(self, look: Look) -> tuple[JobRecord, str] | None:
         """Give a record to a job that has none, if anything tells whose it is."""
@@ -179,6 +183,8 @@ class Looker:
                 new = replace(new, due=self.jobs.now() + PARTS_SECONDS)
         elif following is Next.HEAL:
             self._heal(new)
+        elif following is Next.STOP:
+            write_stopped_report(self.finisher.out, new, keys, Source.parse(new.source).names(self.bucket))
         new = replace(new, cost=self._cost(new.cost, new))
         if new.state.is_ended:
             self.tell(FINISHED if new.state is State.FINISHED else STOPPED, self._detail(new))
@@ -187,7 +193,7 @@ class Looker:
         if new.state.is_ended:
             if seen is not None:
                 self.finisher.settle(seen, state)
-                if new.state is State.STOPPED:
+                if new.state is not State.FINISHED:
                     self.finisher.note_nothing_new(seen.keys)
         else:
             # guard[pass]: a look is acknowledged only after the next one is published
@@ -236,6 +242,8 @@ class Looker:
             hole_count=state.holes,
             complete=seen.is_complete,
         )
+        if seen.collected and seen.resolution:
+            found = replace(found, **_drawn(record, seen.collected, seen.resolution, found.total))
         if state.total is None and noted is not None:  # so no message of the end of the source came
             at = found.covered + found.dead_bytes + found.missing
             holes = (*found.holes, (at, noted))
@@ -290,6 +298,16 @@ class Looker:
         document["holes"] = document["holes"][:100]
         complete = record.is_whole and bool(record.result)
         return {"bucket": self.bucket, "complete": complete, "job": document, "report": told or None}
+
+
+def _drawn(record: JobRecord, collected: Collected, resolution: Resolution, total: int | None) -> dict[str, Any]:
+    """What a look shows of a job beside its figures: entries, the map, and why the first dead entry failed."""
+    drawn: dict[str, Any] = {"entries": max(resolution.ran, resolution.entries)}
+    if total is not None:
+        drawn["map"] = line_of(source_map_of(collected, resolution, total, LINE_CELLS))
+    if resolution.has_dead and not record.reason:
+        drawn["reason"] = next((one.reason for one in dead_of(collected, ())), "")
+    return drawn
 
 
 def _all_of(total: int | None) -> dict[str, Any]:

@@ -70,6 +70,7 @@ class Report:
         files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
         recipe: how a run on one machine was made: its steps, settings and other options; empty on AWS.
         cost: what the job cost, and how long runs took; see `bill`.
+        problem: why the job was stopped or cancelled; empty where it ended with its result.
     """
 
     source: str
@@ -96,6 +97,7 @@ class Report:
     files: tuple[FilePart, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
 
     def to_json(self) -> bytes:
         """As it lies beside the result."""
@@ -103,8 +105,9 @@ class Report:
         members["dead"] = [
             {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
         ]
-        if not self.files:
-            del members["files"]
+        for name in ("files", "problem"):
+            if not members[name]:
+                del members[name]
         return json.dumps(members, indent=2, ensure_ascii=False).encode() + b"\n"
 
 

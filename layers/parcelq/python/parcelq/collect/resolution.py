@@ -63,6 +63,7 @@ class Resolution:
         entries: entries of the result.
         size: bytes of the result.
         duplicates: messages that were there already.
+        ran: entries of the source that runs got which succeeded, as far as the messages tell.
         doubts: why the result may not be what the step writes for the whole source.
         state: a digest of the whole choice: two results with the same state are the same.
     """
@@ -78,6 +79,7 @@ class Resolution:
     entries: int = 0
     size: int = 0
     duplicates: int = 0
+    ran: int = 0
     doubts: tuple[str, ...] = ()
     state: str = field(default="", compare=False)
 
@@ -241,6 +243,7 @@ class _Counter:
             self.entries,
             self.size - self._last_lacks_end,
             self.duplicates,
+            self._yields.read,
             self._yields.doubts(),
             state,
         )

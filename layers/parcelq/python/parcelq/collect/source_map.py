@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,11 @@ from parcelq.collect.resolution import Collected, Resolution
 
 CELLS: Final = 240
 """Parts of a map; fewer where the source has fewer bytes."""
+LINE_CELLS: Final = 60
+"""Parts of a map that is one line on a terminal."""
+KINDS: Final = {"=": "done", "x": "dead", ".": "missing", "?": "both"}
+"""What became of a part, by the letter that stands for it in a job's record."""
+_LETTERS: Final = {kind: letter for letter, kind in KINDS.items()}
 _HOLES: Final = 3
 """Missing ranges of a cell that are listed."""
 
@@ -105,6 +110,11 @@ class SourceMap:
             size = min(end, self._edges[number + 1]) - max(start, self._edges[number])
             if size > 0:
                 yield number, size
+
+
+def line_of(cells: Iterable[Cell]) -> str:
+    """Return the map as a text with a letter for each part; see `KINDS`."""
+    return "".join(_LETTERS[cell.kind] for cell in cells)
 
 
 def missing_of(collected: Collected, resolution: Resolution, total: int | None = None, cells: int = CELLS) -> SourceMap:

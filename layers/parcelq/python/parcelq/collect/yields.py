@@ -87,6 +87,11 @@ class Yields:
         self.most_lost = lost if self.most_lost is None else max(self.most_lost, lost)
         self.least_lost = lost if self.least_lost is None else min(self.least_lost, lost)
 
+    @property
+    def read(self) -> int:
+        """Entries that the runs got."""
+        return sum(one.read for one in self.sizes.values())
+
     def doubts(self) -> tuple[str, ...]:
         """Say where counts show that a step does not treat each record by itself; nothing where they do not."""
         if not self.sizes:
@@ -119,7 +124,7 @@ class Yields:
         lost = self.most_lost
         if not lost or lost < 0 or lost != self.least_lost or self._runs < _FEWEST_RUNS:
             return False
-        return sum(one.read for one in self.sizes.values()) >= _FEWEST_ENTRIES * lost * self._runs
+        return self.read >= _FEWEST_ENTRIES * lost * self._runs
 
     @property
     def _runs(self) -> int:

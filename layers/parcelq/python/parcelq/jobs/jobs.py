@@ -6,12 +6,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
 from parcelq.errors import ConflictError, ParcelqError, PublishError
-from parcelq.jobs.look import FIRST_SECONDS, LATE_SECONDS, Look, woken
-from parcelq.jobs.record import JobRecord, new_record, read_job, write_job
+from parcelq.jobs.limits import NO_LIMITS, Limits
+from parcelq.jobs.look import FIRST_SECONDS, LATE_SECONDS, Look, ended, woken
+from parcelq.jobs.record import JobRecord, State, new_record, read_job, write_job
 from parcelq.limits import MAX_DELAY_SECONDS
 from parcelq.lineage.source import Source, job_id, workflow_name
 from parcelq.names import JOBS
@@ -61,13 +63,14 @@ class Jobs:
     looks: Topic
     now: Callable[[], float] = time.time
 
-    def begin(self, source: str, version: str, topic: str) -> JobRecord:
+    def begin(self, source: str, version: str, topic: str, limits: Limits = NO_LIMITS) -> JobRecord:
         """Begin the job of a source, before anything of it is published; return its record.
 
         Args:
             source: the attribute `Source`.
             version: the attribute `Workflow` of its messages; empty for the built-in step.
             topic: name of the topic that its records go to.
+            limits: when it is stopped.
 
         A job that began already stays as it is. As long as its first look was not taken, that is published again, since
         the invocation that began the job may have died before.
@@ -75,17 +78,36 @@ class Jobs:
         Raises:
             PublishError, AwsError: the look could not be published, or the store refused.
         """
-        record, _ = self.recorded(source, workflow_name(version), topic=topic, uploading=True, version=version)
+        workflow = workflow_name(version)
+        record, _ = self.recorded(source, workflow, topic=topic, uploading=True, version=version, limits=limits)
         if record.look == 1 and not record.state.is_ended:
             self.publish(record)
         return record
 
+    def refuse(self, source: str, workflow: str, reason: str) -> None:
+        """Record that a source cannot be run, where its job has no record yet.
+
+        Raises:
+            AwsError, OSError: the store refused.
+        """
+        record = new_record(source, workflow, self.now())
+        with suppress(ConflictError):
+            write_job(self.store, ended(record, State.STOPPED, self.now(), problem=reason), None)
+
     def recorded(
-        self, source: str, workflow: str, *, topic: str = "", uploading: bool, version: str = ""
+        self,
+        source: str,
+        workflow: str,
+        *,
+        topic: str = "",
+        uploading: bool,
+        version: str = "",
+        limits: Limits = NO_LIMITS,
     ) -> tuple[JobRecord, str]:
         """Return the record of a job and its etag. A job without one gets one, whose first look is not published."""
         record = new_record(source, workflow, self.now(), topic=topic, uploading=uploading)
-        record = replace(record, due=record.due + FIRST_SECONDS, versions=(version,) if version else ())
+        versions = (version,) if version else ()
+        record = replace(record, due=record.due + FIRST_SECONDS, versions=versions, limits=limits)
         try:
             return record, write_job(self.store, record, None)
         except ConflictError:
@@ -121,7 +143,7 @@ class Jobs:
             except ParcelqError as error:
                 _log.error("%s", error)
                 continue
-            if found and not found[0].state.is_ended and self.now() >= found[0].due + LATE_SECONDS:
+            if found and found[0].is_looked_at and self.now() >= found[0].due + LATE_SECONDS:
                 yield found[0]
 
     def notice(self, source: str, workflow: str) -> float | None:
@@ -138,6 +160,8 @@ class Jobs:
             record, etag = found or self.recorded(source, workflow, uploading=False)
             if record.is_whole:
                 return None
+            if record.halted:  # what still comes is kept, and wakes nobody
+                return self.now() + LATE_SECONDS
             if record.state.is_ended:
                 record = woken(record, self.now())
                 write_job(self.store, record, etag)

@@ -8,6 +8,7 @@ record says which one counts.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
@@ -99,7 +100,7 @@ class LookVerdict(Enum):
 
 def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
     """Say what is to be done with the look of a number, given the job's record."""
-    if record.state.is_ended:
+    if not record.is_looked_at:
         return LookVerdict.DROP
     if number >= record.look:
         return LookVerdict.TAKE
@@ -130,6 +131,9 @@ class Found:
         empty: whether all topics of the stack were empty; None if they were not counted.
         uploaded: whether all of the source is published, as far as the look asked.
         problem: why the source can never be uploaded; empty where that is not known.
+        entries: entries of the source that were run with success; None if the look did not count them.
+        reason: why one of the dead entries failed; None if the look did not read it.
+        map: what became of the parts of the source; None if the look did not draw it.
     """
 
     now: float
@@ -145,6 +149,9 @@ class Found:
     empty: bool | None = None
     uploaded: bool = False
     problem: str = ""
+    entries: int | None = None
+    reason: str | None = None
+    map: str | None = None
 
 
 class Next(Enum):
@@ -165,31 +172,44 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
         quiet_seconds: how long nothing must have come before a job counts as standing still.
     """
     new = _seen(record, found)
+    # guard[False]: a job that was cancelled or stopped is neither healed nor finished
+    if record.halted:
+        kept = replace(new, state=record.state, look=record.look, due=record.due, time_left=None)
+        return replace(kept, reported=True), Next.STOP
     is_still = _is_still(new, found.now, quiet_seconds)
-    # The uploader notes what it published after it did; the report needs that. What was woken may get more.
-    may_finish = is_still or (new.state is not State.UPLOADING and not (found.dead and new.generation))
-    if found.complete and may_finish:
+    # The uploader notes what it published after it did; the report needs that. What was redriven may get more.
+    may_finish = is_still or (new.state is not State.UPLOADING and not (found.dead and new.redriven))
+    if found.complete and may_finish and not _exceeded(replace(new, started=found.now, resumed=0.0), found.now):
         return replace(new, state=State.FINISHING), Next.FINISH
-    if found.problem:
-        return ended(new, State.STOPPED, found.now, problem=found.problem), Next.STOP
+    exceeded = _exceeded(new, found.now)
+    if problem := exceeded or found.problem or _stuck(new, found.now, is_still=is_still):
+        return ended(new, State.STOPPED, found.now, problem=problem, halted=bool(exceeded)), Next.STOP
     if is_still and new.uploaded:
-        if new.healings < MOST_HEALINGS:
-            new = replace(new, healings=new.healings + 1, moved=found.now, still=0, state=State.RUNNING)
-            return replace(new, due=found.now + SHORTEST_SECONDS), Next.HEAL
-        text = f"{new.missing} bytes of it are missing after {new.healings} healings"
-        return ended(new, State.STOPPED, found.now, problem=text), Next.STOP
-    if is_still and found.now - new.moved >= UPLOAD_SECONDS:
-        return ended(new, State.STOPPED, found.now, problem="its upload never ended"), Next.STOP
+        new = replace(new, healings=new.healings + 1, moved=found.now, still=0, state=State.RUNNING)
+        return replace(new, due=found.now + SHORTEST_SECONDS), Next.HEAL
     return new, Next.LOOK
 
 
-def ended(record: JobRecord, state: State, now: float, *, result: str = "", problem: str = "") -> JobRecord:
-    """Return the record of a job that ended."""
-    return replace(record, state=state, ended=now, changed=now, result=result, problem=problem, time_left=None)
+def ended(
+    record: JobRecord, state: State, now: float, *, result: str = "", problem: str = "", halted: bool = False
+) -> JobRecord:
+    """Return the record of a job that ended; with `halted`, of one whose messages are not to be run any more."""
+    new = replace(record, state=state, ended=now, changed=now, problem=problem, time_left=None)
+    redriven = record.redriven and state is not State.FINISHED
+    result = result or record.result
+    return replace(new, result=result, halted=halted, reported=state is State.STOPPED, redriven=redriven)
+
+
+def halted(record: JobRecord, state: State, now: float, problem: str) -> JobRecord:
+    """Return the record of a job that somebody halts; the next look at it writes the report."""
+    return replace(ended(record, state, now, problem=problem, halted=True), reported=False)
 
 
 def woken(record: JobRecord, now: float) -> JobRecord:
-    """Return the record of an ended job that got new messages, so that it goes on; its next look is due at once."""
+    """Return the record of an ended job that got new messages, so that it goes on; its next look is due at once.
+
+    They may be of dead entries that are run again. So the job does not end before nothing comes any more.
+    """
     return replace(
         record,
         state=State.RUNNING,
@@ -201,6 +221,10 @@ def woken(record: JobRecord, now: float) -> JobRecord:
         ended=0.0,
         still=0,
         problem="",
+        halted=False,
+        reported=False,
+        redriven=True,
+        resumed=now,
     )
 
 
@@ -230,11 +254,12 @@ def _seen(record: JobRecord, found: Found) -> JobRecord:
     lately = max(0, done - record.done) / seconds
     rate = (record.rate + lately) / 2 if record.rate else lately
     left = max(0, found.total - done) / rate if found.total is not None and rate else None
+    delay = _delay(found.now - moved, left if has_moved else None, found.now - record.started)
     return replace(
         record,
         state=State.RUNNING if uploaded or record.state is State.FINISHING else record.state,
         look=record.look + 1,
-        due=found.now + _delay(found.now - moved, left if has_moved else None, found.now - record.started),
+        due=min(found.now + delay, _limit(record)),
         changed=found.now,
         moved=moved,
         segments=found.segments,
@@ -249,7 +274,36 @@ def _seen(record: JobRecord, found: Found) -> JobRecord:
         hole_count=found.hole_count,
         rate=rate,
         time_left=left,
+        entries=record.entries if found.entries is None else found.entries,
+        reason=record.reason if found.reason is None else found.reason,
+        map=record.map if found.map is None else found.map,
     )
+
+
+def _stuck(record: JobRecord, now: float, *, is_still: bool) -> str:
+    """Why a job will never go on; empty if it may."""
+    if is_still and record.uploaded and record.healings >= MOST_HEALINGS:
+        return f"{record.missing} bytes of it are missing after {record.healings} healings"
+    if is_still and not record.uploaded and now - record.moved >= UPLOAD_SECONDS:
+        return "its upload never ended"
+    return ""
+
+
+def _limit(record: JobRecord) -> float:
+    """When a job exceeds the time that it may take."""
+    most = record.limits.max_seconds
+    return math.inf if most is None else max(record.started, record.resumed) + most + SHORTEST_SECONDS
+
+
+def _exceeded(record: JobRecord, now: float) -> str:
+    """Return the limit that a job exceeds, in a sentence; empty if there is none.
+
+    Entries are counted in two ways, and the larger number counts: not every run says how many entries it got, and a
+    message that died in a later step stands for more entries than that one.
+    """
+    by_bytes = record.dead * record.done / record.dead_bytes if record.dead_bytes else 0.0
+    seen = max(record.dead + record.entries, by_bytes)
+    return record.limits.exceeded(record.dead, seen, now - max(record.started, record.resumed), record.reason)
 
 
 def _delay(quiet: float, left: float | None, age: float) -> float:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from parcelq.errors import NotFoundError, ParcelqError
+from parcelq.jobs.limits import Limits
 from parcelq.lineage.source import job_id
 from parcelq.names import JOBS
 from parcelq.store.store import Store
@@ -94,6 +95,7 @@ class JobRecord:
         still: how many looks in a row found nothing new and all topics of the stack empty.
         uploaded: whether all of the source is published.
         generation: how often the job went on after it had ended.
+        redriven: whether dead entries may be run again, since the job last finished.
         total: bytes of the source; None if that is not known yet.
         covered: bytes of it whose results are there.
         dead: entries that failed for good.
@@ -105,6 +107,13 @@ class JobRecord:
         time_left: seconds until all is done at that rate; None if that is not known.
         result: key of the result; empty while there is none.
         problem: why the job was stopped; empty where it was not.
+        limits: when the job is stopped.
+        halted: whether its messages are not to be run, since it was cancelled or stopped.
+        reported: whether the report of a halted job is written.
+        resumed: when it last went on after it had ended.
+        entries: entries of the source that were run with success, as far as that is known.
+        reason: why one of the dead entries failed.
+        map: what became of equal parts of the source, a letter for each; see `collect.source_map`.
         healings: how often what is missing was published again.
         cost: what the looks took.
     """
@@ -125,6 +134,7 @@ class JobRecord:
     still: int = 0
     uploaded: bool = False
     generation: int = 0
+    redriven: bool = False
     total: int | None = None
     covered: int = 0
     dead: int = 0
@@ -136,6 +146,13 @@ class JobRecord:
     time_left: float | None = None
     result: str = ""
     problem: str = ""
+    limits: Limits = field(default_factory=Limits)
+    halted: bool = False
+    reported: bool = False
+    resumed: float = 0.0
+    entries: int = 0
+    reason: str = ""
+    map: str = ""
     healings: int = 0
     cost: Cost = field(default_factory=Cost)
 
@@ -143,6 +160,28 @@ class JobRecord:
     def is_whole(self) -> bool:
         """Whether the job is finished and nothing can be added to its result."""
         return self.state is State.FINISHED and not self.dead
+
+    @property
+    def wants_report(self) -> bool:
+        """Whether a look is still to write what the job lacks, since it was halted."""
+        return self.halted and not self.reported
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether a look at the job should be on its way."""
+        return self.wants_report or not self.state.is_ended
+
+    @property
+    def share(self) -> float | None:
+        """How much of the source is done or dead, from 0 to 1; None if its size is not known."""
+        if self.is_whole:
+            return 1.0
+        return None if self.total is None else self.done / self.total if self.total else 1.0
+
+    @property
+    def seconds(self) -> float:
+        """How long the job took so far, or until it ended."""
+        return (self.ended or self.changed) - self.started
 
     @property
     def done(self) -> int:
@@ -194,6 +233,7 @@ def parse_record(data: bytes, key: str) -> JobRecord:
                 "versions": tuple(known["versions"]),
                 "holes": tuple((start, end) for start, end in known["holes"]),
                 "cost": Cost(**known["cost"]),
+                "limits": Limits(**known.get("limits", {})),
             }
         )
     except (ValueError, KeyError, TypeError) as error:

@@ -5,46 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from parcelq.errors import InvalidValueError, SettingsError
+from parcelq.errors import SettingsError
+from parcelq.jobs.limits import Limits
 from parcelq.names import check_workflow
 from parcelq.records import Format
-
-_LIMIT: Final = re.compile(r"([0-9]{1,12})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When a job of a workflow is stopped.
-
-    Attributes:
-        max_dead: when more entries than this are dead; None for no limit.
-        max_dead_share: the same as a share of the entries that were run, from 0 to 1; None for no limit.
-        max_seconds: when it took longer than this; None for no limit.
-    """
-
-    max_dead: int | None = None
-    max_dead_share: float | None = None
-    max_seconds: int | None = None
-
-    def to_document(self) -> dict[str, Any]:
-        """Return the limits that there are, as `workflow.yaml` has them."""
-        share = self.max_dead_share
-        dead = self.max_dead if share is None else f"{100 * share:.10g}%"
-        return _given(max_dead=dead, max_seconds=self.max_seconds)
-
-    @classmethod
-    def of_dead(cls, text: str) -> Limits:
-        """Read a number of dead entries such as `10`, or a share of all such as `1%`.
-
-        Raises:
-            InvalidValueError: the text is neither.
-        """
-        found = _LIMIT.fullmatch(text)
-        if not found or (found[2] and float(found[2]) > 100):
-            raise InvalidValueError("limit", text, "a number such as 10, or a share such as 1%")
-        return cls(max_dead=int(found[1])) if found[1] else cls(max_dead_share=float(found[2]) / 100)
 
 
 @dataclass(frozen=True, slots=True)

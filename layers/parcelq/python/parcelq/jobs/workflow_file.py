@@ -10,7 +10,8 @@ from typing import Any, Final, TypeVar
 
 from parcelq.checks import Check, Wrong, checked, filled, shown, texts, whole
 from parcelq.errors import InvalidValueError, SettingsError
-from parcelq.jobs.workflow import Limits, Workflow, WorkflowStep
+from parcelq.jobs.limits import Limits
+from parcelq.jobs.workflow import Workflow, WorkflowStep
 from parcelq.limits import MAX_RETENTION_SECONDS
 from parcelq.steps.find import Step, step_within
 from parcelq.steps.settings import record_format

@@ -1,4 +1,4 @@
-"""A job that a Python program runs on this machine, beside what else it does."""
+"""A job that a Python program runs, on this machine or on a stack, beside what else it does."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DeadEntry:
 
 
 class Job:
-    """Files that are being run; `parcelq.run` returns it. It runs on a thread until it has ended or is cancelled.
+    """Files that are being run; `parcelq.run` returns it. A thread follows it until it has ended or is cancelled.
 
     Args:
         work: runs the files.
@@ -92,7 +92,7 @@ class Job:
         Raises:
             ParcelqError: see `wait`.
         """
-        return [self._folder / one.state.result for one in self.wait() if one.state.result]
+        return [self._folder / one.names.result for one in self.wait() if one.state.result]
 
     def dead(self) -> Iterator[DeadEntry]:
         """Wait until the job has ended, and yield the entries that failed for good, in order.
@@ -101,13 +101,17 @@ class Job:
             ParcelqError: see `wait`.
         """
         for one in self.wait():
-            if one.state.result and one.state.dead:
-                with (self._folder / one.names.dead).open("rb") as lines:
+            listed = self._folder / one.names.dead
+            if one.state.dead and listed.is_file():
+                with listed.open("rb") as lines:
                     for line in lines:
                         yield DeadEntry.of(json.loads(line), one.file)
 
     def cancel(self) -> None:
-        """Stop the job, and wait until it has stopped. What is stored is kept, and the same call goes on from there."""
+        """Stop the job, and wait until it has stopped. What is done is kept.
+
+        On this machine the same call goes on from there, on a stack `parcelq resume`.
+        """
         self._cancelled.set()
         self._ended.wait()
         self._thread.join()

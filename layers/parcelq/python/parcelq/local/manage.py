@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from parcelq.collect.deaths import Dead, dead_of
-from parcelq.collect.source_map import Cell, source_map_of
+from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.local.finish import FileResult
 from parcelq.local.jobs import source_of, take_up
@@ -23,10 +23,6 @@ from parcelq.upload.notes import notes_of
 
 _ID: Final = re.compile("[0-9a-f]{6,24}")
 """A job's id, or its beginning."""
-
-
-MAP_CELLS: Final = 60
-"""Parts of the map of a job's source, so that they are one line on a terminal."""
 
 
 def is_job_id(text: str) -> bool:
@@ -45,7 +41,7 @@ class JobStatus:
         covered: bytes of it whose results are stored.
         missing: bytes of it that are neither there nor dead; None if that is not known.
         dead: entries that failed for good.
-        cells: a map of its source in few parts; none if its size is not known.
+        map: what became of equal parts of its source, a letter for each; empty if its size is not known.
     """
 
     record: LocalRecord
@@ -54,7 +50,7 @@ class JobStatus:
     covered: int
     missing: int | None
     dead: int
-    cells: tuple[Cell, ...] = ()
+    map: str = ""
 
     @property
     def state(self) -> str:
@@ -176,5 +172,5 @@ def _status(record: LocalRecord, kept: Kept) -> JobStatus:
         return JobStatus(record, running, None, 0, None, 0)
     found = collected.resolve()
     missing = None if found.total is None else found.missing
-    cells = () if found.total is None else source_map_of(collected, found, cells=MAP_CELLS)
-    return JobStatus(record, running, found.total, found.covered, missing, found.dead, cells)
+    line = "" if found.total is None else line_of(source_map_of(collected, found, cells=LINE_CELLS))
+    return JobStatus(record, running, found.total, found.covered, missing, found.dead, line)

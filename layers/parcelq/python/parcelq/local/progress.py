@@ -27,6 +27,7 @@ class Progress:
         dead: entries that are dead.
         reason: why the newest of them failed; empty if there is none.
         seconds: how long it has taken so far.
+        map: what became of equal parts of the source, a letter for each, where that is known; see `source_map.KINDS`.
     """
 
     share: float
@@ -36,6 +37,7 @@ class Progress:
     dead: int
     reason: str
     seconds: float = 0.0
+    map: str = ""
 
 
 class Meter:

@@ -12,7 +12,8 @@ from typing import Any, Final, Self
 
 from parcelq.errors import InvalidValueError
 from parcelq.jobs.assembled import Assembled, from_folder, from_steps, with_id, with_options, with_variables
-from parcelq.jobs.workflow import Limits, Workflow
+from parcelq.jobs.limits import Limits
+from parcelq.jobs.workflow import Workflow
 from parcelq.process.rules import Rules
 from parcelq.records import Format, parse
 from parcelq.steps.find import Step

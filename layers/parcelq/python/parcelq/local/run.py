@@ -27,8 +27,6 @@ from parcelq.process.broken import BrokenStep
 _LOOK_SECONDS: Final = 0.05
 _SMALL_BYTES: Final = MIB
 _FINISHED_AT_ONCE: Final = 8
-_LEAST_SEEN: Final = 1000
-"""Entries that must have been run before a share of dead ones says something."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -189,14 +187,7 @@ def _check(options: Options, meter: Meter, cancelled: threading.Event, jobs: Seq
     """Stop where it was cancelled, or where too many entries are dead."""
     if cancelled.is_set():
         raise JobError(jobs[0].record.id, "it was cancelled; what is done is kept, and the same call goes on from here")
-    progress, limits = meter.now(), options.limits
-    if limits.max_seconds is not None and progress.seconds > limits.max_seconds:
-        raise ParcelqError(f"stopped: it took longer than {limits.max_seconds} s; the same command goes on from here")
-    limit, share = limits.max_dead, limits.max_dead_share
-    if limit is not None and progress.dead > limit:
-        raise ParcelqError(f"stopped: {progress.dead} entries are dead, more than {limit}: {progress.reason}")
+    progress = meter.now()
     seen = progress.entries + progress.dead
-    if share is not None and seen >= _LEAST_SEEN and progress.dead > share * seen:
-        raise ParcelqError(
-            f"stopped: {progress.dead} of {seen} entries are dead, more than {share:.3%}: {progress.reason}"
-        )
+    if problem := options.limits.exceeded(progress.dead, seen, progress.seconds, progress.reason):
+        raise ParcelqError(f"stopped: {problem}; the same command goes on from here")

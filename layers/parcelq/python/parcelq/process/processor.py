@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -22,10 +22,11 @@ from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.process.apply import Application, Outcome, Route
 from parcelq.process.budget import Budget
 from parcelq.process.dead import Circumstances
-from parcelq.process.decide import Judge, Postponed
+from parcelq.process.decide import Decision, Judge, Postponed
+from parcelq.process.first_failures import FirstFailures
 from parcelq.process.headers import StageHeaders
 from parcelq.process.marks import Marks, receives_as_evidence
-from parcelq.process.plan import Evidence, Work, make_plan
+from parcelq.process.plan import Evidence, Plan, Work, make_plan
 from parcelq.process.read import read_messages
 from parcelq.process.rules import Rules
 from parcelq.process.runs import OnPrinted, Runs, Watch, log_printed
@@ -54,6 +55,7 @@ class Processor:
         store: where headers and marks are kept; None where receive counts stand in for marks, and somebody else keeps
             the messages locked and has them acknowledged.
         marks: whether to put marks, where there is a store. On one machine a run that kills the function ends the job.
+        stops_broken: whether a job is stopped whose step fails whatever it is given; it needs a store.
         workers: how many runs of the step go on side by side.
         together: most runs that go to the step at once, one after another, if they take little time.
         outputs: what the step's outputs are called where their header is kept; the following topic's name by default.
@@ -66,6 +68,7 @@ class Processor:
     rules: Rules = field(default_factory=Rules)
     store: Store | None = None
     marks: bool = True
+    stops_broken: bool = False
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     together: int = 1
     now: Callable[[], float] = time.time
@@ -75,11 +78,14 @@ class Processor:
     _marks: Marks | None = field(init=False, repr=False, compare=False)
     _headers: Headers = field(init=False, repr=False, compare=False)
     _stage_headers: StageHeaders = field(init=False, repr=False, compare=False)
+    _first: FirstFailures | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_runner", Runner(self.step))
         marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
         object.__setattr__(self, "_marks", marks)
+        first = FirstFailures(self.store, self.rules, self.now) if self.store and self.stops_broken else None
+        object.__setattr__(self, "_first", first)
         object.__setattr__(self, "_headers", Headers(self.store))
         outputs, workflow = self.outputs or self.route.following.name, self.step.workflow_id
         object.__setattr__(self, "_stage_headers", StageHeaders(self.step.settings, outputs, workflow, self.store))
@@ -132,7 +138,7 @@ class Processor:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
             if plan.alone:
                 _acknowledge_early(application)
-            refused = application.apply(decision for run in runs.of(plan) for decision in judge.of_run(run))
+            refused = application.apply(self._decided(plan, runs, judge))
             application.apply(
                 decision for one in refused for decision in judge.failed(one.run, StepError(self.step.name, one.reason))
             )
@@ -140,6 +146,21 @@ class Processor:
         if self._marks:
             self._marks.delete(outcome.marks)
         return outcome
+
+    def _decided(self, plan: Plan, runs: Runs, judge: Judge) -> Iterator[Decision | Postponed]:
+        """What follows from runs; of a job that is stopped because of them, its messages wait, and are not run then."""
+        suspicious = []
+        for run in runs.of(plan):
+            if self._first and self._first.is_suspicious(run):
+                suspicious.append(run)  # until all others have ended, which may show that the step works
+            else:
+                yield from judge.of_run(run)
+        for run in suspicious:
+            # guard[False]: a step that fails whatever it is given stops its job
+            if self._first and (reason := self._first.stops(run, runs.samples)):
+                yield Postponed(tuple(one for work in run.group for one in work.deliveries), reason)
+            else:
+                yield from judge.of_run(run)
 
     @property
     def wanted(self) -> int:

@@ -146,6 +146,16 @@ class Runs:
         self.watch.delete((*keys, *self.doubts.get(work.place, ())))
         return run
 
+    def samples(self, work: Work, samples: Iterable[Work]) -> list[Run]:
+        """Run entries of a message one by one, under a mark of the message; those that there is time for."""
+        try:
+            keys = self.watch.put([work], alone=True)
+        except (ParcelqError, OSError):
+            return []
+        runs = [self._run((one,)) for one in samples]
+        self.watch.delete(keys)
+        return runs
+
     def _watched(self, groups: Iterable[tuple[Work, ...]]) -> list[Run]:
         """Run groups under one mark. All of them end before anything is published."""
         groups = list(groups)

@@ -170,7 +170,8 @@ class Workflows:
             route = Route(StageTopic(topic), following, stage.dead_letters, stage.output)
             # The result's header is looked for under the output topic's name; other steps have names of their own.
             outputs = following.name if number == len(steps) - 1 else f"{following.name}.{number + 1}"
-            processors.append(Processor(route, steps[number], rules, stage.store, outputs=outputs))
+            step = steps[number]
+            processors.append(Processor(route, step, rules, stage.store, outputs=outputs, stops_broken=True))
             if stages[number - 1] == stages[number] == stage.name:
                 following = Onward(topic, processors[-1])
                 onward.append(following)

@@ -125,6 +125,13 @@ def note_problem(store: Store, source: str, problem: str, *, topic: str = "", ou
     store.put(f"{_UPLOADS}{source_id(source)}/{_PROBLEM}", json.dumps(note, separators=(",", ":")).encode())
 
 
+def forget_problem(store: Store, source: str) -> None:
+    """Delete the note that a source cannot be uploaded, if there is one: somebody tries it again."""
+    key = f"{_UPLOADS}{source_id(source)}/{_PROBLEM}"
+    if store.stat(key):
+        store.delete([key])
+
+
 def noted_problems(store: Store) -> dict[str, str]:
     """Why sources can never be uploaded, by the attribute `Source`."""
     keys = (key for key in store.keys(_UPLOADS) if key.endswith(_PROBLEM))

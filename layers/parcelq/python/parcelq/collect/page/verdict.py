@@ -52,6 +52,8 @@ def verdict(report: Report) -> Verdict:
             f"{all_of} went through the step, but the result may not be what the step writes for the whole source.",
         )
     sentence = listed(problems or ["the result is not finished"])
+    if report.problem:
+        sentence = f"the job was stopped, because {report.problem}; {sentence}"
     if entries.done is not None and not report.holes:
         rest = f"the other {entries.done:,} are" if entries.done != 1 else "the other one is"
         sentence += f"; {rest} in the result" if entries.done else "; none is in the result"

@@ -1,21 +1,18 @@
-"""A deployed stack, as its CloudFormation outputs describe it: all that commands need to know of it, looked up once."""
+"""A deployed stack, as its CloudFormation outputs describe it: all that others need to know of it, looked up once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-import typer
 from parcelq.errors import AwsError, ParcelqError
-
-from parcelq_cli.clients import s3
 
 if TYPE_CHECKING:
     from parcelq.jobs.versions import Versions
+    from parcelq.stack.jobs import StackJobs
     from parcelq.steps.packages import Target
     from parcelq.store.bucket import BucketStore
 
-StackName = Annotated[str, typer.Option("--stack", metavar="NAME", help="Name of the stack.", show_default=False)]
 _NEEDED: Final = (
     "BucketName",
     "TopicPrefix",
@@ -54,9 +51,10 @@ class Stack:
     @property
     def store(self) -> BucketStore:
         """The bucket's objects."""
+        from parcelq.aws.clients import s3_client
         from parcelq.store.bucket import BucketStore
 
-        return BucketStore(s3(), self.bucket)
+        return BucketStore(s3_client(), self.bucket)
 
     @property
     def versions(self) -> Versions:
@@ -64,6 +62,26 @@ class Stack:
         from parcelq.jobs.versions import Versions
 
         return Versions(self.store)
+
+    @property
+    def jobs(self) -> StackJobs:
+        """The jobs of the stack."""
+        from parcelq.aws.clients import sqs_client
+        from parcelq.stack.jobs import StackJobs
+        from parcelq.topics.admin import Topics
+        from parcelq.topics.sqs import SqsTopic
+
+        sqs = sqs_client()
+
+        def topic(name: str) -> SqsTopic:
+            return SqsTopic(sqs, Topics(sqs).url(name))
+
+        looks, ranges = (lambda: topic(f"{self.prefix}-looks")), (lambda: topic(f"{self.prefix}-ranges"))
+        return StackJobs(self.store, looks, ranges, self.output_topic, self.topic(self.stages[0]))
+
+    def topic(self, stage: str) -> str:
+        """Name of the topic of a stage."""
+        return f"{self.prefix}-{stage}"
 
     @property
     def packages_are_for(self) -> str:

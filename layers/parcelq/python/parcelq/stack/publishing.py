@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,20 @@ from parcelq.limits import KIB, MIB
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
     from parcelq.jobs.version import Version
-    from parcelq.steps.bundles import Bundle
+    from parcelq.stack.lookup import Stack
 
-    from parcelq_cli.output import Output
-    from parcelq_cli.stack import Stack
+Note = Callable[[str], None]
+Uploading = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+"""Shows an upload: is given what is uploaded and its bytes, and gives what is called with the bytes of each block."""
 
 
-def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
+@contextmanager
+def silently(_what: str, _size: int | None) -> Iterator[Callable[[int], None]]:
+    """Show no upload; an `Uploading`."""
+    yield lambda _count: None
+
+
+def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading) -> Version:
     """Store a workflow's version in a stack, with its bundles as far as they are not there yet.
 
     Raises:
@@ -38,7 +46,7 @@ def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
     assembled.workflow.stages(stack.stages)
     # What is too large for certain is refused before it takes minutes to pack it.
     _check_room(stack, assembled.name, sum(path.stat().st_size for path in assembled.files.values()))
-    packages = assembled.packages(stack.target, out.note)
+    packages = assembled.packages(stack.target, note)
     python = stack.packages_are_for if any(packages) else ""
     versions = stack.versions
     with tempfile.TemporaryDirectory(prefix="parcelq-bundle-") as scratch:
@@ -51,27 +59,15 @@ def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
             [(one.bundle, one.lock) if one else None for one in packages],
             python,
         )
-        _tell_size(out, version)
+        _tell_size(note, version)
         _check_room(stack, version.name, version.room)
         archives = {code: archive, **{one.bundle: one.archive for one in packages if one}}
         for bundle in versions.lacks(version):
             what = "the workflow's files" if bundle == code else "its packages"
-            with out.progress(f"uploading {what}") as report:
-                put_file(stack.store, archives[bundle], bundle_key(bundle), shown_by(report, bundle))
+            with uploading(what, bundle.size) as on_bytes:
+                put_file(stack.store, archives[bundle], bundle_key(bundle), on_bytes)
         versions.put(version)
     return version
-
-
-def shown_by(report: Callable[[str, float | None], None], bundle: Bundle) -> Callable[[int], None]:
-    """Return a function that shows how much of a bundle was sent."""
-    sent = 0
-
-    def on_bytes(count: int) -> None:
-        nonlocal sent
-        sent += count
-        report(f"{size_of(sent)} of {size_of(bundle.size)}", sent / max(1, bundle.size))
-
-    return on_bytes
 
 
 def size_of(count: int) -> str:
@@ -79,10 +75,10 @@ def size_of(count: int) -> str:
     return f"{count / MIB:,.1f} MiB" if count >= MIB else f"{count / KIB:,.1f} KiB"
 
 
-def _tell_size(out: Output, version: Version) -> None:
+def _tell_size(note: Note, version: Version) -> None:
     unpacked = size_of(sum(one.room for one in version.bundles))
     packed = size_of(sum(one.size for one in version.bundles))
-    out.note(f"workflow {version.name}: {packed} in bundles, {unpacked} unpacked and compiled")
+    note(f"workflow {version.name}: {packed} in bundles, {unpacked} unpacked and compiled")
 
 
 def _check_room(stack: Stack, name: str, needed: int) -> None:

@@ -1,0 +1,61 @@
+"""Whether messages of a job are still to be run: what uploader and processors ask before they begin with one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from parcelq.errors import ParcelqError
+from parcelq.jobs.record import read_job
+from parcelq.lineage.source import job_id, workflow_name
+from parcelq.store.store import Store
+from parcelq.topics.attributes import SOURCE, WORKFLOW
+from parcelq.topics.message import Pulled
+
+_log = logging.getLogger(__name__)
+OPEN_SECONDS: Final = 3.0
+"""A job that goes on is looked up again after this time; one that was halted each time, since it may be resumed."""
+_MOST_KNOWN: Final = 10_000
+
+
+class Gate:
+    """Knows which jobs were cancelled or stopped, by their records.
+
+    Args:
+        store: where the records are.
+        clock: returns a time in seconds.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._clock = clock
+        self._open: dict[str, float] = {}
+
+    def is_open(self, source: str, version: str) -> bool:
+        """Whether the job of a source goes on, given the attributes of its messages.
+
+        Where the store does not answer, it does: to run a message too much costs less than to lose one.
+        """
+        if not source:
+            return True
+        job, now = job_id(source, workflow_name(version)), self._clock()
+        if self._open.get(job, 0.0) > now:
+            return True
+        try:
+            found = read_job(self._store, job)
+        except (ParcelqError, OSError) as error:
+            _log.warning("whether job %s goes on cannot be read: %s", job, error)
+            return True
+        # guard[False]: messages of a job that was cancelled or stopped are not run
+        if found and found[0].halted:
+            return False
+        if len(self._open) >= _MOST_KNOWN:
+            self._open.clear()
+        self._open[job] = now + OPEN_SECONDS
+        return True
+
+    def passing(self, pulled: Iterable[Pulled]) -> list[Pulled]:
+        """Return the messages whose jobs go on. The others are to be acknowledged without a run."""
+        return [one for one in pulled if self.is_open(one.attributes.get(SOURCE, ""), one.attributes.get(WORKFLOW, ""))]

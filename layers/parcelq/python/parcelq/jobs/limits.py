@@ -1,0 +1,69 @@
+"""When a job of a workflow is stopped."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from parcelq.errors import InvalidValueError
+
+LEAST_SEEN: Final = 1000
+"""Entries that must have been run before a share of dead ones says something."""
+_LIMIT: Final = re.compile(r"([0-9]{1,12})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a job of a workflow is stopped.
+
+    Attributes:
+        max_dead: when more entries than this are dead; None for no limit.
+        max_dead_share: the same as a share of the entries that were run, from 0 to 1; None for no limit.
+        max_seconds: when it took longer than this; None for no limit.
+    """
+
+    max_dead: int | None = None
+    max_dead_share: float | None = None
+    max_seconds: int | None = None
+
+    def exceeded(self, dead: int, seen: float, seconds: float, reason: str = "") -> str:
+        """Say which limit a job exceeds, in a sentence; nothing if it exceeds none.
+
+        Args:
+            dead: entries that failed for good.
+            seen: entries that were run, dead ones included.
+            seconds: how long the job has taken.
+            reason: why one of the dead entries failed.
+        """
+        because = f": {reason}" if reason else ""
+        if self.max_dead is not None and dead > self.max_dead:
+            return f"{dead} entries are dead, more than {self.max_dead}{because}"
+        share = self.max_dead_share
+        if share is not None and seen >= LEAST_SEEN and dead > share * seen:
+            return f"{dead} of {seen:.0f} entries are dead, more than {share:.3%}{because}"
+        if self.max_seconds is not None and seconds > self.max_seconds:
+            return f"it took longer than {self.max_seconds} s"
+        return ""
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the limits that there are, as `workflow.yaml` has them."""
+        share = self.max_dead_share
+        dead = self.max_dead if share is None else f"{100 * share:.10g}%"
+        limits = {"max_dead": dead, "max_seconds": self.max_seconds}
+        return {name: value for name, value in limits.items() if value is not None}
+
+    @classmethod
+    def of_dead(cls, text: str) -> Limits:
+        """Read a number of dead entries such as `10`, or a share of all such as `1%`.
+
+        Raises:
+            InvalidValueError: the text is neither.
+        """
+        found = _LIMIT.fullmatch(text)
+        if not found or (found[2] and float(found[2]) > 100):
+            raise InvalidValueError("limit", text, "a number such as 10, or a share such as 1%")
+        return cls(max_dead=int(found[1])) if found[1] else cls(max_dead_share=float(found[2]) / 100)
+
+
+NO_LIMITS: Final = Limits()

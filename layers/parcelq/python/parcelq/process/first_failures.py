@@ -1,0 +1,181 @@
+"""Telling a broken step from bad data on a stack, where many processors take the messages of a job.
+
+When a message fails for the last time, or all of its entries were rejected, a few of its entries are run alone. If one
+of them succeeds, the step works. If all fail, that is noted beside the marks, where the other processors see it. So
+messages that different processors ran show together that a step is broken:
+
+    marks/.first/<job>/<run>/works      one of its entries succeeded alone
+    marks/.first/<job>/<run>/<digest>   all sampled entries of a message failed: JSON with their places
+
+`run` stands for the version of the workflow, the step, and how often the job went on after it had ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from parcelq.errors import ConflictError, NotFoundError, ParcelqError
+from parcelq.jobs.look import halted
+from parcelq.jobs.record import JobRecord, State, read_job, write_job
+from parcelq.lineage.source import job_id, workflow_name
+from parcelq.names import MARKS
+from parcelq.process.broken import LEAST_MESSAGES, MOST_SAMPLES, BrokenStep
+from parcelq.process.cut import part_of
+from parcelq.process.dead import reason_of
+from parcelq.process.plan import Work
+from parcelq.process.rules import Rules
+from parcelq.process.runs import Run
+from parcelq.records import cut_bytes
+from parcelq.store.store import Store
+from parcelq.topics.attributes import WORKFLOW
+
+_log = logging.getLogger(__name__)
+_WORKS: Final = "works"
+_TRIES: Final = 5
+"""How often a record is written that somebody else writes at the same moment."""
+
+RunAlone = Callable[[Work, Sequence[Work]], "list[Run]"]
+
+
+class FirstFailures:
+    """Tells whether a step is broken, for one processor.
+
+    Args:
+        store: where jobs and marks are.
+        rules: how failures are treated.
+        now: tells the time, in seconds since the epoch.
+    """
+
+    def __init__(self, store: Store, rules: Rules, now: Callable[[], float]) -> None:
+        self._store = store
+        self._rules = rules
+        self._now = now
+        self._works: set[tuple[str, str, int]] = set()
+
+    def is_suspicious(self, run: Run) -> bool:
+        """Whether a run is to be looked at with `stops`; of others it is noted that the step works."""
+        work = run.group[0]
+        if len(run.group) > 1 or not work.lineage or not work.entries or _step_of(work) in self._works:
+            return False
+        if run.ran:
+            if len(run.ran.rejects) == work.entries:
+                return True
+            self._works.add(_step_of(work))
+        return run.error is not None and self._rules.is_last(work)
+
+    def stops(self, run: Run, run_alone: RunAlone) -> str:
+        """Return why a job is stopped after a run; empty if its messages are treated as usual.
+
+        Args:
+            run: the run, which is suspicious.
+            run_alone: runs entries of a message, each alone.
+        """
+        work = run.group[0]
+        if _step_of(work) in self._works:
+            return ""
+        try:
+            return self._judged(_step_of(work), work, run, run_alone)
+        except (ParcelqError, OSError) as error:
+            _log.warning("whether the step is broken is not known now: %s", error, extra=work.about)
+            return ""
+
+    def _judged(self, step: tuple[str, str, int], work: Work, run: Run, run_alone: RunAlone) -> str:
+        job, version, number = step
+        found = read_job(self._store, job)
+        if found is None:  # nobody looks after this job
+            return ""
+        record = found[0]
+        if record.halted:
+            return record.problem or "the job was cancelled"
+        if record.covered:
+            self._works.add(step)
+            return ""
+        name = hashlib.blake2b(f"{version} {number}".encode(), digest_size=8).hexdigest()
+        failures = _failures(work, run, run_alone)
+        places = self._noted(f"{MARKS}.first/{job}/{record.generation}-{name}/", work, failures)
+        if places is None:
+            self._works.add(step)
+        if not places:
+            return ""
+        verdict = str(BrokenStep(next(filter(None, failures.values())), places))
+        return verdict if self._stop(job, verdict) else ""
+
+    def _noted(self, folder: str, work: Work, failures: Mapping[str, str | None]) -> int | None:
+        """Note that sampled entries failed, or that one succeeded.
+
+        Returns:
+            How many sampled entries failed in all, if they and their messages are enough for a verdict; otherwise 0.
+            None if one succeeded, here or elsewhere.
+        """
+        if None in failures.values():
+            self._store.put(folder + _WORKS)
+            return None
+        if not failures:
+            return 0
+        key = hashlib.blake2b(str(work.lineage).encode(), digest_size=12).hexdigest()
+        self._store.put(folder + key, json.dumps(sorted(failures)).encode())
+        keys = list(self._store.keys(folder))
+        if folder + _WORKS in keys:
+            return None
+        places = set(failures)
+        for other in keys[:MOST_SAMPLES]:
+            with suppress(NotFoundError, ValueError):
+                places.update(json.loads(self._store.read(other)))
+        return len(places) if len(keys) >= LEAST_MESSAGES and len(places) >= MOST_SAMPLES else 0
+
+    def _stop(self, job: str, problem: str) -> bool:
+        """Write that a job is stopped, unless it has ended or some of it is done; return whether it is stopped."""
+        for _ in range(_TRIES):
+            found = read_job(self._store, job)
+            if found is None or not _may_stop(found[0]):
+                return bool(found and found[0].halted)
+            record, etag = found
+            with suppress(ConflictError):
+                write_job(self._store, halted(record, State.STOPPED, self._now(), problem), etag)
+                _log.error("job %s is stopped: %s", job, problem)
+                return True
+        return False
+
+
+def _step_of(work: Work) -> tuple[str, str, int]:
+    """The job of a message, the version of its workflow, and the number of the step that it is for."""
+    assert work.lineage is not None
+    version = work.message.attributes.get(WORKFLOW, "")
+    return job_id(work.source, workflow_name(version)), version, len(work.lineage.outputs)
+
+
+def _may_stop(record: JobRecord) -> bool:
+    return not (record.state.is_ended or record.state is State.FINISHING or record.covered)
+
+
+def _failures(work: Work, run: Run, run_alone: RunAlone) -> dict[str, str | None]:
+    """Why sampled entries of a message failed, by their places; None for one that succeeded."""
+    assert work.lineage is not None
+    before = "".join(output.digest for output in work.lineage.outputs[-1:]), work.lineage.span.start
+    parcels = list(cut_bytes(work.message.body, work.format, 1, 1))
+    places = {number: f"{before[0]} {before[1] + parcels[number].start}" for number in _spread(len(parcels))}
+    if run.ran:
+        reasons = {one.entry: one.reason for one in run.ran.rejects}
+        return {place: reasons.get(number) for number, place in places.items()}
+    assert run.error is not None
+    if len(parcels) == 1:
+        return {places[0]: reason_of(run.error)}
+    samples = [part_of(work, parcels[number].start, parcels[number].end, 1, number, work.failures) for number in places]
+    failures: dict[str, str | None] = {}
+    for place, one in zip(places.values(), run_alone(work, samples), strict=False):
+        with one.folder:
+            if one.error:
+                failures[place] = reason_of(one.error)
+            elif one.ran:
+                failures[place] = one.ran.rejects[0].reason if one.ran.rejects else None
+    return failures
+
+
+def _spread(count: int) -> list[int]:
+    """Numbers of the first, the middle and the last of so many."""
+    return sorted({0, count // 2, count - 1})

@@ -1,0 +1,277 @@
+"""Following jobs of a stack by their records, and bringing their results to this machine."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from parcelq.aws.clients import translated
+from parcelq.aws.parallel import in_flight
+from parcelq.collect.seeing import SourceState
+from parcelq.collect.stopped import problem_of
+from parcelq.errors import InvalidValueError, JobError, NotFoundError, ParcelqError
+from parcelq.jobs.record import JobRecord, State
+from parcelq.lineage.source import Source
+from parcelq.local.finish import FileResult
+from parcelq.local.progress import Progress
+from parcelq.names import INBOX, JOBS
+from parcelq.result_names import result_names
+from parcelq.stack.jobs import StackJobs
+from parcelq.store.bucket import BucketStore
+
+LOOK_SECONDS: Final = 1.0
+_READS_IN_FLIGHT: Final = 16
+_INBOX_LOOKS: Final = 5
+"""Every so many looks it is asked whether a file still lies in the inbox whose job has not begun."""
+_CLOCKS_DIFFER: Final = 5.0
+"""Seconds that the record of a job may seem older than the file that it is about."""
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A file in the inbox of a stack, or the job of one.
+
+    Attributes:
+        name: what it is called there, below `inbox/`.
+        etag: the object's etag, without quotes.
+        modified: when it was put, in seconds of the epoch.
+        size: its bytes.
+        job: the id of its job; empty where that is not known yet.
+    """
+
+    name: str
+    etag: str = ""
+    modified: float = 0.0
+    size: int = 0
+    job: str = ""
+
+    @property
+    def file(self) -> str:
+        """The file's own name."""
+        return self.name.rpartition("/")[2]
+
+
+def found_in_inbox(store: BucketStore, name: str) -> Put:
+    """Return what lies in the inbox under a name. Raises ParcelqError if nothing does."""
+    found = store.stat(f"{INBOX}{name}")
+    if found is None:
+        raise ParcelqError(f"there is no s3://{store.bucket}/{INBOX}{name}; parcelq run --detach prints the names")
+    return Put(name, found.etag.strip('"'), found.modified, found.size)
+
+
+def put_of_job(record: JobRecord) -> Put:
+    """Return what a job is about."""
+    return Put(Source.parse(record.source).name, size=record.total or 0, job=record.id)
+
+
+@dataclass(slots=True)
+class Followed:
+    """Jobs of files that are waited for.
+
+    Attributes:
+        jobs: the stack's jobs.
+        puts: the files.
+        records: what is known of their jobs.
+        problems: why files will never have a job.
+    """
+
+    jobs: StackJobs
+    puts: Sequence[Put]
+    records: dict[Put, JobRecord] = field(default_factory=dict)
+    problems: dict[Put, str] = field(default_factory=dict)
+    _ids: dict[Put, str] = field(default_factory=dict)
+    _others: set[str] = field(default_factory=set)
+    _looks: int = 0
+
+    def look(self) -> None:
+        """Read the records of those that have not ended. Jobs that began meanwhile are found first."""
+        self._ids |= {put: put.job for put in self.puts if put.job}
+        waiting = [put for put in self.puts if put not in self._ids and put not in self.problems]
+        if waiting:
+            self._find(waiting)
+            if self._looks % _INBOX_LOOKS == _INBOX_LOOKS - 1:
+                self._look_for_problems([put for put in waiting if put not in self._ids])
+            self._looks += 1
+        going = [put for put in self._ids if not self.has_ended(put)]
+        for put, record in in_flight(lambda put: (put, self.jobs.find(self._ids[put])), going, _READS_IN_FLIGHT):
+            self.records[put] = record
+
+    def has_ended(self, put: Put) -> bool:
+        """Whether nothing more will become of a file."""
+        record = self.records.get(put)
+        return put in self.problems or (record is not None and not record.is_looked_at)
+
+    @property
+    def over(self) -> bool:
+        """Whether that is so of all."""
+        return all(map(self.has_ended, self.puts))
+
+    def cancel(self) -> bool:
+        """Cancel those that go on; return False as long as some have not begun, which cannot be cancelled."""
+        if any(put not in self.records and put not in self.problems for put in self.puts):
+            return False
+        for put, record in self.records.items():
+            if not self.has_ended(put):
+                with suppress(JobError):  # it ended just now
+                    self.jobs.cancel(record.id)
+        return True
+
+    @property
+    def first(self) -> str:
+        """The id of the first job."""
+        return next((record.id for record in self.records.values()), "")
+
+    def progress(self) -> Progress:
+        """How far all files are together, as far as the last looks at their jobs know."""
+        total = sum(put.size for put in self.puts) or 1
+        records = self.records.values()
+        done = sum(put.size * (self._share(put) or 0.0) for put in self.puts)
+        entries, dead = sum(one.entries for one in records), sum(one.dead for one in records)
+        reason = next((one.reason for one in records if one.reason), "")
+        left = max((one.time_left for one in records if one.time_left is not None), default=None)
+        going = [one for put, one in self.records.items() if not self.has_ended(put)]
+        rate = sum(one.rate * one.entries / one.covered for one in going if one.covered)
+        seconds = max((one.seconds for one in records), default=0.0)
+        shown = next((one.map for one in going if one.map), "")
+        return Progress(min(1.0, done / total), entries, rate, left, dead, reason, seconds, shown)
+
+    def _share(self, put: Put) -> float | None:
+        record = self.records.get(put)
+        return None if record is None else 1.0 if record.state is State.FINISHED else record.share
+
+    def _find(self, waiting: Sequence[Put]) -> None:
+        """Find the jobs of files among those that began since the files were put. Each record is read once."""
+        since = min(put.modified for put in waiting) - _CLOCKS_DIFFER
+        listed = (one.key for one in self.jobs.store.listing(JOBS) if one.modified >= since)
+        new = [key.removeprefix(JOBS).removesuffix(".json") for key in listed]
+        new = [job for job in new if job not in self._others]
+        wanted = {(put.name, put.etag): put for put in waiting}
+        for record in in_flight(self._known, new, _READS_IN_FLIGHT):
+            if record:
+                source = Source.parse(record.source)
+                put = wanted.get((source.name, source.etag))
+                if put and source.bucket == self.jobs.store.bucket and record.started >= put.modified - _CLOCKS_DIFFER:
+                    self._ids[put] = record.id
+                self._others.add(record.id)
+
+    def _known(self, job: str) -> JobRecord | None:
+        try:
+            return self.jobs.find(job)
+        except JobError:
+            return None
+
+    def _look_for_problems(self, waiting: Sequence[Put]) -> None:
+        for put in waiting:
+            now = self.jobs.store.stat(f"{INBOX}{put.name}")
+            if now is None:
+                self.problems[put] = "it was deleted from the inbox"
+            elif now.etag.strip('"') != put.etag:
+                self.problems[put] = "somebody put another file of that name into the inbox"
+
+
+def follow(
+    followed: Followed,
+    folder: Path,
+    on_progress: OnProgress = lambda _progress: None,
+    cancelled: threading.Event | None = None,
+) -> list[FileResult]:
+    """Wait until all files are done, and bring their results.
+
+    Args:
+        followed: the files.
+        folder: where results go.
+        on_progress: called once a second.
+        cancelled: cancels the jobs when it is set.
+
+    Returns:
+        What became of each file, in their order.
+
+    Raises:
+        JobError: it was cancelled. What is done stays.
+        ParcelqError: a result cannot be brought.
+    """
+    stop = cancelled or threading.Event()
+    results: dict[Put, FileResult] = {}
+    while True:
+        followed.look()
+        for put in followed.puts:
+            if put not in results and followed.has_ended(put):
+                results[put] = result_of(followed, put, folder)
+        on_progress(followed.progress())
+        if len(results) == len(followed.puts):
+            return [results[put] for put in followed.puts]
+        if stop.is_set() and followed.cancel():
+            raise JobError(followed.first, "it was cancelled; what is done is kept, and parcelq resume goes on")
+        _pause(stop)
+
+
+def _pause(stop: threading.Event) -> None:
+    """Wait until the next look, or until somebody cancels the jobs."""
+    (time.sleep if stop.is_set() else stop.wait)(LOOK_SECONDS)
+
+
+def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
+    """Bring what became of a file whose job has ended."""
+    local, store = result_names(put.file), followed.jobs.store
+    record = followed.records.get(put)
+    if record is None:
+        return FileResult(put.file, "", local, SourceState("", 0, None, 0, 0), problem=followed.problems[put])
+    remote = Source.parse(record.source).names(store.bucket)
+    report = _report(store, remote.report, record)
+    state = SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)
+    if record.state is not State.FINISHED or not record.result or report is None:
+        later = "a later put of the same file, or another job, has its result in the place of this one"
+        problem = problem_of(record) or later
+        if report is not None:
+            for one, name in zip(remote.all, local.all, strict=True):
+                if one != remote.result:
+                    _fetch(store, one, folder / name, needed=False)
+        return FileResult(put.file, record.id, local, state, record.healings, problem)
+    for one, name in zip(remote.all, local.all, strict=True):
+        _fetch(store, one, folder / name, needed=one == remote.result)
+    dead = record.dead or int(not report["complete"] and not report["doubts"])
+    state = SourceState(
+        record.source, record.covered, record.total, dead, record.hole_count, record.result, report=report
+    )
+    return FileResult(put.file, record.id, local, state, record.healings)
+
+
+def _report(store: BucketStore, key: str, record: JobRecord) -> Mapping[str, Any] | None:
+    """The report of a job; None if there is none, or only one of another job."""
+    try:
+        report: Mapping[str, Any] = json.loads(store.read(key))
+        return report if report["source"] == record.source else None
+    except (NotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
+    """Bring an object into a file, which is replaced at once; one that is not needed may be missing."""
+    if not needed and store.stat(key) is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _replaced(path) as part, translated():
+        store.s3.download_file(store.bucket, key, str(part))
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Give a path beside a file, which takes its place if nothing is raised."""
+    if path.is_dir():
+        raise InvalidValueError("result", str(path), "a file, but there is a folder of that name")
+    part = path.with_name(f".parcelq-{uuid.uuid4().hex}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

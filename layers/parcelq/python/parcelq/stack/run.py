@@ -1,0 +1,165 @@
+"""Running a workflow over files on a stack: its version and the files are put, and then the jobs are followed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from parcelq.aws.clients import translated
+from parcelq.errors import InvalidValueError, JobError, ParcelqError
+from parcelq.jobs.assembled import Assembled, with_options
+from parcelq.jobs.limits import NO_LIMITS
+from parcelq.jobs.record import JobRecord
+from parcelq.jobs.workflow import Workflow
+from parcelq.local.finish import FileResult
+from parcelq.local_files import check_folder, check_readable, check_targets
+from parcelq.names import INBOX, check_bucket
+from parcelq.result_names import check_distinct, result_names
+from parcelq.stack.follow import Followed, OnProgress, Put, follow, found_in_inbox
+from parcelq.stack.lookup import Stack
+from parcelq.stack.publishing import Note, Uploading, publish, silently
+from parcelq.store.large_files import put_file
+
+_S3: Final = "s3://"
+
+
+def check_files(files: Sequence[str], folder: Path) -> list[str]:
+    """Return what files are called in the inbox, before anything is looked up or put.
+
+    Args:
+        files: paths of files, or addresses of S3 objects, `s3://bucket/key`.
+        folder: where results go.
+
+    Raises:
+        ParcelqError: a file cannot be read, or a result would have the name of another one, or of a source.
+    """
+    local = [Path(file) for file in files if not file.startswith(_S3)]
+    for path in local:
+        check_readable(path)
+    names = [_file_name(file) for file in files]
+    check_distinct(names)
+    check_folder(folder, "--output")
+    check_targets(local, [folder / one for name in names for one in result_names(name).all])
+    return names
+
+
+def put_files(
+    stack: Stack, files: Sequence[str], names: Sequence[str], assembled: Assembled, note: Note, uploading: Uploading
+) -> list[Put]:
+    """Put a workflow and files into a stack, whose jobs begin then.
+
+    Args:
+        stack: the stack.
+        files: paths of files, or addresses of S3 objects.
+        names: what `check_files` returned.
+        assembled: the workflow.
+        note: called with sentences about what takes a while.
+        uploading: shows uploads.
+
+    Raises:
+        ParcelqError: the workflow cannot be put, or there is no such object.
+    """
+    version = publish(stack, assembled, note, uploading)
+    return [
+        _put(stack, file, f"{version.attribute}/{name}", uploading) for file, name in zip(files, names, strict=True)
+    ]
+
+
+def run_files(
+    stack: Stack,
+    files: Sequence[str],
+    names: Sequence[str],
+    assembled: Assembled,
+    folder: Path,
+    on_progress: OnProgress,
+    cancelled: threading.Event,
+    note: Note,
+) -> list[FileResult]:
+    """Run a workflow over files on a stack, and bring the results; see `put_files` and `follow`."""
+    puts = put_files(stack, files, names, assembled, note, silently)
+    return follow(Followed(stack.jobs, puts), folder, on_progress, cancelled)
+
+
+def redrive(
+    stack: Stack, job: str, changed: Assembled | None, note: Note, uploading: Uploading, *, is_folder: bool = False
+) -> tuple[JobRecord, int]:
+    """Run the dead entries of a job again, perhaps with other steps; see `StackJobs.redrive`.
+
+    Other steps become a version of the job's workflow that no new job gets.
+
+    Args:
+        stack: the stack.
+        job: the job's id, or its beginning.
+        changed: the other steps; None to run those of last time.
+        note: called with sentences about what takes a while.
+        uploading: shows uploads.
+        is_folder: whether `changed` is the folder of a workflow, which says formats, sizes and settings itself.
+
+    Returns:
+        The job's record from before, and how many entries are run again.
+
+    Raises:
+        JobError: the job cannot be redriven, or its workflow has settings that single steps do not say.
+    """
+    jobs = stack.jobs
+    record = jobs.find(job)
+    if changed is None:
+        return record, jobs.redrive(record.id)
+    if not record.workflow:
+        raise JobError(
+            record.id, "it runs the step that the stack was deployed with; deploy the mended step, then redrive"
+        )
+    if not record.dead:
+        raise JobError(record.id, "it has no dead entries")
+    if not is_folder:
+        changed = _like(changed, stack.versions.read(record.versions[-1]).workflow, record)
+    version = publish(stack, replace(changed, name=record.workflow), note, uploading)
+    topic = stack.topic(version.workflow.stages(stack.stages)[0])
+    return record, jobs.redrive(record.id, version=version.attribute, topic=topic)
+
+
+def _like(changed: Assembled, before: Workflow, record: JobRecord) -> Assembled:
+    """Return other steps with the formats, sizes and stages of those before."""
+    steps = changed.workflow.steps
+    if any(one.settings for one in before.steps) and not any(one.settings for one in steps):
+        raise JobError(record.id, "its steps have settings; give the folder of the whole workflow, with --workflow DIR")
+    if len(steps) == len(before.steps):
+        steps = tuple(
+            replace(one, stage=old.stage, batch_size=old.batch_size, output=old.output)
+            for one, old in zip(steps, before.steps, strict=True)
+        )
+    sizes = Workflow((), before.format, before.parcel_size, before.batch_size, NO_LIMITS)
+    kept = with_options(changed, sizes)
+    return replace(kept, workflow=replace(kept.workflow, steps=steps))
+
+
+def _file_name(file: str) -> str:
+    """What a file or an S3 object is called in the inbox."""
+    name = _address(file)[1].rpartition("/")[2] if file.startswith(_S3) else Path(file).name
+    if name in {"", ".", ".."}:
+        raise InvalidValueError("file", file, "a file, or the address of an object, s3://bucket/key")
+    return name
+
+
+def _address(text: str) -> tuple[str, str]:
+    """Bucket and key of an address, `s3://bucket/key`; the key is as it is, not encoded."""
+    bucket, _, key = text.removeprefix(_S3).partition("/")
+    return check_bucket(bucket), key
+
+
+def _put(stack: Stack, file: str, name: str, uploading: Uploading) -> Put:
+    """Put a file into the inbox, or copy an object there."""
+    store, key = stack.store, f"{INBOX}{name}"
+    with uploading(file, None if file.startswith(_S3) else Path(file).stat().st_size) as on_bytes:
+        if not file.startswith(_S3):
+            put_file(store, Path(file), key, on_bytes)
+        else:
+            bucket, source = _address(file)
+            if store.in_bucket(bucket).stat(source) is None:
+                raise ParcelqError(f"there is no {file}")
+            with translated():
+                store.s3.copy({"Bucket": bucket, "Key": source}, store.bucket, key)
+    return found_in_inbox(store, name)

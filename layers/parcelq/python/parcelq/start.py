@@ -1,0 +1,144 @@
+"""`parcelq.run`: beginning a job from a Python program, on this machine or on a stack."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parcelq.errors import InvalidValueError
+
+_log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from parcelq.local.job import Job
+    from parcelq.local.recipe import Recipe
+    from parcelq.steps.function import StepFunction
+
+    StepLike: TypeAlias = str | Path | StepFunction[Any, Any, Any]
+
+
+def run(
+    step: StepLike | Sequence[StepLike],
+    files: str | Path | Sequence[str | Path],
+    *,
+    output: str | Path = "results",
+    name: str = "",
+    combine: str = "",
+    settings: str | Path | Sequence[str | Path] = (),
+    format: str = "",  # noqa: A002 - it is called so everywhere else
+    packages: Sequence[str] = (),
+    env: Sequence[str] = (),
+    workflow_id: str = "",
+    batch_size: int = 1000,
+    parcel_size: int = 1000,
+    max_dead: int | str = "",
+    keep_going: bool = False,
+    fresh: bool = False,
+    go_on: bool = False,
+    stack: str = "",
+) -> Job:
+    """Run a step over every record of files, and write one result file for each; as `parcelq run`.
+
+    On this machine, the job runs on a thread of this program and the step in processes of its own. A job that was
+    stopped goes on where it stopped when this is called again. On a stack, a thread follows the jobs of the files and
+    brings their results.
+
+    Args:
+        step: a path, the name of a program on the PATH, or a function decorated with `@step`, whose module is the
+            step; several run in a row.
+        files: paths of files, folders and pipes, and patterns such as `data/*.smi`; for a stack, paths of files and
+            addresses of objects, `s3://bucket/key`.
+        output: the folder of results.
+        name: what the result is called after, where there is only one file.
+        combine: makes one result of all files, and says what it is called after.
+        settings: settings files of the steps, of each in turn.
+        format: what a record is, such as `csv`; by default the names of the files say it.
+        packages: Python packages that the steps need.
+        env: names of variables of this program's environment that the steps get.
+        workflow_id: what the steps get as `--workflow-id`.
+        batch_size: most entries of one run of a step.
+        parcel_size: most entries of one message.
+        max_dead: stop when more entries failed: a number such as 10, or a share such as `1%`.
+        keep_going: go on even if the step fails on everything.
+        fresh: start over, whatever an earlier run has done.
+        go_on: continue with another version of the step.
+        stack: name of a stack of AWS to run on; empty for this machine.
+
+    Raises:
+        InvalidValueError: a value makes no sense.
+        SettingsError: there is no such step or settings file, or its dependencies cannot be installed.
+        ParcelqError: there is no such stack, or a file cannot be read.
+    """
+    from parcelq.jobs.workflow import workflow_name
+    from parcelq.local.job import Job
+    from parcelq.local.module_step import folder_of
+    from parcelq.local.recipe import Recipe
+    from parcelq.local.run import run_files
+    from parcelq.steps.function import StepFunction
+
+    def path_of(one: StepLike) -> str:
+        if isinstance(one, StepFunction):
+            return str(folder_of(one))
+        if not isinstance(one, str | Path):
+            raise InvalidValueError("step", one, "a path, a name on the PATH, or a function decorated with @step")
+        return str(one)
+
+    recipe = Recipe(
+        tuple(map(path_of, _listed(step))),
+        "",
+        tuple(map(str, _listed(settings))),
+        workflow_id,
+        tuple(packages),
+        tuple(env),
+        format,
+        batch_size,
+        parcel_size,
+        str(max_dead),
+        keep_going,
+    )
+    folder = Path(output)
+    given = [str(one) for one in _listed(files)]
+    if stack:
+        only_here = {
+            "name": name,
+            "combine": combine,
+            "env": env,
+            "workflow_id": workflow_id,
+            "keep_going": keep_going,
+            "fresh": fresh,
+            "go_on": go_on,
+        }
+        for option, value in only_here.items():
+            if value:
+                raise InvalidValueError(option, value, "left out where a stack is given; it is for this machine")
+        names = [getattr(one, "__name__", "") or Path(str(one)).stem for one in _listed(step)]
+        return _on_stack(recipe, workflow_name("-".join(names)), given, stack, folder)
+    options = recipe.options(folder, _log.info, fresh=fresh, go_on=go_on)
+    return Job(
+        lambda show, cancelled: run_files(
+            given, options, show, name=name, combine=combine, note=_log.warning, cancelled=cancelled
+        ),
+        folder,
+    )
+
+
+def _on_stack(recipe: Recipe, name: str, files: Sequence[str], stack: str, folder: Path) -> Job:
+    from parcelq.local.job import Job
+    from parcelq.stack.lookup import look_up
+    from parcelq.stack.run import check_files, run_files
+
+    assembled = replace(recipe.assembled(), name=name)
+    names = check_files(files, folder)
+    found = look_up(stack)
+    return Job(
+        lambda show, cancelled: run_files(found, files, names, assembled, folder, show, cancelled, _log.info), folder
+    )
+
+
+def _listed(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]

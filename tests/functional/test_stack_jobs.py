@@ -1,0 +1,298 @@
+"""Jobs of a stack: halted by limits, a broken step or somebody, and what resuming and redriving make of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from function_world import BUCKET, UPPER, Stack
+from parcelq.errors import JobError
+from parcelq.jobs.record import JobRecord, State
+from parcelq.stack.jobs import StackJobs
+from parcelq.stack.kept import all_jobs
+from parcelq.store.bucket import BucketStore
+from parcelq.topics.sqs import SqsTopic
+from parcelq_cli.console.remote import StackConsole
+from parcelq_cli.console.view import Which
+
+LINES = b"".join(b"line %d\n" % number for number in range(60))
+FAILS = '#!/bin/sh\necho "ValueError: nothing works" >&2\nexit 1\n'
+pytest_plugins = ["function_world", "workflow_world"]
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
+
+
+class World:
+    """A stack, its jobs, and one turn after another of its functions."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+
+        def topic(name: str) -> SqsTopic:
+            return SqsTopic(stack.sqs, stack.urls[f"parcelq-{name}"])
+
+        store = BucketStore(stack.s3, BUCKET)
+        self.jobs = StackJobs(store, lambda: topic("looks"), lambda: topic("ranges"), "parcelq-output", "parcelq-step")
+
+    def upload(self, key: str, data: bytes = LINES) -> JobRecord:
+        """Put a file, and let the uploader take its event; return the job."""
+        self.stack.call("uploader", self.stack.put(data, key=f"inbox/{key}", sequencer=os.urandom(8).hex()))
+        (job,) = [one for one in self.jobs.all() if f"/inbox/{key}?" in one.source]
+        return job
+
+    def deliver(self, function: str, name: str) -> int:
+        """Let a function take what its topic has now; return how many messages that was."""
+        delivered = self.stack.deliver(f"parcelq-{name}")
+        if delivered["Records"]:
+            answer = self.stack.call(function, delivered)
+            self.stack.acknowledge(f"parcelq-{name}", delivered, answer)
+        return len(delivered["Records"])
+
+    def look(self) -> None:
+        assert self.deliver("downloader", "looks")
+
+    def process(self) -> int:
+        return self.deliver("processor", "step")
+
+    def run(self, job: JobRecord, most: int = 40) -> JobRecord:
+        """Let all functions work until a job has ended."""
+        for _ in range(most):
+            for function, name in (("uploader", "ranges"), ("processor", "step"), ("downloader", "looks")):
+                self.deliver(function, name)
+            if not (record := self.jobs.find(job.id)).is_looked_at:
+                return record
+        raise AssertionError(self.jobs.find(job.id))
+
+    def waiting(self) -> int:
+        """How many messages wait for a run, or are being run."""
+        return sum(SqsTopic(self.stack.sqs, self.stack.urls["parcelq-step"]).counts())
+
+    def report(self, key: str) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(self.stack.get(f"results/{key}.report.json"))
+        return report
+
+
+@pytest.fixture
+def world(stack, settings, at_once, monkeypatch) -> Iterator[World]:
+    settings(MAX_FAILURES=1, BACK_OFF_SECONDS=1, QUIET_SECONDS=1)
+    monkeypatch.setattr(
+        stack.functions.processor, "back_off", lambda topic, failed, _seconds: topic.refresh_deadline(failed, 0)
+    )
+    monkeypatch.setattr(stack.functions.downloader, "put_event", lambda *_: None)
+    monkeypatch.setattr("parcelq.jobs.gate.OPEN_SECONDS", 0.0)
+    return World(stack)
+
+
+def test_a_cancelled_job_runs_nothing_more_reports_its_holes_and_can_be_resumed(world: World, put) -> None:
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    job = world.upload("shout/lines.txt")
+    assert world.process() > 0
+    world.look()
+    cancelled = world.jobs.cancel(job.id[:8])
+    assert (cancelled.state, cancelled.halted) == (State.CANCELLED, True)
+    covered = world.jobs.find(job.id).covered
+    while world.process():
+        pass
+    assert world.waiting() == 0
+    ended = world.run(job)
+    assert (ended.state, ended.covered) == (State.CANCELLED, covered)
+    report = world.report("shout/lines.txt")
+    assert (report["complete"], report["problem"]) == (False, "it was cancelled")
+    assert sum(end - start for start, end in report["holes"]) == len(LINES) - covered
+    assert "results/shout/lines.txt" not in world.stack.keys("results/")
+    with pytest.raises(JobError, match="it is cancelled already"):
+        world.jobs.cancel(job.id)
+
+    assert world.jobs.resume(job.id) > 0
+    assert world.run(job).state is State.FINISHED
+    assert world.stack.get("results/shout/lines.txt") == LINES.upper()
+    assert world.report("shout/lines.txt")["complete"] is True
+    assert world.jobs.find(job.id).generation == 1
+    with pytest.raises(JobError, match="it lacks no part"):
+        world.jobs.resume(job.id)
+
+
+def test_a_broken_step_stops_its_job_with_the_reason_instead_of_halving_all_of_it(world: World, put) -> None:
+    put("fails", "steps: [{run: step}]", step=FAILS)
+    job = world.upload("fails/lines.txt")
+    ended = world.run(job)
+    assert (ended.state, ended.halted, ended.reported) == (State.STOPPED, True, True)
+    assert ended.problem.startswith("the step failed on each of")
+    assert "ValueError: nothing works" in ended.problem
+    assert world.report("fails/lines.txt")["problem"] == ended.problem
+    while world.process():
+        pass
+    assert world.waiting() == 0
+
+
+def test_bad_data_does_not_make_a_step_broken(world: World, put) -> None:
+    put("shout", "steps: [{run: step}]\nbatch_size: 4", step=UPPER)
+    data = b"".join(b"bad %d\n" % number if number < 15 else b"good %d\n" % number for number in range(20))
+    ended = world.run(world.upload("shout/lines.txt", data))
+    assert (ended.state, ended.dead) == (State.FINISHED, 15)
+    assert world.stack.get("results/shout/lines.txt") == b"".join(b"GOOD %d\n" % number for number in range(15, 20))
+
+
+def test_a_limit_stops_a_job_and_resuming_goes_on_without_it(world: World, put) -> None:
+    put("shout", "limits: {max_dead: 1}\nbatch_size: 1\nparcel_size: 1\nsteps: [{run: step}]", step=UPPER)
+    data = b"bad 0\nline 1\nbad 2\n" + LINES[-160:]
+    job = world.upload("shout/lines.txt", data)
+    world.process()
+    world.look()
+    ended = world.jobs.find(job.id)
+    assert (ended.state, ended.halted) == (State.STOPPED, True)
+    assert ended.problem.startswith("2 entries are dead, more than 1: a bad one")
+    assert world.stack.keys("segments/parcelq-output/")
+    assert world.jobs.resume(job.id) > 0
+    ended = world.run(job)
+    assert (ended.state, ended.dead) == (State.FINISHED, 2)
+
+
+def test_dead_entries_run_again_with_a_mended_step_in_their_places(world: World, put) -> None:
+    first = put("shout", "steps: [{run: step}]", step=UPPER)
+    data = LINES.replace(b"line 7\n", b"bad 7\n").replace(b"line 19\n", b"bad 19\n")
+    job = world.upload("shout/lines.txt", data)
+    assert world.run(job).dead == 2
+    dead = list(world.jobs.dead(job.id))
+    assert [(one.record, one.entry) for one in dead] == [(8, b"bad 7\n"), (20, b"bad 19\n")]
+    second = put("shout", "steps: [{run: step}]", step='#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n')
+    assert world.jobs.redrive(job.id, version=second.attribute, only=lambda one: one.record == 8) == 1
+    record = world.jobs.find(job.id)
+    assert (record.versions, record.generation) == ((first.attribute, second.attribute), 1)
+    for _ in range(3):
+        world.deliver("uploader", "ranges")
+        world.process()
+        world.look()
+    assert [one.record for one in world.jobs.dead(job.id)] == [20]
+    assert world.jobs.redrive(job.id) == 1
+    assert world.run(job).is_whole
+    assert world.stack.get("results/shout/lines.txt") == data.upper()
+    assert world.report("shout/lines.txt")["workflows"] == sorted([first.attribute, second.attribute])
+    with pytest.raises(JobError, match="it has no dead entries"):
+        world.jobs.redrive(job.id)
+
+
+def test_a_job_whose_file_was_replaced_cannot_be_redriven(world: World, put) -> None:
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    job = world.upload("shout/lines.txt", b"good\nbad\n")
+    assert world.run(job).dead == 1
+    world.stack.s3.put_object(Bucket=BUCKET, Key="inbox/shout/lines.txt", Body=b"another\n")
+    with pytest.raises(JobError, match="was deleted or replaced since it was put"):
+        world.jobs.redrive(job.id)
+    assert world.jobs.find(job.id).state is State.FINISHED
+
+
+def test_a_file_for_a_workflow_that_does_not_exist_is_a_stopped_job(world: World) -> None:
+    job = world.upload("nothing/lines.txt")
+    assert job.state is State.STOPPED
+    assert job.problem.startswith("workflow 'nothing': there is no workflow of that name")
+    with pytest.raises(JobError, match="it was never begun; put the file again"):
+        world.jobs.resume(job.id)
+
+
+def test_ids_are_found_by_their_beginning_and_what_is_none_is_named(world: World) -> None:
+    job = world.upload("nothing/lines.txt")
+    assert world.jobs.find(job.id[:6]).id == job.id
+    for text in ("0" * 24, "ffffffff", "not-an-id", "../jobs"):
+        with pytest.raises(JobError, match="there is no such job"):
+            world.jobs.find(text)
+
+
+def test_ranges_of_a_cancelled_job_are_not_uploaded_until_it_is_resumed(world: World, put, settings) -> None:
+    settings(RANGE_BYTES=100)
+    put("shout", "steps: [{run: step}]", step=UPPER)
+    job = world.upload("shout/lines.txt")
+    world.jobs.cancel(job.id)
+    assert world.deliver("uploader", "ranges") > 1
+    assert world.waiting() == 0
+    assert world.run(job).state is State.CANCELLED
+    assert world.report("shout/lines.txt")["holes"] == [[0, len(LINES)]] or world.jobs.find(job.id).total is None
+    assert world.jobs.resume(job.id) == 1
+    assert world.run(job).state is State.FINISHED
+    assert world.stack.get("results/shout/lines.txt") == LINES.upper()
+
+
+def test_a_step_that_rejects_every_entry_is_broken_too(world: World, put) -> None:
+    rejects = """import json, sys
+if __name__ == "__main__":
+    given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+    lines = open(given["--input"]).readlines()
+    open(given["--output"], "w").close()
+    with open(given["--rejects"], "w") as file:
+        for number in range(len(lines)):
+            print(json.dumps({"entry": number, "after": 0, "reason": "no module named rdkit"}), file=file)
+"""
+    settings_file = "rejects: true\n"
+    put("rejects", "steps: [{run: step.py, settings: s.yaml}]", step__py=rejects, s__yaml=settings_file)
+    ended = world.run(world.upload("rejects/lines.txt"))
+    assert (ended.state, "no module named rdkit" in ended.problem) == (State.STOPPED, True)
+
+
+def test_a_list_reads_only_records_that_changed_and_does_without_what_is_kept(world: World, tmp_path, monkeypatch):
+    for name in "abc":
+        world.upload(f"nothing/{name}.txt")
+    first = all_jobs(world.jobs, tmp_path)
+    assert len(first) == 3
+    read: list[str] = []
+    original = StackJobs._read
+    monkeypatch.setattr(StackJobs, "_read", lambda self, key: read.append(key) or original(self, key))
+    assert all_jobs(world.jobs, tmp_path) == first
+    assert read == []
+    new = world.upload("nothing/d.txt")
+    read.clear()
+    assert [one.id for one in all_jobs(world.jobs, tmp_path)] == [new.id, *(one.id for one in first)]
+    assert read == [f"jobs/{new.id}.json"]
+    (kept,) = tmp_path.glob("*.json")
+    kept.write_text("{")
+    assert len(all_jobs(world.jobs, tmp_path)) == 4
+
+
+class TestConsole:
+    def test_it_shows_jobs_and_runs_failed_records_of_one_reason_again(self, world: World, put) -> None:
+        put("shout", "steps: [{run: step}]", step=UPPER)
+        data = LINES.replace(b"line 7\n", b"bad 7\n")
+        job = world.upload("shout/lines.txt", data)
+        console = StackConsole(world.jobs)
+        (view,) = console.views()
+        assert (view.id, view.title, view.state, view.actions) == (job.id, "shout/lines.txt", "running", ("cancel",))
+        assert "It has just begun" in console.main(job.id)
+        assert world.run(job).dead == 1
+        (view,) = console.views()
+        assert (view.state, view.share, view.dead, view.actions) == ("finished", 1.0, 1, ("redrive",))
+        page = console.main(job.id)
+        assert "bad 7" in page
+        assert 'data-action="redrive"' in page
+        with pytest.raises(JobError, match="it is finished, so that cannot be done now"):
+            console.act(job.id, "cancel", Which())
+        with pytest.raises(JobError, match="it has none of these dead entries"):
+            console.act(job.id, "redrive", Which(kind="another reason"))
+        put("shout", "steps: [{run: step}]", step='#!/bin/sh\ntr a-z A-Z < "$2" > "$4"\n')
+        (dead,) = world.jobs.dead(job.id)
+        assert console.act(job.id, "redrive", Which(span=(dead.start, dead.end))) == "Failed records run again."
+        assert world.jobs.find(job.id).generation == 1
+
+    def test_a_job_is_cancelled_and_resumed_from_it_and_its_page_says_so(self, world: World, put) -> None:
+        put("shout", "steps: [{run: step}]", step=UPPER)
+        job = world.upload("shout/lines.txt")
+        world.process()
+        world.look()
+        console = StackConsole(world.jobs)
+        assert console.act(job.id, "cancel", Which()) == "It is cancelled; what is done stays."
+        (view,) = console.views()
+        assert (view.state, view.actions) == ("cancelled", ("resume",))
+        assert "it was cancelled" in console.main(job.id)
+        assert console.act(job.id, "resume", Which()) == "It goes on with what is missing."
+        assert world.run(job).is_whole
+        assert "All 60 records are in the result" in console.main(job.id)
+        assert [view.state for view in console.views()] == ["whole"]
+
+    def test_what_did_not_change_is_not_read_again(self, world: World, monkeypatch) -> None:
+        for name in "abc":
+            world.upload(f"nothing/{name}.txt")
+        console, read = StackConsole(world.jobs), []
+        assert len(console.views()) == 3
+        monkeypatch.setattr(StackJobs, "_read", lambda _self, key: read.append(key))
+        assert len(console.views()) == 3
+        assert read == []
