@@ -1,4 +1,4 @@
-"""How far files are that were put into the inbox of a stack, and bringing their results to this machine."""
+"""Watching files that were put into the inbox of a stack, and fetching their results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Put:
 
 
 def found_in_inbox(store: BucketStore, name: str) -> Put:
-    """Return what lies in the inbox under a name. Raises ParcelqError if nothing does."""
+    """Return the file in the inbox under a name. Raises ParcelqError if there is none."""
     found = store.stat(f"{INBOX}{name}")
     if found is None:
         raise ParcelqError(f"there is no s3://{store.bucket}/{INBOX}{name}; parcelq run --detach prints the names")
@@ -52,7 +52,7 @@ def found_in_inbox(store: BucketStore, name: str) -> Put:
 
 
 def result_of(stack: Stack, put: Put, folder: Path) -> FileResult | None:
-    """What became of a file; None while that is not known."""
+    """The outcome of a file; None while that is not known."""
     from parcelq.collect.finish import SourceState
     from parcelq.local.finish import FileResult
     from parcelq.result_names import result_names
@@ -79,7 +79,7 @@ def result_of(stack: Stack, put: Put, folder: Path) -> FileResult | None:
 
 
 def _report(store: BucketStore, key: str, put: Put) -> Mapping[str, Any] | None:
-    """The report of what was put; None while there is none, or only one of an earlier put."""
+    """The report of this put; None while there is none, or only that of an earlier put."""
     from parcelq.errors import NotFoundError
     from parcelq.lineage.source import Source
 
@@ -138,7 +138,7 @@ def progress_of(stack: Stack, puts: Sequence[Put], results: Mapping[Put, FileRes
 
 
 def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
-    """Bring an object into a file, which is replaced at once; one that is not needed may be missing."""
+    """Download an object into a file, which is replaced atomically. An optional object may be missing."""
     from parcelq.aws.clients import translated
 
     if not needed and store.stat(key) is None:

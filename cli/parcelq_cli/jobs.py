@@ -25,7 +25,7 @@ RESULTS = Path("results")
 
 
 def jobs_in(output: Path) -> LocalJobs:
-    """The jobs that commands speak of: the one place where jobs are looked up."""
+    """The jobs of a folder of results: the one place where commands look up jobs."""
     from parcelq.local.manage import LocalJobs
 
     return LocalJobs(output)
@@ -51,15 +51,15 @@ def redrive(
     job: JobId,
     step: Annotated[
         list[str] | None,
-        typer.Option("--step", metavar="STEP", help="Another step than the job began with, such as a mended one."),
+        typer.Option("--step", metavar="STEP", help="Another step than the job began with, such as a corrected one."),
     ] = None,
     output: ResultsFolder = RESULTS,
 ) -> None:
-    """Run the entries of a job again that failed, and put what comes out in their places.
+    """Run the failed entries of a job again, and put their outputs in their places.
 
     The result, its report and the list of dead entries are written anew; an entry that fails again is listed once.
-    Of a job with several steps, all entries of the messages that an entry failed in run again, from the first step on.
-    For dead letters of a topic there is parcelq topics redrive.
+    If the job has several steps, all entries of the messages in which an entry failed run again, from the first step
+    on. For dead letters of a topic there is parcelq topics redrive.
     """
     _check_id(job)
     _run_again(out, output, job, redrive=True, steps=step or [])
@@ -72,13 +72,13 @@ def resume(
     go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
     output: ResultsFolder = RESULTS,
 ) -> None:
-    """Go on with a job that was stopped, as the command did that began it."""
+    """Continue a job that was stopped, with the options of the command that began it."""
     _check_id(job)
     _run_again(out, output, job, go_on=go_on)
 
 
 def list_dead(out: Output, job: str, output: Path) -> None:
-    """List the entries of a job that failed for good."""
+    """List the dead entries of a job."""
     import json
 
     found = jobs_in(output)
@@ -99,7 +99,7 @@ def _run_again(
         again = jobs_in(output).run_again
         return [again(job, redrive=redrive, steps=steps or (), go_on=go_on, note=out.note, on_progress=show)]
 
-    run_and_report(out, output, f"parcelq resume {job} goes on from here", work)
+    run_and_report(out, output, f"parcelq resume {job} continues from here", work)
 
 
 def _check_id(job: str) -> None:

@@ -1,4 +1,4 @@
-"""Bringing a workflow to a stack: bundles are built, checked against the function's disk, and uploaded once."""
+"""Putting a workflow on a stack: bundles are built, checked against the function's disk, and uploaded once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
-    """Store a workflow's version in a stack, with its bundles as far as they are not there yet.
+    """Store a workflow's version in a stack, with the bundles that the stack does not have yet.
 
     Raises:
         SettingsError: a package does not exist for the stack's functions, or the stack lacks a stage.
@@ -35,7 +35,7 @@ def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
             f"workflow is {assembled.name!r}, but names that begin with {stack.prefix}- are those of the stack's topics"
         )
     assembled.workflow.stages(stack.stages)
-    # What is too large for certain is refused before it takes minutes to pack it.
+    # A workflow that is certainly too large is refused before packing takes minutes.
     _check_room(stack, assembled.name, sum(path.stat().st_size for path in assembled.files.values()))
     packages = assembled.packages(stack.target, out.note)
     python = stack.python if any(packages) else ""
@@ -85,7 +85,7 @@ def _tell_size(out: Output, version: Version) -> None:
 
 
 def _check_room(stack: Stack, name: str, needed: int) -> None:
-    """Refuse a workflow that a function has no room for."""
+    """Refuse a workflow that does not fit on a function's disk."""
     most = stack.storage_mib * MIB // 2
     if needed > most:
         mib = -(-needed // MIB)

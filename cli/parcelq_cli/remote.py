@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _S3: Final = "s3://"
 _LOOK_SECONDS: Final = 1.0
 _STATUS_LOOKS: Final = 3
-"""How far a job is costs requests for each of its segments, so only every third look asks."""
+"""Reading the progress of a job costs requests for each of its segments, so this happens only at every third look."""
 
 
 def run_on_stack(
@@ -59,7 +59,7 @@ def run_on_stack(
     began = time.monotonic()
     version = publish(out, stack, assembled)
     if version.workflow.limits.to_document():
-        out.note("a stack does not keep the limits of a workflow; they count on one machine")
+        out.note("the limits of a workflow have no effect on a stack yet; they work only on one machine")
     puts = [_put(out, stack, file, f"{version.attribute}/{name}") for file, name in zip(files, names, strict=True)]
     if detach:
         for put in puts:
@@ -73,12 +73,12 @@ def run_on_stack(
 def wait(
     out: Output,
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="What the files are called in the inbox.", show_default=False)
+        list[str], typer.Argument(metavar="NAME...", help="The names of the files in the inbox.", show_default=False)
     ],
     stack: StackName,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("results"),
 ) -> None:
-    """Wait until files on a stack are done, and bring their results; `parcelq run --detach` prints the names.
+    """Wait until files on a stack are done, and fetch their results; `parcelq run --detach` prints the names.
 
     Exits with 0 only if every record is in a result.
     """
@@ -92,7 +92,7 @@ def wait(
 
 
 def _follow(out: Output, stack: Stack, puts: Sequence[Put], folder: Path, began: float) -> None:
-    """Show how far files are until all are done, bring the results, and report them."""
+    """Show the progress of files until all are done, fetch the results, and report them."""
     from parcelq_cli.live import shown
 
     results: dict[Put, FileResult] = {}
@@ -125,7 +125,7 @@ def _come_back(puts: Sequence[Put], stack: str, folder: Path) -> str:
 
 
 def _file_name(file: str) -> str:
-    """What a file or an S3 object is called in the inbox."""
+    """The name of a file or an S3 object in the inbox."""
     name = _address(file)[1].rpartition("/")[2] if file.startswith(_S3) else Path(file).name
     if name in {"", ".", ".."}:
         raise WrongUsageError(f"FILE is {file!r}, but must be a file or the address of an object, s3://bucket/key")

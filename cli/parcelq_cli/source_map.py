@@ -17,7 +17,7 @@ _BLOCKS: Final = {"done": ("█", "green"), "dead": ("▒", "red"), "missing": (
 def map_line(cells: Sequence[Cell]) -> Text:
     """Return one block for each part of a source: `█` done, `▒` some failed, `░` some missing, `▓` both.
 
-    The least that is dead or missing of a part shows. The characters differ, so the line says the same without colours.
+    Even the smallest dead or missing part shows. The characters differ, so the line says the same without colours.
     """
     line = Text()
     for kind, some in groupby(cell.kind for cell in cells):

@@ -1,4 +1,4 @@
-"""A deployed stack, as its CloudFormation outputs describe it: all that commands need to know of it, looked up once."""
+"""A deployed stack: everything that commands need to know about it, looked up once in its CloudFormation outputs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def look_up(name: str) -> Stack:
     """Look up a stack in the account and region that boto3 is configured for.
 
     Raises:
-        ParcelqError: there is no such stack, or it is none of this version of Parcelq.
+        ParcelqError: there is no such stack, or this version of Parcelq did not make it.
         AwsError: CloudFormation refused.
     """
     from parcelq.aws.clients import cloudformation_client, translated

@@ -15,7 +15,7 @@ from parcelq.limits import MIB
 from parcelq_emulator.blob import Blob
 
 MOST_BYTES: Final = 64 * MIB
-"""Held in memory, of all topics together."""
+"""The most bytes in memory, of all topics together."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)

@@ -50,7 +50,8 @@ _LIBRARY: Final = Path(parcelq.__file__).resolve().parents[1]
 _PROCESSOR: Final = "functions/processor"
 _OUTPUT_DEADLINE: Final = 10
 _QUIET_SECONDS: Final = 5
-"""How long nothing must come of a job before what is missing is published again: topics are counted exactly here."""
+"""Seconds without a message of a job after which what is missing is published again. They are few, because topics are
+counted exactly here."""
 _INSTANCES: Final[Mapping[Runtime, type[Instance]]] = {
     Runtime.EMBEDDED: FunctionProcess,
     Runtime.RIE: EmulatedFunction,
@@ -71,7 +72,7 @@ _COUNTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user of the embedded stack chooses.
+    """The options of the embedded stack.
 
     Attributes:
         steps: the steps, in a row; each gets a stage of its own. Without any, the stack has its built-in step.
@@ -80,7 +81,7 @@ class Options:
         record_format: what a record is in every file; empty to follow the names of files.
         range_bytes: files larger than this are uploaded range by range.
         instances: processes that take the messages of each topic.
-        chaos: a seed with which topics and functions are hostile; None for kind ones.
+        chaos: a seed for random duplicates, disorder and deaths of functions; None for no such faults.
         runtime: what runs the functions.
         latency: seconds that are added to each request, by service.
     """
@@ -111,7 +112,7 @@ class Options:
             "Format": self.record_format,
             "RangeBytes": str(self.range_bytes),
             "WorkflowId": self.steps[0].workflow_id if self.steps else "",
-            # A message that failed is delivered again after about a second: nobody here waits for a cloud to recover.
+            # A message that failed is delivered again after about a second, because no cloud has to recover here.
             "BackOffSeconds": "1",
         }
 
@@ -206,7 +207,7 @@ class Pipeline:
 def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
     """Start the server, make the stack, and run its functions for as long as the context lasts.
 
-    Nothing is left of it afterwards: no process, no temporary file.
+    Afterwards no process and no temporary file is left.
 
     Args:
         options: what the user chose.
@@ -289,7 +290,7 @@ def _settings_file(step: Step, scratch: Path) -> str:
 
 
 def _spec(function: Function, options: Options, more: Mapping[str, str], scratch: Path) -> FunctionSpec:
-    """How a function is run here: as it was deployed, but that steps may be anywhere on this machine."""
+    """How a function is run here: as it was deployed, except that steps may be anywhere on this machine."""
     variables = {**function.environment, **more, "PARCELQ_QUIET_SECONDS": str(_QUIET_SECONDS)}
     if options.chaos is not None:
         variables[CHAOS] = str(options.chaos)

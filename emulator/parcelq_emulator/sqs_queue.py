@@ -260,7 +260,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             self._changed.notify()
 
     def _place(self, number: int) -> float:
-        """What visible messages are given out in the order of: as they came."""
+        """The order in which visible messages are delivered: as they came."""
         return number
 
     def _schedule(self, index: KeyedHeap, number: int, due: float) -> None:

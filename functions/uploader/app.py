@@ -74,7 +74,7 @@ def app() -> App:
     sqs, s3 = sqs_client(), s3_client()
     store = BucketStore(s3, config.bucket)
     overflow = Overflow(s3, config.bucket, only_own=True)
-    # What is put on the output topic is collected as it is.
+    # Messages on the output topic are collected unchanged.
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
     uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config), "stack")
@@ -92,7 +92,7 @@ def versions() -> Versions:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What is done with a source: who publishes its records, and on which topic."""
+    """How a source is uploaded: who publishes its records, and on which topic."""
 
     uploader: ObjectUploader
     topic: SqsTopic
@@ -121,7 +121,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
         if record.get("eventSource") == "aws:s3" and record.get("eventName", "").startswith("ObjectCreated:"):
             upload_object(record, may_go_on)
         else:
-            logger.info("no put of an object, so left out", record=record)
+            logger.info("skipped: it is not a put of an object", record=record)
     return None
 
 
@@ -136,7 +136,7 @@ def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
 def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None:
     """Publish an object's records, or its ranges if it is large.
 
-    Errors are raised, so that Lambda tries again; but not for an object that no other try could upload.
+    Errors are raised, so that Lambda tries again, except for an object that can never be uploaded.
     """
     put = put_of(record)
     if put.is_folder:
@@ -147,7 +147,7 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
         way = way_of(put)
         job = app().jobs.begin(str(source), way.uploader.workflow, way.topic.name)
         if job.state is State.FINISHED:
-            logger.info("finished already, so left out", source=str(source), job=job.id)
+            logger.info("skipped: the job is already finished", source=str(source), job=job.id)
             return
         tasks = app().topic(config.range_topic)
         if put.size > config.range_bytes and not is_compressed(source.key):
@@ -297,7 +297,7 @@ def topic_of_records(topic: str, config: Config) -> str:
 
 
 def count(uploaded: Uploaded | None, source: str) -> None:
-    """Tell metrics and the log what was published."""
+    """Add the published records to the metrics and the log."""
     if uploaded is None:
         return
     logger.info("uploaded", source=source, messages=uploaded.messages, entries=uploaded.entries, format=uploaded.format)

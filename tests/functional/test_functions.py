@@ -905,7 +905,7 @@ class TestProcessor:
             ("BATCH_SIZE", "0", "PARCELQ_BATCH_SIZE"),
             ("HALVING", "yes", "PARCELQ_HALVING"),
             ("STAGE", "other", "PARCELQ_STAGE"),
-            ("STEP_PATH", "../../../bin/sh", "leaves the folders"),
+            ("STEP_PATH", "../../../bin/sh", "is outside the folders"),
             ("STEP_PATH", "none.py", "no such file"),
             ("STEP_FOLDERS", "/nowhere", "step"),
         ],
@@ -1203,7 +1203,7 @@ class TestDownloader:
         self, stack: Stack, upper: None
     ) -> None:
         stack.s3.put_object(Bucket=BUCKET, Key="segments/parcelq-output/0/broken-9.seg", Body=b"no json")
-        with pytest.raises(ParcelqError, match=r"1 source\(s\) are in trouble; the first, segments/.*is no segment"):
+        with pytest.raises(ParcelqError, match=r"1 source\(s\) have a problem; the first, segments/.*is no segment"):
             self.pipeline(stack)
         assert stack.get("results/molecules.smi") == MOLECULES.upper()
         assert json.loads(stack.get("results/molecules.smi.report.json"))["complete"]

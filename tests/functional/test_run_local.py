@@ -178,7 +178,7 @@ def test_interrupting_ends_a_run_that_takes_long_and_loses_nothing(world: World)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=30)
     assert time.monotonic() - began < 10
-    assert (running.returncode, said) == (130, "stopped; the same command goes on from here\n")
+    assert (running.returncode, said) == (130, "stopped; the same command continues from here\n")
     mended.touch()
     done = world.run(source, "--step", slow, "--batch-size", 1)
     assert done.returncode == 0, done.stderr

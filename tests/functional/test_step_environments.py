@@ -195,7 +195,7 @@ def test_no_network_is_said(write, monkeypatch, tmp_path):
 
 
 def test_packages_for_what_is_no_python_file_are_refused(make_step):
-    with pytest.raises(SettingsError, match=r"packages are for steps that end in \.py"):
+    with pytest.raises(SettingsError, match=r"only steps that end in \.py can have packages"):
         local_step(str(make_step("cat")), packages=["greeting"])
 
 

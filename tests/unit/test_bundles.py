@@ -127,7 +127,7 @@ def test_a_damaged_archive_is_refused(made, tmp_path, at):
     data = bytearray(archive.read_bytes())
     data[at] ^= 1
     archive.write_bytes(data)
-    with pytest.raises(BundleError, match="not those that its name promises"):
+    with pytest.raises(BundleError, match="not the one in its name"):
         unpack(archive, bundle, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

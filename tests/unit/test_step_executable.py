@@ -131,4 +131,4 @@ def test_a_file_system_mounted_noexec_is_named(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip("no file system can be mounted here")
-    assert done.stdout == "it lies on a file system that is mounted noexec\n"
+    assert done.stdout == "it is on a file system that is mounted noexec\n"

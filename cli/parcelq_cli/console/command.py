@@ -20,7 +20,7 @@ def console(
     output: Annotated[
         Path, typer.Option("--output", metavar="DIR", help="The folder of results that the jobs write to.")
     ] = Path("results"),
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Its port; 0 for any that is free.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The port; 0 for any free port.")] = 0,
 ) -> None:
     """Show jobs in a browser, live, with buttons to run failed records again, to resume and to stop.
 

@@ -1,4 +1,4 @@
-"""The jobs of one machine in the console: the same as `parcelq jobs --json` lists, and what became of them since."""
+"""The jobs of one machine in the console: those that `parcelq jobs --json` lists, and those that became whole since."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from parcelq_cli.console.view import JobView, Which, banner
 _TRIES: Final = 5
 """How often a job is read whose segments are merged at the same moment."""
 _RATE_SECONDS: Final = 30.0
-"""A rate is that of the last `_RATE_SECONDS` seconds at most."""
+"""Rates are calculated over the last `_RATE_SECONDS` seconds at most."""
 _MAIN: Final = "<main>", "</main>"
 
 
@@ -66,7 +66,7 @@ class _Read:
 
 @dataclass(slots=True)
 class _Began:
-    """An action that this console began with a job: its thread, and what stops it."""
+    """An action that this console began with a job: its thread, and the event that stops it."""
 
     thread: threading.Thread
     cancelled: threading.Event
@@ -111,7 +111,7 @@ class LocalConsole:
         raise JobError(job, "there is no such job; the list shows those that there are")
 
     def act(self, job: str, action: str, which: Which) -> str:
-        """Begin to do something with a job."""
+        """Begin an action on a job."""
         with self._lock:
             view = next((one for one in self.views() if one.id == job), None)
             if view is None or action not in view.actions:
@@ -122,7 +122,7 @@ class LocalConsole:
                 return "It stops; what is done stays."
             chosen = _chosen(which) if action == "redrive" else None
             self._begin(job, redrive=action == "redrive", only=chosen)
-            return "Failed records run again." if action == "redrive" else "It goes on with what is missing."
+            return "Failed records run again." if action == "redrive" else "The job continues with what is missing."
 
     def close(self) -> None:
         """Stop all that this console began, and wait until it has stopped."""
@@ -234,7 +234,7 @@ def _whole(record: JobRecord) -> JobView:
 
 
 def _chosen(which: Which) -> Callable[[Dead], bool] | None:
-    """Return what says whether a dead entry is to be run again; None if all are."""
+    """Return a function that says whether to run a dead entry again; None if all are run again."""
     if which.span:
         return lambda dead: (dead.start, dead.end) == which.span
     if which.kind:

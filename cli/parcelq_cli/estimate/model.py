@@ -1,4 +1,4 @@
-"""What a file comes to on a stack: messages, requests, seconds, and the bill. Pure arithmetic."""
+"""Predicts what a file needs on a stack: messages, requests, seconds, and the bill. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -136,14 +136,14 @@ class Job:
 
     @cached_property
     def outputs(self) -> tuple[int, float]:
-        """Messages that the output of a run is, and bytes of each."""
+        """How many messages the output of a run makes, and the bytes of each."""
         size, entries = self.entries * self.known.out_bytes, self.entries * self.known.out_entries
         pieces = max(1, ceil(entries / self.setup.parcel_size - 1e-9), ceil(size / MAX_BODY_BYTES))
         return pieces, size / pieces + self.known.attributes_out
 
     @cached_property
     def again(self) -> tuple[float, float, float]:
-        """What failing entries bring about: more runs, entries that those are over, and entries that die.
+        """The effects of failing entries: more runs, the entries of these runs, and entries that die.
 
         A message that fails runs once more as it is. Then it is split into halves, which run once, until bad entries
         are alone. Entries fail by chance.
@@ -211,7 +211,7 @@ class Job:
 
     @cached_property
     def assembly(self) -> float:
-        """Putting the result together."""
+        """Seconds for assembling the result."""
         return 2 * self.output_bytes / BYTES_PER_SECOND
 
     @property
@@ -288,7 +288,7 @@ class Job:
         return puts, gets
 
     def bill(self) -> list[Row]:
-        """What running the file costs, without what it costs to keep it."""
+        """The cost of running the file, without the cost of keeping it."""
         uploads, processors = 1 + self.ranges, self.invocations + self._splitting + self.again[0]
         uploading = max(1, self.ranges) * self.upload + bool(self.ranges) * COLD_SECONDS
         collecting = self.collections * LOOK_SECONDS + 2 * self.assembly
@@ -315,13 +315,13 @@ class Job:
         return total(self.bill())
 
     def keeping(self) -> list[Row]:
-        """What it costs to keep the file and its result for a month."""
+        """The cost of keeping the file and its result for a month."""
         sizes = {"the file": self.known.stored, "the result": self.output_bytes}
         return [row(self.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]
 
 
 def idle(stack: Stack, prices: Prices) -> list[Row]:
-    """What a stack costs in a month in which nothing is processed."""
+    """The cost of a stack in a month in which nothing is processed."""
     collections = _MONTH_SECONDS / stack.collect_seconds
     polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
     return [

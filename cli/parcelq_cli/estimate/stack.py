@@ -1,4 +1,4 @@
-"""What a stack has that costs something, whether or not a file is processed."""
+"""The parts of a stack that cost something, whether or not a file is processed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parcelq: a file of records in, a file of results out, over SQS, exactly.
+"""Parcelq: runs a program over every record of a file, and gives one exact result.
 
     import parcelq
 
@@ -15,17 +15,17 @@ And on this machine alone, without AWS:
 Each room is a package, and imports only rooms below it:
 
     aws         clients, translated errors, requests in flight
-    store       where objects lie: a bucket or a folder
+    store       where objects are kept: a bucket or a folder
     lineage     which bytes of its source a message stands for
     records     how a source is cut into entries
     topics      messages and topics (SQS queues): publish, pull, acknowledge, lease, create, delete
     steps       find a step and its settings, and run it;  `step` writes one as a Python function
     upload      files and objects, cut into parcels and published
-    process     what becomes of pulled messages; dead letters; the worker
+    process     pulled messages: run the step, publish, acknowledge; dead letters; the worker
     collect     messages into segments, segments into results and reports
     local       jobs on one machine: the same parts over topics in memory and a folder
     config      the environment of the deployed functions
-    errors      everything that is raised on purpose;  `limits`, what AWS allows
+    errors      all errors of the library;  `limits`, what AWS allows
     face        what the program above uses; imported when it is first used
 """
 
@@ -46,7 +46,7 @@ _MODULES: Final = frozenset({"errors", "step"})
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, and not before: a cold start pays for nothing that it does not use."""
+    """Import a name when it is first used, so that a cold start imports only what it needs."""
     from importlib import import_module
 
     if name in _FACE:

@@ -27,7 +27,7 @@ class InvalidValueError(ParcelqError, ValueError):
 
 
 class RecordError(ParcelqError, ValueError):
-    """Some bytes do not fit their record format, so where their records begin and end is not known.
+    """Some bytes do not fit their record format, so nobody knows where their records begin and end.
 
     Attributes:
         format: the format's short text, such as `csv`.
@@ -129,7 +129,7 @@ class AwsError(ParcelqError):
     """
 
     def __init__(self, operation: str, code: str, message: str, status: int | None = None) -> None:
-        # Without a status no answer came, and the message says all; the name of an exception would explain nothing.
+        # Without a status no answer came. Then the message is enough, and the name of an exception would not help.
         super().__init__(f"{operation} failed" + (f" with {code}" if status else "") + f": {message}")
         self.operation = operation
         self.code = code
@@ -190,7 +190,7 @@ class PublishError(ParcelqError):
 
 
 class SettingsError(ParcelqError, ValueError):
-    """A settings file, an environment or a step path is wrong; the text names all that is.
+    """A settings file, an environment or the path of a step is wrong; the text names every mistake.
 
     Attributes:
         problems: one text for each thing that is wrong.
@@ -237,7 +237,7 @@ class StepError(ParcelqError):
         step: the step's name.
         exit_code: what it exited with; negative is the signal that ended it; None if it never started or timed out.
         timed_out: whether it was killed because its time was up.
-        no_room: whether the machine lacked room, memory or processes for it, which says nothing against its input.
+        no_room: whether the machine lacked disk space, memory or processes for it, which is not the fault of its input.
         stderr_tail: the end of what it wrote to stderr.
     """
 
@@ -261,7 +261,7 @@ class StepError(ParcelqError):
 
 
 class JobError(ParcelqError):
-    """A job cannot go on.
+    """A job cannot continue.
 
     Attributes:
         job: the job's id.

@@ -1,4 +1,4 @@
-"""What a Python program uses: jobs on one machine, topics, files onto them and off them, and workers."""
+"""The API for Python programs: jobs on one machine, topics, uploads and downloads, and workers."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def run(
 ) -> Job:
     """Run a step over every record of files on this machine, and write one result file for each; as `parcelq run`.
 
-    The job runs on a thread of this program and the step in processes of its own. A job that was stopped goes on where
-    it stopped when this is called again.
+    The job runs on a thread of this program and the step in processes of its own. When this is called again, a job that
+    was stopped continues where it stopped.
 
     Args:
         step: a path, the name of a program on the PATH, or a function decorated with `@step`, whose module is the
@@ -80,9 +80,9 @@ def run(
         files: paths of files, folders and pipes, and patterns such as `data/*.smi`.
         output: the folder of results.
         name: what the result is called after, where there is only one file.
-        combine: makes one result of all files, and says what it is called after.
+        combine: makes one result of all files, and names it.
         settings: settings files of the steps, of each in turn.
-        format: what a record is, such as `csv`; by default the names of the files say it.
+        format: the record format, such as `csv`; by default the names of the files say it.
         packages: Python packages that the steps need.
         env: names of variables of this program's environment that the steps get.
         workflow_id: what the steps get as `--workflow-id`.
@@ -105,7 +105,7 @@ def run(
     from parcelq.steps.function import StepFunction
 
     if stack:
-        raise InvalidValueError("stack", stack, "empty: jobs run on this machine only so far")
+        raise InvalidValueError("stack", stack, "empty: so far jobs run only on this machine")
 
     def path_of(one: StepLike) -> str:
         if isinstance(one, StepFunction):
@@ -152,8 +152,8 @@ class Topics:
     def create(self, name: str, *, max_receive_count: int = 2) -> Topic:
         """Create a topic and its dead-letter topic `<name>-dead-letter`.
 
-        If either exists, both are deleted first, with all their messages. SQS then refuses the names for 60 s, which
-        this waits out.
+        If either exists, both are deleted first, with all their messages. SQS then refuses the names for 60 s; this
+        method waits that long.
 
         Args:
             name: up to 68 letters, digits, hyphens and underscores.
@@ -208,7 +208,7 @@ class Topic:
         return self._queue.url
 
     def upload(self, *paths: str | Path, parcel_size: int = 1000) -> int:
-        """Publish the lines of files as messages, and return how many messages that were.
+        """Publish the lines of files as messages, and return the number of messages.
 
         Args:
             paths: the files.
@@ -237,7 +237,7 @@ class Topic:
             stays, and downloading into the same file adds what came since.
 
         Raises:
-            InvalidValueError: the file exists.
+            ParcelqError: the file already exists.
             AwsError, OSError: SQS or the disk refuses. Nothing is lost.
         """
         from parcelq.collect.download import download
@@ -306,7 +306,7 @@ class Worker:
 
         Args:
             idle: seconds with nothing coming after which this returns; by default it never does.
-            on_progress: called after every round with what it did, and with what was done in all.
+            on_progress: called after every round with what it did, and with the total.
 
         Returns:
             How many messages were processed, and how many were published.

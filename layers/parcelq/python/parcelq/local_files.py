@@ -14,7 +14,8 @@ from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.limits import KIB
 
 _READ_AT_ONCE: Final = 64 * KIB
-"""A file that says it is no larger is read first, since files of /proc and /sys have other sizes than they say."""
+"""A file that seems to be no larger than this is read first, since files of /proc and /sys have another size than the
+system says."""
 _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISSOCK, "a socket"),
@@ -77,7 +78,7 @@ def opened(path: Path) -> Iterator[Input]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put a path into every OSError that has none, such as that of a write to a full disk."""
+    """Add a path to every OSError without one, such as that of a write to a full disk."""
     try:
         yield
     except OSError as error:

@@ -20,7 +20,7 @@ class Requests:
 
     def so_far(self) -> int:
         """How many there were. Retries of one request count once."""
-        return next(self._count) - next(self._asked)  # each question takes a number, too
+        return next(self._count) - next(self._asked)  # `next` itself counts, so earlier readings are subtracted
 
     def _note(self, **_: Any) -> None:
         next(self._count)

@@ -1,4 +1,4 @@
-"""Notes of results that are begun, beside the segments."""
+"""Notes of unfinished results, beside the segments."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _RESULTS: Final = f"{SEGMENTS}.results/"
 
 
 def note_begun(store: Store, source: str, plan: str, begun: Begun) -> None:
-    """Note how far an unfinished result is written; `plan` names exactly what it will be."""
+    """Note which parts of an unfinished result are written; `plan` names exactly what it will be."""
     note = {"plan": plan, "upload": begun.upload, "etags": begun.etags}
     store.put(_begun_key(source), json.dumps(note).encode())
 
 
 def take_begun(store: Store, source: str, plan: str) -> Begun | None:
-    """Take what is noted of a source's result: it is for one to go on with. None if that is not of this plan."""
+    """Take the note of a source's result, so that only one caller continues it. None if there is none of this plan."""
     key = _begun_key(source)
     try:
         note = json.loads(store.read(key, 0, _BEGUN_BYTES))

@@ -33,7 +33,7 @@ class Downloaded:
     Attributes:
         messages: messages that came this time.
         entries: entries of theirs.
-        sources: how many sources the file has results of.
+        sources: how many sources have results in the file.
         incomplete: the sources with missing or dead parts.
     """
 
@@ -54,7 +54,7 @@ def download(
 
     Messages are acknowledged when they are on the disk, in a folder `<file>.parts`. The file itself appears at the end,
     whole. Where a source is incomplete the folder stays, so that a later download adds what came since; after a crash a
-    second one goes on from it.
+    second one continues with it.
 
     Args:
         topic: the topic.
@@ -101,7 +101,7 @@ def _collected(store: FolderStore, topic: str, keys: list[str]) -> Collected:
 
 
 def _parts(collected: Collected, topic: str, incomplete: list[str]) -> Iterator[bytes]:
-    """Yield the result of a job; where something is missing, all that came, in order."""
+    """Yield the result of a job, or, if something is missing, everything that was collected, in order."""
     keys, extents = collected.segments, all_extents(collected)
     if collected.job.source:
         resolution = collected.resolve()

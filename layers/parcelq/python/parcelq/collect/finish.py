@@ -1,8 +1,8 @@
 """Finishing jobs: from the segments of a job to its result, the report beside it and the list of dead entries.
 
-What is known of a job is in its segments and nowhere else, so this can be stopped at any moment and run again, or twice
-at once: the second one finds the result there, or writes the same one. Result, report and list follow from one
-resolution, whose state the result and the report name.
+All state of a job is in its segments. So this can be stopped at any moment and run again, or run twice at once: the
+second run finds the result, or writes the same one. Result, report and list follow from one resolution, whose state the
+result and the report name.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from parcelq.upload.notes import Note, note_keys, notes_of
 
 _log = logging.getLogger(__name__)
 _REPORT_BYTES: Final = 4 * MIB
-"""More than any report has."""
+"""The most bytes that are read of a report; no report has more."""
 _FINISHED: Final = "finished-"
 LARGE: Final = 50_000
-"""Messages of a job that is not looked at anew as a whole each time."""
+"""A job with at least this many messages is not read as a whole at each look."""
 _MUCH: Final = 8
-"""It is when one of this many messages is new."""
-# What a result says of itself, in the object's metadata, so that it and the result change together.
+"""It is read as a whole when one message in this many is new."""
+# Facts about a result in the object's metadata, so that they change together with the result.
 _ID: Final = "parcelq-source"
 _URI: Final = "parcelq-uri"
 _ORDER: Final = "parcelq-order"
@@ -52,18 +52,18 @@ class SourceState:
     """How far a source is.
 
     Attributes:
-        source: the attribute `Source`; empty for messages without lineage; the key of its first segment where nobody
-            could read that.
-        covered: bytes of it whose results are there.
+        source: the attribute `Source`; empty for messages without lineage; the key of its first segment if that could
+            not be read.
+        covered: bytes of it that have results.
         total: bytes of it; None if that is not known yet.
         dead: entries that failed for good.
         holes: how many byte ranges are missing.
         result: key of its result; empty while it is not finished.
-        superseded: whether a newer put of the same file has its result there already.
-        problem: why nobody can tell; empty where all is well.
+        superseded: whether a newer put of the same file already has a result.
+        problem: why the state is unknown; empty if it is known.
         looked_at: whether there was time to look at it.
         report: the report beside the result, if that is written.
-        whole: whether its result is there with every entry, so that nothing else is needed of it.
+        whole: whether its result has every entry, so that its segments are not needed any more.
     """
 
     source: str
@@ -103,7 +103,7 @@ class Seen:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is missing but what is dead."""
+        """Whether every entry has a result or is dead."""
         return self.resolution is not None and self.resolution.finished
 
 
@@ -119,7 +119,7 @@ class Finisher:
         bucket: the bucket that this is; empty where it is none.
         replaces: whether a job's result replaces any that is there. Otherwise that of a newer put stays, and so does
             one of the same source from which nothing is missing.
-        names: works out the names of a source's result, if that is to be done in another way.
+        names: works out the names of a source's result; None for the usual names.
         versions: of the steps that ran, for the report, beside those that the messages name.
         now: tells the time of day.
         recipe: steps, settings and other options of a run on one machine, for the report.
@@ -151,8 +151,8 @@ class Finisher:
     def finish_all(self, may_go_on: Callable[[], bool] = lambda: True) -> Iterator[SourceState]:
         """Look at every job that has something new, and write what is finished.
 
-        A job that cannot be finished is logged and yielded with its problem; the others continue. Those with the fewest
-        segments come first, so that one that takes long keeps few waiting, and of those with as many any of them.
+        A job that cannot be finished is logged and yielded with its problem; the others continue. Jobs with the fewest
+        segments come first, so that a long job delays few others. Jobs with equally many come in any order.
 
         Args:
             may_go_on: asked before each job; those left are for the next time, and yielded as not looked at.
@@ -178,7 +178,7 @@ class Finisher:
         return next(iter(self._look(keys, lambda: True)), None) if segments_among(keys) else None
 
     def finish_without_lineage(self) -> list[SourceState]:
-        """Write the messages that can be part of no result, if any were collected; see `finish_all`."""
+        """Write the messages that cannot be part of a result, if there are any; see `finish_all`."""
         keys = self.keys_of(Job(NO_SOURCE))
         return list(self._look(keys, lambda: True)) if keys else []
 
@@ -187,7 +187,7 @@ class Finisher:
         return list(self.store.keys(folder(self.topic, job.id)))
 
     def job_of(self, job_id: str) -> Job | None:
-        """Whose messages lie in the folder of a job's id; None if there are none."""
+        """The job whose messages are in the folder of an id; None if there are none."""
         segments = segments_among(self.store.keys(folder(self.topic, job_id)))
         return open_indexes(self.store, segments[:1])[0].job if segments else None
 
@@ -221,7 +221,7 @@ class Finisher:
         healings: int = 0,
         notes: Sequence[Note] | None = None,
     ) -> SourceState:
-        """Write the result of a job and its report, if nothing is missing but what is dead.
+        """Write the result of a job and its report, if every entry has a result or is dead.
 
         Args:
             seen: what `see` returned.
@@ -246,7 +246,7 @@ class Finisher:
         state = _says(present, name)
         # guard[self._is_to_stay(state, resolution)]: segments stay until the report of their result is written
         if self._is_to_stay(state, resolution) and (report := self._reported(name, key, state)):
-            # These segments came late, or are left from the time it was written.
+            # These segments came late, or were left over when it was written.
             return replace(seen.state, result=key, whole=True, report=report)
         if not resolution.finished:
             return seen.state
@@ -284,9 +284,9 @@ class Finisher:
         self.store.delete(segments)
 
     def _look(self, keys: Sequence[str], may_go_on: Callable[[], bool]) -> Iterator[SourceState]:
-        source = keys[0]  # for as long as nobody knows what it is called
+        source = keys[0]  # as long as its name is not known
         try:
-            if not segments_among(keys):  # left over by one who was killed while deleting them
+            if not segments_among(keys):  # left over by an invocation that was killed while it deleted them
                 self.store.delete(keys)
                 return
             seen = self.see(keys)
@@ -322,7 +322,7 @@ class Finisher:
         return Seen(keys, state, looked.missing)
 
     def _note_looked(self, collected: Collected, resolution: Resolution, record: Record) -> None:
-        """Note what a look at all messages of a large job found."""
+        """Store what a look at all messages of a large job found."""
         names = frozenset(map(name_of, collected.segments))
         found = resolution.total, resolution.covered, resolution.missing, resolution.hole_count, resolution.dead
         looked = Looked(names, collected.count, *found)
@@ -350,7 +350,7 @@ class Finisher:
         header = self.store.stat(self._header_key(collected.job))
         whole = resolution.size + (header.size if header else 0)
         size = part_bytes(whole)
-        # One that is small is begun and ended at once. Going on with another one must mean the very same bytes.
+        # A small result is written in one go. A large one may be continued only if its bytes are exactly the same.
         plan = _digest([*metadata.values(), whole, size]) if whole > size else ""
         keys, _ = collected.with_header(header, iter(()))
         reader = SegmentReader(self.store, keys)
@@ -417,7 +417,7 @@ class Finisher:
         return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
 
     def _reported(self, source: str, key: str, state: str) -> Mapping[str, Any] | None:
-        """The report of a whole result, if it is there; by now it may be all that knows how many entries were read."""
+        """The report of a whole result, if it exists; by now only the report may say how many entries were read."""
         try:
             report: dict[str, Any] = json.loads(self.out.read(key + REPORT, 0, _REPORT_BYTES))
             return report if (report.get("source"), report.get("state")) == (source, state) else None
@@ -425,7 +425,7 @@ class Finisher:
             return None
 
     def _write_without_lineage(self, collected: Collected) -> Iterator[SourceState]:
-        """Write messages that can be part of no result to files of their own, none of them twice.
+        """Write messages that cannot be part of a result to files of their own, none of them twice.
 
         There is one for each segment, called like it: so doing this at the same time, or once more when others
         have come, writes the same again, and loses none when the segments are deleted.

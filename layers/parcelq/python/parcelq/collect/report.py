@@ -1,4 +1,4 @@
-"""The report beside a result, and the list of its dead entries: what came in, what came out, and what did not."""
+"""The report beside a result, and the list of its dead entries."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def report_of(
     dead: tuple[Dead, ...],
     dead_list: str,
 ) -> Report:
-    """Put together what is known of a result, also of one that is not finished.
+    """Make the report of a result, also of one that is not finished.
 
     Args:
         collected: the messages.
@@ -222,7 +222,7 @@ def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
-    """Yield what failed for good, in order, with reasons and entries, all from the segments.
+    """Yield the dead entries, in order, with their reasons, all from the segments.
 
     Args:
         collected: the messages.
@@ -239,7 +239,7 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
         record, line = _numbers(first, row.start, notes, collected.total) if row.of_source else (None, None)
         dead = Dead(row.start, row.end, row.entries, reason, row.of_source, record, line, entry)
         first_file, last_file = (max(0, bisect_right(starts, at) - 1) for at in (row.start, row.end - 1))
-        # What an earlier step made of a message with records of several files may come from any of them.
+        # The output of an earlier step for records of several files may come from any of these files.
         yield _in_file(dead, files[first_file]) if files and first_file == last_file else dead
 
 

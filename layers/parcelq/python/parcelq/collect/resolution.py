@@ -1,4 +1,4 @@
-"""What the messages of a job make: how far it is, what is missing and dead, and where the result's bytes lie.
+"""The state of a job by its messages: how far it is, what is missing and dead, and where the result's bytes are.
 
 Everything follows from one choice among the messages (see `choice`), which is made anew for each pass over the indexes:
 the first pass says which messages count, another one where their bytes lie. So memory does not grow with the
@@ -24,7 +24,7 @@ from parcelq.store.store import Store, Stored
 MOST_HOLES: Final = 10_000
 """Holes that are listed; there may be more."""
 WHOLE: Final = "whole"
-"""What the state of a result begins with from which nothing is missing."""
+"""The state of a whole result begins with this."""
 
 
 class Extent(NamedTuple):
@@ -55,7 +55,7 @@ class DeadRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What the messages that came make.
+    """The state of a job by the messages that were collected.
 
     Attributes:
         total: bytes of the source; None while no message told.
@@ -89,7 +89,7 @@ class Resolution:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is missing but what is dead."""
+        """Whether every entry has a result or is dead."""
         return self.total is not None and not self.hole_count
 
     @property
@@ -140,7 +140,7 @@ class Collected:
         return merged(all_indexes(self.indexes, self.store))
 
     def touched(self) -> int:
-        """Count the bytes of the source that any of the messages has to do with."""
+        """Count the bytes of the source that any of the messages stands for."""
         at = touched = 0
         for rows in self.rows():
             for start, end in zip(*Columns.of(rows, self.words).spans(0), strict=True):
@@ -158,7 +158,7 @@ class Collected:
         return choose(self.rows(), self.words, self.total)
 
     def resolve(self) -> Resolution:
-        """Work out what the messages make."""
+        """Calculate the state of the job."""
         counter = _Counter()
         for choice in self.choices():
             counter.add(choice)
@@ -199,7 +199,7 @@ class _Counter:
         self.holes: list[tuple[int, int]] = []
         self._yields = Yields()
         self._last_lacks_end = False
-        # One for each column, so that it does not matter how the rows come in chunks.
+        # One for each column, so that the digest does not depend on how rows are grouped into chunks.
         self._hashers = [blake2b(digest_size=12) for _ in range(3)]
 
     def add(self, choice: Choice) -> None:

@@ -1,9 +1,9 @@
-"""Index runs: what was merged once is kept, so that a look at a large job reads little more than what is new.
+"""Index runs: merged indexes are kept, so that a look at a large job reads little more than what is new.
 
 When a job has many segments their indexes are merged into an index run, and runs of about equal size into a larger one:
 so there is a logarithmic number of them. The job's record names those that count, and what the last look at all of them
-found. It is written on the condition that nobody else wrote it; a run that it does not name counts for nothing. So this
-may be killed at any moment, or done twice at once.
+found. It is written on the condition that nobody else wrote it; a run that it does not name counts for nothing. So
+merging may be killed at any moment, or run twice at once.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is kept of a job beside its segments.
+    """The record that is kept of a job beside its segments.
 
     Attributes:
         runs: keys of the index runs that count.
@@ -131,7 +131,7 @@ def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]
 
 
 def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:
-    """Merge indexes of a job as far as it is time to, and return which index runs count.
+    """Merge indexes of a job if there are enough of them, and return which index runs count.
 
     Args:
         store: where the job's objects lie.

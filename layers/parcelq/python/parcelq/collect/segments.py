@@ -48,7 +48,7 @@ SEGMENT_SUFFIX: Final = ".seg"
 RUN_SUFFIX: Final = ".run"
 _TIME: Final = "%Y%m%dT%H%M%S%f"
 _AHEAD: Final = 16 * MIB
-"""Of all indexes that are opened together so much is read with their heads."""
+"""Bytes of all indexes together that are read along with their heads."""
 _SMALLEST_AHEAD: Final = 4 * KIB
 _READS_IN_FLIGHT: Final = 8
 
@@ -165,7 +165,7 @@ def write_segment(
         AwsError, StoreError, OSError: the store refused; nothing is there then.
     """
     told = [_told(job, piece) for piece in pieces]
-    if job.source:  # without, their order is that in which they came
+    if job.source:  # without lineage they are in the order in which they came
         told.sort(key=_KEY)
     steps = max((steps_of(one.key) for one in told), default=0)
     rows, bodies = [], []

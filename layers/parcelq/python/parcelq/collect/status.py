@@ -47,9 +47,9 @@ class Status:
     Attributes:
         source: the attribute `Source`.
         total: bytes of it; None if that is not known yet.
-        covered: what of it has results.
-        dead: what of it failed for good.
-        missing: what of it is neither; not known while `total` is not.
+        covered: how much of it has results.
+        dead: how much of it failed for good.
+        missing: how much of it is neither; not known while `total` is not.
         deaths: what failed, and why; the first of it where there is much.
         death_count: how much there is.
         holes: byte ranges without any message; those that are certain, and the first where there are many.
@@ -115,7 +115,7 @@ class Status:
 
 
 def statuses(store: Store, topic: str) -> Iterator[Status]:
-    """Describe every source that was uploaded or has collected messages, and that is not whole yet.
+    """Yield the status of every source that was uploaded or has collected messages, and that is not whole yet.
 
     A source whose segments cannot be read is logged, and left out.
 
@@ -127,7 +127,7 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     Raises:
         AwsError, OSError: the store refused.
     """
-    # Read before the segments, so that what is finished meanwhile is not taken for something that never came.
+    # Read before the segments, so that a job that is finished meanwhile does not count as missing.
     noted = noted_sources(store)
     for keys in segment_keys(store, topic).values():
         if not segments_among(keys):
@@ -147,7 +147,7 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
 
 
 def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
-    """Publish again what is missing of a source, and only that; returns how many messages it was.
+    """Publish again only what is missing of a source; returns the number of messages.
 
     Args:
         uploader: publishes records of objects.
@@ -250,7 +250,7 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 
 def _leads_to(note: Note, topic: str) -> bool:
-    """Whether what was uploaded comes to a topic in the end, as far as anybody knows."""
+    """Whether the results of an upload go to a topic, as far as that is known."""
     return note.output is None or topic in {note.output, note.topic}
 
 

@@ -81,7 +81,7 @@ class Look:
 
 
 class Verdict(Enum):
-    """What is to be done with a look.
+    """What to do with a look.
 
     `TAKE` it. `DROP` it, since a later one was taken already. `WAIT`: the next one should be on its way; see later
     whether it was taken. `PUBLISH` the one that the record names, which is lost.
@@ -94,14 +94,14 @@ class Verdict(Enum):
 
 
 def verdict(record: JobRecord, number: int, now: float) -> Verdict:
-    """Say what is to be done with the look of a number, given the job's record."""
+    """Decide what to do with the look of a number, given the job's record."""
     if record.state.is_ended:
         return Verdict.DROP
     if number >= record.look:
         return Verdict.TAKE
     if number and number < record.look - 1:
         return Verdict.DROP
-    # The invocation that took the look before wrote the record, and perhaps died before the next one was published.
+    # The invocation that handled the look before wrote the record, and may have died before it published the next one.
     # guard[True]: a look that was lost is published again
     if now < record.due + LATE_SECONDS:
         return Verdict.WAIT if number else Verdict.DROP
@@ -158,11 +158,11 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
     Args:
         record: the record that the look found.
         found: what it found besides.
-        quiet_seconds: how long nothing must have come before a job counts as standing still.
+        quiet_seconds: seconds without a message after which a job makes no progress.
     """
     new = _seen(record, found)
     is_still = _is_still(new, found.now, quiet_seconds)
-    # The uploader notes what it published after it did; the report needs that. What was woken may get more.
+    # The uploader writes its note after publishing, and the report needs the note. A woken job may get more messages.
     may_finish = is_still or (new.state is not State.UPLOADING and not (found.dead and new.generation))
     if found.complete and may_finish:
         return replace(new, state=State.FINISHING), Next.FINISH
@@ -201,7 +201,7 @@ def woken(record: JobRecord, now: float) -> JobRecord:
 
 
 def wants_counts(record: JobRecord, segments: int, now: float, quiet_seconds: float = QUIET_SECONDS) -> bool:
-    """Whether a look that found so many segments should count the topics."""
+    """Whether a look that found this many segments should count the topics."""
     return segments == record.segments and now - record.moved >= min(COUNTING_SECONDS, quiet_seconds / 2)
 
 
@@ -239,7 +239,8 @@ def _seen(record: JobRecord, found: Found) -> JobRecord:
 
 
 def _delay(quiet: float, left: float | None) -> float:
-    """Seconds until the next look: a part of the time left, or while nothing moves, of the time since it last did."""
+    """Seconds until the next look: a part of the time left, or, while nothing moves, of the time since the last
+    change."""
     if left is not None:
         return min(LONGEST_SECONDS, max(SHORTEST_SECONDS, left / _SHARE))
     return min(STILL_SECONDS, max(SHORTEST_SECONDS, quiet / 2))

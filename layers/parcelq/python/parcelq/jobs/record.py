@@ -45,11 +45,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the looks at a job took so far. The uploader's and the processors' part is not counted.
+    """What the looks at a job cost so far, without the uploader and the processors.
 
     Attributes:
-        invocations: looks that were taken.
-        seconds: seconds that they took, draining included.
+        invocations: looks that were handled. seconds: seconds that they took, draining included.
         requests: requests to AWS of the looks alone, without draining.
         bytes: bytes of the source and of its result.
     """

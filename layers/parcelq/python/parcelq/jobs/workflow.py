@@ -41,7 +41,7 @@ class Limits:
     max_seconds: int | None = None
 
     def to_document(self) -> dict[str, Any]:
-        """Return the limits that there are, as `workflow.yaml` has them."""
+        """Return the limits that are set, as `workflow.yaml` has them."""
         share = self.max_dead_share
         dead = self.max_dead if share is None else f"{100 * share:.10g}%"
         return _given(max_dead=dead, max_seconds=self.max_seconds)
@@ -88,7 +88,7 @@ class Workflow:
         steps: at least one.
         format: the record format of all sources; None to go by the name of each.
         parcel_size: most entries of a message; None for what the stack or the command says.
-        batch_size: most entries of one run of a step; None likewise.
+        batch_size: most entries of one run of a step; None for the same.
         limits: when a job is stopped.
     """
 
@@ -103,7 +103,7 @@ class Workflow:
         return step.batch_size or self.batch_size or default
 
     def stages(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Work out the stage of each step, for a stack with stages of these names.
+        """Return the stage of each step, for a stack with stages of these names.
 
         Raises:
             SettingsError: the stack has no such stage.
@@ -229,7 +229,7 @@ def _given(**values: Any) -> dict[str, Any]:
 
 
 def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
-    """Check a whole document. Returns what can be used of it, and everything that is wrong."""
+    """Check a whole document. Returns its valid values, and every mistake."""
     if not isinstance(content, dict):
         return None, [f"it must be keys with values, not {shown(content)}"]
     values, problems = checked(content, _CHECKS, required=("steps",))
@@ -243,7 +243,7 @@ def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
 
 
 def _missing(content: object, folder: Path) -> Iterator[str]:
-    """What is wrong with the programs and settings files that a document names, whatever else is wrong with it."""
+    """The mistakes in the programs and settings files that a document names, even if it has other mistakes."""
     steps = content.get("steps") if isinstance(content, dict) else None
     for number, step in enumerate(steps if isinstance(steps, list) else ()):
         run, settings = (step.get("run"), step.get("settings") or "") if isinstance(step, dict) else (None, "")
@@ -262,7 +262,7 @@ def _each(
     make: Callable[..., Found],
     problems: list[str],
 ) -> list[Found]:
-    """Check mappings in a list, or the only one, and add what is wrong with them to the problems."""
+    """Check mappings in a list, or a single one, and add their mistakes to the problems."""
     made = []
     for number, one in enumerate(nested):
         place = f"{name}[{number}]" if name == "steps" else name

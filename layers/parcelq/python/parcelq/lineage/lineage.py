@@ -109,7 +109,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a message stands for: bytes of the source, taken through any number of steps."""
+    """What a message stands for: bytes of the source, or the output of any number of steps for them."""
 
     root: Span
     outputs: tuple[Output, ...] = ()

@@ -1,4 +1,4 @@
-"""A job that a Python program runs on this machine, beside what else it does."""
+"""A job that a Python program runs on this machine in the background."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ class Job:
                         yield DeadEntry.of(json.loads(line), one.file)
 
     def cancel(self) -> None:
-        """Stop the job, and wait until it has stopped. What is stored is kept, and the same call goes on from there."""
+        """Stop the job, and wait until it has stopped. Stored results are kept, and the same call continues from
+        there."""
         self._cancelled.set()
         self._ended.wait()
         self._thread.join()

@@ -38,7 +38,7 @@ class LocalJob:
         report: the report of its result, where that is whole and only cleaning was left to do; else None.
         uploaded: whether all of it was published.
         problem: why it cannot go on; empty where it can.
-        is_hopeless: whether that is so however often it is tried.
+        is_hopeless: whether that stays so however often it is tried.
         healings: how often what was missing was published again.
         is_closed: whether nothing is kept of it any more.
     """
@@ -114,13 +114,13 @@ def take_up(
         options: how they are run.
         kept: what is kept beside the results.
         command: id of the command that claims them.
-        note: called with sentences about what the user may not expect.
+        note: called with sentences about things that may surprise the user.
         redrive: whether dead entries are to be run again.
         chosen: with `redrive`, where those dead entries are that are run again; None for all.
 
     Raises:
-        JobError: another command runs one of them, one began with other steps and it is not said what to do, or another
-            job with the same result could still go on.
+        JobError: another command runs one of them, one began with other steps and the options do not say what to do, or
+            another job with the same result could still continue.
     """
     recipe = options.recipe.document()
     records = [_record_of(source, options, recipe, kept) for source in sources]
@@ -217,7 +217,7 @@ def _bytes(ranges: Sequence[Range]) -> int:
 
 
 def _check_version(job: LocalJob, options: Options) -> None:
-    """Check that a job may go on with these steps. It may if nothing is done yet, or if they are the same as before."""
+    """Check that a job may continue with these steps: if nothing is done yet, or if they are the same as before."""
     if job.is_whole:
         job.report = job.report if job.record.versions[-1:] == (options.version,) else None
     elif job.done and job.record.versions[-1:] != (options.version,) and not options.go_on:
@@ -230,7 +230,8 @@ def _check_version(job: LocalJob, options: Options) -> None:
 
 
 def _check_replaceable(other: JobRecord, kept: Kept) -> None:
-    """Check that no work is lost with a job whose result is to be that of another: it is finished, or cannot go on."""
+    """Check that no work is lost when a job takes over the name of another job's result: that one is finished, or
+    cannot continue."""
     collected = kept.collected(other.id, tidies=False)
     if collected and not collected.resolve().finished and all(file.is_unchanged() for file in other.files):
         raise JobError(
@@ -241,7 +242,7 @@ def _check_replaceable(other: JobRecord, kept: Kept) -> None:
 
 
 def release(jobs: Iterable[LocalJob], kept: Kept) -> None:
-    """Forget jobs that have nothing stored: the same command begins them anew."""
+    """Forget jobs that have stored nothing; the same command begins them anew."""
     for job in jobs:
         if not job.is_closed:
             with suppress(ParcelqError, OSError):

@@ -1,4 +1,4 @@
-"""Jobs on one machine that are not whole: listing them, their dead entries, and going on with one by its id."""
+"""Jobs on one machine that are not whole: listing them and their dead entries, and continuing one by its id."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class LocalJobs:
         on_progress: OnProgress = lambda _progress: None,
         cancelled: threading.Event | None = None,
     ) -> FileResult:
-        """Run what is missing of a job, as it was run before, and write its result.
+        """Run the missing part of a job as it was run before, and write its result.
 
         Args:
             job: its id, or the beginning of that.
@@ -137,7 +137,7 @@ class LocalJobs:
             only: says of a dead entry whether it is run again; all are if it is None.
             steps: steps to run in place of those that it began with. If they are as many, the settings stay.
             go_on: whether to go on although the steps changed; a redrive always does.
-            note: called with sentences about what the user may not expect.
+            note: called with sentences about things that may surprise the user.
             on_progress: called several times a second.
             cancelled: stops the run when it is set.
 
@@ -147,7 +147,7 @@ class LocalJobs:
         """
         record = self.find(job)
         recipe = Recipe.of(record.recipe)
-        if redrive:  # what died before may well die again, which says nothing about the step
+        if redrive:  # dead entries may well die again, which does not mean that the step is broken
             recipe = replace(recipe, keep_going=True)
         if steps:
             settings = recipe.settings if len(steps) == len(recipe.steps) else ()

@@ -18,7 +18,7 @@ from parcelq.records import Format, parse
 from parcelq.steps.find import Step
 
 DEFAULT_SIZE: Final = 1000
-"""Most entries of one message, and of one run of a step, where nothing else is said."""
+"""The default for the most entries of one message, and of one run of a step."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Options:
 
     @cached_property
     def version(self) -> str:
-        """A digest of everything that decides what the steps do."""
+        """A digest of everything that determines what the steps do."""
         digest = hashlib.sha256(" ".join(step.version for step in self.steps).encode())
         digest.update(str(self.format or "").encode())
         return digest.hexdigest()[:16]
@@ -104,7 +104,7 @@ class Recipe:
         return asdict(replace(self, steps=steps, settings=settings, folder=folder))
 
     def assembled(self) -> Assembled:
-        """Return the workflow that this is.
+        """Return the workflow that this describes.
 
         Raises:
             InvalidValueError: there is nothing to run, or two things, or a value makes no sense. It is called as the

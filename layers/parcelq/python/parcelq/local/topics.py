@@ -1,4 +1,4 @@
-"""The topics of a job on one machine: topics in memory that keep account of what is under way."""
+"""The topics of a job on one machine: topics in memory that count the messages that are under way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LedgerTopic:
     topic: MemoryTopic
     ledger: Ledger
     _sources: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """The sources of pulled messages by receipt, because an acknowledgement may have kept nothing else."""
+    """The sources of pulled messages by receipt, because an acknowledged message may have nothing but its receipt."""
 
     @property
     def name(self) -> str:
@@ -81,7 +81,7 @@ class LedgerTopic:
         return self.topic.counts()
 
     def dead_letter_topic(self) -> None:
-        """There is none: the output topic gets a tombstone for each dead entry, and that is all that is kept."""
+        """There is none: only tombstones on the output topic are kept of dead entries."""
 
 
 @dataclass(frozen=True, slots=True)

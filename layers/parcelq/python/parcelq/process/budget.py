@@ -10,7 +10,7 @@ from typing import Final
 
 _RESERVED_SHARE: Final = 0.1
 _RESERVED_MOST: Final = 10.0
-"""Seconds kept for publishing what is done and for the answer."""
+"""The most seconds that are reserved for publishing and for the answer."""
 _FAIR_SHARE: Final = 0.5
 _FOREVER: Final = float("inf")
 

@@ -43,7 +43,7 @@ _TRACEBACK: Final = "Traceback (most recent call last)"
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a dead letter says beside the reason.
+    """Facts about a failure, beside its reason.
 
     Attributes:
         step: the step's name.
@@ -115,7 +115,7 @@ def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
 
 
 def _main_line(stderr: str) -> tuple[str, str]:
-    """The line of a step's stderr that says what went wrong, and all other lines.
+    """The line of a step's stderr that says what went wrong, and the other lines.
 
     Of a Python step that is the first line, since the exception was put before its traceback.
     """
@@ -125,7 +125,8 @@ def _main_line(stderr: str) -> tuple[str, str]:
 
 
 def _shortened(line: str, rest: str) -> str:
-    """Both texts on one line, within what an attribute may have: the first is kept, and then the end of the second."""
+    """Both texts on one line, short enough for an attribute: all of the first if possible, and then the end of the
+    second."""
     first = _legal(line)
     if len(first) > _REASON_BYTES:
         half = (_REASON_BYTES - len(_CUT.encode())) // 2

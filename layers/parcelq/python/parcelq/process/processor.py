@@ -1,7 +1,8 @@
 """Processing messages, on Lambda or by a worker: read, plan, run, decide, apply.
 
 A message is done only after everything that it led to is confirmed as published: the step's output, its parts, or its
-dead letter. Whatever happens in between, it is delivered again, and its lineage shows then what came twice.
+dead letter. If the process dies before that, the message is delivered again, and its lineage shows which outputs are
+duplicates.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ class Processor:
         rules: how messages are run, and how failures are treated.
         store: where headers and marks are kept; None where receive counts stand in for marks, and somebody else keeps
             the messages locked and has them acknowledged.
-        marks: whether to put marks, where there is a store. On one machine a run that kills the function ends the job.
+        marks: whether to put marks, if there is a store. On one machine a run that kills the process ends the job.
         workers: how many runs of the step go on side by side.
-        outputs: what the step's outputs are called where their header is kept; the following topic's name by default.
+        outputs: the name under which the header of the outputs is stored; by default that of the following topic.
         now: tells the time, in seconds since the epoch.
-        on_printed: gets what runs print that succeed; by default it is logged.
+        on_printed: called with what a successful run printed; by default that is logged.
     """
 
     route: Route
@@ -91,13 +92,13 @@ class Processor:
         acknowledges: bool = False,
         budget: Budget | None = None,
     ) -> Outcome:
-        """Do with messages what is to be done with them.
+        """Run the step over messages, and publish what follows.
 
         Args:
             pulled: messages of the input topic.
             time_left: tells the seconds until the answer must be given.
             invocation: names this invocation; a random name by default.
-            acknowledges: whether to acknowledge what is done; on Lambda, its answer does it.
+            acknowledges: whether to acknowledge what is done; on Lambda, the function's answer does that.
             budget: the time of the invocation, where it began before these messages came.
 
         Returns:
@@ -139,7 +140,7 @@ class Processor:
         return outcome
 
     def back_off(self, failed: Sequence[Pulled]) -> None:
-        """Have messages that are not done delivered again later; see `back_off`."""
+        """Set when messages that are not done are delivered again; see `back_off`."""
         back_off(self.route.input, failed, self.rules.back_off_seconds)
 
     def abort(self) -> None:
@@ -151,7 +152,8 @@ class Processor:
         self._runner.close()
 
     def _evidence(self, works: list[Work]) -> tuple[Evidence, list[Work], list[Postponed]]:
-        """What is known about earlier runs of messages; and those that can be run now, and those that must wait.
+        """Return what is known about earlier runs of messages, the messages that can be run now, and those that must
+        wait.
 
         Where marks cannot be read, messages that were received before wait: they may be what killed a function.
         """
@@ -167,7 +169,7 @@ class Processor:
 
 
 def back_off(topic: Topic, failed: Sequence[Pulled], first_seconds: float) -> None:
-    """Have messages that are not done delivered again after some seconds: longer for each time, up to a limit."""
+    """Set when messages that are not done are delivered again: later each time, up to a limit."""
     by_seconds: defaultdict[float, list[Pulled]] = defaultdict(list)
     for one in failed:
         by_seconds[first_seconds * 2 ** min(one.receive_count - 1, _MOST_DOUBLINGS)].append(one)

@@ -1,4 +1,4 @@
-"""The worker loop: what a machine that is no Lambda runs, on the same processor."""
+"""The worker loop: runs the same processor on any machine outside Lambda."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def process(
     Args:
         processor: what is done with the messages.
         receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
-        deadline: seconds that messages are locked; it is refreshed as long as this process works on them, so this is
-            about how soon others get them when it dies.
-        on_progress: told after every round what it did, and what was done in all.
+        deadline: seconds that messages are locked; refreshed while this process works on them. So after a crash others
+            get them after about this time.
+        on_progress: called after every round with what it did, and what was done in total.
         clock: tells a time in seconds.
 
     Returns:

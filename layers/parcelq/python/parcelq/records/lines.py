@@ -56,7 +56,7 @@ class Lines(Format):
         return (found + 1, found + 1) if found >= 0 else (len(data), -1)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """How many line ends so many whole entries have."""
+        """How many line ends this number of whole entries has."""
         return entries * self.size
 
     def unended(self, tail: bytes) -> str | None:

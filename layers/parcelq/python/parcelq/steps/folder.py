@@ -1,4 +1,4 @@
-"""The folder of a run: made, locked as long as it is used, and removed whatever a step has put into it."""
+"""The folder of a run: created, locked while it is used, and removed with everything that a step has put into it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["StepFunction", "reject", "step"]
 
 FREE: Final = b"free\n"
-"""A kept process writes this whenever it can take a run; the answer is a line of JSON, or the end."""
+"""A kept process writes this whenever it can take a run. The answer is a line of JSON, or end of file."""
 
 Given = TypeVar("Given")
 More = ParamSpec("More")
@@ -82,11 +82,11 @@ class StepFunction(Generic[Given, More, Made]):
         except (Exception, SystemExit) as error:  # noqa: BLE001 - printed for the parent process
             code = explain(error)
             if options.warm is not None:
-                os._exit(code)  # at once, whatever threads the function has started
+                os._exit(code)  # at once, even if the function has started threads
             sys.exit(code)
 
     def _serve(self, control: int, more: Callable[[], dict[str, Any]]) -> None:
-        """Run the function over one file after another, until nobody asks for another run."""
+        """Run the function over one file after another, until the supervisor asks for no more."""
         os.set_inheritable(control, False)
         me, home, environment = os.getpid(), os.getcwd(), dict(os.environ)
         with open(control, "rb") as requests:
@@ -167,7 +167,7 @@ def _options(description: str | None) -> argparse.Namespace:
 
 
 def _wanted(function: Callable[..., Any], options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
-    """Return what makes a function's further arguments, anew for every run, since the function may change them."""
+    """Return a function that makes the step's further arguments anew for every run, since the step may change them."""
     from copy import deepcopy
     from inspect import signature
 
@@ -183,7 +183,7 @@ def _wanted(function: Callable[..., Any], options: argparse.Namespace) -> Callab
 
 
 def _taken(stream: int, instead: int) -> int:
-    """Copy a standard stream and put another in its place, so that what the function reads and prints is not there."""
+    """Copy a standard stream and replace it, so that the function cannot read from it or print to it."""
     copy = os.dup(stream)
     os.dup2(instead, stream)
     return copy

@@ -1,4 +1,5 @@
-"""Running a step: in a folder and an environment of its own, watched, bounded, and ended with all that it started."""
+"""Running a step: in its own folder and environment, with limits, and ended together with all processes that it
+started."""
 
 from __future__ import annotations
 
@@ -62,7 +63,7 @@ class Ran:
         return "".join(f"{text.rstrip()}\n" for text in (self.stdout_tail, self.stderr_tail) if text.strip())
 
     def whole(self, step: Step) -> Path:
-        """Return the output, for a caller that can do nothing with rejects.
+        """Return the output, for a caller that cannot handle rejects.
 
         Raises:
             StepError: the step rejected an entry; with the first reason.
@@ -138,7 +139,7 @@ class Runner:
             yield self._ran(folder, ended, entries)
 
     def abort(self) -> None:
-        """End the runs that go on, on other threads, at once; they say nothing about their entries. Begin no other."""
+        """End the runs that go on, on other threads, at once, without counting a failure. Begin no other."""
         self._aborted = True
         for slot in list(self._running):
             slot.abort()
@@ -165,7 +166,7 @@ class Runner:
                 if slot.is_usable(ended):
                     failed.pop_all()
                     self._idle.append(slot)
-            if ended.kind == "gone":  # it died between two runs, which is no fault of this run
+            if ended.kind == "gone":  # it died between two runs, so this run is not to blame
                 continue
             if ended.kind == "unborn" and ended.code in _USAGE_CODES and not self.step.settings.warm:
                 self._warm = False  # it uses the library, but does not run as a step of it
@@ -177,7 +178,7 @@ class Runner:
             raise StepError(self.step.name, "was aborted", no_room=True)
 
     def _taken(self) -> Slot | None:
-        """Return a slot that waits, if there is any."""
+        """Return a slot that is free, if there is one."""
         with contextlib.suppress(IndexError):  # other threads take them too
             while True:
                 slot = self._idle.pop()

@@ -79,7 +79,7 @@ def read_settings(path: Path) -> StepSettings:
         raise SettingsError(where, [f"it must be keys with values, not {shown(content)}"])
     values, problems = checked(content, _CHECKS)
     if values.get("filter") and values.get("warm"):
-        problems.append("filter and warm cannot both be true; what is warm gets its entries as a function")
+        problems.append("filter and warm cannot both be true; a warm step is a function, which does not read stdin")
     if problems:
         raise SettingsError(where, problems)
     return StepSettings(**values, path=path.resolve())
@@ -98,7 +98,7 @@ def _timeout(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise Wrong("a number of seconds above 0")
     if value > MAX_DEADLINE_SECONDS:
-        raise Wrong(f"a number of seconds up to {MAX_DEADLINE_SECONDS}, for SQS keeps no message locked for longer")
+        raise Wrong(f"a number of seconds up to {MAX_DEADLINE_SECONDS}, because SQS keeps no message locked for longer")
     return float(value)
 
 
@@ -132,7 +132,7 @@ def _environment(value: object) -> dict[str, str]:
 
 
 def _passable(value: object) -> str | None:
-    """The text that a user who wrote `true` or `3` in YAML has in mind; None if no program can be given it."""
+    """The text that a user who wrote `true` or `3` in YAML has in mind; None if no program can get it."""
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()

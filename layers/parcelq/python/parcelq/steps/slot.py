@@ -1,4 +1,4 @@
-"""A place where one run of a step goes on at a time: its supervisor, and the step's own process if that is kept."""
+"""A place for one run of a step at a time: its supervisor, and the step's own process if that is kept."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Slot:
         return self._supervised.run(seconds, settings.max_output_bytes, home, tmpdir, output, *more)
 
     def is_usable(self, ended: Ended) -> bool:
-        """Return whether another run can follow the one that ended so.
+        """Return whether another run can follow the one that ended like this.
 
         A warm step's process must end if a run of it left processes running, since nothing else can end all of them.
         """

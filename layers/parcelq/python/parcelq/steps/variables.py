@@ -17,12 +17,13 @@ _SEARCHED: Final = "PYTHONPATH"
 
 
 def is_passed(name: str) -> bool:
-    """Return whether a step gets this variable of the process that runs it, as it is."""
+    """Return whether a step gets this variable unchanged from the process that runs it."""
     return name in _PASSED or name.startswith(_LOCALE_PREFIX)
 
 
 def variables_of(step: Step) -> dict[str, str]:
-    """Return the environment of a step: the variables that pass, where the library is, and what its settings add.
+    """Return the environment of a step: the variables that it may get, the path of the library, and those of its
+    settings.
 
     Lambda gives a function its credentials as variables `AWS_…`. A step gets them only if its settings ask for them.
     """

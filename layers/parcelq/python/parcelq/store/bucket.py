@@ -67,7 +67,7 @@ class Stream(RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as there are bytes: a short answer means the end, since S3 takes no short chunks."""
+        """Fill a buffer completely, unless the parts end: boto3 takes a short read for the end of the body."""
         room = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(room) and self._number < len(self._parts):
@@ -293,7 +293,7 @@ class BucketStore:
         return True
 
     def _abort(self, place: Mapping[str, Any]) -> None:
-        """Abort an upload whose writing raised, which is the error that counts, unless the upload itself is gone."""
+        """Abort an upload after an error. That error is raised, unless the upload itself no longer exists."""
         try:
             self.s3.abort_multipart_upload(**place)
         except ClientError as error:
@@ -319,7 +319,7 @@ class BucketStore:
     def _refusals(self, key: str, *, writing: bool = False) -> Iterator[None]:
         """Translate errors, and name the object that is missing or was written by someone else.
 
-        An object that is missing for a write was deleted by someone else since its etag was read.
+        If the object of a conditional write is missing, somebody deleted it after its etag was read.
         """
         with translated():
             try:

@@ -42,7 +42,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An object whose parts are not all written yet. Only the store that returned it can go on with it.
+    """An object whose parts are not all written yet. Only the store that returned it can continue it.
 
     Attributes:
         upload: the id of the upload.
@@ -145,7 +145,7 @@ class Store(Protocol):
 
 def part_bytes(size: int) -> int:
     """How many bytes each part of an object of about `size` bytes should have."""
-    # A little larger than needed, so that a size that is not quite right does not run out of parts.
+    # A little larger than needed, so that a wrong guess of the size does not exceed the number of parts.
     return max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000))
 
 

@@ -57,8 +57,9 @@ class MemoryTopic:
     It behaves as SQS does: a message that is not acknowledged before its deadline is delivered again, each delivery
     counts, and only the receipt of the latest delivery acknowledges. Any number of threads may use it.
 
-    `publish` never waits, so that what was taken from a topic can always be put back. An uploader publishes on
-    `bounded()` instead: the same topic, whose `publish` waits while the messages take more memory than `max_bytes`.
+    `publish` never waits, so that a message pulled from a topic can always be published there again. An uploader
+    publishes on `bounded()` instead: the same topic, whose `publish` waits while the messages take more memory than
+    `max_bytes`.
 
     Attributes:
         name: the topic's name.
@@ -91,14 +92,14 @@ class MemoryTopic:
             max_receive_count: a message that was delivered so often goes to the dead-letter topic instead of being
                 delivered once more; 0 for never.
             dead_letter_topic: that topic.
-            clock: tells the time in seconds; by default one that nobody can set.
+            clock: tells the time in seconds; by default a monotonic clock.
             wait: waits for a condition. A test whose clock does not move by itself moves it here.
         """
         queue = _Queue(deadline_seconds, max_bytes, max_receive_count, dead_letter_topic, clock, wait)
         return cls(name, queue)
 
     def bounded(self) -> MemoryTopic:
-        """The same topic for one that publishes only what it was not given by a topic: its `publish` waits for room."""
+        """The same topic for a publisher whose messages come from outside all topics: its `publish` waits for room."""
         return MemoryTopic(self.name, self.queue, waits=True)
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
@@ -309,7 +310,7 @@ class _Queue:
     def _set_timer(self, item: _Item, due: float) -> None:
         item.due = due
         if not self._timers or due < self._timers[0][0]:
-            self._filled.notify_all()  # those who wait for the next timer must wait for this one
+            self._filled.notify_all()  # threads that wait for the next timer must wake for this one
         heappush(self._timers, (due, next(self._timer_numbers), item))
 
     def _is_valid(self, timer: tuple[float, int, _Item]) -> bool:

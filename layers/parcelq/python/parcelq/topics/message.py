@@ -1,4 +1,4 @@
-"""Messages: what a parcel looks like on the wire, and how it is read again.
+"""Messages: what a parcel looks like on the wire, and how it is decoded.
 
 A body is a slice of a file, as it is. Only a slice that SQS would refuse (NUL, invalid UTF-8, …) travels as base64.
 """
@@ -115,7 +115,7 @@ def count_entries(data: bytes, fmt: Format = LINES) -> int:
 
 
 def count_told(text: str) -> int | None:
-    """The number that an attribute's value is; None if it is none, or none that anybody could have counted to."""
+    """An attribute's value as a number; None if it is not a number, or absurdly large."""
     return int(text) if _COUNT.fullmatch(text) else None
 
 
@@ -272,7 +272,7 @@ class Pulled:
         return Message(self.content.body(), attributes)
 
     def as_it_is(self) -> Message:
-        """What was published, not decoded: published again, it is the same message."""
+        """The message without decoding its body; publishing it again gives the same message."""
         if isinstance(self.content, Message):
             return self.content
         return Message(b"" if self.content.has_no_body else self.content.text.encode(), self.attributes)
@@ -312,10 +312,10 @@ def _value(name: str, data_type: str | None, text: str | None, data: bytes | str
 
 
 def with_attributes(message: Message, **changed: str | None) -> Message:
-    """A copy with these attributes set, or taken away where None is given.
+    """A copy with these attributes set, or removed if the value is None.
 
-    Where that would be more than SQS takes, attributes that are not Parcelq's give way. Room is left for those that
-    travel may add.
+    If SQS would refuse that many attributes, those that are not Parcelq's are dropped, with room for those that
+    publishing may add.
     """
     kept = {name: value for name, value in message.attributes.items() if name not in changed}
     added = {name: value for name, value in changed.items() if value is not None}

@@ -61,7 +61,7 @@ def pieces_of(message: Message) -> Iterator[Piece]:
     A lineage that cannot be right comes out empty: the bytes count, but nobody knows where they belong.
 
     Raises:
-        MessageError: the table of a packed message is none. Nothing was yielded then.
+        MessageError: the table of a packed message is not valid; nothing was yielded then.
     """
     attributes = message.attributes
     table = attributes.get(PIECES)
@@ -158,5 +158,5 @@ def _piece(lineage: str, body: bytes, entries: int, dead: str = "", first: str =
 
 
 def _bounded(reason: str) -> str:
-    """Return as much of a reason as a stranger's message may take of the memory, and only what UTF-8 has."""
+    """Shorten a reason from a message that anybody may have sent, and keep only valid UTF-8."""
     return reason[:MAX_REASON_BYTES].encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _REQUESTS: Final = 8
 _ATTEMPTS: Final = 3
 _TICK: Final = 0.01
-"""Seconds that the way to the first request may take without costing a whole second of that request's poll."""
+"""A first request that starts within this many seconds still polls for the full number of seconds."""
 
 
 def pull(
@@ -38,14 +38,14 @@ def pull(
 ) -> list[Pulled]:
     """Pull messages, which are locked then until the topic's acknowledgement deadline.
 
-    Polls, at most 20 s a request, until at least `min_messages` are there or the timeout has passed. An empty answer is
-    no end of the topic: SQS asks only some of its servers, and what is locked comes back later. More than ten messages
-    are asked for in parallel.
+    Polls, at most 20 s a request, until at least `min_messages` are there or the timeout has passed. An empty answer
+    does not mean that the topic is empty: SQS asks only some of its servers, and locked messages are delivered later.
+    More than ten messages are asked for in parallel.
 
     Args:
         sqs: a boto3 SQS client.
         topic_url: URL of the topic.
-        min_messages: return as soon as there are so many.
+        min_messages: return as soon as there are this many.
         max_messages: never return more.
         receive_message_timeout: seconds after which to return the messages so far, perhaps none; 0 asks once.
         deadline: seconds that the messages are locked; by default the topic's acknowledgement deadline.
@@ -80,7 +80,7 @@ def pull_raw(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[MessageTypeDef]:
-    """The same as `pull`, with the messages as SQS gives them, which tells when they were sent too.
+    """The same as `pull`, with the messages as SQS gives them, which also say when they were sent.
 
     Beside the arguments of `pull` there is `deadline`: seconds that the messages are locked, if that is not to be the
     topic's acknowledgement deadline.
@@ -175,13 +175,13 @@ def _receive_at_hand(
 ) -> list[MessageTypeDef]:
     """Receive the messages that wait already, until a round brings none.
 
-    Requests go out in parallel only as long as at least half of what they can bring comes: where messages trickle in,
-    most of them would cost as much as any, and bring nothing.
+    Requests go out in parallel only while they bring at least half of what they could. When messages arrive slowly,
+    most parallel requests would bring nothing and still cost money.
 
     Args:
         receive: receives up to a number of messages, and waits a number of seconds for the first.
         most: how many messages to receive at the most.
-        filled: how much of what it could have brought the request before this did bring, 0 to 1.
+        filled: how full the previous request's reply was, from 0 to 1.
     """
     pulled: list[MessageTypeDef] = []
     while filled and (missing := most - len(pulled)):

@@ -23,7 +23,7 @@ from parcelq.upload.layout import LINES_ONLY, Layout
 from parcelq.upload.parcels import fit_for_messages
 
 _MOST_PARTS: Final = 2048
-"""So many parts of an upload are counted each by itself: a note of them has some 30 KB."""
+"""The most parts of a note, which then has about 30 KB."""
 
 
 def upload_file(
@@ -49,8 +49,8 @@ def upload_file(
         How many messages were published.
 
     Raises:
-        ParcelqError: the file cannot be read, or changed while it was read. Its last message is not published then,
-            so that nobody takes the source for whole.
+        ParcelqError: the file cannot be read, or changed while it was read. Its last message is not published then, so
+            that the source never counts as whole.
         SourceError: it does not fit its format, or its compression is broken; the same holds then.
         PublishError: some messages were refused, such as one with an entry too large where the topic has no bucket.
         AwsError, TopicNotFoundError: SQS refused.
@@ -73,7 +73,7 @@ def upload_files(
 
     Args:
         topic: the topic.
-        paths: the files. All are looked at first, so that a name that is wrong leaves nothing half done.
+        paths: the files. All are checked first, so that a wrong name does not end a half-done upload.
         parcel_size: most entries of a message.
         fmt: the record format of all files; None to go by the name of each.
         store: where long headers go.
@@ -110,12 +110,12 @@ def _upload_file(topic: Topic, path: Path, parcel_size: int, fmt: Format | None,
 
 
 def _upload_id() -> str:
-    """Names an upload, and sorts behind those before it, as sequencers of S3 do."""
+    """Returns the name of a new upload. Names sort by time, as sequencers of S3 do."""
     return f"{time.time_ns():016x}{uuid.uuid4().hex[:8]}"
 
 
 class Rest(NamedTuple):
-    """Where the upload of a source goes on.
+    """Where the upload of a source continues.
 
     Attributes:
         start: offset of the next entry, in the source as it is when decompressed.
@@ -139,13 +139,13 @@ class Uploaded(NamedTuple):
         messages: how many messages.
         entries: entries of theirs.
         end: offset just after the last byte.
-        parts: bytes and entries of each message in order, or of several together where they are many; the header is a
-            part without entries.
+        parts: bytes and entries of each message in order, or of several messages together if there are many; the header
+            is a part without entries.
         warnings: what the program of its compression would warn of.
         format: the record format.
         chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …
         one_stream: why it cannot be cut into ranges, however large it is; empty if it can.
-        rest: where it goes on, if there was no time for all of it.
+        rest: where to continue, if there was no time for all of it.
     """
 
     messages: int
@@ -222,7 +222,7 @@ def upload_stream(
     ends: Callable[[], bool] = lambda: True,
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Uploaded:
-    """Publish what a stream has, from its byte `start` of the source on.
+    """Publish the entries of a stream, from its byte `start` of the source on.
 
     A header is a message of its own, before the others: its body is the header, and it has no entries.
 
@@ -293,7 +293,8 @@ def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int, rec
 
 
 class Parts:
-    """Bytes and entries of parcels; where they are many, of as many together as keep the list short."""
+    """Bytes and entries of parcels, or, if there are many, of several parcels together, so that the list stays
+    short."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[int, int]] = []

@@ -22,13 +22,13 @@ _PROBLEM: Final = "problem.json"
 
 
 class Beginning(NamedTuple):
-    """Where one of several files begins that are one source together.
+    """Where a file begins in a source that is made of several files.
 
     Attributes:
         name: what the user calls the file.
         start: its first byte, in the source.
-        record: how many records of the source come before it; so many less is a record's number in the file.
-        line: what is to be taken from a line's number in the source to get its number in the file.
+        record: how many records of the source come before it; a record's number in the file is smaller by that.
+        line: the difference between a line's number in the source and in the file.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Beginning(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What is noted of an upload, of a whole source or of a range of it.
+    """The note of an upload, of a whole source or of a range of it.
 
     Attributes:
         source: the attribute `Source`.
@@ -106,7 +106,7 @@ def note_upload(
 
 
 def notes_of(store: Store, source: str) -> list[Note]:
-    """What is noted of a source's uploads, in the order of the bytes."""
+    """The notes of a source's uploads, in the order of the bytes."""
     return _read_all(store, note_keys(store, source))
 
 
@@ -117,7 +117,7 @@ def note_problem(store: Store, source: str, problem: str, *, topic: str = "", ou
 
 
 def noted_problems(store: Store) -> dict[str, str]:
-    """Why sources can never be uploaded, by the attribute `Source`."""
+    """The sources that can never be uploaded, and why, by the attribute `Source`."""
     keys = (key for key in store.keys(_UPLOADS) if key.endswith(_PROBLEM))
     return {note.source: note.problem for note in _read_all(store, keys)}
 
@@ -133,7 +133,7 @@ def noted_workflow(store: Store, source: str) -> str:
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
-    """How many entries there are in `[start, end)` of a source; None if its notes do not tell exactly that.
+    """How many entries there are in `[start, end)` of a source; None if its notes do not say exactly that.
 
     Args:
         notes: those of the source, in the order of their bytes.
@@ -154,7 +154,7 @@ def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int |
 
 
 def noted_sources(store: Store) -> dict[str, list[Note]]:
-    """What is noted of uploads, by source, in the order of the bytes."""
+    """The notes of all uploads, by source, in the order of the bytes."""
     found: dict[str, list[Note]] = {}
     for note in _read_all(store, store.keys(_UPLOADS)):
         found.setdefault(note.source, []).append(note)

@@ -44,7 +44,7 @@ class Object:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is only the sign of a folder that consoles make."""
+        """Whether it is only the empty object that the S3 console creates for a folder."""
         return self.size == 0 and self.source.key.endswith("/")
 
     def topic(self, default: str) -> str:
@@ -103,7 +103,7 @@ class ObjectUploader:
             may_go_on: says whether there is time to go on. If not, a task for the rest goes to the topic of tasks.
 
         Returns:
-            What was published; None if the object is gone, or another one by now, so that there is nothing to do.
+            What was published; None if the object was deleted or replaced, so that there is nothing to do.
 
         Raises:
             SourceError: it does not fit its format, or its compression is broken. That is noted.
@@ -133,7 +133,7 @@ class ObjectUploader:
     def upload_rest(
         self, task: StreamTask, topic: Topic, ranges: Topic, may_go_on: Callable[[], bool]
     ) -> Uploaded | None:
-        """Publish the rest of an object, or more of it; see `upload`."""
+        """Continue the upload of an object, as far as there is time; see `upload`."""
         source, rest = Source.parse(task.source), task.rest
         with self._opened(source, 0 if rest.coded else rest.start) as found, self._noting(source, topic):
             if found is None:
@@ -162,7 +162,7 @@ class ObjectUploader:
         return uploaded
 
     def _hand_on(self, source: Source, uploaded: Uploaded, topic: Topic, ranges: Topic | None) -> None:
-        """Publish a task for what there was no time for."""
+        """Publish a task for the rest, if there was no time for all."""
         # guard[False]: what there was no time for is uploaded by another invocation
         if uploaded.rest and ranges:
             self._publish(ranges, [StreamTask(str(source), topic.name, uploaded.format, uploaded.rest, self.workflow)])
@@ -302,7 +302,7 @@ class ObjectUploader:
         )
 
     def _note_gone(self, source: Source, topic: Topic) -> None:
-        """Note that what is not uploaded yet of a source never can be."""
+        """Note that the rest of a source can never be uploaded."""
         note_problem(self.store, str(source), _GONE, topic=topic.name, output=self._output(topic))
 
     def _output(self, topic: Topic) -> str | None:
@@ -322,7 +322,7 @@ class ObjectUploader:
     def _opened(self, source: Source, start: int = 0) -> Iterator[OpenedPut | None]:
         with _put(self.objects, source, start) as found, _naming(source):
             if found is None:
-                _log.warning("%s was deleted or replaced since it was put, so it is left out", source.uri)
+                _log.warning("%s was deleted or replaced since it was put, so it is skipped", source.uri)
             yield found
 
 
@@ -333,14 +333,14 @@ def _skip(stream: Readable, size: int, source: Source, may_go_on: Callable[[], b
         if not may_go_on():
             raise SourceError(
                 source.key,
-                f"decompressing its first {size:,} bytes takes longer than a function may; "
-                "put it decompressed, or as several files",
+                f"decompressing its first {size:,} bytes takes longer than a function may run; "
+                "put it uncompressed, or as several files",
             )
 
 
 @contextmanager
 def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
-    """Give the bytes of an object, decompressed; None if it is gone, or another one by now.
+    """Give the bytes of an object, decompressed; None if it was deleted or replaced.
 
     Raises:
         SourceError: its compression is broken.

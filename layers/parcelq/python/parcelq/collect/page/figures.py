@@ -20,7 +20,7 @@ from parcelq.upload.notes import Note
 MOST_GROUPS: Final = 40
 """Groups of reasons that are shown; the largest."""
 _MOST_KINDS: Final = 1_000
-"""Kinds of reasons that are counted apart; whatever comes later counts as others."""
+"""Kinds of reasons that are counted separately; later ones are counted together as others."""
 _PER_CELL: Final = 6
 """Dead entries that are listed for each part of the map."""
 _EXAMPLES: Final = 5
@@ -30,7 +30,7 @@ _REASON_CHARACTERS: Final = 300
 _FILE_CHARACTERS: Final = 100
 _BINS: Final = 60
 _FEWEST_SECONDS: Final = 2.0
-"""A job that took less has no rate over time that would say anything."""
+"""A shorter job has no useful rate over time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Figures:
 def figures_of(
     collected: Collected, resolution: Resolution, notes: Sequence[Note], total: int | None = None
 ) -> Figures:
-    """Work out the figures of a job from its segments.
+    """Calculate the figures of a job from its segments.
 
     Args:
         collected: its messages.
@@ -164,7 +164,7 @@ def figures_of(
 def figures_from(
     total: int, dead: Iterable[Dead], holes: Iterable[tuple[int, int]] = (), rate: Rate | None = None
 ) -> Figures:
-    """Work out the figures of a source of `total` bytes from what is dead and missing of it."""
+    """Calculate the figures of a source of `total` bytes from what is dead and missing of it."""
     source_map = SourceMap(total)
     for start, end in holes:
         source_map.add_missing(start, end)
@@ -183,7 +183,7 @@ def begin_of(collected: Collected) -> datetime | None:
 
 
 def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | None) -> Rate | None:
-    """Work out the rate over time.
+    """Calculate the rate over time.
 
     Entries that were stored together count as collected evenly since those before them were stored.
 
@@ -224,7 +224,7 @@ def _place(dead: Dead) -> str:
 
 
 def _between(times: Sequence[float], sums: Sequence[float], time: float) -> float:
-    """How many entries were there at a time, if they came evenly between the times at which that is known."""
+    """How many entries were collected by a time, if they came evenly between the times for which that is known."""
     number = next(number for number, one in enumerate(times) if one >= time)
     if not number or times[number] == time:
         return sums[number]

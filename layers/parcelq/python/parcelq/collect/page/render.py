@@ -21,7 +21,7 @@ from parcelq.collect.report import Report
 from parcelq.collect.source_map import Cell
 
 MOST_BYTES: Final = 300_000
-"""No page is larger."""
+"""The most bytes of a page."""
 _FITS: Final = ((6, 300), (6, 150), (4, 120), (3, 80), (2, 80), (1, 40), (0, 1))
 """Listed entries of a part of the map, and characters of each text; the first of these that fits is taken."""
 _HOLES: Final = 50
@@ -45,7 +45,7 @@ def report_page(report: Report, figures: Figures) -> bytes:
 
 
 def document(title: str, main: str, *, script: str = "", style: str = "", policy: str = "") -> bytes:
-    """Return a whole HTML file, which runs nothing but the script of this package.
+    """Return a whole HTML file, which runs only the script of this package.
 
     Args:
         title: its title.
