@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
+from moto import backends
 from moto.core.common_models import BaseModel
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from moto.sqs.models import sqs_backends
@@ -45,6 +46,9 @@ def application(directory: str) -> WSGIApplication:
     BaseModel.__new__ = staticmethod(_new_untracked)
     # Moto takes the stack's template for YAML first, and libyaml reads it in a tenth of the time.
     yaml.Loader = getattr(yaml, "CLoader", yaml.Loader)  # type: ignore[misc]
+    # Moto lists its own folder twice for each request, to tell one service from another.
+    services = tuple(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: services
     sqs_backends.backend = StandardQueueBackend
     StandardQueue.bodies = Bodies(directory)
     s3.install(directory)

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Bytes that are kept in files of their own instead of in memory."""
+=======
+"""Bytes that lie in files of their own instead of in memory, where they are many."""
+>>>>>>> main
 
 from __future__ import annotations
 
@@ -38,9 +42,9 @@ def _unlink(path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes of a file: as much of a `bytes` as moto needs of what it sends, without being in memory."""
+    """Bytes, of a file if they are many: as much of a `bytes` as moto needs of what it sends."""
 
-    file: _File
+    file: _File | bytes
     start: int
     stop: int
 
@@ -60,6 +64,9 @@ class Blob:
         return Blob(self.file, self.start + start, self.start + max(start, stop))
 
     def __iter__(self) -> Iterator[bytes]:
+        if isinstance(self.file, bytes):
+            yield self.file[self.start : self.stop]
+            return
         with open(self.file.path, "rb") as stream:
             stream.seek(self.start)
             for position in range(self.start, self.stop, BLOCK_BYTES):

@@ -16,13 +16,15 @@ import moto.s3.models as s3_models
 from moto.s3 import notifications
 from moto.s3.exceptions import EntityTooSmall, InvalidPart, MalformedXML
 from moto.s3.responses import S3Response
-from parcelq.limits import MIN_MULTIPART_BYTES
+from parcelq.limits import KIB, MIN_MULTIPART_BYTES
 
 from parcelq_emulator.blob import BLOCK_BYTES, Blob
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+_SMALL_BYTES: Final = 16 * KIB
+"""Up to this size a file costs more than the memory that it saves."""
 _BODY: Final = "parcelq.s3.body"
 """Key of the WSGI environment: the body of the request, where it was put into a file."""
 
@@ -49,7 +51,9 @@ class FileKey(s3_models.FakeKey):  # type: ignore[misc]
 
     @value.setter
     def value(self, new: bytes | Blob) -> None:
-        self._blob = new if isinstance(new, Blob) else Blob.of((new,), self.directory)
+        if isinstance(new, bytes):
+            new = Blob(new, 0, len(new)) if len(new) <= _SMALL_BYTES else Blob.of((new,), self.directory)
+        self._blob = new
         self.contentsize = len(self._blob)
 
     @property

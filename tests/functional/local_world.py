@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,13 @@ class World:
         self.started.append(process)
         return process  # type: ignore[no-any-return]
 
+    def wait_until_steps_end(self) -> None:
+        """Wait until no process works in the folder any more: the steps of a killed command end a moment after it."""
+        until = time.monotonic() + 60
+        while (found := _processes_with(str(self.folder))) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not found
+
     def stop_all(self) -> None:
         """Kill what was started and still runs."""
         for process in self.started:
@@ -118,6 +127,16 @@ class World:
     def jobs(self) -> LocalJobs:
         """The jobs that are not whole."""
         return LocalJobs(self.results)
+
+
+def _processes_with(text: str) -> list[int]:
+    """Ids of other processes with a text in their command line or environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if text.encode() in (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return [pid for pid in found if pid != os.getpid()]
 
 
 @pytest.fixture

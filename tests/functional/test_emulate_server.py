@@ -248,9 +248,10 @@ def test_what_is_replaced_or_deleted_takes_no_space(tmp_path: Path, monkeypatch:
         s3 = SESSION.client("s3", endpoint_url=server.url)
         s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         [directory] = tmp_path.iterdir()
-        for body in (b"old", b"new"):
+        old, new = b"old " * 5000, b"new " * 5000
+        for body in (old, new):
             s3.put_object(Bucket="bucket", Key="file", Body=body)
-        assert [file.read_bytes() for file in directory.glob("[!.]*")] == [b"new"]
+        assert [file.read_bytes() for file in directory.glob("[!.]*")] == [new]
         s3.delete_object(Bucket="bucket", Key="file")
         assert list(directory.glob("[!.]*")) == []
 

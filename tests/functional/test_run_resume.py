@@ -68,8 +68,7 @@ def test_a_job_that_is_stopped_again_and_again_is_exact_and_runs_nothing_twice_t
         os.kill(process.pid, number)
         process.communicate(timeout=60)
         assert process.returncode in {0, 130, -number}
-        if number is signal.SIGKILL:
-            time.sleep(0.3)  # its steps end a moment later
+        world.wait_until_steps_end()
         stored = world.stored(data)
         log.write_bytes(b"")
         # What is stored now must not be run from here on.
@@ -77,7 +76,7 @@ def test_a_job_that_is_stopped_again_and_again_is_exact_and_runs_nothing_twice_t
         time.sleep(chance.uniform(0.3, 0.9))
         os.kill(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
-        time.sleep(0.3)
+        world.wait_until_steps_end()
         assert not stored & set(log.read_bytes().splitlines(keepends=True))
     stored = world.stored(data)
     log.write_bytes(b"")
