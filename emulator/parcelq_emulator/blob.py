@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Bytes that are kept in files of their own instead of in memory."""
-=======
-"""Bytes that lie in files of their own instead of in memory, where they are many."""
->>>>>>> main
+"""Bytes that are kept in files of their own instead of in memory, if they are many."""
 
 from __future__ import annotations
 
