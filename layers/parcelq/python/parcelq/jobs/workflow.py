@@ -31,9 +31,9 @@ class Limits:
     """When a job of a workflow is stopped.
 
     Attributes:
-        max_dead: when more entries than this are dead; None for no limit.
+        max_dead: more dead entries than this stop the job; None for no limit.
         max_dead_share: the same as a share of the entries that were run, from 0 to 1; None for no limit.
-        max_seconds: when it took longer than this; None for no limit.
+        max_seconds: a job that takes longer is stopped; None for no limit.
     """
 
     max_dead: int | None = None
@@ -64,12 +64,12 @@ class WorkflowStep:
     """One step of a workflow.
 
     Attributes:
-        run: path of the program or of its folder, below the workflow's folder; or the name of a program on the PATH.
-        settings: path of its settings file there; empty for the one in its folder, if it is a folder that has one.
-        packages: Python packages that it needs beside those that it declares itself.
-        batch_size: most entries of one run; None for the workflow's.
-        stage: name of the stage that runs it; empty for the stage of the step before it, or the stack's first.
-        output: the record format of its output; None for what its settings say.
+        run: path of the program or of its folder, below the workflow's folder; or a command, with arguments or without.
+        settings: path of the settings file there; by default the one in the step's folder, if the step is a folder.
+        packages: Python packages that the step needs beside those that it declares itself.
+        batch_size: most entries of one run; by default the workflow's.
+        stage: name of the stage that runs the step; by default that of the step before it, or the stack's first.
+        output: the record format of the output; by default the one in the step's settings.
     """
 
     run: str
@@ -85,10 +85,10 @@ class Workflow:
     """Steps in a row, and how they are run.
 
     Attributes:
-        steps: at least one.
-        format: the record format of all sources; None to go by the name of each.
-        parcel_size: most entries of a message; None for what the stack or the command says.
-        batch_size: most entries of one run of a step; None for the same.
+        steps: the steps, in a row.
+        format: the record format of all sources; by default each source's name decides.
+        parcel_size: most entries of a message; by default the stack or the command decides.
+        batch_size: most entries of one run of a step; by default the stack or the command decides.
         limits: when a job is stopped.
     """
 

@@ -21,18 +21,18 @@ class StepSettings:
     """How a step is run.
 
     Attributes:
-        filter: whether it gets its input on stdin and writes its output to stdout.
-        warm: whether its process is kept for the next run; None for every Python file that is a function of
+        filter: whether the step reads its input from stdin and writes its output to stdout.
+        warm: whether the step's process is kept for the next run; None means: if it is a Python function of
             `parcelq.step`.
-        rejects: whether it takes `--rejects FILE` and names bad entries there.
-        arguments: put right after the step's path.
-        timeout: seconds that one run may take, at most 12 hours; None for as long as there is time.
-        environment: added to the environment that every step gets.
-        aws_credentials: whether it gets the credentials of the process that runs it.
-        output: the record format of its output; None where it is that of its input.
-        output_header: whether its output begins with a header, where its format has one.
-        max_output_bytes: how large the output of one run may become before it is killed.
-        step: the step's own settings, which Parcelq does not look into.
+        rejects: whether the step takes `--rejects FILE` and names bad entries there.
+        arguments: arguments that follow the step's path.
+        timeout: the most seconds of one run, at most 12 hours; None means as long as there is time.
+        environment: variables that are added to the environment of every step.
+        aws_credentials: whether the step gets the credentials of the process that runs it.
+        output: the record format of the output; None means that of the input.
+        output_header: whether the output begins with a header, if its format has one.
+        max_output_bytes: the most bytes of output of one run; a run that writes more is killed.
+        step: the step's own settings, which Parcelq only passes on.
         path: the file that they were read from, which a step gets as `--settings`.
     """
 

@@ -24,7 +24,7 @@ from parcelq.lineage.lineage import Lineage
 from parcelq.topics.message import DEAD, ENTRIES, FIRST, LINEAGE, Message, count_told
 
 PIECES: Final = "Pieces"
-"""Attribute of a packed message: the bytes of its table."""
+"""On packed messages: the bytes of the table at the beginning of the body."""
 MAX_DEAD_BYTES: Final = 64 * KIB
 """A tombstone carries the entry that it stands for if that has no more bytes."""
 MAX_REASON_BYTES: Final = 4 * KIB
