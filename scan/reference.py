@@ -149,7 +149,7 @@ def workflow() -> str:
 def attributes() -> str:
     """Describe the attributes of messages, from the constants that name them."""
     rows = []
-    for module in ("message", "pieces"):
+    for module in ("attributes", "pieces"):
         body = ast.parse((ROOT / "layers/parcelq/python/parcelq/topics" / f"{module}.py").read_text()).body
         for constant, text in pairwise(body):
             name, meaning = _text(constant), _text(text)

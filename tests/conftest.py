@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.loaders import Loader
 from hypothesis import settings
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
@@ -33,8 +34,21 @@ settings.load_profile("parcelq")
 
 
 def pytest_configure() -> None:
+    # Each session of boto3 would parse the descriptions of its services anew, which takes a tenth of a second.
+    _share_descriptions()
     # A shell starts what it runs in the background with interrupts ignored, and so would be all that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _share_descriptions() -> None:
+    cache: dict[Any, Any] = {}
+    begin = Loader.__init__
+
+    def init(loader: Loader, *arguments: Any, **options: Any) -> None:
+        begin(loader, *arguments, **options)
+        loader._cache = cache
+
+    Loader.__init__ = init
 
 
 @pytest.fixture(autouse=True)

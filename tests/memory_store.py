@@ -14,7 +14,8 @@ from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import Job, open_indexes, write_segment
 from parcelq.errors import ConflictError, NotFoundError
-from parcelq.store.store import NO_METADATA, Begun, Readable, Stored
+from parcelq.readable import Readable
+from parcelq.store.store import NO_METADATA, Begun, Stored
 from parcelq.topics.message import Message
 from parcelq.topics.pieces import pieces_of
 

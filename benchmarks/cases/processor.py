@@ -15,7 +15,8 @@ from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.steps.find import local_step
 from parcelq.steps.settings import StepSettings
-from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message, Pulled
+from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
+from parcelq.topics.message import Message, Pulled
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.parcels import MAX_BODY_BYTES
 

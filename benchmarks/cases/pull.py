@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from parcelq.collect.download import download
 from parcelq.limits import MAX_REQUEST_MESSAGES
 from parcelq.lineage.lineage import Lineage
-from parcelq.topics.message import LINEAGE, Pulled
+from parcelq.topics.attributes import LINEAGE
+from parcelq.topics.message import Pulled
 from parcelq.topics.pull import acknowledge, pull
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import upload_file

@@ -9,7 +9,7 @@ from typing import Any, cast
 from parcelq.limits import BILLING_UNIT_BYTES, MAX_REQUEST_BYTES
 from parcelq.lineage.source import Source
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import upload_stream
+from parcelq.upload.sources import upload_stream
 
 from benchmarks.data import lines
 from benchmarks.harness import MB, Bench, Figure, Spread, at_most

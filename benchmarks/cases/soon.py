@@ -22,7 +22,8 @@ _GIVE_UP: Final = 300.0
 
 def measure(bench: Bench) -> Iterator[Figure]:
     """Measure the case."""
-    from parcelq_emulator.pipeline import Options, running
+    from parcelq_emulator.options import Options
+    from parcelq_emulator.pipeline import running
 
     lines = 1000
     file = write_lines(bench.folder / "lines.txt", lines)

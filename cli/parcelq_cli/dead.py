@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from parcelq.lineage.lineage import Lineage
     from parcelq.lineage.source import Source
-    from parcelq.records import Readable
+    from parcelq.readable import Readable
     from parcelq.topics.message import Pulled
     from parcelq.topics.overflow import Overflow
 
@@ -128,7 +128,7 @@ class _Place:
         from parcelq.errors import InvalidValueError, LineageError
         from parcelq.lineage.lineage import Lineage
         from parcelq.lineage.source import Source
-        from parcelq.topics.message import LINEAGE, SOURCE
+        from parcelq.topics.attributes import LINEAGE, SOURCE
 
         try:
             source = Source.parse(message.attributes.get(SOURCE, ""))
@@ -168,12 +168,13 @@ def _document(
     message: Pulled, place: _Place | None, line: int | None, body: bytes | None, problem: str
 ) -> dict[str, Any]:
     from parcelq.process.dead import NO_REASON, failure_of
-    from parcelq.topics.message import ENTRIES, LINEAGE, REASON, SOURCE, WORKFLOW, count_entries, count_told
+    from parcelq.records import LINES
+    from parcelq.topics.attributes import ENTRIES, LINEAGE, REASON, SOURCE, WORKFLOW, count_told
 
     attributes = message.attributes
     failure = failure_of(attributes)
     entry, encoding = _encoded(body)
-    counted = None if body is None else count_entries(body)
+    counted = None if body is None else LINES.count(body)
     told = count_told(attributes.get(ENTRIES, ""))
     return {
         "message_id": message.message_id,
@@ -229,7 +230,7 @@ def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
 
     from parcelq.records.compression import open_source
     from parcelq.store.bucket import BucketStore
-    from parcelq.upload.objects import opened
+    from parcelq.upload.puts import opened
 
     starts: defaultdict[Source, list[int]] = defaultdict(list)
     for place in places:

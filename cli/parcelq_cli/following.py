@@ -95,7 +95,7 @@ def _report(store: BucketStore, key: str, put: Put) -> Mapping[str, Any] | None:
 
 
 def _problem(stack: Stack, put: Put) -> str:
-    """Why a file will never have a result; empty where that is not known."""
+    """Why a file will never have a result; empty if that is not known."""
     from parcelq.lineage.source import Source
     from parcelq.upload.notes import noted_problems
 

@@ -44,8 +44,6 @@ Env = Annotated[
     list[str] | None,
     typer.Option("--env", metavar="NAME", help="A variable of this shell that the steps get; may be repeated."),
 ]
-DEFAULT_SIZE: Final = 1000
-"""Most entries of one message, and of one run of a step."""
 ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of one message.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES: Final = 1.0
 
 
-class Report(Protocol):
+class StatusLine(Protocol):
     """Shows the progress of a command: in words, and as the share of the work that is done where it is known."""
 
     def __call__(self, text: str, share: float | None = None, /) -> None:
@@ -126,7 +126,7 @@ class Output:
             raise ParcelqError("nothing was deleted")
 
     @contextmanager
-    def progress(self, doing: str) -> Iterator[Report]:
+    def progress(self, doing: str) -> Iterator[StatusLine]:
         """Yield a function that shows progress: a live line with a bar on a terminal, otherwise a line now and then."""
         if self.quiet:
             yield lambda _text, _share=None: None
@@ -148,7 +148,7 @@ class Output:
     def logging(self) -> Iterator[None]:
         """Print the log on stderr as long as the context lasts."""
         level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
-        handler = _Handler(self._stderr, level)
+        handler = _LogHandler(self._stderr, level)
         logger = logging.getLogger()
         before = logger.level
         logger.addHandler(handler)
@@ -164,7 +164,7 @@ class Output:
             logger.setLevel(before)
             logger.removeHandler(handler)
 
-    def _lines(self, doing: str) -> Report:
+    def _lines(self, doing: str) -> StatusLine:
         due = self.clock()
 
         def report(text: str, share: float | None = None) -> None:
@@ -197,7 +197,7 @@ def forget_stdout() -> None:
         os.dup2(null.fileno(), 1)
 
 
-class _Handler(logging.Handler):
+class _LogHandler(logging.Handler):
     """Prints log records through the console that shows progress, so that they do not break its line."""
 
     def __init__(self, console: Console, level: int) -> None:

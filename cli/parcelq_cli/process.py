@@ -16,7 +16,7 @@ from parcelq_cli.output import Output, amount, fields, with_output
 if TYPE_CHECKING:
     from parcelq.process.processor import Processor
     from parcelq.process.rules import Rules
-    from parcelq.process.worker import Progress
+    from parcelq.process.worker import RoundProgress
     from parcelq.steps.find import Step
 
     from parcelq_cli.stopping import Stopper
@@ -72,14 +72,14 @@ def process(
     from contextlib import closing
 
     from parcelq.process.rules import Rules
-    from parcelq.process.worker import Progress
+    from parcelq.process.worker import RoundProgress
     from parcelq.process.worker import process as work
     from parcelq.steps.find import local_step
 
     from parcelq_cli.stopping import Stopped, Stopper
 
     found = local_step(step, settings, workflow_id)
-    total = Progress()
+    total = RoundProgress()
     stopper = Stopper(
         lambda: out.note("stopping after the messages that are being processed; press again to stop at once")
     )
@@ -94,7 +94,7 @@ def process(
     try:
         with closing(processor), stopper, out.progress("processing") as report:
 
-            def tell(_round: Progress, so_far: Progress) -> None:
+            def tell(_round: RoundProgress, so_far: RoundProgress) -> None:
                 nonlocal total
                 total = so_far
                 report(_text(so_far))
@@ -126,7 +126,7 @@ def _processor(
     return processor, int(source.attributes()["VisibilityTimeout"])
 
 
-def _text(total: Progress) -> str:
+def _text(total: RoundProgress) -> str:
     return (
         f"{amount(total.messages_processed, 'message')} with {amount(total.entries_processed, 'entry')} processed, "
         f"{total.messages_published:,} published, {total.failed:,} failed, {total.dead:,} dead"

@@ -12,7 +12,7 @@ from parcelq.limits import KIB, MIB
 
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
-    from parcelq.jobs.versions import Version
+    from parcelq.jobs.version import Version
     from parcelq.steps.bundles import Bundle
 
     from parcelq_cli.output import Output
@@ -26,7 +26,8 @@ def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
         SettingsError: a package does not exist for the stack's functions, or the stack lacks a stage.
         ParcelqError: the workflow needs more disk than a function has, or cannot have its name there.
     """
-    from parcelq.jobs.versions import bundle_key, version_of
+    from parcelq.jobs.version import version_of
+    from parcelq.jobs.versions import bundle_key
     from parcelq.steps.bundles import write_bundle
     from parcelq.store.large_files import put_file
 

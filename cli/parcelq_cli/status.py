@@ -73,7 +73,8 @@ def repair(
     from parcelq.jobs.jobs import wake
     from parcelq.lineage.source import Source
     from parcelq.store.bucket import BucketStore
-    from parcelq.upload.objects import Object, ObjectUploader
+    from parcelq.upload.objects import ObjectUploader
+    from parcelq.upload.puts import Object
 
     latest: dict[str, Status] = {}
     for one in sorted(_statuses(bucket, topic, source), key=lambda one: Source.parse(one.source).order):

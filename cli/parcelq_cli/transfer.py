@@ -37,7 +37,8 @@ def upload(
     from parcelq.jobs.look import Look
     from parcelq.records import parse
     from parcelq.store.bucket import BucketStore
-    from parcelq.upload.files import Uploaded, upload_files
+    from parcelq.upload.files import upload_files
+    from parcelq.upload.sources import Uploaded
 
     paths = [Path("/dev/stdin") if str(path) == "-" else path for path in file]
     target = clients.topic(topic, bucket or "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from parcelq.result_names import result_names
-from parcelq_cli.output import Report, amount
+from parcelq_cli.output import StatusLine, amount
 
 if TYPE_CHECKING:
     from parcelq_emulator.pipeline import Pipeline
@@ -29,7 +29,7 @@ class Collected:
     healings: int
 
 
-def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: Report) -> Collected:
+def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> Collected:
     """Wait until every file has its result, or nothing more will come.
 
     A running job always has a look, so when no message waits, all jobs have ended. Files whose events failed for good

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from parcelq.topics.message import Pulled
     from parcelq.topics.overflow import Overflow
 
-    from parcelq_emulator.pipeline import Options, Pipeline
+    from parcelq_emulator.options import Options
+    from parcelq_emulator.pipeline import Pipeline
 
 _DEAD_SHOWN: Final = 20
 _LOOK_SECONDS: Final = 1.0
@@ -108,7 +109,7 @@ def emulate(
         steps = _steps(step, given, workflow_id, scratch)
         from parcelq.records import parse
 
-        from parcelq_emulator.pipeline import Options
+        from parcelq_emulator.options import Options
 
         if record_format:
             parse(record_format)
@@ -189,7 +190,7 @@ def _summarise(
 ) -> None:
     """Print a summary; the last line of the text says where the results are."""
     from parcelq.process.dead import NO_REASON
-    from parcelq.topics.message import REASON
+    from parcelq.topics.attributes import REASON
 
     for letter in letters[:_DEAD_SHOWN]:
         output.note(f"dead: {shown(*body_of(letter, overflow))}: {letter.attributes.get(REASON, NO_REASON)}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import IO, Any, Final, Self
 
 from parcelq.errors import ParcelqError
 
+from parcelq_emulator.forks import ForkedProcess, Forks
 from parcelq_emulator.runtime import read_frame, write_frame
-from parcelq_emulator.surroundings import inherited, python
+from parcelq_emulator.surroundings import inherited
 
-_RUNTIME: Final = Path(__file__).with_name("runtime.py")
 _STOP_SECONDS: Final = 5.0
 DIED: Final = "Died"
 """The kind of an invocation's error that says that its process ended."""
@@ -92,7 +92,6 @@ class Instance(ABC):
     def __init__(self, spec: FunctionSpec, log: IO[bytes]) -> None:
         self._spec = spec
         self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -116,50 +115,48 @@ class Instance(ABC):
 
 
 class FunctionProcess(Instance):
-    """An instance that is a process of this Python with a time limit."""
+    """An instance that is a process of this Python with a time limit.
+
+    Args:
+        spec: what to run.
+        log: where the handler's logs go.
+        forks: what starts the process.
+    """
+
+    def __init__(self, spec: FunctionSpec, log: IO[bytes], forks: Forks) -> None:
+        super().__init__(spec, log)
+        self._forks = forks
+        self._process: ForkedProcess | None = None
 
     def invoke(self, event: Mapping[str, Any]) -> Any:
         """Give an event to the handler and return its answer."""
-        process = self._running()
-        if process.stdin is None or process.stdout is None:
-            raise InvocationError(self._spec.name, DIED, "its pipes are closed")
+        spec = self._spec
         try:
+            if self._process is None or self._process.ended():
+                environment = spec.variables()
+                self._process = self._forks.start(
+                    spec.handler, spec.memory, spec.timeout, spec.folder, environment, self._log
+                )
+            process = self._process
             write_frame(process.stdin, event)
-            if not select.select([process.stdout], [], [], self._spec.timeout)[0]:
-                self._kill()
-                raise InvocationError(self._spec.name, "Timeout", f"timed out after {self._spec.timeout:g} seconds")
+            if not select.select([process.stdout], [], [], spec.timeout)[0]:
+                process.kill()
+                raise InvocationError(spec.name, "Timeout", f"timed out after {spec.timeout:g} seconds")
             answer = read_frame(process.stdout)
-        except (EOFError, OSError):
-            self._kill()
-            raise InvocationError(self._spec.name, DIED, f"its process ended with {process.returncode}") from None
+        except (EOFError, OSError, ValueError):
+            raise InvocationError(spec.name, DIED, f"its process ended with {self._ended_with()}") from None
         if error := answer.get("error"):
-            raise InvocationError(self._spec.name, error["type"], error["message"])
+            raise InvocationError(spec.name, error["type"], error["message"])
         return answer["result"]
 
     def stop(self) -> None:
         """Let the process end, or end it."""
-        if self._process is None:
-            return
-        try:
-            self._process.communicate(timeout=_STOP_SECONDS)
-        except (subprocess.TimeoutExpired, ValueError, OSError):
-            self._kill()
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            spec = self._spec
-            self._process = subprocess.Popen(
-                python(str(_RUNTIME), spec.handler, str(spec.memory), str(spec.timeout)),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                cwd=spec.folder,
-                env=spec.variables(),
-                start_new_session=True,  # Ctrl-C is for the command line, which ends its functions itself
-            )
-        return self._process
-
-    def _kill(self) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            with suppress(OSError, EOFError):  # everything was killed already
+                self._process.stop(_STOP_SECONDS)
+
+    def _ended_with(self) -> int | None:
+        with suppress(OSError, EOFError):
+            if self._process is not None:
+                self._process.kill()
+        return self._process.returncode if self._process is not None else None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,8 +26,10 @@ from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.notes import noted_problems
 
 from parcelq_emulator.chaos import Chaos
+from parcelq_emulator.forks import Forks
 from parcelq_emulator.function import FunctionProcess, FunctionSpec, Instance, InvocationError, Runtime
 from parcelq_emulator.leftovers import end_processes_below, ending_processes_below
+from parcelq_emulator.options import Options
 from parcelq_emulator.pump import GIVEN_UP, Pump
 from parcelq_emulator.results import Results
 from parcelq_emulator.rie import EmulatedFunction
@@ -52,10 +53,6 @@ _OUTPUT_DEADLINE: Final = 10
 _QUIET_SECONDS: Final = 5
 """Seconds without a message of a job after which what is missing is published again. They are few, because topics are
 counted exactly here."""
-_INSTANCES: Final[Mapping[Runtime, type[Instance]]] = {
-    Runtime.EMBEDDED: FunctionProcess,
-    Runtime.RIE: EmulatedFunction,
-}
 STACK: Final = "parcelq"
 OUTPUT_TOPIC: Final = f"{STACK}-output"
 SPOKEN: Final[Mapping[str, str]] = {
@@ -68,53 +65,6 @@ _COUNTS: Final = (
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The options of the embedded stack.
-
-    Attributes:
-        steps: the steps, in a row; each gets a stage of its own. Without any, the stack has its built-in step.
-        batch_size: how many entries a step should get at a time.
-        parcel_size: most entries of a message.
-        record_format: what a record is in every file; empty to follow the names of files.
-        range_bytes: files larger than this are uploaded range by range.
-        instances: processes that take the messages of each topic.
-        chaos: a seed for random duplicates, disorder and deaths of functions; None for no such faults.
-        runtime: what runs the functions.
-        latency: seconds that are added to each request, by service.
-    """
-
-    steps: Sequence[Step]
-    batch_size: int = 1000
-    parcel_size: int = 1000
-    record_format: str = ""
-    range_bytes: int = 256 * 1024 * 1024
-    instances: int = os.cpu_count() or 1
-    chaos: int | None = None
-    runtime: Runtime = Runtime.EMBEDDED
-    latency: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def stages(self) -> dict[str, Step | None]:
-        """The steps by the names of their stages; None for the built-in step."""
-        if len(self.steps) <= 1:
-            return {"step": self.steps[0] if self.steps else None}
-        return {f"step{number}": step for number, step in enumerate(self.steps, 1)}
-
-    def parameters(self) -> dict[str, str]:
-        """The template's parameters that follow from it."""
-        return {
-            "Stages": ",".join(self.stages),
-            "BatchSize": str(self.batch_size),
-            "ParcelSize": str(self.parcel_size),
-            "Format": self.record_format,
-            "RangeBytes": str(self.range_bytes),
-            "WorkflowId": self.steps[0].workflow_id if self.steps else "",
-            # A message that failed is delivered again after about a second, because no cloud has to recover here.
-            "BackOffSeconds": "1",
-        }
 
 
 def environment(url: str) -> dict[str, str]:
@@ -223,6 +173,10 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
     with ExitStack() as cleanup:
         cleanup.enter_context(without_the_users())
         cleanup.enter_context(ending_processes_below(scratch))
+        embedded = options.runtime == Runtime.EMBEDDED
+        forks = (
+            cleanup.enter_context(Forks(scratch, _LIBRARY)) if embedded else None
+        )  # it imports while the server starts
         parameters = options.parameters()
         with ThreadPoolExecutor(1) as pool:
             template = pool.submit(load, ROOT / "template.yaml", parameters)  # while the server starts
@@ -246,7 +200,8 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
             own = scratch / f"{function.name}-{number}"
             own.mkdir()
             spec = _spec(function, options, environment(url), own)
-            return cleanup.enter_context(_INSTANCES[options.runtime](spec, log))
+            made = EmulatedFunction(spec, log) if forks is None else FunctionProcess(spec, log, forks)
+            return cleanup.enter_context(made)
 
         functions = {function.name: function for function in stack.functions}
         errors: list[InvocationError] = []

@@ -82,6 +82,7 @@ class EmulatedFunction(Instance):
         self._emulator = emulator()
         self._interpreter = interpreter
         self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
 
     def invoke(self, event: Mapping[str, Any]) -> Any:
         """Give an event to the handler and return its answer."""

@@ -1,22 +1,40 @@
 """The program in a function's process: it reads events from stdin and writes the handler's answers.
 
 It is started as a script, without the command line on its path: a handler sees what it would see in Lambda.
-Events and answers are JSON, each with its length in front; what the handler prints goes to stderr.
+Events and answers are JSON, each with its length in front; what the handler prints goes to stderr. One process imports
+what all functions import, and forks the others.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
 import random
+import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
 import traceback
 import uuid
+from contextlib import suppress
 from typing import IO, Any
+
+FORK = "fork"
+"""The argument with which this script forks processes instead of being one that answers events."""
+COMMON = (
+    "boto3",
+    "s3transfer.manager",
+    "aws_lambda_powertools.logging",
+    "aws_lambda_powertools.metrics",
+    "parcelq.collect.looks",
+    "parcelq.process.processor",
+    "parcelq.upload.objects",
+)
+"""What functions import."""
 
 CHAOS = "PARCELQ_LOCAL_CHAOS"
 """A variable with a seed, which makes functions die at random."""
@@ -127,8 +145,66 @@ class Deaths:
         os.replace(f"{self._file}.part", self._file)
 
 
+def fork_others() -> None:
+    """Fork a process for each request, until the other side of the socket at stdin ends; return in each of them."""
+    for name in COMMON:
+        with suppress(ImportError):
+            importlib.import_module(name)
+    gc.freeze()
+    asked = socket.socket(fileno=os.dup(0))
+    pipe: Any = asked.makefile("rwb")
+    while True:
+        head, files, _, _ = socket.recv_fds(asked, 1, 3)
+        if not head:
+            os._exit(0)
+        request = read_frame(pipe)
+        if files:
+            pid = os.fork()
+            if not pid:
+                asked.close()
+                pipe.close()
+                become(request, files)
+                return
+            for file in files:
+                os.close(file)
+            write_frame(pipe, pid)
+        elif "kill" in request:
+            os.kill(request["kill"], signal.SIGKILL)
+            write_frame(pipe, None)
+        else:
+            write_frame(pipe, ended(request["wait"], request["seconds"]))
+
+
+def become(request: Any, files: list[int]) -> None:
+    """Make this process what it would be had it been started anew: session, files, folder, variables, paths."""
+    os.setsid()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.argv[1:] = request["arguments"]
+    tempfile.tempdir = None
+
+
+def ended(pid: int, seconds: float) -> int | None:
+    """Wait for so long, and return what a child ended with; None if it has not ended."""
+    until = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= until:
+            return None
+        time.sleep(0.002)
+
+
 def main() -> None:
     """Import the handler once, then answer one event after another until stdin ends."""
+    if sys.argv[1] == FORK:
+        fork_others()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     name, memory, timeout = os.environ["AWS_LAMBDA_FUNCTION_NAME"], int(sys.argv[2]), float(sys.argv[3])

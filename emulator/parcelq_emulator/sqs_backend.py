@@ -10,7 +10,8 @@ import moto.sqs.models
 import moto.sqs.urls
 from parcelq.limits import DELETED_NAME_SECONDS
 
-from parcelq_emulator.sqs_queue import Clock, StandardQueue, no_such_queue
+from parcelq_emulator.sqs_delivery import no_such_queue
+from parcelq_emulator.sqs_queue import Clock, StandardQueue
 
 
 class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]

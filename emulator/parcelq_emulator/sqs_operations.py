@@ -20,6 +20,7 @@ from parcelq.limits import (
 )
 
 from parcelq_emulator.sqs_backend import find_queue
+from parcelq_emulator.sqs_delivery import Delivery
 from parcelq_emulator.sqs_message import (
     Attributes,
     Message,
@@ -29,7 +30,7 @@ from parcelq_emulator.sqs_message import (
     missing_parameter,
     request_bytes,
 )
-from parcelq_emulator.sqs_queue import Delivery, StandardQueue
+from parcelq_emulator.sqs_queue import StandardQueue
 
 Request = Mapping[str, Any]
 Reply = dict[str, Any]

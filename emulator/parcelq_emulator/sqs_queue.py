@@ -15,7 +15,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import moto.sqs.models
@@ -23,49 +23,11 @@ from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_IN_FLIGHT, PURGE_INTERVAL_S
 
 from parcelq_emulator.bodies import Bodies
 from parcelq_emulator.keyed_heap import KeyedHeap
+from parcelq_emulator.sqs_delivery import Delivery, MoveTask, Stored, no_such_queue
 from parcelq_emulator.sqs_message import DEAD_LETTER_SOURCE, Message, SqsError, invalid_parameter
 
 Clock = Callable[[], float]
 """Tells the time in seconds since 1970."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A message that was given to a consumer.
-
-    Attributes:
-        message: what was sent.
-        receipt_handle: names this delivery.
-        sent_ms: when it was sent, in milliseconds since 1970.
-        first_received_ms: when it was first given to anyone.
-        receive_count: how often it was, this time included.
-    """
-
-    message: Message
-    receipt_handle: str
-    sent_ms: int
-    first_received_ms: int
-    receive_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class MoveTask:
-    """A StartMessageMoveTask that has ended, in the words of ListMessageMoveTasks."""
-
-    destination_arn: str | None
-    started_ms: int
-    moved: int
-    to_move: int
-    failure: str | None
-
-
-@dataclass(slots=True)
-class _Stored:
-    message: Message
-    sent_ms: int
-    first_received_ms: int = 0
-    received_at: float = 0.0
-    receive_count: int = 0
 
 
 class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
@@ -93,7 +55,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         self._forget_all()
 
     def _forget_all(self) -> None:
-        self._stored: dict[int, _Stored] = {}
+        self._stored: dict[int, Stored] = {}
         self._visible = KeyedHeap()
         self._delayed = KeyedHeap()
         self._in_flight = KeyedHeap()
@@ -136,7 +98,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         with self._lock:
             now = self._clock()
             for message, delay_seconds in kept:
-                self._add(_Stored(message, sent_ms=int(now * 1000)), now + delay_seconds if delay_seconds else 0.0)
+                self._add(Stored(message, sent_ms=int(now * 1000)), now + delay_seconds if delay_seconds else 0.0)
 
     def receive(self, count: int, wait_seconds: float, visibility_timeout: int) -> list[Delivery]:
         """Give out at most `count` messages, waiting at most `wait_seconds` until there is one.
@@ -249,7 +211,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             self._settle(now)
             yield now
 
-    def _add(self, stored: _Stored, visible_at: float = 0.0) -> None:
+    def _add(self, stored: Stored, visible_at: float = 0.0) -> None:
         number = next(self._numbers)
         self._stored[number] = stored
         self._by_age.put(number, stored.sent_ms)
@@ -327,9 +289,3 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         raise SqsError(
             "ReceiptHandleIsInvalid", f'The input receipt handle "{receipt_handle}" is not a valid receipt handle.'
         )
-
-
-def no_such_queue() -> SqsError:
-    """The error for a queue that does not exist."""
-    text = "The specified queue does not exist."
-    return SqsError("AWS.SimpleQueueService.NonExistentQueue", text, shape="QueueDoesNotExist")

@@ -166,7 +166,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], float]) -> dict[str, Any]:
     """Drain the output topic, then take looks; those that could not be taken are delivered again, each alone."""
-    pulled = [SqsTopic.from_lambda(record) for record in records]
+    pulled = [Pulled.from_lambda(record) for record in records]
     looks = [(one, look) for one in pulled if (look := look_of(one))]
     whole = time_left()
     failed: list[dict[str, str]] = []

@@ -23,7 +23,8 @@ from parcelq.process.rules import Rules
 from parcelq.steps.find import deployed_step
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
-from parcelq.topics.message import WORKFLOW, Pulled
+from parcelq.topics.attributes import WORKFLOW
+from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 
@@ -124,7 +125,7 @@ def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:
     """The messages of an event by the version of the workflow that they name; empty for the built-in step."""
     messages: defaultdict[str, list[Pulled]] = defaultdict(list)
     for record in event["Records"]:
-        pulled = SqsTopic.from_lambda(record)
+        pulled = Pulled.from_lambda(record)
         attribute = pulled.attributes.get(WORKFLOW, "")
         messages[attribute if workflow_name(attribute) else ""].append(pulled)
     return messages
@@ -136,7 +137,7 @@ def put_off(event: dict[str, Any]) -> None:
     for arn, records in groupby(event["Records"], lambda record: str(record["eventSourceARN"])):
         try:
             lying = SqsTopic(sqs, Topics(sqs).url(topic_of_arn(arn)))
-            lying.refresh_deadline(map(SqsTopic.from_lambda, records), MAX_DELAY_SECONDS)
+            lying.refresh_deadline(map(Pulled.from_lambda, records), MAX_DELAY_SECONDS)
         except ParcelqError as error:
             logger.warning("messages will be delivered again soon: %s", error)
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote_plus
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
@@ -27,9 +26,10 @@ from parcelq.topics.admin import Topics
 from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import Uploaded
 from parcelq.upload.notes import note_problem
-from parcelq.upload.objects import Object, ObjectUploader
+from parcelq.upload.objects import ObjectUploader
+from parcelq.upload.puts import Object, put_of, records_of
+from parcelq.upload.sources import Uploaded
 from parcelq.upload.streams import StreamTask, task_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Way:
 
 
 def record_format(config: Config) -> Format | None:
-    """The record format of all sources; None to go by their names. Raises SettingsError if it is no format."""
+    """The record format of all sources; None if their names decide. Raises SettingsError if it is no format."""
     try:
         return parse(config.record_format) if config.record_format else None
     except InvalidValueError as error:
@@ -123,14 +123,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
         else:
             logger.info("skipped: it is not a put of an object", record=record)
     return None
-
-
-def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
-    """The records of an event; none where it has no such thing. Raises InvalidValueError if they are no records."""
-    records = event.get("Records") or []
-    if not isinstance(records, list) or not all(isinstance(one, dict) for one in records):
-        raise InvalidValueError("Records", shown(records), "a list of JSON objects, as S3 and SQS send them")
-    return records
 
 
 def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None:
@@ -188,49 +180,6 @@ def refuse(error: SourceError, source: str) -> None:
     """Say that an object can never be uploaded; the reason is noted beside its segments, too."""
     logger.error("not uploaded: %s", error, source=source)
     metrics.add_metric("SourcesRefused", MetricUnit.Count, 1)
-
-
-def put_of(record: dict[str, Any]) -> Object:
-    """The put that an S3 event is about; keys in events are URL-encoded, a space as `+`.
-
-    A version is a put's name too, though it does not tell which of two puts was later, as a sequencer does.
-
-    Raises:
-        InvalidValueError: it does not say which object that is, or which put of it.
-    """
-    bucket = member(record, "s3", "bucket", "name")
-    entity = {name: member(record, "s3", "object", name) for name in ("key", "eTag", "sequencer", "versionId")}
-    version = entity["versionId"]
-    # guard[entity["sequencer"] = "1"]: a source names one put, by the event's sequencer
-    entity["sequencer"] = entity["sequencer"] or version
-    needed = {
-        "s3.bucket.name": bucket,
-        "s3.object.key": entity["key"],
-        "s3.object.sequencer or versionId": entity["sequencer"],
-        "s3.object.eTag or versionId": entity["eTag"] or version,
-    }
-    if missing := [name for name, value in needed.items() if not value]:
-        raise InvalidValueError("record", shown(record), f"one of S3's, with a text as {', as '.join(missing)}")
-    key = unquote_plus(entity["key"])
-    source = Source.of_object(bucket, key, etag=entity["eTag"], put=entity["sequencer"], version=version)
-    size = record["s3"]["object"].get("size", 0)
-    if not isinstance(size, int):
-        raise InvalidValueError("record", shown(record), "one of S3's, with a number as s3.object.size")
-    return Object(source, size)
-
-
-def member(record: Any, *path: str) -> str:
-    """The text at a place in a record; empty where there is none."""
-    for name in path:
-        record = record.get(name) if isinstance(record, dict) else None
-    return record if isinstance(record, str) else ""
-
-
-def shown(value: object) -> str:
-    """A short text of a wrong record; for one of S3, what it says about the object."""
-    if isinstance(value, dict) and isinstance(value.get("s3"), dict):
-        value = {name: value["s3"][name] for name in ("bucket", "object") if name in value["s3"]}
-    return str(value)[:300]
 
 
 def check_inbox(source: Source, config: Config) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from parcelq.errors import InvalidValueError
 from parcelq.names import dead_letter
+from parcelq.topics.attributes import ENTRIES, TypedValue
 from parcelq.topics.lease import Lease
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import ENTRIES, Message, Pulled, TypedValue
+from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 from parcelq.topics.topic import Counts, Topic

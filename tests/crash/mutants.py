@@ -64,7 +64,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_overflow.py::TestRenewal::test_a_body_outlives_the_object_of_the_first_message",
     ),
     "a pointer is followed only to what this stack has put into S3": (
-        "tests/functional/test_functions.py::TestProcessor::test_a_pointer_to_anything_but_what_overflowed_here_is_dead_with_the_reason",
+        "tests/functional/test_function_processor.py::TestProcessor::test_a_pointer_to_anything_but_what_overflowed_here_is_dead_with_the_reason",
     ),
     "a body that is larger than any entry may be is not read into memory": (
         "tests/functional/test_overflow.py::test_a_body_that_is_larger_than_any_entry_is_not_read_into_memory",
@@ -99,17 +99,17 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "ranges are published again if not all of them were published": (f"{_LARGE}[first entry refused",),
     "only the put that the event names is read": (
-        "tests/functional/test_functions.py::TestUploader::test_a_replaced_object_is_left_to_the_event_of_its_later_put",
-        "tests/functional/test_functions.py::TestRanges::test_ranges_of_an_object_that_was_replaced_are_left_to_its_later_put",
+        "tests/functional/test_function_uploader.py::TestUploader::test_a_replaced_object_is_left_to_the_event_of_its_later_put",
+        "tests/functional/test_function_ranges.py::TestRanges::test_ranges_of_an_object_that_was_replaced_are_left_to_its_later_put",
     ),
     "a range that failed is delivered again, alone": (
-        "tests/functional/test_functions.py::TestRanges::test_a_range_that_fails_is_delivered_again_alone",
+        "tests/functional/test_function_ranges.py::TestRanges::test_a_range_that_fails_is_delivered_again_alone",
     ),
     "a source names one put, by the event's sequencer": (
-        "tests/functional/test_functions.py::TestUploader::test_a_second_delivery_of_an_event_makes_the_same_lineages_and_a_second_put_another_source",
+        "tests/functional/test_function_uploader.py::TestUploader::test_a_second_delivery_of_an_event_makes_the_same_lineages_and_a_second_put_another_source",
     ),
     "only objects of the stack's inbox are uploaded, for any event": (
-        "tests/functional/test_functions.py::TestUploader::test_only_objects_of_the_stacks_inbox_are_published_for_any_event",
+        "tests/functional/test_function_uploader.py::TestUploader::test_only_objects_of_the_stacks_inbox_are_published_for_any_event",
     ),
     "of several scans that find all ranges scanned, one publishes the tasks": (
         "tests/unit/test_objects.py::TestScans",
@@ -118,30 +118,30 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/unit/test_objects.py::TestScans",
     ),
     "messages that are not done are reported as failed": (
-        "tests/functional/test_functions.py::TestProcessor::test_only_a_message_whose_output_is_not_published_is_delivered_again",
+        "tests/functional/test_function_processor.py::TestProcessor::test_only_a_message_whose_output_is_not_published_is_delivered_again",
     ),
     "with wrong settings messages are delivered again as late as possible": (
-        "tests/functional/test_functions.py::TestProcessor::test_with_wrong_settings_messages_are_delivered_again_as_late_as_possible",
+        "tests/functional/test_function_processor.py::TestProcessor::test_with_wrong_settings_messages_are_delivered_again_as_late_as_possible",
     ),
     "a message that is not done is delivered again after seconds, not after its deadline": (
-        "tests/functional/test_functions.py::TestProcessor::test_without_time_messages_are_delivered_again_and_no_step_is_run",
+        "tests/functional/test_function_processor.py::TestProcessor::test_without_time_messages_are_delivered_again_and_no_step_is_run",
         f"{_PIPELINE}[last entry fails to the end",
     ),
     "an output that cannot be read fails its message alone": (
-        "tests/functional/test_process.py::TestOddOutput::test_an_output_with_too_long_a_lineage_fails_its_message_alone",
+        "tests/functional/test_process_in_trouble.py::TestOddOutput::test_an_output_with_too_long_a_lineage_fails_its_message_alone",
     ),
     "if a topic refuses a whole request, none of its messages count as published": (
-        "tests/functional/test_process.py::TestPublishingFails::test_messages_that_did_not_get_their_turn_are_not_done_either",
+        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_messages_that_did_not_get_their_turn_are_not_done_either",
     ),
     "what a topic lists as failed does not count as published": (
-        "tests/functional/test_process.py::TestPublishingFails::test_of_a_message_no_part_of_the_output_may_be_missing",
+        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_of_a_message_no_part_of_the_output_may_be_missing",
     ),
     "messages are done only when everything that they led to is confirmed as published": (
-        "tests/functional/test_process.py::TestPublishingFails",
+        "tests/functional/test_process_in_trouble.py::TestPublishingFails",
         f"{_PIPELINE}[last entry refused",
     ),
     "an output that can never be published is a failed run": (
-        "tests/functional/test_process.py::TestOddOutput::test_what_can_never_be_published_is_a_failed_run",
+        "tests/functional/test_process_in_trouble.py::TestOddOutput::test_what_can_never_be_published_is_a_failed_run",
     ),
     "a worker counts a message as done only if its acknowledgement is confirmed": (
         "tests/functional/test_worker.py::test_what_the_topic_does_not_delete_counts_as_failed",
@@ -198,7 +198,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process.py::TestRepeats::test_a_message_that_comes_twice_is_run_once_and_both_are_done",
     ),
     "messages stay locked for as long as the invocation may take": (
-        "tests/functional/test_process.py::TestTime::test_messages_are_locked_for_as_long_as_the_invocation_may_take",
+        "tests/functional/test_process_in_trouble.py::TestTime::test_messages_are_locked_for_as_long_as_the_invocation_may_take",
     ),
     "where marks cannot be read, messages that were received before are not run": (
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_where_marks_cannot_be_read_only_messages_received_before_wait",
@@ -226,17 +226,17 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process.py::TestRunningTogether::test_messages_that_failed_together_are_each_run_alone_and_only_the_bad_ones_fail",
     ),
     "a run that began late and was cut off says nothing about its messages": (
-        "tests/functional/test_process.py::TestTime::test_a_run_that_began_late_and_was_cut_off_is_delivered_again_without_a_failure",
+        "tests/functional/test_process_in_trouble.py::TestTime::test_a_run_that_began_late_and_was_cut_off_is_delivered_again_without_a_failure",
     ),
     "a machine without room for a run says nothing about its messages": (
-        "tests/functional/test_process.py::TestNoRoom",
+        "tests/functional/test_process_in_trouble.py::TestNoRoom",
     ),
     "whatever a run does is the failure of that run alone": (
-        "tests/functional/test_process.py::TestOddOutput::test_whatever_a_run_does_is_the_failure_of_that_run_alone",
+        "tests/functional/test_process_in_trouble.py::TestOddOutput::test_whatever_a_run_does_is_the_failure_of_that_run_alone",
     ),
     "no run begins when there is no time for it": (
         "tests/unit/test_budget.py::test_when_time_is_up_there_is_none",
-        "tests/functional/test_process.py::TestTime::test_a_message_that_there_is_no_time_for_is_delivered_again_without_a_failure",
+        "tests/functional/test_process_in_trouble.py::TestTime::test_a_message_that_there_is_no_time_for_is_delivered_again_without_a_failure",
     ),
     "the digest of a run tells its output from that of other runs": (
         f"{_CRASH}test_a_step_that_never_does_the_same_twice",
@@ -279,7 +279,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_collect.py::TestLateAndOlder::test_an_older_put_never_replaces_a_newer_one",
     ),
     "segments stay until the report of their result is written": (
-        "tests/functional/test_collect.py::TestKilled::test_finishing_that_is_killed_anywhere_is_made_good_by_the_next",
+        "tests/functional/test_collect_writing.py::TestKilled::test_finishing_that_is_killed_anywhere_is_made_good_by_the_next",
     ),
     "segments stay as long as some of their entries are dead": (
         "tests/functional/test_collect.py::TestTheDead::test_a_source_with_dead_entries_is_written_without_them_and_its_segments_stay",
@@ -296,10 +296,10 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "notes of an upload go with its segments": (f"{_LARGE}[killed after",),
     "what lies beside the segments of a job is deleted before them": ("tests/unit/test_looks.py",),
     "an unfinished result goes on only if it will have the same bytes": (
-        "tests/functional/test_collect.py::TestGoingOn::test_what_came_meanwhile_begins_it_anew",
+        "tests/functional/test_collect_writing.py::TestGoingOn::test_what_came_meanwhile_begins_it_anew",
     ),
     "a job's record is written only if nobody else wrote it in the meantime": (
-        "tests/functional/test_job_looks.py::TestAtOnce::test_a_record_that_somebody_else_wrote_is_not_overwritten",
+        "tests/functional/test_job_looks_at_once.py::TestAtOnce::test_a_record_that_somebody_else_wrote_is_not_overwritten",
     ),
     "a look that was lost is published again": (
         "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_was_lost_is_published_again_by_the_one_before_it",
@@ -315,13 +315,13 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_job_looks.py::TestTheWayOfAJob::test_a_job_is_finished_seconds_after_its_last_message",
     ),
     "a result is completed only by the invocation that wrote that the job is finishing": (
-        "tests/functional/test_job_looks.py::TestAtOnce::test_a_result_is_written_only_while_the_record_says_that_the_job_is_finishing",
+        "tests/functional/test_job_looks_at_once.py::TestAtOnce::test_a_result_is_written_only_while_the_record_says_that_the_job_is_finishing",
     ),
     "a job has ended only after EventBridge confirmed the event that says so": (
         "tests/functional/test_replies.py::TestMembers::test_an_event_that_is_not_confirmed_is_an_error",
     ),
     "a job with new messages gets a look": (
-        "tests/functional/test_functions.py::TestLooks::test_messages_of_a_source_that_nobody_began_get_a_job",
+        "tests/functional/test_function_looks.py::TestLooks::test_messages_of_a_source_that_nobody_began_get_a_job",
     ),
     "the record of index runs is written only if nobody else wrote it in the meantime": ("tests/unit/test_looks.py",),
     "a segment that is in an index run counts once": (
@@ -342,7 +342,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/contract/test_store_contract.py::test_a_write_that_expects_no_object_finds_one",
     ),
     "a multipart upload that fails is aborted": (
-        "tests/functional/test_collect.py::TestParts::test_parts_that_cannot_be_put_leave_no_upload_behind",
+        "tests/functional/test_collect_writing.py::TestParts::test_parts_that_cannot_be_put_leave_no_upload_behind",
     ),
     "an object counts as deleted only if S3 confirms it": (
         "tests/functional/test_replies.py::TestBatches::test_an_object_that_the_reply_does_not_name_is_not_deleted",

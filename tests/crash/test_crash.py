@@ -23,7 +23,7 @@ from parcelq.lineage.lineage import Lineage
 from parcelq.names import SEGMENTS
 from parcelq.process.dead import KILLED
 from parcelq.steps.run import Ran, Runner
-from parcelq.topics.message import LINEAGE, REASON
+from parcelq.topics.attributes import LINEAGE, REASON
 from parcelq.topics.sqs import SqsTopic
 from parcelq_emulator.leftovers import end_processes_below
 from parcelq_emulator.sqs_operations import ON_QUEUES

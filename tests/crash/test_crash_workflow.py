@@ -12,11 +12,12 @@ from conftest import STEP
 from crash_faults import EVERY_FAULT, Fault
 from crash_world import World
 from parcelq.jobs.assembled import from_folder
-from parcelq.jobs.versions import Version, Versions, bundle_key, version_of
+from parcelq.jobs.version import Version, version_of
+from parcelq.jobs.versions import Versions, bundle_key
 from parcelq.names import SEGMENTS
 from parcelq.steps.bundles import write_bundle
 from parcelq.store.folder import FolderStore
-from parcelq.topics.message import REASON, WORKFLOW
+from parcelq.topics.attributes import REASON, WORKFLOW
 from test_crash import BAD, PARTS, WHOLE, Home, every_call, home, make_world, told, without  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings(

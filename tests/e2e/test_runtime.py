@@ -13,7 +13,8 @@ import pytest
 from building import ROOT, Built
 from emulated import BUILT, Emulated, emulated
 from parcelq.jobs.assembled import from_folder
-from parcelq.jobs.versions import Versions, bundle_key, version_of
+from parcelq.jobs.version import version_of
+from parcelq.jobs.versions import Versions, bundle_key
 from parcelq.steps.bundles import write_bundle
 from parcelq.steps.packages import Target
 from parcelq.store.bucket import BucketStore

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from parcelq.steps.find import local_step
-from parcelq_emulator.pipeline import Options, Pipeline, running
+from parcelq_emulator.options import Options
+from parcelq_emulator.pipeline import Pipeline, running
 
 LATENCY = {"sqs": 0.02, "s3": 0.03}
 

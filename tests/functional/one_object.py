@@ -27,6 +27,14 @@ class OneObject:
         yield OpenedPut(BytesIO(self.data[start:]), len(self.data), "")
 
 
+class Nothing(OneObject):
+    """The same when the object is gone."""
+
+    @contextmanager
+    def opened_put(self, key: str, *, version: str = "", etag: str = "", start: int = 0) -> Iterator[OpenedPut | None]:
+        yield None
+
+
 def after(count: int) -> Callable[[], bool]:
     """Says for a number of times that there is time."""
     left = count

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.process.apply import Outcome, Route
 from parcelq.process.processor import Processor
@@ -15,8 +17,9 @@ from parcelq.process.rules import Rules
 from parcelq.steps.find import Step
 from parcelq.steps.settings import StepSettings
 from parcelq.store.folder import FolderStore
+from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message, Pulled
+from parcelq.topics.message import Message, Pulled
 
 UPPER = 'tr a-z A-Z < "$2" > "$4"'
 PICKY = f'if grep bad "$2" >&2; then exit 3; fi; {UPPER}'
@@ -192,3 +195,13 @@ def neighbours(*parcels: Sequence[str], source: str = "s") -> list[Message]:
 def forever() -> float:
     """No limit of time."""
     return math.inf
+
+
+@pytest.fixture
+def stage(make_step: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    made = Stage(make_step, tmp_path)
+    yield made
+    assert [one for one in folder.rglob("*") if not one.is_dir()] == [], "a run left a file behind"

@@ -25,8 +25,8 @@ from parcelq.steps.settings import StepSettings
 from parcelq.store.folder import FolderStore
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message
-from parcelq.upload.files import upload_source
 from parcelq.upload.notes import note_upload
+from parcelq.upload.sources import upload_source
 
 ORDERS = b'order,"customer, name",note\r\n' + b"".join(
     b"%d,%s,%s\r\n"

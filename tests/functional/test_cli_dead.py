@@ -14,7 +14,8 @@ import pytest
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
 from parcelq.process.dead import NO_REASON, Circumstances, dead_letter
-from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, Message, Wire
+from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
+from parcelq.topics.message import Message, Wire
 from parcelq.topics.overflow import Overflow
 
 if TYPE_CHECKING:

@@ -16,15 +16,17 @@ from parcelq.collect.segments import Job, write_segment
 from parcelq.collect.status import statuses
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.lineage.source import Source
+from parcelq.records import LINES as PLAIN_LINES
 from parcelq.store.bucket import BucketStore
-from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message, Pulled, count_entries
+from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE
+from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.pieces import Piece
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import Uploaded, upload_stream
 from parcelq.upload.notes import entries_in, note_upload, noted_sources
 from parcelq.upload.objects import ObjectUploader
 from parcelq.upload.ranges import RangeTask
+from parcelq.upload.sources import Uploaded, upload_stream
 
 if TYPE_CHECKING:
     from cli_fixtures import Cli
@@ -92,7 +94,7 @@ class World:
             lineage = Lineage.parse(one.attributes[LINEAGE])
             body = one.message().body.upper()
             child = str(lineage.child(Span(0, len(body), len(body)), digest(body)))
-            told = {SOURCE: one.attributes[SOURCE], LINEAGE: child, ENTRIES: str(count_entries(body))}
+            told = {SOURCE: one.attributes[SOURCE], LINEAGE: child, ENTRIES: str(PLAIN_LINES.count(body))}
             if number == dead:
                 body, told = b"", {**told, LINEAGE: str(lineage), ENTRIES: "1", DEAD: "exit code 3"}
             if number not in lost:
@@ -389,7 +391,7 @@ class TestStatus:
 
 class TestNotes:
     def test_a_long_upload_is_noted_in_few_stretches(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parcelq.upload.files._MOST_PARTS", 4)
+        monkeypatch.setattr("parcelq.upload.parts._MOST_PARTS", 4)
         world.upload(world.put())
         ((note,),) = noted_sources(world.store).values()
         assert note.parts == ((14, 2), (14, 2), (14, 2))

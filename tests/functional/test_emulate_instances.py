@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from parcelq_emulator import rie
+from parcelq_emulator.forks import Forks
 from parcelq_emulator.function import FunctionProcess, FunctionSpec, Instance, InvocationError
 from parcelq_emulator.leftovers import end_processes_below
 from parcelq_emulator.rie import EmulatedFunction, EmulatorNotFoundError, emulator
@@ -52,8 +54,9 @@ def spec(tmp_path: Path) -> FunctionSpec:
 
 @pytest.fixture(params=[FunctionProcess, pytest.param(EmulatedFunction, marks=linux)])
 def instance(spec: FunctionSpec, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Instance]:
-    with (tmp_path / "log").open("ab") as log, request.param(spec, log) as made:
-        yield made
+    with (tmp_path / "log").open("ab") as log, ExitStack() as opened:
+        forks = [opened.enter_context(Forks(spec.scratch, spec.library))] if request.param is FunctionProcess else []
+        yield opened.enter_context(request.param(spec, log, *forks))
     end_processes_below(spec.scratch)
 
 

@@ -21,9 +21,9 @@ from parcelq_cli.estimate.sample import read_sample
 from parcelq_cli.estimate.stack import Stack as Reckoned
 
 if TYPE_CHECKING:
-    from test_functions import Stack
+    from function_world import Stack
 
-pytest_plugins = ["test_functions"]
+pytest_plugins = ["function_world"]
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 LINES, LINE_BYTES = 4000, 400

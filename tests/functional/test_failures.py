@@ -17,7 +17,8 @@ from parcelq.process.marks import Marks
 from parcelq.process.plan import Work
 from parcelq.steps.run import Ran, Runner
 from parcelq.store.folder import FolderStore
-from parcelq.topics.message import DEAD, ENTRIES, FAILURE, FAILURES, LINEAGE, REASON, SOURCE, WORKFLOW, Message
+from parcelq.topics.attributes import DEAD, ENTRIES, FAILURE, FAILURES, LINEAGE, REASON, SOURCE, WORKFLOW
+from parcelq.topics.message import Message
 from parcelq.topics.pieces import PIECES, pieces_of
 from parcelq.topics.topic import Published
 from process_stage import FAILS, PICKY, UPPER, FunctionDied, Stage, neighbours, parcel

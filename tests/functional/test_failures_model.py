@@ -21,8 +21,9 @@ from parcelq.lineage.lineage import Lineage
 from parcelq.process.dead import KILLED
 from parcelq.steps.run import Ran, Runner
 from parcelq.store.folder import FolderStore
+from parcelq.topics.attributes import DEAD, FAILURES, LINEAGE, REASON
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import DEAD, FAILURES, LINEAGE, REASON, Message
+from parcelq.topics.message import Message
 from process_stage import FunctionDied, Stage, messages_of, neighbours
 
 SECONDS = 60

@@ -9,28 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from function_world import BUCKET, Stack, result_of
 from parcelq.jobs.assembled import from_folder
-from parcelq.jobs.versions import Version, Versions, bundle_key, version_of
+from parcelq.jobs.version import Version, version_of
+from parcelq.jobs.versions import Versions, bundle_key
 from parcelq.lineage.source import Source
 from parcelq.steps.bundles import write_bundle
 from parcelq.store.bucket import BucketStore
-from parcelq.topics.message import DEAD, LINEAGE, REASON, SOURCE, WORKFLOW
+from parcelq.topics.attributes import DEAD, LINEAGE, REASON, SOURCE, WORKFLOW
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.notes import noted_problems, noted_sources
 from parcelq.upload.objects import ObjectUploader
-from test_functions import (  # the world of the functions
-    BUCKET,
-    Stack,
-    library_logger,  # noqa: F401
-    load,  # noqa: F401
-    result_of,
-    settings,  # noqa: F401
-    stack,  # noqa: F401
-)
 
 UPPER = '#!/bin/sh\nif grep -q bad "$2"; then echo "a bad one" >&2; exit 3; fi\ntr a-z A-Z < "$2" > "$4"\n'
 MARK = '#!/bin/sh\nsed "s/$/!/" < "$2" > "$4"\n'
 LINES = b"one\ntwo\nthree\nfour\nfive\n"
+pytest_plugins = ["function_world"]
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 
@@ -44,7 +38,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def versions(stack: Stack) -> Versions:  # noqa: F811
+def versions(stack: Stack) -> Versions:
     return Versions(BucketStore(stack.s3, BUCKET))
 
 
@@ -73,18 +67,18 @@ def put(versions: Versions, tmp_path: Path) -> Callable[..., Version]:
 
 
 @pytest.fixture
-def upload(stack: Stack) -> Callable[..., None]:  # noqa: F811
+def upload(stack: Stack) -> Callable[..., None]:
     def upload_(key: str, data: bytes = LINES, **more: str) -> None:
         stack.call("uploader", stack.put(data, key=f"inbox/{key}", **more))
 
     return upload_
 
 
-def outputs(stack: Stack) -> list[Any]:  # noqa: F811
+def outputs(stack: Stack) -> list[Any]:
     return stack.take("parcelq-output")
 
 
-def test_a_folder_of_the_inbox_names_the_workflow(stack, put, upload):  # noqa: F811
+def test_a_folder_of_the_inbox_names_the_workflow(stack, put, upload):
     version = put("shout", "steps: [{run: step}]\nparcel_size: 2\n", step=UPPER)
     upload("shout/lines.txt")
     messages = stack.take("parcelq-step")
@@ -97,7 +91,7 @@ def test_a_folder_of_the_inbox_names_the_workflow(stack, put, upload):  # noqa: 
     assert {one.attributes[WORKFLOW] for one in made} == {version.attribute}
 
 
-def test_a_job_keeps_its_version_while_others_get_the_new_one(stack, put, upload):  # noqa: F811
+def test_a_job_keeps_its_version_while_others_get_the_new_one(stack, put, upload):
     old = put("shout", "steps: [{run: step}]", step=UPPER)
     upload("shout/old.txt")
     new = put("shout", "steps: [{run: step}]", step=MARK)
@@ -111,7 +105,7 @@ def test_a_job_keeps_its_version_while_others_get_the_new_one(stack, put, upload
     assert result_of(by_version[new.attribute]) == LINES.replace(b"\n", b"!\n")
 
 
-def test_an_event_that_comes_twice_gets_the_version_of_the_first_time(stack, put, upload, versions):  # noqa: F811
+def test_an_event_that_comes_twice_gets_the_version_of_the_first_time(stack, put, upload, versions):
     old = put("shout", "steps: [{run: step}]", step=UPPER)
     event = stack.put(LINES, key="inbox/shout/lines.txt")
     stack.call("uploader", event)
@@ -120,7 +114,7 @@ def test_an_event_that_comes_twice_gets_the_version_of_the_first_time(stack, put
     assert {one.attributes[WORKFLOW] for one in stack.take("parcelq-step")} == {old.attribute}
 
 
-def test_steps_in_a_row_run_in_one_invocation_without_a_topic_between(stack, put, upload):  # noqa: F811
+def test_steps_in_a_row_run_in_one_invocation_without_a_topic_between(stack, put, upload):
     put("both", "steps: [{run: up}, {run: mark}, {run: up}]", up=UPPER, mark=MARK)
     upload("both/lines.txt")
     delivered = stack.deliver("parcelq-step")
@@ -131,7 +125,7 @@ def test_steps_in_a_row_run_in_one_invocation_without_a_topic_between(stack, put
     assert result_of(made) == LINES.upper().replace(b"\n", b"!\n")
 
 
-def test_what_was_received_before_goes_over_the_topic_between_steps(stack, put, upload):  # noqa: F811
+def test_what_was_received_before_goes_over_the_topic_between_steps(stack, put, upload):
     put("both", "steps: [{run: up}, {run: mark}]", up=UPPER, mark=MARK)
     upload("both/lines.txt")
     delivered = stack.deliver("parcelq-step")
@@ -147,7 +141,7 @@ def test_what_was_received_before_goes_over_the_topic_between_steps(stack, put, 
     assert result_of(made) == LINES.upper().replace(b"\n", b"!\n")
 
 
-def test_only_the_bad_entry_of_a_later_step_dies(stack, put, upload, settings):  # noqa: F811
+def test_only_the_bad_entry_of_a_later_step_dies(stack, put, upload, settings):
     settings(MAX_FAILURES=1)
     put("both", "steps: [{run: mark}, {run: up}]", up=UPPER, mark=MARK)
     upload("both/lines.txt", b"one\ntwo bad\nthree\n")
@@ -160,7 +154,7 @@ def test_only_the_bad_entry_of_a_later_step_dies(stack, put, upload, settings): 
     assert sorted(one.message().body for one in made if DEAD not in one.attributes) == [b"ONE!\n", b"THREE!\n"]
 
 
-def test_a_stage_runs_its_steps_and_leaves_the_others_to_theirs(stack, put, upload, settings):  # noqa: F811
+def test_a_stage_runs_its_steps_and_leaves_the_others_to_theirs(stack, put, upload, settings):
     settings(STAGES="step,heavy", STAGE="step")
     stack.make_topic("parcelq-heavy")
     put("both", "steps: [{run: up}, {run: mark, stage: heavy}, {run: up}]", up=UPPER, mark=MARK)
@@ -173,7 +167,7 @@ def test_a_stage_runs_its_steps_and_leaves_the_others_to_theirs(stack, put, uplo
     assert result_of(outputs(stack)) == LINES.upper().replace(b"\n", b"!\n")
 
 
-def test_headers_of_steps_in_a_row_do_not_mix(stack, put, upload):  # noqa: F811
+def test_headers_of_steps_in_a_row_do_not_mix(stack, put, upload):
     header = '#!/bin/sh\nsed "1s/$/,{0}/; 2,\\$s/$/,{0}{0}/" < "$2" > "$4"\n'
     names = ("a", "b", "c")
     files = {name: header.replace("{0}", name) for name in names}
@@ -185,7 +179,7 @@ def test_headers_of_steps_in_a_row_do_not_mix(stack, put, upload):  # noqa: F811
     assert bodies == b"".join(b"%d,aa,bb,cc\n" % number for number in range(1, 6))
 
 
-def test_the_workflow_decides_format_and_sizes(stack, put, upload):  # noqa: F811
+def test_the_workflow_decides_format_and_sizes(stack, put, upload):
     put(
         "few",
         "format: {lines: 2}\nbatch_size: 1\nparcel_size: 3\nsteps: [{run: step}]",
@@ -197,7 +191,7 @@ def test_the_workflow_decides_format_and_sizes(stack, put, upload):  # noqa: F81
 
 
 @pytest.mark.parametrize("name", ["nothing", "shout@0123456789abcdef", "Shout"])
-def test_a_workflow_that_does_not_exist_is_refused_and_nothing_is_published(stack, upload, name):  # noqa: F811
+def test_a_workflow_that_does_not_exist_is_refused_and_nothing_is_published(stack, upload, name):
     upload(f"{name}/lines.txt")
     assert stack.messages() == 0
     ((source, reason),) = noted_problems(BucketStore(stack.s3, BUCKET)).items()
@@ -205,7 +199,7 @@ def test_a_workflow_that_does_not_exist_is_refused_and_nothing_is_published(stac
     assert reason.startswith(f"workflow '{name}")
 
 
-def test_large_sources_carry_the_workflow_through_ranges(stack, put, settings):  # noqa: F811
+def test_large_sources_carry_the_workflow_through_ranges(stack, put, settings):
     settings(RANGE_BYTES=1024)
     version = put("shout", "parcel_size: 50\nsteps: [{run: step}]", step=UPPER)
     data = b"".join(b"line %d\n" % number for number in range(500))
@@ -220,7 +214,7 @@ def test_large_sources_carry_the_workflow_through_ranges(stack, put, settings): 
     assert {one.workflow for one in notes} == {version.attribute}
 
 
-def test_messages_of_a_deleted_workflow_become_dead_letters_with_the_reason(stack, put, upload, versions):  # noqa: F811
+def test_messages_of_a_deleted_workflow_become_dead_letters_with_the_reason(stack, put, upload, versions):
     put("shout", "steps: [{run: step}]", step=UPPER)
     upload("shout/lines.txt")
     versions.delete("shout")
@@ -231,7 +225,7 @@ def test_messages_of_a_deleted_workflow_become_dead_letters_with_the_reason(stac
     assert all(one.attributes[DEAD] for one in outputs(stack))
 
 
-def test_a_damaged_bundle_is_never_run(stack, put, upload, versions):  # noqa: F811
+def test_a_damaged_bundle_is_never_run(stack, put, upload, versions):
     version = put("shout", "steps: [{run: step}]", step=UPPER)
     evil = versions.store.read(bundle_key(version.code)).replace(b"step", b"evil")
     versions.store.put(bundle_key(version.code), evil)
@@ -241,7 +235,7 @@ def test_a_damaged_bundle_is_never_run(stack, put, upload, versions):  # noqa: F
     assert {"not the one in its name" in one.attributes[REASON] for one in dead} == {True}
 
 
-def test_a_bundle_that_cannot_be_read_now_is_waited_for(stack, put, upload, monkeypatch):  # noqa: F811
+def test_a_bundle_that_cannot_be_read_now_is_waited_for(stack, put, upload, monkeypatch):
     put("shout", "steps: [{run: step}]", step=UPPER)
     upload("shout/lines.txt")
     read = BucketStore.read
@@ -260,7 +254,7 @@ def test_a_bundle_that_cannot_be_read_now_is_waited_for(stack, put, upload, monk
     assert result_of(outputs(stack)) == LINES.upper()
 
 
-def test_packages_for_another_python_are_refused_by_name(stack, put, upload, versions):  # noqa: F811
+def test_packages_for_another_python_are_refused_by_name(stack, put, upload, versions):
     version = put("shout", "steps: [{run: step}]", step=UPPER)
     other = version_of("shout", version.workflow, version.code, [(version.code, "lock")], "2.7")
     versions.put(other)
@@ -285,7 +279,7 @@ if __name__ == "__main__":
 """
 
 
-def test_workflows_with_different_packages_run_on_one_warm_instance(stack, put, upload, versions, tmp_path, temporary):  # noqa: F811
+def test_workflows_with_different_packages_run_on_one_warm_instance(stack, put, upload, versions, tmp_path, temporary):
     made = {}
     for word in ("hello", "goodbye", "welcome"):
         package = tmp_path / word
@@ -307,7 +301,7 @@ def test_workflows_with_different_packages_run_on_one_warm_instance(stack, put, 
     stack.functions.processor.workflows()._loaded.popitem()[1][1].close()
 
 
-def test_what_one_workflow_changed_of_another_is_not_run(stack, put, upload, temporary):  # noqa: F811
+def test_what_one_workflow_changed_of_another_is_not_run(stack, put, upload, temporary):
     put("good", "steps: [{run: step}]", step=UPPER)
     put(
         "evil",
@@ -322,7 +316,7 @@ def test_what_one_workflow_changed_of_another_is_not_run(stack, put, upload, tem
         assert result_of(made) == (LINES.upper() if name == "good" else LINES)
 
 
-def test_what_is_published_again_of_a_source_carries_its_workflow(stack, put, upload):  # noqa: F811
+def test_what_is_published_again_of_a_source_carries_its_workflow(stack, put, upload):
     version = put("shout", "parcel_size: 2\nsteps: [{run: step}]", step=UPPER)
     upload("shout/lines.txt")
     lost = stack.take("parcelq-step")

@@ -7,7 +7,8 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 from parcelq.errors import AwsError, MessageError
-from parcelq.topics.message import ENCODING, ENTRIES, SOURCE, Message, Pulled, Wire
+from parcelq.topics.attributes import ENCODING, ENTRIES, SOURCE
+from parcelq.topics.message import Message, Pulled, Wire
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 

@@ -8,7 +8,8 @@ from itertools import count, pairwise
 import pytest
 from parcelq.errors import AwsError, MessageError, TopicNotFoundError
 from parcelq.limits import MAX_MESSAGE_BYTES
-from parcelq.topics.message import DEAD, ENTRIES, SOURCE, Message, Wire
+from parcelq.topics.attributes import DEAD, ENTRIES, SOURCE
+from parcelq.topics.message import Message, Wire
 from parcelq.topics.publish import FailedMessage, publish_many, publish_one
 
 FULL = MAX_MESSAGE_BYTES

@@ -8,7 +8,8 @@ import threading
 import pytest
 from parcelq.errors import AwsError, InvalidValueError, TopicNotFoundError
 from parcelq.limits import MAX_DEADLINE_SECONDS
-from parcelq.topics.message import ENTRIES, SOURCE, Message, Pulled, Wire
+from parcelq.topics.attributes import ENTRIES, SOURCE
+from parcelq.topics.message import Message, Pulled, Wire
 from parcelq.topics.pull import acknowledge, pull, refresh_deadline
 
 

@@ -21,8 +21,8 @@ from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.process.worker import process
 from parcelq.records import by_name, parse
+from parcelq.topics.attributes import FORMAT, HEADER
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import FORMAT, HEADER
 from parcelq.upload.files import upload_files
 from parcelq.upload.notes import noted_problems
 from parcelq.upload.objects import ObjectUploader

@@ -18,18 +18,8 @@ from parcelq.errors import AwsError, TopicNotFoundError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES
 from parcelq.process import redrive as redriving
 from parcelq.process.dead import Circumstances, dead_letter
-from parcelq.topics.message import (
-    ENTRIES,
-    FAILURES,
-    FIRST,
-    LINEAGE,
-    REASON,
-    SIZE_ELSEWHERE,
-    SOURCE,
-    Message,
-    Pulled,
-    Wire,
-)
+from parcelq.topics.attributes import ENTRIES, FAILURES, FIRST, LINEAGE, REASON, SIZE_ELSEWHERE, SOURCE
+from parcelq.topics.message import Message, Pulled, Wire
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
 from parcelq_emulator.application import listen

@@ -6,18 +6,17 @@ import json
 from typing import Any
 
 import pytest
+from collect_world import DATA, LINES, RESULT, Collecting, Killed, dead, outputs, source
 from parcelq.lineage.lineage import Lineage, Span, digest
-from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message
+from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE
+from parcelq.topics.message import Message
 from parcelq.topics.pieces import FIRST
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import Uploaded, upload_file
+from parcelq.upload.files import upload_file
 from parcelq.upload.notes import note_upload
-from test_collect import DATA, LINES, RESULT, Collecting, Killed, dead, outputs, source
+from parcelq.upload.sources import Uploaded
 
-
-@pytest.fixture
-def collecting(sqs: Any, s3: Any, bucket: str, topic: str) -> Collecting:
-    return Collecting(sqs, s3, bucket, topic)
+pytest_plugins = ["collect_world"]
 
 
 class TestDeathInALaterStep:

@@ -13,9 +13,9 @@ from parcelq.topics.message import Message
 from role_checks import BY_LAMBDA, SQS, Asked, Role, asked_for, roles
 
 if TYPE_CHECKING:
-    from test_functions import Stack
+    from function_world import Stack
 
-pytest_plugins = ["test_functions"]
+pytest_plugins = ["function_world"]
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 CSV = b'id,note\n1,"two\nlines"\n2,plain\n3,"a"\n' + b"".join(b"%d,more\n" % number for number in range(4, 60))

@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 import pytest
 from memory_store import Objects
-from one_object import SOURCE, OneObject, after
+from one_object import SOURCE, Nothing, OneObject, after
 from parcelq.errors import MessageError, SourceError
 from parcelq.records import parse
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message
-from parcelq.upload.files import Rest
 from parcelq.upload.notes import entries_in, notes_of
 from parcelq.upload.objects import ObjectUploader
 from parcelq.upload.ranges import RangeTask
+from parcelq.upload.sources import Rest
 from parcelq.upload.streams import StreamTask, task_of
 from record_world import ORDERS, READS
 
@@ -93,6 +93,14 @@ def test_a_compressed_source_is_refused_if_skipping_takes_all_the_time(monkeypat
     (note,) = notes_of(store, str(SOURCE))
     assert "put it uncompressed, or as several files" in note.problem
     assert messages_of(topic) == []
+
+
+def test_that_an_object_is_gone_before_all_of_it_was_uploaded_is_noted() -> None:
+    store, topic = Objects(), MemoryTopic.create("topic")
+    task = StreamTask(str(SOURCE), "topic", "lines", Rest(10, 3, 3))
+    assert ObjectUploader(Nothing(b""), store, 10).upload_rest(task, topic, topic, lambda: True) is None
+    (note,) = notes_of(store, str(SOURCE))
+    assert note.problem == "it was deleted or replaced since it was put"
 
 
 def test_a_flaw_in_what_was_handed_on_is_named_by_its_place_in_the_source() -> None:

@@ -13,9 +13,10 @@ from parcelq.limits import MAX_MESSAGE_BYTES, MIB
 from parcelq.lineage.lineage import Lineage, Span
 from parcelq.lineage.source import Source
 from parcelq.records import LINES, cut_bytes
-from parcelq.topics.message import ENTRIES, FIRST, LINEAGE, SOURCE
+from parcelq.topics.attributes import ENTRIES, FIRST, LINEAGE, SOURCE
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import Uploaded, parcel_messages, upload_file, upload_files, upload_stream
+from parcelq.upload.files import upload_file, upload_files
+from parcelq.upload.sources import Uploaded, parcel_messages, upload_stream
 
 SOURCE_OF_TESTS = Source.of_object("b", "inbox/a.smi", etag="e", put="1")
 

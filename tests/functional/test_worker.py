@@ -13,7 +13,7 @@ from parcelq.errors import AwsError, InvalidValueError
 from parcelq.process import worker
 from parcelq.process.apply import Outcome
 from parcelq.process.processor import Processor
-from parcelq.process.worker import Progress, process
+from parcelq.process.worker import RoundProgress, process
 from parcelq.topics.lease import Lease
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled, Wire
@@ -114,7 +114,7 @@ def test_a_message_whose_output_is_not_published_is_delivered_again(
         return publish(topic, given, delay_seconds=delay_seconds)
 
     monkeypatch.setattr(MemoryTopic, "publish", once)
-    seen: list[Progress] = []
+    seen: list[RoundProgress] = []
     work(stage, on_progress=lambda this, _: seen.append(this))
     assert (seen[0].failed, seen[0].messages_processed) == (1, 0)
     assert sum(one.messages_processed for one in seen[1:]) >= 1
@@ -123,15 +123,15 @@ def test_a_message_whose_output_is_not_published_is_delivered_again(
 
 def test_progress_is_reported_for_each_round_and_in_all(stage: Stage) -> None:
     fill(stage, *"abcdefghijklmnopqrst")
-    seen: list[tuple[Progress, Progress]] = []
+    seen: list[tuple[RoundProgress, RoundProgress]] = []
     work(stage, on_progress=lambda *one: seen.append(one))
-    assert [one for one, _ in seen] == [Progress(1, 10, 10, 1), Progress(1, 10, 10, 1)]
-    assert [one for _, one in seen] == [Progress(1, 10, 10, 1), Progress(2, 20, 20, 2)]
+    assert [one for one, _ in seen] == [RoundProgress(1, 10, 10, 1), RoundProgress(1, 10, 10, 1)]
+    assert [one for _, one in seen] == [RoundProgress(1, 10, 10, 1), RoundProgress(2, 20, 20, 2)]
 
 
 def test_bad_entries_are_dead_and_counted(stage: Stage) -> None:
     fill(stage, "a", "bad", "c")
-    seen: list[Progress] = []
+    seen: list[RoundProgress] = []
     work(stage, stage.processor(PICKY, marks=False), on_progress=lambda _, total: seen.append(total))
     assert (seen[-1].entries_processed, seen[-1].dead, seen[-1].failed) == (2, 1, 0)
     assert [one.body for one in messages_of(stage.dead_letters)] == [b"bad\n"]
@@ -195,7 +195,7 @@ def test_a_failed_message_is_delivered_again_after_seconds_although_the_lease_wa
     class EndError(Exception):
         pass
 
-    def stop(*_: Progress) -> None:
+    def stop(*_: RoundProgress) -> None:
         raise EndError
 
     with pytest.raises(EndError):
@@ -231,7 +231,7 @@ def test_what_the_topic_does_not_delete_counts_as_failed(stage: Stage, monkeypat
         return given if given and next(kept, False) else acknowledge(topic, given)
 
     monkeypatch.setattr(MemoryTopic, "acknowledge", keep)
-    seen: list[Progress] = []
+    seen: list[RoundProgress] = []
     work(stage, on_progress=lambda this, _: seen.append(this))
     assert (seen[0].messages_processed, seen[0].failed) == (0, 1)
 
@@ -256,6 +256,6 @@ def test_a_deadline_that_cannot_be_kept_is_refused(stage: Stage) -> None:
 def test_a_round_adds_to_what_was_done() -> None:
     one, two = (Pulled("id", name, 1, Wire("a", {})) for name in "12")
     outcome = Outcome(done=[one, two], failed=[(one, "why")], entries=7, published=5, cut=1, dead=3)
-    progress = Progress(1, 10, 20, 30, 40, 50).plus(outcome)
-    assert progress == Progress(2, 12, 27, 35, 41, 53)
+    progress = RoundProgress(1, 10, 20, 30, 40, 50).plus(outcome)
+    assert progress == RoundProgress(2, 12, 27, 35, 41, 53)
     assert len(fields(progress)) == 6

@@ -14,7 +14,7 @@ from parcelq.process.cut import moved_on
 from parcelq.process.dead import Circumstances, dead_letter, failure_of, reason_of, tombstone
 from parcelq.process.plan import Work
 from parcelq.steps.reason import reason_first
-from parcelq.topics.message import (
+from parcelq.topics.attributes import (
     DEAD,
     ENCODING,
     ENTRIES,
@@ -28,12 +28,9 @@ from parcelq.topics.message import (
     SIZE_ELSEWHERE,
     SOURCE,
     WORKFLOW,
-    Message,
-    Pulled,
     TypedValue,
-    Wire,
-    with_attributes,
 )
+from parcelq.topics.message import Message, Pulled, Wire, with_attributes
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 ABOUT = Circumstances("tr", 1_800_000_000.5, "wf@2")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from parcelq.errors import AwsError, ParcelqError
-from parcelq.jobs.versions import Versions, version_of
+from parcelq.jobs.version import version_of
+from parcelq.jobs.versions import Versions
 from parcelq.jobs.workflow import Workflow, WorkflowStep
 from parcelq.steps.bundles import Bundle
 from parcelq.store.folder import FolderStore

@@ -14,7 +14,7 @@ from parcelq.lineage.lineage import (
     MAX_LENGTH,
     MAX_POSITION,
     Lineage,
-    Output,
+    RunOutput,
     Span,
     digest,
     joined,
@@ -31,7 +31,7 @@ def spans(draw: st.DrawFn, most: int = 60) -> Span:
     return Span(start, end, draw(st.sampled_from([total, None])))
 
 
-OUTPUTS = st.lists(st.builds(Output, spans(), st.sampled_from([ONE, OTHER])), max_size=3).map(tuple)
+OUTPUTS = st.lists(st.builds(RunOutput, spans(), st.sampled_from([ONE, OTHER])), max_size=3).map(tuple)
 LINEAGES = st.builds(Lineage, spans(), OUTPUTS)
 
 

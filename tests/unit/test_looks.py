@@ -15,8 +15,9 @@ from parcelq.errors import NotFoundError
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.store.folder import FolderStore
 from parcelq.store.store import Store
+from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message
+from parcelq.topics.message import Message
 from parcelq.topics.pieces import Piece, pack
 
 WHEN = datetime(2026, 11, 26, tzinfo=UTC)

@@ -18,7 +18,7 @@ from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.runs import indexes_of, read_record, tidy
 from parcelq.collect.segments import Job, segment_keys, write_segment
 from parcelq.lineage.lineage import Lineage, Span, digest, joined
-from parcelq.topics.message import count_entries
+from parcelq.records import LINES as PLAIN_LINES
 from parcelq.topics.pieces import Piece
 
 WHEN = datetime(2026, 11, 26, tzinfo=UTC)
@@ -46,7 +46,7 @@ class Bodies:
     pieces: list[Piece] = field(default_factory=list)
 
     def add(self, lineage: Lineage | str, body: bytes = b"", dead: str = "", entries: int | None = None) -> None:
-        count = count_entries(body) if entries is None else entries
+        count = PLAIN_LINES.count(body) if entries is None else entries
         self.pieces.append(Piece(str(lineage), body, count, dead))
 
     def collected(self) -> Collected:
@@ -300,7 +300,7 @@ class TestAnyDelivery:
                 continue
             told = True
             if fates[number] == 1:
-                bodies.add(one.lineage, dead="why", entries=count_entries(one.body))
+                bodies.add(one.lineage, dead="why", entries=PLAIN_LINES.count(one.body))
                 dead.add((one.lineage.span.start, one.lineage.span.end))
             else:
                 bodies.add(one.lineage, one.body)
@@ -332,7 +332,7 @@ class TestSegments:
             grouped = data.draw(st.one_of(st.just(list(range(40))), GROUPED))
             sent = [one for _, led_to in step_over(STEPS[name], sent, grouped, data.draw(PLACES)) for one in led_to]
         results = [
-            Piece(str(one.lineage), one.body, count_entries(one.body))
+            Piece(str(one.lineage), one.body, PLAIN_LINES.count(one.body))
             for one in data.draw(st.lists(st.sampled_from(sent)))
         ]
         came = data.draw(st.permutations([*results, *dead]))

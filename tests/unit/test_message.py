@@ -10,21 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from parcelq.aws.text import legal_text
 from parcelq.errors import MessageError
-from parcelq.topics.message import (
-    DEAD,
-    ENCODING,
-    ENTRIES,
-    FORMAT,
-    LINEAGE,
-    SIZE_ELSEWHERE,
-    SOURCE,
-    Message,
-    Pulled,
-    TypedValue,
-    Wire,
-    count_entries,
-    with_attributes,
-)
+from parcelq.records import LINES
+from parcelq.topics.attributes import DEAD, ENCODING, ENTRIES, FORMAT, LINEAGE, SIZE_ELSEWHERE, SOURCE, TypedValue
+from parcelq.topics.message import Message, Pulled, Wire, with_attributes
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 SQS_TAKES = [(0x9, 0x9), (0xA, 0xA), (0xD, 0xD), (0x20, 0xD7FF), (0xE000, 0xFFFD), (0x10000, 0x10FFFF)]
@@ -53,11 +41,11 @@ def is_legal_by_the_book(code: int) -> bool:
 @example("\ufeffa\r\n\U0001f600".encode())
 @example("\uffff\n".encode())
 def test_any_bytes_survive(body):
-    message = Message(body, {ENTRIES: str(count_entries(body)), SOURCE: "s"})
+    message = Message(body, {ENTRIES: str(LINES.count(body)), SOURCE: "s"})
     back = sent(message).message()
     assert back.body == body
     assert back.attributes == message.attributes
-    assert back.entries == count_entries(body)
+    assert back.entries == LINES.count(body)
 
 
 @given(st.binary(min_size=1, max_size=300))
@@ -125,7 +113,7 @@ def test_a_body_is_never_lost_to_a_wrong_count():
     [(b"", 0), (b"\n", 1), (b"a", 1), (b"a\n", 1), (b"a\nb", 2), (b"\n\n", 2), (b"a\r\nb\r\n", 2), (b"\0\n\0", 2)],
 )
 def test_entries_are_lines_whether_or_not_the_last_is_ended(data, entries):
-    assert count_entries(data) == entries
+    assert LINES.count(data) == entries
     assert Message(data).entries == entries
 
 

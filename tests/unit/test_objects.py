@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from parcelq.errors import MessageError
 from parcelq.lineage.source import Source
 from parcelq.store.folder import FolderStore
-from parcelq.upload.objects import Object, is_coded
+from parcelq.upload.puts import Object, is_coded
 from parcelq.upload.ranges import RangeTask, note_scan, tasks_after_scan, tasks_for
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from parcelq.errors import InvalidValueError
 from parcelq.records import LINES, cut, cut_bytes, cutting
-from parcelq.topics.message import Message, count_entries
+from parcelq.topics.message import Message
 from parcelq.upload.parcels import cut_for_messages
 
 # Entries of about one length, of very different lengths, empty ones, illegal ones; ended or not.
@@ -87,7 +87,7 @@ def test_parcels_tile_the_stream_within_their_limits_and_are_as_long_as_possible
     assert [one.start for one in made] == [start, *(one.end for one in made)][: len(made)]
     assert all(one.end - one.start == len(one.data) > 0 for one in made)
     for one in made:
-        assert one.entries == len(lines_of(one.data)) == count_entries(one.data)
+        assert one.entries == len(lines_of(one.data)) == LINES.count(one.data)
         assert one.entries <= parcel_size
         assert len(one.data) <= max_bytes or one.entries == 1
     for one, following in pairwise(made):

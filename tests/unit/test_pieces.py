@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from parcelq.errors import MessageError
 from parcelq.lineage.lineage import Lineage, Span
-from parcelq.topics.message import DEAD, ENTRIES, LINEAGE, SOURCE, Message, Pulled, Wire
+from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE
+from parcelq.topics.message import Message, Pulled, Wire
 from parcelq.topics.pieces import FIRST, MAX_DEAD_BYTES, MAX_REASON_BYTES, PIECES, Piece, pack, pieces_of
 
 ONE = "0123456789abcdef"

@@ -11,7 +11,8 @@ from parcelq.lineage.lineage import Lineage, Span
 from parcelq.process.marks import receives_as_evidence
 from parcelq.process.plan import Evidence, Plan, Work, lineage_of, make_plan, without_repeats
 from parcelq.process.rules import Rules
-from parcelq.topics.message import DEAD, ENTRIES, FAILURES, LINEAGE, SOURCE, Message, Pulled, Wire
+from parcelq.topics.attributes import DEAD, ENTRIES, FAILURES, LINEAGE, SOURCE
+from parcelq.topics.message import Message, Pulled, Wire
 
 
 def work(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from parcelq.local.printed import PrintLogs, place_of
 from parcelq.process.plan import Work
-from parcelq.topics.message import ENTRIES, FIRST, LINEAGE, SOURCE, Message, Pulled
+from parcelq.topics.attributes import ENTRIES, FIRST, LINEAGE, SOURCE
+from parcelq.topics.message import Message, Pulled
 
 SOURCE_TEXT = "file:///lines?put=0"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from parcelq.errors import WorkflowError
-from parcelq.jobs.versions import Version, Versions, bundle_key, version_of
+from parcelq.jobs.version import Version, version_of
+from parcelq.jobs.versions import Versions, bundle_key
 from parcelq.jobs.workflow import Workflow, WorkflowStep
 from parcelq.names import VERSIONS
 from parcelq.steps.bundles import Bundle

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from parcelq.errors import InvalidValueError, SettingsError
 from parcelq.jobs.assembled import from_folder, from_steps, with_options
-from parcelq.jobs.workflow import Limits, Workflow, WorkflowStep, read_workflow, steps_of, workflow_name, workflow_of
+from parcelq.jobs.workflow import Limits, Workflow, WorkflowStep, workflow_name
+from parcelq.jobs.workflow_file import read_workflow, steps_of, workflow_of
 from parcelq.records import parse
 
 STEP = "import sys\n"

@@ -22,7 +22,7 @@ from parcelq.escaping import one_line
 from parcelq.local.jobs import source_of
 from parcelq.local.kept import Kept
 from parcelq.local.manage import LocalJobs
-from parcelq.local.state import JobRecord
+from parcelq.local.state import LocalRecord
 from parcelq.result_names import COMPRESSED, DEAD, PAGE, REPORT
 from parcelq.upload.notes import notes_of
 
@@ -46,7 +46,7 @@ class _Read:
         resolution: what they make.
     """
 
-    record: JobRecord
+    record: LocalRecord
     total: int | None
     collected: Collected | None
     resolution: Resolution
@@ -85,7 +85,7 @@ class LocalConsole:
     clock: Callable[[], float] = time.monotonic
     _began: dict[str, _Began] = field(default_factory=dict)
     _problems: dict[str, str] = field(default_factory=dict)
-    _known: dict[str, JobRecord] = field(default_factory=dict)
+    _known: dict[str, LocalRecord] = field(default_factory=dict)
     _seen: dict[str, list[tuple[float, int, int]]] = field(default_factory=dict)
     _cache: dict[str, tuple[tuple[str, ...], Collected, Resolution]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -147,14 +147,14 @@ class LocalConsole:
         self._began[job] = _Began(thread, cancelled)
         thread.start()
 
-    def _records(self) -> list[JobRecord]:
+    def _records(self) -> list[LocalRecord]:
         if not self.results.is_dir():
             return []
         records = Kept.beside(self.results).state.records()
         self._known |= {record.id: record for record in records}
         return records
 
-    def _read(self, record: JobRecord) -> _Read:
+    def _read(self, record: LocalRecord) -> _Read:
         """Read a job without changing anything of it: a command may run it at the same time."""
         kept = Kept.beside(self.results)
         for _ in range(_TRIES):
@@ -214,7 +214,7 @@ class LocalConsole:
         shown = banner(view, verdict(report).sentence)
         return content(report, figures, shown, redrivable="redrive" in view.actions)
 
-    def _is_whole(self, record: JobRecord) -> bool:
+    def _is_whole(self, record: LocalRecord) -> bool:
         """Whether the result of a job is whole whose state is deleted, as the report beside it says."""
         try:
             report = json.loads((self.results / f"{record.result}{REPORT}").read_bytes())
@@ -222,14 +222,14 @@ class LocalConsole:
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def _whole_page(self, record: JobRecord) -> str:
+    def _whole_page(self, record: LocalRecord) -> str:
         """The main element of the page beside a whole result."""
         page = (self.results / f"{record.result}{PAGE}").read_text(encoding="utf-8")
         start, end = page.find(_MAIN[0]), page.rfind(_MAIN[1])
         return page[start : end + len(_MAIN[1])]
 
 
-def _whole(record: JobRecord) -> JobView:
+def _whole(record: LocalRecord) -> JobView:
     return JobView(record.id, record.result, "whole", 1.0, 0)
 
 
@@ -242,7 +242,7 @@ def _chosen(which: Which) -> Callable[[Dead], bool] | None:
     return None
 
 
-def _size(record: JobRecord, resolution: Resolution, results: Path) -> int | None:
+def _size(record: LocalRecord, resolution: Resolution, results: Path) -> int | None:
     """Bytes of a job's source: as a message said, or else those of its files; None if these are compressed."""
     if resolution.total is not None:
         return resolution.total

@@ -58,7 +58,7 @@ class JobView:
     problem: str = ""
 
 
-class Jobs(Protocol):
+class JobsView(Protocol):
     """The jobs that a console shows. All methods may be called from several threads."""
 
     def views(self) -> Sequence[JobView]:

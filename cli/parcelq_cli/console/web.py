@@ -23,7 +23,7 @@ from parcelq.errors import JobError, ParcelqError
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from parcelq_cli.console.view import ACTIONS, Jobs, Which, listing
+from parcelq_cli.console.view import ACTIONS, JobsView, Which, listing
 
 _log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
@@ -52,7 +52,7 @@ class Console:
         OSError: the port is taken.
     """
 
-    def __init__(self, jobs: Jobs, place: str, port: int = 0) -> None:
+    def __init__(self, jobs: JobsView, place: str, port: int = 0) -> None:
         self._jobs = jobs
         self._place = place
         self._secret = secrets.token_urlsafe(32)

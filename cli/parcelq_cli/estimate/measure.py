@@ -18,10 +18,11 @@ from parcelq.process.headers import StageHeaders
 from parcelq.process.output import output_messages
 from parcelq.records import Parcel
 from parcelq.steps.run import Runner
+from parcelq.topics.attributes import LINEAGE
 from parcelq.topics.header import header_of_source
-from parcelq.topics.message import LINEAGE, Message
-from parcelq.upload.files import parcel_messages
+from parcelq.topics.message import Message
 from parcelq.upload.layout import Layout
+from parcelq.upload.sources import parcel_messages
 
 from parcelq_cli.estimate.sample import Sample
 
@@ -133,7 +134,7 @@ def measure(
         name: the file's name.
         sample: records of it.
         runs: runs the step.
-        clock: tells a time in seconds.
+        clock: returns a time in seconds.
 
     Raises:
         ParcelqError: the step fails on every record; with the reason.

@@ -14,10 +14,11 @@ from parcelq.errors import CompressionError, ParcelqError, RecordError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.source import Source
 from parcelq.local.files import FileState
-from parcelq.records import Format, RangeReader, Readable, by_name, cut, split_header
+from parcelq.readable import Readable
+from parcelq.records import Format, RangeReader, by_name, cut, split_header
 from parcelq.records.compression import open_source
 from parcelq.store.store import OpenedPut
-from parcelq.upload.objects import Puts, is_coded
+from parcelq.upload.puts import Puts, is_coded
 
 COUNTED_BYTES: Final = 64 * MIB
 """The records of a source up to this size, decompressed, are counted; of a larger one they are worked out."""
@@ -62,7 +63,7 @@ def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sam
     Args:
         file: a path, or `s3://bucket/key`.
         wanted: how many records, at least 1; all of them if there are no more.
-        fmt: the record format; None to go by the name.
+        fmt: the record format; None if its name decides.
 
     Raises:
         ParcelqError: it is not there, cannot be read, does not fit its format, or has no records.

@@ -29,7 +29,7 @@ class Config:
         stages: names of the steps in a row; the first one's topic is the stack's input topic.
         stage: the one that this function is for; empty where it is for none.
         parcel_size: most entries of a published message.
-        record_format: the record format of all sources; empty to go by the name of each.
+        record_format: the record format of all sources; empty if each source's name decides.
         batch_size: how many entries the step should get at a time.
         step_path: the step; empty for the one in the stage's folder.
         settings_file: the step's settings; empty for the one in the stage's folder, if it is there.

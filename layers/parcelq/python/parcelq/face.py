@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from parcelq.collect.download import Downloaded
     from parcelq.process.processor import Processor
-    from parcelq.process.worker import Progress
+    from parcelq.process.worker import RoundProgress
     from parcelq.topics import admin
     from parcelq.topics.message import Message, Pulled
     from parcelq.topics.overflow import Overflow
@@ -79,7 +79,7 @@ def run(
             step; several run in a row.
         files: paths of files, folders and pipes, and patterns such as `data/*.smi`.
         output: the folder of results.
-        name: what the result is called after, where there is only one file.
+        name: the name of the result, where there is only one file.
         combine: makes one result of all files, and names it.
         settings: settings files of the steps, of each in turn.
         format: the record format, such as `csv`; by default the names of the files say it.
@@ -89,7 +89,7 @@ def run(
         batch_size: most entries of one run of a step.
         parcel_size: most entries of one message.
         max_dead: stop when more entries failed: a number such as 10, or a share such as `1%`.
-        keep_going: go on even if the step fails on everything.
+        keep_going: continue even if the step fails on everything.
         fresh: start over, whatever an earlier run has done.
         go_on: continue with another version of the step.
         stack: not supported yet.
@@ -300,7 +300,7 @@ class Worker:
         self,
         *,
         idle: float = math.inf,
-        on_progress: Callable[[Progress, Progress], None] = lambda _round, _total: None,
+        on_progress: Callable[[RoundProgress, RoundProgress], None] = lambda _round, _total: None,
     ) -> tuple[int, int]:
         """Pull, run the step, publish its output, acknowledge; until nothing came for `idle` seconds.
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Protocol
+from typing import IO, Final
 
 from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.limits import KIB
+from parcelq.readable import Readable
 
 _READ_AT_ONCE: Final = 64 * KIB
 """A file that seems to be no larger than this is read first, since files of /proc and /sys have another size than the
@@ -24,20 +25,13 @@ _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
 )
 
 
-class Readable(Protocol):
-    """What bytes are read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """Read up to `size` bytes; none at the end."""
-
-
 @dataclass(frozen=True, slots=True)
 class Input:
     """A file that is open for reading.
 
     Attributes:
         stream: its bytes. Reading raises ParcelqError if the file changed since it was opened.
-        size: how many bytes it has; None if only its end tells, as for a pipe.
+        size: how many bytes it has; None if only its end shows it, as for a pipe.
         path: absolute path by which it is known; without links if it is a regular file.
     """
 

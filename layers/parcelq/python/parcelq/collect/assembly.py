@@ -22,7 +22,7 @@ class SegmentReader:
     """Reads extents of segments. In each segment they are in order, so that every byte is fetched about once.
 
     Args:
-        store: where the segments lie.
+        store: where the segments are.
         keys: keys of the segments, by their number.
     """
 

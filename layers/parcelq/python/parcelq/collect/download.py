@@ -32,7 +32,7 @@ class Downloaded:
 
     Attributes:
         messages: messages that came this time.
-        entries: entries of theirs.
+        entries: how many entries they have.
         sources: how many sources have results in the file.
         incomplete: the sources with missing or dead parts.
     """

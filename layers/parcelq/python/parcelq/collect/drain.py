@@ -20,19 +20,10 @@ from parcelq.errors import ConflictError, MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
 from parcelq.lineage.source import NO_SOURCE, Source, workflow_name
 from parcelq.store.store import Store
+from parcelq.topics.attributes import HEADER, LINEAGE, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, count_told
 from parcelq.topics.header import Headers, key_of_stage
 from parcelq.topics.lease import Lease
-from parcelq.topics.message import (
-    HEADER,
-    LINEAGE,
-    OLD_SIZE_ELSEWHERE,
-    SIZE_ELSEWHERE,
-    SOURCE,
-    WORKFLOW,
-    Message,
-    Pulled,
-    count_told,
-)
+from parcelq.topics.message import Message, Pulled
 from parcelq.topics.pieces import Piece, pieces_of
 from parcelq.topics.topic import Topic
 
@@ -64,7 +55,7 @@ class Drained:
 
     Attributes:
         messages: messages that were stored and acknowledged.
-        entries: entries of theirs.
+        entries: how many entries they have.
         segments: segments that were written.
         exhausted: whether draining ended because no more messages came, and not because its time was up.
         jobs: whose messages they were.
@@ -158,8 +149,8 @@ class Drainer:
         store: where segments go.
         receivers: how many receive together.
         deadline: seconds for which messages are locked while they are held; refreshed while that takes longer.
-        clock: tells a time in seconds.
-        now: tells the time of day.
+        clock: returns a time in seconds.
+        now: returns the time of day.
         keeps_headers: whether the headers that messages bring are stored, because the step's processors use another
             store than this one, or none.
     """
@@ -205,7 +196,7 @@ class Drainer:
 
         Args:
             receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
-            time_left: tells the seconds until this should have ended.
+            time_left: returns the seconds until this should have ended.
             on_progress: called with the numbers of messages and entries that were just stored.
 
         Raises:

@@ -112,7 +112,7 @@ class Finisher:
     """Writes results of the jobs of a topic.
 
     Attributes:
-        store: where the segments lie.
+        store: where the segments are.
         topic: name of the topic that was drained.
         destination: the prefix of the results' keys.
         results: where the results go, if that is another store.
@@ -121,7 +121,7 @@ class Finisher:
             one of the same source from which nothing is missing.
         names: works out the names of a source's result; None for the usual names.
         versions: of the steps that ran, for the report, beside those that the messages name.
-        now: tells the time of day.
+        now: returns the time of day.
         recipe: steps, settings and other options of a run on one machine, for the report.
     """
 

@@ -22,8 +22,8 @@ from parcelq.jobs.look import (
     QUIET_SECONDS,
     Found,
     Look,
+    LookVerdict,
     Next,
-    Verdict,
     after,
     ended,
     verdict,
@@ -102,16 +102,16 @@ class Looker:
             return Taken()
         record, etag = found
         try:
-            match self._verdict(record, look, now) if known else Verdict.TAKE:
-                case Verdict.DROP:
+            match self._verdict(record, look, now) if known else LookVerdict.TAKE:
+                case LookVerdict.DROP:
                     self._tidy(record)
                     return Taken()
-                case Verdict.WAIT:
+                case LookVerdict.WAIT:
                     return Taken(again=record.due + LATE_SECONDS - now)
-                case Verdict.PUBLISH:
+                case LookVerdict.PUBLISH:
                     self.jobs.publish(record)
                     return Taken()
-                case Verdict.TAKE:
+                case LookVerdict.TAKE:
                     if record.state.is_ended:
                         record = replace(woken(record, now), look=record.look)
                     return Taken(state=self._look(record, etag, may_go_on))
@@ -139,11 +139,11 @@ class Looker:
             return None
 
     @staticmethod
-    def _verdict(record: JobRecord, look: Look, now: float) -> Verdict:
+    def _verdict(record: JobRecord, look: Look, now: float) -> LookVerdict:
         """What is to be done with a look, where one without a number wakes a job that ended."""
         if look.number or not record.state.is_ended:
             return verdict(record, look.number, now)
-        return Verdict.DROP if record.is_whole or record.state is State.CANCELLED else Verdict.TAKE
+        return LookVerdict.DROP if record.is_whole or record.state is State.CANCELLED else LookVerdict.TAKE
 
     def _adopt(self, look: Look) -> tuple[JobRecord, str] | None:
         """Create the record of a job that has none, if its source can be found out."""

@@ -31,8 +31,8 @@ class Dead:
         entries: how many they are.
         reason: why they failed.
         of_source: whether they are entries of the source, and not of what an earlier step made of some.
-        record: number of the first of them in the source, from 1; None where nobody knows.
-        line: number of its first line, from 1; None where nobody knows.
+        record: number of the first of them in the source, from 1; None if unknown.
+        line: number of its first line, from 1; None if unknown.
         entry: the entries themselves; empty where they were too large to be kept.
         file: the file that they are in, if the source is made of several and it is known which; `record` and `line`
             count in that file then.
@@ -97,7 +97,7 @@ class Report:
     Attributes:
         source: the attribute `Source`.
         version: which put of the object it is: its version id if it has one, else the event's sequencer.
-        result: where the result lies.
+        result: where the result is.
         state: a digest of all that the result was made of; the result's metadata has the same.
         format: the source's record format; empty if its upload did not say.
         format_chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …; empty if not known.
@@ -108,8 +108,8 @@ class Report:
         entries: of the source, and of the result.
         bytes_read: bytes of the source.
         bytes_written: bytes of the result.
-        dead: what failed for good, and why; the first of it where there is much.
-        dead_list: where the list of all dead entries lies; empty if there are none.
+        dead: what failed for good, and why; only the first ones if there are many.
+        dead_list: where the list of all dead entries is; empty if there are none.
         holes: byte ranges of the source that are missing; none in a result that is finished.
         duplicates: messages that were dropped because they were there already.
         healings: how often what was missing was published again.
@@ -146,7 +146,7 @@ class Report:
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """As it lies beside the result."""
+        """As it is stored beside the result."""
         members = asdict(self)
         members["dead"] = [
             {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
@@ -171,10 +171,10 @@ def report_of(
         collected: the messages.
         resolution: what they make.
         notes: what is noted of the source's uploads.
-        result: where the result lies.
+        result: where the result is.
         bytes_written: its bytes.
-        dead: what failed, the first of it where there is much.
-        dead_list: where the list of all dead entries lies; empty if there are none.
+        dead: what failed, only the first ones if there are many.
+        dead_list: where the list of all dead entries is; empty if there are none.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.

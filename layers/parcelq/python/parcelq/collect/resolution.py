@@ -1,7 +1,7 @@
 """The state of a job by its messages: how far it is, what is missing and dead, and where the result's bytes are.
 
 Everything follows from one choice among the messages (see `choice`), which is made anew for each pass over the indexes:
-the first pass says which messages count, another one where their bytes lie. So memory does not grow with the
+the first pass says which messages count, another one where their bytes are. So memory does not grow with the
 number of messages.
 """
 
@@ -108,7 +108,7 @@ class Collected:
     """All messages of a job, by their indexes.
 
     Attributes:
-        store: where the segments lie.
+        store: where the segments are.
         indexes: the indexes, in the order in which they were written.
     """
 
@@ -169,7 +169,7 @@ class Collected:
         return joined_extents(_with_line_ends(_bodies(self.choices())))
 
     def with_header(self, header: Stored | None, extents: Iterator[Extent]) -> tuple[list[str], Iterator[Extent]]:
-        """Return the keys of objects, and where bytes lie in them: first the header, if there is one, then the rest."""
+        """Return the keys of objects, and where the bytes are in them: first the header, if there is one, then the rest."""
         segments = self.segments
         if header is None:
             return segments, extents
@@ -267,7 +267,7 @@ def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
 
 
 def all_extents(collected: Collected) -> Iterator[Extent]:
-    """Yield where all bodies lie, each once: in order of lineage; those without lineage in the order they came in."""
+    """Yield where all bodies are, each once: in order of lineage; those without lineage in the order they came in."""
     bodies = _bodies(_first_of_each(collected))
     return joined_extents(_with_line_ends(bodies if collected.job.source else iter(sorted(bodies))))
 

@@ -134,7 +134,7 @@ def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record
     """Merge indexes of a job if there are enough of them, and return which index runs count.
 
     Args:
-        store: where the job's objects lie.
+        store: where the job's objects are.
         topic: name of the topic that was drained.
         keys: the keys in the job's folder.
         now: the time, by which new keys sort.

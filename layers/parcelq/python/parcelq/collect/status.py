@@ -50,14 +50,14 @@ class Status:
         covered: how much of it has results.
         dead: how much of it failed for good.
         missing: how much of it is neither; not known while `total` is not.
-        deaths: what failed, and why; the first of it where there is much.
+        deaths: what failed, and why; only the first ones if there are many.
         death_count: how much there is.
         holes: byte ranges without any message; those that are certain, and the first where there are many.
         hole_count: how many there are.
         entries_read: entries of it; None if not all of it has been published.
         entries_written: entries of the result so far.
         topic: name of the topic that it was published on; empty if that was not noted.
-        problem: why it can never be uploaded; empty where that is not known to be so.
+        problem: why it can never be uploaded; empty if that is not known to be so.
         warnings: what the report will warn of, as far as that is known.
     """
 
@@ -120,7 +120,7 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     A source whose segments cannot be read is logged, and left out.
 
     Args:
-        store: where segments lie.
+        store: where the segments are.
         topic: name of the topic that results are collected from. Sources that were uploaded to lead elsewhere are
             left out.
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from parcelq.errors import SettingsError
-from parcelq.jobs.workflow import Limits, Workflow, WorkflowStep, read_workflow, steps_of, workflow_name
+from parcelq.jobs.workflow import Limits, Workflow, WorkflowStep, workflow_name
+from parcelq.jobs.workflow_file import read_workflow, steps_of
 from parcelq.steps.environments import Dependencies, Progress, dependencies_of
 from parcelq.steps.find import Step, files_of, local_program, with_environment
 from parcelq.steps.packages import Packages, Target, packages_for

@@ -52,9 +52,9 @@ class Jobs:
     """The jobs of a stack.
 
     Attributes:
-        store: where records lie.
+        store: where the records are.
         looks: the topic of looks.
-        now: tells the time in seconds since the epoch.
+        now: returns the time in seconds since the epoch.
     """
 
     store: Store

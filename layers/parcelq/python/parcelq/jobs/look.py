@@ -80,7 +80,7 @@ class Look:
         return json.dumps({name: value for name, value in told.items() if value}, separators=(",", ":"))
 
 
-class Verdict(Enum):
+class LookVerdict(Enum):
     """What to do with a look.
 
     `TAKE` it. `DROP` it, since a later one was taken already. `WAIT`: the next one should be on its way; see later
@@ -93,19 +93,19 @@ class Verdict(Enum):
     PUBLISH = auto()
 
 
-def verdict(record: JobRecord, number: int, now: float) -> Verdict:
+def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
     """Decide what to do with the look of a number, given the job's record."""
     if record.state.is_ended:
-        return Verdict.DROP
+        return LookVerdict.DROP
     if number >= record.look:
-        return Verdict.TAKE
+        return LookVerdict.TAKE
     if number and number < record.look - 1:
-        return Verdict.DROP
+        return LookVerdict.DROP
     # The invocation that handled the look before wrote the record, and may have died before it published the next one.
     # guard[True]: a look that was lost is published again
     if now < record.due + LATE_SECONDS:
-        return Verdict.WAIT if number else Verdict.DROP
-    return Verdict.PUBLISH
+        return LookVerdict.WAIT if number else LookVerdict.DROP
+    return LookVerdict.PUBLISH
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Found:
         complete: whether nothing is missing but what is dead.
         empty: whether all topics of the stack were empty; None if they were not counted.
         uploaded: whether all of the source is published, as far as the look asked.
-        problem: why the source can never be uploaded; empty where that is not known.
+        problem: why the source can never be uploaded; empty if that is not known.
     """
 
     now: float

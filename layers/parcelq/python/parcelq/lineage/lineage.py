@@ -84,7 +84,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class RunOutput:
     """A slice of the output of one run of a step.
 
     Attributes:
@@ -112,7 +112,7 @@ class Lineage:
     """What a message stands for: bytes of the source, or the output of any number of steps for them."""
 
     root: Span
-    outputs: tuple[Output, ...] = ()
+    outputs: tuple[RunOutput, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.outputs) > MAX_DEPTH:
@@ -156,7 +156,7 @@ class Lineage:
             digest: names the whole output.
             entries: how many entries of this message the run got.
         """
-        return Lineage(self.root, (*self.outputs, Output(span, digest, entries)))
+        return Lineage(self.root, (*self.outputs, RunOutput(span, digest, entries)))
 
     def _with_last(self, span: Span) -> Lineage:
         if self.outputs:
@@ -192,7 +192,7 @@ def _read(text: str) -> Lineage:
     outputs = []
     while found := _OUTPUT.match(text, position):
         start, end, total, run, entries = found.groups()
-        outputs.append(Output(_span(start, end, total), run, None if entries is None else int(entries)))
+        outputs.append(RunOutput(_span(start, end, total), run, None if entries is None else int(entries)))
         position = found.end()
     if position < len(text):
         raise LineageError(f"{_short(text[position:])!r} is left over at character {position}")

@@ -45,7 +45,7 @@ class Source:
         uri: `s3://bucket/key` or `file:///path`, percent-encoded.
         etag: the object's ETag without quotes; empty for a local file.
         put: the S3 event's `sequencer`, or the id of an upload.
-        version: the object's version, where the bucket keeps versions.
+        version: the object's version, if the bucket keeps versions.
     """
 
     uri: str

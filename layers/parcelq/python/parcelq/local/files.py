@@ -147,7 +147,7 @@ class LocalSource:
 
     Attributes:
         files: the files, in order.
-        name: what the result is called after; it may have folders.
+        name: the name of the result; it may have folders.
         source: the attribute `Source` of its messages.
         combined: whether the user asked for one result of several files.
     """

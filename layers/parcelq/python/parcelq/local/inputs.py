@@ -27,7 +27,7 @@ _READ_AT_ONCE: Final = 64 * KIB
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """One thing to read.
 
     Attributes:
@@ -43,10 +43,10 @@ class Found:
     is_pipe: bool = False
 
 
-Put = Callable[[Found], LocalFile]
+Put = Callable[[FoundFile], LocalFile]
 
 
-def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[Found]:
+def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[FoundFile]:
     """Find what a user means.
 
     A folder stands for all files in it and below it, in the order of their names, without those whose names begin with
@@ -69,7 +69,7 @@ def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[
 
 
 def sources_of(
-    found: Sequence[Found], results: Path, put: Put, *, name: str = "", combine: str = "", fmt: str = ""
+    found: Sequence[FoundFile], results: Path, put: Put, *, name: str = "", combine: str = "", fmt: str = ""
 ) -> list[LocalSource]:
     """Make sources of what was found.
 
@@ -77,9 +77,9 @@ def sources_of(
         found: what is to be read.
         results: the folder of results.
         put: returns the file to read; for a pipe, a copy of everything that is read from it.
-        name: what the result is called after, where there is only one; empty for its own name.
+        name: the name of the result, where there is only one; empty for its own name.
         combine: what the one result of all is called after; empty for a result of each.
-        fmt: the record format of all, as text; empty to go by their names.
+        fmt: the record format of all, as text; empty if their names decide.
 
     Raises:
         InvalidValueError: two results would have one name, or the files cannot be combined.
@@ -106,7 +106,7 @@ def sources_of(
     return sources
 
 
-def file_of(one: Found, command: str, spool: Path) -> LocalFile:
+def file_of(one: FoundFile, command: str, spool: Path) -> LocalFile:
     """Return the file to read; for a pipe, a file below the folder `spool`, into which all that comes was written.
 
     Args:
@@ -126,9 +126,9 @@ def file_of(one: Found, command: str, spool: Path) -> LocalFile:
         raise ParcelqError(f"file {one.given!r} cannot be read: {error.strerror or error}") from None
 
 
-def _found(text: str, results: Path) -> Iterator[Found]:
+def _found(text: str, results: Path) -> Iterator[FoundFile]:
     if text == _STDIN:
-        yield Found(Path("/dev/stdin"), _STDIN, STDIN, is_pipe=True)
+        yield FoundFile(Path("/dev/stdin"), _STDIN, STDIN, is_pipe=True)
         return
     path = Path(text).expanduser()
     if path.is_dir():
@@ -143,14 +143,14 @@ def _found(text: str, results: Path) -> Iterator[Found]:
         yield _one(path, text)
 
 
-def _one(path: Path, given: str) -> Found:
+def _one(path: Path, given: str) -> FoundFile:
     found = check_readable(path)
     is_pipe = not stat.S_ISREG(found.st_mode) or _lies_about_its_size(path, found)
     name = PIPE if is_pipe and _DESCRIPTORS.match(os.path.abspath(path)) else path.name
-    return Found(path, given, name, is_pipe)
+    return FoundFile(path, given, name, is_pipe)
 
 
-def _below(folder: Path, given: str, results: Path) -> Iterator[Found]:
+def _below(folder: Path, given: str, results: Path) -> Iterator[FoundFile]:
     def refuse(error: OSError) -> None:
         raise ParcelqError(f"folder {error.filename!r} cannot be read: {error.strerror}")
 
@@ -162,7 +162,7 @@ def _below(folder: Path, given: str, results: Path) -> Iterator[Found]:
             path = inside / name
             if not name.startswith(".") and stat.S_ISREG(_stat(path).st_mode):
                 is_empty = False
-                yield Found(path, os.fspath(path), path.relative_to(folder).as_posix())
+                yield FoundFile(path, os.fspath(path), path.relative_to(folder).as_posix())
     if is_empty:
         raise ParcelqError(f"folder {given!r} has no files, apart from those whose names begin with a dot")
 

@@ -18,7 +18,7 @@ from parcelq.local.files import LocalSource
 from parcelq.local.kept import Kept
 from parcelq.local.reading import EVERYTHING, Range
 from parcelq.local.recipe import Options
-from parcelq.local.state import JobRecord
+from parcelq.local.state import LocalRecord
 from parcelq.upload.notes import entries_in, notes_of, upload_folder
 
 
@@ -44,7 +44,7 @@ class LocalJob:
     """
 
     source: LocalSource
-    record: JobRecord
+    record: LocalRecord
     missing: Sequence[Range] = EVERYTHING
     marks: Sequence[int] = ()
     total: int | None = None
@@ -69,12 +69,12 @@ class LocalJob:
         return Job(self.record.source, self.record.workflow)
 
 
-def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any], kept: Kept) -> JobRecord:
+def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any], kept: Kept) -> LocalRecord:
     """The record of a job that is new."""
     workflow = workflow_name(options.workflow)
     job = Job(str(source.source), workflow)
     present = kept.results.stat(source.names.result)
-    return JobRecord(
+    return LocalRecord(
         job.id,
         job.source,
         workflow,
@@ -88,7 +88,7 @@ def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any],
     )
 
 
-def source_of(record: JobRecord, results: Path) -> LocalSource:
+def source_of(record: LocalRecord, results: Path) -> LocalSource:
     """The source of a job that is kept."""
     if record.combined:
         return LocalSource.of_files(record.files, record.name, results)
@@ -229,7 +229,7 @@ def _check_version(job: LocalJob, options: Options) -> None:
         )
 
 
-def _check_replaceable(other: JobRecord, kept: Kept) -> None:
+def _check_replaceable(other: LocalRecord, kept: Kept) -> None:
     """Check that no work is lost when a job takes over the name of another job's result: that one is finished, or
     cannot continue."""
     collected = kept.collected(other.id, tidies=False)

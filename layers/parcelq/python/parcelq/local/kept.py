@@ -18,7 +18,7 @@ from parcelq.errors import NotFoundError
 from parcelq.limits import MIB
 from parcelq.lineage.source import source_id
 from parcelq.local.pipeline import OUTPUT
-from parcelq.local.state import JobRecord, StateFolder
+from parcelq.local.state import LocalRecord, StateFolder
 from parcelq.names import HEADERS
 from parcelq.result_names import STATE, result_names
 from parcelq.store.folder import FolderStore
@@ -71,19 +71,19 @@ class Kept:
         tidied = tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else read_record(self.store, keys)
         return Collected(self.store, indexes_of(self.store, keys, tidied))
 
-    def drop_stored(self, record: JobRecord) -> None:
+    def drop_stored(self, record: LocalRecord) -> None:
         """Delete all that is stored of a job: its segments, notes and headers."""
         source = source_id(record.source)
         places = upload_folder(record.source), f"{HEADERS}{source}", f"{HEADERS}{record.id}", folder(OUTPUT, record.id)
         for place in places:  # the segments last: as long as there are any, this is done again
             shutil.rmtree(self.store.folder / place, ignore_errors=True)
 
-    def drop(self, record: JobRecord) -> None:
+    def drop(self, record: LocalRecord) -> None:
         """Delete all state of a job. Its result stays."""
         self.drop_stored(record)
         self.state.remove(record)
 
-    def written(self, record: JobRecord) -> Mapping[str, Any] | None:
+    def written(self, record: LocalRecord) -> Mapping[str, Any] | None:
         """The report of a job whose whole result was written, so that its state was being deleted; else None."""
         present = self.results.stat(record.result)
         if present is None or present.etag == record.before:

@@ -18,7 +18,7 @@ from parcelq.local.jobs import source_of, take_up
 from parcelq.local.kept import Kept
 from parcelq.local.recipe import Recipe
 from parcelq.local.run import OnProgress, run_jobs
-from parcelq.local.state import JobRecord
+from parcelq.local.state import LocalRecord
 from parcelq.upload.notes import notes_of
 
 _ID: Final = re.compile("[0-9a-f]{6,24}")
@@ -48,7 +48,7 @@ class JobStatus:
         cells: a map of its source in few parts; none if its size is not known.
     """
 
-    record: JobRecord
+    record: LocalRecord
     is_running: bool
     total: int | None
     covered: int
@@ -90,7 +90,7 @@ class LocalJobs:
                 found.append(_status(record, kept))
         return found
 
-    def find(self, job: str) -> JobRecord:
+    def find(self, job: str) -> LocalRecord:
         """Return the record of a job.
 
         Args:
@@ -136,7 +136,7 @@ class LocalJobs:
             redrive: whether its dead entries are run again too. Those that die again are dead once.
             only: says of a dead entry whether it is run again; all are if it is None.
             steps: steps to run in place of those that it began with. If they are as many, the settings stay.
-            go_on: whether to go on although the steps changed; a redrive always does.
+            go_on: whether to continue although the steps changed; a redrive always does.
             note: called with sentences about things that may surprise the user.
             on_progress: called several times a second.
             cancelled: stops the run when it is set.
@@ -169,7 +169,7 @@ class LocalJobs:
             return run_jobs(jobs, options, kept, on_progress, cancelled)[0]
 
 
-def _status(record: JobRecord, kept: Kept) -> JobStatus:
+def _status(record: LocalRecord, kept: Kept) -> JobStatus:
     running = kept.state.is_running(record)
     collected = kept.collected(record.id, tidies=False)
     if collected is None:

@@ -26,9 +26,10 @@ from parcelq.records import Format
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
+from parcelq.topics.attributes import HEADER, LINEAGE, REASON, format_of
 from parcelq.topics.header import Headers
 from parcelq.topics.memory import MemoryTopic
-from parcelq.topics.message import HEADER, LINEAGE, REASON, Message, Pulled, format_of
+from parcelq.topics.message import Message, Pulled
 
 OUTPUT: Final = "output"
 """Name of the topic that results are collected from."""
@@ -75,7 +76,7 @@ class Pipeline:
         store: where segments go.
         rules: how messages of each step are run.
         meter: counts what is done.
-        keep_going: whether to go on although every entry fails.
+        keep_going: whether to continue although every entry fails.
         workers: how many runs of a step go on side by side; one a CPU by default.
         on_printed: called with what a successful run printed.
     """
@@ -157,7 +158,7 @@ class Pipeline:
         """Begin no further run. Outputs that exist already are stored before the context is left."""
         self._stopping.set()
         for stage in self._stages:
-            stage.topic.topic.close()
+            stage.topic.close()
         self.ledger.wake()
 
     def abort(self) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from parcelq.limits import MIB
 from parcelq.process.plan import Work
-from parcelq.topics.message import FIRST
+from parcelq.topics.attributes import FIRST
 
 _log = logging.getLogger(__name__)
 MAX_LOG_BYTES: Final = 16 * MIB

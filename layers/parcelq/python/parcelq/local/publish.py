@@ -14,17 +14,17 @@ from parcelq.local.reading import Reading
 from parcelq.local.recipe import Options
 from parcelq.records import Parcel
 from parcelq.topics.header import header_of_source
-from parcelq.upload.files import Uploaded, parcel_messages
 from parcelq.upload.layout import Layout
 from parcelq.upload.notes import Beginning, note_upload
 from parcelq.upload.parcels import MAX_BODY_BYTES
+from parcelq.upload.sources import Uploaded, parcel_messages
 
 _INPUT: Final = "step1"
 _FILES_OF_NOTE: Final = 4000
 """Files that one note names: fewer than fill it."""
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
+class PipelineStopped(Exception):  # noqa: N818 - it is no error
     """The pipeline takes no more messages."""
 
 
@@ -45,7 +45,7 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
     def counted(read: int, made: int) -> None:
         if pipeline.stopped:
-            raise Stopped
+            raise PipelineStopped
         # The unread rest is assumed to decompress by the same factor.
         meter.expect(source, int(made * job.source.size / read) if read else made)
 

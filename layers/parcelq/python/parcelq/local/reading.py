@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import IO, Final
 
-from parcelq.errors import CompressionError, RecordError, SourceError
+from parcelq.errors import SourceError
 from parcelq.limits import MIB
 from parcelq.lineage.lineage import MAX_POSITION
 from parcelq.local.files import LocalFile, LocalSource
-from parcelq.records import BOM, FirstBytes, Format, Parcel, Readable, by_name, cut, split_header
+from parcelq.readable import Readable
+from parcelq.records import BOM, FirstBytes, Format, Parcel, by_name, cut, split_header
 from parcelq.records.compression import open_source
-from parcelq.upload.files import Parts
+from parcelq.records.naming import naming_source
 from parcelq.upload.notes import Beginning
 from parcelq.upload.parcels import MAX_BODY_BYTES, fit_for_messages
+from parcelq.upload.parts import Parts
 
 Range = tuple[int, int]
 EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)
@@ -86,7 +87,7 @@ class Reading:
         fmt = fmt or by_name(source.format_name)
         header = b""
         for file in source.files:
-            with file.opened() as raw, _naming(file):
+            with file.opened() as raw, naming_source(file.name):
                 header, entries = split_header(open_source(raw, file.name).stream, fmt)
                 if header or entries.read(1):
                     break
@@ -110,7 +111,7 @@ class Reading:
     def _of_files(self) -> Iterator[Parcel]:
         before = 0
         for file in self.source.files:
-            with file.opened() as raw, _naming(file):
+            with file.opened() as raw, naming_source(file.name):
                 yield from self._of_file(file, raw, before, is_last=file is self.source.files[-1])
             before += file.state.size
 
@@ -172,17 +173,6 @@ class _Ended:
         elif self._lacks_end and size:
             block, self._lacks_end = b"\n", False
         return block
-
-
-@contextmanager
-def _naming(file: LocalFile) -> Iterator[None]:
-    """Name the file whose bytes are not what they should be."""
-    try:
-        yield
-    except CompressionError as error:
-        raise SourceError(file.name, error.reason) from error
-    except RecordError as error:
-        raise SourceError(file.name, str(error)) from error
 
 
 def _joined(parcels: Iterator[Parcel], fmt: Format, size: int, max_bytes: int) -> Iterator[Parcel]:

@@ -28,10 +28,10 @@ class Options:
     Attributes:
         steps: the steps, in a row.
         results: the folder of results.
-        format: the record format of all files; None to go by the name of each.
+        format: the record format of all files; None if each source's name decides.
         rules: how messages of each step are run, and how failures are treated.
         limits: when to stop.
-        keep_going: go on although every entry fails.
+        keep_going: continue although every entry fails.
         fresh: start over where a job was stopped, or has dead entries.
         go_on: continue a job that began with another version of its steps.
         recipe: the same as it is kept with the job.
@@ -71,11 +71,11 @@ class Recipe:
         workflow_id: what the steps get as `--workflow-id`.
         packages: Python packages that the steps need.
         env: names of variables of the environment that the steps get.
-        format: the record format of all files; empty to go by the name of each.
+        format: the record format of all files; empty if each source's name decides.
         batch_size: most entries of one run of a step; None for what the workflow says.
-        parcel_size: most entries of one message; None likewise.
+        parcel_size: most entries of one message; None for the same.
         max_dead: `10` or `1%`: stop when more entries failed; empty for what the workflow says.
-        keep_going: go on although every entry fails.
+        keep_going: continue although every entry fails.
     """
 
     steps: tuple[str, ...] = ()

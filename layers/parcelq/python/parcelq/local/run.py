@@ -14,13 +14,13 @@ from parcelq.errors import JobError, ParcelqError, PublishError, SourceError
 from parcelq.limits import MIB
 from parcelq.local.files import LocalFile
 from parcelq.local.finish import FileResult, finish
-from parcelq.local.inputs import Found, file_of, find_inputs, sources_of
+from parcelq.local.inputs import FoundFile, file_of, find_inputs, sources_of
 from parcelq.local.jobs import LocalJob, release, take_up
 from parcelq.local.kept import Kept
 from parcelq.local.pipeline import Pipeline
 from parcelq.local.printed import PrintLogs
 from parcelq.local.progress import Meter, Progress
-from parcelq.local.publish import Stopped, publish
+from parcelq.local.publish import PipelineStopped, publish
 from parcelq.local.recipe import Options
 from parcelq.process.broken import BrokenStep
 
@@ -64,7 +64,7 @@ def run_files(
         given: files, folders, patterns and pipes; see `find_inputs`.
         options: how they are run.
         on_progress: called several times a second.
-        name: what the result is called after, where there is only one file; empty for its own name.
+        name: the name of the result, where there is only one file; empty for its own name.
         combine: what the one result of all files is called after; empty for a result of each.
         note: called with sentences about things that may surprise the user.
         cancelled: stops the run when it is set.
@@ -83,7 +83,7 @@ def run_files(
     kept = Kept.beside(options.results)
     with kept.state.command() as command:
 
-        def put(one: Found) -> LocalFile:
+        def put(one: FoundFile) -> LocalFile:
             return file_of(one, command, kept.state.spool)
 
         sources = sources_of(found, options.results, put, name=name, combine=combine, fmt=options.recipe.format)
@@ -168,7 +168,7 @@ def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
     try:
         if not job.is_whole and (job.missing or not job.is_noted):
             publish(job, options, kept, meter, pipeline)
-    except Stopped:
+    except PipelineStopped:
         return
     except PublishError as error:
         job.problem = str(error)
@@ -192,7 +192,7 @@ def _check(options: Options, meter: Meter, cancelled: threading.Event, jobs: Seq
         )
     progress, limits = meter.now(), options.limits
     if limits.max_seconds is not None and progress.seconds > limits.max_seconds:
-        raise ParcelqError(f"stopped: it took longer than {limits.max_seconds} s; the same command goes on from here")
+        raise ParcelqError(f"stopped: it took longer than {limits.max_seconds} s; the same command continues from here")
     limit, share = limits.max_dead, limits.max_dead_share
     if limit is not None and progress.dead > limit:
         raise ParcelqError(f"stopped: {progress.dead} entries are dead, more than {limit}: {progress.reason}")

@@ -38,7 +38,7 @@ _UNFINISHED: Final = (".store/unfinished", "results/unfinished")
 
 
 @dataclass(frozen=True, slots=True)
-class JobRecord:
+class LocalRecord:
     """The record of a job on one machine.
 
     Attributes:
@@ -52,7 +52,7 @@ class JobRecord:
         command: id of the command that ran it last.
         before: etag of the result that was there when the job began; empty for none.
         combined: whether the user asked for one result of several files.
-        name: what the result is called after.
+        name: the name of the result.
     """
 
     id: str
@@ -68,14 +68,14 @@ class JobRecord:
     name: str = ""
 
     @classmethod
-    def parse(cls, data: bytes) -> JobRecord:
+    def parse(cls, data: bytes) -> LocalRecord:
         """Read a record again. Raises ValueError, TypeError or KeyError if it is none."""
         fields = json.loads(data)
         files = tuple(LocalFile.parse(one) for one in fields["files"])
         return cls(**{**fields, "versions": tuple(fields["versions"]), "files": files})
 
     def to_json(self) -> str:
-        """As it lies in its file."""
+        """As it is stored in its file."""
         fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return json.dumps({**fields, "files": [one.document() for one in self.files]})
 
@@ -121,7 +121,7 @@ class StateFolder:
                     with suppress(OSError):
                         self.results.rmdir()
 
-    def claim(self, command: str, wanted: Iterable[JobRecord]) -> tuple[dict[str, JobRecord], list[JobRecord]]:
+    def claim(self, command: str, wanted: Iterable[LocalRecord]) -> tuple[dict[str, LocalRecord], list[LocalRecord]]:
         """Make a command the one that runs some jobs.
 
         Args:
@@ -147,7 +147,7 @@ class StateFolder:
             self.write([replace(kept.get(name, one), command=command) for name, one in named.items()])
         return kept, [one for one in same if one.id not in named]
 
-    def is_running(self, record: JobRecord) -> bool:
+    def is_running(self, record: LocalRecord) -> bool:
         """Whether a command runs a job now."""
         try:
             file = (self.folder / _COMMANDS / record.command).open("rb")
@@ -156,23 +156,23 @@ class StateFolder:
         with file:
             return not _lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
-    def records(self) -> list[JobRecord]:
+    def records(self) -> list[LocalRecord]:
         """Return the records of all jobs, in the order of their results."""
         found = (self.read(path.stem) for path in self._jobs.glob("*.json"))
         return sorted((one for one in found if one), key=lambda one: (one.result, one.id))
 
-    def read(self, job: str) -> JobRecord | None:
+    def read(self, job: str) -> LocalRecord | None:
         """Return the record of the job of an id; None if there is none, or it was lost with a crash of the machine."""
         path = self._jobs / f"{job}.json"
         try:
-            return JobRecord.parse(path.read_bytes())
+            return LocalRecord.parse(path.read_bytes())
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError):
             _log.warning("%s is no record of a job, so the job begins anew", path)
             return None
 
-    def write(self, records: Sequence[JobRecord]) -> None:
+    def write(self, records: Sequence[LocalRecord]) -> None:
         """Write records. A few are on the disk when this returns; many are soon, since waiting for each takes long."""
         self._jobs.mkdir(parents=True, exist_ok=True)
         waits = len(records) <= _FEW
@@ -186,7 +186,7 @@ class StateFolder:
                     os.fsync(file.fileno())
             temporary.replace(path)
 
-    def remove(self, record: JobRecord) -> None:
+    def remove(self, record: LocalRecord) -> None:
         """Delete the record of a job, and what was read of pipes for it; everything else of it is deleted already."""
         (self._jobs / f"{record.id}.json").unlink(missing_ok=True)
         for one in record.files:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 
-from parcelq.errors import CompressionError, RecordError, SourceError, StepError
+from parcelq.errors import RecordError, StepError
 from parcelq.process.headers import StageHeaders
-from parcelq.records import Format, Parcel, Readable, by_name, cut, split_header
+from parcelq.readable import Readable
+from parcelq.records import Format, Parcel, by_name, cut, split_header
 from parcelq.records.compression import open_source
+from parcelq.records.naming import naming_source
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.upload.parcels import MAX_BODY_BYTES
@@ -106,11 +108,11 @@ def first_records(stream: Readable, name: str, count: int, fmt: Format | None = 
         SourceError: it does not fit its format, or its compression is broken; also when the records are taken.
     """
     fmt = fmt or by_name(name)
-    with _named(name):
+    with naming_source(name):
         header, entries = split_header(open_source(stream, name).stream, fmt)
 
     def parcels() -> Iterator[Parcel]:
-        with _named(name):
+        with naming_source(name):
             yield from islice(cut(entries, fmt, 1, MAX_BODY_BYTES, line=1 + header.count(b"\n")), count)
 
     return Records(fmt, header, parcels())
@@ -124,7 +126,7 @@ def try_records(steps: Sequence[Step], records: Records) -> Iterator[Trial]:
     """
     with ExitStack() as opened:
         stages = [
-            _Stage(step, opened.enter_context(closing(Runner(step))), StageHeaders(step.settings, f"step{number}"))
+            _TrialStage(step, opened.enter_context(closing(Runner(step))), StageHeaders(step.settings, f"step{number}"))
             for number, step in enumerate(steps)
         ]
         for parcel in records.parcels:
@@ -132,7 +134,7 @@ def try_records(steps: Sequence[Step], records: Records) -> Iterator[Trial]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stage:
+class _TrialStage:
     step: Step
     runner: Runner
     headers: StageHeaders
@@ -155,7 +157,7 @@ class _Stage:
         return StepTrial(name, b"", time.monotonic() - began, reason=reason), fmt, b""
 
 
-def _runs(stages: Sequence[_Stage], records: Records, body: bytes) -> Iterator[StepTrial]:
+def _runs(stages: Sequence[_TrialStage], records: Records, body: bytes) -> Iterator[StepTrial]:
     fmt, header = records.format, records.header
     for stage in stages:
         trial, fmt, header = stage.run(body, fmt, header)
@@ -163,14 +165,3 @@ def _runs(stages: Sequence[_Stage], records: Records, body: bytes) -> Iterator[S
         if trial.reason:
             return
         body = trial.output
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Raise errors of a source with its name."""
-    try:
-        yield
-    except CompressionError as error:
-        raise SourceError(name, error.reason) from error
-    except RecordError as error:
-        raise SourceError(name, str(error)) from error

@@ -9,10 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from parcelq.errors import ParcelqError
-from parcelq.process.decide import Decision, Postponed, Publication, Target
+from parcelq.process.decide import Decision, Destination, Postponed, Publication
 from parcelq.process.runs import Run
 from parcelq.topics.message import Message, Pulled
-from parcelq.topics.topic import FailedMessage, Topic
+from parcelq.topics.topic import FailedMessage, Publisher, Topic
 
 _log = logging.getLogger(__name__)
 
@@ -30,16 +30,16 @@ class Route:
 
     input: Topic
     following: Topic
-    dead_letters: Topic
+    dead_letters: Publisher
     output: Topic
 
-    def topic(self, target: Target) -> Topic:
+    def topic(self, target: Destination) -> Publisher:
         """The topic of a target."""
         return {
-            Target.INPUT: self.input,
-            Target.FOLLOWING: self.following,
-            Target.DEAD_LETTERS: self.dead_letters,
-            Target.OUTPUT: self.output,
+            Destination.INPUT: self.input,
+            Destination.FOLLOWING: self.following,
+            Destination.DEAD_LETTERS: self.dead_letters,
+            Destination.OUTPUT: self.output,
         }[target]
 
     @property
@@ -123,7 +123,7 @@ class Application:
             Runs that failed, because their output cannot be read, or SQS refused it twice.
         """
         applied: list[Decision] = []
-        others: defaultdict[tuple[Target, int], list[tuple[Decision, Message]]] = defaultdict(list)
+        others: defaultdict[tuple[Destination, int], list[tuple[Decision, Message]]] = defaultdict(list)
 
         def outputs() -> Generator[tuple[Decision, Message]]:
             for decision in decisions:
@@ -132,7 +132,7 @@ class Application:
                     continue
                 applied.append(decision)
                 for one in self._publications(decision):
-                    if one.target is Target.FOLLOWING:
+                    if one.target is Destination.FOLLOWING:
                         yield decision, one.message
                     else:
                         others[one.target, one.delay_seconds].append((decision, one.message))
@@ -187,7 +187,7 @@ class Application:
             if decision.run:
                 decision.run.folder.close()
 
-    def _publish(self, topic: Topic, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
+    def _publish(self, topic: Publisher, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
         """Publish messages that belong to decisions, and note the decisions that were not published whole.
 
         If the topic refuses whole requests, nobody knows which messages it took before, so none of them count.

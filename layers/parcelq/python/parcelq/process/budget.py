@@ -32,8 +32,8 @@ class Budget:
     """The time of one invocation.
 
     Args:
-        time_left: tells the seconds until the answer must be given.
-        clock: tells a time in seconds.
+        time_left: returns the seconds until the answer must be given.
+        clock: returns a time in seconds.
     """
 
     def __init__(self, time_left: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:

@@ -22,9 +22,11 @@ from parcelq.process.decide import Judge
 from parcelq.process.processor import Processor
 from parcelq.process.read import read_messages
 from parcelq.process.rules import Rules
+from parcelq.topics.attributes import LINEAGE
+from parcelq.topics.forwarding import ForwardingTopic
 from parcelq.topics.header import Headers
-from parcelq.topics.message import LINEAGE, Message, Pulled
-from parcelq.topics.topic import Counts, FailedMessage, Published, Topic
+from parcelq.topics.message import Message, Pulled
+from parcelq.topics.topic import FailedMessage, Published, Topic
 
 _HANDED: Final = "handed over: "
 """Receipts begin with this if their message was never on a topic."""
@@ -32,54 +34,23 @@ _TOGETHER: Final = 8
 """Messages that the next step gets at once; their bodies are in memory."""
 
 
-class StageTopic(Topic):
+class StageTopic(ForwardingTopic):
     """The topic of a stage, for messages that lie on it and for those that an earlier step of the stage hands over.
 
     Those never leave the process. They need no acknowledgement and have no deadline.
     """
 
-    def __init__(self, topic: Topic) -> None:
-        self._topic = topic
-
-    @property
-    def name(self) -> str:
-        """The topic's name."""
-        return self._topic.name
-
-    def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish messages on the topic."""
-        return self._topic.publish(messages, delay_seconds=delay_seconds)
-
-    def pull(
-        self,
-        min_messages: int = 1,
-        max_messages: int = 10,
-        receive_message_timeout: float = 300,
-        *,
-        deadline: int | None = None,
-    ) -> list[Pulled]:
-        """Pull messages from the topic."""
-        return self._topic.pull(min_messages, max_messages, receive_message_timeout, deadline=deadline)
-
     def read(self, pulled: Pulled) -> Message:
         """Return the message that was pulled or handed over."""
-        return pulled.message() if _is_handed(pulled) else self._topic.read(pulled)
+        return pulled.message() if _is_handed(pulled) else super().read(pulled)
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
         """Delete messages that lie on the topic."""
-        return self._topic.acknowledge(_lying(messages))
+        return super().acknowledge(_lying(messages))
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
         """Set the deadline of messages that lie on the topic."""
-        return self._topic.refresh_deadline(_lying(messages), timeout)
-
-    def counts(self) -> Counts:
-        """Count the messages of the topic."""
-        return self._topic.counts()
-
-    def dead_letter_topic(self) -> Topic | None:
-        """The topic's dead-letter topic."""
-        return self._topic.dead_letter_topic()
+        return super().refresh_deadline(_lying(messages), timeout)
 
 
 def _is_handed(pulled: Pulled) -> bool:

@@ -9,7 +9,8 @@ from io import BytesIO
 from typing import Final
 
 from parcelq.process.plan import Work
-from parcelq.topics.message import ENTRIES, FAILURES, FIRST, HEADER, LINEAGE, Message, with_attributes
+from parcelq.topics.attributes import ENTRIES, FAILURES, FIRST, HEADER, LINEAGE
+from parcelq.topics.message import Message, with_attributes
 from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
 
 _FIRST: Final = re.compile(r"(\+?)([0-9]{1,18}),([0-9]{1,18})")

@@ -15,21 +15,9 @@ from typing import Any, Final
 from parcelq.errors import ParcelqError, StepError
 from parcelq.limits import KIB
 from parcelq.process.plan import Work
-from parcelq.steps.reason import escaped
-from parcelq.topics.message import (
-    DEAD,
-    ENTRIES,
-    FAILURE,
-    FAILURES,
-    FIRST,
-    FORMAT,
-    LINEAGE,
-    REASON,
-    SOURCE,
-    WORKFLOW,
-    Message,
-    with_attributes,
-)
+from parcelq.steps.reason import CUT, TRACEBACK, escaped
+from parcelq.topics.attributes import DEAD, ENTRIES, FAILURE, FAILURES, FIRST, FORMAT, LINEAGE, REASON, SOURCE, WORKFLOW
+from parcelq.topics.message import Message, with_attributes
 from parcelq.topics.pieces import MAX_DEAD_BYTES
 
 KILLED: Final = "the function died while it ran this message alone; it may have run out of memory"
@@ -37,8 +25,6 @@ KILLED: Final = "the function died while it ran this message alone; it may have 
 NO_REASON: Final = "SQS moved it here without a reason"
 """What is shown for a dead letter without a reason: it was received more often than its topic allows."""
 _REASON_BYTES: Final = KIB
-_CUT: Final = " … "
-_TRACEBACK: Final = "Traceback (most recent call last)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +106,7 @@ def _main_line(stderr: str) -> tuple[str, str]:
     Of a Python step that is the first line, since the exception was put before its traceback.
     """
     lines = [line for line in stderr.splitlines() if line.strip()]
-    main = 0 if any(line.startswith(_TRACEBACK) for line in lines) else len(lines) - 1
+    main = 0 if any(line.startswith(TRACEBACK) for line in lines) else len(lines) - 1
     return lines[main], "\n".join(lines[:main] + lines[main + 1 :])
 
 
@@ -129,13 +115,13 @@ def _shortened(line: str, rest: str) -> str:
     second."""
     first = _legal(line)
     if len(first) > _REASON_BYTES:
-        half = (_REASON_BYTES - len(_CUT.encode())) // 2
-        return _decoded(first[:half]) + _CUT + _decoded(first[-half:])
+        half = (_REASON_BYTES - len(CUT.encode())) // 2
+        return _decoded(first[:half]) + CUT + _decoded(first[-half:])
     second = _legal(rest)
     room = _REASON_BYTES - len(first) - len(b": ")
     if len(second) > room:
-        room -= len(_CUT.encode())
-        second = (_CUT.lstrip().encode() + second[-room:]) if room > 0 else b""
+        room -= len(CUT.encode())
+        second = (CUT.lstrip().encode() + second[-room:]) if room > 0 else b""
     return _decoded(first) + (f": {_decoded(second)}" if second else "")
 
 

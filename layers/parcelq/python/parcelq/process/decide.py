@@ -15,31 +15,19 @@ from parcelq.errors import InvalidValueError, ParcelqError, StepError
 from parcelq.lineage.lineage import Span, digest
 from parcelq.process.cut import part_of, parts_of_message
 from parcelq.process.dead import KILLED, Circumstances, dead_letter, reason_of, tombstone
-from parcelq.process.output import Part, joined_bodies, output_messages, parts_of, pieces_of_part
+from parcelq.process.output import OutputPart, joined_bodies, output_messages, parts_of, pieces_of_part
 from parcelq.process.plan import Evidence, Plan, Work
 from parcelq.process.rules import Rules
 from parcelq.process.runs import Run
-from parcelq.topics.message import (
-    DEAD,
-    ENCODING,
-    ENTRIES,
-    FAILURES,
-    FIRST,
-    FORMAT,
-    LINEAGE,
-    SOURCE,
-    WORKFLOW,
-    Message,
-    Pulled,
-    with_attributes,
-)
+from parcelq.topics.attributes import DEAD, ENCODING, ENTRIES, FAILURES, FIRST, FORMAT, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.message import Message, Pulled, with_attributes
 from parcelq.topics.pieces import Piece, pack
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _log = logging.getLogger(__name__)
 
 
-class Target(Enum):
+class Destination(Enum):
     """Where something is published."""
 
     FOLLOWING = "the following stage's topic, or the output topic after the last stage"
@@ -58,7 +46,7 @@ class Publication:
         delay_seconds: how long nobody gets it.
     """
 
-    target: Target
+    target: Destination
     message: Message
     delay_seconds: int = 0
 
@@ -125,7 +113,7 @@ class Judge:
 
     def passed_on(self, pulled: Pulled, message: Message) -> Decision:
         """A tombstone of an earlier stage: it goes to the output topic."""
-        return Decision((pulled,), (Publication(Target.OUTPUT, message),))
+        return Decision((pulled,), (Publication(Destination.OUTPUT, message),))
 
     def header(self, work: Work) -> Decision:
         """A message that is only the header of its source: its bytes count as done, and no step is run for them.
@@ -135,7 +123,7 @@ class Judge:
         assert work.lineage is not None
         lineage = work.lineage.child(Span(0, 0, 0), digest(b""), 0)
         attributes = {**self._named, SOURCE: work.source, LINEAGE: str(lineage), ENTRIES: "0"}
-        return Decision(work.deliveries, (Publication(Target.OUTPUT, Message(b"", attributes)),))
+        return Decision(work.deliveries, (Publication(Destination.OUTPUT, Message(b"", attributes)),))
 
     @property
     def _named(self) -> dict[str, str]:
@@ -151,7 +139,7 @@ class Judge:
         for work in plan.too_large:
             yield self._cut(work, self.rules.batch_size, work.failures)
         for work in plan.put_back:
-            yield Decision(work.deliveries, (Publication(Target.INPUT, work.message),))
+            yield Decision(work.deliveries, (Publication(Destination.INPUT, work.message),))
         for work in plan.killers:
             _log.warning("%s", KILLED, extra=work.about)
             yield self._failed(work, KILLED, marks=evidence.killed[work.place], killed=True)
@@ -177,7 +165,7 @@ class Judge:
                 self.about.workflow,
                 _entries(run),
             )
-            publications = (Publication(Target.FOLLOWING, message) for message in messages)
+            publications = (Publication(Destination.FOLLOWING, message) for message in messages)
             yield Decision(_deliveries(run), publications, entries=_entries(run), run=run)
 
     def failed(self, run: Run, error: StepError) -> Iterator[Decision]:
@@ -205,17 +193,17 @@ class Judge:
     def _again(self, work: Work, failures: int, delay_seconds: int, marks: tuple[str, ...] = ()) -> Decision:
         # guard[message = work.message]: a message carries how many of its runs failed
         message = with_attributes(work.message, **{FAILURES: str(failures)})
-        return Decision(work.deliveries, (Publication(Target.INPUT, message, delay_seconds),), marks=marks)
+        return Decision(work.deliveries, (Publication(Destination.INPUT, message, delay_seconds),), marks=marks)
 
     def _cut(self, work: Work, size: int, failures: int, marks: tuple[str, ...] = ()) -> Decision:
         parts = parts_of_message(work, size, failures)
-        return Decision(work.deliveries, (Publication(Target.INPUT, part) for part in parts), cut=1, marks=marks)
+        return Decision(work.deliveries, (Publication(Destination.INPUT, part) for part in parts), cut=1, marks=marks)
 
     def _dead(self, work: Work, message: Message, reason: str, runs: int, marks: tuple[str, ...] = ()) -> Decision:
-        publications = [Publication(Target.DEAD_LETTERS, dead_letter(message, reason, self.about, runs))]
+        publications = [Publication(Destination.DEAD_LETTERS, dead_letter(message, reason, self.about, runs))]
         # guard[False]: the output topic gets a tombstone for a dead letter
         if work.lineage:
-            publications.append(Publication(Target.OUTPUT, tombstone(work, reason, self.about)))
+            publications.append(Publication(Destination.OUTPUT, tombstone(work, reason, self.about)))
         return Decision(work.deliveries, tuple(publications), dead=1, marks=marks)
 
     def _with_rejects(self, run: Run) -> Decision:
@@ -234,41 +222,41 @@ class Judge:
         dead = [part_of(whole, part.start, part.end, 1, part.before) for part in parts if part.reason]
         reasons = [reason_of(ParcelqError(part.reason)) for part in parts if part.reason]
         letters = (
-            Publication(Target.DEAD_LETTERS, dead_letter(one.message, reason, self.about, 1))
+            Publication(Destination.DEAD_LETTERS, dead_letter(one.message, reason, self.about, 1))
             for one, reason in zip(dead, reasons, strict=True)
         )
         done = sum(part.entries for part in parts if part.output)
         publications = chain(letters, self._around_rejects(run, whole, parts))
         return Decision(_deliveries(run), publications, entries=done, dead=len(dead), run=run)
 
-    def _around_rejects(self, run: Run, whole: Work, parts: list[Part]) -> Iterator[Publication]:
+    def _around_rejects(self, run: Run, whole: Work, parts: list[OutputPart]) -> Iterator[Publication]:
         """The good parts of a run's input, and tombstones for the bad ones."""
         assert run.ran is not None
         again = [part for part in parts if not part.reason and part.output is None]
         for part in again:  # if nobody knows which output belongs to which part, the good entries are run again
             good = part_of(whole, part.start, part.end, part.entries, part.before)
-            yield from (Publication(Target.INPUT, one) for one in parts_of_message(good, self.rules.batch_size, 0))
+            yield from (Publication(Destination.INPUT, one) for one in parts_of_message(good, self.rules.batch_size, 0))
         named = self._named
         if whole.lineage is None:
             if not again:
                 messages = output_messages(
                     run.ran.output, run.written, None, "", self.rules.parcel_size, self.about.workflow
                 )
-                yield from (Publication(Target.FOLLOWING, message) for message in messages)
+                yield from (Publication(Destination.FOLLOWING, message) for message in messages)
             return
         named[SOURCE] = whole.source
         if self.last_stage:
             pieces = self._pieces(run, whole, parts, bad=True, good=True)
             named |= run.written.attributes
-            yield from (Publication(Target.OUTPUT, one) for one in pack(named, pieces, run.written.room))
+            yield from (Publication(Destination.OUTPUT, one) for one in pack(named, pieces, run.written.room))
             return
         bad = self._pieces(run, whole, parts, bad=True, good=False)
-        yield from (Publication(Target.OUTPUT, one) for one in pack(named, bad, MAX_BODY_BYTES))
+        yield from (Publication(Destination.OUTPUT, one) for one in pack(named, bad, MAX_BODY_BYTES))
         for piece in self._pieces(run, whole, parts, bad=False, good=True):
             attributes = {**named, **run.written.attributes, LINEAGE: piece.lineage, ENTRIES: str(piece.entries)}
-            yield Publication(Target.FOLLOWING, Message(piece.body, attributes))
+            yield Publication(Destination.FOLLOWING, Message(piece.body, attributes))
 
-    def _pieces(self, run: Run, whole: Work, parts: list[Part], *, bad: bool, good: bool) -> Iterator[Piece]:
+    def _pieces(self, run: Run, whole: Work, parts: list[OutputPart], *, bad: bool, good: bool) -> Iterator[Piece]:
         assert run.ran is not None
         with run.ran.output.open("rb") as output:
             for part in parts:

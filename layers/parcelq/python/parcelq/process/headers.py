@@ -15,8 +15,8 @@ from parcelq.lineage.source import job_id, workflow_name
 from parcelq.records import LINES, MAX_HEADER_BYTES, Format, after_header, stored_header
 from parcelq.steps.settings import StepSettings
 from parcelq.store.store import Store
+from parcelq.topics.attributes import FORMAT, HEADER
 from parcelq.topics.header import header_of_stage, key_of_stage
-from parcelq.topics.message import FORMAT, HEADER
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _MOST_JOBS: Final = 256
@@ -74,7 +74,7 @@ class StageHeaders:
 
         Args:
             output: the file that the step wrote.
-            source: the source of the run's input; empty where it has no lineage. Then nothing is taken off.
+            source: the source of the run's input; empty if it has no lineage. Then nothing is taken off.
             fmt: the record format of the run's input.
 
         Raises:

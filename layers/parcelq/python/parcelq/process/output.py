@@ -12,9 +12,11 @@ from typing import Final
 from parcelq.errors import InvalidValueError
 from parcelq.lineage.lineage import Lineage, Span, digest, new_digest
 from parcelq.process.headers import Written
-from parcelq.records import Format, Readable, cut
+from parcelq.readable import Readable
+from parcelq.records import Format, cut
 from parcelq.steps.run import write_bodies
-from parcelq.topics.message import ENTRIES, LINEAGE, SOURCE, WORKFLOW, Message
+from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.message import Message
 from parcelq.topics.pieces import Piece
 from parcelq.upload.parcels import ATTRIBUTE_ROOM, cut_for_messages
 
@@ -24,7 +26,7 @@ _BYTES_AT_ONCE: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class OutputPart:
     """Consecutive entries of a run's input: one that the step named as bad, or all between two of those.
 
     Attributes:
@@ -58,7 +60,7 @@ def output_messages(
     Args:
         output: the file that the step wrote.
         written: its layout.
-        lineage: what the step's input stands for; None where that is not known.
+        lineage: what the step's input stands for; None if that is not known.
         source: the source of that.
         parcel_size: most entries of a message.
         workflow: the attribute `Workflow`; empty for none.
@@ -96,7 +98,7 @@ def pieces_of_part(
 
 def parts_of(
     body: bytes, fmt: Format, rejects: Sequence[tuple[int, int | None, str]], output: Path, written: Written
-) -> list[Part]:
+) -> list[OutputPart]:
     """Cut a run's input around the entries that the step named as bad.
 
     Args:
@@ -126,10 +128,10 @@ def parts_of(
     parts = []
     for number, ((start, end), (first, behind)) in enumerate(zip(pairwise(inputs), pairwise(counts), strict=True)):
         if number % 2:
-            parts.append(Part(start, end, 1, first, reason=rejects[number // 2][2]))
+            parts.append(OutputPart(start, end, 1, first, reason=rejects[number // 2][2]))
         elif behind > first:
             place = (outputs[number // 2], outputs[number // 2 + 1]) if known else None
-            parts.append(Part(start, end, behind - first, first, place))
+            parts.append(OutputPart(start, end, behind - first, first, place))
         elif known and outputs[number // 2] != outputs[number // 2 + 1]:
             after = rejects[min(number // 2, len(rejects) - 1)][1]
             raise InvalidValueError("after of a reject", after, "as if bad entries had no output, but there is some")

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from parcelq.errors import LineageError
 from parcelq.lineage.lineage import Lineage, joined
 from parcelq.records import LINES, Format
-from parcelq.topics.message import DEAD, FAILURES, LINEAGE, SOURCE, Message, Pulled, count_told, format_of
+from parcelq.topics.attributes import DEAD, FAILURES, LINEAGE, SOURCE, count_told, format_of
+from parcelq.topics.message import Message, Pulled
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Work:
         message: what it says.
         deliveries: the deliveries to acknowledge when the message is done: the one that was read, and others of this
             invocation that stand for the same bytes.
-        lineage: which bytes it stands for; None where it has no lineage, or an impossible one.
+        lineage: which bytes it stands for; None if it has no lineage, or an impossible one.
         entries: how many entries it has.
         failures: how many runs of it failed so far.
         format: the record format of its body.

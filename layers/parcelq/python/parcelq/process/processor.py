@@ -57,7 +57,7 @@ class Processor:
         marks: whether to put marks, if there is a store. On one machine a run that kills the process ends the job.
         workers: how many runs of the step go on side by side.
         outputs: the name under which the header of the outputs is stored; by default that of the following topic.
-        now: tells the time, in seconds since the epoch.
+        now: returns the time in seconds since the epoch.
         on_printed: called with what a successful run printed; by default that is logged.
     """
 
@@ -96,7 +96,7 @@ class Processor:
 
         Args:
             pulled: messages of the input topic.
-            time_left: tells the seconds until the answer must be given.
+            time_left: returns the seconds until the answer must be given.
             invocation: names this invocation; a random name by default.
             acknowledges: whether to acknowledge what is done; on Lambda, the function's answer does that.
             budget: the time of the invocation, where it began before these messages came.

@@ -8,8 +8,9 @@ from typing import Final
 from parcelq.errors import AwsError, MessageError, ParcelqError
 from parcelq.process.decide import Decision, Judge, Postponed
 from parcelq.process.plan import Work, without_repeats
+from parcelq.topics.attributes import DEAD, HEADER
 from parcelq.topics.header import Headers
-from parcelq.topics.message import DEAD, HEADER, Pulled
+from parcelq.topics.message import Pulled
 from parcelq.topics.topic import Topic
 
 _TRIES: Final = 2

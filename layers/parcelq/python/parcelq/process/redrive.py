@@ -15,19 +15,9 @@ from typing import Final
 from parcelq.errors import ParcelqError
 from parcelq.jobs.jobs import wake
 from parcelq.process.dead import failure_of
+from parcelq.topics.attributes import FAILURE, FAILURES, FIRST, LINEAGE, REASON, SOURCE, WORKFLOW
 from parcelq.topics.lease import Lease
-from parcelq.topics.message import (
-    FAILURE,
-    FAILURES,
-    FIRST,
-    LINEAGE,
-    REASON,
-    SOURCE,
-    WORKFLOW,
-    Message,
-    Pulled,
-    with_attributes,
-)
+from parcelq.topics.message import Message, Pulled, with_attributes
 from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
@@ -75,7 +65,7 @@ def redrive(
         topic: the topic.
         only: ids of the messages to publish again; None for all.
         looks: the stack's topic of looks, if there is one; it gets looks, so that the ended jobs continue.
-        now: tells the time in seconds since the epoch.
+        now: returns the time in seconds since the epoch.
 
     Returns:
         How many were published again and are gone from the dead-letter topic.
@@ -199,6 +189,6 @@ def _revived(dead: Pulled) -> Message:
 
 
 def _place(letter: Pulled) -> str:
-    """What a dead letter stands for; empty where it has no lineage."""
+    """What a dead letter stands for; empty if it has no lineage."""
     source, lineage = letter.attributes.get(SOURCE), letter.attributes.get(LINEAGE)
     return f"{source} {lineage}" if source and lineage else ""

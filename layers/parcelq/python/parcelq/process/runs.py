@@ -61,7 +61,7 @@ class Watch:
     Attributes:
         marks: where they are put; None where receive counts stand in for them.
         invocation: the id of this invocation.
-        end: tells when this invocation is over, in seconds since the epoch.
+        end: returns when this invocation is over, in seconds since the epoch.
     """
 
     marks: Marks | None

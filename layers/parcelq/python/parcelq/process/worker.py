@@ -19,7 +19,7 @@ _FOREVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RoundProgress:
     """What a worker has done, in a round or in all.
 
     Attributes:
@@ -38,7 +38,7 @@ class Progress:
     failed: int = 0
     dead: int = 0
 
-    def plus(self, outcome: Outcome) -> Progress:
+    def plus(self, outcome: Outcome) -> RoundProgress:
         """With one more round."""
         return replace(
             self,
@@ -56,7 +56,7 @@ def process(
     *,
     receive_message_timeout: float = _FOREVER,
     deadline: int = 30,
-    on_progress: Callable[[Progress, Progress], None] = lambda _round, _total: None,
+    on_progress: Callable[[RoundProgress, RoundProgress], None] = lambda _round, _total: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[int, int]:
     """Pull messages, run the step over them, publish its output, acknowledge; until nothing comes any more.
@@ -69,7 +69,7 @@ def process(
         deadline: seconds that messages are locked; refreshed while this process works on them. So after a crash others
             get them after about this time.
         on_progress: called after every round with what it did, and what was done in total.
-        clock: tells a time in seconds.
+        clock: returns a time in seconds.
 
     Returns:
         How many messages were processed, and how many were published.
@@ -78,7 +78,7 @@ def process(
         AwsError, TopicNotFoundError: the topic refuses to give messages out, or to delete them.
     """
     topic = processor.route.input
-    total = Progress()
+    total = RoundProgress()
     most = MAX_REQUEST_MESSAGES
     quiet_since = clock()
     while True:
@@ -92,7 +92,7 @@ def process(
         with Lease(topic, pulled, deadline, at_once=False):
             outcome = processor.handle(pulled, lambda until=until: until - clock(), acknowledges=True)  # type: ignore[misc]
         processor.back_off([one for one, _ in outcome.failed])  # after the lease, which would overwrite it
-        this = Progress().plus(outcome)
+        this = RoundProgress().plus(outcome)
         total = total.plus(outcome)
         on_progress(this, total)
         # As many as every worker needs to reach batch_size, going by what messages have had so far.

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from parcelq.errors import BundleError, NotFoundError, ParcelqError, SettingsError, WorkflowError
-from parcelq.jobs.versions import Version, Versions
-from parcelq.jobs.workflow import steps_of
+from parcelq.jobs.version import Version
+from parcelq.jobs.versions import Versions
+from parcelq.jobs.workflow_file import steps_of
 from parcelq.process.apply import Outcome, Route
 from parcelq.process.chain import Chain, Onward, Refusal, StageTopic
 from parcelq.process.processor import Processor
@@ -81,7 +82,7 @@ class Workflows:
         Args:
             attribute: the attribute `Workflow` of the messages.
             pulled: messages of the stage's topic.
-            time_left: tells the seconds until the answer must be given.
+            time_left: returns the seconds until the answer must be given.
             invocation: names this invocation.
         """
         try:

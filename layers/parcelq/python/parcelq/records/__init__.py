@@ -6,7 +6,7 @@
 """
 
 from parcelq.records.choose import LINES, by_name, from_settings, parse
-from parcelq.records.cutting import BLOCK_BYTES, MAX_ENTRY_BYTES, Parcel, Readable, cut, cut_bytes, fit_messages
+from parcelq.records.cutting import BLOCK_BYTES, MAX_ENTRY_BYTES, Parcel, cut, cut_bytes, fit_messages
 from parcelq.records.format import BOM, MAX_HEADER_BYTES, Entry, Format, Part
 from parcelq.records.headers import NO_HEADER, after_header, split_header, stored_header
 from parcelq.records.places import Place, places
@@ -26,7 +26,6 @@ __all__ = [
     "Part",
     "Place",
     "RangeReader",
-    "Readable",
     "after_header",
     "by_name",
     "cut",

@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 
 from parcelq.errors import CompressionError
 from parcelq.limits import KIB, MIB
-from parcelq.records.cutting import Readable
-from parcelq.records.headers import Rest
+from parcelq.readable import Readable
+from parcelq.records.headers import AfterHeader
 
 _READ_BYTES: Final = 256 * KIB
 _MAX_MEMORY: Final = 256 * MIB
@@ -108,7 +108,7 @@ def open_source(stream: Readable, name: str, *, compressed: bool = False) -> Ope
             it too: the data is broken or ends too early.
     """
     head = _read_at_least(stream, b"", _MAGIC_BYTES)
-    rest = Rest(head, stream)
+    rest = AfterHeader(head, stream)
     for coding in _CODINGS:
         if coding.magic.match(head):
             warnings: list[str] = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Final, Protocol
+from typing import Final
 
 from parcelq.errors import InvalidValueError, RecordError
 from parcelq.limits import MIB
+from parcelq.readable import Readable
 from parcelq.records.format import USUAL_BYTES, Closing, Format, is_blank
 
 BLOCK_BYTES: Final = MIB
@@ -18,13 +19,6 @@ cache."""
 MAX_ENTRY_BYTES: Final = 256 * MIB
 """The most bytes of an entry. An entry is in memory, up to four times while it is read. Without this limit an unclosed
 quote or a missing end line would take all memory."""
-
-
-class Readable(Protocol):
-    """What can be read in blocks: a file, an S3 object's body, a decompressor."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; fewer at any time, none only at the end."""
 
 
 @dataclass(frozen=True, slots=True)

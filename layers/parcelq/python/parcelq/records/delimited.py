@@ -43,10 +43,6 @@ class Delimited(Format):
         """Whether a byte is inside quotes depends on all quotes before it."""
         return True
 
-    def own_text(self) -> str:
-        """The short text without the header."""
-        return self.name
-
     def usual_header(self) -> int:
         """The `header` that the short text leaves out."""
         return 1

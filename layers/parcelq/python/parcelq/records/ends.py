@@ -29,10 +29,6 @@ class Ends(Format):
         """The short text without the header."""
         return self.name or f"ends={json.dumps(self.text.decode())}"
 
-    def usual_header(self) -> int:
-        """The `header` that the short text leaves out."""
-        return 0
-
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
         """See `Format.advance`."""
         begin, end, passed = at, at, 0

@@ -28,14 +28,6 @@ class Fastq(Format):
         """Up to three blank lines after the last entry belong to it."""
         return True
 
-    def own_text(self) -> str:
-        """The short text without the header."""
-        return self.name
-
-    def usual_header(self) -> int:
-        """The `header` that the short text leaves out."""
-        return 0
-
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
         """See `Format.advance`."""
         return _LINES.advance(data, at, stop, wanted, mean)

@@ -108,13 +108,13 @@ class Format(ABC):
         """Whether blank lines after the last entry belong to it; otherwise each is an entry, or part of one anyway."""
         return False
 
-    @abstractmethod
     def own_text(self) -> str:
         """The short text without the header: `csv`, `starts=">"`, …"""
+        return self.name
 
-    @abstractmethod
     def usual_header(self) -> int:
         """The `header` that the short text leaves out."""
+        return 0
 
     @property
     def lookahead(self) -> int:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from parcelq.errors import RecordError
-from parcelq.records.cutting import BLOCK_BYTES, Readable
+from parcelq.readable import Readable
+from parcelq.records.cutting import BLOCK_BYTES
 from parcelq.records.format import Format
 
 NO_HEADER = "writes no header, or another one; set output_header: false"
 """The error of an output that does not begin with its stage's header."""
 
 
-class Rest:
+class AfterHeader:
     """Reads bytes that were read already, then the rest of a stream."""
 
     def __init__(self, first: bytes, stream: Readable) -> None:
@@ -38,7 +39,7 @@ def split_header(stream: Readable, fmt: Format) -> tuple[bytes, Readable]:
     while True:
         end = fmt.header_end(data, last)
         if end is not None:
-            return data[:end], Rest(data[end:], stream) if data else stream
+            return data[:end], AfterHeader(data[end:], stream) if data else stream
         block = stream.read(BLOCK_BYTES)
         data, last = data + block, not block
 

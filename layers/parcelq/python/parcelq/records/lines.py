@@ -35,10 +35,6 @@ class Lines(Format):
         """The short text without the header."""
         return self.name or f"lines={self.size}"
 
-    def usual_header(self) -> int:
-        """The `header` that the short text leaves out."""
-        return 0
-
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
         """See `Format.advance`."""
         size = self.size

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from parcelq.limits import MIB
-from parcelq.records.cutting import Readable, cut
+from parcelq.readable import Readable
+from parcelq.records.cutting import cut
 from parcelq.records.format import Format
 
 _ENTRIES: Final = 100_000

@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterator
 
 from parcelq.errors import InvalidValueError
-from parcelq.records.cutting import BLOCK_BYTES, Readable
+from parcelq.readable import Readable
+from parcelq.records.cutting import BLOCK_BYTES
 from parcelq.records.format import Format, is_blank
 
 

@@ -25,10 +25,6 @@ class Starts(Format):
         """The short text without the header."""
         return self.name or f"starts={json.dumps(self.text.decode())}"
 
-    def usual_header(self) -> int:
-        """The `header` that the short text leaves out."""
-        return 0
-
     @property
     def lookahead(self) -> int:
         """See `Format.lookahead`."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_TRACEBACK: Final = "Traceback (most recent call last):\n"
+TRACEBACK: Final = "Traceback (most recent call last):"
 _FRAME: Final = '  File "'
 _ILLEGAL: Final = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html"""
-_CUT: Final = " … "
+CUT: Final = " … "
 
 
 def reason_first(text: str) -> str:
@@ -17,8 +17,8 @@ def reason_first(text: str) -> str:
 
     A text without a traceback stays as it is. What was printed before the traceback follows it.
     """
-    start = text.rfind(_TRACEBACK)
-    body = start + len(_TRACEBACK)
+    start = text.rfind(f"{TRACEBACK}\n")
+    body = start + len(TRACEBACK) + 1
     if start < 0:
         start = body = text.find(_FRAME)  # perhaps only the end of the traceback was kept
     if start < 0:
@@ -29,7 +29,7 @@ def reason_first(text: str) -> str:
         return text
     exception = "".join(lines[at:]).rstrip("\n")
     frames = "".join(lines[:at])
-    return f"{exception}\n{_TRACEBACK}{frames}{text[:start]}"
+    return f"{exception}\n{TRACEBACK}\n{frames}{text[:start]}"
 
 
 def escaped(text: str) -> str:
@@ -43,9 +43,9 @@ def shortened(text: str, most_bytes: int) -> str:
     data = text.encode("utf-8", "replace")
     if len(data) <= most_bytes:
         return data.decode()
-    room = most_bytes - len(_CUT.encode())
+    room = most_bytes - len(CUT.encode())
     first = len(data.partition(b"\n")[0])
     head = max(room // 2, first) if first <= room else room // 2
     start = data[:head].decode("utf-8", "ignore")
     end = data[len(data) - (room - head) :].decode("utf-8", "ignore") if room > head else ""
-    return f"{start}{_CUT}{end}".rstrip()
+    return f"{start}{CUT}{end}".rstrip()

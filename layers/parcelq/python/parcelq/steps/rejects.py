@@ -22,7 +22,7 @@ class Reject:
 
     Attributes:
         entry: its number in the run's input, from 0; a header does not count.
-        after: how many entries of output the step had written before it; None where the step does not say.
+        after: how many entries of output the step had written before it; None if the step does not say.
         reason: why it is bad, at most `MAX_REASON_BYTES` bytes of UTF-8.
     """
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
-from itertools import accumulate, chain, islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from botocore.exceptions import ClientError
@@ -18,7 +17,9 @@ from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import incomplete, needed
 from parcelq.errors import AwsError, ConflictError, NotFoundError, StoreError
-from parcelq.store.store import NO_METADATA, Begun, OpenedPut, Readable, Stored
+from parcelq.readable import Readable
+from parcelq.store.joined import JoinedParts
+from parcelq.store.store import NO_METADATA, Begun, OpenedPut, Stored
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -33,52 +34,6 @@ _GONE_UPLOAD: Final = "NoSuchUpload"
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
 _REFUSED: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _PAST_THE_END: Final = frozenset({"InvalidRange", "416"})
-
-
-class Stream(RawIOBase):
-    """Parts that are read as one file, without being joined in memory.
-
-    Args:
-        parts: the parts, in order.
-    """
-
-    def __init__(self, parts: Sequence[bytes]) -> None:
-        self._parts = parts
-        self._starts = [0, *accumulate(map(len, parts))]
-        self._at = 0
-        self._number = 0
-
-    def readable(self) -> bool:
-        """Say that it can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Say that it can be read from anywhere."""
-        return True
-
-    def tell(self) -> int:
-        """Return the offset of the next byte."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
-        """Go to an offset and return it."""
-        self._at = max(0, offset + {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: self._starts[-1]}[whence])
-        self._number = 0
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer completely, unless the parts end: boto3 takes a short read for the end of the body."""
-        room = memoryview(buffer).cast("B")
-        filled = 0
-        while filled < len(room) and self._number < len(self._parts):
-            skip = self._at - self._starts[self._number]
-            block = memoryview(self._parts[self._number])[skip : skip + len(room) - filled]
-            room[filled : filled + len(block)] = block
-            filled += len(block)
-            self._at += len(block)
-            if self._at >= self._starts[self._number + 1]:
-                self._number += 1
-        return filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +58,7 @@ class BucketStore:
     ) -> str:
         """Create or replace an object; see `Store.put`."""
         # A large body is never joined, so that it is not in memory twice.
-        body: Any = parts[0] if len(parts) == 1 else Stream(parts)
+        body: Any = parts[0] if len(parts) == 1 else JoinedParts(parts)
         more: dict[str, Any] = {"Metadata": dict(metadata)} if metadata else {}
         # guard[pass]: a bucket replaces an object only in the state that was seen
         more |= {"IfMatch": if_match} if if_match is not None else {}
@@ -130,10 +85,8 @@ class BucketStore:
         """Read an object and its etag; see `Store.read_with_etag`."""
         with self._refusals(key):
             reply = self.s3.get_object(Bucket=self.bucket, Key=key)
-            etag = str(needed(reply, "GetObject", "ETag"))
             with closing(reply["Body"]) as body:
-                data: bytes = body.read()
-                return data, etag
+                return body.read(), str(needed(reply, "GetObject", "ETag"))
 
     def stat(self, key: str) -> Stored | None:
         """Describe an object; None if there is none."""
@@ -170,10 +123,8 @@ class BucketStore:
                     Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": False}
                 )
             if errors := reply.get("Errors"):
-                first = errors[0]
-                raise StoreError(
-                    str(first.get("Key")), f"it was not deleted from {self.bucket!r}: {first.get('Message')}"
-                )
+                key, why = errors[0].get("Key"), errors[0].get("Message")
+                raise StoreError(str(key), f"it was not deleted from {self.bucket!r}: {why}")
             deleted = {one.get("Key") for one in reply.get("Deleted", ())}
             # guard[False]: an object counts as deleted only if S3 confirms it
             if left := [key for key in batch if key not in deleted]:
@@ -197,7 +148,7 @@ class BucketStore:
 
         Args:
             key: the object's key.
-            version: the put's version, where the bucket keeps versions.
+            version: the put's version, if the bucket keeps versions.
             etag: the object's etag without quotes, where it does not.
             start: first byte to read.
             end: just after the last byte to read; None for the end of the object.

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, Final
 
 from parcelq.errors import ConflictError, InvalidValueError, NotFoundError, StoreError
-from parcelq.store.store import NO_METADATA, Begun, Readable, Stored
+from parcelq.readable import Readable
+from parcelq.store.store import NO_METADATA, Begun, Stored
 
 _DELETED_TOGETHER: Final = 100
 """Objects that are deleted under one lock."""

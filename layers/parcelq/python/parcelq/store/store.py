@@ -9,16 +9,10 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from parcelq.limits import MAX_MULTIPART_PARTS, MIB
+from parcelq.readable import Readable
 
 NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
 _PART_BYTES: Final = 16 * MIB
-
-
-class Readable(Protocol):
-    """What can be read in blocks: a file, the body of an S3 object, a decompressor."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; fewer only near the end, none at the end."""
 
 
 @dataclass(frozen=True, slots=True)

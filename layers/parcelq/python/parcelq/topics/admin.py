@@ -21,26 +21,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.literals import QueueAttributeNameType
 
 
-def _account(url: str) -> str:
-    return url.rstrip("/").split("/")[-2]
-
-
 _RETRY_SECONDS: Final = 5.0
 _REQUESTS: Final = 8
-
-
-def guarded(kms_key_arn: str = "") -> dict[str, str]:
-    """Attributes of a topic that is encrypted, with a key of KMS or SQS's own, and refuses plain HTTP."""
-    refusal = {
-        "Sid": "TlsOnly",
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": "sqs:*",
-        "Resource": "*",  # the queue that has this policy; nobody knows its ARN before the queue exists
-        "Condition": {"Bool": {"aws:SecureTransport": False}},
-    }
-    key = {"KmsMasterKeyId": kms_key_arn} if kms_key_arn else {"SqsManagedSseEnabled": "true"}
-    return {**key, "Policy": json.dumps({"Version": "2012-10-17", "Statement": [refusal]})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +234,7 @@ class Topics:
         with translated(topic):
             self.sqs.delete_queue(QueueUrl=url)
         for one in letters:
-            self._delete_url_if_there(one)
+            self._delete_if_there(one)
         return [topic_of_url(one) for one in (url, *letters)]
 
     def clear(self, prefix: str, *, everything: bool = False, keep: Collection[str] = ()) -> list[str]:
@@ -272,7 +254,7 @@ class Topics:
         if not prefix and not everything:
             raise InvalidValueError("prefix", prefix, "not empty, unless every topic is to be deleted explicitly")
         urls = [url for url in self.urls(prefix) if topic_of_url(url) not in keep]
-        for _ in in_flight(self._delete_url_if_there, urls, _REQUESTS):
+        for _ in in_flight(self._delete_if_there, urls, _REQUESTS):
             pass
         return sorted(map(topic_of_url, urls))
 
@@ -288,16 +270,13 @@ class Topics:
         except TopicNotFoundError:
             return None
 
-    def _delete_if_there(self, name: str) -> None:
-        if url := self._url_if_there(name):
-            self._delete_url_if_there(url)
-
-    def _delete_url_if_there(self, url: str) -> None:
+    def _delete_if_there(self, topic: str) -> None:
         try:
+            url = self.url(topic)
             with translated(url):
                 self.sqs.delete_queue(QueueUrl=url)
         except TopicNotFoundError:
-            return  # someone else was faster, or SQS is slow to forget
+            return  # there is none, someone else was faster, or SQS is slow to forget
 
     def _create_when_free(self, name: str, attributes: Mapping[str, str], on_wait: Callable[[str, float], None]) -> str:
         # SQS does not say how long, so this tries again and again, for up to 1.5 times 60 s.
@@ -309,3 +288,7 @@ class Topics:
                     on_wait(name, DELETED_NAME_SECONDS)
                 self.sleep(_RETRY_SECONDS)
         return self.create_queue(name, attributes)
+
+
+def _account(url: str) -> str:
+    return url.rstrip("/").split("/")[-2]

@@ -23,9 +23,9 @@ def header_of_source(header: bytes, source: str, store: Store | None) -> str:
     """Return the attribute `Header` of a source's messages; a long header is put into the store.
 
     Args:
-        header: the header; empty where there is none, which gives an empty text.
+        header: the header; empty if there is none, which gives an empty text.
         source: the attribute `Source`.
-        store: where a long header goes; None where there is no store.
+        store: where a long header goes; None if there is no store.
 
     Raises:
         InvalidValueError: the header is too long for an attribute, and there is no store.
@@ -67,7 +67,7 @@ class Headers:
     """Reads the attribute `Header`.
 
     Attributes:
-        store: where long headers are; None where there is no store.
+        store: where long headers are; None if there is no store.
     """
 
     store: Store | None = None

@@ -92,7 +92,7 @@ class MemoryTopic:
             max_receive_count: a message that was delivered so often goes to the dead-letter topic instead of being
                 delivered once more; 0 for never.
             dead_letter_topic: that topic.
-            clock: tells the time in seconds; by default a monotonic clock.
+            clock: returns the time in seconds; by default a monotonic clock.
             wait: waits for a condition. A test whose clock does not move by itself moves it here.
         """
         queue = _Queue(deadline_seconds, max_bytes, max_receive_count, dead_letter_topic, clock, wait)

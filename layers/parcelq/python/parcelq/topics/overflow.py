@@ -18,7 +18,8 @@ from parcelq.aws.replies import needed
 from parcelq.errors import AwsError, MessageError
 from parcelq.limits import MIB
 from parcelq.names import OVERFLOW
-from parcelq.topics.message import OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, Pulled, Wire
+from parcelq.topics.attributes import OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE
+from parcelq.topics.message import Pulled, Wire
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -21,7 +21,8 @@ from parcelq.aws.text import legal_text
 from parcelq.errors import LineageError, MessageError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.lineage import Lineage
-from parcelq.topics.message import DEAD, ENTRIES, FIRST, LINEAGE, Message, count_told
+from parcelq.topics.attributes import DEAD, ENTRIES, FIRST, LINEAGE, count_told
+from parcelq.topics.message import Message
 
 PIECES: Final = "Pieces"
 """On packed messages: the bytes of the table at the beginning of the body."""

@@ -17,7 +17,8 @@ from parcelq.aws.text import legal_text
 from parcelq.errors import AwsError, MessageError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.lineage.source import job_id, workflow_name
-from parcelq.topics.message import SOURCE, WORKFLOW, Message, Wire
+from parcelq.topics.attributes import SOURCE, WORKFLOW
+from parcelq.topics.message import Message, Wire
 from parcelq.topics.topic import FailedMessage, Published
 
 __all__ = ["REQUESTS_IN_FLIGHT", "FailedMessage", "Published", "publish_many", "publish_one"]
@@ -87,16 +88,8 @@ def publish_many(
     What SQS reports as failed by its own fault is sent again with growing pauses; what failed by the sender's fault is
     returned, and the others are still sent.
 
-    Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
-        messages: any iterable; only a few requests' worth of it is in memory at a time.
-        overflow: where bodies go that are too large for a message; without it such messages fail.
-        requests_in_flight: how many requests are under way together.
-        delay_seconds: how long nobody gets the messages, at most 15 minutes.
-        fair: whether messages of a source carry their job's id as `MessageGroupId`, so that SQS does not let one large
-            job delay the others (fair queues).
-        sleep: waits for a number of seconds.
+    See `Topic.publish`. With `fair`, messages of a source carry their job's id as `MessageGroupId`, so that SQS does
+    not let one large job delay the others (fair queues). Only a few requests' worth of messages is in memory at a time.
 
     Returns:
         How many were confirmed, and those that failed.

@@ -42,48 +42,7 @@ def pull(
     does not mean that the topic is empty: SQS asks only some of its servers, and locked messages are delivered later.
     More than ten messages are asked for in parallel.
 
-    Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
-        min_messages: return as soon as there are this many.
-        max_messages: never return more.
-        receive_message_timeout: seconds after which to return the messages so far, perhaps none; 0 asks once.
-        deadline: seconds that the messages are locked; by default the topic's acknowledgement deadline.
-        clock: tells a time in seconds.
-        sleep: waits for a number of seconds; only for the part of a second that no poll can wait.
-
-    Raises:
-        InvalidValueError: the numbers do not fit together.
-        AwsError, TopicNotFoundError: SQS refused.
-    """
-    raw = pull_raw(
-        sqs,
-        topic_url,
-        min_messages,
-        max_messages,
-        receive_message_timeout,
-        deadline=deadline,
-        clock=clock,
-        sleep=sleep,
-    )
-    return [Pulled.from_sqs(one) for one in raw]
-
-
-def pull_raw(
-    sqs: SQSClient,
-    topic_url: str,
-    min_messages: int,
-    max_messages: int,
-    receive_message_timeout: float,
-    *,
-    deadline: int | None = None,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> list[MessageTypeDef]:
-    """The same as `pull`, with the messages as SQS gives them, which also say when they were sent.
-
-    Beside the arguments of `pull` there is `deadline`: seconds that the messages are locked, if that is not to be the
-    topic's acknowledgement deadline.
+    See `Topic.pull`; `sleep` is used only for the part of a second that no poll can wait.
     """
     if not 1 <= min_messages <= max_messages:
         raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
@@ -101,20 +60,13 @@ def pull_raw(
         if came and len(pulled) < max_messages:
             pulled += _receive_at_hand(receive, max_messages - len(pulled), len(came) / most)
         if len(pulled) >= min_messages or clock() >= until:
-            return pulled
+            return [Pulled.from_sqs(one) for one in pulled]
         if wait == 0:
             sleep(max(0.0, until - clock()))
 
 
 def acknowledge(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled]) -> list[Pulled]:
-    """Acknowledge messages, any number of them: SQS forgets them.
-
-    Returns:
-        Those that SQS did not forget; they will be delivered again.
-
-    Raises:
-        AwsError, TopicNotFoundError: SQS refused the requests as such.
-    """
+    """Delete messages, and return those for which SQS does not confirm it; see `Topic.acknowledge`."""
 
     def entry(message: Pulled) -> dict[str, Any]:
         return {"ReceiptHandle": message.receipt_handle}
@@ -123,23 +75,7 @@ def acknowledge(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled]) -> l
 
 
 def refresh_deadline(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-    """Set the acknowledgement deadline of messages to `timeout` seconds from now; it is reset, not extended.
-
-    SQS keeps no message locked for longer than 12 hours after it was pulled.
-
-    Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
-        messages: messages that were pulled and not acknowledged.
-        timeout: seconds, at most 12 hours; 0 unlocks them at once.
-
-    Returns:
-        Those for which it failed; they may be delivered to others.
-
-    Raises:
-        InvalidValueError: the timeout is not from 0 to 12 hours.
-        AwsError, TopicNotFoundError: SQS refused the requests as such.
-    """
+    """Set the acknowledgement deadline of messages; see `Topic.refresh_deadline`."""
     if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
         raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")
 

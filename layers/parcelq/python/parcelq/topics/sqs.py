@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parcelq.names import topic_of_url
 from parcelq.topics.admin import Topics
@@ -15,8 +15,6 @@ from parcelq.topics.pull import acknowledge, pull, refresh_deadline
 from parcelq.topics.topic import Counts, Published
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mypy_boto3_sqs import SQSClient
 
     from parcelq.topics.overflow import Overflow
@@ -31,7 +29,7 @@ class SqsTopic:
         url: the queue's URL.
         overflow: where bodies go, and come from, that are too large for a message; without it such messages fail.
         fair: whether messages of a source carry their job's id as `MessageGroupId`; see `publish_many`.
-        clock: tells a time in seconds.
+        clock: returns a time in seconds.
         sleep: waits for a number of seconds.
     """
 
@@ -107,8 +105,3 @@ class SqsTopic:
         """The queue that the RedrivePolicy names; without a policy, the one whose name says so."""
         url = Topics(self.sqs).dead_letter_url(self.url)
         return replace(self, url=url) if url else None
-
-    @staticmethod
-    def from_lambda(record: Mapping[str, Any]) -> Pulled:
-        """A message, from a record of the event that SQS gives to a Lambda function."""
-        return Pulled.from_lambda(record)

@@ -41,8 +41,8 @@ class Counts(NamedTuple):
     delayed: int
 
 
-class Topic(Protocol):
-    """A topic. Messages may come in any order, and more than once.
+class Publisher(Protocol):
+    """What messages are published on.
 
     Every method raises TopicError or AwsError where the topic does not exist or refuses the request as a whole.
     """
@@ -58,6 +58,10 @@ class Topic(Protocol):
             messages: the messages.
             delay_seconds: for how long nobody can pull them, at most 15 minutes.
         """
+
+
+class Topic(Publisher, Protocol):
+    """A topic. Messages may come in any order, and more than once."""
 
     def pull(
         self,

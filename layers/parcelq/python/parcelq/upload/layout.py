@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from parcelq.records import LINES, Format, Parcel
-from parcelq.topics.message import FIRST, FORMAT, HEADER, WORKFLOW
+from parcelq.topics.attributes import FIRST, FORMAT, HEADER, WORKFLOW
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 

@@ -13,7 +13,7 @@ from parcelq.limits import MIB
 from parcelq.lineage.source import source_id
 from parcelq.names import SEGMENTS
 from parcelq.store.store import Store
-from parcelq.upload.files import Uploaded
+from parcelq.upload.sources import Uploaded
 
 _NOTE_BYTES: Final = MIB
 _READS_IN_FLIGHT: Final = 8
@@ -54,7 +54,7 @@ class Note:
         format: the record format; empty where the upload did not say.
         chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …
         one_stream: why it cannot be cut into ranges, however large it is; empty if it can.
-        problem: why the source cannot be uploaded; empty where that is not known to fail.
+        problem: why the source cannot be uploaded; empty if that is not known to fail.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
         files: where its files begin, if the source is made of several.
     """

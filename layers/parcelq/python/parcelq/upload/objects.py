@@ -4,65 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
-from typing import Final, Protocol
+from typing import Final
 
-from parcelq.errors import CompressionError, PublishError, RecordError, SourceError
+from parcelq.errors import PublishError, SourceError
 from parcelq.lineage.source import Source
-from parcelq.names import INBOX
-from parcelq.records import BLOCK_BYTES, FirstBytes, Format, RangeReader, Readable, by_name, flips, parse, split_header
+from parcelq.readable import Readable
+from parcelq.records import BLOCK_BYTES, FirstBytes, Format, RangeReader, by_name, flips, parse, split_header
 from parcelq.records.compression import Opened, open_source
+from parcelq.records.naming import naming_source
 from parcelq.store.store import OpenedPut, Store
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
-from parcelq.upload.files import Uploaded, upload_source, upload_stream
 from parcelq.upload.layout import Layout
 from parcelq.upload.notes import note_problem, note_upload, noted_format, noted_workflow
+from parcelq.upload.puts import Puts, is_coded, opened_put
 from parcelq.upload.ranges import RangeTask, note_scan, tasks_after_scan, tasks_for
+from parcelq.upload.sources import Uploaded, upload_source, upload_stream
 from parcelq.upload.streams import StreamTask
 
 _log = logging.getLogger(__name__)
 _GONE: Final = "it was deleted or replaced since it was put"
-_CODINGS: Final = frozenset({"gzip", "x-gzip", "zstd"})
-"""Content codings that are decompressed: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1"""
-
-
-@dataclass(frozen=True, slots=True)
-class Object:
-    """One put of an object.
-
-    Attributes:
-        source: what it is called.
-        size: its bytes, as they lie in S3.
-    """
-
-    source: Source
-    size: int
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether it is only the empty object that the S3 console creates for a folder."""
-        return self.size == 0 and self.source.key.endswith("/")
-
-    def topic(self, default: str) -> str:
-        """The topic that its records go to: `inbox/<topic>/<name>` names it, `inbox/<name>` leaves the default."""
-        first, slash, rest = self.source.key.removeprefix(INBOX).partition("/")
-        return first if slash and rest else default
-
-
-class Puts(Protocol):
-    """What sources are read from: buckets, or the files of one machine."""
-
-    def in_bucket(self, bucket: str) -> Puts:
-        """Return what reads the objects of a bucket, whose name is empty for files."""
-
-    def opened_put(
-        self, key: str, *, version: str = "", etag: str = "", start: int = 0
-    ) -> AbstractContextManager[OpenedPut | None]:
-        """Open what one put stored, from byte `start` on; give None if that was deleted or replaced since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +40,7 @@ class ObjectUploader:
         store: where uploads are noted, and long headers and scans of ranges go.
         parcel_size: most entries of a message.
         outputs: names of the topics whose results are collected, and of the topic that each's are collected from.
-        format: the record format of all objects; None to go by the name of each.
+        format: the record format of all objects; None if each source's name decides.
         chosen_by: what gave that format: `option`, `stack`, …
         workflow: the attribute `Workflow` of all messages; empty for the built-in step.
     """
@@ -109,9 +75,8 @@ class ObjectUploader:
             SourceError: it does not fit its format, or its compression is broken. That is noted.
             PublishError, AwsError, TopicNotFoundError: not everything was published.
         """
-        with self._opened(source) as found, self._noting(source, topic):
+        with self._opened(source, topic) as found:
             if found is None:
-                self._note_gone(source, topic)
                 return None
             uploaded = upload_source(
                 topic,
@@ -135,7 +100,7 @@ class ObjectUploader:
     ) -> Uploaded | None:
         """Continue the upload of an object, as far as there is time; see `upload`."""
         source, rest = Source.parse(task.source), task.rest
-        with self._opened(source, 0 if rest.coded else rest.start) as found, self._noting(source, topic):
+        with self._opened(source, topic, 0 if rest.coded else rest.start) as found:
             if found is None:
                 return None
             body: Readable = found.body
@@ -184,9 +149,8 @@ class ObjectUploader:
             SourceError: it has no header that fits its format. That is noted.
             PublishError, AwsError, TopicNotFoundError: not all were published.
         """
-        with self._opened(source) as found, self._noting(source, topic):
+        with self._opened(source, topic) as found:
             if found is None:
-                self._note_gone(source, topic)
                 return 0
             opened, fmt = self._decompressed(found, source)
             if opened.coding or not fmt.ranges:
@@ -210,24 +174,18 @@ class ObjectUploader:
         """Publish the entries that belong to a range, or the bytes of a part, or scan a range; see `upload`."""
         source = Source.parse(task.source)
         if task.part:
-            with self._noting(source, topic):
-                uploaded = self.upload_part(source, task.start, task.end, task.total, topic)
-            if uploaded is None:
-                self._note_gone(source, topic)
-            return uploaded
+            return self.upload_part(source, task.start, task.end, task.total, topic)
         if task.scan:
-            with self._opened(source, task.start) as found:
+            with self._opened(source, topic, task.start) as found:
                 if found is None:
-                    self._note_gone(source, topic)
                     return None
                 flipped = flips(FirstBytes(found.body, task.end - task.start), task.records)
             note_scan(self.store, task, flips=flipped)
             self._publish(ranges, tasks_after_scan(self.store, task))
             return Uploaded(0, 0, task.end)
         before = max(0, task.start - 1)  # whether an entry starts at `start` shows in the bytes before it
-        with self._opened(source, before) as found, self._noting(source, topic):
+        with self._opened(source, topic, before) as found:
             if found is None:
-                self._note_gone(source, topic)
                 return None
             entries = RangeReader(
                 found.body, task.records, task.start, task.end, origin=task.origin, inside=task.inside
@@ -247,7 +205,7 @@ class ObjectUploader:
 
         See `upload`.
         """
-        with self._opened(source) as found:
+        with self._opened(source, topic) as found:
             if found is None:
                 return None
             opened, fmt = self._decompressed(found, source)
@@ -257,30 +215,26 @@ class ObjectUploader:
             attribute = header_of_source(header, str(source), self.store)
             workflow = self.workflow or noted_workflow(self.store, str(source))
             layout = Layout(fmt, header if start < len(header) else b"", attribute, numbered=False, workflow=workflow)
+            upload = partial(
+                upload_stream,
+                topic,
+                source=source,
+                parcel_size=self.parcel_size,
+                total=total,
+                layout=layout,
+                start=start,
+            )
             begin = max(start, len(header))
             if opened.coding or layout.header:  # it is read from its beginning
                 before = FirstBytes(entries, begin - len(header))
                 while before.read(BLOCK_BYTES):
                     pass
                 part = FirstBytes(entries, max(0, end - begin))
-                return self._upload_part(part, source, total, layout, start, topic, lambda: not entries.read(1))
-        with self._opened(source, start if start < end else 0) as found:
+                return upload(stream=part, start=start, ends=lambda: not entries.read(1))
+        with self._opened(source, topic, start if start < end else 0) as found:
             if found is None:
                 return None
-            part = FirstBytes(found.body, end - start)
-            return self._upload_part(part, source, total, layout, start, topic, lambda: False)
-
-    def _upload_part(
-        self,
-        part: Readable,
-        source: Source,
-        total: int | None,
-        layout: Layout,
-        start: int,
-        topic: Topic,
-        ends: Callable[[], bool],
-    ) -> Uploaded:
-        return upload_stream(topic, part, source, self.parcel_size, total=total, layout=layout, start=start, ends=ends)
+            return upload(stream=FirstBytes(found.body, end - start), start=start, ends=lambda: False)
 
     def _decompressed(self, found: OpenedPut, source: Source) -> tuple[Opened, Format]:
         """Return the object's bytes, decompressed, and its record format."""
@@ -301,29 +255,25 @@ class ObjectUploader:
             self.store, source, start, uploaded, total=total, topic=topic.name, output=output, workflow=workflow
         )
 
-    def _note_gone(self, source: Source, topic: Topic) -> None:
-        """Note that the rest of a source can never be uploaded."""
-        note_problem(self.store, str(source), _GONE, topic=topic.name, output=self._output(topic))
-
     def _output(self, topic: Topic) -> str | None:
         return self.outputs.get(topic.name, "") if self.outputs else None
 
     @contextmanager
-    def _noting(self, source: Source, topic: Topic) -> Iterator[None]:
-        """Note why a source cannot be uploaded."""
-        try:
-            with _naming(source):
-                yield
-        except SourceError as error:
-            note_problem(self.store, str(source), error.reason, topic=topic.name, output=self._output(topic))
-            raise
+    def _opened(self, source: Source, topic: Topic, start: int = 0) -> Iterator[OpenedPut | None]:
+        """Open what a put stored; None if it is gone. Notes why a source cannot be uploaded, or not further."""
 
-    @contextmanager
-    def _opened(self, source: Source, start: int = 0) -> Iterator[OpenedPut | None]:
-        with _put(self.objects, source, start) as found, _naming(source):
-            if found is None:
-                _log.warning("%s was deleted or replaced since it was put, so it is skipped", source.uri)
-            yield found
+        def note(problem: str) -> None:
+            note_problem(self.store, str(source), problem, topic=topic.name, output=self._output(topic))
+
+        try:
+            with opened_put(self.objects, source, start) as found, naming_source(source.key):
+                if found is None:
+                    _log.warning("%s was deleted or replaced since it was put, so it is skipped", source.uri)
+                    note(_GONE)
+                yield found
+        except SourceError as error:
+            note(error.reason)
+            raise
 
 
 def _skip(stream: Readable, size: int, source: Source, may_go_on: Callable[[], bool]) -> None:
@@ -336,39 +286,3 @@ def _skip(stream: Readable, size: int, source: Source, may_go_on: Callable[[], b
                 f"decompressing its first {size:,} bytes takes longer than a function may run; "
                 "put it uncompressed, or as several files",
             )
-
-
-@contextmanager
-def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
-    """Give the bytes of an object, decompressed; None if it was deleted or replaced.
-
-    Raises:
-        SourceError: its compression is broken.
-        AwsError: S3 refused.
-    """
-    with _put(objects, source) as found, _naming(source):
-        if found is None:
-            yield None
-        else:
-            yield open_source(found.body, source.key, compressed=is_coded(found.encoding)).stream
-
-
-def is_coded(encoding: str) -> bool:
-    """Whether an object is compressed, by its Content-Encoding, which may list several in any case."""
-    return any(coding.strip() in _CODINGS for coding in encoding.lower().split(","))
-
-
-def _put(objects: Puts, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
-    bucket = objects.in_bucket(source.bucket)
-    return bucket.opened_put(source.key, version=source.version, etag=source.etag, start=start)
-
-
-@contextmanager
-def _naming(source: Source) -> Iterator[None]:
-    """Name the object whose bytes are not what they should be."""
-    try:
-        yield
-    except CompressionError as error:
-        raise SourceError(source.key, error.reason) from error
-    except RecordError as error:
-        raise SourceError(source.key, str(error)) from error

@@ -7,7 +7,8 @@ from typing import Final
 
 from parcelq.aws.text import legal_text
 from parcelq.limits import KIB, MAX_MESSAGE_BYTES
-from parcelq.records import Format, Parcel, Readable, cut, fit_messages
+from parcelq.readable import Readable
+from parcelq.records import Format, Parcel, cut, fit_messages
 
 ATTRIBUTE_ROOM: Final = 4 * KIB
 """Bytes of a message that its attributes may take: those that it gets here, and what later steps add to them."""

@@ -9,8 +9,8 @@ from typing import Self
 from parcelq.errors import InvalidValueError, MessageError
 from parcelq.lineage.source import Source
 from parcelq.records import Format, parse
-from parcelq.upload.files import Rest
 from parcelq.upload.ranges import MAX_HEADER, MAX_OBJECT_BYTES, RangeTask
+from parcelq.upload.sources import Rest
 
 
 @dataclass(frozen=True, slots=True)

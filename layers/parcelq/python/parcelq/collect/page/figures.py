@@ -42,8 +42,8 @@ class Listed:
         end: just after its last byte.
         entries: how many entries these are.
         file: the file that it is in, if the source is made of several; `record` and `line` count in that file then.
-        record: its number in the source, from 1; None where nobody knows.
-        line: the number of its first line, from 1; None where nobody knows.
+        record: its number in the source, from 1; None if unknown.
+        line: the number of its first line, from 1; None if unknown.
         entry: its beginning.
         entry_bytes: how many bytes it has; 0 where it was not kept.
         reason: why it failed.

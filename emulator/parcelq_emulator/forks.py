@@ -1,0 +1,120 @@
+"""Starting the processes of functions: each is forked off one process that has imported what all of them import."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+from parcelq_emulator.runtime import FORK, read_frame, write_frame
+from parcelq_emulator.surroundings import inherited, python
+
+_RUNTIME: Final = Path(__file__).with_name("runtime.py")
+
+
+class ForkedProcess:
+    """A process that was forked.
+
+    Attributes:
+        stdin: a pipe to it.
+        stdout: a pipe from it.
+        returncode: what it ended with, as `subprocess.Popen` has it; None while that is not known.
+    """
+
+    def __init__(self, forks: Forks, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
+        self._forks = forks
+        self._pid = pid
+        self.stdin = stdin
+        self.stdout = stdout
+        self.returncode: int | None = None
+
+    def ended(self, seconds: float = 0) -> bool:
+        """Wait at most this long, and return whether it has ended."""
+        if self.returncode is None:
+            self.returncode = self._forks.ask({"wait": self._pid, "seconds": seconds})
+        return self.returncode is not None
+
+    def stop(self, seconds: float) -> None:
+        """Let it end by closing its stdin, and kill it if it takes longer than `seconds`."""
+        self.stdin.close()
+        if not self.ended(seconds):
+            self.kill()
+        self.stdout.close()
+
+    def kill(self) -> None:
+        """Kill it if it has not ended."""
+        if not self.ended():
+            self._forks.ask({"kill": self._pid})
+            self.ended(60)
+
+
+class Forks:
+    """A process that forks others, for as long as this context lasts. Python and boto3 are imported once, not by each.
+
+    Args:
+        scratch: a folder for temporary files, by which all processes are known.
+        library: where the layer's library lies.
+    """
+
+    def __init__(self, scratch: Path, library: Path) -> None:
+        self._scratch = scratch
+        self._library = library
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                python(str(_RUNTIME), FORK),
+                stdin=theirs.fileno(),
+                env={**inherited(), "PYTHONPATH": str(self._library), "TMPDIR": str(self._scratch)},
+                cwd=self._scratch,
+                start_new_session=True,  # Ctrl-C is for the command line, which ends its functions itself
+            )
+        self._pipe: Any = self._socket.makefile("rwb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pipe.close()
+        self._socket.close()
+        self._process.wait()
+
+    def start(
+        self, handler: str, memory: int, timeout: float, folder: Path, environment: Mapping[str, str], log: IO[bytes]
+    ) -> ForkedProcess:
+        """Start a process that answers events.
+
+        Args:
+            handler: `module.function`.
+            memory: MB, which the handler may ask for.
+            timeout: seconds an invocation may take.
+            folder: its working directory.
+            environment: all of its variables.
+            log: where it writes what the handler prints.
+
+        Raises:
+            OSError, EOFError: nothing can be forked any more.
+        """
+        stdin, to_it = os.pipe()
+        from_it, stdout = os.pipe()
+        try:
+            what = {"arguments": [handler, str(memory), str(timeout)], "folder": str(folder)}
+            pid = self.ask({**what, "environment": dict(environment)}, [stdin, stdout, log.fileno()])
+        finally:
+            os.close(stdin)
+            os.close(stdout)
+        return ForkedProcess(self, pid, os.fdopen(to_it, "wb"), os.fdopen(from_it, "rb"))
+
+    def ask(self, request: Mapping[str, Any], files: list[int] | None = None) -> Any:
+        """Send a request and return the answer. Raises OSError or EOFError if the process has ended."""
+        with self._lock:
+            socket.send_fds(self._socket, [b"\0"], files or [])
+            write_frame(self._pipe, request)
+            return read_frame(self._pipe)

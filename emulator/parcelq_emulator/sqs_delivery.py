@@ -1,0 +1,54 @@
+"""What an emulated queue says of its messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parcelq_emulator.sqs_message import Message, SqsError
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that was given to a consumer.
+
+    Attributes:
+        message: what was sent.
+        receipt_handle: names this delivery.
+        sent_ms: when it was sent, in milliseconds since 1970.
+        first_received_ms: when it was first given to anyone.
+        receive_count: how often it was, this time included.
+    """
+
+    message: Message
+    receipt_handle: str
+    sent_ms: int
+    first_received_ms: int
+    receive_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class MoveTask:
+    """A StartMessageMoveTask that has ended, in the words of ListMessageMoveTasks."""
+
+    destination_arn: str | None
+    started_ms: int
+    moved: int
+    to_move: int
+    failure: str | None
+
+
+@dataclass(slots=True)
+class Stored:
+    """A message in a queue, and what happened to it so far."""
+
+    message: Message
+    sent_ms: int
+    first_received_ms: int = 0
+    received_at: float = 0.0
+    receive_count: int = 0
+
+
+def no_such_queue() -> SqsError:
+    """The error for a queue that does not exist."""
+    text = "The specified queue does not exist."
+    return SqsError("AWS.SimpleQueueService.NonExistentQueue", text, shape="QueueDoesNotExist")

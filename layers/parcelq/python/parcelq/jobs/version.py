@@ -1,0 +1,133 @@
+"""A version of a workflow: a digest of all that decides what is run, so that it never changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from parcelq.checks import Check, Wrong, anything, checked, optional, text
+from parcelq.errors import SettingsError, WorkflowError
+from parcelq.jobs.workflow import Workflow
+from parcelq.jobs.workflow_file import workflow_of
+from parcelq.steps.bundles import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a workflow.
+
+    Attributes:
+        name: the workflow's name.
+        workflow: what is run.
+        code: the bundle with the workflow's own files.
+        packages: the bundle with the packages of each step; None for a step that needs none.
+        locks: a digest of the exact packages of each step; empty for such a step.
+        python: the version of Python that the bundles are for; empty if that does not matter.
+    """
+
+    name: str
+    workflow: Workflow
+    code: Bundle
+    packages: tuple[Bundle | None, ...]
+    locks: tuple[str, ...]
+    python: str = ""
+
+    @property
+    def id(self) -> str:
+        """The digest that names it, 16 hexadecimal characters."""
+        return hashlib.sha256(json.dumps(self.to_document(), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def attribute(self) -> str:
+        """The value of the attribute `Workflow` of its messages says: `<name>@<version>`."""
+        return f"{self.name}@{self.id}"
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """All of its bundles, each once."""
+        return tuple(dict.fromkeys([self.code, *filter(None, self.packages)]))
+
+    @property
+    def room(self) -> int:
+        """The most bytes that it takes on a function's disk, while the last of its bundles is unpacked."""
+        return sum(one.room for one in self.bundles) + max(one.size for one in self.bundles)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return its document, as JSON values."""
+        return {
+            "workflow": self.workflow.to_document(),
+            "code": asdict(self.code),
+            "packages": [one and asdict(one) for one in self.packages],
+            "locks": list(self.locks),
+            "python": self.python,
+        }
+
+    @classmethod
+    def parse(cls, name: str, version: str, data: bytes) -> Version:
+        """Read the document of a version.
+
+        Raises:
+            WorkflowError: it is not a version, or not the one that its key says; the text names every mistake.
+        """
+        attribute = f"{name}@{version}"
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError):
+            raise WorkflowError(attribute, "its stored document is not JSON; put the workflow again") from None
+        if not isinstance(document, dict):
+            raise WorkflowError(attribute, "its stored document is not a JSON object; put the workflow again")
+        values, problems = checked(document, _CHECKS, tuple(_CHECKS))
+        try:
+            values["workflow"] = workflow_of(values.get("workflow"), attribute)
+        except SettingsError as error:
+            problems += error.problems
+        if not problems and not len(values["packages"]) == len(values["locks"]) == len(values["workflow"].steps):
+            problems.append("packages and locks must have one item for each step")
+        if problems:
+            raise WorkflowError(attribute, "; ".join(problems))
+        made = cls(name, **values)
+        # guard[False]: a version is used only if it is the one that its name promises
+        if made.id != version:
+            raise WorkflowError(attribute, "its stored document was changed; put the workflow again")
+        return made
+
+
+def version_of(
+    name: str, workflow: Workflow, code: Bundle, packages: Sequence[tuple[Bundle, str] | None], python: str
+) -> Version:
+    """Return the version that these make.
+
+    Args:
+        name: the workflow's name.
+        workflow: what is run.
+        code: the bundle with its own files.
+        packages: the bundle and the lock of each step; None for a step that needs none.
+        python: the version of Python that the packages are for.
+    """
+    locks = (hashlib.sha256(one[1].encode()).hexdigest()[:16] if one else "" for one in packages)
+    bundles = tuple(one[0] if one else None for one in packages)
+    return Version(name, workflow, code, bundles, tuple(locks), python)
+
+
+def _bundles(value: object) -> tuple[Bundle | None, ...]:
+    if not isinstance(value, list):
+        raise Wrong("a list of bundles")
+    return tuple(optional(Bundle.parse)(one) for one in value)
+
+
+def _locks(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise Wrong("a list of texts")
+    return tuple(value)
+
+
+_CHECKS: Final[dict[str, Check]] = {
+    "workflow": anything,
+    "code": Bundle.parse,
+    "packages": _bundles,
+    "locks": _locks,
+    "python": text,
+}

@@ -1,0 +1,140 @@
+"""Puts of S3 objects: what an event says about one, and the bytes that it stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import unquote_plus
+
+from parcelq.errors import (
+    InvalidValueError,
+)
+from parcelq.lineage.source import Source
+from parcelq.names import INBOX
+from parcelq.readable import Readable
+from parcelq.records.compression import open_source
+from parcelq.records.naming import naming_source
+from parcelq.store.store import OpenedPut
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    pass
+
+_CODINGS: Final = frozenset({"gzip", "x-gzip", "zstd"})
+"""Content codings that are decompressed: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """One put of an object.
+
+    Attributes:
+        source: what it is called.
+        size: its bytes, as they lie in S3.
+    """
+
+    source: Source
+    size: int
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is only the empty object that the S3 console creates for a folder."""
+        return self.size == 0 and self.source.key.endswith("/")
+
+    def topic(self, default: str) -> str:
+        """The topic that its records go to: `inbox/<topic>/<name>` names it, `inbox/<name>` leaves the default."""
+        first, slash, rest = self.source.key.removeprefix(INBOX).partition("/")
+        return first if slash and rest else default
+
+
+class Puts(Protocol):
+    """What sources are read from: buckets, or the files of one machine."""
+
+    def in_bucket(self, bucket: str) -> Puts:
+        """Return what reads the objects of a bucket, whose name is empty for files."""
+
+    def opened_put(
+        self, key: str, *, version: str = "", etag: str = "", start: int = 0
+    ) -> AbstractContextManager[OpenedPut | None]:
+        """Open what one put stored, from byte `start` on; give None if that was deleted or replaced since."""
+
+
+@contextmanager
+def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
+    """Give the bytes of an object, decompressed; None if it was deleted or replaced.
+
+    Raises:
+        SourceError: its compression is broken.
+        AwsError: S3 refused.
+    """
+    with opened_put(objects, source) as found, naming_source(source.key):
+        if found is None:
+            yield None
+        else:
+            yield open_source(found.body, source.key, compressed=is_coded(found.encoding)).stream
+
+
+def is_coded(encoding: str) -> bool:
+    """Whether an object is compressed, by its Content-Encoding, which may list several in any case."""
+    return any(coding.strip() in _CODINGS for coding in encoding.lower().split(","))
+
+
+def opened_put(objects: Puts, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
+    """Open the bytes of a source as they are stored; gives None if it is gone, or another one by now."""
+    bucket = objects.in_bucket(source.bucket)
+    return bucket.opened_put(source.key, version=source.version, etag=source.etag, start=start)
+
+
+def put_of(record: dict[str, Any]) -> Object:
+    """The put that an S3 event is about; keys in events are URL-encoded, a space as `+`.
+
+    A version is a put's name too, though it does not tell which of two puts was later, as a sequencer does.
+
+    Raises:
+        InvalidValueError: it does not say which object that is, or which put of it.
+    """
+    bucket = _member(record, "s3", "bucket", "name")
+    entity = {name: _member(record, "s3", "object", name) for name in ("key", "eTag", "sequencer", "versionId")}
+    version = entity["versionId"]
+    # guard[entity["sequencer"] = "1"]: a source names one put, by the event's sequencer
+    entity["sequencer"] = entity["sequencer"] or version
+    needed = {
+        "s3.bucket.name": bucket,
+        "s3.object.key": entity["key"],
+        "s3.object.sequencer or versionId": entity["sequencer"],
+        "s3.object.eTag or versionId": entity["eTag"] or version,
+    }
+    if missing := [name for name, value in needed.items() if not value]:
+        raise InvalidValueError("record", _shown(record), f"one of S3's, with a text as {', as '.join(missing)}")
+    key = unquote_plus(entity["key"])
+    source = Source.of_object(bucket, key, etag=entity["eTag"], put=entity["sequencer"], version=version)
+    size = record["s3"]["object"].get("size", 0)
+    if not isinstance(size, int):
+        raise InvalidValueError("record", _shown(record), "one of S3's, with a number as s3.object.size")
+    return Object(source, size)
+
+
+def _member(record: Any, *path: str) -> str:
+    """The text at a place in a record; empty if there is none."""
+    for name in path:
+        record = record.get(name) if isinstance(record, dict) else None
+    return record if isinstance(record, str) else ""
+
+
+def _shown(value: object) -> str:
+    """A short text of a wrong record; for one of S3, what it says about the object."""
+    if isinstance(value, dict) and isinstance(value.get("s3"), dict):
+        value = {name: value["s3"][name] for name in ("bucket", "object") if name in value["s3"]}
+    return str(value)[:300]
+
+
+def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of an event; none where it has no such thing. Raises InvalidValueError if they are no records."""
+    records = event.get("Records") or []
+    if not isinstance(records, list) or not all(isinstance(one, dict) for one in records):
+        raise InvalidValueError("Records", _shown(records), "a list of JSON objects, as S3 and SQS send them")
+    return records

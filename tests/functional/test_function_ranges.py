@@ -1,0 +1,174 @@
+"""The uploader's handler: large objects are uploaded range by range."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Callable
+
+import pytest
+from function_world import MOLECULES, Stack, event, result_of, spans
+from parcelq.records import by_name
+from parcelq.topics.attributes import ENTRIES, LINEAGE
+from parcelq.topics.message import Message
+
+pytest_plugins = ["function_world"]
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
+
+RECORDS = {
+    "orders.csv": (
+        b'id,note\r\n1,"two\nlines"\r\n2,"a ""quoted"" word"\r\n3,\r\n4,"\n\n\n"\r\n5,plain\r\n',
+        b"id,note\r\n",
+        5,
+    ),
+    "sheet.tsv": (b"\xef\xbb\xbfid\tnote\n1\ta\n2\tb\n", b"\xef\xbb\xbfid\tnote\n", 2),
+    "proteins.fasta": (b"".join(b">p%d\n%s\n" % (n, b"MKV\n" * n) for n in range(6)), b"", 6),
+    "molecules.sdf": (b"".join(b"m%d\n\n%s$$$$\n" % (n, b"atom\n" * n) for n in range(6)), b"", 6),
+    "reads.fastq": (b"".join(b"@r%d\nACGT\n+\n@+II\n" % n for n in range(9)), b"", 9),
+    "lines.jsonl": (b'{"a": 1}\n' * 9, b"", 9),
+}
+"""By name: a file, its header, and how many records it has."""
+
+
+class TestRanges:
+    @pytest.mark.parametrize("range_bytes", [1, 7, 12, 13, 64, len(MOLECULES) - 1])
+    def test_a_large_object_is_uploaded_range_by_range(
+        self, stack: Stack, settings: Callable[..., None], range_bytes: int
+    ) -> None:
+        settings(RANGE_BYTES=range_bytes)
+        stack.call("uploader", stack.put(MOLECULES))
+        assert stack.take("parcelq-step") == []
+        stack.run("uploader", "parcelq-ranges")
+        messages = stack.take("parcelq-step")
+        found = spans(messages)
+        assert [start for start, _ in found] == [0, *(end for _, end in found[:-1])]
+        assert result_of(messages) == MOLECULES
+
+    def test_an_object_of_just_the_size_is_uploaded_at_once(self, stack: Stack, settings: Callable[..., None]) -> None:
+        settings(RANGE_BYTES=len(MOLECULES))
+        stack.call("uploader", stack.put(MOLECULES))
+        assert stack.take("parcelq-ranges") == []
+        assert result_of(stack.take("parcelq-step")) == MOLECULES
+
+    @pytest.mark.parametrize(("key", "options"), [("inbox/m.smi.gz", {}), ("inbox/m.smi", {"ContentEncoding": "gzip"})])
+    def test_a_compressed_object_is_never_cut(
+        self, stack: Stack, settings: Callable[..., None], key: str, options: dict[str, str]
+    ) -> None:
+        settings(RANGE_BYTES=10)
+        stack.call("uploader", stack.put(gzip.compress(MOLECULES), key=key, **options))
+        stack.run("uploader", "parcelq-ranges")
+        messages = stack.take("parcelq-step")
+        assert len(messages) == 2
+        assert result_of(messages) == MOLECULES
+
+    def test_the_event_of_a_range_publishes_the_lines_that_start_in_it(self, stack: Stack) -> None:
+        etag = stack.put(MOLECULES)["Records"][0]["s3"]["object"]["eTag"]
+        given = event("sqs_ranges")
+        given["Records"][0]["body"] = given["Records"][0]["body"].replace("c2ea9eccdd093b1d8d53226e9a71e5b4", etag)
+        assert stack.call("uploader", given) == {"batchItemFailures": []}
+        messages = stack.take("parcelq-step")
+        assert spans(messages)[-1][1] == MOLECULES.index(b"NCC")
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "no json",
+            "[]",
+            "3",
+            "{}",
+            '{"source": "ftp://x", "topic": "parcelq-step", "start": 0, "end": 9, "total": 9}',
+            '{"source": 5, "topic": "parcelq-step", "start": 0, "end": 9, "total": 9}',
+            '{"source": "s3://b/k?put=1", "topic": "parcelq-step", "start": "0", "end": 9, "total": 9}',
+            '{"source": "s3://b/k?put=1", "topic": "parcelq-none", "start": 0, "end": 9, "total": 9}',
+        ],
+    )
+    def test_a_range_that_fails_is_delivered_again_alone(
+        self, stack: Stack, settings: Callable[..., None], body: str
+    ) -> None:
+        settings(RANGE_BYTES=40)
+        stack.call("uploader", stack.put(MOLECULES))
+        stack.publish("parcelq-ranges", Message(body.encode()))
+        delivered = stack.deliver("parcelq-ranges")
+        bad = [record["messageId"] for record in delivered["Records"] if record["body"] == body]
+        assert stack.call("uploader", delivered) == {"batchItemFailures": [{"itemIdentifier": one} for one in bad]}
+        assert result_of(stack.take("parcelq-step")) == MOLECULES
+
+    @pytest.mark.parametrize("range_bytes", [1, 7, 16, 40, 200])
+    @pytest.mark.parametrize("name", RECORDS)
+    def test_an_object_of_any_format_is_uploaded_range_by_range(
+        self, stack: Stack, settings: Callable[..., None], name: str, range_bytes: int
+    ) -> None:
+        data, header, records = RECORDS[name]
+        settings(RANGE_BYTES=range_bytes, PARCEL_SIZE=2)
+        stack.call("uploader", stack.put(data, key=f"inbox/{name}"))
+        stack.run("uploader", "parcelq-ranges")
+        messages = stack.take("parcelq-step")
+        assert result_of(messages) == data
+        assert sum(one.message().entries for one in messages) == records
+        bodies = [one.message() for one in messages if one.attributes[ENTRIES] != "0"]
+        fmt = by_name(name)
+        assert all(fmt.count(one.body) == one.entries for one in bodies)
+        assert [one.message().body for one in messages if one.attributes[ENTRIES] == "0"] == [header] * bool(header)
+        assert {one.attributes.get("Header", "") for one in bodies} == {base64.b64encode(header).decode()}
+
+    def test_ranges_of_csv_whose_scan_is_delivered_again_are_the_same(
+        self, stack: Stack, settings: Callable[..., None]
+    ) -> None:
+        data, _, records = RECORDS["orders.csv"]
+        settings(RANGE_BYTES=16, PARCEL_SIZE=2)
+        stack.call("uploader", stack.put(data, key="inbox/orders.csv"))
+        scans = stack.deliver("parcelq-ranges")
+        while (more := stack.deliver("parcelq-ranges"))["Records"]:
+            scans["Records"] += more["Records"]
+        assert all(json.loads(one["body"])["scan"] for one in scans["Records"])
+        for record in [*scans["Records"][::-1], *scans["Records"]]:
+            assert stack.call("uploader", {"Records": [record]}) == {"batchItemFailures": []}
+        stack.run("uploader", "parcelq-ranges")
+        messages = stack.take("parcelq-step")
+        unique = list({one.attributes[LINEAGE]: one for one in messages}.values())
+        assert result_of(unique) == data
+        assert sum(one.message().entries for one in unique) == records
+
+    def test_a_long_header_travels_as_an_object(self, stack: Stack) -> None:
+        header = ",".join(f"column{number}" for number in range(300)).encode() + b"\n"
+        stack.call("uploader", stack.put(header + b"1,2\n", key="inbox/wide.csv"))
+        stack.run("uploader", "parcelq-ranges")
+        (key,) = {one.attributes["Header"] for one in stack.take("parcelq-step") if "Header" in one.attributes}
+        assert stack.get(key) == header
+
+    def test_ranges_of_an_object_that_was_replaced_are_left_to_its_later_put(
+        self, stack: Stack, settings: Callable[..., None]
+    ) -> None:
+        settings(RANGE_BYTES=40)
+        stack.call("uploader", stack.put(MOLECULES))
+        later = stack.put(MOLECULES.lower(), sequencer="0055AED6DCD90281FF")
+        stack.run("uploader", "parcelq-ranges")
+        assert stack.messages() == 0
+        stack.call("uploader", later)
+        stack.run("uploader", "parcelq-ranges")
+        assert result_of(stack.take("parcelq-step")) == MOLECULES.lower()
+
+    @pytest.mark.parametrize("name", ["orders.csv", "orders.csv.gz"])
+    def test_a_stream_without_time_for_all_of_it_is_handed_on(
+        self, stack: Stack, settings: Callable[..., None], name: str
+    ) -> None:
+        data, _, records = RECORDS["orders.csv"]
+        settings(PARCEL_SIZE=2)
+        content = gzip.compress(data) if name.endswith("gz") else data
+        stack.call("uploader", stack.put(content, key=f"inbox/{name}"), [1])
+        messages, tasks = stack.take("parcelq-step"), 0
+        while (delivered := stack.deliver("parcelq-ranges"))["Records"]:
+            # There is time to skip what was uploaded before, and then none.
+            answer = stack.call("uploader", delivered, [300_000, 1] if name.endswith("gz") else [1])
+            stack.acknowledge("parcelq-ranges", delivered, answer)
+            messages += stack.take("parcelq-step")
+            tasks += 1
+        assert tasks == (records - 1) // 2
+        unique = list({one.attributes[LINEAGE]: one for one in messages}.values())
+        assert result_of(unique) == data
+        assert sum(one.message().entries for one in unique) == records
+
+    def test_ranges_of_an_object_that_is_gone_are_done(self, stack: Stack) -> None:
+        assert stack.call("uploader", event("sqs_ranges")) == {"batchItemFailures": []}
+        assert stack.messages() == 0
