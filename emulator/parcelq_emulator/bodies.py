@@ -40,7 +40,7 @@ class Bodies:
         self._lock = threading.Lock()
 
     def keep(self, body: bytes) -> SupportsBytes:
-        """Keep a body; `bytes` of what is returned gives it back."""
+        """Keep a body; `bytes()` of the returned object is the body."""
         if self._directory is None:
             return body
         with self._lock:

@@ -27,7 +27,7 @@ from parcelq_emulator.sqs_delivery import Delivery, MoveTask, Stored, no_such_qu
 from parcelq_emulator.sqs_message import DEAD_LETTER_SOURCE, Message, SqsError, invalid_parameter
 
 Clock = Callable[[], float]
-"""Tells the time in seconds since 1970."""
+"""Returns the time in seconds since 1970."""
 
 
 class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]

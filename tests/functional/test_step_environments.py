@@ -167,7 +167,7 @@ def test_a_command_that_is_killed_while_it_installs_does_not_hinder_the_next(wri
         ('dependencies = ["greeting==9"]', "greeting==9"),
         ('dependencies = ["greeting =! 1"]', "comparison"),
         ('requires-python = ">=3.99"', "No interpreter found for Python >=3.99"),
-        ("dependencies = [", "it is no TOML"),
+        ("dependencies = [", "it is not TOML"),
         ("dependencies = 3", "dependencies is 3, but must be a list of texts"),
         ("requires-python = 3", "requires-python is 3, but must be a text"),
     ],

@@ -93,7 +93,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path, kind):
     entry.create_system = 3
     entry.external_attr = (kind | 0o777) << 16
     bundle = archive_of(tmp_path / "a.zip", (entry, b"/etc/passwd"))
-    with pytest.raises(BundleError, match="'link' in it is no regular file"):
+    with pytest.raises(BundleError, match="'link' in it is not a regular file"):
         unpack(tmp_path / "a.zip", bundle, tmp_path / "out")
     assert not os.path.lexists(tmp_path / "out/link")
 

@@ -116,7 +116,7 @@ def test_what_is_not_executable_is_named(program, mode):
 def test_folders_pipes_and_what_is_not_there_are_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert why_not_executable(tmp_path) == "it is a folder"
-    assert why_not_executable(tmp_path / "pipe") == "it is no regular file"
+    assert why_not_executable(tmp_path / "pipe") == "it is not a regular file"
     assert why_not_executable(tmp_path / "none").startswith("it cannot be looked at")
 
 

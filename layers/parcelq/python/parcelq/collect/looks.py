@@ -51,7 +51,7 @@ class Taken:
 
     Attributes:
         again: seconds after which the message should be delivered again; None if it can be acknowledged.
-        state: how far the job is; None where nobody looked.
+        state: how far the job is; None if nobody looked.
     """
 
     again: float | None = None

@@ -70,7 +70,7 @@ class Entries:
     """Entries of a source and of its result: `read` is `done`, `dead` and `missing` together.
 
     Where an entry of what an earlier step made died, all entries of the source count as dead of whose message it was
-    made. `read` is None where nobody noted how many entries were published, `dead` where the notes do not say how many
+    made. `read` is None if nobody noted how many entries were published, `dead` where the notes do not say how many
     entries such a message had, and `done` where either is.
     """
 

@@ -165,11 +165,11 @@ class Collected:
         return counter.resolution(self.total)
 
     def extents(self) -> Iterator[Extent]:
-        """Yield where the result's bytes lie, in order. Those that follow one another in a segment are one extent."""
+        """Yield where the result's bytes are, in order. Those that follow one another in a segment are one extent."""
         return joined_extents(_with_line_ends(_bodies(self.choices())))
 
     def with_header(self, header: Stored | None, extents: Iterator[Extent]) -> tuple[list[str], Iterator[Extent]]:
-        """Return the keys of objects, and where the bytes are in them: first the header, if there is one, then the rest."""
+        """Return the keys of objects, and where the bytes are in them: first those of the header, then the rest."""
         segments = self.segments
         if header is None:
             return segments, extents
@@ -286,7 +286,7 @@ def _first_of_each(collected: Collected) -> Iterator[Choice]:
 
 
 def _bodies(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
-    """Yield where the chosen messages' bodies lie, and whether they lack their last line end."""
+    """Yield where the chosen messages' bodies are, and whether they lack their last line end."""
     for choice in choices:
         wheres, sizes, entries = choice.columns.wheres, choice.columns.sizes, choice.columns.entries
         for number in choice.rows:

@@ -138,7 +138,7 @@ class Columns:
 
     @property
     def wheres(self) -> array[int]:
-        """Where the bodies lie."""
+        """Where the bodies are."""
         return self.numbers[self.words - 5 :: self.words]
 
     @property

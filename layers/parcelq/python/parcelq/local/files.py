@@ -43,7 +43,7 @@ class FileState:
         """Look at a file.
 
         Raises:
-            ParcelqError: there is no such file, it cannot be read, or it is no regular file.
+            ParcelqError: there is no such file, it cannot be read, or it is not a regular file.
         """
         try:
             real = path.resolve(strict=True)

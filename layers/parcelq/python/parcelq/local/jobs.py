@@ -142,8 +142,8 @@ def take_up(
         raise
     for other in others:
         note(
-            f"{other.result!r} was the result of {other.paths!r} in an earlier state, or of another job; what was kept "
-            f"of that is deleted (job {other.id})"
+            f"{other.result!r} was the result of {other.paths!r} in an earlier state, or of another job; the state of "
+            f"job {other.id} is deleted"
         )
         kept.drop(other)
     known = [(job, record) for job, record in zip(jobs, records, strict=True) if record.id in present]
@@ -224,7 +224,7 @@ def _check_version(job: LocalJob, options: Options) -> None:
         share = f"{100 * job.done / job.total:.0f} %" if job.total else f"{job.done:,} bytes"
         raise JobError(
             job.record.id,
-            f"{share} of {job.source.title!r} are done with an earlier version of the steps; --continue does the rest "
+            f"{share} of {job.source.title!r} are done with an earlier version of the steps; --continue runs the rest "
             f"with this one, --fresh starts over, parcelq redrive {job.record.id[:12]} runs only dead entries again",
         )
 
@@ -236,8 +236,8 @@ def _check_replaceable(other: LocalRecord, kept: Kept) -> None:
     if collected and not collected.resolve().finished and all(file.is_unchanged() for file in other.files):
         raise JobError(
             other.id,
-            f"it is not finished, and its result is called {other.result!r} too; parcelq resume {other.id[:12]} goes "
-            "on with it, --name or --output call the new result otherwise, --fresh deletes what it has done",
+            f"it is not finished, and its result is called {other.result!r} too; parcelq resume {other.id[:12]} "
+            "continues it, --name or --output give the new result another name, --fresh deletes what it has done",
         )
 
 

@@ -155,7 +155,7 @@ class LocalJobs:
         options = recipe.options(self.results, note, go_on=go_on or redrive or bool(steps))
         kept = Kept.beside(self.results)
         if redrive and not _status(record, kept).dead:
-            raise JobError(record.id, "it has no dead entries; parcelq resume goes on with what is missing")
+            raise JobError(record.id, "it has no dead entries; parcelq resume runs what is missing")
         chosen = [(one.start, one.end) for one in self.dead(record.id) if only(one)] if redrive and only else None
         if chosen == []:
             raise JobError(record.id, "it has none of these dead entries any more")
@@ -163,7 +163,7 @@ class LocalJobs:
         try:
             source.check_unchanged()
         except ParcelqError as error:
-            raise JobError(record.id, f"it cannot go on: {error}") from None
+            raise JobError(record.id, f"it cannot continue: {error}") from None
         with kept.state.command() as command:
             jobs = take_up([source], options, kept, command, note, redrive=redrive, chosen=chosen)
             return run_jobs(jobs, options, kept, on_progress, cancelled)[0]

@@ -144,7 +144,7 @@ def _unpack(archive: zipfile.ZipFile, bundle: Bundle, target: Path) -> None:
 
 
 def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
-    """Refuse what is no regular file, or would lie outside the target."""
+    """Refuse anything that is not a regular file or would be outside the target."""
     name, kind = entry.filename, entry.external_attr >> 16
     parts = name.split("/")
     # guard[False]: a bundle writes nothing outside of its folder
@@ -152,7 +152,7 @@ def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
         raise BundleError(bundle.digest, f"it has a file {name[:200]!r}, whose path leaves the bundle")
     # guard[False]: a bundle has no links
     if stat.S_IFMT(kind) not in {0, stat.S_IFREG}:
-        raise BundleError(bundle.digest, f"{name[:200]!r} in it is no regular file")
+        raise BundleError(bundle.digest, f"{name[:200]!r} in it is not a regular file")
 
 
 def _copied(source: IO[bytes], target: IO[bytes], most: int, name: str, digest: str = "") -> int:

@@ -80,7 +80,7 @@ class _Entries:
         for number in range(last, -1, -1):
             if self._lines[number] == entry and number not in self._rejects:
                 return number
-        raise ValueError(f"reject: {entry!r:.100} is no entry that was taken from the input")
+        raise ValueError(f"reject: {entry!r:.100} is not an entry of the input")
 
 
 class _Each:

@@ -134,7 +134,7 @@ def _metadata(step: Path) -> Mapping[str, object]:
     try:
         return tomllib.loads("".join(lines))
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(where, [f"it is no TOML: {error}"]) from None
+        raise SettingsError(where, [f"it is not TOML: {error}"]) from None
 
 
 def cache_folder() -> Path:

@@ -32,7 +32,7 @@ def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - on
     except OSError as error:
         return f"it cannot be looked at: {error.strerror}"
     if not stat.S_ISREG(status.st_mode):
-        return "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
+        return "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is not a regular file"
     if os.statvfs(path).f_flag & os.ST_NOEXEC:
         return "it is on a file system that is mounted noexec"
     if not os.access(path, os.X_OK):

@@ -93,7 +93,7 @@ def open_regular(path: Path) -> int:
     # guard[False]: an output is a regular file
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     return descriptor
 
 

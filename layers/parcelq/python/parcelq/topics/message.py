@@ -98,7 +98,7 @@ class Wire:
             MessageError: the encoding is unknown, or the text is not in it, or it is only a pointer to S3.
         """
         if self.is_pointer:
-            raise MessageError("the body lies in S3, and was not loaded from there")
+            raise MessageError("the body is in S3, and was not loaded from there")
         if self.has_no_body:
             return b""
         encoding = self.attributes.get(ENCODING)

@@ -172,7 +172,7 @@ def upload_folder(source: str) -> str:
 
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
-    """The notes under some keys, by source and in the order of the bytes, without those that are gone by now."""
+    """The notes under some keys, by source and in the order of the bytes, without those that were deleted."""
     notes = in_flight(lambda key: _read(store, key), keys, _READS_IN_FLIGHT)
     return sorted((note for note in notes if note), key=lambda note: (note.source, note.start))
 

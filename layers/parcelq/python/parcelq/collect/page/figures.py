@@ -203,7 +203,7 @@ def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | 
 
 
 def _entries_of_segments(collected: Collected) -> list[int]:
-    """How many entries of the result lie in each segment."""
+    """How many entries of the result are in each segment."""
     counts = [0] * len(collected.segments)
     for choice in collected.choices():
         entries, wheres = choice.columns.entries, choice.columns.wheres
