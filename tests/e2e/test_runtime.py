@@ -218,7 +218,7 @@ def test_a_function_that_the_runtime_kills_loses_nothing(built: Built, tmp_path:
         with stack.pumping(*instances):
             stack.put("inbox/lines.txt", lines)
             report = stack.collect(stack.start(DOWNLOADER), "lines.txt")
-        assert [error.kind for error in stack.errors] == ["Timeout"]
+        assert {error.kind for error in stack.errors} == {"Timeout"}  # more than one if the machine is busy
         assert "Task timed out after 3.00 seconds" in str(stack.errors[0])
         assert stack.get("results/lines.txt") == lines.upper()
         assert report["complete"]

@@ -90,6 +90,7 @@ class World:
         parcel_size: most entries of a message.
         batch_size: most entries of a run.
         seed: in which order messages are processed, and which of them twice.
+        workers: how many runs go on side by side.
     """
 
     folder: Path
@@ -97,6 +98,7 @@ class World:
     parcel_size: int = 4
     batch_size: int = 4
     seed: int | None = None
+    workers: int = 2
 
     def __post_init__(self) -> None:
         self.store = FolderStore(self.folder / "store")
@@ -144,7 +146,7 @@ class World:
     def _process(self, topic: MemoryTopic, after: MemoryTopic, step: Step) -> None:
         dead = MemoryTopic.create(f"{topic.name}-dead-letter")
         rules = Rules(self.batch_size, self.parcel_size, back_off_seconds=0, joins=False)
-        processor = Processor(Route(topic, after, dead, self.output), step, rules, self.store)
+        processor = Processor(Route(topic, after, dead, self.output), step, rules, self.store, workers=self.workers)
         chance = random.Random(self.seed)
         while pulled := topic.pull(1, 100, 0):
             if self.seed is not None:
