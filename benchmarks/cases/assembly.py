@@ -1,4 +1,4 @@
-"""Putting a result together from segments in which its pieces lie shuffled, beside copying the same bytes."""
+"""Assembling a result from segments with its pieces in random order, beside copying the same bytes."""
 
 from __future__ import annotations
 

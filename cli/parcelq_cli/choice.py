@@ -1,4 +1,4 @@
-"""What `parcelq run` and `parcelq try` run: the workflow of a folder, or one made of steps, as options say it."""
+"""The workflow that `parcelq run` and `parcelq try` run: that of a folder, or one made of steps, by their options."""
 
 from __future__ import annotations
 

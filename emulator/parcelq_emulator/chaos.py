@@ -30,7 +30,7 @@ class Chaos:
 
     Attributes:
         invocations: invocations of functions.
-        killed: those that did not survive.
+        killed: invocations that were killed.
         messages: messages that were delivered twice.
         events: events of S3 that were.
     """

@@ -88,7 +88,7 @@ def test_a_path_that_leaves_the_bundle_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR])
-def test_what_is_no_regular_file_is_refused(tmp_path, kind):
+def test_anything_but_a_regular_file_is_refused(tmp_path, kind):
     entry = zipfile.ZipInfo("link")
     entry.create_system = 3
     entry.external_attr = (kind | 0o777) << 16

@@ -121,7 +121,7 @@ class TestText:
     def test_a_span_is_read_alone(self) -> None:
         assert Span.parse("3-7/*") == Span(3, 7, None)
         assert len(Span.parse("3-7/10")) == 4
-        with pytest.raises(LineageError, match="no span"):
+        with pytest.raises(LineageError, match="is not a span"):
             Span.parse(f"3-7/10>0-1/1:{ONE}")
 
 

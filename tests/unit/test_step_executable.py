@@ -62,7 +62,7 @@ def patched(at: int, value: bytes) -> bytes:
         (ELF[:20], "cut off"),
         (patched(18, b"\xb7\0"), "built for another processor (aarch64)"),
         (patched(18, b"\x08\0"), "built for another processor (MIPS)"),
-        (patched(16, b"\x01\0"), "no program"),
+        (patched(16, b"\x01\0"), "not a program"),
         (patched(56, b"\0\0"), "without a program in it"),
     ],
 )
@@ -117,7 +117,7 @@ def test_folders_pipes_and_what_is_not_there_are_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert why_not_executable(tmp_path) == "it is a folder"
     assert why_not_executable(tmp_path / "pipe") == "it is not a regular file"
-    assert why_not_executable(tmp_path / "none").startswith("it cannot be looked at")
+    assert why_not_executable(tmp_path / "none").startswith("it cannot be examined")
 
 
 def test_a_file_system_mounted_noexec_is_named(tmp_path):

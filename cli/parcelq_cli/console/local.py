@@ -108,7 +108,7 @@ class LocalConsole:
                 return self._page(read, self._view(read))
             if job in self._known and self._is_whole(self._known[job]):
                 return self._whole_page(self._known[job])
-        raise JobError(job, "there is no such job; the list shows those that there are")
+        raise JobError(job, "there is no such job; the list shows all jobs")
 
     def act(self, job: str, action: str, which: Which) -> str:
         """Begin an action on a job."""

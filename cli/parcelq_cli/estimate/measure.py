@@ -63,7 +63,7 @@ class Measured:
         failing: which share of records the step fails on.
         reason: why it failed on one of them; empty where it did not.
         wall: seconds of a run, on the clock of this machine.
-        cpu: seconds of a run that its processors worked.
+        cpu: CPU seconds of a run.
         start: seconds that a process of a warm step takes to begin.
         out_entries: records that come out for one that goes in.
         out_bytes: bytes that come out for one record that goes in.

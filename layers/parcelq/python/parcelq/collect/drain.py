@@ -69,7 +69,7 @@ class Drained:
 
 
 class _Pace:
-    """How many messages are pulled at a time, going by the size of those that came; for all receivers together."""
+    """Decides how many messages are pulled at a time, by the size of recent ones; for all receivers together."""
 
     def __init__(self) -> None:
         self._size = 0.0

@@ -268,7 +268,7 @@ class Looker:
         return Cost(before.invocations + 1, seconds, before.requests + self.requests() - asked, size)
 
     def _detail(self, record: JobRecord) -> dict[str, Any]:
-        """What an event says of a job that ended: its record, and its report without the list of dead entries."""
+        """The content of the event of an ended job: its record, and its report without the list of dead entries."""
         report: dict[str, Any] | None = None
         if record.result:
             try:

@@ -30,7 +30,7 @@ class Dead:
         end: just after its last byte.
         entries: how many they are.
         reason: why they failed.
-        of_source: whether they are entries of the source, and not of what an earlier step made of some.
+        of_source: whether they are entries of the source, and not of the output of an earlier step.
         record: number of the first of them in the source, from 1; None if unknown.
         line: number of its first line, from 1; None if unknown.
         entry: the entries themselves; empty where they were too large to be kept.

@@ -42,7 +42,7 @@ class DeadRow(NamedTuple):
         start: first byte, in the source, of the message that they came in.
         end: just after its last byte.
         entries: how many they are.
-        of_source: whether they are entries of the source, and not of what an earlier step made of some.
+        of_source: whether they are entries of the source, and not of the output of an earlier step.
         extent: where the reason and the entries lie.
     """
 

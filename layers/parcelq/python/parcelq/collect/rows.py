@@ -48,7 +48,7 @@ UNKNOWN: Final = (1 << 64) - 1
 _DIGEST_CHARACTERS: Final = 16
 
 Key: TypeAlias = tuple[int, ...]
-"""The words of a row up to `where`, without those that are missing."""
+"""The words of a row up to `where`, without missing groups."""
 
 
 def words_of(steps: int) -> int:

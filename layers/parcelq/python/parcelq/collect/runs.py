@@ -164,7 +164,7 @@ def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record
 
 
 def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], written: Sequence[str]) -> Record:
-    """Make the record name these runs, and delete those that it names no more."""
+    """Write these runs into the record, and delete the runs that it no longer names."""
     named = tuple(run.key for run in runs)
     try:
         new = write_record(store, topic, runs[0].job, replace(record, runs=named))

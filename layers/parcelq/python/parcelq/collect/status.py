@@ -222,7 +222,8 @@ def _counts(
     holes: Sequence[tuple[int, int]] | None,
     collected: Collected,
 ) -> tuple[int | None, int | None, int | None]:
-    """Entries of a source that are covered, dead and missing; None for what the notes of its uploads do not tell."""
+    """Entries of a source that are covered, dead and missing; None for numbers that the notes of its uploads do not
+    contain."""
     dead = dead_entries(collected, notes, total) if resolution.has_dead else 0
     if total is None:
         return None if resolution.covered else 0, dead, None

@@ -47,7 +47,7 @@ class Version:
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
-        """All of its bundles, each once."""
+        """Its bundles, without duplicates."""
         return tuple(dict.fromkeys([self.code, *filter(None, self.packages)]))
 
     @property

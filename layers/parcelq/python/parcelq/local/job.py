@@ -67,7 +67,7 @@ class Job:
             timeout: seconds to wait at most; None for as long as it takes.
 
         Returns:
-            What became of each file, in their order. `whole` of each says whether every entry is in the result.
+            The outcome of each file, in their order. `whole` of each says whether every entry is in the result.
 
         Raises:
             TimeoutError: the time is up; the job goes on.

@@ -34,7 +34,7 @@ class LocalJob:
         total: bytes of the source; None if that is not known.
         done: bytes of it that are done already.
         stored: whether something of it was stored when this run began.
-        is_noted: whether it is noted how many records the source has.
+        is_noted: whether the number of the source's records is noted.
         report: the report of its result, where that is whole and only cleaning was left to do; else None.
         uploaded: whether all of it was published.
         problem: why it cannot go on; empty where it can.

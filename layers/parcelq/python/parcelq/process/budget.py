@@ -46,8 +46,8 @@ class Budget:
     def limit(self, step_timeout: float | None) -> Limit | None:
         """How long a run may take that begins now, or None if there is no time for another.
 
-        There is none if the step's own timeout does not fit, or if it would end too late going by the longest run
-        so far.
+        There is none if the step's own timeout does not fit, or if a run as long as the longest so far would end too
+        late.
 
         Args:
             step_timeout: seconds that the step's settings allow a run; None if they say nothing.

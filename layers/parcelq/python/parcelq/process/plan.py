@@ -81,7 +81,7 @@ class Work:
 
     @property
     def place(self) -> str:
-        """Names what the message stands for: its source and lineage, or else the message itself."""
+        """A key for what the message stands for: its source and lineage, or, without lineage, the message's id."""
         return f"{self.source} {self.lineage}" if self.lineage else self.pulled.message_id
 
     @property

@@ -56,7 +56,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Puts marks while messages are run that may kill the function.
+    """Puts marks while it runs messages that may kill the function.
 
     Attributes:
         marks: where they are put; None where receive counts stand in for them.

@@ -95,7 +95,7 @@ def process(
         this = RoundProgress().plus(outcome)
         total = total.plus(outcome)
         on_progress(this, total)
-        # As many as every worker needs to reach batch_size, going by what messages have had so far.
+        # As many as every worker needs to reach batch_size, if messages have as many entries as those before.
         mean = max(1.0, total.entries_processed / max(1, total.messages_processed))
         most = max(1, min(_MOST_PULLED, math.ceil(processor.rules.batch_size * processor.workers / mean)))
         quiet_since = clock()

@@ -258,7 +258,7 @@ def _text(entries: list[Any]) -> str:
 
 
 def _lines_of(made: object) -> list[str]:
-    """Return the lines of what a function made of one entry: a str, None, or an iterable of str."""
+    """Return the output of a function of one entry as lines; it is a str, None, or an iterable of str."""
     if isinstance(made, str):
         return [_line(made)]
     if made is None:

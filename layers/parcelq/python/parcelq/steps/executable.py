@@ -30,7 +30,7 @@ def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - on
     try:
         status = path.stat()
     except OSError as error:
-        return f"it cannot be looked at: {error.strerror}"
+        return f"it cannot be examined: {error.strerror}"
     if not stat.S_ISREG(status.st_mode):
         return "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is not a regular file"
     if os.statvfs(path).f_flag & os.ST_NOEXEC:
@@ -98,7 +98,7 @@ def _elf(data: bytes) -> str:
         name = (_NAMES | _NAMES_MORE).get(machine, f"number {machine}")
         return f"it is built for another processor ({name}) than this one ({here})"
     if kind not in _RUNNABLE:
-        return "it is an ELF file, but no program"
+        return "it is an ELF file, but not a program"
     table, size, count = (32, 54, 56) if wide else (28, 42, 44)
     start, row, rows = number(table, 8 if wide else 4), number(size, 2), number(count, 2)
     if not rows or row < (56 if wide else 32):

@@ -98,7 +98,7 @@ def open_regular(path: Path) -> int:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it, in bounded memory and without long paths, however deep it is.
+    """Remove a folder with everything in it, however deep, in bounded memory and without long paths.
 
     Every folder in it is first moved up, right below the top, and then emptied. What cannot be removed stays.
     """

@@ -1,4 +1,4 @@
-"""A step's settings file: read, validated, and every mistake named at once."""
+"""Reads and validates a step's settings file; an error names every mistake in it."""
 
 from __future__ import annotations
 

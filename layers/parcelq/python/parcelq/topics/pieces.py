@@ -40,7 +40,7 @@ class Piece:
     """Bytes of a source, and what became of them.
 
     Attributes:
-        lineage: which bytes; empty where the message has none that can be right.
+        lineage: which bytes; empty if the message has no valid lineage.
         body: the step's output for them. Of a tombstone the dead entry itself, or nothing if that has more than
             `MAX_DEAD_BYTES` bytes.
         entries: how many entries the body has; of a tombstone, how many are dead.

@@ -105,7 +105,8 @@ class RangeTask:
 
 
 def tasks_for(whole: RangeTask, range_bytes: int) -> Iterator[RangeTask]:
-    """Cut the task for all of an object into tasks for its ranges: scans, where those must come first."""
+    """Cut the task for a whole object into tasks for its ranges; these are scans if the format must be scanned
+    first."""
     scan = range_bytes if whole.records.two_phases else 0
     for start in range(whole.start, whole.end, range_bytes):
         yield replace(whole, start=start, end=min(start + range_bytes, whole.end), scan=scan)

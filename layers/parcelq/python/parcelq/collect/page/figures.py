@@ -45,7 +45,7 @@ class Listed:
         record: its number in the source, from 1; None if unknown.
         line: the number of its first line, from 1; None if unknown.
         entry: its beginning.
-        entry_bytes: how many bytes it has; 0 where it was not kept.
+        entry_bytes: how many bytes it has; 0 if it was not kept.
         reason: why it failed.
     """
 
