@@ -19,6 +19,9 @@ VERSIONS_PATH := PATH="$(shell for one in 3.11 3.12 3.13 3.14; do pyenv prefix $
 UV := $(shell grep '^uv==' requirements.lock)
 # Two processes more than there are processors, since end-to-end tests wait much.
 PYTEST = $(BIN)/pytest --numprocesses $$($(BIN)/python -c 'import os; print(2 + os.cpu_count())') --dist worksteal
+# The Python of the functions: the parameter Runtime.
+RUNTIME = $(shell $(BIN)/python scan/building.py runtime $(CONFIG_ENV))
+RUNTIME_PATH = PATH="$(shell pyenv prefix $$(pyenv versions --bare 2>/dev/null | grep "^$(RUNTIME:python%=%)" | tail -1) 2>/dev/null)/bin:$$PATH"
 PATH313 := $(if $(PYTHON313),PATH="$(PYTHON313)/bin:$$PATH")
 SAM := $(PATH313) $(BIN)/sam
 # Versions stay as they are while they fit the ranges; LOCK=--upgrade takes the newest.
@@ -103,10 +106,12 @@ check: setup scan audit ## Lint, type-check, look for weaknesses, and check the 
 	$(SAM) validate --lint
 	$(MAKE) prose docs
 
-scan: setup $(SCANNER)/.installed ## Look for weaknesses in the code and in the template, with a key of one's own and without
+scan: setup $(SCANNER)/.installed ## Look for weaknesses in the code and in the template, with and without a key of one's own, a role for steps, and secrets
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive layers functions cli emulator
 	@mkdir -p build/scan
-	$(BIN)/python scan/transformed.py KmsKeyArn=arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d > build/scan/key.json
+	$(BIN)/python scan/transformed.py KmsKeyArn=arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d \
+	  StepRole=arn:aws:iam::123456789012:role/steps \
+	  Secrets=arn:aws:ssm:us-east-1:123456789012:parameter/score/KEY > build/scan/key.json
 	$(CHECKOV) --file build/scan/key.json
 	$(BIN)/python scan/transformed.py > build/scan/no-key.json
 	@# Without one, keys of AWS encrypt topics (SSE-SQS, which CKV_AWS_27 does not know) and logs (CKV_AWS_158).
@@ -125,11 +130,11 @@ audit: setup ## Look up known vulnerabilities of all that is installed, if a ser
 	else echo 'not audited: no vulnerability service reachable'; fi
 
 build: setup ## Build what is deployed, into .aws-sam
-	@$(PATH313) python3.13 -c '' 2>/dev/null || { echo "Missing: Python 3.13 on the PATH, the functions' runtime" >&2; exit 1; }
+	@$(RUNTIME_PATH) $(RUNTIME) -c '' 2>/dev/null || { echo "Missing: $(RUNTIME) on the PATH, the functions' runtime" >&2; exit 1; }
 	@$(BIN)/python scan/building.py steps $(CONFIG_ENV)
-	$(SAM) build --config-env $(CONFIG_ENV) --build-dir $(BUILD)
+	$(RUNTIME_PATH) $(BIN)/sam build --config-env $(CONFIG_ENV) --build-dir $(BUILD)
 	@# A function cannot keep what it compiles, as it may not write where its code lies, and would do it at every start.
-	$(PATH313) python3.13 -m compileall -q -x /steps/ --invalidation-mode unchecked-hash -s $(BUILD) $(BUILD)
+	$(RUNTIME_PATH) $(RUNTIME) -m compileall -q -x /steps/ --invalidation-mode unchecked-hash -s $(BUILD) $(BUILD)
 	@$(BIN)/python scan/building.py sizes $(BUILD)
 
 bench: setup ## Measure speed beside what else people use; CASES="cut publish" for some, QUICK=1 for a trial

@@ -16,7 +16,8 @@ class BuildWithDeployment(build_py):
         if not self.editable_mode:
             deployment = Path(self.build_lib, "parcelq_emulator", "deployment")
             shutil.copytree("functions", deployment / "functions", ignore=shutil.ignore_patterns("__pycache__"))
-            shutil.copy("template.yaml", deployment)
+            for name in ("template.yaml", "dashboard.yaml"):
+                shutil.copy(name, deployment)
 
 
 setup(cmdclass={"build_py": BuildWithDeployment})

@@ -1,5 +1,6 @@
 """Checks for `make build`: every stage has its step, and what was built fits into Lambda.
 
+python scan/building.py runtime CONFIG_ENV  # prints the parameter Runtime
 python scan/building.py steps CONFIG_ENV    # before building, with the parameters of samconfig.toml
 python scan/building.py sizes BUILD_FOLDER  # after building; leaves bytecode out where it is too much
 """
@@ -82,6 +83,9 @@ def size(path: Path) -> int:
 if __name__ == "__main__":
     what, argument = sys.argv[1:]
     try:
-        check_steps(argument) if what == "steps" else fit(Path(argument))
+        if what == "runtime":
+            print(parameters(argument, ROOT)["Runtime"])
+        else:
+            check_steps(argument) if what == "steps" else fit(Path(argument))
     except ParcelqError as error:
         sys.exit(f"Not built: {error}")

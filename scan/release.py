@@ -19,6 +19,7 @@ _IN_WHEEL: Final = (
     "parcelq/__init__.py",
     "parcelq_cli/main.py",
     "parcelq_emulator/deployment/template.yaml",
+    "parcelq_emulator/deployment/dashboard.yaml",
 )
 _IN_SOURCE: Final = ("LICENSE", "README.md", "pyproject.toml", "setup.py", "template.yaml", "functions/uploader/app.py")
 _NEVER: Final = ("__pycache__", ".venv", "results/")

@@ -70,7 +70,7 @@ class Decide:
         match condition:
             case {"Fn::Not": [negated]}:
                 return not self.holds(negated)
-            case {"Fn::Equals": [{"Ref": parameter}, value]}:
+            case {"Fn::Equals": [{"Ref": parameter} | {"Fn::Join": ["", {"Ref": parameter}]}, value]}:
                 return self.values[parameter] == str(value)
         raise ValueError(f"{condition} is a condition of a kind that is not known here")
 

@@ -18,5 +18,6 @@ CASES: Final = (
     "whole",
     "cold_start",
     "growth",
+    "scale",
 )
 """In the order of the table."""

@@ -1,22 +1,28 @@
-"""How soon the result of a file is there in an idle stack, with the latencies of AWS added to every request."""
+"""How soon results are there, with the latencies of AWS added to every request.
+
+For a small file, from its put; for a large one, from the last message that its processors publish.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from parcelq.steps.find import local_step
 
 from benchmarks.data import write_lines
 from benchmarks.harness import Bench, Figure, Spread, at_most
 
+if TYPE_CHECKING:
+    from parcelq_emulator.pipeline import Pipeline
+
 _LATENCY: Final = {"sqs": 0.02, "s3": 0.03}
 """Seconds that each request takes longer than on this machine."""
 _LIMIT: Final = 10.0
-"""Seconds from the put to the result that are to be reached."""
+"""Seconds that are to be reached, for either file."""
 _GIVE_UP: Final = 300.0
 
 
@@ -25,28 +31,60 @@ def measure(bench: Bench) -> Iterator[Figure]:
     from parcelq_emulator.options import Options
     from parcelq_emulator.pipeline import running
 
-    lines = 1000
-    file = write_lines(bench.folder / "lines.txt", lines)
+    lines, many = 1000, bench.size(1_000_000, 50_000)
+    file, large = (write_lines(bench.folder / f"{count}.txt", count) for count in (lines, many))
     (bench.folder / "logs").mkdir(exist_ok=True)
     (bench.folder / "scratch").mkdir(exist_ok=True)
     with running(
         Options([local_step("tr a-z A-Z")], latency=_LATENCY), bench.folder / "logs", bench.folder / "scratch"
     ) as pipeline:
-        taken = []
-        for number in range(bench.long_runs + 1):
-            name = f"{number}.txt"
-            began = time.perf_counter()
-            pipeline.put(Path(file), name)
-            while name not in pipeline.results.reported():
-                if time.perf_counter() - began > _GIVE_UP:
-                    raise RuntimeError(f"no result within {_GIVE_UP:.0f} s")
-                time.sleep(0.05)
-            taken.append(time.perf_counter() - began)
-    cold, *warm = taken
-    yield Figure(
-        f"result of {lines:,} lines in an idle stack, 20 ms more for SQS and 30 ms for S3: time",
-        f"{_LIMIT:.0f} s",
-        Spread.of_ratios(warm, [_LIMIT] * len(warm)),
-        f"{median(warm):.1f} s; {cold:.1f} s with cold functions",
-        at_most(1),
-    )
+        cold, *warm = (_seconds(pipeline, file, f"{number}.txt") for number in range(bench.long_runs + 1))
+        yield _figure(
+            f"result of {lines:,} lines in an idle stack, 20 ms more for SQS and 30 ms for S3: time",
+            warm,
+            f"{median(warm):.1f} s; {cold:.1f} s with cold functions",
+        )
+        whole, after = _seconds_after_the_last_message(pipeline, large, "large.txt")
+        yield _figure(
+            f"result of {many:,} lines after their last output message, the same latencies: time",
+            [after],
+            f"{after:.1f} s, of {whole:.1f} s from the put",
+        )
+
+
+def _figure(what: str, taken: list[float], absolute: str) -> Figure:
+    spread = Spread.of_ratios(taken, [_LIMIT] * len(taken))
+    return Figure(what, f"{_LIMIT:.0f} s", spread, absolute, at_most(1))
+
+
+def _seconds(pipeline: Pipeline, file: Path, name: str) -> float:
+    """Put a file into the inbox, and return how many seconds later its result is there."""
+    began = time.perf_counter()
+    pipeline.put(file, name)
+    _wait(lambda: name in pipeline.results.reported())
+    return time.perf_counter() - began
+
+
+def _seconds_after_the_last_message(pipeline: Pipeline, file: Path, name: str) -> tuple[float, float]:
+    """The same, and how many seconds of it came after the last message was processed.
+
+    A processor acknowledges a message only after its output is published, so then nothing is left on its topic.
+    """
+    from parcelq_emulator.pipeline import STACK
+
+    began = time.perf_counter()
+    pipeline.put(file, name)
+    topics = [pipeline.events_url, *(f"{STACK}-{one}" for one in ("ranges", "step"))]
+    _wait(lambda: pipeline.count(topics[-1]) > 0)
+    _wait(lambda: not any(map(pipeline.count, topics)))
+    last = time.perf_counter()
+    _wait(lambda: name in pipeline.results.reported())
+    return time.perf_counter() - began, time.perf_counter() - last
+
+
+def _wait(is_so: Callable[[], bool]) -> None:
+    until = time.perf_counter() + _GIVE_UP
+    while not is_so():
+        if time.perf_counter() > until:
+            raise RuntimeError(f"nothing came within {_GIVE_UP:.0f} s")
+        time.sleep(0.05)

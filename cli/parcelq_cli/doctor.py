@@ -73,11 +73,14 @@ class Examined:
             limit = self.functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
         wanted = sum(
             self.mapping(name).get("ScalingConfig", {}).get("MaximumConcurrency", 0)
-            for name in self.processors.values()
+            for name in (
+                *self.processors.values(),
+                *(f"{self.stack.prefix}-{one}" for one in ("uploader", "downloader")),
+            )
         )
         if wanted > limit:
             yield Finding(
-                f"the account runs {limit} functions at once, and the stages may ask for {wanted}",
+                f"the account runs {limit} functions at once, and the stack may ask for {wanted}",
                 "raise the quota of Lambda's concurrent executions, or lower it: parcelq scale STAGE N"
                 + (" (this is the quota of new accounts)" if limit <= _NEW_ACCOUNT else ""),
             )
@@ -130,9 +133,10 @@ class Examined:
                 continue
             if lost:
                 yield Finding(f"workflow {one.name} lacks {amount(len(lost), 'bundle')}", "put it again")
-            if version.python not in {"", self.stack.python}:
+            if version.python not in {"", self.stack.packages_are_for}:
                 yield Finding(
-                    f"workflow {one.name} is for Python {version.python}, and the functions have {self.stack.python}",
+                    f"workflow {one.name} is for Python {version.python}, and the functions have "
+                    f"{self.stack.packages_are_for}",
                     "put it again",
                 )
 

@@ -39,7 +39,7 @@ def publish(out: Output, stack: Stack, assembled: Assembled) -> Version:
     # A workflow that is certainly too large is refused before packing takes minutes.
     _check_room(stack, assembled.name, sum(path.stat().st_size for path in assembled.files.values()))
     packages = assembled.packages(stack.target, out.note)
-    python = stack.python if any(packages) else ""
+    python = stack.packages_are_for if any(packages) else ""
     versions = stack.versions
     with tempfile.TemporaryDirectory(prefix="parcelq-bundle-") as scratch:
         archive = Path(scratch) / "code.zip"

@@ -66,6 +66,13 @@ class Stack:
         return Versions(self.store)
 
     @property
+    def packages_are_for(self) -> str:
+        """What versions of workflows say that packages for this stack are for."""
+        from parcelq.jobs.version import packages_are_for
+
+        return packages_are_for(self.python, self.platform.partition("-")[0])
+
+    @property
     def target(self) -> Target:
         """What packages of workflows are for."""
         from parcelq.steps.packages import Target

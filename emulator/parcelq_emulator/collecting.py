@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from parcelq_emulator.pipeline import Pipeline
 
 _LOOK_SECONDS: Final = 0.2
+_PAUSE_FACTOR: Final = 5
+"""So much longer than a look the pause after it is, since a look at thousands of files takes long itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> C
     Raises:
         ParcelqError: the stack makes no progress.
     """
+    began = time.monotonic()
     while waiting := pipeline.waiting():
         given_up = pipeline.given_up().keys()
         missing = _missing(pipeline, sizes)
@@ -50,7 +53,8 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> C
         tell(f"{amount(waiting, 'message')} waiting", done / max(1, sum(sizes.values())))
         if given_up and missing <= given_up:
             break
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(max(_LOOK_SECONDS, _PAUSE_FACTOR * (time.monotonic() - began)))
+        began = time.monotonic()
     return Collected(_missing(pipeline, sizes), pipeline.healings())
 
 

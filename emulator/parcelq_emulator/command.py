@@ -152,14 +152,10 @@ def _run(output: Output, inputs: Mapping[str, Path], options: Options, folder: P
     logs.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with output.progress("running") as tell, running(options, logs, scratch) as pipeline:
-        for name, file in inputs.items():
-            pipeline.put(file, name)
+        pipeline.put_all(inputs)
         collected = collect(pipeline, {name: file.stat().st_size for name, file in inputs.items()}, tell)
-        results = [
-            Result(*pipeline.results.fetch(result_names(name).result, folder))
-            for name in inputs
-            if name not in collected.missing
-        ]
+        names = [result_names(name).result for name in inputs if name not in collected.missing]
+        results = [Result(*one) for one in pipeline.results.fetch_all(names, folder)]
         letters = pipeline.dead_letters()
         overflow = Overflow(pipeline.s3, pipeline.stack.bucket)
         _summarise(output, results, letters, overflow, collected, time.monotonic() - began)

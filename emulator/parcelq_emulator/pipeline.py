@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -53,6 +54,7 @@ _OUTPUT_DEADLINE: Final = 10
 _QUIET_SECONDS: Final = 5
 """Seconds without a message of a job after which what is missing is published again. They are few, because topics are
 counted exactly here."""
+_PUTS_IN_FLIGHT: Final = 4
 STACK: Final = "parcelq"
 OUTPUT_TOPIC: Final = f"{STACK}-output"
 SPOKEN: Final[Mapping[str, str]] = {
@@ -105,6 +107,11 @@ class Pipeline:
         with translated():
             self.s3.upload_file(str(file), self.stack.bucket, INBOX + name)
 
+    def put_all(self, files: Mapping[str, Path]) -> None:
+        """Put files into the inbox by their names, several at once."""
+        with ThreadPoolExecutor(_PUTS_IN_FLIGHT) as pool:
+            list(pool.map(self.put, files.values(), files.keys()))
+
     def waiting(self) -> int:
         """Messages that the functions have not dealt with yet, those under way included.
 
@@ -115,11 +122,11 @@ class Pipeline:
             ParcelqError: the pump failed.
         """
         self.pump.check()
-        return sum(self._count(url) for url in (self.events_url, *self._inputs()))
+        return sum(self.count(url) for url in (self.events_url, *self._inputs()))
 
     def uncollected(self) -> int:
         """Messages that have not been collected yet."""
-        return self._count(OUTPUT_TOPIC)
+        return self.count(OUTPUT_TOPIC)
 
     def healings(self) -> int:
         """How often what was missing of a job was published again."""
@@ -140,12 +147,13 @@ class Pipeline:
         """The dead letters of all functions' topics."""
         letters: list[Pulled] = []
         for url in map(dead_letter, self._inputs()):
-            if count := self._count(url):  # which is exact here, so that nobody need wait for more
+            if count := self.count(url):  # which is exact here, so that nobody need wait for more
                 letters += peek(SqsTopic(self.topics.sqs, url), count)
         # Beside dead letters of steps, there may be events of objects here, which `given_up` names.
         return [one for one in letters if GIVEN_UP not in one.attributes]
 
-    def _count(self, topic: str) -> int:
+    def count(self, topic: str) -> int:
+        """Messages of a topic, given its name or URL; those that are locked or delayed included."""
         attributes = self.topics.attributes(topic)
         return sum(int(attributes[name]) for name in _COUNTS)
 
@@ -186,8 +194,9 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
         clients = Clients(session.client("cloudformation", **more), session.client("lambda", **more), s3, sqs)
         plain = template.result()
-        # Packages of workflows must be for the Python that runs the functions here.
+        # Packages of workflows must be for the Python and the machine that run the functions here.
         plain["Outputs"]["PythonVersion"]["Value"] = f"{sys.version_info.major}.{sys.version_info.minor}"
+        plain["Outputs"]["Platform"]["Value"] = f"{os.uname().machine}-manylinux_2_34"
         stack = deploy(plain, parameters, clients, STACK)
         topics = Topics(sqs)
         # A downloader that died is not waited for as long as on AWS, where the next one comes minutes later anyway.

@@ -36,7 +36,7 @@ def load(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
     from samtranslator.translator.translator import Translator
     from samtranslator.yaml_helper import yaml_parse
 
-    template: dict[str, Any] = yaml_parse(path.read_text())
+    template: dict[str, Any] = _with_included(yaml_parse(path.read_text()), path.parent)
     if problems := list(_problems(template["Parameters"], parameters)):
         raise SettingsError("the stack's parameters", problems)
     defaults = {name: str(declared["Default"]) for name, declared in template["Parameters"].items()}
@@ -53,6 +53,20 @@ def load(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
     plain: dict[str, Any] = translator.translate(template, values)
     translator.metrics.publish()  # to nowhere; it warns of metrics that were not
     return plain
+
+
+def _with_included(node: Any, folder: Path) -> Any:
+    """A part of a template with the files that it includes, and that `sam package` would put into a bucket."""
+    from samtranslator.yaml_helper import yaml_parse
+
+    match node:
+        case {"Fn::Transform": {"Name": "AWS::Include", "Parameters": {"Location": str(location)}}}:
+            return yaml_parse((folder / location).read_text())
+        case dict():
+            return {key: _with_included(one, folder) for key, one in node.items()}
+        case list():
+            return [_with_included(one, folder) for one in node]
+    return node
 
 
 def _problems(declared: Mapping[str, Any], given: Mapping[str, str]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from parcelq.collect.looks import Looker, Taken
 from parcelq.config import Config, load
 from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.jobs.jobs import Jobs
-from parcelq.jobs.look import Look
+from parcelq.jobs.look import MESSAGES_OF_A_DRAINER, Look, more_drainers
 from parcelq.limits import MAX_DELAY_SECONDS
 from parcelq.names import RESULTS, topic_within
 from parcelq.store.bucket import BucketStore
@@ -39,15 +39,12 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 DRAIN_SHARE = 0.6
 """The share of the time for draining; the rest is for writing results."""
-LOOK_DRAIN_SECONDS = 30.0
-"""The most seconds that a look drains, so that the next looks are not late; further messages continue."""
+LOOK_DRAIN_SECONDS = 10.0
+"""A look drains for so long at most, so that what it finds is not late; further looks go on from there."""
 LOCKED_SECONDS = 60
 """Seconds that looks stay locked; renewed after half of it, so looks of a dead function are delivered again soon."""
 LOOKS_IN_FLIGHT = 4
 """How many looks are handled side by side."""
-MOST_DRAINERS = 8
-MESSAGES_OF_A_DRAINER = 50_000
-"""For each of this many messages on the output topic one more invocation drains it, up to a limit."""
 DRAIN_PAUSE = 10
 VAIN_DRAIN_PAUSE = 30
 VAIN_DRAINS = 3
@@ -172,8 +169,9 @@ def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], flo
     failed: list[dict[str, str]] = []
     with Lease(app().looks, pulled, LOCKED_SECONDS) as lease:
         until = whole - min(LOOK_DRAIN_SECONDS, whole * DRAIN_SHARE)
-        drained = drain(app().output, 0, lambda: time_left() - until)
         jobs = [look.job for _, look in looks if look.job]
+        ask_for_drainers()
+        drained = drain(app().output, 0, lambda: time_left() - until)
         go_on_draining(drained, [look.number for _, look in looks if not look.job])
         notice(drained, besides=jobs)
 
@@ -219,8 +217,16 @@ def take_look(pulled: Pulled, look: Look, may_go_on: Callable[[], bool]) -> Take
     return taken
 
 
+def ask_for_drainers() -> None:
+    """Have more invocations drain the output topic if it has more messages than one drains within seconds."""
+    messages = app().output.counts().visible
+    if messages >= MESSAGES_OF_A_DRAINER:
+        looks = app().looks.counts()
+        app().looker.jobs.send(Look() for _ in range(more_drainers(messages, looks.visible + looks.delayed)))
+
+
 def go_on_draining(drained: Drained, numbers: Sequence[int]) -> None:
-    """Have more invocations drain the output topic while it has messages, as many as these ask for.
+    """Have another invocation drain the output topic while it has messages.
 
     Args:
         drained: what this one drained.
@@ -229,8 +235,7 @@ def go_on_draining(drained: Drained, numbers: Sequence[int]) -> None:
     """
     send = app().looker.jobs.send
     if not drained.exhausted:
-        wanted = min(1 + app().output.counts().visible // MESSAGES_OF_A_DRAINER, MOST_DRAINERS)
-        send(Look() for _ in range(1 if numbers else wanted - app().looks.counts().visible))
+        send([Look()])
     elif numbers and (drained.messages or any(sum(topic.counts()) for topic in app().looker.topics)):
         send([Look()], DRAIN_PAUSE)
     elif numbers and min(numbers) < VAIN_DRAINS:

@@ -21,6 +21,7 @@ from parcelq.process.apply import Outcome, Route
 from parcelq.process.processor import Processor, back_off
 from parcelq.process.rules import Rules
 from parcelq.steps.find import deployed_step
+from parcelq.steps.grants import Grants
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.attributes import WORKFLOW
@@ -78,11 +79,18 @@ def rules() -> Rules:
 
 
 @cache
+def grants() -> Grants:
+    """The credentials and secrets of steps."""
+    known = config()
+    return Grants(known.step_role, known.secrets, f"{known.prefix}-{known.stage}")
+
+
+@cache
 def processor() -> Processor:
     """Runs the built-in step."""
     known = config()
     step = deployed_step(known.step_folders, known.stage, known.step_path, known.settings_file, known.workflow_id)
-    return Processor(route(), step, rules(), store())
+    return Processor(route(), grants().to(step, known.stage), rules(), store())
 
 
 @cache
@@ -99,6 +107,7 @@ def workflows() -> Workflows:
         own.output,
         rules(),
         store(),
+        grants(),
     )
     return Workflows(stage, known.storage_mib * MIB // 2)
 
@@ -109,6 +118,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         return {"batchItemFailures": []}
     messages = by_workflow(event)
     try:
+        grants()
         if "" in messages:
             processor()
         else:
@@ -157,6 +167,8 @@ def process(messages: dict[str, list[Pulled]], context: LambdaContext) -> dict[s
         else:
             whole.add(processor().handle(pulled, time_left, invocation=context.aws_request_id))
     failed = [pulled for pulled, _ in whole.failed]
+    for reason in dict.fromkeys(reason for _, reason in whole.failed):
+        logger.warning("messages are delivered again: %s", reason)
     # guard[pass]: a message that is not done is delivered again after seconds, not after its deadline
     back_off(route().input, failed, config().back_off_seconds)
     metrics.add_metric("EntriesProcessed", MetricUnit.Count, whole.entries)

@@ -253,6 +253,15 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "an output is a regular file": (
         "tests/functional/test_step_attacks.py::TestOutput::test_what_is_no_file_fails_the_run",
     ),
+    "no step gets the credentials of a function": (
+        "tests/functional/test_grants.py::test_a_step_of_a_stack_gets_the_credentials_of_its_role_and_never_those_of_the_function",
+    ),
+    "credentials are renewed before they expire": (
+        "tests/functional/test_grants.py::test_credentials_are_renewed_before_they_expire_and_not_before_they_need_to",
+    ),
+    "a kept process has the credentials and secrets of now": (
+        "tests/functional/test_grants.py::test_a_kept_process_ends_when_what_it_was_granted_is_old",
+    ),
     "a step that exits with another code than 0 has failed": (
         "tests/functional/test_run.py::TestFailure::test_any_other_exit_code_than_zero_fails_with_the_end_of_stderr",
     ),
@@ -365,7 +374,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a bundle writes nothing outside of its folder": (
         "tests/unit/test_bundles.py::test_a_path_that_leaves_the_bundle_is_refused",
     ),
-    "a bundle has no links": ("tests/unit/test_bundles.py::test_what_is_no_regular_file_is_refused",),
+    "a bundle has no links": ("tests/unit/test_bundles.py::test_anything_but_a_regular_file_is_refused",),
     "a bundle whose files were changed is unpacked again": (
         "tests/unit/test_bundles.py::TestCache::test_a_bundle_whose_files_were_changed_is_unpacked_again",
     ),

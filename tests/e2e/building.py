@@ -42,13 +42,12 @@ class Built:
 
 def build(folder: Path) -> Built:
     """Build two stages for the deployed runtime; where this machine lacks it, for the Python that runs the tests."""
-    python, template = interpreter(), folder / "template.yaml"
+    python = interpreter()
     made = Built(folder / "build", folder / "runtime" / "bin" / "python")
-    template.write_text((ROOT / "template.yaml").read_text().replace(RUNTIME, python.name))
     environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     options = ["--config-file", ROOT / "samconfig.toml", "--base-dir", ROOT, "--no-cached"]
-    options += ["--parameter-overrides", f"Stages={','.join(STAGES)}"]
-    run([SAM, "build", "--template", template, "--build-dir", made.folder, *options], environment)
+    options += ["--parameter-overrides", f"Stages={','.join(STAGES)} Runtime={python.name}"]
+    run([SAM, "build", "--template", ROOT / "template.yaml", "--build-dir", made.folder, *options], environment)
     run([python, "-m", "venv", "--without-pip", made.python.parents[1]], environment)
     packages = [f"{name}=={version(name)}" for name in BROUGHT]
     run([sys.executable, "-m", "pip", "--python", made.python, "install", "--quiet", *packages], environment)

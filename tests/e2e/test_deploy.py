@@ -303,7 +303,8 @@ def test_messages_go_to_functions_that_report_failures(dev: Story) -> None:
     assert {name: one["FunctionArn"].rpartition(":")[2] for name, one in dev.deployed.mappings.items()} == functions
     for one in dev.deployed.mappings.values():
         assert one["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-        assert one["ScalingConfig"] == {"MaximumConcurrency": 10}
+    most = {name: one["ScalingConfig"]["MaximumConcurrency"] for name, one in dev.deployed.mappings.items()}
+    assert most == {"parcelqdev-step": 5, "parcelqdev-ranges": 2, "parcelqdev-looks": 2}
     assert dev.deployed.mappings["parcelqdev-step"]["BatchSize"] == 10
     assert dev.deployed.mappings["parcelqdev-ranges"]["BatchSize"] == 1
 
@@ -381,7 +382,7 @@ def test_a_guided_deployment_proposes_an_answer_to_every_question(dev: Story) ->
         assert f"Parameter {name} [{value}]" in dev.asked
     assert "Stack Name [parcelqdev]" in dev.asked
     assert "Successfully created/updated stack" in dev.asked
-    assert 'Concurrency="10"' in dev.saved["deploy"]["parameters"]["parameter_overrides"]
+    assert 'Concurrency="5"' in dev.saved["deploy"]["parameters"]["parameter_overrides"]
 
 
 def test_all_code_of_what_was_built_is_uploaded(built: Built, tmp_path: Path) -> None:
@@ -401,6 +402,7 @@ def test_all_code_of_what_was_built_is_uploaded(built: Built, tmp_path: Path) ->
     code = {one["CodeUri"] for one in stages.values()}
     code |= {resources[name]["CodeUri"] for name in ("Uploader", "Downloader", "TopicAdmin")}
     code.add(resources["Library"]["ContentUri"])
+    code.add(resources["Dashboard"]["DashboardBody"]["Fn::Transform"]["Parameters"]["Location"])
     assert {one.removeprefix("s3://code/") for one in code} == keys - {deployed}
 
 
@@ -412,7 +414,7 @@ def test_a_second_deployment_changes_what_its_parameters_say(dev: Story) -> None
     assert after
     assert after.stacks["parcelqdev"] == "UPDATE_COMPLETE"
     concurrency = {name: one["ScalingConfig"]["MaximumConcurrency"] for name, one in after.mappings.items()}
-    assert concurrency.pop("parcelqdev-looks") == 10
+    assert (concurrency.pop("parcelqdev-looks"), concurrency.pop("parcelqdev-ranges")) == (2, 2)
     assert set(concurrency.values()) == {33}
     assert after.functions["parcelqdev-processor-step"]["Timeout"] == 60
     assert after.topics["parcelqdev-step"]["VisibilityTimeout"] == "660"

@@ -24,6 +24,7 @@ SOURCES = (
     "emulator",
     "functions",
     "template.yaml",
+    "dashboard.yaml",
     "pyproject.toml",
     "setup.py",
     "MANIFEST.in",
@@ -161,7 +162,8 @@ def test_without_the_extra_emulate_says_what_to_install(parcelq) -> None:  # typ
 
 def test_the_wheel_carries_the_template_and_the_functions(made: Path) -> None:
     (deployment,) = made.glob("lib/*/site-packages/parcelq_emulator/deployment")
-    assert (deployment / "template.yaml").read_bytes() == (ROOT / "template.yaml").read_bytes()
+    for name in ("template.yaml", "dashboard.yaml"):
+        assert (deployment / name).read_bytes() == (ROOT / name).read_bytes()
     functions = {path.relative_to(ROOT / "functions") for path in (ROOT / "functions").rglob("*.py")}
     assert {
         path.relative_to(deployment / "functions") for path in (deployment / "functions").rglob("*.py")

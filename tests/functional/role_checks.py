@@ -24,6 +24,11 @@ from parcelq_emulator.template import load
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 ACCOUNT, REGION, PREFIX = "123456789012", "us-east-1", "parcelq"
 SQS = f"arn:aws:sqs:{REGION}:{ACCOUNT}:"
+STEP_ROLE = f"arn:aws:iam::{ACCOUNT}:role/steps"
+SECRETS = (
+    f"arn:aws:ssm:eu-central-1:{ACCOUNT}:parameter/parcelq/step/API_KEY",
+    f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:parcelq/step/TOKEN-*",  # moto makes up the end
+)
 ROLES = {
     "uploader": "UploaderRole",
     "processor": "StageRole{}",
@@ -94,7 +99,7 @@ def _listed(value: Any) -> list[str]:
 
 @cache
 def template(stage: str) -> Mapping[str, Any]:
-    return load(TEMPLATE, {"Stages": stage})
+    return load(TEMPLATE, {"Stages": stage})  # its conditions are open: what depends on one is there
 
 
 def roles(stage: str = "step") -> dict[str, Role]:
@@ -105,6 +110,10 @@ def roles(stage: str = "step") -> dict[str, Role]:
         match value:
             case {"Fn::Sub": str(text)}:
                 return sub(text)
+            case {"Ref": "StepRole"}:
+                return STEP_ROLE
+            case {"Ref": "Secrets"}:
+                return list(SECRETS)
             case {"Fn::GetAtt": [{"Fn::Sub": str(name)}, "Arn"]} | {"Fn::GetAtt": [str(name), "Arn"]}:
                 properties = resources[sub(name)]["Properties"]
                 if resources[sub(name)]["Type"] == "AWS::SQS::Queue":
@@ -121,6 +130,7 @@ def roles(stage: str = "step") -> dict[str, Role]:
             "AWS::Partition": "aws",
             "AWS::Region": REGION,
             "AWS::AccountId": ACCOUNT,
+            "BucketSuffix": "",
         }
         for name, value in known.items():
             text = text.replace(f"${{{name}}}", value)
@@ -128,7 +138,8 @@ def roles(stage: str = "step") -> dict[str, Role]:
 
     def role(name: str) -> Role:
         (policy,) = resources[name]["Properties"]["Policies"]
-        given = [one for one in policy["PolicyDocument"]["Statement"] if "Sid" in one]
+        written = policy["PolicyDocument"]["Statement"]
+        given = [one["Fn::If"][1] if "Fn::If" in one else one for one in written]
         bucket = {"Fn::GetAtt": ["Bucket", "Arn"]}
         made = {}
         for one in given:
@@ -143,6 +154,12 @@ def asked_for(operation: str, params: Mapping[str, Any]) -> list[Asked]:
     """What a call asks for; several things where it names several objects."""
     if operation == "PutEvents":
         return [Asked("events:PutEvents", f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default")]
+    if operation == "AssumeRole":
+        return [Asked("sts:AssumeRole", params["RoleArn"])]
+    if operation == "GetSecretValue":
+        return [Asked("secretsmanager:GetSecretValue", params["SecretId"])]
+    if operation == "GetParameter":
+        return [Asked("ssm:GetParameter", f"arn:aws:ssm:eu-central-1:{ACCOUNT}:parameter{params['Name']}")]
     if operation == "ListQueues":
         return [Asked("sqs:ListQueues", "*")]
     if "Bucket" in params:

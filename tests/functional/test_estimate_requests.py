@@ -14,10 +14,12 @@ from botocore.client import BaseClient
 from parcelq.steps.find import local_step
 from parcelq.steps.run import Runner
 from parcelq_cli.estimate.arithmetic import units
+from parcelq_cli.estimate.bill import s3, sqs
 from parcelq_cli.estimate.measure import Measured, measure
-from parcelq_cli.estimate.model import IDLE_LISTINGS, IDLE_REQUESTS, Job, Setup
+from parcelq_cli.estimate.model import Job, Setup
 from parcelq_cli.estimate.prices import load_prices
 from parcelq_cli.estimate.sample import read_sample
+from parcelq_cli.estimate.stack import IDLE_LISTINGS, IDLE_REQUESTS
 from parcelq_cli.estimate.stack import Stack as Reckoned
 
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ def test_the_uploader_makes_the_requests_that_are_predicted(
         stack.call("uploader", event)
     assert of_file.ranges == 4
     tasks, look = 1, 1
-    assert of_file.sqs()["range topic"] - 2 * of_file.ranges == tasks
+    assert sqs(of_file)["range topic"] - 2 * of_file.ranges == tasks
     assert asked.billed("SendMessageBatch") == tasks + look
     with counting() as asked:
         delivered = stack.deliver("parcelq-ranges")["Records"]
@@ -148,7 +150,7 @@ def test_the_uploader_makes_the_requests_that_are_predicted(
             stack.call("uploader", {"Records": [record]})
     assert len(delivered) == of_file.ranges
     # A range publishes by itself, so its last request is less full than one of the whole file.
-    assert asked.billed("SendMessageBatch") == pytest.approx(of_file.sqs()["input topic, publish"], abs=of_file.ranges)
+    assert asked.billed("SendMessageBatch") == pytest.approx(sqs(of_file)["input topic, publish"], abs=of_file.ranges)
     assert (asked.requests["PutObject"], asked.requests["GetObject"]) == (of_file.ranges, of_file.ranges)
 
 
@@ -159,9 +161,9 @@ def test_the_processor_makes_the_requests_that_are_predicted(
     of_file = job(known)
     invocations = run_all(stack, counting)
     assert len(invocations) == of_file.invocations
-    assert together(invocations, "SendMessageBatch") == pytest.approx(of_file.sqs()["output topic, publish"], rel=0.1)
+    assert together(invocations, "SendMessageBatch") == pytest.approx(sqs(of_file)["output topic, publish"], rel=0.1)
     received = together(invocations, "ReceiveMessage", "DeleteMessageBatch")
-    assert received == pytest.approx(of_file.sqs()["input topic, receive and delete"], rel=0.1)
+    assert received == pytest.approx(sqs(of_file)["input topic, receive and delete"], rel=0.1)
 
 
 def test_re_parcelling_makes_the_requests_that_are_predicted(
@@ -173,8 +175,8 @@ def test_re_parcelling_makes_the_requests_that_are_predicted(
     split, *runs = run_all(stack, counting)  # the parcels all fit into the first invocation
     assert len(runs) == of_file.invocations == 4
     cut = split.billed("SendMessageBatch", "ReceiveMessage", "DeleteMessageBatch")
-    assert cut == pytest.approx(of_file.sqs()["input topic, re-parcel"], rel=0.1)
-    assert together(runs, "SendMessageBatch") == pytest.approx(of_file.sqs()["output topic, publish"], rel=0.1)
+    assert cut == pytest.approx(sqs(of_file)["input topic, re-parcel"], rel=0.1)
+    assert together(runs, "SendMessageBatch") == pytest.approx(sqs(of_file)["output topic, publish"], rel=0.1)
 
 
 def test_the_downloader_makes_no_more_requests_than_are_predicted(
@@ -186,12 +188,12 @@ def test_the_downloader_makes_no_more_requests_than_are_predicted(
     with counting() as asked:
         answer = stack.call("downloader", {"receive_message_timeout": 0})
     assert answer["finished_count"] == 1
-    predicted = of_file.sqs()
+    predicted = sqs(of_file)
     most = predicted["output topic, receive and delete"] + predicted["looks"]
     assert (
         predicted["output topic, receive and delete"] / 2 < asked.billed("ReceiveMessage", "DeleteMessageBatch") <= most
     )
-    puts, gets = of_file.s3()
+    puts, gets = s3(of_file)
     assert 0 < asked.count(PUTS) + of_file.ranges <= puts  # the uploader put a note and read the object for each range
     assert 0 < asked.count(GETS) + of_file.ranges <= gets
 

@@ -61,6 +61,13 @@ class TestPull:
         assert pulled.message() == message
         assert pulled.receive_count == 1
 
+    def test_a_topic_gives_no_message_for_a_while_when_too_many_are_locked(self, take, fill, requests, clock):
+        fill(3)
+        requests.refuse("ReceiveMessage", "OverLimit", status=403, times=2)
+        assert take(receive_message_timeout=0) == []
+        assert len(take(receive_message_timeout=45)) == 3
+        assert clock.slept == [0.0, 1.0]  # not one request after another
+
     def test_the_receive_count_tells_how_often_it_came(self, take, sqs, topic, publish_raw):
         publish_raw(topic, Message(b"a"))
         for count in (1, 2, 3):

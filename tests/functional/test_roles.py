@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from parcelq.topics.message import Message
-from role_checks import BY_LAMBDA, SQS, Asked, Role, asked_for, roles
+from role_checks import BY_LAMBDA, SECRETS, SQS, STEP_ROLE, Asked, Role, asked_for, roles
 
 if TYPE_CHECKING:
     from function_world import Stack
@@ -76,6 +77,9 @@ BUCKET = "arn:aws:s3:::parcelq-123456789012-us-east-1"
         ("uploader", Asked("s3:GetObject", "arn:aws:s3:::other/inbox/a")),
         ("processor", Asked("s3:GetObject", f"{BUCKET}/inbox/a")),
         ("processor", Asked("sqs:ReceiveMessage", f"{SQS}parcelq-output")),
+        ("processor", Asked("sts:AssumeRole", STEP_ROLE + "-of-others")),
+        ("processor", Asked("ssm:GetParameter", SECRETS[0] + "S")),
+        ("uploader", Asked("ssm:GetParameter", SECRETS[0])),
         ("topic_admin", Asked("s3:PutObject", f"{BUCKET}/jobs/a.json")),
     ],
 )
@@ -169,6 +173,16 @@ def test_nothing_is_allowed_in_vain(
         {"action": "create", "topic": "parcelq-new"},
     ):
         assert "error" not in stack.call("topic_admin", asked), asked
+    # A built-in step that uses AWS, and has secrets.
+    boto3.client("ssm").put_parameter(Name="/parcelq/step/API_KEY", Value="key", Type="SecureString")
+    made = boto3.client("secretsmanager").create_secret(Name="parcelq/step/TOKEN", SecretString="token")
+    (tmp_path / "step" / "settings.yaml").write_text("aws_credentials: true\n")
+    settings(STEP_ROLE=STEP_ROLE, SECRETS=f"{SECRETS[0]},{made['ARN']}")
+    for cached in ("config", "grants", "processor"):
+        getattr(stack.functions.processor, cached).cache_clear()
+    stack.publish("parcelq-step", Message(b"secret\n"))
+    deliver("processor", "parcelq-step")
+    assert "SECRET\n" in [one.wire.text for one in stack.take("parcelq-output")]
     in_vain = {
         (function, sid, action)
         for function, role in stack.roles.items()

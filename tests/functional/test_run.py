@@ -164,7 +164,8 @@ class TestCommand:
     )
     def test_a_run_finds_nothing_that_another_left(self, shell, folder, left):
         look = 'ls -lAd .. . "$TMPDIR" | cut -c1-10; ls -A .. . "$TMPDIR"'
-        step = shell(f'{{ {look}; }} | sed "s|$PARCELQ_RUN|RUN|" > "$4"; {left}')
+        # The output is written when all is looked at, or it would be there or not, as the shell likes.
+        step = shell(f'found=$({{ {look}; }} | sed "s|$PARCELQ_RUN|RUN|"); echo "$found" > "$4"; {left}')
         with contextlib.closing(Runner(step)) as runner:
             outputs = []
             for _ in range(3):

@@ -62,6 +62,11 @@ def test_the_environments_of_this_project_have_their_steps(environment: str) -> 
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_runtime_that_is_built_for_is_the_one_that_is_deployed() -> None:
+    done = subprocess.run([sys.executable, SCRIPT, "runtime", "dev"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "python3.13\n")
+
+
 @pytest.fixture
 def build(tmp_path: Path) -> Path:
     """1,000 bytes of function and 2,000 of library, with 300 and 500 of bytecode."""

@@ -50,6 +50,8 @@ def test_environments_are_text_with_every_reference_resolved(two_stages: Deploye
         "PARCELQ_BACK_OFF_SECONDS": "5",
         "PARCELQ_HALVING": "true",
         "PARCELQ_STORAGE_MIB": "2048",
+        "PARCELQ_STEP_ROLE": "",
+        "PARCELQ_SECRETS": "",
         "POWERTOOLS_SERVICE_NAME": "parcelq-processor-clean",
         "POWERTOOLS_METRICS_NAMESPACE": "Parcelq",
         "POWERTOOLS_LOG_LEVEL": "INFO",

@@ -12,6 +12,7 @@ from cfnlint.decode import decode
 from cfnlint.template import Template
 from parcelq.errors import SettingsError
 from parcelq_emulator.template import load
+from samtranslator.yaml_helper import yaml_parse
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
@@ -54,6 +55,8 @@ def test_loops_are_unrolled_as_cfn_lint_does_it() -> None:
 def looked_up(node: Any, mappings: dict[str, Any]) -> Any:
     """A part of a template with the values of mappings that it names; cfn-lint leaves them to CloudFormation."""
     match node:
+        case {"Fn::Transform": {"Name": "AWS::Include", "Parameters": {"Location": location}}}:
+            return yaml_parse((TEMPLATE.parent / location).read_text())
         case {"Fn::FindInMap": [mapping, top, key, *default]}:
             return mappings[mapping].get(top, {}).get(key, *(one["DefaultValue"] for one in default))
         case dict():
@@ -112,6 +115,10 @@ def test_neither_network_nor_configuration_is_needed(monkeypatch: pytest.MonkeyP
             "LogRetentionDays": "2",
             "AlarmEmail": "nobody",
             "KmsKeyArn": "alias/aws/sqs",
+            "Architecture": "arm",
+            "Runtime": "python3.10",
+            "StepRole": "steps",
+            "Secrets": "parcelq/score/API_KEY",
         },
         {
             "Prefix": "p",
@@ -147,6 +154,13 @@ def test_values_that_are_not_allowed_are_refused_each_with_what_it_must_be(param
             "CollectSchedule": "rate(1 hour)",
             "BatchingWindow": "300",
             "KmsKeyArn": "arn:aws-us-gov:kms:us-gov-west-1:123456789012:key/0a1b-2c",
+        },
+        {
+            "Runtime": "python3.14",
+            "Architecture": "arm64",
+            "StepRole": "arn:aws:iam::123456789012:role/path/steps",
+            "Secrets": "arn:aws:ssm:us-east-1:123456789012:parameter/score/KEY,"
+            "arn:aws:secretsmanager:us-east-1:123456789012:secret:a/b/score/KEY-AbCdEf",
         },
         {"Prefix": "p01", "CollectSchedule": "cron(0 3 * * ? *)", "AlarmEmail": "", "BatchingWindow": "0"},
     ],

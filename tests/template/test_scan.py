@@ -40,6 +40,16 @@ def test_conditions_are_decided_as_the_parameters_say() -> None:
     assert "SqsManagedSseEnabled" not in encryption(KmsKeyArn=KEY)
 
 
+def test_what_steps_may_do_more_is_there_where_parameters_say_so() -> None:
+    def statements(**parameters: str) -> set[str]:
+        role = transformed(parameters)["Resources"]["StageRolestep"]["Properties"]
+        return {one["Sid"] for one in role["Policies"][0]["PolicyDocument"]["Statement"]}
+
+    secrets = "arn:aws:ssm:us-east-1:123456789012:parameter/score/KEY"
+    assert statements(Secrets=secrets) - statements() == {"ReadSecrets"}
+    assert statements(StepRole="arn:aws:iam::123456789012:role/steps") - statements() == {"AssumeStepRole"}
+
+
 def test_every_rule_that_checkov_passes_over_has_a_reason() -> None:
     assert REASONS
     for rules in REASONS.values():

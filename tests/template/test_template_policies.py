@@ -15,6 +15,11 @@ SQS = "arn:aws:sqs:us-east-1:123456789012:"
 BUCKET = "arn:aws:s3:::parcelq-123456789012-us-east-1"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/0a1b2c3d"
 
+STEP_ROLE = "arn:aws:iam::123456789012:role/steps"
+SECRETS = (
+    "arn:aws:ssm:us-east-1:123456789012:parameter/parcelq/score/API_KEY",
+    "arn:aws:secretsmanager:us-east-1:123456789012:secret:parcelq/score/TOKEN-AbCdEf",
+)
 Statement = tuple[set[str], set[str]]
 
 
@@ -47,22 +52,9 @@ UPLOADER: dict[str, Statement] = {
     "TakeRanges": ({"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, {f"{SQS}parcelq-ranges"}),
     "Publish": ({"sqs:SendMessage", "sqs:GetQueueUrl"}, {f"{SQS}parcelq-*"}),
     "ReadInbox": ({"s3:GetObject", "s3:GetObjectVersion"}, {f"{BUCKET}/inbox/*"}),
-    "PutObjects": (
-        {"s3:PutObject"},
-        {
-            f"{BUCKET}/{folder}/*"
-            for folder in (
-                "overflow",
-                "segments/.uploads",
-                "segments/.headers",
-                "segments/.scans",
-                "segments/.versions",
-                "jobs",
-            )
-        },
-    ),
-    "ReadState": (
-        {"s3:GetObject"},
+    "PutBodies": ({"s3:PutObject"}, {f"{BUCKET}/{folder}/*" for folder in ("overflow", "segments/.headers")}),
+    "State": (
+        {"s3:GetObject", "s3:PutObject"},
         {f"{BUCKET}/{folder}/*" for folder in ("jobs", "segments/.uploads", "segments/.scans", "segments/.versions")},
     ),
     "Workflows": ({"s3:GetObject"}, {f"{BUCKET}/workflows/*"}),
@@ -147,22 +139,40 @@ def table(statements: list[dict[str, Any]]) -> dict[str, Statement]:
 
 
 @pytest.mark.parametrize(
-    ("stages", "key", "retained"),
-    [("step", "", "true"), ("clean,score", KEY, "false"), ("step", KEY, "true"), ("step", "", "false")],
+    ("stages", "key", "retained", "step_role", "secrets"),
+    [
+        ("step", "", "true", "", ""),
+        ("clean,score", KEY, "false", "", ""),
+        ("step", KEY, "true", STEP_ROLE, ""),
+        ("step", "", "false", STEP_ROLE, ",".join(SECRETS)),
+        ("clean,score", "", "false", "", SECRETS[0]),
+    ],
 )
 def test_functions_may_do_exactly_this_whatever_the_conditions(
-    deploy_with: Callable[[Mapping[str, str]], Deployed], stages: str, key: str, retained: str
+    deploy_with: Callable[[Mapping[str, str]], Deployed],
+    stages: str,
+    key: str,
+    retained: str,
+    step_role: str,
+    secrets: str,
 ) -> None:
-    roles = deploy_with({"Stages": stages, "KmsKeyArn": key, "RetainResults": retained}).roles
+    given = {"Stages": stages, "KmsKeyArn": key, "RetainResults": retained, "StepRole": step_role, "Secrets": secrets}
+    roles = deploy_with(given).roles
     use: dict[str, Statement] = {"UseKey": ({"kms:Decrypt", "kms:GenerateDataKey"}, {key})} if key else {}
     wanted = expected(*stages.split(","))
+    for stage in stages.split(","):
+        if step_role:
+            wanted[f"StageRole{stage}"]["AssumeStepRole"] = ({"sts:AssumeRole"}, {step_role})
+        if secrets:
+            actions = {"secretsmanager:GetSecretValue", "ssm:GetParameter"}
+            wanted[f"StageRole{stage}"]["ReadSecrets"] = (actions, set(secrets.split(",")))
     assert roles.keys() == {*wanted, "DownloaderCollectRole"}
     for role, statements in wanted.items():
         found = {sid: (actions, trimmed(resources)) for sid, (actions, resources) in table(roles[role]).items()}
         assert found == statements | use, role
 
 
-def test_no_statement_of_a_role_has_a_condition_except_the_use_of_the_key(source: dict[str, Any]) -> None:
+def test_only_statements_for_keys_step_roles_and_secrets_depend_on_parameters(source: dict[str, Any]) -> None:
     use = {
         "Sid": "UseKey",
         "Effect": "Allow",
@@ -171,11 +181,18 @@ def test_no_statement_of_a_role_has_a_condition_except_the_use_of_the_key(source
     }
     roles = [node for node in mappings(source) if node.get("Type") == "AWS::IAM::Role"]
     assert len(roles) == 4
+    no_value = {"Ref": "AWS::NoValue"}
     for role in roles:
-        assert [node["Fn::If"] for node in mappings(role) if "Fn::If" in node] == [
-            ["HasKey", use, {"Ref": "AWS::NoValue"}]
-        ]
+        conditional = {name: [then["Sid"], other] for name, then, other in conditionals(role)}
+        processor = {"HasStepRole": ["AssumeStepRole", no_value], "HasSecrets": ["ReadSecrets", no_value]}
+        wanted = {"HasKey": ["UseKey", no_value]}
+        assert conditional in (wanted, wanted | processor)
+        assert use in [then for _, then, _ in conditionals(role)]
         assert "Condition" not in role
+
+
+def conditionals(node: Any) -> list[list[Any]]:
+    return [one["Fn::If"] for one in mappings(node) if "Fn::If" in one]
 
 
 def mappings(node: Any) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from conftest import Deployed
 
+ROOT = Path(__file__).parents[2]
 COMMON = {"PARCELQ_PREFIX", "PARCELQ_BUCKET", "PARCELQ_STAGES", "PARCELQ_PARCEL_SIZE", "PARCELQ_BATCH_SIZE"}
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
 PROCESSOR = {
@@ -27,6 +30,8 @@ PROCESSOR = {
     "PARCELQ_BACK_OFF_SECONDS",
     "PARCELQ_HALVING",
     "PARCELQ_STORAGE_MIB",
+    "PARCELQ_STEP_ROLE",
+    "PARCELQ_SECRETS",
 }
 NAMES = {
     "AWS::S3::Bucket": "BucketName",
@@ -190,17 +195,51 @@ def test_functions_can_read_their_configuration(two_stages: Deployed) -> None:
         assert config.stage == (one.name.rpartition("-")[2] if "processor" in one.name else "")
 
 
-def test_functions_and_their_layer_have_one_runtime(one_stage: Deployed) -> None:
+def test_functions_and_their_layer_have_one_runtime_and_one_architecture(one_stage: Deployed) -> None:
     (layer,) = of_type(one_stage, "AWS::Lambda::LayerVersion").values()
     for function in of_type(one_stage, "AWS::Lambda::Function").values():
-        assert [function["Runtime"]] == layer["CompatibleRuntimes"] == ["python3.13"]
-        assert function["Architectures"] == layer["CompatibleArchitectures"]
+        assert [function["Runtime"]] == layer["CompatibleRuntimes"] == [{"Ref": "Runtime"}]
+        assert function["Architectures"] == layer["CompatibleArchitectures"] == [{"Ref": "Architecture"}]
         assert len(function["Layers"]) == 1
         assert function["TracingConfig"] == {"Mode": "Active"}
 
 
 def test_the_layer_is_built_for_that_runtime(source: dict[str, Any]) -> None:
-    assert source["Resources"]["Library"]["Metadata"]["BuildMethod"] == "python3.13"
+    wanted = {"BuildMethod": {"Ref": "Runtime"}, "BuildArchitecture": {"Ref": "Architecture"}}
+    assert source["Resources"]["Library"]["Metadata"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("parameters", "python", "platform"),
+    [
+        ({}, "3.13", "x86_64-manylinux_2_34"),
+        ({"Runtime": "python3.11"}, "3.11", "x86_64-manylinux_2_17"),
+        ({"Runtime": "python3.14", "Architecture": "arm64"}, "3.14", "aarch64-manylinux_2_34"),
+    ],
+)
+def test_packages_of_workflows_are_for_the_runtime_and_the_architecture(
+    deploy_with: Callable[[dict[str, str]], Deployed], parameters: dict[str, str], python: str, platform: str
+) -> None:
+    outputs = deploy_with(parameters).stack.outputs
+    assert (outputs["PythonVersion"], outputs["Platform"]) == (python, platform)
+
+
+def test_a_stage_with_the_name_of_a_size_has_its_memory_its_time_and_a_deadline_that_follows(
+    deploy_with: Callable[[dict[str, str]], Deployed],
+) -> None:
+    stack = deploy_with({"Stages": "step,small,large,long,huge", "ProcessorTimeout": "60"}).stack
+    sizes = {
+        one.name.rpartition("-")[2]: (one.memory, one.timeout) for one in stack.functions if "processor" in one.name
+    }
+    assert sizes == {
+        "step": (1769, 60),
+        "small": (512, 60),
+        "large": (7076, 60),
+        "long": (1769, 900),
+        "huge": (10240, 900),
+    }
+    deadlines = {name: stack.deadlines[f"parcelq-{name}"] for name in ("step", "large", "long", "huge")}
+    assert deadlines == {"step": 660, "large": 660, "long": 5700, "huge": 5700}
 
 
 def test_functions_may_send_to_themselves_only_where_they_do(two_stages: Deployed) -> None:
@@ -224,8 +263,19 @@ def test_every_function_logs_to_a_group_that_forgets(two_stages: Deployed) -> No
 def test_every_mapping_reports_failures_and_is_bounded(two_stages: Deployed) -> None:
     for mapping in of_type(two_stages, "AWS::Lambda::EventSourceMapping").values():
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-        bound = "CollectConcurrency" if mapping["FunctionName"] == {"Ref": "Downloader"} else "Concurrency"
+        bounds = {"Downloader": "CollectConcurrency", "Uploader": "UploadConcurrency"}
+        bound = bounds.get(mapping["FunctionName"]["Ref"], "Concurrency")
         assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": bound}}
+
+
+@pytest.mark.parametrize("environment", ["default", "dev", "prod"])
+def test_a_new_account_has_room_for_all_functions_and_for_one_more_file(
+    deploy_with: Callable[[dict[str, str]], Deployed], environment: str
+) -> None:
+    with (ROOT / "samconfig.toml").open("rb") as file:
+        given = tomllib.load(file)[environment]["global"]["parameters"].get("parameter_overrides", [])
+    stack = deploy_with(dict(one.split("=", 1) for one in given)).stack
+    assert sum(one.maximum_concurrency or 1000 for one in stack.mappings) + 1 <= 10
 
 
 def test_looks_come_without_a_window_for_which_lambda_would_wait(two_stages: Deployed) -> None:
@@ -267,6 +317,17 @@ def test_the_bucket_is_private_encrypted_and_its_owners(one_stage: Deployed) -> 
     assert bucket["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == {"Fn::If": ["HasKey", "aws:kms", "AES256"]}
+
+
+def test_a_bucket_with_a_name_of_the_account_is_made_in_its_namespace(
+    deploy_with: Callable[[dict[str, str]], Deployed], one_stage: Deployed
+) -> None:
+    deployed = deploy_with({"BucketSuffix": "-an"})
+    assert deployed.stack.bucket == f"{one_stage.stack.bucket}-an"
+    assert {one.environment["PARCELQ_BUCKET"] for one in deployed.stack.functions} == {deployed.stack.bucket}
+    (bucket,) = of_type(deployed, "AWS::S3::Bucket").values()
+    assert bucket["BucketNamespace"] == {"Fn::If": ["HasOwnNames", "account-regional", {"Ref": "AWS::NoValue"}]}
+    assert deployed.template["Conditions"]["HasOwnNames"] == {"Fn::Equals": [{"Ref": "BucketSuffix"}, "-an"]}
 
 
 def test_the_bucket_outlives_the_stack_if_asked_to(one_stage: Deployed) -> None:
@@ -314,7 +375,7 @@ def test_two_stacks_with_different_prefixes_share_no_name(two_stages: Deployed) 
 def test_the_longest_names_that_parameters_allow_are_names_that_aws_takes(
     deploy_with: Callable[[dict[str, str]], Deployed],
 ) -> None:
-    stack = deploy_with({"Prefix": "p" * 20, "Stages": "s" * 32})
+    stack = deploy_with({"Prefix": "p" * 20, "Stages": "s" * 32, "BucketSuffix": "-an"})
     assert all(check_topic(name) for name in stack.topics)
     assert max(len(one.name) for one in stack.stack.functions) <= 64
     assert len(stack.stack.bucket) - len("us-east-1") + len("ap-southeast-1") <= 63

@@ -57,11 +57,11 @@ def examined(functions) -> module.Examined:
     return module.Examined(STACK)
 
 
-def test_stages_that_may_run_more_than_the_account_allows_are_found(examined, functions):
+def test_a_stack_that_may_run_more_than_the_account_allows_are_found(examined, functions):
     assert list(examined.concurrency()) == []
     functions.limit = 10
     (found,) = examined.concurrency()
-    assert found.what == "the account runs 10 functions at once, and the stages may ask for 120"
+    assert found.what == "the account runs 10 functions at once, and the stack may ask for 240"
     assert "parcelq scale" in found.help
     assert "new accounts" in found.help
 

@@ -14,11 +14,13 @@ from parcelq.limits import KIB, MAX_REQUEST_BYTES, MIB
 from parcelq.records import LINES
 from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
 from parcelq_cli.estimate.arithmetic import billed, ramp_seconds, row, run_seconds, total, units
+from parcelq_cli.estimate.bill import bill, keeping, s3, sqs, usd
+from parcelq_cli.estimate.facts import VCPU_MB
 from parcelq_cli.estimate.measure import Line, Measured
-from parcelq_cli.estimate.model import VCPU_MB, Job, Setup, idle
+from parcelq_cli.estimate.model import Job, Setup
 from parcelq_cli.estimate.options import cheapest, jobs, warnings
 from parcelq_cli.estimate.prices import Price, Prices, load_prices
-from parcelq_cli.estimate.stack import Stack
+from parcelq_cli.estimate.stack import Stack, idle
 from parcelq_emulator.template import load
 from samtranslator.yaml_helper import yaml_parse
 
@@ -88,9 +90,9 @@ def test_parcels_have_a_whole_batch_where_that_is_more_and_are_cut_again_where_i
     assert (large.parcel, large.entries, large.uploaded, large.runs) == (1000, 1000, 1000, 1000)
     small = job(parcel_size=1000, batch_size=100)
     assert (small.parcel, small.entries, small.uploaded, small.runs) == (1000, 100, 1000, 10_000)
-    assert "input topic, re-parcel" in small.sqs()
-    assert "input topic, re-parcel" not in large.sqs()
-    assert small.usd > large.usd
+    assert "input topic, re-parcel" in sqs(small)
+    assert "input topic, re-parcel" not in sqs(large)
+    assert usd(small) > usd(large)
 
 
 def test_a_line_that_sqs_refuses_makes_its_parcel_travel_as_base64() -> None:
@@ -109,7 +111,7 @@ def test_an_event_has_as_many_messages_as_fit_into_6_mb() -> None:
 
 def test_the_requests_of_a_file_by_hand() -> None:
     of_file = job(replace(KNOWN, size=500_000_000, records=10_000_000))
-    asked = of_file.sqs()
+    asked = sqs(of_file)
     # Two ranges of 5,000 parcels, each of 50,200 bytes; ten in a request of 8 units.
     assert (of_file.ranges, of_file.runs, of_file.invocations) == (2, 10_000, 1000)
     assert asked["range topic"] == 1 + 2 * 2
@@ -117,7 +119,7 @@ def test_the_requests_of_a_file_by_hand() -> None:
     assert asked["input topic, receive and delete"] == 8000 + 1000
     # Each run writes 100,300 bytes; ten of them are 15.3 units.
     assert asked["output topic, publish"] == 16_000
-    puts, gets = of_file.s3()
+    puts, gets = s3(of_file)
     assert 1e9 / (16 * MIB) < puts < 1000
     assert gets > 1e9 / (8 * MIB)
 
@@ -156,7 +158,7 @@ def test_failures_are_those_of_halving_by_chance(failing: float, entries: int) -
 
 def test_failures_cost_and_take_more() -> None:
     bad = job(replace(KNOWN, failing=0.001))
-    assert bad.usd > job().usd
+    assert usd(bad) > usd(job())
     assert bad.processed > job().processed
     assert job().again == (0, 0, 0)
 
@@ -205,16 +207,34 @@ def test_a_job_by_hand() -> None:
     of_file = job()
     assert of_file.run == pytest.approx(0.2)
     assert of_file.invocation == pytest.approx(2.0 + 1_505_000 / 78e6 + 0.02)
-    assert of_file.busy == pytest.approx(100 * of_file.invocation + 100 * 1.0)
-    assert of_file.assembly == pytest.approx(2 * 100_000_000 / 78e6)
-    assert of_file.latest == pytest.approx(of_file.processed + 3 + of_file.assembly)
+    assert of_file.busy == pytest.approx(100 * of_file.invocation + 5 * 1.0)
+    # S3's event, a cold start, two requests for the record; then the file in and out, one request to S3, two to SQS.
+    assert of_file.upload == pytest.approx(1.0 + 1.0 + 0.2 + 100_000_000 / 78e6 + 0.14)
+    assert of_file.processed == pytest.approx(2.24 + of_file.busy / 5)
+    # 1,000 messages of 100,300 bytes in and out; then a result of 100 MB in 6 parts.
+    assert of_file.draining == pytest.approx(1000 * 2 * 100_300 / 78e6)
+    assert (of_file.result.parts, of_file.result.is_large) == (6, False)
+    assert of_file.latest == pytest.approx(of_file.processed + 2 + of_file.result.busy)
     # Waiting needs no processor, but only two runs wait side by side.
     assert job(replace(KNOWN, cpu=Line(0, 0))).invocation == pytest.approx(of_file.invocation - 1.0)
 
 
+def test_a_large_result_is_written_by_several_invocations_side_by_side() -> None:
+    of_file = job(grown(10**8), collects=50)
+    result = of_file.result
+    assert result.is_large
+    assert (result.parts, result.in_task, result.side_by_side) == (597, 8, 4)
+    assert result.tasks == 75
+    assert result.seconds(50) < result.seconds(5) < result.seconds(1)
+    # The more ranges are uploaded at once, the more requests it takes to read a part, up to one a message.
+    gets = [replace(result, mixed=mixed).gets for mixed in (1, 10, 100, 10_000)]
+    assert gets == sorted(gets)
+    assert gets[-1] == pytest.approx(1 + result.messages / result.parts)
+
+
 def test_a_warm_step_starts_once_for_every_run_that_goes_on_side_by_side() -> None:
-    # A hundred instances with two runs at a time each.
-    assert job(replace(KNOWN, start=3.0)).busy == pytest.approx(job().busy + 100 * 2 * 3.0)
+    # Five instances with two runs at a time each.
+    assert job(replace(KNOWN, start=3.0)).busy == pytest.approx(job().busy + 5 * 2 * 3.0)
 
 
 def test_a_slower_processor_is_like_less_memory() -> None:
@@ -229,18 +249,21 @@ def test_the_bill_of_a_job_by_hand() -> None:
     free = Prices("nowhere", {name: Price(0.0) for name in PRICES.of})
 
     def only(name: str) -> float:
-        return total(job(prices=Prices("nowhere", {**free.of, name: Price(1.0)})).bill())
+        return total(bill(job(prices=Prices("nowhere", {**free.of, name: Price(1.0)}))))
 
     of_file = job()
     # The uploader once, the processor 100 times, and the downloader.
-    assert only("lambda_requests") == 1 + 100 + of_file.collections
-    seconds = of_file.busy + of_file.upload + of_file.collections * 1 + 2 * of_file.assembly
+    drains = 1
+    assert only("lambda_requests") == 1 + 100 + of_file.looks + drains
+    looks = of_file.looks * 0.6 + 2 * 1.0  # two cold starts
+    seconds = of_file.busy + of_file.publishing + 1.0 + of_file.draining + looks + of_file.result.busy
     assert only("lambda_gb_seconds") == pytest.approx(seconds * 1769 / 1024)
     assert only("lambda_storage_gb_seconds") == pytest.approx(of_file.busy * 1.5)
-    assert only("sqs_requests") == pytest.approx(sum(of_file.sqs().values()))
-    assert only("log_gb") == pytest.approx((101 + of_file.collections) * 1500 / 1e9)
-    assert job(prices=free).usd == 0
-    assert total(of_file.keeping()) == pytest.approx(0.15 * 0.023)
+    assert only("sqs_fair_requests") == 800 + 1600  # 100 requests of 8 units, and as many of 15.3
+    assert only("sqs_requests") == pytest.approx(sum(sqs(of_file).values()))
+    assert only("log_gb") == pytest.approx((101 + of_file.looks + drains) * 1500 / 1e9)
+    assert usd(job(prices=free)) == 0
+    assert total(keeping(of_file)) == pytest.approx(0.15 * 0.023)
 
 
 def test_an_idle_stack_by_hand() -> None:
@@ -258,7 +281,7 @@ def test_an_idle_stack_costs_at_most_two_and_a_half_dollars_a_month_beside_alarm
     assert {one.service for one in rows} >= {"SQS", "Lambda", "S3", "CloudWatch"}
     assert 0.5 < total(rows) <= 2.50
     daily = job(known=grown(100_000))
-    assert total(rows) + 30 * daily.usd <= 2.50
+    assert total(rows) + 30 * usd(daily) <= 2.50
 
 
 def test_what_is_assumed_is_what_this_versions_template_has() -> None:
@@ -290,19 +313,19 @@ def test_a_source_that_is_one_stream_has_no_ranges_and_its_upload_takes_long() -
     large = replace(KNOWN, size=5_000_000_000, stored=5_000_000_000, records=100_000_000)
     stream = job(replace(large, one_stream=True, stored=1_000_000_000))
     assert (job(large).ranges, stream.ranges) == (19, 0)
-    assert stream.upload > 10 * job(large).upload
-    assert total(stream.keeping()) < total(job(large).keeping())
+    assert stream.publishing > 10 * job(large).publishing
+    assert total(keeping(stream)) < total(keeping(job(large)))
 
 
 @given(lines=st.integers(1, 10**9), more=st.integers(1, 10**9))
 def test_more_lines_never_cost_or_take_less(lines: int, more: int) -> None:
     few, many = (job(grown(count)) for count in (lines, lines + more))
-    assert few.usd <= many.usd * 1.001
+    assert usd(few) <= usd(many) * 1.001
     assert few.busy <= many.busy * 1.001
 
 
 def test_ten_times_the_lines_cost_about_ten_times_as_much_where_the_job_is_large() -> None:
-    assert job(grown(10**8)).usd == pytest.approx(10 * job(grown(10**7)).usd, rel=0.2)
+    assert usd(job(grown(10**8))) == pytest.approx(10 * usd(job(grown(10**7))), rel=0.2)
 
 
 @given(
@@ -318,14 +341,14 @@ def test_no_numbers_break_it(
 ) -> None:
     known = replace(KNOWN, failing=failing, out_bytes=out, out_entries=out / 100)
     one = job(known, parcel_size=parcel, batch_size=batch, memory=memory, concurrency=concurrency)
-    assert 0 < one.usd < float("inf")
+    assert 0 < usd(one) < float("inf")
     assert 0 < one.processed < one.latest < float("inf")
-    assert all(row.quantity >= 0 for row in one.bill())
+    assert all(row.quantity >= 0 for row in bill(one))
     assert all(list(warnings(one)) for _ in range(not one.fits))
 
 
 def test_small_parcels_cost_more() -> None:
-    assert job(parcel_size=10, batch_size=10).usd > job().usd
+    assert usd(job(parcel_size=10, batch_size=10)) > usd(job())
 
 
 def test_the_chosen_one_and_the_cheapest_are_among_the_options() -> None:
@@ -335,7 +358,7 @@ def test_the_chosen_one_and_the_cheapest_are_among_the_options() -> None:
     assert all(one.setup.parcel_size == one.setup.batch_size for one in every)
     best = cheapest(every)
     assert best
-    assert best.usd == min(one.usd for one in every)
+    assert usd(best) == min(usd(one) for one in every)
     assert {one.setup.batch_size for one in jobs(job(), batches_follow=False)} == {1000}
 
 
@@ -378,7 +401,7 @@ def test_every_price_is_used() -> None:
             return super().__getitem__(name)
 
     of_file = job(replace(KNOWN, failing=0.01), prices=Prices("nowhere", Noting(PRICES.of)))
-    assert [*of_file.bill(), *of_file.keeping(), *idle(of_file.stack, of_file.prices)]
+    assert [*bill(of_file), *keeping(of_file), *idle(of_file.stack, of_file.prices)]
     assert asked == set(PRICES.of)
 
 

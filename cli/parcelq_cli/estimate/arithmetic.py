@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf, sqrt
-from typing import Final
 
 from parcelq.limits import BILLING_UNIT_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 
+from parcelq_cli.estimate.facts import MORE_PER_SECOND, POLLERS
 from parcelq_cli.estimate.prices import Prices
-
-POLLERS: Final = 5
-_MORE_PER_SECOND: Final = 5.0
-"""An event source mapping begins with 5 invocations at a time and adds up to 300 a minute, and polls with 5 pollers:
-https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +71,10 @@ def ramp_seconds(busy: float, each: float, concurrency: int) -> float:
         concurrency: most at a time.
     """
     first = min(POLLERS, concurrency)
-    growing = (concurrency - first) / _MORE_PER_SECOND
+    growing = (concurrency - first) / MORE_PER_SECOND
     done = growing * (first + concurrency) / 2
     if busy >= done:
         seconds = growing + (busy - done) / concurrency
     else:
-        seconds = (sqrt(first**2 + 2 * _MORE_PER_SECOND * busy) - first) / _MORE_PER_SECOND
+        seconds = (sqrt(first**2 + 2 * MORE_PER_SECOND * busy) - first) / MORE_PER_SECOND
     return max(seconds, each)

@@ -35,7 +35,9 @@ def estimate(
     memory: Annotated[int, typer.Option(min=128, max=10_240, help="ProcessorMemory, in MB.")] = 1769,
     concurrency: Annotated[
         int, typer.Option(min=1, help="Processors at a time: Concurrency, or what the account has where that is less.")
-    ] = 100,
+    ] = 5,
+    uploads: Annotated[int, typer.Option(min=1, help="UploadConcurrency: uploaders of a large file's ranges.")] = 2,
+    collects: Annotated[int, typer.Option(min=1, help="CollectConcurrency: downloaders at a time.")] = 2,
     timeout: Annotated[int, typer.Option(min=1, max=900, help="ProcessorTimeout, in seconds.")] = 300,
     slowdown: Annotated[
         float, typer.Option(help="How many times slower a vCPU of Lambda is than a processor of this machine.")
@@ -72,7 +74,7 @@ def estimate(
         tell(f"the step over {len(records.records):,} records")
         with closing(Runner(found)) as runs:
             known = measure(PurePosixPath(file).name, records, runs)
-    setup = Setup(parcel_size, batch_size or parcel_size, memory, concurrency, timeout)
+    setup = Setup(parcel_size, batch_size or parcel_size, memory, concurrency, timeout, uploads, collects)
     every = jobs(Job(known, setup, table, slowdown=slowdown), batches_follow=batch_size is None)
     if html:
         from parcelq_cli.estimate.html import write_page

@@ -11,7 +11,9 @@ from parcelq.collect.page.charts import Line, Point, lines
 from parcelq.collect.page.html import element, table, text
 from parcelq.collect.page.render import document
 
-from parcelq_cli.estimate.model import VCPU_MB, Job
+from parcelq_cli.estimate.bill import usd
+from parcelq_cli.estimate.facts import VCPU_MB
+from parcelq_cli.estimate.model import Job
 from parcelq_cli.estimate.options import cheapest, warnings
 from parcelq_cli.estimate.report import dollars, seconds, size
 
@@ -48,12 +50,12 @@ def page(chosen: Job, *, batches_follow: bool) -> bytes:
     if best:
         setup = best.setup
         advice = (
-            f"Cheapest of these: parcels of {setup.parcel_size:,} with {setup.memory:,} MB, {dollars(best.usd)}, "
+            f"Cheapest of these: parcels of {setup.parcel_size:,} with {setup.memory:,} MB, {dollars(usd(best))}, "
             f"all processed {seconds(best.processed)} after the put. Your setup: parcels of "
-            f"{chosen.setup.parcel_size:,} with {chosen.setup.memory:,} MB, {dollars(chosen.usd)}, "
+            f"{chosen.setup.parcel_size:,} with {chosen.setup.memory:,} MB, {dollars(usd(chosen))}, "
             f"{seconds(chosen.processed)}."
         )
-    cost = _chart(grid, lambda job: job.usd, dollars, "Cost of the file by parcel size and memory")
+    cost = _chart(grid, usd, dollars, "Cost of the file by parcel size and memory")
     took = _chart(grid, lambda job: job.processed, seconds, "Time until all is processed, by parcel size and memory")
     mind = [element("li", text(one)) for one in warnings(chosen)]
     return document(
@@ -120,7 +122,7 @@ def _numbers(grid: Sequence[Sequence[Job]]) -> str:
     rows = []
     for column in zip(*grid, strict=True):
         cells = (
-            f"{dollars(job.usd)}, {seconds(job.processed)}" + ("" if job.fits else " (does not fit)") for job in column
+            f"{dollars(usd(job))}, {seconds(job.processed)}" + ("" if job.fits else " (does not fit)") for job in column
         )
         rows.append([f"{column[0].setup.parcel_size:,}", *map(text, cells)])
     return table(heads, rows, class_="scroll", tabindex="0", role="region", aria_label="The numbers")

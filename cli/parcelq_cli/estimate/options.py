@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from parcelq_cli.estimate.model import VCPU_MB, Job
+from parcelq_cli.estimate.bill import usd
+from parcelq_cli.estimate.facts import VCPU_MB
+from parcelq_cli.estimate.model import Job
 
 
 def jobs(chosen: Job, *, batches_follow: bool) -> list[Job]:
@@ -26,7 +28,7 @@ def jobs(chosen: Job, *, batches_follow: bool) -> list[Job]:
 
 def cheapest(found: Sequence[Job]) -> Job | None:
     """The cheapest of those that fit; of equal ones, the first."""
-    return min((one for one in found if one.fits), key=lambda one: one.usd, default=None)
+    return min((one for one in found if one.fits), key=usd, default=None)
 
 
 def warnings(job: Job) -> Iterator[str]:

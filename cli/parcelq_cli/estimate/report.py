@@ -7,8 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from parcelq_cli.estimate.arithmetic import Row, total
-from parcelq_cli.estimate.model import Job, idle
+from parcelq_cli.estimate.bill import bill, keeping, usd
+from parcelq_cli.estimate.model import Job
 from parcelq_cli.estimate.options import cheapest, warnings
+from parcelq_cli.estimate.stack import idle
 
 
 def document(every: Sequence[Job]) -> dict[str, Any]:
@@ -17,9 +19,9 @@ def document(every: Sequence[Job]) -> dict[str, Any]:
     nothing = idle(job.stack, job.prices)
     return {
         "file": asdict(job.known),
-        "chosen": {**_job(job), "bill": [asdict(row) for row in job.bill()]},
+        "chosen": {**_job(job), "bill": [asdict(row) for row in bill(job)]},
         "options": [{**_job(one), "cheapest": one is best} for one in every],
-        "month": {"keeping_usd": total(job.keeping()), "idle_stack_usd": total(nothing)},
+        "month": {"keeping_usd": total(keeping(job)), "idle_stack_usd": total(nothing)},
         "idle_stack": [asdict(row) for row in nothing],
         "prices": {"region": job.prices.region, "of": {name: one.document() for name, one in job.prices.of.items()}},
         "warnings": list(warnings(job)),
@@ -50,13 +52,13 @@ def text(every: Sequence[Job]) -> str:
     )
     setups = table([("", "parcel", "batch", "MB", "run", "processed", "cost"), *(_cells(one, best) for one in every)])
     month = (
-        f"Beside that, a month: {dollars(total(job.keeping()))} for keeping file and result, and for an idle stack:\n"
+        f"Beside that, a month: {dollars(total(keeping(job)))} for keeping file and result, and for an idle stack:\n"
     )
     prices = f"List prices of {job.prices.region}{dated}, no free tier taken off; docs/costs.md says what is left out."
     notes = [f"Mind: {one}." for one in warnings(job)]
     legend = "* chosen  < cheapest  ! a run does not fit into an invocation"
-    bill, idle_bill = _by_service(job.bill()), _by_service(nothing)
-    return "\n\n".join([about, on_aws + bill, f"{setups}\n{legend}", month + idle_bill, prices, *notes])
+    costs, idle_costs = _by_service(bill(job)), _by_service(nothing)
+    return "\n\n".join([about, on_aws + costs, f"{setups}\n{legend}", month + idle_costs, prices, *notes])
 
 
 def dollars(usd: float) -> str:
@@ -106,7 +108,7 @@ def _by_service(rows: Sequence[Row]) -> str:
 def _cells(job: Job, best: Job | None) -> tuple[str, ...]:
     marks = "*" * job.chosen + "<" * (job is best) + "!" * (not job.fits)
     numbers = (f"{number:,}" for number in (job.setup.parcel_size, job.setup.batch_size, job.setup.memory))
-    return (marks, *numbers, seconds(job.run), seconds(job.processed), dollars(job.usd))
+    return (marks, *numbers, seconds(job.run), seconds(job.processed), dollars(usd(job)))
 
 
 def _job(job: Job) -> dict[str, Any]:
@@ -119,6 +121,6 @@ def _job(job: Job) -> dict[str, Any]:
         "invocations": job.invocations,
         "result_bytes": job.output_bytes,
         "seconds": took,
-        "usd": job.usd,
+        "usd": usd(job),
         "fits": job.fits,
     }

@@ -3,6 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+from parcelq.collect.drain import RECEIVERS
+from parcelq.limits import MAX_LONG_POLL_SECONDS
+
+from parcelq_cli.estimate.arithmetic import Row, function, row
+from parcelq_cli.estimate.facts import COLD_SECONDS, POLLERS
+from parcelq_cli.estimate.prices import Prices
+
+LOG_BYTES: Final = 1_500
+"""What an invocation writes into its log."""
+IDLE_REQUESTS: Final = RECEIVERS + 5
+"""Requests to SQS of a start by the schedule, with nothing there: its receivers, and looking up topics."""
+IDLE_LISTINGS: Final = 3
+"""Listings then: what has no lineage, all segments, and the records of jobs."""
+_IDLE_SECONDS: Final = 1.0 + COLD_SECONDS
+"""Such a start, which waits a second for messages, and is cold."""
+_MONTH_SECONDS: Final = 30 * 24 * 3600
+_METRICS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +49,20 @@ class Stack:
     disk_gb: float = 2.0
     range_bytes: int = 268435456
     together: int = 10
+
+
+def idle(stack: Stack, prices: Prices) -> list[Row]:
+    """The cost of a stack in a month in which nothing is processed."""
+    collections = _MONTH_SECONDS / stack.collect_seconds
+    polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
+    return [
+        row(prices, "SQS", "Lambda looking for messages", "sqs_requests", polls),
+        row(prices, "SQS", "downloader looking for messages", "sqs_requests", collections * IDLE_REQUESTS),
+        *function(prices, "downloader, on its schedule", collections, collections * _IDLE_SECONDS, stack.downloader_mb),
+        row(prices, "S3", "downloader looking for segments", "s3_puts", collections * IDLE_LISTINGS),
+        row(prices, "CloudWatch", "logs", "log_gb", collections * LOG_BYTES / 1e9),
+        row(prices, "CloudWatch", "alarms", "alarm_months", stack.alarms),
+        row(prices, "CloudWatch", "metrics", "metric_months", _METRICS),
+        row(prices, "CloudWatch", "dashboard", "dashboard_months", stack.dashboards),
+        row(prices, "X-Ray", "traces", "xray_traces", collections),
+    ]

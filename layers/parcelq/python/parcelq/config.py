@@ -40,6 +40,8 @@ class Config:
         range_bytes: objects larger than this are uploaded by several functions.
         halving: whether a message that fails for the last time is split rather than dead-lettered whole.
         storage_mib: the disk of a processor; half of it is for bundles of workflows.
+        step_role: ARN of the role whose credentials steps get; empty for none.
+        secrets: ARNs of the secrets of workflows.
         kms_key_arn: the key that topics are encrypted with; empty for SQS's own.
         quiet_seconds: seconds without a message of a job after which what is missing is published again.
     """
@@ -60,6 +62,8 @@ class Config:
     range_bytes: int
     halving: bool
     storage_mib: int
+    step_role: str
+    secrets: tuple[str, ...]
     kms_key_arn: str
     quiet_seconds: int
 
@@ -144,6 +148,8 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         range_bytes=read("PARCELQ_RANGE_BYTES", 256 * 1024 * 1024),
         halving=read("PARCELQ_HALVING", True),
         storage_mib=read("PARCELQ_STORAGE_MIB", 512),
+        step_role=read("PARCELQ_STEP_ROLE", ""),
+        secrets=tuple(filter(None, read("PARCELQ_SECRETS", "").split(","))),
         kms_key_arn=read("PARCELQ_KMS_KEY_ARN", ""),
         quiet_seconds=read("PARCELQ_QUIET_SECONDS", 90),
     )
@@ -201,6 +207,8 @@ _VARIABLES: Final[dict[str, Check]] = {
     "PARCELQ_RANGE_BYTES": _number,
     "PARCELQ_HALVING": _flag,
     "PARCELQ_STORAGE_MIB": _number,
+    "PARCELQ_STEP_ROLE": text,
+    "PARCELQ_SECRETS": text,
     "PARCELQ_KMS_KEY_ARN": text,
     "PARCELQ_QUIET_SECONDS": _number,
 }

@@ -237,7 +237,8 @@ class StepError(ParcelqError):
         step: the step's name.
         exit_code: what it exited with; negative is the signal that ended it; None if it never started or timed out.
         timed_out: whether it was killed because its time was up.
-        no_room: whether the machine lacked disk space, memory or processes for it, which is not the fault of its input.
+        no_room: whether the machine lacked room, memory or processes for it, or AWS did not give its secrets. That says
+            nothing against its input.
         stderr_tail: the end of what it wrote to stderr.
     """
 

@@ -59,8 +59,8 @@ def cloudformation_client() -> CloudFormationClient:
     return client
 
 
-def other_client(service: Literal["cloudformation", "cloudwatch", "lambda"]) -> Any:
-    """A client of a service that only commands use, from boto3's standard configuration; see `sqs_client`."""
+def other_client(service: Literal["cloudformation", "cloudwatch", "lambda", "secretsmanager", "ssm", "sts"]) -> Any:
+    """A client of a service that is rarely used, from boto3's standard configuration; see `sqs_client`."""
     with _configured():
         return boto3.client(service, config=Config(retries={"mode": "standard"}))
 

@@ -21,7 +21,7 @@ from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.begun import note_begun, take_begun
 from parcelq.collect.report import MOST_LISTED, dead_lines, dead_of, report_of
 from parcelq.collect.resolution import WHOLE, Collected, Extent, Resolution, all_extents
-from parcelq.collect.runs import Looked, Record, indexes_of, name_of, tidy, write_record
+from parcelq.collect.runs import LARGE, MUCH, Looked, Record, indexes_of, name_of, tidy, write_record
 from parcelq.collect.segments import Job, folder, open_indexes, segment_keys, segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
@@ -36,10 +36,6 @@ _log = logging.getLogger(__name__)
 _REPORT_BYTES: Final = 4 * MIB
 """The most bytes that are read of a report; no report has more."""
 _FINISHED: Final = "finished-"
-LARGE: Final = 50_000
-"""A job with at least this many messages is not read as a whole at each look."""
-_MUCH: Final = 8
-"""It is read as a whole when one message in this many is new."""
 # Facts about a result in the object's metadata, so that they change together with the result.
 _ID: Final = "parcelq-source"
 _URI: Final = "parcelq-uri"
@@ -315,7 +311,7 @@ class Finisher:
             return None
         new = [key for key in segments_among(keys) if name_of(key) not in looked.segments]
         collected = Collected(self.store, open_indexes(self.store, new or segments_among(keys)[:1]))
-        is_much = len(new) > 0 and collected.count * _MUCH > looked.count
+        is_much = len(new) > 0 and collected.count * MUCH > looked.count
         if is_much or (new and collected.total != looked.total) or (new and collected.touched() >= looked.missing):
             return None
         state = SourceState(collected.job.source, looked.covered, looked.total, looked.dead, looked.holes)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from parcelq.collect.merge import merged
 from parcelq.collect.rows import WORD, words_of
@@ -36,8 +36,23 @@ FEWEST: Final = 32
 """Segments that become an index run."""
 FEWEST_RUNS: Final = 8
 """Index runs of about one size that become a larger one."""
+LARGE: Final = 50_000
+"""A job with at least this many messages is not read as a whole at each look."""
+MUCH: Final = 8
+"""It is read as a whole when one message in this many is new."""
 _RECORD: Final = "runs.json"
 _RECORD_BYTES: Final = 16 * MIB
+
+
+class Counted(Protocol):
+    """Anything with a number of rows."""
+
+    @property
+    def count(self) -> int:
+        """How many rows it has."""
+
+
+Run = TypeVar("Run", bound=Counted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +170,7 @@ def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record
         index = _merge(store, topic, open_indexes(store, left[first : first + FEWEST]), now)
         written.append(index.key)
         runs.append(index)
-    while some := _of_one_size(runs):
+    while some := of_one_size(runs):
         index = _merge(store, topic, some, now)
         written.append(index.key)
         runs = [run for run in runs if run not in some]
@@ -175,9 +190,9 @@ def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], writt
     return new
 
 
-def _of_one_size(runs: Sequence[Index]) -> list[Index]:
+def of_one_size(runs: Sequence[Run]) -> list[Run]:
     """Enough runs of about one size to be merged, the smallest first; none if there are not enough of any."""
-    by_size: dict[int, list[Index]] = {}
+    by_size: dict[int, list[Run]] = {}
     for run in runs:
         by_size.setdefault(run.count.bit_length() // 3, []).append(run)
     return next((some for _, some in sorted(by_size.items()) if len(some) >= FEWEST_RUNS), [])

@@ -36,7 +36,11 @@ BUSY_SECONDS: Final = 5_700.0 + 900.0
 MOST_HEALINGS: Final = 3
 UPLOAD_SECONDS: Final = 86_400.0
 """An upload has failed when no message of it came for this many seconds: Lambda drops an event of S3 after 6 hours."""
-_SHARE: Final = 4.0
+MOST_DRAINERS: Final = 8
+MESSAGES_OF_A_DRAINER: Final = 5_000
+"""For each of this many messages on the output topic one more invocation drains it, up to a limit. One drains so many
+of 50,000 bytes in about 6 seconds."""
+SHARE: Final = 4.0
 """The next look comes after this part of the time left."""
 
 
@@ -200,6 +204,16 @@ def woken(record: JobRecord, now: float) -> JobRecord:
     )
 
 
+def more_drainers(messages: int, looks: int) -> int:
+    """How many looks that only drain are to be published.
+
+    Args:
+        messages: how many wait on the output topic.
+        looks: how many wait on the topic of looks, delayed ones among them; each of them drains.
+    """
+    return max(0, min(messages // MESSAGES_OF_A_DRAINER, MOST_DRAINERS) - looks)
+
+
 def wants_counts(record: JobRecord, segments: int, now: float, quiet_seconds: float = QUIET_SECONDS) -> bool:
     """Whether a look that found this many segments should count the topics."""
     return segments == record.segments and now - record.moved >= min(COUNTING_SECONDS, quiet_seconds / 2)
@@ -242,7 +256,7 @@ def _delay(quiet: float, left: float | None) -> float:
     """Seconds until the next look: a part of the time left, or, while nothing moves, of the time since the last
     change."""
     if left is not None:
-        return min(LONGEST_SECONDS, max(SHORTEST_SECONDS, left / _SHARE))
+        return min(LONGEST_SECONDS, max(SHORTEST_SECONDS, left / SHARE))
     return min(STILL_SECONDS, max(SHORTEST_SECONDS, quiet / 2))
 
 

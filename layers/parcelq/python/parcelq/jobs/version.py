@@ -24,8 +24,8 @@ class Version:
         workflow: what is run.
         code: the bundle with the workflow's own files.
         packages: the bundle with the packages of each step; None for a step that needs none.
-        locks: a digest of the exact packages of each step; empty for such a step.
-        python: the version of Python that the bundles are for; empty if that does not matter.
+        locks: a digest of the exact packages of each step; empty for a step that needs none.
+        python: what the bundles are for, as `packages_are_for` says it; empty if that does not matter.
     """
 
     name: str
@@ -95,6 +95,16 @@ class Version:
         return made
 
 
+def packages_are_for(python: str, machine: str) -> str:
+    """Return what a version says that its packages are for: the Python, and the machine if it is not x86_64.
+
+    Args:
+        python: the version of Python, such as `3.13`.
+        machine: the kind of processor as the system calls it, such as `aarch64`.
+    """
+    return python if machine == "x86_64" else f"{python} {machine}"
+
+
 def version_of(
     name: str, workflow: Workflow, code: Bundle, packages: Sequence[tuple[Bundle, str] | None], python: str
 ) -> Version:
@@ -105,7 +115,7 @@ def version_of(
         workflow: what is run.
         code: the bundle with its own files.
         packages: the bundle and the lock of each step; None for a step that needs none.
-        python: the version of Python that the packages are for.
+        python: what the packages are for, as `packages_are_for` says it.
     """
     locks = (hashlib.sha256(one[1].encode()).hexdigest()[:16] if one else "" for one in packages)
     bundles = tuple(one[0] if one else None for one in packages)

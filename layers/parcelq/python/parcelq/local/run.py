@@ -70,7 +70,7 @@ def run_files(
         cancelled: stops the run when it is set.
 
     Returns:
-        What became of each file, in their order.
+        The outcome of each file, in their order.
 
     Raises:
         ParcelqError: a file cannot be read, two results would have one name, another command runs a job, or the steps

@@ -7,6 +7,7 @@ another; it first removes processes and bundles of the workflow that has not bee
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections import OrderedDict
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from parcelq.errors import BundleError, NotFoundError, ParcelqError, SettingsError, WorkflowError
-from parcelq.jobs.version import Version
+from parcelq.jobs.version import Version, packages_are_for
 from parcelq.jobs.versions import Versions
 from parcelq.jobs.workflow_file import steps_of
 from parcelq.process.apply import Outcome, Route
@@ -24,6 +25,7 @@ from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.steps.bundle_cache import BundleCache
 from parcelq.steps.find import Step
+from parcelq.steps.grants import Grants
 from parcelq.store.store import Store
 from parcelq.topics.header import Headers
 from parcelq.topics.message import Pulled
@@ -46,6 +48,7 @@ class Stage:
         output: the topic that results are collected from.
         rules: how messages are run, where a workflow does not say.
         store: where headers, marks and workflows are.
+        grants: the credentials and secrets of steps.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Stage:
     output: Topic
     rules: Rules
     store: Store
+    grants: Grants
 
 
 class Workflows:
@@ -131,7 +135,7 @@ class Workflows:
     def _load(self, attribute: str) -> None:
         version = self._versions.read(attribute)
         stages = version.workflow.stages(self._stage.names)
-        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        here = packages_are_for(f"{sys.version_info.major}.{sys.version_info.minor}", os.uname().machine)
         if version.python and version.python != here:
             reason = f"its packages are for Python {version.python}, but the function has {here}; put it again"
             raise WorkflowError(attribute, reason)
@@ -149,7 +153,8 @@ class Workflows:
         except NotFoundError:
             raise WorkflowError(version.attribute, "its files were deleted; put the workflow again") from None
         steps = steps_of(version.workflow, folder, version.attribute)
-        return [replace(step, packages=one) for step, one in zip(steps, packages, strict=True)]
+        found = (replace(step, packages=one) for step, one in zip(steps, packages, strict=True))
+        return [self._stage.grants.to(step, version.name) for step in found]
 
     def _chain(self, version: Version, steps: Sequence[Step], stages: Sequence[str]) -> Chain:
         """Wire the steps, from the last one on: each leads to what takes its output."""

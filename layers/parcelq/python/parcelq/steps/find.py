@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +36,8 @@ class Step:
         copied: whether it runs from a copy, which is alone in its folder.
         whole: the folder that is the step; None where only the program is.
         packages: the folder of Python packages that it can import, where it has no interpreter of its own.
+        granted: returns the credentials and secrets that a stack gives it, as environment variables; raises AwsError
+            if it cannot get them. None on one's own machine.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Step:
     copied: bool = field(default=False, compare=False)
     whole: Path | None = None
     packages: Path | None = field(default=None, compare=False)
+    granted: Callable[[], Mapping[str, str]] | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:

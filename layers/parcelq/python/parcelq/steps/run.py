@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -30,9 +30,12 @@ from parcelq.steps.run_folders import RunFolders
 from parcelq.steps.settings import StepSettings
 from parcelq.steps.slot import Slot
 from parcelq.steps.supervisor import TAIL_BYTES
+from parcelq.steps.variables import granted_to, variables_of
 
 __all__ = ["TAIL_BYTES", "Ran", "Reject", "Runner", "run_step", "write_bodies"]
 
+_SECRET: Final = 4
+"""Granted values of fewer characters are not hidden in what a run says, where they would be parts of other words."""
 _USAGE_CODES: Final = frozenset({0, 2})
 """Exit codes of a program that does not know `--warm`: of argparse, and of a program that ignores its arguments."""
 
@@ -92,6 +95,7 @@ class Runner:
         self._aborted = False
         self._folders = RunFolders()
         self._ready: Step | None = None
+        self._hidden: Sequence[str] = ()
         self._warm = step.warm
         weakref.finalize(self, _close, self._idle, self._folders, self._opened)
 
@@ -152,7 +156,8 @@ class Runner:
     def _run(self, folder: Path, until: float | None) -> Ended:
         while True:
             with or_step_error(self.step, "could not be started"):
-                slot = self._taken() or Slot(self._prepared(), warm=self._warm)
+                variables = self._variables()
+                slot = self._taken(variables) or Slot(self._prepared(), variables, warm=self._warm)
             with ExitStack() as failed:
                 failed.callback(slot.end)
                 self._running.add(slot)
@@ -177,12 +182,19 @@ class Runner:
         if self._aborted:
             raise StepError(self.step.name, "was aborted", no_room=True)
 
-    def _taken(self) -> Slot | None:
-        """Return a slot that is free, if there is one."""
+    def _variables(self) -> Mapping[str, str]:
+        """Return the step's environment. What was granted and is secret is hidden in all that a run says."""
+        granted = granted_to(self.step)
+        self._hidden = sorted((value for value in granted.values() if len(value) >= _SECRET), key=len, reverse=True)
+        return variables_of(self._prepared(), granted)
+
+    def _taken(self, variables: Mapping[str, str]) -> Slot | None:
+        """Return a slot that waits, if there is any; those whose credentials or secrets are old are ended."""
         with contextlib.suppress(IndexError):  # other threads take them too
             while True:
                 slot = self._idle.pop()
-                if slot.is_alive() and slot.warm == self._warm:
+                # guard[slot.warm == self._warm]: a kept process has the credentials and secrets of now
+                if slot.is_alive() and slot.warm == self._warm and slot.variables == variables:
                     return slot
                 slot.end()
         return None
@@ -206,7 +218,11 @@ class Runner:
         try:
             rejects = read_rejects(folder / "rejects", entries)
         except RejectsError as error:
-            raise StepError(self.step.name, f"named rejects that cannot be: {error}", exit_code=0) from None
+            raise StepError(
+                self.step.name, self._hiding(f"named rejects that cannot be: {error}"), exit_code=0
+            ) from None
+        if self._hidden:
+            rejects = tuple(replace(one, reason=self._hiding(one.reason)) for one in rejects)
         tails = (self._text(ended.stderr), self._text(ended.stdout))
         return Ran(output, rejects, *tails, ended.cpu_seconds, ended.memory_bytes)
 
@@ -214,7 +230,13 @@ class Runner:
         """Return what a step printed, with the path of the step rather than that of its copy."""
         if tail and self._ready and self._ready.path != self.step.path:
             tail = tail.replace(os.fsencode(self._ready.path), os.fsencode(self.step.path))
-        return tail.decode("utf-8", "replace")
+        return self._hiding(tail.decode("utf-8", "replace"))
+
+    def _hiding(self, text: str) -> str:
+        """Return a text without the secrets that the step was given."""
+        for value in self._hidden:
+            text = text.replace(value, "***")
+        return text
 
 
 @contextmanager

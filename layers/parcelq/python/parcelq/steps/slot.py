@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from parcelq.steps.containment import Ended, Supervised
 from parcelq.steps.find import Step
 from parcelq.steps.run_folders import RunFolder
-from parcelq.steps.variables import variables_of
 
 _log = logging.getLogger(__name__)
 
@@ -20,14 +20,16 @@ class Slot:
 
     Attributes:
         step: the step.
+        variables: its environment.
         warm: whether its process is kept for the next run.
 
     Raises:
         OSError: there is no room for another process.
     """
 
-    def __init__(self, step: Step, *, warm: bool) -> None:
+    def __init__(self, step: Step, variables: Mapping[str, str], *, warm: bool) -> None:
         self.step = step
+        self.variables = variables
         self.warm = warm
         with ExitStack() as opened:
             self._home: Path | None = None
@@ -36,7 +38,7 @@ class Slot:
                 opened.callback(home.remove)
                 self._home = home.path
             command = step.warm_command if warm else None
-            self._supervised = Supervised(command, variables_of(step), filters=step.settings.filter)
+            self._supervised = Supervised(command, variables, filters=step.settings.filter)
             opened.callback(self._supervised.end)
             self._opened = opened.pop_all()
 

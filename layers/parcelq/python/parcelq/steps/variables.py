@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from parcelq.errors import AwsError, StepError
 from parcelq.steps.containment import MARK
 from parcelq.steps.find import Step
 
@@ -13,6 +15,8 @@ _PASSED: Final = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRAR
 _LOCALE_PREFIX: Final = "LC_"
 _CREDENTIALS_PREFIX: Final = "AWS_"
 _RUNTIME_PREFIX: Final = "AWS_LAMBDA_"
+_WHERE: Final = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
+"""What the names of variables begin with that say where AWS is, but not who asks."""
 _SEARCHED: Final = "PYTHONPATH"
 
 
@@ -21,24 +25,43 @@ def is_passed(name: str) -> bool:
     return name in _PASSED or name.startswith(_LOCALE_PREFIX)
 
 
-def variables_of(step: Step) -> dict[str, str]:
+def granted_to(step: Step) -> Mapping[str, str]:
+    """Return the credentials and secrets that a stack gives a step; nothing on one's own machine.
+
+    Raises:
+        StepError: AWS does not give them now, which says nothing about the entries.
+    """
+    try:
+        return step.granted() if step.granted else {}
+    except AwsError as error:
+        raise StepError(step.name, f"could not be given its secrets: {error}", no_room=True) from None
+
+
+def variables_of(step: Step, granted: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a step: the variables that it may get, the path of the library, and those of its
     settings.
 
-    Lambda gives a function its credentials as variables `AWS_…`. A step gets them only if its settings ask for them.
+    On one's own machine, a step whose settings ask for credentials gets the variables `AWS_…` of this process. On a
+    stack those are the function's own, which no step gets: there it gets what it was granted.
     """
+    # guard[_is_credential]: no step gets the credentials of a function
+    asked = _says_where if step.granted else _is_credential
     passed = {
         name: value
         for name, value in os.environ.items()
-        if is_passed(name) or (step.settings.aws_credentials and _is_credential(name))
+        if is_passed(name) or (step.settings.aws_credentials and asked(name))
     }
     if searched := _searched(step):
         passed[_SEARCHED] = searched
-    return {**passed, **step.settings.environment, MARK: ""}
+    return {**passed, **step.settings.environment, **granted, MARK: ""}
 
 
 def _is_credential(name: str) -> bool:
     return name.startswith(_CREDENTIALS_PREFIX) and not name.startswith(_RUNTIME_PREFIX)
+
+
+def _says_where(name: str) -> bool:
+    return name.startswith(_WHERE)
 
 
 def _searched(step: Step) -> str:

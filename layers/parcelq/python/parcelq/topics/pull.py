@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
+_log = logging.getLogger(__name__)
 _REQUESTS: Final = 8
 _ATTEMPTS: Final = 3
+_TOO_MANY_LOCKED: Final = "OverLimit"
+"""SQS's code where 120,000 messages of a topic are locked, so that it gives no more until others acknowledge some."""
 _TICK: Final = 0.01
 """A first request that starts within this many seconds still polls for the full number of seconds."""
 
@@ -38,9 +42,9 @@ def pull(
 ) -> list[Pulled]:
     """Pull messages, which are locked then until the topic's acknowledgement deadline.
 
-    Polls, at most 20 s a request, until at least `min_messages` are there or the timeout has passed. An empty answer
-    does not mean that the topic is empty: SQS asks only some of its servers, and locked messages are delivered later.
-    More than ten messages are asked for in parallel.
+    Polls, at most 20 s a request, until at least `min_messages` are there or the timeout has passed. An empty answer is
+    no end of the topic: SQS asks only some of its servers, gives nothing while 120,000 messages are locked, and what is
+    locked comes back later. More than ten messages are asked for in parallel.
 
     See `Topic.pull`; `sleep` is used only for the part of a second that no poll can wait.
     """
@@ -48,7 +52,7 @@ def pull(
         raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
     if receive_message_timeout < 0:
         raise InvalidValueError("receive_message_timeout", receive_message_timeout, "0 or more seconds")
-    receive = partial(_receive, sqs, topic_url, deadline)
+    receive = partial(_receive, sqs, topic_url, deadline, sleep)
     until = clock() + receive_message_timeout
     pulled: list[MessageTypeDef] = []
     while True:
@@ -87,18 +91,30 @@ def refresh_deadline(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled],
 
 
 def _receive(
-    sqs: SQSClient, topic_url: str, deadline: int | None, most: int, wait_seconds: int
+    sqs: SQSClient,
+    topic_url: str,
+    deadline: int | None,
+    sleep: Callable[[float], None],
+    most: int,
+    wait_seconds: int,
 ) -> list[MessageTypeDef]:
     locked: dict[str, Any] = {} if deadline is None else {"VisibilityTimeout": deadline}
-    with translated(topic_url):
-        reply = sqs.receive_message(
-            QueueUrl=topic_url,
-            MaxNumberOfMessages=most,
-            WaitTimeSeconds=wait_seconds,
-            MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
-            **locked,
-        )
+    try:
+        with translated(topic_url):
+            reply = sqs.receive_message(
+                QueueUrl=topic_url,
+                MaxNumberOfMessages=most,
+                WaitTimeSeconds=wait_seconds,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                **locked,
+            )
+    except AwsError as error:
+        if error.code != _TOO_MANY_LOCKED:
+            raise
+        _log.warning("%s", error)
+        sleep(min(1.0, wait_seconds))
+        return []
     messages = reply.get("Messages") or []
     for one in messages:
         for member in ("MessageId", "ReceiptHandle", "Body"):

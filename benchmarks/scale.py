@@ -1,0 +1,171 @@
+"""`python -m benchmarks.scale`: what jobs of 10 lines to 1 TB take on AWS, in a simulation in virtual time.
+
+It prints a table, writes `results/scale.json`, and draws `docs/pictures/scale.png` where matplotlib is installed.
+Nothing is measured: the numbers follow from `parcelq_cli.estimate.facts` and from the rules of the product itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from parcelq.limits import MAX_IN_FLIGHT
+from parcelq_cli.estimate.arithmetic import total
+from parcelq_cli.estimate.bill import usd
+from parcelq_cli.estimate.measure import Line, Measured
+from parcelq_cli.estimate.model import Job, Setup
+from parcelq_cli.estimate.prices import load_prices
+from parcelq_cli.estimate.report import dollars, seconds
+
+from benchmarks.harness import MissingToolError
+from benchmarks.report import RESULTS
+from benchmarks.simulation.bill import bill
+from benchmarks.simulation.case import Case, Outcome
+from benchmarks.simulation.flow import simulate
+from benchmarks.tools import ROOT, python_with, run
+
+LINE_BYTES: Final = 50
+DEFAULTS: Final = Setup()
+WIDE: Final = Setup(concurrency=1000, uploads=20, collects=100)
+NEW_ACCOUNT: Final = 10
+"""Concurrent invocations of a new account; an old one has 1,000 or more:
+https://repost.aws/knowledge-center/lambda-concurrency-limit-increase"""
+_LARGE_ACCOUNT: Final = 3000
+CASES: Final = (
+    (10, DEFAULTS, NEW_ACCOUNT),
+    (10**6, DEFAULTS, NEW_ACCOUNT),
+    (10**6, WIDE, _LARGE_ACCOUNT),
+    (10**9, WIDE, _LARGE_ACCOUNT),
+    (2 * 10**10, WIDE, _LARGE_ACCOUNT),
+)
+"""Lines, the stack, and the account's concurrent invocations."""
+MB: Final = 1024 * 1024
+
+
+def known(lines: int) -> Measured:
+    """A file of `lines` lines of 50 bytes. A run takes 0.1 s and 0.1 ms a line, and writes as much as it reads."""
+    size, line = lines * LINE_BYTES, Line(0.1, 0.0001)
+    return Measured(
+        name="lines.txt",
+        format="lines",
+        size=size,
+        stored=size,
+        one_stream=False,
+        records=lines,
+        counted=True,
+        sampled=1000,
+        failing=0.0,
+        reason="",
+        wall=line,
+        cpu=line,
+        start=0.0,
+        out_entries=1.0,
+        out_bytes=float(LINE_BYTES),
+        illegal=0.0,
+        escaped=1.0,
+        attributes_in=200,
+        attributes_out=300,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Simulated:
+    """A job and what came of it."""
+
+    job: Job
+    outcome: Outcome
+
+    @property
+    def usd(self) -> float:
+        """Dollars of the simulated job."""
+        return total(bill(self.job, self.outcome))
+
+    def misses(self) -> Iterator[str]:
+        """Yield what one invocation cannot do, and what takes more than there is."""
+        yield from self.outcome.too_long
+        stack = self.job.stack
+        limits = {
+            "uploader": stack.uploader_mb,
+            "processor": self.job.setup.memory,
+            "downloader": stack.downloader_mb,
+        }
+        for name, used in self.outcome.used.items():
+            if used.memory > limits[name] * MB:
+                yield f"the {name} needs {used.memory / MB:,.0f} MB and has {limits[name]:,}"
+        if self.outcome.locked > MAX_IN_FLIGHT:
+            yield f"{self.outcome.locked:,} messages of a topic are locked at a time; SQS allows {MAX_IN_FLIGHT:,}"
+        if self.outcome.writing > max(self.outcome.processed, 60.0):
+            took = seconds(self.outcome.writing), seconds(self.outcome.processed)
+            yield f"writing the result takes {took[0]}, and processing {took[1]}"
+
+    def document(self) -> dict[str, Any]:
+        """The whole estimate, for JSON."""
+        used = {name: asdict(one) for name, one in self.outcome.used.items()}
+        told = {name: getattr(self.outcome, name) for name in _TOLD}
+        estimated = {"processed": self.job.processed, "result": self.job.latest, "usd": usd(self.job)}
+        return {
+            "lines": self.job.known.records,
+            "setup": asdict(self.job.setup),
+            **told,
+            "usd": self.usd,
+            "used": used,
+            "estimated": estimated,
+            "misses": list(self.misses()),
+        }
+
+
+_TOLD: Final = ("uploaded", "processed", "collected", "result", "looks", "healings", "locked", "throttled", "series")
+
+
+def simulated(lines: int, setup: Setup, case: Case) -> Simulated:
+    """Simulate a job."""
+    job = Job(known(lines), setup, load_prices())
+    return Simulated(job, simulate(job, case))
+
+
+def table(every: Sequence[Simulated]) -> str:
+    """The answers as a table in Markdown."""
+    rows = [
+        "| lines | Concurrency | processed | result | estimated | cost | estimated | invocations | most memory |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in every:
+        used = one.outcome.used.values()
+        cells = (
+            f"{one.job.known.records:,}",
+            f"{one.job.setup.concurrency:,}",
+            seconds(one.outcome.processed),
+            seconds(one.outcome.result),
+            seconds(one.job.latest),
+            dollars(one.usd),
+            dollars(usd(one.job)),
+            f"{sum(function.invocations for function in used):,}",
+            f"{max(function.memory for function in used) / MB:,.0f} MB",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def main(folder: Path = RESULTS) -> int:
+    """Simulate all cases; the exit code is 1 if one of them misses anything."""
+    every = [simulated(lines, setup, Case(account)) for lines, setup, account in CASES]
+    print(table(every))
+    data, picture = folder / "scale.json", ROOT / "docs" / "pictures" / "scale.png"
+    data.write_text(json.dumps([one.document() for one in every]) + "\n")
+    try:
+        drawing = Path(__file__).with_name("scale_picture.py")
+        run([python_with("matplotlib"), str(drawing), str(data), str(picture)])
+    except MissingToolError as error:
+        print(f"the picture was not drawn: {error}", file=sys.stderr)
+    missed = [(one, miss) for one in every for miss in one.misses()]
+    for one, miss in missed:
+        print(f"{one.job.known.records:,} lines: {miss}", file=sys.stderr)
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""What looks at a job take beside what `parcelq estimate` knows: merging by the real rules, requests, and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Final
+
+from parcelq.collect.assembly import CACHE_BYTES
+from parcelq.collect.drain import PULLED_BYTES, RECEIVERS, SEGMENT_BYTES
+from parcelq.collect.merge import ROWS_HELD
+from parcelq.collect.rows import WORD, words_of
+from parcelq.collect.runs import FEWEST, LARGE, MUCH, of_one_size
+from parcelq.store.store import part_bytes
+from parcelq_cli.estimate.collecting import Result
+from parcelq_cli.estimate.facts import BYTES_PER_SECOND, LISTED, MERGED, RESOLVED, S3_SECONDS
+
+from benchmarks.simulation.case import Requests
+
+BASE: Final = 90_000_000
+"""Bytes of memory of Python with boto3, Powertools and our imports."""
+_ROW: Final = 160
+"""Bytes of memory of a row, as bytes of Python."""
+_KEY: Final = 250
+"""Bytes of memory of a segment's key, and of what is kept of its index."""
+_ROW_BYTES: Final = words_of(0) * WORD
+_READS_IN_FLIGHT: Final = 8
+"""Indexes that are opened side by side."""
+DRAINING_BYTES: Final = BASE + RECEIVERS * (SEGMENT_BYTES + 2 * PULLED_BYTES)
+"""Memory of an invocation that drains: what its receivers hold, and what they pulled last, as text and decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    count: int
+
+
+@dataclass(slots=True)
+class Indexes:
+    """The segments of a job and its index runs, merged by the rules of `collect.runs`.
+
+    Attributes:
+        requests: those to S3.
+        segments: how many segments there are.
+        rows: rows of all segments.
+        memory: the most bytes of memory that a look needs.
+    """
+
+    requests: Requests
+    segments: int = 0
+    rows: int = 0
+    memory: float = BASE
+    _loose: list[int] = field(default_factory=list)
+    _runs: list[_Run] = field(default_factory=list)
+    _looked: int = 0
+
+    def add(self, rows: int, segments: int) -> None:
+        """Count new segments with so many rows together."""
+        self._loose += [rows // segments + (number < rows % segments) for number in range(segments)]
+        self.segments += segments
+        self.rows += rows
+        self.requests.puts += segments
+
+    def look(self, *, complete: bool) -> float:
+        """Return the seconds of a look at all that is there: listing, merging what is new, and seeing what is missing.
+
+        Args:
+            complete: whether nothing is missing, so that all must be looked at.
+        """
+        listings = ceil((self.segments + 1) / LISTED)
+        self.requests.puts += listings
+        seconds = listings * S3_SECONDS + sum(self._tidy())
+        self.memory = max(self.memory, BASE + self.segments * _KEY + 2 * ROWS_HELD * _ROW)
+        new = self.rows - self._looked
+        if self.rows < LARGE or complete or new * MUCH > self._looked:
+            self._looked = self.rows
+            return seconds + self.read(self.rows, len(self._runs) + len(self._loose), RESOLVED)
+        return seconds + self.read(new, len(self._loose), RESOLVED)
+
+    def read(self, rows: float, indexes: int, speed: float) -> float:
+        """Return the seconds in which rows of so many indexes are read and passed at a speed in rows a second."""
+        windows = indexes + rows / max(32, ROWS_HELD / max(1, indexes))
+        self.requests.gets += windows
+        moved = rows * _ROW_BYTES / BYTES_PER_SECOND
+        return max(windows * S3_SECONDS / _READS_IN_FLIGHT, moved) + rows / speed
+
+    def _tidy(self) -> Iterator[float]:
+        """Merge as `runs.tidy` does; yields the seconds of each merge."""
+        if self.segments < FEWEST:
+            return
+        while len(self._loose) >= FEWEST:
+            some, self._loose = self._loose[:FEWEST], self._loose[FEWEST:]
+            yield self._merge([_Run(rows) for rows in some])
+        while some_runs := of_one_size(self._runs):
+            left = list(self._runs)
+            for run in some_runs:
+                left.remove(run)
+            self._runs = left
+            yield self._merge(some_runs)
+
+    def _merge(self, some: list[_Run]) -> float:
+        rows = sum(one.count for one in some)
+        self._runs.append(_Run(rows))
+        written = rows * _ROW_BYTES
+        self.requests.puts += 1 + written // part_bytes(written)
+        return self.read(rows, len(some), MERGED) + S3_SECONDS + written / BYTES_PER_SECOND
+
+
+def memory_of(result: Result) -> float:
+    """Bytes of memory of an invocation that writes parts of a result: windows of segments, and the parts themselves."""
+    return BASE + result.side_by_side * (CACHE_BYTES + result.part)

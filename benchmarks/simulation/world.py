@@ -1,0 +1,264 @@
+"""Virtual time, topics, and functions that Lambda runs over their messages."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, Final
+
+from parcelq_cli.estimate.facts import COLD_SECONDS, MORE_PER_SECOND, POLLERS, SQS_SECONDS
+
+FIRST_BACK_OFF: Final = 1.0
+LAST_BACK_OFF: Final = 60.0
+"""Seconds until an event source tries a throttled batch again. AWS says that the time grows, and that it goes on until
+the acknowledgement deadline: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html. The numbers
+are assumed."""
+Batch = list[tuple[Any, int]]
+"""Messages: what each of some says, and how many of them there are."""
+
+
+class World:
+    """Virtual time, and what happens in it.
+
+    Args:
+        seed: of all chance.
+
+    Attributes:
+        now: seconds since the beginning.
+        is_ended: whether that was all.
+        chance: where all chance comes from.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.now = 0.0
+        self.is_ended = False
+        self.chance = random.Random(seed)
+        self._waiting: list[tuple[float, int, Callable[[], object]]] = []
+        self._numbers = count()
+
+    def after(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call something in `seconds` seconds."""
+        heappush(self._waiting, (self.now + seconds, next(self._numbers), call))
+
+    def run(self) -> None:
+        """Let things happen until it is ended. Raises RuntimeError if nothing happens any more."""
+        while not self.is_ended:
+            if not self._waiting:
+                raise RuntimeError(f"nothing happens any more after {self.now:,.0f} s")
+            self.now, _, call = heappop(self._waiting)
+            call()
+
+
+@dataclass(slots=True)
+class Topic:
+    """A topic.
+
+    Attributes:
+        world: its time.
+        deadline: seconds that a batch stays locked for which no function was free.
+        visible: messages that wait.
+        locked: messages that somebody has.
+        most_locked: the most of these at any time.
+        delayed: messages that are not due yet.
+        published: messages so far.
+        on_message: called when messages are there.
+    """
+
+    world: World
+    deadline: float
+    visible: int = 0
+    locked: int = 0
+    most_locked: int = 0
+    delayed: int = 0
+    published: int = 0
+    on_message: Callable[[], object] = lambda: None
+    _queue: deque[tuple[Any, int]] = field(default_factory=deque)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether SQS's three counts are zero."""
+        return not self.visible + self.locked + self.delayed
+
+    def publish(self, number: int = 1, text: Any = None, delay: float = 0.0) -> None:
+        """Publish messages that say the same."""
+        if number:
+            self.published += number
+            self.delayed += number
+            self.world.after(max(delay, SQS_SECONDS), lambda: self._arrive([(text, number)], "delayed"))
+
+    def take(self, most: int) -> Batch:
+        """Lock up to `most` messages."""
+        taken: Batch = []
+        while self._queue and most:
+            text, number = self._queue.popleft()
+            if number > most:
+                self._queue.appendleft((text, number - most))
+                number = most
+            taken.append((text, number))
+            most -= number
+        self.visible -= size(taken)
+        self.locked += size(taken)
+        self.most_locked = max(self.most_locked, self.locked)
+        return taken
+
+    def acknowledge(self, number: int) -> None:
+        """Forget `number` messages."""
+        self.locked -= number
+
+    def release(self, batch: Batch, seconds: float) -> None:
+        """Have messages delivered again after `seconds` seconds."""
+        self.world.after(seconds, lambda: self._arrive(batch, "locked"))
+
+    def _arrive(self, batch: Batch, before: str) -> None:
+        setattr(self, before, getattr(self, before) - size(batch))
+        self.visible += size(batch)
+        self._queue.extend(batch)
+        self.on_message()
+
+
+def size(batch: Batch) -> int:
+    """How many messages there are."""
+    return batch[0][1] if len(batch) == 1 else sum(number for _, number in batch)
+
+
+@dataclass(slots=True)
+class Account:
+    """What the account allows.
+
+    Attributes:
+        limit: concurrent invocations.
+        running: how many there are.
+        most: the most at any time.
+        throttled: invocations that were refused.
+    """
+
+    limit: int
+    running: int = 0
+    most: int = 0
+    throttled: int = 0
+
+    def begin(self, number: int) -> bool:
+        """Begin invocations; False if they are refused."""
+        if self.running + number > self.limit:
+            self.throttled += number
+            return False
+        self.running += number
+        self.most = max(self.most, self.running)
+        return True
+
+
+@dataclass(slots=True)
+class Used:
+    """What a function used: invocations, their seconds together, the longest, and the most memory in bytes."""
+
+    invocations: int = 0
+    seconds: float = 0.0
+    longest: float = 0.0
+    memory: float = 0.0
+    lost: int = 0
+
+    def add(self, number: int, seconds: float) -> None:
+        """Count invocations of `seconds` seconds each."""
+        self.invocations += number
+        self.seconds += number * seconds
+        self.longest = max(self.longest, seconds)
+
+
+@dataclass(slots=True)
+class Function:
+    """A function and its event source.
+
+    Attributes:
+        account: what is allowed.
+        topic: whose messages it gets.
+        work: begins an invocation, given its messages, how many invocations it stands for and what is to be called when
+            it has ended.
+        most: `MaximumConcurrency`.
+        together: messages of an invocation.
+        at_once: invocations that the simulation makes one of, since there are so many.
+        lost: which share of invocations dies.
+        back: seconds until the messages of one that died are delivered again.
+        used: what it used.
+    """
+
+    account: Account
+    topic: Topic
+    work: Callable[[Batch, int, Callable[[float], None]], None]
+    most: int
+    together: int
+    at_once: int = 1
+    lost: float = 0.0
+    back: float = 60.0
+    used: Used = field(default_factory=Used)
+    _running: int = 0
+    _warm: int = 0
+    _since: float = 0.0
+    _is_growing: bool = False
+
+    def __post_init__(self) -> None:
+        self.topic.on_message = self.poll
+
+    def poll(self) -> None:
+        """Begin as many invocations as there are messages and the event source may."""
+        world = self.topic.world
+        if not self._running and not self._is_growing:
+            self._since = world.now
+        while self.topic.visible:
+            allowed = min(self.most, POLLERS + MORE_PER_SECOND * (world.now - self._since))
+            room = min(self.at_once, int(allowed) - self._running)
+            if room < min(self.at_once, self.most, POLLERS):
+                self._poll_later()
+                return
+            batch = self.topic.take(room * self.together)
+            number = -(-size(batch) // self.together)
+            self._running += number
+            self._begin(batch, number, FIRST_BACK_OFF, world.now + self.topic.deadline)
+
+    def _poll_later(self) -> None:
+        """Poll again when the event source has grown; where it cannot, the end of an invocation makes it poll."""
+        if self._running < self.most and not self._is_growing:
+            self._is_growing = True
+            self.topic.world.after(self.at_once / MORE_PER_SECOND, self._grown)
+
+    def _grown(self) -> None:
+        self._is_growing = False
+        self.poll()
+
+    def _begin(self, batch: Batch, number: int, back_off: float, until: float) -> None:
+        world = self.topic.world
+        if not self.account.begin(number):
+            if world.now + back_off >= until:  # SQS delivers it again
+                self._running -= number
+                self.topic.release(batch, max(0.0, until - world.now))
+            else:
+                later = min(LAST_BACK_OFF, 2 * back_off)
+                wait = back_off * (0.5 + world.chance.random())
+                world.after(wait, lambda: self._begin(batch, number, later, until))
+            return
+        cold = max(0, number - self._warm)
+        self._warm = max(0, self._warm - number)
+        start = COLD_SECONDS * cold / number
+
+        def end(seconds: float) -> None:
+            """End an invocation that worked for `seconds` seconds."""
+            self.used.add(number, seconds + start)
+            self.topic.acknowledge(size(batch))
+            self._ended(number)
+
+        if self.lost and world.chance.random() < self.lost:
+            self.used.lost += number
+            self.used.add(number, start)
+            self.topic.release(batch, self.back)
+            world.after(start, lambda: self._ended(number))
+        else:
+            world.after(start, lambda: self.work(batch, number, end))
+
+    def _ended(self, number: int) -> None:
+        self._running -= number
+        self._warm += number
+        self.account.running -= number
+        self.poll()

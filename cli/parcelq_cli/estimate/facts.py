@@ -1,0 +1,71 @@
+"""The numbers that estimates rest on: what AWS does, each with its source, and what our code takes, as measured."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from parcelq.limits import MIB
+
+# ---- AWS.
+
+VCPU_MB: Final = 1769
+"""Memory that comes with one vCPU: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
+BYTES_PER_SECOND: Final = 78_000_000
+"""Of a function's network, about: 625 Mbit/s. Assumed."""
+COLD_SECONDS: Final = 1.0
+"""The start of a new instance, at one vCPU. It takes from under 100 ms to over a second:
+https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html"""
+POLLERS: Final = 5
+MORE_PER_SECOND: Final = 5.0
+"""An event source mapping begins with 5 invocations at a time and adds up to 300 a minute, and polls with 5 pollers:
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html"""
+SQS_SECONDS: Final = 0.02
+"""A request to SQS. Half of all messages reach a function 16 ms after they are sent, and 99 % after 105 ms:
+https://bitesizedserverless.com/bite/serverless-messaging-latency-compared/"""
+S3_SECONDS: Final = 0.1
+"""A request to S3 up to its first byte, for small objects 100 to 200 ms:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html"""
+S3_GETS: Final = 5_500
+"""GET requests a second that one prefix of a bucket takes at least, from the same page."""
+LISTED: Final = 1_000
+"""Keys of one listing: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html"""
+EVENT_SECONDS: Final = 1.0
+"""From a put until S3 invokes the uploader. S3 says typically seconds:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/EventNotifications.html"""
+
+# ---- Our code, in CPU seconds of one processor: an Intel Xeon with Python 3.11, in November 2026, by the functions
+# of benchmarks/cases/collector.py and memory.py, one message a run, in random order.
+
+DRAINED_MESSAGE: Final = 0.4e-3
+DRAINED_BYTE: Final = 8e-9
+"""A message that is drained, and each of its bytes."""
+MERGED: Final = 1_400_000
+"""Rows a second that are merged into an index run."""
+RESOLVED: Final = 560_000
+"""Rows a second of the pass that says what is missing."""
+LOCATED: Final = 250_000
+"""Rows a second of the pass that says where the result's bytes lie."""
+DRAWN: Final = 480_000
+"""Rows a second of the pass for the report's page."""
+ASSEMBLED: Final = 240_000_000
+"""Bytes a second that are read from segments and written as a result."""
+UPLOADED_BYTE: Final = 11e-9
+"""A byte that is uploaded: "publish a file, 1,000 lines a parcel: CPU" in benchmarks/README.md."""
+LOOK_SECONDS: Final = 0.6
+"""A look at a small job: it drains, lists, reads and writes the record, mostly waiting for S3 and SQS."""
+
+# ---- Large results. Their parts are written side by side.
+
+LARGE_RESULT: Final = 256 * MIB
+"""A result of more bytes is planned first."""
+TASK: Final = 128 * MIB
+"""Bytes of a task, about."""
+TASKS_TOGETHER: Final = 10
+"""Tasks that an invocation may get together, since it gets as many looks."""
+PARTS_HELD: Final = 384 * MIB
+PARTS_IN_FLIGHT: Final = 4
+"""So many parts are written together by an invocation, if they have no more bytes than that."""
+PARTS_SECONDS: Final = 2.0
+"""A look at a result whose parts are being written comes after this."""
+EXTENT: Final = 24
+"""Bytes of a plan for each message."""

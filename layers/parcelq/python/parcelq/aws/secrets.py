@@ -1,0 +1,52 @@
+"""Credentials of a role, and values of secrets, each asked for with one request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from parcelq.aws.clients import other_client, translated
+
+_SESSION_SECONDS: Final = 3600
+"""The most that AWS gives to a role that assumes another one: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html"""
+_PARAMETER: Final = ":parameter/"
+
+
+def credentials_of(role: str, session: str) -> tuple[Mapping[str, str], float]:
+    """Assume a role.
+
+    Args:
+        role: its ARN.
+        session: what CloudTrail calls its user; 2 to 64 letters, digits and hyphens.
+
+    Returns:
+        The credentials as the environment variables that every client of AWS reads, and when they expire, in seconds
+        since the epoch.
+
+    Raises:
+        AwsError: STS refused, or could not be reached.
+    """
+    with translated():
+        given = other_client("sts").assume_role(
+            RoleArn=role, RoleSessionName=session, DurationSeconds=_SESSION_SECONDS
+        )["Credentials"]
+    variables = {
+        "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": given["SessionToken"],
+    }
+    return variables, given["Expiration"].timestamp()
+
+
+def secret_value(arn: str) -> str:
+    """Return the text of a secret of Secrets Manager, or of a parameter of Systems Manager, decrypted.
+
+    Raises:
+        AwsError: there is no such secret, it may not be read, or the service could not be reached.
+    """
+    _, is_parameter, name = arn.partition(_PARAMETER)
+    with translated():
+        if is_parameter:
+            reply = other_client("ssm").get_parameter(Name=f"/{name}", WithDecryption=True)
+            return str(reply["Parameter"]["Value"])
+        return str(other_client("secretsmanager").get_secret_value(SecretId=arn).get("SecretString", ""))

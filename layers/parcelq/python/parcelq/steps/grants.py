@@ -1,0 +1,117 @@
+"""What a stack gives its steps beside their input: credentials of a role for steps, and secrets of their workflow."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from parcelq.errors import SettingsError
+from parcelq.steps.find import Step
+
+_SECRET_SECONDS: Final = 900
+"""How long a value is used before it is read again."""
+_LEFT_SECONDS: Final = 1200
+"""Credentials are renewed when they last no longer than this: more than the 15 minutes of the longest invocation."""
+_SECRET: Final = re.compile(
+    r"arn:aws[a-z-]*:(secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:|ssm:[a-z0-9-]+:[0-9]{12}:parameter/)([^/:]+/)*"
+    r"(?P<workflow>[A-Za-z0-9_-]+)/(?P<variable>[A-Za-z_][A-Za-z0-9_]*)(?P<suffix>-[A-Za-z0-9]{6})?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret of a workflow.
+
+    Attributes:
+        arn: of a secret of Secrets Manager, or of a parameter of Systems Manager.
+        workflow: the workflow whose steps get it; the stage's name for its built-in step.
+        variable: the environment variable that has its value.
+    """
+
+    arn: str
+    workflow: str
+    variable: str
+
+
+def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
+    """Read from the names of secrets whose they are: a name ends in `/<workflow>/<VARIABLE>`.
+
+    Args:
+        arns: ARNs; those of Secrets Manager end in six characters of its own.
+
+    Raises:
+        SettingsError: names every text that is not such an ARN.
+    """
+    found, problems = [], []
+    for arn in arns:
+        match = _SECRET.fullmatch(arn)
+        if match and bool(match["suffix"]) == (":secret:" in arn):
+            found.append(Secret(arn, match["workflow"], match["variable"]))
+        else:
+            wanted = "the whole ARN of a secret or an SSM parameter whose name ends in /<workflow>/<VARIABLE>"
+            problems.append(f"{arn!r} must be {wanted}")
+    if problems:
+        raise SettingsError("the stack's parameter Secrets", problems)
+    return tuple(found)
+
+
+class Grants:
+    """Gets credentials and secrets when a step first needs them, and again when they are old.
+
+    Args:
+        role: ARN of the role for steps; empty if there is none.
+        secrets: ARNs of secrets.
+        session: what CloudTrail calls the steps.
+        now: returns the time, in seconds since the epoch.
+
+    Raises:
+        SettingsError: see `read_secrets`.
+    """
+
+    def __init__(self, role: str, secrets: Sequence[str], session: str, now: Callable[[], float] = time.time) -> None:
+        self._role = role
+        self._secrets = read_secrets(secrets)
+        self._session = session
+        self._now = now
+        self._kept: dict[str, tuple[Any, float]] = {}
+        self._lock = threading.Lock()
+
+    def to(self, step: Step, workflow: str) -> Step:
+        """Return a step that gets what is for a workflow, and never the credentials of this process.
+
+        Raises:
+            SettingsError: the step's settings ask for credentials, and there is no role for steps.
+        """
+        if step.settings.aws_credentials and not self._role:
+            reason = "its settings have aws_credentials: true, but the stack has no StepRole"
+            raise SettingsError(f"step {step.name}", [reason])
+        return replace(step, granted=partial(self._granted, workflow, credentials=step.settings.aws_credentials))
+
+    def _granted(self, workflow: str, *, credentials: bool) -> Mapping[str, str]:
+        with self._lock:
+            secrets = [one for one in self._secrets if one.workflow == workflow]
+            granted = {one.variable: self._fresh(one.arn, partial(self._value, one.arn)) for one in secrets}
+            return {**granted, **self._fresh(self._role, self._credentials)} if credentials else granted
+
+    def _fresh(self, key: str, fetch: Callable[[], tuple[Any, float]]) -> Any:
+        """Return what is kept of a key, fetched again where its time is up."""
+        # guard[key not in self._kept]: credentials are renewed before they expire
+        if key not in self._kept or self._now() >= self._kept[key][1]:
+            self._kept[key] = fetch()
+        return self._kept[key][0]
+
+    def _value(self, arn: str) -> tuple[str, float]:
+        from parcelq.aws.secrets import secret_value
+
+        return secret_value(arn), self._now() + _SECRET_SECONDS
+
+    def _credentials(self) -> tuple[Mapping[str, str], float]:
+        from parcelq.aws.secrets import credentials_of
+
+        variables, expires = credentials_of(self._role, self._session)
+        return variables, expires - _LEFT_SECONDS
