@@ -1,4 +1,4 @@
-"""How far sources are, and publishing again what is missing of them."""
+"""The progress of sources, and publishing again what is missing of them."""
 
 from __future__ import annotations
 

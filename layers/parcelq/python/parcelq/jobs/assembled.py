@@ -95,7 +95,7 @@ def from_steps(
 
     Args:
         paths: the steps, in a row.
-        settings: the settings file of each; empty for none.
+        settings: the settings file of each step; empty for a step without one.
         packages: Python packages that the steps need.
         name: the workflow's name; made of the steps' by default.
 

@@ -87,7 +87,7 @@ class Headers:
                 raise MessageError(f"Header is {text[:60]!r}, but must be base64 or the key of a header") from None
         if self.store is None or not text.startswith(HEADERS):
             raise MessageError(
-                f"Header is {text[:200]!r}, but must be base64 where no store with such an object is known"
+                f"Header is {text[:200]!r}, but must be base64, because there is no store with such an object"
             )
         if text not in self._read:
             try:
