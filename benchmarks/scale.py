@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from parcelq.limits import MAX_IN_FLIGHT
+from parcelq.prices import load_prices
 from parcelq_cli.estimate.arithmetic import total
 from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.measure import Line, Measured
 from parcelq_cli.estimate.model import Job, Setup
-from parcelq_cli.estimate.prices import load_prices
 from parcelq_cli.estimate.report import dollars, seconds
 
 from benchmarks.harness import MissingToolError

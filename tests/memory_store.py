@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from threading import RLock
+from typing import BinaryIO
 
 from parcelq.collect.assembly import SegmentReader
+from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
-from parcelq.collect.segments import Job, open_indexes, write_segment
+from parcelq.collect.segments import Job, write_segment
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.readable import Readable
-from parcelq.store.store import NO_METADATA, Begun, Stored
+from parcelq.store.store import NO_METADATA, Part, Stored
 from parcelq.topics.message import Message
 from parcelq.topics.pieces import pieces_of
 
@@ -34,7 +36,8 @@ class Objects:
     stats: dict[str, Stored] = field(default_factory=dict)
     calls: list[tuple[str, str]] = field(default_factory=list)
     read_bytes: int = 0
-    unfinished: dict[str, list[bytes]] = field(default_factory=dict)
+    uploads: dict[str, dict[int, tuple[str, bytes]]] = field(default_factory=dict)
+    metadata: dict[str, dict[str, str]] = field(default_factory=dict)
     _etags: Iterator[int] = field(default_factory=count)
     _lock: RLock = field(default_factory=RLock)
 
@@ -95,30 +98,54 @@ class Objects:
     def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
         yield io.BytesIO(self.read(key, start))
 
-    def write(
-        self,
-        key: str,
-        bodies: Callable[[int], Iterator[bytes]],
-        metadata: Mapping[str, str],
-        seen: Stored | None,
-        *,
-        begun: Begun | None = None,
-        may_go_on: Callable[[], bool] = lambda: True,
-    ) -> bool | Begun:
-        upload = begun or Begun(f"upload-{next(self._etags)}")
-        if begun and begun.upload not in self.unfinished:
-            raise NotFoundError(begun.upload)
-        written = self.unfinished.setdefault(upload.upload, [])
-        for number, body in enumerate(bodies(len(written))):
-            if number and not may_go_on():
-                return Begun(upload.upload, tuple(map(str, map(len, written))))
-            written.append(body)
-        del self.unfinished[upload.upload]
+    def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
+        body = list(parts)
         try:
-            self.put(key, *written, metadata=metadata, if_match=seen.etag if seen else None, if_absent=seen is None)
+            self.put(key, *body, metadata=metadata, if_match=seen.etag if seen else None, if_absent=seen is None)
         except ConflictError:
             return False
         return True
+
+    def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
+        with self._lock:
+            self.calls.append(("begin_upload", key))
+            upload = f"upload-{next(self._etags)}"
+            self.uploads[upload] = {}
+            self.metadata[upload] = dict(metadata)
+            return upload
+
+    def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
+        data = body if isinstance(body, bytes) else body.read()
+        with self._lock:
+            self.calls.append(("put_part", key))
+            etag = f"part-{next(self._etags)}"
+            self._upload(upload)[number] = (etag, data)
+            return etag
+
+    def parts(self, key: str, upload: str, first: int = 1, last: int = 10_000) -> dict[int, Part]:
+        with self._lock:
+            self.calls.append(("parts", key))
+            found = self._upload(upload).items()
+            return {number: Part(etag, len(data)) for number, (etag, data) in found if first <= number <= last}
+
+    def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:
+        with self._lock:
+            self.calls.append(("complete_upload", key))
+            parts = [self._upload(upload)[number] for number in range(1, len(etags) + 1)]
+            assert [etag for etag, _ in parts] == list(etags)
+            body = (data for _, data in parts)
+            self.put(key, *body, metadata=self.metadata[upload], if_match=seen, if_absent=seen is None)
+            del self.uploads[upload]
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        with self._lock:
+            self.calls.append(("abort_upload", key))
+            self.uploads.pop(upload, None)
+
+    def _upload(self, upload: str) -> dict[int, tuple[str, bytes]]:
+        if upload not in self.uploads:
+            raise NotFoundError(upload)
+        return self.uploads[upload]
 
 
 def collected_of(messages: Iterable[Message]) -> Collected:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from parcelq.collect.report import Dead, Entries, Report
+from parcelq.collect.deaths import Dead
+from parcelq.collect.report import Entries, Report
 
 
 def dead_at(record: int, reason: str = "why", entry: bytes = b"entry\n", size: int = 10) -> Dead:

@@ -53,7 +53,7 @@ def found_in_inbox(store: BucketStore, name: str) -> Put:
 
 def result_of(stack: Stack, put: Put, folder: Path) -> FileResult | None:
     """The outcome of a file; None while that is not known."""
-    from parcelq.collect.finish import SourceState
+    from parcelq.collect.seeing import SourceState
     from parcelq.local.finish import FileResult
     from parcelq.result_names import result_names
 

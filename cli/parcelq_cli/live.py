@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from rich.text import Text
-
 from parcelq_cli.escaping import one_line
 from parcelq_cli.output import amount
 
 if TYPE_CHECKING:
     from parcelq.local.progress import Progress
+    from rich.text import Text
 
     from parcelq_cli.output import Output
 
@@ -88,6 +87,8 @@ def _shown(output: Output, clock: Callable[[], float]) -> Iterator[Show]:
 
 
 def _line(progress: Progress) -> Text:
+    from rich.text import Text
+
     done = int(progress.share * _BAR_CHARACTERS)
     bar = Text.assemble(("━" * done, "green"), ("━" * (_BAR_CHARACTERS - done), "bright_black"))
     return Text.assemble(bar, " ", text_of(progress), no_wrap=True, overflow="ellipsis")

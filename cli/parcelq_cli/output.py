@@ -17,15 +17,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import Annotated, Any, Concatenate, Final, ParamSpec, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec, Protocol
 
 import typer
 from parcelq.errors import ParcelqError
-from rich.console import Console
-from rich.text import Text
 
 from parcelq_cli.escaping import escaped, escaped_bytes, escaped_json, escaped_text, one_line
 from parcelq_cli.options import WrongUsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 Arguments = ParamSpec("Arguments")
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, one document per line.")]
@@ -45,6 +47,8 @@ class StatusLine(Protocol):
 
 def to_stderr() -> Console:
     """Return a console that prints on stderr, in colour on a terminal. What goes to it must be escaped."""
+    from rich.console import Console  # it takes time, and a command that succeeds quietly needs none
+
     return Console(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
@@ -63,12 +67,14 @@ class Output:
     quiet: bool = False
     verbose: bool = False
     clock: Callable[[], float] = time.monotonic
-    _stderr: Console = field(default_factory=to_stderr)
+    _stderr: list[Console] = field(default_factory=list, repr=False)
 
     @property
     def stderr(self) -> Console:
         """The console that everything but results is printed on."""
-        return self._stderr
+        if not self._stderr:
+            self._stderr.append(to_stderr())
+        return self._stderr[0]
 
     def result(self, document: Mapping[str, Any], text: str | Text | bytes) -> None:
         """Print a result on stdout: `document` on one line with `--json`, otherwise `text`.
@@ -83,17 +89,21 @@ class Output:
             line = escaped_json(json_format.dumps(document, ensure_ascii=False))
         elif isinstance(text, bytes):
             return _write(escaped_bytes(text) if sys.stdout is not None and sys.stdout.isatty() else text)
+        elif isinstance(text, str):
+            line = escaped(text)
         else:
+            from rich.console import Console
+
             console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
             with console.capture() as rendered:
-                console.print(escaped(text) if isinstance(text, str) else escaped_text(text), end="")
+                console.print(escaped_text(text), end="")
             line = rendered.get()
         return _write(line.encode() + b"\n")
 
     def note(self, text: str) -> None:
         """Print on stderr information for users that scripts do not need."""
         if not self.quiet:
-            self._stderr.print(escaped(text))
+            self.stderr.print(escaped(text))
 
     def confirm(self, doomed: Mapping[str, int], yes: bool) -> None:
         """Show the topics that will be deleted, and ask whether to delete them.
@@ -116,10 +126,10 @@ class Output:
         table = Table("topic", "messages, about")
         for name, count in doomed.items():
             table.add_row(one_line(name), f"{count:,}")
-        self._stderr.print("These will be deleted, with all their messages:")
-        self._stderr.print(table, soft_wrap=False)
+        self.stderr.print("These will be deleted, with all their messages:")
+        self.stderr.print(table, soft_wrap=False)
         try:
-            agreed = Confirm.ask("Delete them? This cannot be undone", console=self._stderr, default=False)
+            agreed = Confirm.ask("Delete them? This cannot be undone", console=self.stderr, default=False)
         except EOFError:
             agreed = False
         if not agreed:
@@ -130,11 +140,11 @@ class Output:
         """Yield a function that shows progress: a live line with a bar on a terminal, otherwise a line now and then."""
         if self.quiet:
             yield lambda _text, _share=None: None
-        elif self._stderr.is_terminal:
+        elif self.stderr.is_terminal:
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
             columns = BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
-            with Progress(*columns, console=self._stderr, transient=True) as live:
+            with Progress(*columns, console=self.stderr, transient=True) as live:
                 task = live.add_task(one_line(doing), total=None)
 
                 def show(text: str, share: float | None = None) -> None:
@@ -148,7 +158,7 @@ class Output:
     def logging(self) -> Iterator[None]:
         """Print the log on stderr as long as the context lasts."""
         level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
-        handler = _LogHandler(self._stderr, level)
+        handler = _LogHandler(self, level)
         logger = logging.getLogger()
         before = logger.level
         logger.addHandler(handler)
@@ -200,14 +210,14 @@ def forget_stdout() -> None:
 class _LogHandler(logging.Handler):
     """Prints log records through the console that shows progress, so that they do not break its line."""
 
-    def __init__(self, console: Console, level: int) -> None:
+    def __init__(self, output: Output, level: int) -> None:
         super().__init__(level)
-        self._console = console
+        self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
         about = " ".join(filter(None, (getattr(record, name, "") for name in ("source", "lineage"))))
         text = f"{record.levelname.lower()}: {self.format(record)}"
-        self._console.print(escaped(f"{text} ({about})" if about else text))
+        self._output.stderr.print(escaped(f"{text} ({about})" if about else text))
 
 
 def with_output(command: Callable[Concatenate[Output, Arguments], None]) -> Callable[Arguments, None]:
@@ -242,5 +252,7 @@ def fields(values: Mapping[str, object]) -> Text:
     """Return names and values as lines of two columns."""
     shown = {one_line(name): one_line(value) for name, value in values.items()}
     width = max(map(len, shown), default=0)
+    from rich.text import Text
+
     lines = (Text.assemble((f"{name:<{width}}", "bold"), f"  {value}") for name, value in shown.items())
     return Text("\n").join(lines)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import chain
@@ -15,11 +16,13 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.aws.events import events_client, put_event
 from parcelq.aws.parallel import in_flight
-from parcelq.aws.requests import REQUESTS
 from parcelq.checks import Check, checked, number, optional, shown, text
 from parcelq.collect.drain import Drained, Drainer
-from parcelq.collect.finish import Finisher, SourceState
+from parcelq.collect.finish import Finisher
+from parcelq.collect.large import LargeResults
 from parcelq.collect.looks import Looker, Taken
+from parcelq.collect.plans import PartTask
+from parcelq.collect.seeing import SourceState
 from parcelq.config import Config, load
 from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.jobs.jobs import Jobs
@@ -28,6 +31,7 @@ from parcelq.limits import MAX_DELAY_SECONDS
 from parcelq.names import RESULTS, topic_within
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
+from parcelq.topics.cost import METER
 from parcelq.topics.lease import Lease
 from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
@@ -83,6 +87,7 @@ class App:
         output: the topic that results are collected from.
         looks: the topic of looks.
         looker: takes looks at jobs.
+        large: writes parts of large results.
         due: when the next look at a job is due, for jobs that this instance knows of.
     """
 
@@ -92,6 +97,7 @@ class App:
     output: SqsTopic
     looks: SqsTopic
     looker: Looker
+    large: LargeResults
     due: dict[str, float] = field(default_factory=dict)
 
     def topic(self, name: str) -> SqsTopic:
@@ -104,25 +110,26 @@ def app() -> App:
     """The same for all invocations of one instance."""
     config = load()
     sqs, s3 = sqs_client(), s3_client()
-    REQUESTS.watch(sqs, s3)
+    METER.watch(sqs, s3)
     store, topics, overflow = BucketStore(s3, config.bucket), Topics(sqs), Overflow(s3, config.bucket, only_own=True)
 
     def topic(name: str) -> SqsTopic:
         return SqsTopic(sqs, topics.url(name), overflow)
 
     output, looks, ranges = (topic(name) for name in (config.output_topic, config.looks_topic, config.range_topic))
+    large = LargeResults(store, store, looks, time.time)
     looker = Looker(
         Jobs(store, looks),
-        Finisher(store, output.name, bucket=config.bucket),
+        Finisher(store, output.name, bucket=config.bucket, large=large),
         (*(topic(config.topic(stage)) for stage in config.stages), ranges, output),
         ranges,
         config.bucket,
         config.topic(config.stages[0]),
         tell,
         config.quiet_seconds,
-        REQUESTS.so_far,
+        METER.take,
     )
-    return App(config, topics, store, output, looks, looker)
+    return App(config, topics, store, output, looks, looker, large)
 
 
 @cache
@@ -146,39 +153,50 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
 
-    if isinstance(event, dict) and event.get("Records"):
-        return take_looks(event["Records"], time_left)
-    try:
-        request = request_of(event)
-    except ValueError as error:
-        return {"error": {"type": "BadRequest", "message": str(error)}}
-    try:
-        return collect(request, time_left)
-    except InvalidValueError as error:
-        return {"error": {"type": type(error).__name__, "message": str(error)}}
+    with METER.invocation(int(context.memory_limit_in_mb)):
+        if isinstance(event, dict) and event.get("Records"):
+            return take_looks(event["Records"], time_left)
+        try:
+            request = request_of(event)
+        except ValueError as error:
+            return {"error": {"type": "BadRequest", "message": str(error)}}
+        try:
+            return collect(request, time_left)
+        except InvalidValueError as error:
+            return {"error": {"type": type(error).__name__, "message": str(error)}}
 
 
 # ---- Looks.
 
 
 def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain the output topic, then take looks; those that could not be taken are delivered again, each alone."""
+    """Drain the output topic, take looks, and write parts of large results, which come with looks or alone.
+
+    What could not be taken is delivered again, each alone.
+    """
     pulled = [Pulled.from_lambda(record) for record in records]
-    looks = [(one, look) for one in pulled if (look := look_of(one))]
+    asked = [(one, what) for one in pulled if (what := asked_of(one))]
+    looks = [(one, what) for one, what in asked if isinstance(what, Look)]
     whole = time_left()
+
+    def take(of_one_job: Sequence[tuple[Pulled, Look]]) -> list[tuple[Pulled, Taken]]:
+        return [(one, take_look(one, look)) for one, look in of_one_job]
+
+    def take_all() -> Iterator[tuple[Pulled, Taken]]:
+        yield from chain.from_iterable(in_flight(take, by_job(looks), LOOKS_IN_FLIGHT))
+        for one, task in asked:
+            if isinstance(task, PartTask):
+                yield one, write_parts(one, task, lambda: time_left() > whole * 0.3)
+
     failed: list[dict[str, str]] = []
     with Lease(app().looks, pulled, LOCKED_SECONDS) as lease:
-        until = whole - min(LOOK_DRAIN_SECONDS, whole * DRAIN_SHARE)
-        jobs = [look.job for _, look in looks if look.job]
-        ask_for_drainers()
-        drained = drain(app().output, 0, lambda: time_left() - until)
-        go_on_draining(drained, [look.number for _, look in looks if not look.job])
-        notice(drained, besides=jobs)
-
-        def take(of_one_job: Sequence[tuple[Pulled, Look]]) -> list[tuple[Pulled, Taken]]:
-            return [(one, take_look(one, look, lambda: time_left() > whole * 0.1)) for one, look in of_one_job]
-
-        for one, taken in chain.from_iterable(in_flight(take, by_job(looks), LOOKS_IN_FLIGHT)):
+        if looks:
+            until = whole - min(LOOK_DRAIN_SECONDS, whole * DRAIN_SHARE)
+            ask_for_drainers()
+            drained = drain(app().output, 0, lambda: time_left() - until)
+            go_on_draining(drained, [look.number for _, look in looks if not look.job])
+            notice(drained, besides=[look.job for _, look in looks if look.job])
+        for one, taken in take_all():
             if taken.again is not None:
                 lease.drop([one])
                 app().looks.refresh_deadline([one], int(max(1, taken.again)))
@@ -195,26 +213,39 @@ def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, 
     return found.values()
 
 
-def look_of(pulled: Pulled) -> Look | None:
-    """The look that a message is; None, with an error in the log, if it is none."""
+def asked_of(pulled: Pulled) -> Look | PartTask | None:
+    """The look or task that a message is; None, with an error in the log, if it is neither."""
     try:
-        return Look.parse(pulled.wire.text)
+        return PartTask.parse(pulled.wire.text) or Look.parse(pulled.wire.text)
     except MessageError as error:
         logger.error("left out: %s", error, message_id=pulled.message_id)
         return None
 
 
-def take_look(pulled: Pulled, look: Look, may_go_on: Callable[[], bool]) -> Taken:
+def take_look(pulled: Pulled, look: Look) -> Taken:
     """Take a look. One that fails is delivered again, later each time, and goes to the dead-letter topic in the end."""
     try:
-        taken = app().looker.take(look, may_go_on)
+        taken = app().looker.take(look)
     except (ParcelqError, OSError) as error:
-        logger.error("look failed: %s", error, job=look.job)
-        metrics.add_metric("LooksFailed", MetricUnit.Count, 1)
-        return Taken(again=min(MAX_DELAY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(pulled.receive_count - 1, 10)))
+        return failed_once(pulled, f"look at job {look.job}", error)
     if taken.state:
         log_state(taken.state)
     return taken
+
+
+def write_parts(pulled: Pulled, task: PartTask, may_go_on: Callable[[], bool]) -> Taken:
+    """Write parts of a large result. A task that has no time left is delivered again."""
+    try:
+        return Taken() if app().large.write_parts(task, may_go_on) else Taken(again=0)
+    except (ParcelqError, OSError) as error:
+        return failed_once(pulled, f"parts {task.first} to {task.last} of {task.plan}", error)
+
+
+def failed_once(pulled: Pulled, what: str, error: Exception) -> Taken:
+    """Log an error, and have the message delivered again, later each time."""
+    logger.error("%s failed: %s", what, error)
+    metrics.add_metric("LooksFailed", MetricUnit.Count, 1)
+    return Taken(again=min(MAX_DELAY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(pulled.receive_count - 1, 10)))
 
 
 def ask_for_drainers() -> None:
@@ -306,7 +337,8 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
             logger.warning("the look of job %s was lost and is published again", record.id)
             app().looker.jobs.publish(record)
     else:  # jobs whose results are collected elsewhere do not belong to the stack
-        states = list(Finisher(app().store, name, destination, bucket=app().config.bucket).finish_all(may_go_on))
+        finisher = Finisher(app().store, name, destination, bucket=app().config.bucket, large=app().large)
+        states = list(finisher.finish_all(may_go_on))
     for state in states:
         log_state(state)
     failed = [state for state in states if state.problem]
@@ -334,7 +366,7 @@ def look_at_all(may_go_on: Callable[[], bool]) -> list[SourceState]:
         state: SourceState | None = SourceState(keys[0], 0, None, 0, 0, looked_at=False)
         if may_go_on():
             try:
-                state = looker.look_now(keys, may_go_on)
+                state = looker.look_now(keys)
             except (ParcelqError, OSError) as error:
                 logger.error("%s", error, source=keys[0])
                 state = SourceState(keys[0], 0, None, 0, 0, problem=str(error))

@@ -25,6 +25,7 @@ from parcelq.steps.grants import Grants
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.attributes import WORKFLOW
+from parcelq.topics.cost import METER
 from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
@@ -46,8 +47,9 @@ def config() -> Config:
 @cache
 def topic(name: str) -> SqsTopic:
     """The topic of that name."""
-    sqs = sqs_client()
-    return SqsTopic(sqs, Topics(sqs).url(name), Overflow(s3_client(), config().bucket, only_own=True))
+    sqs, s3 = sqs_client(), s3_client()
+    METER.watch(sqs, s3)
+    return SqsTopic(sqs, Topics(sqs).url(name), Overflow(s3, config().bucket, only_own=True))
 
 
 @cache
@@ -75,6 +77,7 @@ def rules() -> Rules:
         halving=config().halving,
         back_off_seconds=config().back_off_seconds,
         joins=False,
+        counts=True,
     )
 
 
@@ -128,7 +131,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         # guard[pass]: with wrong settings messages are delivered again as late as possible
         put_off(event)
         raise error.with_traceback(None) from None
-    return process(messages, context)
+    with METER.invocation(int(context.memory_limit_in_mb)):
+        return process(messages, context)
 
 
 def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:

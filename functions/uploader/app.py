@@ -23,6 +23,7 @@ from parcelq.records import Format, parse
 from parcelq.records.compression import is_compressed
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
+from parcelq.topics.cost import METER
 from parcelq.topics.message import Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq.topics.sqs import SqsTopic
@@ -72,6 +73,7 @@ def app() -> App:
     """The same for all invocations of one instance."""
     config = load()
     sqs, s3 = sqs_client(), s3_client()
+    METER.watch(sqs, s3)
     store = BucketStore(s3, config.bucket)
     overflow = Overflow(s3, config.bucket, only_own=True)
     # Messages on the output topic are collected unchanged.
@@ -110,7 +112,12 @@ def record_format(config: Config) -> Format | None:
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
     """Take S3's events, or a batch of tasks from SQS."""
-    records = records_of(event)
+    with METER.invocation(int(context.memory_limit_in_mb)):
+        return take(records_of(event), context)
+
+
+def take(records: list[dict[str, Any]], context: LambdaContext) -> dict[str, Any] | None:
+    """Upload what records of an event ask for."""
 
     def may_go_on() -> bool:
         return context.get_remaining_time_in_millis() > RESERVED_SECONDS * 1000

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from page_world import dead_at, report_of
-from parcelq.collect.page.figures import figures_from, rate_of
+from parcelq.collect.page.figures import figures_from
+from parcelq.collect.page.rates import rate_of
 from parcelq.collect.page.render import report_page
 
 PROGRAM = [sys.executable, "-P", "-c", "from parcelq_cli.main import main; main()"]

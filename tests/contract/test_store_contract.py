@@ -7,15 +7,17 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_store import Objects
 from parcelq.errors import AwsError, ConflictError, InvalidValueError, NotFoundError, StoreError
 from parcelq.limits import MIB
 from parcelq.store.bucket import BucketStore
 from parcelq.store.folder import FolderStore
-from parcelq.store.store import Begun, Store
+from parcelq.store.store import Multipart, Store
 
 
 @pytest.fixture(params=["bucket", "folder"])
@@ -128,12 +130,12 @@ def test_a_stream_is_read_in_blocks_from_any_byte(store: Store) -> None:
         assert b"".join(blocks) == b"0123456789"[start:]
 
 
-def bodies(done: int = 0) -> Iterator[bytes]:
-    return (bytes([number]) * 5 * MIB for number in range(done, 3))
+def bodies() -> Iterator[bytes]:
+    return (bytes([number]) * 5 * MIB for number in range(3))
 
 
 def test_an_object_of_several_parts_is_written_whole(store: Store) -> None:
-    assert store.write("results/x", bodies, {"parcelq-state": "whole"}, None) is True
+    assert store.write("results/x", bodies(), {"parcelq-state": "whole"}, None) is True
     assert store.read("results/x") == b"".join(bodies())
     found = store.stat("results/x")
     assert found
@@ -142,56 +144,75 @@ def test_an_object_of_several_parts_is_written_whole(store: Store) -> None:
 
 @pytest.mark.parametrize("parts", [[], [b"one"]])
 def test_an_object_of_one_part_or_none_is_written(store: Store, parts: list[bytes]) -> None:
-    assert store.write("x", lambda done: iter(parts[done:]), {}, None) is True
+    assert store.write("x", parts, {}, None) is True
     assert store.read("x") == b"".join(parts)
 
 
 def test_an_object_that_changed_since_it_was_seen_is_not_overwritten(store: Store) -> None:
-    assert store.write("x", lambda _: iter([b"one"]), {}, None) is True
-    assert store.write("x", lambda _: iter([b"two"]), {}, None) is False
+    assert store.write("x", [b"one"], {}, None) is True
+    assert store.write("x", [b"two"], {}, None) is False
     seen = store.stat("x")
-    assert store.write("x", lambda _: iter([b"three"]), {}, seen) is True
-    assert store.write("x", lambda _: iter([b"four"]), {}, seen) is False
+    assert store.write("x", [b"three"], {}, seen) is True
+    assert store.write("x", [b"four"], {}, seen) is False
     store.delete(["x"])
-    assert store.write("x", lambda _: iter([b"five"]), {}, seen) is False
-    assert store.stat("x") is None
-
-
-def test_writing_stops_between_parts_and_goes_on_later(store: Store) -> None:
-    answers = iter([True, False])
-    begun = store.write("x", bodies, {"name": "value"}, None, may_go_on=lambda: next(answers))
-    assert isinstance(begun, Begun)
-    assert len(begun.etags) == 2
-    assert store.stat("x") is None
-    assert list(store.keys("")) == []
-    assert store.write("x", bodies, {"name": "value"}, None, begun=begun) is True
-    assert store.read("x") == b"".join(bodies())
-
-
-def test_an_upload_that_is_gone_is_not_found(store: Store) -> None:
-    begun = store.write("x", bodies, {}, None, may_go_on=lambda: False)
-    assert isinstance(begun, Begun)
-    if isinstance(store, BucketStore):
-        store.s3.abort_multipart_upload(Bucket=store.bucket, Key="x", UploadId=begun.upload)
-    elif isinstance(store, FolderStore):
-        (store.folder / ".store" / "unfinished" / begun.upload).unlink()
-    with pytest.raises(NotFoundError):
-        store.write("x", bodies, {}, None, begun=begun)
+    assert store.write("x", [b"five"], {}, seen) is False
     assert store.stat("x") is None
 
 
 def test_a_write_that_fails_leaves_nothing_behind(store: Store) -> None:
-    def broken(_: int) -> Iterator[bytes]:
+    def broken() -> Iterator[bytes]:
         yield from bodies()
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        store.write("x", broken, {}, None)
+        store.write("x", broken(), {}, None)
     assert list(store.keys("")) == []
     if isinstance(store, BucketStore):
         assert not store.s3.list_multipart_uploads(Bucket=store.bucket).get("Uploads")
     elif isinstance(store, FolderStore):
         assert list((store.folder / ".store" / "unfinished").iterdir()) == []
+
+
+class TestUploads:
+    """What stores offer in which several invocations write one object together."""
+
+    @pytest.fixture(params=["bucket", "memory"])
+    def shared(self, request: pytest.FixtureRequest) -> Multipart:
+        if request.param == "memory":
+            return Objects()  # which tests of large results use
+        return BucketStore(request.getfixturevalue("s3"), request.getfixturevalue("bucket"))
+
+    def test_parts_come_in_any_order_and_are_seen_until_the_object_is_there(self, shared: Multipart) -> None:
+        upload = shared.begin_upload("results/x", {"parcelq-state": "whole"})
+        for number in (3, 1, 2, 1):
+            shared.put_part("results/x", upload, number, BytesIO(bytes([number]) * 5 * MIB))
+        parts = shared.parts("results/x", upload)
+        assert {number: part.size for number, part in parts.items()} == dict.fromkeys((1, 2, 3), 5 * MIB)
+        assert shared.parts("results/x", upload, 2, 2) == {2: parts[2]}
+        assert shared.stat("results/x") is None
+        shared.complete_upload("results/x", upload, [parts[number].etag for number in (1, 2, 3)], None)
+        assert shared.read("results/x") == b"".join(bytes([number]) * 5 * MIB for number in (1, 2, 3))
+        found = shared.stat("results/x")
+        assert found
+        assert dict(found.metadata) == {"parcelq-state": "whole"}
+        with pytest.raises(NotFoundError):
+            shared.parts("results/x", upload)
+
+    def test_an_upload_replaces_only_the_object_that_was_seen(self, shared: Multipart) -> None:
+        seen = shared.put("x", b"before")
+        upload = shared.begin_upload("x", {})
+        etag = shared.put_part("x", upload, 1, b"after")
+        with pytest.raises(ConflictError):
+            shared.complete_upload("x", upload, [etag], None)
+        shared.complete_upload("x", upload, [etag], seen)
+        assert shared.read("x") == b"after"
+
+    def test_an_upload_may_be_aborted_twice_and_leaves_nothing(self, shared: Multipart) -> None:
+        upload = shared.begin_upload("x", {})
+        shared.put_part("x", upload, 1, b"data")
+        shared.abort_upload("x", upload)
+        shared.abort_upload("x", upload)
+        assert shared.stat("x") is None
 
 
 class TestFolder:

@@ -148,6 +148,14 @@ class Bucket:
         self._upload(key, upload_id).parts[part_number] = made = _object(body)
         return {"ETag": made.etag}
 
+    def list_parts(self, key: str, upload_id: str, part_number_marker: int, max_parts: int) -> Reply:
+        parts = self._upload(key, upload_id).parts
+        after = sorted(number for number in parts if number > part_number_marker)
+        listed = [{"PartNumber": one, "ETag": parts[one].etag, "Size": len(parts[one].data)} for one in after]
+        more = len(listed) > max_parts
+        last = {"NextPartNumberMarker": listed[max_parts - 1]["PartNumber"]} if more else {}
+        return {"IsTruncated": more, **last, "Parts": listed[:max_parts]}
+
     def complete_multipart_upload(
         self,
         key: str,

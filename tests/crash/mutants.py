@@ -247,6 +247,9 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a run finds nothing in its folder that another run left there": (
         "tests/functional/test_run.py::TestCommand::test_a_run_finds_nothing_that_another_left",
     ),
+    "a run of a kept process finds nothing in its folder that another run left there": (
+        "tests/functional/test_warm.py::TestEachRunByItself::test_its_folder_is_empty_and_removed_whatever_it_leaves_there",
+    ),
     "a run that was aborted says nothing about its entries": (
         "tests/functional/test_run_local.py::test_interrupting_ends_a_run_that_takes_long_and_loses_nothing",
     ),
@@ -304,8 +307,20 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "notes of an upload go with its segments": (f"{_LARGE}[killed after",),
     "what lies beside the segments of a job is deleted before them": ("tests/unit/test_looks.py",),
-    "an unfinished result goes on only if it will have the same bytes": (
-        "tests/functional/test_collect_writing.py::TestGoingOn::test_what_came_meanwhile_begins_it_anew",
+    "of several plans for one result, one counts": (
+        "tests/functional/test_large_results.py::TestOvertaken::test_of_two_plans_at_once_one_counts",
+    ),
+    "a plan that was overtaken is dropped with its upload": (
+        "tests/functional/test_large_results.py::TestOvertaken::test_an_entry_that_is_redriven_meanwhile_makes_a_new_plan",
+    ),
+    "a part counts only if it has as many bytes as the plan says": (
+        "tests/functional/test_large_results.py::TestParts::test_a_part_with_other_bytes_than_planned_is_written_again",
+    ),
+    "parts that do not come are asked for again": (
+        "tests/functional/test_large_results.py::TestWhatIsLost::test_parts_whose_tasks_are_lost_are_asked_for_again",
+    ),
+    "tasks for parts count as published only if the topic confirms it": (
+        "tests/functional/test_large_results.py::TestWhatIsLost::test_tasks_that_the_topic_refuses_are_an_error",
     ),
     "a job's record is written only if nobody else wrote it in the meantime": (
         "tests/functional/test_job_looks_at_once.py::TestAtOnce::test_a_record_that_somebody_else_wrote_is_not_overwritten",

@@ -171,8 +171,8 @@ def check_nothing_left(world: World, home: Home, *, dead: bool) -> None:
 def may_be_abandoned(fault: Fault) -> bool:
     """Whether nobody could abort the multipart upload of a result; the bucket's lifecycle rule does it then."""
     ended = fault.strike in (killed_before, killed_after) or fault.lasts == float("inf")
-    # GetObject reads what the next part is made of.
-    between = {"GetObject", "UploadPart", "CompleteMultipartUpload"}
+    # GetObject reads what the next part is made of, and PutObject puts the plan that names the upload.
+    between = {"GetObject", "PutObject", "UploadPart", "CompleteMultipartUpload"}
     return fault.told == "CreateMultipartUpload" or (ended and fault.told in between)
 
 
@@ -210,6 +210,7 @@ def test_a_large_object_told_of_twice_and_a_fault_at_any_call(
     expected = serial(data)
     monkeypatch.setenv("PARCELQ_RANGE_BYTES", str(len(data) // 2 + 1))
     sizes = {"collect.drain.PULLED_TOGETHER": 2, "collect.drain.SEGMENT_MESSAGES": 2, "store.store._PART_BYTES": 16}
+    sizes |= {"collect.large.LARGE": 16, "collect.large.TASK_BYTES": 32}
     for name, value in sizes.items():
         monkeypatch.setattr(f"parcelq.{name}", value)
     for one in every_call(fault, part):

@@ -141,17 +141,52 @@ def test_the_installed_command_stops_for_a_broken_step_and_goes_on_when_it_is_me
 
 def test_the_installed_command_goes_on_after_it_was_killed(made: Path, parcelq, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "lines.txt").write_text("".join(f"line {number}\n" for number in range(5000)))
-    (tmp_path / "slow").write_text('#!/bin/sh\nsleep 0.05\necho run >> "$HOME/runs"\ncat "$2" > "$4"\n')
-    (tmp_path / "slow").chmod(0o755)
-    command = ["run", "lines.txt", "--step", "./slow", "--batch-size", "50", "--parcel-size", "50"]
+    # After half of the runs the step waits, until it is killed.
+    (tmp_path / "step").write_text(
+        '#!/bin/sh\n[ -e "$HOME/again" ] || ! grep -q "line 2[5-9][0-9][0-9]" "$2" || exec sleep 600\n'
+        'echo run >> "$HOME/runs"\ncat "$2" > "$4"\n'
+    )
+    (tmp_path / "step").chmod(0o755)
+    command = ["run", "lines.txt", "--step", "./step", "--batch-size", "50", "--parcel-size", "50"]
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     with subprocess.Popen([made / "bin" / "parcelq", *command], cwd=tmp_path, env=environment) as running:
-        time.sleep(2.5)
+        while running.poll() is None and not any((tmp_path / "results").rglob("*.seg")):
+            time.sleep(0.01)
         running.kill()
+    assert running.returncode == -9
+    (tmp_path / "runs").rename(tmp_path / "earlier")
+    (tmp_path / "again").touch()
     done = parcelq(*command)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results/lines.txt").read_text() == (tmp_path / "lines.txt").read_text()
-    assert 100 <= len((tmp_path / "runs").read_text().splitlines()) < 200
+    assert len((tmp_path / "runs").read_text().splitlines()) < 100  # what was stored is not run again
+
+
+def test_the_installed_command_installs_what_a_step_needs(made: Path, tmp_path: Path) -> None:
+    package = "iniconfig==2.0.0"
+    uv = Path(sys.executable).with_name("uv")
+    reached = subprocess.run(
+        [uv, "pip", "install", "--quiet", "--target", tmp_path / "reached", package],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if reached.returncode:
+        pytest.skip(f"no registry gives {package}: {reached.stderr.strip()[-300:]}")
+    program = DOUBLE.replace("str(int(entry) * 2)", "entry + iniconfig.__name__")
+    (tmp_path / "step.py").write_text(f"import iniconfig\n{program}")
+    (tmp_path / "lines.txt").write_text("a\nb\n")
+    done = subprocess.run(
+        [made / "bin" / "parcelq", "run", "lines.txt", "--step", "step.py", "--with", package],
+        cwd=tmp_path,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results/lines.txt").read_text() == "ainiconfig\nbiniconfig\n"
 
 
 def test_without_the_extra_emulate_says_what_to_install(parcelq) -> None:  # type: ignore[no-untyped-def]

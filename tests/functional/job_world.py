@@ -1,4 +1,4 @@
-"""Shared parts of tests of jobs: topics in memory, a store, a clock, and the downloader's looks."""
+"""What tests of jobs share: topics in memory, a store, a clock, and looks at the jobs."""
 
 from __future__ import annotations
 

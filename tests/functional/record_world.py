@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from parcelq.collect.drain import Drainer
-from parcelq.collect.finish import Finisher, SourceState
+from parcelq.collect.finish import Finisher
+from parcelq.collect.seeing import SourceState
 from parcelq.lineage.source import Source
 from parcelq.local_files import opened
 from parcelq.names import RESULTS

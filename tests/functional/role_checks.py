@@ -45,6 +45,7 @@ _OBJECTS = {
     "UploadPart": "s3:PutObject",
     "CompleteMultipartUpload": "s3:PutObject",
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListParts": "s3:ListMultipartUploadParts",
     "GetObject": "s3:GetObject",
     "HeadObject": "s3:GetObject",
 }

@@ -9,10 +9,12 @@ import pytest
 from botocore.exceptions import ClientError
 from collect_world import DATA, LINES, RESULT, WHEN, Collecting, Kill, dead, outputs, source
 from parcelq.collect.assembly import SegmentReader
-from parcelq.collect.finish import Finisher, SourceState
-from parcelq.collect.report import dead_of
+from parcelq.collect.deaths import dead_of
+from parcelq.collect.finish import Finisher
+from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
-from parcelq.collect.segments import Job, open_indexes, segment_keys, write_segment
+from parcelq.collect.seeing import SourceState
+from parcelq.collect.segments import Job, segment_keys, write_segment
 from parcelq.errors import AwsError, ParcelqError
 from parcelq.lineage.lineage import digest
 from parcelq.names import SEGMENTS
@@ -421,9 +423,9 @@ class TestLateAndOlder:
 
     def test_a_result_that_changed_since_it_was_looked_at_is_not_overwritten(self, collecting: Collecting) -> None:
         writer = collecting.store
-        assert writer.write("results/x", lambda _: iter([b"one"]), {}, None)
-        assert not writer.write("results/x", lambda _: iter([b"two"]), {}, None)
+        assert writer.write("results/x", [b"one"], {}, None)
+        assert not writer.write("results/x", [b"two"], {}, None)
         seen = writer.stat("results/x")
-        assert writer.write("results/x", lambda _: iter([b"three"]), {}, seen)
-        assert not writer.write("results/x", lambda _: iter([b"four"]), {}, seen)
+        assert writer.write("results/x", [b"three"], {}, seen)
+        assert not writer.write("results/x", [b"four"], {}, seen)
         assert collecting.result("results/x") == b"three"

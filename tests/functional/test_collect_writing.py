@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from collect_world import DATA, LINES, RESULT, WHEN, Collecting, Kill, Killed, outputs, source
-from parcelq.collect.finish import Finisher, SourceState
+from collect_world import DATA, RESULT, WHEN, Collecting, Kill, Killed, outputs, source
+from parcelq.collect.finish import Finisher
 from parcelq.collect.segments import Job, write_segment
 from parcelq.errors import AwsError
 from parcelq.limits import MIB
@@ -28,7 +28,7 @@ class TestParts:
 
     def test_a_large_result_is_written_by_parts(self, collecting: Collecting) -> None:
         writer = collecting.store
-        assert writer.write("results/x", self.bodies, {"parcelq-state": "whole"}, None)
+        assert writer.write("results/x", self.bodies(), {"parcelq-state": "whole"}, None)
         assert collecting.result("results/x") == b"".join(self.bodies())
         seen = writer.stat("results/x")
         assert seen
@@ -36,12 +36,12 @@ class TestParts:
         assert seen.etag.strip('"').endswith("-3")
 
     def test_parts_that_cannot_be_put_leave_no_upload_behind(self, collecting: Collecting) -> None:
-        def broken(_: int) -> Iterator[bytes]:
+        def broken() -> Iterator[bytes]:
             yield from self.bodies()
             raise Killed
 
         with pytest.raises(Killed):
-            collecting.store.write("results/x", broken, {}, None)
+            collecting.store.write("results/x", broken(), {}, None)
         assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
         assert collecting.keys("results/") == []
 
@@ -51,10 +51,10 @@ class TestParts:
             "provide-client-params.s3.CompleteMultipartUpload", lambda params, **_: asked.append(dict(params))
         )
         writer = collecting.store
-        writer.write("results/x", self.bodies, {}, None)
+        writer.write("results/x", self.bodies(), {}, None)
         seen = writer.stat("results/x")
         assert seen
-        writer.write("results/x", self.bodies, {}, seen)
+        writer.write("results/x", self.bodies(), {}, seen)
         assert [(one.get("IfNoneMatch"), one.get("IfMatch")) for one in asked] == [("*", None), (None, seen.etag)]
 
     @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
@@ -65,69 +65,12 @@ class TestParts:
             raise ClientError({"Error": {"Code": code}}, "CompleteMultipartUpload")
 
         collecting.s3.meta.events.register("before-call.s3.CompleteMultipartUpload", refuse)
-        assert not collecting.store.write("results/x", self.bodies, {}, None)
+        assert not collecting.store.write("results/x", self.bodies(), {}, None)
         assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
 
     def test_another_refusal_is_an_error(self, collecting: Collecting) -> None:
         with pytest.raises(AwsError, match="NoSuchBucket"):
-            BucketStore(collecting.s3, "no-such-bucket").write("results/x", lambda _: iter([b"one"]), {}, None)
-
-
-class TestGoingOn:
-    """A result that takes longer to write than an invocation may."""
-
-    @pytest.fixture(autouse=True)
-    def tiny_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parcelq.store.store._PART_BYTES", len(LINES[0].rstrip()))
-        monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
-
-    @pytest.fixture
-    def scattered(self, collecting: Collecting) -> Collecting:
-        """Six extents in two segments, which make seven parts with the line ends between them."""
-        collecting.note()
-        for some in (slice(0, None, 2), slice(1, None, 2)):
-            collecting.publish(*outputs(change=lambda line: line.upper().rstrip())[some])
-            collecting.drain()
-        return collecting
-
-    def finish(self, collecting: Collecting, parts: int) -> SourceState:
-        """One run that writes so many parts."""
-        answers = iter([True, *[True] * (parts - 1), False])
-        finisher = Finisher(collecting.store, "topic", bucket=collecting.bucket)
-        (state,) = finisher.finish_all(lambda: next(answers, False))
-        return state
-
-    def uploads(self, collecting: Collecting) -> int:
-        return len(collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads", []))
-
-    @pytest.mark.parametrize("parts", [1, 2, 4, 5])
-    def test_the_next_run_goes_on_where_one_stopped(self, scattered: Collecting, parts: int) -> None:
-        runs = 1
-        while not self.finish(scattered, parts).result:
-            assert scattered.keys("results/") == []
-            assert self.uploads(scattered) == 1
-            runs += 1
-        assert runs == -(-7 // parts) + (7 % parts == 0)
-        assert scattered.result() == RESULT.rstrip()
-        assert scattered.report()["bytes_written"] == len(RESULT.rstrip())
-        assert self.uploads(scattered) == 0
-        assert scattered.keys(SEGMENTS) == []
-
-    def test_what_came_meanwhile_begins_it_anew(self, scattered: Collecting) -> None:
-        assert not self.finish(scattered, 3).result
-        scattered.publish(outputs()[2])  # a duplicate, in a segment of its own
-        scattered.drain()
-        assert scattered.finish()[0].result
-        assert scattered.result() == RESULT.rstrip()
-        assert scattered.keys(SEGMENTS) == []
-
-    def test_an_upload_that_is_gone_is_begun_anew_by_the_next_run(self, scattered: Collecting) -> None:
-        assert not self.finish(scattered, 3).result
-        (upload,) = scattered.s3.list_multipart_uploads(Bucket=scattered.bucket)["Uploads"]
-        scattered.s3.abort_multipart_upload(Bucket=scattered.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-        assert [state.result for state in scattered.finish()] in ([], [""])
-        assert scattered.finish()[0].result
-        assert scattered.result() == RESULT.rstrip()
+            BucketStore(collecting.s3, "no-such-bucket").write("results/x", [b"one"], {}, None)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before a request", "after a request"])
@@ -215,7 +158,7 @@ def test_somebody_else_who_writes_in_between_is_noticed(collecting: Collecting) 
             newer = Finisher(other.store, "topic", bucket=other.bucket)
             pieces = [Piece(one.attributes[LINEAGE], one.body, 1) for one in outputs("0056", change=bytes.title)]
             key = write_segment(other.store, "topic", Job(source("0056")), pieces, [], WHEN, WHEN)
-            list(newer._look([key], lambda: True))
+            list(newer._look([key]))
 
     collecting.s3.meta.events.register("provide-client-params.s3.PutObject", overtake)
     (state,) = collecting.finish()

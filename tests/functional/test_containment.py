@@ -147,7 +147,7 @@ def test_a_full_disk_fails_the_step_alone(make_step, tmp_path, monkeypatch):
             except StepError as error:
                 print(error)
             with run_step(fine, [b"a\\n"]) as output:
-                print(output.output.read_text().strip())
+                print(output.output.read_bytes().decode().strip())
             print([path.name for path in Path(sys.argv[1]).iterdir()])
     """)
     full = make_step('cat /dev/zero > "$4"', "full")

@@ -13,8 +13,9 @@ import pytest
 from memory_store import result_of
 from parcelq.collect import drain as module
 from parcelq.collect.drain import Drained, Drainer
+from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
-from parcelq.collect.segments import open_indexes, segment_keys
+from parcelq.collect.segments import segment_keys
 from parcelq.store.folder import FolderStore
 from parcelq.topics.message import Pulled, Wire
 from parcelq.topics.sqs import SqsTopic

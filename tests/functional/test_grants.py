@@ -67,7 +67,7 @@ def runs() -> Iterator[Callable[[Step], Callable[[], dict[str, Any]]]]:
 
             def run() -> dict[str, Any]:
                 with runner.run([]) as ran:
-                    return dict(json.loads(ran.output.read_text()))
+                    return dict(json.loads(ran.output.read_bytes().decode()))
 
             return run
 

@@ -166,7 +166,7 @@ class TestMembers:
         ("operation", "ask"),
         [
             ("PutObject", lambda store: store.put("a", b"x")),
-            ("PutObject", lambda store: store.write("a", lambda _: iter([b"x"]), {}, None)),
+            ("PutObject", lambda store: store.write("a", [b"x"], {}, None)),
             ("PutObject", lambda store: Overflow(store.s3, store.bucket).offload(Wire("x", {}))),
             ("GetObject", lambda store: store.read("there")),
             ("GetObject", lambda store: Overflow(store.s3, store.bucket).load(pointer_to(store, "there"))),

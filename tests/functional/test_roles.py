@@ -120,6 +120,7 @@ def test_nothing_is_allowed_in_vain(
     settings(MAX_FAILURES=1, BACK_OFF_SECONDS=1, RANGE_BYTES=10**8)
     monkeypatch.setattr("parcelq.jobs.jobs.WAKING_SECONDS", 0)
     monkeypatch.setattr("parcelq.store.store._PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr("parcelq.collect.large.LARGE", 5 * 2**20)
     # A bad line: marks, dead letters, a report with a list; then it is redriven, and the list goes.
     stack.call("uploader", stack.put(b"received\n", key="inbox/before.txt"))
     for record in stack.deliver("parcelq-step")["Records"]:  # a message that was received before runs under a mark

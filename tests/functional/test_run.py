@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from parcelq.errors import StepError
-from parcelq.steps import run
+from parcelq.steps import given
 from parcelq.steps.find import Step
 from parcelq.steps.run import TAIL_BYTES, Runner, run_step, write_bodies
 from parcelq.steps.settings import StepSettings
@@ -170,7 +170,7 @@ class TestCommand:
             outputs = []
             for _ in range(3):
                 with runner.run([]) as ran:
-                    outputs.append(ran.output.read_text())
+                    outputs.append(ran.output.read_bytes().decode())
         assert outputs[0] == outputs[1] == outputs[2]
         assert list(folder.iterdir()) == []
 
@@ -178,7 +178,7 @@ class TestCommand:
         step = shell(f'[ -e {tmp_path}/again ] || echo x > "$4"; touch {tmp_path}/again')
         with contextlib.closing(Runner(step)) as runner:
             with runner.run([]) as ran:
-                assert ran.output.read_text() == "x\n"
+                assert ran.output.read_bytes().decode() == "x\n"
             with pytest.raises(StepError, match="wrote no output file"), runner.run([]):
                 pass
 
@@ -273,7 +273,7 @@ class TestFailure:
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(run, "write_bodies", full)
+        monkeypatch.setattr(given, "write_bodies", full)
         assert "could not be given its input" in str(failure_of(shell(COPY), b"a\n"))
 
 

@@ -22,7 +22,7 @@ def test_the_whole_step_gives_what_the_page_says(tmp_path):
     path = tmp_path / "step.py"
     path.write_text(blocks("python")[0])
     with run_step(Step(path), [b"1\n#\nx\n4\n"], 60, entries=4) as ran:
-        assert ran.output.read_text() == "2\n8\n"
+        assert ran.output.read_bytes().decode() == "2\n8\n"
         assert "".join(f"{one.reason}\n" for one in ran.rejects) == blocks("text")[0]
 
 

@@ -158,7 +158,7 @@ class TestEach:
                         bad.append((number, len(expected)))
                     expected += {"one": [line], "two": [line, rest]}.get(kind, [])
                 with runner.run([f"{line}\n".encode() for line in lines], 60, entries=len(lines)) as ran:
-                    assert ran.output.read_text() == "".join(f"{line}\n" for line in expected)
+                    assert ran.output.read_bytes().decode() == "".join(f"{line}\n" for line in expected)
                     assert [(one.entry, one.after) for one in ran.rejects] == bad
 
             check()

@@ -120,6 +120,7 @@ def two_stages() -> Deployed:
             "BatchingWindow": "2",
             "MaxFailures": "3",
             "Concurrency": "7",
+            "UploadConcurrency": "4",
             "CollectConcurrency": "3",
             "AlarmEmail": "ops@example.org",
             "NotifyEmail": "lab@example.org",

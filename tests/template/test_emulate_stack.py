@@ -62,7 +62,7 @@ def test_event_source_mappings_are_known(two_stages: Deployed) -> None:
     assert two_stages.stack.mappings == (
         source("parcelq-clean", "parcelq-processor-clean", 50, 2),
         source("parcelq-score", "parcelq-processor-score", 50, 2),
-        source("parcelq-ranges", "parcelq-uploader", 1, 0),
+        source("parcelq-ranges", "parcelq-uploader", 1, 0, 4),
         source("parcelq-looks", "parcelq-downloader", 10, 0, 3),
     )
 

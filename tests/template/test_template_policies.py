@@ -77,7 +77,7 @@ DOWNLOADER: dict[str, Statement] = {
     "PublishLooks": ({"sqs:SendMessage"}, {f"{SQS}parcelq-looks", f"{SQS}parcelq-ranges"}),
     "Jobs": ({"s3:GetObject", "s3:PutObject"}, {f"{BUCKET}/jobs/*"}),
     "Results": (
-        {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"},
+        {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"},
         {f"{BUCKET}/results/*"},
     ),
     "ReadBodies": ({"s3:GetObject"}, {f"{BUCKET}/overflow/*"}),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parcelq.limits import KIB, MAX_REQUEST_BYTES, MIB
+from parcelq.prices import Price, Prices, load_prices
 from parcelq.records import LINES
 from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
 from parcelq_cli.estimate.arithmetic import billed, ramp_seconds, row, run_seconds, total, units
@@ -19,7 +20,6 @@ from parcelq_cli.estimate.facts import VCPU_MB
 from parcelq_cli.estimate.measure import Line, Measured
 from parcelq_cli.estimate.model import Job, Setup
 from parcelq_cli.estimate.options import cheapest, jobs, warnings
-from parcelq_cli.estimate.prices import Price, Prices, load_prices
 from parcelq_cli.estimate.stack import Stack, idle
 from parcelq_emulator.template import load
 from samtranslator.yaml_helper import yaml_parse

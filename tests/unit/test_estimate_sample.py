@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from parcelq.errors import ParcelqError
+from parcelq.prices import load_prices
 from parcelq.records import by_name, cut
 from parcelq_cli.estimate import sample
-from parcelq_cli.estimate.prices import load_prices
 from parcelq_cli.estimate.sample import read_sample
 
 

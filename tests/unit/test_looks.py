@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from memory_store import Objects
-from parcelq.collect import finish, runs
+from parcelq.collect import runs, seeing
 from parcelq.collect.drain import Drainer
 from parcelq.collect.finish import Finisher
 from parcelq.collect.segments import Job, index_size, segment_keys, segments_among, write_segment
@@ -37,7 +37,7 @@ def stone(number: int, count: int, source: str) -> Message:
     return Message(b"%03d\n" % number, {SOURCE: source, LINEAGE: place, ENTRIES: "1", DEAD: "why"})
 
 
-def collect(store: Store, *messages: Message) -> list[finish.SourceState]:
+def collect(store: Store, *messages: Message) -> list[seeing.SourceState]:
     """Publish, drain, and look."""
     topic = MemoryTopic.create("out")
     assert topic.publish(messages).published == len(messages)
@@ -46,7 +46,7 @@ def collect(store: Store, *messages: Message) -> list[finish.SourceState]:
     return look(store)
 
 
-def look(store: Store) -> list[finish.SourceState]:
+def look(store: Store) -> list[seeing.SourceState]:
     return list(Finisher(store, "out", bucket="bucket").finish_all())
 
 
@@ -120,7 +120,7 @@ class TestJobsWithDeadEntries:
 class TestLargeJobs:
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(finish, "LARGE", 10)
+        monkeypatch.setattr(seeing, "LARGE", 10)
         monkeypatch.setattr(runs, "FEWEST", 4)
         monkeypatch.setattr(runs, "FEWEST_RUNS", 2)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from memory_store import Objects
 from parcelq.collect import merge, runs
 from parcelq.collect.assembly import SegmentReader, parts_of
-from parcelq.collect.report import Dead, dead_of
+from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.runs import indexes_of, read_record, tidy
 from parcelq.collect.segments import Job, segment_keys, write_segment

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from memory_store import Objects
+from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected
-from parcelq.collect.segments import Job, open_indexes, write_segment
+from parcelq.collect.segments import Job, write_segment
 from parcelq.collect.source_map import SourceMap, source_map_of
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.local.manage import MAP_CELLS

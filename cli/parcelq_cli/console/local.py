@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from parcelq.collect.deaths import Dead
 from parcelq.collect.page.figures import figures_of
 from parcelq.collect.page.render import content
 from parcelq.collect.page.verdict import verdict
 from parcelq.collect.reasons import kind_of
-from parcelq.collect.report import Dead, report_of
+from parcelq.collect.report import report_of
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.runs import indexes_of, read_record
 from parcelq.errors import JobError, NotFoundError, ParcelqError

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from flask import Flask, Response, abort, request
+from parcelq.collect.page.document import document
 from parcelq.collect.page.html import element, text
-from parcelq.collect.page.render import document
 from parcelq.errors import JobError, ParcelqError
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server

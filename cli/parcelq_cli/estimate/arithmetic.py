@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import ceil, inf, sqrt
 
 from parcelq.limits import BILLING_UNIT_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
+from parcelq.prices import Prices
 
 from parcelq_cli.estimate.facts import MORE_PER_SECOND, POLLERS
-from parcelq_cli.estimate.prices import Prices
 
 
 @dataclass(frozen=True, slots=True)

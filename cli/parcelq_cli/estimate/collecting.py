@@ -7,6 +7,8 @@ from math import ceil
 
 from parcelq.collect.assembly import CACHE_BYTES, LARGEST_WINDOW, SMALLEST_WINDOW
 from parcelq.collect.drain import PULLED_TOGETHER, RECEIVERS, SEGMENT_BYTES, SEGMENT_MESSAGES
+from parcelq.collect.large import HELD_BYTES, LARGE, PARTS_IN_FLIGHT, TASK_BYTES
+from parcelq.collect.looks import PARTS_SECONDS
 from parcelq.limits import MAX_REQUEST_MESSAGES
 from parcelq.store.store import part_bytes
 
@@ -17,17 +19,12 @@ from parcelq_cli.estimate.facts import (
     DRAINED_MESSAGE,
     DRAWN,
     EXTENT,
-    LARGE_RESULT,
     LISTED,
     LOCATED,
-    PARTS_HELD,
-    PARTS_IN_FLIGHT,
-    PARTS_SECONDS,
     RESOLVED,
     S3_GETS,
     S3_SECONDS,
     SQS_SECONDS,
-    TASK,
     TASKS_TOGETHER,
 )
 
@@ -61,7 +58,7 @@ class Result:
     @property
     def is_large(self) -> bool:
         """Whether its parts are written by several invocations."""
-        return self.size > LARGE_RESULT
+        return self.size > LARGE
 
     @property
     def part(self) -> int:
@@ -87,7 +84,7 @@ class Result:
     @property
     def in_task(self) -> int:
         """Parts of a task."""
-        return max(1, TASK // self.part)
+        return max(1, TASK_BYTES // self.part)
 
     @property
     def tasks(self) -> int:
@@ -97,7 +94,7 @@ class Result:
     @property
     def side_by_side(self) -> int:
         """Parts that one invocation writes side by side: those of a task, if there is memory for them."""
-        return max(1, min(PARTS_IN_FLIGHT, PARTS_HELD // self.part, self.in_task))
+        return max(1, min(PARTS_IN_FLIGHT, HELD_BYTES // self.part, self.in_task))
 
     def task_seconds(self, invocations: float = 1) -> float:
         """Seconds in which an invocation writes the parts of a task.

@@ -55,6 +55,7 @@ def estimate(
     Requests go to AWS only if FILE is an S3 object. The sample comes from all parts of the file; a large file is not
     read completely.
     """
+    from parcelq.prices import load_prices
     from parcelq.records import parse
     from parcelq.steps.find import local_step
     from parcelq.steps.run import Runner
@@ -63,7 +64,6 @@ def estimate(
     from parcelq_cli.estimate.measure import measure
     from parcelq_cli.estimate.model import Job, Setup
     from parcelq_cli.estimate.options import jobs
-    from parcelq_cli.estimate.prices import load_prices
     from parcelq_cli.estimate.sample import read_sample
 
     if not 0 < slowdown < math.inf:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from parcelq.limits import MIB
-
 # ---- AWS.
 
 VCPU_MB: Final = 1769
@@ -54,18 +52,7 @@ UPLOADED_BYTE: Final = 11e-9
 LOOK_SECONDS: Final = 0.6
 """A look at a small job: it drains, lists, reads and writes the record, mostly waiting for S3 and SQS."""
 
-# ---- Large results. Their parts are written side by side.
-
-LARGE_RESULT: Final = 256 * MIB
-"""A result of more bytes is planned first."""
-TASK: Final = 128 * MIB
-"""Bytes of a task, about."""
 TASKS_TOGETHER: Final = 10
-"""Tasks that an invocation may get together, since it gets as many looks."""
-PARTS_HELD: Final = 384 * MIB
-PARTS_IN_FLIGHT: Final = 4
-"""So many parts are written together by an invocation, if they have no more bytes than that."""
-PARTS_SECONDS: Final = 2.0
-"""A look at a result whose parts are being written comes after this."""
+"""Tasks for parts of a large result that an invocation may get together, since it gets as many looks."""
 EXTENT: Final = 24
-"""Bytes of a plan for each message."""
+"""Bytes of a plan of a large result for each message."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from parcelq.collect.page.charts import Line, Point, lines
+from parcelq.collect.page.document import document
 from parcelq.collect.page.html import element, table, text
-from parcelq.collect.page.render import document
 
 from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.facts import VCPU_MB

@@ -244,7 +244,7 @@ class _Runner:
             output = ran.whole(step)
             wall = self.clock() - began
             cpu = wall if self.warm else ran.cpu_seconds
-            size = output.stat().st_size
+            size = len(output.read_bytes())
             try:
                 written = self.headers.of(output, str(self.source), self.sample.format)
             except RecordError as error:

@@ -9,6 +9,7 @@ from typing import Final
 
 from parcelq.jobs.look import LONGEST_SECONDS, SHARE, SHORTEST_SECONDS
 from parcelq.limits import KIB, MAX_LAMBDA_EVENT_BYTES
+from parcelq.prices import Prices
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 from parcelq_cli.estimate.arithmetic import ramp_seconds, run_seconds
@@ -26,7 +27,6 @@ from parcelq_cli.estimate.facts import (
     VCPU_MB,
 )
 from parcelq_cli.estimate.measure import Measured
-from parcelq_cli.estimate.prices import Prices
 from parcelq_cli.estimate.stack import Stack
 
 _LAST_LOOK: Final = 2 * SHORTEST_SECONDS

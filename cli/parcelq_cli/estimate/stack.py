@@ -7,10 +7,10 @@ from typing import Final
 
 from parcelq.collect.drain import RECEIVERS
 from parcelq.limits import MAX_LONG_POLL_SECONDS
+from parcelq.prices import Prices
 
 from parcelq_cli.estimate.arithmetic import Row, function, row
 from parcelq_cli.estimate.facts import COLD_SECONDS, POLLERS
-from parcelq_cli.estimate.prices import Prices
 
 LOG_BYTES: Final = 1_500
 """What an invocation writes into its log."""

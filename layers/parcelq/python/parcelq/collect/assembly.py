@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Final
 
-from parcelq.collect.resolution import Extent
+from parcelq.collect.extents import Extent
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store
@@ -24,15 +24,16 @@ class SegmentReader:
     Args:
         store: where the segments are.
         keys: keys of the segments, by their number.
+        used: how many of the segments are read from.
     """
 
-    def __init__(self, store: Store, keys: Sequence[str]) -> None:
+    def __init__(self, store: Store, keys: Sequence[str], used: int | None = None) -> None:
         self._store = store
         self._keys = keys
-        self._window = min(LARGEST_WINDOW, max(SMALLEST_WINDOW, CACHE_BYTES // max(1, len(keys))))
+        self._window = min(LARGEST_WINDOW, max(SMALLEST_WINDOW, CACHE_BYTES // max(1, used or len(keys))))
         self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
 
-    def read(self, extent: Extent) -> Iterator[bytes]:
+    def read(self, extent: Extent) -> Iterator[memoryview]:
         """Yield an extent's bytes in blocks.
 
         Raises:
@@ -44,7 +45,7 @@ class SegmentReader:
             start, data = self._windows.get(segment, (0, b""))
             if not start <= at < start + len(data):
                 start, data = self._fetch(segment, at)
-            block = data[at - start : at - start + left]
+            block = memoryview(data)[at - start : at - start + left]
             at, left = at + len(block), left - len(block)
             yield block
 
@@ -59,29 +60,39 @@ class SegmentReader:
         return at, data
 
 
-def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int, first: int = 0) -> Iterator[bytes]:
-    """Yield the parts of a result from a number on, each of `size` bytes but the last.
+def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
+    """Yield the parts of a result, each of `size` bytes but the last.
 
     Args:
         reader: reads the bytes.
         extents: where they lie.
         size: bytes of a part.
-        first: the number of the first part to yield, from 0.
     """
-    skipped = first * size
-    part = BytesIO()  # joining a list would have all blocks in memory beside the part
-    for segment, offset, length in extents:
-        if skipped >= length:
-            skipped -= length
-            continue
-        for block in reader.read(Extent(segment, offset + skipped, length - skipped)):
-            rest = memoryview(block)
-            while rest:
-                written = part.write(rest[: size - part.tell()])
-                rest = rest[written:]
-                if part.tell() == size:
-                    yield part.getvalue()
-                    part = BytesIO()
-        skipped = 0
-    if part.tell():
-        yield part.getvalue()
+    for part in extents_of_parts(extents, size):
+        yield part_file(reader, part).getvalue()
+
+
+def part_file(reader: SegmentReader, extents: Iterable[Extent]) -> BytesIO:
+    """Return a file with the bytes of extents, to be read from its beginning."""
+    file = BytesIO()  # joining a list would have all blocks in memory beside the part
+    for extent in extents:
+        file.writelines(reader.read(extent))
+    file.seek(0)
+    return file
+
+
+def extents_of_parts(extents: Iterable[Extent], size: int) -> Iterator[list[Extent]]:
+    """Yield the extents of each part of a result, where every part but the last has `size` bytes."""
+    part: list[Extent] = []
+    room = size
+    for segment, start, length in extents:
+        at, end = start, start + length
+        while at < end:
+            taken = min(end - at, room)
+            part.append(Extent(segment, at, taken))
+            at, room = at + taken, room - taken
+            if not room:
+                yield part
+                part, room = [], size
+    if part:
+        yield part

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from threading import Condition
 from typing import Final
 
 from parcelq.aws.parallel import in_flight
+from parcelq.collect.held import Held, Room
 from parcelq.collect.segments import Job, write_segment
 from parcelq.errors import ConflictError, MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
-from parcelq.lineage.source import NO_SOURCE, Source, workflow_name
+from parcelq.lineage.source import workflow_name
 from parcelq.store.store import Store
 from parcelq.topics.attributes import HEADER, LINEAGE, OLD_SIZE_ELSEWHERE, SIZE_ELSEWHERE, SOURCE, WORKFLOW, count_told
+from parcelq.topics.cost import METER, NOTHING
 from parcelq.topics.header import Headers, key_of_stage
 from parcelq.topics.lease import Lease
 from parcelq.topics.message import Message, Pulled
-from parcelq.topics.pieces import Piece, pieces_of
+from parcelq.topics.pieces import Piece
 from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
@@ -41,8 +41,6 @@ SEGMENT_BYTES: Final = 16 * MIB
 ELSEWHERE_BYTES: Final = 32 * MIB
 """Bodies in S3 are fetched together only up to this many bytes; a larger one alone."""
 DEADLINE_SECONDS: Final = 300
-_ROW_BYTES: Final = 400
-"""Memory that a message takes beside its texts, about."""
 _SEGMENT_SECONDS: Final = 60.0
 _WRITES_IN_FLIGHT: Final = 8
 """Segments of different jobs are written side by side."""
@@ -84,60 +82,6 @@ class _Pace:
     def saw(self, size: float) -> None:
         """Note the mean size of what came: at once if it is larger than before, gradually if it is smaller."""
         self._size = max(1.0, size, (self._size + size) / 2)
-
-
-class _Room:
-    """A number of bytes of memory, for threads that wait for one another until there is enough."""
-
-    def __init__(self, size: int) -> None:
-        self._size = self._free = size
-        self._changed = Condition()
-
-    @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        """Hold `size` bytes, or all of them, as long as the context lasts."""
-        size = min(size, self._size)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= size)
-            self._free -= size
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += size
-                self._changed.notify_all()
-
-
-@dataclass(slots=True)
-class _Held:
-    """What a receiver has pulled and not stored yet. It keeps the receipts and pieces of messages, not their text."""
-
-    since: float
-    first: datetime
-    pulled: list[Pulled] = field(default_factory=list)
-    pieces: defaultdict[Job, list[Piece]] = field(default_factory=lambda: defaultdict(list))
-    versions: defaultdict[Job, set[str]] = field(default_factory=lambda: defaultdict(set))
-    size: int = 0
-    count: int = 0
-
-    def add(self, one: Pulled, message: Message) -> None:
-        """Add a message. Raises MessageError, and adds nothing, if it cannot be read."""
-        source, version = message.attributes.get(SOURCE, ""), message.attributes.get(WORKFLOW, "")
-        pieces = list(pieces_of(message))
-        if not Source.is_one(source):
-            source = NO_SOURCE
-        job = Job(source, workflow_name(version))
-        nowhere = Job(NO_SOURCE)
-        for number, piece in enumerate(pieces):
-            if source and piece.lineage:
-                self.pieces[job].append(piece)
-            elif not piece.dead:
-                self.pieces[nowhere].append(replace(piece, lineage=f"{one.message_id} {number}"))
-            self.size += _ROW_BYTES + len(piece.body) + len(piece.lineage) + len(piece.dead)
-        self.count += len(pieces)
-        if version and job in self.pieces:
-            self.versions[job].add(version)
-        self.pulled.append(one.receipt())
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +148,7 @@ class Drainer:
         """
         drained = Drained()
         with ThreadPoolExecutor(self.receivers, thread_name_prefix="parcelq-drain") as pool:
-            pace, room = _Pace(), _Room(ELSEWHERE_BYTES)
+            pace, room = _Pace(), Room(ELSEWHERE_BYTES)
             receivers = [
                 _Receiver(self, receive_message_timeout, time_left, on_progress, pace, room)
                 for _ in range(self.receivers)
@@ -228,9 +172,9 @@ class _Receiver:
     time_left: Callable[[], float]
     on_progress: Callable[[int, int], None]
     pace: _Pace
-    room: _Room
+    room: Room
     drained: Drained = field(default_factory=Drained)
-    held: _Held = field(init=False)
+    held: Held = field(init=False)
 
     def __post_init__(self) -> None:
         self._hold_nothing()
@@ -306,10 +250,11 @@ class _Receiver:
     def _write(self, topic: str, held: tuple[Job, list[Piece]]) -> None:
         job, pieces = held
         store, versions, now = self.drainer.store, self.held.versions.get(job, ()), self.drainer.now()
-        write_segment(store, topic, job, pieces, versions, self.held.first, now)
+        cost = self.held.costs.get(job, NOTHING)
+        write_segment(store, topic, job, pieces, versions, self.held.first, now, cost, METER.take())
 
     def _hold_nothing(self) -> None:
-        self.held = _Held(self.drainer.clock(), self.drainer.now())
+        self.held = Held(self.drainer.clock(), self.drainer.now())
 
     def _acknowledge(self, stored: list[Pulled]) -> None:
         try:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from parcelq.collect.finish import Finisher, Seen, SourceState
+from parcelq.collect.finish import Finisher
+from parcelq.collect.seeing import Seen, SourceState
 from parcelq.collect.segments import Job, segments_among
 from parcelq.errors import ConflictError, NotFoundError, PublishError
 from parcelq.jobs.jobs import Jobs
@@ -32,12 +33,15 @@ from parcelq.jobs.look import (
 )
 from parcelq.jobs.record import MOST_HOLES, Cost, JobRecord, State, read_job, write_job
 from parcelq.lineage.source import Source
+from parcelq.topics.cost import Cost as Spent
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
 from parcelq.upload.notes import Note, entries_in, notes_of
 from parcelq.upload.ranges import RangeTask
 
 _log = logging.getLogger(__name__)
+PARTS_SECONDS: Final = 2.0
+"""A look at a result whose parts are being written comes after this."""
 FINISHED: Final = "Parcelq job finished"
 STOPPED: Final = "Parcelq job stopped"
 """Kinds of the events that are sent when a job ends."""
@@ -71,7 +75,7 @@ class Looker:
         input_topic: name of the topic that records are published on where a job's record does not say.
         tell: tells others that a job ended, given the kind of the event and what is known of it.
         quiet_seconds: seconds without a message after which what is missing is published again.
-        requests: counts requests to AWS.
+        spent: returns what was spent since it was asked last.
     """
 
     jobs: Jobs
@@ -82,14 +86,10 @@ class Looker:
     input_topic: str
     tell: Tell = lambda _kind, _detail: None
     quiet_seconds: float = QUIET_SECONDS
-    requests: Callable[[], int] = lambda: 0
+    spent: Callable[[], Spent] = Spent
 
-    def take(self, look: Look, may_go_on: Callable[[], bool] = lambda: True) -> Taken:
-        """Take a look, and publish the next one.
-
-        Args:
-            look: the look, which names a job.
-            may_go_on: asked between the parts of a large result.
+    def take(self, look: Look) -> Taken:
+        """Take a look, which names a job, and publish the next one.
 
         Raises:
             ParcelqError, OSError: something cannot be read or written; the look should be delivered again.
@@ -114,12 +114,12 @@ class Looker:
                 case LookVerdict.TAKE:
                     if record.state.is_ended:
                         record = replace(woken(record, now), look=record.look)
-                    return Taken(state=self._look(record, etag, may_go_on))
+                    return Taken(state=self._look(record, etag))
         except ConflictError:
             _log.info("somebody else takes a look at job %s at the same time", look.job)
             return Taken(again=LATE_SECONDS)
 
-    def look_now(self, keys: Sequence[str], may_go_on: Callable[[], bool]) -> SourceState | None:
+    def look_now(self, keys: Sequence[str]) -> SourceState | None:
         """Take a look at a job as if its look had come, given the keys in its folder; None if it needs none."""
         job = keys[0].split("/")[2]
         found = read_job(self.jobs.store, job) or self._adopt(Look(job))
@@ -134,7 +134,7 @@ class Looker:
                 return None
             record = woken(record, self.jobs.now())
         try:
-            return self._look(record, etag, may_go_on)
+            return self._look(record, etag)
         except ConflictError:
             return None
 
@@ -155,11 +155,13 @@ class Looker:
             source, workflow = job.source, job.workflow
         return self.jobs.recorded(source, workflow, uploading=bool(look.source)) if source else None
 
-    def _look(self, record: JobRecord, etag: str, may_go_on: Callable[[], bool]) -> SourceState:
+    def _look(self, record: JobRecord, etag: str) -> SourceState:
         """Look at a job, do what follows, and write the record; see `take`."""
-        began, asked = self.jobs.now(), self.requests()
+        began = self.jobs.now()
         job = Job(record.source, record.workflow)
         keys = self.finisher.keys_of(job)
+        if record.state is State.FINISHING and keys and self.finisher.is_waiting(record.source, keys):
+            return self._wait(record, etag, began)
         seen = self.finisher.see(keys) if segments_among(keys) else None
         notes = self._notes(record, seen, began)
         found = self._found(record, seen, notes, began)
@@ -169,14 +171,15 @@ class Looker:
             if record.state is not State.FINISHING:
                 # guard[pass]: a result is completed only by the invocation that wrote that the job is finishing
                 etag = write_job(self.jobs.store, replace(new, look=record.look), etag)
-            state = self.finisher.finish(seen, may_go_on, healings=record.healings, notes=notes)
+            new = replace(new, cost=self._cost(record.cost, record))
+            state = self.finisher.finish(seen, healings=record.healings, notes=notes, looks=new.cost.whole)
             if (state.result and state.report) or state.superseded:
                 new = ended(new, State.FINISHED, self.jobs.now(), result=state.result)
             else:
-                new = replace(new, due=self.jobs.now())
+                new = replace(new, due=self.jobs.now() + PARTS_SECONDS)
         elif following is Next.HEAL:
             self._heal(new)
-        new = replace(new, cost=self._cost(record.cost, new, began, asked))
+        new = replace(new, cost=self._cost(new.cost, new))
         if new.state.is_ended:
             self.tell(FINISHED if new.state is State.FINISHED else STOPPED, self._detail(new))
         # guard[pass]: the record names the next look before that is published
@@ -190,6 +193,13 @@ class Looker:
             # guard[pass]: a look is acknowledged only after the next one is published
             self.jobs.publish(new)
         return replace(state, problem=new.problem)
+
+    def _wait(self, record: JobRecord, etag: str, now: float) -> SourceState:
+        """Look again soon at a job whose result lacks parts that others write, and at nothing else until then."""
+        new = replace(record, look=record.look + 1, changed=now, due=now + PARTS_SECONDS)
+        write_job(self.jobs.store, new, etag)
+        self.jobs.publish(new)
+        return SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)
 
     def _notes(self, record: JobRecord, seen: Seen | None, now: float) -> list[Note]:
         """What is noted of a job's upload, where that matters: of a large source these are many."""
@@ -260,19 +270,19 @@ class Looker:
             if keys:
                 self.finisher.clean(record.source, keys)
 
-    def _cost(self, before: Cost, record: JobRecord, began: float, asked: int) -> Cost:
+    def _cost(self, before: Cost, record: JobRecord) -> Cost:
+        """What looks at a job cost, with what was spent since this was asked last."""
         size = 0
         if record.result and (result := self.finisher.out.stat(record.result)):
             size = (record.total or 0) + result.size
-        seconds = round(before.seconds + self.jobs.now() - began, 3)
-        return Cost(before.invocations + 1, seconds, before.requests + self.requests() - asked, size)
+        return before.with_more(self.spent(), size)
 
     def _detail(self, record: JobRecord) -> dict[str, Any]:
         """The content of the event of an ended job: its record, and its report without the list of dead entries."""
         report: dict[str, Any] | None = None
         if record.result:
             try:
-                report = json.loads(self.finisher.read_report(record.result))
+                report = json.loads(self.finisher.reporter.read(record.result))
             except (NotFoundError, ValueError):
                 _log.warning("the report of %s cannot be read", record.result)
         told = {name: value for name, value in (report or {}).items() if name not in {"dead", "holes"}}

@@ -2,67 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from parcelq.collect.assembly import SegmentReader
+from parcelq.collect.bill import Bill
+from parcelq.collect.deaths import Dead, dead_entries
 from parcelq.collect.resolution import Collected, Resolution
-from parcelq.collect.segments import read_notes
-from parcelq.limits import MIB
 from parcelq.lineage.source import Source
-from parcelq.upload.notes import Beginning, Note, entries_in
-
-MOST_LISTED: Final = 1_000
-"""Dead entries that a report lists; the list of dead entries has all."""
-_PART_BYTES: Final = 8 * MIB
-
-
-@dataclass(frozen=True, slots=True)
-class Dead:
-    """Entries that failed for good.
-
-    Attributes:
-        start: first byte, in the source, of the message that they came in.
-        end: just after its last byte.
-        entries: how many they are.
-        reason: why they failed.
-        of_source: whether they are entries of the source, and not of the output of an earlier step.
-        record: number of the first of them in the source, from 1; None if unknown.
-        line: number of its first line, from 1; None if unknown.
-        entry: the entries themselves; empty where they were too large to be kept.
-        file: the file that they are in, if the source is made of several and it is known which; `record` and `line`
-            count in that file then.
-    """
-
-    start: int
-    end: int
-    entries: int
-    reason: str
-    of_source: bool = True
-    record: int | None = None
-    line: int | None = None
-    entry: bytes = b""
-    file: str = ""
-
-    def to_json(self) -> bytes:
-        """As a line of the list of dead entries."""
-        told: dict[str, Any] = {"file": self.file} if self.file else {}
-        if self.record is not None:
-            told["record"] = self.record
-        if self.line is not None:
-            told["line"] = self.line
-        try:
-            told["entry"] = self.entry.decode()
-        except UnicodeDecodeError:
-            told["entry_base64"] = base64.b64encode(self.entry).decode()
-        if self.entries != 1:
-            told["entries"] = self.entries
-        told["reason"] = self.reason
-        return json.dumps(told, ensure_ascii=False).encode() + b"\n"
+from parcelq.topics.cost import NOTHING, Cost
+from parcelq.upload.notes import Note, entries_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +69,7 @@ class Report:
             are no doubts.
         files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
         recipe: how a run on one machine was made: its steps, settings and other options; empty on AWS.
+        cost: what the job cost, and how long runs took; see `bill`.
     """
 
     source: str
@@ -144,6 +95,7 @@ class Report:
     complete: bool
     files: tuple[FilePart, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """As it is stored beside the result."""
@@ -164,6 +116,7 @@ def report_of(
     bytes_written: int,
     dead: tuple[Dead, ...],
     dead_list: str,
+    looks: Cost = NOTHING,
 ) -> Report:
     """Make the report of a result, also of one that is not finished.
 
@@ -173,8 +126,9 @@ def report_of(
         notes: what is noted of the source's uploads.
         result: where the result is.
         bytes_written: its bytes.
-        dead: what failed, only the first ones if there are many.
-        dead_list: where the list of all dead entries is; empty if there are none.
+        dead: what failed, the first of it where there is much.
+        dead_list: where the list of all dead entries lies; empty if there are none.
+        looks: what looks at the job cost so far.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
@@ -203,6 +157,7 @@ def report_of(
         last=max(index.last for index in collected.indexes),
         complete=resolution.whole and not resolution.doubts,
         files=file_parts(notes),
+        cost=Bill.of(collected.indexes, notes, looks).document(),
     )
 
 
@@ -221,28 +176,6 @@ def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]
     return Entries(read, done, dead, missing, resolution.entries)
 
 
-def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
-    """Yield the dead entries, in order, with their reasons, all from the segments.
-
-    Args:
-        collected: the messages.
-        notes: what is noted of the source's uploads, by which numbers within a range become numbers in the source.
-
-    Raises:
-        ParcelqError, AwsError, OSError: a segment cannot be read.
-    """
-    reader = SegmentReader(collected.store, collected.segments)
-    files = [file for note in notes for file in note.files]
-    starts = [file.start for file in files]
-    for row in collected.dead():
-        reason, first, entry = read_notes(b"".join(reader.read(row.extent)))
-        record, line = _numbers(first, row.start, notes, collected.total) if row.of_source else (None, None)
-        dead = Dead(row.start, row.end, row.entries, reason, row.of_source, record, line, entry)
-        first_file, last_file = (max(0, bisect_right(starts, at) - 1) for at in (row.start, row.end - 1))
-        # The output of an earlier step for records of several files may come from any of these files.
-        yield _in_file(dead, files[first_file]) if files and first_file == last_file else dead
-
-
 def file_parts(notes: Sequence[Note]) -> tuple[FilePart, ...]:
     """The files that a source is made of, as its notes say; none where it is one file."""
     files = [file for note in notes for file in note.files]
@@ -253,57 +186,3 @@ def file_parts(notes: Sequence[Note]) -> tuple[FilePart, ...]:
         FilePart(file.name, end - file.start, entries - file.record)
         for file, (end, entries) in zip(files, ends, strict=True)
     )
-
-
-def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None) -> int | None:
-    """Count the entries of the source that are dead; None where the notes do not say how many a message had.
-
-    Where an entry of what an earlier step made died, all entries of the source count of whose message it was made.
-    """
-    counted, last = 0, (-1, -1)
-    for row in collected.dead():
-        if row.of_source:
-            counted += row.entries
-        elif (row.start, row.end) != last:
-            last = row.start, row.end
-            entries = None if total is None else entries_in(notes, row.start, row.end, total)
-            if entries is None:
-                return None
-            counted += entries
-    return counted
-
-
-def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
-    """Yield the list of dead entries in parts."""
-    held: list[bytes] = []
-    size = 0
-    for one in dead:
-        held.append(one.to_json())
-        size += len(held[-1])
-        if size >= _PART_BYTES:
-            yield b"".join(held)
-            held, size = [], 0
-    if held:
-        yield b"".join(held)
-
-
-def _in_file(dead: Dead, file: Beginning) -> Dead:
-    """Dead entries with the numbers that they have in their own file."""
-    record = None if dead.record is None else dead.record - file.record
-    line = None if dead.line is None else dead.line - file.line
-    return replace(dead, record=record, line=line, file=file.name)
-
-
-def _numbers(first: str, start: int, notes: Sequence[Note], total: int | None) -> tuple[int | None, int | None]:
-    """Record and line number in the source, from what the attribute `First` said."""
-    record, _, line = first.removeprefix("+").partition(",")
-    if not (record.isdecimal() and line.isdecimal() and len(first) < 40):
-        return None, None
-    if not first.startswith("+"):
-        return int(record), int(line)
-    # Counted from the start of its range: the entries of the ranges before it are to be added.
-    begin = max((note.start for note in notes if note.start <= start), default=0)
-    if not begin:
-        return int(record), int(line)
-    before = None if total is None else entries_in(notes, 0, begin, total)
-    return None if before is None else before + int(record), None

@@ -15,9 +15,11 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from parcelq.collect.choice import Choice, choose
+from parcelq.collect.extents import Extent, bodies_of, extent_of, joined_extents, with_line_ends
+from parcelq.collect.indexes import Index, all_indexes
 from parcelq.collect.merge import merged
-from parcelq.collect.rows import COUNT, FLAG, MAX_OFFSET, NUMBER, OF_STEP, OFFSET_BITS, PAYLOAD, WORD, Columns, words_of
-from parcelq.collect.segments import Index, Job, all_indexes
+from parcelq.collect.rows import COUNT, FLAG, NUMBER, OF_STEP, PAYLOAD, WORD, Columns, words_of
+from parcelq.collect.segments import Job
 from parcelq.collect.yields import Yields
 from parcelq.store.store import Store, Stored
 
@@ -25,14 +27,6 @@ MOST_HOLES: Final = 10_000
 """Holes that are listed; there may be more."""
 WHOLE: Final = "whole"
 """The state of a whole result begins with this."""
-
-
-class Extent(NamedTuple):
-    """Where bytes lie: the number of a segment, an offset in it, and how many they are."""
-
-    segment: int
-    offset: int
-    size: int
 
 
 class DeadRow(NamedTuple):
@@ -165,8 +159,8 @@ class Collected:
         return counter.resolution(self.total)
 
     def extents(self) -> Iterator[Extent]:
-        """Yield where the result's bytes are, in order. Those that follow one another in a segment are one extent."""
-        return joined_extents(_with_line_ends(_bodies(self.choices())))
+        """Yield where the result's bytes lie, in order. Those that follow one another in a segment are one extent."""
+        return joined_extents(with_line_ends(bodies_of(self.choices())))
 
     def with_header(self, header: Stored | None, extents: Iterator[Extent]) -> tuple[list[str], Iterator[Extent]]:
         """Return the keys of objects, and where the bytes are in them: first those of the header, then the rest."""
@@ -186,7 +180,7 @@ class Collected:
             for number in choice.rows:
                 if entries[number] >= FLAG:
                     of_source = not entries[number] & OF_STEP
-                    extent = _extent(wheres[number], sizes[number] & NUMBER)
+                    extent = extent_of(wheres[number], sizes[number] & NUMBER)
                     yield DeadRow(starts[number], ends[number], entries[number] & COUNT, of_source, extent)
 
 
@@ -252,24 +246,10 @@ class _Counter:
         )
 
 
-def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
-    """Join extents that follow one another in a segment."""
-    last: Extent | None = None
-    for segment, offset, size in extents:
-        if last is not None:
-            if segment == last.segment and offset == last.offset + last.size:
-                last = Extent(segment, last.offset, last.size + size)
-                continue
-            yield last
-        last = Extent(segment, offset, size)
-    if last is not None and last.size:
-        yield last
-
-
 def all_extents(collected: Collected) -> Iterator[Extent]:
     """Yield where all bodies are, each once: in order of lineage; those without lineage in the order they came in."""
-    bodies = _bodies(_first_of_each(collected))
-    return joined_extents(_with_line_ends(bodies if collected.job.source else iter(sorted(bodies))))
+    bodies = bodies_of(_first_of_each(collected))
+    return joined_extents(with_line_ends(bodies if collected.job.source else iter(sorted(bodies))))
 
 
 def _first_of_each(collected: Collected) -> Iterator[Choice]:
@@ -283,33 +263,6 @@ def _first_of_each(collected: Collected) -> Iterator[Choice]:
                 last = row[:key]
                 chosen.append(number)
         yield Choice(Columns.of(rows, collected.words), chosen)
-
-
-def _bodies(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
-    """Yield where the chosen messages' bodies are, and whether they lack their last line end."""
-    for choice in choices:
-        wheres, sizes, entries = choice.columns.wheres, choice.columns.sizes, choice.columns.entries
-        for number in choice.rows:
-            size = sizes[number]
-            if size and entries[number] < FLAG:
-                yield _extent(wheres[number], size & NUMBER), size >= FLAG
-
-
-def _with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
-    """Yield bodies with the line end behind each that lacks one, but for the last."""
-    lacking: Extent | None = None
-    for body, lacks_end in bodies:
-        if lacking is not None:
-            yield Extent(lacking.segment, lacking.offset, lacking.size + 1)
-        lacking = body if lacks_end else None
-        if lacking is None:
-            yield body
-    if lacking is not None:
-        yield lacking
-
-
-def _extent(where: int, size: int) -> Extent:
-    return Extent(where >> OFFSET_BITS, where & MAX_OFFSET, size)
 
 
 def _chosen(column: array[int], rows: Sequence[int]) -> array[int]:

@@ -15,22 +15,22 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, Final, Protocol, TypeVar
 
+from parcelq.collect.indexes import Index, all_indexes, open_indexes
 from parcelq.collect.merge import merged
 from parcelq.collect.rows import WORD, words_of
 from parcelq.collect.segments import (
     RUN_SUFFIX,
-    Index,
     Job,
-    all_indexes,
+    costs_in_head,
     folder,
     head_of,
     key_in,
-    open_indexes,
     segments_among,
 )
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.store.store import Store, part_bytes
+from parcelq.topics.cost import NOTHING
 
 FEWEST: Final = 32
 """Segments that become an index run."""
@@ -213,11 +213,14 @@ def _merge(store: Store, topic: str, indexes: Sequence[Index], now: datetime) ->
         rows=count,
         steps=steps,
         segments=[segment for index in indexes for segment in index.segments],
+        **costs_in_head(
+            sum((index.processing for index in indexes), NOTHING), sum((index.draining for index in indexes), NOTHING)
+        ),
     )
     size = len(head) + count * words_of(steps) * WORD
     key = key_in(folder(topic, job.id), now, size, RUN_SUFFIX)
 
-    def parts(_: int) -> Iterator[bytes]:
+    def parts() -> Iterator[bytes]:
         held, held_bytes = [head], len(head)
         for chunk in merged(all_indexes(indexes, store)):
             held += chunk
@@ -228,6 +231,6 @@ def _merge(store: Store, topic: str, indexes: Sequence[Index], now: datetime) ->
         if held:
             yield b"".join(held)
 
-    if store.write(key, parts, {}, None) is not True:
+    if not store.write(key, parts(), {}, None):
         raise ParcelqError(f"{key!r} was not written, though nobody else can have written it")
     return open_indexes(store, [key])[0]

@@ -11,46 +11,37 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from parcelq.aws.parallel import in_flight
-from parcelq.collect.merge import ReadRows
 from parcelq.collect.rows import (
     FLAG,
     OF_STEP,
-    OFFSET_BITS,
     UNKNOWN,
     WORD,
     Key,
     content_of,
     key_of,
-    moved,
     read_of,
     row,
     steps_of,
-    widened,
     words_of,
 )
 from parcelq.errors import ParcelqError
-from parcelq.limits import KIB, MIB
-from parcelq.lineage.lineage import MAX_DEPTH, Lineage
+from parcelq.lineage.lineage import Lineage
 from parcelq.lineage.source import job_id
 from parcelq.names import SEGMENTS
 from parcelq.store.store import Store
+from parcelq.topics.cost import NOTHING, Cost
 from parcelq.topics.pieces import Piece
 
 SEGMENT_SUFFIX: Final = ".seg"
 RUN_SUFFIX: Final = ".run"
 _TIME: Final = "%Y%m%dT%H%M%S%f"
-_AHEAD: Final = 16 * MIB
-"""Bytes of all indexes together that are read along with their heads."""
-_SMALLEST_AHEAD: Final = 4 * KIB
-_READS_IN_FLIGHT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,57 +60,6 @@ class Job:
     def id(self) -> str:
         """The job's id, which names its folder."""
         return job_id(self.source, self.workflow)
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """The index of a segment or of an index run.
-
-    Attributes:
-        key: the object's key.
-        job: whose messages it holds.
-        versions: what the attribute `Workflow` said.
-        first: when the first of them was pulled, ISO 8601.
-        last: when the last was.
-        total: bytes of the source; None if none of them told.
-        count: how many rows there are.
-        steps: for slices of how many steps the rows have room.
-        segments: keys of the segments that the rows name by number: of a segment, just itself.
-    """
-
-    key: str
-    job: Job
-    versions: tuple[str, ...]
-    first: str
-    last: str
-    total: int | None
-    count: int
-    steps: int
-    segments: tuple[str, ...] = field(repr=False)
-    _at: int
-    _bodies: int
-    _ahead: bytes = field(repr=False)
-
-    def reader(self, store: Store, steps: int, number: int) -> ReadRows:
-        """Return what reads rows, with room for slices of `steps` steps and the first segment's number being `number`.
-
-        The reader raises ParcelqError, AwsError, StoreError or OSError where they cannot be read.
-        """
-        own, wide = words_of(self.steps), words_of(steps)
-        by = (number << OFFSET_BITS) + self._bodies
-
-        def read(count: int, left: int) -> Sequence[bytes]:
-            first = (self.count - left) * own * WORD
-            size = count * own * WORD
-            data = self._ahead[first : first + size]
-            if len(data) < size:
-                data = store.read(self.key, self._at + first, size)
-            if len(data) != size:
-                raise ParcelqError(f"{self.key!r} ends before its index does")
-            data = moved(widened(data, own, wide), wide, by)
-            return [data[at : at + wide * WORD] for at in range(0, len(data), wide * WORD)]
-
-        return read
 
 
 class _Told(NamedTuple):
@@ -149,6 +89,8 @@ def write_segment(
     versions: Iterable[str],
     first: datetime,
     last: datetime,
+    processing: Cost = NOTHING,
+    draining: Cost = NOTHING,
 ) -> str:
     """Write pieces of one job as a segment and return its key.
 
@@ -160,6 +102,8 @@ def write_segment(
         versions: what the attribute `Workflow` said.
         first: when the first of them was pulled.
         last: when the last was.
+        processing: what the messages carry of what they cost.
+        draining: what it cost to collect them.
 
     Raises:
         AwsError, StoreError, OSError: the store refused; nothing is there then.
@@ -179,6 +123,7 @@ def write_segment(
     rows.sort()
     total = max((one.total for one in told if one.total is not None), default=None)
     about = {"first": _text(first), "last": _text(last), "total": total, "rows": len(rows), "steps": steps}
+    about |= costs_in_head(processing, draining)
     head = head_of(job, versions, **about)
     size = len(head) + len(rows) * words_of(steps) * WORD
     key = key_in(folder(topic, job.id), last, size, SEGMENT_SUFFIX)
@@ -191,6 +136,12 @@ def head_of(job: Job, versions: Iterable[str], **about: Any) -> bytes:
     head = {"source": job.source, "workflow": job.workflow, "versions": sorted(set(versions)), **about}
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
     return text + b" " * (-(len(text) + 1) % WORD) + b"\n"
+
+
+def costs_in_head(processing: Cost, draining: Cost) -> dict[str, Any]:
+    """Return what the head of an index says of costs: nothing where nobody counted."""
+    costs = {"processing": processing, "draining": draining}
+    return {name: cost.numbers() for name, cost in costs.items() if cost != NOTHING}
 
 
 def key_in(prefix: str, when: datetime, size: int, suffix: str) -> str:
@@ -214,21 +165,6 @@ def index_size(key: str) -> int:
     return int(text)
 
 
-def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
-    """Open indexes, in the order of their keys. Small ones are read whole, as far as there is memory for that.
-
-    Raises:
-        NotFoundError: one of the objects does not exist.
-        ParcelqError: one is no index.
-        AwsError, OSError: the store refused.
-    """
-    ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
-    if len(keys) == 1:
-        return [_open(store, keys[0], ahead)]
-    found = {index.key: index for index in in_flight(lambda key: _open(store, key, ahead), keys, _READS_IN_FLIGHT)}
-    return [found[key] for key in keys]
-
-
 def segment_keys(store: Store, topic: str) -> dict[str, list[str]]:
     """Keys of all objects of a topic's jobs, by the job's id, in the order in which they were written."""
     found: dict[str, list[str]] = {}
@@ -247,31 +183,6 @@ def read_notes(data: bytes) -> tuple[str, str, bytes]:
     line, _, entry = data.partition(b"\n")
     reason, first = json.loads(line)
     return str(reason), str(first), entry
-
-
-def _open(store: Store, key: str, ahead: int) -> Index:
-    size = index_size(key)
-    if key.endswith(RUN_SUFFIX):
-        ahead = _SMALLEST_AHEAD
-    data = store.read(key, 0, min(size, ahead))
-    while b"\n" not in data and ahead < size:  # the head alone is longer
-        ahead *= 4
-        data = store.read(key, 0, min(size, ahead))
-    end = data.find(b"\n") + 1
-    try:
-        head = json.loads(data[:end])
-        count, steps = int(head["rows"]), int(head["steps"])
-        if not 0 <= steps <= MAX_DEPTH or end + count * words_of(steps) * WORD != size:
-            raise ValueError("its index does not have the size that its name says")
-        job = Job(head["source"], head["workflow"])
-        segments = tuple(head.get("segments", (key,)))
-        times = head["first"], head["last"]
-        bodies = 0 if "segments" in head else size
-        return Index(
-            key, job, tuple(head["versions"]), *times, head["total"], count, steps, segments, end, bodies, data[end:]
-        )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ParcelqError(f"{key!r} is no segment: {error}") from None
 
 
 def _told(job: Job, piece: Piece) -> _Told:
@@ -293,12 +204,3 @@ def _key_of_id(message_id: str) -> tuple[int, int]:
 
 def _text(time: datetime) -> str:
     return time.isoformat(timespec="seconds")
-
-
-def all_indexes(indexes: Sequence[Index], store: Store) -> Iterator[tuple[int, ReadRows]]:
-    """Yield what `merge.merged` takes, with rows of one width, and segments numbered through."""
-    steps = max((index.steps for index in indexes), default=0)
-    number = 0
-    for index in indexes:
-        yield index.count, index.reader(store, steps, number)
-        number += len(index.segments)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Final
 
-from parcelq.collect.report import MOST_LISTED, Dead, dead_entries, dead_of
+from parcelq.collect.deaths import MOST_LISTED, Dead, dead_entries, dead_of
 from parcelq.collect.resolution import WHOLE, Collected, Resolution
 from parcelq.collect.runs import indexes_of, read_record
 from parcelq.collect.segments import segment_keys, segments_among

@@ -16,6 +16,7 @@ from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.lineage.source import job_id
 from parcelq.names import JOBS
 from parcelq.store.store import Store
+from parcelq.topics.cost import Cost as Spent
 
 SCHEMA: Final = 1
 """The version of the record's form. A record of a later version is refused."""
@@ -45,18 +46,31 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the looks at a job cost so far, without the uploader and the processors.
+    """What the looks at a job cost so far, without draining. The report counts all that a job cost.
 
     Attributes:
-        invocations: looks that were handled. seconds: seconds that they took, draining included.
-        requests: requests to AWS of the looks alone, without draining.
+        invocations: invocations that took looks.
+        seconds: seconds that looks took.
+        requests: their requests to AWS.
         bytes: bytes of the source and of its result.
+        spent: the same in all detail, as `parcelq.topics.cost.Cost.numbers` has it.
     """
 
     invocations: int = 0
     seconds: float = 0.0
     requests: int = 0
     bytes: int = 0
+    spent: tuple[Any, ...] = ()
+
+    @property
+    def whole(self) -> Spent:
+        """The cost in all detail."""
+        return Spent.parse(list(self.spent))
+
+    def with_more(self, spent: Spent, size: int) -> Cost:
+        """Return this with what was spent since, for a job whose source and result have `size` bytes."""
+        whole = self.whole + spent
+        return Cost(whole.invocations, whole.ms / 1000, whole.requests, size, tuple(whole.numbers()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from parcelq.errors import LineageError
@@ -184,6 +185,7 @@ def _span(start: str, end: str, total: str) -> Span:
     return Span(int(start), int(end), None if total == "*" else int(total))
 
 
+@lru_cache(maxsize=1024)  # those who handle a message read its lineage one after another
 def _read(text: str) -> Lineage:
     found = _SPAN.match(text)
     if not found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
@@ -81,6 +82,7 @@ class Source:
         return cls(uri, fields["put"], fields.get("etag", ""), fields.get("version", ""))
 
     @classmethod
+    @lru_cache(maxsize=64)
     def is_one(cls, text: str) -> bool:
         """Whether the attribute's text can be read; if not, nobody knows what to call the result."""
         try:

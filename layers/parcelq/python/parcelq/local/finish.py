@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from parcelq.collect.finish import Finisher, SourceState
+from parcelq.collect.finish import Finisher
+from parcelq.collect.seeing import SourceState
 from parcelq.errors import ParcelqError
 from parcelq.lineage.source import Source
 from parcelq.local.jobs import LocalJob, missing_of

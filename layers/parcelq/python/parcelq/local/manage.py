@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from parcelq.collect.report import Dead, dead_of
+from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.source_map import Cell, source_map_of
 from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.local.finish import FileResult

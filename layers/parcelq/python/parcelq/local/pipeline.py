@@ -35,6 +35,8 @@ OUTPUT: Final = "output"
 """Name of the topic that results are collected from."""
 _TOPIC_BYTES: Final = 32 * MIB
 """Memory that the messages of a stage may take before the uploader waits."""
+_TOGETHER: Final = 16
+"""Messages that a step gets at once if it takes little time for them."""
 _PULL_SECONDS: Final = 0.5
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
@@ -118,6 +120,7 @@ class Pipeline:
                     store,
                     marks=False,
                     workers=1,
+                    together=_TOGETHER,
                     on_printed=on_printed,
                 ),
                 None if keep_going else FirstRuns(),
@@ -185,26 +188,24 @@ class Pipeline:
 
     def _work(self, stage: _Stage) -> None:
         while not self._stopping.is_set():
-            for pulled in stage.topic.pull(1, 1, _PULL_SECONDS):
+            is_first = stage.first is not None and not stage.first.is_over
+            if pulled := stage.topic.pull(1, 1 if is_first else stage.processor.wanted, _PULL_SECONDS):
                 with self._cpus:
                     if not self._stopping.is_set():
                         self._handle(stage, pulled)
 
-    def _handle(self, stage: _Stage, pulled: Pulled) -> None:
-        outcome = stage.processor.handle([pulled], acknowledges=True)
+    def _handle(self, stage: _Stage, pulled: Sequence[Pulled]) -> None:
+        outcome = stage.processor.handle(pulled, acknowledges=True)
         if outcome.failed and self.stopped:
             return
         for _, reason in outcome.failed:
             raise ParcelqError(f"step {stage.step.name!r} could not be run: {reason}")
-        if outcome.entries or outcome.dead:
-            self._count(stage, pulled, outcome.entries)
-        if stage.first is not None and not stage.first.is_over:
-            self._look_at_first_runs(stage, stage.topic.read(pulled), succeeded=outcome.entries > 0)
-
-    def _count(self, stage: _Stage, pulled: Pulled, entries: int) -> None:
-        text = pulled.attributes.get(LINEAGE)
-        done = source_bytes(Lineage.parse(text)) * stage.share if text else 0.0
-        self._meter.add(done, entries if stage is self._stages[-1] else 0)
+        if outcome.ended:
+            texts = [one.attributes.get(LINEAGE) for one in outcome.ended]
+            done = sum(source_bytes(Lineage.parse(text)) for text in texts if text) * stage.share
+            self._meter.add(done, outcome.entries if stage is self._stages[-1] else 0)
+        if len(pulled) == 1 and stage.first is not None and not stage.first.is_over:
+            self._look_at_first_runs(stage, stage.topic.read(pulled[0]), succeeded=outcome.entries > 0)
 
     def _count_dead(self, letter: Message) -> None:
         self._meter.add_dead(letter.entries, letter.attributes.get(REASON, ""))

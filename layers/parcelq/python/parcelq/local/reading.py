@@ -21,7 +21,7 @@ from parcelq.records import BOM, FirstBytes, Format, Parcel, by_name, cut, split
 from parcelq.records.compression import open_source
 from parcelq.records.naming import naming_source
 from parcelq.upload.notes import Beginning
-from parcelq.upload.parcels import MAX_BODY_BYTES, fit_for_messages
+from parcelq.upload.parcels import MAX_BODY_BYTES
 from parcelq.upload.parts import Parts
 
 Range = tuple[int, int]
@@ -106,7 +106,7 @@ class Reading:
         parcels = self._of_files()
         if len(self.source.files) > 1:
             parcels = _joined(parcels, self.format, self.parcel_size, self.max_bytes)
-        return fit_for_messages(parcels, self.format, self.max_bytes)
+        return parcels
 
     def _of_files(self) -> Iterator[Parcel]:
         before = 0
@@ -132,11 +132,12 @@ class Reading:
             for one in cut(
                 stretch, self.format, size, room, start=at.start, record=at.record, line=at.line, strict=is_missing
             ):
-                parcel = Parcel(
-                    one.start + origin.start, one.data, one.entries, one.record + origin.record, one.line + origin.line
-                )
+                parcel = one
+                if not first:
+                    start, record, line = one.start + origin.start, one.record + origin.record, one.line + origin.line
+                    parcel = Parcel(start, one.data, one.entries, record, line)
                 self.end, self.entries = parcel.end, self.entries + one.entries
-                self.lines += one.data.count(b"\n")
+                self.lines += self.format.line_ends(one.data, one.entries)
                 self.parts.add(len(one.data), one.entries)
                 self.on_read(before + raw.tell(), self.end)
                 if is_missing:

@@ -150,7 +150,7 @@ class Recipe:
         workflow = assembled.workflow
         sizes = [workflow.batch_size_of(one, DEFAULT_SIZE) for one in workflow.steps]
         parcel_size = max(sizes[0], workflow.parcel_size or DEFAULT_SIZE)
-        rules = [Rules(size, parcel_size, back_off_seconds=0) for size in sizes]
+        rules = [Rules(size, parcel_size, back_off_seconds=0, counts=True) for size in sizes]
         steps = with_id(assembled, self.workflow_id).with_environments(note)
         return Options(steps, results, workflow.format, rules, workflow.limits, self.keep_going, fresh, go_on, self)
 

@@ -141,7 +141,8 @@ def _run(
                 pipeline.upload(partial(upload, again))
             on_progress(meter.now())
             _check(options, meter, cancelled, jobs)
-            pipeline.ledger.wait(_LOOK_SECONDS)
+            if waiting:
+                pipeline.ledger.wait(_LOOK_SECONDS)
     on_progress(meter.now())
     if pipeline.broken:
         _forget(jobs, kept)

@@ -6,15 +6,20 @@ import logging
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from parcelq.errors import ParcelqError
+from parcelq.limits import MAX_ATTRIBUTES
 from parcelq.process.decide import Decision, Destination, Postponed, Publication
 from parcelq.process.runs import Run
+from parcelq.topics.cost import COST, METER, NOTHING, Cost
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import FailedMessage, Publisher, Topic
 
 _log = logging.getLogger(__name__)
+_TRAVEL: Final = 2
+"""Attributes that a message may get when it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class Outcome:
 
     Attributes:
         done: messages; everything that they led to is published.
+        ended: those of them that ended in outputs or as dead letters, rather than in parts or in another run.
         failed: messages that are delivered again, and why.
         entries: entries that the step ran over with success.
         published: messages that were published.
@@ -63,6 +69,7 @@ class Outcome:
     """
 
     done: list[Pulled] = field(default_factory=list)
+    ended: list[Pulled] = field(default_factory=list)
     failed: list[tuple[Pulled, str]] = field(default_factory=list)
     entries: int = 0
     published: int = 0
@@ -73,6 +80,7 @@ class Outcome:
     def add(self, other: Outcome) -> None:
         """Add what became of other messages."""
         self.done += other.done
+        self.ended += other.ended
         self.failed += other.failed
         self.entries += other.entries
         self.published += other.published
@@ -94,16 +102,37 @@ class Refused:
     reason: str
 
 
+def _cost_of(decision: Decision) -> Cost:
+    """What the messages of a decision carry, and its run."""
+    carried = (one.attributes[COST] for one in decision.deliveries if COST in one.attributes)
+    run = Cost.of_run(decision.run.seconds) if decision.run else NOTHING
+    return sum(map(Cost.parse, carried), run)
+
+
+def _with_cost(publication: Publication, cost: Cost) -> tuple[Message, Cost]:
+    """The message with what it cost, and the cost that it does not carry: others than outputs carry none."""
+    message = publication.message
+    attributes = {name: value for name, value in message.attributes.items() if name != COST}
+    is_output = publication.target in {Destination.FOLLOWING, Destination.OUTPUT}
+    if is_output and len(attributes) < MAX_ATTRIBUTES - _TRAVEL:
+        cost += METER.take()
+        if cost != NOTHING:
+            return replace(message, attributes={**attributes, COST: str(cost)}), NOTHING
+    return (message if len(attributes) == len(message.attributes) else replace(message, attributes=attributes)), cost
+
+
 class Application:
     """Publishes what decisions say, and knows which messages are done then.
 
     Args:
         route: the topics.
         pulled: all messages of this invocation. Every message that is not done counts as failed.
+        counts: whether messages carry what they cost.
     """
 
-    def __init__(self, route: Route, pulled: Iterable[Pulled]) -> None:
+    def __init__(self, route: Route, pulled: Iterable[Pulled], *, counts: bool = False) -> None:
         self._route = route
+        self._counts = counts
         self._open = {one.receipt_handle: one for one in pulled}
         self._reasons: dict[str, str] = {}
         self._lost: dict[int, FailedMessage] = {}
@@ -131,11 +160,16 @@ class Application:
                     self._give_up(decision.deliveries, decision.reason)
                     continue
                 applied.append(decision)
+                cost = _cost_of(decision) if self._counts else NOTHING
                 for one in self._publications(decision):
+                    message = one.message
+                    if self._counts:
+                        message, cost = _with_cost(one, cost)
                     if one.target is Destination.FOLLOWING:
-                        yield decision, one.message
+                        yield decision, message
                     else:
-                        others[one.target, one.delay_seconds].append((decision, one.message))
+                        others[one.target, one.delay_seconds].append((decision, message))
+                METER.add(cost)  # if it was not published, the next output carries it
 
         with closing(outputs()) as stream:
             self._publish(self._route.following, stream, 0)
@@ -222,6 +256,8 @@ class Application:
             done = [one for one in decision.deliveries if self._open.pop(one.receipt_handle, None)]
             outcome = self.outcome
             outcome.done += done
+            if decision.entries or decision.dead:
+                outcome.ended += done
             outcome.entries += decision.entries
             outcome.dead += decision.dead
             outcome.cut += decision.cut

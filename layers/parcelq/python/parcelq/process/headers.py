@@ -7,12 +7,12 @@ the header is ever taken off.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.records import LINES, MAX_HEADER_BYTES, Format, after_header, stored_header
+from parcelq.steps.output import Output
 from parcelq.steps.settings import StepSettings
 from parcelq.store.store import Store
 from parcelq.topics.attributes import FORMAT, HEADER
@@ -69,12 +69,12 @@ class StageHeaders:
     store: Store | None = None
     _known: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
-    def of(self, output: Path, source: str, fmt: Format) -> Written:
+    def of(self, output: Output, source: str, fmt: Format) -> Written:
         """Work out the layout of an output.
 
         Args:
-            output: the file that the step wrote.
-            source: the source of the run's input; empty if it has no lineage. Then nothing is taken off.
+            output: what the step wrote.
+            source: the source of the run's input; empty where it has no lineage. Then nothing is taken off.
             fmt: the record format of the run's input.
 
         Raises:

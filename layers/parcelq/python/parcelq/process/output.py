@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
 from parcelq.errors import InvalidValueError
@@ -14,7 +13,8 @@ from parcelq.lineage.lineage import Lineage, Span, digest, new_digest
 from parcelq.process.headers import Written
 from parcelq.readable import Readable
 from parcelq.records import Format, cut
-from parcelq.steps.run import write_bodies
+from parcelq.steps.given import write_bodies
+from parcelq.steps.output import Output
 from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE, WORKFLOW
 from parcelq.topics.message import Message
 from parcelq.topics.pieces import Piece
@@ -47,7 +47,7 @@ class OutputPart:
 
 
 def output_messages(
-    output: Path,
+    output: Output,
     written: Written,
     lineage: Lineage | None,
     source: str,
@@ -58,7 +58,7 @@ def output_messages(
     """Cut a step's output into messages.
 
     Args:
-        output: the file that the step wrote.
+        output: what the step wrote.
         written: its layout.
         lineage: what the step's input stands for; None if that is not known.
         source: the source of that.
@@ -73,10 +73,12 @@ def output_messages(
                 yield Message(parcel.data, {**named, ENTRIES: str(parcel.entries)})
             return
         stream.seek(written.start)
-        run = _digest(stream)
+        data = stream.read(written.room)  # all of it, as a rule
+        run = _digest(data, stream)
         total = stream.tell() - written.start
         stream.seek(written.start)
-        for piece in _pieces(stream, written, total, run, lineage, source, parcel_size, entries):
+        whole = data if total == len(data) else stream
+        for piece in _pieces(whole, written, total, run, lineage, source, parcel_size, entries):
             yield Message(piece.body, {**named, SOURCE: source, LINEAGE: piece.lineage, ENTRIES: str(piece.entries)})
 
 
@@ -93,11 +95,11 @@ def pieces_of_part(
         parcel_size: most entries of a piece.
         entries: how many entries that part of the input has.
     """
-    return _pieces(BytesIO(data), written, len(data), digest(data), lineage, source, parcel_size, entries)
+    return _pieces(data, written, len(data), digest(data), lineage, source, parcel_size, entries)
 
 
 def parts_of(
-    body: bytes, fmt: Format, rejects: Sequence[tuple[int, int | None, str]], output: Path, written: Written
+    body: bytes, fmt: Format, rejects: Sequence[tuple[int, int | None, str]], output: Output, written: Written
 ) -> list[OutputPart]:
     """Cut a run's input around the entries that the step named as bad.
 
@@ -105,7 +107,7 @@ def parts_of(
         body: the input, without a header.
         fmt: the record format of the input.
         rejects: number of the entry, how many entries of output came before it, and the reason; in order.
-        output: the file that the step wrote.
+        output: what the step wrote.
         written: the layout of the output.
 
     Raises:
@@ -124,7 +126,7 @@ def parts_of(
         with output.open("rb") as stream:
             stream.seek(written.start)
             found = offsets(stream, written.format, afters, "after of a reject", written.start)
-        outputs = [written.start, *found, output.stat().st_size]
+            outputs = [written.start, *found, stream.seek(0, SEEK_END)]
     parts = []
     for number, ((start, end), (first, behind)) in enumerate(zip(pairwise(inputs), pairwise(counts), strict=True)):
         if number % 2:
@@ -177,7 +179,7 @@ def offsets(stream: Readable, fmt: Format, numbers: Sequence[int], name: str, st
 
 
 def _pieces(
-    stream: Readable,
+    output: Readable | bytes,
     written: Written,
     total: int,
     run: str,
@@ -189,7 +191,7 @@ def _pieces(
     # A long lineage or source takes its room from the body.
     room = written.room - max(0, len(str(lineage)) + len(source) - ATTRIBUTE_ROOM // 2)
     nothing = True
-    for parcel in cut_for_messages(stream, written.format, parcel_size, room):
+    for parcel in cut_for_messages(output, written.format, parcel_size, room):
         nothing = False
         child = lineage.child(Span(parcel.start, parcel.end, total), run, entries)
         yield Piece(str(child), parcel.data, parcel.entries)
@@ -197,9 +199,10 @@ def _pieces(
         yield Piece(str(lineage.child(Span(0, 0, 0), run, entries)), b"", 0)
 
 
-def _digest(stream: Readable) -> str:
+def _digest(block: bytes, stream: Readable) -> str:
     hasher = new_digest()
-    while block := stream.read(_READ_BYTES):
+    while block:
         # guard[pass]: the digest of a run tells its output from that of other runs
         hasher.update(block)
+        block = stream.read(_READ_BYTES)
     return hasher.hexdigest()

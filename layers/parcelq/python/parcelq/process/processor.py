@@ -56,8 +56,9 @@ class Processor:
             the messages locked and has them acknowledged.
         marks: whether to put marks, if there is a store. On one machine a run that kills the process ends the job.
         workers: how many runs of the step go on side by side.
+        together: most runs that go to the step at once, one after another, if they take little time.
         outputs: the name under which the header of the outputs is stored; by default that of the following topic.
-        now: returns the time in seconds since the epoch.
+        now: returns the time, in seconds since the epoch.
         on_printed: called with what a successful run printed; by default that is logged.
     """
 
@@ -67,6 +68,7 @@ class Processor:
     store: Store | None = None
     marks: bool = True
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    together: int = 1
     now: Callable[[], float] = time.time
     outputs: str = ""
     on_printed: OnPrinted = log_printed
@@ -111,7 +113,7 @@ class Processor:
             set_deadlines(self.route.input, pulled, time_left() + _DEADLINE_MARGIN)
         about = Circumstances(self.step.name, self.now(), self.step.workflow_id)
         judge = Judge(self.rules, about, self.route.is_last_stage)
-        application = Application(self.route, pulled)
+        application = Application(self.route, pulled, counts=self.rules.counts)
         works, decided = read_messages(self.route.input, pulled, judge, self._headers)
         evidence, works, unknown = self._evidence(works)
         plan = make_plan(works, evidence, self.rules.batch_size, joins=self.rules.joins)
@@ -125,6 +127,7 @@ class Processor:
             evidence.doubts,
             self._stage_headers,
             self.on_printed,
+            self.together,
         )
         with closing(side_by_side) as runs:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
@@ -138,6 +141,11 @@ class Processor:
         if self._marks:
             self._marks.delete(outcome.marks)
         return outcome
+
+    @property
+    def wanted(self) -> int:
+        """How many messages `handle` should get at once, going by how long the latest runs took."""
+        return min(self.together, self._runner.together)
 
     def back_off(self, failed: Sequence[Pulled]) -> None:
         """Set when messages that are not done are delivered again; see `back_off`."""

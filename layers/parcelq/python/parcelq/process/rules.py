@@ -22,6 +22,7 @@ class Rules:
         halving: whether a message that failed for the last time is halved; otherwise it dies whole.
         back_off_seconds: how long a message that failed once is delayed; twice as long after each further failure.
         joins: whether neighbours in one source or one output run together.
+        counts: whether output messages carry what they cost.
     """
 
     batch_size: int = 1000
@@ -30,6 +31,7 @@ class Rules:
     halving: bool = True
     back_off_seconds: float = 5
     joins: bool = True
+    counts: bool = False
 
     def is_last(self, work: Work) -> bool:
         """Whether one more failed run of a message is its last."""

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
+from time import monotonic
 from typing import Final
 
-from parcelq.aws.batching import batches
+from parcelq.aws.batching import batches, sized_batches
 from parcelq.aws.parallel import in_flight
 from parcelq.errors import ParcelqError, RecordError, StepError
+from parcelq.limits import MIB
 from parcelq.lineage.lineage import Lineage
 from parcelq.process.budget import Budget, Limit
 from parcelq.process.headers import NOTHING_SAID, StageHeaders, Written
 from parcelq.process.marks import Marks
 from parcelq.process.plan import Plan, Work, lineage_of
+from parcelq.steps.given import Given
 from parcelq.steps.run import Ran, Runner
 
 _log = logging.getLogger(__name__)
 _WATCHED_TOGETHER: Final = 20
 """Groups that run under one mark; their outputs lie on the disk until it is deleted."""
+_HOP_BYTES: Final = MIB
 _NO_TIME: Final = "there was no time left to run it"
 
 
@@ -37,6 +42,7 @@ class Run:
         written: the layout of that.
         error: how it failed.
         hindrance: why there is neither.
+        seconds: how long the step ran, if it succeeded.
         folder: closes the folder that the output is in.
     """
 
@@ -46,6 +52,7 @@ class Run:
     written: Written = NOTHING_SAID
     error: StepError | None = None
     hindrance: str = ""
+    seconds: float = 0.0
     folder: ExitStack = field(default_factory=ExitStack, compare=False)
 
     @property
@@ -101,6 +108,7 @@ class Runs:
         doubts: marks that are void as soon as a run of a message ends, by `Work.place`.
         headers: the headers of outputs.
         on_printed: called with what a successful run printed.
+        together: most runs that go to the step at once, one after another.
     """
 
     runner: Runner
@@ -110,6 +118,7 @@ class Runs:
     doubts: Mapping[str, tuple[str, ...]]
     headers: StageHeaders
     on_printed: OnPrinted = log_printed
+    together: int = 1
     _folders: list[ExitStack] = field(default_factory=list, repr=False, compare=False)
 
     def close(self) -> None:
@@ -153,8 +162,8 @@ class Runs:
     def _side_by_side(self, groups: Iterable[tuple[Work, ...]]) -> Generator[Run]:
         """Run groups, and then each message alone of those groups that failed."""
         failed: list[tuple[Work, ...]] = []
-        with closing(in_flight(self._run, groups, self.workers)) as runs:
-            for run in runs:
+        with closing(in_flight(self._hop, self._hops(groups), self.workers)) as hops:
+            for run in chain.from_iterable(hops):
                 # guard[False]: messages that failed together are run alone
                 if run.error and len(run.group) > 1:
                     about = run.group[0].about
@@ -166,19 +175,66 @@ class Runs:
         if failed:
             yield from self._side_by_side(failed)
 
+    def _hops(self, groups: Iterable[tuple[Work, ...]]) -> Sequence[Sequence[tuple[Work, ...]]]:
+        """Put groups together that go to the step at once: few bytes, which take little time."""
+        most = min(self.together, self.runner.together) if self.together > 1 else 1
+        return list(sized_batches(groups, _size_of, most, _HOP_BYTES))
+
+    def _hop(self, groups: Sequence[tuple[Work, ...]]) -> list[Run]:
+        """Run groups one after another; those that did not begin with the others begin with the next ones."""
+        if len(groups) == 1:
+            return [self._run(groups[0])]
+        runs: list[Run] = []
+        while len(runs) < len(groups):
+            runs += self._runs(groups[len(runs) :])
+        return runs
+
+    def _runs(self, groups: Sequence[tuple[Work, ...]]) -> list[Run]:
+        """Run groups one after another, the first at least."""
+        limit = self.budget.limit(self.runner.step.settings.timeout)
+        if limit is None:
+            return [_hindered(group, _NO_TIME) for group in groups]
+        try:
+            began = monotonic()
+            with self.budget.running():
+                attempts = self.runner.run_all([given_of(group) for group in groups], limit.seconds)
+            seconds = (monotonic() - began) / max(1, len(attempts))  # each counts with their mean
+        except Exception:  # noqa: BLE001 - whatever a run does is that run's failure alone
+            _log.exception("runs failed together in a way that no step should be able to cause")
+            return [self._run(group) for group in groups]
+        runs = []
+        for group, attempt in zip(groups, attempts, strict=False):
+            self._folders.append(attempt.held)
+            runs.append(self._judged(group, limit, attempt.made, attempt.held, seconds))
+        return runs
+
     def _run(self, group: tuple[Work, ...]) -> Run:
-        run = partial(Run, group, lineage_of(group))
         limit = self.budget.limit(self.runner.step.settings.timeout)
         if limit is None:
             return _hindered(group, _NO_TIME)
         folder = ExitStack()
         self._folders.append(folder)
-        try:
+
+        def ran() -> Ran:
+            one = given_of(group)
+            run = self.runner.run(one.bodies, limit.seconds, entries=one.entries, fmt=one.format, header=one.header)
             with self.budget.running():
-                ran = folder.enter_context(self._ran(group, limit))
+                return folder.enter_context(run)
+
+        return self._judged(group, limit, ran, folder)
+
+    def _judged(
+        self, group: tuple[Work, ...], limit: Limit, made: Callable[[], Ran], folder: ExitStack, seconds: float = 0.0
+    ) -> Run:
+        """Say how a run ended; `made` returns what it made, or raises. Its time is added to `seconds`."""
+        run = partial(Run, group, lineage_of(group))
+        try:
+            began = monotonic()
+            ran = made()
+            seconds += monotonic() - began
             if ran.printed:
                 self.on_printed(self.runner.step.name, group, ran.printed)
-            return run(ran=ran, written=self._written(ran, group[0]), folder=folder)
+            return run(ran=ran, written=self._written(ran, group[0]), seconds=seconds, folder=folder)
         except StepError as error:
             # guard[False]: a run that began late and was cut off says nothing about its messages
             if limit.short and error.timed_out:
@@ -192,13 +248,6 @@ class Runs:
             _log.exception("a run failed in a way that no step should be able to cause", extra=group[0].about)
             return run(error=StepError(self.runner.step.name, f"could not be run: {type(error).__name__}: {error}"))
 
-    def _ran(self, group: tuple[Work, ...], limit: Limit) -> AbstractContextManager[Ran]:
-        first = group[0]
-        header = first.message.body if first.is_header else first.header
-        bodies = [] if first.is_header else [work.message.body for work in group]
-        entries = sum(work.entries for work in group)
-        return self.runner.run(bodies, limit.seconds, entries=entries, fmt=first.format, header=header)
-
     def _written(self, ran: Ran, first: Work) -> Written:
         """The layout of an output. Raises StepError where the header is not that of the stage's other outputs."""
         try:
@@ -211,6 +260,18 @@ class Runs:
 
 class _HeaderUnknownError(Exception):
     """The store does not say what the header of the stage's outputs is."""
+
+
+def given_of(group: Sequence[Work]) -> Given:
+    """What the step is given for messages that run together."""
+    first = group[0]
+    header = first.message.body if first.is_header else first.header
+    bodies = [] if first.is_header else [work.message.body for work in group]
+    return Given(bodies, sum(work.entries for work in group), first.format, header)
+
+
+def _size_of(group: Iterable[Work]) -> int:
+    return sum(len(work.message.body) for work in group)
 
 
 def _hindered(group: tuple[Work, ...], why: str) -> Run:

@@ -128,6 +128,8 @@ def cut(
 
 def cut_bytes(data: bytes, fmt: Format, parcel_size: int, max_bytes: int, *, start: int = 0) -> Iterator[Parcel]:
     """Cut a body that was checked before; as `cut`."""
+    if 0 < len(data) <= max_bytes and (entries := fmt.count(data)) <= parcel_size:
+        return iter((Parcel(start, data, entries),))  # which looks at the bytes once
     return cut(BytesIO(data), fmt, parcel_size, max_bytes, start=start, strict=False)
 
 

@@ -55,6 +55,10 @@ class Lines(Format):
         """How many line ends this number of whole entries has."""
         return entries * self.size
 
+    def line_ends(self, data: bytes, entries: int) -> int:
+        """See `Format.line_ends`."""
+        return entries - (not data.endswith(_END)) if self.size == 1 else data.count(_END)
+
     def unended(self, tail: bytes) -> str | None:
         """See `Format.unended`."""
         lines = tail.count(_END) + (not tail.endswith(_END))

@@ -10,14 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from parcelq.steps import supervisor
-from parcelq.steps.supervisor import END_SECONDS, GRACE_SECONDS
+from parcelq.steps.supervisor import END_SECONDS, GRACE_SECONDS, HOP_SECONDS
 
 MARK: Final = "PARCELQ_RUN"
 """An environment variable of every step: the folder that it was started in."""
@@ -60,6 +60,9 @@ class Ended:
             for one that ended before this run; `lost` for a supervisor that was killed.
         code: the exit code, negative for a signal; the error number of what was refused.
         sound: whether a kept process can be given another run.
+        clean: whether a kept process's run left its folder as it was.
+        output: where a kept process's output begins and ends in the file.
+        rejects: the same of its rejects.
         cpu_seconds: of all processes of the run that have ended.
         memory_bytes: the most that one of those processes had.
         stderr: the end of what was printed to stderr.
@@ -69,6 +72,9 @@ class Ended:
     kind: str
     code: int = 0
     sound: bool = False
+    clean: bool = False
+    output: tuple[int, int] = (0, 0)
+    rejects: tuple[int, int] = (0, 0)
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
     stderr: bytes = b""
@@ -85,16 +91,22 @@ class Supervised:
         kept: gives the command line of a process that is kept, from the descriptor of its socket; None for none.
         environment: of the commands.
         filters: whether a command gets its input on stdin and writes its output to stdout.
+        home: the folder that a kept process starts in.
 
     Raises:
         OSError: there is no room for another process.
     """
 
     def __init__(
-        self, kept: Callable[[int], list[str]] | None, environment: Mapping[str, str], *, filters: bool
+        self,
+        kept: Callable[[int], list[str]] | None,
+        environment: Mapping[str, str],
+        *,
+        filters: bool,
+        home: str = "",
     ) -> None:
         shield()
-        self._home = ""
+        self._home = home
         with contextlib.ExitStack() as theirs:
             self._control, control = socket.socketpair()
             theirs.callback(control.close)
@@ -105,7 +117,7 @@ class Supervised:
                     ends.append(end.fileno())
             else:
                 ends += [0, 0]
-            words = [*map(str, ends), str(int(filters)), *(kept(ends[2]) if kept else [])]
+            words = [*map(str, ends), str(int(filters)), home, *(kept(ends[2]) if kept else [])]
             try:
                 self._process = _start(words, environment, tuple(end for end in ends if end))
             except BaseException:
@@ -113,28 +125,32 @@ class Supervised:
                 raise
 
     def run(
-        self, seconds: float | None, most_bytes: int, folder: Path, tmpdir: str, output: Path, *more: str | bytes
-    ) -> Ended:
-        """Run a command once.
+        self, seconds: float | None, most_bytes: int, runs: Sequence[Sequence[str | bytes]], home: str
+    ) -> list[Ended]:
+        """Run one command after another, and return how those ended that began: at least one.
+
+        None begins after one that ended a kept process or left something in its folder, nor when those before took
+        longer than `HOP_SECONDS`.
 
         Args:
-            seconds: how long it may take; None for any time.
+            seconds: how long each may take; None for any time.
             most_bytes: how large its output may become.
-            folder: holds `work`, its working directory, and `input` and `output` of a filter.
-            tmpdir: its `TMPDIR`.
-            output: the file whose size is limited.
-            more: its command line, or what a kept process is sent.
+            runs: of each, a folder that holds `work`, its working directory, and `input` and `output` of a filter; its
+                `TMPDIR`; the file whose size is limited; and its command line, or what a kept process is sent.
+            home: the folder that the first process was started in.
         """
-        self._home = str(folder)
+        self._home = home
         limit = _FOREVER if seconds is None else max(0.0, seconds)
-        fields = [str(limit), str(most_bytes), str(folder), tmpdir, str(output), *more]
-        data = b"".join(os.fsencode(field) + b"\0" for field in fields)
-        self._control.settimeout(limit + END_SECONDS + 2 * GRACE_SECONDS)
+        fields: list[str | bytes] = [str(limit), str(most_bytes)]
+        for run in runs:
+            fields += [str(len(run)), *run]
+        data = b"".join([os.fsencode(field) + b"\0" for field in fields])
+        self._control.settimeout(limit + HOP_SECONDS + END_SECONDS + 2 * GRACE_SECONDS)
         try:
             self._control.sendall(b"%d\n%b" % (len(data), data))
-            return self._reply()
+            return self._replies()
         except (OSError, ValueError):
-            return Ended("lost")
+            return [Ended("lost")]
 
     def abort(self) -> None:
         """End the run that goes on, on another thread, at once, with everything that it started."""
@@ -156,15 +172,23 @@ class Supervised:
         if code and self._home:
             _end_marked(self._home)
 
-    def _reply(self) -> Ended:
+    def _replies(self) -> list[Ended]:
         data = b""
         while b"\n" not in data:
             data += self._received()
-        head, _, rest = data.partition(b"\n")
-        kind, code, sound, cpu, memory, err, out = head.decode().split()
-        while len(rest) < int(err) + int(out):
+        size, _, rest = data.partition(b"\n")
+        while len(rest) < int(size):
             rest += self._received()
-        return Ended(kind, int(code), sound == "1", float(cpu), int(memory) * 1024, rest[: int(err)], rest[int(err) :])
+        ended = []
+        while rest:
+            head, _, rest = rest.partition(b"\n")
+            kind, *numbers, cpu = head.decode().split()
+            code, sound, clean, start, end, first, last, memory, err, out = map(int, numbers)
+            texts = rest[:err], rest[err : err + out]
+            rest = rest[err + out :]
+            about = sound == 1, clean == 1, (start, end), (first, last), float(cpu), memory * 1024
+            ended.append(Ended(kind, code, *about, *texts))
+        return ended
 
     def _received(self) -> bytes:
         data = self._control.recv(_REPLY_BYTES)

@@ -5,12 +5,11 @@ Every start of a Python step imports this module, so it imports little.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import length_hint
-from typing import IO, Any, Final
+from typing import Any, Final, Protocol
 
 from parcelq.steps.fault import print_error, reason_of_entry
 
@@ -19,12 +18,19 @@ FORMAT_SUFFIX: Final = ".format"
 `header` (its bytes), `writes_header` and `one_line` (whether entries of output are lines)."""
 _BLOCK: Final = 4096
 """How many entries of output are written at a time."""
-_LINES: Final[Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
-"""How entries are read and written: any bytes come back as they were, and only `\\n` ends a line."""
+_LINES: Final = "utf-8", "surrogateescape"
+"""How entries are read and written: any bytes come back as they were."""
 _PRINTED: Final = 20
 
 Rejects = list[tuple[int, int | None, str]]
 """Number of the entry, how many entries of output came before it (if known), and the reason."""
+
+
+class Writable(Protocol):
+    """Where output goes."""
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> object:
+        """Write all of it."""
 
 
 class RejectedError(Exception):
@@ -42,7 +48,7 @@ class _Entries:
         self._yields = False
         self._rejects: dict[int, tuple[int | None, str]] = {}
 
-    def run(self, function: Callable[..., Any], more: dict[str, Any], out: IO[str]) -> None:
+    def run(self, function: Callable[..., Any], more: dict[str, Any], out: Writable) -> None:
         entries = function(self._given, **more)
         if not isinstance(entries, Iterable) or isinstance(entries, str | bytes):
             raise TypeError(f"{function.__name__} must return or yield entries, not {type(entries).__name__}")
@@ -51,10 +57,10 @@ class _Entries:
         for entry in entries:
             made.append(entry)
             if len(made) == _BLOCK:
-                out.write(_text(made))
+                out.write(_text(made).encode(*_LINES))
                 self._written += _BLOCK
                 made.clear()
-        out.write(_text(made))
+        out.write(_text(made).encode(*_LINES))
 
     def reject(self, entry: str | int, reason: str) -> None:
         """Note a bad entry; if several entries are equal, the one that the function took last."""
@@ -91,14 +97,14 @@ class _Each:
         self._written = 0
         self._rejects: Rejects = []
 
-    def run(self, function: Callable[..., Any], more: dict[str, Any], out: IO[str]) -> None:
+    def run(self, function: Callable[..., Any], more: dict[str, Any], out: Writable) -> None:
         from inspect import isgeneratorfunction
 
         call = partial(function, **more) if more else function
         if isgeneratorfunction(function):
             call = _listed(call)
         for start in range(0, len(self._lines), _BLOCK):
-            out.write(self._block(call, self._lines[start : start + _BLOCK], start))
+            out.write(self._block(call, self._lines[start : start + _BLOCK], start).encode(*_LINES))
 
     def reject(self, _entry: str | int, reason: str) -> None:
         """End the function, which has one entry only."""
@@ -157,14 +163,21 @@ _one_line = True
 
 
 def run_function(
-    function: Callable[..., Any], source: str | int, target: str | int, more: dict[str, Any], *, each: bool
+    function: Callable[..., Any],
+    data: bytes,
+    about: dict[str, Any],
+    out: Writable,
+    more: dict[str, Any],
+    *,
+    each: bool,
 ) -> Rejects:
     """Run a function over the entries of an input, and write its output.
 
     Args:
         function: takes an iterator of entries, or one entry.
-        source: path or descriptor of the input.
-        target: path or descriptor of the output.
+        data: the input.
+        about: what its records are; nothing if they are lines. See `FORMAT_SUFFIX`.
+        out: where the output goes.
         more: further arguments of the function.
         each: whether the function takes one entry.
 
@@ -172,12 +185,12 @@ def run_function(
         The entries that the function rejected, sorted by entry.
     """
     global _current, _one_line  # noqa: PLW0603 - what `reject` is about: one run at a time in a process
-    entries, header, _one_line = _read(source)
+    entries, header, _one_line = _entries(data, about)
+    del data
     _current = run = _Each(entries) if each else _Entries(entries)
     try:
-        with open(target, "w", **_LINES) as out:
-            out.write(header)
-            run.run(function, more, out)
+        out.write(header)
+        run.run(function, more, out)
     finally:
         _current = None
     return run.rejects()
@@ -208,8 +221,13 @@ def write_rejects(path: str, rejects: Rejects) -> None:
     """Write the file of `--rejects`; none if there are no rejects."""
     if rejects:
         with open(path, "w", encoding="utf-8") as file:
-            for entry, after, reason in rejects:
-                file.write(json.dumps({"entry": entry, "after": after, "reason": reason}) + "\n")
+            file.write(rejects_text(rejects))
+
+
+def rejects_text(rejects: Rejects) -> str:
+    """Return the lines of the file of `--rejects`."""
+    lines = ({"entry": entry, "after": after, "reason": reason} for entry, after, reason in rejects)
+    return "".join([json.dumps(line) + "\n" for line in lines]) if rejects else ""
 
 
 def print_rejects(rejects: Rejects) -> None:
@@ -220,26 +238,19 @@ def print_rejects(rejects: Rejects) -> None:
         print_error(f"and {len(rejects) - _PRINTED} more")
 
 
-def _read(source: str | int) -> tuple[list[str], str, bool]:
-    """Read an input: its entries without their last line ends, the header to write, and whether entries are lines."""
-    about: dict[str, Any] = {}
-    if isinstance(source, str):
-        with contextlib.suppress(FileNotFoundError), open(source + FORMAT_SUFFIX, encoding="utf-8") as file:
-            about = json.load(file)
+def _entries(data: bytes, about: dict[str, Any]) -> tuple[list[str], bytes, bool]:
+    """Return an input's entries without their last line ends, the header to write, and whether entries are lines."""
     if not about:
-        with open(source, **_LINES) as file:
-            lines: list[str] = file.read().split("\n")
+        lines = data.decode(*_LINES).split("\n")
         if not lines[-1]:
             del lines[-1]
-        return lines, "", True
+        return lines, b"", True
     from parcelq.records import parse
 
-    with open(source, "rb") as file:
-        header, body = file.read(about["header"]), file.read()
+    header, body = data[: about["header"]], data[about["header"] :]
     parts = parse(about["format"]).parts(body, 1)
-    entries = [body[part.start : part.end].removesuffix(b"\n").decode("utf-8", "surrogateescape") for part in parts]
-    written = header.decode("utf-8", "surrogateescape") if about["writes_header"] else ""
-    return entries, written, about["one_line"]
+    entries = [body[part.start : part.end].removesuffix(b"\n").decode(*_LINES) for part in parts]
+    return entries, header if about["writes_header"] else b"", about["one_line"]
 
 
 def _reason(error: Exception) -> str:

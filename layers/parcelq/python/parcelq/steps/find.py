@@ -4,22 +4,19 @@ pulled."""
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, NoReturn
 
 from parcelq.errors import SettingsError
 from parcelq.steps.executable import why_not_executable
+from parcelq.steps.programs import Command, command_of, uses_step
 from parcelq.steps.settings import StepSettings, read_settings
 
 STEP_NAME: Final = "step"
 SETTINGS_NAMES: Final = ("settings.yaml", "settings.yml")
-_STEP_MODULES: Final = frozenset({"parcelq.step", "parcelq.steps.function"})
 Progress = Callable[[str], None]
 
 
@@ -58,7 +55,7 @@ class Step:
     @property
     def is_function(self) -> bool:
         """Whether it is a Python file that uses `parcelq.step` and calls a `main()`."""
-        return self.path.suffix == ".py" and not self.settings.filter and _uses_step(self.path)
+        return self.path.suffix == ".py" and not self.settings.filter and uses_step(self.path)
 
     @property
     def warm(self) -> bool:
@@ -141,7 +138,7 @@ def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> 
     if not path:
         raise SettingsError("step ''", ["there is no such file"])
     given = Path(path).expanduser()
-    command = _command(path) if not given.exists() else None
+    command = command_of(path) if not given.exists() else None
     if command:
         step, whole, copied = _check_step(command.program), None, False
     elif given.is_dir():
@@ -195,7 +192,7 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
     """
     root = folder.absolute()
     beside: list[Path] = []
-    command = None if (root / run).exists() else _command(run)
+    command = None if (root / run).exists() else command_of(run)
     if command:
         program = command.program
     elif (root / run).is_dir():
@@ -212,27 +209,7 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
     return Step(_check_step(program), settings, workflow_id, whole=root)
 
 
-@dataclass(frozen=True, slots=True)
-class _Command:
-    """A program on the PATH, with arguments."""
-
-    program: Path
-    arguments: tuple[str, ...]
-
-
-def _command(text: str) -> _Command | None:
-    """Read the name of a program on the PATH, with arguments as in a shell; None if there is no such program."""
-    try:
-        words = shlex.split(text)
-    except ValueError:  # a quote is not closed, so it is no command
-        return None
-    if not words or os.sep in words[0]:
-        return None
-    found = shutil.which(words[0])
-    return _Command(Path(found), tuple(words[1:])) if found else None
-
-
-def _settings_of(command: _Command | None) -> StepSettings:
+def _settings_of(command: Command | None) -> StepSettings:
     """The settings of a step that has no settings file."""
     return StepSettings(filter=True, arguments=command.arguments) if command else StepSettings()
 
@@ -308,33 +285,6 @@ def _check_step(path: Path) -> Path:
     elif problem := why_not_executable(path):
         raise SettingsError(f"step {path}", [problem])
     return path.absolute()
-
-
-def _uses_step(path: Path) -> bool:
-    """Whether a Python file imports `parcelq.step` and calls the `main()` of something."""
-    try:
-        return _calls_main(path, path.stat().st_mtime_ns)
-    except OSError:
-        return False
-
-
-@lru_cache(maxsize=64)
-def _calls_main(path: Path, _modified: int) -> bool:
-    text = path.read_bytes()
-    if b"parcelq" not in text or b".main" not in text:
-        return False
-    import ast
-
-    try:
-        nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # it will say so itself
-        return False
-    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            modules |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    calls = (node.func for node in nodes if isinstance(node, ast.Call))
-    return bool(modules & _STEP_MODULES) and any(isinstance(one, ast.Attribute) and one.attr == "main" for one in calls)
 
 
 def files_of(folder: Path) -> Iterator[Path]:

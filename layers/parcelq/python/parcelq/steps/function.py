@@ -21,18 +21,25 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
-from parcelq.steps.entries import Rejects, print_rejects, reject, run_function, write_rejects
+from parcelq.steps.entries import (
+    FORMAT_SUFFIX,
+    Rejects,
+    Writable,
+    print_rejects,
+    reject,
+    rejects_text,
+    run_function,
+    write_rejects,
+)
 from parcelq.steps.fault import explain
+from parcelq.steps.part import Part
 
 if TYPE_CHECKING:
     import argparse
 
 __all__ = ["StepFunction", "reject", "step"]
-
-FREE: Final = b"free\n"
-"""A kept process writes this whenever it can take a run. The answer is a line of JSON, or end of file."""
 
 Given = TypeVar("Given")
 More = ParamSpec("More")
@@ -70,8 +77,7 @@ class StepFunction(Generic[Given, More, Made]):
         try:
             more = _wanted(self._function, options)
             if options.warm is None:
-                source = options.input or _taken(0, os.open(os.devnull, os.O_RDONLY))
-                rejects = self._run(source, options.output or _taken(1, 2), more())
+                rejects = self._filter(options, more())
                 if options.rejects:
                     write_rejects(options.rejects, rejects)
                 elif rejects:
@@ -85,33 +91,56 @@ class StepFunction(Generic[Given, More, Made]):
                 os._exit(code)  # at once, even if the function has started threads
             sys.exit(code)
 
+    def _filter(self, options: argparse.Namespace, more: dict[str, Any]) -> Rejects:
+        """Run the function over a file or stdin, and write a file or stdout."""
+        source = options.input or _taken(0, os.open(os.devnull, os.O_RDONLY))
+        target = options.output or _taken(1, 2)
+        about: dict[str, Any] = {}
+        if options.input:
+            with contextlib.suppress(FileNotFoundError), open(options.input + FORMAT_SUFFIX, encoding="utf-8") as file:
+                about = json.load(file)
+        with open(source, "rb") as file:
+            data = file.read()
+        with open(target, "wb") as out:
+            return self._run(data, about, out, more)
+
     def _serve(self, control: int, more: Callable[[], dict[str, Any]]) -> None:
-        """Run the function over one file after another, until the supervisor asks for no more."""
+        """Run the function over one input after another, until nobody asks for another run.
+
+        Whenever it can take one it writes `free` and where its output and its rejects end in their files; the answer is
+        a line of JSON, or the end.
+        """
         os.set_inheritable(control, False)
-        me, home, environment = os.getpid(), os.getcwd(), dict(os.environ)
+        me, work, environment = os.getpid(), os.getcwd(), dict(os.environ)
+        home = os.path.dirname(work)
+        at = named = 0
         with open(control, "rb") as requests:
             while True:
-                os.write(control, FREE)
+                os.write(control, b"free %d %d\n" % (at, named))
                 if not (line := requests.readline()):
                     return
                 request = json.loads(line)
-                _begin(request["work"], {**environment, "TMPDIR": request["tmpdir"]})
-                rejects = self._run(request["input"], request["output"], more())
-                write_rejects(request["rejects"], rejects)
+                if request["first"]:
+                    at = named = 0
+                _begin(request["folder"] + "/work", {**environment, "TMPDIR": request["tmpdir"]})
+                data = _read(home + "/input", request["start"], request["end"])
+                with Part(home + "/output", at) as out:
+                    rejects = self._run(data, request["about"] or {}, out, more())
+                with Part(home + "/rejects", named) as bad:
+                    bad.write(rejects_text(rejects).encode())
                 if os.getpid() != me:
                     os._exit(0)  # a fork that the function did not end must not answer too
-                _begin(home, environment)
+                at, named = out.end, bad.end
+                _end(work)
 
-    def _run(self, source: str | int, target: str | int, more: dict[str, Any]) -> Rejects:
+    def _run(self, data: bytes, about: dict[str, Any], out: Writable, more: dict[str, Any]) -> Rejects:
         function = cast("Callable[..., Any]", self._function)
         if not self._raw:
-            return run_function(function, source, target, more, each=self._each)
-        with open(source, "rb") as file:
-            data = function(file.read(), **more)
-        if not isinstance(data, bytes | bytearray | memoryview):
-            raise TypeError(f"{function.__name__} must return bytes, not {type(data).__name__}")
-        with open(target, "wb") as file:
-            file.write(data)
+            return run_function(function, data, about, out, more, each=self._each)
+        made = function(data, **more)
+        if not isinstance(made, bytes | bytearray | memoryview):
+            raise TypeError(f"{function.__name__} must return bytes, not {type(made).__name__}")
+        out.write(made)
         return []
 
 
@@ -189,20 +218,37 @@ def _taken(stream: int, instead: int) -> int:
     return copy
 
 
+def _read(path: str, start: int, end: int) -> bytes:
+    """Read bytes `[start, end)` of a file."""
+    with open(path, "rb", buffering=0) as file:
+        file.seek(start)
+        data = file.read(end - start) or b""
+        while len(data) < end - start:  # one call reads 2 GiB at most
+            block = file.read(end - start - len(data))
+            if not block:
+                raise EOFError(f"the input ends after {len(data)} of {end - start} bytes")
+            data += block
+    return data
+
+
 def _begin(folder: str, environment: dict[str, str]) -> None:
-    """Remove the traces of an earlier run: its folder, its variables, its children that ended, what it printed."""
+    """Remove the traces of an earlier run in the process: its folder, its variables, and its `TMPDIR`."""
+    os.chdir(folder)
+    found = dict(os.environ)
+    if found != environment:
+        for name in found.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+    if "tempfile" in sys.modules:
+        vars(sys.modules["tempfile"])["tempdir"] = None  # it remembers an earlier TMPDIR
+
+
+def _end(folder: str) -> None:
+    """Leave the folder of a run, print what it printed, and wait for its children that ended."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # it was closed, which is no fault
             stream.flush()
     os.chdir(folder)
-    found = dict(os.environ)
-    for name in found.keys() - environment.keys():
-        del os.environ[name]
-    for name, value in environment.items():
-        if found.get(name) != value:
-            os.environ[name] = value
-    if "tempfile" in sys.modules:
-        vars(sys.modules["tempfile"])["tempdir"] = None  # it remembers an earlier TMPDIR
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -47,6 +47,14 @@ class Children:
             if pid == self.pid and self.code is None:
                 self.code = os.waitstatus_to_exitcode(status)
 
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for the end of the main one, for a number of seconds at most; return whether it has ended."""
+        until = time.monotonic() + seconds
+        while self.code is None and time.monotonic() < until:
+            self.reap()
+            time.sleep(0.002)
+        return self.code is not None
+
     def end(self) -> None:
         """Kill everything below this process, and wait for it.
 
@@ -130,6 +138,14 @@ def peak_of(pid: int) -> int:
             return int(file.read().partition(b"VmHWM:")[2].split(None, 1)[0])
     except (OSError, IndexError):
         return 0
+
+
+def watch_of(pid: int) -> int:
+    """Return a descriptor that can be read when a process has ended; -1 where the system has none."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # not Linux, or an older one
+        return -1
 
 
 def is_running(pid: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 TRACEBACK: Final = "Traceback (most recent call last):"
 _FRAME: Final = '  File "'
-_ILLEGAL: Final = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+_ILLEGAL: Final = "[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]"
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html"""
 CUT: Final = " … "
 
@@ -34,7 +34,7 @@ def reason_first(text: str) -> str:
 
 def escaped(text: str) -> str:
     """Escape the characters of a text that XML, and so SQS, does not allow."""
-    return _ILLEGAL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return re.sub(_ILLEGAL, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def shortened(text: str, most_bytes: int) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from parcelq.steps.folder import open_regular
 from parcelq.steps.reason import shortened
@@ -52,20 +52,25 @@ def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
         return ()
     except OSError as error:
         raise RejectsError(f"the file of rejects cannot be read: {error.strerror}") from None
-    rejects: dict[int, Reject] = {}
     with file:
-        number = 0
-        while line := file.readline(_MAX_LINE_BYTES):
-            number += 1
-            if not line.strip():
-                continue
-            try:
-                reject = _reject(line, entries)
-                if reject.entry in rejects:
-                    raise RejectsError(f"entry {reject.entry} is named twice")
-            except RejectsError as error:
-                raise RejectsError(f"line {number} of the rejects: {error}") from None
-            rejects[reject.entry] = reject
+        return rejects_in(file, entries)
+
+
+def rejects_in(file: IO[bytes], entries: int | None = None) -> tuple[Reject, ...]:
+    """Read the rejects in an open file; see `read_rejects`."""
+    rejects: dict[int, Reject] = {}
+    number = 0
+    while line := file.readline(_MAX_LINE_BYTES):
+        number += 1
+        if not line.strip():
+            continue
+        try:
+            reject = _reject(line, entries)
+            if reject.entry in rejects:
+                raise RejectsError(f"entry {reject.entry} is named twice")
+        except RejectsError as error:
+            raise RejectsError(f"line {number} of the rejects: {error}") from None
+        rejects[reject.entry] = reject
     ordered = tuple(rejects[entry] for entry in sorted(rejects))
     _check_order(ordered)
     return ordered

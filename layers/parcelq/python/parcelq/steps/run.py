@@ -4,77 +4,37 @@ started."""
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from parcelq.errors import StepError
 from parcelq.records import LINES, Format
-from parcelq.records.lines import Lines
-from parcelq.steps.containment import Ended
-from parcelq.steps.entries import FORMAT_SUFFIX
-from parcelq.steps.failure import failure_of, or_step_error, size_of_output
+from parcelq.steps.failure import or_step_error
 from parcelq.steps.find import Step
 from parcelq.steps.folder import locked_folder
-from parcelq.steps.reason import reason_first
-from parcelq.steps.rejects import Reject, RejectsError, read_rejects
+from parcelq.steps.given import Given, write_bodies
+from parcelq.steps.ran import Attempt, Ran, attempt_of
+from parcelq.steps.rejects import Reject
 from parcelq.steps.run_folders import RunFolders
-from parcelq.steps.settings import StepSettings
-from parcelq.steps.slot import Slot
-from parcelq.steps.supervisor import TAIL_BYTES
+from parcelq.steps.slot import Slot, WarmSlot
+from parcelq.steps.supervisor import HOP_SECONDS, TAIL_BYTES
 from parcelq.steps.variables import granted_to, variables_of
 
-__all__ = ["TAIL_BYTES", "Ran", "Reject", "Runner", "run_step", "write_bodies"]
+__all__ = ["TAIL_BYTES", "Attempt", "Given", "Ran", "Reject", "Runner", "run_step", "write_bodies"]
 
 _SECRET: Final = 4
 """Granted values of fewer characters are not hidden in what a run says, where they would be parts of other words."""
 _USAGE_CODES: Final = frozenset({0, 2})
 """Exit codes of a program that does not know `--warm`: of argparse, and of a program that ignores its arguments."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """A run that succeeded.
-
-    Attributes:
-        output: the file that the step wrote; it is deleted when the run's context is left.
-        rejects: the entries that the step named as bad, sorted by entry.
-        stderr_tail: the end of what it wrote to stderr, at most 4 KiB.
-        stdout_tail: the same of stdout, where that is not its output.
-        cpu_seconds: CPU time of its processes, as the kernel counted it; 0 for a process that is kept.
-        memory_bytes: the most memory that one of its processes had so far; 0 if the system does not say.
-    """
-
-    output: Path
-    rejects: tuple[Reject, ...] = ()
-    stderr_tail: str = ""
-    stdout_tail: str = ""
-    cpu_seconds: float = 0.0
-    memory_bytes: int = 0
-
-    @property
-    def printed(self) -> str:
-        """The ends of stdout and of stderr, each with a line end; empty if the step printed nothing."""
-        return "".join(f"{text.rstrip()}\n" for text in (self.stdout_tail, self.stderr_tail) if text.strip())
-
-    def whole(self, step: Step) -> Path:
-        """Return the output, for a caller that cannot handle rejects.
-
-        Raises:
-            StepError: the step rejected an entry; with the first reason.
-        """
-        if self.rejects:
-            first = self.rejects[0]
-            raise StepError(step.name, f"rejected entry {first.entry}", exit_code=0, stderr_tail=first.reason)
-        return self.output
+_MOST_TOGETHER: Final = 32
+_LEAST_SECONDS: Final = 1e-6
 
 
 class Runner:
@@ -97,7 +57,13 @@ class Runner:
         self._ready: Step | None = None
         self._hidden: Sequence[str] = ()
         self._warm = step.warm
+        self._seconds = HOP_SECONDS
         weakref.finalize(self, _close, self._idle, self._folders, self._opened)
+
+    @property
+    def together(self) -> int:
+        """How many runs should go to the step at once, so that they take little time, going by the latest."""
+        return max(1, min(_MOST_TOGETHER, int(HOP_SECONDS / self._seconds)))
 
     @contextmanager
     def run(
@@ -126,21 +92,29 @@ class Runner:
                 large a one, named rejects that cannot be, or was killed when its time was up. It holds the end of the
                 step's stderr. Whatever else a run does is an error of that run alone, too.
         """
-        step = self.step
-        limit = step.settings.within(timeout)
-        until = None if limit is None else time.monotonic() + limit
-        with ExitStack() as opened:
-            with or_step_error(step, "could not be given a folder"):
-                folder = opened.enter_context(self._folders.one())
-            with or_step_error(step, "could not be given its input"):
-                with open(folder / "input", "wb") as file:
-                    write_bodies(file, chain((header,) if header else (), bodies))
-                _note_format(folder, fmt, header, step.settings)
-            ended = self._run(folder, until)
-            # guard[False]: a step that exits with another code than 0 has failed
-            if ended.kind != "done" or ended.code:
-                raise failure_of(step, ended, limit, reason_first(self._text(ended.stderr)))
-            yield self._ran(folder, ended, entries)
+        (attempt,) = self.run_all([Given(bodies, entries, fmt, header)], timeout)
+        with attempt.held:
+            yield attempt.made()
+
+    def run_all(self, given: Sequence[Given], timeout: float | None = None) -> list[Attempt]:
+        """Run the step over one input after another, with one request to its supervisor.
+
+        Args:
+            given: the inputs, at least one.
+            timeout: seconds after which each run is killed; see `run`.
+
+        Returns:
+            The runs that began, in order, at least one. Runs do not begin after one that ended the step's process, nor
+            when those before took some time. Each of them is to be closed.
+        """
+        limit, began = self.step.settings.within(timeout), time.monotonic()
+        until = None if limit is None else began + limit
+        try:
+            attempts = self._attempts(given, until, limit)
+        except StepError as error:
+            return [Attempt(None, error)]
+        self._seconds = max(_LEAST_SECONDS, (time.monotonic() - began) / len(attempts))
+        return attempts
 
     def abort(self) -> None:
         """End the runs that go on, on other threads, at once, without counting a failure. Begin no other."""
@@ -153,30 +127,43 @@ class Runner:
         _close(self._idle, self._folders, self._opened)
         self._ready = None
 
-    def _run(self, folder: Path, until: float | None) -> Ended:
+    def _attempts(self, given: Sequence[Given], until: float | None, limit: float | None) -> list[Attempt]:
         while True:
-            with or_step_error(self.step, "could not be started"):
-                variables = self._variables()
-                slot = self._taken(variables) or Slot(self._prepared(), variables, warm=self._warm)
-            with ExitStack() as failed:
-                failed.callback(slot.end)
-                self._running.add(slot)
-                failed.callback(self._running.discard, slot)
-                self._check_not_aborted()
-                with or_step_error(self.step, "could not be started"):
-                    ended = slot.run(folder, None if until is None else until - time.monotonic())
-                # guard[pass]: a run that was aborted says nothing about its entries
-                self._check_not_aborted()
-                self._running.discard(slot)
-                if slot.is_usable(ended):
-                    failed.pop_all()
-                    self._idle.append(slot)
-            if ended.kind == "gone":  # it died between two runs, so this run is not to blame
+            with self._slot() as slot:
+                came = slot.run(given, None if until is None else until - time.monotonic())
+            if not came:
+                given = given[:1]
                 continue
-            if ended.kind == "unborn" and ended.code in _USAGE_CODES and not self.step.settings.warm:
+            first = came[0].ended
+            if first.kind == "gone":  # it died between two runs, so this run is not to blame
+                continue
+            if first.kind == "unborn" and first.code in _USAGE_CODES and not self.step.settings.warm:
                 self._warm = False  # it uses the library, but does not run as a step of it
                 continue
-            return ended
+            return [
+                attempt_of(self.step, one, wanted.entries, limit, self._text)
+                for one, wanted in zip(came, given, strict=False)
+            ]
+
+    @contextmanager
+    def _slot(self) -> Iterator[Slot]:
+        """Give a slot, and keep it if it can be used again."""
+        with or_step_error(self.step, "could not be started"):
+            variables = self._variables()
+            made = WarmSlot if self._warm else Slot
+            slot = self._taken(variables) or made(self._prepared(), variables, self._folders)
+        with ExitStack() as failed:
+            failed.callback(slot.end)
+            self._running.add(slot)
+            failed.callback(self._running.discard, slot)
+            self._check_not_aborted()
+            yield slot
+            # guard[pass]: a run that was aborted says nothing about its entries
+            self._check_not_aborted()
+            self._running.discard(slot)
+            if slot.usable:
+                failed.pop_all()
+                self._idle.append(slot)
 
     def _check_not_aborted(self) -> None:
         if self._aborted:
@@ -209,31 +196,11 @@ class Runner:
             self._ready = step
         return self._ready
 
-    def _ran(self, folder: Path, ended: Ended, entries: int | None) -> Ran:
-        output = folder / "output"
-        size = size_of_output(self.step, output)
-        # guard[False]: an output above the limit fails its run alone
-        if size > self.step.settings.max_output_bytes:
-            raise failure_of(self.step, replace(ended, kind="large"), None, reason_first(self._text(ended.stderr)))
-        try:
-            rejects = read_rejects(folder / "rejects", entries)
-        except RejectsError as error:
-            raise StepError(
-                self.step.name, self._hiding(f"named rejects that cannot be: {error}"), exit_code=0
-            ) from None
-        if self._hidden:
-            rejects = tuple(replace(one, reason=self._hiding(one.reason)) for one in rejects)
-        tails = (self._text(ended.stderr), self._text(ended.stdout))
-        return Ran(output, rejects, *tails, ended.cpu_seconds, ended.memory_bytes)
-
     def _text(self, tail: bytes) -> str:
-        """Return what a step printed, with the path of the step rather than that of its copy."""
+        """Return what a step said, with its path rather than that of its copy, and without its secrets."""
         if tail and self._ready and self._ready.path != self.step.path:
             tail = tail.replace(os.fsencode(self._ready.path), os.fsencode(self.step.path))
-        return self._hiding(tail.decode("utf-8", "replace"))
-
-    def _hiding(self, text: str) -> str:
-        """Return a text without the secrets that the step was given."""
+        text = tail.decode("utf-8", "replace")
         for value in self._hidden:
             text = text.replace(value, "***")
         return text
@@ -246,35 +213,6 @@ def run_step(
     """Run a step once: as `Runner.run` does, with processes that end with the context."""
     with contextlib.closing(Runner(step)) as runner, runner.run(bodies, timeout, entries=entries) as ran:
         yield ran
-
-
-def _note_format(folder: Path, fmt: Format, header: bytes, settings: StepSettings) -> None:
-    """Write beside the input what its records are, for functions of `parcelq.step`; nothing if they are lines."""
-    written = settings.output or fmt
-    one_line = _is_lines(written)
-    if _is_lines(fmt) and one_line and not header:
-        return
-    passed = bool(header) and written == fmt and settings.output_header
-    about = {
-        "format": str(fmt),
-        "header": len(header),
-        "writes_header": passed,
-        "one_line": one_line,
-    }
-    (folder / f"input{FORMAT_SUFFIX}").write_text(json.dumps(about))
-
-
-def _is_lines(fmt: Format) -> bool:
-    return isinstance(fmt, Lines) and fmt.size == 1
-
-
-def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
-    r"""Write slices of a file one after another, so that every entry stays a line of its own."""
-    ended = True
-    for body in bodies:
-        if body:
-            file.write(body if ended else b"\n" + body)
-            ended = body.endswith(b"\n")
 
 
 def _close(idle: list[Slot], folders: RunFolders, opened: ExitStack) -> None:

@@ -4,73 +4,104 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
+from parcelq.errors import StepError
+from parcelq.limits import MIB
 from parcelq.steps.containment import Ended, Supervised
+from parcelq.steps.failure import or_step_error
 from parcelq.steps.find import Step
-from parcelq.steps.run_folders import RunFolder
+from parcelq.steps.given import Given
+from parcelq.steps.output import MOST_HELD, Held, Output, copied, slices
+from parcelq.steps.run_folders import RunFolder, RunFolders
 
 _log = logging.getLogger(__name__)
+_LARGE_INPUT: Final = 4 * MIB
+"""A larger input is not left on the disk until the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """What came of a run.
+
+    Attributes:
+        ended: how it ended.
+        output: where its output is, if it succeeded.
+        rejects: where the entries are that it named as bad, or they themselves.
+        held: what to close when the output is not needed any more.
+    """
+
+    ended: Ended
+    output: Output
+    rejects: Path | bytes = b""
+    held: ExitStack = field(default_factory=ExitStack, compare=False)
 
 
 class Slot:
-    """A supervisor, and the process below it if the step is warm.
+    """A supervisor; each run below it has a process and a folder of its own.
 
     Attributes:
         step: the step.
         variables: its environment.
-        warm: whether its process is kept for the next run.
+        usable: whether another run can follow the last one.
 
     Raises:
         OSError: there is no room for another process.
     """
 
-    def __init__(self, step: Step, variables: Mapping[str, str], *, warm: bool) -> None:
+    warm = False
+
+    def __init__(self, step: Step, variables: Mapping[str, str], folders: RunFolders) -> None:
         self.step = step
         self.variables = variables
-        self.warm = warm
+        self.usable = True
+        self._folders = folders
         with ExitStack() as opened:
-            self._home: Path | None = None
-            if warm:
-                home = RunFolder()
-                opened.callback(home.remove)
-                self._home = home.path
-            command = step.warm_command if warm else None
-            self._supervised = Supervised(command, variables, filters=step.settings.filter)
+            self._supervised = self._start(opened)
             opened.callback(self._supervised.end)
             self._opened = opened.pop_all()
 
-    def run(self, folder: Path, seconds: float | None) -> Ended:
-        """Run the step over the input in a run's folder.
+    def _start(self, _opened: ExitStack) -> Supervised:
+        return Supervised(None, self.variables, filters=self.step.settings.filter)
+
+    def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
+        """Run the step over one input after another, and return what came of the runs that began.
 
         Args:
-            folder: the folder of the run.
-            seconds: how long the run may take; None for any time.
-        """
-        settings = self.step.settings
-        output, home = folder / "output", self._home or folder
-        tmpdir = settings.environment.get("TMPDIR", f"{home}/tmp")  # nosec B108 # in a folder of its own
-        more: list[str | bytes] = []
-        if not self.warm:
-            more += self.step.command(folder / "input", output)
-        else:
-            request = {name: f"{folder}/{name}" for name in ("input", "output", "rejects", "work")}
-            request["tmpdir"] = settings.environment.get("TMPDIR", f"{folder}/tmp")  # nosec B108
-            more = [json.dumps(request).encode() + b"\n"]
-        return self._supervised.run(seconds, settings.max_output_bytes, home, tmpdir, output, *more)
+            given: the inputs.
+            seconds: how long each run may take; None for any time.
 
-    def is_usable(self, ended: Ended) -> bool:
-        """Return whether another run can follow the one that ended like this.
-
-        A warm step's process must end if a run of it left processes running, since nothing else can end all of them.
+        Raises:
+            StepError: there is no room for a run.
         """
-        if not self.warm:
-            return ended.kind not in {"lost", "refused"}
-        if ended.kind == "done" and not ended.sound:
-            _log.warning("step %r left processes running or closed its stderr, so it is started again", self.step.name)
-        return ended.kind == "done" and ended.sound
+        with ExitStack() as opened:
+            stacks, folders = [], []
+            for one in given:
+                stack = opened.enter_context(ExitStack())
+                with or_step_error(self.step, "could not be given a folder"):
+                    folder = stack.enter_context(self._folders.one())
+                with or_step_error(self.step, "could not be given its input"):
+                    one.put(folder, self.step.settings)
+                stacks.append(stack)
+                folders.append(folder)
+            runs: list[list[str | bytes]] = []
+            for folder in folders:
+                command = self.step.command(folder / "input", folder / "output")
+                runs.append([*self._fields(folder), f"{folder}/output", *command])
+            ended = self._supervised.run(seconds, self.step.settings.max_output_bytes, runs, str(folders[0]))
+            self.usable = ended[-1].kind not in {"lost", "refused"}
+            return [
+                Came(end, folder / "output", folder / "rejects", stack.pop_all())
+                for end, folder, stack in zip(ended, folders, stacks, strict=False)
+            ]
+
+    def _fields(self, folder: Path) -> list[str]:
+        """The folder of a run, and its `TMPDIR`."""
+        return [str(folder), self.step.settings.environment.get("TMPDIR", f"{folder}/tmp")]  # nosec B108 # its own
 
     def is_alive(self) -> bool:
         """Return whether it can take a run."""
@@ -81,5 +112,92 @@ class Slot:
         self._supervised.abort()
 
     def end(self) -> None:
-        """End the processes, and delete their folder."""
+        """End the processes, and delete their folders."""
         self._opened.close()
+
+
+class WarmSlot(Slot):
+    """A supervisor, and a process of the step below it, which is kept.
+
+    That process starts in a folder of its own. The files `input`, `output` and `rejects` there hold those of several
+    runs, one after another. The runs have one folder, as long as none leaves anything in it.
+    """
+
+    warm = True
+
+    def _start(self, opened: ExitStack) -> Supervised:
+        home = RunFolder()
+        opened.callback(home.remove)
+        self._home = home.path
+        self._folder: RunFolder | None = None
+        opened.callback(self._drop_folder)
+        # A run may take these names away, but not the files.
+        self._input = opened.enter_context((self._home / "input").open("xb"))
+        self._output = opened.enter_context((self._home / "output").open("x+b"))
+        self._rejects = opened.enter_context((self._home / "rejects").open("x+b"))
+        return Supervised(self.step.warm_command, self.variables, filters=False, home=str(self._home))
+
+    def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
+        """Have the process run over one input after another; see `Slot.run`.
+
+        Returns nothing if one of several runs did something to the outputs, and nobody knows which.
+        """
+        with or_step_error(self.step, "could not be given its input"):
+            places = self._write(given)
+        with or_step_error(self.step, "could not be given a folder"):
+            folder = self._folder = self._folder or RunFolder()
+        settings, fields = self.step.settings, self._fields(folder.path)
+        runs: list[list[str | bytes]] = []
+        for one, (start, end) in zip(given, places, strict=True):
+            request = {"folder": fields[0], "tmpdir": fields[1], "start": start, "end": end, "first": not runs}
+            line = json.dumps(request | {"about": one.about(settings)}).encode() + b"\n"
+            runs.append([*fields, f"{self._home}/output", line])
+        ended = self._supervised.run(seconds, settings.max_output_bytes, runs, str(self._home))
+        if places[-1][1] > _LARGE_INPUT:
+            self._input.truncate(0)
+        # guard[False]: a run of a kept process finds nothing in its folder that another run left there
+        if not ended[-1].clean:
+            self._drop_folder()
+        # A process that left others running must end, since nothing else can end all of them.
+        self.usable = ended[-1].kind == "done" and ended[-1].sound
+        if ended[-1].kind == "done" and not ended[-1].sound:
+            _log.warning("step %r left processes running or closed its stderr, so it is started again", self.step.name)
+        if ended[-1].kind == "gone" and len(ended) > 1:  # it died before the last of these runs, which another takes
+            ended = ended[:-1]
+        try:
+            return self._taken_over(ended)
+        except OSError as error:
+            self.usable = False
+            if len(given) > 1:
+                return []
+            reason = f"wrote no output that can be read: {error.strerror}"
+            raise StepError(self.step.name, reason, exit_code=0) from None
+
+    def _write(self, given: Sequence[Given]) -> list[tuple[int, int]]:
+        """Write inputs, and return where each begins and ends. Raises OSError."""
+        file, places = self._input, []
+        file.seek(0)
+        for one in given:
+            start = file.tell()
+            one.write(file)
+            places.append((start, file.tell()))
+        file.flush()
+        return places
+
+    def _taken_over(self, ended: Sequence[Ended]) -> list[Came]:
+        """Take outputs over, since the next runs write theirs in the same place. Raises OSError."""
+        good = [end for end in ended if end.kind == "done"]
+        held = good if sum(end.output[1] - end.output[0] for end in good) <= MOST_HELD else good[:-1]
+        outputs: list[Output] = [Held(data) for data in slices(self._output, (end.output for end in held))]
+        named = slices(self._rejects, (end.rejects for end in good))
+        came = [Came(end, output, one) for end, output, one in zip(good, outputs, named, strict=False)]
+        with ExitStack() as opened:
+            if len(held) < len(good):  # the last one is large
+                target = opened.enter_context(self._folders.one()) / "output"
+                came.append(Came(good[-1], copied(self._output, *good[-1].output, target), named[-1], opened.pop_all()))
+        return came + [Came(end, Held(b"")) for end in ended[len(good) :]]
+
+    def _drop_folder(self) -> None:
+        if self._folder:
+            self._folder.remove()
+            self._folder = None

@@ -5,8 +5,9 @@ leaves behind, whatever session, name or environment they choose. It serves one 
 run's.
 
 It runs as `python -I -S`, and imports only modules that are built in or cheap, because its start is part of the step's.
-On its socket, a request is a line with the length, then fields that end in NUL. A reply is a line of words, then the
-ends of stderr and of stdout. `parcelq.steps.containment` is the other side.
+On its socket, a request is a line with the length, then fields that end in NUL: for several runs, which it does one
+after another. A reply is a line with the length, and for each run a line of words, then the ends of stderr and of
+stdout. `parcelq.steps.containment` is the other side.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import os
 import select
 import time
 
-from parcelq.steps.processes import END_SECONDS, Children, be_subreaper, descendants, is_running, peak_of
-from parcelq.steps.stream import READ_BYTES, TAIL_BYTES, Stream
+from parcelq.steps.processes import END_SECONDS, Children, be_subreaper, descendants, is_running, peak_of, watch_of
+from parcelq.steps.requests import Gone, files_of, read_request, send_reply, size_of, state_of
+from parcelq.steps.stream import TAIL_BYTES, Stream
 
 __all__ = ["END_SECONDS", "GRACE_SECONDS", "TAIL_BYTES", "main"]
 
@@ -25,14 +27,14 @@ LOOK_SECONDS = 0.05
 """How often the size of the output is compared with its limit, and ended processes are waited for."""
 GRACE_SECONDS = 1.0
 """How long a kept process that closed its socket may take to end."""
-FREE = b"free\n"
-"""A kept process writes this when it can take a run. `parcelq.steps.function` has the same."""
+HOP_SECONDS = 0.05
+"""How long the runs of a request may take before no other of them begins; they are asked for again."""
+_HOP_BYTES = 4 * 1024 * 1024
+"""How much output the runs of a kept process may write before no other of them begins."""
+_FREE_BYTES = 64
+"""More than a kept process writes when it can take a run; see `StepFunction`."""
 _DEFAULTS = (13, 25)
 """SIGPIPE and SIGXFSZ, which Python ignores and a step must not."""
-
-
-class Gone(Exception):  # noqa: N818 - the end of this process, not an error
-    """The process that started this one has ended."""
 
 
 class Supervisor:
@@ -44,14 +46,20 @@ class Supervisor:
         filters: whether commands get their input on stdin and write their output to stdout.
         keeps: the socket of a kept process; 0 if each run has a process of its own.
         theirs: the other end of that socket.
+        home: the folder that a kept process starts in.
     """
 
-    def __init__(self, control: int, command: list[str], filters: bool, keeps: int, theirs: int) -> None:
+    def __init__(self, control: int, command: list[str], filters: bool, keeps: int, theirs: int, home: str) -> None:
         self.control = control
         self.command = command
         self.filters = filters
         self.keeps = keeps
         self.theirs = theirs
+        self.home = home
+        self.ends = [0, 0]
+        self.peak = 0
+        self.files: list[tuple[int, int]] = []
+        self.state: list[object] = []
         self.watch = -1
         self.err: Stream | None = None
         self.out: Stream | None = None
@@ -60,32 +68,30 @@ class Supervisor:
 
     def serve(self) -> None:
         """Answer one request after another."""
-        while fields := self.request():
-            timeout, limit, folder, tmpdir, output, *more = fields
+        while True:
+            self.wait_for_request()
+            timeout, limit, *fields = read_request(self.control)
+            send_reply(self.control, self.answer(float(timeout), int(limit), fields))
+
+    def answer(self, timeout: float, limit: int, fields: list[bytes]) -> list[bytes]:
+        """Do the runs of a request, one after another, and return what to say of those that began."""
+        replies: list[bytes] = []
+        began = now = time.monotonic()
+        self.ends = [0, 0]
+        goes_on = True
+        while fields and goes_on and now - began <= HOP_SECONDS and self.ends[0] <= _HOP_BYTES:
+            count = int(fields[0])
+            folder, tmpdir, output, *more = fields[1 : 1 + count]
+            del fields[: 1 + count]
+            paths = os.fsdecode(folder), os.fsdecode(tmpdir), os.fsdecode(output)
             try:
-                until = time.monotonic() + float(timeout)
-                self.run(until, int(limit), os.fsdecode(folder), os.fsdecode(tmpdir), os.fsdecode(output), more)
+                goes_on = self.run(replies, now + timeout, limit, paths, more)
             except OSError as error:
                 self.end()
-                self.reply("refused", error.errno or errno.EIO)
-
-    def request(self) -> list[bytes]:
-        """Read the fields of the next request."""
-        self.wait_for_request()
-        data = self.received()
-        while b"\n" not in data:
-            data += self.received()
-        head, _, fields = data.partition(b"\n")
-        while len(fields) < int(head):
-            fields += self.received()
-        return fields.split(b"\0")[:-1]
-
-    def received(self) -> bytes:
-        """Read what has come; a request comes only after the reply to the one before it."""
-        data = os.read(self.control, READ_BYTES)
-        if not data:
-            raise Gone
-        return data
+                goes_on = False
+                replies.append(self.reply("refused", error.errno or errno.EIO))
+            now = time.monotonic()
+        return replies
 
     def wait_for_request(self) -> None:
         """Wait for a request, and meanwhile for the end of a kept process, so that it is no zombie."""
@@ -98,51 +104,75 @@ class Supervisor:
             poll.unregister(self.watch)
             self.children.reap()
 
-    def reply(self, kind: str, code: int) -> None:
-        """Say how a run ended."""
+    def reply(
+        self, kind: str, code: int, sound: bool = True, clean: bool = True, start: tuple[int, ...] = (0, 0)
+    ) -> bytes:
+        """Return what to say of how a run ended."""
         err = self.err.tail if self.err else b""
         out = self.out.tail if self.out else b""
-        sound = int(self.is_sound()) if self.keeps and kind == "done" else 1
-        words = (kind, code, sound, self.children.cpu_seconds, self.children.memory, len(err), len(out))
-        data = (" ".join(map(str, words)) + "\n").encode() + err + out
-        while data:
-            data = data[os.write(self.control, data) :]
+        places = start[0], self.ends[0], start[1], self.ends[1]
+        about = self.children.memory, len(err), len(out), self.children.cpu_seconds
+        words = " ".join(map(str, (kind, code, int(sound), int(clean), *places, *about)))
+        return words.encode() + b"\n" + err + out
 
-    def run(self, until: float, limit: int, folder: str, tmpdir: str, output: str, more: list[bytes]) -> None:
-        """Run the command, or have the kept process run; then say how that ended."""
+    def run(
+        self, replies: list[bytes], until: float, limit: int, paths: tuple[str, str, str], more: list[bytes]
+    ) -> bool:
+        """Run the command, or have the kept process run, and add how that ended; return whether another may follow."""
+        folder, tmpdir, output = paths
         self.children.cpu_seconds, self.children.memory = 0.0, 0
         if self.keeps:
-            kind = self.run_kept(until, limit, folder, tmpdir, output, more)
-        else:
-            self.start(folder, tmpdir, [os.fsdecode(one) for one in more])
-            kind = self.watch_over(until, output, limit)
-        if kind != "done" or not self.keeps:
-            self.end()
-        else:
-            self.children.memory = max(self.children.memory, peak_of(self.children.pid))
-        self.read()
-        self.reply(kind, self.children.code or 0)
+            return self.run_kept(replies, until, limit, folder, output, more)
+        self.start(folder, tmpdir, [os.fsdecode(one) for one in more])
+        kind = self.watch_over(until, output, limit)
+        self.end()
+        replies.append(self.reply(kind, self.children.code or 0))
+        return True
 
-    def run_kept(self, until: float, limit: int, folder: str, tmpdir: str, output: str, more: list[bytes]) -> str:
+    def run_kept(
+        self, replies: list[bytes], until: float, limit: int, folder: str, output: str, more: list[bytes]
+    ) -> bool:
         """Have the kept process run; start it first if there is none."""
+        start = tuple(self.ends)
+        if not replies:  # then no run of this request was here
+            self.state = state_of(folder)
+        kind = self.ready(until)
+        if not kind:
+            if size_of(output) - start[0] > limit:  # of runs before
+                os.truncate(output, start[0])
+            try:
+                os.write(self.keeps, b"".join(more))
+            except OSError:
+                pass  # it has ended; `_watch` notices that
+            kind = self.watch_over(until, output, limit + start[0])
+        if kind != "done":
+            self.end()
+            replies.append(self.reply(kind, self.children.code or 0, sound=False, clean=False))
+            return False
+        if not replies:  # it need not be known better
+            self.peak = peak_of(self.children.pid)
+        self.children.memory = max(self.children.memory, self.peak)
+        self.read()
+        sound, clean = self.is_sound(), state_of(folder) == self.state
+        replies.append(self.reply(kind, self.children.code or 0, sound, clean, start))
+        return sound and clean
+
+    def ready(self, until: float) -> str:
+        """Make a kept process ready for a run, and return why it is not; empty if it is."""
         if not self.children.pid:
-            self.start(folder, tmpdir, self.command)
+            self.start(self.home, os.environ.get("TMPDIR", self.home + "/tmp"), self.command)
             kind = self.watch_over(until, "", 0)
             if kind != "done":
                 return "unborn" if kind == "ended" else kind
             self.helpers = descendants(os.getpid())
+            self.files = files_of(self.home)
         self.children.reap()
         if self.children.code is not None:
             return "gone"
         self.read()
-        for stream in (self.err, self.out):  # output between two runs belongs to neither
-            if stream:
-                stream.tail = b""
-        try:
-            os.write(self.keeps, b"".join(more))
-        except OSError:
-            pass  # it has ended; `_watch` notices that
-        return self.watch_over(until, output, limit)
+        for stream in filter(None, (self.err, self.out)):  # output between two runs belongs to neither
+            stream.tail = b""
+        return ""
 
     def start(self, folder: str, tmpdir: str, command: list[str]) -> None:
         """Start the command in a session of its own. Raises OSError."""
@@ -177,10 +207,7 @@ class Supervisor:
             if self.theirs:
                 os.close(self.theirs)
                 self.theirs = 0
-        try:
-            self.watch = os.pidfd_open(self.children.pid)
-        except (AttributeError, OSError):  # not Linux, or an older one
-            self.watch = -1
+        self.watch = watch_of(self.children.pid)
 
     def watch_over(self, until: float, output: str, limit: int) -> str:
         """Read what a step prints, as it comes, until its run ends.
@@ -221,26 +248,25 @@ class Supervisor:
     def heard(self) -> str:
         """Read what a kept process says: `done`, or how it ended."""
         try:
-            data = os.read(self.keeps, len(FREE))
-        except OSError:
-            data = b""
-        if data == FREE:
+            word, *ends = os.read(self.keeps, _FREE_BYTES).split()
+            first, second = map(int, ends)
+        except (OSError, ValueError):
+            word, first, second = b"", 0, 0
+        if word == b"free" and first >= self.ends[0] and second >= self.ends[1]:
+            self.ends = [first, second]
             return "done"
-        until = time.monotonic() + GRACE_SECONDS
-        while self.children.code is None and time.monotonic() < until:
-            self.children.reap()
-            time.sleep(0.002)
-        return "ended" if self.children.code is not None else "deaf"
+        return "ended" if self.children.ends_within(GRACE_SECONDS) else "deaf"
 
     def read(self) -> None:
         """Read what the step has printed until now."""
-        for one in (self.err, self.out):
-            if one:
-                one.read()
+        for one in filter(None, (self.err, self.out)):
+            one.read()
 
     def is_sound(self) -> bool:
-        """Return whether a run left a kept process as it was: it can still print, and there are no new processes."""
-        left = {one for one in descendants(os.getpid()) - self.helpers if is_running(one)}
+        """Return whether a run left a kept process as it was: its streams and files, and no new processes."""
+        if files_of(self.home) != self.files:
+            return False
+        left = any(map(is_running, descendants(os.getpid()) - self.helpers))
         return not left and self.err is not None and not self.err.closed
 
     def end(self) -> None:
@@ -250,17 +276,8 @@ class Supervisor:
             os.close(self.watch)
             self.watch = -1
         self.read()
-        for stream in (self.err, self.out):
-            if stream:
-                stream.close()
-
-
-def size_of(path: str) -> int:
-    """Return the size of the output so far; 0 as long as there is none."""
-    try:
-        return os.stat(path, follow_symlinks=False).st_size
-    except OSError:
-        return 0
+        for stream in filter(None, (self.err, self.out)):
+            stream.close()
 
 
 def main(words: list[str]) -> None:
@@ -268,13 +285,13 @@ def main(words: list[str]) -> None:
 
     Args:
         words: descriptors of the socket to that process, and of both ends of a kept process's socket or 0 and 0;
-            whether commands are filters, as 0 or 1; and the command of a kept process.
+            whether commands are filters, as 0 or 1; and the folder and the command of a kept process.
     """
-    control, keeps, theirs, filters, *command = words
+    control, keeps, theirs, filters, home, *command = words
     be_subreaper()
     for fd in {int(control), int(keeps), int(theirs)} - {0}:
         os.set_inheritable(fd, False)
-    one = Supervisor(int(control), command, filters == "1", int(keeps), int(theirs))
+    one = Supervisor(int(control), command, filters == "1", int(keeps), int(theirs), home)
     try:
         one.serve()
     except (Gone, OSError):

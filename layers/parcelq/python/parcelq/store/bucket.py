@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from botocore.exceptions import ClientError
 
@@ -16,10 +16,11 @@ from parcelq.aws.batching import batches
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import incomplete, needed
-from parcelq.errors import AwsError, ConflictError, NotFoundError, StoreError
+from parcelq.errors import AwsError, ConflictError, NotFoundError, ParcelqError, StoreError
+from parcelq.limits import MAX_MULTIPART_PARTS
 from parcelq.readable import Readable
 from parcelq.store.joined import JoinedParts
-from parcelq.store.store import NO_METADATA, Begun, OpenedPut, Stored
+from parcelq.store.store import NO_METADATA, OpenedPut, Part, Stored
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -28,6 +29,8 @@ _log = logging.getLogger(__name__)
 _DELETED_TOGETHER: Final = 1000
 """Keys of one DeleteObjects: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 _PARTS_IN_FLIGHT: Final = 3
+_LISTED_TOGETHER: Final = 1000
+"""Parts of one ListParts: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
 _HTML: Final = "text/html; charset=utf-8"
 """So that a browser shows a page of the bucket instead of saving it."""
 _GONE_UPLOAD: Final = "NoSuchUpload"
@@ -168,89 +171,90 @@ class BucketStore:
         with translated(), closing(reply["Body"]) as body:
             yield OpenedPut(cast(Readable, body), size, reply.get("ContentEncoding") or "")
 
-    def write(
-        self,
-        key: str,
-        bodies: Callable[[int], Iterator[bytes]],
-        metadata: Mapping[str, str],
-        seen: Stored | None,
-        *,
-        begun: Begun | None = None,
-        may_go_on: Callable[[], bool] = lambda: True,
-    ) -> bool | Begun:
+    def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         """Write an object part by part, by a multipart upload if it has several; see `Store.write`."""
-        # guard[condition: dict[str, Any] = {}]: a result is written to a bucket only if nobody else wrote it in the
-        # meantime
-        condition: dict[str, Any] = {"IfMatch": seen.etag} if seen else {"IfNoneMatch": "*"}
+        etag = seen.etag if seen else None
+        rest = iter(parts)
+        head = list(islice(rest, 2))
         try:
-            with self._refusals(key, writing=True):
-                if begun is None:
-                    parts = bodies(0)
-                    head = list(islice(parts, 2))
-                    if len(head) < 2:
-                        body = head[0] if head else b""
-                        about = {**condition, **({"ContentType": _HTML} if key.endswith(".html") else {})}
-                        reply = self.s3.put_object(
-                            Bucket=self.bucket, Key=key, Body=body, Metadata=dict(metadata), **about
-                        )
-                        needed(reply, "PutObject", "ETag")
-                        return True
-                    upload = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=dict(metadata))
-                    begun = Begun(needed(upload, "CreateMultipartUpload", "UploadId"))
-                    parts = chain(head, parts)
-                    del head  # or these parts would stay in memory to the end
-                else:
-                    parts = bodies(len(begun.etags))
-                return self._write_parts(key, begun, parts, condition, may_go_on)
+            if len(head) < 2:
+                about = {**_condition(etag), **({"ContentType": _HTML} if key.endswith(".html") else {})}
+                with self._refusals(key, writing=True):
+                    body = head[0] if head else b""
+                    reply = self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=dict(metadata), **about)
+                needed(reply, "PutObject", "ETag")
+                return True
+            upload = self.begin_upload(key, metadata)
+            numbered = enumerate(chain(head, rest), 1)
+            del head  # or these parts would stay in memory to the end
+            try:
+                put = in_flight(lambda one: (one[0], self.put_part(key, upload, *one)), numbered, _PARTS_IN_FLIGHT)
+                self.complete_upload(key, upload, [etag for _, etag in sorted(put)], etag)
+            except BaseException as error:
+                # guard[pass]: a multipart upload that fails is aborted
+                self._abort_after(error, key, upload)
+                raise
         except ConflictError:
             return False
-
-    def _write_parts(
-        self,
-        key: str,
-        begun: Begun,
-        bodies: Iterator[bytes],
-        condition: Mapping[str, Any],
-        may_go_on: Callable[[], bool],
-    ) -> bool | Begun:
-        place: dict[str, Any] = {"Bucket": self.bucket, "Key": key, "UploadId": begun.upload}
-        stopped = False
-
-        def allowed() -> Iterator[tuple[int, bytes]]:
-            nonlocal stopped
-            for number, body in enumerate(bodies, len(begun.etags) + 1):
-                yield number, body
-                if not may_go_on():
-                    stopped = True
-                    return
-
-        def put(part: tuple[int, bytes]) -> tuple[int, str]:
-            number, body = part
-            reply = self.s3.upload_part(**place, PartNumber=number, Body=body)
-            return number, needed(reply, "UploadPart", "ETag")
-
-        try:
-            written = sorted(in_flight(put, allowed(), _PARTS_IN_FLIGHT))
-            etags = (*begun.etags, *(etag for _, etag in written))
-            if stopped:
-                return Begun(begun.upload, etags)
-            parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
-            reply = self.s3.complete_multipart_upload(**place, MultipartUpload={"Parts": parts}, **condition)  # type: ignore[typeddict-item]
-            needed(reply, "CompleteMultipartUpload", "ETag")
-        except BaseException:
-            # guard[pass]: a multipart upload that fails is aborted
-            self._abort(place)
-            raise
         return True
 
-    def _abort(self, place: Mapping[str, Any]) -> None:
-        """Abort an upload after an error. That error is raised, unless the upload itself no longer exists."""
+    def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
+        """Begin an object; see `Multipart.begin_upload`."""
+        with self._refusals(key, writing=True):
+            reply = self.s3.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata=dict(metadata))
+        return str(needed(reply, "CreateMultipartUpload", "UploadId"))
+
+    def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
+        """Write a part; see `Multipart.put_part`."""
+        with self._refusals(key, writing=True):
+            reply = self.s3.upload_part(
+                Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=number, Body=cast(Any, body)
+            )
+        return str(needed(reply, "UploadPart", "ETag"))
+
+    def parts(self, key: str, upload: str, first: int = 1, last: int = MAX_MULTIPART_PARTS) -> dict[int, Part]:
+        """Return the parts that are written; see `Multipart.parts`."""
+        found: dict[int, Part] = {}
+        marker = first - 1
+        while marker < last:
+            with self._refusals(key, writing=True):
+                reply = self.s3.list_parts(
+                    Bucket=self.bucket,
+                    Key=key,
+                    UploadId=upload,
+                    PartNumberMarker=marker,
+                    MaxParts=min(_LISTED_TOGETHER, last - marker),
+                )
+            more = needed(reply, "ListParts", "IsTruncated")
+            for one in reply.get("Parts", ()):
+                found[one["PartNumber"]] = Part(one["ETag"], one["Size"])
+            if not more:
+                break
+            marker = int(needed(reply, "ListParts", "NextPartNumberMarker"))
+        return {number: part for number, part in found.items() if number <= last}
+
+    def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:
+        """Make parts the object; see `Multipart.complete_upload`."""
+        parts: Any = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        with self._refusals(key, writing=True):
+            reply = self.s3.complete_multipart_upload(
+                Bucket=self.bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}, **_condition(seen)
+            )
+        needed(reply, "CompleteMultipartUpload", "ETag")
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Delete the parts of an upload; see `Multipart.abort_upload`."""
+        with suppress(NotFoundError), self._refusals(key, writing=True):
+            self.s3.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
+
+    def _abort_after(self, error: BaseException, key: str, upload: str) -> None:
+        """Abort an upload after an error, which is the one that counts, unless the upload itself is gone."""
+        if isinstance(error, NotFoundError):
+            return
         try:
-            self.s3.abort_multipart_upload(**place)
-        except ClientError as error:
-            if _code(error) == _GONE_UPLOAD:
-                raise
-            _log.warning("an unfinished upload of %s stays in %s: %s", place["Key"], self.bucket, error)
+            self.abort_upload(key, upload)
+        except ParcelqError as refused:
+            _log.warning("an unfinished upload of %s stays in %s: %s", key, self.bucket, refused)
 
     @contextmanager
     def _opened(self, key: str, start: int, length: int | None) -> Iterator[Any]:
@@ -284,6 +288,12 @@ class BucketStore:
                 if code in _REFUSED | _ABSENT:
                     raise ConflictError(key) from error
                 raise
+
+
+def _condition(seen: str | None) -> dict[str, Any]:
+    """The condition of a write that replaces the object of an etag, or none."""
+    # guard[return {}]: a result is written to a bucket only if nobody else wrote it in the meantime
+    return {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
 
 
 def _size_of_part(reply: Mapping[str, Any], start: int, key: str) -> int:

@@ -15,7 +15,7 @@ from typing import IO, Final
 
 from parcelq.errors import ConflictError, InvalidValueError, NotFoundError, StoreError
 from parcelq.readable import Readable
-from parcelq.store.store import NO_METADATA, Begun, Stored
+from parcelq.store.store import NO_METADATA, Stored
 
 _DELETED_TOGETHER: Final = 100
 """Objects that are deleted under one lock."""
@@ -116,35 +116,16 @@ class FolderStore:
         with self._open(key, start) as file:
             yield file
 
-    def write(
-        self,
-        key: str,
-        bodies: Callable[[int], Iterator[bytes]],
-        metadata: Mapping[str, str],
-        seen: Stored | None,
-        *,
-        begun: Begun | None = None,
-        may_go_on: Callable[[], bool] = lambda: True,
-    ) -> bool | Begun:
+    def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         """Write an object part by part; see `Store.write`."""
         path = self._path(key)
-        upload = begun or Begun(uuid.uuid4().hex)
-        sizes = list(map(int, upload.etags))
-        parts = bodies(len(sizes))
-        head = list(islice(parts, 1))
+        rest = iter(parts)
+        head = list(islice(rest, 1))  # before anything is written, since the parts may lie in the object itself
+        etag, absent = (seen.etag, False) if seen else (None, True)
         try:
-            with self._told(key), self._unfinished(upload.upload, new=begun is None, written=sum(sizes)) as file:
-                for body in chain(head, parts):
-                    if len(sizes) > len(upload.etags) and not may_go_on():
-                        file.flush()
-                        os.fsync(file.fileno())
-                        raise _StoppedError
-                    file.write(body)
-                    sizes.append(len(body))
-                etag, absent = (seen.etag, False) if seen else (None, True)
+            with self._told(key), self._unfinished(uuid.uuid4().hex) as file:
+                file.writelines(chain(head, rest))
                 self._publish(key, path, file, metadata, lambda now: _holds(now, etag, absent=absent))
-        except _StoppedError:
-            return Begun(upload.upload, tuple(map(str, sizes)))
         except ConflictError:
             return False
         return True
@@ -177,20 +158,12 @@ class FolderStore:
             yield file
 
     @contextmanager
-    def _unfinished(self, name: str, *, new: bool = True, written: int = 0) -> Iterator[IO[bytes]]:
-        """Open a file that is no object yet. It is deleted at the end, unless it became one or will be continued."""
+    def _unfinished(self, name: str) -> Iterator[IO[bytes]]:
+        """Open a file that is no object yet. It is deleted at the end, unless it became one."""
         path = self.folder / self.own / "unfinished" / name
         try:
-            file = _opened(path) if new else path.open("r+b")
-        except FileNotFoundError:
-            raise NotFoundError(name, "the unfinished upload does not exist any more") from None
-        try:
-            with file:
-                file.truncate(written)
-                file.seek(written)
+            with _opened(path) as file:
                 yield file
-        except _StoppedError:
-            raise
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -247,10 +220,6 @@ class FolderStore:
             raise StoreError(key, reason) from None
         except OSError as error:
             raise StoreError(key, f"it cannot be written to {str(self.folder)!r}: {error.strerror}") from error
-
-
-class _StoppedError(Exception):
-    """Writing was stopped between two parts."""
 
 
 def _holds(now: Stored | None, etag: str | None, *, absent: bool) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import BinaryIO, Final, NamedTuple, Protocol
 
 from parcelq.limits import MAX_MULTIPART_PARTS, MIB
 from parcelq.readable import Readable
@@ -34,17 +34,11 @@ class Stored:
     modified: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """An object whose parts are not all written yet. Only the store that returned it can continue it.
+class Part(NamedTuple):
+    """A part of an object that is being written: its etag, and how many bytes it has."""
 
-    Attributes:
-        upload: the id of the upload.
-        etags: one text for each part that is written, from the first on.
-    """
-
-    upload: str
-    etags: tuple[str, ...] = ()
+    etag: str
+    size: int
 
 
 class Store(Protocol):
@@ -107,34 +101,56 @@ class Store(Protocol):
             NotFoundError: there is no such object.
         """
 
-    def write(
-        self,
-        key: str,
-        bodies: Callable[[int], Iterator[bytes]],
-        metadata: Mapping[str, str],
-        seen: Stored | None,
-        *,
-        begun: Begun | None = None,
-        may_go_on: Callable[[], bool] = lambda: True,
-    ) -> bool | Begun:
+    def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         """Write an object part by part, if it has not changed since it was seen. Few parts are in memory at a time.
 
         Args:
             key: the object's key.
-            bodies: yields the parts from a given number on, the first being 0; all but the last have at least
-                `part_bytes` bytes.
+            parts: its body; all parts but the last have at least `part_bytes` bytes.
             metadata: ASCII texts to store with it.
             seen: what `stat` returned before; the object is written only if it still is so.
-            begun: what an earlier call for the very same parts returned.
-            may_go_on: asked before each part but the first.
 
         Returns:
-            True if it was written; False if someone else wrote or deleted it since; or the parts that are written so
-            far, where `may_go_on` said no.
+            True if it was written; False if someone else wrote or deleted it since.
+        """
+
+
+class Multipart(Store, Protocol):
+    """A store in which several invocations can write one object together. Parts are numbered from 1."""
+
+    def begin_upload(self, key: str, metadata: Mapping[str, str]) -> str:
+        """Begin an object with this metadata, and return the id of the upload."""
+
+    def put_part(self, key: str, upload: str, number: int, body: bytes | BinaryIO) -> str:
+        """Write a part, or write it again, and return its etag.
 
         Raises:
-            NotFoundError: the upload that `begun` names is gone; begin again.
+            NotFoundError: the upload was completed or aborted.
         """
+
+    def parts(self, key: str, upload: str, first: int = 1, last: int = MAX_MULTIPART_PARTS) -> dict[int, Part]:
+        """Return the parts that are written, of those from one number to another.
+
+        Raises:
+            NotFoundError: the upload was completed or aborted.
+        """
+
+    def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:
+        """Make parts the object.
+
+        Args:
+            key: the object's key.
+            upload: the id of the upload.
+            etags: the etags of all parts, in order.
+            seen: the etag of the object that this replaces; None if there must be none.
+
+        Raises:
+            ConflictError: there is another object by now.
+            NotFoundError: the upload was completed or aborted.
+        """
+
+    def abort_upload(self, key: str, upload: str) -> None:
+        """Delete the parts of an upload that is not completed; it is no error if there is no such upload."""
 
 
 def part_bytes(size: int) -> int:

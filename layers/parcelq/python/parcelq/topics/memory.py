@@ -2,52 +2,15 @@
 
 from __future__ import annotations
 
-import time
-import uuid
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import IntEnum
-from heapq import heapify, heappop, heappush
-from itertools import count
-from threading import Condition, RLock
-from typing import Final
+from threading import Condition
 
 from parcelq.errors import InvalidValueError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_DEADLINE_SECONDS, MAX_DELAY_SECONDS, MIB
+from parcelq.topics.memory_queue import Queue, Wait
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import Counts, FailedMessage, Published
-
-Wait = Callable[[Condition, float], object]
-"""Waits for a condition, for a number of seconds at most."""
-
-_LONGEST_WAIT: Final = 3600.0
-_OVERHEAD: Final = 512
-"""Bytes that a message takes beside its body and attributes, about."""
-_STALE: Final = 1000
-
-
-class _State(IntEnum):
-    READY = 0
-    HELD = 1
-    DELAYED = 2
-    GONE = 3
-
-
-class _Item:
-    """A message of the queue. Its `receipt` is that of its latest delivery; `due` is when it becomes visible."""
-
-    __slots__ = ("due", "message", "message_id", "receipt", "received", "sent", "size", "state")
-
-    def __init__(self, message: Message, message_id: str, sent: float, size: int) -> None:
-        self.message = message
-        self.message_id = message_id
-        self.sent = sent
-        self.size = size
-        self.received = 0
-        self.receipt = ""
-        self.due = 0.0
-        self.state = _State.GONE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,11 +28,13 @@ class MemoryTopic:
         name: the topic's name.
         queue: what holds the messages.
         waits: whether `publish` waits for room.
+        dead_letters: the dead-letter topic, if it has one.
     """
 
     name: str
-    queue: _Queue
+    queue: Queue
     waits: bool = False
+    dead_letters: MemoryTopic | None = None
 
     @classmethod
     def create(
@@ -95,12 +60,13 @@ class MemoryTopic:
             clock: returns the time in seconds; by default a monotonic clock.
             wait: waits for a condition. A test whose clock does not move by itself moves it here.
         """
-        queue = _Queue(deadline_seconds, max_bytes, max_receive_count, dead_letter_topic, clock, wait)
-        return cls(name, queue)
+        dead = dead_letter_topic.queue if dead_letter_topic else None
+        queue = Queue(deadline_seconds, max_bytes, max_receive_count, dead, clock, wait)
+        return cls(name, queue, dead_letters=dead_letter_topic)
 
     def bounded(self) -> MemoryTopic:
         """The same topic for a publisher whose messages come from outside all topics: its `publish` waits for room."""
-        return MemoryTopic(self.name, self.queue, waits=True)
+        return MemoryTopic(self.name, self.queue, True, self.dead_letters)
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
         """Publish any number of messages, taken lazily; see `Topic.publish`."""
@@ -155,181 +121,11 @@ class MemoryTopic:
 
     def dead_letter_topic(self) -> MemoryTopic | None:
         """The topic that it was created with."""
-        return self.queue.dead_letter_topic
+        return self.dead_letters
 
     def close(self) -> None:
         """End all waiting, now and later: `pull` returns what has come, `bounded().publish` does not wait for room."""
         self.queue.close()
-
-
-class _Queue:
-    """The messages of a topic. Every message is in one state; the counts follow each change of it."""
-
-    def __init__(
-        self,
-        deadline_seconds: float,
-        max_bytes: int,
-        max_receive_count: int,
-        dead_letter_topic: MemoryTopic | None,
-        clock: Callable[[], float] | None,
-        wait: Wait,
-    ) -> None:
-        self.dead_letter_topic = dead_letter_topic
-        self._deadline = deadline_seconds
-        self._max_bytes = max_bytes
-        self._max_receive_count = max_receive_count if dead_letter_topic else 0
-        self._clock = clock or time.monotonic
-        self._epoch = 0.0 if clock else time.time() - time.monotonic()
-        self._wait = wait
-        self._lock = RLock()
-        self._filled = Condition(self._lock)
-        self._emptied = Condition(self._lock)
-        self._closed = False
-        self._name = uuid.uuid4().hex  # message ids differ between topics, and between runs of a program
-        self._numbers = count()
-        self._items: dict[str, _Item] = {}
-        self._ready: deque[_Item] = deque()
-        self._timers: list[tuple[float, int, _Item]] = []
-        self._timer_numbers = count()
-        self._counts = [0, 0, 0, 0]
-        self.size = 0
-
-    def put(self, message: Message, delay: float, *, wait: bool) -> None:
-        """Add a message."""
-        size = len(message.body) + _OVERHEAD
-        for name, value in message.attributes.items():
-            size += len(name) + len(value)
-        with self._lock:
-            while wait and self.size and self.size + size > self._max_bytes and not self._closed:
-                self._wait(self._emptied, _LONGEST_WAIT)
-            now = self._clock()
-            item = _Item(message, f"{self._name}-{next(self._numbers)}", now + self._epoch, size)
-            self._add(item, now, delay)
-
-    def adopt(self, item: _Item) -> None:
-        """Add a message that was in another topic: it keeps the time at which it was published."""
-        with self._lock:
-            moved = _Item(item.message, f"{self._name}-{next(self._numbers)}", item.sent, item.size)
-            self._add(moved, self._clock(), 0)
-
-    def take(self, least: int, most: int, timeout: float, deadline: float | None) -> list[Pulled]:
-        """Deliver messages."""
-        with self._lock:
-            until = self._clock() + timeout
-            pulled: list[Pulled] = []
-            while True:
-                now = self._clock()
-                self._release(now)
-                self._deliver(pulled, most, now + (self._deadline if deadline is None else deadline))
-                if len(pulled) >= least or now >= until or self._closed:
-                    return pulled
-                next_timer = self._timers[0][0] if self._timers else until
-                self._wait(self._filled, min(_LONGEST_WAIT, min(until, next_timer) - now))
-
-    def remove(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages."""
-        failed: list[Pulled] = []
-        with self._lock:
-            for pulled in messages:
-                item = self._items.get(pulled.message_id)
-                if item is not None and item.receipt != pulled.receipt_handle:
-                    failed.append(pulled)
-                elif item is not None:
-                    self._drop(item)
-            if len(self._timers) > 2 * len(self._items) + _STALE:
-                self._timers[:] = [one for one in self._timers if self._is_valid(one)]
-                heapify(self._timers)
-            self._emptied.notify_all()
-        return failed
-
-    def hold(self, messages: Iterable[Pulled], timeout: float) -> list[Pulled]:
-        """Set the deadline of messages that are held."""
-        failed: list[Pulled] = []
-        with self._lock:
-            now = self._clock()
-            self._release(now)
-            for pulled in messages:
-                item = self._items.get(pulled.message_id)
-                if item is None or item.receipt != pulled.receipt_handle or item.state is not _State.HELD:
-                    failed.append(pulled)
-                else:
-                    self._set_timer(item, now + timeout)
-            self._release(now)
-        return failed
-
-    def counts(self) -> Counts:
-        """Count the messages."""
-        with self._lock:
-            self._release(self._clock())
-            return Counts(*self._counts[:3])
-
-    def close(self) -> None:
-        """End all waiting."""
-        with self._lock:
-            self._closed = True
-            self._filled.notify_all()
-            self._emptied.notify_all()
-
-    def _add(self, item: _Item, now: float, delay: float) -> None:
-        self._items[item.message_id] = item
-        self.size += item.size
-        if delay > 0:
-            self._move(item, _State.DELAYED)
-            self._set_timer(item, now + delay)
-        else:
-            self._move(item, _State.READY)
-            self._ready.append(item)
-            self._filled.notify()
-
-    def _deliver(self, pulled: list[Pulled], most: int, due: float) -> None:
-        while self._ready and len(pulled) < most:
-            item = self._ready.popleft()
-            if item.state is not _State.READY:
-                continue
-            if self._max_receive_count and item.received >= self._max_receive_count and self.dead_letter_topic:
-                # Under this queue's lock, so that no count misses it. Dead-letter topics form no circle.
-                self.dead_letter_topic.queue.adopt(item)
-                self._drop(item)
-                continue
-            item.received += 1
-            item.receipt = f"{item.message_id}.{item.received}"
-            self._move(item, _State.HELD)
-            self._set_timer(item, due)
-            pulled.append(Pulled(item.message_id, item.receipt, item.received, item.message, item.sent))
-
-    def _release(self, now: float) -> None:
-        """Make visible what is due."""
-        while self._timers and self._timers[0][0] <= now:
-            timer = heappop(self._timers)
-            if self._is_valid(timer):
-                item = timer[2]
-                self._move(item, _State.READY)
-                self._ready.append(item)
-                self._filled.notify()
-
-    def _set_timer(self, item: _Item, due: float) -> None:
-        item.due = due
-        if not self._timers or due < self._timers[0][0]:
-            self._filled.notify_all()  # threads that wait for the next timer must wake for this one
-        heappush(self._timers, (due, next(self._timer_numbers), item))
-
-    def _is_valid(self, timer: tuple[float, int, _Item]) -> bool:
-        due, _, item = timer
-        return item.due == due and item.state in {_State.HELD, _State.DELAYED}
-
-    def _move(self, item: _Item, state: _State) -> None:
-        self._counts[item.state] -= 1
-        self._counts[state] += 1
-        item.state = state
-
-    def _drop(self, item: _Item) -> None:
-        del self._items[item.message_id]
-        self.size -= item.size
-        self._move(item, _State.GONE)
-        item.message = _NO_MESSAGE  # a timer may still refer to the item
-
-
-_NO_MESSAGE: Final = Message(b"")
 
 
 def _refusal(message: Message) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
 from parcelq.errors import NotFoundError
@@ -13,6 +13,7 @@ from parcelq.limits import MIB
 from parcelq.lineage.source import source_id
 from parcelq.names import SEGMENTS
 from parcelq.store.store import Store
+from parcelq.topics.cost import METER, NOTHING, Cost
 from parcelq.upload.sources import Uploaded
 
 _NOTE_BYTES: Final = MIB
@@ -57,6 +58,7 @@ class Note:
         problem: why the source cannot be uploaded; empty if that is not known to fail.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
         files: where its files begin, if the source is made of several.
+        cost: what the upload cost, as `Cost.numbers` has it; empty if nobody counted.
     """
 
     source: str
@@ -74,6 +76,12 @@ class Note:
     problem: str = ""
     workflow: str = ""
     files: tuple[Beginning, ...] = ()
+    cost: tuple[Any, ...] = ()
+
+    @property
+    def spent(self) -> Cost:
+        """What the upload cost."""
+        return Cost.parse(list(self.cost))
 
     @property
     def stretches(self) -> Iterator[tuple[int, int, int]]:
@@ -101,6 +109,7 @@ def note_upload(
     note = {"source": source, "start": start, **about, "total": total, "topic": topic, "output": output}
     note |= {"workflow": workflow} if workflow else {}
     note |= {"files": files} if files else {}
+    note |= {"cost": cost.numbers()} if (cost := METER.take()) != NOTHING else {}
     text = json.dumps(note, separators=(",", ":"))
     store.put(f"{upload_folder(source)}{start:020d}.json", text.encode())
 
@@ -184,5 +193,6 @@ def _read(store: Store, key: str) -> Note | None:
         return None
     note["parts"] = tuple((size, entries) for size, entries in note.get("parts", ()))
     note["warnings"] = tuple(note.get("warnings", ()))
+    note["cost"] = tuple(note.get("cost", ()))
     note["files"] = tuple(Beginning(*one) for one in note.get("files", ()))
     return Note(**note)

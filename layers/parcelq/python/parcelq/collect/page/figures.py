@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from itertools import accumulate
 from typing import Final
 
+from parcelq.collect.deaths import Dead, dead_of
+from parcelq.collect.page.rates import Rate, begin_of, entries_of_segments, rate_of
 from parcelq.collect.reasons import kind_of, main_line
-from parcelq.collect.report import Dead, dead_of
 from parcelq.collect.resolution import Collected, Resolution
-from parcelq.collect.rows import FLAG, OFFSET_BITS
 from parcelq.collect.segments import time_of
 from parcelq.collect.source_map import Cell, SourceMap, missing_of
 from parcelq.escaping import one_line
@@ -28,9 +26,6 @@ _EXAMPLES: Final = 5
 _ENTRY_CHARACTERS: Final = 200
 _REASON_CHARACTERS: Final = 300
 _FILE_CHARACTERS: Final = 100
-_BINS: Final = 60
-_FEWEST_SECONDS: Final = 2.0
-"""A shorter job has no useful rate over time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +97,6 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """How many entries of the result were collected over time.
-
-    Attributes:
-        begin: when the first period begins.
-        seconds: length of each period.
-        entries: entries of the result that were collected in each.
-    """
-
-    begin: datetime
-    seconds: float
-    entries: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Figures:
     """What a page shows beside the report.
 
@@ -157,7 +137,7 @@ def figures_of(
     if resolution.has_dead:
         for dead in dead_of(collected, notes):
             deaths.add(dead)
-    counts = zip(map(time_of, collected.segments), _entries_of_segments(collected), strict=True)
+    counts = zip(map(time_of, collected.segments), entries_of_segments(collected), strict=True)
     return deaths.figures(rate_of(counts, begin_of(collected)))
 
 
@@ -174,45 +154,6 @@ def figures_from(
     return deaths.figures(rate)
 
 
-def begin_of(collected: Collected) -> datetime | None:
-    """When the first message of a job was collected; None where its segments do not say."""
-    try:
-        return min(datetime.fromisoformat(index.first) for index in collected.indexes)
-    except ValueError:
-        return None
-
-
-def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | None) -> Rate | None:
-    """Calculate the rate over time.
-
-    Entries that were stored together count as collected evenly since those before them were stored.
-
-    Args:
-        collected: when entries were stored, and how many of them.
-        begin: when the first of them was collected.
-    """
-    stored = sorted((time, entries) for time, entries in collected if time is not None)
-    if begin is None or len(stored) < 3 or (stored[-1][0] - begin).total_seconds() < _FEWEST_SECONDS:
-        return None
-    times = [0.0, *(max(0.0, (time - begin).total_seconds()) for time, _ in stored)]
-    sums = [0.0, *accumulate(float(entries) for _, entries in stored)]
-    bins = min(_BINS, len(stored))
-    seconds = times[-1] / bins
-    edges = [_between(times, sums, number * seconds) for number in range(bins)] + [sums[-1]]
-    return Rate(begin.astimezone(UTC), seconds, tuple(edges[one + 1] - edges[one] for one in range(bins)))
-
-
-def _entries_of_segments(collected: Collected) -> list[int]:
-    """How many entries of the result are in each segment."""
-    counts = [0] * len(collected.segments)
-    for choice in collected.choices():
-        entries, wheres = choice.columns.entries, choice.columns.wheres
-        for number in choice.rows:
-            if entries[number] < FLAG:
-                counts[wheres[number] >> OFFSET_BITS] += entries[number]
-    return counts
-
-
 def cut(text: str, characters: int) -> str:
     """Return a text, with `…` at its end where it had more than so many characters."""
     return text if len(text) <= characters else text[: characters - 1] + "…"
@@ -221,16 +162,6 @@ def cut(text: str, characters: int) -> str:
 def _place(dead: Dead) -> str:
     number = "unknown" if dead.record is None else f"{dead.record:,}"
     return f"{cut(one_line(dead.file), _FILE_CHARACTERS)}, {number}" if dead.file else number
-
-
-def _between(times: Sequence[float], sums: Sequence[float], time: float) -> float:
-    """How many entries were collected by a time, if they came evenly between the times for which that is known."""
-    number = next(number for number, one in enumerate(times) if one >= time)
-    if not number or times[number] == time:
-        return sums[number]
-    before, after = times[number - 1], times[number]
-    share = (time - before) / (after - before)
-    return sums[number - 1] + share * (sums[number] - sums[number - 1])
 
 
 @dataclass(slots=True)

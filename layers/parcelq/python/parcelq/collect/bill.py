@@ -1,0 +1,80 @@
+"""What a job cost: what its messages, the notes of its uploads and its record carry, and dollars at list prices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from parcelq.collect.indexes import Index
+from parcelq.topics.cost import NOTHING, Cost, class_end
+from parcelq.upload.notes import Note
+
+_POLLS: Final = 2
+"""Requests with which Lambda gets the messages of an invocation and deletes them; no function sees these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a job cost, by those who did the work.
+
+    Attributes:
+        uploader: from the notes of its uploads.
+        processors: from the messages that were collected, repeated ones included.
+        downloader: from draining and from the looks at the job, up to the one that wrote the report.
+    """
+
+    uploader: Cost = NOTHING
+    processors: Cost = NOTHING
+    downloader: Cost = NOTHING
+
+    @classmethod
+    def of(cls, indexes: Sequence[Index], notes: Iterable[Note], looks: Cost = NOTHING) -> Bill:
+        """Add up what is known of a job."""
+        return cls(
+            sum((note.spent for note in notes), NOTHING),
+            sum((index.processing for index in indexes), NOTHING),
+            sum((index.draining for index in indexes), looks),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The bill for the report. Without functions, on one machine, it has nothing but the runs."""
+        runs = self.processors.runs
+        told: dict[str, Any] = {
+            "runs": {
+                "count": sum(runs.values()),
+                "seconds": self.processors.run_ms / 1000,
+                "durations": [
+                    [round(class_end(one) / 1000, 4), runs.get(one, 0)]
+                    for one in range(min(runs, default=0), max(runs, default=-1) + 1)
+                ],
+            }
+        }
+        functions = {"uploader": self.uploader, "processors": self.processors, "downloader": self.downloader}
+        if not any(cost.invocations for cost in functions.values()):
+            return told
+        for name, cost in functions.items():
+            told[name] = {
+                "invocations": cost.invocations,
+                "seconds": cost.ms / 1000,
+                "gb_seconds": round(cost.mb_ms / 1024 / 1000, 3),
+                "requests": cost.requests,
+            }
+        told["usd"] = _dollars(sum(functions.values(), NOTHING))
+        return told
+
+
+def _dollars(cost: Cost) -> dict[str, Any]:
+    from parcelq.prices import load_prices  # where a job ends
+
+    prices = load_prices()
+    usd = {name: price.usd for name, price in prices.of.items()}
+    parts = {
+        "lambda": cost.invocations * usd["lambda_requests"] + cost.mb_ms / 1024 / 1000 * usd["lambda_gb_seconds"],
+        "sqs": (cost.sqs + _POLLS * cost.invocations) * usd["sqs_requests"],
+        "s3": cost.puts * usd["s3_puts"] + cost.gets * usd["s3_gets"],
+    }
+    rounded = {name: round(value, 8) for name, value in parts.items()}
+    days = prices.days
+    dated = str(days[1]) if days else ""
+    return {**rounded, "total": round(sum(parts.values()), 8), "region": prices.region, "prices_of": dated}

@@ -1,0 +1,78 @@
+"""What a receiver holds between pulling messages and storing them, and the memory that it has for that."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from threading import Condition
+from typing import Final
+
+from parcelq.collect.segments import Job
+from parcelq.lineage.source import NO_SOURCE, Source, workflow_name
+from parcelq.topics.attributes import SOURCE, WORKFLOW
+from parcelq.topics.cost import COST, Cost
+from parcelq.topics.message import Message, Pulled
+from parcelq.topics.pieces import Piece, pieces_of
+
+_ROW_BYTES: Final = 400
+"""Memory that a message takes beside its texts, about."""
+
+
+class Room:
+    """A number of bytes of memory, for threads that wait for one another until there is enough."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._free = size
+        self._changed = Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Hold `size` bytes, or all of them, as long as the context lasts."""
+        size = min(size, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+@dataclass(slots=True)
+class Held:
+    """What a receiver has pulled and not stored yet. It keeps the receipts and pieces of messages, not their text."""
+
+    since: float
+    first: datetime
+    pulled: list[Pulled] = field(default_factory=list)
+    pieces: defaultdict[Job, list[Piece]] = field(default_factory=lambda: defaultdict(list))
+    versions: defaultdict[Job, set[str]] = field(default_factory=lambda: defaultdict(set))
+    costs: defaultdict[Job, Cost] = field(default_factory=lambda: defaultdict(Cost))
+    size: int = 0
+    count: int = 0
+
+    def add(self, one: Pulled, message: Message) -> None:
+        """Add a message. Raises MessageError, and adds nothing, if it cannot be read."""
+        source, version = message.attributes.get(SOURCE, ""), message.attributes.get(WORKFLOW, "")
+        pieces = list(pieces_of(message))
+        if not Source.is_one(source):
+            source = NO_SOURCE
+        job = Job(source, workflow_name(version))
+        nowhere = Job(NO_SOURCE)
+        for number, piece in enumerate(pieces):
+            if source and piece.lineage:
+                self.pieces[job].append(piece)
+            elif not piece.dead:
+                self.pieces[nowhere].append(replace(piece, lineage=f"{one.message_id} {number}"))
+            self.size += _ROW_BYTES + len(piece.body) + len(piece.lineage) + len(piece.dead)
+        self.count += len(pieces)
+        if version and job in self.pieces:
+            self.versions[job].add(version)
+        if COST in message.attributes:
+            self.costs[job] += Cost.parse(message.attributes[COST])
+        self.pulled.append(one.receipt())

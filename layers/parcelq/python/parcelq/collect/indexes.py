@@ -1,0 +1,137 @@
+"""Opening the indexes of segments and of index runs, to read their rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from parcelq.aws.parallel import in_flight
+from parcelq.collect.merge import ReadRows
+from parcelq.collect.rows import (
+    OFFSET_BITS,
+    WORD,
+    moved,
+    widened,
+    words_of,
+)
+from parcelq.collect.segments import RUN_SUFFIX, Job, index_size
+from parcelq.errors import ParcelqError
+from parcelq.limits import KIB, MIB
+from parcelq.lineage.lineage import MAX_DEPTH
+from parcelq.store.store import Store
+from parcelq.topics.cost import Cost
+
+_AHEAD: Final = 16 * MIB
+"""Bytes of all indexes together that are read along with their heads."""
+
+
+_SMALLEST_AHEAD: Final = 4 * KIB
+
+
+_READS_IN_FLIGHT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The index of a segment or of an index run.
+
+    Attributes:
+        key: the object's key.
+        job: whose messages it holds.
+        versions: what the attribute `Workflow` said.
+        first: when the first of them was pulled, ISO 8601.
+        last: when the last was.
+        total: bytes of the source; None if none of them told.
+        count: how many rows there are.
+        steps: for slices of how many steps the rows have room.
+        segments: keys of the segments that the rows name by number: of a segment, just itself.
+        processing: what the messages carry of what they cost.
+        draining: what it cost to collect them.
+    """
+
+    key: str
+    job: Job
+    versions: tuple[str, ...]
+    first: str
+    last: str
+    total: int | None
+    count: int
+    steps: int
+    segments: tuple[str, ...] = field(repr=False)
+    processing: Cost
+    draining: Cost
+    _at: int
+    _bodies: int
+    _ahead: bytes = field(repr=False)
+
+    def reader(self, store: Store, steps: int, number: int) -> ReadRows:
+        """Return what reads rows, with room for slices of `steps` steps and the first segment's number being `number`.
+
+        The reader raises ParcelqError, AwsError, StoreError or OSError where they cannot be read.
+        """
+        own, wide = words_of(self.steps), words_of(steps)
+        by = (number << OFFSET_BITS) + self._bodies
+
+        def read(count: int, left: int) -> Sequence[bytes]:
+            first = (self.count - left) * own * WORD
+            size = count * own * WORD
+            data = self._ahead[first : first + size]
+            if len(data) < size:
+                data = store.read(self.key, self._at + first, size)
+            if len(data) != size:
+                raise ParcelqError(f"{self.key!r} ends before its index does")
+            data = moved(widened(data, own, wide), wide, by)
+            return [data[at : at + wide * WORD] for at in range(0, len(data), wide * WORD)]
+
+        return read
+
+
+def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
+    """Open indexes, in the order of their keys. Small ones are read whole, as far as there is memory for that.
+
+    Raises:
+        NotFoundError: one of the objects does not exist.
+        ParcelqError: one is no index.
+        AwsError, OSError: the store refused.
+    """
+    ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
+    if len(keys) == 1:
+        return [_open(store, keys[0], ahead)]
+    found = {index.key: index for index in in_flight(lambda key: _open(store, key, ahead), keys, _READS_IN_FLIGHT)}
+    return [found[key] for key in keys]
+
+
+def _open(store: Store, key: str, ahead: int) -> Index:
+    size = index_size(key)
+    if key.endswith(RUN_SUFFIX):
+        ahead = _SMALLEST_AHEAD
+    data = store.read(key, 0, min(size, ahead))
+    while b"\n" not in data and ahead < size:  # the head alone is longer
+        ahead *= 4
+        data = store.read(key, 0, min(size, ahead))
+    end = data.find(b"\n") + 1
+    try:
+        head = json.loads(data[:end])
+        count, steps = int(head["rows"]), int(head["steps"])
+        if not 0 <= steps <= MAX_DEPTH or end + count * words_of(steps) * WORD != size:
+            raise ValueError("its index does not have the size that its name says")
+        job = Job(head["source"], head["workflow"])
+        segments = tuple(head.get("segments", (key,)))
+        times = head["first"], head["last"]
+        bodies = 0 if "segments" in head else size
+        costs = Cost.parse(head.get("processing")), Cost.parse(head.get("draining"))
+        about = key, job, tuple(head["versions"]), *times, head["total"], count, steps, segments, *costs
+        return Index(*about, end, bodies, data[end:])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ParcelqError(f"{key!r} is no segment: {error}") from None
+
+
+def all_indexes(indexes: Sequence[Index], store: Store) -> Iterator[tuple[int, ReadRows]]:
+    """Yield what `merge.merged` takes, with rows of one width, and segments numbered through."""
+    steps = max((index.steps for index in indexes), default=0)
+    number = 0
+    for index in indexes:
+        yield index.count, index.reader(store, steps, number)
+        number += len(index.segments)

@@ -1,0 +1,210 @@
+"""Large results: the parts of one upload are written by several invocations side by side, from a frozen plan.
+
+A look freezes the plan and asks for the parts by tasks. A task needs nothing but the plan and the bytes,
+so a part that is written twice is the same twice. A look that finds all parts completes the upload, on the condition
+that the object to be replaced has not changed. So anybody may die, and every task may come twice: parts that are still
+missing after a while are asked for again, and a plan that does not fit any more is dropped with its upload.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from parcelq.aws.parallel import in_flight
+from parcelq.collect.assembly import SegmentReader, part_file
+from parcelq.collect.plans import ASKED, PartTask, Plan, Wanted, freeze, plans_among, read_plan
+from parcelq.collect.segments import segments_among
+from parcelq.errors import ConflictError, NotFoundError, ParcelqError, PublishError
+from parcelq.limits import MIB
+from parcelq.store.store import Multipart, Store
+from parcelq.topics.message import Message
+from parcelq.topics.topic import Topic
+
+_log = logging.getLogger(__name__)
+LARGE: Final = 256 * MIB
+"""A result of more bytes is written by several invocations."""
+STALLED_SECONDS: Final = 60.0
+"""Parts are asked for again when none came for so long."""
+TASK_BYTES: Final = 128 * MIB
+"""Bytes of a task, about; up to ten tasks come to an invocation together."""
+HELD_BYTES: Final = 384 * MIB
+PARTS_IN_FLIGHT: Final = 4
+"""So many parts are written together, if they have no more bytes than the line above."""
+
+
+@dataclass(frozen=True, slots=True)
+class LargeResults:
+    """Has large results written.
+
+    Attributes:
+        store: where segments and plans lie.
+        results: where results go.
+        tasks: the topic that tasks are published on.
+        now: returns the time in seconds since the epoch.
+    """
+
+    store: Store
+    results: Multipart
+    tasks: Topic
+    now: Callable[[], float]
+
+    @staticmethod
+    def takes(size: int) -> bool:
+        """Whether a result of `size` bytes is large."""
+        return size > LARGE
+
+    def write(self, wanted: Wanted, keys: Sequence[str]) -> bool:
+        """Go on with a result: freeze its plan and ask for its parts, or complete it when all are there.
+
+        Args:
+            wanted: the result.
+            keys: the keys in the job's folder.
+
+        Returns:
+            Whether it is written. If not, parts are missing, or it is begun again the next time.
+
+        Raises:
+            ParcelqError, OSError: something cannot be read, written or published.
+        """
+        key = wanted.plan_key(keys[0].rpartition("/")[0] + "/")
+        # guard[pass]: a plan that was overtaken is dropped with its upload
+        self.drop(other for other in plans_among(keys, wanted.key) if other != key)
+        plan = (read_plan(self.store, key) if key in keys else None) or freeze(self.store, self.results, wanted, key)
+        try:
+            there = self._there(plan)
+        except NotFoundError:  # someone completed or aborted the upload; the next look sees the result
+            self._drop(plan)
+            return False
+        missing = [number for number in range(1, plan.count + 1) if number not in there]
+        if missing:
+            self._ask(plan, missing)
+            return False
+        return self._complete(plan, [there[number] for number in range(1, plan.count + 1)])
+
+    def is_waiting(self, key: str, keys: Sequence[str]) -> bool:
+        """Whether parts of a result are missing while nothing is new in its job; parts that do not come are asked for.
+
+        Args:
+            key: key of the result.
+            keys: the keys in the job's folder.
+        """
+        plans = plans_among(keys, key)
+        plan = read_plan(self.store, plans[0]) if len(plans) == 1 else None
+        if plan is None or set(segments_among(plan.segments)) != set(segments_among(keys)):
+            return False
+        try:
+            there = self._there(plan)
+        except NotFoundError:
+            return False
+        missing = [number for number in range(1, plan.count + 1) if number not in there]
+        if missing:
+            self._ask(plan, missing)
+        return bool(missing)
+
+    def write_parts(self, task: PartTask, may_go_on: Callable[[], bool] = lambda: True) -> bool:
+        """Write the parts of a task that are not there yet.
+
+        Args:
+            task: the task.
+            may_go_on: asked before each part.
+
+        Returns:
+            Whether nothing is left to be done, be it because the plan was dropped.
+
+        Raises:
+            ParcelqError, OSError: something cannot be read or written.
+        """
+        plan = read_plan(self.store, task.plan)
+        if plan is None or task.last > plan.count:
+            return True
+        stopped = False
+
+        def left(there: Mapping[int, str]) -> Iterator[int]:
+            nonlocal stopped
+            for number in range(task.first, task.last + 1):
+                if number in there:
+                    continue
+                if not may_go_on():
+                    stopped = True
+                    return
+                yield number
+
+        most = max(1, min(PARTS_IN_FLIGHT, HELD_BYTES // plan.part))
+        try:
+            there = self._there(plan, task.first, task.last)
+            for _ in in_flight(lambda number: self._write_part(plan, number), left(there), most):
+                pass
+        except NotFoundError as error:
+            _log.info("parts %d to %d of %s are of no use any more: %s", task.first, task.last, plan.key, error)
+            return True
+        return not stopped
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Delete plans, given keys in a job's folder, with what was written by them; other keys are left alone."""
+        for key in plans_among(list(keys)):
+            if plan := read_plan(self.store, key):
+                self._drop(plan)
+
+    def _there(self, plan: Plan, first: int = 1, last: int | None = None) -> dict[int, str]:
+        """The etags of the parts that are there, by their numbers. Raises NotFoundError if the upload is gone."""
+        found = self.results.parts(plan.key, plan.upload, first, last or plan.count)
+        # guard[True]: a part counts only if it has as many bytes as the plan says
+        return {number: one.etag for number, one in found.items() if one.size == plan.bytes_of(number)}
+
+    def _write_part(self, plan: Plan, number: int) -> None:
+        extents = plan.extents_of(self.store, number)
+        reader = SegmentReader(self.store, plan.segments, len({extent.segment for extent in extents}))
+        body = part_file(reader, extents)
+        if body.getbuffer().nbytes != plan.bytes_of(number):
+            raise ParcelqError(f"part {number} of {plan.key!r} does not have the bytes that its plan says")
+        self.results.put_part(plan.key, plan.upload, number, body)
+
+    def _ask(self, plan: Plan, missing: Sequence[int]) -> None:
+        """Ask for parts, if that was not done yet or none came for a while; note how many are missing."""
+        now = self.now()
+        try:
+            asked: Any = json.loads(self.store.read(plan.place + ASKED))
+        except NotFoundError:
+            asked = None
+        # guard[is_stalled = asked is None]: parts that do not come are asked for again
+        is_stalled = asked is None or (len(missing) >= asked["missing"] and now - asked["at"] >= STALLED_SECONDS)
+        if is_stalled:
+            _, failed = self.tasks.publish(Message(str(task).encode()) for task in _tasks(plan, missing))
+            # guard[False]: tasks for parts count as published only if the topic confirms it
+            if failed:
+                raise PublishError(self.tasks.name, [one.reason for one in failed])
+        if is_stalled or len(missing) < asked["missing"]:
+            self.store.put(plan.place + ASKED, json.dumps({"at": now, "missing": len(missing)}).encode())
+
+    def _complete(self, plan: Plan, etags: Sequence[str]) -> bool:
+        try:
+            self.results.complete_upload(plan.key, plan.upload, etags, plan.seen)
+        except (ConflictError, NotFoundError) as error:
+            _log.info("%s was not completed: %s", plan.key, error)
+            self._drop(plan)
+            written = self.results.stat(plan.key)
+            return written is not None and dict(written.metadata) == dict(plan.metadata)
+        self._delete(plan)
+        return True
+
+    def _drop(self, plan: Plan) -> None:
+        self.results.abort_upload(plan.key, plan.upload)
+        self._delete(plan)
+
+    def _delete(self, plan: Plan) -> None:
+        self.store.delete([plan.extents])
+        now = read_plan(self.store, plan.place)
+        if now and now.upload == plan.upload:  # else somebody began anew
+            self.store.delete([plan.place + ASKED])
+            self.store.delete([plan.place])
+
+
+def _tasks(plan: Plan, missing: Sequence[int]) -> Iterator[PartTask]:
+    """Tasks for parts; those between them that are there are not written again."""
+    most = max(1, TASK_BYTES // plan.part)
+    for at in range(0, len(missing), most):
+        yield PartTask(plan.place, missing[at], missing[min(at + most, len(missing)) - 1])

@@ -1,0 +1,152 @@
+"""Charts and facts about a job on a page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from parcelq.collect.page.amounts import amount, duration
+from parcelq.collect.page.charts import bars
+from parcelq.collect.page.figures import cut
+from parcelq.collect.page.html import element, table, text
+from parcelq.collect.page.rates import Rate
+from parcelq.collect.report import Report
+
+LONG: Final = 500
+"""Characters of a text that is shown once."""
+_ROOT: Final = 2**0.5
+
+
+def rate_chart(rate: Rate) -> str:
+    """Return the section with the rate over time."""
+    each = [entries / rate.seconds for entries in rate.entries]
+    labels = [
+        f"{duration(number * rate.seconds)} to {duration((number + 1) * rate.seconds)}: {value:,.0f} records a second"
+        for number, value in enumerate(each)
+    ]
+    whole = rate.seconds * len(each)
+    mean = sum(rate.entries) / whole
+    told = f"{mean:,.0f} records a second on average over {duration(whole)}, at most {max(each):,.0f}"
+    chart = bars(each, labels, ("0 s", duration(whole)), f"{max(each):,.0f}/s", f"Rate over time: {told}")
+    words = "Records of the result that were collected in a second, from the time the first came."
+    return element(
+        "section",
+        element("h2", "Rate over time"),
+        element("p", text(f"{told[0].upper()}{told[1:]}. {words}"), class_="soft"),
+        chart,
+        id="rate",
+    )
+
+
+def run_durations(report: Report) -> str:
+    """Return the section with a histogram of the durations of runs; empty where nobody counted them."""
+    runs = report.cost.get("runs") or {}
+    counts = runs.get("durations") or []
+    if not counts:
+        return ""
+    begins = [0.0, *(end for end, _ in counts)]
+    if len(counts) > 1:  # each class is as wide as the one before it, times the square root of two
+        begins[0] = max(0.0, counts[0][0] - (counts[1][0] - counts[0][0]) / _ROOT)
+    labels = [
+        f"{duration(begin)} to {duration(end)}: {amount(count, 'run')}"
+        for begin, (end, count) in zip(begins, counts, strict=False)
+    ]
+    most = max(count for _, count in counts)
+    mean = runs["seconds"] / runs["count"]
+    told = f"{amount(runs['count'], 'run')} took {duration(mean)} on average, {duration(runs['seconds'])} together"
+    ends = duration(begins[0]), duration(counts[-1][0])
+    chart = bars([count for _, count in counts], labels, ends, f"{most:,}", f"Durations of runs: {told}")
+    words = "Runs of a step that succeeded, by their duration; two bars for each doubling."
+    return element(
+        "section",
+        element("h2", "Durations of runs"),
+        element("p", text(f"{told}. {words}"), class_="soft"),
+        chart,
+        id="durations",
+    )
+
+
+def costs(report: Report) -> str:
+    """Return the section that says what the job cost; empty where nobody counted."""
+    usd = report.cost.get("usd")
+    if not usd:
+        return ""
+    rows = []
+    for name in ("uploader", "processors", "downloader"):
+        one = report.cost[name]
+        numbers = (
+            f"{one['invocations']:,}",
+            duration(one["seconds"]),
+            f"{one['gb_seconds']:,.1f}",
+            f"{one['requests']:,}",
+        )
+        rows.append([text(name), *map(text, numbers)])
+    words = (
+        f"About ${usd['total']:,.4f} at the list prices of {usd['region']}: Lambda ${usd['lambda']:,.4f}, "
+        f"SQS ${usd['sqs']:,.4f}, S3 ${usd['s3']:,.4f}. It counts what collected messages carry and what looks took."
+    )
+    head = ["Function", "Time", "Invocations", "GB-seconds", "Requests"]
+    return element(
+        "section", element("h2", "Cost"), element("p", text(words), class_="soft"), table(head, rows), id="cost"
+    )
+
+
+def facts(report: Report) -> str:
+    """Return the section that says what was run, and on what."""
+    facts = [
+        ("Source", report.source),
+        ("Version", report.version),
+        ("Result", report.result),
+        ("Format", _format(report)),
+        ("Read as one stream", report.one_stream),
+        ("Files", f"{len(report.files):,}, as one" if report.files else ""),
+        ("Workflow and versions", ", ".join(report.workflows) or "none was named"),
+        ("Steps", _steps(report)),
+        ("Options", _options(report)),
+        ("First result collected", _time(report.first)),
+        ("Last result collected", _time(report.last)),
+        ("Between them", _between(report.first, report.last)),
+        ("Repeated messages dropped", f"{report.duplicates:,}"),
+        ("State", report.state),
+    ]
+    shown = (element("dt", text(name)) + element("dd", text(cut(value, LONG))) for name, value in facts if value)
+    return element("section", element("h2", "About this job"), element("dl", *shown, class_="facts", id="facts"))
+
+
+def _steps(report: Report) -> str:
+    """The steps of a run on one machine, each with its settings file."""
+    steps, settings = report.recipe.get("steps", ()), report.recipe.get("settings", ())
+    files = [*settings, *[""] * len(steps)]
+    return ", then ".join(
+        f"{step} with {file}" if file else str(step) for step, file in zip(steps, files, strict=False)
+    )
+
+
+def _options(report: Report) -> str:
+    """Other options of a run on one machine, as far as they were given."""
+    others = {name: value for name, value in report.recipe.items() if name not in {"steps", "settings"}}
+    return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in others.items())
+
+
+def _value(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _format(report: Report) -> str:
+    if not report.format:
+        return "unknown: the upload did not say"
+    return f"{report.format} (chosen by {report.format_chosen_by})" if report.format_chosen_by else report.format
+
+
+def _time(iso: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(iso):%Y-%m-%d %H:%M:%S %Z}"
+    except ValueError:
+        return iso
+
+
+def _between(first: str, last: str) -> str:
+    try:
+        return duration((datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds())
+    except ValueError:
+        return ""

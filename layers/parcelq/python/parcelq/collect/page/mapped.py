@@ -1,0 +1,95 @@
+"""The map of the source on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from parcelq.collect.page.amounts import amount, size
+from parcelq.collect.page.figures import Figures
+from parcelq.collect.page.html import element, text
+from parcelq.collect.report import Report
+from parcelq.collect.source_map import Cell
+
+
+def source_map(report: Report, figures: Figures, missing: str) -> str:
+    """Return the section with the map of the source."""
+    total = figures.cells[-1].end
+    if not total and report.bytes_read is None:
+        unknown = element("p", "It can be drawn when the size of the source is known.")
+        return element("section", element("h2", "Map of the source"), unknown)
+    cells = (_cell(number, cell, total) for number, cell in enumerate(figures.cells))
+    each = size(total / len(figures.cells)) if total else "nothing"
+    intro = (
+        f"The source from its first byte to its last, {amount(total, 'byte')}; each part stands for about {each}. "
+        "Choose a part to see its records. Arrow keys move; Page Down goes to the next part with a problem."
+    )
+    return element(
+        "section",
+        element("h2", "Map of the source", id="map-title"),
+        element("p", text(intro), class_="soft"),
+        element("ul", *(_legend(one, missing) for one in _KINDS), class_="legend"),
+        element("div", *cells, class_="map", id="map", role="group", aria_labelledby="map-title"),
+        element(
+            "div", element("p", _summary(report, figures.cells)), id="chosen", role="region", aria_live="polite",
+            aria_label="The chosen part",
+        ),
+    )  # fmt: skip
+
+
+_FAILED: Final = "\u00d7"
+
+
+_MISSING: Final = "\u2013"
+
+
+_KINDS: Final = (
+    ("done", "", "done"),
+    ("dead", _FAILED, "some records failed"),
+    ("dead much", _FAILED, "a quarter of it or more failed"),
+    ("missing", _MISSING, "missing"),
+    ("both", _FAILED, "some failed, some is missing"),
+)
+
+
+def _legend(kind: tuple[str, str, str], missing: str) -> str:
+    name, mark, meaning = kind
+    meaning = meaning.replace("missing", missing)
+    return element("li", element("span", text(mark), class_=f"cell {name}", aria_hidden="true"), text(meaning))
+
+
+def _class(cell: Cell) -> str:
+    much = cell.kind == "dead" and cell.bad_share >= 0.25
+    return "dead much" if much else cell.kind
+
+
+def _cell(number: int, cell: Cell, total: int) -> str:
+    mark = {"done": "", "missing": _MISSING}.get(cell.kind, _FAILED)
+    return element(
+        "button", text(mark), type="button", class_=f"cell {_class(cell)}", data_part=number, aria_pressed="false",
+        title=_label(cell, total),
+    )  # fmt: skip
+
+
+def _label(cell: Cell, total: int) -> str:
+    where = f"Bytes {cell.start:,} to {max(cell.start, cell.end - 1):,}"
+    told = []
+    if cell.dead:
+        told.append(f"{amount(cell.dead, 'record')} failed")
+    elif cell.dead_bytes:
+        told.append("part of a record that failed")
+    if cell.missing_bytes:
+        told.append(f"{amount(cell.missing_bytes, 'byte')} missing")
+    if not total:
+        where = "The whole source, which is empty"
+    return f"{where}: {', '.join(told) or 'all done'}"
+
+
+def _summary(report: Report, cells: Sequence[Cell]) -> str:
+    kinds = [cell.kind for cell in cells]
+    parts = [
+        f"{kinds.count('done'):,} of {amount(len(cells), 'part')} are all done",
+        f"{kinds.count('dead') + kinds.count('both'):,} have records that failed" if report.entries.dead != 0 else "",
+        f"{kinds.count('missing') + kinds.count('both'):,} lack something" if report.holes else "",
+    ]
+    return text("; ".join(filter(None, parts)) + ".")

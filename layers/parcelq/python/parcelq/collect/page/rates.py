@@ -1,0 +1,82 @@
+"""How many entries were collected over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import accumulate
+from typing import Final
+
+from parcelq.collect.resolution import Collected
+from parcelq.collect.rows import FLAG, OFFSET_BITS
+
+_BINS: Final = 60
+
+
+_FEWEST_SECONDS: Final = 2.0
+"""A shorter job has no useful rate over time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many entries of the result were collected over time.
+
+    Attributes:
+        begin: when the first period begins.
+        seconds: length of each period.
+        entries: entries of the result that were collected in each.
+    """
+
+    begin: datetime
+    seconds: float
+    entries: tuple[float, ...]
+
+
+def begin_of(collected: Collected) -> datetime | None:
+    """When the first message of a job was collected; None where its segments do not say."""
+    try:
+        return min(datetime.fromisoformat(index.first) for index in collected.indexes)
+    except ValueError:
+        return None
+
+
+def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | None) -> Rate | None:
+    """Calculate the rate over time.
+
+    Entries that were stored together count as collected evenly since those before them were stored.
+
+    Args:
+        collected: when entries were stored, and how many of them.
+        begin: when the first of them was collected.
+    """
+    stored = sorted((time, entries) for time, entries in collected if time is not None)
+    if begin is None or len(stored) < 3 or (stored[-1][0] - begin).total_seconds() < _FEWEST_SECONDS:
+        return None
+    times = [0.0, *(max(0.0, (time - begin).total_seconds()) for time, _ in stored)]
+    sums = [0.0, *accumulate(float(entries) for _, entries in stored)]
+    bins = min(_BINS, len(stored))
+    seconds = times[-1] / bins
+    edges = [_between(times, sums, number * seconds) for number in range(bins)] + [sums[-1]]
+    return Rate(begin.astimezone(UTC), seconds, tuple(edges[one + 1] - edges[one] for one in range(bins)))
+
+
+def entries_of_segments(collected: Collected) -> list[int]:
+    """How many entries of the result are in each segment."""
+    counts = [0] * len(collected.segments)
+    for choice in collected.choices():
+        entries, wheres = choice.columns.entries, choice.columns.wheres
+        for number in choice.rows:
+            if entries[number] < FLAG:
+                counts[wheres[number] >> OFFSET_BITS] += entries[number]
+    return counts
+
+
+def _between(times: Sequence[float], sums: Sequence[float], time: float) -> float:
+    """How many entries were collected by a time, if they came evenly between the times for which that is known."""
+    number = next(number for number, one in enumerate(times) if one >= time)
+    if not number or times[number] == time:
+        return sums[number]
+    before, after = times[number - 1], times[number]
+    share = (time - before) / (after - before)
+    return sums[number - 1] + share * (sums[number] - sums[number - 1])

@@ -1,0 +1,203 @@
+"""Plans of large results, and the tasks that name parts of them.
+
+    <digest of the result's key>-<digest>.plan                  the plan, in the job's folder
+    <digest of the result's key>-<digest>.plan.asked            when its parts were last asked for
+    <digest of the result's key>-<digest>-<random>.extents      where the bytes of all parts lie: three numbers for each
+
+The second digest is of all that says what the result will be: its metadata with the state of the resolution that it is
+made of, its size, its parts, and the object that it replaces.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import uuid
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from parcelq.collect.assembly import extents_of_parts
+from parcelq.collect.extents import Extent
+from parcelq.collect.results import digest_of
+from parcelq.errors import ConflictError, MessageError, NotFoundError, ParcelqError
+from parcelq.store.store import Multipart, Store, part_bytes
+
+PLAN: Final = ".plan"
+ASKED: Final = ".asked"
+_EXTENT: Final = struct.Struct("<QQQ")
+
+
+@dataclass(frozen=True, slots=True)
+class PartTask:
+    """Asks for parts of a large result.
+
+    Attributes:
+        plan: key of the plan.
+        first: number of the first part, from 1.
+        last: number of the last.
+    """
+
+    plan: str
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str) -> PartTask | None:
+        """Read the text of a message; None if it is no task but perhaps a look.
+
+        Raises:
+            MessageError: it is a task that cannot be right.
+        """
+        try:
+            told = json.loads(text)
+            if not isinstance(told, dict) or "plan" not in told:
+                return None
+            task = cls(**told)
+        except TypeError as error:
+            raise MessageError(f"{text[:200]!r} is no task: {error}") from None
+        except (ValueError, RecursionError):
+            return None
+        numbers = all(type(number) is int for number in (task.first, task.last))
+        if not (isinstance(task.plan, str) and numbers and 1 <= task.first <= task.last):
+            raise MessageError(f"{text[:200]!r} is no task: it must name a plan and the numbers of two parts, from 1")
+        return task
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A result that is to be written.
+
+    Attributes:
+        key: its key.
+        metadata: its metadata.
+        seen: the etag of the object that it replaces; None if there must be none.
+        size: its bytes.
+        segments: keys of the objects that its bytes lie in.
+        extents: yields where they lie.
+    """
+
+    key: str
+    metadata: Mapping[str, str]
+    seen: str | None
+    size: int
+    segments: Sequence[str]
+    extents: Callable[[], Iterator[Extent]]
+
+    def plan_key(self, folder: str) -> str:
+        """The key of a plan for it: equal keys mean equal bytes under equal conditions."""
+        told = [sorted(self.metadata.items()), self.seen, self.size, part_bytes(self.size)]
+        return f"{_start(folder, self.key)}-{digest_of(told)}{PLAN}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The frozen plan of a result.
+
+    Attributes:
+        place: key of the plan.
+        key: key of the result.
+        metadata: its metadata.
+        seen: the etag of the object that it replaces; None if there must be none.
+        size: its bytes.
+        part: bytes of each part but the last.
+        upload: the id of the upload.
+        segments: keys of the objects that its bytes lie in.
+        extents: key of the object that says where.
+        ends: how many extents there are up to the end of each part.
+    """
+
+    place: str
+    key: str
+    metadata: Mapping[str, str]
+    seen: str | None
+    size: int
+    part: int
+    upload: str
+    segments: tuple[str, ...]
+    extents: str
+    ends: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """How many parts there are."""
+        return len(self.ends)
+
+    def bytes_of(self, number: int) -> int:
+        """How many bytes a part has."""
+        return min(self.part, self.size - (number - 1) * self.part)
+
+    def extents_of(self, store: Store, number: int) -> list[Extent]:
+        """Read where the bytes of a part lie. Raises NotFoundError if the plan was dropped."""
+        before = self.ends[number - 2] if number > 1 else 0
+        size = (self.ends[number - 1] - before) * _EXTENT.size
+        return [Extent(*one) for one in _EXTENT.iter_unpack(store.read(self.extents, before * _EXTENT.size, size))]
+
+
+def read_plan(store: Store, key: str) -> Plan | None:
+    """Read a plan; None if there is none. Raises ParcelqError if the object is no plan."""
+    try:
+        told: Any = json.loads(store.read(key))
+        return Plan(**{**told, "segments": tuple(told["segments"]), "ends": tuple(told["ends"])})
+    except NotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ParcelqError(f"{key!r} is no plan: {error}") from None
+
+
+def freeze(store: Store, results: Multipart, wanted: Wanted, key: str) -> Plan:
+    """Write the plan of a result, or return that of someone who was faster.
+
+    Raises:
+        NotFoundError: the other plan was dropped at once.
+        ParcelqError: the extents do not have the bytes that the result should have; or a store refused.
+    """
+    size = part_bytes(wanted.size)
+    ends = array("Q")
+    extents = f"{key.removesuffix(PLAN)}-{uuid.uuid4().hex[:12]}.extents"
+    store.write(extents, _packed(wanted, size, ends), {}, None)
+    upload = results.begin_upload(wanted.key, wanted.metadata)
+    about = wanted.key, dict(wanted.metadata), wanted.seen, wanted.size, size, upload, tuple(wanted.segments)
+    plan = Plan(key, *about, extents, tuple(ends))
+    try:
+        # guard[store.put(key, json.dumps(asdict(plan)).encode())]: of several plans for one result, one counts
+        store.put(key, json.dumps(asdict(plan)).encode(), if_absent=True)
+    except ConflictError:
+        results.abort_upload(plan.key, upload)
+        store.delete([extents])
+        other = read_plan(store, key)
+        if other is None:
+            raise NotFoundError(key, "the plan was dropped just now") from None
+        return other
+    return plan
+
+
+def plans_among(keys: Sequence[str], result: str = "") -> list[str]:
+    """Those of a job's keys that are of plans, for one result or for any."""
+    start = _start(keys[0].rpartition("/")[0] + "/", result) if keys and result else ""
+    return [key for key in keys if key.startswith(start) and key.endswith(PLAN)]
+
+
+def _start(folder: str, result: str) -> str:
+    return folder + digest_of([result])
+
+
+def _packed(wanted: Wanted, size: int, ends: array[int]) -> Iterator[bytes]:
+    """Yield the extents of all parts as bytes, and note in `ends` how many there are up to the end of each part."""
+    held: list[bytes] = []
+    held_bytes = count = found = 0
+    for extents in extents_of_parts(wanted.extents(), size):
+        held += [_EXTENT.pack(*extent) for extent in extents]
+        held_bytes += len(extents) * _EXTENT.size
+        count, found = count + len(extents), found + sum(extent.size for extent in extents)
+        ends.append(count)
+        if held_bytes >= part_bytes(0):
+            yield b"".join(held)
+            held, held_bytes = [], 0
+    if found != wanted.size:
+        raise ParcelqError(f"{wanted.key!r} would have {found} bytes, but its resolution says {wanted.size}")
+    yield b"".join(held)

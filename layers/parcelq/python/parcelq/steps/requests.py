@@ -1,0 +1,65 @@
+"""What a supervisor reads and answers on its socket, and looks up of files. It imports nothing that takes time."""
+
+from __future__ import annotations
+
+import os
+
+from parcelq.steps.stream import READ_BYTES
+
+
+class Gone(Exception):  # noqa: N818 - the end of this process, not an error
+    """The process that started this one has ended."""
+
+
+def read_request(control: int) -> list[bytes]:
+    """Read the fields of the next request; it comes only after the reply to the one before it. Raises Gone."""
+    data = _received(control)
+    while b"\n" not in data:
+        data += _received(control)
+    head, _, fields = data.partition(b"\n")
+    while len(fields) < int(head):
+        fields += _received(control)
+    return fields.split(b"\0")[:-1]
+
+
+def send_reply(control: int, replies: list[bytes]) -> None:
+    """Send how the runs of a request ended. Raises OSError if nobody is there."""
+    data = b"".join(replies)
+    data = b"%d\n%b" % (len(data), data)
+    while data:
+        data = data[os.write(control, data) :]
+
+
+def size_of(path: str) -> int:
+    """Return the size of the output so far; 0 as long as there is none."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_size
+    except OSError:
+        return 0
+
+
+def state_of(folder: str) -> list[object]:
+    """Return what shows whether a run left its folder as it was: what is in it, and what tells it from another one."""
+    found: list[object] = []
+    try:
+        for path in (folder, folder + "/work", folder + "/tmp"):
+            about = os.lstat(path)
+            found += [about.st_ino, about.st_mode, about.st_uid, os.listdir(path)]
+    except OSError as error:
+        found.append(error.errno)
+    return found
+
+
+def files_of(home: str) -> list[tuple[int, int]]:
+    """Return what tells the files of a kept process's outputs from others; nothing if one is not there."""
+    try:
+        return [(one.st_dev, one.st_ino) for one in (os.lstat(home + "/output"), os.lstat(home + "/rejects"))]
+    except OSError:
+        return []
+
+
+def _received(control: int) -> bytes:
+    data = os.read(control, READ_BYTES)
+    if not data:
+        raise Gone
+    return data
