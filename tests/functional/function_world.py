@@ -202,9 +202,10 @@ class Stack:
     def keys(self, prefix: str = "") -> list[str]:
         return [one["Key"] for one in self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", [])]
 
-    def messages(self) -> int:
-        """How many messages there are on all topics."""
+    def messages(self, *, delayed: bool = False) -> int:
+        """How many messages there are on all topics, with or without those that still have a delay."""
         asked = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        asked += ["ApproximateNumberOfMessagesDelayed"] if delayed else []
         return sum(
             int(number)
             for url in self.urls.values()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import pytest
+from botocore.response import StreamingBody
 from parcelq.errors import InvalidValueError
 from parcelq_emulator.results import Results
 
@@ -11,9 +14,9 @@ class Bucket:
     def __init__(self):
         self.keys = []
 
-    def download_fileobj(self, _bucket, key, file):
-        self.keys.append(key)
-        file.write(b"{}")
+    def get_object(self, **wanted):
+        self.keys.append(wanted["Key"])
+        return {"Body": StreamingBody(BytesIO(b"{}"), 2)}
 
 
 @pytest.fixture
