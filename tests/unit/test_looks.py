@@ -12,6 +12,8 @@ from parcelq.collect.drain import Drainer
 from parcelq.collect.finish import Finisher
 from parcelq.collect.segments import Job, index_size, segment_keys, segments_among, write_segment
 from parcelq.errors import NotFoundError
+from parcelq.jobs.look import Found, Next, after
+from parcelq.jobs.record import new_record
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.store.folder import FolderStore
 from parcelq.store.store import Store
@@ -208,3 +210,13 @@ class TestLargeJobs:
         self.write(store, 48, 64, 64)
         look(store)
         assert store.read("results/a.txt").count(b"\n") == 64
+
+
+def test_a_job_that_has_only_its_header_is_looked_at_again_soon() -> None:
+    record = new_record(TEXT.format("a", 1), "", 1000.0)
+    found = Found(1010.0, segments=1, total=10_457, covered=23, missing=10_434, uploaded=True)
+    looked, following = after(record, found)
+    assert following is Next.LOOK
+    assert looked.time_left is not None
+    assert looked.time_left > 3600  # a guess from 23 bytes in ten seconds
+    assert looked.due == 1015.0

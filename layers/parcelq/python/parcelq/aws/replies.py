@@ -6,6 +6,7 @@ A reply may come from a broken proxy, or be cut off: `200 {}`, HTML with status 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -92,3 +93,12 @@ def check_replies(client: Any) -> None:
             raise incomplete(operation_model.name, f"the reply is not a JSON object but {body[:60]!r}")
 
     client.meta.events.register("before-parse.sqs", check)
+
+
+def size_of_part(reply: Mapping[str, Any], start: int, key: str) -> int:
+    """The size of an object, from the reply to a request for a part of it. Raises AwsError if it is another part."""
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", str(reply.get("ContentRange", "")))
+    # guard[not found]: a part of an object counts only if it is the part that was asked for
+    if not found or int(found[1]) != start:
+        raise incomplete("GetObject", f"the reply is not the asked-for part of {key!r}")
+    return int(found[2])

@@ -234,7 +234,7 @@ def _seen(record: JobRecord, found: Found) -> JobRecord:
         record,
         state=State.RUNNING if uploaded or record.state is State.FINISHING else record.state,
         look=record.look + 1,
-        due=found.now + _delay(found.now - moved, left if has_moved else None),
+        due=found.now + _delay(found.now - moved, left if has_moved else None, found.now - record.started),
         changed=found.now,
         moved=moved,
         segments=found.segments,
@@ -252,11 +252,14 @@ def _seen(record: JobRecord, found: Found) -> JobRecord:
     )
 
 
-def _delay(quiet: float, left: float | None) -> float:
-    """Seconds until the next look: a part of the time left, or, while nothing moves, of the time since the last
-    change."""
+def _delay(quiet: float, left: float | None, age: float) -> float:
+    """Seconds until the next look: a part of the time left, or while nothing moves, of the time since it last did.
+
+    A young job's time left is a guess: after its first seconds only a header may be done. So no delay is longer than
+    half of the job's age.
+    """
     if left is not None:
-        return min(LONGEST_SECONDS, max(SHORTEST_SECONDS, left / SHARE))
+        return min(LONGEST_SECONDS, max(SHORTEST_SECONDS, min(left / SHARE, age / 2)))
     return min(STILL_SECONDS, max(SHORTEST_SECONDS, quiet / 2))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from botocore.exceptions import ClientError
 from parcelq.aws.batching import batches
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
-from parcelq.aws.replies import incomplete, needed
+from parcelq.aws.replies import incomplete, needed, size_of_part
 from parcelq.errors import AwsError, ConflictError, NotFoundError, ParcelqError, StoreError
 from parcelq.limits import MAX_MULTIPART_PARTS
 from parcelq.readable import Readable
@@ -167,7 +166,7 @@ class BucketStore:
         except (NotFoundError, ConflictError):
             yield None
             return
-        size = _size_of_part(reply, start, key) if part else needed(reply, "GetObject", "ContentLength")
+        size = size_of_part(reply, start, key) if part else needed(reply, "GetObject", "ContentLength")
         with translated(), closing(reply["Body"]) as body:
             yield OpenedPut(cast(Readable, body), size, reply.get("ContentEncoding") or "")
 
@@ -267,7 +266,7 @@ class BucketStore:
             needed(reply, "GetObject", "ETag")
             with closing(reply["Body"]) as body:
                 if part:
-                    _size_of_part(reply, start, key)
+                    size_of_part(reply, start, key)
                 yield body
 
     @contextmanager
@@ -294,15 +293,6 @@ def _condition(seen: str | None) -> dict[str, Any]:
     """The condition of a write that replaces the object of an etag, or none."""
     # guard[return {}]: a result is written to a bucket only if nobody else wrote it in the meantime
     return {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
-
-
-def _size_of_part(reply: Mapping[str, Any], start: int, key: str) -> int:
-    """The size of an object, from the reply to a request for a part of it. Raises AwsError if it is another part."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", str(reply.get("ContentRange", "")))
-    # guard[not found]: a part of an object counts only if it is the part that was asked for
-    if not found or int(found[1]) != start:
-        raise incomplete("GetObject", f"the reply is not the asked-for part of {key!r}")
-    return int(found[2])
 
 
 def _code(error: ClientError) -> str:
