@@ -50,7 +50,8 @@ $(STAMP): pyproject.toml requirements.lock
 	$(call environment,$(VENV),--requirement requirements.lock --editable '.[dev]')
 	@touch $@
 
-docs: setup ## Build the documentation into build/site
+docs: setup ## Check links, and build the documentation into build/site
+	$(BIN)/python scan/links.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 prose: setup ## Look for phrases that we do not write

@@ -180,7 +180,7 @@ def side_by_side(
         theirs: what it is measured beside.
         runs: how often each is run.
         before: called before each, and not measured.
-        after: called after each, and not measured; it sees that what was done is right.
+        after: called after each run, without being measured; it checks the result.
     """
 
     def run(call: Callable[[], float]) -> Sample:

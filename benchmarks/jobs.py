@@ -58,7 +58,7 @@ class Job:
     def check(self, result: Path) -> float:
         """See that a result is right, remove it, and return the lines that were done."""
         if not filecmp.cmp(result, self.expected, shallow=False):
-            raise AssertionError(f"{result} is not what it should be")
+            raise AssertionError(f"{result} differs from the expected bytes")
         result.unlink()
         return self.size
 

@@ -103,7 +103,7 @@ class Simulated:
             yield f"writing the result takes {took[0]}, and processing {took[1]}"
 
     def document(self) -> dict[str, Any]:
-        """All of it, for JSON."""
+        """The whole estimate, for JSON."""
         used = {name: asdict(one) for name, one in self.outcome.used.items()}
         told = {name: getattr(self.outcome, name) for name in _TOLD}
         estimated = {"processed": self.job.processed, "result": self.job.latest, "usd": usd(self.job)}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ast
+import inspect
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import MISSING, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +16,8 @@ import typer.main
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from parcelq.jobs.workflow import Limits, Workflow, WorkflowStep
+from parcelq.steps.settings import StepSettings
 from parcelq_cli.commands import app
 
 ROOT: Final = Path(__file__).parents[1]
@@ -28,6 +35,22 @@ LIBRARY: Final = """# Library
       show_root_heading: false
       heading_level: 2
 """
+SETTINGS: Final = """# Settings of a step
+
+Keys of a step's settings file. [Steps](../steps.md#the-settings-file) describes them in full.
+
+"""
+WORKFLOW: Final = """# workflow.yaml
+
+Keys of the file `workflow.yaml` in a workflow's folder. [Workflows](../workflows.md) describes them in full.
+"""
+ATTRIBUTES: Final = """# Attributes of messages
+
+Attributes that Parcelq gives to SQS messages. [Wire format](../wire-format.md#attributes) describes them in full.
+
+| attribute | meaning |
+| --- | --- |
+"""
 ERRORS: Final = """# Errors
 
 Every error that Parcelq raises on purpose is a `ParcelqError`. Its text names the thing, the value, and what
@@ -42,7 +65,15 @@ would be right.
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to those that MkDocs found."""
-    pages = {"commands": commands(), "library": LIBRARY, "errors": ERRORS, "parameters": parameters()}
+    pages = {
+        "commands": commands(),
+        "library": LIBRARY,
+        "settings": SETTINGS + keys(StepSettings, {"path"}),
+        "workflow": workflow(),
+        "parameters": parameters(),
+        "attributes": attributes(),
+        "errors": ERRORS,
+    }
     for name, content in pages.items():
         files.append(File.generated(config, f"reference/{name}.md", content=content))
     return files
@@ -99,3 +130,40 @@ def parameters() -> str:
         facts += [f"one of {', '.join(map(str, one['AllowedValues']))}"] if "AllowedValues" in one else []
         parts.append(f"## {name}\n\n{one['Description'].strip()}\n\n{'; '.join(facts)}.\n")
     return "\n".join(parts)
+
+
+def keys(described: type, hidden: Collection[str] = ()) -> str:
+    """Describe the keys of a file as a table, from the fields of the dataclass that the file is read into."""
+    text = re.sub(r"\n {8,}", " ", (inspect.getdoc(described) or "").partition("Attributes:\n")[2])
+    meanings = dict(re.findall(r"^    (\w+): (.*)$", text, re.M))
+    rows = []
+    for one in fields(described):
+        if one.name not in hidden:
+            default = "" if one.default in (MISSING, None, "", ()) else f"`{str(one.default).lower()}`"
+            rows.append(f"| `{one.name}` | {meanings[one.name]} | {default} |")
+    return "\n".join(["| key | meaning | default |", "| --- | --- | --- |", *rows]) + "\n"
+
+
+def workflow() -> str:
+    """Describe the keys of `workflow.yaml`."""
+    parts = {"The workflow": keys(Workflow), "Each of the steps": keys(WorkflowStep)}
+    parts["limits"] = keys(Limits, {"max_dead_share"})
+    return WORKFLOW + "".join(f"\n## {title}\n\n{table}" for title, table in parts.items())
+
+
+def attributes() -> str:
+    """Describe the attributes of messages, from the constants that name them."""
+    rows = []
+    for module in ("attributes", "pieces"):
+        body = ast.parse((ROOT / "layers/parcelq/python/parcelq/topics" / f"{module}.py").read_text()).body
+        for constant, text in pairwise(body):
+            name, meaning = _text(constant), _text(text)
+            if isinstance(constant, ast.AnnAssign) and re.fullmatch("[A-Z][A-Za-z0-9]+", name) and meaning:
+                rows.append(f"| `{name}` | {' '.join(meaning.split())} |")
+    return ATTRIBUTES + "\n".join(rows) + "\n"
+
+
+def _text(statement: ast.stmt) -> str:
+    """The text that a statement assigns, or consists of; empty if there is none."""
+    value = statement.value if isinstance(statement, ast.AnnAssign | ast.Expr) else None
+    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""

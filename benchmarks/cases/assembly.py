@@ -1,4 +1,4 @@
-"""Putting a result together from segments in which its pieces lie shuffled, beside copying the same bytes."""
+"""Assembling a result from segments with its pieces in random order, beside copying the same bytes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _check(expected: Mapping[Path, tuple[int, bytes]]) -> None:
     for path, wanted in expected.items():
         if path.exists():
             if _digest(_blocks(path)) != wanted:
-                raise AssertionError(f"the {path.name} is not what it should be")
+                raise AssertionError(f"the {path.name} differs from the expected bytes")
             path.unlink()
 
 

@@ -2,7 +2,7 @@
 
 Each run is in a process of its own (`python -m benchmarks.cases.memory FOLDER ORDER BYTES COUNT`), since memory that
 Python once had is not given back. It is all that the process has, interpreter and boto3 included. AWS is answered for
-within the process, behind boto3; segments lie in a folder.
+within the process, behind boto3; segments are in a folder.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LATENCY: Final = {"sqs": 0.02, "s3": 0.03}
 """Seconds that each request takes longer than on this machine."""
 _LIMIT: Final = 10.0
-"""Seconds that are to be reached, for either file."""
+"""The target in seconds, for each file."""
 _GIVE_UP: Final = 300.0
 
 

@@ -110,7 +110,7 @@ class Collector:
         Args:
             until: when time is up.
             drained: messages so far.
-            held: how many of them are not in a segment yet, and locked as long.
+            held: how many of them are locked, because they are not in a segment yet.
             end: called with how many came, and whether nothing is left.
         """
         bytes_of_one = self.job.outputs[1]

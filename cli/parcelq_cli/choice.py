@@ -1,4 +1,4 @@
-"""What `parcelq run` and `parcelq try` run: the workflow of a folder, or one made of steps, as options say it."""
+"""The workflow that `parcelq run` and `parcelq try` run: that of a folder, or one made of steps, by their options."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def recipe_of(
     workflow_id: str = "",
     keep_going: bool = False,
 ) -> Recipe:
-    """Return what options say is to be run.
+    """Return the workflow that the options describe.
 
     Raises:
-        WrongUsageError: they name no steps and no workflow, or both; or settings that belong to no step.
+        WrongUsageError: they name neither steps nor a workflow, or both; or there are more settings than steps.
     """
     from parcelq.local.recipe import Recipe
 
@@ -62,7 +62,7 @@ def recipe_of(
 
 @contextmanager
 def naming_options() -> Iterator[None]:
-    """Raise WrongUsageError where the value of an option cannot be, with the option's name."""
+    """Raise WrongUsageError with the option's name if the value of an option is impossible."""
     try:
         yield
     except InvalidValueError as error:

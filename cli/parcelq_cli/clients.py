@@ -41,7 +41,7 @@ def topic(name: str, bucket: str = "") -> SqsTopic:
 
 
 def looks(topic: SqsTopic) -> SqsTopic | None:
-    """Return the topic of looks of the stack that a topic belongs to; None if it belongs to none."""
+    """Return the topic of looks of the stack that a topic belongs to; None if it belongs to no stack."""
     from parcelq.errors import TopicNotFoundError
     from parcelq.names import looks_beside
     from parcelq.topics.admin import Topics

@@ -61,9 +61,9 @@ _COMMANDS: Final = (
         "redrive",
         "parcelq_cli.jobs:redrive",
         "redrive 28b1c5e0886b --step ./score.py",
-        "Run the entries of a job again that failed.",
+        "Run the failed entries of a job again.",
     ),
-    _Command("resume", "parcelq_cli.jobs:resume", "resume 28b1c5e0886b", "Go on with a job that was stopped."),
+    _Command("resume", "parcelq_cli.jobs:resume", "resume 28b1c5e0886b", "Continue a job that was stopped."),
     _Command("publish", "parcelq_cli.messages:publish", "publish molecules CCO 'c1ccccc1'"),
     _Command("pull", "parcelq_cli.messages:pull", "pull molecules --max 5 --json"),
     _Command("upload", "parcelq_cli.transfer:upload", "upload molecules molecules.smi --parcel-size 500"),
@@ -82,8 +82,8 @@ _COMMANDS: Final = (
     ),
     _Command("topics", "parcelq_cli.topics:app"),
     _Command("workflows", "parcelq_cli.workflows:app"),
-    _Command("doctor", "parcelq_cli.doctor:doctor", "doctor --stack parcelq", "Say what keeps jobs from moving."),
-    _Command("scale", "parcelq_cli.doctor:scale", "scale step 50 --stack parcelq", "Run more or fewer at once."),
+    _Command("doctor", "parcelq_cli.doctor:doctor", "doctor --stack parcelq", "Find out why jobs make no progress."),
+    _Command("scale", "parcelq_cli.doctor:scale", "scale step 50 --stack parcelq", "Set how many run at once."),
     _Command(
         "wait",
         "parcelq_cli.remote:wait",
@@ -110,7 +110,7 @@ def app(words: Sequence[str] = ()) -> typer.Typer:
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode=None,
-        help="Run a program over every record of a file, and get one exact result: here, or over SQS, S3 and Lambda. "
+        help="Run a program over every record of a file, and get one exact result: on this machine, or on AWS. "
         "AWS is configured as for boto3: profiles, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL. "
         "Results go to stdout, everything else to stderr. "
         "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",

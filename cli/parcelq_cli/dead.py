@@ -1,4 +1,4 @@
-"""`parcelq dead` and `parcelq topics redrive`: list what failed for good and why, and try it again.
+"""`parcelq dead` and `parcelq topics redrive`: list dead entries with their reasons, and try them again.
 
 `parcelq dead` takes a job by its id, or a topic. Ids have a form of their own; `--topic` is for a topic
 whose name has that form too.
@@ -42,7 +42,7 @@ def dead(
         str, typer.Argument(metavar="JOB|TOPIC", help="Id of a job, or name or URL of a topic.", show_default=False)
     ] = "",
     topic: Annotated[
-        str, typer.Option(metavar="TOPIC", help="A topic, whatever its name looks like.", show_default=False)
+        str, typer.Option(metavar="TOPIC", help="A topic, even if its name looks like a job's id.", show_default=False)
     ] = "",
     results: ResultsFolder = RESULTS,
     stack: AnyStack = "",
@@ -50,7 +50,7 @@ def dead(
     """List what failed for good: the dead entries of a job of this machine or a stack, or the dead letters of a topic.
 
     For each: file or source, record or line, entry, and why it failed. With --json each line has one object with the
-    whole entry; of a topic as text, or in base64 if it is not UTF-8: its encoding says which.
+    whole entry; for a topic the entry is text, or base64 if it is not UTF-8, as the member "encoding" says.
     """
     from parcelq.local.manage import is_job_id
 
@@ -234,7 +234,7 @@ def _lines_at(stream: Readable, positions: Iterable[int]) -> dict[int, int]:
 
 
 def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
-    """Return the number of the line that starts at each place, where the source can still be read as it was."""
+    """Return the number of the line that starts at each place, if the source can still be read unchanged."""
     from collections import defaultdict
 
     from parcelq.records.compression import open_source

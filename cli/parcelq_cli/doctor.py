@@ -1,4 +1,4 @@
-"""`parcelq doctor` and `parcelq scale`: what keeps jobs of a stack from moving, and how many functions run at once."""
+"""`parcelq doctor` and `parcelq scale`: why jobs of a stack make no progress, and how many functions run at once."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _NEW_ACCOUNT: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that keeps jobs from moving, or may do so.
+    """A problem that stops jobs, or may do so.
 
     Attributes:
-        what: what it is, in a sentence.
+        what: the problem, in a sentence.
         help: what to do about it.
     """
 
@@ -35,7 +35,7 @@ class Finding:
 
 
 class Examined:
-    """A stack that is looked at.
+    """Examines a stack.
 
     Args:
         stack: the stack.
@@ -66,7 +66,7 @@ class Examined:
         return mapping
 
     def concurrency(self) -> Iterator[Finding]:
-        """Whether the account lets as many functions run as the stack may start."""
+        """Check that the account's concurrency is enough for the stack."""
         from parcelq.aws.clients import translated
 
         with translated():
@@ -86,7 +86,7 @@ class Examined:
             )
 
     def event_sources(self) -> Iterator[Finding]:
-        """Whether the functions get their messages."""
+        """Check that the functions get their messages."""
         for function in (*self.processors.values(), f"{self.stack.prefix}-uploader"):
             state = self.mapping(function).get("State")
             if state != "Enabled":
@@ -96,7 +96,7 @@ class Examined:
                 )
 
     def dead_letters(self) -> Iterator[Finding]:
-        """Whether messages failed for good."""
+        """Check that there are no dead letters."""
         from parcelq_cli.clients import topics
 
         every = topics()
@@ -109,7 +109,7 @@ class Examined:
                 )
 
     def alarms(self) -> Iterator[Finding]:
-        """Whether alarms went off."""
+        """Check that no alarm is on."""
         from parcelq.aws.clients import translated
 
         with translated():
@@ -120,7 +120,7 @@ class Examined:
             yield Finding(f"the alarm {one['AlarmName']} went off", one.get("AlarmDescription") or "look at its metric")
 
     def workflows(self) -> Iterator[Finding]:
-        """Whether new jobs get workflows that can be run."""
+        """Check that the current workflows can be run."""
         versions = self.stack.versions
         for one in versions.all():
             if not one.current:
@@ -143,9 +143,9 @@ class Examined:
 
 @with_output
 def doctor(out: Output, stack: StackName) -> None:
-    """Look for what keeps the jobs of a stack from moving, and say what to do.
+    """Find out why the jobs of a stack make no progress, and say what to do.
 
-    The exit code is 1 if there is anything.
+    The exit code is 1 if there is a problem.
     """
     examined = Examined(look_up(stack))
     checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (

@@ -1,4 +1,4 @@
-"""Text of others as it may be printed; the rules are those of `parcelq.escaping`, here for styled text too."""
+"""Escaping text from elsewhere before it is printed, by the rules of `parcelq.escaping`, here for styled text too."""
 
 from __future__ import annotations
 

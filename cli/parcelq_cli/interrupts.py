@@ -1,4 +1,4 @@
-"""Ctrl-C: it raises KeyboardInterrupt where code can handle that, and a moment later where it cannot.
+"""Ctrl-C: raises KeyboardInterrupt in code that can handle it, or else a moment later.
 
 An exception that a signal raises within an import, or in Python code that a C library calls, does not reach the
 command: it is printed with a traceback and forgotten, or leaves a module half imported.
@@ -23,7 +23,7 @@ _IMPORTS: Final = "<frozen importlib"
 _CALLED_BY_C: Final = ("awscrt",)
 """Packages whose Python code is called by C code that prints exceptions."""
 _CALLED_BY_PYTHON: Final = frozenset({"__del__", "_remove"})
-"""Functions that the interpreter calls when an object goes, here and in `weakref`."""
+"""Functions that the interpreter calls when an object is deleted, here and in `weakref`."""
 
 
 def is_interruptible(frame: FrameType | None) -> bool:

@@ -27,7 +27,7 @@ RESULTS = Path("results")
 
 
 def jobs_in(output: Path) -> LocalJobs:
-    """The jobs that commands speak of: the one place where jobs are looked up."""
+    """The jobs of a folder of results: the one place where commands look up jobs."""
     from parcelq.local.manage import LocalJobs
 
     return LocalJobs(output)
@@ -85,13 +85,13 @@ def redrive(
     job: JobId,
     step: Annotated[
         list[str] | None,
-        typer.Option("--step", metavar="STEP", help="Another step than the job began with, such as a mended one."),
+        typer.Option("--step", metavar="STEP", help="Another step than the job began with, such as a corrected one."),
     ] = None,
     workflow: WorkflowFolder = None,
     output: ResultsFolder = RESULTS,
     stack: AnyStack = "",
 ) -> None:
-    """Run the entries of a job again that failed, and put what comes out in their places.
+    """Run the failed entries of a job again, and put their outputs in their places.
 
     The result, its report and the list of dead entries are written anew; an entry that fails again is listed once.
     Of a job with several steps, all entries of the messages that an entry failed in run again, from the first step on.
@@ -130,7 +130,7 @@ def resume(
 
 
 def list_dead(out: Output, job: str, output: Path) -> None:
-    """List the entries of a job that failed for good."""
+    """List the dead entries of a job."""
     import json
 
     found = jobs_in(output)
@@ -151,7 +151,7 @@ def _run_again(
         again = jobs_in(output).run_again
         return [again(job, redrive=redrive, steps=steps or (), go_on=go_on, note=out.note, on_progress=show)]
 
-    run_and_report(out, output, f"parcelq resume {job} goes on from here", work)
+    run_and_report(out, output, f"parcelq resume {job} continues from here", work)
 
 
 def _check_id(job: str) -> None:

@@ -39,7 +39,7 @@ def text_of(progress: Progress) -> str:
 
 
 def summary_of(progress: Progress, seconds: float) -> str:
-    """Return what is said at the end: entries, time, speed, and dead entries."""
+    """Return the summary at the end: entries, time, speed, and dead entries."""
     took = f"{seconds:,.1f} s" if seconds < 60 else _duration(seconds)
     parts = [f"{amount(progress.entries, 'entry')} in {took}"]
     if seconds > 0 and progress.entries:

@@ -51,7 +51,7 @@ def _run() -> NoReturn:
         _fail(str(error), 1)
     except OSError as error:
         forget_stdout()
-        if error.errno == errno.EPIPE:  # the reader of the output has enough, as in `parcelq … | head`
+        if error.errno == errno.EPIPE:  # the reader of the output has ended, as in `parcelq … | head`
             sys.exit(1)
         path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "stdout"
         _fail(f"{path}: {error.strerror or error}", 1)

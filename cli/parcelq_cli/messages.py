@@ -91,7 +91,7 @@ def pull(
         typer.Option("--max", min=1, help="Never pull more.", show_default=f"{MAX_REQUEST_MESSAGES}, or --min"),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for --min messages; then what came is printed.")
+        float, typer.Option(min=0, help="Seconds to wait for --min messages; then those that came are printed.")
     ] = MAX_LONG_POLL_SECONDS,
     acknowledge: Annotated[
         bool, typer.Option("--acknowledge", help="Acknowledge the messages once they are printed.")

@@ -20,8 +20,8 @@ RecordFormat = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="What a record is: lines, jsonl, csv, tsv, fasta, fastq, sdf, 'starts=TEXT', 'ends=TEXT' or 'lines=4', "
-        "each perhaps with header=NUMBER after it.",
+        help="The record format: lines, jsonl, csv, tsv, fasta, fastq, sdf, 'starts=TEXT', 'ends=TEXT' or 'lines=4', "
+        "each with or without header=NUMBER after it.",
         show_default="by the file's name, otherwise lines",
     ),
 ]
@@ -53,7 +53,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")
 
 
 class WrongUsageError(typer.TyperException):
-    """Arguments and options do not fit together; the text says what would."""
+    """Arguments and options do not fit together; the text says what would be right."""
 
     exit_code = 2
 

@@ -1,7 +1,7 @@
-"""What commands print: results on stdout, as text or JSON; everything else on stderr.
+"""Printing: results on stdout, as text or JSON; everything else on stderr.
 
-All that is printed passes through here, so text of others is escaped here and nowhere else; only a value that must stay
-within a line is escaped where the line is made, with `one_line`.
+Everything that is printed passes through here, so text from elsewhere is escaped here and nowhere else. Only a value
+that must stay within a line is escaped where the line is made, with `one_line`.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ class Output:
         return _write(line.encode() + b"\n")
 
     def note(self, text: str) -> None:
-        """Print on stderr what a user may want to know and a script does not."""
+        """Print on stderr information for users that scripts do not need."""
         if not self.quiet:
             self.stderr.print(escaped(text))
 
     def confirm(self, doomed: Mapping[str, int], yes: bool) -> None:
-        """Show the topics that will be deleted, and ask whether to go on.
+        """Show the topics that will be deleted, and ask whether to delete them.
 
         Args:
             doomed: the topics' names, and the approximate number of messages of each.
@@ -129,7 +129,7 @@ class Output:
         self.stderr.print("These will be deleted, with all their messages:")
         self.stderr.print(table, soft_wrap=False)
         try:
-            agreed = Confirm.ask("Delete them? There is no way back", console=self.stderr, default=False)
+            agreed = Confirm.ask("Delete them? This cannot be undone", console=self.stderr, default=False)
         except EOFError:
             agreed = False
         if not agreed:
@@ -187,7 +187,8 @@ class Output:
 
 
 def _write(data: bytes) -> None:
-    """Write to stdout. It is flushed at once, so that nothing is acknowledged that a closed pipe did not take."""
+    """Write to stdout. It is flushed at once, so that no message is acknowledged that could not be written to a closed
+    pipe."""
     if sys.stdout is None:
         raise ParcelqError("stdout is closed, so results cannot be printed")
     try:
@@ -201,7 +202,7 @@ def _write(data: bytes) -> None:
 
 
 def forget_stdout() -> None:
-    """Drop what stdout did not take, so that Python does not try to write it once more when it ends."""
+    """Drop the text that stdout refused, so that Python does not try to write it again when it ends."""
     with open(os.devnull, "wb") as null:
         os.dup2(null.fileno(), 1)
 

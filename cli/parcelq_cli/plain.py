@@ -1,7 +1,7 @@
 """Commands whose options are converted without pydantic, which Typer imports for every text and number.
 
-That import takes as long as half of a short command. Values that are surely right are converted here; everything else
-is left to Typer, which says what is wrong with it.
+That import takes as long as half of a short command. Values that are certainly valid are converted here; Typer converts
+the others, and says what is wrong with them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Plain:
 
 
 def _converted(value: Any, param: Any) -> Any:
-    """Return the value as the option's type; `_UNSURE` if it is not surely right."""
+    """Return the value as the option's type; `_UNSURE` if it is not certainly valid."""
     info, annotation = param.type_descriptor.parameter_info, param.type_descriptor.annotation
     several = param.multiple or param.nargs == -1
     if value is None:

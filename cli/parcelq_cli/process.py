@@ -1,4 +1,4 @@
-"""`parcelq process`: run a step over the messages of a topic, on a machine that is no Lambda."""
+"""`parcelq process`: run a step over the messages of a topic, on any machine."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def process(
 def _processor(
     input_topic: str, output_topic: str, bucket: str | None, step: Step, rules: Rules, stopper: Stopper
 ) -> tuple[Processor, int]:
-    """Return what processes the messages of a topic, and for how many seconds the topic locks them."""
+    """Return the processor of a topic's messages, and for how many seconds the topic locks them."""
     from parcelq.process.apply import Route
     from parcelq.topics.sqs import SqsTopic
 

@@ -29,19 +29,21 @@ def run(
     settings: Settings = None,
     record_format: Annotated[
         str,
-        typer.Option("--format", metavar="FORMAT", help="What a record is, such as csv.", show_default="by name"),
+        typer.Option("--format", metavar="FORMAT", help="The record format, such as csv.", show_default="by name"),
     ] = "",
     packages: Packages = None,
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("results"),
     name: Annotated[
         str,
-        typer.Option(metavar="NAME", help="What the result of the only file is called.", show_default="as the file"),
+        typer.Option(
+            metavar="NAME", help="The name of the result, if there is only one file.", show_default="as the file"
+        ),
     ] = "",
     combine: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Make one result of all files, in the order given, and call it so.",
+            help="Make one result of all files, in the order given, with this name.",
             show_default="a result of each",
         ),
     ] = "",
@@ -54,22 +56,22 @@ def run(
     max_dead: Annotated[
         str, typer.Option(metavar="N|P%", help="Stop when more entries than this failed.", show_default="no limit")
     ] = "",
-    keep_going: Annotated[bool, typer.Option(help="Go on even if the step fails on everything.")] = False,
-    fresh: Annotated[bool, typer.Option(help="Start over, whatever an earlier run has done.")] = False,
+    keep_going: Annotated[bool, typer.Option(help="Continue even if the step fails on every record.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Start over, and drop what an earlier run has done.")] = False,
     go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
-    workflow_id: Annotated[str, typer.Option(help="What the step gets as --workflow-id.", show_default="none")] = "",
+    workflow_id: Annotated[str, typer.Option(help="Passed to the step as --workflow-id.", show_default="none")] = "",
     env: Env = None,
     stack: Annotated[
-        str, typer.Option("--stack", metavar="NAME", help="Run on this stack of AWS.", show_default="this machine")
+        str, typer.Option("--stack", metavar="NAME", help="Run on this stack on AWS.", show_default="this machine")
     ] = "",
     detach: Annotated[bool, typer.Option("--detach", help="With --stack, do not wait for the results.")] = False,
 ) -> None:
     """Run a program over every record of files, and write one result file for each.
 
-    A folder stands for all files in it and below it, but for those whose names begin with a dot; results keep the
+    A folder stands for all files in it and below it, except those whose names begin with a dot; results keep the
     folders in their names. A pattern in quotes, such as 'data/**/*.smi', stands for the files that match it.
 
-    A run that was stopped goes on where it stopped when the same command is given again. Exits with 0 only if every
+    If you give the same command again, a run that was stopped continues where it stopped. Exits with 0 only if every
     record is in a result; records that failed are listed in DIR/NAME.dead.jsonl with the reason, and parcelq redrive
     runs them again.
     """
@@ -113,7 +115,7 @@ def run(
             run_and_report(
                 out,
                 output,
-                "the same command goes on from here",
+                "the same command continues from here",
                 lambda show: run_files(files, options, show, name=name, combine=combine, note=out.note),
             )
 

@@ -1,4 +1,4 @@
-"""What commands have in common that run jobs on this machine: signals, the line that shows progress, and the report."""
+"""The common parts of commands that run jobs on this machine: signals, the line of progress, and the report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def interruptible(out: Output, goes_on: str) -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does, and say then how to go on.
+    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, and say how to continue.
 
     A signal that this process was started to ignore, as by `nohup`, stays ignored.
     """
@@ -53,7 +53,7 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
     Args:
         out: prints it.
         folder: the folder of results.
-        goes_on: how to go on where it is interrupted.
+        goes_on: how to continue after an interruption.
         work: runs the files; it is given what shows the progress.
 
     Raises:
@@ -138,7 +138,7 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float, where: s
 
 
 def counts_of(report: Mapping[str, Any]) -> str:
-    """How many records came out for how many, and what a record was, by a report."""
+    """How many records were read and written, and their format, as a report says."""
     read, written = report["entries"]["read"], report["entries"]["written"]
     count = "an unknown number of records" if read is None else amount(read, "record")
     how = f", as its {report['format_chosen_by']} says" if report["format_chosen_by"] == "name" else ""

@@ -14,7 +14,7 @@ _BLOCKS: Final = {"=": ("█", "green"), "x": ("▒", "red"), ".": ("░", "dim"
 def map_line(letters: str) -> Text:
     """Return one block for each part of a source: `█` done, `▒` some failed, `░` some missing, `▓` both.
 
-    The least that is dead or missing of a part shows. The characters differ, so the line says the same without colours.
+    Even the smallest dead or missing part shows. The characters differ, so the line says the same without colours.
     """
     line = Text()
     for letter, some in groupby(letters):

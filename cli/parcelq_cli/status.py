@@ -1,4 +1,4 @@
-"""`parcelq status` and `parcelq repair`: how far sources are, and publishing again what is missing."""
+"""`parcelq status` and `parcelq repair`: show the progress of sources, and publish again what is missing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def status(
     topic: OutputTopic = "parcelq-output",
     stack: Annotated[str, typer.Option("--stack", metavar="NAME", help="A stack: shows its jobs.")] = "",
 ) -> None:
-    """Show how far sources are that have no whole result yet.
+    """Show the progress of sources that have no whole result yet.
 
     With --stack, as the records of their jobs say; with --bucket, from what was collected, with every hole. As of the
     last time that results were collected. With NAME, finished sources of exactly that name are shown too. The
@@ -71,14 +71,16 @@ def repair(
     topic: OutputTopic = "parcelq-output",
     input_topic: Annotated[
         str,
-        typer.Option(help="Name of the topic that its lines go to.", show_default="the one that it was uploaded to"),
+        typer.Option(
+            help="Name of the topic to publish the records on.", show_default="the one that it was uploaded to"
+        ),
     ] = "",
     parcel_size: ParcelSize = 1000,
 ) -> None:
     """Publish again what is missing of a source.
 
-    Only that, and from the source itself. What is missing may still be on its way, so wait until nothing is being
-    processed. If a file was put several times, its latest put is repaired.
+    It is read from the source itself. Messages that seem to be missing may still be on their way, so wait until nothing
+    is being processed. If a file was put several times, its latest put is repaired.
     """
     from parcelq.collect.status import object_of
     from parcelq.collect.status import repair as publish_again
@@ -144,7 +146,7 @@ def _is_put(bucket: str, name: str) -> bool:
 
 
 def _finished(name: str, report: Mapping[str, Any]) -> Text:
-    """What a report says of a source: whole, or without its dead entries."""
+    """The state of a source by its report: whole, or without its dead entries."""
     entries = report.get("entries") or {}
     doubts = report.get("doubts")
     verdict = "whole" if report.get("complete") is True else "doubtful" if doubts else "not whole"
@@ -165,7 +167,7 @@ def _with_warnings(text: Text, warnings: Iterable[object]) -> Text:
 
 
 def _shown(one: Status) -> Text:
-    """A bar, and below it what is covered, dead and missing; where a size is not known there is no bar."""
+    """A bar, and below it how much is covered, dead and missing; without a bar if the size is not known."""
     text = Text.assemble((one_line(one.name), "bold"))
     if one.topic:
         text.append(f"  uploaded to {one_line(one.topic)}", "dim")
@@ -188,7 +190,7 @@ def _entries(count: int | None) -> str:
 
 
 def _bar(one: Status) -> Text:
-    """What is covered, dead and missing, side by side; the least that is there of them shows."""
+    """How much is covered, dead and missing, side by side; even the smallest part shows."""
     if one.total is None:
         return Text()
     dead = min(_BAR, max(bool(one.dead.bytes), round(_BAR * (one.dead.percent or 0) / 100)))

@@ -61,7 +61,7 @@ def create(
     """Create a topic and its dead-letter topic.
 
     Topics of these names that exist are deleted and created again. Attributes are those of SQS, such as
-    VisibilityTimeout=300. SQS refuses a deleted name for 60 seconds; this command waits so long.
+    VisibilityTimeout=300. SQS refuses a deleted name for 60 seconds; this command waits that long.
     """
     attributes = attributes_of(attribute)
     check_topic(name)
@@ -175,7 +175,7 @@ def _existing(topics: Topics, names: Iterable[str]) -> list[str]:
 
 
 def _counts(topics: Topics, names: Iterable[str]) -> dict[str, int]:
-    """Return approximate numbers of messages, in the order of names; a topic that is gone by now has 0."""
+    """Return approximate numbers of messages, in the order of names; 0 for a topic that was just deleted."""
     from parcelq.aws.parallel import in_flight
 
     def counted(name: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""`parcelq upload` and `parcelq download`: files onto a topic, and a topic into a file."""
+"""`parcelq upload` and `parcelq download`: publish files on a topic, and write a topic into a file."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def upload(
 ) -> None:
     """Publish the records of files as parcels.
 
-    What a record is follows from a file's name: .csv, .tsv, .jsonl, .fasta, .fastq, .sdf, …; otherwise it is a line.
-    Compressed files (gz, bz2, xz, zst) are decompressed. One file after another. A file that changes while it is read
-    is an error.
+    The file's name decides what a record is: .csv, .tsv, .jsonl, .fasta, .fastq, .sdf, …; for any other name it is a
+    line. Compressed files (gz, bz2, xz, zst) are decompressed. Files are published one after another. If a file changes
+    while it is read, the command fails.
     """
     from parcelq.jobs.jobs import publish_looks
     from parcelq.jobs.look import Look
@@ -78,8 +78,9 @@ def download(
 ) -> None:
     """Write all messages of a topic into a new file.
 
-    The messages are acknowledged. Each source is in its order, and no message is there twice. While a source lacks
-    something, FILE.parts stays and the exit code is 1; another download into the same file adds what came since.
+    The messages are acknowledged. The entries of each source are in order, without duplicates. While a source is
+    incomplete, FILE.parts stays and the exit code is 1; another download into the same file adds the messages that came
+    since.
     """
     from parcelq.collect.download import download as collect
     from parcelq.local_files import check_folder

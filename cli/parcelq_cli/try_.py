@@ -1,4 +1,4 @@
-"""`parcelq try`: run a program over the first records of a file, and show what each of them becomes."""
+"""`parcelq try`: run a program over the first records of a file, and show the output for each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _STDIN: Final = Path("-")
 _LEAST: Final = 16
-"""Characters that a record and its output have at least, however narrow the terminal is."""
+"""The fewest characters for a record and for its output, even on a narrow terminal."""
 _NUMBERS: Final = 30
 """Characters that the other columns take."""
 _WIDE: Final = 120
@@ -43,10 +43,10 @@ def try_(
     settings: Settings = None,
     record_format: RecordFormat = "",
     packages: Packages = None,
-    workflow_id: Annotated[str, typer.Option(help="What the step gets as --workflow-id.", show_default="none")] = "",
+    workflow_id: Annotated[str, typer.Option(help="Passed to the step as --workflow-id.", show_default="none")] = "",
     env: Env = None,
 ) -> None:
-    """Run a program over the first records of a file, each alone, and show what each of them becomes.
+    """Run a program over the first records of a file, each alone, and show the output for each.
 
     Shows input, output, time and memory, what the step printed, and in full why a record failed. The time of the first
     record includes the start of the step. Writes no result. Exits with 0 only if no record failed.
@@ -114,7 +114,7 @@ def _document(trial: Trial) -> dict[str, Any]:
 
 
 class _Table:
-    """Shows records in columns: number, input, output, time and memory; and below each what else there is to say."""
+    """Shows records in columns: number, input, output, time and memory; and details below each."""
 
     def __init__(self, out: Output, steps: int) -> None:
         width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else _WIDE
@@ -155,7 +155,7 @@ class _Table:
             made.append(f"        printed: {one_line(line)}\n", "dim")
 
     def _explain(self, made: Text, trial: Trial) -> None:
-        """Append why a record failed: in full, or where that was said already."""
+        """Append why a record failed: in full, or with a reference to an earlier record."""
         before = self._reasons.setdefault(trial.reason, trial.record)
         if before != trial.record:
             made.append(f"        as record {before:,}\n")

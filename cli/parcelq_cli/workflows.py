@@ -31,7 +31,7 @@ def put(
     stack: StackName,
     name: Annotated[str, typer.Option(help="Name of the workflow.", show_default="the folder's")] = "",
 ) -> None:
-    """Store a workflow; files put into inbox/NAME/ run through it from now on.
+    """Store a workflow; from now on files that are put into inbox/NAME/ run through it.
 
     A job keeps the version that it began with. Packages are built for the stack's functions.
     """
@@ -107,7 +107,7 @@ def delete(
 ) -> None:
     """Delete a workflow with all its versions.
 
-    Jobs of it that still run end with dead letters, which can be redriven when the same workflow is put again.
+    Its running jobs end with dead letters; put the same workflow again to redrive them.
     """
     versions = look_up(stack).versions
     listed = next((one for one in versions.all() if one.name == name), None)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST: Final = "127.0.0.1"
-"""The only address that is ever listened on: moto checks no credentials, and does what any client asks."""
+"""The only address that the server listens on, because moto checks no credentials."""
 
 _BLOCK: Final = 64 * KIB
 _FAILED: Final = ("500 Internal Server Error", [("Content-Length", "0")])
@@ -42,7 +42,7 @@ def application(directory: str) -> WSGIApplication:
     Args:
         directory: where S3's objects are to lie, and bodies of messages, if they are many.
     """
-    # Moto keeps every object that it ever made, for its dashboard, so that nothing a client deletes is ever freed.
+    # Moto keeps every object that it ever made for its dashboard, so it would never free what a client deletes.
     BaseModel.__new__ = staticmethod(_new_untracked)
     # Moto takes the stack's template for YAML first, and libyaml reads it in a tenth of the time.
     yaml.Loader = getattr(yaml, "CLoader", yaml.Loader)  # type: ignore[misc]
@@ -56,7 +56,7 @@ def application(directory: str) -> WSGIApplication:
 
 
 class Latency:
-    """A WSGI application that lets requests wait before another answers them, as a network would.
+    """A WSGI application that delays requests before another one answers them, as a network would.
 
     Args:
         application: the other.
@@ -105,7 +105,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
 
     def run_wsgi(self) -> None:
         """Answer one request."""
-        self.wfile.flush()  # http.server may have told the client to go on and send its body
+        self.wfile.flush()  # http.server may have told the client to send its body
         environ: WSGIEnvironment = self.make_environ()
         body = environ["wsgi.input"]
         if not environ.get("wsgi.input_terminated"):

@@ -1,4 +1,4 @@
-"""Bytes that lie in files of their own instead of in memory, where they are many."""
+"""Bytes that are kept in files of their own instead of in memory, if they are many."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final
 from parcelq.limits import MIB
 
 BLOCK_BYTES: Final = MIB
-"""As much as is in memory of a blob."""
+"""The most bytes of a blob that are in memory."""
 
 
 class _File:

@@ -15,7 +15,7 @@ from parcelq.limits import MIB
 from parcelq_emulator.blob import Blob
 
 MOST_BYTES: Final = 64 * MIB
-"""Held in memory, of all topics together."""
+"""The most bytes in memory, of all topics together."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -40,7 +40,7 @@ class Bodies:
         self._lock = threading.Lock()
 
     def keep(self, body: bytes) -> SupportsBytes:
-        """Keep a body; `bytes` of what is returned gives it back."""
+        """Keep a body; `bytes()` of the returned object is the body."""
         if self._directory is None:
             return body
         with self._lock:

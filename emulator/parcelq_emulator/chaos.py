@@ -1,4 +1,5 @@
-"""Making the embedded stack hostile, as AWS may be: messages come twice and in any order, and functions die anywhere.
+"""Makes the embedded stack behave as badly as AWS may: messages come twice and in any order, and functions die
+anywhere.
 
 With the same seed the same choices are made, as far as threads and processes come in the same order.
 """
@@ -29,7 +30,7 @@ class Chaos:
 
     Attributes:
         invocations: invocations of functions.
-        killed: those that did not survive.
+        killed: invocations that were killed.
         messages: messages that were delivered twice.
         events: events of S3 that were.
     """
@@ -58,8 +59,8 @@ def hostile_queue(seed: int, folder: Path | None = None) -> type[StandardQueue]:
     """A queue that delivers some messages and all events of S3 twice, and everything in random order.
 
     Args:
-        seed: what its choices follow from.
-        folder: where to tell how many they were.
+        seed: the seed of its random choices.
+        folder: where it writes how many they were.
     """
     choice = random.Random(seed)  # nosec B311 # not a secret
     counts: Counter[str] = Counter()
@@ -74,7 +75,7 @@ def hostile_queue(seed: int, folder: Path | None = None) -> type[StandardQueue]:
                 unfinished.replace(folder / CHAOS_FILE)
 
     class HostileQueue(StandardQueue):
-        """A queue that does everything that SQS does not rule out."""
+        """A queue that does everything that SQS allows itself to do."""
 
         def send(self, messages: Iterable[tuple[Message, int]]) -> None:
             """Send messages, and some of them twice, under the same ids."""

@@ -1,4 +1,4 @@
-"""Waiting for the results of files that were put into the emulated stack, until all are there or no more will come."""
+"""Waiting for the results of files in the emulated stack, until all are written or no more can come."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Collected:
 def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> Collected:
     """Wait until every file has its result, or nothing more will come.
 
-    While a job goes on a look at it is under way, so when no message waits all jobs have ended. A file whose event was
-    stopped is not waited for.
+    A running job always has a look, so when no message waits, all jobs have ended. Files whose events failed for good
+    are not waited for.
 
     Args:
         pipeline: the running stack.

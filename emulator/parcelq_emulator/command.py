@@ -60,7 +60,7 @@ def emulate(
         list[Path] | None,
         typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
     ] = None,
-    workflow_id: Annotated[str, typer.Option(help="Told to the steps.")] = "",
+    workflow_id: Annotated[str, typer.Option(help="Passed to the steps as --workflow-id.")] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="How many entries a step should get at a time.")] = 1000,
     parcel_size: ParcelSize = 1000,
     record_format: RecordFormat = "",
@@ -71,11 +71,13 @@ def emulate(
         typer.Option(metavar="SEED", help="For tests: deliver messages twice, in any order, and kill functions."),
     ] = None,
     runtime: Annotated[
-        Runtime, typer.Option(help="What runs the functions: this Python, or AWS's runtime emulator, on Linux.")
+        Runtime, typer.Option(help="What runs the functions: this Python, or, on Linux, AWS's runtime emulator.")
     ] = Runtime.EMBEDDED,
-    keep: Annotated[bool, typer.Option(help="Go on running when the results are there, until Ctrl-C.")] = False,
+    keep: Annotated[
+        bool, typer.Option(help="Keep the stack running after the results are written, until Ctrl-C.")
+    ] = False,
 ) -> None:
-    """Run the deployed pipeline on this machine, over files, with nothing but Python.
+    """Run the deployed functions on this machine over files, on an emulated AWS.
 
     The resources are made from the template itself, on a server on the loopback interface, and the functions are the
     deployed ones, each in a process of its own. Exits with 0 only if every entry is in a result.
@@ -182,7 +184,7 @@ def _summarise(
     collected: Collected,
     seconds: float,
 ) -> None:
-    """Say what came of it; the last line of the text says where the results are."""
+    """Print a summary; the last line of the text says where the results are."""
     from parcelq.process.dead import NO_REASON
     from parcelq.topics.attributes import REASON
 

@@ -34,7 +34,7 @@ class ForkedProcess:
         self.returncode: int | None = None
 
     def ended(self, seconds: float = 0) -> bool:
-        """Wait for so long, and return whether it has ended."""
+        """Wait at most this long, and return whether it has ended."""
         if self.returncode is None:
             self.returncode = self._forks.ask({"wait": self._pid, "seconds": seconds})
         return self.returncode is not None

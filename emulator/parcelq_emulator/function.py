@@ -25,7 +25,7 @@ DIED: Final = "Died"
 
 
 class Runtime(StrEnum):
-    """What runs functions on this machine."""
+    """The programs that can run functions on this machine."""
 
     EMBEDDED = "embedded"
     RIE = "rie"
@@ -47,7 +47,7 @@ class InvocationError(ParcelqError):
 
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
-    """What an instance needs to know.
+    """The configuration of an instance.
 
     Attributes:
         name: the function's name.
@@ -55,7 +55,7 @@ class FunctionSpec:
         handler: `module.function`.
         environment: its variables, beside those that it has of Lambda.
         timeout: seconds.
-        memory: MB, told to the handler; it is not enforced here.
+        memory: MB; the handler sees the number, but it is not enforced here.
         library: where the layer's library lies.
         scratch: the instance's own folder for temporary files, by which all processes that it started are known.
     """
@@ -115,7 +115,7 @@ class Instance(ABC):
 
 
 class FunctionProcess(Instance):
-    """An instance that is nothing but a process of this Python, and a time limit.
+    """An instance that is a process of this Python with a time limit.
 
     Args:
         spec: what to run.

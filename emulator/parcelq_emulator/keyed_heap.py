@@ -11,7 +11,7 @@ class KeyedHeap:
     """Numbers in the order of a key, smallest first, each number at most once.
 
     A number that is discarded, or gets another key, leaves its old item in the heap, where it is skipped when it comes
-    to the top. The heap is built anew before such items outweigh the others.
+    to the top. The heap is rebuilt before such items become the majority.
     """
 
     __slots__ = ("_items", "_keys")

@@ -1,4 +1,5 @@
-"""Ending what a killed function left running: Lambda ends its whole sandbox, so the embedded stack must too."""
+"""Ending processes that a killed function left running: Lambda ends its whole sandbox, so the embedded stack must
+too."""
 
 from __future__ import annotations
 
@@ -41,9 +42,9 @@ def ending_processes_below(folder: Path) -> Iterator[None]:
 def end_processes_below(folder: Path) -> set[int]:
     """Kill every process of a function whose `TMPDIR` lies in a folder, or of a step whose run had its folder there.
 
-    Steps run in process groups of their own, and are nobody's children any more once their function is gone; the
-    mark in their environment is what they keep. A function that runs a step closes its environment to others, so it is
-    known as a child. Needs /proc; where there is none, nothing is found.
+    Steps run in process groups of their own, and lose their parent when their function dies; only a variable in their
+    environment still identifies them. A function that runs a step closes its environment to others, so it is known as a
+    child. Needs /proc; where there is none, nothing is found.
 
     Returns:
         The ids of those that were killed.

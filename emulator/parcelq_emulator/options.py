@@ -1,4 +1,4 @@
-"""What a user of the embedded stack chooses."""
+"""The options of the embedded stack."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user of the embedded stack chooses.
+    """The options of the embedded stack.
 
     Attributes:
         steps: the steps, in a row; each gets a stage of its own. Without any, the stack has its built-in step.
@@ -26,7 +26,7 @@ class Options:
         record_format: what a record is in every file; empty to follow the names of files.
         range_bytes: files larger than this are uploaded range by range.
         instances: processes that take the messages of each topic.
-        chaos: a seed with which topics and functions are hostile; None for kind ones.
+        chaos: a seed for random duplicates, disorder and deaths of functions; None for no such faults.
         runtime: what runs the functions.
         latency: seconds that are added to each request, by service.
     """
@@ -57,6 +57,6 @@ class Options:
             "Format": self.record_format,
             "RangeBytes": str(self.range_bytes),
             "WorkflowId": self.steps[0].workflow_id if self.steps else "",
-            # A message that failed is delivered again after about a second: nobody here waits for a cloud to recover.
+            # A message that failed is delivered again after about a second, because no cloud has to recover here.
             "BackOffSeconds": "1",
         }

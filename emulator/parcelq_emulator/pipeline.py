@@ -52,7 +52,8 @@ _LIBRARY: Final = Path(parcelq.__file__).resolve().parents[1]
 _PROCESSOR: Final = "functions/processor"
 _OUTPUT_DEADLINE: Final = 10
 _QUIET_SECONDS: Final = 5
-"""How long nothing must come of a job before what is missing is published again: topics are counted exactly here."""
+"""Seconds without a message of a job after which what is missing is published again. They are few, because topics are
+counted exactly here."""
 _PUTS_IN_FLIGHT: Final = 4
 STACK: Final = "parcelq"
 OUTPUT_TOPIC: Final = f"{STACK}-output"
@@ -164,7 +165,7 @@ class Pipeline:
 def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
     """Start the server, make the stack, and run its functions for as long as the context lasts.
 
-    Nothing is left of it afterwards: no process, no temporary file.
+    Afterwards no process and no temporary file is left.
 
     Args:
         options: what the user chose.
@@ -253,7 +254,7 @@ def _settings_file(step: Step, scratch: Path) -> str:
 
 
 def _spec(function: Function, options: Options, more: Mapping[str, str], scratch: Path) -> FunctionSpec:
-    """How a function is run here: as it was deployed, but that steps may be anywhere on this machine."""
+    """How a function is run here: as it was deployed, except that steps may be anywhere on this machine."""
     variables = {**function.environment, **more, "PARCELQ_QUIET_SECONDS": str(_QUIET_SECONDS)}
     if options.chaos is not None:
         variables[CHAOS] = str(options.chaos)

@@ -32,7 +32,7 @@ _ASYNC_RETRIES: Final = 2
 https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html"""
 _MOST_BACK_OFF_SECONDS: Final = 30
 _HOPELESS: Final = frozenset({"SettingsError", "ImportError", "ModuleNotFoundError", "SyntaxError"})
-"""Errors that every other event would meet too, because they are in what the function was deployed with."""
+"""Errors that would hit every other event too, because the deployment itself is wrong."""
 _SHOWN: Final = 1024
 GIVEN_UP: Final = "ErrorMessage"
 """Attribute that Lambda gives to an event in a dead-letter queue:
@@ -61,7 +61,7 @@ class Mapped:
     reports_failures: bool
 
     def event(self, records: list[dict[str, Any]]) -> Any:
-        """What the function is given for records."""
+        """The event for some records."""
         return {"Records": records}
 
 
@@ -121,7 +121,7 @@ class Pump:
         threading.Thread(target=self._take, args=arguments, name="parcelq-pump", daemon=True).start()
 
     def stop(self, abandon: Callable[[], object] | None = None) -> None:
-        """Begin no more invocations, and wait for those under way; polls for messages may last a little longer.
+        """Begin no more invocations, and wait for those that are running; polls for messages may last a little longer.
 
         Args:
             abandon: ends the functions' processes, where nobody wants to wait; called until no invocation is left.

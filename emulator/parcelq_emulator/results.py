@@ -1,4 +1,4 @@
-"""Results of the emulated stack: what files they become on this machine, and bringing them there."""
+"""Results of the emulated stack: their file names on this machine, and fetching them."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _EMULATORS: Final = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-r
 _START_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.01
 _ATTEMPTS: Final = 3
-"""A free port may be somebody else's by the time that the emulator wants it."""
+"""How often to try: another process may take a free port before the emulator opens it."""
 _GRACE_SECONDS: Final = 30.0
 """The emulator keeps the function's time; where it fails to, it has this much more until it counts as hung."""
 _TIMED_OUT: Final = "Task timed out"

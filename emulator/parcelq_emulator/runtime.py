@@ -1,4 +1,4 @@
-"""What runs in a function's process: it takes events from stdin and gives the handler's answers back.
+"""The program in a function's process: it reads events from stdin and writes the handler's answers.
 
 It is started as a script, without the command line on its path: a handler sees what it would see in Lambda.
 Events and answers are JSON, each with its length in front; what the handler prints goes to stderr. One process imports
@@ -41,7 +41,7 @@ CHAOS = "PARCELQ_LOCAL_CHAOS"
 DEATHS = 0.05
 """Share of the invocations that do not survive."""
 FIRST_MOMENTS = 8
-"""As many moments at which it may die an invocation is thought to have where none was before it in the process."""
+"""How many moments of death the first invocation of a process is assumed to have."""
 CHAOS_FILE = "chaos.json"
 """The file in which an instance records it, in its folder for temporary files."""
 

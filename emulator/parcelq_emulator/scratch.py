@@ -1,4 +1,4 @@
-"""Folders for temporary files, which the next start deletes if their owner died without doing so."""
+"""Folders for temporary files. If their owner dies without deleting them, the next start does so."""
 
 from __future__ import annotations
 

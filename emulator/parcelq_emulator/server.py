@@ -44,10 +44,10 @@ class Server:
     Args:
         port: port of the loopback interface; 0 takes a free one.
         start_timeout: seconds after which starting counts as failed.
-        chaos: a seed with which its topics are hostile; None for topics that are kind.
-        chaos_folder: where they tell what they did.
+        chaos: a seed for random duplicates and disorder; None for neither.
+        chaos_folder: where the topics write what they did.
         latency: seconds that are added to each request, by the service it is for, such as `sqs`.
-        deleted_name_seconds: for so long the name of a deleted queue cannot be used again.
+        deleted_name_seconds: how long the name of a deleted queue cannot be used again.
 
     Attributes:
         url: where it listens, such as `http://127.0.0.1:40123`: the endpoint URL for every client of AWS.
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m {_MODULE}", description="AWS on the loopback interface.")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
     parser.add_argument("--chaos", type=int, metavar="SEED", help="deliver messages twice and in any order")
-    parser.add_argument("--chaos-folder", type=Path, metavar="DIR", help="where to tell how often that was")
+    parser.add_argument("--chaos-folder", type=Path, metavar="DIR", help="where to write how often that was")
     parser.add_argument("--latency", action="append", default=[], metavar="SERVICE=S", help="seconds added to requests")
     parser.add_argument(
         "--deleted-name-seconds",

@@ -70,7 +70,7 @@ def _request(environ: WSGIEnvironment) -> Reply:
     except (ValueError, RecursionError):
         request = None
     if not isinstance(request, dict):
-        raise SqsError("SerializationException", "The body of the request is no JSON object.")
+        raise SqsError("SerializationException", "The body of the request is not a JSON object.")
     return request
 
 

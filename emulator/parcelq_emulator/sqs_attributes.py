@@ -1,4 +1,4 @@
-"""What SQS takes as a queue's name and attributes, and which parameters of messages it takes on which kind of queue.
+"""Which names and attributes of queues SQS accepts, and which parameters of messages on which kind of queue.
 
 Moto takes any attribute under any name, so that a misspelt one does nothing, or breaks the queue later.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html

@@ -1,4 +1,4 @@
-"""What SQS takes as a message, and how it says no.
+"""Which messages SQS accepts, and how it refuses others.
 
 Moto takes almost anything, so that a program that works on it may fail on AWS. This is as strict as
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html and shares no code with the

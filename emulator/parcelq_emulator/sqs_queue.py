@@ -1,8 +1,8 @@
 """A standard SQS queue that finds every message by an index.
 
 Moto's queue looks at all of its messages several times for each one that it gives out, so that it does four messages a
-second when 5,000 wait. This one takes moto's place behind moto's API: names, attributes, tags and CloudFormation stay
-moto's, and what happens to messages is done here. FIFO queues stay moto's altogether.
+second when 5,000 wait. This queue handles the messages instead, while moto keeps names, attributes, tags and
+CloudFormation. Moto also keeps FIFO queues.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from parcelq_emulator.sqs_delivery import Delivery, MoveTask, Stored, no_such_qu
 from parcelq_emulator.sqs_message import DEAD_LETTER_SOURCE, Message, SqsError, invalid_parameter
 
 Clock = Callable[[], float]
-"""Tells the time in seconds since 1970."""
+"""Returns the time in seconds since 1970."""
 
 
 class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What the emulator's processes get of the user's surroundings: what programs need to run, and nothing that steers AWS.
+"""The environment of the emulator's processes: what programs need to run, and no configuration of AWS.
 
 Proxies, profiles, configuration files, `AWS_*` and files of the working directory belong to the user's own work. The
 emulated stack is on the loopback interface, and must not fail because of them.

@@ -70,7 +70,7 @@ def _with_included(node: Any, folder: Path) -> Any:
 
 
 def _problems(declared: Mapping[str, Any], given: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with parameters, by the rules of
+    """The mistakes in parameters, by the rules of
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html
     """
     for name, value in given.items():
@@ -95,7 +95,7 @@ def _problems(declared: Mapping[str, Any], given: Mapping[str, str]) -> Iterator
 
 @dataclass(frozen=True, slots=True)
 class _Extensions:
-    """What the transform AWS::LanguageExtensions does, as far as it is used here.
+    """Does what the transform AWS::LanguageExtensions does, as far as it is used here.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/transform-aws-languageextensions.html
     """

@@ -42,26 +42,27 @@ metrics = Metrics()
 copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 DRAIN_SHARE = 0.6
-"""Of the time there is, draining gets so much; the rest is for writing results."""
+"""The share of the time for draining; the rest is for writing results."""
 LOOK_DRAIN_SECONDS = 10.0
 """A look drains for so long at most, so that what it finds is not late; further looks go on from there."""
 LOCKED_SECONDS = 60
 """Seconds that looks stay locked; renewed after half of it, so looks of a dead function are delivered again soon."""
 LOOKS_IN_FLIGHT = 4
-"""Looks that are taken side by side."""
+"""How many looks are handled side by side."""
 DRAIN_PAUSE = 10
 VAIN_DRAIN_PAUSE = 30
 VAIN_DRAINS = 3
-"""Seconds between looks that only drain, and how many in a row find nothing before they end: SQS's counts lag."""
+"""Seconds between looks that only drain, and how many in a row must find nothing before they end, because SQS's counts
+lag."""
 FIRST_RETRY_SECONDS = 5
 SEEN_SECONDS = 24 * 3600
-"""The schedule finds lost looks of jobs that changed in that time; a job that goes on changes at least hourly."""
+"""The schedule finds lost looks of jobs that changed in this time. A running job changes at least hourly."""
 MOST_LISTED = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What may be asked for; the schedule asks for nothing in particular."""
+    """The keys of a request; the schedule's request has none."""
 
     topic: str | None = None
     destination: str | None = None
@@ -307,7 +308,7 @@ def log_state(state: SourceState) -> None:
 
 
 def request_of(event: object) -> Request:
-    """What an event asks for. Raises ValueError that says everything that is wrong with it."""
+    """The request in an event. Raises ValueError that names every mistake in it."""
     if not isinstance(event, dict):
         raise ValueError(f"request is {shown(event)}, but must be a JSON object")
     values, problems = checked(event, REQUEST)
@@ -335,7 +336,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
         for record in app().looker.jobs.overdue(app().looker.jobs.now() - SEEN_SECONDS):
             logger.warning("the look of job %s was lost and is published again", record.id)
             app().looker.jobs.publish(record)
-    else:  # what is collected elsewhere is no job of the stack
+    else:  # jobs whose results are collected elsewhere do not belong to the stack
         finisher = Finisher(app().store, name, destination, bucket=app().config.bucket, large=app().large)
         states = list(finisher.finish_all(may_go_on))
     for state in states:
@@ -343,9 +344,9 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     failed = [state for state in states if state.problem]
     finished = [state for state in states if state.result and not state.problem]
     waiting = [state for state in states if not state.result and not state.problem]
-    if failed:  # last of all, when the others are done: the alarm counts invocations that raise, and reads no answer
+    if failed:  # after all others are done; the alarm counts only invocations that raise
         first = failed[0]
-        raise ParcelqError(f"{len(failed)} source(s) are in trouble; the first, {first.source}: {first.problem}")
+        raise ParcelqError(f"{len(failed)} source(s) have a problem; the first, {first.source}: {first.problem}")
     told = asdict(drained)
     del told["jobs"]
     return {

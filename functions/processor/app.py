@@ -153,7 +153,7 @@ def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:
 
 
 def put_off(event: dict[str, Any]) -> None:
-    """Have messages delivered again as late as a delay can be: only a redeployment can help."""
+    """Publish messages again with the longest delay, because only another deployment can help."""
     sqs = sqs_client()
     for arn, records in groupby(event["Records"], lambda record: str(record["eventSourceARN"])):
         try:

@@ -1,4 +1,4 @@
-"""What topic_admin can be asked: a table with one line for each action.
+"""The actions of topic_admin: a table with one line for each.
 
 Modules that only one or two actions need are imported when those run, so that the others start sooner.
 """
@@ -35,7 +35,7 @@ class BadRequest(ParcelqError):  # noqa: N818 - the name is what callers see
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """What the actions work with."""
+    """The objects that the actions work with."""
 
     config: Config
     topics: Topics
@@ -66,7 +66,7 @@ class App:
 
 
 class Action(NamedTuple):
-    """An action: what does it, what it needs, and what it may get beside that."""
+    """An action: its function, its required members, and its optional ones."""
 
     run: Callable[..., dict[str, Any]]
     needs: Mapping[str, Check] = {}
@@ -74,7 +74,7 @@ class Action(NamedTuple):
 
 
 def answer(app: App, request: object) -> dict[str, Any]:
-    """Do what a request asks for.
+    """Carry out a request.
 
     Raises:
         BadRequest: names everything that is wrong with the request.

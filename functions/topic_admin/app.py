@@ -30,7 +30,7 @@ def app() -> App:
 
 @logger.inject_lambda_context
 def handler(event: Any, _context: LambdaContext) -> dict[str, Any]:
-    """Do what a request asks for, or say what is wrong."""
+    """Carry out a request, or say what is wrong with it."""
     try:
         answered = answer(app(), event)
     except ParcelqError as error:

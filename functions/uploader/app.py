@@ -80,7 +80,7 @@ def app() -> App:
     METER.watch(sqs, s3)
     store = BucketStore(s3, config.bucket)
     overflow = Overflow(s3, config.bucket, only_own=True)
-    # What is put on the output topic is collected as it is.
+    # Messages on the output topic are collected unchanged.
     collected = (*map(config.topic, config.stages), config.output_topic)
     outputs = dict.fromkeys(collected, config.output_topic)
     uploader = ObjectUploader(store, store, config.uploaded_parcel_size, outputs, record_format(config), "stack")
@@ -107,7 +107,7 @@ class Way:
 
 
 def record_format(config: Config) -> Format | None:
-    """The record format of all sources; None to go by their names. Raises SettingsError if it is no format."""
+    """The record format of all sources; None if their names decide. Raises SettingsError if it is no format."""
     try:
         return parse(config.record_format) if config.record_format else None
     except InvalidValueError as error:
@@ -134,14 +134,14 @@ def take(records: list[dict[str, Any]], context: LambdaContext) -> dict[str, Any
         if record.get("eventSource") == "aws:s3" and record.get("eventName", "").startswith("ObjectCreated:"):
             upload_object(record, may_go_on)
         else:
-            logger.info("no put of an object, so left out", record=record)
+            logger.info("skipped: it is not a put of an object", record=record)
     return None
 
 
 def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None:
     """Publish an object's records, or its ranges if it is large.
 
-    Errors are raised, so that Lambda tries again; but not for an object that no other try could upload.
+    Errors are raised, so that Lambda tries again, except for an object that can never be uploaded.
     """
     put = put_of(record)
     if put.is_folder:
@@ -278,7 +278,7 @@ def topic_of_records(topic: str, config: Config) -> str:
 
 
 def count(uploaded: Uploaded | None, source: str) -> None:
-    """Tell metrics and the log what was published."""
+    """Add the published records to the metrics and the log."""
     if uploaded is None:
         return
     logger.info("uploaded", source=source, messages=uploaded.messages, entries=uploaded.entries, format=uploaded.format)

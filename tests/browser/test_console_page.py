@@ -92,7 +92,7 @@ def test_a_job_becomes_whole_record_by_record_group_by_group(run, console, visit
     wait_for(opened, "#verdict", "1 of 2,000 records failed")
     assert b"ODD <I>1200</I>" in (tmp_path / "results/lines.txt").read_bytes()
 
-    assert press(opened, "#verdict button.act") == "Run all 1 record again that failed?"
+    assert press(opened, "#verdict button.act") == "Run the failed records again (1 record)?"
     wait_for(opened, "#verdict", "All 2,000 records are in the result.")
     assert (tmp_path / "results/lines.txt").read_bytes() == b"".join(entries).upper()
     assert opened.page.locator("button.act").count() == 0
@@ -119,7 +119,7 @@ def test_a_running_job_moves_and_one_that_is_resumed_can_be_stopped_again(run, c
     started.terminate()
     started.wait(30)
     wait_for(opened, "#verdict", "Stopped.")
-    assert press(opened, "button.act[data-action=resume]") == "Go on with what is missing?"
+    assert press(opened, "button.act[data-action=resume]") == "Continue with what is missing?"
     wait_for(opened, "#verdict", "Running.")
     press(opened, "button.act[data-action=cancel]")
     wait_for(opened, "#verdict", "Stopped.")

@@ -131,7 +131,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process_in_trouble.py::TestOddOutput::test_an_output_with_too_long_a_lineage_fails_its_message_alone",
     ),
     "if a topic refuses a whole request, none of its messages count as published": (
-        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_messages_that_did_not_get_their_turn_are_not_done_either",
+        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_messages_that_were_not_run_are_not_done_either",
     ),
     "what a topic lists as failed does not count as published": (
         "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_of_a_message_no_part_of_the_output_may_be_missing",
@@ -399,7 +399,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a bundle writes nothing outside of its folder": (
         "tests/unit/test_bundles.py::test_a_path_that_leaves_the_bundle_is_refused",
     ),
-    "a bundle has no links": ("tests/unit/test_bundles.py::test_what_is_no_regular_file_is_refused",),
+    "a bundle has no links": ("tests/unit/test_bundles.py::test_anything_but_a_regular_file_is_refused",),
     "a bundle whose files were changed is unpacked again": (
         "tests/unit/test_bundles.py::TestCache::test_a_bundle_whose_files_were_changed_is_unpacked_again",
     ),

@@ -149,7 +149,7 @@ class Stack:
             self.sqs.send_message(QueueUrl=self.urls[topic], **message.wire().request())
 
     def pointer(self, bucket: str, key: str) -> Message:
-        """A message whose body lies in S3."""
+        """A message whose body is in S3."""
         if bucket != BUCKET:
             self.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         self.s3.put_object(Bucket=bucket, Key=key, Body=b"secret\n")

@@ -239,7 +239,7 @@ def test_warnings_are_printed(cli: Cli, tmp_path: Path, filter_step: tuple[str, 
     file = tmp_path / "many.txt"
     file.write_bytes(b"x\n" * 50_000)
     done = cli.ok("estimate", file, *filter_step, "--sample", "20")
-    assert "\n\nMind: a sample of 20 records says little" in done.text
+    assert "\n\nMind: a sample of 20 records is too small for a reliable estimate" in done.text
     assert json.loads(cli.ok("estimate", file, *filter_step, "--sample", "20", "--json").out)["warnings"]
 
 

@@ -197,7 +197,7 @@ class TestRepair:
         world.process()
         assert world.result() == data
 
-    def test_nothing_is_guessed_where_a_note_does_not_tell_the_size(self, cli: Cli, world: World) -> None:
+    def test_nothing_is_guessed_if_a_note_does_not_say_how_large_the_source_is(self, cli: Cli, world: World) -> None:
         note_upload(world.store, str(world.put()), 14, Uploaded(1, 1, 21))
         (one,) = status(cli)
         assert (one["total"], one["percent"], one["holes"]) == (None, None, [])

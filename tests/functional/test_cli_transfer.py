@@ -108,9 +108,9 @@ def test_what_is_missing_is_named_and_added_by_another_download(
     assert target.read_bytes() == lines.read_bytes()
 
 
-def test_a_file_that_is_there_already_is_not_overwritten(cli: Cli, topic: str, lines: Path) -> None:
+def test_a_download_does_not_overwrite_an_existing_file(cli: Cli, topic: str, lines: Path) -> None:
     before = lines.read_bytes()
-    assert "must be a file that does not exist yet" in cli.fails("download", topic, lines, "--timeout", "0")
+    assert "already exists" in cli.fails("download", topic, lines, "--timeout", "0")
     assert lines.read_bytes() == before
 
 

@@ -105,7 +105,7 @@ class TestDownloader:
         self, stack: Stack, upper: None
     ) -> None:
         stack.s3.put_object(Bucket=BUCKET, Key="segments/parcelq-output/0/broken-9.seg", Body=b"no json")
-        with pytest.raises(ParcelqError, match=r"1 source\(s\) are in trouble; the first, segments/.*is no segment"):
+        with pytest.raises(ParcelqError, match=r"1 source\(s\) have a problem; the first, segments/.*is no segment"):
             self.pipeline(stack)
         assert stack.get("results/molecules.smi") == MOLECULES.upper()
         assert json.loads(stack.get("results/molecules.smi.report.json"))["complete"]

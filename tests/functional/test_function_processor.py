@@ -171,7 +171,7 @@ class TestProcessor:
             ("BATCH_SIZE", "0", "PARCELQ_BATCH_SIZE"),
             ("HALVING", "yes", "PARCELQ_HALVING"),
             ("STAGE", "other", "PARCELQ_STAGE"),
-            ("STEP_PATH", "../../../bin/sh", "leaves the folders"),
+            ("STEP_PATH", "../../../bin/sh", "is outside the folders"),
             ("STEP_PATH", "none.py", "no such file"),
             ("STEP_FOLDERS", "/nowhere", "step"),
         ],

@@ -190,7 +190,7 @@ def test_a_damaged_bundle_is_never_run(stack, put, upload, versions):
     upload("shout/lines.txt")
     stack.run("processor", "parcelq-step")
     dead = stack.take("parcelq-step-dead-letter")
-    assert {"not those that its name promises" in one.attributes[REASON] for one in dead} == {True}
+    assert {"not the one in its name" in one.attributes[REASON] for one in dead} == {True}
 
 
 def test_a_bundle_that_cannot_be_read_now_is_waited_for(stack, put, upload, monkeypatch):

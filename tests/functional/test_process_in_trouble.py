@@ -51,7 +51,7 @@ class TestPublishingFails:
         (again,) = stage.receive()
         assert (again.receive_count, FAILURES in again.attributes) == (2, False)
 
-    def test_messages_that_did_not_get_their_turn_are_not_done_either(
+    def test_messages_that_were_not_run_are_not_done_either(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.publish(*(parcel("a", source=f"s{number}") for number in range(30)))

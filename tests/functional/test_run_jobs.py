@@ -165,7 +165,7 @@ class TestRedrive:
             file.write("more\n")
         done = world.call("redrive", job)
         assert done.returncode == 1
-        assert f"job {job}: it cannot go on: file 'lines.txt' changed" in done.stderr
+        assert f"job {job}: it cannot continue: file 'lines.txt' changed" in done.stderr
         assert len(world.dead("lines.txt")) == 3
 
     def test_a_job_without_dead_entries_is_refused(self, world: World) -> None:

@@ -179,7 +179,7 @@ def test_interrupting_ends_a_run_that_takes_long_and_loses_nothing(world: World)
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
-    assert (running.returncode, said) == (130, "stopped; the same command goes on from here\n")
+    assert (running.returncode, said) == (130, "stopped; the same command continues from here\n")
     mended.touch()
     done = world.run(source, "--step", slow, "--batch-size", 1)
     assert done.returncode == 0, done.stderr

@@ -308,7 +308,7 @@ class TestChanges:
         first.send_signal(signal.SIGINT)
         _, said = first.communicate(timeout=60)
         assert first.returncode == 130, said
-        assert "the same command goes on from here" in said
+        assert "the same command continues from here" in said
         step.write_text('#!/bin/sh\nsed s/line/other/ "$2" > "$4"\n')
         done = world.run(*arguments, "--continue")
         assert done.returncode == 0, done.stderr

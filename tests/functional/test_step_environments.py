@@ -167,7 +167,7 @@ def test_a_command_that_is_killed_while_it_installs_does_not_hinder_the_next(wri
         ('dependencies = ["greeting==9"]', "greeting==9"),
         ('dependencies = ["greeting =! 1"]', "comparison"),
         ('requires-python = ">=3.99"', "No interpreter found for Python >=3.99"),
-        ("dependencies = [", "it is no TOML"),
+        ("dependencies = [", "it is not TOML"),
         ("dependencies = 3", "dependencies is 3, but must be a list of texts"),
         ("requires-python = 3", "requires-python is 3, but must be a text"),
     ],
@@ -195,7 +195,7 @@ def test_no_network_is_said(write, monkeypatch, tmp_path):
 
 
 def test_packages_for_what_is_no_python_file_are_refused(make_step):
-    with pytest.raises(SettingsError, match=r"packages are for steps that end in \.py"):
+    with pytest.raises(SettingsError, match=r"only steps that end in \.py can have packages"):
         local_step(str(make_step("cat")), packages=["greeting"])
 
 

@@ -210,7 +210,7 @@ class TestReject:
     @pytest.mark.parametrize(
         ("call", "reason"),
         [
-            ("reject('none', 'x')", "ValueError: reject: 'none' is no entry that was taken from the input"),
+            ("reject('none', 'x')", "ValueError: reject: 'none' is not an entry of the input"),
             ("reject(7, 'x')", "ValueError: reject: there is no entry 7; the input has 1, counted from 0"),
             ("reject(0, ' ')", "ValueError: reject: the reason is ' ', but must be a text that says what is wrong"),
         ],

@@ -88,10 +88,10 @@ def test_a_compressed_source_is_refused_if_skipping_takes_all_the_time(monkeypat
     uploader = ObjectUploader(OneObject(gzip.compress(data)), store, 10)
     topic, ranges = MemoryTopic.create("topic"), MemoryTopic.create("ranges")
     task = StreamTask(str(SOURCE), "topic", "lines", Rest(250, 51, 51, coded=True))
-    with pytest.raises(SourceError, match="decompressing its first 250 bytes takes longer than a function may"):
+    with pytest.raises(SourceError, match="decompressing its first 250 bytes takes longer than a function may run"):
         uploader.upload_rest(task, topic, ranges, after(3))
     (note,) = notes_of(store, str(SOURCE))
-    assert "put it decompressed, or as several files" in note.problem
+    assert "put it uncompressed, or as several files" in note.problem
     assert messages_of(topic) == []
 
 

@@ -121,7 +121,7 @@ class TestText:
     def test_a_span_is_read_alone(self) -> None:
         assert Span.parse("3-7/*") == Span(3, 7, None)
         assert len(Span.parse("3-7/10")) == 4
-        with pytest.raises(LineageError, match="no span"):
+        with pytest.raises(LineageError, match="is not a span"):
             Span.parse(f"3-7/10>0-1/1:{ONE}")
 
 
@@ -212,7 +212,7 @@ class TestOrder:
         assert (one.order == other.order) == (one == other)
         assert (one.order < other.order) or (other.order < one.order) or one == other
 
-    def test_messages_sort_as_their_bodies_lie_in_the_result(self) -> None:
+    def test_messages_sort_in_the_order_of_their_bodies_in_the_result(self) -> None:
         texts = [
             f"0-9/50>0-5/9:{ONE}",
             f"0-9/50>5-9/9:{ONE}>0-2/4:{ONE}",

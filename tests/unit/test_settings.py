@@ -54,7 +54,7 @@ def test_everything_that_is_documented_is_read(read, tmp_path):
 def test_what_is_warm_is_no_filter(read, problems):
     assert read("warm: true").warm
     assert problems("filter: true\nwarm: true\n") == (
-        "filter and warm cannot both be true; what is warm gets its entries as a function",
+        "filter and warm cannot both be true; a warm step is a function, which does not read stdin",
     )
     assert problems("warm: 1") == ("warm is 1, but must be true or false",)
 
@@ -291,7 +291,7 @@ def test_aliases_that_stand_for_too_much_or_for_themselves_are_refused_at_once(p
     began = time.monotonic()
     (problem,) = problems(text)
     assert time.monotonic() - began < 5
-    assert "aliases stand for" in problem or "stands for what it is in" in problem or "no YAML" in problem
+    assert "aliases are expanded" in problem or "a value that contains it" in problem or "no YAML" in problem
     assert len(problem) < 250
 
 

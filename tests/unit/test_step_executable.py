@@ -62,7 +62,7 @@ def patched(at: int, value: bytes) -> bytes:
         (ELF[:20], "cut off"),
         (patched(18, b"\xb7\0"), "built for another processor (aarch64)"),
         (patched(18, b"\x08\0"), "built for another processor (MIPS)"),
-        (patched(16, b"\x01\0"), "no program"),
+        (patched(16, b"\x01\0"), "not a program"),
         (patched(56, b"\0\0"), "without a program in it"),
     ],
 )
@@ -116,8 +116,8 @@ def test_what_is_not_executable_is_named(program, mode):
 def test_folders_pipes_and_what_is_not_there_are_named(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert why_not_executable(tmp_path) == "it is a folder"
-    assert why_not_executable(tmp_path / "pipe") == "it is no regular file"
-    assert why_not_executable(tmp_path / "none").startswith("it cannot be looked at")
+    assert why_not_executable(tmp_path / "pipe") == "it is not a regular file"
+    assert why_not_executable(tmp_path / "none").startswith("it cannot be examined")
 
 
 def test_a_file_system_mounted_noexec_is_named(tmp_path):
@@ -131,4 +131,4 @@ def test_a_file_system_mounted_noexec_is_named(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip("no file system can be mounted here")
-    assert done.stdout == "it lies on a file system that is mounted noexec\n"
+    assert done.stdout == "it is on a file system that is mounted noexec\n"

@@ -204,12 +204,12 @@ class TestDeployedStep:
             {"path": path.format(root=tmp_path)},
             {"path": "a/tool", "settings_file": path.format(root=tmp_path)},
         ):
-            with pytest.raises(SettingsError, match="leaves the folders"):
+            with pytest.raises(SettingsError, match="is outside the folders"):
                 deployed_step([steps], "clean", **where)
 
     def test_a_stage_that_leaves_the_folders_is_refused(self, steps, tmp_path):
         program(tmp_path / "outside" / "step")
-        with pytest.raises(SettingsError, match="leaves the folders"):
+        with pytest.raises(SettingsError, match="is outside the folders"):
             deployed_step([steps], "../outside")
 
     def test_links_are_followed_and_must_not_lead_out(self, steps, tmp_path):
@@ -218,14 +218,14 @@ class TestDeployedStep:
         (steps / "clean" / "step").symlink_to(secret)
         (steps / "way-out").symlink_to(tmp_path)
         for where in ({"stage": "clean"}, {"stage": "", "path": "clean/step"}, {"stage": "", "path": "way-out/secret"}):
-            with pytest.raises(SettingsError, match="leaves the folders"):
+            with pytest.raises(SettingsError, match="is outside the folders"):
                 deployed_step([steps], **where)
 
     def test_settings_that_lead_out_are_refused_too(self, steps, tmp_path):
         program(steps / "clean" / "step")
         (tmp_path / "secret.yaml").write_text("timeout: 1")
         (steps / "clean" / "settings.yaml").symlink_to(tmp_path / "secret.yaml")
-        with pytest.raises(SettingsError, match="leaves the folders"):
+        with pytest.raises(SettingsError, match="is outside the folders"):
             deployed_step([steps], "clean")
 
     def test_a_link_within_the_folders_is_a_step_with_the_settings_of_its_own_stage(self, steps):

@@ -106,7 +106,7 @@ def test_ten_mistakes_are_named_at_once(folder):
         ("steps: [{run: score.py}]\nsteps: [{run: score.py}]", "steps is given twice, in lines 1 and 2"),
         ("steps: [{run: nowhere.py}]", "steps[0]: path 'nowhere.py': there is no such file"),
         ("steps: [{run: score.py, settings: no.yaml}]", "steps[0]: path 'no.yaml': there is no such file"),
-        ("steps: [{run: score.py}, {run: /bin/cat}]", "steps[1]: path '/bin/cat': it leaves the folders"),
+        ("steps: [{run: score.py}, {run: /bin/cat}]", "steps[1]: path '/bin/cat': it is outside the folders"),
         ("steps: [{run: no-such-program-anywhere}]", "steps[0]: path 'no-such-program-anywhere': there is no such"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The jobs of one machine in the console: the same as `parcelq jobs --json` lists, and what became of them since."""
+"""The jobs of one machine in the console: those that `parcelq jobs --json` lists, and those that became whole since."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class _Read:
 
 @dataclass(slots=True)
 class _Began:
-    """An action that this console began with a job: its thread, and what stops it."""
+    """An action that this console began with a job: its thread, and the event that stops it."""
 
     thread: threading.Thread
     cancelled: threading.Event
@@ -106,10 +106,10 @@ class LocalConsole:
                 return self._page(read, self._view(read))
             if job in self._known and self._is_whole(self._known[job]):
                 return self._whole_page(self._known[job])
-        raise JobError(job, "there is no such job; the list shows those that there are")
+        raise JobError(job, "there is no such job; the list shows all jobs")
 
     def act(self, job: str, action: str, which: Which) -> str:
-        """Begin to do something with a job."""
+        """Begin an action on a job."""
         with self._lock:
             view = next((one for one in self.views() if one.id == job), None)
             if view is None or action not in view.actions:

@@ -1,4 +1,4 @@
-"""What the console shows: jobs as a list, and above each job's report how far it is and what can be done."""
+"""The console's pages: a list of jobs, and above each job's report its progress and its buttons."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from parcelq.escaping import one_line
 ACTIONS: Final = ("redrive", "resume", "cancel")
 """What can be done with a job."""
 _ASKS: Final = {
-    "redrive": ("Run failed records again", "Run all {dead} again that failed?"),
-    "resume": ("Resume", "Go on with what is missing?"),
+    "redrive": ("Run failed records again", "Run the failed records again ({dead})?"),
+    "resume": ("Resume", "Continue with what is missing?"),
     "cancel": ("Stop", "Stop this job? What is done stays, and you can resume it."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """Which dead entries are to be run again; all of them if nothing is said.
+    """Which dead entries to run again; by default all of them.
 
     Attributes:
         kind: those whose reasons are of this kind, as `kind_of` gives it, escaped.
@@ -84,7 +84,7 @@ class JobsView(Protocol):
         """
 
     def act(self, job: str, action: str, which: Which) -> str:
-        """Begin to do something with a job, and return a sentence that says so.
+        """Begin an action on a job, and return a sentence that says so.
 
         Raises:
             ParcelqError: that cannot be done; the sentence says why.
@@ -115,7 +115,7 @@ def main_of(page: str) -> str:
 
 
 def banner(view: JobView, sentence: str) -> str:
-    """Return what stands above a job's report: how far it is, and its buttons.
+    """Return the part above a job's report: its progress and its buttons.
 
     Args:
         view: how far it is.

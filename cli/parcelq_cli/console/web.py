@@ -1,8 +1,9 @@
-"""The console's web application: on the loopback only, for those who have its address, and not for other sites.
+"""The console's web application. It listens on the loopback only, and refuses requests without its secret address and
+requests from other sites.
 
 Its pages are below a secret path. A request must name the loopback as its host, so a name of another site that leads
-here is refused. What changes something is a POST from a page of the console itself (its `Origin`), with a token in a
-header that other sites cannot send. No reply allows other sites anything.
+here is refused. A request that changes something must be a POST from a page of the console itself (its `Origin`), with
+a token in a header that other sites cannot send. No reply gives other sites any rights.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from parcelq_cli.console.view import ACTIONS, JobsView, Which, listing
 _log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 _MOST_BYTES: Final = 10_000
-"""A request that changes something is smaller."""
+"""The most bytes of a request that changes something."""
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "frame-ancestors 'none'",
@@ -44,7 +45,7 @@ class Console:
 
     Args:
         jobs: the jobs.
-        place: what is said of where they are.
+        place: a text that says where they are.
         port: the port that it is served on; 0 for any that is free.
 
     Raises:
@@ -64,7 +65,7 @@ class Console:
 
     @property
     def host(self) -> str:
-        """What a request must name as its host."""
+        """The host that a request must name."""
         return f"{HOST}:{self._server.port}"
 
     @property
@@ -161,7 +162,7 @@ class _Handler(WSGIRequestHandler):  # type: ignore[misc]
 
 
 def _order(given: Any) -> tuple[str, Which]:
-    """Read what is to be done. Raises ValueError, TypeError or KeyError if it is nothing that can be."""
+    """Read the action of a request. Raises ValueError, TypeError or KeyError if it is not valid."""
     action, kind, span = given["action"], given.get("kind", ""), given.get("range", "")
     if action not in ACTIONS or not isinstance(kind, str):
         raise ValueError(action)

@@ -1,1 +1,1 @@
-"""The command `parcelq estimate`: what a file will cost and take on AWS, from a sample of its lines."""
+"""The command `parcelq estimate`: predicts cost and duration of a file on AWS, from a sample of its records."""

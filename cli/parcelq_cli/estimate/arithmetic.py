@@ -42,12 +42,12 @@ def total(rows: Sequence[Row]) -> float:
 
 
 def units(size: float) -> int:
-    """Requests that SQS bills for one, by the bytes of its payload: https://aws.amazon.com/sqs/pricing/"""
+    """How many requests SQS bills for one request, by the bytes of its payload: https://aws.amazon.com/sqs/pricing/"""
     return max(1, ceil(size / BILLING_UNIT_BYTES))
 
 
 def billed(count: float, size: float, together: float = inf) -> float:
-    """Requests that SQS bills for messages of one size in full requests."""
+    """How many requests SQS bills for messages of one size in full requests."""
     most = max(1, min(MAX_REQUEST_MESSAGES, together, MAX_REQUEST_BYTES // max(1, size)))
     full, rest = divmod(count, most)
     return full * units(most * size) + (units(rest * size) if rest else 0)
@@ -56,8 +56,8 @@ def billed(count: float, size: float, together: float = inf) -> float:
 def run_seconds(wall: float, cpu: float, vcpus: float) -> float:
     """How long a run takes that took `wall` seconds with all the processors it wanted.
 
-    What it waited for takes as long as ever. What it calculated for `cpu` seconds takes longer where there is less than
-    a processor, or fewer than it used.
+    The time that it waited does not change. The `cpu` seconds of work take longer if there is less than one processor,
+    or fewer than it used.
     """
     return max(0.0, wall - cpu) + max(min(wall, cpu), cpu / vcpus)
 

@@ -61,7 +61,7 @@ def s3(job: Job) -> tuple[float, float]:
 
 
 def bill(job: Job) -> list[Row]:
-    """What running the file costs, without what it costs to keep it."""
+    """The cost of running the file, without the cost of keeping it."""
     uploads, processors = 1 + job.ranges, job.invocations + job.splitting + job.again[0]
     uploading = max(1, job.ranges) * job.publishing + (1 + min(job.ranges, job.setup.uploads)) * COLD_SECONDS
     result, drains = job.result, ceil(job.draining / 30)
@@ -94,6 +94,6 @@ def usd(job: Job) -> float:
 
 
 def keeping(job: Job) -> list[Row]:
-    """What it costs to keep the file and its result for a month."""
+    """The cost of keeping the file and its result for a month."""
     sizes = {"the file": job.known.stored, "the result": job.output_bytes}
     return [row(job.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]

@@ -23,10 +23,10 @@ def estimate(
     settings: Annotated[str, typer.Option(metavar="FILE", help="The step's settings file.", show_default="none")] = "",
     record_format: Annotated[
         str,
-        typer.Option("--format", metavar="FORMAT", help="What a record is, such as csv.", show_default="by name"),
+        typer.Option("--format", metavar="FORMAT", help="The record format, such as csv.", show_default="by name"),
     ] = "",
-    workflow_id: Annotated[str, typer.Option(help="What the step gets as --workflow-id.", show_default="none")] = "",
-    sample: Annotated[int, typer.Option(min=1, help="About how many records the step is run over.")] = 1000,
+    workflow_id: Annotated[str, typer.Option(help="Passed to the step as --workflow-id.", show_default="none")] = "",
+    sample: Annotated[int, typer.Option(min=1, help="About how many records to run the step over.")] = 1000,
     parcel_size: ParcelSize = 1000,
     batch_size: Annotated[
         int | None,
@@ -40,7 +40,7 @@ def estimate(
     collects: Annotated[int, typer.Option(min=1, help="CollectConcurrency: downloaders at a time.")] = 2,
     timeout: Annotated[int, typer.Option(min=1, max=900, help="ProcessorTimeout, in seconds.")] = 300,
     slowdown: Annotated[
-        float, typer.Option(help="How many times as long a vCPU of Lambda takes as a processor of this machine.")
+        float, typer.Option(help="How many times slower a vCPU of Lambda is than a processor of this machine.")
     ] = 1.0,
     prices: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Other prices, YAML.", show_default="those of us-east-1")
@@ -50,10 +50,10 @@ def estimate(
         typer.Option(metavar="FILE", help="Also draw cost and duration over parcel size and memory, as a web page."),
     ] = None,
 ) -> None:
-    """Run a step over a sample of a file on this machine, and predict what the whole file will cost and take on AWS.
+    """Run a step over a sample of a file on this machine, and predict cost and duration of the whole file on AWS.
 
-    AWS gets a request only if FILE is an object. The records come from all over the file; of a large one, not
-    all is read.
+    Requests go to AWS only if FILE is an S3 object. The sample comes from all parts of the file; a large file is not
+    read completely.
     """
     from parcelq.prices import load_prices
     from parcelq.records import parse

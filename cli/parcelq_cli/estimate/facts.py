@@ -36,7 +36,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/EventNotifications.html"""
 
 DRAINED_MESSAGE: Final = 0.4e-3
 DRAINED_BYTE: Final = 8e-9
-"""A message that is drained, and each of its bytes."""
+"""Draining takes this for each message, and this for each byte of it."""
 MERGED: Final = 1_400_000
 """Rows a second that are merged into an index run."""
 RESOLVED: Final = 560_000

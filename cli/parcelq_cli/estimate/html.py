@@ -20,7 +20,7 @@ from parcelq_cli.estimate.report import dollars, seconds, size
 _PARCELS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 _MEMORIES: Final = (512, 1024, VCPU_MB, 2 * VCPU_MB, 4 * VCPU_MB)
 _LEAST: Final = 1e-9
-"""What stands for zero on a logarithmic axis."""
+"""Replaces zero on a logarithmic axis."""
 
 
 def write_page(path: Path, every: Sequence[Job], *, batches_follow: bool) -> None:
@@ -44,14 +44,14 @@ def page(chosen: Job, *, batches_follow: bool) -> bytes:
     known = chosen.known
     about = (
         f"{size(known.size)}, {known.records:,} records. Each line is a memory size of the processor. "
-        "Hollow points: a run does not fit into an invocation. The ring is what was asked for."
+        "Hollow points: a run does not fit into an invocation. The ring marks the setup that you chose."
     )
     advice = "No setup fits: choose a smaller batch size or a longer timeout."
     if best:
         setup = best.setup
         advice = (
             f"Cheapest of these: parcels of {setup.parcel_size:,} with {setup.memory:,} MB, {dollars(usd(best))}, "
-            f"all processed {seconds(best.processed)} after the put. Asked for: parcels of "
+            f"all processed {seconds(best.processed)} after the put. Your setup: parcels of "
             f"{chosen.setup.parcel_size:,} with {chosen.setup.memory:,} MB, {dollars(usd(chosen))}, "
             f"{seconds(chosen.processed)}."
         )

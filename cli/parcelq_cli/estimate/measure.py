@@ -1,4 +1,4 @@
-"""What a step takes, writes and fails on, measured by running it over a sample in two sizes."""
+"""Measures a step: runs it over a sample in two sizes, and notes times, outputs and failures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Line:
 
     @classmethod
     def through(cls, few: int, seconds_few: float, many: int, seconds_many: float) -> Line:
-        """The line through two measurements; never one that falls, or begins below 0."""
+        """The line through two measurements; it never falls, and never begins below 0."""
         each = max(0.0, (seconds_many - seconds_few) / (many - few)) if many > few else 0.0
         return cls(max(0.0, seconds_few - each * few), each)
 
@@ -63,7 +63,7 @@ class Measured:
         failing: which share of records the step fails on.
         reason: why it failed on one of them; empty where it did not.
         wall: seconds of a run, on the clock of this machine.
-        cpu: seconds of a run that its processors worked.
+        cpu: CPU seconds of a run.
         start: seconds that a process of a warm step takes to begin.
         out_entries: records that come out for one that goes in.
         out_bytes: bytes that come out for one record that goes in.
@@ -104,9 +104,9 @@ _SMALL: Final = 10
 _ROUNDS: Final = 3
 _ENOUGH_SECONDS: Final = 10.0
 _RUNS_FOR_BAD: Final = 200
-"""So many runs are spent on finding the bad records of the sample."""
+"""The most runs for finding the bad records of the sample."""
 _HOPELESS: Final = 10
-"""If this many records each fail alone, and none succeeds, the step is what is wrong."""
+"""If this many records each fail alone, and none succeeds, the step is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def measure(
         name: the file's name.
         sample: records of it.
         runs: runs the step.
-        clock: tells a time in seconds.
+        clock: returns a time in seconds.
 
     Raises:
         ParcelqError: the step fails on every record; with the reason.
@@ -225,7 +225,7 @@ class _Runner:
 
     @property
     def source(self) -> Source:
-        """What the file would be called if it were dropped into a bucket."""
+        """The source that the file would be in a bucket."""
         return Source.of_object("parcelq-123456789012-us-east-1", INBOX + self.name, etag="0" * 32, put="0" * 18)
 
     def message(self, records: Sequence[bytes]) -> Message:

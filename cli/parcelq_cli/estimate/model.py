@@ -121,14 +121,14 @@ class Job:
 
     @cached_property
     def outputs(self) -> tuple[int, float]:
-        """Messages that the output of a run is, and bytes of each."""
+        """How many messages the output of a run makes, and the bytes of each."""
         size, entries = self.entries * self.known.out_bytes, self.entries * self.known.out_entries
         pieces = max(1, ceil(entries / self.setup.parcel_size - 1e-9), ceil(size / MAX_BODY_BYTES))
         return pieces, size / pieces + self.known.attributes_out
 
     @cached_property
     def again(self) -> tuple[float, float, float]:
-        """What failing entries bring about: more runs, entries that those are over, and entries that die.
+        """The effects of failing entries: more runs, the entries of these runs, and entries that die.
 
         A message that fails runs once more as it is. Then it is split into halves, which run once, until bad entries
         are alone. Entries fail by chance.

@@ -1,4 +1,4 @@
-"""The ways to set up a stack that are compared, and what to mind about the chosen one."""
+"""The setups of a stack that are compared, and warnings about the chosen one."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def cheapest(found: Sequence[Job]) -> Job | None:
 
 
 def warnings(job: Job) -> Iterator[str]:
-    """Where an estimate is not to be trusted, or the job will not run as it is set up."""
+    """Warnings: where the estimate is unreliable, or the job cannot run with this setup."""
     known, timeout = job.known, job.setup.timeout
     if not job.fits:
         yield (
-            f"a run takes {job.run:,.0f} seconds, and an invocation has {timeout}, minus what is kept for "
+            f"a run takes {job.run:,.0f} seconds, and an invocation has {timeout}, minus the time reserved for "
             "publishing; choose a smaller batch size"
         )
     if known.sampled < min(known.records, 100):
-        yield f"a sample of {known.sampled} records says little; give a larger --sample"
+        yield f"a sample of {known.sampled} records is too small for a reliable estimate; give a larger --sample"
     if job.entries > 20 * known.sampled:
         yield (
             f"a run gets {job.entries:,} records, but the step was measured with {known.sampled:,} at most; "

@@ -14,7 +14,7 @@ from parcelq_cli.estimate.stack import idle
 
 
 def document(every: Sequence[Job]) -> dict[str, Any]:
-    """All of it, for JSON. Durations are in seconds, sizes in bytes, amounts in dollars."""
+    """The whole estimate, for JSON. Durations are in seconds, sizes in bytes, amounts in dollars."""
     job, best = _chosen(every), cheapest(every)
     nothing = idle(job.stack, job.prices)
     return {
@@ -29,7 +29,7 @@ def document(every: Sequence[Job]) -> dict[str, Any]:
 
 
 def text(every: Sequence[Job]) -> str:
-    """All of it, for people."""
+    """The whole estimate, as text."""
     job, best = _chosen(every), cheapest(every)
     known, setup, nothing = job.known, job.setup, idle(job.stack, job.prices)
     counted = "counted" if known.counted else "worked out from the sample"

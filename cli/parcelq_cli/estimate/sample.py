@@ -23,7 +23,7 @@ from parcelq.upload.puts import Puts, is_coded
 COUNTED_BYTES: Final = 64 * MIB
 """The records of a source up to this size, decompressed, are counted; of a larger one they are worked out."""
 _TOGETHER: Final = 10
-"""Records that are taken at one place, so that files in which long and short ones take turns count right."""
+"""Records that are taken at one place, so that long and short records that alternate are counted correctly."""
 _READ_BYTES: Final = 64 * KIB
 _LONGEST: Final = 64 * MIB
 
@@ -56,14 +56,14 @@ class Sample:
 def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sample:
     """Take about `wanted` records from all over a source.
 
-    What is chosen is left to chance, though the same for the same file, so that what recurs in the file does not recur
-    in the sample. Of a large source that cannot be read from the middle (compressed, CSV, `lines=N`), the records come
-    from its first 64 MiB.
+    The places are random, so that a pattern in the file does not distort the sample, but the same for the same file. Of
+    a large source that cannot be read from the middle (compressed, CSV, `lines=N`), the records come from its first 64
+    MiB.
 
     Args:
         file: a path, or `s3://bucket/key`.
         wanted: how many records, at least 1; all of them if there are no more.
-        fmt: the record format; None to go by the name.
+        fmt: the record format; None if its name decides.
 
     Raises:
         ParcelqError: it is not there, cannot be read, does not fit its format, or has no records.
@@ -198,7 +198,7 @@ class _Counting:
 
 
 class _Small:
-    """Reads little at a time, as little is needed."""
+    """Reads a few bytes at a time, because few are needed."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream

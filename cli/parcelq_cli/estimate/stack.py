@@ -1,4 +1,4 @@
-"""What a stack has that costs something, whether or not a file is processed."""
+"""The parts of a stack that cost something, whether or not a file is processed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Stack:
 
 
 def idle(stack: Stack, prices: Prices) -> list[Row]:
-    """What a stack costs in a month in which nothing is processed."""
+    """The cost of a stack in a month in which nothing is processed."""
     collections = _MONTH_SECONDS / stack.collect_seconds
     polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
     return [

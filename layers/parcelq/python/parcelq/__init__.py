@@ -1,4 +1,4 @@
-"""Parcelq: a file of records in, a file of results out, over SQS, exactly.
+"""Parcelq: runs a program over every record of a file, and gives one exact result.
 
     import parcelq
 
@@ -16,13 +16,13 @@ And on this machine alone, without AWS, or on a deployed stack:
 Each room is a package, and imports only rooms below it:
 
     aws         clients, translated errors, requests in flight
-    store       where objects lie: a bucket or a folder
+    store       where objects are kept: a bucket or a folder
     lineage     which bytes of its source a message stands for
     records     how a source is cut into entries
     topics      messages and topics (SQS queues): publish, pull, acknowledge, lease, create, delete
     steps       find a step and its settings, and run it;  `step` writes one as a Python function
     upload      files and objects, cut into parcels and published
-    process     what becomes of pulled messages; dead letters; the worker
+    process     pulled messages: run the step, publish, acknowledge; dead letters; the worker
     collect     messages into segments, segments into results and reports
     jobs        workflows and their versions, the record of each job, and the looks that move it on
     local       jobs on one machine: the same parts over topics in memory and a folder
@@ -54,7 +54,7 @@ _MODULES: Final = frozenset({"errors", "step"})
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, and not before: a cold start pays for nothing that it does not use."""
+    """Import a name when it is first used, so that a cold start imports only what it needs."""
     from importlib import import_module
 
     if name in _PLACES:

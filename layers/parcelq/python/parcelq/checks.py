@@ -1,7 +1,7 @@
 """Checks of values that come from outside: settings files, the functions' environment, and requests to functions.
 
-A check takes a value and returns what it means, or raises `Wrong` with what it must be. `checked` applies one to each
-key and names everything that is wrong at once.
+A check takes a value and returns its meaning, or raises `Wrong` with a text that says what it must be. `checked`
+applies one to each key and names everything that is wrong at once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def checked(
 
 
 def shown(value: object) -> str:
-    """A value in few enough characters for a message."""
+    """A value, shortened for a message."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
@@ -79,7 +79,7 @@ def filled(value: object) -> str:
 
 
 def optional(check: Check) -> Check:
-    """What another check takes, or null."""
+    """A value for another check, or null."""
     return lambda value: None if value is None else check(value)
 
 

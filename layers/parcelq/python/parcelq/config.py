@@ -21,7 +21,7 @@ _OWN: Final = (OUTPUT, RANGES, LOOKS)
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a deployed stack tells its functions.
+    """The configuration that a deployed stack gives to its functions.
 
     Attributes:
         prefix: every topic of the stack is called `<prefix>-…`.
@@ -29,7 +29,7 @@ class Config:
         stages: names of the steps in a row; the first one's topic is the stack's input topic.
         stage: the one that this function is for; empty where it is for none.
         parcel_size: most entries of a published message.
-        record_format: the record format of all sources; empty to go by the name of each.
+        record_format: the record format of all sources; empty if each source's name decides.
         batch_size: how many entries the step should get at a time.
         step_path: the step; empty for the one in the stage's folder.
         settings_file: the step's settings; empty for the one in the stage's folder, if it is there.
@@ -43,7 +43,7 @@ class Config:
         step_role: ARN of the role whose credentials steps get; empty for none.
         secrets: ARNs of the secrets of workflows.
         kms_key_arn: the key that topics are encrypted with; empty for SQS's own.
-        quiet_seconds: how long nothing must come of a job before what is missing is published again.
+        quiet_seconds: seconds without a message of a job after which what is missing is published again.
     """
 
     prefix: str
@@ -78,23 +78,24 @@ class Config:
 
     @property
     def output_topic(self) -> str:
-        """Where results are collected from."""
+        """Name of the topic that results are collected from."""
         return self.topic(OUTPUT)
 
     @property
     def next_topic(self) -> str:
-        """Where this function's stage publishes: the next stage's topic, or the output topic after the last one."""
+        """Name of the topic that this function's stage publishes on: the next stage's, or the output topic after the
+        last stage."""
         following = self.stages[self.stages.index(self.stage) + 1 :]
         return self.topic(following[0]) if following else self.output_topic
 
     @property
     def range_topic(self) -> str:
-        """Where the uploader tells itself which ranges of large objects are to be uploaded."""
+        """Name of the topic with the uploader's tasks: ranges of large objects."""
         return self.topic(RANGES)
 
     @property
     def looks_topic(self) -> str:
-        """Where looks at jobs wait, which the downloader takes."""
+        """Name of the topic of looks, which triggers the downloader."""
         return self.topic(LOOKS)
 
     @property

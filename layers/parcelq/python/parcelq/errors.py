@@ -31,7 +31,7 @@ class InvalidValueError(ParcelqError, ValueError):
 
 
 class RecordError(ParcelqError, ValueError):
-    """Some bytes do not fit their record format, so where their records begin and end is not known.
+    """Some bytes do not fit their record format, so nobody knows where their records begin and end.
 
     Attributes:
         format: the format's short text, such as `csv`.
@@ -133,7 +133,7 @@ class AwsError(ParcelqError):
     """
 
     def __init__(self, operation: str, code: str, message: str, status: int | None = None) -> None:
-        # Without a status no answer came, and the message says all; the name of an exception would explain nothing.
+        # Without a status no answer came. Then the message is enough, and the name of an exception would not help.
         super().__init__(f"{operation} failed" + (f" with {code}" if status else "") + f": {message}")
         self.operation = operation
         self.code = code
@@ -199,7 +199,7 @@ class PublishError(ParcelqError):
 
 
 class SettingsError(ParcelqError, ValueError):
-    """A settings file, an environment or a step path is wrong; the text names all that is.
+    """A settings file, an environment or the path of a step is wrong; the text names every mistake.
 
     Attributes:
         problems: one text for each thing that is wrong.
@@ -271,7 +271,7 @@ class StepError(ParcelqError):
 
 
 class JobError(ParcelqError):
-    """A job cannot go on.
+    """A job cannot continue.
 
     Attributes:
         job: the job's id.

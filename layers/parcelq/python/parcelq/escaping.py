@@ -1,15 +1,15 @@
-"""Text of others as it may be shown: nothing in it moves a cursor, changes colours or hides what follows."""
+"""Escaping text from elsewhere, so that nothing in it moves a cursor, changes colours or hides what follows."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-# Control characters, line and paragraph separators, what turns the direction of writing, and surrogates, which stand
-# for bytes that are not UTF-8. https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing
+# Control characters, line and paragraph separators, characters that turn the direction of writing, and surrogates,
+# which stand for bytes that are not UTF-8. https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing
 _ABOVE_ASCII: Final = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb"
 HARMFUL: Final = re.compile(f"[\x00-\x08\x0b-\x1f{_ABOVE_ASCII}]")
-"""What a terminal would act on."""
+"""The characters that a terminal acts on."""
 _IN_LINE: Final = re.compile(f"[\x00-\x1f{_ABOVE_ASCII}]")
 _IN_JSON: Final = re.compile(f"[{_ABOVE_ASCII}]")
 _SHORT: Final = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}

@@ -49,8 +49,8 @@ class Topics:
     def create(self, name: str, *, max_receive_count: int = 2) -> Topic:
         """Create a topic and its dead-letter topic `<name>-dead-letter`.
 
-        If either exists, both are deleted first, with all their messages. SQS then refuses the names for 60 s, which
-        this waits out.
+        If either exists, both are deleted first, with all their messages. SQS then refuses the names for 60 s; this
+        method waits that long.
 
         Args:
             name: up to 68 letters, digits, hyphens and underscores.
@@ -105,7 +105,7 @@ class Topic:
         return self._queue.url
 
     def upload(self, *paths: str | Path, parcel_size: int = 1000) -> int:
-        """Publish the lines of files as messages, and return how many messages that were.
+        """Publish the lines of files as messages, and return the number of messages.
 
         Args:
             paths: the files.
@@ -134,7 +134,7 @@ class Topic:
             stays, and downloading into the same file adds what came since.
 
         Raises:
-            InvalidValueError: the file exists.
+            ParcelqError: the file already exists.
             AwsError, OSError: SQS or the disk refuses. Nothing is lost.
         """
         from parcelq.collect.download import download
@@ -203,7 +203,7 @@ class Worker:
 
         Args:
             idle: seconds with nothing coming after which this returns; by default it never does.
-            on_progress: called after every round with what it did, and with what was done in all.
+            on_progress: called after every round with what it did, and with the total.
 
         Returns:
             How many messages were processed, and how many were published.

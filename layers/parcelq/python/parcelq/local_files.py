@@ -15,7 +15,8 @@ from parcelq.limits import KIB
 from parcelq.readable import Readable
 
 _READ_AT_ONCE: Final = 64 * KIB
-"""A file that says it is no larger is read first, since files of /proc and /sys have other sizes than they say."""
+"""A file that seems to be no larger than this is read first, since files of /proc and /sys have another size than the
+system says."""
 _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISSOCK, "a socket"),
@@ -30,7 +31,7 @@ class Input:
 
     Attributes:
         stream: its bytes. Reading raises ParcelqError if the file changed since it was opened.
-        size: how many bytes it has; None if only its end tells, as for a pipe.
+        size: how many bytes it has; None if only its end shows it, as for a pipe.
         path: absolute path by which it is known; without links if it is a regular file.
     """
 
@@ -71,7 +72,7 @@ def opened(path: Path) -> Iterator[Input]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Put a path into every OSError that has none, such as that of a write to a full disk."""
+    """Add a path to every OSError without one, such as that of a write to a full disk."""
     try:
         yield
     except OSError as error:

@@ -18,7 +18,7 @@ _TABLE: Final = "prices.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars for one, the day on which that was published (None where nobody says), and where it was read."""
+    """Dollars for one unit, the day on which the price was published (None if unknown), and its source."""
 
     usd: float
     dated: date | None = None

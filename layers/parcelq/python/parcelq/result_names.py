@@ -111,7 +111,7 @@ def result_names(name: str, prefix: str = "") -> ResultNames:
 
 
 def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> None:
-    """Check that sources that are worked on together have results of different names.
+    """Check that the results of sources in one command have different names.
 
     Args:
         given: what the user calls the sources, such as paths.

@@ -1,9 +1,9 @@
 """Writing message bodies into requests, several times faster than botocore does.
 
 A body is nearly all of a request. botocore writes it with `json.dumps`, which looks at every character by itself and
-takes half of all the CPU that publishing costs. A legal body has only five characters that JSON writes in another way,
-and `bytes.replace` finds these with vector instructions. So a stand-in goes through botocore, and the bodies take its
-place in what comes out. The events are botocore's own way to do so:
+takes half of all the CPU that publishing costs. In a legal body JSON changes only five characters,
+and `bytes.replace` finds these with vector instructions. So botocore writes a placeholder, and this module replaces it
+by the body. The events are botocore's own way to do so:
 https://boto3.amazonaws.com/v1/documentation/api/latest/guide/events.html
 """
 
@@ -24,8 +24,8 @@ _ESCAPES: Final = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"
 def write_bodies_fast(sqs: SQSClient) -> None:
     """Let a client write the bodies of SendMessageBatch fast; what is sent means the same.
 
-    It is meant for bodies that SQS takes. One with another control character makes a request that SQS cannot read, and
-    and not just a message that it refuses alone.
+    All bodies must have only characters that SQS accepts. One with another control character makes SQS refuse the whole
+    request, not just that message.
     """
     model = sqs.meta.service_model
     if getattr(model, "resolved_protocol", model.protocol) != "json":  # Lambda's own botocore may be of another year

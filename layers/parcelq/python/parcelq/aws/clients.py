@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 CONNECTIONS: Final = 32
-"""Connections that a client keeps open: more than all requests that any operation has in flight together."""
+"""Connections that a client keeps open: more than any operation has requests in flight."""
 
 _REGEX: Final = re.compile(r":[^:]*must (?:match the regex|be an ARN matching the regex).*", re.DOTALL)
-"""What botocore says of a wrong bucket name: a regular expression, which explains nothing to a user."""
+"""How botocore's error for a wrong bucket name ends: with a regular expression, which does not help a user."""
 _NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
 _BLOCKED: Final = frozenset({"QueueDeletedRecently"})
 _EXISTS: Final = frozenset({"QueueNameExists", "QueueAlreadyExists"})

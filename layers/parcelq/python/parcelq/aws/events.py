@@ -28,7 +28,7 @@ def put_event(events: Any, kind: str, detail: Mapping[str, Any], resource: str) 
     Args:
         events: a boto3 EventBridge client.
         kind: what happened, the event's `detail-type`.
-        detail: what is known of it, at most 256 KiB of JSON.
+        detail: the event's content, at most 256 KiB of JSON.
         resource: what it is about.
 
     Raises:

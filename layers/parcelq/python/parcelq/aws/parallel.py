@@ -1,4 +1,5 @@
-"""Requests in flight together, on threads: what boto3 offers, and enough for a network that is waited for."""
+"""Several requests in flight at once, on threads. boto3 offers nothing else, and threads suffice for waiting on a
+network."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ Result = TypeVar("Result")
 def in_flight(call: Callable[[Item], Result], items: Iterable[Item], most: int) -> Generator[Result]:
     """Yield `call(item)` for every item, in the order they get done, with at most `most` of them under way.
 
-    Items are taken only as there is room for them, so an iterable of any length is never held in memory. An error in a
+    An item is taken only when its call can begin, so an iterable of any length needs little memory. An error in a
     call is raised here, after the calls under way have ended; no further item is taken then, nor after `close()`.
     The only item of a sequence needs no other thread.
     """

@@ -90,7 +90,7 @@ def check_replies(client: Any) -> None:
         may_be_empty = not (operation_model.output_shape and operation_model.output_shape.members)
         # guard[False]: a web page with a good status is no reply of SQS
         if not (body.startswith(b"{") and body.endswith(b"}")) and not (may_be_empty and not body):
-            raise incomplete(operation_model.name, f"the reply is no JSON object but {body[:60]!r}")
+            raise incomplete(operation_model.name, f"the reply is not a JSON object but {body[:60]!r}")
 
     client.meta.events.register("before-parse.sqs", check)
 

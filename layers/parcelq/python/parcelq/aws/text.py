@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 # SQS takes #x9 #xA #xD #x20-#xD7FF #xE000-#xFFFD #x10000-#x10FFFF. In UTF-8 that leaves out the other control
-# characters and the two last code points of the first plane; surrogates are no valid UTF-8 in the first place.
+# characters and the two last code points of the first plane; surrogates are not valid UTF-8 in the first place.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 _ILLEGAL_ASCII: Final = tuple(bytes((code,)) for code in range(32) if code not in {9, 10, 13})
 _ILLEGAL_OTHERS: Final = ("\ufffe".encode(), "\uffff".encode())

@@ -1,4 +1,4 @@
-"""Assembling a result: bytes that lie in many segments, in order, as one stream."""
+"""Assembling a result: bytes from many segments, in order, as one stream."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store
 
 CACHE_BYTES: Final = 96 * MIB
-"""Bytes of segments in memory, in one window for each segment; a window is fetched at a time."""
+"""Bytes of segments in memory: one window for each segment, fetched as a whole."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
 
 
 class SegmentReader:
-    """Reads extents of segments that lie in order in each of them, so that every byte is fetched about once.
+    """Reads extents of segments. In each segment they are in order, so that every byte is fetched about once.
 
     Args:
-        store: where the segments lie.
+        store: where the segments are.
         keys: keys of the segments, by their number.
         used: how many of the segments are read from.
     """
@@ -74,7 +74,7 @@ def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Ite
 
 def part_file(reader: SegmentReader, extents: Iterable[Extent]) -> BytesIO:
     """Return a file with the bytes of extents, to be read from its beginning."""
-    file = BytesIO()  # not a list to be joined, which would have all blocks in memory beside the part
+    file = BytesIO()  # joining a list would have all blocks in memory beside the part
     for extent in extents:
         file.writelines(reader.read(extent))
     file.seek(0)

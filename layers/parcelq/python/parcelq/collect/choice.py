@@ -1,12 +1,13 @@
-"""Choosing: which of the messages that came make the result. Pure.
+"""Choosing: which of the collected messages make the result. Pure.
 
 Rows come in order of lineage. Messages whose bytes of the source overlap make a *cluster*, and nearly every cluster is
 a single message, or the messages of one output. For the others these rules hold:
 
 - A *candidate* stands for a range of bytes: a message, or the whole output of one run if every byte of it is there.
-  What a run wrote is covered by candidates of its own, and so on for each step.
-- Of candidates for the same range the one that was complete first is chosen; one without dead entries goes before one
-  with some. Of the same dead entries the newest are chosen: what was run again died of what its last run says.
+  The output of a run has candidates of its own, and so on for each step.
+- Among candidates for the same range, the one that was complete first is chosen, but one without dead entries is
+  preferred to one with some. Among tombstones of the same entries the newest is chosen, because it has the reason of
+  the last run.
 - Of ranges that overlap (a message that ran whole on one delivery and halved on another) those are chosen that together
   account for most bytes, and of these those that have the fewest dead ones.
 """
@@ -24,7 +25,7 @@ from parcelq.collect.rows import FLAG, NUMBER, Columns
 
 @dataclass(slots=True)
 class Choice:
-    """What was chosen of some rows that follow one another.
+    """What was chosen from consecutive rows.
 
     Attributes:
         columns: the rows.
@@ -63,10 +64,10 @@ class _Candidate:
 
 
 def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[Choice]:
-    """Choose among rows that come in order, and find what is missing.
+    """Choose among rows that are in order, and find what is missing.
 
     Args:
-        chunks: the rows, each of so many words.
+        chunks: the rows.
         words: words of a row.
         total: bytes of the source; None if that is not known.
     """
@@ -90,7 +91,7 @@ def _clusters(chunks: Iterable[list[bytes]], words: int, total: int | None) -> I
     kept = 0
     for chunk in chunks:
         rows += chunk
-        if len(rows) < 2 * kept:  # a cluster that is larger than a chunk is not looked through again for each
+        if len(rows) < 2 * kept:  # a cluster larger than a chunk is not searched again for each chunk
             continue
         begins = _begins(rows, words, total)
         last = begins[-1] if begins else 0
@@ -105,7 +106,7 @@ def _clusters(chunks: Iterable[list[bytes]], words: int, total: int | None) -> I
 def _begins(rows: list[bytes], words: int, total: int | None) -> list[int]:
     """The numbers of rows with which a cluster begins."""
     if not total and total is not None:
-        return [0]  # all rows stand for the same nothing
+        return [0]  # all rows stand for the same empty range
     starts, ends = Columns.of(rows, words).spans(0)
     reached = accumulate(ends, max)
     later = zip(count(1), islice(starts, 1, None), reached, strict=False)
@@ -230,7 +231,7 @@ class _Chooser:
         if found:
             return min(found, key=lambda one: (one.dead, one.since))
         if dead:
-            # The newest, since an entry that was run again died of what its last run says.
+            # The newest, since that has the reason of the last run.
             return _Candidate(start, end, dead[-1:], dead=True, since=self._wheres[dead[-1]])
         return None
 
@@ -255,9 +256,11 @@ def _runs(columns: tuple[array[int], array[int]], first: int, after: int) -> Ite
 
 
 def _heaviest(candidates: list[_Candidate]) -> list[_Candidate]:
-    """Of ranges that overlap, return those apart that weigh most: by bytes accounted for, then by bytes not dead.
+    """Among overlapping ranges, return the disjoint ones that weigh most: by bytes accounted for, then by bytes not
+    dead.
 
-    This is weighted interval scheduling: in order of their ends, each is taken or not on top of the best before it.
+    This is weighted interval scheduling: in the order of their ends, each range is added to the best choice before it,
+    or left out.
     """
     by_end = sorted(candidates, key=lambda one: (one.end, one.start))
     ends = [one.end for one in by_end]

@@ -31,9 +31,9 @@ class Dead:
         end: just after its last byte.
         entries: how many they are.
         reason: why they failed.
-        of_source: whether they are entries of the source, and not of what an earlier step made of some.
-        record: number of the first of them in the source, from 1; None where nobody knows.
-        line: number of its first line, from 1; None where nobody knows.
+        of_source: whether they are entries of the source, and not of the output of an earlier step.
+        record: number of the first of them in the source, from 1; None if unknown.
+        line: number of its first line, from 1; None if unknown.
         entry: the entries themselves; empty where they were too large to be kept.
         file: the file that they are in, if the source is made of several and it is known which; `record` and `line`
             count in that file then.
@@ -67,7 +67,7 @@ class Dead:
 
 
 def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
-    """Yield what failed for good, in order, with reasons and entries, all from the segments.
+    """Yield the dead entries, in order, with their reasons, all from the segments.
 
     Args:
         collected: the messages.
@@ -84,7 +84,7 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
         record, line = _numbers(first, row.start, notes, collected.total) if row.of_source else (None, None)
         dead = Dead(row.start, row.end, row.entries, reason, row.of_source, record, line, entry)
         first_file, last_file = (max(0, bisect_right(starts, at) - 1) for at in (row.start, row.end - 1))
-        # What an earlier step made of a message with records of several files may come from any of them.
+        # The output of an earlier step for records of several files may come from any of these files.
         yield _in_file(dead, files[first_file]) if files and first_file == last_file else dead
 
 

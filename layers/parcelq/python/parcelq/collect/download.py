@@ -15,7 +15,7 @@ from parcelq.collect.drain import Drainer
 from parcelq.collect.resolution import Collected, all_extents
 from parcelq.collect.runs import indexes_of, tidy
 from parcelq.collect.segments import segment_keys, segments_among
-from parcelq.errors import InvalidValueError
+from parcelq.errors import ParcelqError
 from parcelq.limits import MIB
 from parcelq.local_files import naming
 from parcelq.result_names import PIECES, UNFINISHED
@@ -32,8 +32,8 @@ class Downloaded:
 
     Attributes:
         messages: messages that came this time.
-        entries: entries of theirs.
-        sources: how many sources the file has results of.
+        entries: how many entries they have.
+        sources: how many sources have results in the file.
         incomplete: the sources with missing or dead parts.
     """
 
@@ -54,21 +54,21 @@ def download(
 
     Messages are acknowledged when they are on the disk, in a folder `<file>.parts`. The file itself appears at the end,
     whole. Where a source is incomplete the folder stays, so that a later download adds what came since; after a crash a
-    second one goes on from it.
+    second one continues with it.
 
     Args:
         topic: the topic.
         path: the file; messages without lineage come last in it.
         receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
-        on_progress: told how many messages and entries were just stored.
+        on_progress: called with the numbers of messages and entries that were just stored.
 
     Raises:
-        InvalidValueError: the file is there already, and is not the unfinished one of an earlier download.
+        ParcelqError: the file already exists, and is not the unfinished one of an earlier download.
         AwsError, TopicNotFoundError, OSError: SQS or the disk refused. Nothing is lost.
     """
     folder = path.with_name(path.name + PIECES)
     if path.exists() and not folder.exists():
-        raise InvalidValueError("file", str(path), "a file that does not exist yet")
+        raise ParcelqError(f"{str(path)!r} already exists")
     folder.mkdir(parents=True, exist_ok=True)
     store = FolderStore(folder)
     drained = Drainer(topic, store, keeps_headers=True).drain(receive_message_timeout, on_progress=on_progress)
@@ -101,7 +101,7 @@ def _collected(store: FolderStore, topic: str, keys: list[str]) -> Collected:
 
 
 def _parts(collected: Collected, topic: str, incomplete: list[str]) -> Iterator[bytes]:
-    """Yield the result of a job; where something is missing, all that came, in order."""
+    """Yield the result of a job, or, if something is missing, everything that was collected, in order."""
     keys, extents = collected.segments, all_extents(collected)
     if collected.job.source:
         resolution = collected.resolve()

@@ -31,9 +31,10 @@ _log = logging.getLogger(__name__)
 RECEIVERS: Final = 4
 """Each holds at most what is below; so all of them hold a bounded number of messages and bytes."""
 PULLED_TOGETHER: Final = 30
-"""Messages that a receiver pulls at a time, at most: where small ones came before, so many of the largest still fit."""
+"""The most messages that a receiver pulls at a time. Even if all of them have the largest size, they fit into
+memory."""
 PULLED_BYTES: Final = 4 * MIB
-"""It pulls fewer where those that came lately were so large that they would be more bytes than this."""
+"""A receiver pulls fewer messages if, by the size of the recent ones, they would have more bytes than this."""
 SEGMENT_MESSAGES: Final = 5_000
 SEGMENT_BYTES: Final = 16 * MIB
 """A receiver stores what it has when it has this many messages, or bytes."""
@@ -52,9 +53,9 @@ class Drained:
 
     Attributes:
         messages: messages that were stored and acknowledged.
-        entries: entries of theirs.
+        entries: how many entries they have.
         segments: segments that were written.
-        exhausted: whether draining ended because nothing came any more, and not because its time was up.
+        exhausted: whether draining ended because no more messages came, and not because its time was up.
         jobs: whose messages they were.
     """
 
@@ -66,14 +67,14 @@ class Drained:
 
 
 class _Pace:
-    """How many messages are pulled at a time, going by the size of those that came; for all receivers together."""
+    """Decides how many messages are pulled at a time, by the size of recent ones; for all receivers together."""
 
     def __init__(self) -> None:
         self._size = 0.0
 
     @property
     def most(self) -> int:
-        """As many as may be pulled now."""
+        """How many messages may be pulled now."""
         if not self._size:
             return min(PULLED_TOGETHER, MAX_REQUEST_MESSAGES)
         return max(1, min(PULLED_TOGETHER, int(PULLED_BYTES / self._size)))
@@ -92,8 +93,8 @@ class Drainer:
         store: where segments go.
         receivers: how many receive together.
         deadline: seconds for which messages are locked while they are held; refreshed while that takes longer.
-        clock: tells a time in seconds.
-        now: tells the time of day.
+        clock: returns a time in seconds.
+        now: returns the time of day.
         keeps_headers: whether the headers that messages bring are stored, because the step's processors use another
             store than this one, or none.
     """
@@ -127,7 +128,7 @@ class Drainer:
             self._kept[key] = self.store.read(key)
         # guard[False]: outputs with another header than those before are not collected
         if self._kept[key] != header:
-            raise MessageError("it has another header than the outputs before it")
+            raise MessageError("its header differs from that of earlier outputs")
 
     def drain(
         self,
@@ -139,8 +140,8 @@ class Drainer:
 
         Args:
             receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
-            time_left: tells the seconds until this should have ended.
-            on_progress: told how many messages and entries were just stored.
+            time_left: returns the seconds until this should have ended.
+            on_progress: called with the numbers of messages and entries that were just stored.
 
         Raises:
             AwsError, TopicNotFoundError, OSError: SQS or the store refused. Other messages are delivered again.
@@ -164,7 +165,7 @@ class Drainer:
 
 @dataclass(slots=True)
 class _Receiver:
-    """One of those who collect together, on a thread of its own; see `Drainer.drain`."""
+    """One of several receivers, on a thread of its own; see `Drainer.drain`."""
 
     drainer: Drainer
     receive_message_timeout: float
@@ -206,7 +207,7 @@ class _Receiver:
     def _take(self, one: Pulled, lease: Lease) -> None:
         """Hold a message, and store what is held if that is enough."""
         elsewhere = SIZE_ELSEWHERE in one.attributes or OLD_SIZE_ELSEWHERE in one.attributes
-        # One that is large is stored while it has the room, so that there is one of its kind at a time.
+        # A large message is stored while it holds the memory, so that there is only one of them at a time.
         with self.room.taken(_size_elsewhere(one)) if elsewhere else nullcontext():
             try:
                 message = self.drainer.topic.read(one)
@@ -266,6 +267,6 @@ class _Receiver:
 
 
 def _size_elsewhere(pulled: Pulled) -> int:
-    """Bytes of a body that lies in S3, as far as the message tells."""
+    """Bytes of a body that is in S3, as far as the message says."""
     told = (count_told(pulled.attributes.get(name, "")) for name in (SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE))
     return next((size for size in told if size is not None), ELSEWHERE_BYTES)

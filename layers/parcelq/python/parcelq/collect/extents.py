@@ -1,4 +1,4 @@
-"""Extents: where the bytes of bodies lie, in order, with the line ends that belong between them. Pure."""
+"""Extents: where the bytes of bodies are, in order, with the line ends that belong between them. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
 
 
 def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
-    """Yield where the chosen messages' bodies lie, and whether they lack their last line end."""
+    """Yield where the chosen messages' bodies are, and whether they lack their last line end."""
     for choice in choices:
         wheres, sizes, entries = choice.columns.wheres, choice.columns.sizes, choice.columns.entries
         for number in choice.rows:

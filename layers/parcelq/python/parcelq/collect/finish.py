@@ -1,8 +1,8 @@
 """Finishing jobs: from the segments of a job to its result, the report beside it and the list of dead entries.
 
-What is known of a job is in its segments and nowhere else, so this can be stopped at any moment and run again, or twice
-at once: the second one finds the result there, or writes the same one. Result, report and list follow from one
-resolution, whose state the result and the report name.
+All state of a job is in its segments. So this can be stopped at any moment and run again, or run twice at once: the
+second run finds the result, or writes the same one. Result, report and list follow from one resolution, whose state the
+result and the report name.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class Finisher:
     """Writes results of the jobs of a topic.
 
     Attributes:
-        store: where the segments lie.
+        store: where the segments are.
         topic: name of the topic that was drained.
         destination: the prefix of the results' keys.
         results: where the results go, if that is another store.
         bucket: the bucket that this is; empty where it is none.
         replaces: whether a job's result replaces any that is there. Otherwise that of a newer put stays, and so does
             one of the same source from which nothing is missing.
-        names: works out the names of a source's result, if that is to be done in another way.
+        names: works out the names of a source's result; None for the usual names.
         versions: of the steps that ran, for the report, beside those that the messages name.
-        now: tells the time of day.
+        now: returns the time of day.
         recipe: steps, settings and other options of a run on one machine, for the report.
         large: has large results written by several invocations; None where this process writes every result alone.
     """
@@ -89,8 +89,8 @@ class Finisher:
     def finish_all(self, may_go_on: Callable[[], bool] = lambda: True) -> Iterator[SourceState]:
         """Look at every job that has something new, and write what is finished.
 
-        A job that cannot be finished is logged and yielded with its problem; the others continue. Those with the fewest
-        segments come first, so that one that takes long keeps few waiting, and of those with as many any of them.
+        A job that cannot be finished is logged and yielded with its problem; the others continue. Jobs with the fewest
+        segments come first, so that a long job delays few others. Jobs with equally many come in any order.
 
         Args:
             may_go_on: asked before each job; those left are for the next time, and yielded as not looked at.
@@ -116,7 +116,7 @@ class Finisher:
         return next(iter(self._look(keys)), None) if segments_among(keys) else None
 
     def finish_without_lineage(self) -> list[SourceState]:
-        """Write the messages that can be part of no result, if any were collected; see `finish_all`."""
+        """Write the messages that cannot be part of a result, if there are any; see `finish_all`."""
         keys = self.keys_of(Job(NO_SOURCE))
         return list(self._look(keys)) if keys else []
 
@@ -125,7 +125,7 @@ class Finisher:
         return list(self.store.keys(folder(self.topic, job.id)))
 
     def job_of(self, job_id: str) -> Job | None:
-        """Whose messages lie in the folder of a job's id; None if there are none."""
+        """The job whose messages are in the folder of an id; None if there are none."""
         segments = segments_among(self.store.keys(folder(self.topic, job_id)))
         return open_indexes(self.store, segments[:1])[0].job if segments else None
 
@@ -145,7 +145,7 @@ class Finisher:
         notes: Sequence[Note] | None = None,
         looks: Cost = NOTHING,
     ) -> SourceState:
-        """Write the result of a job and its report, if nothing is missing but what is dead.
+        """Write the result of a job and its report, if every entry has a result or is dead.
 
         Args:
             seen: what `see` returned.
@@ -170,7 +170,7 @@ class Finisher:
         state = state_in(present, name)
         # guard[self._is_to_stay(state, resolution)]: segments stay until the report of their result is written
         if self._is_to_stay(state, resolution) and (report := self.reporter.of_state(name, key, state)):
-            # These segments came late, or are left from the time it was written.
+            # These segments came late, or were left over when it was written.
             return replace(seen.state, result=key, whole=True, report=report)
         if not resolution.finished:
             return seen.state
@@ -212,9 +212,9 @@ class Finisher:
         self.store.delete(segments)
 
     def _look(self, keys: Sequence[str]) -> Iterator[SourceState]:
-        source = keys[0]  # for as long as nobody knows what it is called
+        source = keys[0]  # as long as its name is not known
         try:
-            if not segments_among(keys):  # left over by one who was killed while deleting them
+            if not segments_among(keys):  # left over by an invocation that was killed while it deleted them
                 self.store.delete(keys)
                 return
             seen = self.see(keys)

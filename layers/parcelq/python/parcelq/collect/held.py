@@ -45,7 +45,7 @@ class Room:
 
 @dataclass(slots=True)
 class Held:
-    """What a receiver has pulled and not stored yet. Of what was pulled only the receipt is kept, not the text."""
+    """What a receiver has pulled and not stored yet. It keeps the receipts and pieces of messages, not their text."""
 
     since: float
     first: datetime
@@ -57,7 +57,7 @@ class Held:
     count: int = 0
 
     def add(self, one: Pulled, message: Message) -> None:
-        """Take a message in. Raises MessageError, and takes nothing, if it cannot be read."""
+        """Add a message. Raises MessageError, and adds nothing, if it cannot be read."""
         source, version = message.attributes.get(SOURCE, ""), message.attributes.get(WORKFLOW, "")
         pieces = list(pieces_of(message))
         if not Source.is_one(source):

@@ -24,7 +24,7 @@ from parcelq.store.store import Store
 from parcelq.topics.cost import Cost
 
 _AHEAD: Final = 16 * MIB
-"""Of all indexes that are opened together so much is read with their heads."""
+"""Bytes of all indexes together that are read along with their heads."""
 
 
 _SMALLEST_AHEAD: Final = 4 * KIB

@@ -44,7 +44,7 @@ class LargeResults:
         store: where segments and plans lie.
         results: where results go.
         tasks: the topic that tasks are published on.
-        now: tells the time in seconds since the epoch.
+        now: returns the time in seconds since the epoch.
     """
 
     store: Store

@@ -1,8 +1,8 @@
 """Taking a look at a job: merging what is new, and doing what follows from it.
 
-What follows is decided in `jobs.look`, from the job's record and what was found. Here it is done, in an order in which
-it can end at any moment: what a record says has been done before the record is written, and the next look is published
-after that. So taking the same look twice does at worst the same twice.
+The decision about the next steps is made in `jobs.look`, from the job's record and what was found. Here it is done, in
+an order in which it can end at any moment: what a record says has been done before the record is written, and the next
+look is published after that. So taking the same look twice does at worst the same twice.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Taken:
 
     Attributes:
         again: seconds after which the message should be delivered again; None if it can be acknowledged.
-        state: how far the job is; None where nobody looked.
+        state: how far the job is; None if nobody looked.
     """
 
     again: float | None = None
@@ -78,7 +78,7 @@ class Looker:
         bucket: the stack's bucket.
         input_topic: name of the topic that records are published on where a job's record does not say.
         tell: tells others that a job ended, given the kind of the event and what is known of it.
-        quiet_seconds: how long nothing must come before what is missing is published again.
+        quiet_seconds: seconds without a message after which what is missing is published again.
         spent: returns what was spent since it was asked last.
     """
 
@@ -102,7 +102,7 @@ class Looker:
         known = read_job(self.jobs.store, look.job)
         found = known or self._adopt(look)
         if found is None:
-            _log.info("job %s has neither a record nor segments, so nothing is to be looked at", look.job)
+            _log.info("job %s has neither a record nor segments, so there is nothing to look at", look.job)
             return Taken()
         record, etag = found
         try:
@@ -150,7 +150,7 @@ class Looker:
         return LookVerdict.DROP if record.is_whole or record.halted else LookVerdict.TAKE
 
     def _adopt(self, look: Look) -> tuple[JobRecord, str] | None:
-        """Give a record to a job that has none, if anything tells whose it is."""
+        """Create the record of a job that has none, if its source can be found out."""
         source, workflow = look.source, look.workflow
         if not source:
             job = self.finisher.job_of(look.job)
@@ -253,7 +253,7 @@ class Looker:
     def _are_empty(self, record: JobRecord) -> bool:
         names = {topic.name for topic in self.topics}
         if record.topic and record.topic not in names:
-            return False  # nobody here knows what happens on another topic, so only time tells
+            return False  # this stack knows nothing about other topics, so only time can show that nothing comes
         return not any(sum(topic.counts()) for topic in self.topics)
 
     def _heal(self, record: JobRecord) -> None:
@@ -286,7 +286,7 @@ class Looker:
         return before.with_more(self.spent(), size)
 
     def _detail(self, record: JobRecord) -> dict[str, Any]:
-        """What an event says of a job that ended: its record, and its report without the list of dead entries."""
+        """The content of the event of an ended job: its record, and its report without the list of dead entries."""
         report: dict[str, Any] | None = None
         if record.result:
             try:
@@ -311,7 +311,7 @@ def _drawn(record: JobRecord, collected: Collected, resolution: Resolution, tota
 
 
 def _all_of(total: int | None) -> dict[str, Any]:
-    """What is missing where nothing came at all."""
+    """What is missing if no message came at all."""
     if total is None:
         return {}
     return {"missing": total, "holes": ((0, total),), "hole_count": 1}

@@ -13,11 +13,11 @@ from parcelq.aws.parallel import in_flight
 ROWS_HELD: Final = 100_000
 """Rows in the windows of all indexes together."""
 _FEWEST: Final = 32
-"""Rows of a window, at least."""
+"""The fewest rows of a window."""
 _READS_IN_FLIGHT: Final = 8
 
 ReadRows: TypeAlias = Callable[[int, int], Sequence[bytes]]
-"""Reads rows of an index, from a number on, so many of them."""
+"""Reads a number of rows of an index, from a row number on."""
 
 
 class _Window:
@@ -89,7 +89,7 @@ def merged(indexes: Iterable[tuple[int, ReadRows]], held: int = ROWS_HELD) -> It
     waiting = [(window.first, number, window) for number, window in enumerate(windows)]
     heapq.heapify(waiting)
     while waiting:
-        # Rows after this could be mixed up with those that are still to be read.
+        # Rows that are not read yet may come before rows after this one.
         barrier: bytes | None = None
         taken = []
         while waiting and (barrier is None or waiting[0][0] <= barrier):

@@ -1,4 +1,4 @@
-"""The report beside a result, and the list of its dead entries: what came in, what came out, and what did not."""
+"""The report beside a result, and the list of its dead entries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Entries:
     """Entries of a source and of its result: `read` is `done`, `dead` and `missing` together.
 
     Where an entry of what an earlier step made died, all entries of the source count as dead of whose message it was
-    made. `read` is None where nobody noted how many entries were published, `dead` where the notes do not say how many
+    made. `read` is None if nobody noted how many entries were published, `dead` where the notes do not say how many
     entries such a message had, and `done` where either is.
     """
 
@@ -47,7 +47,7 @@ class Report:
     Attributes:
         source: the attribute `Source`.
         version: which put of the object it is: its version id if it has one, else the event's sequencer.
-        result: where the result lies.
+        result: where the result is.
         state: a digest of all that the result was made of; the result's metadata has the same.
         format: the source's record format; empty if its upload did not say.
         format_chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …; empty if not known.
@@ -58,8 +58,8 @@ class Report:
         entries: of the source, and of the result.
         bytes_read: bytes of the source.
         bytes_written: bytes of the result.
-        dead: what failed for good, and why; the first of it where there is much.
-        dead_list: where the list of all dead entries lies; empty if there are none.
+        dead: what failed for good, and why; only the first ones if there are many.
+        dead_list: where the list of all dead entries is; empty if there are none.
         holes: byte ranges of the source that are missing; none in a result that is finished.
         duplicates: messages that were dropped because they were there already.
         healings: how often what was missing was published again.
@@ -100,7 +100,7 @@ class Report:
     problem: str = ""
 
     def to_json(self) -> bytes:
-        """As it lies beside the result."""
+        """As it is stored beside the result."""
         members = asdict(self)
         members["dead"] = [
             {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
@@ -121,13 +121,13 @@ def report_of(
     dead_list: str,
     looks: Cost = NOTHING,
 ) -> Report:
-    """Put together what is known of a result, also of one that is not finished.
+    """Make the report of a result, also of one that is not finished.
 
     Args:
         collected: the messages.
         resolution: what they make.
         notes: what is noted of the source's uploads.
-        result: where the result lies.
+        result: where the result is.
         bytes_written: its bytes.
         dead: what failed, the first of it where there is much.
         dead_list: where the list of all dead entries lies; empty if there are none.

@@ -20,7 +20,7 @@ from parcelq.topics.cost import NOTHING, Cost
 from parcelq.upload.notes import Note
 
 _REPORT_BYTES: Final = 4 * MIB
-"""More than any report has."""
+"""The most bytes that are read of a report; no report has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Reporter:
     """Writes reports.
 
     Attributes:
-        out: where results lie.
+        out: where results are.
         versions: of the steps that ran, beside those that the messages name.
         recipe: steps, settings and other options of a run on one machine.
     """

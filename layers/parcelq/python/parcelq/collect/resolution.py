@@ -1,7 +1,7 @@
-"""What the messages of a job make: how far it is, what is missing and dead, and where the result's bytes lie.
+"""The state of a job by its messages: how far it is, what is missing and dead, and where the result's bytes are.
 
 Everything follows from one choice among the messages (see `choice`), which is made anew for each pass over the indexes:
-the first pass says which messages count, another one where their bytes lie. So memory does not grow with the
+the first pass says which messages count, another one where their bytes are. So memory does not grow with the
 number of messages.
 """
 
@@ -26,7 +26,7 @@ from parcelq.store.store import Store, Stored
 MOST_HOLES: Final = 10_000
 """Holes that are listed; there may be more."""
 WHOLE: Final = "whole"
-"""What the state of a result begins with from which nothing is missing."""
+"""The state of a whole result begins with this."""
 
 
 class DeadRow(NamedTuple):
@@ -36,7 +36,7 @@ class DeadRow(NamedTuple):
         start: first byte, in the source, of the message that they came in.
         end: just after its last byte.
         entries: how many they are.
-        of_source: whether they are entries of the source, and not of what an earlier step made of some.
+        of_source: whether they are entries of the source, and not of the output of an earlier step.
         extent: where the reason and the entries lie.
     """
 
@@ -49,7 +49,7 @@ class DeadRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What the messages that came make.
+    """The state of a job by the messages that were collected.
 
     Attributes:
         total: bytes of the source; None while no message told.
@@ -85,7 +85,7 @@ class Resolution:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is missing but what is dead."""
+        """Whether every entry has a result or is dead."""
         return self.total is not None and not self.hole_count
 
     @property
@@ -104,7 +104,7 @@ class Collected:
     """All messages of a job, by their indexes.
 
     Attributes:
-        store: where the segments lie.
+        store: where the segments are.
         indexes: the indexes, in the order in which they were written.
     """
 
@@ -136,7 +136,7 @@ class Collected:
         return merged(all_indexes(self.indexes, self.store))
 
     def touched(self) -> int:
-        """Count the bytes of the source that any of the messages has to do with."""
+        """Count the bytes of the source that any of the messages stands for."""
         at = touched = 0
         for rows in self.rows():
             for start, end in zip(*Columns.of(rows, self.words).spans(0), strict=True):
@@ -154,7 +154,7 @@ class Collected:
         return choose(self.rows(), self.words, self.total)
 
     def resolve(self) -> Resolution:
-        """Work out what the messages make."""
+        """Calculate the state of the job."""
         counter = _Counter()
         for choice in self.choices():
             counter.add(choice)
@@ -165,7 +165,7 @@ class Collected:
         return joined_extents(with_line_ends(bodies_of(self.choices())))
 
     def with_header(self, header: Stored | None, extents: Iterator[Extent]) -> tuple[list[str], Iterator[Extent]]:
-        """Return the keys of objects, and where bytes lie in them: first the header, if there is one, then the rest."""
+        """Return the keys of objects, and where the bytes are in them: first those of the header, then the rest."""
         segments = self.segments
         if header is None:
             return segments, extents
@@ -195,7 +195,7 @@ class _Counter:
         self.holes: list[tuple[int, int]] = []
         self._yields = Yields()
         self._last_lacks_end = False
-        # One for each column, so that it does not matter how the rows come in chunks.
+        # One for each column, so that the digest does not depend on how rows are grouped into chunks.
         self._hashers = [blake2b(digest_size=12) for _ in range(3)]
 
     def add(self, choice: Choice) -> None:
@@ -250,7 +250,7 @@ class _Counter:
 
 
 def all_extents(collected: Collected) -> Iterator[Extent]:
-    """Yield where all bodies lie, each once: in order of lineage; those without lineage in the order they came in."""
+    """Yield where all bodies are, each once: in order of lineage; those without lineage in the order they came in."""
     bodies = bodies_of(_first_of_each(collected))
     return joined_extents(with_line_ends(bodies if collected.job.source else iter(sorted(bodies))))
 

@@ -48,16 +48,16 @@ UNKNOWN: Final = (1 << 64) - 1
 _DIGEST_CHARACTERS: Final = 16
 
 Key: TypeAlias = tuple[int, ...]
-"""The words of a row up to `where`, without those that are missing."""
+"""The words of a row up to `where`, without missing groups."""
 
 
 def words_of(steps: int) -> int:
-    """How many words a row has that has room for slices of so many steps."""
+    """How many words a row needs for slices of this many steps."""
     return _PLAIN + _GROUP * steps
 
 
 def steps_of(key: Key) -> int:
-    """For slices of how many steps a row must have room to hold these words."""
+    """For how many steps a row needs room to hold these words."""
     return (len(key) - 2) // _GROUP
 
 
@@ -84,7 +84,7 @@ def content_of(lineage: Lineage, note: bytes = b"") -> int:
 
 
 def read_of(lineage: Lineage, *, dead: bool) -> int:
-    """Return the word that counts entries of the source; nobody needs it of a dead message."""
+    """Return the word that counts entries of the source; for a dead message it is not needed."""
     if any(output.span.start for output in lineage.outputs):
         return 0
     entries = lineage.outputs[0].entries if lineage.outputs else None
@@ -92,13 +92,13 @@ def read_of(lineage: Lineage, *, dead: bool) -> int:
 
 
 def row(key: Key, words: int, where: int, content: int, size: int, entries: int, read: int = UNKNOWN) -> bytes:
-    """Return a row of so many words."""
+    """Return a row with a given number of words."""
     missing = (0,) * (words - PAYLOAD - len(key))
     return struct.pack(f">{words}Q", *key, *missing, where, content, size, entries, read)
 
 
 def moved(data: bytes, words: int, by: int) -> bytes:
-    """Return rows one after another with `by` added to each `where`."""
+    """Return rows, one after another, with `by` added to each `where`."""
     numbers = _numbers(data)
     column = words - PAYLOAD
     numbers[column::words] = array("Q", [where + by for where in numbers[column::words]])
@@ -128,7 +128,7 @@ class Columns:
 
     @classmethod
     def of(cls, rows: Iterable[bytes], words: int) -> Columns:
-        """Read rows of so many words."""
+        """Read rows with a given number of words."""
         return cls(words, _numbers(b"".join(rows)))
 
     @property
@@ -138,7 +138,7 @@ class Columns:
 
     @property
     def wheres(self) -> array[int]:
-        """Where the bodies lie."""
+        """Where the bodies are."""
         return self.numbers[self.words - 5 :: self.words]
 
     @property

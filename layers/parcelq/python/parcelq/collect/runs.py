@@ -1,9 +1,9 @@
-"""Index runs: what was merged once is kept, so that a look at a large job reads little more than what is new.
+"""Index runs: merged indexes are kept, so that a look at a large job reads little more than what is new.
 
 When a job has many segments their indexes are merged into an index run, and runs of about equal size into a larger one:
 so there is a logarithmic number of them. The job's record names those that count, and what the last look at all of them
-found. It is written on the condition that nobody else wrote it; a run that it does not name counts for nothing. So this
-may be killed at any moment, or done twice at once.
+found. It is written on the condition that nobody else wrote it; a run that it does not name counts for nothing. So
+merging may be killed at any moment, or run twice at once.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ FEWEST: Final = 32
 FEWEST_RUNS: Final = 8
 """Index runs of about one size that become a larger one."""
 LARGE: Final = 50_000
-"""Messages of a job that is not looked at anew as a whole each time."""
+"""A job with at least this many messages is not read as a whole at each look."""
 MUCH: Final = 8
-"""It is when one of this many messages is new."""
+"""It is read as a whole when one message in this many is new."""
 _RECORD: Final = "runs.json"
 _RECORD_BYTES: Final = 16 * MIB
 
@@ -80,7 +80,7 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is kept of a job beside its segments.
+    """The record that is kept of a job beside its segments.
 
     Attributes:
         runs: keys of the index runs that count.
@@ -146,10 +146,10 @@ def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]
 
 
 def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:
-    """Merge indexes of a job as far as it is time to, and return which index runs count.
+    """Merge indexes of a job if there are enough of them, and return which index runs count.
 
     Args:
-        store: where the job's objects lie.
+        store: where the job's objects are.
         topic: name of the topic that was drained.
         keys: the keys in the job's folder.
         now: the time, by which new keys sort.
@@ -179,7 +179,7 @@ def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record
 
 
 def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], written: Sequence[str]) -> Record:
-    """Make the record name these runs, and delete those that it names no more."""
+    """Write these runs into the record, and delete the runs that it no longer names."""
     named = tuple(run.key for run in runs)
     try:
         new = write_record(store, topic, runs[0].job, replace(record, runs=named))

@@ -23,18 +23,18 @@ class SourceState:
     """How far a source is.
 
     Attributes:
-        source: the attribute `Source`; empty for messages without lineage; the key of its first segment where nobody
-            could read that.
+        source: the attribute `Source`; empty for messages without lineage; the key of its first segment if that could
+            not be read.
         covered: bytes of it whose results are there.
         total: bytes of it; None if that is not known yet.
         dead: entries that failed for good.
         holes: how many byte ranges are missing.
         result: key of its result; empty while it is not finished.
-        superseded: whether a newer put of the same file has its result there already.
-        problem: why nobody can tell; empty where all is well.
+        superseded: whether a newer put of the same file already has a result.
+        problem: why the state is unknown; empty if it is known.
         looked_at: whether there was time to look at it.
         report: the report beside the result, if that is written.
-        whole: whether its result is there with every entry, so that nothing else is needed of it.
+        whole: whether its result has every entry, so that its segments are not needed any more.
     """
 
     source: str
@@ -74,7 +74,7 @@ class Seen:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is missing but what is dead."""
+        """Whether every entry has a result or is dead."""
         return self.resolution is not None and self.resolution.finished
 
 
@@ -82,7 +82,7 @@ def see(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Seen:
     """Look at a job, and merge its indexes as far as it is time to.
 
     Args:
-        store: where the segments lie.
+        store: where the segments are.
         topic: name of the topic that was drained.
         keys: the keys in the job's folder, among them some of segments.
         now: the time of day.
@@ -122,7 +122,7 @@ def _unchanged(store: Store, record: Record, keys: Sequence[str]) -> Seen | None
 
 
 def _note_looked(topic: str, collected: Collected, resolution: Resolution, record: Record) -> None:
-    """Note what a look at all messages of a large job found."""
+    """Store what a look at all messages of a large job found."""
     names = frozenset(map(name_of, collected.segments))
     found = resolution.total, resolution.covered, resolution.missing, resolution.hole_count, resolution.dead
     looked = Looked(names, collected.count, *found)

@@ -109,7 +109,7 @@ def write_segment(
         AwsError, StoreError, OSError: the store refused; nothing is there then.
     """
     told = [_told(job, piece) for piece in pieces]
-    if job.source:  # without, their order is that in which they came
+    if job.source:  # without lineage they are in the order in which they came
         told.sort(key=_KEY)
     steps = max((steps_of(one.key) for one in told), default=0)
     rows, bodies = [], []

@@ -1,4 +1,4 @@
-"""A map of a source: equal parts of it from the first byte to the last, and what became of each."""
+"""A map of a source: equal parts from the first byte to the last, and the state of each."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def line_of(cells: Iterable[Cell]) -> str:
 
 
 def missing_of(collected: Collected, resolution: Resolution, total: int | None = None, cells: int = CELLS) -> SourceMap:
-    """Draw what is missing of a job.
+    """Draw the map of a job, with what is dead and missing.
 
     Args:
         collected: its messages.

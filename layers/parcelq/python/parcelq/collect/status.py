@@ -1,4 +1,4 @@
-"""How far sources are, and publishing again what is missing of them."""
+"""The progress of sources, and publishing again what is missing of them."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class Status:
     Attributes:
         source: the attribute `Source`.
         total: bytes of it; None if that is not known yet.
-        covered: what of it has results.
-        dead: what of it failed for good.
-        missing: what of it is neither; not known while `total` is not.
-        deaths: what failed, and why; the first of it where there is much.
+        covered: how much of it has results.
+        dead: how much of it failed for good.
+        missing: how much of it is neither; not known while `total` is not.
+        deaths: what failed, and why; only the first ones if there are many.
         death_count: how much there is.
         holes: byte ranges without any message; those that are certain, and the first where there are many.
         hole_count: how many there are.
         entries_read: entries of it; None if not all of it has been published.
         entries_written: entries of the result so far.
         topic: name of the topic that it was published on; empty if that was not noted.
-        problem: why it can never be uploaded; empty where that is not known to be so.
+        problem: why it can never be uploaded; empty if that is not known to be so.
         warnings: what the report will warn of, as far as that is known.
     """
 
@@ -115,19 +115,19 @@ class Status:
 
 
 def statuses(store: Store, topic: str) -> Iterator[Status]:
-    """Describe every source that was uploaded or has collected messages, and that is not whole yet.
+    """Yield the status of every source that was uploaded or has collected messages, and that is not whole yet.
 
     A source whose segments cannot be read is logged, and left out.
 
     Args:
-        store: where segments lie.
+        store: where the segments are.
         topic: name of the topic that results are collected from. Sources that were uploaded to lead elsewhere are
             left out.
 
     Raises:
         AwsError, OSError: the store refused.
     """
-    # Read before the segments, so that what is finished meanwhile is not taken for something that never came.
+    # Read before the segments, so that a job that is finished meanwhile does not count as missing.
     noted = noted_sources(store)
     for keys in segment_keys(store, topic).values():
         if not segments_among(keys):
@@ -147,7 +147,7 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
 
 
 def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
-    """Publish again what is missing of a source, and only that; returns how many messages it was.
+    """Publish again only what is missing of a source; returns the number of messages.
 
     Args:
         uploader: publishes records of objects.
@@ -222,7 +222,8 @@ def _counts(
     holes: Sequence[tuple[int, int]] | None,
     collected: Collected,
 ) -> tuple[int | None, int | None, int | None]:
-    """Entries of a source that are covered, dead and missing; None for what the notes of its uploads do not tell."""
+    """Entries of a source that are covered, dead and missing; None for numbers that the notes of its uploads do not
+    contain."""
     dead = dead_entries(collected, notes, total) if resolution.has_dead else 0
     if total is None:
         return None if resolution.covered else 0, dead, None
@@ -250,7 +251,7 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 
 def _leads_to(note: Note, topic: str) -> bool:
-    """Whether what was uploaded comes to a topic in the end, as far as anybody knows."""
+    """Whether the results of an upload go to a topic, as far as that is known."""
     return note.output is None or topic in {note.output, note.topic}
 
 

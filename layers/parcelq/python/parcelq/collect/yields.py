@@ -1,4 +1,4 @@
-"""How many entries came out of runs for how many: what a step does to records, as far as counts can show it. Pure.
+"""How many entries runs wrote for how many they got: what a step does to records, as far as counts show it. Pure.
 
 Parcelq promises that every record went through a run that succeeded. Whether the runs together wrote what one run over
 the whole file writes is up to the step: one that takes the first line of each input for a header loses a record in
@@ -16,12 +16,13 @@ from typing import Final
 from parcelq.collect.rows import FLAG, UNKNOWN
 
 _UNLIKELY: Final = 0.05
-"""A step that treats each record by itself must have done what was seen with less than this chance."""
+"""Counts that a step which treats each record by itself would produce with less than this probability are
+suspicious."""
 _DEVIATIONS: Final = 3
-"""So many standard deviations less than expected are not chance."""
+"""A difference of this many standard deviations is not chance."""
 _FEWEST_RUNS: Final = 3
 _FEWEST_ENTRIES: Final = 10
-"""This many runs that all lose the same few entries are no accident."""
+"""If this many runs all lose the same few entries, that is not chance."""
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ class Yields:
         return sum(one.read for one in self.sizes.values())
 
     def doubts(self) -> tuple[str, ...]:
-        """Say where counts show that a step does not treat each record by itself; nothing where they do not."""
+        """Return sentences that say where counts show that a step does not treat each record by itself."""
         if not self.sizes:
             return ()
         usual_digits, usual = max(self.sizes.items(), key=lambda one: one[1].read)
@@ -148,7 +149,7 @@ def _runs(reads: Iterable[int], entries: Iterable[int]) -> Iterator[tuple[int, i
 
 
 def _is_unlikely(rate: float, runs: int) -> bool:
-    """Whether so many single records can hardly all have nothing to write."""
+    """Whether it is improbable that this many single records all give no output."""
     return (1 - min(rate, 1.0)) ** runs < _UNLIKELY
 
 

@@ -1,4 +1,4 @@
-"""What makes up a workflow: its files and what its steps depend on, from a folder or from single steps."""
+"""Assembling a workflow: its files and the dependencies of its steps, from a folder or from single steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from parcelq.steps.packages import Packages, Target, packages_for
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """A workflow with all that belongs to it, on this machine.
+    """A workflow with its programs and files, on this machine.
 
     Attributes:
         name: the workflow's name.
@@ -56,19 +56,20 @@ class Assembled:
         if step.path.suffix == ".py":
             return dependencies_of(step.path, packages)
         if packages:
-            raise SettingsError(f"step {step.path}", ["packages are for steps that end in .py"])
+            raise SettingsError(f"step {step.path}", ["only steps that end in .py can have packages"])
         return None
 
 
 def from_folder(folder: Path, name: str = "") -> Assembled:
-    """Assemble the workflow of a folder with a `workflow.yaml`. All files of the folder belong to it, but hidden ones.
+    """Assemble the workflow of a folder with a `workflow.yaml`. All files of the folder except hidden ones belong to
+    it.
 
     Args:
         folder: the folder.
         name: the workflow's name; made of the folder's by default.
 
     Raises:
-        SettingsError: anything is wrong with the workflow; the text has all of it.
+        SettingsError: something is wrong with the workflow; the text names every mistake.
         InvalidValueError: no workflow can have the name.
     """
     workflow = read_workflow(folder)
@@ -95,7 +96,7 @@ def from_steps(
 
     Args:
         paths: the steps, in a row.
-        settings: the settings file of each; empty for none.
+        settings: the settings file of each step; empty for a step without one.
         packages: Python packages that the steps need.
         name: the workflow's name; made of the steps' by default.
 
@@ -121,18 +122,18 @@ def from_steps(
         made.append(WorkflowStep(run, own, tuple(packages) if step.path.suffix == ".py" else ()))
     if packages and not any(one.packages for one in made):
         raise SettingsError(
-            f"step {paths[0]}", ["packages are for steps that end in .py; this one is started as it is"]
+            f"step {paths[0]}", ["only steps that end in .py can have packages; this one is started as it is"]
         )
     names = "-".join(step.whole.name if step.whole else step.path.stem for step in steps)
     return Assembled(workflow_name(f"{names}.", name), Workflow(tuple(made)), tuple(steps), files)
 
 
 def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
-    """Return the same with other sizes, format and limits, where they are given.
+    """Return the same with other sizes, format and limits, as far as they are given.
 
     Args:
         assembled: the workflow.
-        workflow: what is to be otherwise; its steps do not count.
+        workflow: the new values; its steps are ignored.
     """
     old = assembled.workflow
     steps = tuple(replace(step, batch_size=None) for step in old.steps) if workflow.batch_size else old.steps

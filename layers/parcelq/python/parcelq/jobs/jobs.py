@@ -1,4 +1,4 @@
-"""Beginning a job and waking it: its record first, then the message that leads to a look at it."""
+"""Beginning a job and waking it: first its record, then the message that leads to a look at it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 WAKING_SECONDS: Final = 1
-"""Delay of a look that wakes a job, so that something has come when it is taken."""
+"""Delay of a look that wakes a job, so that a message has come before the look is handled."""
 
 
 def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
-    """Have somebody look at jobs that may have ended, since more is about to come of them.
+    """Publish looks for jobs that may have ended, because more of their messages are about to come.
 
     Args:
         looks: the topic of looks.
@@ -54,9 +54,9 @@ class Jobs:
     """The jobs of a stack.
 
     Attributes:
-        store: where records lie.
+        store: where the records are.
         looks: the topic of looks.
-        now: tells the time in seconds since the epoch.
+        now: returns the time in seconds since the epoch.
     """
 
     store: Store
@@ -72,8 +72,8 @@ class Jobs:
             topic: name of the topic that its records go to.
             limits: when it is stopped.
 
-        A job that began already stays as it is. As long as its first look was not taken, that is published again, since
-        the invocation that began the job may have died before.
+        If the job began already, its record stays as it is. If its first look was not handled yet, it is published
+        again, because the invocation that began the job may have died before it published it.
 
         Raises:
             PublishError, AwsError: the look could not be published, or the store refused.
@@ -130,7 +130,7 @@ class Jobs:
         publish_looks(self.looks, looks, delay_seconds)
 
     def overdue(self, since: float) -> Iterator[JobRecord]:
-        """Yield the records of jobs that wait for a look which is lost, of those that changed since a time.
+        """Yield the records of jobs whose look is lost, among those that changed since a time.
 
         Raises:
             AwsError, OSError: the store refused.
@@ -150,7 +150,7 @@ class Jobs:
         """Ensure that a job with new messages has a look; a job without a record gets one.
 
         Returns:
-            When the next look at it is due; None if the job is whole, so that what came is of no use.
+            When the next look at it is due; None if the job is whole, so that its new messages are not needed.
 
         Raises:
             PublishError, AwsError: the look could not be published, or the store refused.

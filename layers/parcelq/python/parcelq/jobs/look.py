@@ -86,7 +86,7 @@ class Look:
 
 
 class LookVerdict(Enum):
-    """What is to be done with a look.
+    """What to do with a look.
 
     `TAKE` it. `DROP` it, since a later one was taken already. `WAIT`: the next one should be on its way; see later
     whether it was taken. `PUBLISH` the one that the record names, which is lost.
@@ -106,7 +106,7 @@ def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
         return LookVerdict.TAKE
     if number and number < record.look - 1:
         return LookVerdict.DROP
-    # The invocation that took the look before wrote the record, and perhaps died before the next one was published.
+    # The invocation that handled the look before wrote the record, and may have died before it published the next one.
     # guard[True]: a look that was lost is published again
     if now < record.due + LATE_SECONDS:
         return LookVerdict.WAIT if number else LookVerdict.DROP
@@ -169,7 +169,7 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
     Args:
         record: the record that the look found.
         found: what it found besides.
-        quiet_seconds: how long nothing must have come before a job counts as standing still.
+        quiet_seconds: seconds without a message after which a job makes no progress.
     """
     new = _seen(record, found)
     # guard[False]: a job that was cancelled or stopped is neither healed nor finished
@@ -239,7 +239,7 @@ def more_drainers(messages: int, looks: int) -> int:
 
 
 def wants_counts(record: JobRecord, segments: int, now: float, quiet_seconds: float = QUIET_SECONDS) -> bool:
-    """Whether a look that found so many segments should count the topics."""
+    """Whether a look that found this many segments should count the topics."""
     return segments == record.segments and now - record.moved >= min(COUNTING_SECONDS, quiet_seconds / 2)
 
 

@@ -83,7 +83,7 @@ class JobRecord:
         source: the attribute `Source` of its messages.
         workflow: the workflow's name; empty for the built-in step.
         versions: versions of the workflow that it began with or was redriven with.
-        topic: name of the topic that its records are published on; empty where nobody knows.
+        topic: name of the topic that its records are published on; empty if unknown.
         state: how far it is.
         look: number of the look that is published, or is to be.
         due: when that look is due.
@@ -244,7 +244,7 @@ def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
     """Write a job's record in place of the one that was read, and return its etag.
 
     Args:
-        store: where records lie.
+        store: where the records are.
         record: the new record.
         etag: of the record that it replaces; None where the job has none.
 

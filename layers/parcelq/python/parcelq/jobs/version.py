@@ -24,7 +24,7 @@ class Version:
         workflow: what is run.
         code: the bundle with the workflow's own files.
         packages: the bundle with the packages of each step; None for a step that needs none.
-        locks: a digest of the exact packages of each step; empty likewise.
+        locks: a digest of the exact packages of each step; empty for a step that needs none.
         python: what the bundles are for, as `packages_are_for` says it; empty if that does not matter.
     """
 
@@ -42,21 +42,21 @@ class Version:
 
     @property
     def attribute(self) -> str:
-        """What the attribute `Workflow` of its messages says: `<name>@<version>`."""
+        """The value of the attribute `Workflow` of its messages says: `<name>@<version>`."""
         return f"{self.name}@{self.id}"
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
-        """All of its bundles, each once."""
+        """Its bundles, without duplicates."""
         return tuple(dict.fromkeys([self.code, *filter(None, self.packages)]))
 
     @property
     def room(self) -> int:
-        """Bytes that it takes on a function's disk at the most, while the last of its bundles is unpacked."""
+        """The most bytes that it takes on a function's disk, while the last of its bundles is unpacked."""
         return sum(one.room for one in self.bundles) + max(one.size for one in self.bundles)
 
     def to_document(self) -> dict[str, Any]:
-        """Return what is stored of it, as JSON takes it."""
+        """Return its document, as JSON values."""
         return {
             "workflow": self.workflow.to_document(),
             "code": asdict(self.code),
@@ -67,18 +67,18 @@ class Version:
 
     @classmethod
     def parse(cls, name: str, version: str, data: bytes) -> Version:
-        """Read what is stored of a version.
+        """Read the document of a version.
 
         Raises:
-            WorkflowError: it is no version, or not the one that its key says; the text has all that is wrong.
+            WorkflowError: it is not a version, or not the one that its key says; the text names every mistake.
         """
         attribute = f"{name}@{version}"
         try:
             document = json.loads(data)
         except (ValueError, RecursionError):
-            raise WorkflowError(attribute, "what is stored of it is no JSON; put the workflow again") from None
+            raise WorkflowError(attribute, "its stored document is not JSON; put the workflow again") from None
         if not isinstance(document, dict):
-            raise WorkflowError(attribute, "what is stored of it is no JSON object; put the workflow again")
+            raise WorkflowError(attribute, "its stored document is not a JSON object; put the workflow again")
         values, problems = checked(document, _CHECKS, tuple(_CHECKS))
         try:
             values["workflow"] = workflow_of(values.get("workflow"), attribute)
@@ -91,7 +91,7 @@ class Version:
         made = cls(name, **values)
         # guard[False]: a version is used only if it is the one that its name promises
         if made.id != version:
-            raise WorkflowError(attribute, "what is stored of it was changed; put the workflow again")
+            raise WorkflowError(attribute, "its stored document was changed; put the workflow again")
         return made
 
 

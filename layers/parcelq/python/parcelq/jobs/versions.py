@@ -35,7 +35,7 @@ _MOST_BYTES: Final = MIB
 
 @dataclass(frozen=True, slots=True)
 class ListedWorkflow:
-    """What a list of workflows says of one.
+    """A workflow in a list of workflows.
 
     Attributes:
         name: the workflow's name.
@@ -187,7 +187,7 @@ class Versions:
         keys = list(self.store.keys(f"{WORKFLOWS}{check_workflow(name)}/"))
         if not keys:
             raise WorkflowError(name, "there is no workflow of that name; parcelq workflows list shows those there are")
-        # The current one goes first, so that no new job begins with a version that is deleted a moment later.
+        # The current one is deleted first, so that no new job begins with a version that is about to be deleted.
         current = f"{WORKFLOWS}{name}/{_CURRENT}"
         self.store.delete([key for key in keys if key == current])
         self.store.delete([key for key in keys if key != current])

@@ -18,12 +18,12 @@ class WorkflowStep:
     """One step of a workflow.
 
     Attributes:
-        run: path of the program or of its folder, below the workflow's folder; or the name of a program on the PATH.
-        settings: path of its settings file there; empty for the one in its folder, if it is a folder that has one.
-        packages: Python packages that it needs beside those that it declares itself.
-        batch_size: most entries of one run; None for the workflow's.
-        stage: name of the stage that runs it; empty for the stage of the step before it, or the stack's first.
-        output: the record format of its output; None for what its settings say.
+        run: path of the program or of its folder, below the workflow's folder; or a command, with arguments or without.
+        settings: path of the settings file there; by default the one in the step's folder, if the step is a folder.
+        packages: Python packages that the step needs beside those that it declares itself.
+        batch_size: most entries of one run; by default the workflow's.
+        stage: name of the stage that runs the step; by default that of the step before it, or the stack's first.
+        output: the record format of the output; by default the one in the step's settings.
     """
 
     run: str
@@ -39,10 +39,10 @@ class Workflow:
     """Steps in a row, and how they are run.
 
     Attributes:
-        steps: at least one.
-        format: the record format of all sources; None to go by the name of each.
-        parcel_size: most entries of a message; None for what the stack or the command says.
-        batch_size: most entries of one run of a step; None likewise.
+        steps: the steps, in a row.
+        format: the record format of all sources; by default each source's name decides.
+        parcel_size: most entries of a message; by default the stack or the command decides.
+        batch_size: most entries of one run of a step; by default the stack or the command decides.
         limits: when a job is stopped.
     """
 
@@ -57,7 +57,7 @@ class Workflow:
         return step.batch_size or self.batch_size or default
 
     def stages(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Work out the stage of each step, for a stack with stages of these names.
+        """Return the stage of each step, for a stack with stages of these names.
 
         Raises:
             SettingsError: the stack has no such stage.

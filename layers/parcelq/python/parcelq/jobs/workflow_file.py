@@ -92,7 +92,7 @@ def steps_of(workflow: Workflow, folder: Path, workflow_id: str = "") -> list[St
 
 
 def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
-    """Check a whole document. Returns what can be used of it, and everything that is wrong."""
+    """Check a whole document. Returns its valid values, and every mistake."""
     if not isinstance(content, dict):
         return None, [f"it must be keys with values, not {shown(content)}"]
     values, problems = checked(content, _CHECKS, required=("steps",))
@@ -106,7 +106,7 @@ def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
 
 
 def _missing(content: object, folder: Path) -> Iterator[str]:
-    """What is wrong with the programs and settings files that a document names, whatever else is wrong with it."""
+    """The mistakes in the programs and settings files that a document names, even if it has other mistakes."""
     steps = content.get("steps") if isinstance(content, dict) else None
     for number, step in enumerate(steps if isinstance(steps, list) else ()):
         run, settings = (step.get("run"), step.get("settings") or "") if isinstance(step, dict) else (None, "")
@@ -125,7 +125,7 @@ def _each(
     make: Callable[..., Found],
     problems: list[str],
 ) -> list[Found]:
-    """Check mappings in a list, or the only one, and add what is wrong with them to the problems."""
+    """Check mappings in a list, or a single one, and add their mistakes to the problems."""
     made = []
     for number, one in enumerate(nested):
         place = f"{name}[{number}]" if name == "steps" else name

@@ -74,7 +74,7 @@ class Span:
         """Read `start-end/total`. Raises LineageError."""
         found = _SPAN.fullmatch(text)
         if not found:
-            raise LineageError(f"{_short(text)!r} is no span: it must read start-end/total")
+            raise LineageError(f"{_short(text)!r} is not a span: it must read start-end/total")
         return _span(*found.groups())
 
     def __str__(self) -> str:
@@ -110,7 +110,7 @@ class RunOutput:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a message stands for: bytes of the source, taken through any number of steps."""
+    """What a message stands for: bytes of the source, or the output of any number of steps for them."""
 
     root: Span
     outputs: tuple[RunOutput, ...] = ()
@@ -139,7 +139,7 @@ class Lineage:
 
     @property
     def order(self) -> Order:
-        """A key that sorts messages of a source in the order in which their bodies lie in the result."""
+        """A key that sorts messages of a source in the order in which their bodies are in the result."""
         return _key(self.root, ""), *(_key(output.span, output.digest) for output in self.outputs)
 
     def cut(self, start: int, end: int) -> Lineage:

@@ -46,7 +46,7 @@ class Source:
         uri: `s3://bucket/key` or `file:///path`, percent-encoded.
         etag: the object's ETag without quotes; empty for a local file.
         put: the S3 event's `sequencer`, or the id of an upload.
-        version: the object's version, where the bucket keeps versions.
+        version: the object's version, if the bucket keeps versions.
     """
 
     uri: str
@@ -112,10 +112,10 @@ class Source:
         return self.key.removeprefix(INBOX) if self.bucket else self.key.rpartition("/")[2]
 
     def names(self, bucket: str, prefix: str = RESULTS) -> ResultNames:
-        """Work out the keys of its result and of the files beside it, for a bucket that results go to.
+        """Return the keys of its result and of the files beside it, in the bucket that results go to.
 
-        They are never those of another source. What is not in the inbox of that bucket goes below `elsewhere/`, with
-        its whole address.
+        No other source has the same keys. The result of a source outside the inbox of that bucket goes below
+        `elsewhere/`, with its whole address.
 
         Args:
             bucket: the bucket that results go to.

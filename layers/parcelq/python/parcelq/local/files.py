@@ -1,4 +1,4 @@
-"""Files as sources of jobs on one machine: what makes a file the same file, and files that are one source together."""
+"""Files as sources of jobs on one machine: when a file counts as unchanged, and several files as one source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from parcelq.result_names import ResultNames, result_names
 
 STDIN: Final = "stdin"
 PIPE: Final = "pipe"
-"""What the standard input and other pipes without names are called."""
+"""The name of the standard input and of other pipes without names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class FileState:
         """Look at a file.
 
         Raises:
-            ParcelqError: there is no such file, it cannot be read, or it is no regular file.
+            ParcelqError: there is no such file, it cannot be read, or it is not a regular file.
         """
         try:
             real = path.resolve(strict=True)
@@ -96,7 +96,7 @@ class LocalFile:
 
     @property
     def identity(self) -> str:
-        """Tells this content from others that the file had or will have."""
+        """Identifies this content of the file among earlier and later ones."""
         return self.content or self.state.text
 
     def check_unchanged(self) -> None:
@@ -147,7 +147,7 @@ class LocalSource:
 
     Attributes:
         files: the files, in order.
-        name: what the result is called after; it may have folders.
+        name: the name of the result; it may have folders.
         source: the attribute `Source` of its messages.
         combined: whether the user asked for one result of several files.
     """

@@ -1,4 +1,4 @@
-"""Finishing a job on one machine: its result, written in place of an earlier one only when all of it is there."""
+"""Finishing a job on one machine: a result replaces an earlier one only when it is complete."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ def _finisher(job: LocalJob, kept: Kept) -> Finisher:
 
 
 def _make_way(job: LocalJob, kept: Kept) -> None:
-    """Delete what lies beside an earlier result just before that is replaced, so that nothing speaks for the new one.
+    """Delete the files beside an earlier result just before that is replaced, so that none of them describes the new
+    one.
 
     The earlier result itself stays until the new one takes its place.
     """

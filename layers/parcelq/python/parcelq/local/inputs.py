@@ -1,4 +1,5 @@
-"""What a user gives as files: paths, folders, patterns, pipes and the standard input; found before anything is read."""
+"""The files that a user gives: paths, folders, patterns, pipes and the standard input; found before anything is
+read."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from parcelq.result_names import check_distinct
 
 _STDIN: Final = "-"
 _DESCRIPTORS: Final = re.compile(r"/dev/fd/|/proc/[^/]+/fd/|/dev/stdin")
-"""Where pipes are that have no name of their own, as those of a shell's `<(command)`."""
+"""The folders of pipes that have no name of their own, such as those of a shell's `<(command)`."""
 _READ_AT_ONCE: Final = 64 * KIB
 
 
@@ -75,10 +76,10 @@ def sources_of(
     Args:
         found: what is to be read.
         results: the folder of results.
-        put: returns the file to read; of a pipe a copy of all that comes.
-        name: what the result is called after, where there is only one; empty for its own name.
+        put: returns the file to read; for a pipe, a copy of everything that is read from it.
+        name: the name of the result, where there is only one; empty for its own name.
         combine: what the one result of all is called after; empty for a result of each.
-        fmt: the record format of all, as text; empty to go by their names.
+        fmt: the record format of all, as text; empty if their names decide.
 
     Raises:
         InvalidValueError: two results would have one name, or the files cannot be combined.
@@ -106,7 +107,7 @@ def sources_of(
 
 
 def file_of(one: FoundFile, command: str, spool: Path) -> LocalFile:
-    """Return the file to read; of a pipe a file below the folder `spool`, into which all that comes was written.
+    """Return the file to read; for a pipe, a file below the folder `spool`, into which all that comes was written.
 
     Args:
         one: what is to be read.
@@ -180,7 +181,8 @@ def _check_one_format(files: Sequence[LocalFile]) -> None:
 
 
 def _lies_about_its_size(path: Path, found: os.stat_result) -> bool:
-    """Whether a file has other bytes than it says, as those of /proc and /sys: it can be read only as a pipe."""
+    """Whether a file has another size than the system says, like those of /proc and /sys. It can be read only as a
+    pipe."""
     if found.st_blocks or found.st_size > _READ_AT_ONCE:
         return False
     try:

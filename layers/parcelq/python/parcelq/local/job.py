@@ -21,8 +21,8 @@ class DeadEntry:
 
     Attributes:
         file: the file that it is in.
-        record: its number in the file, from 1; None where nobody knows.
-        line: number of its first line, from 1; None where nobody knows.
+        record: its number in the file, from 1; None if unknown.
+        line: number of its first line, from 1; None if unknown.
         entry: the entry; bytes where it is not UTF-8.
         reason: why it failed.
     """
@@ -67,7 +67,7 @@ class Job:
             timeout: seconds to wait at most; None for as long as it takes.
 
         Returns:
-            What became of each file, in their order. `whole` of each says whether every entry is in the result.
+            The outcome of each file, in their order. `whole` of each says whether every entry is in the result.
 
         Raises:
             TimeoutError: the time is up; the job goes on.

@@ -34,11 +34,11 @@ class LocalJob:
         total: bytes of the source; None if that is not known.
         done: bytes of it that are done already.
         stored: whether something of it was stored when this run began.
-        is_noted: whether it is noted how many records the source has.
+        is_noted: whether the number of the source's records is noted.
         report: the report of its result, where that is whole and only cleaning was left to do; else None.
         uploaded: whether all of it was published.
         problem: why it cannot go on; empty where it can.
-        is_hopeless: whether that is so however often it is tried.
+        is_hopeless: whether that stays so however often it is tried.
         healings: how often what was missing was published again.
         is_closed: whether nothing is kept of it any more.
     """
@@ -114,13 +114,13 @@ def take_up(
         options: how they are run.
         kept: what is kept beside the results.
         command: id of the command that claims them.
-        note: called with sentences about what the user may not expect.
+        note: called with sentences about things that may surprise the user.
         redrive: whether dead entries are to be run again.
         chosen: with `redrive`, where those dead entries are that are run again; None for all.
 
     Raises:
-        JobError: another command runs one of them, one began with other steps and it is not said what to do, or another
-            job with the same result could still go on.
+        JobError: another command runs one of them, one began with other steps and the options do not say what to do, or
+            another job with the same result could still continue.
     """
     recipe = options.recipe.document()
     records = [_record_of(source, options, recipe, kept) for source in sources]
@@ -142,8 +142,8 @@ def take_up(
         raise
     for other in others:
         note(
-            f"{other.result!r} was the result of {other.paths!r} in an earlier state, or of another job; what was kept "
-            f"of that is deleted (job {other.id})"
+            f"{other.result!r} was the result of {other.paths!r} in an earlier state, or of another job; the state of "
+            f"job {other.id} is deleted"
         )
         kept.drop(other)
     known = [(job, record) for job, record in zip(jobs, records, strict=True) if record.id in present]
@@ -217,31 +217,32 @@ def _bytes(ranges: Sequence[Range]) -> int:
 
 
 def _check_version(job: LocalJob, options: Options) -> None:
-    """Check that a job may go on with these steps. It may if nothing is done yet, or if they are the same as before."""
+    """Check that a job may continue with these steps: if nothing is done yet, or if they are the same as before."""
     if job.is_whole:
         job.report = job.report if job.record.versions[-1:] == (options.version,) else None
     elif job.done and job.record.versions[-1:] != (options.version,) and not options.go_on:
         share = f"{100 * job.done / job.total:.0f} %" if job.total else f"{job.done:,} bytes"
         raise JobError(
             job.record.id,
-            f"{share} of {job.source.title!r} are done with an earlier version of the steps; --continue does the rest "
+            f"{share} of {job.source.title!r} are done with an earlier version of the steps; --continue runs the rest "
             f"with this one, --fresh starts over, parcelq redrive {job.record.id[:12]} runs only dead entries again",
         )
 
 
 def _check_replaceable(other: LocalRecord, kept: Kept) -> None:
-    """Check that no work is lost with a job whose result is to be that of another: it is finished, or cannot go on."""
+    """Check that no work is lost when a job takes over the name of another job's result: that one is finished, or
+    cannot continue."""
     collected = kept.collected(other.id, tidies=False)
     if collected and not collected.resolve().finished and all(file.is_unchanged() for file in other.files):
         raise JobError(
             other.id,
-            f"it is not finished, and its result is called {other.result!r} too; parcelq resume {other.id[:12]} goes "
-            "on with it, --name or --output call the new result otherwise, --fresh deletes what it has done",
+            f"it is not finished, and its result is called {other.result!r} too; parcelq resume {other.id[:12]} "
+            "continues it, --name or --output give the new result another name, --fresh deletes what it has done",
         )
 
 
 def release(jobs: Iterable[LocalJob], kept: Kept) -> None:
-    """Forget jobs that have nothing stored: the same command begins them anew."""
+    """Forget jobs that have stored nothing; the same command begins them anew."""
     for job in jobs:
         if not job.is_closed:
             with suppress(ParcelqError, OSError):

@@ -1,4 +1,4 @@
-"""What is kept of jobs on one machine, beside and below a folder of results."""
+"""The stored state of jobs on one machine, beside and below a folder of results."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _REPORT_BYTES: Final = 4 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Where jobs keep what they have: the stores beside and below a folder of results.
+    """Where jobs keep their state: the stores beside and below a folder of results.
 
     Attributes:
         state: records of jobs.
         store: segments and headers.
-        notes: notes of uploads, in the same folder; what is lost of them with a crash is counted anew.
+        notes: notes of uploads, in the same folder; those that a crash loses are counted anew.
         results: results and what lies beside them.
     """
 
@@ -45,7 +45,7 @@ class Kept:
 
     @classmethod
     def beside(cls, results: Path) -> Kept:
-        """What is kept beside the results of a folder."""
+        """The state beside the results of a folder."""
         folder = results / STATE
         stores = FolderStore(folder), FolderStore(folder, durable=False), FolderStore(results, own=f"{STATE}/results")
         return cls(StateFolder(results), *stores)

@@ -1,4 +1,4 @@
-"""Jobs on one machine that are not whole: listing them, their dead entries, and going on with one by its id."""
+"""Jobs on one machine that are not whole: listing them and their dead entries, and continuing one by its id."""
 
 from __future__ import annotations
 
@@ -125,15 +125,15 @@ class LocalJobs:
         on_progress: OnProgress = lambda _progress: None,
         cancelled: threading.Event | None = None,
     ) -> FileResult:
-        """Run what is missing of a job, as it was run before, and write its result.
+        """Run the missing part of a job as it was run before, and write its result.
 
         Args:
             job: its id, or the beginning of that.
             redrive: whether its dead entries are run again too. Those that die again are dead once.
             only: says of a dead entry whether it is run again; all are if it is None.
             steps: steps to run in place of those that it began with. If they are as many, the settings stay.
-            go_on: whether to go on although the steps changed; a redrive always does.
-            note: called with sentences about what the user may not expect.
+            go_on: whether to continue although the steps changed; a redrive always does.
+            note: called with sentences about things that may surprise the user.
             on_progress: called several times a second.
             cancelled: stops the run when it is set.
 
@@ -143,7 +143,7 @@ class LocalJobs:
         """
         record = self.find(job)
         recipe = Recipe.of(record.recipe)
-        if redrive:  # what died before may well die again, which says nothing about the step
+        if redrive:  # dead entries may well die again, which does not mean that the step is broken
             recipe = replace(recipe, keep_going=True)
         if steps:
             settings = recipe.settings if len(steps) == len(recipe.steps) else ()
@@ -151,7 +151,7 @@ class LocalJobs:
         options = recipe.options(self.results, note, go_on=go_on or redrive or bool(steps))
         kept = Kept.beside(self.results)
         if redrive and not _status(record, kept).dead:
-            raise JobError(record.id, "it has no dead entries; parcelq resume goes on with what is missing")
+            raise JobError(record.id, "it has no dead entries; parcelq resume runs what is missing")
         chosen = [(one.start, one.end) for one in self.dead(record.id) if only(one)] if redrive and only else None
         if chosen == []:
             raise JobError(record.id, "it has none of these dead entries any more")
@@ -159,7 +159,7 @@ class LocalJobs:
         try:
             source.check_unchanged()
         except ParcelqError as error:
-            raise JobError(record.id, f"it cannot go on: {error}") from None
+            raise JobError(record.id, f"it cannot continue: {error}") from None
         with kept.state.command() as command:
             jobs = take_up([source], options, kept, command, note, redrive=redrive, chosen=chosen)
             return run_jobs(jobs, options, kept, on_progress, cancelled)[0]

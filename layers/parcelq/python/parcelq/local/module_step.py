@@ -1,7 +1,7 @@
 """A decorated function as a step: the module that it is in, started so that only the function runs.
 
 A folder is made that holds a copy of the module, and a program beside it that imports the copy and runs the function.
-So a module may run its own function over files: what it does when it is started as a program is not done in the step.
+So a module may run its own function over files: the step does not execute the code under `if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) 
     ).encode()
     digest = hashlib.sha256(program + module).hexdigest()[:24]
     folder = (cache or cache_folder()) / "steps" / digest
-    if not folder.is_dir():  # made aside, so that it is whole as soon as it is there
+    if not folder.is_dir():  # made elsewhere and then renamed, so that it is complete as soon as it exists
         made = folder.with_name(f"{digest}.{uuid.uuid4().hex}")
         (made / "module").mkdir(parents=True)
         (made / "module" / Path(path).name).write_bytes(module)

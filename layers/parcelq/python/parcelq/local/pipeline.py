@@ -40,10 +40,10 @@ _TOGETHER: Final = 16
 _PULL_SECONDS: Final = 0.5
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-"""Seconds between two segments. They grow with the time that a job has taken, so that a long job has few segments."""
+"""Seconds between two segments. They grow with the age of the job, so that a long job has few segments."""
 _PAUSE_SHARE: Final = 0.02
 _OUTPUT_BYTES: Final = 16 * MIB
-"""Output that waits in memory before it is stored at once."""
+"""The most output that waits in memory; more is stored at once."""
 
 
 @dataclass(slots=True)
@@ -54,9 +54,9 @@ class _Stage:
         step: the step.
         topic: where its messages come from.
         processor: runs it.
-        first: what is known of its first runs; None where the job goes on whatever they say.
+        first: what is known of its first runs; None if the job continues even if all of them fail.
         header: the header of the messages of these runs.
-        share: the part of the whole work that this stage is.
+        share: this stage's part of the whole work.
     """
 
     step: Step
@@ -69,7 +69,7 @@ class _Stage:
 
 
 class Pipeline:
-    """Runs steps over the messages of sources, and stores what comes out as segments.
+    """Runs steps over the messages of sources, and stores their outputs as segments.
 
     A context manager: its threads run as long as the context lasts.
 
@@ -78,9 +78,9 @@ class Pipeline:
         store: where segments go.
         rules: how messages of each step are run.
         meter: counts what is done.
-        keep_going: whether to go on although every entry fails.
+        keep_going: whether to continue although every entry fails.
         workers: how many runs of a step go on side by side; one a CPU by default.
-        on_printed: gets what runs print that succeed.
+        on_printed: called with what a successful run printed.
     """
 
     def __init__(
@@ -158,20 +158,20 @@ class Pipeline:
             stage.processor.close()
 
     def stop(self) -> None:
-        """Begin no further run. What has come out already is stored before the context is left."""
+        """Begin no further run. Outputs that exist already are stored before the context is left."""
         self._stopping.set()
         for stage in self._stages:
             stage.topic.close()
         self.ledger.wake()
 
     def abort(self) -> None:
-        """End the runs that are under way, too; nothing is lost but their work."""
+        """Also end the runs that are under way; only their work is lost."""
         self.stop()
         for stage in self._stages:
             stage.processor.abort()
 
     def upload(self, publish: Callable[[], object]) -> None:
-        """Do something on a thread of its own that publishes messages; an error of it stops the pipeline."""
+        """Call a function that publishes messages, on a thread of its own; an error in it stops the pipeline."""
         self._start(publish)
 
     def _start(self, target: Callable[..., object], *arguments: object) -> None:
@@ -211,7 +211,7 @@ class Pipeline:
         self._meter.add_dead(letter.entries, letter.attributes.get(REASON, ""))
 
     def _look_at_first_runs(self, stage: _Stage, message: Message, *, succeeded: bool) -> None:
-        """Tell a broken step from bad data, while nobody else begins a run of it."""
+        """Find out whether the step is broken or the data is bad, while no other run of it begins."""
         with stage.lock:
             if stage.first is None or stage.first.is_over or not message.entries:
                 return
@@ -241,7 +241,8 @@ class Pipeline:
                 self._await_output(pause)
 
     def _await_output(self, seconds: float) -> None:
-        """Wait until it is time for a segment: the pause is over, much has come, or nothing else is to be done."""
+        """Wait until it is time for a segment: the pause is over, there is much output, or nothing else is left to
+        do."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopping.is_set():
             if self._output.size >= _OUTPUT_BYTES or self._is_quiet():

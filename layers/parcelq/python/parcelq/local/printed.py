@@ -49,7 +49,7 @@ class PrintLogs:
                     self._full.add(source)
                     data = _FULL
                 file.write(data)
-        except OSError as error:  # a log is worth no result
+        except OSError as error:  # a failure to log must not cost a result
             self._full.add(source)
             _log.warning("what steps print cannot be logged: %s", error)
 

@@ -12,7 +12,7 @@ from typing import Final
 from parcelq.lineage.lineage import Lineage
 
 _FEW: Final = 64
-"""Messages under way that are few: then the end of each may be what somebody waits for."""
+"""When no more messages than this are under way, the end of each wakes waiting threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ class Ledger:
     """Counts the messages of each source that are on any topic of a job.
 
     A message is counted before it is published and counted off after it is acknowledged, and whatever it led to is
-    published before that. So a count of 0 after the end of the upload means that no message of the source is under way.
+    published before that. So after the end of the upload, a count of 0 means that no message of the source is under
+    way.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Publishing what is missing of a job, and noting how many records its source has."""
+"""Publishing the missing part of a job, and noting how many records its source has."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
     def counted(read: int, made: int) -> None:
         if pipeline.stopped:
             raise PipelineStopped
-        # What was not read yet makes as many bytes as what was.
+        # The unread rest is assumed to decompress by the same factor.
         meter.expect(source, int(made * job.source.size / read) if read else made)
 
     reading.on_read = counted
@@ -80,7 +80,8 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
 
 def _note(kept: Kept, source: str, uploaded: Uploaded, files: Sequence[Beginning]) -> None:
-    """Note how many records there are, and where files begin: in one note, or in several where there are many files."""
+    """Note how many records there are, and where files begin: in one note, or in several notes if there are many
+    files."""
     some: list[list[Beginning]] = [[]]
     for file in files:
         if len(some[-1]) >= _FILES_OF_NOTE and file.start > some[-1][0].start:

@@ -1,4 +1,4 @@
-"""Reading a source of one or more files in one pass: what is missing of it as parcels, the rest only counted.
+"""Reading a source of one or more files in one pass: the missing part as parcels, while the rest is only counted.
 
 Files that are one source together are read one after another. The header of the first is the source's; those of the
 others must be the same, and are left out. A file that does not end with a line end gets one, unless it is the last.
@@ -26,7 +26,7 @@ from parcelq.upload.parts import Parts
 
 Range = tuple[int, int]
 EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)
-"""The missing ranges of a source if all of it is missing."""
+"""The missing ranges of a source if nothing is done yet."""
 _COUNTED_ENTRIES: Final = 1_000_000
 _COUNTED_BYTES: Final = 4 * MIB
 """Ranges that are done already are counted in parcels of up to this many entries and bytes."""
@@ -145,7 +145,7 @@ class Reading:
         self.warnings += opened.warnings
 
     def _stretches(self, stream: Readable) -> Iterator[tuple[Readable, bool]]:
-        """Yield streams of what is done and of what is missing in turns, until the stream of a file ends."""
+        """Yield streams of done and of missing bytes in turns, until the stream of a file ends."""
         starts = [start for start, _ in self.missing]
         begin = -1
         while self.end != begin:  # a stretch of no bytes is the end
@@ -194,7 +194,7 @@ def _flushed(held: list[Parcel], entries: int, fmt: Format) -> list[Parcel]:
     if len(held) < 2:
         return held
     data = b"".join([one.data for one in held])
-    # Together they must be the same records, or they stay apart.
+    # They are joined only if together they have the same records.
     return [replace(held[0], data=data, entries=entries)] if fmt.count(data) == entries else held
 
 

@@ -19,7 +19,7 @@ from parcelq.records import Format, parse
 from parcelq.steps.find import Step
 
 DEFAULT_SIZE: Final = 1000
-"""Most entries of one message, and of one run of a step, where nothing else is said."""
+"""The default for the most entries of one message, and of one run of a step."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Options:
     Attributes:
         steps: the steps, in a row.
         results: the folder of results.
-        format: the record format of all files; None to go by the name of each.
+        format: the record format of all files; None if each source's name decides.
         rules: how messages of each step are run, and how failures are treated.
         limits: when to stop.
-        keep_going: go on although every entry fails.
+        keep_going: continue although every entry fails.
         fresh: start over where a job was stopped, or has dead entries.
         go_on: continue a job that began with another version of its steps.
         recipe: the same as it is kept with the job.
@@ -50,7 +50,7 @@ class Options:
 
     @cached_property
     def version(self) -> str:
-        """A digest of everything that decides what the steps do."""
+        """A digest of everything that determines what the steps do."""
         digest = hashlib.sha256(" ".join(step.version for step in self.steps).encode())
         digest.update(str(self.format or "").encode())
         return digest.hexdigest()[:16]
@@ -72,11 +72,11 @@ class Recipe:
         workflow_id: what the steps get as `--workflow-id`.
         packages: Python packages that the steps need.
         env: names of variables of the environment that the steps get.
-        format: the record format of all files; empty to go by the name of each.
+        format: the record format of all files; empty if each source's name decides.
         batch_size: most entries of one run of a step; None for what the workflow says.
-        parcel_size: most entries of one message; None likewise.
+        parcel_size: most entries of one message; None for the same.
         max_dead: `10` or `1%`: stop when more entries failed; empty for what the workflow says.
-        keep_going: go on although every entry fails.
+        keep_going: continue although every entry fails.
     """
 
     steps: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class Recipe:
         return asdict(replace(self, steps=steps, settings=settings, folder=folder))
 
     def assembled(self) -> Assembled:
-        """Return the workflow that this is.
+        """Return the workflow that this describes.
 
         Raises:
             InvalidValueError: there is nothing to run, or two things, or a value makes no sense. It is called as the

@@ -32,7 +32,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class BrokenStepError(ParcelqError):
-    """The step fails whatever it is given, so the job was stopped. Nothing that was stored before is lost.
+    """The step fails on every input, so the job was stopped. Results that were stored before are kept.
 
     Attributes:
         verdict: why, and how many single entries it failed on.
@@ -55,20 +55,20 @@ def run_files(
 ) -> list[FileResult]:
     """Run steps over files, and write the result of each, or one result of all.
 
-    What came out is stored beside the results as it comes. So the same call goes on where an earlier one was stopped,
+    Outputs are stored beside the results as they come. So the same call continues where an earlier one was stopped,
     whatever stopped it.
 
     Args:
         given: files, folders, patterns and pipes; see `find_inputs`.
         options: how they are run.
         on_progress: called several times a second.
-        name: what the result is called after, where there is only one file; empty for its own name.
+        name: the name of the result, where there is only one file; empty for its own name.
         combine: what the one result of all files is called after; empty for a result of each.
-        note: called with sentences about what the user may not expect.
+        note: called with sentences about things that may surprise the user.
         cancelled: stops the run when it is set.
 
     Returns:
-        What became of each file, in their order.
+        The outcome of each file, in their order.
 
     Raises:
         ParcelqError: a file cannot be read, two results would have one name, another command runs a job, or the steps
@@ -155,7 +155,7 @@ def _finished(
 ) -> Iterator[tuple[LocalJob, FileResult | None]]:
     """Finish jobs: small ones side by side, since most of their time goes into waiting for the disk."""
     for job in jobs:
-        job.uploaded = False  # in case something of it is to be published again
+        job.uploaded = False  # in case a part of it must be published again
     large = [job for job in jobs if job.source.size > _SMALL_BYTES]
     small = [job for job in jobs if job.source.size <= _SMALL_BYTES]
     yield from zip(small, pool.map(partial(finish, kept=kept), small), strict=True)
@@ -177,14 +177,14 @@ def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
 
 def _forget(jobs: Sequence[LocalJob], kept: Kept) -> None:
-    """Delete what a broken step left: no entry died of itself, and nothing came out."""
+    """Delete what a broken step left: its dead entries may be good, and it wrote no output."""
     for job in jobs:
         with suppress(ParcelqError):
             kept.store.delete([key for key in kept.segments(job.record.id) if key not in job.stored])
 
 
 def _check(options: Options, meter: Meter, cancelled: threading.Event, jobs: Sequence[LocalJob]) -> None:
-    """Stop where it was cancelled, or where too many entries are dead."""
+    """Stop if the run was cancelled, or if too many entries are dead."""
     if cancelled.is_set():
         raise JobError(jobs[0].record.id, "it was cancelled; what is done is kept, and the same call goes on from here")
     progress = meter.now()

@@ -1,4 +1,5 @@
-"""Pipes as sources: all that comes is written to a file of the state folder first, since no pipe can be read twice.
+"""Pipes as sources: everything that is read is first written to a file in the state folder, since a pipe cannot be read
+twice.
 
 The file is named by its content and the pipe's name. So the same command that gets the same bytes again finds the job
 that it began.
@@ -20,7 +21,7 @@ _DIGEST_BYTES: Final = 16
 
 
 def spooled(pipe: IO[bytes], name: str, folder: Path, command: str) -> LocalFile:
-    """Write what comes out of a pipe to a file, and return that.
+    """Write everything that a pipe gives to a file, and return that.
 
     Args:
         pipe: the pipe.

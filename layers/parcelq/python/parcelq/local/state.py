@@ -4,8 +4,7 @@
     commands/<id>   one file for each command that runs jobs now; the command holds a lock on it until it ends
     jobs/<id>.json  the record of a job
 
-The kernel releases the locks of a command that ends in any way, so nothing that a killed command leaves keeps others
-from its jobs.
+The kernel releases the locks of a command that ends in any way, so a killed command never blocks its jobs for others.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ _COMMANDS: Final = "commands"
 _SPOOL: Final = "spool"
 _FEW: Final = 16
 _OWN: Final = (_JOBS, _COMMANDS, _SPOOL, "segments", "results", ".store")
-"""All that jobs keep in the folder."""
+"""The names of everything that jobs keep in the folder."""
 _UNFINISHED: Final = (".store/unfinished", "results/unfinished")
 """Folders of files that a store has not finished writing; those of killed commands stay there."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalRecord:
-    """What a job on one machine is about.
+    """The record of a job on one machine.
 
     Attributes:
         id: the job's id, a digest of the source and the workflow's name.
@@ -53,7 +52,7 @@ class LocalRecord:
         command: id of the command that ran it last.
         before: etag of the result that was there when the job began; empty for none.
         combined: whether the user asked for one result of several files.
-        name: what the result is called after.
+        name: the name of the result.
     """
 
     id: str
@@ -76,13 +75,13 @@ class LocalRecord:
         return cls(**{**fields, "versions": tuple(fields["versions"]), "files": files})
 
     def to_json(self) -> str:
-        """As it lies in its file."""
+        """As it is stored in its file."""
         fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return json.dumps({**fields, "files": [one.document() for one in self.files]})
 
     @property
     def paths(self) -> str:
-        """What a user calls the files: the first of them where they are many."""
+        """The user's name for the files; if there are many, for the first of them."""
         more = f" and {len(self.files) - 1:,} more" if len(self.files) > 1 else ""
         return f"{self.files[0].name}{more}" if self.files else "no files"
 
@@ -102,7 +101,7 @@ class StateFolder:
 
     @contextmanager
     def command(self) -> Iterator[str]:
-        """Be a command that runs jobs, as long as the context lasts; give the id by which it claims them.
+        """Register a command that runs jobs, as long as the context lasts; return the id with which it claims jobs.
 
         Afterwards the folder is deleted if no job and no other command needs it.
         """
@@ -143,7 +142,7 @@ class StateFolder:
             same = [one for one in present.values() if one.id in named or one.result in results]
             for one in same:
                 if one.command != command and self.is_running(one):
-                    raise JobError(one.id, f"another command runs {one.paths!r} now; wait until that has ended")
+                    raise JobError(one.id, f"another command runs {one.paths!r} now; wait until it has ended")
             kept = {one.id: one for one in same if one.id in named}
             self.write([replace(kept.get(name, one), command=command) for name, one in named.items()])
         return kept, [one for one in same if one.id not in named]
@@ -266,7 +265,7 @@ def _lock(file: IO[bytes], how: int) -> bool:
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether an open file is still the one of a path."""
+    """Whether a path still leads to this open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The topics of a job on one machine: topics in memory that keep account of what is under way."""
+"""The topics of a job on one machine: topics in memory that count the messages that are under way."""
 
 from __future__ import annotations
 

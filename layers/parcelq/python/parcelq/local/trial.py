@@ -19,7 +19,7 @@ from parcelq.steps.run import Runner
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _SOURCE = "file:///try?put=0"
-"""Stands for the source of all records, so that all outputs of a step must have the same header."""
+"""The source of all records. It is the same for all, so that all outputs of a step must have the same header."""
 
 
 @dataclass(frozen=True, slots=True)

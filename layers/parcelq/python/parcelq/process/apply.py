@@ -126,7 +126,7 @@ class Application:
 
     Args:
         route: the topics.
-        pulled: all messages of this invocation. Whatever is not known to be done has failed.
+        pulled: all messages of this invocation. Every message that is not done counts as failed.
         counts: whether messages carry what they cost.
     """
 
@@ -138,17 +138,18 @@ class Application:
         self._lost: dict[int, FailedMessage] = {}
         """What was not published, by the id of the decision; a decision lives as long as `apply` runs."""
         self._unreadable: dict[int, str] = {}
-        """Why an output cannot be read, likewise."""
+        """Why an output cannot be read, also by the id of the decision."""
         self._acknowledged: set[str] = set()
         self.outcome = Outcome()
 
     def apply(self, decisions: Iterable[Decision | Postponed]) -> list[Refused]:
         """Publish everything that decisions say, with as few requests as possible.
 
-        A step's output is published as it comes. Everything else is little, and follows when the last run has ended.
+        The output of a run is published when the run ends. Everything else is small, and is published after the last
+        run.
 
         Returns:
-            Runs whose output cannot be read, or was refused when its message came before too; they have failed.
+            Runs that failed, because their output cannot be read, or SQS refused it twice.
         """
         applied: list[Decision] = []
         others: defaultdict[tuple[Destination, int], list[tuple[Decision, Message]]] = defaultdict(list)
@@ -205,12 +206,12 @@ class Application:
             self._open.update((one.receipt_handle, one) for one in lost)
             self._give_up(lost, "it was not acknowledged")
         self.outcome.failed = [
-            (one, self._reasons.get(handle, "it did not get its turn")) for handle, one in self._open.items()
+            (one, self._reasons.get(handle, "there was no time left for it")) for handle, one in self._open.items()
         ]
         return self.outcome
 
     def _publications(self, decision: Decision) -> Iterator[Publication]:
-        """What a decision publishes. Where that cannot be read from a step's output, that run alone has failed."""
+        """The publications of a decision. If the step's output cannot be read, only that run has failed."""
         try:
             yield from decision.publications
         # guard[()]: an output that cannot be read fails its message alone
@@ -241,7 +242,7 @@ class Application:
             self._reasons.update((handle, str(error)) for handle in self._open if handle not in self._reasons)
             return
         self.outcome.published += published
-        for one in failed:  # it is held here, so no later message can have had its id
+        for one in failed:  # this list keeps it alive, so no later object can have its id
             # guard[pass]: what a topic lists as failed does not count as published
             self._lost.setdefault(id(owners[id(one.message)]), one)
 

@@ -14,7 +14,7 @@ from typing import Final
 from parcelq.records import LINES, Format, cut_bytes
 
 MOST_SAMPLES: Final = 8
-"""So many single entries are run alone."""
+"""The most single entries that are run alone."""
 LEAST_MESSAGES: Final = 3
 """They are taken from at least this many messages."""
 

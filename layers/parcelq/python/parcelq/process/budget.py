@@ -10,7 +10,7 @@ from typing import Final
 
 _RESERVED_SHARE: Final = 0.1
 _RESERVED_MOST: Final = 10.0
-"""Seconds kept for publishing what is done and for the answer."""
+"""The most seconds that are reserved for publishing and for the answer."""
 _FAIR_SHARE: Final = 0.5
 _FOREVER: Final = float("inf")
 
@@ -32,8 +32,8 @@ class Budget:
     """The time of one invocation.
 
     Args:
-        time_left: tells the seconds until the answer must be given.
-        clock: tells a time in seconds.
+        time_left: returns the seconds until the answer must be given.
+        clock: returns a time in seconds.
     """
 
     def __init__(self, time_left: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
@@ -46,8 +46,8 @@ class Budget:
     def limit(self, step_timeout: float | None) -> Limit | None:
         """How long a run may take that begins now, or None if there is no time for another.
 
-        There is none if the step's own timeout does not fit, or if it would end too late going by the longest run
-        so far.
+        There is none if the step's own timeout does not fit, or if a run as long as the longest so far would end too
+        late.
 
         Args:
             step_timeout: seconds that the step's settings allow a run; None if they say nothing.

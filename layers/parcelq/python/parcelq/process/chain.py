@@ -1,8 +1,8 @@
 """Steps of a workflow in a row: the next one gets the output of each in the same invocation, without a topic between.
 
 A message's lineage says how many steps it has passed, so every step of a stage can take its messages from one topic. A
-message is done only when everything that it led to is published, through all of the steps. What a step cannot do now
-is published on the stage's topic, and comes back there as a message of its own.
+message is done only when everything that it led to is published, through all of the steps. A message that a step cannot
+handle now is published on the stage's topic, and is delivered as a message of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import FailedMessage, Published, Topic
 
 _HANDED: Final = "handed over: "
-"""What the receipts of messages begin with that never lay on a topic."""
+"""Receipts begin with this if their message was never on a topic."""
 _TOGETHER: Final = 8
 """Messages that the next step gets at once; their bodies are in memory."""
 
@@ -62,7 +62,7 @@ def _lying(messages: Iterable[Pulled]) -> list[Pulled]:
 
 
 class Onward(StageTopic):
-    """Where a step's output goes that the next step of the same stage takes.
+    """Where the output of a step goes if the next step is in the same stage.
 
     Args:
         topic: the stage's topic.
@@ -125,10 +125,10 @@ class Chain:
     onward: Sequence[Onward] = ()
 
     def handle(self, pulled: Iterable[Pulled], time_left: Callable[[], float], invocation: str) -> Outcome:
-        """Do with messages what is to be done with them; see `Processor.handle`.
+        """Run the steps over messages; see `Processor.handle`.
 
-        Messages that were received before may be what killed a function, in whatever step. Their outputs go over the
-        topic, so that what a following step does to the function shows in messages of its own.
+        A message that was received before may have killed a function, in any step. Its outputs are published on the
+        topic, so that a following step that kills the function does so in a message of its own.
         """
         budget = Budget(time_left)
         groups: defaultdict[tuple[int, bool], list[Pulled]] = defaultdict(list)
@@ -157,11 +157,11 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What becomes of messages for which there is no program.
+    """Handles messages for which there is no program.
 
     Attributes:
         route: the topics.
-        rules: by which they would have been run.
+        rules: the rules for running them.
         workflow: what they asked for.
         error: why there is no program.
         headers: reads headers of messages.

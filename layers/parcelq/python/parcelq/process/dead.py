@@ -29,7 +29,7 @@ _REASON_BYTES: Final = KIB
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What a dead letter says beside the reason.
+    """Facts about a failure, beside its reason.
 
     Attributes:
         step: the step's name.
@@ -101,7 +101,7 @@ def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
 
 
 def _main_line(stderr: str) -> tuple[str, str]:
-    """The line of a step's stderr that says what went wrong, and all other lines.
+    """The line of a step's stderr that says what went wrong, and the other lines.
 
     Of a Python step that is the first line, since the exception was put before its traceback.
     """
@@ -111,7 +111,8 @@ def _main_line(stderr: str) -> tuple[str, str]:
 
 
 def _shortened(line: str, rest: str) -> str:
-    """Both texts on one line, within what an attribute may have: the first is kept, and then the end of the second."""
+    """Both texts on one line, short enough for an attribute: all of the first if possible, and then the end of the
+    second."""
     first = _legal(line)
     if len(first) > _REASON_BYTES:
         half = (_REASON_BYTES - len(CUT.encode())) // 2

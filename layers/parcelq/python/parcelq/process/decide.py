@@ -76,7 +76,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """Messages that are delivered again because of something that says nothing about them.
+    """Messages that are delivered again for a reason that has nothing to do with them.
 
     Attributes:
         deliveries: the messages.
@@ -102,7 +102,7 @@ class Judge:
     last_stage: bool
 
     def unreadable(self, pulled: Pulled, error: ParcelqError) -> Decision:
-        """A message that nobody can read: it is dead, as it came. What it stands for may still be known."""
+        """A message that cannot be read: it becomes a dead letter unchanged. Its lineage may still be readable."""
         attributes = {name: value for name, value in pulled.attributes.items() if name not in {ENCODING, FORMAT}}
         work = Work.of(pulled, Message(b"", {**attributes, DEAD: "unread"}))
         return self._dead(work, pulled.as_it_is(), reason_of(error), runs=0)
@@ -131,7 +131,7 @@ class Judge:
         return {WORKFLOW: self.about.workflow} if self.about.workflow else {}
 
     def without_run(self, plan: Plan, evidence: Evidence) -> Iterator[Decision]:
-        """What is done with messages of a plan that are not run.
+        """Decide about the messages of a plan that are not run.
 
         Those with more entries than a batch are cut into parcels of a batch. A run that killed its function failed.
         Those that must not be run beside another are published again as they are.
@@ -145,7 +145,7 @@ class Judge:
             yield self._failed(work, KILLED, marks=evidence.killed[work.place], killed=True)
 
     def of_run(self, run: Run) -> Iterator[Decision | Postponed]:
-        """What follows from a run: its output is published, or its messages have failed, or it says nothing."""
+        """Decide what follows from a run: its output is published, its messages failed, or they are delivered again."""
         if run.error:
             yield from self.failed(run, run.error)
         elif run.ran is None:
@@ -171,7 +171,7 @@ class Judge:
     def failed(self, run: Run, error: StepError) -> Iterator[Decision]:
         """What follows from a run that failed, or whose output can never be published.
 
-        Where it was of several messages, it does not say which of them failed; each of them is run alone next time.
+        If it ran several messages, nobody knows which of them failed; each runs alone next time.
         """
         if len(run.group) == 1:
             _log.warning("%s", error, extra=run.group[0].about)
@@ -233,7 +233,7 @@ class Judge:
         """The good parts of a run's input, and tombstones for the bad ones."""
         assert run.ran is not None
         again = [part for part in parts if not part.reason and part.output is None]
-        for part in again:  # where the output is not known for each part, the good ones are run again
+        for part in again:  # if nobody knows which output belongs to which part, the good entries are run again
             good = part_of(whole, part.start, part.end, part.entries, part.before)
             yield from (Publication(Destination.INPUT, one) for one in parts_of_message(good, self.rules.batch_size, 0))
         named = self._named

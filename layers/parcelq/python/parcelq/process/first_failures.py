@@ -48,7 +48,7 @@ class FirstFailures:
     Args:
         store: where jobs and marks are.
         rules: how failures are treated.
-        now: tells the time, in seconds since the epoch.
+        now: returns the time in seconds since the epoch.
     """
 
     def __init__(self, store: Store, rules: Rules, now: Callable[[], float]) -> None:

@@ -1,7 +1,7 @@
 """Headers of outputs: all runs of a stage write the same one, and it is taken off every output.
 
-The first run of a stage stores its header by a conditional write. Every run compares its own with that, so that nothing
-but the header is ever taken off.
+The first run of a stage stores its header by a conditional write. Every run compares its own with that, so that only
+the header is ever taken off.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Written:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """What the output's messages say about that."""
+        """The attributes of the output's messages."""
         fmt = {} if self.format == LINES else {FORMAT: str(self.format)}
         return {**fmt, HEADER: self.header} if self.header else fmt
 

@@ -4,7 +4,7 @@ A mark is put before a run and deleted as soon as the step ended, before anythin
 there when its time is over was left by an invocation that died while the step ran. Its key says everything but the
 names of messages that share it:
 
-    marks/<topic>/<end>-<invocation>-<name>     of one message that ran alone
+    marks/<topic>/<end>-<invocation>-<name>     of one message that runs alone
     marks/<topic>/<end>-<invocation>            of several messages; the object is a JSON list of their names
 
 `end` is when the invocation is over, in seconds since the epoch. A name is a digest of what a message stands for and of
@@ -73,7 +73,7 @@ class Marks:
     def delete(self, keys: Iterable[str]) -> None:
         """Delete marks, and those that could not be deleted before.
 
-        One that stays may count against its message later; no message dies of one mark alone.
+        A mark that stays may count as a failure of its message later; a single mark never makes a message dead.
         """
         if keys := [*keys, *self._left]:
             self._left[:] = keys
@@ -85,7 +85,7 @@ class Marks:
                 self._left.clear()
 
     def evidence(self, works: Iterable[Work], now: float, rules: Rules) -> Evidence:
-        """What marks whose time is over say about messages that were received before.
+        """What earlier invocations left behind about messages that were received before.
 
         A function may die for its own reasons just while a mark is there, and a mark may be left because it could not
         be deleted. So a message only dies of two marks in a row; with one it is run alone again.
@@ -127,7 +127,7 @@ class Marks:
         return f"{MARKS}{self.topic}/"
 
     def _names(self, key: str) -> frozenset[str]:
-        """The messages of a mark that several share; a mark never changes, so it is read once."""
+        """The names in a mark of several messages. A mark never changes, so it is read once."""
         if key not in self._read:
             names: object = None
             with suppress(NotFoundError, ValueError, RecursionError):
@@ -140,7 +140,8 @@ def receives_as_evidence(works: Iterable[Work], rules: Rules) -> Evidence:
     """The same where there is no store: a message that was received before counts as one whose run killed its worker.
 
     A message that would be dead then is still run, so that it can only die of a run that failed. It may kill the
-    worker, so only one of them is run; the others are published again, or their topic might give up on them too.
+    worker, so only one of them is run; the others are published again, so that the topic does not move them to its
+    dead-letter topic too.
     """
     received = [work for work in works if work.receive_count > 1]
     killed: dict[str, tuple[str, ...]] = {work.place: () for work in received if not rules.would_die(work)}

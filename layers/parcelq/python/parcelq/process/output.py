@@ -60,7 +60,7 @@ def output_messages(
     Args:
         output: what the step wrote.
         written: its layout.
-        lineage: what the step's input stands for; None where that is not known.
+        lineage: what the step's input stands for; None if that is not known.
         source: the source of that.
         parcel_size: most entries of a message.
         workflow: the attribute `Workflow`; empty for none.

@@ -1,4 +1,4 @@
-"""Planning: what is done with messages that were read, before any of them is run. Pure."""
+"""Planning: decides what is done with messages that were read, before any of them is run. Pure."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Work:
 
     Attributes:
         message: what it says.
-        deliveries: what is acknowledged when the message is done: the delivery that was read, and others of this
+        deliveries: the deliveries to acknowledge when the message is done: the one that was read, and others of this
             invocation that stand for the same bytes.
-        lineage: which bytes it stands for; None where it has no lineage, or an impossible one.
+        lineage: which bytes it stands for; None if it has no lineage, or an impossible one.
         entries: how many entries it has.
         failures: how many runs of it failed so far.
         format: the record format of its body.
@@ -81,7 +81,7 @@ class Work:
 
     @property
     def place(self) -> str:
-        """Names what the message stands for: its source and lineage, or else the message itself."""
+        """A key for what the message stands for: its source and lineage, or, without lineage, the message's id."""
         return f"{self.source} {self.lineage}" if self.lineage else self.pulled.message_id
 
     @property
@@ -104,7 +104,7 @@ class Evidence:
         killed: messages whose own run killed a function, each with the marks that show it.
         suspects: messages that were among those running when a function died.
         doubts: marks of suspects' own runs; they are void as soon as a run of that message ends.
-        waiting: messages that must not be run beside a suspect, as they cannot be delivered much more often.
+        waiting: messages that must not run beside a suspect, because they can be delivered only a few more times.
     """
 
     killed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
@@ -137,7 +137,7 @@ class Plan:
 def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joins: bool = True) -> Plan:
     """Decide what is done with messages.
 
-    Messages that were received more often come first, so that each gets its turn before the time is up.
+    The messages that were received most often come first, so that every message runs at some time.
 
     Args:
         works: the messages.

@@ -1,7 +1,8 @@
 """Processing messages, on Lambda or by a worker: read, plan, run, decide, apply.
 
 A message is done only after everything that it led to is confirmed as published: the step's output, its parts, or its
-dead letter. Whatever happens in between, it is delivered again, and its lineage shows then what came twice.
+dead letter. If the process dies before that, the message is delivered again, and its lineage shows which outputs are
+duplicates.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ class Processor:
         stops_broken: whether a job is stopped whose step fails whatever it is given; it needs a store.
         workers: how many runs of the step go on side by side.
         together: most runs that go to the step at once, one after another, if they take little time.
-        outputs: what the step's outputs are called where their header is kept; the following topic's name by default.
-        now: tells the time, in seconds since the epoch.
-        on_printed: gets what runs print that succeed; by default it is logged.
+        outputs: the name under which the header of the outputs is stored; by default that of the following topic.
+        now: returns the time, in seconds since the epoch.
+        on_printed: called with what a successful run printed; by default that is logged.
     """
 
     route: Route
@@ -99,13 +100,13 @@ class Processor:
         acknowledges: bool = False,
         budget: Budget | None = None,
     ) -> Outcome:
-        """Do with messages what is to be done with them.
+        """Run the step over messages, and publish what follows.
 
         Args:
             pulled: messages of the input topic.
-            time_left: tells the seconds until the answer must be given.
+            time_left: returns the seconds until the answer must be given.
             invocation: names this invocation; a random name by default.
-            acknowledges: whether to acknowledge what is done; on Lambda, its answer does it.
+            acknowledges: whether to acknowledge what is done; on Lambda, the function's answer does that.
             budget: the time of the invocation, where it began before these messages came.
 
         Returns:
@@ -168,7 +169,7 @@ class Processor:
         return min(self.together, self._runner.together)
 
     def back_off(self, failed: Sequence[Pulled]) -> None:
-        """Have messages that are not done delivered again later; see `back_off`."""
+        """Set when messages that are not done are delivered again; see `back_off`."""
         back_off(self.route.input, failed, self.rules.back_off_seconds)
 
     def abort(self) -> None:
@@ -180,7 +181,8 @@ class Processor:
         self._runner.close()
 
     def _evidence(self, works: list[Work]) -> tuple[Evidence, list[Work], list[Postponed]]:
-        """What is known about earlier runs of messages; and those that can be run now, and those that must wait.
+        """Return what is known about earlier runs of messages, the messages that can be run now, and those that must
+        wait.
 
         Where marks cannot be read, messages that were received before wait: they may be what killed a function.
         """
@@ -196,7 +198,7 @@ class Processor:
 
 
 def back_off(topic: Topic, failed: Sequence[Pulled], first_seconds: float) -> None:
-    """Have messages that are not done delivered again after some seconds: longer for each time, up to a limit."""
+    """Set when messages that are not done are delivered again: later each time, up to a limit."""
     by_seconds: defaultdict[float, list[Pulled]] = defaultdict(list)
     for one in failed:
         by_seconds[first_seconds * 2 ** min(one.receive_count - 1, _MOST_DOUBLINGS)].append(one)

@@ -14,7 +14,7 @@ from parcelq.topics.message import Pulled
 from parcelq.topics.topic import Topic
 
 _TRIES: Final = 2
-"""How often a body is asked for that S3 refuses to give, before its message is dead."""
+"""How often a message may be received whose body S3 refuses to return, before it is dead."""
 
 
 def read_messages(

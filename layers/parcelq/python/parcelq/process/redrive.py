@@ -64,8 +64,8 @@ def redrive(
         dead_letters: the dead-letter topic.
         topic: the topic.
         only: ids of the messages to publish again; None for all.
-        looks: the stack's topic of looks, where it has one: their jobs have ended, and are to go on.
-        now: tells the time in seconds since the epoch.
+        looks: the stack's topic of looks, if there is one; it gets looks, so that the ended jobs continue.
+        now: returns the time in seconds since the epoch.
 
     Returns:
         How many were published again and are gone from the dead-letter topic.
@@ -99,7 +99,7 @@ def redrive(
 class _Hold:
     """A context manager that pulls messages and keeps them locked until they are acknowledged, or until it is left.
 
-    Then they are unlocked, so that others can have them at once. It keeps no bodies.
+    Then they are unlocked, so that others can have them at once. It does not keep bodies.
     """
 
     def __init__(self, topic: Topic) -> None:
@@ -143,7 +143,7 @@ class _Hold:
 def _all(hold: _Hold, most: int | None = None) -> Iterator[list[Pulled]]:
     """Pull everything there is, or as much as is wanted; a message that comes a second time is left out.
 
-    A pull that brings nothing is the end: it waits, and then SQS asks all of its servers.
+    A pull that brings nothing ends it: that was a long poll, for which SQS asks all of its servers.
     """
     left = math.inf if most is None else most
     in_vain = 0
@@ -159,7 +159,7 @@ def _all(hold: _Hold, most: int | None = None) -> Iterator[list[Pulled]]:
 def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
     """Publish dead letters on their topic and acknowledge those that are confirmed; returns how many are gone.
 
-    Of several that stand for the same bytes one is published: a dead-letter topic has repeats.
+    If several stand for the same bytes, one of them is published, because a dead-letter topic has duplicates.
     """
     places: dict[str, list[Pulled]] = {}
     for one in chosen:
@@ -178,7 +178,8 @@ def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
 
 
 def _revived(dead: Pulled) -> Message:
-    """The message as it was before it failed, with its body as it is: a topic makes sure that one in S3 lives on."""
+    """The message as it was before it failed, with the same body. Publishing copies a body in S3, so that it lives long
+    enough."""
     message = dead.as_it_is()
     changed: dict[str, str | None] = {REASON: None, FAILURE: None, FAILURES: None}
     first = failure_of(message.attributes).get("first")
@@ -188,6 +189,6 @@ def _revived(dead: Pulled) -> Message:
 
 
 def _place(letter: Pulled) -> str:
-    """What a dead letter stands for; empty where it has no lineage."""
+    """What a dead letter stands for; empty if it has no lineage."""
     source, lineage = letter.attributes.get(SOURCE), letter.attributes.get(LINEAGE)
     return f"{source} {lineage}" if source and lineage else ""

@@ -48,8 +48,8 @@ class Rules:
     def part_size(self, work: Work, *, killed: bool) -> int:
         """Entries of each part that a message is cut into after its last failure.
 
-        Halves, so that single bad entries are found in about log2(n) rounds; but as many parts as a request has
-        messages where each round costs the death of a function.
+        Halves find a bad entry in about log2(n) rounds. If each round kills a function, there are fewer rounds with
+        more parts: as many as a request has messages.
         """
         parts = MAX_REQUEST_MESSAGES if killed else 2
         return min(self.batch_size, -(-work.entries // parts))

@@ -32,8 +32,8 @@ _NO_TIME: Final = "there was no time left to run it"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the step, which ended in one of three ways: an output, an error, or for a reason that says nothing
-    about its messages.
+    """One run of the step. It ended with an output, with an error, or for a reason that has nothing to do with its
+    messages.
 
     Attributes:
         group: the messages.
@@ -63,12 +63,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Puts marks while messages are run that may kill the function.
+    """Puts marks while it runs messages that may kill the function.
 
     Attributes:
         marks: where they are put; None where receive counts stand in for them.
         invocation: the id of this invocation.
-        end: tells when this invocation is over, in seconds since the epoch.
+        end: returns when this invocation is over, in seconds since the epoch.
     """
 
     marks: Marks | None
@@ -107,7 +107,7 @@ class Runs:
         workers: how many runs go on side by side.
         doubts: marks that are void as soon as a run of a message ends, by `Work.place`.
         headers: the headers of outputs.
-        on_printed: gets what runs print that succeed.
+        on_printed: called with what a successful run printed.
         together: most runs that go to the step at once, one after another.
     """
 

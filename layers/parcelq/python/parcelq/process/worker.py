@@ -1,4 +1,4 @@
-"""The worker loop: what a machine that is no Lambda runs, on the same processor."""
+"""The worker loop: runs the same processor on any machine outside Lambda."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def process(
     Args:
         processor: what is done with the messages.
         receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
-        deadline: seconds that messages are locked; it is refreshed as long as this process works on them, so this is
-            about how soon others get them when it dies.
-        on_progress: told after every round what it did, and what was done in all.
-        clock: tells a time in seconds.
+        deadline: seconds that messages are locked; refreshed while this process works on them. So after a crash others
+            get them after about this time.
+        on_progress: called after every round with what it did, and what was done in total.
+        clock: returns a time in seconds.
 
     Returns:
         How many messages were processed, and how many were published.
@@ -95,7 +95,7 @@ def process(
         this = RoundProgress().plus(outcome)
         total = total.plus(outcome)
         on_progress(this, total)
-        # As many as every worker needs to reach batch_size, going by what messages have had so far.
+        # As many as every worker needs to reach batch_size, if messages have as many entries as those before.
         mean = max(1.0, total.entries_processed / max(1, total.messages_processed))
         most = max(1, min(_MOST_PULLED, math.ceil(processor.rules.batch_size * processor.workers / mean)))
         quiet_since = clock()

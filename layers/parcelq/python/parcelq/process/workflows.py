@@ -1,7 +1,7 @@
 """The workflows that an instance of a stage's function runs: loaded when a message asks for one, and kept for the next.
 
 Each message names the version of its workflow. So an instance may run several, with different packages, one after
-another; the processes and bundles of those that were not used for longest go first.
+another; it first removes processes and bundles of the workflow that has not been used for longest.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Workflows:
         Args:
             attribute: the attribute `Workflow` of the messages.
             pulled: messages of the stage's topic.
-            time_left: tells the seconds until the answer must be given.
+            time_left: returns the seconds until the answer must be given.
             invocation: names this invocation.
         """
         try:
@@ -106,7 +106,7 @@ class Workflows:
             self._close(attribute)
 
     def chain(self, attribute: str) -> Chain:
-        """Return what runs the steps of a version.
+        """Return the program that runs the steps of a version.
 
         Args:
             attribute: the attribute `Workflow` of messages.

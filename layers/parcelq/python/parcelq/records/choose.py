@@ -57,9 +57,9 @@ _WANTED: Final = (
 
 
 def by_name(name: str) -> Format:
-    """Choose the format for a file by its name, whatever its case; compression suffixes are looked through.
+    """Choose the format by a file's name, in any case, without its compression suffix.
 
-    A name that says nothing gives lines.
+    Any other name gives lines.
     """
     return _SUFFIXES.get(PurePosixPath(without_suffix(name).lower()).suffix, LINES)
 

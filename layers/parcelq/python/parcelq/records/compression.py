@@ -20,7 +20,8 @@ from parcelq.records.headers import AfterHeader
 
 _READ_BYTES: Final = 256 * KIB
 _MAX_MEMORY: Final = 256 * MIB
-"""A decoder that would need more is refused. The strongest usual settings, `xz -9` and `zstd --ultra`, need 65 and 128
+"""The most memory of a decoder; a source that needs more is refused. The strongest usual settings, `xz -9` and `zstd
+--ultra`, need 65 and 128
 MiB; a file can ask for gigabytes."""
 _ZSTD_WINDOW_LOG: Final = 27
 """128 MiB, which is what the zstd command takes without `--long`."""
@@ -73,7 +74,7 @@ class Opened:
         stream: its bytes, decompressed.
         name: its name without the suffix of its compression.
         coding: `gzip`, `bzip2`, `xz` or `zstd`; empty if it is not compressed.
-        warnings: what its compression's program would warn of, once all of it was read.
+        warnings: what the program of this compression would warn about; complete when the stream was read to its end.
     """
 
     stream: Readable
@@ -102,7 +103,8 @@ def open_source(stream: Readable, name: str, *, compressed: bool = False) -> Ope
         compressed: whether it is known to be compressed, as its Content-Encoding may say.
 
     Raises:
-        CompressionError: it must be compressed, by its name or by `compressed`, but does not begin so. Reading raises
+        CompressionError: it should be compressed, according to its name or `compressed`, but does not begin so. Reading
+            raises
             it too: the data is broken or ends too early.
     """
     head = _read_at_least(stream, b"", _MAGIC_BYTES)

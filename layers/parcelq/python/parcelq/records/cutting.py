@@ -13,11 +13,12 @@ from parcelq.readable import Readable
 from parcelq.records.format import USUAL_BYTES, Closing, Format, is_blank
 
 BLOCK_BYTES: Final = MIB
-"""How much is read at a time: enough that the copy at a block's end does not count, little enough for a CPU's cache."""
+"""Bytes that are read at a time: so many that the copy at a block's end costs little, and few enough for a CPU's
+cache."""
 
 MAX_ENTRY_BYTES: Final = 256 * MIB
-"""The largest entry. It has to be held in memory, up to four times while it is read, and a quote that is never closed
-or an end line that never comes would otherwise take all the memory there is."""
+"""The most bytes of an entry. An entry is in memory, up to four times while it is read. Without this limit an unclosed
+quote or a missing end line would take all memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Parcel:
         data: the entries.
         entries: how many.
         record: number of the first entry; the source's first entry, after the header, is 1.
-        line: number of that entry's first line; the source's first line is 1, be it the header's.
+        line: number of that entry's first line; the source's first line is 1, even if it is the header.
     """
 
     start: int
@@ -70,7 +71,7 @@ def cut(
         record: number of its first entry.
         line: number of its first line.
         counted_from: the offset from which `record` and `line` are counted, which errors then mention.
-        strict: whether the entries are checked. What was checked before need not be again.
+        strict: whether the entries are checked. Entries that were checked before need no second check.
 
     Raises:
         InvalidValueError: a number is below 1.
@@ -118,7 +119,7 @@ def cut(
             if not block:
                 closing = fmt.closing(buffer)
                 if strict and closing.unended and (reason := fmt.unended(buffer[closing.start :])):
-                    # A flaw before an entry without an end is often what hides the end, so it is what the error names.
+                    # An entry often has no end because of a fault in an entry before it, so the error names that fault.
                     if flaw := fmt.check(buffer, closing.entries + 1, buffer.count(b"\n")):
                         raise refused(flaw.reason, flaw.entry, flaw.line, flaw.offset)
                     lines = buffer.count(b"\n", 0, closing.start)
@@ -167,12 +168,12 @@ def _parcel_end(
 ) -> tuple[int, int, bool]:
     """Find where the parcel that begins at `at` ends, its number of entries, and whether these must be checked.
 
-    The number is 0 if more must be read first. `closing` says how the stream ends, once all of the rest is in `data`;
+    The number is 0 if more must be read first. `closing` says how the stream ends, if all of the rest is in `data`;
     its last entry needs no end of its own.
     """
     nothing = at, 0, False
     if closing is None and len(data) - at < min(max_bytes, 0.9 * mean * parcel_size):
-        return nothing  # surely too few bytes; counting them now would be counting them twice
+        return nothing  # too few bytes for a whole parcel; counting now would mean counting twice
     last = len(data) if closing is None else closing.start
     end, entries, unsure = nothing
     if at < last:

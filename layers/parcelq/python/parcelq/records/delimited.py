@@ -52,7 +52,7 @@ class Delimited(Format):
         return self.scan(data, at, stop, wanted, mean)[:2]
 
     def scan(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int, bool]:
-        """See `Format.scan`. Quotes that keep records from ending with their lines are looked at on the way."""
+        """See `Format.scan`. It also checks the quotes of records that span several lines."""
         end, left, size, unsure = at, wanted, 0, False
         while left and end < stop:
             size = min(max(int(min(left * mean, stop)), _LEAST_WINDOW, 2 * size), max(_MOST_WINDOW, 2 * size))
@@ -91,7 +91,7 @@ class Delimited(Format):
         return inside ^ (data.count(_QUOTE) % 2 == 1)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """How many line ends so many whole entries have."""
+        """How many line ends this number of whole entries has."""
         return data.count(b"\n") if _QUOTE in data else entries
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
@@ -141,9 +141,9 @@ def _in_quoted(window: bytes, wanted: int) -> tuple[int, int]:
 
 
 def _by_pieces(data: bytes, at: int, stop: int, wanted: int) -> tuple[int, int, bool]:
-    """Find the line end of the `wanted`-th of the entries that end in `data[at:stop]`, which starts with one.
+    """Find the line end after the `wanted`-th of the entries that end in `data[at:stop]`, which starts with one.
 
-    This looks at every piece between quotes, which pays where many line ends are inside of them.
+    This searches every piece between quotes, which is faster if many line ends are inside quotes.
 
     Returns:
         Where the line end is and how many entries end there, `(-1, 0)` if none does; and whether a stray quote is

@@ -1,4 +1,4 @@
-"""FASTQ: entries of four lines, told from their neighbours in the middle of a source."""
+"""FASTQ: entries of four lines, whose starts can be found in the middle of a source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Fastq(Format):
         return _LINES.advance(data, at, stop, wanted, mean)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """How many line ends so many whole entries have."""
+        """How many line ends this number of whole entries has."""
         return 4 * entries
 
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
@@ -74,7 +74,8 @@ class Fastq(Format):
 
 
 def _first_flaw(lines: list[bytes], entries: int) -> Flaw | None:
-    """Find the first entry that is not valid, or one of another length before it, where a line may be missing."""
+    """Find the first entry that is not valid, or an earlier one with too few lines, because a line may be missing
+    there."""
     suspect = None
     for number in range(entries):
         four = lines[4 * number : 4 * number + 4]

@@ -160,7 +160,7 @@ class Format(ABC):
         return False
 
     def lines(self, data: bytes, entries: int) -> int:
-        """How many line ends so many whole entries have."""
+        """How many line ends this number of whole entries has."""
         return data.count(b"\n")
 
     def line_ends(self, data: bytes, entries: int) -> int:
@@ -172,7 +172,7 @@ class Format(ABC):
         return None
 
     def unended(self, tail: bytes) -> str | None:
-        """Why a source must not end with this entry, which lacks its end; None if it may."""
+        """Why a source must not end with this incomplete entry; None if it may."""
         return None
 
     def __str__(self) -> str:
@@ -219,7 +219,7 @@ class Format(ABC):
         return None
 
     def closing(self, data: bytes, at: int = 0) -> Closing:
-        """Tell how bytes end that hold the last entries of a body or a source, from the entry that starts at `at`."""
+        """Describe how the last bytes of a body or a source end, from the entry that starts at `at`."""
         end, entries = self.advance(data, at, len(data), sys.maxsize, USUAL_BYTES)
         if end == len(data):
             return Closing(end, entries, unended=False)

@@ -8,7 +8,7 @@ from parcelq.records.cutting import BLOCK_BYTES
 from parcelq.records.format import Format
 
 NO_HEADER = "writes no header, or another one; set output_header: false"
-"""What is wrong with an output that does not begin with its stage's header."""
+"""The error of an output that does not begin with its stage's header."""
 
 
 class AfterHeader:

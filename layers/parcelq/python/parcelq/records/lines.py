@@ -52,7 +52,7 @@ class Lines(Format):
         return (found + 1, found + 1) if found >= 0 else (len(data), -1)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """How many line ends so many whole entries have."""
+        """How many line ends this number of whole entries has."""
         return entries * self.size
 
     def line_ends(self, data: bytes, entries: int) -> int:

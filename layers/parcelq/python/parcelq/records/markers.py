@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 _FEW: Final = 16
-"""So few markers are found one by one; more are worth another count."""
+"""Up to this many markers are searched one by one; for more, counting is faster."""
 _RARE: Final = 200
-"""Markers of two bytes that are so far apart are found faster one by one: the search for one byte is a C library's,
-with vector instructions; the search for two is not."""
+"""Two-byte markers at least this far apart are found faster one by one: the C library searches one byte with vector
+instructions, but not two."""
 
 
 def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
     """Find the `wanted`-th marker that lies wholly in `data[at:stop]`.
 
-    It leaps to where the mean distance says that the marker is, counts what it passed over, and corrects: markers at
-    about one distance take one leap.
+    It jumps to where the marker should be by the mean distance, counts the markers on the way, and corrects its
+    position. If distances are about equal, one jump is enough.
 
     Args:
         data: bytes to search.
@@ -59,7 +59,7 @@ def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float
 
 
 def _nth_rare(data: bytes, marker: bytes, at: int, stop: int, wanted: int) -> tuple[int, int]:
-    """As `nth`, by the second of a marker's two bytes."""
+    """Do what `nth` does for a marker of two bytes, by searching for its second byte."""
     first, second = marker[0], marker[1:]
     place, passed, here = -1, 0, at
     while passed < wanted:

@@ -1,4 +1,4 @@
-"""Record and line numbers of places in a source, for those who look at a source again."""
+"""Record and line numbers of places in a source that is read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the entries of a part of a source, so that many can read a large source side by side.
+"""Reading the entries of a part of a source, so that many functions can read a large source side by side.
 
 A source is divided into ranges of any sizes. Each entry belongs to the range that it starts in (for formats with an end
 line: the range in which the end line before it starts), and is read to its end, wherever that is. So all ranges
@@ -34,7 +34,8 @@ class FirstBytes:
 
 
 def flips(stream: Readable, fmt: Format) -> bool:
-    """Whether what comes after these bytes is inside quotes if they begin outside, and the other way round."""
+    """Whether these bytes have an odd number of quotes: then the bytes after them are inside quotes if these begin
+    outside, and the other way round."""
     inside = False
     while block := stream.read(BLOCK_BYTES):
         inside = fmt.inside(block, inside)
@@ -98,7 +99,7 @@ class RangeReader:
         yield from self._up_to_entry(end)
 
     def _up_to_entry(self, target: int, limit: int = sys.maxsize) -> Iterator[bytes]:
-        """Give the bytes before the first entry whose place is in `[target, limit)`, and note the place.
+        """Return the bytes before the first entry whose place is in `[target, limit)`, and note the place.
 
         If there is none, `_place` is None, and all bytes that could be before it are given.
         """
@@ -123,7 +124,7 @@ class RangeReader:
             yield from self._up_to(self._base + len(self._data))
 
     def _up_to(self, position: int) -> Iterator[bytes]:
-        """Give the bytes before a position, or those that there are."""
+        """Return the bytes before a position, or fewer if the stream ends."""
         while self._at < position:
             here = self._at - self._base
             block = self._data[here : position - self._base]

@@ -51,7 +51,7 @@ class StackJobs:
         ranges: returns the topic of the uploader's tasks.
         output_topic: name of the topic that results are collected from.
         input_topic: name of the topic that records go to where a job does not say.
-        now: tells the time in seconds since the epoch.
+        now: returns the time in seconds since the epoch.
     """
 
     store: BucketStore

@@ -102,7 +102,7 @@ def look_up(name: str) -> Stack:
     """Look up a stack in the account and region that boto3 is configured for.
 
     Raises:
-        ParcelqError: there is no such stack, or it is none of this version of Parcelq.
+        ParcelqError: there is no such stack, or this version of Parcelq did not make it.
         AwsError: CloudFormation refused.
     """
     from parcelq.aws.clients import cloudformation_client, translated

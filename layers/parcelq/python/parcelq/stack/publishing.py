@@ -1,4 +1,4 @@
-"""Bringing a workflow to a stack: bundles are built, checked against the function's disk, and uploaded once."""
+"""Putting a workflow on a stack: bundles are built, checked against the function's disk, and uploaded once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading
             f"workflow is {assembled.name!r}, but names that begin with {stack.prefix}- are those of the stack's topics"
         )
     assembled.workflow.stages(stack.stages)
-    # What is too large for certain is refused before it takes minutes to pack it.
+    # A workflow that is certainly too large is refused before packing takes minutes.
     _check_room(stack, assembled.name, sum(path.stat().st_size for path in assembled.files.values()))
     packages = assembled.packages(stack.target, note)
     python = stack.packages_are_for if any(packages) else ""
@@ -82,7 +82,7 @@ def _tell_size(note: Note, version: Version) -> None:
 
 
 def _check_room(stack: Stack, name: str, needed: int) -> None:
-    """Refuse a workflow that a function has no room for."""
+    """Refuse a workflow that does not fit on a function's disk."""
     most = stack.storage_mib * MIB // 2
     if needed > most:
         mib = -(-needed // MIB)

@@ -1,4 +1,4 @@
-"""Unpacked bundles on a function's disk: the few used last, and only as long as nobody changed them."""
+"""Unpacked bundles on a function's disk: the few that were used last, unless a file of theirs was changed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Open: TypeAlias = Callable[[Bundle], AbstractContextManager[IO[bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class _Unpacked:
-    """A bundle on the disk: its folder, the bytes that it takes, and what its files looked like when it was made."""
+    """A bundle on the disk: its folder, its size, and the state of its files when it was unpacked."""
 
     folder: Path
     size: int
@@ -36,7 +36,7 @@ class _Unpacked:
 class BundleCache:
     """Unpacks bundles into a temporary folder, and removes those that were not used for longest when room is short.
 
-    Only what this process unpacked itself counts: another one may have left anything there.
+    It uses only bundles that this process unpacked, because other processes may have left anything there.
 
     Args:
         most_bytes: bytes that all bundles together may take, with the archive that is being unpacked.
@@ -144,7 +144,7 @@ def _copy(source: IO[bytes], target: IO[bytes], bundle: Bundle) -> None:
 
 
 def _marks(unpacked: _Unpacked) -> Marks | None:
-    """What the files look like now; None if that is not how they were."""
+    """The state of the files now; None if it changed."""
     try:
         now = _marks_below(unpacked.folder)
     except OSError:

@@ -1,7 +1,7 @@
 """Bundles: files of a step or of its packages as one ZIP archive, which is named by the SHA-256 of its bytes.
 
-The same files always make the same archive: their order, times and modes are fixed. An archive is unpacked only if it
-is the one that is expected, and only into regular files below the target.
+The same files always make the same archive: their order, times and modes are fixed. An archive is unpacked only if its
+digest is right, and only into regular files below the target.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Bundle:
         digest: SHA-256 of the archive, 64 hexadecimal characters.
         size: bytes of the archive.
         unpacked: bytes of its files together.
-        code: bytes of those that Python compiles; what it makes of them takes about as much again.
+        code: bytes of the files that Python compiles; the compiled files take about as much again.
         files: how many files it has.
     """
 
@@ -109,7 +109,7 @@ def unpack(archive: Path, bundle: Bundle, target: Path) -> None:
     with archive.open("rb") as file:
         # guard[False]: a bundle is unpacked only if its digest is the expected one
         if hashlib.file_digest(file, "sha256").hexdigest() != bundle.digest:
-            raise BundleError(bundle.digest, "its bytes are not those that its name promises; put the workflow again")
+            raise BundleError(bundle.digest, "its digest is not the one in its name; put the workflow again")
     target.mkdir(parents=True)
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -144,7 +144,7 @@ def _unpack(archive: zipfile.ZipFile, bundle: Bundle, target: Path) -> None:
 
 
 def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
-    """Refuse what is no regular file, or would lie outside the target."""
+    """Refuse anything that is not a regular file or would be outside the target."""
     name, kind = entry.filename, entry.external_attr >> 16
     parts = name.split("/")
     # guard[False]: a bundle writes nothing outside of its folder
@@ -152,7 +152,7 @@ def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
         raise BundleError(bundle.digest, f"it has a file {name[:200]!r}, whose path leaves the bundle")
     # guard[False]: a bundle has no links
     if stat.S_IFMT(kind) not in {0, stat.S_IFREG}:
-        raise BundleError(bundle.digest, f"{name[:200]!r} in it is no regular file")
+        raise BundleError(bundle.digest, f"{name[:200]!r} in it is not a regular file")
 
 
 def _copied(source: IO[bytes], target: IO[bytes], most: int, name: str, digest: str = "") -> int:
@@ -169,7 +169,8 @@ def _copied(source: IO[bytes], target: IO[bytes], most: int, name: str, digest: 
 
 
 def _compile(folder: Path) -> None:
-    """Compile what Python may import, so that no process has to. A file that is no Python of this version stays."""
+    """Compile what Python may import, so that no process has to. A file that this Python cannot compile stays as it
+    is."""
     import compileall
     import py_compile
 

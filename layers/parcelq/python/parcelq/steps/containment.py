@@ -1,4 +1,5 @@
-"""Containment of steps: no look at the memory of the process that runs them, and no process that outlives a run."""
+"""Containment of steps: a step cannot read the memory of the process that runs it, and none of its processes outlives
+its run."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ _REPLY_BYTES: Final = 16 * 1024
 
 @cache
 def shield() -> None:
-    """Close this process to its children, once: its environment and memory, with AWS credentials in them.
+    """Hide the environment and memory of this process, which hold AWS credentials, from its children; once.
 
     Processes of one user may read each other's `/proc/<pid>/environ` and `/proc/<pid>/mem`, unless a process is not
     dumpable.
@@ -51,7 +52,7 @@ def shield() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What a supervisor says of a run.
+    """A supervisor's report of a run.
 
     Attributes:
         kind: `done`; `time` or `large` for a step that was killed; `refused` by the system; `ended`, `deaf` or
@@ -81,9 +82,9 @@ class Ended:
 
 
 class Supervised:
-    """A process above the commands of a step, which ends all that a run of them has started.
+    """The parent process of a step's commands, which ends everything that a run has started.
 
-    That process is `parcelq.steps.supervisor`. It ends, with all that is below it, when `end` is called and when this
+    The process runs `parcelq.steps.supervisor`. It ends, with all that is below it, when `end` is called and when this
     process ends, however that happens.
 
     Args:
@@ -152,7 +153,7 @@ class Supervised:
             return [Ended("lost")]
 
     def abort(self) -> None:
-        """Have a run that goes on, on another thread, end at once, with all that it started."""
+        """End the run that goes on, on another thread, at once, with everything that it started."""
         with contextlib.suppress(OSError):  # it has ended already
             self._control.shutdown(socket.SHUT_RDWR)
 
@@ -199,7 +200,7 @@ class Supervised:
 def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> subprocess.Popen[bytes] | _Fork:
     """Start a supervisor: as a new interpreter, or as a copy of this process where it may not start its interpreter.
 
-    That is so after a process stopped being root while root still owns its interpreter.
+    A process that was root and is not any more may be unable to start an interpreter that root owns.
     """
     boot = _BOOT.format(str(Path(__file__).parents[1]))
     try:
@@ -268,7 +269,7 @@ class _Fork:
 
 
 def _end_marked(folder: str) -> None:
-    """End the processes that a supervisor, which the step has killed, can no longer end: as far as they are known."""
+    """End the processes of a supervisor that the step has killed, as far as they can be found."""
     until = time.monotonic() + END_SECONDS
     while (found := marked(folder)) and time.monotonic() < until:
         for pid in found:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from parcelq.steps.fault import print_error, reason_of_entry
 
 FORMAT_SUFFIX: Final = ".format"
-"""Ending of the file beside an input that says what its records are, if they are not lines. It is JSON with `format`,
+"""Suffix of the file beside an input that describes its records, if they are not lines. It is JSON with `format`,
 `header` (its bytes), `writes_header` and `one_line` (whether entries of output are lines)."""
 _BLOCK: Final = 4096
 """How many entries of output are written at a time."""
@@ -23,7 +23,7 @@ _LINES: Final = "utf-8", "surrogateescape"
 _PRINTED: Final = 20
 
 Rejects = list[tuple[int, int | None, str]]
-"""Number of the entry, how many entries of output came before it if that is known, and the reason."""
+"""Number of the entry, how many entries of output came before it (if known), and the reason."""
 
 
 class Writable(Protocol):
@@ -63,7 +63,7 @@ class _Entries:
         out.write(_text(made).encode(*_LINES))
 
     def reject(self, entry: str | int, reason: str) -> None:
-        """Note an entry that is bad; of several that are equal, the one that the function took last."""
+        """Note a bad entry; if several entries are equal, the one that the function took last."""
         last = len(self._lines) - length_hint(self._given) - 1
         number = entry if isinstance(entry, int) else self._number(entry, last)
         if not 0 <= number < len(self._lines):
@@ -86,7 +86,7 @@ class _Entries:
         for number in range(last, -1, -1):
             if self._lines[number] == entry and number not in self._rejects:
                 return number
-        raise ValueError(f"reject: {entry!r:.100} is no entry that was taken from the input")
+        raise ValueError(f"reject: {entry!r:.100} is not an entry of the input")
 
 
 class _Each:
@@ -118,7 +118,8 @@ class _Each:
         made: list[Any] = []
         bad: dict[int, str] = {}
         results = map(call, lines)
-        # `extend` keeps what came before an exception, and `map` goes on after it. So a good entry costs only the call.
+        # `extend` keeps the results before an exception, and `map` continues after it. So a good entry costs only the
+        # call.
         while True:
             try:
                 made.extend(results)
@@ -268,7 +269,7 @@ def _text(entries: list[Any]) -> str:
 
 
 def _lines_of(made: object) -> list[str]:
-    """Return the lines of what a function made of one entry: a str, None, or an iterable of str."""
+    """Return the output of a function of one entry as lines; it is a str, None, or an iterable of str."""
     if isinstance(made, str):
         return [_line(made)]
     if made is None:

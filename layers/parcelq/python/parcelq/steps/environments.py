@@ -1,4 +1,5 @@
-"""Environments of Python steps: what a step depends on, locked once, and installed by uv into a cached environment."""
+"""Environments of Python steps: uv locks the dependencies of a step once, and installs them into a cached
+environment."""
 
 from __future__ import annotations
 
@@ -133,7 +134,7 @@ def _metadata(step: Path) -> Mapping[str, object]:
     try:
         return tomllib.loads("".join(lines))
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(where, [f"it is no TOML: {error}"]) from None
+        raise SettingsError(where, [f"it is not TOML: {error}"]) from None
 
 
 def cache_folder() -> Path:
@@ -142,11 +143,11 @@ def cache_folder() -> Path:
 
 
 def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Path, tool: Uv) -> str:
-    """Return the exact packages for these dependencies: what they were when this was first asked, and so they stay.
+    """Return the exact packages for these dependencies; later calls return the same ones.
 
     Args:
         wanted: the dependencies.
-        target: what they are for, which is the first line of the text.
+        target: what the packages are for; it becomes the first line of the text.
         options: say the same to uv.
         locks: the folder of locks.
         tool: uv.
@@ -193,7 +194,7 @@ def alone(lock: Path) -> Iterator[None]:
 
 
 def digest_of(*parts: str | bytes) -> str:
-    """Return a short digest that tells lists of parts apart."""
+    """Return a short digest of a list of texts; other lists have other digests."""
     digest = sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -202,7 +203,7 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 class Uv:
-    """Runs uv, and raises what it says as an error of the step's dependencies."""
+    """Runs uv, and raises its error message as an error of the step's dependencies."""
 
     def __init__(self, step: Path, progress: Progress) -> None:
         self.where = f"dependencies of {step}"

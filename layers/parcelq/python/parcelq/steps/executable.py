@@ -1,4 +1,4 @@
-"""Why the system would refuse to start a program: found before the first run, by what the kernel looks at."""
+"""Why the system would refuse to start a program: makes the kernel's checks before the first run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 _HEAD_BYTES: Final = 256
-"""So much of a file the kernel reads to know what it is: BINPRM_BUF_SIZE of linux/binfmts.h."""
+"""Bytes of a file that the kernel reads to recognise it: BINPRM_BUF_SIZE of linux/binfmts.h."""
 _MAX_SCRIPTS: Final = 5
 """An interpreter may be a script itself, up to this depth: fs/exec.c."""
 _BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
@@ -30,11 +30,11 @@ def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - on
     try:
         status = path.stat()
     except OSError as error:
-        return f"it cannot be looked at: {error.strerror}"
+        return f"it cannot be examined: {error.strerror}"
     if not stat.S_ISREG(status.st_mode):
-        return "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
+        return "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is not a regular file"
     if os.statvfs(path).f_flag & os.ST_NOEXEC:
-        return "it lies on a file system that is mounted noexec"
+        return "it is on a file system that is mounted noexec"
     if not os.access(path, os.X_OK):
         return f"it is not executable; chmod +x {path}"
     try:
@@ -51,7 +51,7 @@ def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - on
     if sys.platform != "linux" or _has_other_formats():
         return ""
     if b"\0" in head:
-        return "it is no program for Linux: neither ELF nor a text that begins with #!"
+        return "it is not a program for Linux: neither ELF nor a text that begins with #!"
     return "it is a text without a first line that names its interpreter, such as #!/bin/sh"
 
 
@@ -98,7 +98,7 @@ def _elf(data: bytes) -> str:
         name = (_NAMES | _NAMES_MORE).get(machine, f"number {machine}")
         return f"it is built for another processor ({name}) than this one ({here})"
     if kind not in _RUNNABLE:
-        return "it is an ELF file, but no program"
+        return "it is an ELF file, but not a program"
     table, size, count = (32, 54, 56) if wide else (28, 42, 44)
     start, row, rows = number(table, 8 if wide else 4), number(size, 2), number(count, 2)
     if not rows or row < (56 if wide else 32):
@@ -108,7 +108,7 @@ def _elf(data: bytes) -> str:
             offset = number(at + (8 if wide else 4), 8 if wide else 4)
             loader = os.fsdecode(data[offset:].partition(b"\0")[0])
             if offset < len(data) and not Path(loader).is_file():
-                return f"it needs the loader {loader!r}, which is not there: it is built for another system"
+                return f"it needs the loader {loader!r}, which does not exist here: it is built for another system"
     return ""
 
 

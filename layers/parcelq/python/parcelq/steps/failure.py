@@ -16,7 +16,7 @@ from parcelq.steps.find import Step
 from parcelq.steps.folder import open_regular
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
-"""Error numbers that say something about the machine, and nothing about the entries."""
+"""Error numbers that concern the machine and not the entries."""
 
 
 def failure_of(step: Step, ended: Ended, limit: float | None, tail: str) -> StepError:
@@ -44,7 +44,10 @@ def failure_of(step: Step, ended: Ended, limit: float | None, tail: str) -> Step
     if code:
         reason = f"was ended by {_signal_name(-code)}" if code < 0 else f"exited with {code}"
     else:
-        reason = "exited with 0 and did not go on; a warm step is a function of parcelq.step that runs by its main()"
+        reason = (
+            "exited with 0 instead of waiting for the next run; "
+            "a warm step must be a function of parcelq.step that main() runs"
+        )
     return StepError(step.name, reason, exit_code=code, stderr_tail=tail)
 
 

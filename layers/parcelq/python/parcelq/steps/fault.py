@@ -9,7 +9,7 @@ from typing import Final
 
 _MESSAGE_BYTES: Final = 2000
 _REASON_BYTES: Final = 3500
-"""How much of an exception's message and of a whole reason is printed; less than Parcelq keeps of stderr."""
+"""The most characters of an exception's message and of a whole reason; fewer than Parcelq keeps of stderr."""
 _FRAMES: Final = 5
 _OURS: Final = os.path.dirname(__file__) + os.sep
 
@@ -39,7 +39,7 @@ def explain(error: BaseException) -> int:
 
 
 def print_error(text: str) -> None:
-    """Print on stderr, whatever the function did to `sys.stderr`."""
+    """Print on stderr, even if the function changed `sys.stderr`."""
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
         os.write(2, text.strip().encode("utf-8", "backslashreplace") + b"\n")

@@ -1,4 +1,5 @@
-"""Finding a step and its settings, and refusing what is not there or not allowed, before any message is pulled."""
+"""Finding a step and its settings, and refusing them if they are missing or not allowed, before any message is
+pulled."""
 
 from __future__ import annotations
 
@@ -164,7 +165,7 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
     if step.path.suffix != ".py":
         if packages:
             raise SettingsError(
-                f"step {step.path}", ["packages are for steps that end in .py; this one is started as it is"]
+                f"step {step.path}", ["only steps that end in .py can have packages; this one is started as it is"]
             )
         return step
     from parcelq.steps.environments import dependencies_of, environment_for
@@ -268,16 +269,16 @@ def _inside(folders: Sequence[Path], path: str) -> Path:
         if not found.resolve().is_relative_to(root):
             outside = True
         elif found.is_file():
-            return found  # by its own name, since programs may go by the name that they are called by
+            return found  # not the link's target, since some programs do different things under different names
     where = ", ".join(map(str, folders))
     if outside:
-        raise SettingsError(f"path {path!r}", [f"it leaves the folders that steps may be in: {where}"])
+        raise SettingsError(f"path {path!r}", [f"it is outside the folders that steps may be in: {where}"])
     raise SettingsError(f"path {path!r}", [f"there is no such file in {where}"])
 
 
 def _check_step(path: Path) -> Path:
     if not path.is_file():
-        raise SettingsError(f"step {path}", ["it is no regular file" if path.exists() else "there is no such file"])
+        raise SettingsError(f"step {path}", ["it is not a regular file" if path.exists() else "there is no such file"])
     if path.suffix == ".py":
         if not os.access(path, os.R_OK):
             raise SettingsError(f"step {path}", ["it cannot be read"])
@@ -287,7 +288,8 @@ def _check_step(path: Path) -> Path:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Yield all files of a folder that is a step or a workflow, without hidden ones and what running a step leaves."""
+    """Yield all files of a folder that is a step or a workflow, except hidden files and files that running a step
+    leaves behind."""
     for path in folder.rglob("*"):
         inner = path.relative_to(folder).parts
         if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in inner):

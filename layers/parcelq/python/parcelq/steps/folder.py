@@ -1,4 +1,4 @@
-"""The folder of a run: made, locked as long as it is used, and removed whatever a step has put into it."""
+"""The folder of a run: created, locked while it is used, and removed with everything that a step has put into it."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ def open_regular(path: Path) -> int:
     # guard[False]: an output is a regular file
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     return descriptor
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder with all that is in it, in bounded memory and without long paths, however deep it is.
+    """Remove a folder with everything in it, however deep, in bounded memory and without long paths.
 
     Every folder in it is first moved up, right below the top, and then emptied. What cannot be removed stays.
     """

@@ -88,7 +88,7 @@ class StepFunction(Generic[Given, More, Made]):
         except (Exception, SystemExit) as error:  # noqa: BLE001 - printed for the parent process
             code = explain(error)
             if options.warm is not None:
-                os._exit(code)  # at once, whatever threads the function has started
+                os._exit(code)  # at once, even if the function has started threads
             sys.exit(code)
 
     def _filter(self, options: argparse.Namespace, more: dict[str, Any]) -> Rejects:
@@ -196,7 +196,7 @@ def _options(description: str | None) -> argparse.Namespace:
 
 
 def _wanted(function: Callable[..., Any], options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
-    """Return what makes a function's further arguments, anew for every run, since the function may change them."""
+    """Return a function that makes the step's further arguments anew for every run, since the step may change them."""
     from copy import deepcopy
     from inspect import signature
 
@@ -212,7 +212,7 @@ def _wanted(function: Callable[..., Any], options: argparse.Namespace) -> Callab
 
 
 def _taken(stream: int, instead: int) -> int:
-    """Copy a standard stream and put another in its place, so that what the function reads and prints is not there."""
+    """Copy a standard stream and replace it, so that the function cannot read from it or print to it."""
     copy = os.dup(stream)
     os.dup2(instead, stream)
     return copy

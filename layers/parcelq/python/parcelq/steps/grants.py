@@ -67,7 +67,7 @@ class Grants:
         role: ARN of the role for steps; empty if there is none.
         secrets: ARNs of secrets.
         session: what CloudTrail calls the steps.
-        now: tells the time, in seconds since the epoch.
+        now: returns the time, in seconds since the epoch.
 
     Raises:
         SettingsError: see `read_secrets`.

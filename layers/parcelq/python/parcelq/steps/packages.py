@@ -1,4 +1,4 @@
-"""Packages of steps for a function: locked once, and installed by uv for the function's platform into a bundle."""
+"""Packages of steps for a function: uv locks them once, and installs them for the function's platform into a bundle."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Target:
 
     @property
     def options(self) -> Sequence[str]:
-        """What says so to uv. Nothing is built from source, which would be for this machine."""
+        """The options of uv for this target. They forbid building from source, since that would be for this machine."""
         return (
             *("--python-version", self.python, "--python-platform", self.platform),
             *("--only-binary", ":all:", "--no-python-downloads", "--python", sys.executable),

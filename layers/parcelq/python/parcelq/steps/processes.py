@@ -6,12 +6,12 @@ The supervisor of a step imports this module, so it imports only modules that ar
 from __future__ import annotations
 
 import os
-import resource  # noqa: F401 - for os.wait4, which might not find it any more in a copy of a process
+import resource  # noqa: F401 - os.wait4 needs it, and a copy of a process may be unable to import it
 import sys
 import time
 
 END_SECONDS = 20.0
-"""How long to kill processes that start others all the time, before giving up."""
+"""Seconds after which this stops killing processes that start others all the time."""
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _SIGKILL = 9

@@ -43,7 +43,7 @@ class Ran:
         return "".join(f"{text.rstrip()}\n" for text in (self.stdout_tail, self.stderr_tail) if text.strip())
 
     def whole(self, step: Step) -> Output:
-        """Return the output, for a caller that can do nothing with rejects.
+        """Return the output, for a caller that cannot handle rejects.
 
         Raises:
             StepError: the step rejected an entry; with the first reason.

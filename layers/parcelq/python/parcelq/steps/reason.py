@@ -38,7 +38,8 @@ def escaped(text: str) -> str:
 
 
 def shortened(text: str, most_bytes: int) -> str:
-    """Shorten a text to `most_bytes` of UTF-8: its first line stays as far as possible, the middle of the rest goes."""
+    """Shorten a text to `most_bytes` of UTF-8: it keeps the first line as far as possible, and cuts the middle of the
+    rest."""
     data = text.encode("utf-8", "replace")
     if len(data) <= most_bytes:
         return data.decode()

@@ -1,4 +1,4 @@
-"""Entries that a step names as bad itself, in the file of `--rejects`: read, and checked against what can be."""
+"""Entries that a step names as bad itself, in the file of `--rejects`: read and checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Reject:
 
     Attributes:
         entry: its number in the run's input, from 0; a header does not count.
-        after: how many entries of output the step had written before it; None where the step does not say.
+        after: how many entries of output the step had written before it; None if the step does not say.
         reason: why it is bad, at most `MAX_REASON_BYTES` bytes of UTF-8.
     """
 
@@ -32,7 +32,7 @@ class Reject:
 
 
 class RejectsError(ValueError):
-    """A file of rejects says what cannot be; the text says in which line, and what would be right."""
+    """A file of rejects has an impossible line; the text says which one, and what would be right."""
 
 
 def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:

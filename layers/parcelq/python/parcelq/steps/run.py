@@ -1,4 +1,5 @@
-"""Running a step: in a folder and an environment of its own, watched, bounded, and ended with all that it started."""
+"""Running a step: in its own folder and environment, with limits, and ended together with all processes that it
+started."""
 
 from __future__ import annotations
 
@@ -116,7 +117,7 @@ class Runner:
         return attempts
 
     def abort(self) -> None:
-        """End the runs that go on, on other threads, at once; they say nothing about their entries. Begin no other."""
+        """End the runs that go on, on other threads, at once, without counting a failure. Begin no other."""
         self._aborted = True
         for slot in list(self._running):
             slot.abort()
@@ -134,7 +135,7 @@ class Runner:
                 given = given[:1]
                 continue
             first = came[0].ended
-            if first.kind == "gone":  # it died between two runs, which is no fault of this run
+            if first.kind == "gone":  # it died between two runs, so this run is not to blame
                 continue
             if first.kind == "unborn" and first.code in _USAGE_CODES and not self.step.settings.warm:
                 self._warm = False  # it uses the library, but does not run as a step of it

@@ -1,4 +1,4 @@
-"""Folders of runs: each is used by one run at a time, and again by the next if a run leaves nothing in it."""
+"""Folders of runs: each is used by one run at a time, and reused if that run leaves nothing in it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RunFolder:
             self._opened = opened.pop_all()
 
     def is_clean(self) -> bool:
-        """Delete the files of a run, and tell whether the folder is then as it was when it was made."""
+        """Delete the files of a run, and return whether the folder is then as it was when it was made."""
         try:
             for name in os.listdir(self.path):
                 if name not in self._kept:
@@ -49,7 +49,7 @@ class RunFolder:
         self._opened.close()
 
     def _identities(self) -> list[tuple[int, int, int]]:
-        """What tells a folder from another one that a run put in its place, and from itself with other permissions."""
+        """The identity of a folder: it differs if a run replaced the folder or changed its permissions."""
         found = [os.lstat(path) for path in (os.fspath(self.path), *self._kept.values())]
         return [(one.st_ino, one.st_mode, one.st_uid) for one in found]
 
@@ -63,7 +63,7 @@ class RunFolders:
 
     @contextmanager
     def one(self) -> Iterator[Path]:
-        """Give a folder that has nothing in it but the empty folders `work` and `tmp`.
+        """Return a folder that contains only the empty folders `work` and `tmp`.
 
         Raises:
             OSError: there is no room for it.

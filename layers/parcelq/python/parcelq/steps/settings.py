@@ -1,4 +1,4 @@
-"""A step's settings file: read, validated, and every mistake named at once."""
+"""Reads and validates a step's settings file; an error names every mistake in it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class StepSettings:
     """How a step is run.
 
     Attributes:
-        filter: whether it gets its input on stdin and writes its output to stdout.
-        warm: whether its process is kept for the next run; None for every Python file that is a function of
+        filter: whether the step reads its input from stdin and writes its output to stdout.
+        warm: whether the step's process is kept for the next run; None means: if it is a Python function of
             `parcelq.step`.
-        rejects: whether it takes `--rejects FILE` and names bad entries there.
-        arguments: put right after the step's path.
-        timeout: seconds that one run may take, at most 12 hours; None for as long as there is time.
-        environment: added to the environment that every step gets.
-        aws_credentials: whether it gets the credentials of the process that runs it.
-        output: the record format of its output; None where it is that of its input.
-        output_header: whether its output begins with a header, where its format has one.
-        max_output_bytes: how large the output of one run may become before it is killed.
-        step: the step's own settings, which Parcelq does not look into.
+        rejects: whether the step takes `--rejects FILE` and names bad entries there.
+        arguments: arguments that follow the step's path.
+        timeout: the most seconds of one run, at most 12 hours; None means as long as there is time.
+        environment: variables that are added to the environment of every step.
+        aws_credentials: whether the step gets the credentials of the process that runs it.
+        output: the record format of the output; None means that of the input.
+        output_header: whether the output begins with a header, if its format has one.
+        max_output_bytes: the most bytes of output of one run; a run that writes more is killed.
+        step: the step's own settings, which Parcelq only passes on.
         path: the file that they were read from, which a step gets as `--settings`.
     """
 
@@ -79,7 +79,7 @@ def read_settings(path: Path) -> StepSettings:
         raise SettingsError(where, [f"it must be keys with values, not {shown(content)}"])
     values, problems = checked(content, _CHECKS)
     if values.get("filter") and values.get("warm"):
-        problems.append("filter and warm cannot both be true; what is warm gets its entries as a function")
+        problems.append("filter and warm cannot both be true; a warm step is a function, which does not read stdin")
     if problems:
         raise SettingsError(where, problems)
     return StepSettings(**values, path=path.resolve())
@@ -98,7 +98,7 @@ def _timeout(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise Wrong("a number of seconds above 0")
     if value > MAX_DEADLINE_SECONDS:
-        raise Wrong(f"a number of seconds up to {MAX_DEADLINE_SECONDS}, for SQS keeps no message locked for longer")
+        raise Wrong(f"a number of seconds up to {MAX_DEADLINE_SECONDS}, because SQS keeps no message locked for longer")
     return float(value)
 
 
@@ -132,7 +132,7 @@ def _environment(value: object) -> dict[str, str]:
 
 
 def _passable(value: object) -> str | None:
-    """The text that a user who wrote `true` or `3` in YAML has in mind; None if no program can be given it."""
+    """The text that a user who wrote `true` or `3` in YAML has in mind; None if no program can get it."""
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()

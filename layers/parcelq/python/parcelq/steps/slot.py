@@ -1,4 +1,4 @@
-"""A place where one run of a step goes on at a time: its supervisor, and the step's own process if that is kept."""
+"""A place for one run of a step at a time: its supervisor, and the step's own process if that is kept."""
 
 from __future__ import annotations
 

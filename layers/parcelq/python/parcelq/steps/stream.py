@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 TAIL_BYTES = 4096
-"""How much of the end of what a step prints is kept."""
+"""Bytes that are kept of the end of what a step prints."""
 READ_BYTES = 64 * 1024
 
 

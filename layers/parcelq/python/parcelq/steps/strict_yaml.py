@@ -1,4 +1,5 @@
-"""YAML without its traps: no key twice, no value that silently becomes another one, no bomb of aliases."""
+"""YAML without its traps: it refuses duplicate keys, values that YAML changes silently, and aliases that expand without
+end."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ if TYPE_CHECKING:
     from yaml.nodes import MappingNode, Node, ScalarNode
 
 MAX_BYTES: Final = 1 << 20
-"""Of a text."""
+"""The most bytes of a text."""
 MAX_DEPTH: Final = 100
-"""Levels of lists and keys in one another; YAML itself knows no limit, but Python does."""
+"""The most levels of nested lists and keys; YAML itself has no limit, but Python does."""
 MAX_VALUES: Final = 100_000
-"""With every alias counted as what it stands for."""
+"""The most values; an alias counts as all values that it stands for."""
 _SHOWN: Final = 100
 _TAG: Final = "tag:yaml.org,2002:"
 _NUMBER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0b[01]+")
@@ -72,7 +73,7 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
 
 
 def _check_depth(text: str) -> None:
-    """Refuse what is too deep, by the key it is in; a text that is no YAML is found later."""
+    """Refuse values that are nested too deeply, and name their key. Errors in YAML's syntax are found later."""
     import yaml
 
     depth, key, at = 0, "it", 0
@@ -91,7 +92,7 @@ def _check_depth(text: str) -> None:
 
 
 def _check_size(node: Node) -> None:
-    """Refuse aliases that stand for too much, or for what they are in."""
+    """Refuse aliases that stand for too many values, or for a value that contains them."""
     sizes: dict[int, int] = {}
     open_: set[int] = set()
     left: list[tuple[Node, bool]] = [(node, False)]
@@ -101,9 +102,9 @@ def _check_size(node: Node) -> None:
             open_.discard(id(one))
             sizes[id(one)] = 1 + sum(sizes[id(child)] for child in _children(one))
             if sizes[id(one)] > MAX_VALUES:
-                raise StrictYamlError([f"it has more than {MAX_VALUES} values, with what its aliases stand for"])
+                raise StrictYamlError([f"it has more than {MAX_VALUES} values after its aliases are expanded"])
         elif id(one) in open_:
-            raise StrictYamlError([f"the alias of line {one.start_mark.line + 1} stands for what it is in itself"])
+            raise StrictYamlError([f"the alias of line {one.start_mark.line + 1} refers to a value that contains it"])
         elif id(one) not in sizes:
             open_.add(id(one))
             left.append((one, True))
@@ -158,7 +159,7 @@ class _Check:
         return problems
 
     def _of_scalar(self, node: ScalarNode, where: str, *, exact: bool) -> list[str]:
-        """A value without quotes that YAML takes for something else than the text that is written."""
+        """A value without quotes that YAML does not take for the text that is written."""
         text, tag = node.value, node.tag.removeprefix(_TAG)
         if node.style is not None or tag in {"str", "null", "merge"} or not node.tag.startswith(_TAG):
             return []

@@ -1,8 +1,8 @@
 """The process between Parcelq and a step: it starts the step, watches it, and ends everything that the step started.
 
-It is a subreaper: a process whose parent ends becomes its child. So all that a run leaves behind lies below it,
-whatever sessions, names and environments those processes choose. It serves one run at a time, so all of
-that is this run's.
+It is a subreaper: a process whose parent ends becomes its child. So it is an ancestor of every process that a run
+leaves behind, whatever session, name or environment they choose. It serves one run at a time, so all of that is this
+run's.
 
 It runs as `python -I -S`, and imports only modules that are built in or cheap, because its start is part of the step's.
 On its socket, a request is a line with the length, then fields that end in NUL: for several runs, which it does one
@@ -143,7 +143,7 @@ class Supervisor:
             try:
                 os.write(self.keeps, b"".join(more))
             except OSError:
-                pass  # it has ended, which watching finds
+                pass  # it has ended; `_watch` notices that
             kind = self.watch_over(until, output, limit + start[0])
         if kind != "done":
             self.end()
@@ -170,7 +170,7 @@ class Supervisor:
         if self.children.code is not None:
             return "gone"
         self.read()
-        for stream in filter(None, (self.err, self.out)):  # what was printed between two runs belongs to no run
+        for stream in filter(None, (self.err, self.out)):  # output between two runs belongs to neither
             stream.tail = b""
         return ""
 

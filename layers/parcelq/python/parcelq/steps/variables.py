@@ -21,7 +21,7 @@ _SEARCHED: Final = "PYTHONPATH"
 
 
 def is_passed(name: str) -> bool:
-    """Return whether a step gets this variable of the process that runs it, as it is."""
+    """Return whether a step gets this variable unchanged from the process that runs it."""
     return name in _PASSED or name.startswith(_LOCALE_PREFIX)
 
 
@@ -38,7 +38,8 @@ def granted_to(step: Step) -> Mapping[str, str]:
 
 
 def variables_of(step: Step, granted: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a step: the variables that pass, where the library is, and what its settings add.
+    """Return the environment of a step: the variables that it may get, the path of the library, and those of its
+    settings.
 
     On one's own machine, a step whose settings ask for credentials gets the variables `AWS_…` of this process. On a
     stack those are the function's own, which no step gets: there it gets what it was granted.

@@ -1,1 +1,1 @@
-"""Stores: where objects lie, a bucket or a folder."""
+"""Stores: where the objects are, a bucket or a folder."""

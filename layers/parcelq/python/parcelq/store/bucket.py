@@ -150,7 +150,7 @@ class BucketStore:
 
         Args:
             key: the object's key.
-            version: the put's version, where the bucket keeps versions.
+            version: the put's version, if the bucket keeps versions.
             etag: the object's etag without quotes, where it does not.
             start: first byte to read.
             end: just after the last byte to read; None for the end of the object.
@@ -273,7 +273,7 @@ class BucketStore:
     def _refusals(self, key: str, *, writing: bool = False) -> Iterator[None]:
         """Translate errors, and name the object that is missing or was written by someone else.
 
-        An object that is missing for a write was deleted by someone else since its etag was read.
+        If the object of a conditional write is missing, somebody deleted it after its etag was read.
         """
         with translated():
             try:

@@ -25,9 +25,9 @@ _DELETED_TOGETHER: Final = 100
 class FolderStore:
     """Files of a folder; a `Store`. The folder is created with the first object.
 
-    An object is on the disk when a method returns, as a rule. Conditional writes hold between threads and processes, by
-    a lock on a file. An etag is made of the file's inode, modification time and size, so a file that something else
-    edits counts as another object.
+    Unless `durable` is False, an object is on the disk when a method returns. Conditional writes hold between threads
+    and processes, by a lock on a file. An etag is made of the file's inode, modification time and size, so a file that
+    something else edits counts as another object.
 
     Attributes:
         folder: the folder.
@@ -181,7 +181,7 @@ class FolderStore:
         etag = _etag(os.fstat(file.fileno()))
         note = self._metadata(key, etag)
         if metadata:
-            # Named by the etag, so that whatever comes between this and the rename leaves a pair that fits.
+            # Named by the etag, so that a crash before the rename leaves the old object with its old metadata.
             with _opened(note) as told:
                 told.write(json.dumps(dict(metadata)).encode())
                 self._flush(told)

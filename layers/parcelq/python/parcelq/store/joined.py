@@ -43,7 +43,7 @@ class JoinedParts(RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as there are bytes: a short answer means the end, since S3 takes no short chunks."""
+        """Fill a buffer completely, unless the parts end: boto3 takes a short read for the end of the body."""
         room = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(room) and self._number < len(self._parts):

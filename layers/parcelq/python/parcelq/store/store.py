@@ -155,7 +155,7 @@ class Multipart(Store, Protocol):
 
 def part_bytes(size: int) -> int:
     """How many bytes each part of an object of about `size` bytes should have."""
-    # A little larger than needed, so that a size that is not quite right does not run out of parts.
+    # A little larger than needed, so that a wrong guess of the size does not exceed the number of parts.
     return max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000))
 
 

@@ -69,7 +69,7 @@ class Topics:
     def count(self, topic: str) -> int:
         """Approximate number of messages that can be pulled now.
 
-        SQS needs about 60 s from the last send to get it right, and even then it is never exact:
+        SQS needs about 60 s after the last send until the number is about right; it is never exact:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
         """
         return self.counts(topic).visible
@@ -91,9 +91,9 @@ class Topics:
             raise incomplete("GetQueueAttributes", f"the reply's counts are no numbers: {told!r}") from None
 
     def dead_letter_url(self, topic: str) -> str | None:
-        """URL of the dead-letter topic: the one that the RedrivePolicy names, of whatever account.
+        """URL of the dead-letter topic that the RedrivePolicy names, in any account.
 
-        Where there is no policy, that of the topic which is named like it; None if that does not exist.
+        Without a policy it is the topic whose name says so; None if that does not exist.
         """
         url = self.url(topic)
         # guard[policy = None]: a topic's dead-letter topic is the one that its RedrivePolicy names
@@ -125,7 +125,7 @@ class Topics:
         try:
             self.attributes(letters)
         except AwsError as error:
-            if error.status != 403:  # one of another account may be written to without being looked at
+            if error.status != 403:  # a queue of another account may allow sending without allowing lookups
                 raise
         return letters
 
@@ -166,7 +166,7 @@ class Topics:
             TopicExistsError: there is one with other attributes.
         """
         with translated(name):
-            # The keys are SQS's to check, so that an attribute newer than the type stubs is no obstacle.
+            # SQS checks the keys, so that attributes newer than the type stubs work.
             reply = self.sqs.create_queue(QueueName=name, Attributes=dict(attributes or {}))  # type: ignore[arg-type]
         return str(needed(reply, "CreateQueue", "QueueUrl"))
 
@@ -180,15 +180,15 @@ class Topics:
     ) -> str:
         """Create a topic and its dead-letter topic, anew, and return the topic's URL.
 
-        If either exists, both are deleted first, with all their messages. SQS then refuses the names for 60 s, which
-        are waited out.
+        If either exists, both are deleted first, with all their messages. SQS then refuses the names for 60 s; this
+        method waits that long.
 
         Args:
             name: name of the topic; the dead-letter topic is `<name>-dead-letter`.
-            max_receive_count: how often a message is given out; when it would be given out once more it goes to the
-                dead-letter topic instead.
+            max_receive_count: how often SQS delivers a message; instead of delivering it once more it moves it to the
+                dead-letter topic.
             attributes: further attributes of the topic.
-            on_wait: told the name and the most seconds when SQS makes us wait for it.
+            on_wait: called with a name and the most seconds to wait for it, when SQS still refuses that name.
             both: attributes of the topic and of its dead-letter topic, such as `guarded()`.
 
         Raises:
@@ -279,7 +279,7 @@ class Topics:
             return  # there is none, someone else was faster, or SQS is slow to forget
 
     def _create_when_free(self, name: str, attributes: Mapping[str, str], on_wait: Callable[[str, float], None]) -> str:
-        # SQS tells no time, so it is asked again and again, for half as long again as it should take.
+        # SQS does not say how long, so this tries again and again, for up to 1.5 times 60 s.
         for attempt in range(int(1.5 * DELETED_NAME_SECONDS / _RETRY_SECONDS)):
             try:
                 return self.create_queue(name, attributes)

@@ -11,17 +11,23 @@ from parcelq.errors import InvalidValueError, MessageError
 from parcelq.records import LINES, Format, parse
 
 SOURCE: Final = "Source"
+"""The put that the entries came from."""
 LINEAGE: Final = "Lineage"
+"""Which bytes of the source the message stands for."""
 ENTRIES: Final = "Entries"
+"""How many entries the body has; on a tombstone, how many are dead."""
 ENCODING: Final = "Encoding"
+"""How to decode the body: `base64`."""
 WORKFLOW: Final = "Workflow"
+"""The workflow's name and version, or the workflow id of the built-in step."""
 DEAD: Final = "Dead"
+"""On tombstones: why the entries failed for good."""
 FAILURES: Final = "Failures"
 """How many runs of the message failed."""
 FIRST: Final = "First"
-"""Record and line number of the message's first entry; see `docs/wire-format.md`."""
+"""Record and line number of the message's first entry, from 1; with `+`, counted from the start of its range."""
 FORMAT: Final = "Format"
-"""The record format of the body, where it is not lines."""
+"""The record format of the body, if it is not lines."""
 HEADER: Final = "Header"
 """The header of the body's records, in base64, or the key of an object that has it."""
 REASON: Final = "Reason"
@@ -29,8 +35,9 @@ REASON: Final = "Reason"
 FAILURE: Final = "Failure"
 """On dead letters: JSON with the step, when it failed, how many runs did, and the number of the first entry."""
 SIZE_ELSEWHERE: Final = "ExtendedPayloadSize"
-"""Marks a body that is a pointer to S3, and tells the size there, as the Amazon SQS Extended Client Library does."""
+"""The body is a pointer to S3, as in the Amazon SQS Extended Client Library; its size there in bytes."""
 OLD_SIZE_ELSEWHERE: Final = "SQSLargePayloadSize"
+"""The same, from older versions of that library."""
 OWN: Final = (
     SOURCE,
     LINEAGE,
@@ -99,7 +106,7 @@ def format_of(attributes: Mapping[str, str]) -> Format:
 
 
 def count_told(text: str) -> int | None:
-    """The number that an attribute's value is; None if it is none, or none that anybody could have counted to."""
+    """An attribute's value as a number; None if it is not a number, or absurdly large."""
     return int(text) if _COUNT.fullmatch(text) else None
 
 

@@ -16,7 +16,7 @@ def guarded(kms_key_arn: str = "") -> dict[str, str]:
         "Effect": "Deny",
         "Principal": "*",
         "Action": "sqs:*",
-        "Resource": "*",  # of all queues the one whose policy it is; its ARN is not known before it is made
+        "Resource": "*",  # the queue that has this policy; nobody knows its ARN before the queue exists
         "Condition": {"Bool": {"aws:SecureTransport": False}},
     }
     key = {"KmsMasterKeyId": kms_key_arn} if kms_key_arn else {"SqsManagedSseEnabled": "true"}

@@ -23,9 +23,9 @@ def header_of_source(header: bytes, source: str, store: Store | None) -> str:
     """Return the attribute `Header` of a source's messages; a long header is put into the store.
 
     Args:
-        header: the header; empty where there is none, which gives an empty text.
+        header: the header; empty if there is none, which gives an empty text.
         source: the attribute `Source`.
-        store: where a long header goes; None where there is no store.
+        store: where a long header goes; None if there is no store.
 
     Raises:
         InvalidValueError: the header is too long for an attribute, and there is no store.
@@ -67,7 +67,7 @@ class Headers:
     """Reads the attribute `Header`.
 
     Attributes:
-        store: where long headers are; None where there is no store.
+        store: where long headers are; None if there is no store.
     """
 
     store: Store | None = None
@@ -87,7 +87,7 @@ class Headers:
                 raise MessageError(f"Header is {text[:60]!r}, but must be base64 or the key of a header") from None
         if self.store is None or not text.startswith(HEADERS):
             raise MessageError(
-                f"Header is {text[:200]!r}, but must be base64 where no store with such an object is known"
+                f"Header is {text[:200]!r}, but must be base64, because there is no store with such an object"
             )
         if text not in self._read:
             try:

@@ -22,13 +22,13 @@ class Lease:
 
     The deadline is set to `timeout` seconds when the context is entered, and by a thread each time half of it has
     passed; the thread stops the moment the context is left. A refresh that fails is logged and tried again at the next
-    turn, since the worst that comes of it is a second delivery.
+    interval; at worst the message is delivered twice.
 
     Args:
         topic: the topic that the messages were pulled from.
-        messages: what to keep; more can be added with `add` and let go with `drop`.
+        messages: the messages to keep; more can be added with `add` and let go with `drop`.
         timeout: seconds, 2 to 12 hours.
-        at_once: False if the messages were pulled just now with that deadline, which spares a request.
+        at_once: whether to refresh at once; False saves a request if the messages were just pulled with this deadline.
 
     Attributes:
         refreshes: how often the deadline was set so far.
@@ -63,7 +63,7 @@ class Lease:
             self._held.update((message.receipt_handle, message) for message in messages)
 
     def drop(self, messages: Iterable[Pulled]) -> None:
-        """Stop refreshing these: they are acknowledged, or left to others."""
+        """Stop refreshing these, because they are acknowledged or may be delivered to others."""
         with self._lock:
             for message in messages:
                 self._held.pop(message.receipt_handle, None)

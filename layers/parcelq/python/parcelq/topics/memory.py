@@ -20,8 +20,9 @@ class MemoryTopic:
     It behaves as SQS does: a message that is not acknowledged before its deadline is delivered again, each delivery
     counts, and only the receipt of the latest delivery acknowledges. Any number of threads may use it.
 
-    `publish` never waits, so that what was taken from a topic can always be put back. An uploader publishes on
-    `bounded()` instead: the same topic, whose `publish` waits while the messages take more memory than `max_bytes`.
+    `publish` never waits, so that a message pulled from a topic can always be published there again. An uploader
+    publishes on `bounded()` instead: the same topic, whose `publish` waits while the messages take more memory than
+    `max_bytes`.
 
     Attributes:
         name: the topic's name.
@@ -56,7 +57,7 @@ class MemoryTopic:
             max_receive_count: a message that was delivered so often goes to the dead-letter topic instead of being
                 delivered once more; 0 for never.
             dead_letter_topic: that topic.
-            clock: tells the time in seconds; by default one that nobody can set.
+            clock: returns the time in seconds; by default a monotonic clock.
             wait: waits for a condition. A test whose clock does not move by itself moves it here.
         """
         dead = dead_letter_topic.queue if dead_letter_topic else None
@@ -64,7 +65,7 @@ class MemoryTopic:
         return cls(name, queue, dead_letters=dead_letter_topic)
 
     def bounded(self) -> MemoryTopic:
-        """The same topic for one that publishes only what it was not given by a topic: its `publish` waits for room."""
+        """The same topic for a publisher whose messages come from outside all topics: its `publish` waits for room."""
         return MemoryTopic(self.name, self.queue, True, self.dead_letters)
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:

@@ -205,7 +205,7 @@ class Queue:
     def _set_timer(self, item: Item, due: float) -> None:
         item.due = due
         if not self._timers or due < self._timers[0][0]:
-            self._filled.notify_all()  # those who wait for the next timer must wait for this one
+            self._filled.notify_all()  # threads that wait for the next timer must wake for this one
         heappush(self._timers, (due, next(self._timer_numbers), item))
 
     def _is_valid(self, timer: tuple[float, int, Item]) -> bool:

@@ -1,4 +1,4 @@
-"""Messages: what a parcel looks like on the wire, and how it is read again.
+"""Messages: what a parcel looks like on the wire, and how it is decoded.
 
 A body is a slice of a file, as it is. Only a slice that SQS would refuse (NUL, invalid UTF-8, …) travels as base64.
 """
@@ -98,7 +98,7 @@ class Wire:
             MessageError: the encoding is unknown, or the text is not in it, or it is only a pointer to S3.
         """
         if self.is_pointer:
-            raise MessageError("the body lies in S3, and was not loaded from there")
+            raise MessageError("the body is in S3, and was not loaded from there")
         if self.has_no_body:
             return b""
         encoding = self.attributes.get(ENCODING)
@@ -188,7 +188,7 @@ class Pulled:
         return Message(self.content.body(), attributes)
 
     def as_it_is(self) -> Message:
-        """What was published, not decoded: published again, it is the same message."""
+        """The message without decoding its body; publishing it again gives the same message."""
         if isinstance(self.content, Message):
             return self.content
         return Message(b"" if self.content.has_no_body else self.content.text.encode(), self.attributes)
@@ -198,10 +198,10 @@ _NOTHING: Final = Wire("", {})
 
 
 def with_attributes(message: Message, **changed: str | None) -> Message:
-    """A copy with these attributes set, or taken away where None is given.
+    """A copy with these attributes set, or removed if the value is None.
 
-    Where that would be more than SQS takes, attributes that are not Parcelq's give way. Room is left for those that
-    travel may add.
+    If SQS would refuse that many attributes, those that are not Parcelq's are dropped, with room for those that
+    publishing may add.
     """
     kept = {name: value for name, value in message.attributes.items() if name not in changed}
     added = {name: value for name, value in changed.items() if value is not None}

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 MAX_BODY_BYTES: Final = 512 * MIB
-"""A body that is larger is refused. Anybody may have put it, and reading it would take all the memory of the reader.
+"""The most bytes of a body. A larger one is refused, because anybody may have put it, and reading it would take all
+memory.
 
 The largest body that Parcelq publishes itself is one entry of at most 256 MiB, as base64.
 """
@@ -72,11 +73,11 @@ class Overflow:
     def renew(self, wire: Wire) -> Wire:
         """Return a message that points to a copy of the body, so that the copy lives as long as the new message.
 
-        Publishing a pointer once more needs that: the object was put when the body was first published, and is
-        deleted some time after that, or by the consumer of the first message.
+        A pointer that is published again needs that, because the first object is deleted some time after it was put, or
+        by the consumer of the first message.
 
-        Without a bucket the copy goes where the body is. A pointer that leads nowhere, or where this must not or cannot
-        read, comes back as it is: it says no less than before.
+        Without a bucket the copy is put beside the body. If the body does not exist or may not be read, the pointer is
+        returned unchanged.
 
         Raises:
             AwsError: S3 did not answer, so that trying again may help.
@@ -100,7 +101,8 @@ class Overflow:
         """Return a message with its body, wherever that lies.
 
         Raises:
-            MessageError: the pointer cannot be read, or points to nothing, to what is no text, or where it must not.
+            MessageError: the pointer cannot be read, its object is missing or is not text, or it points where it must
+                not.
             AwsError: S3 did not answer.
         """
         if not pulled.wire.is_pointer:

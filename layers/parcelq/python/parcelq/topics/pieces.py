@@ -25,7 +25,7 @@ from parcelq.topics.attributes import DEAD, ENTRIES, FIRST, LINEAGE, count_told
 from parcelq.topics.message import Message
 
 PIECES: Final = "Pieces"
-"""Attribute of a packed message: the bytes of its table."""
+"""On packed messages: the bytes of the table at the beginning of the body."""
 MAX_DEAD_BYTES: Final = 64 * KIB
 """A tombstone carries the entry that it stands for if that has no more bytes."""
 MAX_REASON_BYTES: Final = 4 * KIB
@@ -40,7 +40,7 @@ class Piece:
     """Bytes of a source, and what became of them.
 
     Attributes:
-        lineage: which bytes; empty where the message has none that can be right.
+        lineage: which bytes; empty if the message has no valid lineage.
         body: the step's output for them. Of a tombstone the dead entry itself, or nothing if that has more than
             `MAX_DEAD_BYTES` bytes.
         entries: how many entries the body has; of a tombstone, how many are dead.
@@ -62,7 +62,7 @@ def pieces_of(message: Message) -> Iterator[Piece]:
     A lineage that cannot be right comes out empty: the bytes count, but nobody knows where they belong.
 
     Raises:
-        MessageError: the table of a packed message is none. Nothing was yielded then.
+        MessageError: the table of a packed message is not valid; nothing was yielded then.
     """
     attributes = message.attributes
     table = attributes.get(PIECES)
@@ -159,5 +159,5 @@ def _piece(lineage: str, body: bytes, entries: int, dead: str = "", first: str =
 
 
 def _bounded(reason: str) -> str:
-    """Return as much of a reason as a stranger's message may take of the memory, and only what UTF-8 has."""
+    """Shorten a reason from a message that anybody may have sent, and keep only valid UTF-8."""
     return reason[:MAX_REASON_BYTES].encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")

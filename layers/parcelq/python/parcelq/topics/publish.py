@@ -86,7 +86,7 @@ def publish_many(
     """Publish any number of messages, taken lazily, in as few requests as SQS's limits allow.
 
     What SQS reports as failed by its own fault is sent again with growing pauses; what failed by the sender's fault is
-    returned, and stops nothing.
+    returned, and the others are still sent.
 
     See `Topic.publish`. With `fair`, messages of a source carry their job's id as `MessageGroupId`, so that SQS does
     not let one large job delay the others (fair queues). Only a few requests' worth of messages is in memory at a time.
@@ -160,7 +160,7 @@ def _prepare_all(
 def _send(
     sqs: SQSClient, topic_url: str, batch: list[_Ready], delay_seconds: int, sleep: Callable[[float], None]
 ) -> tuple[int, list[FailedMessage]]:
-    """Send one request's worth; again whatever failed by SQS's fault, as long as that may help."""
+    """Send the messages of one request, and those again that failed by SQS's fault."""
     sent, rest = 0, batch
     lost: list[FailedMessage] = []
     delay = {"DelaySeconds": delay_seconds} if delay_seconds else {}

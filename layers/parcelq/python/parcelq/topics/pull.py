@@ -26,7 +26,7 @@ _ATTEMPTS: Final = 3
 _TOO_MANY_LOCKED: Final = "OverLimit"
 """SQS's code where 120,000 messages of a topic are locked, so that it gives no more until others acknowledge some."""
 _TICK: Final = 0.01
-"""Seconds that the way to the first request may take without costing a whole second of that request's poll."""
+"""A first request that starts within this many seconds still polls for the full number of seconds."""
 
 
 def pull(
@@ -127,13 +127,13 @@ def _receive_at_hand(
 ) -> list[MessageTypeDef]:
     """Receive the messages that wait already, until a round brings none.
 
-    Requests go out in parallel only as long as at least half of what they can bring comes: where messages trickle in,
-    most of them would cost as much as any, and bring nothing.
+    Requests go out in parallel only while they bring at least half of what they could. When messages arrive slowly,
+    most parallel requests would bring nothing and still cost money.
 
     Args:
         receive: receives up to a number of messages, and waits a number of seconds for the first.
         most: how many messages to receive at the most.
-        filled: how much of what it could have brought the request before this did bring, 0 to 1.
+        filled: how full the previous request's reply was, from 0 to 1.
     """
     pulled: list[MessageTypeDef] = []
     while filled and (missing := most - len(pulled)):

@@ -29,7 +29,7 @@ class SqsTopic:
         url: the queue's URL.
         overflow: where bodies go, and come from, that are too large for a message; without it such messages fail.
         fair: whether messages of a source carry their job's id as `MessageGroupId`; see `publish_many`.
-        clock: tells a time in seconds.
+        clock: returns a time in seconds.
         sleep: waits for a number of seconds.
     """
 

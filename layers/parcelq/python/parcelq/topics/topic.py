@@ -1,4 +1,4 @@
-"""What a topic is: the operations that everything which sends or receives messages is written against."""
+"""What a topic is: the operations that all senders and receivers of messages use."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class FailedMessage:
 
 
 class Published(NamedTuple):
-    """How many messages are confirmed as published, and those that are not."""
+    """How many messages are confirmed as published, and the messages that are not."""
 
     published: int
     failed: list[FailedMessage]
 
 
 class Counts(NamedTuple):
-    """How many messages a topic has: to be pulled now, pulled and not acknowledged, and published with a delay."""
+    """How many messages of a topic can be pulled now, are pulled and not acknowledged, and are delayed."""
 
     visible: int
     in_flight: int

@@ -32,15 +32,15 @@ def upload_file(
         topic: the topic.
         path: the file, pipe or terminal.
         parcel_size: most entries of a message.
-        fmt: its record format; None to go by its name.
-        store: where a header goes that is too long for an attribute; None where there is no store.
+        fmt: its record format; None if its name decides.
+        store: where a header goes that is too long for an attribute; None if there is no store.
 
     Returns:
         How many messages were published.
 
     Raises:
-        ParcelqError: the file cannot be read, or changed while it was read. Its last message is not published then,
-            so that nobody takes the source for whole.
+        ParcelqError: the file cannot be read, or changed while it was read. Its last message is not published then, so
+            that the source never counts as whole.
         SourceError: it does not fit its format, or its compression is broken; the same holds then.
         PublishError: some messages were refused, such as one with an entry too large where the topic has no bucket.
         AwsError, TopicNotFoundError: SQS refused.
@@ -63,9 +63,9 @@ def upload_files(
 
     Args:
         topic: the topic.
-        paths: the files. All are looked at first, so that a name that is wrong leaves nothing half done.
+        paths: the files. All are checked first, so that a wrong name does not end a half-done upload.
         parcel_size: most entries of a message.
-        fmt: the record format of all files; None to go by the name of each.
+        fmt: the record format of all files; None if each source's name decides.
         store: where long headers go.
         on_file: called for each file that is done.
 
@@ -100,5 +100,5 @@ def _upload_file(topic: Topic, path: Path, parcel_size: int, fmt: Format | None,
 
 
 def _upload_id() -> str:
-    """Names an upload, and sorts behind those before it, as sequencers of S3 do."""
+    """Returns the name of a new upload. Names sort by time, as sequencers of S3 do."""
     return f"{time.time_ns():016x}{uuid.uuid4().hex[:8]}"

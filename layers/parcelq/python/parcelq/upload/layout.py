@@ -1,4 +1,4 @@
-"""How the bytes of a source lie: its record format and its header, and what its messages say about them."""
+"""The layout of a source: its record format and its header, and the attributes for them."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Layout:
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """What messages with entries say."""
+        """The attributes of messages with entries."""
         header = {HEADER: self.attribute} if self.attribute else {}
         return {**self.attributes_of_header, **header}
 
     @property
     def attributes_of_header(self) -> Mapping[str, str]:
-        """What the message says whose body is the header."""
+        """The attributes of the message whose body is the header."""
         workflow = {WORKFLOW: self.workflow} if self.workflow else {}
         return workflow if self.format == LINES else {**workflow, FORMAT: str(self.format)}
 

@@ -23,13 +23,13 @@ _PROBLEM: Final = "problem.json"
 
 
 class Beginning(NamedTuple):
-    """Where one of several files begins that are one source together.
+    """Where a file begins in a source that is made of several files.
 
     Attributes:
         name: what the user calls the file.
         start: its first byte, in the source.
-        record: how many records of the source come before it; so many less is a record's number in the file.
-        line: what is to be taken from a line's number in the source to get its number in the file.
+        record: how many records of the source come before it; a record's number in the file is smaller by that.
+        line: the difference between a line's number in the source and in the file.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Beginning(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What is noted of an upload, of a whole source or of a range of it.
+    """The note of an upload, of a whole source or of a range of it.
 
     Attributes:
         source: the attribute `Source`.
@@ -55,7 +55,7 @@ class Note:
         format: the record format; empty where the upload did not say.
         chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …
         one_stream: why it cannot be cut into ranges, however large it is; empty if it can.
-        problem: why the source cannot be uploaded; empty where that is not known to fail.
+        problem: why the source cannot be uploaded; empty if that is not known to fail.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
         files: where its files begin, if the source is made of several.
         cost: what the upload cost, as `Cost.numbers` has it; empty if nobody counted.
@@ -115,7 +115,7 @@ def note_upload(
 
 
 def notes_of(store: Store, source: str) -> list[Note]:
-    """What is noted of a source's uploads, in the order of the bytes."""
+    """The notes of a source's uploads, in the order of the bytes."""
     return _read_all(store, note_keys(store, source))
 
 
@@ -133,7 +133,7 @@ def forget_problem(store: Store, source: str) -> None:
 
 
 def noted_problems(store: Store) -> dict[str, str]:
-    """Why sources can never be uploaded, by the attribute `Source`."""
+    """The sources that can never be uploaded, and why, by the attribute `Source`."""
     keys = (key for key in store.keys(_UPLOADS) if key.endswith(_PROBLEM))
     return {note.source: note.problem for note in _read_all(store, keys)}
 
@@ -149,7 +149,7 @@ def noted_workflow(store: Store, source: str) -> str:
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
-    """How many entries there are in `[start, end)` of a source; None if its notes do not tell exactly that.
+    """How many entries there are in `[start, end)` of a source; None if its notes do not say exactly that.
 
     Args:
         notes: those of the source, in the order of their bytes.
@@ -170,7 +170,7 @@ def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int |
 
 
 def noted_sources(store: Store) -> dict[str, list[Note]]:
-    """What is noted of uploads, by source, in the order of the bytes."""
+    """The notes of all uploads, by source, in the order of the bytes."""
     found: dict[str, list[Note]] = {}
     for note in _read_all(store, store.keys(_UPLOADS)):
         found.setdefault(note.source, []).append(note)
@@ -188,7 +188,7 @@ def upload_folder(source: str) -> str:
 
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
-    """The notes under some keys, by source and in the order of the bytes, without those that are gone by now."""
+    """The notes under some keys, by source and in the order of the bytes, without those that were deleted."""
     notes = in_flight(lambda key: _read(store, key), keys, _READS_IN_FLIGHT)
     return sorted((note for note in notes if note), key=lambda note: (note.source, note.start))
 

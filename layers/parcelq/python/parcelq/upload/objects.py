@@ -40,7 +40,7 @@ class ObjectUploader:
         store: where uploads are noted, and long headers and scans of ranges go.
         parcel_size: most entries of a message.
         outputs: names of the topics whose results are collected, and of the topic that each's are collected from.
-        format: the record format of all objects; None to go by the name of each.
+        format: the record format of all objects; None if each source's name decides.
         chosen_by: what gave that format: `option`, `stack`, …
         workflow: the attribute `Workflow` of all messages; empty for the built-in step.
     """
@@ -69,7 +69,7 @@ class ObjectUploader:
             may_go_on: says whether there is time to go on. If not, a task for the rest goes to the topic of tasks.
 
         Returns:
-            What was published; None if the object is gone, or another one by now, so that there is nothing to do.
+            What was published; None if the object was deleted or replaced, so that there is nothing to do.
 
         Raises:
             SourceError: it does not fit its format, or its compression is broken. That is noted.
@@ -98,7 +98,7 @@ class ObjectUploader:
     def upload_rest(
         self, task: StreamTask, topic: Topic, ranges: Topic, may_go_on: Callable[[], bool]
     ) -> Uploaded | None:
-        """Publish the rest of an object, or more of it; see `upload`."""
+        """Continue the upload of an object, as far as there is time; see `upload`."""
         source, rest = Source.parse(task.source), task.rest
         with self._opened(source, topic, 0 if rest.coded else rest.start) as found:
             if found is None:
@@ -127,7 +127,7 @@ class ObjectUploader:
         return uploaded
 
     def _hand_on(self, source: Source, uploaded: Uploaded, topic: Topic, ranges: Topic | None) -> None:
-        """Publish a task for what there was no time for."""
+        """Publish a task for the rest, if there was no time for all."""
         # guard[False]: what there was no time for is uploaded by another invocation
         if uploaded.rest and ranges:
             self._publish(ranges, [StreamTask(str(source), topic.name, uploaded.format, uploaded.rest, self.workflow)])
@@ -268,7 +268,7 @@ class ObjectUploader:
         try:
             with opened_put(self.objects, source, start) as found, naming_source(source.key):
                 if found is None:
-                    _log.warning("%s was deleted or replaced since it was put, so it is left out", source.uri)
+                    _log.warning("%s was deleted or replaced since it was put, so it is skipped", source.uri)
                     note(_GONE)
                 yield found
         except SourceError as error:
@@ -283,6 +283,6 @@ def _skip(stream: Readable, size: int, source: Source, may_go_on: Callable[[], b
         if not may_go_on():
             raise SourceError(
                 source.key,
-                f"decompressing its first {size:,} bytes takes longer than a function may; "
-                "put it decompressed, or as several files",
+                f"decompressing its first {size:,} bytes takes longer than a function may run; "
+                "put it uncompressed, or as several files",
             )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 _MOST_PARTS: Final = 2048
-"""So many parts of an upload are counted each by itself: a note of them has some 30 KB."""
+"""The most parts of a note, which then has about 30 KB."""
 
 
 class Parts:
-    """Bytes and entries of parcels; where they are many, of as many together as keep the list short."""
+    """Bytes and entries of parcels, or, if there are many, of several parcels together, so that the list stays
+    short."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[int, int]] = []

@@ -42,7 +42,7 @@ class Object:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is only the sign of a folder that consoles make."""
+        """Whether it is only the empty object that the S3 console creates for a folder."""
         return self.size == 0 and self.source.key.endswith("/")
 
     def topic(self, default: str) -> str:
@@ -65,7 +65,7 @@ class Puts(Protocol):
 
 @contextmanager
 def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
-    """Give the bytes of an object, decompressed; None if it is gone, or another one by now.
+    """Give the bytes of an object, decompressed; None if it was deleted or replaced.
 
     Raises:
         SourceError: its compression is broken.
@@ -119,7 +119,7 @@ def put_of(record: dict[str, Any]) -> Object:
 
 
 def _member(record: Any, *path: str) -> str:
-    """The text at a place in a record; empty where there is none."""
+    """The text at a place in a record; empty if there is none."""
     for name in path:
         record = record.get(name) if isinstance(record, dict) else None
     return record if isinstance(record, str) else ""

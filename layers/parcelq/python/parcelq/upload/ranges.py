@@ -18,7 +18,7 @@ from parcelq.records import Format, parse
 from parcelq.store.store import Store
 
 MAX_OBJECT_BYTES: Final = 2**53
-"""More than any object has; a number of JSON that is still exact."""
+"""More bytes than any object has; the largest whole number that is exact in JSON."""
 MAX_HEADER: Final = 2048
 """Characters of the attribute `Header`, at most."""
 _PUBLISHER: Final = "publisher"
@@ -40,8 +40,8 @@ class RangeTask:
         line: number of the first line after the header.
         scan: bytes of a range, where this one is only to be scanned; otherwise 0.
         inside: whether the range starts inside quotes.
-        part: whether these very bytes are to be published, which begin and end where entries do, because they are
-            missing.
+        part: whether exactly these bytes are to be published, because they are missing; they begin and end where
+            entries do.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
     """
 
@@ -105,7 +105,8 @@ class RangeTask:
 
 
 def tasks_for(whole: RangeTask, range_bytes: int) -> Iterator[RangeTask]:
-    """Cut the task for all of an object into tasks for its ranges: scans, where those must come first."""
+    """Cut the task for a whole object into tasks for its ranges; these are scans if the format must be scanned
+    first."""
     scan = range_bytes if whole.records.two_phases else 0
     for start in range(whole.start, whole.end, range_bytes):
         yield replace(whole, start=start, end=min(start + range_bytes, whole.end), scan=scan)
@@ -117,10 +118,10 @@ def note_scan(store: Store, task: RangeTask, *, flips: bool) -> None:
 
 
 def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
-    """Return the tasks that upload the ranges, if this scan is the one that is to publish them.
+    """Return the tasks that upload the ranges, if this scan must publish them.
 
-    That is the first one to find that all ranges are scanned. If it dies before it has published them, its own task is
-    delivered again, and finds itself to be the one.
+    The first scan that finds all ranges scanned must do so. If it dies before it has published them, its own task is
+    delivered again and publishes them.
 
     Raises:
         AwsError, StoreError, OSError: the store refused.

@@ -24,7 +24,7 @@ from parcelq.upload.parts import Parts
 
 
 class Rest(NamedTuple):
-    """Where the upload of a source goes on.
+    """Where the upload of a source continues.
 
     Attributes:
         start: offset of the next entry, in the source as it is when decompressed.
@@ -46,15 +46,15 @@ class Uploaded(NamedTuple):
 
     Attributes:
         messages: how many messages.
-        entries: entries of theirs.
+        entries: how many entries they have.
         end: offset just after the last byte.
-        parts: bytes and entries of each message in order, or of several together where they are many; the header is a
-            part without entries.
+        parts: bytes and entries of each message in order, or of several messages together if there are many; the header
+            is a part without entries.
         warnings: what the program of its compression would warn of.
         format: the record format.
         chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …
         one_stream: why it cannot be cut into ranges, however large it is; empty if it can.
-        rest: where it goes on, if there was no time for all of it.
+        rest: where to continue, if there was no time for all of it.
     """
 
     messages: int
@@ -88,9 +88,9 @@ def upload_source(
         stream: its bytes, compressed or not.
         source: what it is called.
         parcel_size: most entries of a message.
-        size: how many bytes it has as it is stored; None if only its end tells.
-        fmt: its record format; None to go by its name.
-        store: where a header goes that is too long for an attribute; None where there is no store.
+        size: how many bytes it has as it is stored; None if only its end shows it.
+        fmt: its record format; None if its name decides.
+        store: where a header goes that is too long for an attribute; None if there is no store.
         compressed: whether it is known to be compressed.
         workflow: the attribute `Workflow` of its messages; empty for the built-in step.
         may_go_on: asked before each parcel but the first; where it says no, `rest` of the answer says what is left.
@@ -127,7 +127,7 @@ def upload_stream(
     ends: Callable[[], bool] = lambda: True,
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Uploaded:
-    """Publish what a stream has, from its byte `start` of the source on.
+    """Publish the entries of a stream, from its byte `start` of the source on.
 
     A header is a message of its own, before the others: its body is the header, and it has no entries.
 
@@ -136,7 +136,7 @@ def upload_stream(
         stream: the entries.
         source: what they are called.
         parcel_size: most entries of a message.
-        total: bytes of the whole source; None where only the stream's end tells.
+        total: bytes of the whole source; None if only the stream's end shows it.
         layout: the record format, and the header that comes before the stream and is to be published too.
         start: offset in the source of the header, or of the stream's first byte where there is no header to publish.
         record: number of the first entry.

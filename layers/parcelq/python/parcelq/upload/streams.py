@@ -1,4 +1,4 @@
-"""What is left of a source that is one stream: a task for another invocation, which goes on at an entry."""
+"""The rest of a source that is one stream: a task for another invocation, which continues at an entry."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def bars(values: Sequence[float], labels: Sequence[str], x_ends: tuple[str, str]
 
     Args:
         values: their heights.
-        labels: what each says when it is pointed at.
+        labels: the tooltip of each.
         x_ends: texts below the first and the last.
         top: text at the height of the highest.
         label: what the chart shows, for those who do not see it.
@@ -57,7 +57,7 @@ class Point:
     Attributes:
         x: a number above 0.
         y: a number above 0.
-        label: what it says when it is pointed at.
+        label: its tooltip.
         hollow: whether it is drawn hollow.
         ringed: whether it has a ring around it.
     """
@@ -84,8 +84,8 @@ def lines(
 
     Args:
         drawn: the lines; all have points.
-        x_text: says a number of the lower axis.
-        y_text: says a number of the left axis.
+        x_text: returns the text for a number of the lower axis.
+        y_text: returns the text for a number of the left axis.
         label: what the chart shows, for those who do not see it.
         x_label: what the lower axis is.
     """
@@ -144,7 +144,7 @@ def _share(value: float, ticks: Sequence[float]) -> float:
 
 
 def _apart(places: Sequence[float], lowest: float) -> list[float]:
-    """Move names of lines up and down where they would lie on one another, none of them below `lowest`."""
+    """Move names of lines up and down so that they do not overlap, none of them below `lowest`."""
     moved = list(places)
     order = sorted(range(len(places)), key=places.__getitem__)
     for before, after in pairwise(order):

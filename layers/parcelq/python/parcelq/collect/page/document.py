@@ -11,7 +11,7 @@ from parcelq.collect.page.html import text
 
 
 def document(title: str, main: str, *, script: str = "", style: str = "", policy: str = "") -> bytes:
-    """Return a whole HTML file, which runs nothing but the script of this package.
+    """Return a whole HTML file, which runs only the script of this package.
 
     Args:
         title: its title.

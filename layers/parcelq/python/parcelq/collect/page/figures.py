@@ -18,7 +18,7 @@ from parcelq.upload.notes import Note
 MOST_GROUPS: Final = 40
 """Groups of reasons that are shown; the largest."""
 _MOST_KINDS: Final = 1_000
-"""Kinds of reasons that are counted apart; whatever comes later counts as others."""
+"""Kinds of reasons that are counted separately; later ones are counted together as others."""
 _PER_CELL: Final = 6
 """Dead entries that are listed for each part of the map."""
 _EXAMPLES: Final = 5
@@ -37,10 +37,10 @@ class Listed:
         end: just after its last byte.
         entries: how many entries these are.
         file: the file that it is in, if the source is made of several; `record` and `line` count in that file then.
-        record: its number in the source, from 1; None where nobody knows.
-        line: the number of its first line, from 1; None where nobody knows.
+        record: its number in the source, from 1; None if unknown.
+        line: the number of its first line, from 1; None if unknown.
         entry: its beginning.
-        entry_bytes: how many bytes it has; 0 where it was not kept.
+        entry_bytes: how many bytes it has; 0 if it was not kept.
         reason: why it failed.
     """
 
@@ -122,7 +122,7 @@ class Figures:
 def figures_of(
     collected: Collected, resolution: Resolution, notes: Sequence[Note], total: int | None = None
 ) -> Figures:
-    """Work out the figures of a job from its segments.
+    """Calculate the figures of a job from its segments.
 
     Args:
         collected: its messages.
@@ -144,7 +144,7 @@ def figures_of(
 def figures_from(
     total: int, dead: Iterable[Dead], holes: Iterable[tuple[int, int]] = (), rate: Rate | None = None
 ) -> Figures:
-    """Work out the figures of a source of `total` bytes from what is dead and missing of it."""
+    """Calculate the figures of a source of `total` bytes from what is dead and missing of it."""
     source_map = SourceMap(total)
     for start, end in holes:
         source_map.add_missing(start, end)

@@ -15,7 +15,7 @@ _BINS: Final = 60
 
 
 _FEWEST_SECONDS: Final = 2.0
-"""A job that took less has no rate over time that would say anything."""
+"""A shorter job has no useful rate over time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def begin_of(collected: Collected) -> datetime | None:
 
 
 def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | None) -> Rate | None:
-    """Work out the rate over time.
+    """Calculate the rate over time.
 
     Entries that were stored together count as collected evenly since those before them were stored.
 
@@ -62,7 +62,7 @@ def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | 
 
 
 def entries_of_segments(collected: Collected) -> list[int]:
-    """How many entries of the result lie in each segment."""
+    """How many entries of the result are in each segment."""
     counts = [0] * len(collected.segments)
     for choice in collected.choices():
         entries, wheres = choice.columns.entries, choice.columns.wheres
@@ -73,7 +73,7 @@ def entries_of_segments(collected: Collected) -> list[int]:
 
 
 def _between(times: Sequence[float], sums: Sequence[float], time: float) -> float:
-    """How many entries were there at a time, if they came evenly between the times at which that is known."""
+    """How many entries were collected by a time, if they came evenly between the times for which that is known."""
     number = next(number for number, one in enumerate(times) if one >= time)
     if not number or times[number] == time:
         return sums[number]

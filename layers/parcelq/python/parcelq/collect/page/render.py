@@ -17,7 +17,7 @@ from parcelq.collect.page.verdict import verdict
 from parcelq.collect.report import Report
 
 MOST_BYTES: Final = 300_000
-"""No page is larger."""
+"""The most bytes of a page."""
 _FITS: Final = ((6, 300), (6, 150), (4, 120), (3, 80), (2, 80), (1, 40), (0, 1))
 """Listed entries of a part of the map, and characters of each text; the first of these that fits is taken."""
 _HOLES: Final = 50
