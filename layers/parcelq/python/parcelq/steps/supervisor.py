@@ -160,7 +160,8 @@ class Supervisor:
     def ready(self, until: float) -> str:
         """Make a kept process ready for a run, and return why it is not; empty if it is."""
         if not self.children.pid:
-            self.start(self.home, os.environ.get("TMPDIR", self.home + "/tmp"), self.command)
+            tmpdir = os.environ.get("TMPDIR", self.home + "/tmp")  # nosec B108 # a folder of its own
+            self.start(self.home, tmpdir, self.command)
             kind = self.watch_over(until, "", 0)
             if kind != "done":
                 return "unborn" if kind == "ended" else kind
