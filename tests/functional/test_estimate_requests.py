@@ -151,7 +151,9 @@ def test_the_uploader_makes_the_requests_that_are_predicted(
     assert len(delivered) == of_file.ranges
     # A range publishes by itself, so its last request is less full than one of the whole file.
     assert asked.billed("SendMessageBatch") == pytest.approx(sqs(of_file)["input topic, publish"], abs=of_file.ranges)
-    assert (asked.requests["PutObject"], asked.requests["GetObject"]) == (of_file.ranges, of_file.ranges)
+    assert asked.requests["PutObject"] == of_file.ranges
+    # Every few seconds an instance also reads whether the job was halted.
+    assert of_file.ranges < asked.requests["GetObject"] <= 2 * of_file.ranges
 
 
 def test_the_processor_makes_the_requests_that_are_predicted(

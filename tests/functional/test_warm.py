@@ -452,7 +452,7 @@ class TestStart:
 
     def test_a_file_that_does_not_go_on_says_what_it_must_be(self, make_step):
         step = Step(make_step("", "step.py"), StepSettings(warm=True))
-        assert "a function of parcelq.step that runs by its main()" in only_failure_of(step).reason
+        assert "a warm step must be a function of parcelq.step that main() runs" in only_failure_of(step).reason
 
     def test_a_program_without_the_function_fails_with_its_own_words(self, make_step):
         step = Step(make_step("echo 'what is --warm?' >&2; exit 2"), StepSettings(warm=True))
