@@ -46,7 +46,8 @@ def _share_descriptions() -> None:
 
     def init(loader: Loader, *arguments: Any, **options: Any) -> None:
         begin(loader, *arguments, **options)
-        loader._cache = cache
+        if type(loader) is Loader:  # moto has one of its own, which changes the descriptions
+            loader._cache = cache
 
     Loader.__init__ = init
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -38,7 +39,10 @@ def downloader() -> Any:
         raise RuntimeError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    logger = logging.getLogger("parcelq")
+    before = logger.level, logger.propagate, list(logger.handlers)
     spec.loader.exec_module(module)
+    logger.level, logger.propagate, logger.handlers = before  # a function takes the library's logger over
     return module
 
 

@@ -294,13 +294,15 @@ def test_a_faulty_step_is_reported_before_anything_runs(tmp_path: Path) -> None:
 
 
 def processes_with(text: str) -> list[int]:
-    """Ids of processes with a text in their command line or environment."""
+    """Ids of processes with a text in their command line, environment or working directory."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         said = b""
         for name in ("cmdline", "environ"):
             with contextlib.suppress(OSError):  # gone, or one whose environment is closed to others
                 said += (entry / name).read_bytes()
+        with contextlib.suppress(OSError):
+            said += os.readlink(entry / "cwd").encode()
         if text.encode() in said and int(entry.name) != os.getpid():
             found.append(int(entry.name))
     return found
