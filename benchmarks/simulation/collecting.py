@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
 from parcelq.collect.drain import RECEIVERS, SEGMENT_BYTES, SEGMENT_MESSAGES
+from parcelq.collect.draining import DRAIN_PAUSE, DRAIN_SHARE, LOOK_DRAIN_SECONDS, VAIN_DRAIN_PAUSE, VAIN_DRAINS
 from parcelq.collect.looks import PARTS_SECONDS
 from parcelq.jobs.look import Found, Look, LookVerdict, Next, after, ended, more_drainers, verdict, wants_counts
 from parcelq.jobs.record import JobRecord, State, new_record
@@ -23,27 +20,10 @@ from parcelq_cli.estimate.model import Job
 from benchmarks.simulation.case import Case, Outcome, Topics
 from benchmarks.simulation.merging import Indexes
 from benchmarks.simulation.world import Batch, World, size
-from benchmarks.tools import ROOT
 
 _TICK: Final = 2.5
 """Seconds after which a drainer counts what it drained."""
 _SOURCE: Final = "s3://bucket/inbox/lines.txt?etag=0&put=0"
-
-
-@cache
-def downloader() -> Any:
-    """The downloader's module, for its constants."""
-    path = ROOT / "functions" / "downloader" / "app.py"
-    spec = importlib.util.spec_from_file_location("downloader_of_the_simulation", path)
-    if spec is None or spec.loader is None:
-        raise RuntimeError(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    logger = logging.getLogger("parcelq")
-    before = logger.level, logger.propagate, list(logger.handlers)
-    spec.loader.exec_module(module)
-    logger.level, logger.propagate, logger.handlers = before  # a function takes the library's logger over
-    return module
 
 
 @dataclass(slots=True)
@@ -83,12 +63,12 @@ class Collector:
 
     def take(self, batch: Batch, _: int, end: Callable[[float], None]) -> None:
         """Drain, take the look at the job if it is among these, and write parts."""
-        app, began = downloader(), self.world.now
+        began = self.world.now
         tasks = [task for task, _ in batch if isinstance(task, range)]
         looks = [look for look, _ in batch if isinstance(look, Look)]
         numbers = [look.number for look in looks if not look.job]
         of_job = sorted((look for look in looks if look.job), key=lambda look: -look.number)
-        until = began + min(app.LOOK_DRAIN_SECONDS, self.case.collecting * app.DRAIN_SHARE)
+        until = began + min(LOOK_DRAIN_SECONDS, self.case.collecting * DRAIN_SHARE)
         self.out.sqs += 2 + len(looks) / 10
 
         def taken() -> None:
@@ -145,13 +125,12 @@ class Collector:
         self.world.after(SQS_SECONDS + S3_SECONDS * bool(drained), stored)
 
     def _go_on_draining(self, messages: int, numbers: list[int], *, exhausted: bool) -> None:
-        app = downloader()
         if not exhausted:
             self._ask_for_drainers(1)
         elif numbers and (messages or not self.topics.are_empty):
-            self.topics.looks.publish(1, Look(), app.DRAIN_PAUSE)
-        elif numbers and min(numbers) < app.VAIN_DRAINS:
-            self.topics.looks.publish(1, Look(number=min(numbers) + 1), app.VAIN_DRAIN_PAUSE)
+            self.topics.looks.publish(1, Look(), DRAIN_PAUSE)
+        elif numbers and min(numbers) < VAIN_DRAINS:
+            self.topics.looks.publish(1, Look(number=min(numbers) + 1), VAIN_DRAIN_PAUSE)
 
     def _ask_for_drainers(self, number: int) -> None:
         for _ in range(number):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import ceil
 from typing import Final
 
+from parcelq.collect.draining import LOCKED_SECONDS
 from parcelq.jobs.look import Look
 from parcelq.jobs.record import State
 from parcelq_cli.estimate.arithmetic import billed
@@ -13,7 +14,7 @@ from parcelq_cli.estimate.facts import COLD_SECONDS, EVENT_SECONDS, S3_SECONDS, 
 from parcelq_cli.estimate.model import Job
 
 from benchmarks.simulation.case import Case, Outcome, Topics
-from benchmarks.simulation.collecting import Collector, downloader
+from benchmarks.simulation.collecting import Collector
 from benchmarks.simulation.merging import BASE, DRAINING_BYTES, memory_of
 from benchmarks.simulation.world import Account, Batch, Function, Topic, World, size
 
@@ -56,7 +57,7 @@ class _Flow:
                 job.setup.collects,
                 _LOOKS_TOGETHER,
                 1,
-                downloader().LOCKED_SECONDS,
+                LOCKED_SECONDS,
             ),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -18,6 +18,7 @@ from parcelq.aws.events import events_client, put_event
 from parcelq.aws.parallel import in_flight
 from parcelq.checks import Check, checked, number, optional, shown, text
 from parcelq.collect.drain import Drained, Drainer
+from parcelq.collect.draining import DRAIN_SHARE, LOCKED_SECONDS, Draining
 from parcelq.collect.finish import Finisher
 from parcelq.collect.large import LargeResults
 from parcelq.collect.looks import Looker, Taken
@@ -26,7 +27,7 @@ from parcelq.collect.seeing import SourceState
 from parcelq.config import Config, load
 from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.jobs.jobs import Jobs
-from parcelq.jobs.look import MESSAGES_OF_A_DRAINER, Look, more_drainers
+from parcelq.jobs.look import Look
 from parcelq.limits import MAX_DELAY_SECONDS
 from parcelq.names import RESULTS, topic_within
 from parcelq.store.bucket import BucketStore
@@ -41,19 +42,8 @@ logger = Logger()
 metrics = Metrics()
 copy_config_to_registered_loggers(logger, include={"parcelq"})
 
-DRAIN_SHARE = 0.6
-"""The share of the time for draining; the rest is for writing results."""
-LOOK_DRAIN_SECONDS = 10.0
-"""A look drains for so long at most, so that what it finds is not late; further looks go on from there."""
-LOCKED_SECONDS = 60
-"""Seconds that looks stay locked; renewed after half of it, so looks of a dead function are delivered again soon."""
 LOOKS_IN_FLIGHT = 4
 """How many looks are handled side by side."""
-DRAIN_PAUSE = 10
-VAIN_DRAIN_PAUSE = 30
-VAIN_DRAINS = 3
-"""Seconds between looks that only drain, and how many in a row must find nothing before they end, because SQS's counts
-lag."""
 FIRST_RETRY_SECONDS = 5
 SEEN_SECONDS = 24 * 3600
 """The schedule finds lost looks of jobs that changed in this time. A running job changes at least hourly."""
@@ -87,8 +77,8 @@ class App:
         output: the topic that results are collected from.
         looks: the topic of looks.
         looker: takes looks at jobs.
+        draining: what an invocation that takes looks does first.
         large: writes parts of large results.
-        due: when the next look at a job is due, for jobs that this instance knows of.
     """
 
     config: Config
@@ -97,8 +87,8 @@ class App:
     output: SqsTopic
     looks: SqsTopic
     looker: Looker
+    draining: Draining
     large: LargeResults
-    due: dict[str, float] = field(default_factory=dict)
 
     def topic(self, name: str) -> SqsTopic:
         """The topic of that name."""
@@ -129,7 +119,7 @@ def app() -> App:
         config.quiet_seconds,
         METER.take,
     )
-    return App(config, topics, store, output, looks, looker, large)
+    return App(config, topics, store, output, looks, looker, Draining(looker, output, looks), large)
 
 
 @cache
@@ -191,11 +181,10 @@ def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], flo
     failed: list[dict[str, str]] = []
     with Lease(app().looks, pulled, LOCKED_SECONDS) as lease:
         if looks:
-            until = whole - min(LOOK_DRAIN_SECONDS, whole * DRAIN_SHARE)
-            ask_for_drainers()
-            drained = drain(app().output, 0, lambda: time_left() - until)
-            go_on_draining(drained, [look.number for _, look in looks if not look.job])
-            notice(drained, besides=[look.job for _, look in looks if look.job])
+            found, written = app().draining.take_turn([look for _, look in looks], time_left)
+            count_drained(found)
+            for state in written:
+                log_state(state)
         for one, taken in take_all():
             if taken.again is not None:
                 lease.drop([one])
@@ -248,53 +237,10 @@ def failed_once(pulled: Pulled, what: str, error: Exception) -> Taken:
     return Taken(again=min(MAX_DELAY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(pulled.receive_count - 1, 10)))
 
 
-def ask_for_drainers() -> None:
-    """Have more invocations drain the output topic if it has more messages than one drains within seconds."""
-    messages = app().output.counts().visible
-    if messages >= MESSAGES_OF_A_DRAINER:
-        looks = app().looks.counts()
-        app().looker.jobs.send(Look() for _ in range(more_drainers(messages, looks.visible + looks.delayed)))
-
-
-def go_on_draining(drained: Drained, numbers: Sequence[int]) -> None:
-    """Have another invocation drain the output topic while it has messages.
-
-    Args:
-        drained: what this one drained.
-        numbers: of the looks that it took which do nothing but drain. One follows them until nothing has been on any
-            topic a few times in a row: somebody sent it who published messages without beginning a job.
-    """
-    send = app().looker.jobs.send
-    if not drained.exhausted:
-        send([Look()])
-    elif numbers and (drained.messages or any(sum(topic.counts()) for topic in app().looker.topics)):
-        send([Look()], DRAIN_PAUSE)
-    elif numbers and min(numbers) < VAIN_DRAINS:
-        send([Look(number=min(numbers) + 1)], VAIN_DRAIN_PAUSE)
-
-
-def notice(drained: Drained, besides: Sequence[str] = ()) -> None:
-    """Ensure that every job with new messages has a look; messages without lineage are written at once."""
-    jobs = app().looker.jobs
-    for job in drained.jobs:
-        if not job.source:
-            for state in app().looker.finisher.finish_without_lineage():
-                log_state(state)
-        # guard[False]: a job with new messages gets a look
-        elif job.id not in besides and app().due.get(job.id, 0) < jobs.now():
-            due = jobs.notice(job.source, job.workflow)
-            if due is None:
-                app().looker.take(Look(job.id))
-            else:
-                app().due[job.id] = due
-
-
-def drain(topic: SqsTopic, timeout: float, time_left: Callable[[], float]) -> Drained:
-    """Drain a topic into segments."""
-    drained = Drainer(topic, app().store).drain(timeout, time_left)
-    metrics.add_metric("MessagesCollected", MetricUnit.Count, drained.messages)
-    metrics.add_metric("EntriesCollected", MetricUnit.Count, drained.entries)
-    return drained
+def count_drained(found: Drained) -> None:
+    """Count what was drained in the metrics."""
+    metrics.add_metric("MessagesCollected", MetricUnit.Count, found.messages)
+    metrics.add_metric("EntriesCollected", MetricUnit.Count, found.entries)
 
 
 def log_state(state: SourceState) -> None:
@@ -326,7 +272,10 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     name, destination = topic_of(request), destination_of(request)
     topic = app().topic(name)
     whole = time_left()
-    drained = drain(topic, request.receive_message_timeout, lambda: time_left() - whole * (1 - DRAIN_SHARE))
+    drained = Drainer(topic, app().store).drain(
+        request.receive_message_timeout, lambda: time_left() - whole * (1 - DRAIN_SHARE)
+    )
+    count_drained(drained)
 
     def may_go_on() -> bool:
         return time_left() > whole * 0.1

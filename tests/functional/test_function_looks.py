@@ -109,7 +109,7 @@ class TestLooks:
         self, stack: Stack, upper: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("DRAIN_PAUSE", "VAIN_DRAIN_PAUSE"):
-            monkeypatch.setattr(stack.functions.downloader, name, 0)
+            monkeypatch.setattr(f"parcelq.collect.draining.{name}", 0)
         asked = {"action": "publish", "topic": "parcelq-step", "messages": [{"body": "by hand\n"}]}
         assert stack.call("topic_admin", asked)["published"] == 1
         for _ in range(2):  # the step takes its time

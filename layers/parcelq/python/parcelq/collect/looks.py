@@ -13,19 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from parcelq.collect.deaths import dead_of
 from parcelq.collect.finish import Finisher
-from parcelq.collect.resolution import Collected, Resolution
+from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
 from parcelq.collect.segments import Job, segments_among
-from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.collect.stopped import write_stopped_report
 from parcelq.errors import ConflictError, NotFoundError, PublishError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import (
     LATE_SECONDS,
     QUIET_SECONDS,
-    Found,
     Look,
     LookVerdict,
     Next,
@@ -35,12 +32,12 @@ from parcelq.jobs.look import (
     wants_counts,
     woken,
 )
-from parcelq.jobs.record import MOST_HOLES, Cost, JobRecord, State, read_job, write_job
+from parcelq.jobs.record import Cost, JobRecord, State, read_job, write_job
 from parcelq.lineage.source import Source
 from parcelq.topics.cost import Cost as Spent
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
-from parcelq.upload.notes import Note, entries_in, notes_of
+from parcelq.upload.notes import Note, notes_of
 from parcelq.upload.ranges import RangeTask
 
 _log = logging.getLogger(__name__)
@@ -168,7 +165,8 @@ class Looker:
             return self._wait(record, etag, began)
         seen = self.finisher.see(keys) if segments_among(keys) else None
         notes = self._notes(record, seen, began)
-        found = self._found(record, seen, notes, began)
+        empty = self._are_empty(record) if self._wants_counts(record, seen, began) else None
+        found = found_of(record, seen, notes, began, empty=empty)
         new, following = after(record, found, self.quiet_seconds)
         state = seen.state if seen else SourceState(record.source, 0, found.total, 0, 1)
         if following is Next.FINISH and seen is not None:
@@ -215,40 +213,6 @@ class Looker:
 
     def _wants_counts(self, record: JobRecord, seen: Seen | None, now: float) -> bool:
         return wants_counts(record, len(segments_among(seen.keys)) if seen else 0, now, self.quiet_seconds)
-
-    def _found(self, record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: float) -> Found:
-        """How far a job is, with counts of topics where they matter."""
-        segments = len(segments_among(seen.keys)) if seen else 0
-        noted = next((note.total for note in notes if note.total is not None), record.total)
-        found = Found(
-            now,
-            segments,
-            total=noted,
-            empty=self._are_empty(record) if self._wants_counts(record, seen, now) else None,
-            uploaded=noted is not None and entries_in(notes, 0, noted, noted) is not None,
-            problem=next((note.problem for note in notes if note.problem), ""),
-        )
-        if seen is None:
-            return replace(found, **_all_of(noted))
-        state = seen.state
-        found = replace(
-            found,
-            total=noted if state.total is None else state.total,
-            covered=state.covered,
-            dead=state.dead,
-            dead_bytes=seen.dead_bytes,
-            missing=seen.missing,
-            holes=seen.holes[:MOST_HOLES],
-            hole_count=state.holes,
-            complete=seen.is_complete,
-        )
-        if seen.collected and seen.resolution:
-            found = replace(found, **_drawn(record, seen.collected, seen.resolution, found.total))
-        if state.total is None and noted is not None:  # so no message of the end of the source came
-            at = found.covered + found.dead_bytes + found.missing
-            holes = (*found.holes, (at, noted))
-            found = replace(found, missing=found.missing + noted - at, holes=holes, hole_count=found.hole_count + 1)
-        return found
 
     def _are_empty(self, record: JobRecord) -> bool:
         names = {topic.name for topic in self.topics}
@@ -298,20 +262,3 @@ class Looker:
         document["holes"] = document["holes"][:100]
         complete = record.is_whole and bool(record.result)
         return {"bucket": self.bucket, "complete": complete, "job": document, "report": told or None}
-
-
-def _drawn(record: JobRecord, collected: Collected, resolution: Resolution, total: int | None) -> dict[str, Any]:
-    """What a look shows of a job beside its figures: entries, the map, and why the first dead entry failed."""
-    drawn: dict[str, Any] = {"entries": max(resolution.ran, resolution.entries)}
-    if total is not None:
-        drawn["map"] = line_of(source_map_of(collected, resolution, total, LINE_CELLS))
-    if resolution.has_dead and not record.reason:
-        drawn["reason"] = next((one.reason for one in dead_of(collected, ())), "")
-    return drawn
-
-
-def _all_of(total: int | None) -> dict[str, Any]:
-    """What is missing if no message came at all."""
-    if total is None:
-        return {}
-    return {"missing": total, "holes": ((0, total),), "hole_count": 1}
