@@ -17,7 +17,7 @@ from parcelq.collect.resolution import Collected
 from parcelq.collect.segments import Job, write_segment
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.readable import Readable
-from parcelq.store.store import NO_METADATA, Part, Stored
+from parcelq.store.store import NO_METADATA, Part, Stored, part_bytes
 from parcelq.topics.message import Message
 from parcelq.topics.pieces import pieces_of
 
@@ -97,6 +97,9 @@ class Objects:
     @contextmanager
     def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
         yield io.BytesIO(self.read(key, start))
+
+    def part_bytes(self, size: int) -> int:
+        return part_bytes(size)
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         body = list(parts)

@@ -25,12 +25,13 @@ class SegmentReader:
         store: where the segments are.
         keys: keys of the segments, by their number.
         used: how many of the segments are read from.
+        most: bytes that are read at once at most.
     """
 
-    def __init__(self, store: Store, keys: Sequence[str], used: int | None = None) -> None:
+    def __init__(self, store: Store, keys: Sequence[str], used: int | None = None, most: int = LARGEST_WINDOW) -> None:
         self._store = store
         self._keys = keys
-        self._window = min(LARGEST_WINDOW, max(SMALLEST_WINDOW, CACHE_BYTES // max(1, used or len(keys))))
+        self._window = min(LARGEST_WINDOW, most, max(SMALLEST_WINDOW, CACHE_BYTES // max(1, used or len(keys))))
         self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
 
     def read(self, extent: Extent) -> Iterator[memoryview]:

@@ -29,7 +29,7 @@ from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.lineage.source import NO_SOURCE, Source
 from parcelq.names import RESULTS
 from parcelq.result_names import WITHOUT_LINEAGE, ResultNames, result_names
-from parcelq.store.store import Store, Stored, part_bytes
+from parcelq.store.store import Store, Stored
 from parcelq.topics.cost import NOTHING, Cost
 from parcelq.topics.header import key_of_stage
 from parcelq.upload.notes import Note, note_keys, notes_of
@@ -250,7 +250,8 @@ class Finisher:
         if self.large and self.large.takes(size):
             etag = present.etag if present else None
             return self.large.write(Wanted(key, metadata, etag, size, segments, extents), keys)
-        parts = parts_of(SegmentReader(self.store, segments), extents(), part_bytes(size))
+        part = self.out.part_bytes(size)
+        parts = parts_of(SegmentReader(self.store, segments, most=part), extents(), part)
         return self.out.write(key, parts, metadata, present)
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:

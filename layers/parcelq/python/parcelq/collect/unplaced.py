@@ -8,7 +8,7 @@ from itertools import groupby
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.extents import Extent
 from parcelq.collect.resolution import Collected, all_extents
-from parcelq.store.store import Store, part_bytes
+from parcelq.store.store import Store
 
 
 def write_unplaced(collected: Collected, out: Store, prefix: str) -> Iterator[tuple[str, int]]:
@@ -26,5 +26,5 @@ def write_unplaced(collected: Collected, out: Store, prefix: str) -> Iterator[tu
 def _write(collected: Collected, extents: Sequence[Extent], out: Store, key: str) -> int:
     size = sum(extent.size for extent in extents)
     reader = SegmentReader(collected.store, collected.segments)
-    out.write(key, parts_of(reader, extents, part_bytes(size)), {}, None)
+    out.write(key, parts_of(reader, extents, out.part_bytes(size)), {}, None)
     return size

@@ -19,7 +19,7 @@ from parcelq.errors import AwsError, ConflictError, NotFoundError, ParcelqError,
 from parcelq.limits import MAX_MULTIPART_PARTS
 from parcelq.readable import Readable
 from parcelq.store.joined import JoinedParts
-from parcelq.store.store import NO_METADATA, OpenedPut, Part, Stored
+from parcelq.store.store import NO_METADATA, OpenedPut, Part, Stored, part_bytes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -169,6 +169,10 @@ class BucketStore:
         size = size_of_part(reply, start, key) if part else needed(reply, "GetObject", "ContentLength")
         with translated(), closing(reply["Body"]) as body:
             yield OpenedPut(cast(Readable, body), size, reply.get("ContentEncoding") or "")
+
+    def part_bytes(self, size: int) -> int:
+        """How many bytes each part of an object of about `size` bytes should have; see `Store.part_bytes`."""
+        return part_bytes(size)
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         """Write an object part by part, by a multipart upload if it has several; see `Store.write`."""

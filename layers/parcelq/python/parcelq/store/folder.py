@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from parcelq.errors import ConflictError, InvalidValueError, NotFoundError, StoreError
+from parcelq.limits import MIB
 from parcelq.readable import Readable
 from parcelq.store.store import NO_METADATA, Stored
 
@@ -115,6 +116,10 @@ class FolderStore:
         """Open an object for reading in blocks; see `Store.stream`."""
         with self._open(key, start) as file:
             yield file
+
+    def part_bytes(self, size: int) -> int:
+        """How many bytes each part should have: few enough to stay in the processor's cache while they are copied."""
+        return max(1, min(size, MIB))
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         """Write an object part by part; see `Store.write`."""

@@ -101,6 +101,9 @@ class Store(Protocol):
             NotFoundError: there is no such object.
         """
 
+    def part_bytes(self, size: int) -> int:
+        """How many bytes each part of an object of about `size` bytes should have, for `write`."""
+
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         """Write an object part by part, if it has not changed since it was seen. Few parts are in memory at a time.
 
