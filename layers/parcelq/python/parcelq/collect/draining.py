@@ -42,7 +42,7 @@ class Draining:
     due: dict[str, float] = field(default_factory=dict)
 
     def take_turn(self, looks: Sequence[Look], time_left: Callable[[], float]) -> tuple[Drained, list[SourceState]]:
-        """Drain the output topic, and see to it that others drain what is left and look at what came.
+        """Drain the output topic, and ensure that others drain what is left and look at what came.
 
         Args:
             looks: the looks that the invocation took.
