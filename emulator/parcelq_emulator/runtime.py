@@ -176,7 +176,7 @@ def fork_others() -> None:
 
 
 def become(request: Any, files: list[int]) -> None:
-    """Make this process what it would be had it been started anew: session, files, folder, variables, paths."""
+    """Give this process its own session, files, folder, variables and paths, as if it had been started by itself."""
     os.setsid()
     for number, file in enumerate(files):
         os.dup2(file, number)

@@ -48,6 +48,14 @@ def problems_of(folder: Path) -> tuple[str, ...]:
     return caught.value.problems
 
 
+def test_a_wrong_format_is_one_mistake_that_names_its_key(folder):
+    (problem,) = problems_of(folder("output: 9\nsteps: [{run: score.py}]\n"))
+    assert problem.startswith("output is 9, but must be lines, jsonl, csv")
+    assert "format is" not in problem
+    (problem,) = problems_of(folder("output: {lines: 0}\nsteps: [{run: score.py}]\n"))
+    assert problem.endswith("must be a record format; lines is 0, but must be a number from 1 to 1000")
+
+
 def test_everything_that_is_documented_is_read(folder):
     workflow = read_workflow(
         folder(

@@ -22,12 +22,14 @@ class InvalidValueError(ParcelqError, ValueError):
     Attributes:
         name: what the value was for.
         value: the value itself.
+        wanted: what it must be.
     """
 
     def __init__(self, name: str, value: object, wanted: str) -> None:
         super().__init__(f"{name} is {value!r}, but must be {wanted}")
         self.name = name
         self.value = value
+        self.wanted = wanted
 
 
 class RecordError(ParcelqError, ValueError):

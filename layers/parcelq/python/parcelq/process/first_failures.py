@@ -43,7 +43,7 @@ RunAlone = Callable[[Work, Sequence[Work]], "list[Run]"]
 
 
 class FirstFailures:
-    """Tells whether a step is broken, for one processor.
+    """Finds out whether a step is broken, for one processor.
 
     Args:
         store: where jobs and marks are.

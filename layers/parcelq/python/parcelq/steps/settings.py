@@ -107,7 +107,8 @@ def record_format(value: object) -> Format:
     try:
         return from_settings(value)
     except InvalidValueError as error:
-        raise Wrong(f"a record format; {error}") from None
+        # The key may be called otherwise than "format", so only what is wrong inside the format is named.
+        raise Wrong(error.wanted if error.name == "format" else f"a record format; {error}") from None
 
 
 def _bytes(value: object) -> int:
