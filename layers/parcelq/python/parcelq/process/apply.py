@@ -89,19 +89,6 @@ class Outcome:
         self.marks += other.marks
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A run whose output can never be published.
-
-    Attributes:
-        run: the run.
-        reason: why not.
-    """
-
-    run: Run
-    reason: str
-
-
 def _cost_of(decision: Decision) -> Cost:
     """What the messages of a decision carry, and its run."""
     carried = (one.attributes[COST] for one in decision.deliveries if COST in one.attributes)
@@ -142,14 +129,14 @@ class Application:
         self._acknowledged: set[str] = set()
         self.outcome = Outcome()
 
-    def apply(self, decisions: Iterable[Decision | Postponed]) -> list[Refused]:
+    def apply(self, decisions: Iterable[Decision | Postponed]) -> list[tuple[Run, str]]:
         """Publish everything that decisions say, with as few requests as possible.
 
         The output of a run is published when the run ends. Everything else is small, and is published after the last
         run.
 
         Returns:
-            Runs that failed, because their output cannot be read, or SQS refused it twice.
+            Runs that failed, because their output cannot be read, or SQS refused it twice; and why.
         """
         applied: list[Decision] = []
         others: defaultdict[tuple[Destination, int], list[tuple[Decision, Message]]] = defaultdict(list)
@@ -219,7 +206,7 @@ class Application:
             self._unreadable[id(decision)] = f"its output cannot be read: {error}"
         finally:
             if decision.run:
-                decision.run.folder.close()
+                decision.run.close()
 
     def _publish(self, topic: Publisher, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
         """Publish messages that belong to decisions, and note the decisions that were not published whole.
@@ -246,11 +233,11 @@ class Application:
             # guard[pass]: what a topic lists as failed does not count as published
             self._lost.setdefault(id(owners[id(one.message)]), one)
 
-    def _settle(self, decision: Decision) -> Refused | None:
+    def _settle(self, decision: Decision) -> tuple[Run, str] | None:
         """Note that a decision is carried out, if it is."""
         lost, unreadable = self._lost.get(id(decision)), self._unreadable.get(id(decision))
         if unreadable and decision.run:
-            return Refused(decision.run, unreadable)
+            return decision.run, unreadable
         # guard[True]: messages are done only when everything that they led to is confirmed as published
         if lost is None:
             done = [one for one in decision.deliveries if self._open.pop(one.receipt_handle, None)]
@@ -264,7 +251,7 @@ class Application:
             outcome.marks += decision.marks
         # guard[False]: an output that can never be published is a failed run
         elif lost.sender_fault and decision.run and all(one.receive_count > 1 for one in decision.deliveries):
-            return Refused(decision.run, f"its output cannot be published: {lost.reason or lost.code}")
+            return decision.run, f"its output cannot be published: {lost.reason or lost.code}"
         else:
             self._give_up(decision.deliveries, lost.reason or lost.code)
         return None

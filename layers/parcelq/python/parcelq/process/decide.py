@@ -149,7 +149,7 @@ class Judge:
         if run.error:
             yield from self.failed(run, run.error)
         elif run.ran is None:
-            yield Postponed(_deliveries(run), run.hindrance)
+            yield Postponed(run.deliveries, run.hindrance)
         elif run.ran.rejects:
             try:
                 yield self._with_rejects(run)
@@ -163,10 +163,10 @@ class Judge:
                 run.source,
                 self.rules.parcel_size,
                 self.about.workflow,
-                _entries(run),
+                run.entries,
             )
             publications = (Publication(Destination.FOLLOWING, message) for message in messages)
-            yield Decision(_deliveries(run), publications, entries=_entries(run), run=run)
+            yield Decision(run.deliveries, publications, entries=run.entries, run=run)
 
     def failed(self, run: Run, error: StepError) -> Iterator[Decision]:
         """What follows from a run that failed, or whose output can never be published.
@@ -218,7 +218,7 @@ class Judge:
         fmt = run.group[0].format
         parts = parts_of(body, fmt, rejects, run.ran.output, run.written)
         message = Message(body, run.group[0].message.attributes)
-        whole = Work(message, _deliveries(run), run.lineage, _entries(run), format=fmt)
+        whole = Work(message, run.deliveries, run.lineage, run.entries, format=fmt)
         dead = [part_of(whole, part.start, part.end, 1, part.before) for part in parts if part.reason]
         reasons = [reason_of(ParcelqError(part.reason)) for part in parts if part.reason]
         letters = (
@@ -227,7 +227,7 @@ class Judge:
         )
         done = sum(part.entries for part in parts if part.output)
         publications = chain(letters, self._around_rejects(run, whole, parts))
-        return Decision(_deliveries(run), publications, entries=done, dead=len(dead), run=run)
+        return Decision(run.deliveries, publications, entries=done, dead=len(dead), run=run)
 
     def _around_rejects(self, run: Run, whole: Work, parts: list[OutputPart]) -> Iterator[Publication]:
         """The good parts of a run's input, and tombstones for the bad ones."""
@@ -270,11 +270,3 @@ class Judge:
                     data = output.read(part.output[1] - part.output[0])
                     size = self.rules.parcel_size
                     yield from pieces_of_part(data, run.written, work.lineage, whole.source, size, part.entries)
-
-
-def _deliveries(run: Run) -> tuple[Pulled, ...]:
-    return tuple(one for work in run.group for one in work.deliveries)
-
-
-def _entries(run: Run) -> int:
-    return sum(work.entries for work in run.group)

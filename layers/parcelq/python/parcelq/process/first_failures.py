@@ -168,11 +168,11 @@ def _failures(work: Work, run: Run, run_alone: RunAlone) -> dict[str, str | None
     samples = [part_of(work, parcels[number].start, parcels[number].end, 1, number, work.failures) for number in places]
     failures: dict[str, str | None] = {}
     for place, one in zip(places.values(), run_alone(work, samples), strict=False):
-        with one.folder:
-            if one.error:
-                failures[place] = reason_of(one.error)
-            elif one.ran:
-                failures[place] = one.ran.rejects[0].reason if one.ran.rejects else None
+        if one.error:
+            failures[place] = reason_of(one.error)
+        elif one.ran:
+            failures[place] = one.ran.rejects[0].reason if one.ran.rejects else None
+        one.close()
     return failures
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.records import LINES, MAX_HEADER_BYTES, Format, after_header, stored_header
-from parcelq.steps.output import Output
+from parcelq.steps.data import Output
 from parcelq.steps.settings import StepSettings
 from parcelq.store.store import Store
 from parcelq.topics.attributes import FORMAT, HEADER

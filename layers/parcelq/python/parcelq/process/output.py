@@ -13,8 +13,7 @@ from parcelq.lineage.lineage import Lineage, Span, digest, new_digest
 from parcelq.process.headers import Written
 from parcelq.readable import Readable
 from parcelq.records import Format, cut
-from parcelq.steps.given import write_bodies
-from parcelq.steps.output import Output
+from parcelq.steps.data import Output, write_bodies
 from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE, WORKFLOW
 from parcelq.topics.message import Message
 from parcelq.topics.pieces import Piece

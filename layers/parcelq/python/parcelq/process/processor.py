@@ -30,7 +30,7 @@ from parcelq.process.marks import Marks, receives_as_evidence
 from parcelq.process.plan import Evidence, Plan, Work, make_plan
 from parcelq.process.read import read_messages
 from parcelq.process.rules import Rules
-from parcelq.process.runs import OnPrinted, Runs, Watch, log_printed
+from parcelq.process.runs import OnPrinted, Runs, log_printed
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
@@ -124,11 +124,12 @@ class Processor:
         evidence, works, unknown = self._evidence(works)
         plan = make_plan(works, evidence, self.rules.batch_size, joins=self.rules.joins)
         name = invocation or (uuid.uuid4().hex if self._marks else "")
-        watch = Watch(self._marks, name, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS))
         side_by_side = Runs(
             self._runner,
             budget,
-            watch,
+            self._marks,
+            name,
+            lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS),
             self.workers,
             evidence.doubts,
             self._stage_headers,
@@ -140,9 +141,8 @@ class Processor:
             if plan.alone:
                 _acknowledge_early(application)
             refused = application.apply(self._decided(plan, runs, judge))
-            application.apply(
-                decision for one in refused for decision in judge.failed(one.run, StepError(self.step.name, one.reason))
-            )
+            errors = ((run, StepError(self.step.name, reason)) for run, reason in refused)
+            application.apply(decision for run, error in errors for decision in judge.failed(run, error))
         outcome = application.finish(acknowledges=acknowledges)
         if self._marks:
             self._marks.delete(outcome.marks)
@@ -159,7 +159,7 @@ class Processor:
         for run in suspicious:
             # guard[False]: a step that fails whatever it is given stops its job
             if self._first and (reason := self._first.stops(run, runs.samples)):
-                yield Postponed(tuple(one for work in run.group for one in work.deliveries), reason)
+                yield Postponed(run.deliveries, reason)
             else:
                 yield from judge.of_run(run)
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from parcelq.errors import SettingsError
-from parcelq.steps.executable import why_not_executable
-from parcelq.steps.programs import Command, command_of, uses_step
+from parcelq.steps.executable import Command, command_of, uses_step, why_not_executable
 from parcelq.steps.settings import StepSettings, read_settings
 
 STEP_NAME: Final = "step"
