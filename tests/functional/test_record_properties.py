@@ -33,7 +33,7 @@ from parcelq.steps.run import Ran, write_bodies
 from parcelq.steps.settings import StepSettings
 from parcelq.topics.memory import MemoryTopic
 from parcelq.upload.objects import ObjectUploader
-from parcelq.upload.streams import StreamTask, task_of
+from parcelq.upload.ranges import StreamTask, task_of
 
 from io import BytesIO  # isort: skip
 
