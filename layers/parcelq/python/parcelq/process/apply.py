@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_ATTRIBUTES
@@ -22,8 +22,7 @@ _TRAVEL: Final = 2
 """Attributes that a message may get when it is sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The topics that a step works between.
 
     Attributes:
@@ -79,14 +78,10 @@ class Outcome:
 
     def add(self, other: Outcome) -> None:
         """Add what became of other messages."""
-        self.done += other.done
-        self.ended += other.ended
-        self.failed += other.failed
-        self.entries += other.entries
-        self.published += other.published
-        self.cut += other.cut
-        self.dead += other.dead
-        self.marks += other.marks
+        for name in self.__slots__:
+            value = getattr(self, name)
+            value += getattr(other, name)
+            setattr(self, name, value)
 
 
 def _cost_of(decision: Decision) -> Cost:
@@ -122,10 +117,10 @@ class Application:
         self._counts = counts
         self._open = {one.receipt_handle: one for one in pulled}
         self._reasons: dict[str, str] = {}
+        # By the id of the decision, which lives as long as `apply` runs: what was not published, and why an output
+        # cannot be read.
         self._lost: dict[int, FailedMessage] = {}
-        """What was not published, by the id of the decision; a decision lives as long as `apply` runs."""
         self._unreadable: dict[int, str] = {}
-        """Why an output cannot be read, also by the id of the decision."""
         self._acknowledged: set[str] = set()
         self.outcome = Outcome()
 
@@ -179,6 +174,14 @@ class Application:
             # guard[self._acknowledged.update(one.receipt_handle for one in new)]: a worker counts a message as done
             # only if its acknowledgement is confirmed
             self._acknowledged.update(one.receipt_handle for one in new if one.receipt_handle not in kept)
+
+    def acknowledge_early(self) -> None:
+        """Acknowledge what is done before a run that may kill the function, as far as the topic does that."""
+        try:
+            # guard[pass]: what is done is acknowledged before a run that may kill the function
+            self.acknowledge()
+        except ParcelqError as error:
+            _log.warning("messages that are done could not be acknowledged early: %s", error)
 
     def finish(self, *, acknowledges: bool) -> Outcome:
         """Return what became of all messages.
@@ -241,14 +244,9 @@ class Application:
         # guard[True]: messages are done only when everything that they led to is confirmed as published
         if lost is None:
             done = [one for one in decision.deliveries if self._open.pop(one.receipt_handle, None)]
-            outcome = self.outcome
-            outcome.done += done
-            if decision.entries or decision.dead:
-                outcome.ended += done
-            outcome.entries += decision.entries
-            outcome.dead += decision.dead
-            outcome.cut += decision.cut
-            outcome.marks += decision.marks
+            ended = done if decision.entries or decision.dead else []
+            marks = list(decision.marks)
+            self.outcome.add(Outcome(done, ended, [], decision.entries, 0, decision.cut, decision.dead, marks))
         # guard[False]: an output that can never be published is a failed run
         elif lost.sender_fault and decision.run and all(one.receive_count > 1 for one in decision.deliveries):
             return decision.run, f"its output cannot be published: {lost.reason or lost.code}"

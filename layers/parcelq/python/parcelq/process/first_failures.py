@@ -25,8 +25,8 @@ from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.names import MARKS
 from parcelq.process.broken import LEAST_MESSAGES, MOST_SAMPLES, BrokenStep
-from parcelq.process.cut import part_of
 from parcelq.process.dead import reason_of
+from parcelq.process.output import part_of
 from parcelq.process.plan import Work
 from parcelq.process.rules import Rules
 from parcelq.process.runs import Run

@@ -6,8 +6,9 @@ the header is ever taken off.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.lineage.source import job_id, workflow_name
@@ -23,8 +24,7 @@ _MOST_JOBS: Final = 256
 """Jobs whose headers are kept in memory; others are read again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """The layout of a run's output.
 
     Attributes:
@@ -85,7 +85,7 @@ class StageHeaders:
         if not fmt.header:
             return Written(fmt)
         if not source or not self.settings.output_header:
-            return Written(_without_header(fmt))
+            return Written(replace(fmt, header=0))  # type: ignore[type-var]
         with output.open("rb") as file:
             head = file.read(MAX_HEADER_BYTES + 1)
         key = key_of_stage(job_id(source, workflow_name(self.workflow)), self.topic)
@@ -96,29 +96,20 @@ class StageHeaders:
 
     def _agreed(self, key: str, head: bytes, fmt: Format) -> bytes:
         """The header of the stage's first output, which may be this one."""
-        known = self._known.get(key)
-        if known is not None:
-            return known
-        header = self._stored(key) if self.store else None
-        if header is None:
-            header = stored_header(head, fmt)
-            if self.store:
-                try:
-                    # guard[self.store.put(key, header)]: all runs of a stage agree on one header
-                    self.store.put(key, header, if_absent=True)
-                except ConflictError:
-                    header = self.store.read(key)
-        while len(self._known) >= _MOST_JOBS:
-            self._known.pop(next(iter(self._known)), None)
-        return self._known.setdefault(key, header)
+        if key not in self._known:
+            header = self._shared(self.store, key, head, fmt) if self.store else stored_header(head, fmt)
+            while len(self._known) >= _MOST_JOBS:
+                self._known.pop(next(iter(self._known)), None)
+            return self._known.setdefault(key, header)
+        return self._known[key]
 
-    def _stored(self, key: str) -> bytes | None:
-        assert self.store is not None
+    def _shared(self, store: Store, key: str, head: bytes, fmt: Format) -> bytes:
+        with suppress(NotFoundError):
+            return store.read(key)
+        header = stored_header(head, fmt)
         try:
-            return self.store.read(key)
-        except NotFoundError:
-            return None
-
-
-def _without_header(fmt: Format) -> Format:
-    return replace(fmt, header=0)  # type: ignore[type-var]
+            # guard[store.put(key, header)]: all runs of a stage agree on one header
+            store.put(key, header, if_absent=True)
+        except ConflictError:
+            return store.read(key)
+        return header

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from parcelq.errors import LineageError
 from parcelq.lineage.lineage import Lineage, joined
@@ -96,8 +97,10 @@ class Work:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+_NONE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+
+
+class Evidence(NamedTuple):
     """What earlier invocations left behind about messages, by `Work.place`.
 
     Attributes:
@@ -107,14 +110,13 @@ class Evidence:
         waiting: messages that must not run beside a suspect, because they can be delivered only a few more times.
     """
 
-    killed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    killed: Mapping[str, tuple[str, ...]] = _NONE
     suspects: frozenset[str] = frozenset()
-    doubts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    doubts: Mapping[str, tuple[str, ...]] = _NONE
     waiting: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What is done with messages; every message is in exactly one of these.
 
     Attributes:

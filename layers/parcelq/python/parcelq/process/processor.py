@@ -45,7 +45,7 @@ _DEADLINE_MARGIN: Final = 20
 _MOST_DOUBLINGS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Processor:
     """Runs a step over messages.
 
@@ -75,21 +75,14 @@ class Processor:
     now: Callable[[], float] = time.time
     outputs: str = ""
     on_printed: OnPrinted = log_printed
-    _runner: Runner = field(init=False, repr=False, compare=False)
-    _marks: Marks | None = field(init=False, repr=False, compare=False)
-    _headers: Headers = field(init=False, repr=False, compare=False)
-    _stage_headers: StageHeaders = field(init=False, repr=False, compare=False)
-    _first: FirstFailures | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_runner", Runner(self.step))
-        marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
-        object.__setattr__(self, "_marks", marks)
-        first = FirstFailures(self.store, self.rules, self.now) if self.store and self.stops_broken else None
-        object.__setattr__(self, "_first", first)
-        object.__setattr__(self, "_headers", Headers(self.store))
-        outputs, workflow = self.outputs or self.route.following.name, self.step.workflow_id
-        object.__setattr__(self, "_stage_headers", StageHeaders(self.step.settings, outputs, workflow, self.store))
+        self._runner = Runner(self.step)
+        self._marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
+        self._first = FirstFailures(self.store, self.rules, self.now) if self.store and self.stops_broken else None
+        self._headers = Headers(self.store)
+        outputs = self.outputs or self.route.following.name
+        self._stage_headers = StageHeaders(self.step.settings, outputs, self.step.workflow_id, self.store)
 
     def handle(
         self,
@@ -139,7 +132,7 @@ class Processor:
         with closing(side_by_side) as runs:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
             if plan.alone:
-                _acknowledge_early(application)
+                application.acknowledge_early()
             refused = application.apply(self._decided(plan, runs, judge))
             errors = ((run, StepError(self.step.name, reason)) for run, reason in refused)
             application.apply(decision for run, error in errors for decision in judge.failed(run, error))
@@ -215,12 +208,3 @@ def set_deadlines(topic: Topic, messages: Sequence[Pulled], seconds: float) -> N
     else:
         if lost:
             _log.warning("deadlines could not be set for %d of %d messages", len(lost), len(messages))
-
-
-def _acknowledge_early(application: Application) -> None:
-    """Acknowledge what is done before a run that may kill the function, so that it is not done twice."""
-    try:
-        # guard[pass]: what is done is acknowledged before a run that may kill the function
-        application.acknowledge()
-    except ParcelqError as error:
-        _log.warning("messages that are done could not be acknowledged early: %s", error)

@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -104,7 +104,7 @@ def _ran(step: Step, came: Came, entries: int | None, limit: float | None, text:
     except RejectsError as error:
         reason = text(f"named rejects that cannot be: {error}".encode("utf-8", "replace"))
         raise StepError(step.name, reason, exit_code=0) from None
-    rejects = tuple(replace(one, reason=text(one.reason.encode("utf-8", "replace"))) for one in rejects)
+    rejects = tuple(one._replace(reason=text(one.reason.encode("utf-8", "replace"))) for one in rejects)
     return Ran(output, rejects, *texts, ended.cpu_seconds, ended.memory_bytes, came.held)
 
 
