@@ -8,9 +8,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.checks import Wrong
 from parcelq.errors import SettingsError
@@ -22,8 +22,7 @@ _LEFT_OUT: Final = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.js
 """Files of `*.dist-info` that only installers read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What packages are for.
 
     Attributes:
@@ -46,8 +45,7 @@ class Target:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Packages:
+class Packages(NamedTuple):
     """The packages of a step, as a bundle on this machine.
 
     Attributes:
