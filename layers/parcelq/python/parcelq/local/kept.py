@@ -6,10 +6,9 @@ import json
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.resolution import WHOLE, Collected
 from parcelq.collect.runs import indexes_of, read_record, tidy
@@ -27,8 +26,7 @@ from parcelq.upload.notes import upload_folder
 _REPORT_BYTES: Final = 4 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """Where jobs keep their state: the stores beside and below a folder of results.
 
     Attributes:

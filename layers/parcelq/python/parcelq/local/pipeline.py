@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from parcelq.collect.drain import Drainer
@@ -116,7 +116,7 @@ class Pipeline:
                 Processor(
                     Route(topic, following, dead, output),
                     step,
-                    replace(rule, joins=False),
+                    rule._replace(joins=False),
                     store,
                     marks=False,
                     workers=1,
@@ -217,7 +217,7 @@ class Pipeline:
                 return
             fmt, header = format_of(message.attributes), self._headers.read(message.attributes.get(HEADER, ""))
             if not stage.first.failed:
-                stage.first, stage.header = replace(stage.first, format=fmt), header
+                stage.first, stage.header = stage.first._replace(format=fmt), header
             if succeeded or (fmt, header) == (stage.first.format, stage.header):
                 stage.first = stage.first.after(message.body, succeeded=succeeded)
             if not stage.first.are_suspicious:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from io import SEEK_END, BytesIO
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError
 from parcelq.lineage.lineage import Lineage, Span, digest, new_digest
@@ -25,8 +24,7 @@ _ENTRIES_AT_ONCE: Final = 100_000
 _BYTES_AT_ONCE: Final = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class OutputPart:
+class OutputPart(NamedTuple):
     """Consecutive entries of a run's input: one that the step named as bad, or all between two of those.
 
     Attributes:
