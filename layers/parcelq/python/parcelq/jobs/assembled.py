@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from parcelq.errors import SettingsError
 from parcelq.jobs.limits import Limits
@@ -13,7 +13,9 @@ from parcelq.jobs.workflow import Workflow, WorkflowStep, workflow_name
 from parcelq.jobs.workflow_file import read_workflow, steps_of
 from parcelq.steps.environments import Dependencies, Progress, dependencies_of
 from parcelq.steps.find import Step, files_of, local_program, with_environment
-from parcelq.steps.packages import Packages, Target, packages_for
+
+if TYPE_CHECKING:
+    from parcelq.steps.packages import Packages, Target
 
 
 class Assembled(NamedTuple):
@@ -46,6 +48,8 @@ class Assembled(NamedTuple):
         Raises:
             SettingsError: a package does not exist for the target.
         """
+        from parcelq.steps.packages import packages_for
+
         return [
             packages_for(wanted, target, progress) if (wanted := self._wanted(number)) else None
             for number in range(len(self.steps))

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from parcelq.collect.resolution import WHOLE, Collected
-from parcelq.collect.runs import indexes_of, read_record, tidy
 from parcelq.collect.segments import folder, segments_among
 from parcelq.errors import NotFoundError
 from parcelq.limits import MIB
@@ -22,6 +20,9 @@ from parcelq.names import HEADERS
 from parcelq.result_names import STATE, result_names
 from parcelq.store.folder import FolderStore
 from parcelq.upload.notes import upload_folder
+
+if TYPE_CHECKING:
+    from parcelq.collect.resolution import Collected
 
 _REPORT_BYTES: Final = 4 * MIB
 
@@ -66,6 +67,9 @@ class Kept(NamedTuple):
         keys = self.segments(job)
         if not keys:
             return None
+        from parcelq.collect.resolution import Collected
+        from parcelq.collect.runs import indexes_of, read_record, tidy
+
         tidied = tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else read_record(self.store, keys)
         return Collected(self.store, indexes_of(self.store, keys, tidied))
 
@@ -86,6 +90,8 @@ class Kept(NamedTuple):
         present = self.results.stat(record.result)
         if present is None or present.etag == record.before:
             return None
+        from parcelq.collect.resolution import WHOLE
+
         state = present.metadata.get("parcelq-state", "")
         if present.metadata.get("parcelq-source") != source_id(record.source) or not state.startswith(WHOLE):
             return None
