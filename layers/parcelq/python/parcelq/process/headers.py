@@ -7,7 +7,7 @@ the header is ever taken off.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from parcelq.errors import ConflictError, NotFoundError
@@ -52,22 +52,22 @@ class Written(NamedTuple):
 NOTHING_SAID: Final = Written()
 
 
-@dataclass(frozen=True, slots=True)
 class StageHeaders:
     """The headers of one stage's outputs.
 
-    Attributes:
+    Args:
         settings: the step's settings.
         topic: name of the topic that the outputs go to.
         workflow: the attribute `Workflow` of the outputs.
         store: where headers are kept; None where only this process knows them.
     """
 
-    settings: StepSettings
-    topic: str
-    workflow: str = ""
-    store: Store | None = None
-    _known: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    def __init__(self, settings: StepSettings, topic: str, workflow: str = "", store: Store | None = None) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._workflow = workflow
+        self._store = store
+        self._known: dict[str, bytes] = {}
 
     def of(self, output: Output, source: str, fmt: Format) -> Written:
         """Work out the layout of an output.
@@ -81,14 +81,14 @@ class StageHeaders:
             RecordError: the output has no header that fits its format, or another one than the stage's first output.
             AwsError, StoreError, OSError: the store refused.
         """
-        fmt = self.settings.output or fmt
+        fmt = self._settings.output or fmt
         if not fmt.header:
             return Written(fmt)
-        if not source or not self.settings.output_header:
+        if not source or not self._settings.output_header:
             return Written(replace(fmt, header=0))  # type: ignore[type-var]
         with output.open("rb") as file:
             head = file.read(MAX_HEADER_BYTES + 1)
-        key = key_of_stage(job_id(source, workflow_name(self.workflow)), self.topic)
+        key = key_of_stage(job_id(source, workflow_name(self._workflow)), self._topic)
         if not head:
             return Written(fmt)
         header = self._agreed(key, head, fmt)
@@ -97,7 +97,7 @@ class StageHeaders:
     def _agreed(self, key: str, head: bytes, fmt: Format) -> bytes:
         """The header of the stage's first output, which may be this one."""
         if key not in self._known:
-            header = self._shared(self.store, key, head, fmt) if self.store else stored_header(head, fmt)
+            header = self._shared(self._store, key, head, fmt) if self._store else stored_header(head, fmt)
             while len(self._known) >= _MOST_JOBS:
                 self._known.pop(next(iter(self._known)), None)
             return self._known.setdefault(key, header)

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from io import SEEK_END, BytesIO
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError
-from parcelq.lineage.lineage import Lineage, Span, digest, new_digest
+from parcelq.lineage.lineage import Lineage, Span, digest, digest_of
 from parcelq.process.headers import Written
 from parcelq.process.plan import Work
 from parcelq.readable import Readable
@@ -87,7 +87,7 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
         FAILURES: str(failures) if failures else None,
     }
     message = with_attributes(Message(body[start:end], work.message.attributes), **own)
-    return replace(work, message=message, lineage=lineage, entries=entries, failures=failures)
+    return work._replace(message=message, lineage=lineage, entries=entries, failures=failures)
 
 
 def moved_on(first: str, records: int, lines: int) -> str | None:
@@ -124,7 +124,8 @@ def output_messages(
             return
         stream.seek(written.start)
         data = stream.read(written.room)  # all of it, as a rule
-        run = _digest(data, stream)
+        # guard[run = digest_of([])]: the digest of a run tells its output from that of other runs
+        run = digest_of(chain([data], iter(partial(stream.read, _READ_BYTES), b"")))
         total = stream.tell() - written.start
         stream.seek(written.start)
         whole = data if total == len(data) else stream
@@ -229,12 +230,3 @@ def _pieces(
         yield Piece(str(child), parcel.data, parcel.entries)
     if nothing:  # so that the input counts as done
         yield Piece(str(lineage.child(Span(0, 0, 0), run, entries)), b"", 0)
-
-
-def _digest(block: bytes, stream: Readable) -> str:
-    hasher = new_digest()
-    while block:
-        # guard[pass]: the digest of a run tells its output from that of other runs
-        hasher.update(block)
-        block = stream.read(_READ_BYTES)
-    return hasher.hexdigest()

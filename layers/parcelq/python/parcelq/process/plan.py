@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -15,8 +14,7 @@ from parcelq.topics.attributes import DEAD, FAILURES, LINEAGE, SOURCE, count_tol
 from parcelq.topics.message import Message, Pulled
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """A message that was read.
 
     Attributes:
@@ -190,7 +188,7 @@ def without_repeats(works: Iterable[Work]) -> list[Work]:
             by_place[work.place] = work
         else:
             later, earlier = (work, twin) if work.failures > twin.failures else (twin, work)
-            by_place[work.place] = replace(later, deliveries=later.deliveries + earlier.deliveries)
+            by_place[work.place] = later._replace(deliveries=later.deliveries + earlier.deliveries)
     return list(by_place.values())
 
 

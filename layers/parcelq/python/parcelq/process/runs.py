@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.aws.batching import batches, sized_batches
 from parcelq.aws.parallel import in_flight
@@ -31,8 +31,7 @@ _HOP_BYTES: Final = MIB
 _NO_TIME: Final = "there was no time left to run it"
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One run of the step. It ended with an output, with an error, or for a reason that has nothing to do with its
     messages.
 

@@ -159,7 +159,7 @@ class Workflows:
         for number in reversed(range(len(steps))):
             size = workflow.batch_size_of(workflow.steps[number], stage.rules.batch_size)
             parcel_size = workflow.parcel_size or stage.rules.parcel_size
-            rules = replace(stage.rules, batch_size=size, parcel_size=parcel_size)
+            rules = stage.rules._replace(batch_size=size, parcel_size=parcel_size)
             route = Route(StageTopic(topic), following, stage.dead_letters, stage.output)
             # The result's header is looked for under the output topic's name; other steps have names of their own.
             outputs = following.name if number == len(steps) - 1 else f"{following.name}.{number + 1}"

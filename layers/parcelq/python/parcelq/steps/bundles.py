@@ -14,9 +14,8 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 from parcelq.checks import Check, Wrong, checked, whole
 from parcelq.errors import BundleError
@@ -32,8 +31,7 @@ _TOO_MUCH: Final = "more bytes than the bundle may have, with {!r}"
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(NamedTuple):
     """What is known of a bundle.
 
     Attributes:
@@ -57,7 +55,7 @@ class Bundle:
 
     @classmethod
     def parse(cls, document: object) -> Bundle:
-        """Read the document that `dataclasses.asdict` gives of a bundle. Raises `Wrong`, as a check does."""
+        """Read the document of a bundle, its fields by name. Raises `Wrong`, as a check does."""
         values, problems = checked(document, _CHECKS, tuple(_CHECKS)) if isinstance(document, dict) else ({}, [""])
         if problems:
             raise Wrong("a bundle with digest, size, unpacked, code and files")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -21,8 +20,7 @@ MOST_HELD: Final = 4 * MIB
 """Outputs of this many bytes together are held in memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     r"""The input of a run.
 
     Attributes:

@@ -8,7 +8,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -92,7 +91,7 @@ def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache
             bundle = write_bundle(_packed(folder), Path(scratch) / "packages.zip")
             shutil.move(Path(scratch) / "packages.zip", archive)
             temporary = Path(scratch) / "about.json"
-            temporary.write_text(json.dumps(asdict(bundle)))
+            temporary.write_text(json.dumps(bundle._asdict()))
             temporary.replace(about)
     return Packages(archive, bundle, lock)
 

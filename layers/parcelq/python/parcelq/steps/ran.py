@@ -8,10 +8,9 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from parcelq.errors import StepError
 from parcelq.steps.containment import Ended
@@ -28,8 +27,10 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAG
 """Error numbers that concern the machine and not the entries."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+_NOTHING_HELD: Final = ExitStack()
+
+
+class Ran(NamedTuple):
     """A run that succeeded.
 
     Attributes:
@@ -48,7 +49,7 @@ class Ran:
     stdout_tail: str = ""
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
-    held: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
+    held: ExitStack = _NOTHING_HELD
 
     @property
     def printed(self) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 
 from parcelq.errors import ConflictError, InvalidValueError, MessageError
 from parcelq.lineage.source import Source, source_id
@@ -27,8 +26,7 @@ _PUBLISHER: Final = "publisher"
 _KINDS: Final = {str: f"a text of at most {MAX_HEADER} characters", int: "a whole number", bool: "true or false"}
 
 
-@dataclass(frozen=True, slots=True)
-class RangeTask:
+class RangeTask(NamedTuple):
     """A byte range of an object, whose entries are to be uploaded: those that start in it.
 
     Attributes:
@@ -68,7 +66,7 @@ class RangeTask:
         return _read(text, cls, "no range of an object")
 
     def __str__(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps(self._asdict())
 
     @property
     def records(self) -> Format:
@@ -92,8 +90,7 @@ class RangeTask:
             raise ValueError("scan must be 0 or the bytes of every range, of a format that has to be scanned")
 
 
-@dataclass(frozen=True, slots=True)
-class StreamTask:
+class StreamTask(NamedTuple):
     """The rest of a source that is uploaded as one stream; see `RangeTask` and `Rest`."""
 
     source: str
@@ -103,7 +100,7 @@ class StreamTask:
     workflow: str = ""
 
     def __str__(self) -> str:
-        return json.dumps({**asdict(self), "rest": self.rest._asdict()})
+        return json.dumps({**self._asdict(), "rest": self.rest._asdict()})
 
     @property
     def records(self) -> Format:
@@ -155,7 +152,7 @@ def tasks_for(whole: RangeTask, range_bytes: int) -> Iterator[RangeTask]:
     first."""
     scan = range_bytes if whole.records.two_phases else 0
     for start in range(whole.start, whole.end, range_bytes):
-        yield replace(whole, start=start, end=min(start + range_bytes, whole.end), scan=scan)
+        yield whole._replace(start=start, end=min(start + range_bytes, whole.end), scan=scan)
 
 
 def note_scan(store: Store, task: RangeTask, *, flips: bool) -> None:
@@ -194,7 +191,7 @@ def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
     inside = False
     for start in starts:
         end = min(start + task.scan, task.total)
-        tasks.append(replace(task, start=start, end=end, scan=0, inside=inside))
+        tasks.append(task._replace(start=start, end=end, scan=0, inside=inside))
         inside ^= found[start]
     return tasks
 
