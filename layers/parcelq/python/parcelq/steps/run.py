@@ -40,9 +40,6 @@ class Runner:
 
     Each run that goes on at the same time has a supervisor process, which is kept for the next run. A warm step's own
     process is kept too. All of them end with `close()`, and when this process ends, however that happens.
-
-    Attributes:
-        step: the step.
     """
 
     def __init__(self, step: Step) -> None:
@@ -79,11 +76,9 @@ class Runner:
         the start of its processes.
 
         Args:
-            bodies: slices of a file; one that lacks its last `\n` gets it where another follows.
             timeout: seconds after which the run is killed; the step's own timeout counts where that is shorter.
-            entries: how many entries the bodies have, where the caller knows; rejects beyond them fail the run.
-            fmt: the record format of the bodies.
-            header: what comes before them.
+
+        The input is what `Given` says.
 
         Raises:
             StepError: the step could not be started, exited with another code than 0, wrote no output file or too
@@ -98,10 +93,6 @@ class Runner:
 
     def run_all(self, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
         """Run the step over one input after another, with one request to its supervisor.
-
-        Args:
-            given: the inputs, at least one.
-            timeout: seconds after which each run is killed; see `run`.
 
         Returns:
             What came of the runs that began, in order, at least one. Runs do not begin after one that ended the step's

@@ -140,9 +140,6 @@ def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int |
     """How many entries there are in `[start, end)` of a source; None if its notes do not say exactly that.
 
     Args:
-        notes: those of the source, in the order of their bytes.
-        start: first byte.
-        end: just after the last byte.
         total: bytes of the source: what is noted beyond does not fit it.
     """
     at, entries = start, 0
