@@ -20,6 +20,7 @@ from werkzeug.wsgi import LimitedStream
 
 from parcelq_emulator import s3
 from parcelq_emulator.bodies import Bodies
+from parcelq_emulator.s3_direct import DirectS3
 from parcelq_emulator.sqs import SqsFrontend
 from parcelq_emulator.sqs_backend import StandardQueueBackend
 from parcelq_emulator.sqs_queue import StandardQueue
@@ -52,7 +53,7 @@ def application(directory: str) -> WSGIApplication:
     sqs_backends.backend = StandardQueueBackend
     StandardQueue.bodies = Bodies(directory)
     s3.install(directory)
-    return SqsFrontend(s3.S3Frontend(DomainDispatcherApplication(create_backend_app)))
+    return SqsFrontend(DirectS3(s3.S3Frontend(DomainDispatcherApplication(create_backend_app))))
 
 
 class Latency:

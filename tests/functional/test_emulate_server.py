@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -290,3 +291,79 @@ def test_large_objects_are_never_in_memory() -> None:
 def peak_memory(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024
+
+
+# S3's common operations, which are answered without moto. A header that only moto reads has moto answer the same.
+
+OWNER = {"ExpectedBucketOwner": "123456789012"}
+SAMPLES: list[tuple[str, dict[str, Any]]] = [
+    ("put_object", {"Key": "d/new", "Body": b"x", "Metadata": {"one": "1"}, "ContentType": "text/html"}),
+    ("put_object", {"Key": "d/a", "Body": b"x", "IfNoneMatch": "*"}),
+    ("put_object", {"Key": "d/a", "Body": b"x", "IfMatch": '"wrong"'}),
+    ("put_object", {"Key": "d/missing", "Body": b"x", "IfMatch": '"wrong"'}),
+    ("get_object", {"Key": "d/a"}),
+    ("get_object", {"Key": "d/ü +%2F&<.txt"}),
+    ("get_object", {"Key": "d/a", "Range": "bytes=2-4"}),
+    ("get_object", {"Key": "d/a", "Range": "bytes=3-"}),
+    ("get_object", {"Key": "d/a", "Range": "bytes=2-999"}),
+    ("get_object", {"Key": "d/a", "Range": "bytes=99-"}),
+    ("get_object", {"Key": "d/a", "IfMatch": '"wrong"'}),
+    ("get_object", {"Key": "d/missing"}),
+    ("head_object", {"Key": "d/a"}),
+    ("head_object", {"Key": "d/missing"}),
+    ("list_objects_v2", {"Prefix": "d/"}),
+    ("list_objects_v2", {"Prefix": "d/", "MaxKeys": 2}),
+    ("list_objects_v2", {"Prefix": "d/", "StartAfter": "d/a"}),
+    ("list_objects_v2", {"Prefix": "nothing/"}),
+    ("delete_objects", {"Delete": {"Objects": [{"Key": "d/new"}, {"Key": "d/ & <"}], "Quiet": False}}),
+]
+
+
+def answer(s3: Any, operation: str, arguments: dict[str, Any]) -> Any:
+    """What a client gets, without what no two answers have in common."""
+    try:
+        reply = getattr(s3, operation)(Bucket="direct", **arguments)
+    except ClientError as error:
+        told = error.response
+        return told["ResponseMetadata"]["HTTPStatusCode"], told["Error"]["Code"]
+    metadata, body = reply.pop("ResponseMetadata"), reply.pop("Body", None)
+    for name in ("NextContinuationToken", "LastModified", "ContentType"):
+        reply[name] = name in reply
+    return metadata["HTTPStatusCode"], reply, body and body.read()
+
+
+@pytest.fixture(scope="module")
+def direct(s3: Any) -> Any:
+    s3.create_bucket(Bucket="direct", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    for key in ("d/a", "d/ü +%2F&<.txt", "d/z", "e"):
+        s3.put_object(Bucket="direct", Key=key, Body=b"0123456", Metadata={"state": "whole"})
+    return s3
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: f"{sample[0]} {sample[1].get('Key', '')}")
+def test_a_direct_answer_is_the_same_as_that_of_moto(direct: Any, sample: tuple[str, dict[str, Any]]) -> None:
+    operation, arguments = sample
+    own = answer(direct, operation, arguments)
+    assert own == answer(direct, operation, {**arguments, **OWNER})
+    if operation == "put_object" and own[0] == 200:
+        assert answer(direct, "get_object", {"Key": arguments["Key"]})[1]["Metadata"] == {"one": "1"}
+
+
+def test_a_long_listing_comes_in_pages_without_what_was_deleted(direct: Any) -> None:
+    keys = [f"pages/{number:04d}" for number in range(7)]
+    for key in reversed(keys):
+        direct.put_object(Bucket="direct", Key=key, Body=b"")
+    direct.delete_objects(Bucket="direct", Delete={"Objects": [{"Key": keys[3]}]})
+    pages = direct.get_paginator("list_objects_v2").paginate(
+        Bucket="direct", Prefix="pages/", PaginationConfig={"PageSize": 2}
+    )
+    assert [one["Key"] for page in pages for one in page["Contents"]] == keys[:3] + keys[4:]
+
+
+def test_of_several_who_create_an_object_one_wins(direct: Any) -> None:
+    def create(number: int) -> int:
+        status: int = answer(direct, "put_object", {"Key": "d/won", "Body": b"%d" % number, "IfNoneMatch": "*"})[0]
+        return status
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(create, range(16))) == [200] + [412] * 15
