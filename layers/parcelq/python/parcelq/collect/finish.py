@@ -272,7 +272,7 @@ class Finisher:
             etag = present.etag if present else None
             return size if self.large.write(Wanted(key, metadata, etag, size, segments, extents), keys) else None
         part = self.out.part_bytes(size)
-        parts = parts_of(SegmentReader(self.store, segments, most=part), extents(), part)
+        parts = parts_of(SegmentReader(self.store, segments, most=part, ahead=collected.bodies_ahead), extents(), part)
         return size if self.out.write(key, parts, metadata, present) else None
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
