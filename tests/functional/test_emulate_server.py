@@ -21,8 +21,9 @@ from urllib.parse import SplitResult, urlsplit
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, HTTPClientError
 from parcelq.limits import MIB, MIN_MULTIPART_BYTES
+from parcelq_emulator.frames import Frames
 from parcelq_emulator.server import Server, ServerError
 
 SESSION = boto3.Session(aws_access_key_id="x", aws_secret_access_key="x", region_name="eu-west-1")
@@ -367,3 +368,50 @@ def test_of_several_who_create_an_object_one_wins(direct: Any) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(create, range(16))) == [200] + [412] * 15
+
+
+# Requests without HTTP.
+
+
+@pytest.fixture(scope="module")
+def framed(server: Server, direct: Any) -> Any:
+    session = boto3.Session(aws_access_key_id="x", aws_secret_access_key="x", region_name="eu-west-1")
+    Frames(server.url).install(session)
+    return session.client("s3", endpoint_url=server.url, config=Config(retries={"total_max_attempts": 1}))
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: f"{sample[0]} {sample[1].get('Key', '')}")
+def test_a_framed_request_has_the_same_answer_as_one_by_http(
+    direct: Any, framed: Any, sample: tuple[str, dict[str, Any]]
+) -> None:
+    assert answer(framed, *sample) == answer(direct, *sample)
+    assert answer(framed, sample[0], {**sample[1], **OWNER}) == answer(direct, *sample)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 16, (1 << 16) + 1, MIB, 3 * MIB + 1])
+def test_bodies_of_any_size_pass_in_frames(framed: Any, size: int) -> None:
+    body = os.urandom(size)
+    framed.put_object(Bucket="direct", Key="body", Body=io.BytesIO(body))
+    assert framed.get_object(Bucket="direct", Key="body")["Body"].read() == body
+    blocks = framed.get_object(Bucket="direct", Key="body")["Body"].iter_chunks(1000)
+    assert b"".join(blocks) == body
+
+
+def test_an_answer_that_is_not_read_to_its_end_disturbs_no_other(framed: Any) -> None:
+    framed.put_object(Bucket="direct", Key="long", Body=bytes(4 * MIB))
+    for _ in range(3):
+        body = framed.get_object(Bucket="direct", Key="long")["Body"]
+        assert body.read(10) == bytes(10)
+        body.close()
+        assert answer(framed, "get_object", {"Key": "d/a", "Range": "bytes=2-4"})[2] == b"234"
+
+
+def test_a_framed_request_to_a_server_that_is_gone_fails_as_one_by_http_does() -> None:
+    session = boto3.Session(aws_access_key_id="x", aws_secret_access_key="x", region_name="eu-west-1")
+    with Server() as server:
+        Frames(server.url).install(session)
+        client = session.client("s3", endpoint_url=server.url, config=Config(retries={"total_max_attempts": 1}))
+        client.list_buckets()
+    for _ in range(2):
+        with pytest.raises(HTTPClientError):
+            client.list_buckets()
