@@ -1,8 +1,8 @@
 """Requests of botocore to the local server without HTTP, which is most of what a small request costs on either side.
 
 A client connects to the server as ever, asks to change over by HTTP's `Upgrade`, and then sends what botocore made of
-each request as a line of JSON with the body after it; the answer comes alike. With botocore's event `before-send` others
-can answer a request: https://github.com/boto/botocore/blob/develop/botocore/endpoint.py
+each request as a line of JSON with the body after it; the answer comes alike. The event `before-send` allows that:
+https://github.com/boto/botocore/blob/develop/botocore/endpoint.py
 
 Functions load this file by its path, so it imports nothing of this package.
 """
