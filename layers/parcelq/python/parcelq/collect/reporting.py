@@ -15,7 +15,7 @@ from parcelq.collect.results import state_in
 from parcelq.errors import NotFoundError
 from parcelq.limits import MIB
 from parcelq.result_names import DEAD, PAGE, REPORT
-from parcelq.store.store import Store
+from parcelq.store.store import Store, Stored
 from parcelq.topics.cost import NOTHING, Cost
 from parcelq.upload.notes import Note
 
@@ -57,6 +57,7 @@ class Reporter:
         healings: int,
         notes: Sequence[Note],
         looks: Cost = NOTHING,
+        created: int | None = None,
     ) -> Mapping[str, Any] | None:
         """Write list, page and report, unless another result is there by now: those are for others to write.
 
@@ -69,6 +70,8 @@ class Reporter:
             healings: how often what was missing was published again.
             notes: what is noted of the source's uploads.
             looks: what looks at the job cost so far.
+            created: bytes of the result if it was just written where there was none. Then nobody looks what is there:
+                whoever wrote another result since writes a report too, either before this one or in its place.
 
         Returns:
             The report; None if it is not written.
@@ -81,13 +84,19 @@ class Reporter:
         figures = figures_of(collected, resolution, notes)
         dead_key = key + DEAD if resolution.has_dead else ""
         dead = tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else ()
+        seen: Stored | None = None
+        seen_dead: Stored | None = None
+        seen_page: Stored | None = None
         while True:
-            seen, seen_dead, seen_page = (self.out.stat(key + ending) for ending in (REPORT, DEAD, PAGE))
-            written = self.out.stat(key)
-            # guard[False]: report and result follow from one resolution
-            if written is None or state_in(written, name) != resolution.state:
-                return None
-            report = report_of(collected, resolution, notes, key, written.size, dead, dead_key, looks)
+            size, created = created, None
+            if size is None:
+                seen, seen_dead, seen_page = (self.out.stat(key + ending) for ending in (REPORT, DEAD, PAGE))
+                written = self.out.stat(key)
+                # guard[False]: report and result follow from one resolution
+                if written is None or state_in(written, name) != resolution.state:
+                    return None
+                size = written.size
+            report = report_of(collected, resolution, notes, key, size, dead, dead_key, looks)
             report = replace(
                 report, workflows=(*report.workflows, *self.versions), recipe=self.recipe, healings=healings
             )

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Final, NamedTuple
 
 from parcelq.collect.choice import Choice, choose
@@ -120,6 +120,14 @@ class Collected:
     def segments(self) -> list[str]:
         """Keys of the segments, by their number."""
         return [key for index in self.indexes for key in index.segments]
+
+    @property
+    def bodies_ahead(self) -> dict[int, tuple[int, bytes]]:
+        """What was read of segments along with their indexes, by their number; see `Index.bodies_ahead`."""
+        numbers = accumulate((len(index.segments) for index in self.indexes), initial=0)
+        return {
+            number: ahead for number, one in zip(numbers, self.indexes, strict=False) if (ahead := one.bodies_ahead)
+        }
 
     @property
     def total(self) -> int | None:
