@@ -22,7 +22,6 @@ class SegmentReader:
     """Reads extents of segments. In each segment they are in order, so that every byte is fetched about once.
 
     Args:
-        store: where the segments are.
         keys: keys of the segments, by their number.
         used: how many of the segments are read from.
         most: bytes that are read at once at most.
@@ -62,13 +61,7 @@ class SegmentReader:
 
 
 def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
-    """Yield the parts of a result, each of `size` bytes but the last.
-
-    Args:
-        reader: reads the bytes.
-        extents: where they lie.
-        size: bytes of a part.
-    """
+    """Yield the parts of a result, each of `size` bytes but the last."""
     for part in extents_of_parts(extents, size):
         yield part_file(reader, part).getvalue()
 

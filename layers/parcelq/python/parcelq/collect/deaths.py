@@ -29,8 +29,6 @@ class Dead:
     Attributes:
         start: first byte, in the source, of the message that they came in.
         end: just after its last byte.
-        entries: how many they are.
-        reason: why they failed.
         of_source: whether they are entries of the source, and not of the output of an earlier step.
         record: number of the first of them in the source, from 1; None if unknown.
         line: number of its first line, from 1; None if unknown.
@@ -70,7 +68,6 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
     """Yield the dead entries, in order, with their reasons, all from the segments.
 
     Args:
-        collected: the messages.
         notes: what is noted of the source's uploads, by which numbers within a range become numbers in the source.
 
     Raises:

@@ -31,8 +31,6 @@ class Downloaded:
     """What was downloaded.
 
     Attributes:
-        messages: messages that came this time.
-        entries: how many entries they have.
         sources: how many sources have results in the file.
         incomplete: the sources with missing or dead parts.
     """
@@ -57,7 +55,6 @@ def download(
     second one continues with it.
 
     Args:
-        topic: the topic.
         path: the file; messages without lineage come last in it.
         receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
         on_progress: called with the numbers of messages and entries that were just stored.

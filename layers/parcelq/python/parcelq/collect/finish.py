@@ -43,7 +43,6 @@ class Finisher:
     """Writes results of the jobs of a topic.
 
     Attributes:
-        store: where the segments are.
         topic: name of the topic that was drained.
         destination: the prefix of the results' keys.
         results: where the results go, if that is another store.
@@ -52,7 +51,6 @@ class Finisher:
             one of the same source from which nothing is missing.
         names: works out the names of a source's result; None for the usual names.
         versions: of the steps that ran, for the report, beside those that the messages name.
-        now: returns the time of day.
         recipe: steps, settings and other options of a run on one machine, for the report.
         large: has large results written by several invocations; None where this process writes every result alone.
     """
@@ -148,7 +146,6 @@ class Finisher:
         """Write the result of a job and its report, if every entry has a result or is dead.
 
         Args:
-            seen: what `see` returned.
             healings: how often what was missing was published again; for the report.
             notes: what is noted of the source's uploads, where the caller has read that.
             looks: what looks at the job cost so far; for the report.

@@ -41,9 +41,6 @@ class LargeResults:
     """Has large results written.
 
     Attributes:
-        store: where segments and plans lie.
-        results: where results go.
-        tasks: the topic that tasks are published on.
         now: returns the time in seconds since the epoch.
     """
 
@@ -61,7 +58,6 @@ class LargeResults:
         """Go on with a result: freeze its plan and ask for its parts, or complete it when all are there.
 
         Args:
-            wanted: the result.
             keys: the keys in the job's folder.
 
         Returns:
@@ -89,7 +85,6 @@ class LargeResults:
         """Whether parts of a result are missing while nothing is new in its job; parts that do not come are asked for.
 
         Args:
-            key: key of the result.
             keys: the keys in the job's folder.
         """
         plans = plans_among(keys, key)
@@ -109,7 +104,6 @@ class LargeResults:
         """Write the parts of a task that are not there yet.
 
         Args:
-            task: the task.
             may_go_on: asked before each part.
 
         Returns:

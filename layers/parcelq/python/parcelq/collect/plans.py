@@ -34,9 +34,7 @@ class PartTask:
     """Asks for parts of a large result.
 
     Attributes:
-        plan: key of the plan.
         first: number of the first part, from 1.
-        last: number of the last.
     """
 
     plan: str
@@ -73,10 +71,7 @@ class Wanted:
     """A result that is to be written.
 
     Attributes:
-        key: its key.
-        metadata: its metadata.
         seen: the etag of the object that it replaces; None if there must be none.
-        size: its bytes.
         segments: keys of the objects that its bytes lie in.
         extents: yields where they lie.
     """
@@ -101,11 +96,8 @@ class Plan:
     Attributes:
         place: key of the plan.
         key: key of the result.
-        metadata: its metadata.
         seen: the etag of the object that it replaces; None if there must be none.
-        size: its bytes.
         part: bytes of each part but the last.
-        upload: the id of the upload.
         segments: keys of the objects that its bytes lie in.
         extents: key of the object that says where.
         ends: how many extents there are up to the end of each part.

@@ -55,16 +55,11 @@ class Report:
         warnings: what the user should look at: `doubts`, and what was odd about the source's compression.
         doubts: what makes it doubtful that the result is what the step writes for the whole source; see `yields`.
         workflows: what the steps were given as workflow; on one machine also the versions of the steps.
-        entries: of the source, and of the result.
-        bytes_read: bytes of the source.
-        bytes_written: bytes of the result.
         dead: what failed for good, and why; only the first ones if there are many.
         dead_list: where the list of all dead entries is; empty if there are none.
         holes: byte ranges of the source that are missing; none in a result that is finished.
         duplicates: messages that were dropped because they were there already.
         healings: how often what was missing was published again.
-        first: when the first message was collected.
-        last: when the last was.
         complete: whether every entry went through a run that succeeded, what these wrote is in the result, and there
             are no doubts.
         files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
@@ -124,11 +119,6 @@ def report_of(
     """Make the report of a result, also of one that is not finished.
 
     Args:
-        collected: the messages.
-        resolution: what they make.
-        notes: what is noted of the source's uploads.
-        result: where the result is.
-        bytes_written: its bytes.
         dead: what failed, the first of it where there is much.
         dead_list: where the list of all dead entries lies; empty if there are none.
         looks: what looks at the job cost so far.

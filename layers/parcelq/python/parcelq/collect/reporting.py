@@ -28,7 +28,6 @@ class Reporter:
     """Writes reports.
 
     Attributes:
-        out: where results are.
         versions: of the steps that ran, beside those that the messages name.
         recipe: steps, settings and other options of a run on one machine.
     """
@@ -63,11 +62,8 @@ class Reporter:
         The report comes last, since a job counts as reported when it is there.
 
         Args:
-            collected: the job's messages.
             resolution: what they make; the result must be of its state.
-            key: key of the result.
             healings: how often what was missing was published again.
-            notes: what is noted of the source's uploads.
             looks: what looks at the job cost so far.
 
         Returns:

@@ -35,7 +35,6 @@ class DeadRow(NamedTuple):
     Attributes:
         start: first byte, in the source, of the message that they came in.
         end: just after its last byte.
-        entries: how many they are.
         of_source: whether they are entries of the source, and not of the output of an earlier step.
         extent: where the reason and the entries lie.
     """
@@ -61,7 +60,6 @@ class Resolution:
         holes: the ranges of these, in order; at most `MOST_HOLES` of them.
         hole_count: how many there are.
         entries: entries of the result.
-        size: bytes of the result.
         duplicates: messages that were there already.
         ran: entries of the source that runs got which succeeded, as far as the messages tell.
         doubts: why the result may not be what the step writes for the whole source.
@@ -101,12 +99,7 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """All messages of a job, by their indexes.
-
-    Attributes:
-        store: where the segments are.
-        indexes: the indexes, in the order in which they were written.
-    """
+    """All messages of a job, by their indexes."""
 
     store: Store
     indexes: Sequence[Index]

@@ -61,12 +61,7 @@ class Looked:
 
     Attributes:
         segments: names of the segments that it looked at.
-        count: how many messages they have.
-        total: bytes of the source; None if no message told.
-        covered: bytes of the source whose results are there.
-        missing: bytes of it that are neither there nor dead.
         holes: how many ranges these are.
-        dead: how many entries failed for good.
     """
 
     segments: frozenset[str]
@@ -85,7 +80,6 @@ class Record:
     Attributes:
         runs: keys of the index runs that count.
         looked: what the last look at all messages found; None if there was none, or it is not worth keeping.
-        etag: of the record; None where there is none.
     """
 
     runs: tuple[str, ...] = ()
@@ -149,8 +143,6 @@ def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record
     """Merge indexes of a job if there are enough of them, and return which index runs count.
 
     Args:
-        store: where the job's objects are.
-        topic: name of the topic that was drained.
         keys: the keys in the job's folder.
         now: the time, by which new keys sort.
 

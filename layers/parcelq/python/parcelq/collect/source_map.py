@@ -25,8 +25,6 @@ class Cell:
     """A part of a source.
 
     Attributes:
-        start: its first byte.
-        end: just after its last byte.
         dead_bytes: bytes of it that belong to messages that failed.
         missing_bytes: bytes of it without any result.
         dead: entries that failed and begin in it.
@@ -54,12 +52,7 @@ class Cell:
 
 
 class SourceMap:
-    """Collects what became of the parts of a source.
-
-    Args:
-        total: bytes of the source.
-        cells: the number of parts.
-    """
+    """Collects what became of the parts of a source."""
 
     def __init__(self, total: int, cells: int = CELLS) -> None:
         count = max(1, min(cells, total))
@@ -121,10 +114,7 @@ def missing_of(collected: Collected, resolution: Resolution, total: int | None =
     """Draw the map of a job, with what is dead and missing.
 
     Args:
-        collected: its messages.
-        resolution: what they make.
         total: bytes of the source, where that is known although no message says so.
-        cells: the number of parts.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.

@@ -27,13 +27,7 @@ _REASON_TOLD: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of a source.
-
-    Attributes:
-        bytes: how many bytes of it; None if that is not known.
-        percent: how much of it; None if that is not known.
-        entries: how many entries of it; None if that is not known.
-    """
+    """A part of a source."""
 
     bytes: int | None
     percent: float | None
@@ -45,15 +39,12 @@ class Status:
     """How far a source is that has no whole result yet.
 
     Attributes:
-        source: the attribute `Source`.
-        total: bytes of it; None if that is not known yet.
         covered: how much of it has results.
         dead: how much of it failed for good.
         missing: how much of it is neither; not known while `total` is not.
         deaths: what failed, and why; only the first ones if there are many.
         death_count: how much there is.
         holes: byte ranges without any message; those that are certain, and the first where there are many.
-        hole_count: how many there are.
         entries_read: entries of it; None if not all of it has been published.
         entries_written: entries of the result so far.
         topic: name of the topic that it was published on; empty if that was not noted.
@@ -120,7 +111,6 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     A source whose segments cannot be read is logged, and left out.
 
     Args:
-        store: where the segments are.
         topic: name of the topic that results are collected from. Sources that were uploaded to lead elsewhere are
             left out.
 
@@ -148,11 +138,6 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
 
 def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
     """Publish again only what is missing of a source; returns the number of messages.
-
-    Args:
-        uploader: publishes records of objects.
-        status: how far the source is.
-        topic: the topic that its records go to.
 
     Raises:
         ParcelqError: it is a file of some machine, or can never be uploaded, or the object is gone or another one by

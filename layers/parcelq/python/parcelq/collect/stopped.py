@@ -80,8 +80,6 @@ def write_stopped_report(store: Store, record: JobRecord, keys: Sequence[str], n
     An earlier result that lies there keeps its own report. The job's record has the same figures in any case.
 
     Args:
-        store: where segments and results are stored.
-        record: the job.
         keys: the keys in its folder.
         names: the keys of its result and of what lies beside it.
 

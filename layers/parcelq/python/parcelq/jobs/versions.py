@@ -38,7 +38,6 @@ class ListedWorkflow:
     """A workflow in a list of workflows.
 
     Attributes:
-        name: the workflow's name.
         current: the version that new jobs get; empty if none does.
         versions: all versions that were put, with the times in seconds of the epoch, the newest first.
     """
@@ -53,9 +52,6 @@ class Versions:
     """The workflows of a store.
 
     Every method raises AwsError, StoreError or OSError where the store refuses.
-
-    Attributes:
-        store: where they are.
     """
 
     store: Store
@@ -137,7 +133,6 @@ class Versions:
         """Return the version, as `<name>@<version>`, that a source is run with: the one that it was first run with.
 
         Args:
-            source: the attribute `Source`.
             folder: a workflow's name, or a name and a version; which the folder in the inbox says.
 
         Raises:

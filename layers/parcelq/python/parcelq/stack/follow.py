@@ -44,7 +44,6 @@ class Put:
         name: what it is called there, below `inbox/`.
         etag: the object's etag, without quotes.
         modified: when it was put, in seconds of the epoch.
-        size: its bytes.
         job: the id of its job; empty where that is not known yet.
     """
 
@@ -78,9 +77,6 @@ class Followed:
     """Jobs of files that are waited for.
 
     Attributes:
-        jobs: the stack's jobs.
-        puts: the files.
-        records: what is known of their jobs.
         problems: why files will never have a job.
     """
 
@@ -187,7 +183,6 @@ def follow(
     """Wait until all files are done, and bring their results.
 
     Args:
-        followed: the files.
         folder: where results go.
         on_progress: called once a second.
         cancelled: cancels the jobs when it is set.

@@ -46,7 +46,6 @@ class StackJobs:
     """The jobs of a stack. Every method raises AwsError where AWS refuses.
 
     Attributes:
-        store: the stack's bucket.
         looks: returns the topic of looks; asked only when something is changed, as the next one is.
         ranges: returns the topic of the uploader's tasks.
         output_topic: name of the topic that results are collected from.

@@ -40,12 +40,7 @@ _PAST_THE_END: Final = frozenset({"InvalidRange", "416"})
 
 @dataclass(frozen=True, slots=True)
 class BucketStore:
-    """The objects of a bucket; a `Store`.
-
-    Attributes:
-        s3: a boto3 S3 client.
-        bucket: the bucket's name.
-    """
+    """The objects of a bucket; a `Store`."""
 
     s3: S3Client
     bucket: str
@@ -149,10 +144,8 @@ class BucketStore:
         """Open what one put stored under a key; None if that was deleted or replaced since.
 
         Args:
-            key: the object's key.
             version: the put's version, if the bucket keeps versions.
             etag: the object's etag without quotes, where it does not.
-            start: first byte to read.
             end: just after the last byte to read; None for the end of the object.
         """
         # guard[wanted: dict[str, str] = {}]: only the put that the event names is read

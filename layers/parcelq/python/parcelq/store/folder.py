@@ -31,7 +31,6 @@ class FolderStore:
     something else edits counts as another object.
 
     Attributes:
-        folder: the folder.
         own: the folder below it of files that are no objects: the lock, unfinished objects, metadata. No key may begin
             with the first part of this.
         durable: whether an object is on the disk when a method returns; without that, a machine that crashes soon after

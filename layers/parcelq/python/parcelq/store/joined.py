@@ -12,11 +12,7 @@ if TYPE_CHECKING:
 
 
 class JoinedParts(RawIOBase):
-    """Parts that are read as one file, without being joined in memory.
-
-    Args:
-        parts: the parts, in order.
-    """
+    """Parts that are read as one file, without being joined in memory."""
 
     def __init__(self, parts: Sequence[bytes]) -> None:
         self._parts = parts

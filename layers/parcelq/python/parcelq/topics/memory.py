@@ -23,12 +23,6 @@ class MemoryTopic:
     `publish` never waits, so that a message pulled from a topic can always be published there again. An uploader
     publishes on `bounded()` instead: the same topic, whose `publish` waits while the messages take more memory than
     `max_bytes`.
-
-    Attributes:
-        name: the topic's name.
-        queue: what holds the messages.
-        waits: whether `publish` waits for room.
-        dead_letters: the dead-letter topic, if it has one.
     """
 
     name: str
@@ -51,12 +45,10 @@ class MemoryTopic:
         """Create an empty topic.
 
         Args:
-            name: its name.
             deadline_seconds: the acknowledgement deadline of messages that are pulled without one.
             max_bytes: how much memory its messages may take before `bounded().publish` waits.
             max_receive_count: a message that was delivered so often goes to the dead-letter topic instead of being
                 delivered once more; 0 for never.
-            dead_letter_topic: that topic.
             clock: returns the time in seconds; by default a monotonic clock.
             wait: waits for a condition. A test whose clock does not move by itself moves it here.
         """

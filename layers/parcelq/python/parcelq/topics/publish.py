@@ -56,9 +56,6 @@ def publish_one(
     """Publish one message and return the id that SQS gave it.
 
     Args:
-        sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
-        message: the message.
         overflow: where a body goes that is too large for a message.
         fair: see `publish_many`.
 

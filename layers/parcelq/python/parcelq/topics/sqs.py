@@ -25,12 +25,8 @@ class SqsTopic:
     """An SQS queue; a `Topic`.
 
     Attributes:
-        sqs: a boto3 SQS client.
-        url: the queue's URL.
         overflow: where bodies go, and come from, that are too large for a message; without it such messages fail.
         fair: whether messages of a source carry their job's id as `MessageGroupId`; see `publish_many`.
-        clock: returns a time in seconds.
-        sleep: waits for a number of seconds.
     """
 
     sqs: SQSClient

@@ -14,7 +14,6 @@ class FailedMessage:
     """A message that was not published.
 
     Attributes:
-        message: the message, as it was given.
         code: AWS's error code, or the name of one of Parcelq's errors.
         reason: AWS's words.
         sender_fault: True where sending it again cannot help.
@@ -55,7 +54,6 @@ class Publisher(Protocol):
         """Publish any number of messages, taken lazily.
 
         Args:
-            messages: the messages.
             delay_seconds: for how long nobody can pull them, at most 15 minutes.
         """
 

@@ -35,13 +35,10 @@ class Listed:
     Attributes:
         start: first byte, in the source, of the message that it came in.
         end: just after its last byte.
-        entries: how many entries these are.
         file: the file that it is in, if the source is made of several; `record` and `line` count in that file then.
         record: its number in the source, from 1; None if unknown.
         line: the number of its first line, from 1; None if unknown.
-        entry: its beginning.
         entry_bytes: how many bytes it has; 0 if it was not kept.
-        reason: why it failed.
     """
 
     start: int
@@ -82,7 +79,6 @@ class Group:
     Attributes:
         kind: what their reasons have in common, see `kind_of`; escaped.
         reason: the line that says what went wrong; parts that differ between them are `…`.
-        entries: how many they are.
         first: where the first of them is: its number, after the file's name if the source is made of several.
         last: where the last is.
         examples: numbers, among the listed entries, of the first of them.
@@ -101,7 +97,6 @@ class Figures:
     """What a page shows beside the report.
 
     Attributes:
-        cells: the map of the source.
         listed: dead entries that the page lists.
         in_cell: numbers of the listed entries of each cell.
         groups: dead entries by reason, the largest group first.
@@ -125,9 +120,6 @@ def figures_of(
     """Calculate the figures of a job from its segments.
 
     Args:
-        collected: its messages.
-        resolution: what they make.
-        notes: what is noted of the source's uploads.
         total: bytes of the source, where that is known although no message says so.
 
     Raises:

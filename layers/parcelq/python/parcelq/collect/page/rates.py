@@ -23,8 +23,6 @@ class Rate:
     """How many entries of the result were collected over time.
 
     Attributes:
-        begin: when the first period begins.
-        seconds: length of each period.
         entries: entries of the result that were collected in each.
     """
 
@@ -48,7 +46,6 @@ def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | 
 
     Args:
         collected: when entries were stored, and how many of them.
-        begin: when the first of them was collected.
     """
     stored = sorted((time, entries) for time, entries in collected if time is not None)
     if begin is None or len(stored) < 3 or (stored[-1][0] - begin).total_seconds() < _FEWEST_SECONDS:
