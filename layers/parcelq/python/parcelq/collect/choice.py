@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, count, islice, pairwise
 
-from parcelq.collect.rows import FLAG, NUMBER, Columns
+from parcelq.collect.rows import ENTRIES, FLAG, NUMBER, WHERE, Columns
 
 
 @dataclass(slots=True)
@@ -116,8 +116,8 @@ class _Chooser:
         self._steps = columns.steps
         self._spans = [columns.spans(step) for step in range(columns.steps + 1)]
         self._outputs = [columns.outputs(step) for step in range(1, columns.steps + 1)]
-        self._wheres = columns.wheres
-        self._entries = columns.entries
+        self._wheres = columns[WHERE]
+        self._entries = columns[ENTRIES]
 
     def choose(self, begins: Sequence[int]) -> None:
         """Choose in clusters, given the number of the first row of each, and the number after the last row."""

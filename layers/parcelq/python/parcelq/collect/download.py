@@ -13,8 +13,8 @@ from typing import IO, Final
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.drain import Drainer
 from parcelq.collect.resolution import Collected, all_extents
-from parcelq.collect.runs import indexes_of, tidy
-from parcelq.collect.segments import segment_keys, segments_among
+from parcelq.collect.runs import collected_of, tidy
+from parcelq.collect.segments import segment_keys
 from parcelq.errors import ParcelqError
 from parcelq.limits import MIB
 from parcelq.local_files import naming
@@ -69,8 +69,9 @@ def download(
     folder.mkdir(parents=True, exist_ok=True)
     store = FolderStore(folder)
     drained = Drainer(topic, store, keeps_headers=True).drain(receive_message_timeout, on_progress=on_progress)
-    jobs = [keys for keys in segment_keys(store, topic.name).values() if segments_among(keys)]
-    found = [_collected(store, topic.name, keys) for keys in jobs]
+    folders, now = segment_keys(store, topic.name).values(), datetime.now(UTC)
+    opened = (collected_of(store, keys, tidy(store, topic.name, keys, now)) for keys in folders)
+    found = [one for one in opened if one]
     found.sort(key=lambda one: (not one.job.source, one.job.source, one.job.workflow))
     incomplete: list[str] = []
     unfinished = path.with_name(path.name + UNFINISHED)
@@ -90,11 +91,6 @@ def download(
         shutil.rmtree(folder)
     sources = sum(bool(one.job.source) for one in found)
     return Downloaded(drained.messages, drained.entries, sources, tuple(incomplete))
-
-
-def _collected(store: FolderStore, topic: str, keys: list[str]) -> Collected:
-    record = tidy(store, topic, keys, datetime.now(UTC))
-    return Collected(store, indexes_of(store, keys, record))
 
 
 def _parts(collected: Collected, topic: str, incomplete: list[str]) -> Iterator[bytes]:

@@ -17,7 +17,6 @@ from parcelq.collect.finish import Finisher
 from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
 from parcelq.collect.segments import Job, segments_among
-from parcelq.collect.stopped import write_stopped_report
 from parcelq.errors import ConflictError, NotFoundError, PublishError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import (
@@ -182,7 +181,7 @@ class Looker:
         elif following is Next.HEAL:
             self._heal(new)
         elif following is Next.STOP:
-            write_stopped_report(self.finisher.out, new, keys, Source.parse(new.source).names(self.bucket))
+            self.finisher.reporter.write_stopped(new, keys, Source.parse(new.source).names(self.bucket))
         new = replace(new, cost=self._cost(new.cost, new))
         if new.state.is_ended:
             self.tell(FINISHED if new.state is State.FINISHED else STOPPED, self._detail(new))

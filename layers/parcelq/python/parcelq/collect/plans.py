@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from parcelq.collect.assembly import extents_of_parts
-from parcelq.collect.extents import Extent
+from parcelq.collect.assembly import Extent, extents_of_parts
 from parcelq.collect.results import digest_of
 from parcelq.errors import ConflictError, MessageError, NotFoundError, ParcelqError
 from parcelq.store.store import Multipart, Store, part_bytes

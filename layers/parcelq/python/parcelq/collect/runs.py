@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from parcelq.collect.indexes import Index, all_indexes, open_indexes
 from parcelq.collect.merge import merged
+from parcelq.collect.resolution import Collected
 from parcelq.collect.rows import WORD, words_of
 from parcelq.collect.segments import (
     RUN_SUFFIX,
@@ -137,6 +138,18 @@ def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]
     merged_already = {segment for run in runs for segment in run.segments}
     # guard[return runs + open_indexes(store, segments_among(keys))]: a segment that is in an index run counts once
     return runs + open_indexes(store, [key for key in segments_among(keys) if key not in merged_already])
+
+
+def collected_of(store: Store, keys: Sequence[str], record: Record | None = None) -> Collected | None:
+    """Open all that was collected of a job, given the keys in its folder; None if that is nothing. It changes nothing.
+
+    Raises:
+        NotFoundError: somebody has just finished the job, or merged its indexes.
+        ParcelqError, AwsError, OSError: a segment or the record of index runs cannot be read.
+    """
+    if not segments_among(keys):
+        return None
+    return Collected(store, indexes_of(store, keys, record or read_record(store, keys)))
 
 
 def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:

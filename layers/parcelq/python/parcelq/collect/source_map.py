@@ -119,15 +119,10 @@ def missing_of(collected: Collected, resolution: Resolution, total: int | None =
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    size = resolution.total if resolution.total is not None else total or 0
-    drawn = SourceMap(size, cells)
-    all_listed = len(resolution.holes) == resolution.hole_count
-    holes = resolution.holes if all_listed else (hole for choice in collected.choices() for hole in choice.holes)
-    for start, end in holes:
+    known = resolution.up_to(total)
+    drawn = SourceMap(known.total or 0, cells)
+    for start, end in collected.holes(known):
         drawn.add_missing(start, end)
-    reached = resolution.covered + resolution.dead_bytes + resolution.missing
-    if resolution.total is None and reached < size:  # no message says where the source ends
-        drawn.add_missing(reached, size)
     return drawn
 
 

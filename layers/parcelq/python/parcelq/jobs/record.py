@@ -168,6 +168,11 @@ class JobRecord:
         return self.wants_report or not self.state.is_ended
 
     @property
+    def why_no_result(self) -> str:
+        """Why the job has no result; empty if it may still get one."""
+        return self.problem or ("it was cancelled" if self.state is State.CANCELLED else "")
+
+    @property
     def share(self) -> float | None:
         """How much of the source is done or dead, from 0 to 1; None if its size is not known."""
         if self.is_whole:

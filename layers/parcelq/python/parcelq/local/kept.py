@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parcelq.collect.resolution import WHOLE, Collected
-from parcelq.collect.runs import indexes_of, read_record, tidy
+from parcelq.collect.runs import collected_of, tidy
 from parcelq.collect.segments import folder, segments_among
 from parcelq.errors import NotFoundError
 from parcelq.limits import MIB
@@ -66,10 +66,7 @@ class Kept:
             NotFoundError: another command finished the job in the meantime.
         """
         keys = self.segments(job)
-        if not keys:
-            return None
-        tidied = tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else read_record(self.store, keys)
-        return Collected(self.store, indexes_of(self.store, keys, tidied))
+        return collected_of(self.store, keys, tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else None)
 
     def drop_stored(self, record: LocalRecord) -> None:
         """Delete all that is stored of a job: its segments, notes and headers."""

@@ -15,7 +15,6 @@ from typing import Any, Final
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.seeing import SourceState
-from parcelq.collect.stopped import problem_of
 from parcelq.errors import InvalidValueError, JobError, NotFoundError, ParcelqError
 from parcelq.jobs.record import JobRecord, State
 from parcelq.lineage.source import Source
@@ -225,7 +224,7 @@ def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
     state = SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)
     if record.state is not State.FINISHED or not record.result or report is None:
         later = "a later put of the same file, or another job, has its result in the place of this one"
-        problem = problem_of(record) or later
+        problem = record.why_no_result or later
         if report is not None:
             for one, name in zip(remote.all, local.all, strict=True):
                 if one != remote.result:

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from parcelq.collect.deaths import Dead, dead_of
+from parcelq.collect.deaths import Dead, dead_of, kind_of, main_line
 from parcelq.collect.page.rates import Rate, begin_of, entries_of_segments, rate_of
-from parcelq.collect.reasons import kind_of, main_line
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.segments import time_of
 from parcelq.collect.source_map import Cell, SourceMap, missing_of
@@ -114,23 +113,15 @@ class Figures:
     rate: Rate | None = None
 
 
-def figures_of(
-    collected: Collected, resolution: Resolution, notes: Sequence[Note], total: int | None = None
-) -> Figures:
+def figures_of(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Figures:
     """Calculate the figures of a job from its segments.
-
-    Args:
-        total: bytes of the source, where that is known although no message says so.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    deaths = _Deaths(missing_of(collected, resolution, total))
-    if resolution.has_dead:
-        for dead in dead_of(collected, notes):
-            deaths.add(dead)
+    dead = dead_of(collected, notes) if resolution.has_dead else ()
     counts = zip(map(time_of, collected.segments), entries_of_segments(collected), strict=True)
-    return deaths.figures(rate_of(counts, begin_of(collected)))
+    return _figures(missing_of(collected, resolution), dead, rate_of(counts, begin_of(collected)))
 
 
 def figures_from(
@@ -140,6 +131,10 @@ def figures_from(
     source_map = SourceMap(total)
     for start, end in holes:
         source_map.add_missing(start, end)
+    return _figures(source_map, dead, rate)
+
+
+def _figures(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None) -> Figures:
     deaths = _Deaths(source_map)
     for one in dead:
         deaths.add(one)

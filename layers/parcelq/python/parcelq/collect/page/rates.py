@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Final
 
 from parcelq.collect.resolution import Collected
-from parcelq.collect.rows import FLAG, OFFSET_BITS
+from parcelq.collect.rows import ENTRIES, FLAG, OFFSET_BITS, WHERE
 
 _BINS: Final = 60
 
@@ -62,7 +62,7 @@ def entries_of_segments(collected: Collected) -> list[int]:
     """How many entries of the result are in each segment."""
     counts = [0] * len(collected.segments)
     for choice in collected.choices():
-        entries, wheres = choice.columns.entries, choice.columns.wheres
+        entries, wheres = choice.columns[ENTRIES], choice.columns[WHERE]
         for number in choice.rows:
             if entries[number] < FLAG:
                 counts[wheres[number] >> OFFSET_BITS] += entries[number]
