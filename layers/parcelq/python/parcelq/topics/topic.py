@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from parcelq.errors import InvalidValueError
+from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.topics.message import Message, Pulled
 
 
@@ -106,3 +108,17 @@ class Topic(Publisher, Protocol):
 
     def dead_letter_topic(self) -> Topic | None:
         """The topic that messages go to which failed for good; None if there is none."""
+
+
+def check_pull(min_messages: int, max_messages: int, receive_message_timeout: float) -> None:
+    """Raise InvalidValueError where the numbers of `Topic.pull` do not fit together."""
+    if not 1 <= min_messages <= max_messages:
+        raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
+    if receive_message_timeout < 0:
+        raise InvalidValueError("receive_message_timeout", receive_message_timeout, "0 or more seconds")
+
+
+def check_deadline(timeout: int) -> None:
+    """Raise InvalidValueError for a deadline that SQS does not take."""
+    if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
+        raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")
