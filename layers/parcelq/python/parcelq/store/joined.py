@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 class JoinedParts(RawIOBase):
