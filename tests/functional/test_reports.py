@@ -191,7 +191,7 @@ class TestPage:
     def test_one_that_comes_late_does_not_replace_that_of_a_newer_result(
         self, collecting: Collecting, ending: str
     ) -> None:
-        """Just before page or report of the result with a dead entry are written, somebody else writes the whole one."""
+        """Just before page or report of the result with a dead entry is written, somebody writes the whole one."""
         collecting.note()
         one, *others = outputs()
         collecting.publish(*others, dead(one))
