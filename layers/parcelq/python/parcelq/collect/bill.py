@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from parcelq.collect.indexes import Index
 from parcelq.topics.cost import NOTHING, Cost, class_end
@@ -18,8 +17,7 @@ _POLLS: Final = 2
 """Requests with which Lambda gets the messages of an invocation and deletes them; no function sees these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+class Bill(NamedTuple):
     """What a job cost, by those who did the work.
 
     Attributes:

@@ -7,8 +7,7 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.resolution import Collected
@@ -28,8 +27,7 @@ _NUMBER: Final = re.compile(
 _LONGEST_KIND: Final = 160
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(NamedTuple):
     """Entries that failed for good.
 
     Attributes:
@@ -143,7 +141,7 @@ def _in_file(dead: Dead, file: Beginning) -> Dead:
     """Dead entries with the numbers that they have in their own file."""
     record = None if dead.record is None else dead.record - file.record
     line = None if dead.line is None else dead.line - file.line
-    return replace(dead, record=record, line=line, file=file.name)
+    return dead._replace(record=record, line=line, file=file.name)
 
 
 def _numbers(first: str, start: int, notes: Sequence[Note], total: int | None) -> tuple[int | None, int | None]:

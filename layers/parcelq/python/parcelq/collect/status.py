@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.report import Report, report_of
 from parcelq.collect.resolution import WHOLE, Collected, Resolution
@@ -24,8 +23,7 @@ _log = logging.getLogger(__name__)
 _REASON_TOLD: Final = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """A part of a source."""
 
     bytes: int | None
@@ -33,8 +31,7 @@ class Share:
     entries: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """How far a source is that has no whole result yet.
 
     Attributes:
@@ -91,7 +88,7 @@ class Status:
             "warnings": list(self.report.warnings),
             "total": self.total,
             "percent": shares["covered"].percent,
-            **{name: asdict(share) for name, share in shares.items()},
+            **{name: share._asdict() for name, share in shares.items()},
             "entries_read": self.report.entries.read,
             "entries_written": self.report.entries.written,
             "holes": [list(hole) for hole in self.report.holes[:most]],

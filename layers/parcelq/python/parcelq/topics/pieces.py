@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.aws.text import legal_text
 from parcelq.errors import LineageError, MessageError
@@ -35,8 +34,7 @@ _MOST_ENTRIES: Final = 10**12
 _MAX_FIRST: Final = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Bytes of a source, and what became of them.
 
     Attributes:

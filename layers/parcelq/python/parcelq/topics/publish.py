@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from parcelq.aws.batching import sized_batches
 from parcelq.aws.clients import translated
@@ -37,8 +37,7 @@ _FAULTS_OF_CONTENT: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
+class _Ready(NamedTuple):
     message: Message
     wire: Wire
     size: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from parcelq.errors import InvalidValueError
@@ -11,8 +10,7 @@ from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.topics.message import Message, Pulled
 
 
-@dataclass(frozen=True, slots=True)
-class FailedMessage:
+class FailedMessage(NamedTuple):
     """A message that was not published.
 
     Attributes:
