@@ -17,7 +17,6 @@ from parcelq.collect.finish import Finisher
 from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
 from parcelq.collect.segments import Job, segments_among
-from parcelq.collect.stopped import write_stopped_report
 from parcelq.errors import ConflictError, NotFoundError, PublishError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import (
@@ -180,7 +179,7 @@ class Looker(NamedTuple):
         elif following is Next.HEAL:
             self._heal(new)
         elif following is Next.STOP:
-            write_stopped_report(self.finisher.out, new, keys, Source.parse(new.source).names(self.bucket))
+            self.finisher.reporter.write_stopped(new, keys, Source.parse(new.source).names(self.bucket))
         size = (new.total or 0) + state.report["bytes_written"] if state.report else new.cost.bytes
         new = replace(new, cost=new.cost.with_more(self.spent(), size))
         if new.state.is_ended:
