@@ -12,7 +12,7 @@ from parcelq.collect.draining import DRAIN_PAUSE, DRAIN_SHARE, LOOK_DRAIN_SECOND
 from parcelq.collect.looks import PARTS_SECONDS
 from parcelq.jobs.look import Found, Look, LookVerdict, Next, after, ended, more_drainers, verdict, wants_counts
 from parcelq.jobs.record import JobRecord, State, new_record
-from parcelq_cli.estimate.arithmetic import billed
+from parcelq_cli.estimate.bill import billed
 from parcelq_cli.estimate.collecting import Result, drained_seconds, segments_of
 from parcelq_cli.estimate.facts import EXTENT, LISTED, S3_SECONDS, SQS_SECONDS
 from parcelq_cli.estimate.model import Job

@@ -9,7 +9,7 @@ from typing import Final
 from parcelq.collect.draining import LOCKED_SECONDS
 from parcelq.jobs.look import Look
 from parcelq.jobs.record import State
-from parcelq_cli.estimate.arithmetic import billed
+from parcelq_cli.estimate.bill import billed
 from parcelq_cli.estimate.facts import COLD_SECONDS, EVENT_SECONDS, S3_SECONDS, SQS_SECONDS
 from parcelq_cli.estimate.model import Job
 

@@ -28,6 +28,16 @@ RecordFormat = Annotated[
 STEP: Final = typer.Option(
     "--step", metavar="STEP", help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row."
 )
+OneStep = Annotated[
+    str,
+    typer.Option("--step", help="The step: a path, or the name of a program on the PATH.", show_default=False),
+]
+StepSettings = Annotated[
+    str, typer.Option("--settings", metavar="FILE", help="The step's settings file.", show_default="none")
+]
+WorkflowId = Annotated[
+    str, typer.Option("--workflow-id", help="Passed to the step as --workflow-id.", show_default="none")
+]
 WorkflowFolder = Annotated[
     Path | None,
     typer.Option("--workflow", metavar="DIR", help="A folder with a workflow.yaml, instead of --step."),
