@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from parcelq.collect.page.amounts import size
+from parcelq.collect.page.amounts import amount, size
 
 from parcelq_cli.estimate.bill import Row, bill, idle, keeping, total, usd
 from parcelq_cli.estimate.model import Job
@@ -39,7 +39,7 @@ def text(job: Job, every: Sequence[Job]) -> str:
     heads = ("", "parcel", "batch", "MB", "run", "processed", "cost")
     sizes = f"parcels of {setup.parcel_size:,}, batches of {setup.batch_size:,}, {setup.memory:,} MB"
     return f"""\
-{known.name}: {size(known.stored)}, {known.records:,} records of {known.format} ({counted})
+{known.name}: {size(known.stored)}, {amount(known.records, "record")} of {known.format} ({counted})
 Step, over {known.sampled:,} of them: {seconds(known.wall.fixed)} a run and {seconds(known.wall.each)} a record;
   out for one in: {known.out_entries:.3g}, of {known.out_bytes:.3g} bytes; {failing}
 

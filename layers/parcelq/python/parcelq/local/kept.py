@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from parcelq.collect.reporting import Reporter
 from parcelq.collect.resolution import WHOLE, Collected
 from parcelq.collect.runs import indexes_of, read_record, tidy
 from parcelq.collect.segments import folder, segments_among
-from parcelq.errors import NotFoundError
-from parcelq.limits import MIB
 from parcelq.lineage.source import source_id
-from parcelq.local.pipeline import OUTPUT
 from parcelq.local.state import LocalRecord, StateFolder
-from parcelq.names import HEADERS
-from parcelq.result_names import STATE, result_names
+from parcelq.names import HEADERS, OUTPUT
+from parcelq.result_names import STATE
 from parcelq.store.folder import FolderStore
 from parcelq.upload.notes import upload_folder
-
-_REPORT_BYTES: Final = 4 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +85,4 @@ class Kept:
         state = present.metadata.get("parcelq-state", "")
         if present.metadata.get("parcelq-source") != source_id(record.source) or not state.startswith(WHOLE):
             return None
-        with suppress(NotFoundError, ValueError, AttributeError):
-            report: dict[str, Any] = json.loads(self.results.read(result_names(record.name).report, 0, _REPORT_BYTES))
-            if (report.get("source"), report.get("state")) == (record.source, state):
-                return report
-        return None
+        return Reporter(self.results).of_state(record.source, record.result, state)
