@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.indexes import Index
 from parcelq.topics.cost import NOTHING, Cost, class_end
@@ -14,8 +13,7 @@ _POLLS: Final = 2
 """Requests with which Lambda gets the messages of an invocation and deletes them; no function sees these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+class Bill(NamedTuple):
     """What a job cost, by those who did the work.
 
     Attributes:

@@ -6,8 +6,7 @@ import base64
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.resolution import Collected
@@ -22,8 +21,7 @@ MOST_LISTED: Final = 1_000
 _PART_BYTES: Final = 8 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(NamedTuple):
     """Entries that failed for good.
 
     Attributes:
@@ -124,7 +122,7 @@ def _in_file(dead: Dead, file: Beginning) -> Dead:
     """Dead entries with the numbers that they have in their own file."""
     record = None if dead.record is None else dead.record - file.record
     line = None if dead.line is None else dead.line - file.line
-    return replace(dead, record=record, line=line, file=file.name)
+    return dead._replace(record=record, line=line, file=file.name)
 
 
 def _numbers(first: str, start: int, notes: Sequence[Note], total: int | None) -> tuple[int | None, int | None]:

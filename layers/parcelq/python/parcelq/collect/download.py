@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.drain import Drainer
@@ -26,8 +25,7 @@ from parcelq.topics.topic import Topic
 _PART_BYTES: Final = 8 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Downloaded:
+class Downloaded(NamedTuple):
     """What was downloaded.
 
     Attributes:

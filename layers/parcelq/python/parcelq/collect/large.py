@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.assembly import SegmentReader, part_file
@@ -36,8 +35,7 @@ PARTS_IN_FLIGHT: Final = 4
 """So many parts are written together, if they have no more bytes than the line above."""
 
 
-@dataclass(frozen=True, slots=True)
-class LargeResults:
+class LargeResults(NamedTuple):
     """Has large results written.
 
     Attributes:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.finish import Finisher
 from parcelq.collect.found import found_of
@@ -50,8 +50,7 @@ STOPPED: Final = "Parcelq job stopped"
 Tell = Callable[[str, Mapping[str, Any]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What became of a look.
 
     Attributes:
@@ -63,8 +62,7 @@ class Taken:
     state: SourceState | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Looker:
+class Looker(NamedTuple):
     """Takes looks at the jobs of a stack.
 
     Attributes:

@@ -16,7 +16,7 @@ import uuid
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.assembly import extents_of_parts
 from parcelq.collect.extents import Extent
@@ -29,8 +29,7 @@ ASKED: Final = ".asked"
 _EXTENT: Final = struct.Struct("<QQQ")
 
 
-@dataclass(frozen=True, slots=True)
-class PartTask:
+class PartTask(NamedTuple):
     """Asks for parts of a large result.
 
     Attributes:
@@ -65,11 +64,10 @@ class PartTask:
         return task
 
     def __str__(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps(self._asdict(), separators=(",", ":"))
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A result that is to be written.
 
     Attributes:

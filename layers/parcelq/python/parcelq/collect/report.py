@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from parcelq.collect.bill import Bill
 from parcelq.collect.deaths import Dead, dead_entries
@@ -15,8 +15,7 @@ from parcelq.topics.cost import NOTHING, Cost
 from parcelq.upload.notes import Note, entries_in
 
 
-@dataclass(frozen=True, slots=True)
-class Entries:
+class Entries(NamedTuple):
     """Entries of a source and of its result: `read` is `done`, `dead` and `missing` together.
 
     Where an entry of what an earlier step made died, all entries of the source count as dead of whose message it was
@@ -31,8 +30,7 @@ class Entries:
     written: int
 
 
-@dataclass(frozen=True, slots=True)
-class FilePart:
+class FilePart(NamedTuple):
     """One of several files that are one source together: what the user calls it, its bytes, and its entries."""
 
     file: str
@@ -102,6 +100,8 @@ class Report:
     def to_json(self) -> bytes:
         """As it is stored beside the result."""
         members = asdict(self)
+        members["entries"] = self.entries._asdict()
+        members["files"] = [one._asdict() for one in self.files]
         members["dead"] = [
             {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
         ]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from parcelq.collect.indexes import Index, all_indexes, open_indexes
 from parcelq.collect.merge import merged
@@ -78,8 +78,7 @@ class Looked:
     dead: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The record that is kept of a job beside its segments.
 
     Attributes:
@@ -124,7 +123,7 @@ def write_record(store: Store, topic: str, job: Job, record: Record) -> Record:
     key = folder(topic, job.id) + _RECORD
     # guard[return replace(record, etag=store.put(key, text))]: the record of index runs is written only if nobody else
     # wrote it in the meantime
-    return replace(record, etag=store.put(key, text, if_match=record.etag, if_absent=record.etag is None))
+    return record._replace(etag=store.put(key, text, if_match=record.etag, if_absent=record.etag is None))
 
 
 def name_of(segment: str) -> str:
@@ -182,7 +181,7 @@ def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], writt
     """Write these runs into the record, and delete the runs that it no longer names."""
     named = tuple(run.key for run in runs)
     try:
-        new = write_record(store, topic, runs[0].job, replace(record, runs=named))
+        new = write_record(store, topic, runs[0].job, record._replace(runs=named))
     except (ConflictError, NotFoundError):
         store.delete(written)
         raise NotFoundError(folder(topic, runs[0].job.id), "someone else merged its indexes in the meantime") from None

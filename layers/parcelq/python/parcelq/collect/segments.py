@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from operator import attrgetter
@@ -44,8 +43,7 @@ RUN_SUFFIX: Final = ".run"
 _TIME: Final = "%Y%m%dT%H%M%S%f"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """Whose messages a segment holds.
 
     Attributes:

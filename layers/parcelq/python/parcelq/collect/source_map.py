@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.collect.resolution import Collected, Resolution
 
@@ -20,8 +19,7 @@ _HOLES: Final = 3
 """Missing ranges of a cell that are listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """A part of a source.
 
     Attributes:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.deaths import MOST_LISTED, Dead, dead_entries, dead_of
 from parcelq.collect.resolution import WHOLE, Collected, Resolution
@@ -25,8 +24,7 @@ _log = logging.getLogger(__name__)
 _REASON_TOLD: Final = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(NamedTuple):
     """A part of a source.
 
     Attributes:
@@ -40,8 +38,7 @@ class Share:
     entries: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """How far a source is that has no whole result yet.
 
     Attributes:
@@ -99,9 +96,9 @@ class Status:
             "warnings": list(self.warnings),
             "total": self.total,
             "percent": self.covered.percent,
-            "covered": asdict(self.covered),
-            "dead": asdict(self.dead),
-            "missing": asdict(self.missing),
+            "covered": self.covered._asdict(),
+            "dead": self.dead._asdict(),
+            "missing": self.missing._asdict(),
             "entries_read": self.entries_read,
             "entries_written": self.entries_written,
             "holes": [list(hole) for hole in self.holes[:most]],

@@ -7,8 +7,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from parcelq.errors import ConflictError, ParcelqError, PublishError
 from parcelq.jobs.limits import NO_LIMITS, Limits
@@ -49,8 +49,7 @@ def publish_looks(looks: Topic, wanted: Iterable[Look], delay_seconds: int = 0) 
         raise PublishError(looks.name, [one.reason for one in failed])
 
 
-@dataclass(frozen=True, slots=True)
-class Jobs:
+class Jobs(NamedTuple):
     """The jobs of a stack.
 
     Attributes:

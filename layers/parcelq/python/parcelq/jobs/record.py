@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.jobs.limits import Limits
@@ -45,8 +45,7 @@ class State(StrEnum):
         return self in {State.FINISHED, State.STOPPED, State.CANCELLED}
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """What the looks at a job cost so far, without draining. The report counts all that a job cost.
 
     Attributes:
@@ -190,7 +189,7 @@ class JobRecord:
 
     def document(self) -> dict[str, Any]:
         """The record as JSON holds it."""
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, **asdict(self), "limits": self.limits._asdict(), "cost": self.cost._asdict()}
 
 
 def new_record(source: str, workflow: str, now: float, *, topic: str = "", uploading: bool = True) -> JobRecord:

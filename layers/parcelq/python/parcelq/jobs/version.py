@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.checks import Check, Wrong, anything, checked, optional, text
 from parcelq.errors import SettingsError, WorkflowError
@@ -15,8 +14,7 @@ from parcelq.jobs.workflow_file import workflow_of
 from parcelq.steps.bundles import Bundle
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """A version of a workflow.
 
     Attributes:
@@ -59,8 +57,8 @@ class Version:
         """Return its document, as JSON values."""
         return {
             "workflow": self.workflow.to_document(),
-            "code": asdict(self.code),
-            "packages": [one and asdict(one) for one in self.packages],
+            "code": self.code._asdict(),
+            "packages": [one and one._asdict() for one in self.packages],
             "locks": list(self.locks),
             "python": self.python,
         }

@@ -14,9 +14,8 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import IO, Final, cast
+from typing import IO, Final, NamedTuple, cast
 
 from parcelq.errors import ConflictError, InvalidValueError, NotFoundError, WorkflowError
 from parcelq.jobs.version import Version
@@ -33,8 +32,7 @@ _MOST_BYTES: Final = MIB
 """Of a version's document."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedWorkflow:
+class ListedWorkflow(NamedTuple):
     """A workflow in a list of workflows.
 
     Attributes:
@@ -48,8 +46,7 @@ class ListedWorkflow:
     versions: tuple[tuple[str, float], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(NamedTuple):
     """The workflows of a store.
 
     Every method raises AwsError, StoreError or OSError where the store refuses.

@@ -100,7 +100,7 @@ def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
     output = values.pop("output", None)
     steps = _each(nested, "steps", _STEP_CHECKS, ("run",), WorkflowStep, problems)
     if steps and output and steps[-1].output is None:
-        steps[-1] = replace(steps[-1], output=output)
+        steps[-1] = steps[-1]._replace(output=output)
     limits = _each([values.pop("limits", {})], "limits", _LIMIT_CHECKS, (), _limits, problems)
     return Workflow(tuple(steps), limits=limits[0] if limits else Limits(), **values), problems
 
@@ -140,7 +140,7 @@ def _each(
 
 
 def _limits(max_dead: Limits | None = None, max_seconds: int | None = None) -> Limits:
-    return replace(max_dead or Limits(), max_seconds=max_seconds)
+    return (max_dead or Limits())._replace(max_seconds=max_seconds)
 
 
 def _dead(value: object) -> Limits:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.segments import Job
 from parcelq.errors import JobError, ParcelqError
 from parcelq.lineage.lineage import MAX_POSITION
@@ -20,6 +19,9 @@ from parcelq.local.reading import EVERYTHING, Range
 from parcelq.local.recipe import Options
 from parcelq.local.state import LocalRecord
 from parcelq.upload.notes import entries_in, notes_of, upload_folder
+
+if TYPE_CHECKING:
+    from parcelq.collect.resolution import Collected, Resolution
 
 
 @dataclass(slots=True)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from parcelq.collect.reporting import Reporter
-from parcelq.collect.resolution import WHOLE, Collected
-from parcelq.collect.runs import indexes_of, read_record, tidy
 from parcelq.collect.segments import folder, segments_among
 from parcelq.lineage.source import source_id
 from parcelq.local.state import LocalRecord, StateFolder
@@ -20,9 +16,11 @@ from parcelq.result_names import STATE
 from parcelq.store.folder import FolderStore
 from parcelq.upload.notes import upload_folder
 
+if TYPE_CHECKING:
+    from parcelq.collect.resolution import Collected
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+
+class Kept(NamedTuple):
     """Where jobs keep their state: the stores beside and below a folder of results.
 
     Attributes:
@@ -62,6 +60,9 @@ class Kept:
         keys = self.segments(job)
         if not keys:
             return None
+        from parcelq.collect.resolution import Collected
+        from parcelq.collect.runs import indexes_of, read_record, tidy
+
         tidied = tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else read_record(self.store, keys)
         return Collected(self.store, indexes_of(self.store, keys, tidied))
 
@@ -82,6 +83,9 @@ class Kept:
         present = self.results.stat(record.result)
         if present is None or present.etag == record.before:
             return None
+        from parcelq.collect.reporting import Reporter
+        from parcelq.collect.resolution import WHOLE
+
         state = present.metadata.get("parcelq-state", "")
         if present.metadata.get("parcelq-source") != source_id(record.source) or not state.startswith(WHOLE):
             return None

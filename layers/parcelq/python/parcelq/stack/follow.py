@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
@@ -36,8 +36,7 @@ _CLOCKS_DIFFER: Final = 5.0
 OnProgress = Callable[[Progress], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """A file in the inbox of a stack, or the job of one.
 
     Attributes:

@@ -6,8 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from parcelq.aws.clients import CONNECTIONS
 from parcelq.aws.parallel import in_flight
@@ -39,8 +39,7 @@ _TRIES: Final = 20
 Range = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class StackJobs:
+class StackJobs(NamedTuple):
     """The jobs of a stack. Every method raises AwsError where AWS refuses.
 
     Attributes:

@@ -116,7 +116,7 @@ def redrive(
         raise JobError(record.id, "it has no dead entries")
     if not is_folder:
         changed = _like(changed, stack.versions.read(record.versions[-1]).workflow, record)
-    version = publish(stack, replace(changed, name=record.workflow), note, uploading)
+    version = publish(stack, changed._replace(name=record.workflow), note, uploading)
     topic = stack.topic(version.workflow.stages(stack.stages)[0])
     return record, jobs.redrive(record.id, version=version.attribute, topic=topic)
 
@@ -128,12 +128,12 @@ def _like(changed: Assembled, before: Workflow, record: JobRecord) -> Assembled:
         raise JobError(record.id, "its steps have settings; give the folder of the whole workflow, with --workflow DIR")
     if len(steps) == len(before.steps):
         steps = tuple(
-            replace(one, stage=old.stage, batch_size=old.batch_size, output=old.output)
+            one._replace(stage=old.stage, batch_size=old.batch_size, output=old.output)
             for one, old in zip(steps, before.steps, strict=True)
         )
     sizes = Workflow((), before.format, before.parcel_size, before.batch_size, NO_LIMITS)
     kept = with_options(changed, sizes)
-    return replace(kept, workflow=replace(kept.workflow, steps=steps))
+    return kept._replace(workflow=replace(kept.workflow, steps=steps))
 
 
 def _file_name(file: str) -> str:

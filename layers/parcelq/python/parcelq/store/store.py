@@ -162,8 +162,7 @@ def part_bytes(size: int) -> int:
     return max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000))
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedPut:
+class OpenedPut(NamedTuple):
     """An object that is being read.
 
     Attributes:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from botocore.exceptions import ParamValidationError
 
@@ -35,8 +34,7 @@ _POINTER_CLASS: Final = "software.amazon.payloadoffloading.PayloadS3Pointer"
 _OLD_POINTER_CLASS: Final = "com.amazon.sqs.javamessaging.MessageS3Pointer"
 
 
-@dataclass(frozen=True, slots=True)
-class Overflow:
+class Overflow(NamedTuple):
     """Where large bodies go and come from.
 
     Each object belongs to one message. It is not deleted with the message, since SQS may deliver that once more; the
@@ -120,7 +118,7 @@ class Overflow:
         marks = {SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE}
         attributes = {name: value for name, value in pulled.attributes.items() if name not in marks}
         try:
-            return replace(pulled, content=Wire(body.decode(), attributes))
+            return pulled._replace(content=Wire(body.decode(), attributes))
         except UnicodeDecodeError:
             raise MessageError(f"the body at s3://{bucket}/{key} is not UTF-8 text") from None
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from parcelq.aws.batching import sized_batches
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import needed, reconcile
-from parcelq.aws.text import legal_text
+from parcelq.aws.text import is_legal
 from parcelq.errors import AwsError, MessageError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.lineage.source import job_id, workflow_name
@@ -38,8 +37,7 @@ _FAULTS_OF_CONTENT: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
+class _Ready(NamedTuple):
     message: Message
     wire: Wire
     size: int
@@ -115,7 +113,7 @@ def _prepare(message: Message, overflow: Overflow | None, *, fair: bool) -> _Rea
         # guard[pass]: a body in S3 is copied when its pointer is published again
         wire = overflow.renew(wire)
     for name, value in wire.attributes.items():
-        if not value or legal_text(value.encode("utf-8", "surrogatepass")) is None:
+        if not value or not is_legal(value.encode("utf-8", "surrogatepass")):
             raise MessageError(f"attribute {name!r} is {value!r}, which SQS refuses: it must be text and not empty")
     size = wire.size
     if size > MAX_MESSAGE_BYTES:

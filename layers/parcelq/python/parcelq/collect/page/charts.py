@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, log10
+from typing import NamedTuple
 
 from parcelq.collect.page.html import element, text
 
@@ -50,8 +50,7 @@ def bars(values: Sequence[float], labels: Sequence[str], x_ends: tuple[str, str]
     return element("svg", *content, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=label, class_="chart")
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """A point of a line.
 
     Attributes:
@@ -69,8 +68,7 @@ class Point:
     ringed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line of a chart: its name, and its points from left to right."""
 
     name: str

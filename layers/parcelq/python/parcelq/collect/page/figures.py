@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.page.rates import Rate, begin_of, entries_of_segments, rate_of
@@ -28,8 +28,7 @@ _REASON_CHARACTERS: Final = 300
 _FILE_CHARACTERS: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A dead entry as a page lists it, in texts that are safe and short.
 
     Attributes:
@@ -72,11 +71,10 @@ class Listed:
 
     def shortened(self, characters: int) -> Listed:
         """Return the same with texts of at most so many characters."""
-        return replace(self, entry=cut(self.entry, characters), reason=cut(self.reason, characters))
+        return self._replace(entry=cut(self.entry, characters), reason=cut(self.reason, characters))
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Dead entries that failed in the same way.
 
     Attributes:
@@ -96,8 +94,7 @@ class Group:
     examples: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(NamedTuple):
     """What a page shows beside the report.
 
     Attributes:

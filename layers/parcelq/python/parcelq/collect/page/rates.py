@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.collect.resolution import Collected
 from parcelq.collect.rows import FLAG, OFFSET_BITS
@@ -18,8 +17,7 @@ _FEWEST_SECONDS: Final = 2.0
 """A shorter job has no useful rate over time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """How many entries of the result were collected over time.
 
     Attributes:
