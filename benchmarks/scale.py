@@ -17,7 +17,7 @@ from parcelq.limits import MAX_IN_FLIGHT
 from parcelq.prices import load_prices
 from parcelq_cli.estimate.bill import priced, total, usd
 from parcelq_cli.estimate.measure import Line, Measured
-from parcelq_cli.estimate.model import Job
+from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.report import dollars, seconds
 from parcelq_cli.estimate.stack import Setup
 
@@ -75,7 +75,7 @@ def known(lines: int) -> Measured:
 class Simulated:
     """A job and what came of it."""
 
-    job: Job
+    job: Estimate
     outcome: Outcome
 
     @property
@@ -119,7 +119,7 @@ _TOLD: Final = ("uploaded", "processed", "collected", "result", "looks", "healin
 
 def simulated(lines: int, setup: Setup, case: Case) -> Simulated:
     """Simulate a job."""
-    job = Job(known(lines), setup, load_prices())
+    job = Estimate(known(lines), setup, load_prices())
     return Simulated(job, simulate(job, case))
 
 

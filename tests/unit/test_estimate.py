@@ -17,7 +17,7 @@ from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
 from parcelq_cli.estimate.bill import Row, bill, billed, idle, keeping, s3, sqs, total, units, usd
 from parcelq_cli.estimate.facts import VCPU_MB
 from parcelq_cli.estimate.measure import Line, Measured
-from parcelq_cli.estimate.model import Job, ramp_seconds, run_seconds
+from parcelq_cli.estimate.model import Estimate, ramp_seconds, run_seconds
 from parcelq_cli.estimate.setups import cheapest, neighbours, warnings
 from parcelq_cli.estimate.stack import Setup, Stack
 from parcelq_emulator.template import load
@@ -50,8 +50,8 @@ SETUP = Setup()
 PRICES = load_prices()
 
 
-def job(known: Measured = KNOWN, prices: Prices = PRICES, **setup: int) -> Job:
-    return Job(known, replace(SETUP, **setup), prices)
+def job(known: Measured = KNOWN, prices: Prices = PRICES, **setup: int) -> Estimate:
+    return Estimate(known, replace(SETUP, **setup), prices)
 
 
 def grown(lines: int, known: Measured = KNOWN) -> Measured:
@@ -237,7 +237,7 @@ def test_a_warm_step_starts_once_for_every_run_that_goes_on_side_by_side() -> No
 
 
 def test_a_slower_processor_is_like_less_memory() -> None:
-    slow = Job(KNOWN, SETUP, PRICES, slowdown=2.0)
+    slow = Estimate(KNOWN, SETUP, PRICES, slowdown=2.0)
     assert slow.run == pytest.approx(job(memory=VCPU_MB // 2).run, rel=0.01) == pytest.approx(0.4, rel=0.01)
 
 

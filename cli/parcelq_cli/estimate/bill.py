@@ -13,7 +13,7 @@ from parcelq.prices import Prices
 
 from parcelq_cli.estimate.collecting import segments_of
 from parcelq_cli.estimate.facts import COLD_SECONDS, LOG_BYTES, LOOK_SECONDS, POLLERS, TASKS_TOGETHER
-from parcelq_cli.estimate.model import Job
+from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.stack import Stack
 
 _LOOK_REQUESTS: Final = RECEIVERS + 4
@@ -70,7 +70,7 @@ def billed(count: float, size: float, together: float = inf) -> float:
     return full * units(most * size) + (units(rest * size) if rest else 0)
 
 
-def sqs(job: Job) -> dict[str, float]:
+def sqs(job: Estimate) -> dict[str, float]:
     """Requests to SQS as it bills them, by what they are for."""
     size, parcel, (pieces, out) = job.input_bytes, job.message_bytes(job.parcel), job.outputs
     results = job.result.messages
@@ -94,7 +94,7 @@ def sqs(job: Job) -> dict[str, float]:
     return asked
 
 
-def s3(job: Job) -> tuple[float, float]:
+def s3(job: Estimate) -> tuple[float, float]:
     """Requests that S3 bills as PUT, and those that it bills as GET: notes, segments, the result and the report."""
     result, ranges = job.result, max(1, job.ranges)
     segments = segments_of(result.messages, job.outputs[1]) + RECEIVERS
@@ -102,7 +102,7 @@ def s3(job: Job) -> tuple[float, float]:
     return puts, 2 * ranges + 4 * segments + result.parts * result.gets + _LOOK_GETS * job.looks
 
 
-def used(job: Job) -> dict[str, tuple[float, float]]:
+def used(job: Estimate) -> dict[str, tuple[float, float]]:
     """The invocations of each function, and their seconds together."""
     result, drains = job.result, ceil(job.draining / 30)
     uploading = max(1, job.ranges) * job.publishing + (1 + min(job.ranges, job.setup.uploads)) * COLD_SECONDS
@@ -115,7 +115,7 @@ def used(job: Job) -> dict[str, tuple[float, float]]:
     }
 
 
-def bill(job: Job) -> list[Row]:
+def bill(job: Estimate) -> list[Row]:
     """The cost of running the file, without the cost of keeping it."""
     asked = sqs(job)
     fair = sum(count for what, count in asked.items() if what.endswith("publish"))
@@ -123,7 +123,7 @@ def bill(job: Job) -> list[Row]:
 
 
 def priced(
-    job: Job,
+    job: Estimate,
     asked: Mapping[str, float],
     fair: float,
     requests: tuple[float, float],
@@ -157,12 +157,12 @@ def priced(
     return [Row.of(job.prices, *one) for one in rows]
 
 
-def usd(job: Job) -> float:
+def usd(job: Estimate) -> float:
     """Dollars of the bill."""
     return total(bill(job))
 
 
-def keeping(job: Job) -> list[Row]:
+def keeping(job: Estimate) -> list[Row]:
     """The cost of keeping the file and its result for a month."""
     sizes = {"the file": job.known.stored, "the result": job.output_bytes}
     return [Row.of(job.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]

@@ -64,7 +64,7 @@ def estimate(
 
     from parcelq_cli.estimate import report
     from parcelq_cli.estimate.measure import measure
-    from parcelq_cli.estimate.model import Job
+    from parcelq_cli.estimate.model import Estimate
     from parcelq_cli.estimate.sample import read_sample
     from parcelq_cli.estimate.setups import neighbours
 
@@ -77,7 +77,7 @@ def estimate(
         with closing(Runner(found)) as runs:
             known = measure(PurePosixPath(file).name, records, runs)
     setup = Setup(parcel_size, batch_size or parcel_size, memory, concurrency, timeout, uploads, collects)
-    job = Job(known, setup, table, slowdown=slowdown)
+    job = Estimate(known, setup, table, slowdown=slowdown)
     if html:
         from parcelq_cli.estimate.html import page
 

@@ -12,7 +12,7 @@ from parcelq.collect.page.html import element, table, text
 
 from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.facts import VCPU_MB
-from parcelq_cli.estimate.model import Job
+from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.report import dollars, seconds
 from parcelq_cli.estimate.setups import cheapest, grid, warnings
 
@@ -23,7 +23,7 @@ _LEAST: Final = 1e-9
 _TIME: Final = "Time until all is processed"
 
 
-def page(job: Job, *, batches_follow: bool) -> bytes:
+def page(job: Estimate, *, batches_follow: bool) -> bytes:
     """Draw a job on many setups beside the chosen one; `batches_follow` as for `setups.grid`."""
     known, setup = job.known, job.setup
     parcels = {min(one, max(1, known.records)) for one in (*_PARCELS, setup.parcel_size)}
@@ -63,13 +63,13 @@ def page(job: Job, *, batches_follow: bool) -> bytes:
 
 
 def _chart(
-    chosen: Job,
-    rows: Sequence[Sequence[Job]],
-    value: Callable[[Job], float],
+    chosen: Estimate,
+    rows: Sequence[Sequence[Estimate]],
+    value: Callable[[Estimate], float],
     say: Callable[[float], str],
     label: str,
 ) -> str:
-    def point(job: Job) -> Point:
+    def point(job: Estimate) -> Point:
         about = f"parcels of {job.setup.parcel_size:,}, {job.setup.memory:,} MB: {say(value(job))}"
         y, ringed = max(_LEAST, value(job)), job.setup == chosen.setup
         return Point(job.setup.parcel_size, y, about, hollow=not job.fits, ringed=ringed)
@@ -78,8 +78,8 @@ def _chart(
     return lines(drawn, lambda x: f"{x:,.0f}", say, label, "records in a parcel")
 
 
-def _numbers(rows: Sequence[Sequence[Job]]) -> str:
-    def cell(job: Job) -> str:
+def _numbers(rows: Sequence[Sequence[Estimate]]) -> str:
+    def cell(job: Estimate) -> str:
         return text(f"{dollars(usd(job))}, {seconds(job.processed)}" + " (does not fit)" * (not job.fits))
 
     heads = ["Parcel", *(f"{one.setup.memory:,} MB" for one in rows[0])]

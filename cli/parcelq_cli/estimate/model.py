@@ -41,7 +41,7 @@ _RULES: Final = Rules()
 
 
 @dataclass(frozen=True)
-class Job:
+class Estimate:
     """A file on a stack that is set up in one way.
 
     Attributes:

@@ -9,13 +9,13 @@ from typing import Any, Final
 from parcelq.collect.page.amounts import amount, size
 
 from parcelq_cli.estimate.bill import Row, bill, idle, keeping, total, usd
-from parcelq_cli.estimate.model import Job
+from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.setups import cheapest, warnings
 
 _GAP: Final = "\n\n"
 
 
-def document(job: Job, every: Sequence[Job]) -> dict[str, Any]:
+def document(job: Estimate, every: Sequence[Estimate]) -> dict[str, Any]:
     """The whole estimate of a job, beside other setups, as JSON: seconds, bytes and dollars."""
     best, nothing = cheapest(every), idle(job.stack, job.prices)
     return {
@@ -29,7 +29,7 @@ def document(job: Job, every: Sequence[Job]) -> dict[str, Any]:
     }
 
 
-def text(job: Job, every: Sequence[Job]) -> str:
+def text(job: Estimate, every: Sequence[Estimate]) -> str:
     """The whole estimate of a job, beside other setups, as text."""
     known, setup, best, days = job.known, job.setup, cheapest(every), job.prices.days
     counted = "counted" if known.counted else "worked out from the sample"
@@ -90,13 +90,13 @@ def _by_service(rows: Sequence[Row]) -> str:
     return _table([*cells, ("  in all", dollars(total(rows)))])
 
 
-def _cells(one: Job, chosen: Job, best: Job | None) -> tuple[str, ...]:
+def _cells(one: Estimate, chosen: Estimate, best: Estimate | None) -> tuple[str, ...]:
     marks = "*" * (one.setup == chosen.setup) + "<" * (one is best) + "!" * (not one.fits)
     numbers = (f"{number:,}" for number in (one.setup.parcel_size, one.setup.batch_size, one.setup.memory))
     return (marks, *numbers, seconds(one.run), seconds(one.processed), dollars(usd(one)))
 
 
-def _job(job: Job) -> dict[str, Any]:
+def _job(job: Estimate) -> dict[str, Any]:
     times = "run", "invocation", "upload", "processed", "assembly", "busy", "latest"
     return {
         **asdict(job.setup),

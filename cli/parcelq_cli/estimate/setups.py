@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.facts import VCPU_MB
-from parcelq_cli.estimate.model import Job
+from parcelq_cli.estimate.model import Estimate
 
 
-def grid(job: Job, parcels: Iterable[int], memories: Iterable[int], *, batches_follow: bool) -> list[list[Job]]:
+def grid(
+    job: Estimate, parcels: Iterable[int], memories: Iterable[int], *, batches_follow: bool
+) -> list[list[Estimate]]:
     """A job on other setups, itself among them: a row for each parcel size, from little to much memory.
 
     Args:
@@ -20,7 +22,7 @@ def grid(job: Job, parcels: Iterable[int], memories: Iterable[int], *, batches_f
         batches_follow: whether the batch size is always the parcel size; otherwise it stays as it is.
     """
 
-    def on(parcel: int, memory: int) -> Job:
+    def on(parcel: int, memory: int) -> Estimate:
         batch = parcel if batches_follow else job.setup.batch_size
         return replace(job, setup=replace(job.setup, parcel_size=parcel, batch_size=batch, memory=memory))
 
@@ -28,19 +30,19 @@ def grid(job: Job, parcels: Iterable[int], memories: Iterable[int], *, batches_f
     return [[on(parcel, memory) for memory in every] for parcel in sorted({*parcels, job.setup.parcel_size})]
 
 
-def neighbours(job: Job, *, batches_follow: bool) -> list[Job]:
+def neighbours(job: Estimate, *, batches_follow: bool) -> list[Estimate]:
     """A job with a tenth and with ten times its parcel size, each with several memory sizes."""
     parcels = max(1, job.setup.parcel_size // 10), job.setup.parcel_size * 10
     rows = grid(job, parcels, (512, VCPU_MB, 2 * VCPU_MB), batches_follow=batches_follow)
     return [one for row in rows for one in row]
 
 
-def cheapest(found: Iterable[Job]) -> Job | None:
+def cheapest(found: Iterable[Estimate]) -> Estimate | None:
     """The cheapest of those that fit; of equal ones, the first."""
     return min((one for one in found if one.fits), key=usd, default=None)
 
 
-def warnings(job: Job) -> Iterator[str]:
+def warnings(job: Estimate) -> Iterator[str]:
     """Warnings: where the estimate is unreliable, or the job cannot run with this setup."""
     known = job.known
     if not job.fits:
