@@ -40,8 +40,8 @@ _ENVIRONMENT: Final = {**os.environ, "PARCELQ_THOROUGH": "1"}
 _GREEN, _RED = 0, 1
 
 _CRASH: Final = "tests/crash/test_crash.py::"
-_PIPELINE: Final = f"{_CRASH}test_one_bad_line_and_a_fault_at_any_call"
-_LARGE: Final = f"{_CRASH}test_a_large_object_told_of_twice_and_a_fault_at_any_call"
+_PIPELINE: Final = f"{_CRASH}test_with_one_bad_line_and_a_fault_at_any_call_the_result_is_exact_and_nothing_is_left"
+_LARGE: Final = f"{_CRASH}test_a_large_object_whose_event_comes_twice_has_an_exact_result_with_a_fault_at_any_call"
 
 NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "an entry of a batch counts as done only if the reply confirms it": (
@@ -82,7 +82,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_pull.py::TestAcknowledge::test_only_what_failed_by_the_servers_fault_is_tried_again",
     ),
     "the deadline of held messages is refreshed while work on them goes on": (
-        "tests/functional/test_lease.py::test_again_each_time_half_of_it_has_passed",
+        "tests/functional/test_lease.py::test_a_lease_sets_the_deadline_again_each_time_half_of_it_has_passed",
     ),
     "a topic's dead-letter topic is the one that its RedrivePolicy names": (
         "tests/functional/test_topics.py::TestDeleting::test_the_dead_letter_topic_is_the_one_that_the_redrive_policy_names",
@@ -131,17 +131,17 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process_in_trouble.py::TestOddOutput::test_an_output_with_too_long_a_lineage_fails_its_message_alone",
     ),
     "if a topic refuses a whole request, none of its messages count as published": (
-        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_messages_that_were_not_run_are_not_done_either",
+        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_messages_that_were_not_run_for_lack_of_a_topic_are_not_done_either",
     ),
     "what a topic lists as failed does not count as published": (
-        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_of_a_message_no_part_of_the_output_may_be_missing",
+        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_a_message_of_whose_output_a_part_is_missing_is_not_done",
     ),
     "messages are done only when everything that they led to is confirmed as published": (
         "tests/functional/test_process_in_trouble.py::TestPublishingFails",
         f"{_PIPELINE}[last entry refused",
     ),
     "an output that can never be published is a failed run": (
-        "tests/functional/test_process_in_trouble.py::TestOddOutput::test_what_can_never_be_published_is_a_failed_run",
+        "tests/functional/test_process_in_trouble.py::TestOddOutput::test_an_output_that_can_never_be_published_is_a_failed_run",
     ),
     "a worker counts a message as done only if its acknowledgement is confirmed": (
         "tests/functional/test_worker.py::test_what_the_topic_does_not_delete_counts_as_failed",
@@ -239,7 +239,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process_in_trouble.py::TestTime::test_a_message_that_there_is_no_time_for_is_delivered_again_without_a_failure",
     ),
     "the digest of a run tells its output from that of other runs": (
-        f"{_CRASH}test_a_step_that_never_does_the_same_twice",
+        f"{_CRASH}test_of_a_step_that_never_does_the_same_twice_the_result_has_one_run_or_the_other",
     ),
     "the folder of a run is removed however the run ends": (
         "tests/functional/test_run.py::TestCommand::test_whatever_it_leaves_there_is_removed",
@@ -288,10 +288,10 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_records.py::TestPlainTopics::test_outputs_of_workers_that_disagree_about_the_header_are_not_mixed",
     ),
     "the result of an older put never replaces that of a newer one": (
-        "tests/functional/test_collect.py::TestLateAndOlder::test_an_older_put_never_replaces_a_newer_one",
+        "tests/functional/test_collect.py::TestLateAndOlder::test_the_result_of_an_older_put_never_replaces_that_of_a_newer_one",
     ),
     "segments stay until the report of their result is written": (
-        "tests/functional/test_collect_writing.py::TestKilled::test_finishing_that_is_killed_anywhere_is_made_good_by_the_next",
+        "tests/functional/test_collect_writing.py::TestKilled::test_the_next_finisher_completes_what_one_that_was_killed_at_any_call_left",
     ),
     "segments stay as long as some of their entries are dead": (
         "tests/functional/test_collect.py::TestTheDead::test_a_source_with_dead_entries_is_written_without_them_and_its_segments_stay",
@@ -308,7 +308,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "notes of an upload go with its segments": (f"{_LARGE}[killed after",),
     "what lies beside the segments of a job is deleted before them": ("tests/unit/test_looks.py",),
     "of several plans for one result, one counts": (
-        "tests/functional/test_large_results.py::TestOvertaken::test_of_two_plans_at_once_one_counts",
+        "tests/functional/test_large_results.py::TestOvertaken::test_of_two_plans_that_are_made_at_once_one_counts",
     ),
     "a plan that was overtaken is dropped with its upload": (
         "tests/functional/test_large_results.py::TestOvertaken::test_an_entry_that_is_redriven_meanwhile_makes_a_new_plan",
@@ -413,16 +413,16 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/unit/test_versions.py::test_two_deliveries_at_once_get_one_version",
     ),
     "files that another workflow may have changed are not run": (
-        "tests/functional/test_function_workflows.py::test_what_one_workflow_changed_of_another_is_not_run",
+        "tests/functional/test_function_workflows.py::test_a_bundle_that_another_workflow_changed_is_not_run",
     ),
     "what follows from a message that may have killed a function is a message of its own": (
-        "tests/functional/test_function_workflows.py::test_what_was_received_before_goes_over_the_topic_between_steps",
+        "tests/functional/test_function_workflows.py::test_a_message_that_was_received_before_goes_over_the_topic_between_steps",
     ),
     "what a following step cannot do now comes back on the stage's topic": (
         "tests/unit/test_chain.py::test_what_the_next_step_cannot_do_now_goes_to_the_topic",
     ),
     "a workflow that can never be run does not keep its messages waiting": (
-        "tests/functional/test_function_workflows.py::test_a_damaged_bundle_is_never_run",
+        "tests/functional/test_function_workflows.py::test_a_bundle_that_is_damaged_is_never_run",
     ),
 }
 """For each guard the tests that fail when it is broken. `[killed before` stands for all parts of that kind of fault."""

@@ -182,7 +182,7 @@ def without(line: bytes, lines: list[bytes] = LINES) -> bytes:
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("fault", EVERY_FAULT)
-def test_one_bad_line_and_a_fault_at_any_call(
+def test_with_one_bad_line_and_a_fault_at_any_call_the_result_is_exact_and_nothing_is_left(
     make_world: Callable[..., World], home: Home, serial: Callable[[bytes], bytes], fault: str, part: int
 ) -> None:
     expected = serial(without(BAD))
@@ -197,7 +197,7 @@ def test_one_bad_line_and_a_fault_at_any_call(
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("fault", [fault for fault in EVERY_FAULT if fault not in SPARED])
-def test_a_large_object_told_of_twice_and_a_fault_at_any_call(
+def test_a_large_object_whose_event_comes_twice_has_an_exact_result_with_a_fault_at_any_call(
     make_world: Callable[..., World],
     home: Home,
     serial: Callable[[bytes], bytes],
@@ -223,7 +223,7 @@ def test_a_large_object_told_of_twice_and_a_fault_at_any_call(
             check_nothing_left(world, home, dead=False)
 
 
-def test_a_step_that_never_does_the_same_twice(
+def test_of_a_step_that_never_does_the_same_twice_the_result_has_one_run_or_the_other(
     make_world: Callable[..., World], home: Home, monkeypatch: pytest.MonkeyPatch, make_step: Callable[..., Path]
 ) -> None:
     """Of two runs over one line, each of several messages, the result has either the one or the other."""
@@ -285,7 +285,7 @@ def test_a_line_that_takes_the_function_down_dies_alone(
     check_nothing_left(world, home, dead=True)
 
 
-def test_what_sqs_itself_moves_to_the_dead_letters_is_healed_three_times_and_then_the_job_is_stopped(
+def test_a_message_that_sqs_itself_moves_to_the_dead_letters_is_healed_three_times_and_then_the_job_is_stopped(
     make_world: Callable[..., World], deadly: Callable[[World, bytes], None]
 ) -> None:
     """Which is the last net, on a topic that gives messages out so rarely that marks have no time to count."""
@@ -304,7 +304,7 @@ def test_what_sqs_itself_moves_to_the_dead_letters_is_healed_three_times_and_the
     assert job["problem"] == "7 bytes of it are missing after 3 healings"
 
 
-def test_what_is_lost_once_is_published_again_and_counted(
+def test_a_message_that_is_lost_once_is_published_again_and_counted(
     make_world: Callable[..., World], home: Home, serial: Callable[[bytes], bytes]
 ) -> None:
     world = make_world(Fault(killed_before))

@@ -64,7 +64,7 @@ def workflow(
 @pytest.mark.parametrize(
     "workflow", [("describe", "mark"), ("mark", "describe")], indirect=True, ids=["first", "second"]
 )
-def test_a_bad_line_in_either_step_and_a_fault_at_any_call(
+def test_with_a_bad_line_in_either_step_and_a_fault_at_any_call_the_result_is_exact(
     make_world: Callable[..., World],  # noqa: F811
     home: Home,  # noqa: F811
     workflow: tuple[Version, dict[str, bytes], bytes],

@@ -241,7 +241,7 @@ def test_a_processor_that_is_killed_loses_nothing(tmp_path: Path, filter_setting
 
 
 @linux
-def test_awss_runtime_gives_the_same_result(tmp_path: Path, filter_settings: Path) -> None:
+def test_emulate_with_the_runtime_of_aws_gives_the_same_result(tmp_path: Path, filter_settings: Path) -> None:
     file, out = tmp_path / "lines.txt", tmp_path / "out"
     file.write_text("".join(f"line {number}\n" for number in range(3000)))
     steps = ["--step", "cat", "--settings", filter_settings, "--step", "rev", "--settings", filter_settings]
@@ -255,7 +255,7 @@ def test_awss_runtime_gives_the_same_result(tmp_path: Path, filter_settings: Pat
 
 @pytest.mark.parametrize("runtime", ["embedded", pytest.param("rie", marks=linux)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_however_it_ends_it_leaves_no_process_behind(
+def test_emulate_leaves_no_process_behind_however_it_ends(
     tmp_path: Path, filter_settings: Path, runtime: str, number: signal.Signals
 ) -> None:
     file, step, started = tmp_path / "lines.txt", tmp_path / "endless.py", tmp_path / "started"
