@@ -275,7 +275,7 @@ class TestChanges:
         assert world.read("lines.txt") == "".join(entries).upper()
         assert not (world.results / "lines.txt.dead.jsonl").exists()
 
-    def test_what_is_refused_for_one_file_leaves_the_state_of_others_alone(self, world: World) -> None:
+    def test_a_command_that_one_file_makes_fail_leaves_the_state_of_others_alone(self, world: World) -> None:
         step = world.write("step", FAILS_ON_BAD)
         world.write("a.txt", "good\nbad\n", 0o644)
         world.write("b.txt", "good\nbad\n", 0o644)
@@ -322,7 +322,7 @@ def vars_of(record: object) -> dict[str, object]:
     return {name: getattr(record, name) for name in record.__slots__}  # type: ignore[attr-defined]
 
 
-def test_what_a_killed_command_left_half_written_is_deleted(world: World) -> None:
+def test_files_that_a_killed_command_left_half_written_are_deleted(world: World) -> None:
     source = world.write("lines.txt", "good\nbad\n", 0o644)
     step = world.write("step", FAILS_ON_BAD)
     assert world.run(source, "--step", step).returncode == 1
