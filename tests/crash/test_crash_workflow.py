@@ -18,7 +18,7 @@ from parcelq.names import SEGMENTS
 from parcelq.steps.bundles import write_bundle
 from parcelq.store.folder import FolderStore
 from parcelq.topics.attributes import REASON, WORKFLOW
-from test_crash import BAD, PARTS, WHOLE, Home, every_call, home, make_world, told, without  # noqa: F401
+from test_crash import BAD, WHOLE, Home, every_call, home, make_world, shares, told, without  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No application metrics", "ignore::pytest.PytestUnhandledThreadExceptionWarning"
@@ -59,8 +59,7 @@ def workflow(
     return version, {key: stored.read(key) for key in stored.keys("workflows/")}, expected
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("fault", "part"), shares(FAULTS))
 @pytest.mark.parametrize(
     "workflow", [("describe", "mark"), ("mark", "describe")], indirect=True, ids=["first", "second"]
 )

@@ -324,7 +324,7 @@ class TestOtherFormats:
         assert result.body == good
         assert result.report["entries"]["dead"] == 8
 
-    def test_a_format_of_its_own_is_given_to_a_step_by_an_option(self, world: World) -> None:
+    def test_a_format_with_a_marker_of_its_own_is_read_and_written(self, world: World) -> None:
         world.step(COPY)
         data = b"".join(b"#%d\n" % number + b"x\n" * (number % 3) for number in range(20))
         result = world.run("own.txt", data, parse("starts=#"))

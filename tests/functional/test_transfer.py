@@ -165,7 +165,7 @@ class TestStream:
         assert uploaded == Uploaded(messages=0, entries=0, end=100)
         assert requests.asked == []
 
-    def test_an_upload_takes_no_more_memory_for_a_longer_file(self):
+    def test_an_upload_of_a_long_stream_takes_little_memory(self):
         class Generated:
             left = 60 * MIB
 

@@ -63,7 +63,7 @@ def test_every_parameter_says_what_it_is_for_and_what_it_may_be(source: dict[str
         assert parameter.keys() & {"AllowedPattern", "AllowedValues", "MinValue"}, name
 
 
-def test_the_rule_of_the_template_refuses_timeouts_that_lambda_refuses(source: dict[str, Any]) -> None:
+def test_the_rule_of_the_template_refuses_large_batches_without_a_window(source: dict[str, Any]) -> None:
     (rule,) = source["Rules"]["LargeBatchesNeedAWindow"]["Assertions"]
     small, window = rule["Assert"]["Fn::Or"]
     assert small == {"Fn::Contains": [[str(count) for count in range(1, 11)], {"Ref": "MessagesPerInvocation"}]}

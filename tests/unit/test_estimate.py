@@ -187,7 +187,7 @@ def test_the_time_of_a_run_and_of_a_line_follows_from_two_measurements() -> None
         (2, 8, 2, 4),
     ],
 )
-def test_the_estimate_of_a_run_has_the_time_of_its_start_and_of_its_lines(
+def test_the_time_of_a_run_follows_from_its_calculating_its_waiting_and_the_processors(
     wall: float, cpu: float, vcpus: float, seconds: float
 ) -> None:
     assert run_seconds(wall, cpu, vcpus) == pytest.approx(seconds)
