@@ -32,6 +32,17 @@ BUCKET = "bucket"
 settings.register_profile("parcelq", deadline=None, max_examples=100 if "PARCELQ_THOROUGH" in os.environ else 40)
 settings.load_profile("parcelq")
 
+LONGEST = (
+    *("workflows", "emulate", "crash", "build", "emulate_faults", "crash_workflow", "run_resume", "wheel", "runtime"),
+    *("deploy", "run_jobs", "cli_status", "run_inputs", "run_local", "layer", "emulate_records", "function_ranges"),
+)
+"""Files that begin first, so that no process works alone at the end. The one that builds comes before those that wait."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
 
 def pytest_configure() -> None:
     # Each session of boto3 would parse the descriptions of its services anew, which takes a tenth of a second.

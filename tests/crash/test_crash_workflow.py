@@ -8,9 +8,8 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from conftest import STEP
 from crash_faults import EVERY_FAULT, Fault
-from crash_world import World
+from crash_world import STEP, World
 from parcelq.jobs.assembled import from_folder
 from parcelq.jobs.version import Version, version_of
 from parcelq.jobs.versions import Versions, bundle_key
