@@ -36,7 +36,7 @@ LONGEST = (
     *("workflows", "emulate", "crash", "build", "emulate_faults", "crash_workflow", "run_resume", "wheel", "runtime"),
     *("deploy", "run_jobs", "cli_status", "run_inputs", "run_local", "layer", "emulate_records", "function_ranges"),
 )
-"""Files that begin first, so that no process works alone at the end. The one that builds comes before those that wait."""
+"""Files that begin first, so that no process works alone at the end. The one that builds is before those that wait."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
