@@ -22,7 +22,9 @@ def test_a_guard_can_be_broken_and_the_result_compiles(guard: Guard) -> None:
     compile(mutant, str(guard.path), "exec")
 
 
-@pytest.mark.parametrize("test", sorted({test for tests in NOTICED_BY.values() for test in tests}))
+@pytest.mark.parametrize(
+    "test", sorted({test for tests in NOTICED_BY.values() for test in tests}), ids=lambda test: test.rpartition("/")[2]
+)
 def test_every_test_that_a_guard_names_exists(test: str) -> None:
     path, *names = test.partition("[")[0].split("::")
     body: list[ast.stmt] = ast.parse((ROOT / path).read_text()).body
