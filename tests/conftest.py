@@ -7,7 +7,7 @@ import signal
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from threading import Lock, RLock
 from types import SimpleNamespace
@@ -65,11 +65,15 @@ def shown(value: object) -> str:
         case set() | frozenset():
             words = sorted(shown(one) for one in value)
         case bytes():
-            return repr(value)[2:-1]
+            return repr(value)[2:-1] if value.isascii() else f"{len(value)} bytes"
         case str() | int() | float() | None:
             return str(value).encode("unicode_escape").decode()
+        case Exception():
+            return f"{type(value).__name__} {value}"
+        case _ if is_dataclass(value):
+            return shown({one.name: getattr(value, one.name) for one in fields(value)})
         case _:
-            return f"{type(value).__name__} {shown(getattr(value, '__dict__', {}))}"
+            return type(value).__name__
     return " ".join(words) or f"no {type(value).__name__}"
 
 
