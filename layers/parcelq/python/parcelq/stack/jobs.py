@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,14 +13,14 @@ from parcelq.aws.clients import CONNECTIONS
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected
+from parcelq.collect.runs import collected_of
 from parcelq.collect.segments import folder
-from parcelq.collect.stopped import collected_of
 from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, PublishError, StoreError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
 from parcelq.jobs.look import halted, woken
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
-from parcelq.lineage.source import Source
+from parcelq.lineage.source import Source, is_job_id
 from parcelq.names import JOBS
 from parcelq.result_names import COMPRESSED
 from parcelq.store.bucket import BucketStore
@@ -32,7 +31,6 @@ from parcelq.upload.notes import forget_problem, notes_of
 from parcelq.upload.ranges import RangeTask
 
 _log = logging.getLogger(__name__)
-_ID: Final = re.compile("[0-9a-f]{6,24}")
 _WHOLE_ID: Final = 24
 """Characters of a whole id."""
 _TRIES: Final = 20
@@ -45,7 +43,6 @@ class StackJobs(NamedTuple):
     """The jobs of a stack. Every method raises AwsError where AWS refuses.
 
     Attributes:
-        store: the stack's bucket.
         looks: returns the topic of looks; asked only when something is changed, as the next one is.
         ranges: returns the topic of the uploader's tasks.
         output_topic: name of the topic that results are collected from.
@@ -89,7 +86,7 @@ class StackJobs(NamedTuple):
             JobError: there is no such job, or several begin so.
         """
         keys = []
-        if _ID.fullmatch(job):
+        if is_job_id(job):
             keys = [f"{JOBS}{job}.json"] if len(job) == _WHOLE_ID else list(self.store.keys(f"{JOBS}{job}"))
         if len(keys) > 1:
             ids = ", ".join(key.removeprefix(JOBS).removesuffix(".json") for key in keys[:10])
@@ -262,14 +259,8 @@ class StackJobs(NamedTuple):
 
     def _missing(self, record: JobRecord, size: int | None) -> list[Range]:
         """What is missing of a job that does not run."""
-        collected = self.collected(record)
-        total = record.total if record.total is not None else size
-        assert total is not None
-        if collected is None:
-            return [(0, total)]
-        found = collected.resolve()
-        at = found.covered + found.dead_bytes + found.missing
-        return [*found.holes, *([(at, total)] if found.total is None and at < total else [])]
+        collected = self.collected(record) or Collected(self.store, ())
+        return list(collected.holes(collected.resolve().up_to(record.total if record.total is not None else size)))
 
 
 def ranges_of(dead: Sequence[Dead]) -> list[Range]:
