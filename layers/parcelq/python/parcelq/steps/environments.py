@@ -68,8 +68,9 @@ def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
 
 
 def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> tuple[Path, str]:
-    """The interpreter of an environment with what a step needs, and its lock: the exact packages in it, a line each, after
-    a line with the version of Python. The environment is made if it is not there.
+    """The interpreter of an environment with what a step needs, which is made if it is not there, and its lock.
+
+    The lock is the exact packages in it, a line each, after a line with the version of Python.
 
     Several commands may ask for it at once, and any of them may be killed.
 
