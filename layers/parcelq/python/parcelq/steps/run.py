@@ -20,12 +20,11 @@ from parcelq.steps.data import Given, write_bodies
 from parcelq.steps.find import Step
 from parcelq.steps.folder import RunFolders, locked_folder
 from parcelq.steps.ran import Ran, judged, or_step_error
-from parcelq.steps.rejects import Reject
 from parcelq.steps.slot import Slot, WarmSlot
 from parcelq.steps.supervisor import HOP_SECONDS, TAIL_BYTES
 from parcelq.steps.variables import granted_to, variables_of
 
-__all__ = ["TAIL_BYTES", "Given", "Ran", "Reject", "Runner", "run_step", "write_bodies"]
+__all__ = ["TAIL_BYTES", "Given", "Ran", "Runner", "run_step", "write_bodies"]
 
 _SECRET: Final = 4
 """Granted values of fewer characters are not hidden in what a run says, where they would be parts of other words."""
