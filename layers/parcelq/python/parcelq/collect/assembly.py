@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from parcelq.collect.choice import Choice
@@ -17,6 +18,7 @@ CACHE_BYTES: Final = 96 * MIB
 """Bytes of segments in memory: one window for each segment, fetched as a whole."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
+NOTHING_AHEAD: Final[Mapping[int, tuple[int, bytes]]] = MappingProxyType({})
 
 
 class Extent(NamedTuple):
@@ -76,13 +78,21 @@ class SegmentReader:
         keys: keys of the segments, by their number.
         used: how many of the segments are read from.
         most: bytes that are read at once at most.
+        ahead: what was read of segments already, by their number: the first byte, and the bytes.
     """
 
-    def __init__(self, store: Store, keys: Sequence[str], used: int | None = None, most: int = LARGEST_WINDOW) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keys: Sequence[str],
+        used: int | None = None,
+        most: int = LARGEST_WINDOW,
+        ahead: Mapping[int, tuple[int, bytes]] = NOTHING_AHEAD,
+    ) -> None:
         self._store = store
         self._keys = keys
         self._window = min(LARGEST_WINDOW, most, max(SMALLEST_WINDOW, CACHE_BYTES // max(1, used or len(keys))))
-        self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
+        self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict(ahead)
 
     def read(self, extent: Extent) -> Iterator[memoryview]:
         """Yield an extent's bytes in blocks.

@@ -77,7 +77,7 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    reader = SegmentReader(collected.store, collected.segments)
+    reader = SegmentReader(collected.store, collected.segments, ahead=collected.bodies_ahead)
     files = [file for note in notes for file in note.files]
     starts = [file.start for file in files]
     for row in collected.dead():

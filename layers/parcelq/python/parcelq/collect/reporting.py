@@ -60,6 +60,7 @@ class Reporter:
         healings: int,
         notes: Sequence[Note],
         looks: Cost = NOTHING,
+        created: int | None = None,
     ) -> Mapping[str, Any] | None:
         """Write list, page and report, unless another result is there by now: those are for others to write.
 
@@ -70,25 +71,31 @@ class Reporter:
             healings: how often what was missing was published again.
             notes: what is noted of the source's uploads.
             looks: what looks at the job cost so far.
+            created: bytes of the result if it was just written where there was none. Then nobody looks what is there:
+                whoever wrote another result since writes a report too, either before this one or in its place.
 
         Returns:
             The report; None if it is not written.
         """
         source = collected.job.source
         listed = key + DEAD if resolution.has_dead else ""
+        seen: Mapping[str, Stored | None] = dict.fromkeys((DEAD, PAGE, REPORT))
         while True:
-            seen = self._seen(key)
-            written = self.out.stat(key)
-            # guard[False]: report and result follow from one resolution
-            if written is None or state_in(written, source) != resolution.state:
-                return None
+            size, created = created, None
+            if size is None:
+                seen = self._seen(key)
+                written = self.out.stat(key)
+                # guard[False]: report and result follow from one resolution
+                if written is None or state_in(written, source) != resolution.state:
+                    return None
+                size = written.size
             report = report_of(
                 source,
                 collected,
                 resolution,
                 notes,
                 key,
-                written=written.size,
+                written=size,
                 dead_list=listed,
                 healings=healings,
                 looks=looks,

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Final, NamedTuple
 
 from parcelq.collect.assembly import Extent, bodies_of, extent_of, joined_extents, with_line_ends
@@ -67,14 +67,11 @@ class Resolution:
     Attributes:
         total: bytes of the source; None while no message told.
         covered: bytes of the source whose results are there.
-        dead: how many entries failed for good.
-        dead_messages: how many messages these were.
+        dead: how many entries failed for good, in `dead_messages` messages.
         dead_bytes: bytes of the source that they came of.
         missing: bytes of the source that are neither there nor dead, as far as its size is known.
-        holes: the ranges of these, in order; at most `MOST_HOLES` of them.
-        hole_count: how many there are.
+        holes: the ranges of these, in order; at most `MOST_HOLES` of the `hole_count` that there are.
         entries: entries of the result.
-        duplicates: messages that were there already.
         ran: entries of the source that runs got which succeeded, as far as the messages tell.
         doubts: why the result may not be what the step writes for the whole source.
         state: a digest of the whole choice: two results with the same state are the same.
@@ -135,6 +132,14 @@ class Collected:
     def segments(self) -> list[str]:
         """Keys of the segments, by their number."""
         return [key for index in self.indexes for key in index.segments]
+
+    @property
+    def bodies_ahead(self) -> dict[int, tuple[int, bytes]]:
+        """What was read of segments along with their indexes, by their number; see `Index.bodies_ahead`."""
+        numbers = accumulate((len(index.segments) for index in self.indexes), initial=0)
+        return {
+            number: ahead for number, one in zip(numbers, self.indexes, strict=False) if (ahead := one.bodies_ahead)
+        }
 
     @property
     def total(self) -> int | None:
