@@ -16,7 +16,7 @@ from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import collected_of
 from parcelq.collect.segments import folder
-from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, PublishError, StoreError
+from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, StoreError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
 from parcelq.jobs.look import halted, woken
@@ -26,10 +26,9 @@ from parcelq.names import JOBS
 from parcelq.result_names import COMPRESSED
 from parcelq.store.bucket import BucketStore
 from parcelq.store.store import Stored
-from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, publish_all
 from parcelq.upload.notes import forget_problem, notes_of
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.ranges import part_tasks
 
 _log = logging.getLogger(__name__)
 _ID: Final = re.compile("[0-9a-f]{6,24}")
@@ -230,14 +229,7 @@ class StackJobs(NamedTuple):
         self._jobs.publish(changed)
         target, pinned = changed.topic or self.input_topic, changed.versions[-1] if changed.versions else ""
         ranges = [*missing, *dead]
-        tasks = (
-            RangeTask(record.source, target, start, end, total, workflow=pinned, part=True) for start, end in ranges
-        )
-        wanted = self.ranges()
-        _, failed = wanted.publish(Message(str(task).encode()) for task in tasks)
-        if failed:
-            raise PublishError(wanted.name, [one.reason for one in failed])
-        return len(ranges)
+        return publish_all(self.ranges(), part_tasks(record.source, target, ranges, total, pinned))
 
     def _size(self, record: JobRecord) -> int | None:
         """Bytes of a job's source as it lies there; None if it is compressed.
