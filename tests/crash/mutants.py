@@ -212,11 +212,9 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a dead letter is acknowledged only when it is published again": (
         "tests/functional/test_redrive.py::TestRedrive::test_a_dead_letter_that_is_refused_stays_and_the_others_go_back",
     ),
-    "a message that may kill the function runs under a mark of its own": (
+    "messages that were received before, or may kill the function, run under a mark": (
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_killer_beside_good_messages_is_dead_alone_with_its_reason",
         f"{_CRASH}test_a_line_that_takes_the_function_down_dies_alone",
-    ),
-    "messages that were received before share a mark that names them all": (
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_messages_received_before_run_side_by_side_under_one_mark",
     ),
     "a mark is deleted as soon as the step ended, before anything is published": (

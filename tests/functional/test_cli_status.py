@@ -391,7 +391,7 @@ class TestStatus:
 
 class TestNotes:
     def test_a_long_upload_is_noted_in_few_stretches(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parcelq.upload.parts._MOST_PARTS", 4)
+        monkeypatch.setattr("parcelq.upload.sources._MOST_PARTS", 4)
         world.upload(world.put())
         ((note,),) = noted_sources(world.store).values()
         assert note.parts == ((14, 2), (14, 2), (14, 2))

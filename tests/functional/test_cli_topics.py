@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -156,7 +157,8 @@ def test_on_a_terminal_it_shows_and_asks(cli: Cli, answer: bytes, code: int, lef
     cli.ok("topics", "create", "t")
     cli.ok("publish", "t", "a")
     ended, shown = cli.on_terminal(answer, "topics", "delete", "t")
-    assert ended == code
+    # Under load the interrupt is sent a second time, which ends a command at once that is just about to end.
+    assert ended == code or (code, ended) == (130, -signal.SIGINT)
     assert "t-dead-letter" in shown
     assert cli.ok("topics", "list").text.startswith(left)
     assert bool(left) == bool(cli.ok("topics", "list").out)

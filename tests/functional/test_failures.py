@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from parcelq.errors import AwsError
+from parcelq.errors import AwsError, StepError
 from parcelq.lineage.lineage import Lineage, digest
 from parcelq.process.dead import KILLED
 from parcelq.process.marks import Marks
 from parcelq.process.plan import Work
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.run import Given, Ran, Runner
 from parcelq.store.folder import FolderStore
 from parcelq.topics.attributes import DEAD, ENTRIES, FAILURE, FAILURES, LINEAGE, REASON, SOURCE, WORKFLOW
 from parcelq.topics.message import Message
@@ -32,18 +31,16 @@ def stage(make_step: Callable[..., Path], tmp_path: Path) -> Stage:
 @pytest.fixture
 def deadly(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Lets runs over a line `kill` take the function down; returns the inputs of all runs."""
-    run, inputs = Runner.run, []
+    run_all, inputs = Runner.run_all, []
 
-    @contextmanager
-    def dies(runner: Runner, bodies: Iterable[bytes], timeout: float | None = None, **more: int) -> Iterator[Ran]:
-        given = list(bodies)
-        inputs.append(b"".join(given))
-        if b"kill\n" in inputs[-1]:
-            raise FunctionDied
-        with run(runner, given, timeout, **more) as ran:
-            yield ran
+    def dies(runner: Runner, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
+        for one in given:
+            inputs.append(b"".join(one.bodies))
+            if b"kill\n" in inputs[-1]:
+                raise FunctionDied
+        return run_all(runner, given, timeout)
 
-    monkeypatch.setattr(Runner, "run", dies)
+    monkeypatch.setattr(Runner, "run_all", dies)
     return inputs
 
 

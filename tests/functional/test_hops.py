@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from parcelq.errors import StepError
 from parcelq.process.apply import Route
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
@@ -61,9 +62,12 @@ def results(runner: Runner, *bodies: bytes) -> list[str]:
     """Run a step over bodies at once, and those that did not begin again, and return what came of each in order."""
     found: list[str] = []
     while len(found) < len(bodies):
-        for attempt in runner.run_all([Given([body]) for body in bodies[len(found) :]], 60):
-            with attempt.held:
-                found.append(attempt.ran.output.read_bytes().decode() if attempt.ran else str(attempt.error))
+        for ran in runner.run_all([Given([body]) for body in bodies[len(found) :]], 60):
+            if isinstance(ran, StepError):
+                found.append(str(ran))
+            else:
+                with ran.held:
+                    found.append(ran.output.read_bytes().decode())
     return found
 
 
@@ -78,8 +82,8 @@ def test_a_run_that_fails_among_others_fails_alone(make: Make, how: str, warm: b
 def test_runs_that_are_well_share_one_process_and_one_request(make: Make) -> None:
     runner = make(LOUD.format("pass"))
     results(runner, b"first\n")
-    attempts = runner.run_all([Given([b"%d\n" % number]) for number in range(4)], 60)
-    outputs = [attempt.made().output.read_bytes().split() for attempt in attempts]
+    ran = runner.run_all([Given([b"%d\n" % number]) for number in range(4)], 60)
+    outputs = [one.output.read_bytes().split() for one in ran]
     assert [one[0] for one in outputs] == [b"0", b"1", b"2", b"3"][: len(outputs)]
     assert len({one[1] for one in outputs}) == 1
 
@@ -109,10 +113,9 @@ def test_each_has_its_rejects_and_what_it_printed(make: Make) -> None:
         "    return reject(entry, 'no') if entry == 'x' else entry\n"
     )
     given = [Given([body], 2) for body in (b"a\nx\n", b"b\nc\n", b"x\nd\n")]
-    attempts = []
-    while len(attempts) < len(given):
-        attempts += runner.run_all(given[len(attempts) :], 60)
-    ran = [attempt.made() for attempt in attempts]
+    ran = []
+    while len(ran) < len(given):
+        ran += runner.run_all(given[len(ran) :], 60)
     assert [one.output.read_bytes() for one in ran] == [b"a\n", b"b\nc\n", b"d\n"]
     assert [[reject.entry for reject in one.rejects] for one in ran] == [[1], [], [0]]
     assert [one.printed for one in ran] == ["a\nx\n", "b\nc\n", "x\nd\n"]
@@ -152,8 +155,8 @@ def test_a_run_that_takes_the_file_of_outputs_away_costs_no_other_its_output(
 def test_no_run_begins_after_others_took_long(make: Make) -> None:
     runner = make(f"@step\ndef run(entries):\n    time.sleep({HOP_SECONDS})\n    yield from entries\n")
     results(runner, b"first\n")
-    (attempt,) = runner.run_all([Given([b"a\n"]), Given([b"b\n"])], 60)
-    assert attempt.made().output.read_bytes() == b"a\n"
+    (ran,) = runner.run_all([Given([b"a\n"]), Given([b"b\n"])], 60)
+    assert ran.output.read_bytes() == b"a\n"
 
 
 @pytest.mark.parametrize("warm", [True, False])

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
-from parcelq.errors import AwsError
+from parcelq.errors import AwsError, StepError
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.process.apply import Outcome
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.run import Given, Ran, Runner
 from parcelq.topics.attributes import DEAD, ENTRIES, FAILURES, LINEAGE, SOURCE, WORKFLOW
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled, Wire
@@ -165,17 +164,14 @@ class TestRunningTogether:
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.publish(*neighbours(["a"], ["bad"], ["c"]))
-        at_once, run = threading.Barrier(3), Runner.run
+        at_once, run_all = threading.Barrier(3), Runner.run_all
 
-        @contextmanager
-        def meet(runner: Runner, bodies: Iterable[bytes], timeout: float | None = None, **more: int) -> Iterator[Ran]:
-            given = list(bodies)
-            if len(given) == 1:
+        def meet(runner: Runner, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
+            if len(list(given[0].bodies)) == 1:
                 at_once.wait(10)
-            with run(runner, given, timeout, **more) as ran:
-                yield ran
+            return run_all(runner, given, timeout)
 
-        monkeypatch.setattr(Runner, "run", meet)
+        monkeypatch.setattr(Runner, "run_all", meet)
         outcome = stage.handle(stage.processor(PICKY, workers=3, marks=False))
         assert (len(outcome.done), outcome.failed, outcome.entries) == (3, [], 2)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 from parcelq.errors import AwsError, StepError
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.run import Given, Ran, Runner
 from parcelq.topics.attributes import FAILURES, LINEAGE, SOURCE
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
@@ -235,17 +234,14 @@ class TestOddOutput:
     def test_whatever_a_run_does_is_the_failure_of_that_run_alone(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
-        run = Runner.run
+        run_all = Runner.run_all
 
-        @contextmanager
-        def odd(runner: Runner, bodies: Iterable[bytes], timeout: float | None = None, **more: int) -> Iterator[Ran]:
-            given = list(bodies)
-            if given == [b"odd\n"]:
+        def odd(runner: Runner, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
+            if any(list(one.bodies) == [b"odd\n"] for one in given):
                 raise error
-            with run(runner, given, timeout, **more) as ran:
-                yield ran
+            return run_all(runner, given, timeout)
 
-        monkeypatch.setattr(Runner, "run", odd)
+        monkeypatch.setattr(Runner, "run_all", odd)
         stage.publish(parcel("odd", Failures="1"), parcel("b", source="other"))
         stage.handle(stage.processor())
         assert type(error).__name__ in stage.dead[0].attributes["Reason"]
@@ -256,12 +252,12 @@ class TestNoRoom:
     def test_a_machine_without_room_says_nothing_about_messages_however_often(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def full(*_: object, **__: object) -> None:
-            raise StepError("step", "could not be given a folder", no_room=True)
+        def full(*_: object) -> list[StepError]:
+            return [StepError("step", "could not be given a folder", no_room=True)]
 
         stage.publish(parcel("a", Failures="1"), parcel("b", start=50))
         with monkeypatch.context() as patch:
-            patch.setattr(Runner, "run", full)
+            patch.setattr(Runner, "run_all", full)
             for _ in range(4):
                 outcome = stage.handle(stage.processor())
                 assert (outcome.done, len(outcome.failed)) == ([], 2)

@@ -26,8 +26,7 @@ from parcelq.topics.memory import MemoryTopic
 from parcelq.upload.files import upload_files
 from parcelq.upload.notes import noted_problems
 from parcelq.upload.objects import ObjectUploader
-from parcelq.upload.ranges import RangeTask
-from parcelq.upload.streams import task_of
+from parcelq.upload.ranges import RangeTask, task_of
 from record_world import COPY, LENGTHS, MOLECULES, ORDERS, PICKY_SDF, PROTEINS, READS, UPPER_CSV, World
 
 

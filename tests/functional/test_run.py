@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from parcelq.errors import StepError
-from parcelq.steps import given
+from parcelq.steps import data
 from parcelq.steps.find import Step
 from parcelq.steps.run import TAIL_BYTES, Runner, run_step, write_bodies
 from parcelq.steps.settings import StepSettings
@@ -273,7 +273,7 @@ class TestFailure:
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(given, "write_bodies", full)
+        monkeypatch.setattr(data, "write_bodies", full)
         assert "could not be given its input" in str(failure_of(shell(COPY), b"a\n"))
 
 

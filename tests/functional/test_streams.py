@@ -16,9 +16,8 @@ from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message
 from parcelq.upload.notes import entries_in, notes_of
 from parcelq.upload.objects import ObjectUploader
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.ranges import RangeTask, StreamTask, task_of
 from parcelq.upload.sources import Rest
-from parcelq.upload.streams import StreamTask, task_of
 from record_world import ORDERS, READS
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from parcelq.aws.text import legal_text
 from parcelq.errors import ParcelqError, StepError
 from parcelq.limits import KIB, MAX_ATTRIBUTES, MAX_MESSAGE_BYTES
-from parcelq.process.cut import moved_on
 from parcelq.process.dead import Circumstances, dead_letter, failure_of, reason_of, tombstone
+from parcelq.process.output import moved_on
 from parcelq.process.plan import Work
 from parcelq.steps.reason import reason_first
 from parcelq.topics.attributes import (

@@ -14,13 +14,12 @@ from parcelq.limits import KIB, MAX_REQUEST_BYTES, MIB
 from parcelq.prices import Price, Prices, load_prices
 from parcelq.records import LINES
 from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
-from parcelq_cli.estimate.arithmetic import billed, ramp_seconds, row, run_seconds, total, units
-from parcelq_cli.estimate.bill import bill, keeping, s3, sqs, usd
+from parcelq_cli.estimate.bill import Row, bill, billed, idle, keeping, s3, sqs, total, units, usd
 from parcelq_cli.estimate.facts import VCPU_MB
 from parcelq_cli.estimate.measure import Line, Measured
-from parcelq_cli.estimate.model import Job, Setup
-from parcelq_cli.estimate.options import cheapest, jobs, warnings
-from parcelq_cli.estimate.stack import Stack, idle
+from parcelq_cli.estimate.model import Estimate, ramp_seconds, run_seconds
+from parcelq_cli.estimate.setups import cheapest, neighbours, warnings
+from parcelq_cli.estimate.stack import Setup, Stack
 from parcelq_emulator.template import load
 from samtranslator.yaml_helper import yaml_parse
 
@@ -51,8 +50,8 @@ SETUP = Setup()
 PRICES = load_prices()
 
 
-def job(known: Measured = KNOWN, prices: Prices = PRICES, **setup: int) -> Job:
-    return Job(known, replace(SETUP, **setup), prices)
+def job(known: Measured = KNOWN, prices: Prices = PRICES, **setup: int) -> Estimate:
+    return Estimate(known, replace(SETUP, **setup), prices)
 
 
 def grown(lines: int, known: Measured = KNOWN) -> Measured:
@@ -238,7 +237,7 @@ def test_a_warm_step_starts_once_for_every_run_that_goes_on_side_by_side() -> No
 
 
 def test_a_slower_processor_is_like_less_memory() -> None:
-    slow = Job(KNOWN, SETUP, PRICES, slowdown=2.0)
+    slow = Estimate(KNOWN, SETUP, PRICES, slowdown=2.0)
     assert slow.run == pytest.approx(job(memory=VCPU_MB // 2).run, rel=0.01) == pytest.approx(0.4, rel=0.01)
 
 
@@ -352,26 +351,26 @@ def test_small_parcels_cost_more() -> None:
 
 
 def test_the_chosen_one_and_the_cheapest_are_among_the_options() -> None:
-    every = jobs(job(), batches_follow=True)
-    assert [one.setup for one in every if one.chosen] == [SETUP]
+    every = neighbours(job(), batches_follow=True)
+    assert SETUP in [one.setup for one in every]
     assert {one.setup.parcel_size for one in every} == {100, 1000, 10_000}
     assert all(one.setup.parcel_size == one.setup.batch_size for one in every)
     best = cheapest(every)
     assert best
     assert usd(best) == min(usd(one) for one in every)
-    assert {one.setup.batch_size for one in jobs(job(), batches_follow=False)} == {1000}
+    assert {one.setup.batch_size for one in neighbours(job(), batches_follow=False)} == {1000}
 
 
 def test_what_does_not_fit_into_an_invocation_is_never_the_cheapest() -> None:
     slow = replace(KNOWN, wall=Line(0.0, 0.1), cpu=Line(0.0, 0.1))  # 1,000 lines take 100 s, 10,000 take 1,000 s
-    every = jobs(job(slow), batches_follow=True)
+    every = neighbours(job(slow), batches_follow=True)
     assert {one.setup.parcel_size for one in every if not one.fits and one.setup.memory >= VCPU_MB} == {10_000}
     best = cheapest(every)
     assert best
     assert best.setup.parcel_size < 10_000
-    every = jobs(job(replace(KNOWN, wall=Line(400.0, 0.0), cpu=Line(400.0, 0.0))), batches_follow=True)
+    every = neighbours(job(replace(KNOWN, wall=Line(400.0, 0.0), cpu=Line(400.0, 0.0))), batches_follow=True)
     assert cheapest(every) is None
-    [chosen] = [one for one in every if one.chosen]
+    [chosen] = [one for one in every if one.setup == SETUP]
     assert "a run takes 400 seconds" in next(iter(warnings(chosen)))
 
 
@@ -406,5 +405,5 @@ def test_every_price_is_used() -> None:
 
 
 def test_a_row_of_a_bill() -> None:
-    one = row(PRICES, "SQS", "something", "sqs_requests", 2_500_000)
+    one = Row.of(PRICES, "SQS", "something", "sqs_requests", 2_500_000)
     assert (one.unit, one.usd) == ("requests", pytest.approx(1.0))

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 from parcelq_cli.estimate.bill import usd
-from parcelq_cli.estimate.model import Setup
+from parcelq_cli.estimate.stack import Setup
 
 from benchmarks.scale import DEFAULTS, NEW_ACCOUNT, WIDE, Simulated, simulated
 from benchmarks.simulation.case import Case

@@ -24,6 +24,7 @@ from parcelq.upload.notes import Note, notes_of
 _log = logging.getLogger(__name__)
 _REPORT_BYTES: Final = 4 * MIB
 """The most bytes that are read of a report; no report has more."""
+_NOTHING_SEEN: Final[Mapping[str, Stored | None]] = {DEAD: None, PAGE: None, REPORT: None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,11 @@ class Reporter:
         """
         source = collected.job.source
         listed = key + DEAD if resolution.has_dead else ""
-        seen: Mapping[str, Stored | None] = dict.fromkeys((DEAD, PAGE, REPORT))
         while True:
             size, created = created, None
+            seen: Mapping[str, Stored | None] = _NOTHING_SEEN
             if size is None:
-                seen = self._seen(key)
-                written = self.out.stat(key)
+                seen, written = self._seen(key), self.out.stat(key)
                 # guard[False]: report and result follow from one resolution
                 if written is None or state_in(written, source) != resolution.state:
                     return None

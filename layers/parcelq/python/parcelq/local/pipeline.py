@@ -16,6 +16,7 @@ from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
 from parcelq.lineage.lineage import Lineage
 from parcelq.local.progress import Ledger, Meter, source_bytes
 from parcelq.local.topics import DeadLetters, LedgerTopic
+from parcelq.names import OUTPUT
 from parcelq.process.apply import Route
 from parcelq.process.broken import BrokenStep, FirstRuns
 from parcelq.process.dead import full_reason_of
@@ -31,8 +32,6 @@ from parcelq.topics.header import Headers
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
 
-OUTPUT: Final = "output"
-"""Name of the topic that results are collected from."""
 _TOPIC_BYTES: Final = 32 * MIB
 """Memory that the messages of a stage may take before the uploader waits."""
 _TOGETHER: Final = 16

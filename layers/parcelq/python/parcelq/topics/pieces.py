@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from parcelq.aws.text import legal_text
+from parcelq.aws.text import is_legal
 from parcelq.errors import LineageError, MessageError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.lineage import Lineage
@@ -82,7 +82,7 @@ def pack(attributes: Mapping[str, str], pieces: Iterable[Piece], max_bytes: int)
     size, is_text = 0, True
     for piece in pieces:
         row_size = len(_table([piece])) + len(piece.body)
-        piece_is_text = legal_text(piece.body) is not None
+        piece_is_text = is_legal(piece.body)
         if held and _travels(size + row_size, is_text=is_text and piece_is_text) > max_bytes:
             yield _packed(attributes, held)
             held, size, is_text = [], 0, True

@@ -13,7 +13,7 @@ from parcelq.aws.batching import sized_batches
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import needed, reconcile
-from parcelq.aws.text import legal_text
+from parcelq.aws.text import is_legal
 from parcelq.errors import AwsError, MessageError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.lineage.source import job_id, workflow_name
@@ -108,7 +108,7 @@ class SqsPublisher:
             # guard[pass]: a body in S3 is copied when its pointer is published again
             wire = overflow.renew(wire)
         for name, value in wire.attributes.items():
-            if not value or legal_text(value.encode("utf-8", "surrogatepass")) is None:
+            if not value or not is_legal(value.encode("utf-8", "surrogatepass")):
                 raise MessageError(f"attribute {name!r} is {value!r}, which SQS refuses: it must be text and not empty")
         size = wire.size
         if size > MAX_MESSAGE_BYTES:
