@@ -136,12 +136,7 @@ class Finisher:
         return self.large is not None and self.large.is_waiting(self._names(Source.parse(source)).result, keys)
 
     def finish(
-        self,
-        seen: Seen,
-        *,
-        healings: int = 0,
-        notes: Sequence[Note] | None = None,
-        looks: Cost = NOTHING,
+        self, seen: Seen, *, healings: int = 0, notes: Sequence[Note] | None = None, looks: Cost = NOTHING
     ) -> SourceState:
         """Write the result of a job and its report, if every entry has a result or is dead.
 

@@ -9,13 +9,7 @@ from typing import Final
 
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.merge import ReadRows
-from parcelq.collect.rows import (
-    OFFSET_BITS,
-    WORD,
-    moved,
-    widened,
-    words_of,
-)
+from parcelq.collect.rows import OFFSET_BITS, WORD, moved, widened, words_of
 from parcelq.collect.segments import RUN_SUFFIX, Job, index_size
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MIB

@@ -19,15 +19,7 @@ from parcelq.collect.indexes import Index, all_indexes, open_indexes
 from parcelq.collect.merge import merged
 from parcelq.collect.resolution import Collected
 from parcelq.collect.rows import WORD, words_of
-from parcelq.collect.segments import (
-    RUN_SUFFIX,
-    Job,
-    costs_in_head,
-    folder,
-    head_of,
-    key_in,
-    segments_among,
-)
+from parcelq.collect.segments import RUN_SUFFIX, Job, costs_in_head, folder, head_of, key_in, segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.store.store import Store, part_bytes

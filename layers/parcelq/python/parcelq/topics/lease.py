@@ -37,12 +37,7 @@ class Lease:
     """
 
     def __init__(
-        self,
-        topic: Topic,
-        messages: Iterable[Pulled] = (),
-        timeout: int = 300,
-        *,
-        at_once: bool = True,
+        self, topic: Topic, messages: Iterable[Pulled] = (), timeout: int = 300, *, at_once: bool = True
     ) -> None:
         if not _SHORTEST_SECONDS <= timeout <= MAX_DEADLINE_SECONDS:
             wanted = f"{_SHORTEST_SECONDS} to {MAX_DEADLINE_SECONDS} seconds"

@@ -91,9 +91,7 @@ def _reasons(report: Report, figures: Figures, *, redrivable: bool) -> str:
     if not figures.groups:
         return ""
     rows = [_group(group, figures.listed, redrivable=redrivable) for group in figures.groups]
-    parts = [
-        table(["Records", "Reason", "First", "Last"], rows, class_="scroll", id="reasons", **_SCROLLS),
-    ]
+    parts = [table(["Records", "Reason", "First", "Last"], rows, class_="scroll", id="reasons", **_SCROLLS)]
     if figures.other_kinds:
         other = (
             f"{amount(figures.other_entries, 'record')} more failed for {figures.other_kinds:,} or more other reasons."
