@@ -91,6 +91,8 @@ class JobRecord:
         uploaded: whether all of the source is published.
         generation: how often the job went on after it had ended.
         redriven: whether dead entries may be run again, since the job last finished.
+        redriven_after: key of the newest segment when they were redriven; empty where nobody knows.
+        left_dead: how many dead messages were not redriven then.
         total: bytes of the source; None if that is not known yet.
         covered: bytes of it whose results are there.
         dead: entries that failed for good.
@@ -130,6 +132,8 @@ class JobRecord:
     uploaded: bool = False
     generation: int = 0
     redriven: bool = False
+    redriven_after: str = ""
+    left_dead: int = 0
     total: int | None = None
     covered: int = 0
     dead: int = 0
