@@ -169,7 +169,7 @@ class TestHalving:
         (stone,) = stage.tombstones
         assert (stone.attributes[LINEAGE], stone.entries, stone.body) == ("0-8/1000", 3, b"a\nbad\nc\n")
 
-    def test_where_one_failure_is_the_most_it_is_halved_at_once(self, stage: Stage) -> None:
+    def test_a_message_that_may_fail_only_once_is_halved_at_its_first_failure(self, stage: Stage) -> None:
         stage.publish(parcel("a", "bad", "c"))
         stage.until_done(stage.processor(PICKY, max_failures=1))
         assert stage.runs == [3, 2, 1, 1, 1]
@@ -363,7 +363,7 @@ class TestFunctionsThatDie:
         stage.until_done(stage.processor())
         assert (stage.result, stage.dead) == (b"A\n", [])
 
-    def test_old_marks_are_deleted_by_any_invocation_that_finds_them(self, stage: Stage) -> None:
+    def test_any_invocation_that_finds_old_marks_deletes_them(self, stage: Stage) -> None:
         stage.publish(parcel("a"))
         stage.die()
         marks = Marks(stage.store, "in")
@@ -489,7 +489,7 @@ class TestRejects:
             '{"entry": 0, "after": 1, "reason": "output before the first entry"}',
         ],
     )
-    def test_rejects_that_cannot_be_fail_the_run(self, stage: Stage, line: str) -> None:
+    def test_rejected_entries_that_are_not_in_the_run_fail_it(self, stage: Stage, line: str) -> None:
         stage.publish(parcel("a", Failures="1"))
         stage.handle(stage.processor(f"{UPPER}; echo '{line}' > \"$6\"", rejects=True))
         (letter,) = stage.dead

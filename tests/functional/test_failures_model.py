@@ -235,7 +235,9 @@ def test_with_throttling_only_bad_entries_are_dead_and_no_good_message_is_halved
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("seed", range(15))
-def test_whatever_goes_wrong_the_result_is_exact(make_world: Callable[..., World], seed: int, workers: int) -> None:
+def test_the_model_gives_an_exact_result_whatever_goes_wrong(
+    make_world: Callable[..., World], seed: int, workers: int
+) -> None:
     shares = random.Random(seed)
     world = make_world(
         seed,

@@ -36,7 +36,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, stage: Stage, *names: str, times: in
 
 
 class TestPublishingFails:
-    def test_the_input_is_not_done_and_no_failure_is_counted(
+    def test_an_input_whose_output_is_not_published_is_not_done_and_has_no_failure(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.publish(parcel("a"))
@@ -50,7 +50,7 @@ class TestPublishingFails:
         (again,) = stage.receive()
         assert (again.receive_count, FAILURES in again.attributes) == (2, False)
 
-    def test_messages_that_were_not_run_are_not_done_either(
+    def test_messages_that_were_not_run_for_lack_of_a_topic_are_not_done_either(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.publish(*(parcel("a", source=f"s{number}") for number in range(30)))
@@ -61,13 +61,15 @@ class TestPublishingFails:
         assert len(stage.runs) < 20
         assert len({one.message_id for one, _ in outcome.failed}) == len(outcome.failed) == 30
 
-    def test_the_next_time_all_is_well(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_input_whose_output_was_not_published_is_processed_the_next_time(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         stage.publish(parcel("a"))
         refuse(monkeypatch, stage, times=1)
         stage.until_done(stage.processor())
         assert [one.body for one in stage.outputs] == [b"A\n"]
 
-    def test_of_a_message_no_part_of_the_output_may_be_missing(
+    def test_a_message_of_whose_output_a_part_is_missing_is_not_done(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         publish = MemoryTopic.publish
@@ -125,7 +127,7 @@ class TestTime:
         assert {reason for _, reason in outcome.failed} == {"there was no time left to run it"}
         assert all(FAILURES not in one.attributes for one in stage.receive())
 
-    def test_what_was_started_is_done(self, stage: Stage) -> None:
+    def test_runs_that_were_started_before_time_was_up_are_completed(self, stage: Stage) -> None:
         stage.publish(parcel("a", source="s1"), parcel("b", source="s2"))
         outcome = stage.handle(stage.processor(timeout=60), time_left=self.left(100, 100, 100, 40))
         assert (len(outcome.done), len(outcome.failed), outcome.entries) == (1, 1, 1)
@@ -175,7 +177,7 @@ class TestTime:
         stage.processor().handle(stage.receive(), lambda: 100.0)
         assert asked == [120]
 
-    def test_what_is_delivered_again_comes_later_each_time_up_to_a_limit(self, stage: Stage) -> None:
+    def test_a_message_that_is_delivered_again_comes_later_each_time_up_to_a_limit(self, stage: Stage) -> None:
         waits = []
         stage.publish(parcel("a"))
         processor = stage.processor()
@@ -208,7 +210,7 @@ class TestOddOutput:
         assert "at most 64 steps" in stage.dead[0].attributes["Reason"]
 
     @pytest.mark.parametrize("marks", [True, False])
-    def test_what_can_never_be_published_is_a_failed_run(
+    def test_an_output_that_can_never_be_published_is_a_failed_run(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch, marks: bool
     ) -> None:
         publish = MemoryTopic.publish
