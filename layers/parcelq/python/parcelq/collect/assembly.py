@@ -107,12 +107,7 @@ class SegmentReader:
             yield from self.read(extent)
 
     def read(self, extent: Extent) -> Iterator[memoryview]:
-        """Yield an extent's bytes in blocks.
-
-        Raises:
-            ParcelqError: the segment is shorter than it should be.
-            AwsError, StoreError, OSError: the store refused.
-        """
+        """Yield an extent's bytes in blocks. Raises ParcelqError if the segment is shorter than it should be."""
         segment, at, left = extent
         while left:
             start, data = self._windows.get(segment, (0, b""))

@@ -18,10 +18,9 @@ from typing import Any, Final
 from parcelq.collect.assembly import Extent, SegmentReader, parts_of
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.large import LargeResults
-from parcelq.collect.plans import Wanted
-from parcelq.collect.reporting import Reporter
+from parcelq.collect.plans import Wanted, digest_of
+from parcelq.collect.reporting import Reporter, is_newer, metadata_of, state_in
 from parcelq.collect.resolution import WHOLE, Collected, Resolution, all_extents
-from parcelq.collect.results import digest_of, is_newer, metadata_of, state_in
 from parcelq.collect.runs import FEWEST
 from parcelq.collect.seeing import Seen, SourceState, see
 from parcelq.collect.segments import Job, folder, segment_keys, segments_among
@@ -92,9 +91,6 @@ class Finisher:
 
         Args:
             may_go_on: asked before each job; those left are for the next time, and yielded as not looked at.
-
-        Raises:
-            AwsError, StoreError, OSError: the segments cannot be listed.
         """
         for keys in self.unfinished():
             if may_go_on():

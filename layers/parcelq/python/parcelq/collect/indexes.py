@@ -91,7 +91,6 @@ def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
     Raises:
         NotFoundError: one of the objects does not exist.
         ParcelqError: one is no index.
-        AwsError, OSError: the store refused.
     """
     ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
     bodies = _BODIES_AHEAD if len(keys) <= _FEW else 0

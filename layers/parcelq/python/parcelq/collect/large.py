@@ -60,9 +60,6 @@ class LargeResults(NamedTuple):
 
         Returns:
             Whether it is written. If not, parts are missing, or it is begun again the next time.
-
-        Raises:
-            ParcelqError, OSError: something cannot be read, written or published.
         """
         key = wanted.plan_key(keys[0].rpartition("/")[0] + "/")
         # guard[pass]: a plan that was overtaken is dropped with its upload
@@ -98,9 +95,6 @@ class LargeResults(NamedTuple):
 
         Returns:
             Whether nothing is left to be done, be it because the plan was dropped.
-
-        Raises:
-            ParcelqError, OSError: something cannot be read or written.
         """
         plan = read_plan(self.store, task.plan)
         if plan is None or task.last > plan.count:

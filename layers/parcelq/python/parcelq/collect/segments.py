@@ -87,9 +87,6 @@ def write_segment(
         last: when the last was.
         processing: what the messages carry of what they cost.
         draining: what it cost to collect them.
-
-    Raises:
-        AwsError, StoreError, OSError: the store refused; nothing is there then.
     """
     told = [_told(job, piece) for piece in pieces]
     if job.source:  # without lineage they are in the order in which they came

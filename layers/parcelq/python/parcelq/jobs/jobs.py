@@ -77,11 +77,7 @@ class Jobs(NamedTuple):
         return record
 
     def refuse(self, source: str, workflow: str, reason: str) -> None:
-        """Record that a source cannot be run, where its job has no record yet.
-
-        Raises:
-            AwsError, OSError: the store refused.
-        """
+        """Record that a source cannot be run, where its job has no record yet."""
         record = new_record(source, workflow, self.now())
         with suppress(ConflictError):
             write_job(self.store, ended(record, State.STOPPED, self.now(), problem=reason), None)
@@ -122,11 +118,7 @@ class Jobs(NamedTuple):
         publish_looks(self.looks, looks, delay_seconds)
 
     def overdue(self, since: float) -> Iterator[JobRecord]:
-        """Yield the records of jobs whose look is lost, among those that changed since a time.
-
-        Raises:
-            AwsError, OSError: the store refused.
-        """
+        """Yield the records of jobs whose look is lost, among those that changed since a time."""
         for one in self.store.listing(JOBS):
             if one.modified < since:
                 continue

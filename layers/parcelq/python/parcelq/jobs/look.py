@@ -63,11 +63,7 @@ class Look(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Look:
-        """Read the text of a look.
-
-        Raises:
-            MessageError: the text is not a look.
-        """
+        """Read the text of a look. Raises MessageError if the text is not a look."""
         try:
             look = cls(**json.loads(text))
             texts = (look.job, look.source, look.workflow)
