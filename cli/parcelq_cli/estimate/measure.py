@@ -21,7 +21,7 @@ from parcelq.steps.run import Runner
 from parcelq.topics.attributes import LINEAGE
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
-from parcelq.upload.layout import Layout
+from parcelq.upload.parcels import Layout
 from parcelq.upload.sources import parcel_messages
 
 from parcelq_cli.estimate.sample import Sample

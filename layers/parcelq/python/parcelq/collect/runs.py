@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from parcelq.collect.indexes import Index, all_indexes, open_indexes
 from parcelq.collect.merge import merged
+from parcelq.collect.resolution import Collected
 from parcelq.collect.rows import WORD, words_of
 from parcelq.collect.segments import (
     RUN_SUFFIX,
@@ -61,12 +62,7 @@ class Looked:
 
     Attributes:
         segments: names of the segments that it looked at.
-        count: how many messages they have.
-        total: bytes of the source; None if no message told.
-        covered: bytes of the source whose results are there.
-        missing: bytes of it that are neither there nor dead.
         holes: how many ranges these are.
-        dead: how many entries failed for good.
     """
 
     segments: frozenset[str]
@@ -84,7 +80,6 @@ class Record(NamedTuple):
     Attributes:
         runs: keys of the index runs that count.
         looked: what the last look at all messages found; None if there was none, or it is not worth keeping.
-        etag: of the record; None where there is none.
     """
 
     runs: tuple[str, ...] = ()
@@ -144,12 +139,22 @@ def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]
     return runs + open_indexes(store, [key for key in segments_among(keys) if key not in merged_already])
 
 
+def collected_of(store: Store, keys: Sequence[str], record: Record | None = None) -> Collected | None:
+    """Open all that was collected of a job, given the keys in its folder; None if that is nothing. It changes nothing.
+
+    Raises:
+        NotFoundError: somebody has just finished the job, or merged its indexes.
+        ParcelqError, AwsError, OSError: a segment or the record of index runs cannot be read.
+    """
+    if not segments_among(keys):
+        return None
+    return Collected(store, indexes_of(store, keys, record or read_record(store, keys)))
+
+
 def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:
     """Merge indexes of a job if there are enough of them, and return which index runs count.
 
     Args:
-        store: where the job's objects are.
-        topic: name of the topic that was drained.
         keys: the keys in the job's folder.
         now: the time, by which new keys sort.
 

@@ -93,10 +93,7 @@ def write_segment(
     """Write pieces of one job as a segment and return its key.
 
     Args:
-        store: where to.
-        topic: name of the topic that they came from.
         job: whose they are. Where it has no source, a piece's `lineage` is the message's id.
-        pieces: the pieces.
         versions: what the attribute `Workflow` said.
         first: when the first of them was pulled.
         last: when the last was.

@@ -22,9 +22,6 @@ class Assembled(NamedTuple):
     """A workflow with its programs and files, on this machine.
 
     Attributes:
-        name: the workflow's name.
-        workflow: what is run.
-        steps: its programs.
         files: the files that are bundled, by their paths in the bundle.
     """
 
@@ -69,7 +66,6 @@ def from_folder(folder: Path, name: str = "") -> Assembled:
     it.
 
     Args:
-        folder: the folder.
         name: the workflow's name; made of the folder's by default.
 
     Raises:
@@ -101,7 +97,6 @@ def from_steps(
     Args:
         paths: the steps, in a row.
         settings: the settings file of each step; empty for a step without one.
-        packages: Python packages that the steps need.
         name: the workflow's name; made of the steps' by default.
 
     Raises:
@@ -136,7 +131,6 @@ def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
     """Return the same with other sizes, format and limits, as far as they are given.
 
     Args:
-        assembled: the workflow.
         workflow: the new values; its steps are ignored.
     """
     old = assembled.workflow

@@ -30,7 +30,6 @@ def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
     """Publish looks for jobs that may have ended, because more of their messages are about to come.
 
     Args:
-        looks: the topic of looks.
         sources: the attributes `Source` and `Workflow` of messages of the jobs; those without a source are left out.
 
     Raises:
@@ -53,8 +52,6 @@ class Jobs(NamedTuple):
     """The jobs of a stack.
 
     Attributes:
-        store: where the records are.
-        looks: the topic of looks.
         now: returns the time in seconds since the epoch.
     """
 
@@ -69,7 +66,6 @@ class Jobs(NamedTuple):
             source: the attribute `Source`.
             version: the attribute `Workflow` of its messages; empty for the built-in step.
             topic: name of the topic that its records go to.
-            limits: when it is stopped.
 
         If the job began already, its record stays as it is. If its first look was not handled yet, it is published
         again, because the invocation that began the job may have died before it published it.

@@ -29,9 +29,7 @@ class Limits(NamedTuple):
         """Say which limit a job exceeds, in a sentence; nothing if it exceeds none.
 
         Args:
-            dead: entries that failed for good.
             seen: entries that were run, dead ones included.
-            seconds: how long the job has taken.
             reason: why one of the dead entries failed.
         """
         because = f": {reason}" if reason else ""

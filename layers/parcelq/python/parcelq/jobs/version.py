@@ -18,8 +18,6 @@ class Version(NamedTuple):
     """A version of a workflow.
 
     Attributes:
-        name: the workflow's name.
-        workflow: what is run.
         code: the bundle with the workflow's own files.
         packages: the bundle with the packages of each step; None for a step that needs none.
         locks: a digest of the exact packages of each step; empty for a step that needs none.
@@ -109,9 +107,6 @@ def version_of(
     """Return the version that these make.
 
     Args:
-        name: the workflow's name.
-        workflow: what is run.
-        code: the bundle with its own files.
         packages: the bundle and the lock of each step; None for a step that needs none.
         python: what the packages are for, as `packages_are_for` says it.
     """

@@ -36,7 +36,6 @@ class ListedWorkflow(NamedTuple):
     """A workflow in a list of workflows.
 
     Attributes:
-        name: the workflow's name.
         current: the version that new jobs get; empty if none does.
         versions: all versions that were put, with the times in seconds of the epoch, the newest first.
     """
@@ -50,9 +49,6 @@ class Versions(NamedTuple):
     """The workflows of a store.
 
     Every method raises AwsError, StoreError or OSError where the store refuses.
-
-    Attributes:
-        store: where they are.
     """
 
     store: Store
@@ -134,7 +130,6 @@ class Versions(NamedTuple):
         """Return the version, as `<name>@<version>`, that a source is run with: the one that it was first run with.
 
         Args:
-            source: the attribute `Source`.
             folder: a workflow's name, or a name and a version; which the folder in the inbox says.
 
         Raises:

@@ -27,9 +27,6 @@ Found = TypeVar("Found")
 def read_workflow(folder: Path) -> Workflow:
     """Read the `workflow.yaml` of a folder, and check all that it names.
 
-    Args:
-        folder: the workflow's folder.
-
     Raises:
         SettingsError: there is no such file, or anything in it is wrong, or a program or settings file that it names;
             the text has all of that.
@@ -59,7 +56,6 @@ def workflow_of(document: object, where: str) -> Workflow:
     """Check a document such as `Workflow.to_document` returns.
 
     Args:
-        document: the document.
         where: what it is called in an error.
 
     Raises:

@@ -91,7 +91,6 @@ class RunOutput:
     """A slice of the output of one run of a step.
 
     Attributes:
-        span: the slice.
         digest: of the whole output of the run.
         entries: how many entries the run got; None if that is not known.
     """
@@ -155,7 +154,6 @@ class Lineage:
         """Return the lineage of slice `span` of a step's output for this message.
 
         Args:
-            span: the slice.
             digest: names the whole output.
             entries: how many entries of this message the run got.
         """

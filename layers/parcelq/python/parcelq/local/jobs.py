@@ -198,12 +198,7 @@ def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Rang
         resolution: what they make.
         dead: where dead entries are that count as missing.
     """
-    holes: Iterable[Range] = resolution.holes
-    if resolution.hole_count > len(resolution.holes):
-        holes = (hole for choice in collected.choices() for hole in choice.holes)
-    found = sorted([*holes, *dead])
-    if resolution.total is None:  # its end never came
-        found.append((resolution.covered + resolution.dead_bytes + resolution.missing, MAX_POSITION))
+    found = sorted([*collected.holes(resolution.up_to(MAX_POSITION)), *dead])
     ranges: list[Range] = []
     for start, end in found:
         if ranges and start <= ranges[-1][1]:

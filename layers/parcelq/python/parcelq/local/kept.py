@@ -60,11 +60,9 @@ class Kept(NamedTuple):
         keys = self.segments(job)
         if not keys:
             return None
-        from parcelq.collect.resolution import Collected
-        from parcelq.collect.runs import indexes_of, read_record, tidy
+        from parcelq.collect.runs import collected_of, tidy
 
-        tidied = tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else read_record(self.store, keys)
-        return Collected(self.store, indexes_of(self.store, keys, tidied))
+        return collected_of(self.store, keys, tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else None)
 
     def drop_stored(self, record: LocalRecord) -> None:
         """Delete all that is stored of a job: its segments, notes and headers."""

@@ -15,9 +15,8 @@ from parcelq.local.recipe import Options
 from parcelq.names import OUTPUT
 from parcelq.records import Parcel
 from parcelq.topics.header import header_of_source
-from parcelq.upload.layout import Layout
 from parcelq.upload.notes import Beginning, note_upload
-from parcelq.upload.parcels import MAX_BODY_BYTES
+from parcelq.upload.parcels import MAX_BODY_BYTES, Layout
 from parcelq.upload.sources import Uploaded, parcel_messages
 
 _INPUT: Final = "step1"

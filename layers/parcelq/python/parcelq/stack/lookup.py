@@ -28,9 +28,7 @@ class Stack(NamedTuple):
 
     Attributes:
         name: its name in CloudFormation.
-        bucket: its bucket.
         prefix: what the names of its topics and functions begin with.
-        stages: its stages, in order.
         output_topic: name of the topic that results are collected from.
         python: the version of Python that steps are run with.
         platform: what packages are built for, as uv calls it.

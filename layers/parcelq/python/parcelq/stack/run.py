@@ -31,7 +31,6 @@ def check_files(files: Sequence[str], folder: Path) -> list[str]:
 
     Args:
         files: paths of files, or addresses of S3 objects, `s3://bucket/key`.
-        folder: where results go.
 
     Raises:
         ParcelqError: a file cannot be read, or a result would have the name of another one, or of a source.
@@ -52,12 +51,9 @@ def put_files(
     """Put a workflow and files into a stack, whose jobs begin then.
 
     Args:
-        stack: the stack.
         files: paths of files, or addresses of S3 objects.
         names: what `check_files` returned.
-        assembled: the workflow.
         note: called with sentences about what takes a while.
-        uploading: shows uploads.
 
     Raises:
         ParcelqError: the workflow cannot be put, or there is no such object.
@@ -91,11 +87,9 @@ def redrive(
     Other steps become a version of the job's workflow that no new job gets.
 
     Args:
-        stack: the stack.
         job: the job's id, or its beginning.
         changed: the other steps; None to run those of last time.
         note: called with sentences about what takes a while.
-        uploading: shows uploads.
         is_folder: whether `changed` is the folder of a workflow, which says formats, sizes and settings itself.
 
     Returns:

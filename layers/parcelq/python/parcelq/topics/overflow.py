@@ -41,7 +41,6 @@ class Overflow(NamedTuple):
     bucket's lifecycle rule deletes it a day after the longest time that SQS keeps a message.
 
     Attributes:
-        s3: a boto3 S3 client.
         bucket: where to put them, under `overflow/`; empty where nothing is put, only read.
         only_own: whether a pointer to anything else than what this puts is refused. Otherwise somebody who may publish
             could make the reader read any object that it may read, and so make that a part of a result.

@@ -76,7 +76,6 @@ def pack(attributes: Mapping[str, str], pieces: Iterable[Piece], max_bytes: int)
 
     Args:
         attributes: what all of the messages have, such as `Source`.
-        pieces: pieces of one source.
         max_bytes: most bytes of a message's body as it travels. A piece that has more by itself makes a larger message.
     """
     held: list[Piece] = []

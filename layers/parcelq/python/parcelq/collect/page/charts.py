@@ -18,7 +18,6 @@ def bars(values: Sequence[float], labels: Sequence[str], x_ends: tuple[str, str]
     """Draw bars from 0 up.
 
     Args:
-        values: their heights.
         labels: the tooltip of each.
         x_ends: texts below the first and the last.
         top: text at the height of the highest.
@@ -56,9 +55,6 @@ class Point(NamedTuple):
     Attributes:
         x: a number above 0.
         y: a number above 0.
-        label: its tooltip.
-        hollow: whether it is drawn hollow.
-        ringed: whether it has a ring around it.
     """
 
     x: float
@@ -82,10 +78,7 @@ def lines(
 
     Args:
         drawn: the lines; all have points.
-        x_text: returns the text for a number of the lower axis.
-        y_text: returns the text for a number of the left axis.
         label: what the chart shows, for those who do not see it.
-        x_label: what the lower axis is.
     """
     points = [point for line in drawn for point in line.points]
     x_ticks, y_ticks = _ticks([one.x for one in points]), _ticks([one.y for one in points])

@@ -24,12 +24,7 @@ _WARNINGS: Final = 20
 
 
 def report_page(report: Report, figures: Figures) -> bytes:
-    """Return a report as a page of at most `MOST_BYTES` bytes.
-
-    Args:
-        report: the report, as it lies beside the result in JSON.
-        figures: what the page shows beside it, from the same messages.
-    """
+    """Return a report as a page of at most `MOST_BYTES` bytes."""
     for per_cell, characters in _FITS:
         page = document(_name(report), content(report, _fitted(figures, per_cell, characters)))
         if len(page) <= MOST_BYTES:
@@ -42,7 +37,6 @@ def content(report: Report, figures: Figures, banner: str = "", *, redrivable: b
 
     Args:
         report: the report, or what is known so far of a job that runs.
-        figures: what the page shows beside it.
         banner: HTML above everything else, in place of the verdict.
         redrivable: whether dead records have buttons to run them again.
     """
