@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -49,7 +50,7 @@ def load_prices(path: Path | None = None) -> Prices:
     Raises:
         ParcelqError: the file cannot be read, is no YAML, or has rows that the table does not have, or no prices.
     """
-    prices = _read(_TABLE, (files(__package__) / _TABLE).read_text(encoding="utf-8"))
+    prices = _table()
     if path is None:
         return prices
     try:
@@ -57,6 +58,11 @@ def load_prices(path: Path | None = None) -> Prices:
     except (OSError, UnicodeDecodeError) as error:
         raise ParcelqError(f"prices {str(path)!r} cannot be read: {error}") from None
     return Prices(changed.region or prices.region, {**prices.of, **changed.of})
+
+
+@cache
+def _table() -> Prices:
+    return _read(_TABLE, (files(__package__) / _TABLE).read_text(encoding="utf-8"))
 
 
 def _read(name: str, content: str, known: Mapping[str, Price] | None = None) -> Prices:
