@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
@@ -47,8 +47,7 @@ RESERVED_SECONDS: Final = 60
 """An invocation hands on what is left when it has no more time than this: enough to publish what it has read."""
 
 
-@dataclass(frozen=True, slots=True)
-class App:
+class App(NamedTuple):
     """What the function works with.
 
     Attributes:
@@ -99,8 +98,7 @@ def versions() -> Versions:
     return Versions(app().uploader.store)
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """What is done with a source: who publishes its records, on which topic, and when the job is stopped."""
 
     uploader: ObjectUploader

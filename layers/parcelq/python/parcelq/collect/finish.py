@@ -12,20 +12,19 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any, Final
 
-from parcelq.collect.assembly import SegmentReader, parts_of
-from parcelq.collect.extents import Extent
+from parcelq.collect.assembly import Extent, SegmentReader, parts_of
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.large import LargeResults
 from parcelq.collect.plans import Wanted
 from parcelq.collect.reporting import Reporter
-from parcelq.collect.resolution import WHOLE, Collected, Resolution
+from parcelq.collect.resolution import WHOLE, Collected, Resolution, all_extents
 from parcelq.collect.results import digest_of, is_newer, metadata_of, state_in
 from parcelq.collect.runs import FEWEST
 from parcelq.collect.seeing import Seen, SourceState, see
 from parcelq.collect.segments import Job, folder, segment_keys, segments_among
-from parcelq.collect.unplaced import write_unplaced
 from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.lineage.source import NO_SOURCE, Source
 from parcelq.names import RESULTS
@@ -44,7 +43,6 @@ class Finisher:
     """Writes results of the jobs of a topic.
 
     Attributes:
-        store: where the segments are.
         topic: name of the topic that was drained.
         destination: the prefix of the results' keys.
         results: where the results go, if that is another store.
@@ -53,7 +51,6 @@ class Finisher:
             one of the same source from which nothing is missing.
         names: works out the names of a source's result; None for the usual names.
         versions: of the steps that ran, for the report, beside those that the messages name.
-        now: returns the time of day.
         recipe: steps, settings and other options of a run on one machine, for the report.
         large: has large results written by several invocations; None where this process writes every result alone.
     """
@@ -149,7 +146,6 @@ class Finisher:
         """Write the result of a job and its report, if every entry has a result or is dead.
 
         Args:
-            seen: what `see` returned.
             healings: how often what was missing was published again; for the report.
             notes: what is noted of the source's uploads, where the caller has read that.
             looks: what looks at the job cost so far; for the report.
@@ -245,16 +241,29 @@ class Finisher:
                 self.settle(seen, state)
                 yield state
             elif seen.collected:
-                for key, size in write_unplaced(
-                    seen.collected, self.out, f"{self.destination}{WITHOUT_LINEAGE}/{self.topic}/"
-                ):
-                    yield SourceState("", size, size, 0, 0, key)
+                yield from self._write_unplaced(seen.collected)
                 self.clean("", self._with_what_is_beside(keys))
         except NotFoundError:
             _log.info("segments of %s are gone: someone else has just finished it", keys[0])
         except ParcelqError as error:
             _log.error("%s", error, extra={"source": source})
             yield SourceState(source, 0, None, 0, 0, problem=str(error))
+
+    def _write_unplaced(self, collected: Collected) -> Iterator[SourceState]:
+        """Write messages without lineage to files of their own, none of them twice.
+
+        There is one for each segment, called like it: so doing this at the same time, or once more when others have
+        come, writes the same again, and loses none when the segments are deleted.
+        """
+        for number, group in groupby(all_extents(collected), lambda extent: extent.segment):
+            name = collected.segments[number].rpartition("/")[2].partition(".")[0]
+            key = f"{self.destination}{WITHOUT_LINEAGE}/{self.topic}/{name}"
+            if self.out.stat(key) is None:
+                extents = list(group)
+                size = sum(extent.size for extent in extents)
+                reader = SegmentReader(collected.store, collected.segments)
+                self.out.write(key, parts_of(reader, extents, self.out.part_bytes(size)), {}, None)
+                yield SourceState("", size, size, 0, 0, key)
 
     def _write(
         self, keys: Sequence[str], collected: Collected, resolution: Resolution, key: str, present: Stored | None

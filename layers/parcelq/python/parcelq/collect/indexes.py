@@ -39,11 +39,8 @@ class Index:
     """The index of a segment or of an index run.
 
     Attributes:
-        key: the object's key.
-        job: whose messages it holds.
         versions: what the attribute `Workflow` said.
         first: when the first of them was pulled, ISO 8601.
-        last: when the last was.
         total: bytes of the source; None if none of them told.
         count: how many rows there are.
         steps: for slices of how many steps the rows have room.

@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.finish import Finisher
 from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
 from parcelq.collect.segments import Job, segments_among
-from parcelq.collect.stopped import write_stopped_report
 from parcelq.errors import ConflictError, NotFoundError, PublishError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import (
@@ -50,8 +49,7 @@ STOPPED: Final = "Parcelq job stopped"
 Tell = Callable[[str, Mapping[str, Any]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What became of a look.
 
     Attributes:
@@ -63,8 +61,7 @@ class Taken:
     state: SourceState | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Looker:
+class Looker(NamedTuple):
     """Takes looks at the jobs of a stack.
 
     Attributes:
@@ -182,7 +179,7 @@ class Looker:
         elif following is Next.HEAL:
             self._heal(new)
         elif following is Next.STOP:
-            write_stopped_report(self.finisher.out, new, keys, Source.parse(new.source).names(self.bucket))
+            self.finisher.reporter.write_stopped(new, keys, Source.parse(new.source).names(self.bucket))
         size = (new.total or 0) + state.report["bytes_written"] if state.report else new.cost.bytes
         new = replace(new, cost=new.cost.with_more(self.spent(), size))
         if new.state.is_ended:

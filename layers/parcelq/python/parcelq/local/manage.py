@@ -6,9 +6,8 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
@@ -30,8 +29,7 @@ def is_job_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class JobStatus:
+class JobStatus(NamedTuple):
     """How far a job is that is not whole.
 
     Attributes:
@@ -67,8 +65,7 @@ class JobStatus:
         return 1 - self.missing / self.total if self.total else 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class LocalJobs:
+class LocalJobs(NamedTuple):
     """The jobs whose results go to one folder.
 
     Attributes:
@@ -144,10 +141,10 @@ class LocalJobs:
         record = self.find(job)
         recipe = Recipe.of(record.recipe)
         if redrive:  # dead entries may well die again, which does not mean that the step is broken
-            recipe = replace(recipe, keep_going=True)
+            recipe = recipe._replace(keep_going=True)
         if steps:
             settings = recipe.settings if len(steps) == len(recipe.steps) else ()
-            recipe = replace(recipe, steps=tuple(steps), settings=settings)
+            recipe = recipe._replace(steps=tuple(steps), settings=settings)
         options = recipe.options(self.results, note, go_on=go_on or redrive or bool(steps))
         kept = Kept.beside(self.results)
         if redrive and not _status(record, kept).dead:

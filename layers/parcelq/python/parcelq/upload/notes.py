@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
@@ -38,8 +37,7 @@ class Beginning(NamedTuple):
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """The note of an upload, of a whole source or of a range of it.
 
     Attributes:
