@@ -7,7 +7,7 @@ from functools import cached_property
 from math import ceil, log2
 from typing import Final
 
-from parcelq.jobs.look import LONGEST_SECONDS, SHARE, SHORTEST_SECONDS
+from parcelq.jobs.changes import LONGEST_SECONDS, SHARE, SHORTEST_SECONDS
 from parcelq.limits import KIB, MAX_LAMBDA_EVENT_BYTES
 from parcelq.prices import Prices
 from parcelq.upload.parcels import MAX_BODY_BYTES

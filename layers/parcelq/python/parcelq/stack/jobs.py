@@ -17,9 +17,9 @@ from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import collected_of
 from parcelq.collect.segments import folder
 from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, PublishError, StoreError
+from parcelq.jobs.changes import halted, woken
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
-from parcelq.jobs.look import halted, woken
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import Source
 from parcelq.names import JOBS
