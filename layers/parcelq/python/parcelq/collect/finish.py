@@ -146,9 +146,9 @@ class Finisher:
             result are missing: the next look goes on.
         """
         collected, resolution = seen.collected, seen.resolution
-        if collected is None or resolution is None:
+        if collected is None:
             return seen.state
-        name = seen.state.source
+        name = seen.source
         source = Source.parse(name)
         key = self._names(source).result
         present = self.out.stat(key)
@@ -211,8 +211,7 @@ class Finisher:
         return [*segments_among(keys), *(key for key in self.store.keys(place) if not segments_among([key]))]
 
     def _is_large(self, seen: Seen) -> bool:
-        size = seen.resolution.size if seen.resolution else 0
-        return self.large is not None and self.large.takes(size)
+        return self.large is not None and self.large.takes(seen.resolution.size)
 
     def _look(self, keys: Sequence[str]) -> Iterator[SourceState]:
         source = keys[0]  # as long as its name is not known
@@ -221,8 +220,8 @@ class Finisher:
                 self.store.delete(keys)
                 return
             seen = self.see(keys)
-            source = seen.state.source or keys[0]
-            if seen.state.source:
+            source = seen.source or keys[0]
+            if seen.source:
                 state = self.finish(seen)
                 self.settle(seen, state)
                 yield state
