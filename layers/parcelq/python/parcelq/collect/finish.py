@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
-from parcelq.collect.assembly import Extent, SegmentReader, parts_of
+from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.large import LargeResults
 from parcelq.collect.plans import Wanted, digest_of
@@ -257,16 +257,12 @@ class Finisher:
         metadata = metadata_of(collected.job.source, resolution.state)
         header = self.store.stat(key_of_stage(collected.job.id, self.topic))
         size = resolution.size + (header.size if header else 0)
-        segments, _ = collected.with_header(header, iter(()))
-
-        def extents() -> Iterator[Extent]:
-            return collected.with_header(header, collected.extents())[1]
-
+        segments, extents = collected.with_header(header, collected.extents())
         if self.large and self.large.takes(size):
             etag = present.etag if present else None
             return size if self.large.write(Wanted(key, metadata, etag, size, segments, extents), keys) else None
         part = self.out.part_bytes(size)
-        parts = parts_of(SegmentReader(self.store, segments, most=part, ahead=collected.bodies_ahead), extents(), part)
+        parts = parts_of(SegmentReader(self.store, segments, most=part, ahead=collected.bodies_ahead), extents, part)
         return size if self.out.write(key, parts, metadata, present) else None
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
