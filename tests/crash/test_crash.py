@@ -85,8 +85,8 @@ def make_world(
         for name in ("uploader", "downloader"):
             monkeypatch.setattr(functions[name], "Jobs", partial(Jobs, now=world.clock))
         monkeypatch.setattr(functions["processor"], "Processor", partial(processor, now=world.clock))
-        *others, _clock, _sleep = SqsTopic.__init__.__defaults__ or ()
-        monkeypatch.setattr(SqsTopic.__init__, "__defaults__", (*others, world.clock, world.clock.pass_by))
+        *others, _sleep, _clock = SqsTopic.__init__.__defaults__ or ()
+        monkeypatch.setattr(SqsTopic.__init__, "__defaults__", (*others, world.clock.pass_by, world.clock))
         return world
 
     for function in functions.values():
