@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
-from parcelq.collect.assembly import Extent, SegmentReader, parts_of
+from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.large import LargeResults
 from parcelq.collect.plans import Wanted, digest_of
@@ -146,9 +146,9 @@ class Finisher:
             result are missing: the next look goes on.
         """
         collected, resolution = seen.collected, seen.resolution
-        if collected is None or resolution is None:
+        if collected is None:
             return seen.state
-        name = seen.state.source
+        name = seen.source
         source = Source.parse(name)
         key = self._names(source).result
         present = self.out.stat(key)
@@ -211,8 +211,7 @@ class Finisher:
         return [*segments_among(keys), *(key for key in self.store.keys(place) if not segments_among([key]))]
 
     def _is_large(self, seen: Seen) -> bool:
-        size = seen.resolution.size if seen.resolution else 0
-        return self.large is not None and self.large.takes(size)
+        return self.large is not None and self.large.takes(seen.resolution.size)
 
     def _look(self, keys: Sequence[str]) -> Iterator[SourceState]:
         source = keys[0]  # as long as its name is not known
@@ -221,8 +220,8 @@ class Finisher:
                 self.store.delete(keys)
                 return
             seen = self.see(keys)
-            source = seen.state.source or keys[0]
-            if seen.state.source:
+            source = seen.source or keys[0]
+            if seen.source:
                 state = self.finish(seen)
                 self.settle(seen, state)
                 yield state
@@ -258,16 +257,12 @@ class Finisher:
         metadata = metadata_of(collected.job.source, resolution.state)
         header = self.store.stat(key_of_stage(collected.job.id, self.topic))
         size = resolution.size + (header.size if header else 0)
-        segments, _ = collected.with_header(header, iter(()))
-
-        def extents() -> Iterator[Extent]:
-            return collected.with_header(header, collected.extents())[1]
-
+        segments, extents = collected.with_header(header, collected.extents())
         if self.large and self.large.takes(size):
             etag = present.etag if present else None
             return size if self.large.write(Wanted(key, metadata, etag, size, segments, extents), keys) else None
         part = self.out.part_bytes(size)
-        parts = parts_of(SegmentReader(self.store, segments, most=part, ahead=collected.bodies_ahead), extents(), part)
+        parts = parts_of(SegmentReader(self.store, segments, most=part, ahead=collected.bodies_ahead), extents, part)
         return size if self.out.write(key, parts, metadata, present) else None
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:

@@ -71,13 +71,11 @@ class Reporter:
     ) -> Mapping[str, Any] | None:
         """Write list, page and report, unless another result is there by now: those are for others to write.
 
+        See `report_of` for what the report is made of.
+
         Args:
-            collected: the job's messages.
             resolution: what they make; the result must be of its state.
             key: key of the result.
-            healings: how often what was missing was published again.
-            notes: what is noted of the source's uploads.
-            looks: what looks at the job cost so far.
             created: bytes of the result if it was just written where there was none. Then nobody looks what is there:
                 whoever wrote another result since writes a report too, either before this one or in its place.
 

@@ -51,13 +51,7 @@ class Item:
 class Queue:
     """The messages of a topic. Every message is in one state; the counts follow each change of it.
 
-    Args:
-        deadline_seconds: see `MemoryTopic.create`, as for all of these.
-        max_bytes: see there.
-        max_receive_count: see there.
-        dead_letters: the queue of the dead-letter topic.
-        clock: see there.
-        wait: see there.
+    See `MemoryTopic.create` for what it is created with.
     """
 
     def __init__(
