@@ -31,15 +31,9 @@ class Collector:
     """Collects the messages of a job.
 
     Attributes:
-        world: its time.
-        job: what is known of it.
-        case: what is to happen.
-        topics: the topics.
         out: what came of the job so far.
         is_uploaded: says whether all of the source is published, as the uploader's notes do.
         mixed: says how many ranges were uploaded side by side.
-        indexes: its segments.
-        record: the job's record.
         collected: messages in segments.
         parts_left: parts of a large result that are to be written; None while that is not planned.
         writers: invocations that write parts.
@@ -89,13 +83,9 @@ class Collector:
             taken()
 
     def _drain(self, until: float, drained: int, held: int, end: Callable[..., None]) -> None:
-        """Drain until nothing comes or time is up.
+        """Drain until nothing comes or time is up, having drained so many, of which `held` are in no segment yet.
 
-        Args:
-            until: when time is up.
-            drained: messages so far.
-            held: how many of them are locked, because they are not in a segment yet.
-            end: called with how many came, and whether nothing is left.
+        `end` is called with how many came, and whether nothing is left.
         """
         bytes_of_one = self.job.outputs[1]
         each, output = drained_seconds(bytes_of_one), self.topics.output
