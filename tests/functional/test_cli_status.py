@@ -235,7 +235,7 @@ class TestRepair:
         assert repair(cli, "m.smi", "--input-topic", "parcelq-step") == 6
         assert len(world.take()) == 6
 
-    def test_of_several_puts_the_latest_is_repaired(self, cli: Cli, world: World) -> None:
+    def test_repair_takes_the_latest_of_several_puts(self, cli: Cli, world: World) -> None:
         for put in ("0054", "0056", "0055"):
             world.upload(world.put(DATA + put.encode() if put != "0056" else DATA, put=put))
         world.put(put="0056")
