@@ -291,6 +291,10 @@ class TestStatus:
         assert "m.smi  not whole" in done
         assert "dead    1 entry" in done
 
+    @pytest.mark.parametrize("command", ["status", "repair"])
+    def test_a_bucket_that_is_not_there_is_named(self, cli: Cli, command: str) -> None:
+        assert cli.fails(command, "x", "--bucket", "no-such-bucket") == "parcelq: there is no bucket 'no-such-bucket'\n"
+
     def test_status_of_a_name_that_never_was_is_an_error(self, cli: Cli, world: World) -> None:
         error = cli.fails("status", "nowhere.smi", "--bucket", BUCKET)
         assert error == "parcelq: nothing is known of a source whose name contains 'nowhere.smi'\n"
