@@ -1,8 +1,8 @@
 """Taking a look at a job: merging what is new, and doing what follows from it.
 
-The decision about the next steps is made in `jobs.look`, from the job's record and what was found. Here it is done, in
-an order in which it can end at any moment: what a record says has been done before the record is written, and the next
-look is published after that. So taking the same look twice does at worst the same twice.
+The decision about the next steps is made in `jobs.changes`, from the record of the job and what was found. Here it is
+done, in an order in which it can end at any moment: what a record says has been done before the record is written, and
+the next look is published after that. So taking the same look twice does at worst the same twice.
 """
 
 from __future__ import annotations
@@ -17,27 +17,16 @@ from parcelq.collect.finish import Finisher
 from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
 from parcelq.collect.segments import Job, segments_among
-from parcelq.errors import ConflictError, NotFoundError, PublishError
+from parcelq.errors import ConflictError, NotFoundError
+from parcelq.jobs.changes import QUIET_SECONDS, Next, after, ended, wants_counts, woken
 from parcelq.jobs.jobs import Jobs
-from parcelq.jobs.look import (
-    LATE_SECONDS,
-    QUIET_SECONDS,
-    Look,
-    LookVerdict,
-    Next,
-    after,
-    ended,
-    verdict,
-    wants_counts,
-    woken,
-)
+from parcelq.jobs.look import LATE_SECONDS, Look, LookVerdict, verdict
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import Source
 from parcelq.topics.cost import Cost as Spent
-from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, publish_all
 from parcelq.upload.notes import Note, notes_of, notes_of_whole
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.ranges import part_tasks
 
 _log = logging.getLogger(__name__)
 PARTS_SECONDS: Final = 2.0
@@ -226,13 +215,7 @@ class Looker(NamedTuple):
         if total is None or Source.parse(record.source).bucket != self.bucket:
             return
         version = record.versions[-1] if record.versions else ""
-        tasks = (
-            RangeTask(record.source, topic, start, end, total, workflow=version, part=True)
-            for start, end in record.holes
-        )
-        _, failed = self.ranges.publish(Message(str(task).encode()) for task in tasks)
-        if failed:
-            raise PublishError(self.ranges.name, [one.reason for one in failed])
+        publish_all(self.ranges, part_tasks(record.source, topic, record.holes, total, version))
         _log.warning("%d ranges of %s are missing and are published again", len(record.holes), record.source)
 
     def _tidy(self, record: JobRecord) -> None:

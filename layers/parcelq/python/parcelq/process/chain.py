@@ -64,10 +64,6 @@ def _lying(messages: Iterable[Pulled]) -> list[Pulled]:
 class Onward(StageTopic):
     """Where the output of a step goes if the next step is in the same stage.
 
-    Args:
-        topic: the stage's topic.
-        processor: runs the next step.
-
     Attributes:
         direct: whether the next step runs at once; otherwise everything goes to the topic.
         dead: messages and entries that died in the following steps, so far.

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Final
 
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
-from parcelq.jobs.look import halted
+from parcelq.jobs.changes import halted
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.names import MARKS
@@ -43,13 +43,7 @@ RunAlone = Callable[[Work, Sequence[Work]], "list[Run]"]
 
 
 class FirstFailures:
-    """Finds out whether a step is broken, for one processor.
-
-    Args:
-        store: where jobs and marks are.
-        rules: how failures are treated.
-        now: returns the time in seconds since the epoch.
-    """
+    """Finds out whether a step is broken, for one processor."""
 
     def __init__(self, store: Store, rules: Rules, now: Callable[[], float]) -> None:
         self._store = store
@@ -72,7 +66,6 @@ class FirstFailures:
         """Return why a job is stopped after a run; empty if its messages are treated as usual.
 
         Args:
-            run: the run, which is suspicious.
             run_alone: runs entries of a message, each alone.
         """
         work = run.group[0]

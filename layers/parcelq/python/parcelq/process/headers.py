@@ -56,9 +56,7 @@ class StageHeaders:
     """The headers of one stage's outputs.
 
     Args:
-        settings: the step's settings.
         topic: name of the topic that the outputs go to.
-        workflow: the attribute `Workflow` of the outputs.
         store: where headers are kept; None where only this process knows them.
     """
 
@@ -73,7 +71,6 @@ class StageHeaders:
         """Work out the layout of an output.
 
         Args:
-            output: what the step wrote.
             source: the source of the run's input; empty where it has no lineage. Then nothing is taken off.
             fmt: the record format of the run's input.
 

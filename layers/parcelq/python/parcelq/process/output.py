@@ -53,8 +53,6 @@ def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
     """Cut a message into parcels.
 
     Args:
-        work: the message.
-        size: most entries of each parcel.
         failures: how many failed runs the parcels count as having.
     """
     before = 0
@@ -68,12 +66,7 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
     """A part of a message as a message of its own.
 
     Args:
-        work: the message.
-        start: where the part begins in the body, in bytes.
-        end: where it ends.
-        entries: how many entries it has.
         before: how many entries of the message come before it.
-        failures: how many failed runs it counts as having.
     """
     body = work.message.body
     lineage = work.lineage.cut(start, end) if work.lineage else None
@@ -108,12 +101,7 @@ def output_messages(
     """Cut a step's output into messages.
 
     Args:
-        output: what the step wrote.
-        written: its layout.
         lineage: what the step's input stands for; None if that is not known.
-        source: the source of that.
-        parcel_size: most entries of a message.
-        workflow: the attribute `Workflow`; empty for none.
         entries: how many entries the step got.
     """
     named = {**({WORKFLOW: workflow} if workflow else {}), **written.attributes}

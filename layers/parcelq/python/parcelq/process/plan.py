@@ -140,9 +140,7 @@ def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joi
     The messages that were received most often come first, so that every message runs at some time.
 
     Args:
-        works: the messages.
         evidence: what is known about earlier runs of them.
-        batch_size: how many entries the step should get at a time.
         joins: whether neighbours in one source or one output run together; messages without lineage always do.
     """
     too_large, killers, put_back, alone = [], [], [], []

@@ -52,9 +52,6 @@ class Processor:
     """Runs a step over messages.
 
     Attributes:
-        route: the topics.
-        step: the step.
-        rules: how messages are run, and how failures are treated.
         store: where headers and marks are kept; None where receive counts stand in for marks, and somebody else keeps
             the messages locked and has them acknowledged.
         marks: whether to put marks, where there is a store. On one machine a run that kills the function ends the job.
@@ -102,7 +99,6 @@ class Processor:
         """Run the step over messages, and publish what follows.
 
         Args:
-            pulled: messages of the input topic.
             time_left: returns the seconds until the answer must be given.
             invocation: names this invocation; a random name by default.
             acknowledges: whether to acknowledge what is done; on Lambda, the function's answer does that.

@@ -36,7 +36,6 @@ def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
     SQS counts that as a receive; the messages of a dead-letter topic may be received any number of times.
 
     Args:
-        topic: the dead-letter topic.
         most: how many to look at; None for all that can be seen.
 
     Raises:
@@ -61,11 +60,8 @@ def redrive(
     may be of messages that it published itself.
 
     Args:
-        dead_letters: the dead-letter topic.
-        topic: the topic.
         only: ids of the messages to publish again; None for all.
         looks: the stack's topic of looks, if there is one; it gets looks, so that the ended jobs continue.
-        now: returns the time in seconds since the epoch.
 
     Returns:
         How many were published again and are gone from the dead-letter topic.

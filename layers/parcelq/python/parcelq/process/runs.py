@@ -88,15 +88,11 @@ class Runs:
     """Runs the step.
 
     Attributes:
-        runner: runs it once.
-        budget: the time there is.
         marks: where marks are put while messages run that may kill the function; None where receive counts stand in
             for them.
         invocation: the id of this invocation.
         end: returns when this invocation is over, in seconds since the epoch.
-        workers: how many runs go on side by side.
         doubts: marks that are void as soon as a run of a message ends, by `Work.place`.
-        headers: the headers of outputs.
         on_printed: called with what a successful run printed.
         together: most runs that go to the step at once, one after another.
     """

@@ -57,12 +57,10 @@ def process(
     A round may take the 12 hours that SQS keeps a message locked; a step that hangs is killed then, if not before.
 
     Args:
-        processor: what is done with the messages.
         receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
         deadline: seconds that messages are locked; refreshed while this process works on them. So after a crash others
             get them after about this time.
         on_progress: called after every round with what it did, and what was done in total.
-        clock: returns a time in seconds.
 
     Returns:
         How many messages were processed, and how many were published.

@@ -54,7 +54,6 @@ class BundleCache:
         """Return the folder of a bundle, which is fetched and unpacked if it is not there.
 
         Args:
-            bundle: the bundle.
             in_use: digests of bundles that must not be removed for it.
 
         Raises:

@@ -98,12 +98,7 @@ class Supervised:
     """
 
     def __init__(
-        self,
-        kept: Callable[[int], list[str]] | None,
-        environment: Mapping[str, str],
-        *,
-        filters: bool,
-        home: str = "",
+        self, kept: Callable[[int], list[str]] | None, environment: Mapping[str, str], *, filters: bool, home: str = ""
     ) -> None:
         shield()
         self._home = home
@@ -134,8 +129,6 @@ class Supervised:
         longer than `HOP_SECONDS`.
 
         Args:
-            seconds: how long each may take; None for any time.
-            most_bytes: how large its output may become.
             runs: of each, a folder that holds `work`, its working directory, and `input` and `output` of a filter; its
                 `TMPDIR`; the file whose size is limited; and its command line, or what a kept process is sent.
             home: the folder that the first process was started in.

@@ -117,8 +117,6 @@ def local_step(
 
     Args:
         path: a file; a folder with one file `step` or `step.*`, and perhaps `settings.yaml`; or a command.
-        settings_file: its settings.
-        workflow_id: what the step gets as `--workflow-id`.
         packages: what it needs besides, such as `rdkit==2026.3.1`.
         progress: is called with one line of text for each thing that takes a while.
 
@@ -161,19 +159,17 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
     wanted = dependencies_of(step.path, packages)
     if not wanted:
         return step
-    environment = environment_for(wanted, progress or (lambda _: None))
-    return replace(step, python=environment.python, lock=environment.lock)
+    python, lock = environment_for(wanted, progress or (lambda _: None))
+    return replace(step, python=python, lock=lock)
 
 
 def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: str = "") -> Step:
     """Find a step of a workflow in the workflow's folder; all of that folder belongs to the step.
 
     Args:
-        folder: the workflow's folder.
         run: path of the program below it, or of a folder with one file `step` or `step.*`; or, where there is no such
             path, a command; see `local_step`.
         settings_file: path of the settings below it; empty for `settings.yaml` in the step's folder, if `run` is one.
-        workflow_id: what the step gets as `--workflow-id`.
 
     Raises:
         SettingsError: there is no such step or settings file, it cannot be run, or it lies outside the folder.
@@ -197,8 +193,6 @@ def deployed_step(
         stage: the folder below them in which a step without a path is looked for: `<stage>/step` or `<stage>/step.*`,
             with `<stage>/settings.yaml` if it is there.
         path: the step's path below one of the folders.
-        settings_file: the settings' path below one of the folders.
-        workflow_id: what the step gets as `--workflow-id`.
 
     Raises:
         SettingsError: there is no such step or settings file, it cannot be run, or it lies outside the folders.

@@ -74,8 +74,6 @@ def judged(
     """Judge what came of a run.
 
     Args:
-        step: the step.
-        came: what came.
         entries: how many entries it was given; None where the caller does not know.
         limit: seconds that it was allowed; None for any time.
         text: returns what the step said as text that everybody may see.

@@ -20,12 +20,11 @@ from parcelq.steps.data import Given, write_bodies
 from parcelq.steps.find import Step
 from parcelq.steps.folder import RunFolders, locked_folder
 from parcelq.steps.ran import Ran, judged, or_step_error
-from parcelq.steps.rejects import Reject
 from parcelq.steps.slot import Slot, WarmSlot
 from parcelq.steps.supervisor import HOP_SECONDS, TAIL_BYTES
 from parcelq.steps.variables import granted_to, variables_of
 
-__all__ = ["TAIL_BYTES", "Given", "Ran", "Reject", "Runner", "run_step", "write_bodies"]
+__all__ = ["TAIL_BYTES", "Given", "Ran", "Runner", "run_step", "write_bodies"]
 
 _SECRET: Final = 4
 """Granted values of fewer characters are not hidden in what a run says, where they would be parts of other words."""
@@ -40,9 +39,6 @@ class Runner:
 
     Each run that goes on at the same time has a supervisor process, which is kept for the next run. A warm step's own
     process is kept too. All of them end with `close()`, and when this process ends, however that happens.
-
-    Attributes:
-        step: the step.
     """
 
     def __init__(self, step: Step) -> None:
@@ -79,11 +75,9 @@ class Runner:
         the start of its processes.
 
         Args:
-            bodies: slices of a file; one that lacks its last `\n` gets it where another follows.
             timeout: seconds after which the run is killed; the step's own timeout counts where that is shorter.
-            entries: how many entries the bodies have, where the caller knows; rejects beyond them fail the run.
-            fmt: the record format of the bodies.
-            header: what comes before them.
+
+        The input is what `Given` says.
 
         Raises:
             StepError: the step could not be started, exited with another code than 0, wrote no output file or too
@@ -98,10 +92,6 @@ class Runner:
 
     def run_all(self, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
         """Run the step over one input after another, with one request to its supervisor.
-
-        Args:
-            given: the inputs, at least one.
-            timeout: seconds after which each run is killed; see `run`.
 
         Returns:
             What came of the runs that began, in order, at least one. Runs do not begin after one that ended the step's

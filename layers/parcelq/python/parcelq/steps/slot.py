@@ -42,8 +42,6 @@ class Slot:
     """A supervisor; each run below it has a process and a folder of its own.
 
     Attributes:
-        step: the step.
-        variables: its environment.
         usable: whether another run can follow the last one.
 
     Raises:
@@ -67,10 +65,6 @@ class Slot:
 
     def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
         """Run the step over one input after another, and return what came of the runs that began.
-
-        Args:
-            given: the inputs.
-            seconds: how long each run may take; None for any time.
 
         Raises:
             StepError: there is no room for a run.

@@ -40,7 +40,6 @@ class ObjectUploader:
     Attributes:
         objects: where the objects are; a source names its bucket itself.
         store: where uploads are noted, and long headers and scans of ranges go.
-        parcel_size: most entries of a message.
         outputs: names of the topics whose results are collected, and of the topic that each's are collected from.
         format: the record format of all objects; None if each source's name decides.
         chosen_by: what gave that format: `option`, `stack`, …
@@ -56,17 +55,11 @@ class ObjectUploader:
     workflow: str = ""
 
     def upload(
-        self,
-        source: Source,
-        topic: Topic,
-        ranges: Topic | None = None,
-        may_go_on: Callable[[], bool] = lambda: True,
+        self, source: Source, topic: Topic, ranges: Topic | None = None, may_go_on: Callable[[], bool] = lambda: True
     ) -> Uploaded | None:
         """Publish a whole object as one stream.
 
         Args:
-            source: the object.
-            topic: the topic that its entries go to.
             ranges: the topic of tasks; None where there is time for any object.
             may_go_on: says whether there is time to go on. If not, a task for the rest goes to the topic of tasks.
 
@@ -128,13 +121,6 @@ class ObjectUploader:
 
     def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
         """Publish an object's header, and the ranges of its entries for others to upload.
-
-        Args:
-            ranges: the topic of tasks.
-            source: the object.
-            topic: the topic that its entries go to.
-            total: bytes of the object.
-            range_bytes: bytes of a range.
 
         Returns:
             How many ranges it has; None if it cannot be cut from the middle, and is to be uploaded whole.

@@ -110,15 +110,9 @@ def upload_source(
     """Publish a whole source from its first byte on.
 
     Args:
-        topic: the topic.
-        stream: its bytes, compressed or not.
-        source: what it is called.
-        parcel_size: most entries of a message.
         size: how many bytes it has as it is stored; None if only its end shows it.
-        fmt: its record format; None if its name decides.
         store: where a header goes that is too long for an attribute; None if there is no store.
         compressed: whether it is known to be compressed.
-        workflow: the attribute `Workflow` of its messages; empty for the built-in step.
         may_go_on: asked before each parcel but the first; where it says no, `rest` of the answer says what is left.
 
     Raises:
@@ -158,10 +152,6 @@ def upload_stream(
     A header is a message of its own, before the others: its body is the header, and it has no entries.
 
     Args:
-        topic: the topic.
-        stream: the entries.
-        source: what they are called.
-        parcel_size: most entries of a message.
         total: bytes of the whole source; None if only the stream's end shows it.
         layout: the record format, and the header that comes before the stream and is to be published too.
         start: offset in the source of the header, or of the stream's first byte where there is no header to publish.
@@ -181,7 +171,16 @@ def upload_stream(
 
     def in_time() -> Iterator[Parcel]:
         nonlocal rest
-        parcels = _parcels(stream, layout, parcel_size, start, record)
+        first = {"start": start + len(layout.header), "record": record, "line": layout.line or 1}
+        parcels = cut(
+            stream,
+            layout.format,
+            parcel_size,
+            layout.room,
+            **first,
+            counted_from=0 if layout.line else start,
+            strict=True,
+        )
         yield from islice(parcels, 1)
         for parcel in parcels:
             # guard[False]: an upload stops before its function's time is up
@@ -209,20 +208,6 @@ def upload_stream(
     return Uploaded(published, entries, end, parts.all(), format=str(layout.format), rest=rest)
 
 
-def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int, record: int) -> Iterator[Parcel]:
-    return cut(
-        stream,
-        layout.format,
-        parcel_size,
-        layout.room,
-        start=start + len(layout.header),
-        record=record,
-        line=layout.line or 1,
-        counted_from=0 if layout.line else start,
-        strict=True,
-    )
-
-
 def parcel_messages(
     parcels: Iterable[Parcel],
     source: Source,
@@ -235,10 +220,7 @@ def parcel_messages(
     """Turn parcels of a source into messages with their lineage.
 
     Args:
-        parcels: in order.
-        source: what they were cut from.
         total: bytes of the source; where None, the last of the messages tells it, if the source ends with it.
-        layout: the record format and the header.
         empty: whether no parcels at all mean an empty source, which is one message without bytes.
         ends: asked after the last of the parcels, whether the source ends there.
     """
