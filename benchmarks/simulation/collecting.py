@@ -84,7 +84,7 @@ class Collector:
             taken()
 
     def _drain(self, until: float, drained: int, held: int, end: Callable[..., None]) -> None:
-        """Drain until nothing comes or time is up, having drained so many, of which `held` are in no segment yet.
+        """Drain until nothing comes or time is up. Of `drained` messages so far, `held` are in no segment yet.
 
         `end` is called with how many came, and whether nothing is left.
         """

@@ -23,7 +23,7 @@ from parcelq.collect.reporting import Reporter, is_newer, metadata_of, state_in
 from parcelq.collect.resolution import WHOLE, Collected, Resolution, all_extents
 from parcelq.collect.runs import FEWEST
 from parcelq.collect.seeing import Seen, SourceState, see
-from parcelq.collect.segments import Job, folder, segment_keys, segments_among
+from parcelq.collect.segments import JobKey, folder, segment_keys, segments_among
 from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.lineage.source import NO_SOURCE, Source
 from parcelq.names import RESULTS
@@ -104,21 +104,21 @@ class Finisher:
         random.shuffle(jobs)
         return sorted(jobs, key=len)
 
-    def finish_job(self, job: Job) -> SourceState | None:
+    def finish_job(self, job: JobKey) -> SourceState | None:
         """Look at one job, and write its result if it is finished; None if it has no messages."""
         keys = self.keys_of(job)
         return next(iter(self._look(keys)), None) if segments_among(keys) else None
 
     def finish_without_lineage(self) -> list[SourceState]:
         """Write the messages that cannot be part of a result, if there are any; see `finish_all`."""
-        keys = self.keys_of(Job(NO_SOURCE))
+        keys = self.keys_of(JobKey(NO_SOURCE))
         return list(self._look(keys)) if keys else []
 
-    def keys_of(self, job: Job) -> list[str]:
+    def keys_of(self, job: JobKey) -> list[str]:
         """The keys in a job's folder."""
         return list(self.store.keys(folder(self.topic, job.id)))
 
-    def job_of(self, job_id: str) -> Job | None:
+    def job_of(self, job_id: str) -> JobKey | None:
         """The job whose messages are in the folder of an id; None if there are none."""
         segments = segments_among(self.store.keys(folder(self.topic, job_id)))
         return open_indexes(self.store, segments[:1])[0].job if segments else None

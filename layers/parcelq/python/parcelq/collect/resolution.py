@@ -33,7 +33,7 @@ from parcelq.collect.rows import (
     Columns,
     words_of,
 )
-from parcelq.collect.segments import Job
+from parcelq.collect.segments import JobKey
 from parcelq.collect.yields import Yields
 from parcelq.store.store import Store, Stored
 
@@ -124,7 +124,7 @@ class Collected:
     indexes: Sequence[Index]
 
     @property
-    def job(self) -> Job:
+    def job(self) -> JobKey:
         """Whose messages they are."""
         return self.indexes[0].job
 
