@@ -10,7 +10,7 @@ from benchmarks.simulation.case import Outcome
 
 
 def bill(job: Job, outcome: Outcome) -> list[Row]:
-    """Return the rows of a bill, from what was used."""
+    """Return the rows of a bill for the resources that were used."""
     prices, used = job.prices, outcome.used
     memory = {"uploader": job.stack.uploader_mb, "processor": job.setup.memory, "downloader": job.stack.downloader_mb}
     invocations = sum(one.invocations for one in used.values())

@@ -1,4 +1,4 @@
-"""The clients of AWS that commands use. They are made when a command runs, since importing boto3 takes long."""
+"""The AWS clients of commands. A command creates them when it runs, because importing boto3 takes long."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def topic(name: str, bucket: str = "") -> SqsTopic:
 
     Args:
         name: the topic's name or URL.
-        bucket: where bodies go that are too large for a message; without it such messages are refused.
+        bucket: stores bodies that are too large for a message; without it such messages are refused.
 
     Raises:
         AwsError: no region is configured.
@@ -41,7 +41,7 @@ def topic(name: str, bucket: str = "") -> SqsTopic:
 
 
 def looks(topic: SqsTopic) -> SqsTopic | None:
-    """Return the topic of looks of the stack that a topic belongs to; None if it belongs to no stack."""
+    """Return the stack's topic of looks, for a topic of a stack; None for other topics."""
     from parcelq.errors import TopicNotFoundError
     from parcelq.names import looks_beside
     from parcelq.topics.admin import Topics
@@ -69,7 +69,7 @@ def overflow(bucket: str) -> Overflow:
     """Return the store of bodies that are too large for a message.
 
     Args:
-        bucket: where they are put. For reading it may be empty, since each message names its bucket.
+        bucket: where new bodies are stored. For reading it may be empty, because each message names its bucket.
     """
     from parcelq.topics.overflow import Overflow
 

@@ -1,4 +1,4 @@
-"""The commands of `parcelq`, and what the command line is made of."""
+"""The list of the commands of `parcelq`; builds the command line from it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from parcelq.errors import ParcelqError
 from parcelq_cli.plain import PlainCommand, PlainGroup
 
 _EMULATOR: Final = ("moto", "samtranslator")
-"""What `parcelq emulate` needs beside the default install."""
+"""The extra that `parcelq emulate` needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """A command, which is imported only when it is run, or listed.
+    """A command. Its module is imported only when it runs or is listed.
 
     Attributes:
         name: its name.
         place: its module and function; for a group of commands, its `Typer`.
-        example: how it is used, for its help.
-        short: describes it in the list of commands; empty if the first line of its help does.
+        example: an example for its help.
+        short: its description in the list of commands; empty to use the first line of its help.
     """
 
     name: str
@@ -34,7 +34,7 @@ class _Command:
     short: str = ""
 
     def add_to(self, app: typer.Typer) -> None:
-        """Import it, and add it."""
+        """Import the command, and add it to the command line."""
         module, _, name = self.place.partition(":")
         found = getattr(import_module(module), name)
         if isinstance(found, typer.Typer):
@@ -54,9 +54,9 @@ _COMMANDS: Final = (
     _Command(
         "try", "parcelq_cli.try_:try_", "try molecules.smi --step ./score.py", "Run a program over the first records."
     ),
-    _Command("jobs", "parcelq_cli.jobs:jobs", "jobs --json", "List the jobs that are not whole."),
+    _Command("jobs", "parcelq_cli.jobs:jobs", "jobs --json", "List the jobs that are not complete."),
     _Command("cancel", "parcelq_cli.jobs:cancel", "cancel 28b1c5e0886b --stack parcelq", "Cancel jobs of a stack."),
-    _Command("dead", "parcelq_cli.dead:dead", "dead 28b1c5e0886b", "List what failed for good, and why."),
+    _Command("dead", "parcelq_cli.dead:dead", "dead 28b1c5e0886b", "List entries that failed for good, and why."),
     _Command(
         "redrive",
         "parcelq_cli.jobs:redrive",
@@ -83,12 +83,14 @@ _COMMANDS: Final = (
     _Command("topics", "parcelq_cli.topics:app"),
     _Command("workflows", "parcelq_cli.workflows:app"),
     _Command("doctor", "parcelq_cli.doctor:doctor", "doctor --stack parcelq", "Find out why jobs make no progress."),
-    _Command("scale", "parcelq_cli.doctor:scale", "scale step 50 --stack parcelq", "Set how many run at once."),
+    _Command(
+        "scale", "parcelq_cli.doctor:scale", "scale step 50 --stack parcelq", "Set how many functions run at once."
+    ),
     _Command(
         "wait",
         "parcelq_cli.remote:wait",
         "wait 28b1c5e0886b --stack parcelq",
-        "Wait for files on a stack.",
+        "Upload files to a stack and wait for results.",
     ),
 )
 _EMULATE: Final = _Command(
@@ -100,7 +102,7 @@ _EMULATE: Final = _Command(
 
 
 def app(words: Sequence[str] = ()) -> typer.Typer:
-    """Make the command line: of all commands, or only of the one that the words on the command line name.
+    """Make the command line with all commands, or with only the one that `words` names.
 
     Args:
         words: what follows `parcelq`.

@@ -1,7 +1,7 @@
-"""`parcelq dead` and `parcelq topics redrive`: list dead entries with their reasons, and try them again.
+"""`parcelq dead` and `parcelq topics redrive`: list dead entries with their reasons, and run them again.
 
-`parcelq dead` takes a job by its id, or a topic. Ids have a form of their own; `--topic` is for a topic
-whose name has that form too.
+`parcelq dead` takes the id of a job, or a topic. Ids have a fixed form; `--topic` is for a topic whose name has the
+same form.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from parcelq.topics.overflow import Overflow
 
 _SHOWN: Final = 80
-"""Characters of an entry that are shown; `--json` has all of it."""
+"""Characters of an entry that are shown; `--json` shows all of it."""
 
 
 @with_output
@@ -47,22 +47,23 @@ def dead(
     results: ResultsFolder = RESULTS,
     stack: AnyStack = "",
 ) -> None:
-    """List what failed for good: the dead entries of a job of this machine or a stack, or the dead letters of a topic.
+    """List entries that failed for good: the dead entries of a job, or the dead letters of a topic.
 
-    For each: file or source, record or line, entry, and why it failed. With --json each line has one object with the
-    whole entry; for a topic the entry is text, or base64 if it is not UTF-8, as the member "encoding" says.
+    Shows for each its file or source, its record or line, the entry, and why it failed. With --json each line is an
+    object with the whole entry. For a topic, the member "encoding" says whether the entry is text or, if it is not
+    UTF-8, base64.
     """
     from parcelq.local.manage import is_job_id
 
     if bool(job) == bool(topic):
-        raise WrongUsageError("give the id of a job or a topic, one of them")
+        raise WrongUsageError("give either the id of a job or a topic")
     if stack:
         from parcelq.stack.lookup import look_up
 
         from parcelq_cli.stack_jobs import list_dead as list_dead_on_stack
 
         if topic:
-            raise WrongUsageError("--stack is for the id of a job; a topic is named by itself")
+            raise WrongUsageError("--stack is for the id of a job; for a topic give only its name")
         list_dead_on_stack(output, look_up(stack), job)
     elif job and is_job_id(job):
         list_dead(output, job, results)
@@ -97,7 +98,7 @@ def redrive(
         list[str] | None, typer.Option("--id", metavar="ID", help="Only this message; may be given several times.")
     ] = None,
 ) -> None:
-    """Send dead letters back to their topic, to be tried again.
+    """Send dead letters back to their topic, to be processed again.
 
     All of them, or those given by --id.
     """
@@ -115,14 +116,14 @@ def redrive(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a dead letter comes from.
+    """The origin of a dead letter.
 
     Attributes:
         source: its source.
-        lineage: the bytes of the source that it stands for.
+        lineage: its span of the source, encoded.
         start: offset of the first of these bytes.
         end: offset just after the last of them.
-        total: bytes of the whole source; None if that is not known.
+        total: bytes of the whole source; None if unknown.
     """
 
     source: Source
@@ -133,7 +134,7 @@ class _Place:
 
     @classmethod
     def of(cls, message: Pulled) -> _Place | None:
-        """Return the place of a message; None if its attributes do not say."""
+        """Return the origin of a message; None if its attributes do not have it."""
         from parcelq.errors import InvalidValueError, LineageError
         from parcelq.lineage.lineage import Lineage
         from parcelq.lineage.source import Source
@@ -147,10 +148,10 @@ class _Place:
         return cls(source, lineage, lineage.root.start, lineage.root.end, lineage.root.total)
 
     def is_right(self, body: bytes | None) -> bool:
-        """Return whether the file is still the source, as far as that can be checked.
+        """Return whether the file is still the unchanged source, as far as that can be checked.
 
-        S3 checks objects itself. Of a file, the bytes of the message are compared, or only the size if the message is
-        the output of a step. A pipe cannot be read again.
+        S3 checks objects itself. For a file, the bytes of the message are compared; if the message is the output of a
+        step, only the file's size is. A pipe cannot be read again.
         """
         if self.source.bucket:
             return True
@@ -166,7 +167,7 @@ class _Place:
 
 
 def body_of(message: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
-    """Return the decoded body of a message, from S3 if it is there; or None and why it cannot be read."""
+    """Return the decoded body of a message, read from S3 if it is stored there; or None and why it cannot be read."""
     try:
         return overflow.load(message).message().body, ""
     except ParcelqError as error:
@@ -216,7 +217,7 @@ def _encoded(body: bytes | None) -> tuple[str | None, str | None]:
 
 
 def shown(body: bytes | None, problem: str) -> str:
-    """Return the beginning of a message's first entry, in quotes as Python writes it."""
+    """Return the beginning of a message's first entry, quoted as Python does."""
     if body is None:
         return problem
     first, _, others = body.partition(b"\n")
@@ -227,14 +228,14 @@ def shown(body: bytes | None, problem: str) -> str:
 
 
 def _lines_at(stream: Readable, positions: Iterable[int]) -> dict[int, int]:
-    """The numbers of the lines that begin at these bytes of a stream; without those after its end."""
+    """Return the numbers of the lines that begin at these bytes of a stream. Places after its end are left out."""
     from parcelq.records import LINES, places
 
     return {position: place.line for position, place in places(stream, LINES, positions).items()}
 
 
 def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
-    """Return the number of the line that starts at each place, if the source can still be read unchanged."""
+    """Return the number of the line that starts at each place, if the source is readable and unchanged."""
     from collections import defaultdict
 
     from parcelq.records.compression import open_source
@@ -249,7 +250,7 @@ def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
         found: dict[int, int] = {}
         with suppress(
             ParcelqError, OSError, ValueError
-        ):  # it is gone, or access is denied; the dead letters are still listed
+        ):  # the source was deleted or access is denied; the dead letters are listed without line numbers
             if source.bucket:
                 with opened(BucketStore(clients.s3(), source.bucket), source) as stream:
                     found = _lines_at(stream, positions) if stream else {}

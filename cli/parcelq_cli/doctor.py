@@ -1,4 +1,4 @@
-"""`parcelq doctor` and `parcelq scale`: why jobs of a stack make no progress, and how many functions run at once."""
+"""`parcelq doctor` says why jobs of a stack make no progress; `parcelq scale` sets how many functions run at once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from parcelq_cli.options import StackName
 from parcelq_cli.output import Output, amount, with_output
 
 _LEAST, _MOST = 2, 1000
-"""Bounds of an event source's concurrency: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html"""
+"""Smallest and largest concurrency of an event source:
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
+"""
 _NEW_ACCOUNT: Final = 10
 """Concurrent invocations of a new account: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem that stops jobs, or may do so.
+    """A problem that stops jobs or may stop them.
 
     Attributes:
         what: the problem, in a sentence.
@@ -55,7 +57,7 @@ class Examined:
         return {stage: f"{self.stack.prefix}-processor-{stage}" for stage in self.stack.stages}
 
     def mapping(self, function: str) -> Mapping[str, Any]:
-        """The event source of a function. Raises ParcelqError if it has none."""
+        """Return the event source of a function. Raises ParcelqError if it has none."""
         from parcelq.aws.clients import translated
 
         with translated():
@@ -81,12 +83,12 @@ class Examined:
         if wanted > limit:
             yield Finding(
                 f"the account runs {limit} functions at once, and the stack may ask for {wanted}",
-                "raise the quota of Lambda's concurrent executions, or lower it: parcelq scale STAGE N"
+                "raise the quota of Lambda's concurrent executions, or lower the stack's: parcelq scale STAGE N"
                 + (" (this is the quota of new accounts)" if limit <= _NEW_ACCOUNT else ""),
             )
 
     def event_sources(self) -> Iterator[Finding]:
-        """Check that the functions get their messages."""
+        """Check that the functions' event sources are enabled."""
         for function in (*self.processors.values(), f"{self.stack.prefix}-uploader"):
             state = self.mapping(function).get("State")
             if state != "Enabled":
@@ -109,7 +111,7 @@ class Examined:
                 )
 
     def alarms(self) -> Iterator[Finding]:
-        """Check that no alarm is on."""
+        """Check that no alarm is active."""
         from parcelq.aws.clients import translated
 
         with translated():
@@ -120,7 +122,7 @@ class Examined:
             yield Finding(f"the alarm {one['AlarmName']} went off", one.get("AlarmDescription") or "look at its metric")
 
     def workflows(self) -> Iterator[Finding]:
-        """Check that the current workflows can be run."""
+        """Check that the current workflows can run."""
         versions = self.stack.versions
         for one in versions.all():
             if not one.current:
@@ -143,7 +145,7 @@ class Examined:
 
 @with_output
 def doctor(out: Output, stack: StackName) -> None:
-    """Find out why the jobs of a stack make no progress, and say what to do.
+    """Find out why jobs of a stack make no progress, and what to do about it.
 
     The exit code is 1 if there is a problem.
     """
@@ -160,14 +162,14 @@ def doctor(out: Output, stack: StackName) -> None:
         try:
             findings = list(check())
         except AwsError as error:
-            advice = "ask for the right to do that" if error.is_denied else "try again"
-            findings = [Finding(f"{error.operation} failed with {error.code}, so nobody knows", advice)]
+            advice = "ask an administrator for this permission" if error.is_denied else "try again"
+            findings = [Finding(f"{error.operation} failed with {error.code}, so this could not be checked", advice)]
         except ParcelqError as error:
             findings = [Finding(str(error), "deploy the stack again")]
         for one in findings:
             out.result({"check": name, "problem": one.what, "help": one.help}, f"{name}: {one.what}; {one.help}")
         if not findings:
-            out.note(f"{name}: all is well")
+            out.note(f"{name}: no problem found")
         found += len(findings)
     if found:
         raise ParcelqError(f"{amount(found, 'problem')} found")
@@ -184,7 +186,7 @@ def scale(
 ) -> None:
     """Set how many processors of a stage may run at the same time, while jobs run.
 
-    The next sam deploy sets it to the parameter Concurrency again.
+    The next sam deploy resets it to the parameter Concurrency.
     """
     from parcelq.aws.clients import translated
 
@@ -198,7 +200,7 @@ def scale(
         )
     now = reply.get("ScalingConfig", {}).get("MaximumConcurrency")
     if now != number:
-        raise ParcelqError(f"Lambda was asked for {number}, but says that it is {now}")
+        raise ParcelqError(f"Lambda was asked for a concurrency of {number}, but reports {now}")
     before = mapping.get("ScalingConfig", {}).get("MaximumConcurrency")
     out.result({"stage": stage, "concurrency": number, "before": before}, f"{stage}: {number}, before {before}")
 

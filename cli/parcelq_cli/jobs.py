@@ -19,7 +19,7 @@ from parcelq_cli.source_map import map_line
 if TYPE_CHECKING:
     from parcelq.local.manage import JobStatus, LocalJobs
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its beginning.", show_default=False)]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or the beginning of it.", show_default=False)]
 ResultsFolder = Annotated[
     Path, typer.Option("--output", metavar="DIR", help="The folder of results that the job writes to.")
 ]
@@ -27,7 +27,7 @@ RESULTS = Path("results")
 
 
 def jobs_in(output: Path) -> LocalJobs:
-    """The jobs of a folder of results: the one place where commands look up jobs."""
+    """Return the jobs of a folder of results. All commands look up jobs here."""
     from parcelq.local.manage import LocalJobs
 
     return LocalJobs(output)
@@ -38,13 +38,13 @@ def jobs(
     out: Output,
     output: ResultsFolder = RESULTS,
     stack: AnyStack = "",
-    every: Annotated[bool, typer.Option("--all", help="With --stack, list those that are whole, too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="With --stack, list complete jobs too.")] = False,
 ) -> None:
-    """List the jobs that are not whole: running, stopped, or finished but for entries that failed.
+    """List the jobs that are not complete: running, stopped, or finished with failed entries.
 
-    Below each is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓ both.
-    A job of this machine is kept in DIR/.parcelq until all its records are in its result; a stack keeps the record of a
-    job for 105 days.
+    Below each job is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓
+    both. This machine keeps a job in DIR/.parcelq until all its records are in its result. A stack keeps the record of
+    a job for 105 days.
     """
     if stack:
         from parcelq_cli.stack_jobs import list_jobs
@@ -52,25 +52,26 @@ def jobs(
         list_jobs(out, look_up(stack), every=every)
         return
     if every:
-        raise WrongUsageError("--all is for jobs of a stack, so it needs --stack; this machine keeps no whole jobs")
+        raise WrongUsageError("--all is for jobs of a stack, so it needs --stack; this machine keeps no complete jobs")
     found = jobs_in(output).all()
     for one in found:
         out.result(_document(one, output), _line(one, output))
     if not found:
-        out.note(f"no job in {output} lacks anything")
+        out.note(f"no incomplete job in {output}")
 
 
 @with_output
 def cancel(
     out: Output,
     job: Annotated[
-        list[str], typer.Argument(metavar="JOB...", help="Ids of jobs, or their beginnings.", show_default=False)
+        list[str], typer.Argument(metavar="JOB...", help="Ids of jobs, or the beginnings of ids.", show_default=False)
     ],
     stack: StackName,
 ) -> None:
-    """Cancel jobs of a stack: within seconds, none of their messages is run any more.
+    """Cancel jobs of a stack: within seconds, no more of their messages run.
 
-    What is done stays, and parcelq resume goes on with the rest. A job of this machine stops with Ctrl-C where it runs.
+    Finished work is kept, and parcelq resume continues with the rest. To stop a job of this machine, press Ctrl-C in
+    its terminal.
     """
     from parcelq_cli.stack_jobs import cancel_jobs
 
@@ -85,18 +86,20 @@ def redrive(
     job: JobId,
     step: Annotated[
         list[str] | None,
-        typer.Option("--step", metavar="STEP", help="Another step than the job began with, such as a corrected one."),
+        typer.Option(
+            "--step", metavar="STEP", help="Another step than the one the job began with, such as a corrected one."
+        ),
     ] = None,
     workflow: WorkflowFolder = None,
     output: ResultsFolder = RESULTS,
     stack: AnyStack = "",
 ) -> None:
-    """Run the failed entries of a job again, and put their outputs in their places.
+    """Run the failed entries of a job again, and insert their outputs into the result.
 
-    The result, its report and the list of dead entries are written anew; an entry that fails again is listed once.
-    Of a job with several steps, all entries of the messages that an entry failed in run again, from the first step on.
-    On a stack, other steps become a version of the job's workflow that no other job gets, and the report names all
-    versions. For dead letters of a topic there is parcelq topics redrive.
+    This rewrites the result, its report and the list of dead entries; an entry that fails again is listed once. If a
+    job has several steps, all entries of a message with a failed entry run again, from the first step on. On a stack,
+    other steps become a version of the workflow that only this job uses, and the report names all versions. For dead
+    letters of a topic, use parcelq topics redrive.
     """
     _check_id(job)
     if stack:
@@ -117,7 +120,7 @@ def resume(
     output: ResultsFolder = RESULTS,
     stack: AnyStack = "",
 ) -> None:
-    """Go on with a job that was stopped or cancelled, without the limits that stopped it."""
+    """Continue a job that was stopped or cancelled, without the limits that stopped it."""
     _check_id(job)
     if stack:
         from parcelq_cli.stack_jobs import resume_job
@@ -186,5 +189,5 @@ def _line(one: JobStatus, output: Path) -> Text:
 
 
 def shown_entry(entry: str) -> str:
-    """Return the beginning of a dead entry."""
+    """Return a dead entry's beginning for display."""
     return repr(entry[:80]) + " …" * (len(entry) > 80)

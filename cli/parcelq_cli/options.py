@@ -20,9 +20,9 @@ RecordFormat = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="The record format: lines, jsonl, csv, tsv, fasta, fastq, sdf, 'starts=TEXT', 'ends=TEXT' or 'lines=4', "
-        "each with or without header=NUMBER after it.",
-        show_default="by the file's name, otherwise lines",
+        help="The record format: lines, jsonl, csv, tsv, fasta, fastq, sdf, 'starts=TEXT', 'ends=TEXT' or 'lines=4'; "
+        "each may be followed by header=NUMBER.",
+        show_default="from the file's name, otherwise lines",
     ),
 ]
 STEP: Final = typer.Option(
@@ -34,7 +34,9 @@ WorkflowFolder = Annotated[
 ]
 Settings = Annotated[
     list[Path] | None,
-    typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
+    typer.Option(
+        "--settings", metavar="FILE", help="Settings of the step; repeat it for several steps, in their order."
+    ),
 ]
 Packages = Annotated[
     list[str] | None,
@@ -42,18 +44,18 @@ Packages = Annotated[
 ]
 Env = Annotated[
     list[str] | None,
-    typer.Option("--env", metavar="NAME", help="A variable of this shell that the steps get; may be repeated."),
+    typer.Option("--env", metavar="NAME", help="An environment variable to pass on to the steps; may be repeated."),
 ]
 StackName = Annotated[str, typer.Option("--stack", metavar="NAME", help="Name of the stack.", show_default=False)]
 AnyStack = Annotated[
     str, typer.Option("--stack", metavar="NAME", help="A stack of AWS.", show_default="jobs of this machine")
 ]
-ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of one message.")]
+ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of a message.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 
 
 class WrongUsageError(typer.TyperException):
-    """Arguments and options do not fit together; the text says what would be right."""
+    """Arguments and options do not fit together; the message says what would be right."""
 
     exit_code = 2
 
@@ -62,7 +64,7 @@ def bucket_name(name: str | None) -> str | None:
     """Check the name of a bucket that is given as an option.
 
     Raises:
-        WrongUsageError: no bucket can have that name.
+        WrongUsageError: the name is not valid for a bucket.
     """
     try:
         return None if name is None else check_bucket(name)
@@ -73,7 +75,9 @@ def bucket_name(name: str | None) -> str | None:
 Bucket = Annotated[
     str | None,
     typer.Option(
-        callback=bucket_name, help="Bucket for entries too large for a message.", show_default="none: they are refused"
+        callback=bucket_name,
+        help="Bucket for entries too large for a message.",
+        show_default="none: such entries are refused",
     ),
 ]
 

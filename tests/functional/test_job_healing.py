@@ -117,7 +117,7 @@ class TestHealing:
         cloud.came(output(0, 5))
         self.still(cloud)
         assert len(cloud.tasks()) == 1
-        note_problem(cloud.store, source(), "it was deleted or replaced since it was put", topic="step")
+        note_problem(cloud.store, source(), "it was deleted or replaced after it was put", topic="step")
         cloud.run()
         assert cloud.record().state is State.STOPPED
 

@@ -102,7 +102,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(tmp_path):
     whole = archive_of(tmp_path / "a.zip", ("zeros", bytes(50_000_000)), compress=zipfile.ZIP_DEFLATED)
     assert whole.size < 100_000
     bundle = dataclasses.replace(whole, unpacked=1_000_000)
-    with pytest.raises(BundleError, match="more bytes than the bundle may have"):
+    with pytest.raises(BundleError, match="exceed the size of the bundle"):
         unpack(tmp_path / "a.zip", bundle, tmp_path / "out")
     assert (tmp_path / "out/zeros").stat().st_size <= 2_000_000
 
@@ -135,7 +135,7 @@ def test_a_damaged_archive_is_refused(made, tmp_path, at):
 @pytest.mark.parametrize("data", [b"", b"no archive", b"PK\x03\x04" + bytes(100)])
 def test_what_is_no_archive_is_refused_even_if_it_was_expected(tmp_path, data):
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(BundleError, match="no archive that can be read"):
+    with pytest.raises(BundleError, match="not a readable archive"):
         unpack(tmp_path / "a.zip", Bundle(hashlib.sha256(data).hexdigest(), len(data), 0, 0, 0), tmp_path / "out")
 
 

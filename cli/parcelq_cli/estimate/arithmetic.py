@@ -1,4 +1,4 @@
-"""Rows of bills, and the arithmetic of requests and seconds that does not depend on a job."""
+"""Rows of bills; times and costs of requests that do not depend on a job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def row(prices: Prices, service: str, what: str, price: str, quantity: float) ->
 
 
 def function(prices: Prices, what: str, invocations: float, seconds: float, memory: float) -> list[Row]:
-    """Rows for invocations of a function: its memory in MB, and their seconds together."""
+    """Rows for the invocations of a function with `memory` MB, given their total seconds."""
     return [
         row(prices, "Lambda", what, "lambda_requests", invocations),
         row(prices, "Lambda", what, "lambda_gb_seconds", seconds * memory / 1024),
@@ -42,32 +42,32 @@ def total(rows: Sequence[Row]) -> float:
 
 
 def units(size: float) -> int:
-    """How many requests SQS bills for one request, by the bytes of its payload: https://aws.amazon.com/sqs/pricing/"""
+    """Requests that SQS bills for one request with a payload of `size` bytes: https://aws.amazon.com/sqs/pricing/"""
     return max(1, ceil(size / BILLING_UNIT_BYTES))
 
 
 def billed(count: float, size: float, together: float = inf) -> float:
-    """How many requests SQS bills for messages of one size in full requests."""
+    """Requests that SQS bills for messages of one size, sent in full requests."""
     most = max(1, min(MAX_REQUEST_MESSAGES, together, MAX_REQUEST_BYTES // max(1, size)))
     full, rest = divmod(count, most)
     return full * units(most * size) + (units(rest * size) if rest else 0)
 
 
 def run_seconds(wall: float, cpu: float, vcpus: float) -> float:
-    """How long a run takes that took `wall` seconds with all the processors it wanted.
+    """Seconds of a run on fewer processors, if it took `wall` seconds with all the processors it wanted.
 
-    The time that it waited does not change. The `cpu` seconds of work take longer if there is less than one processor,
-    or fewer than it used.
+    Waiting time stays the same. The `cpu` seconds of work take longer if there is less than one processor, or fewer
+    than the run used.
     """
     return max(0.0, wall - cpu) + max(min(wall, cpu), cpu / vcpus)
 
 
 def ramp_seconds(busy: float, each: float, concurrency: int) -> float:
-    """How long invocations take side by side, as SQS event source mappings grow.
+    """Duration of concurrent invocations, as SQS event source mappings scale up.
 
     Args:
-        busy: seconds of all invocations.
-        each: seconds of one of them.
+        busy: total seconds of all invocations.
+        each: seconds of one invocation.
         concurrency: most at a time.
     """
     first = min(POLLERS, concurrency)

@@ -1,4 +1,4 @@
-"""The requests of a file, and the bill. Pure arithmetic."""
+"""The requests and the bill for a file. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from parcelq_cli.estimate.model import Job
 from parcelq_cli.estimate.stack import LOG_BYTES
 
 _LOOK_REQUESTS: Final = RECEIVERS + 4
-"""Requests to SQS of a look: its receivers that find nothing more, locking, publishing the next, its own delivery."""
+"""Requests to SQS of a look: receiving until the topic is empty, locking, publishing the next look, and its own
+delivery.
+"""
 _LOOK_PUTS: Final = 3
 _LOOK_GETS: Final = 4
-"""Requests to S3 of a look: the record, what lies in the job's folder, and notes."""
+"""Requests to S3 of a look: the job's record, its objects, and notes."""
 _LOOKUPS: Final = 4
-"""Requests of a function for its topics: the processor's, once an instance."""
+"""Requests of the processor to look up its topics, once an instance."""
 _FREE_DISK_GB: Final = 0.5
 _RANGE_TASK_BYTES: Final = 300
 _TRACED: Final = 0.05
-"""Of invocations, beside one a second: https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html"""
+"""Share of the invocations that X-Ray samples, in addition to one a second:
+https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html
+"""
 
 
 def sqs(job: Job) -> dict[str, float]:
-    """Requests to SQS as it bills them, by what they are for."""
+    """Requests that SQS bills, by purpose."""
     size, parcel, (pieces, out) = job.input_bytes, job.message_bytes(job.parcel), job.outputs
     results = job.result.messages
     asked = {
@@ -45,14 +49,14 @@ def sqs(job: Job) -> dict[str, float]:
     if job.splitting:
         cut = billed(job.runs, size) + billed(job.uploaded, parcel) + job.uploaded / MAX_REQUEST_MESSAGES
         asked["input topic, re-parcel"] = cut
-    if job.again[0]:  # each such run was published, received, published its output, and was deleted
+    if job.again[0]:  # each such run was published and received, its output was published, and it was deleted
         runs, over, dead = job.again
         asked["failures"] = runs * (2 + 2 * units(job.message_bytes(over / runs))) + 2 * dead
     return asked
 
 
 def s3(job: Job) -> tuple[float, float]:
-    """Requests that S3 bills as PUT, and those that it bills as GET: notes, segments, the result and the report."""
+    """Requests that S3 bills as PUT and as GET: notes, segments, the result and the report."""
     result, ranges = job.result, max(1, job.ranges)
     segments = segments_of(result.messages, job.outputs[1]) + RECEIVERS
     puts = ranges + segments + result.parts + 8 + _LOOK_PUTS * job.looks
@@ -61,7 +65,7 @@ def s3(job: Job) -> tuple[float, float]:
 
 
 def bill(job: Job) -> list[Row]:
-    """The cost of running the file, without the cost of keeping it."""
+    """The cost of processing the file, without storing it."""
     uploads, processors = 1 + job.ranges, job.invocations + job.splitting + job.again[0]
     uploading = max(1, job.ranges) * job.publishing + (1 + min(job.ranges, job.setup.uploads)) * COLD_SECONDS
     result, drains = job.result, ceil(job.draining / 30)
@@ -94,6 +98,6 @@ def usd(job: Job) -> float:
 
 
 def keeping(job: Job) -> list[Row]:
-    """The cost of keeping the file and its result for a month."""
+    """The cost of storing the file and its result for a month."""
     sizes = {"the file": job.known.stored, "the result": job.output_bytes}
     return [row(job.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]

@@ -1,4 +1,4 @@
-"""What it takes to collect messages and write a result, by the sizes that the downloader works with."""
+"""The time and cost of collecting messages and writing a result, by the downloader's own sizes."""
 
 from __future__ import annotations
 
@@ -30,25 +30,27 @@ from parcelq_cli.estimate.facts import (
 
 
 def drained_seconds(size: float) -> float:
-    """Seconds in which an invocation drains a message of `size` bytes: its network, CPU or requests bound it."""
+    """Seconds in which an invocation drains a message of `size` bytes; its network, its CPU or its requests are the
+    limit.
+    """
     requests = (2 / PULLED_TOGETHER + 1 / (8 * MAX_REQUEST_MESSAGES)) * SQS_SECONDS / RECEIVERS
     return max(2 * size / BYTES_PER_SECOND, DRAINED_MESSAGE + DRAINED_BYTE * size, requests)
 
 
 def segments_of(messages: float, size: float) -> int:
-    """Segments that an invocation writes for messages of `size` bytes each that it drained."""
+    """Segments that an invocation writes for the messages of `size` bytes that it drained."""
     full = max(messages * size / SEGMENT_BYTES, messages / SEGMENT_MESSAGES)
     return max(ceil(full), min(RECEIVERS, ceil(messages)))
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A result that is to be written in parts.
+    """A result that is written in parts.
 
     Attributes:
         size: its bytes, at least 1.
-        messages: messages that it is made of.
-        mixed: how many ranges of the source were uploaded side by side, so that each segment has messages of as many.
+        messages: the number of its messages.
+        mixed: how many ranges of the source were uploaded at the same time; each segment has messages of all of them.
     """
 
     size: float
@@ -57,7 +59,7 @@ class Result:
 
     @property
     def is_large(self) -> bool:
-        """Whether its parts are written by several invocations."""
+        """Whether several invocations write its parts."""
         return self.size > LARGE
 
     @property
@@ -67,14 +69,14 @@ class Result:
 
     @property
     def parts(self) -> int:
-        """How many there are."""
+        """Number of parts."""
         return ceil(self.size / self.part)
 
     @property
     def gets(self) -> float:
-        """Requests that read a part. What lies together in a segment is fetched at once, up to a window.
+        """Requests that read a part. Adjacent bytes of a segment are fetched with one request, up to a window.
 
-        A segment is sorted, so its messages of one range of the source lie together.
+        A segment is sorted, so its messages of one range of the source are adjacent.
         """
         size = self.size / self.parts
         together = min(size, max(self.size / self.messages, SEGMENT_BYTES / self.mixed))
@@ -88,19 +90,19 @@ class Result:
 
     @property
     def tasks(self) -> int:
-        """How many tasks there are."""
+        """Number of tasks."""
         return ceil(self.parts / self.in_task)
 
     @property
     def side_by_side(self) -> int:
-        """Parts that one invocation writes side by side: those of a task, if there is memory for them."""
+        """Parts that one invocation writes in parallel: those of a task, as far as memory allows."""
         return max(1, min(PARTS_IN_FLIGHT, HELD_BYTES // self.part, self.in_task))
 
     def task_seconds(self, invocations: float = 1) -> float:
         """Seconds in which an invocation writes the parts of a task.
 
         Args:
-            invocations: how many do this at the same time. Together they get what one prefix of S3 takes.
+            invocations: how many do this at the same time; they share the request rate of one S3 prefix.
         """
         size, most = self.size / self.parts, self.side_by_side
         waiting = max(S3_SECONDS, invocations * most / S3_GETS) * self.gets + 3 * S3_SECONDS
@@ -109,37 +111,39 @@ class Result:
 
     @property
     def seeing(self) -> float:
-        """Seconds of a look that sees that all messages are there."""
+        """Seconds of a look that finds all messages collected."""
         listings = ceil(segments_of(self.messages, self.size / self.messages) / LISTED)
         return self.messages / RESOLVED + listings * S3_SECONDS
 
     @property
     def planning(self) -> float:
-        """Seconds in which it is written where every byte lies."""
+        """Seconds for planning where every byte of the result is stored."""
         return self.messages / LOCATED + self.messages * EXTENT / BYTES_PER_SECOND + 3 * S3_SECONDS
 
     @property
     def drawing(self) -> float:
-        """Seconds in which the report and its page are written."""
+        """Seconds for writing the report and its page."""
         return self.messages / DRAWN + 6 * S3_SECONDS
 
     @property
     def alone(self) -> float:
-        """Seconds in which one invocation writes all of a small result."""
+        """Seconds in which one invocation writes a small result."""
         return self.messages / LOCATED + self.tasks * self.task_seconds()
 
     @property
     def busy(self) -> float:
-        """Seconds of all invocations that write it and its report, together."""
+        """Total seconds of all invocations that write the result and its report."""
         if not self.is_large:
             return self.seeing + self.alone + self.drawing
         return 2 * self.seeing + self.planning + self.tasks * self.task_seconds() + self.drawing
 
     def seconds(self, invocations: float) -> float:
-        """Seconds from the moment at which all messages are collected, with so many invocations at most."""
+        """Seconds from the moment at which all messages are collected until the result is written, with at most `most`
+        invocations.
+        """
         if not self.is_large:
             return self.busy
-        # An invocation takes ten tasks one after another, so the last of them are late.
+        # An invocation takes ten tasks one after another, so the last tasks are late.
         rounds = min(self.tasks, self.tasks / invocations + TASKS_TOGETHER)
         writing = rounds * self.task_seconds(min(invocations, self.tasks))
         return 2 * self.seeing + self.planning + writing + PARTS_SECONDS + self.drawing

@@ -1,4 +1,4 @@
-"""What `parcelq estimate --html` draws: cost and duration over parcel size, a line for each memory size."""
+"""The web page of `parcelq estimate --html`: cost and duration by parcel size, with a line for each memory size."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_page(path: Path, every: Sequence[Job], *, batches_follow: bool) -> Non
 
     Args:
         path: the file, which is replaced.
-        every: the job on the setups that are compared, the chosen one among them.
+        every: the job on all compared setups, including the chosen one.
         batches_follow: whether the batch size is always the parcel size.
 
     Raises:
@@ -38,7 +38,7 @@ def write_page(path: Path, every: Sequence[Job], *, batches_follow: bool) -> Non
 
 
 def page(chosen: Job, *, batches_follow: bool) -> bytes:
-    """Draw a job on many setups beside the chosen one."""
+    """Compare a job on many setups with the chosen one."""
     grid = setups(chosen, batches_follow=batches_follow)
     best = cheapest([job for row in grid for job in row])
     known = chosen.known
@@ -56,7 +56,9 @@ def page(chosen: Job, *, batches_follow: bool) -> bytes:
             f"{seconds(chosen.processed)}."
         )
     cost = _chart(grid, usd, dollars, "Cost of the file by parcel size and memory")
-    took = _chart(grid, lambda job: job.processed, seconds, "Time until all is processed, by parcel size and memory")
+    took = _chart(
+        grid, lambda job: job.processed, seconds, "Time until all records are processed, by parcel size and memory"
+    )
     mind = [element("li", text(one)) for one in warnings(chosen)]
     return document(
         f"Estimate for {known.name}",
@@ -69,7 +71,7 @@ def page(chosen: Job, *, batches_follow: bool) -> bytes:
             element(
                 "div",
                 element("section", element("h2", "Cost"), cost),
-                element("section", element("h2", "Time until all is processed"), took),
+                element("section", element("h2", "Time until all records are processed"), took),
                 class_="charts",
             ),
             element("h2", "The numbers"),
@@ -80,7 +82,7 @@ def page(chosen: Job, *, batches_follow: bool) -> bytes:
 
 
 def setups(chosen: Job, *, batches_follow: bool) -> list[list[Job]]:
-    """The job on a grid of setups: a row for each memory size, from small to large parcels; the chosen one in it."""
+    """The job on a grid of setups: a row for each memory size, from small to large parcels."""
     setup = chosen.setup
     most = max(1, chosen.known.records)
     parcels = sorted({min(one, most) for one in (*_PARCELS, setup.parcel_size)} | {setup.parcel_size})

@@ -1,4 +1,4 @@
-"""What a file comes to on a stack: messages and seconds. Pure arithmetic."""
+"""The messages and seconds of a file on a stack. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from parcelq_cli.estimate.measure import Measured
 from parcelq_cli.estimate.stack import Stack
 
 _LAST_LOOK: Final = 2 * SHORTEST_SECONDS
-"""From the last output message until a look has drained it."""
+"""Seconds from the last output message until a look has drained it."""
 _ENVELOPE_BYTES: Final = KIB
-"""What a message's record in a Lambda event has beside body and attributes."""
+"""Bytes of a message's record in a Lambda event, in addition to body and attributes."""
 _BACK_OFF_SECONDS: Final = 5
 _RESERVED: Final = 10.0
-"""Seconds of an invocation that are kept for publishing; at most a tenth of them."""
+"""Seconds of an invocation that are reserved for publishing; at most a tenth of the timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How a stack is set up: the template's parameters of these names; memory in MB, timeout in seconds.
+    """The setup of a stack: the template's parameters of these names; memory in MB, timeout in seconds.
 
     `uploads` and `collects` are UploadConcurrency and CollectConcurrency.
     """
@@ -56,15 +56,15 @@ class Setup:
 
 @dataclass(frozen=True)
 class Job:
-    """A file on a stack that is set up in one way.
+    """A file on a stack with one setup.
 
     Attributes:
         known: the file and the step.
         setup: the parameters that are compared.
-        prices: what AWS asks for.
+        prices: the prices of AWS.
         stack: the rest of the stack.
-        slowdown: how many times as long a vCPU of Lambda takes as a processor of the machine that measured.
-        chosen: whether it is the setup that was asked for.
+        slowdown: how many times slower a vCPU of Lambda is than the machine that measured.
+        chosen: whether the user asked for this setup.
     """
 
     known: Measured
@@ -78,14 +78,16 @@ class Job:
 
     @cached_property
     def ranges(self) -> int:
-        """Byte ranges that the file is uploaded in; 0 if it is uploaded whole."""
+        """Byte ranges in which the file is uploaded; 0 if it is uploaded as a whole."""
         if self.known.one_stream or self.known.size <= self.stack.range_bytes:
             return 0
         return ceil(self.known.size / self.stack.range_bytes)
 
     @cached_property
     def parcel(self) -> int:
-        """Entries of a message that is uploaded: a parcel, or a batch where that is more, if a message holds it."""
+        """Entries of a message that is uploaded: those of a parcel or of a batch, whichever is more, if they fit into a
+        message.
+        """
         records, entries = (
             ceil(self.known.records / max(1, self.ranges)),
             max(self.setup.parcel_size, self.setup.batch_size),
@@ -95,7 +97,7 @@ class Job:
 
     @cached_property
     def entries(self) -> int:
-        """Entries of a run: a message's, or a batch where that is less, for which messages are re-parcelled."""
+        """Entries of a run: those of a message or of a batch, whichever is less. Messages are re-parcelled to it."""
         return min(self.parcel, self.setup.batch_size)
 
     @cached_property
@@ -105,12 +107,12 @@ class Job:
 
     @cached_property
     def runs(self) -> int:
-        """Messages that the step runs over without failing ones, and so runs."""
+        """Messages that the step runs over, without failures; equals the number of runs."""
         return self.uploaded if self.entries == self.parcel else ceil(self.known.records / self.entries)
 
     @cached_property
     def together(self) -> int:
-        """Messages of an invocation, while enough of them wait."""
+        """Messages of an invocation while enough messages wait."""
         event = self.input_bytes * self.known.escaped + _ENVELOPE_BYTES
         return max(1, min(self.stack.together, int(MAX_LAMBDA_EVENT_BYTES / event)))
 
@@ -128,10 +130,10 @@ class Job:
 
     @cached_property
     def again(self) -> tuple[float, float, float]:
-        """The effects of failing entries: more runs, the entries of these runs, and entries that die.
+        """The effects of failing entries: additional runs, the entries of these runs, and dead entries.
 
-        A message that fails runs once more as it is. Then it is split into halves, which run once, until bad entries
-        are alone. Entries fail by chance.
+        A message that fails runs once more unchanged. Then it is split into halves, which run once each, until the bad
+        entries are alone. The model assumes that entries fail at random.
         """
         good = 1 - self.known.failing
         parts, size = float(self.runs), self.known.records / self.runs
@@ -155,12 +157,12 @@ class Job:
 
     @cached_property
     def result(self) -> Result:
-        """The result as it is written."""
+        """The result, for the cost of writing it."""
         mixed = min(self.setup.uploads, self.ranges) or 1
         return Result(max(1.0, self.output_bytes), self.runs * self.outputs[0], mixed)
 
     def _encoded(self, entries: int) -> float:
-        """One record that SQS refuses is enough for its whole parcel to travel as base64."""
+        """Bytes in a body for a byte of the file. One record that SQS refuses makes its whole parcel base64."""
         return 1 + (1 - (1 - self.known.illegal) ** min(entries, self.known.records)) / 3
 
     def message_bytes(self, entries: float) -> float:
@@ -171,7 +173,7 @@ class Job:
 
     @cached_property
     def run(self) -> float:
-        """One run of the step."""
+        """Seconds of one run of the step."""
         return self._run_seconds(self.entries)
 
     @cached_property
@@ -180,7 +182,9 @@ class Job:
         return self.invocation_of(min(self.together, self.runs))
 
     def invocation_of(self, messages: float) -> float:
-        """An invocation of the processor that gets `messages` messages. Its CPUs bound it, or the longest lane."""
+        """Seconds of an invocation of the processor with `messages` messages. Its CPUs or the longest lane are the
+        limit.
+        """
         pieces, size = self.outputs
         rounds = ceil(messages / min(messages, self._lanes))
         running = max(messages * self.known.cpu(self.entries) / self._vcpus, rounds * self.run)
@@ -188,7 +192,7 @@ class Job:
 
     @cached_property
     def busy(self) -> float:
-        """All invocations of the processor together, cold starts and failures among them."""
+        """Total seconds of all invocations of the processor, with cold starts and failures."""
         runs, over, _ = self.again
         busy = (
             self.runs / self.together * self.invocation_of(self.together)
@@ -204,19 +208,19 @@ class Job:
 
     @cached_property
     def publishing(self) -> float:
-        """In which the uploader publishes a range, or the file if it has none."""
+        """Seconds in which the uploader publishes a range, or the file if it has no ranges."""
         size = self.known.size / max(1, self.ranges)
         return S3_SECONDS + 2 * SQS_SECONDS + max(2 * size / BYTES_PER_SECOND, size * UPLOADED_BYTE)
 
     @cached_property
     def upload(self) -> float:
-        """From the put until all of the file is published."""
+        """Seconds from the put until the whole file is published."""
         ranges = ramp_seconds(self.ranges * self.publishing, self.publishing, self.setup.uploads) + COLD_SECONDS
         return EVENT_SECONDS + COLD_SECONDS + 2 * S3_SECONDS + (ranges if self.ranges else self.publishing)
 
     @cached_property
     def processed(self) -> float:
-        """From the put until the last message is processed. Processors begin as soon as there are messages."""
+        """Seconds from the put until the last message is processed. Processors begin as soon as there are messages."""
         begun = EVENT_SECONDS + COLD_SECONDS + 2 * S3_SECONDS + 2 * SQS_SECONDS
         failing = _BACK_OFF_SECONDS * (1 + ceil(log2(self.entries))) if self.again[0] else 0
         working = begun + ramp_seconds(self.busy, self.invocation + COLD_SECONDS, self.setup.concurrency)
@@ -224,23 +228,23 @@ class Job:
 
     @cached_property
     def draining(self) -> float:
-        """Invocations of the downloader that drain the output topic, together."""
+        """Total seconds of the downloader's invocations that drain the output topic."""
         return self.result.messages * drained_seconds(self.outputs[1])
 
     @cached_property
     def assembly(self) -> float:
-        """From the last message until the result is there: what is left is drained, and the result is written."""
+        """Seconds from the last message until the result is written: the rest is drained, and the result is written."""
         late = max(0.0, self.draining / self.setup.collects - self.processed)
         return _LAST_LOOK + late + self.result.seconds(self.setup.collects) + self.ranges * S3_SECONDS / 8
 
     @property
     def latest(self) -> float:
-        """From the put until the result is there."""
+        """Seconds from the put until the result is written."""
         return self.processed + self.assembly
 
     @cached_property
     def looks(self) -> int:
-        """Looks at the job. Each comes after a part of the time left."""
+        """Number of looks at the job. The next look comes after a fraction of the estimated remaining time."""
         left = self.processed - EVENT_SECONDS - COLD_SECONDS
         count = max(0, int((left - SHARE * LONGEST_SECONDS) / (LONGEST_SECONDS + LOOK_SECONDS)))
         left -= count * (LONGEST_SECONDS + LOOK_SECONDS)
@@ -251,7 +255,7 @@ class Job:
 
     @property
     def fits(self) -> bool:
-        """Whether a run fits into an invocation; a part of that is kept for publishing."""
+        """Whether a run fits into an invocation; part of the time is reserved for publishing."""
         return self.run <= self.setup.timeout - min(_RESERVED, 0.1 * self.setup.timeout)
 
     @property
@@ -265,7 +269,7 @@ class Job:
 
     @property
     def _lanes(self) -> int:
-        """Runs that go on side by side in an invocation: Lambda shows at least two processors."""
+        """Runs that an invocation executes in parallel: Lambda shows at least two processors."""
         return max(2, ceil(self.setup.memory / VCPU_MB))
 
     def _run_seconds(self, entries: float) -> float:

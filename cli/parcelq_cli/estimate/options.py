@@ -1,4 +1,4 @@
-"""The setups of a stack that are compared, and warnings about the chosen one."""
+"""The setups that are compared, and warnings about the chosen one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from parcelq_cli.estimate.model import Job
 
 
 def jobs(chosen: Job, *, batches_follow: bool) -> list[Job]:
-    """A job on other setups, itself among them: a tenth and ten times the parcel size, each with several memory sizes.
+    """A job on other setups and its own: a tenth, one and ten times the parcel size, each with several memory sizes.
 
     Args:
-        chosen: the job on the setup that was asked for.
-        batches_follow: whether the batch size is always the parcel size; otherwise it stays what was asked for.
+        chosen: the job on the setup that the user asked for.
+        batches_follow: whether the batch size is always the parcel size; otherwise it stays the same.
     """
     setup, every = chosen.setup, []
     for parcel in sorted({max(1, setup.parcel_size // 10), setup.parcel_size, setup.parcel_size * 10}):
@@ -27,7 +27,7 @@ def jobs(chosen: Job, *, batches_follow: bool) -> list[Job]:
 
 
 def cheapest(found: Sequence[Job]) -> Job | None:
-    """The cheapest of those that fit; of equal ones, the first."""
+    """The cheapest of the jobs that fit; the first if several cost the same."""
     return min((one for one in found if one.fits), key=usd, default=None)
 
 

@@ -34,14 +34,14 @@ def text(every: Sequence[Job]) -> str:
     known, setup, nothing = job.known, job.setup, idle(job.stack, job.prices)
     counted = "counted" if known.counted else "worked out from the sample"
     reason = " ".join(known.reason.split())[:200]
-    failing = f"{known.failing:.2%} of them fail: {reason}" if known.failing else "none of them fails"
+    failing = f"{known.failing:.2%} of the records fail: {reason}" if known.failing else "none of the records fails"
     days = job.prices.days
     dated = f", dated {days[0]} to {days[1]}" if days else ""
     about = (
         f"{known.name}: {size(known.stored)}, {known.records:,} records of {known.format} ({counted})\n"
         f"Step, over {known.sampled:,} of them: {seconds(known.wall.fixed)} a run and "
         f"{seconds(known.wall.each)} a record;\n"
-        f"  out for one in: {known.out_entries:.3g}, of {known.out_bytes:.3g} bytes; {failing}"
+        f"  output for one record: {known.out_entries:.3g} records, {known.out_bytes:.3g} bytes; {failing}"
     )
     on_aws = (
         f"On AWS with parcels of {setup.parcel_size:,}, batches of {setup.batch_size:,}, {setup.memory:,} MB, "
@@ -52,9 +52,11 @@ def text(every: Sequence[Job]) -> str:
     )
     setups = table([("", "parcel", "batch", "MB", "run", "processed", "cost"), *(_cells(one, best) for one in every)])
     month = (
-        f"Beside that, a month: {dollars(total(keeping(job)))} for keeping file and result, and for an idle stack:\n"
+        f"In addition, per month: {dollars(total(keeping(job)))} for storing file and result, and for an idle stack:\n"
     )
-    prices = f"List prices of {job.prices.region}{dated}, no free tier taken off; docs/costs.md says what is left out."
+    prices = (
+        f"List prices of {job.prices.region}{dated}, without the free tier; docs/costs.md lists what is not included."
+    )
     notes = [f"Mind: {one}." for one in warnings(job)]
     legend = "* chosen  < cheapest  ! a run does not fit into an invocation"
     costs, idle_costs = _by_service(bill(job)), _by_service(nothing)
@@ -70,7 +72,7 @@ def dollars(usd: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration, as people say it."""
+    """A duration for people."""
     if value < 10:
         return f"{value:.2g} s" if value >= 0.001 else f"{value * 1e6:.2g} µs"
     if value < 120:
@@ -79,7 +81,7 @@ def seconds(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes, as people say them."""
+    """A size for people."""
     for name, unit in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= unit:
             return f"{value / unit:,.1f} {name}"
@@ -87,7 +89,7 @@ def size(value: float) -> str:
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
-    """Columns, the first to the left and the others to the right."""
+    """Lines of columns; the first column is left-aligned, the others right-aligned."""
     lines = list(rows)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

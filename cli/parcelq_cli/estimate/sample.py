@@ -1,4 +1,4 @@
-"""Records from all over a file or an S3 object, without reading all of it."""
+"""Samples records from all parts of a file or an S3 object, without reading all of it."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from parcelq.store.store import OpenedPut
 from parcelq.upload.puts import Puts, is_coded
 
 COUNTED_BYTES: Final = 64 * MIB
-"""The records of a source up to this size, decompressed, are counted; of a larger one they are worked out."""
+"""The records of a source up to this size, decompressed, are counted; for a larger one their number is extrapolated."""
 _TOGETHER: Final = 10
-"""Records that are taken at one place, so that long and short records that alternate are counted correctly."""
+"""Records that are taken at one place, so that sources that alternate long and short records are sampled fairly."""
 _READ_BYTES: Final = 64 * KIB
 _LONGEST: Final = 64 * MIB
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Some records of a source.
+    """A sample of the records of a source.
 
     Attributes:
         records: the records, in the order of the source.
-        size: bytes of the whole source, decompressed; worked out for a large one that is compressed.
+        size: bytes of the whole source, decompressed; extrapolated for a large compressed one.
         stored: its bytes as they are stored.
         total: records of the whole source.
-        counted: whether `total` was counted, not worked out.
+        counted: whether `total` was counted; otherwise it was extrapolated.
         format: its record format.
         header: its header.
         one_stream: whether it cannot be cut into ranges.
@@ -54,20 +54,20 @@ class Sample:
 
 
 def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sample:
-    """Take about `wanted` records from all over a source.
+    """Take about `wanted` records from all parts of a source.
 
-    The places are random, so that a pattern in the file does not distort the sample, but the same for the same file. Of
-    a large source that cannot be read from the middle (compressed, CSV, `lines=N`), the records come from its first 64
-    MiB.
+    The places are random, so that a pattern in the file does not distort the sample, but the same file always gives the
+    same places. If a large source cannot be read from the middle (compressed, CSV, `lines=N`), the records come from
+    its first 64 MiB.
 
     Args:
         file: a path, or `s3://bucket/key`.
-        wanted: how many records, at least 1; all of them if there are no more.
+        wanted: how many records, at least 1; all of them if the source has fewer.
         fmt: the record format; None if its name decides.
 
     Raises:
-        ParcelqError: it is not there, cannot be read, does not fit its format, or has no records.
-        AwsError: S3 refused.
+        ParcelqError: the source does not exist, cannot be read, does not match its format, or has no records.
+        AwsError: a request to S3 failed.
     """
     puts, source = _source(str(file))
     try:
@@ -94,7 +94,7 @@ def _source(file: str) -> tuple[Puts, Source]:
 
 @dataclass(frozen=True, slots=True)
 class _OneFile:
-    """Reads a file as the objects of a bucket are read."""
+    """Reads a file through the interface for objects of a bucket."""
 
     state: FileState
 
@@ -127,7 +127,7 @@ def _sample(puts: Puts, source: Source, name: str, wanted: int, fmt: Format | No
         more, stored = rest.read(1), found.size
     if not head:
         raise ParcelqError(f"file {name!r} has no records, so there is nothing to estimate")
-    if more:  # the last record may go on
+    if more:  # the last record may continue after it
         head = head[: fmt.closing(head).start]
     if not head:
         raise ParcelqError(f"file {name!r} has a record of more than {COUNTED_BYTES // MIB} MiB; is it {fmt}?")
@@ -148,7 +148,7 @@ def _sample(puts: Puts, source: Source, name: str, wanted: int, fmt: Format | No
 
 
 def _chosen(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> tuple[bytes, ...]:
-    """Records from as many equal stretches of data as there are places."""
+    """Records from equal sections of data, one from each section."""
     chance, numbers = random.Random(seed), dict.fromkeys(range(count) if count <= wanted else ())  # nosec B311
     for start in () if numbers else _places(chance, count, wanted):
         numbers |= dict.fromkeys(range(int(start), min(count, int(start) + _together(wanted))))
@@ -156,7 +156,7 @@ def _chosen(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> tup
 
 
 def _from_places(puts: Puts, source: Source, fmt: Format, origin: int, size: int, wanted: int) -> Iterator[bytes]:
-    """Records at places all over a source. Those at a place are the first that start there, however long they are."""
+    """Records from places all over a source: those that start first at or after each place."""
     end = 0
     for place in _places(random.Random(size), size, wanted):  # nosec B311 # the same for the same file
         start = max(int(place), end)
@@ -174,7 +174,7 @@ def _from_places(puts: Puts, source: Source, fmt: Format, origin: int, size: int
 
 
 def _places(chance: random.Random, size: int, wanted: int) -> Iterator[float]:
-    """A place in each of so many equal stretches that the sample is as large as it should be."""
+    """One random place in each of several equal sections; their number gives the sample the wanted size."""
     places = -(-wanted // _together(wanted))
     for place in range(places):
         yield size * (place + chance.random()) / places
@@ -208,7 +208,7 @@ class _Small:
 
 
 def _read(stream: Readable, size: int) -> bytes:
-    """Read `size` bytes, or all that there are."""
+    """Read up to `size` bytes."""
     blocks, left = [], size
     while left and (block := stream.read(min(left, MIB))):
         blocks.append(block)

@@ -1,4 +1,4 @@
-"""The parts of a stack that cost something, whether or not a file is processed."""
+"""The costs of a stack that do not depend on a job."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from parcelq_cli.estimate.arithmetic import Row, function, row
 from parcelq_cli.estimate.facts import COLD_SECONDS, POLLERS
 
 LOG_BYTES: Final = 1_500
-"""What an invocation writes into its log."""
+"""Bytes that an invocation writes to its log."""
 IDLE_REQUESTS: Final = RECEIVERS + 5
-"""Requests to SQS of a start by the schedule, with nothing there: its receivers, and looking up topics."""
+"""Requests to SQS of a scheduled start with empty topics: receiving, and looking up topics."""
 IDLE_LISTINGS: Final = 3
-"""Listings then: what has no lineage, all segments, and the records of jobs."""
+"""Listings of such a start: segments without lineage, all segments, and the records of jobs."""
 _IDLE_SECONDS: Final = 1.0 + COLD_SECONDS
-"""Such a start, which waits a second for messages, and is cold."""
+"""Seconds of such a start, which is cold and waits a second for messages."""
 _MONTH_SECONDS: Final = 30 * 24 * 3600
 _METRICS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A stack of this version's template with its default parameters; a test compares both.
+    """A stack made from this version's template with default parameters; a test compares both.
 
     Attributes:
         alarms: CloudWatch alarms.
         dashboards: CloudWatch dashboards.
         mappings: event source mappings, which poll SQS.
-        collect_seconds: seconds between two starts of the downloader.
+        collect_seconds: seconds between two scheduled starts of the downloader.
         uploader_mb: memory of the uploader.
         downloader_mb: memory of the downloader.
         disk_gb: /tmp of a processor.
         range_bytes: objects above this size are uploaded in ranges of it.
-        together: most messages of one invocation of a processor.
+        together: most messages of an invocation of the processor.
     """
 
     alarms: int = 17
@@ -52,14 +52,14 @@ class Stack:
 
 
 def idle(stack: Stack, prices: Prices) -> list[Row]:
-    """The cost of a stack in a month in which nothing is processed."""
+    """The monthly cost of a stack that processes nothing."""
     collections = _MONTH_SECONDS / stack.collect_seconds
     polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
     return [
-        row(prices, "SQS", "Lambda looking for messages", "sqs_requests", polls),
-        row(prices, "SQS", "downloader looking for messages", "sqs_requests", collections * IDLE_REQUESTS),
+        row(prices, "SQS", "Lambda polling the topics", "sqs_requests", polls),
+        row(prices, "SQS", "downloader polling the topics", "sqs_requests", collections * IDLE_REQUESTS),
         *function(prices, "downloader, on its schedule", collections, collections * _IDLE_SECONDS, stack.downloader_mb),
-        row(prices, "S3", "downloader looking for segments", "s3_puts", collections * IDLE_LISTINGS),
+        row(prices, "S3", "downloader listing segments", "s3_puts", collections * IDLE_LISTINGS),
         row(prices, "CloudWatch", "logs", "log_gb", collections * LOG_BYTES / 1e9),
         row(prices, "CloudWatch", "alarms", "alarm_months", stack.alarms),
         row(prices, "CloudWatch", "metrics", "metric_months", _METRICS),

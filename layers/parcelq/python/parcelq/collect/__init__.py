@@ -1,1 +1,1 @@
-"""Collecting: from messages to results and reports."""
+"""Collects messages into segments, and writes results and reports from segments."""

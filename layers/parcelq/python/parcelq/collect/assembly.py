@@ -1,4 +1,4 @@
-"""Assembling a result: bytes from many segments, in order, as one stream."""
+"""Assembles a result: reads bytes from many segments, in order, as one stream."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store
 
 CACHE_BYTES: Final = 96 * MIB
-"""Bytes of segments in memory: one window for each segment, fetched as a whole."""
+"""Bytes of segments in memory: a window of each segment, fetched with one request."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
 
 
 class SegmentReader:
-    """Reads extents of segments. In each segment they are in order, so that every byte is fetched about once.
+    """Reads byte ranges ("extents") of segments. Within each segment they are in order, so that every byte is fetched
+    about once.
 
     Args:
         store: where the segments are.
-        keys: keys of the segments, by their number.
-        used: how many of the segments are read from.
-        most: bytes that are read at once at most.
+        keys: keys of the segments; a segment's number is its index here.
+        used: the number of segments that are read.
+        most: most bytes of a request.
     """
 
     def __init__(self, store: Store, keys: Sequence[str], used: int | None = None, most: int = LARGEST_WINDOW) -> None:
@@ -38,8 +39,8 @@ class SegmentReader:
         """Yield an extent's bytes in blocks.
 
         Raises:
-            ParcelqError: the segment is shorter than it should be.
-            AwsError, StoreError, OSError: the store refused.
+            ParcelqError: the segment is too short.
+            AwsError, StoreError, OSError: the store cannot be read.
         """
         segment, at, left = extent
         while left:
@@ -62,11 +63,11 @@ class SegmentReader:
 
 
 def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
-    """Yield the parts of a result, each of `size` bytes but the last.
+    """Yield the parts of a result. All but the last have `size` bytes.
 
     Args:
         reader: reads the bytes.
-        extents: where they lie.
+        extents: the places of the bytes.
         size: bytes of a part.
     """
     for part in extents_of_parts(extents, size):
@@ -74,8 +75,8 @@ def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Ite
 
 
 def part_file(reader: SegmentReader, extents: Iterable[Extent]) -> BytesIO:
-    """Return a file with the bytes of extents, to be read from its beginning."""
-    file = BytesIO()  # joining a list would have all blocks in memory beside the part
+    """Return a file with the bytes of extents, positioned at its start."""
+    file = BytesIO()  # joining a list would keep all blocks in memory together with the part
     for extent in extents:
         file.writelines(reader.read(extent))
     file.seek(0)
@@ -83,7 +84,7 @@ def part_file(reader: SegmentReader, extents: Iterable[Extent]) -> BytesIO:
 
 
 def extents_of_parts(extents: Iterable[Extent], size: int) -> Iterator[list[Extent]]:
-    """Yield the extents of each part of a result, where every part but the last has `size` bytes."""
+    """Yield the extents of each part of a result. All parts but the last have `size` bytes."""
     part: list[Extent] = []
     room = size
     for segment, start, length in extents:

@@ -1,4 +1,4 @@
-"""What a job cost: what its messages, the notes of its uploads and its record carry, and dollars at list prices."""
+"""The cost of a job: adds up what messages, upload notes and the job's record say, and prices it at list prices."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from parcelq.topics.cost import NOTHING, Cost, class_end
 from parcelq.upload.notes import Note
 
 _POLLS: Final = 2
-"""Requests with which Lambda gets the messages of an invocation and deletes them; no function sees these."""
+"""Requests with which Lambda receives and deletes the messages of an invocation; functions do not see these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a job cost, by those who did the work.
+    """The cost of a job, by function.
 
     Attributes:
         uploader: from the notes of its uploads.
@@ -30,7 +30,7 @@ class Bill:
 
     @classmethod
     def of(cls, indexes: Sequence[Index], notes: Iterable[Note], looks: Cost = NOTHING) -> Bill:
-        """Add up what is known of a job."""
+        """Add up the costs that are known of a job."""
         return cls(
             sum((note.spent for note in notes), NOTHING),
             sum((index.processing for index in indexes), NOTHING),
@@ -38,7 +38,7 @@ class Bill:
         )
 
     def document(self) -> dict[str, Any]:
-        """The bill for the report. Without functions, on one machine, it has nothing but the runs."""
+        """Return the bill for the report. On one machine, which has no functions, it contains only the runs."""
         runs = self.processors.runs
         told: dict[str, Any] = {
             "runs": {
@@ -65,7 +65,7 @@ class Bill:
 
 
 def _dollars(cost: Cost) -> dict[str, Any]:
-    from parcelq.prices import load_prices  # where a job ends
+    from parcelq.prices import load_prices  # only where a job ends
 
     prices = load_prices()
     usd = {name: price.usd for name, price in prices.of.items()}

@@ -1,4 +1,4 @@
-"""What failed for good: the entries, why, and where they are in the source; all from the segments."""
+"""Reads from the segments what failed for good: the entries, the reasons, and the places in the source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parcelq.limits import MIB
 from parcelq.upload.notes import Beginning, Note, entries_in
 
 MOST_LISTED: Final = 1_000
-"""Dead entries that a report lists; the list of dead entries has all."""
+"""Most dead entries that a report lists; the separate list has all."""
 
 
 _PART_BYTES: Final = 8 * MIB
@@ -27,16 +27,16 @@ class Dead:
     """Entries that failed for good.
 
     Attributes:
-        start: first byte, in the source, of the message that they came in.
-        end: just after its last byte.
-        entries: how many they are.
+        start: offset in the source of the message that contained them.
+        end: offset just after the message's last byte.
+        entries: their number.
         reason: why they failed.
-        of_source: whether they are entries of the source, and not of the output of an earlier step.
-        record: number of the first of them in the source, from 1; None if unknown.
+        of_source: whether they are entries of the source; otherwise an earlier step wrote them.
+        record: number of the first entry in the source, from 1; None if unknown.
         line: number of its first line, from 1; None if unknown.
-        entry: the entries themselves; empty where they were too large to be kept.
-        file: the file that they are in, if the source is made of several and it is known which; `record` and `line`
-            count in that file then.
+        entry: the entries themselves; empty if they were too large to keep.
+        file: the file that they are in, if the source consists of several files and the file is known. Then `record`
+            and `line` count in that file.
     """
 
     start: int
@@ -50,7 +50,7 @@ class Dead:
     file: str = ""
 
     def to_json(self) -> bytes:
-        """As a line of the list of dead entries."""
+        """Return the line for the list of dead entries."""
         told: dict[str, Any] = {"file": self.file} if self.file else {}
         if self.record is not None:
             told["record"] = self.record
@@ -71,7 +71,7 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
 
     Args:
         collected: the messages.
-        notes: what is noted of the source's uploads, by which numbers within a range become numbers in the source.
+        notes: the notes of the source's uploads, which convert numbers within a range to numbers in the source.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
@@ -89,9 +89,9 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
 
 
 def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None) -> int | None:
-    """Count the entries of the source that are dead; None where the notes do not say how many a message had.
+    """Count the dead entries of the source; None if the notes do not say how many entries a message had.
 
-    Where an entry of what an earlier step made died, all entries of the source count of whose message it was made.
+    If an entry of an earlier step's output died, all entries of the source that its message was made from count.
     """
     counted, last = 0, (-1, -1)
     for row in collected.dead():
@@ -107,7 +107,7 @@ def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None)
 
 
 def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
-    """Yield the list of dead entries in parts."""
+    """Yield the list of dead entries in blocks."""
     held: list[bytes] = []
     size = 0
     for one in dead:
@@ -121,20 +121,20 @@ def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
 
 
 def _in_file(dead: Dead, file: Beginning) -> Dead:
-    """Dead entries with the numbers that they have in their own file."""
+    """Return dead entries with their numbers within their own file."""
     record = None if dead.record is None else dead.record - file.record
     line = None if dead.line is None else dead.line - file.line
     return replace(dead, record=record, line=line, file=file.name)
 
 
 def _numbers(first: str, start: int, notes: Sequence[Note], total: int | None) -> tuple[int | None, int | None]:
-    """Record and line number in the source, from what the attribute `First` said."""
+    """Return record and line number in the source, calculated from the attribute `First`."""
     record, _, line = first.removeprefix("+").partition(",")
     if not (record.isdecimal() and line.isdecimal() and len(first) < 40):
         return None, None
     if not first.startswith("+"):
         return int(record), int(line)
-    # Counted from the start of its range: the entries of the ranges before it are to be added.
+    # The numbers count from the start of their range: add the entries of the ranges before it.
     begin = max((note.start for note in notes if note.start <= start), default=0)
     if not begin:
         return int(record), int(line)

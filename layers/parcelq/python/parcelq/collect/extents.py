@@ -1,4 +1,4 @@
-"""Extents: where the bytes of bodies are, in order, with the line ends that belong between them. Pure."""
+"""Extents: the places of bodies' bytes, in order, with the line ends that belong between them. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from parcelq.collect.rows import FLAG, MAX_OFFSET, NUMBER, OFFSET_BITS
 
 
 class Extent(NamedTuple):
-    """Where bytes lie: the number of a segment, an offset in it, and how many they are."""
+    """A place of bytes: the number of a segment, an offset in it, and the number of bytes."""
 
     segment: int
     offset: int
@@ -18,7 +18,7 @@ class Extent(NamedTuple):
 
 
 def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
-    """Join extents that follow one another in a segment."""
+    """Join extents that are adjacent in a segment."""
     last: Extent | None = None
     for segment, offset, size in extents:
         if last is not None:
@@ -32,7 +32,7 @@ def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
 
 
 def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
-    """Yield where the chosen messages' bodies are, and whether they lack their last line end."""
+    """Yield the places of the chosen messages' bodies, and whether they lack their last line end."""
     for choice in choices:
         wheres, sizes, entries = choice.columns.wheres, choice.columns.sizes, choice.columns.entries
         for number in choice.rows:
@@ -42,7 +42,7 @@ def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
 
 
 def with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
-    """Yield bodies with the line end behind each that lacks one, but for the last."""
+    """Yield bodies, adding a line end to each that lacks one, except the last."""
     lacking: Extent | None = None
     for body, lacks_end in bodies:
         if lacking is not None:
@@ -55,5 +55,5 @@ def with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
 
 
 def extent_of(where: int, size: int) -> Extent:
-    """Return where `size` bytes lie, given the word `where` of a row."""
+    """Return the place of `size` bytes, given the word `where` of a row."""
     return Extent(where >> OFFSET_BITS, where & MAX_OFFSET, size)

@@ -1,4 +1,4 @@
-"""What a look finds of a job: from its segments, from the notes of its upload, and from the counts of topics."""
+"""Describes a job for the next look: combines its segments, the notes of its upload, and the counts of its topics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from parcelq.upload.notes import Note, entries_in
 
 
 def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: float, *, empty: bool | None) -> Found:
-    """Say how far a job is.
+    """Describe the state of a job.
 
     Args:
         record: the job's record.
-        seen: what its segments hold; None if there are none.
-        notes: what is noted of its upload, where that matters.
+        seen: the content of its segments; None if there are none.
+        notes: the notes of its upload, if they matter.
         now: the time, in seconds since the epoch.
-        empty: whether the topics that it uses are empty; None if nobody counted.
+        empty: whether the topics that it uses are empty; None if not counted.
     """
     noted = next((note.total for note in notes if note.total is not None), record.total)
     found = Found(
@@ -51,7 +51,7 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
     )
     if seen.collected and seen.resolution:
         found = replace(found, **_drawn(record, seen.collected, seen.resolution, found.total))
-    if state.total is None and noted is not None:  # so no message of the end of the source came
+    if state.total is None and noted is not None:  # so no message from the end of the source has arrived
         at = found.covered + found.dead_bytes + found.missing
         holes = (*found.holes, (at, noted))
         found = replace(found, missing=found.missing + noted - at, holes=holes, hole_count=found.hole_count + 1)
@@ -59,7 +59,7 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
 
 
 def _drawn(record: JobRecord, collected: Collected, resolution: Resolution, total: int | None) -> dict[str, Any]:
-    """What a look shows of a job beside its figures: entries, the map, and why the first dead entry failed."""
+    """Details of a job for its record: entries, the map, and the reason of the first dead entry."""
     drawn: dict[str, Any] = {"entries": max(resolution.ran, resolution.entries)}
     if total is not None:
         drawn["map"] = line_of(source_map_of(collected, resolution, total, LINE_CELLS))
@@ -69,7 +69,7 @@ def _drawn(record: JobRecord, collected: Collected, resolution: Resolution, tota
 
 
 def _all_of(total: int | None) -> dict[str, Any]:
-    """What is missing if no message came at all."""
+    """The missing ranges of a source from which no message arrived."""
     if total is None:
         return {}
     return {"missing": total, "holes": ((0, total),), "hole_count": 1}

@@ -1,4 +1,4 @@
-"""Opening the indexes of segments and of index runs, to read their rows."""
+"""Opens the indexes of segments and of index runs, and reads their rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from parcelq.store.store import Store
 from parcelq.topics.cost import Cost
 
 _AHEAD: Final = 16 * MIB
-"""Bytes of all indexes together that are read along with their heads."""
+"""Bytes of all indexes together that are read with the same requests as their heads."""
 
 
 _SMALLEST_AHEAD: Final = 4 * KIB
@@ -39,16 +39,16 @@ class Index:
 
     Attributes:
         key: the object's key.
-        job: whose messages it holds.
-        versions: what the attribute `Workflow` said.
-        first: when the first of them was pulled, ISO 8601.
-        last: when the last was.
-        total: bytes of the source; None if none of them told.
-        count: how many rows there are.
-        steps: for slices of how many steps the rows have room.
-        segments: keys of the segments that the rows name by number: of a segment, just itself.
-        processing: what the messages carry of what they cost.
-        draining: what it cost to collect them.
+        job: the job of its messages.
+        versions: the values of the attribute `Workflow`.
+        first: when the first message was pulled, ISO 8601.
+        last: when the last message was pulled.
+        total: bytes of the source; None if no message says.
+        count: number of rows.
+        steps: the number of steps whose slices fit into a row.
+        segments: keys of the segments that the rows refer to by number; for a segment, only its own key.
+        processing: the costs that the messages carry.
+        draining: the cost of collecting them.
     """
 
     key: str
@@ -67,9 +67,10 @@ class Index:
     _ahead: bytes = field(repr=False)
 
     def reader(self, store: Store, steps: int, number: int) -> ReadRows:
-        """Return what reads rows, with room for slices of `steps` steps and the first segment's number being `number`.
+        """Return a function that reads rows with room for slices of `steps` steps; its first segment has the number
+        `number`.
 
-        The reader raises ParcelqError, AwsError, StoreError or OSError where they cannot be read.
+        The function raises ParcelqError, AwsError, StoreError or OSError if rows cannot be read.
         """
         own, wide = words_of(self.steps), words_of(steps)
         by = (number << OFFSET_BITS) + self._bodies
@@ -89,12 +90,12 @@ class Index:
 
 
 def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
-    """Open indexes, in the order of their keys. Small ones are read whole, as far as there is memory for that.
+    """Open indexes, in the order of their keys. Small indexes are read whole, as far as memory allows.
 
     Raises:
         NotFoundError: one of the objects does not exist.
-        ParcelqError: one is no index.
-        AwsError, OSError: the store refused.
+        ParcelqError: one of them is not an index.
+        AwsError, OSError: the store cannot be read.
     """
     ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
     if len(keys) == 1:
@@ -108,7 +109,7 @@ def _open(store: Store, key: str, ahead: int) -> Index:
     if key.endswith(RUN_SUFFIX):
         ahead = _SMALLEST_AHEAD
     data = store.read(key, 0, min(size, ahead))
-    while b"\n" not in data and ahead < size:  # the head alone is longer
+    while b"\n" not in data and ahead < size:  # the head is longer than what was read
         ahead *= 4
         data = store.read(key, 0, min(size, ahead))
     end = data.find(b"\n") + 1
@@ -116,7 +117,7 @@ def _open(store: Store, key: str, ahead: int) -> Index:
         head = json.loads(data[:end])
         count, steps = int(head["rows"]), int(head["steps"])
         if not 0 <= steps <= MAX_DEPTH or end + count * words_of(steps) * WORD != size:
-            raise ValueError("its index does not have the size that its name says")
+            raise ValueError("the size of its index differs from the size in its name")
         job = Job(head["source"], head["workflow"])
         segments = tuple(head.get("segments", (key,)))
         times = head["first"], head["last"]
@@ -125,11 +126,11 @@ def _open(store: Store, key: str, ahead: int) -> Index:
         about = key, job, tuple(head["versions"]), *times, head["total"], count, steps, segments, *costs
         return Index(*about, end, bodies, data[end:])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ParcelqError(f"{key!r} is no segment: {error}") from None
+        raise ParcelqError(f"{key!r} is not a segment: {error}") from None
 
 
 def all_indexes(indexes: Sequence[Index], store: Store) -> Iterator[tuple[int, ReadRows]]:
-    """Yield what `merge.merged` takes, with rows of one width, and segments numbered through."""
+    """Yield the input of `merge.merged`: rows of equal width, with segments numbered consecutively."""
     steps = max((index.steps for index in indexes), default=0)
     number = 0
     for index in indexes:

@@ -1,4 +1,4 @@
-"""The report beside a result, and the list of its dead entries."""
+"""The report beside a result: creates it from the collected messages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from parcelq.upload.notes import Note, entries_in
 class Entries:
     """Entries of a source and of its result: `read` is `done`, `dead` and `missing` together.
 
-    Where an entry of what an earlier step made died, all entries of the source count as dead of whose message it was
-    made. `read` is None if nobody noted how many entries were published, `dead` where the notes do not say how many
-    entries such a message had, and `done` where either is.
+    If an entry of an earlier step's output died, all source entries of its message count as dead. `read` is None if it
+    was not noted how many entries were published. `dead` is None if the notes do not say how many entries such a
+    message had. `done` is None if either is.
     """
 
     read: int | None
@@ -33,7 +33,7 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """One of several files that are one source together: what the user calls it, its bytes, and its entries."""
+    """One of several files that form a source together: the user's name for it, its bytes, and its entries."""
 
     file: str
     bytes: int
@@ -42,35 +42,36 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is known of a source's result.
+    """The report about a source's result.
 
     Attributes:
         source: the attribute `Source`.
-        version: which put of the object it is: its version id if it has one, else the event's sequencer.
-        result: where the result is.
-        state: a digest of all that the result was made of; the result's metadata has the same.
+        version: identifies the put of the object: its version id if it has one, else the event's sequencer.
+        result: the place of the result.
+        state: a digest of everything that determines the result; the result's metadata has the same.
         format: the source's record format; empty if its upload did not say.
-        format_chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …; empty if not known.
-        one_stream: why the source could not be cut into ranges, however large it is; empty if it could.
-        warnings: what the user should look at: `doubts`, and what was odd about the source's compression.
-        doubts: what makes it doubtful that the result is what the step writes for the whole source; see `yields`.
-        workflows: what the steps were given as workflow; on one machine also the versions of the steps.
-        entries: of the source, and of the result.
+        format_chosen_by: what determined the format: `name` for the source's name, `option`, `stack`, …; empty if
+            unknown.
+        one_stream: why the source could not be cut into ranges; empty if it could.
+        warnings: warnings for the user: `doubts`, and oddities of the source's compression.
+        doubts: reasons to doubt that the result is what the step would write for the whole source; see `yields`.
+        workflows: the workflows that the steps were given; on one machine also the versions of the steps.
+        entries: numbers of entries of the source and of the result.
         bytes_read: bytes of the source.
         bytes_written: bytes of the result.
-        dead: what failed for good, and why; only the first ones if there are many.
-        dead_list: where the list of all dead entries is; empty if there are none.
+        dead: the dead entries with their reasons; only the first ones if there are many.
+        dead_list: the place of the list of all dead entries; empty if there are none.
         holes: byte ranges of the source that are missing; none in a result that is finished.
-        duplicates: messages that were dropped because they were there already.
-        healings: how often what was missing was published again.
+        duplicates: messages that were dropped because they were duplicates.
+        healings: how often missing records were published again.
         first: when the first message was collected.
-        last: when the last was.
-        complete: whether every entry went through a run that succeeded, what these wrote is in the result, and there
-            are no doubts.
-        files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
-        recipe: how a run on one machine was made: its steps, settings and other options; empty on AWS.
-        cost: what the job cost, and how long runs took; see `bill`.
-        problem: why the job was stopped or cancelled; empty where it ended with its result.
+        last: when the last message was collected.
+        complete: whether every entry went through a successful run, the outputs of these runs are in the result, and
+            there are no doubts.
+        files: the files that form the source, with the bytes and entries of each; empty for a single file.
+        recipe: the steps, settings and other options of a run on one machine; empty on AWS.
+        cost: the cost of the job, and the durations of runs; see `bill`.
+        problem: why the job was stopped or cancelled; empty if it ended with its result.
     """
 
     source: str
@@ -100,7 +101,7 @@ class Report:
     problem: str = ""
 
     def to_json(self) -> bytes:
-        """As it is stored beside the result."""
+        """Return the JSON that is stored beside the result."""
         members = asdict(self)
         members["dead"] = [
             {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
@@ -121,17 +122,17 @@ def report_of(
     dead_list: str,
     looks: Cost = NOTHING,
 ) -> Report:
-    """Make the report of a result, also of one that is not finished.
+    """Create the report of a result, also of an unfinished one.
 
     Args:
         collected: the messages.
-        resolution: what they make.
-        notes: what is noted of the source's uploads.
-        result: where the result is.
+        resolution: their resolution.
+        notes: the notes of the source's uploads.
+        result: the place of the result.
         bytes_written: its bytes.
-        dead: what failed, the first of it where there is much.
-        dead_list: where the list of all dead entries lies; empty if there are none.
-        looks: what looks at the job cost so far.
+        dead: the dead entries; only the first ones if there are many.
+        dead_list: the place of the list of all dead entries; empty if there are none.
+        looks: the cost of looks at the job so far.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
@@ -180,7 +181,7 @@ def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]
 
 
 def file_parts(notes: Sequence[Note]) -> tuple[FilePart, ...]:
-    """The files that a source is made of, as its notes say; none where it is one file."""
+    """Return the files that form a source, according to its notes; empty for a single file."""
     files = [file for note in notes for file in note.files]
     if not files:
         return ()

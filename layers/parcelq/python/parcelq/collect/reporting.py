@@ -1,4 +1,4 @@
-"""Writing what lies beside a result: the list of dead entries, the page, and the report, which comes last."""
+"""Writes the files beside a result: the list of dead entries, the page, and last the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from parcelq.topics.cost import NOTHING, Cost
 from parcelq.upload.notes import Note
 
 _REPORT_BYTES: Final = 4 * MIB
-"""The most bytes that are read of a report; no report has more."""
+"""The most bytes that are read from a report; no report is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Reporter:
     """Writes reports.
 
     Attributes:
-        out: where results are.
-        versions: of the steps that ran, beside those that the messages name.
+        out: the store of results.
+        versions: versions of the steps, in addition to those that the messages name.
         recipe: steps, settings and other options of a run on one machine.
     """
 
@@ -42,7 +42,7 @@ class Reporter:
         return self.out.read(result + REPORT, 0, _REPORT_BYTES)
 
     def of_state(self, source: str, result: str, state: str) -> Mapping[str, Any] | None:
-        """The report beside a result, if it is of this source and state."""
+        """Return the report beside a result, if it belongs to this source and state."""
         try:
             report: dict[str, Any] = json.loads(self.read(result))
             return report if (report.get("source"), report.get("state")) == (source, state) else None
@@ -58,22 +58,22 @@ class Reporter:
         notes: Sequence[Note],
         looks: Cost = NOTHING,
     ) -> Mapping[str, Any] | None:
-        """Write list, page and report, unless another result is there by now: those are for others to write.
+        """Write list, page and report, unless another result has replaced this one; then its writer writes them.
 
-        The report comes last, since a job counts as reported when it is there.
+        The report is written last, because its existence means that the job is reported.
 
         Args:
             collected: the job's messages.
-            resolution: what they make; the result must be of its state.
+            resolution: their resolution; the result must have its state.
             key: key of the result.
-            healings: how often what was missing was published again.
-            notes: what is noted of the source's uploads.
-            looks: what looks at the job cost so far.
+            healings: how often missing records were published again.
+            notes: the notes of the source's uploads.
+            looks: the cost of looks at the job so far.
 
         Returns:
             The report; None if it is not written.
         """
-        # The modules that draw a page are imported only where a job ends.
+        # The modules that draw a page are imported only here, at the end of a job.
         from parcelq.collect.page.figures import figures_of
         from parcelq.collect.page.render import report_page
 
@@ -91,7 +91,7 @@ class Reporter:
             report = replace(
                 report, workflows=(*report.workflows, *self.versions), recipe=self.recipe, healings=healings
             )
-            # Each is written only if nobody wrote it since the result was seen to be this one; else look again.
+            # Each file is written only if it has not changed since the result was read; otherwise look again.
             if dead_key and not self.out.write(dead_key, dead_lines(dead_of(collected, notes)), {}, seen_dead):
                 continue
             page = report_page(report, figures)

@@ -1,8 +1,7 @@
-"""The state of a job by its messages: how far it is, what is missing and dead, and where the result's bytes are.
+"""The state of a job, calculated from its messages: what is done, missing and dead, and where the result's bytes are.
 
-Everything follows from one choice among the messages (see `choice`), which is made anew for each pass over the indexes:
-the first pass says which messages count, another one where their bytes are. So memory does not grow with the
-number of messages.
+Everything follows from one choice among the messages (see `choice`). Each pass over the indexes repeats the choice: the
+first pass counts, another one finds the places of the bytes. So memory does not grow with the number of messages.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from parcelq.collect.yields import Yields
 from parcelq.store.store import Store, Stored
 
 MOST_HOLES: Final = 10_000
-"""Holes that are listed; there may be more."""
+"""Most holes that are listed; there may be more."""
 WHOLE: Final = "whole"
-"""The state of a whole result begins with this."""
+"""The prefix of the state of a complete result."""
 
 
 class DeadRow(NamedTuple):
     """Entries that failed for good.
 
     Attributes:
-        start: first byte, in the source, of the message that they came in.
-        end: just after its last byte.
-        entries: how many they are.
-        of_source: whether they are entries of the source, and not of the output of an earlier step.
-        extent: where the reason and the entries lie.
+        start: offset in the source of the message that contained them.
+        end: offset just after the message's last byte.
+        entries: their number.
+        of_source: whether they are entries of the source; otherwise an earlier step wrote them.
+        extent: the place of the reason and the entries in a segment.
     """
 
     start: int
@@ -49,23 +48,23 @@ class DeadRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The state of a job by the messages that were collected.
+    """The state of a job, calculated from the collected messages.
 
     Attributes:
-        total: bytes of the source; None while no message told.
-        covered: bytes of the source whose results are there.
-        dead: how many entries failed for good.
-        dead_messages: how many messages these were.
-        dead_bytes: bytes of the source that they came of.
-        missing: bytes of the source that are neither there nor dead, as far as its size is known.
-        holes: the ranges of these, in order; at most `MOST_HOLES` of them.
-        hole_count: how many there are.
+        total: bytes of the source; None if no message says.
+        covered: bytes of the source whose results were collected.
+        dead: number of entries that failed for good.
+        dead_messages: number of messages with dead entries.
+        dead_bytes: bytes of the source that these messages cover.
+        missing: bytes of the source that are neither covered nor dead, as far as its size is known.
+        holes: the ranges of the missing bytes, in order; at most `MOST_HOLES` of them.
+        hole_count: number of all holes.
         entries: entries of the result.
         size: bytes of the result.
-        duplicates: messages that were there already.
-        ran: entries of the source that runs got which succeeded, as far as the messages tell.
-        doubts: why the result may not be what the step writes for the whole source.
-        state: a digest of the whole choice: two results with the same state are the same.
+        duplicates: messages that repeat others.
+        ran: entries of the source that successful runs got, as far as the messages say.
+        doubts: why the result may differ from what the step would write for the whole source.
+        state: a digest of the whole choice: results with equal states are equal.
     """
 
     total: int | None
@@ -85,26 +84,26 @@ class Resolution:
 
     @property
     def finished(self) -> bool:
-        """Whether every entry has a result or is dead."""
+        """Whether every entry is processed or dead."""
         return self.total is not None and not self.hole_count
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is missing at all."""
+        """Whether every entry is processed, and none is dead."""
         return self.finished and not self.has_dead
 
     @property
     def has_dead(self) -> bool:
-        """Whether some of it failed for good."""
+        """Whether entries failed for good."""
         return self.dead_messages > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """All messages of a job, by their indexes.
+    """All messages of a job, read from their indexes.
 
-    Attributes:
-        store: where the segments are.
+    \n Attributes:
+        store: the store of the segments.
         indexes: the indexes, in the order in which they were written.
     """
 
@@ -113,7 +112,7 @@ class Collected:
 
     @property
     def job(self) -> Job:
-        """Whose messages they are."""
+        """The job of the messages."""
         return self.indexes[0].job
 
     @property
@@ -123,20 +122,20 @@ class Collected:
 
     @property
     def total(self) -> int | None:
-        """Bytes of the source; None if no message told."""
+        """Bytes of the source; None if no message says."""
         return max((index.total for index in self.indexes if index.total is not None), default=None)
 
     @property
     def count(self) -> int:
-        """How many messages there are."""
+        """Number of messages."""
         return sum(index.count for index in self.indexes)
 
     def rows(self) -> Iterator[list[bytes]]:
-        """Yield all rows, in order of lineage, in chunks."""
+        """Yield all rows, sorted by lineage, in chunks."""
         return merged(all_indexes(self.indexes, self.store))
 
     def touched(self) -> int:
-        """Count the bytes of the source that any of the messages stands for."""
+        """Count the bytes of the source that any of the messages covers."""
         at = touched = 0
         for rows in self.rows():
             for start, end in zip(*Columns.of(rows, self.words).spans(0), strict=True):
@@ -146,11 +145,11 @@ class Collected:
 
     @property
     def words(self) -> int:
-        """How many words a row has."""
+        """Number of words of a row."""
         return words_of(max((index.steps for index in self.indexes), default=0))
 
     def choices(self) -> Iterator[Choice]:
-        """Choose the messages that make the result."""
+        """Choose the messages that form the result."""
         return choose(self.rows(), self.words, self.total)
 
     def resolve(self) -> Resolution:
@@ -161,18 +160,18 @@ class Collected:
         return counter.resolution(self.total)
 
     def extents(self) -> Iterator[Extent]:
-        """Yield where the result's bytes lie, in order. Those that follow one another in a segment are one extent."""
+        """Yield the places of the result's bytes, in order. Adjacent places in a segment are joined."""
         return joined_extents(with_line_ends(bodies_of(self.choices())))
 
     def with_header(self, header: Stored | None, extents: Iterator[Extent]) -> tuple[list[str], Iterator[Extent]]:
-        """Return the keys of objects, and where the bytes are in them: first those of the header, then the rest."""
+        """Return the keys of objects, and the places of the bytes in them: first the header's, then the rest."""
         segments = self.segments
         if header is None:
             return segments, extents
         return [*segments, header.key], chain((Extent(len(segments), 0, header.size),), extents)
 
     def dead(self) -> Iterator[DeadRow]:
-        """Yield what failed for good, in order."""
+        """Yield the dead entries, in order."""
         for choice in self.choices():
             entries = choice.columns.entries
             if not any(entries[number] >= FLAG for number in choice.rows):
@@ -195,11 +194,11 @@ class _Counter:
         self.holes: list[tuple[int, int]] = []
         self._yields = Yields()
         self._last_lacks_end = False
-        # One for each column, so that the digest does not depend on how rows are grouped into chunks.
+        # One hasher for each column, so that the digest does not depend on how rows are grouped into chunks.
         self._hashers = [blake2b(digest_size=12) for _ in range(3)]
 
     def add(self, choice: Choice) -> None:
-        """Take what was chosen of some rows."""
+        """Add the choice from some rows."""
         self.covered += choice.covered
         self.dead_bytes += choice.dead
         self.duplicates += choice.duplicates
@@ -228,7 +227,7 @@ class _Counter:
         self._last_lacks_end = self._last_lacks_end if last is None else last >= FLAG
 
     def resolution(self, total: int | None) -> Resolution:
-        """Return what they add up to."""
+        """Return the sum of the choices."""
         kind = "part" if total is None or self.hole_count else "dead" if self.dead_messages else WHOLE
         state = f"{kind}-{blake2b(b''.join(one.digest() for one in self._hashers), digest_size=12).hexdigest()}"
         return Resolution(
@@ -250,13 +249,13 @@ class _Counter:
 
 
 def all_extents(collected: Collected) -> Iterator[Extent]:
-    """Yield where all bodies are, each once: in order of lineage; those without lineage in the order they came in."""
+    """Yield the places of all bodies once: sorted by lineage; bodies without lineage in the order of arrival."""
     bodies = bodies_of(_first_of_each(collected))
     return joined_extents(with_line_ends(bodies if collected.job.source else iter(sorted(bodies))))
 
 
 def _first_of_each(collected: Collected) -> Iterator[Choice]:
-    """Choose the first of all messages that have the same lineage."""
+    """Choose the first of all messages with the same lineage."""
     key = (collected.words - PAYLOAD) * WORD
     last = b""
     for rows in collected.rows():

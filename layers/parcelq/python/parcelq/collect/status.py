@@ -1,4 +1,4 @@
-"""The progress of sources, and publishing again what is missing of them."""
+"""Shows the progress of sources, and publishes their missing records again."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Share:
     """A part of a source.
 
     Attributes:
-        bytes: how many bytes of it; None if that is not known.
-        percent: how much of it; None if that is not known.
-        entries: how many entries of it; None if that is not known.
+        bytes: bytes of the part; None if unknown.
+        percent: its share of the source; None if unknown.
+        entries: entries of the part; None if unknown.
     """
 
     bytes: int | None
@@ -42,23 +42,23 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a source is that has no whole result yet.
+    """The progress of a source that has no complete result yet.
 
     Attributes:
         source: the attribute `Source`.
-        total: bytes of it; None if that is not known yet.
-        covered: how much of it has results.
-        dead: how much of it failed for good.
-        missing: how much of it is neither; not known while `total` is not.
-        deaths: what failed, and why; only the first ones if there are many.
-        death_count: how much there is.
-        holes: byte ranges without any message; those that are certain, and the first where there are many.
-        hole_count: how many there are.
-        entries_read: entries of it; None if not all of it has been published.
+        total: bytes of it; None if not known yet.
+        covered: the part of it that has results.
+        dead: the part of it that failed for good.
+        missing: the part that is neither; unknown while `total` is.
+        deaths: dead entries with their reasons; only the first ones if there are many.
+        death_count: number of dead entries.
+        holes: byte ranges that are certainly without a message; only the first ones if there are many.
+        hole_count: number of holes.
+        entries_read: entries of it; None if it was not published completely.
         entries_written: entries of the result so far.
-        topic: name of the topic that it was published on; empty if that was not noted.
-        problem: why it can never be uploaded; empty if that is not known to be so.
-        warnings: what the report will warn of, as far as that is known.
+        topic: name of the topic that it was published on; empty if not noted.
+        problem: why it can never be uploaded; empty if no such reason is known.
+        warnings: the warnings for the report that are known so far.
     """
 
     source: str
@@ -86,11 +86,11 @@ class Status:
         return name == self.name
 
     def has_in_name(self, text: str) -> bool:
-        """Whether its name has a text in it, as it is written or percent-encoded."""
+        """Return whether its name contains a text, either plain or percent-encoded."""
         return text in Source.parse(self.source).key or text in self.source
 
     def document(self, most: int | None = None) -> dict[str, Any]:
-        """The status as JSON; a limited number of holes and deaths, with their count."""
+        """Return the status as JSON, with a limited number of holes and deaths and their full counts."""
         return {
             "source": self.source,
             "name": self.name,
@@ -115,19 +115,19 @@ class Status:
 
 
 def statuses(store: Store, topic: str) -> Iterator[Status]:
-    """Yield the status of every source that was uploaded or has collected messages, and that is not whole yet.
+    """Yield the status of every incomplete source that was uploaded or has collected messages.
 
     A source whose segments cannot be read is logged, and left out.
 
     Args:
         store: where the segments are.
-        topic: name of the topic that results are collected from. Sources that were uploaded to lead elsewhere are
-            left out.
+        topic: name of the topic that results are collected from. Sources whose results go to another topic are left
+            out.
 
     Raises:
-        AwsError, OSError: the store refused.
+        AwsError, OSError: the store failed.
     """
-    # Read before the segments, so that a job that is finished meanwhile does not count as missing.
+    # Read before the segments, so that a job that finishes meanwhile does not count as missing.
     noted = noted_sources(store)
     for keys in segment_keys(store, topic).values():
         if not segments_among(keys):
@@ -138,7 +138,7 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
                 notes = noted.pop(name, [])
                 yield _status(name, collected.resolve(), notes, collected)
         except NotFoundError:
-            continue  # it has just been finished
+            continue  # the job has just finished
         except ParcelqError as error:
             _log.error("%s", error)
     for source, notes in noted.items():
@@ -147,17 +147,16 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
 
 
 def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
-    """Publish again only what is missing of a source; returns the number of messages.
+    """Publish the missing records of a source again, and return the number of messages.
 
     Args:
         uploader: publishes records of objects.
-        status: how far the source is.
-        topic: the topic that its records go to.
+        status: the progress of the source.
+        topic: the topic for its records.
 
     Raises:
-        ParcelqError: it is a file of some machine, or can never be uploaded, or the object is gone or another one by
-            now.
-        PublishError, AwsError, TopicNotFoundError: not everything was published.
+        ParcelqError: it is a file of some machine, can never be uploaded, or its object was deleted or replaced.
+        PublishError, AwsError, TopicNotFoundError: not all records were published.
     """
     source = object_of(status)
     if status.problem:
@@ -172,10 +171,10 @@ def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
 
 
 def object_of(status: Status) -> Source:
-    """The object that a source is, from which it can be repaired.
+    """Return the object of a source, from which it can be repaired.
 
-    Raises:
-        ParcelqError: it is a file of some machine.
+    \n Raises:
+        ParcelqError: the source is a file of some machine.
     """
     source = Source.parse(status.source)
     if not source.bucket:
@@ -188,7 +187,7 @@ def _status(source: str, resolution: Resolution, notes: Sequence[Note], collecte
     known = (note.total for note in notes if note.total is not None)
     total = next(known, None) if resolution.total is None else resolution.total
     missing, holes, hole_count = resolution.missing, resolution.holes, resolution.hole_count
-    if resolution.total is None and total is not None:  # so no message of the end came
+    if resolution.total is None and total is not None:  # so no message from the end of the source has arrived
         at = resolution.covered + resolution.dead_bytes + missing
         holes, hole_count = (*holes, (at, total)), hole_count + 1
         missing += total - at
@@ -222,8 +221,9 @@ def _counts(
     holes: Sequence[tuple[int, int]] | None,
     collected: Collected,
 ) -> tuple[int | None, int | None, int | None]:
-    """Entries of a source that are covered, dead and missing; None for numbers that the notes of its uploads do not
-    contain."""
+    """Return the numbers of covered, dead and missing entries of a source; None for numbers that the upload notes do
+    not contain.
+    """
     dead = dead_entries(collected, notes, total) if resolution.has_dead else 0
     if total is None:
         return None if resolution.covered else 0, dead, None
@@ -241,7 +241,7 @@ def _percent(size: int | None, total: int | None) -> float | None:
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
-    """Their sum; None if one of them is not known."""
+    """Return their sum; None if one of them is unknown."""
     known = 0
     for count in counts:
         if count is None:
@@ -251,14 +251,15 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 
 def _leads_to(note: Note, topic: str) -> bool:
-    """Whether the results of an upload go to a topic, as far as that is known."""
+    """Return whether the results of an upload go to a topic, as far as that is known."""
     return note.output is None or topic in {note.output, note.topic}
 
 
 def _is_done(store: Store, source: str) -> bool:
-    """Whether a source has a whole result, or a later put of the same file has one, as the report beside it says.
+    """Return whether a source, or a later put of the same file, has a complete result, according to the report beside
+    it.
 
-    What was noted of its uploads is left over then: the note of an upload that was done twice comes late.
+    Notes of its uploads may be left over then, because the note of a repeated upload is written late.
     """
     put = Source.parse(source)
     try:

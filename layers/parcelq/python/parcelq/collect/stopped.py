@@ -1,4 +1,4 @@
-"""The report of a job that was stopped or cancelled: what is done, dead and missing. It has no result."""
+"""Writes the report of a job that was stopped or cancelled, with what is done, dead and missing. It has no result."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _log = logging.getLogger(__name__)
 
 
 def collected_of(store: Store, keys: Sequence[str]) -> Collected | None:
-    """Open what was collected of a job, given the keys in its folder; None if that is nothing. It changes nothing.
+    """Open the collected messages of a job, given the keys in its folder; None if there are none. Changes nothing.
 
     Raises:
-        NotFoundError: somebody has just finished the job.
+        NotFoundError: another process has just finished the job.
         ParcelqError: a segment or the record of index runs cannot be read.
     """
     return Collected(store, indexes_of(store, keys, read_record(store, keys))) if segments_among(keys) else None
 
 
 def stopped_report(record: JobRecord, collected: Collected | None, notes: Sequence[Note], names: ResultNames) -> Report:
-    """Return the report of a job that has not ended with a result. `complete` is false, and its holes are listed."""
+    """Return the report of a job without a result. `complete` is false, and its holes are listed."""
     if collected is None:
         source = Source.parse(record.source)
         report = Report(
@@ -75,25 +75,25 @@ def problem_of(record: JobRecord) -> str:
 
 
 def write_stopped_report(store: Store, record: JobRecord, keys: Sequence[str], names: ResultNames) -> None:
-    """Write the report of a stopped job, with the page and the list of dead entries, where its result would lie.
+    """Write the report of a stopped job, with the page and the list of dead entries, beside the place of its result.
 
-    An earlier result that lies there keeps its own report. The job's record has the same figures in any case.
+    If an earlier result exists there, its own report stays. The job's record has the same figures in any case.
 
     Args:
         store: where segments and results are stored.
         record: the job.
         keys: the keys in its folder.
-        names: the keys of its result and of what lies beside it.
+        names: the keys of its result and of the files beside it.
 
     Raises:
-        ParcelqError, AwsError, OSError: something cannot be read or written.
+        ParcelqError, AwsError, OSError: an object cannot be read or written.
     """
-    # The modules that draw a page are imported only where a job ends.
+    # The modules that draw a page are imported only here, at the end of a job.
     from parcelq.collect.page.figures import figures_of
     from parcelq.collect.page.render import report_page
 
     if store.stat(names.result) is not None:
-        _log.info("%s has a result of an earlier run, so the report beside it stays", names.result)
+        _log.info("%s has a result of an earlier run, so the report of that result stays", names.result)
         return
     collected, notes = collected_of(store, keys), notes_of(store, record.source)
     report = stopped_report(record, collected, notes, names)
@@ -104,7 +104,7 @@ def write_stopped_report(store: Store, record: JobRecord, keys: Sequence[str], n
         figures = figures_of(collected, collected.resolve(), notes, report.bytes_read)
         _write(store, names.page, (report_page(report, figures),))
     if not store.write(names.report, (report.to_json(),), {}, seen):
-        _log.info("somebody else wrote %s at the same time", names.report)
+        _log.info("another process wrote %s at the same time", names.report)
 
 
 def _write(store: Store, key: str, parts: Iterable[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Messages that can be part of no result, since nothing says which source they come from."""
+"""Messages that cannot be part of a result, because nothing says which source they come from."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from parcelq.store.store import Store
 
 
 def write_unplaced(collected: Collected, out: Store, prefix: str) -> Iterator[tuple[str, int]]:
-    """Write messages without lineage to files of their own, none of them twice; yield the files' keys and bytes.
+    """Write messages without lineage to files of their own, each once; yield the files' keys and bytes.
 
-    There is one for each segment, called like it: so doing this at the same time, or once more when others have come,
-    writes the same again, and loses none when the segments are deleted.
+    Each segment gives one file with the same name. So repeating this, even at the same time or after more messages
+    arrived, writes the same files, and no message is lost when segments are deleted.
     """
     for number, extents in groupby(all_extents(collected), lambda extent: extent.segment):
         key = prefix + collected.segments[number].rpartition("/")[2].partition(".")[0]

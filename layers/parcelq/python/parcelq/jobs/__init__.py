@@ -1,1 +1,1 @@
-"""Jobs: workflows and their versions, the record of each job, and the looks that move it on."""
+"""Jobs: workflows and their versions, the record of each job, and the looks that advance it."""

@@ -1,4 +1,4 @@
-"""Beginning a job and waking it: first its record, then the message that leads to a look at it."""
+"""Begins and wakes jobs: first writes the job's record, then publishes the message that asks for a look at it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 WAKING_SECONDS: Final = 1
-"""Delay of a look that wakes a job, so that a message has come before the look is handled."""
+"""Delay of a look that wakes a job, so that one of its messages has arrived before the look is taken."""
 
 
 def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
-    """Publish looks for jobs that may have ended, because more of their messages are about to come.
+    """Publish looks for jobs that may have ended, because more messages of them will arrive.
 
     Args:
         looks: the topic of looks.
@@ -54,7 +54,7 @@ class Jobs:
     """The jobs of a stack.
 
     Attributes:
-        store: where the records are.
+        store: the store of the records.
         looks: the topic of looks.
         now: returns the time in seconds since the epoch.
     """
@@ -64,19 +64,19 @@ class Jobs:
     now: Callable[[], float] = time.time
 
     def begin(self, source: str, version: str, topic: str, limits: Limits = NO_LIMITS) -> JobRecord:
-        """Begin the job of a source, before anything of it is published; return its record.
+        """Begin the job of a source, before its first message is published; return its record.
 
         Args:
             source: the attribute `Source`.
             version: the attribute `Workflow` of its messages; empty for the built-in step.
-            topic: name of the topic that its records go to.
-            limits: when it is stopped.
+            topic: name of the topic for its records.
+            limits: the limits that stop it.
 
-        If the job began already, its record stays as it is. If its first look was not handled yet, it is published
-        again, because the invocation that began the job may have died before it published it.
+        If the job has already begun, its record stays unchanged. If its first look was not taken yet, it is published
+        again, because the invocation that began the job may have died before it published the look.
 
         Raises:
-            PublishError, AwsError: the look could not be published, or the store refused.
+            PublishError, AwsError: the look could not be published, or the store failed.
         """
         workflow = workflow_name(version)
         record, _ = self.recorded(source, workflow, topic=topic, uploading=True, version=version, limits=limits)
@@ -85,10 +85,10 @@ class Jobs:
         return record
 
     def refuse(self, source: str, workflow: str, reason: str) -> None:
-        """Record that a source cannot be run, where its job has no record yet.
+        """Record that a source cannot be run, unless its job already has a record.
 
-        Raises:
-            AwsError, OSError: the store refused.
+        \n Raises:
+            AwsError, OSError: the store failed.
         """
         record = new_record(source, workflow, self.now())
         with suppress(ConflictError):
@@ -104,7 +104,7 @@ class Jobs:
         version: str = "",
         limits: Limits = NO_LIMITS,
     ) -> tuple[JobRecord, str]:
-        """Return the record of a job and its etag. A job without one gets one, whose first look is not published."""
+        """Return the record of a job and its etag. If there is none, create it without publishing its first look."""
         record = new_record(source, workflow, self.now(), topic=topic, uploading=uploading)
         versions = (version,) if version else ()
         record = replace(record, due=record.due + FIRST_SECONDS, versions=versions, limits=limits)
@@ -112,14 +112,14 @@ class Jobs:
             return record, write_job(self.store, record, None)
         except ConflictError:
             found = read_job(self.store, record.id)
-            if found is None:  # it was deleted just now
+            if found is None:  # it was just deleted
                 raise
             return found
 
     def publish(self, record: JobRecord) -> None:
-        """Publish the look that a record names, to come when it is due.
+        """Publish the look that a record names, delayed until it is due.
 
-        Raises:
+        \n Raises:
             PublishError, AwsError: it was not published.
         """
         delay = math.ceil(max(0.0, min(MAX_DELAY_SECONDS, record.due - self.now())))
@@ -130,10 +130,10 @@ class Jobs:
         publish_looks(self.looks, looks, delay_seconds)
 
     def overdue(self, since: float) -> Iterator[JobRecord]:
-        """Yield the records of jobs whose look is lost, among those that changed since a time.
+        """Yield the records of jobs whose look was lost, among jobs that changed since a time.
 
-        Raises:
-            AwsError, OSError: the store refused.
+        \n Raises:
+            AwsError, OSError: the store failed.
         """
         for one in self.store.listing(JOBS):
             if one.modified < since:
@@ -147,27 +147,27 @@ class Jobs:
                 yield found[0]
 
     def notice(self, source: str, workflow: str) -> float | None:
-        """Ensure that a job with new messages has a look; a job without a record gets one.
+        """Ensure that a job with new messages has a look; create the job's record if it has none.
 
-        Returns:
-            When the next look at it is due; None if the job is whole, so that its new messages are not needed.
+        \n Returns: When the next look at it is due; None if the job is complete, so that its new messages are not
+        needed.
 
-        Raises:
-            PublishError, AwsError: the look could not be published, or the store refused.
+        \n Raises:
+            PublishError, AwsError: the look could not be published, or the store failed.
         """
         found = read_job(self.store, job_id(source, workflow))
         try:
             record, etag = found or self.recorded(source, workflow, uploading=False)
             if record.is_whole:
                 return None
-            if record.halted:  # what still comes is kept, and wakes nobody
+            if record.halted:  # messages that still arrive are kept, and publish no look
                 return self.now() + LATE_SECONDS
             if record.state.is_ended:
                 record = woken(record, self.now())
                 write_job(self.store, record, etag)
             elif found and self.now() < record.due + LATE_SECONDS:
                 return record.due
-        except ConflictError:  # somebody else looks at it right now
+        except ConflictError:  # another process looks at it right now
             return self.now()
         self.publish(record)
         return record.due

@@ -1,4 +1,4 @@
-"""How much time is left for runs of a step, and whether another may begin."""
+"""Decides how long a run of a step may take, and whether another run may begin."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Final
 
 _RESERVED_SHARE: Final = 0.1
 _RESERVED_MOST: Final = 10.0
-"""The most seconds that are reserved for publishing and for the answer."""
+"""The most seconds reserved for publishing and for the answer."""
 _FAIR_SHARE: Final = 0.5
 _FOREVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How long a run may take.
+    """The time for a run.
 
     Attributes:
-        seconds: None for as long as it likes.
-        short: it began late; if it does not end in time, that says nothing against the message.
+        seconds: None for no limit.
+        short: whether the run began late; then a timeout does not count as a failure of the message.
     """
 
     seconds: float | None
@@ -44,13 +44,13 @@ class Budget:
         self._longest = 0.0
 
     def limit(self, step_timeout: float | None) -> Limit | None:
-        """How long a run may take that begins now, or None if there is no time for another.
+        """Return the time for a run that begins now; None if there is not enough time.
 
-        There is none if the step's own timeout does not fit, or if a run as long as the longest so far would end too
-        late.
+        There is not enough time if the step's own timeout does not fit, or if a run as long as the longest so far would
+        end too late.
 
         Args:
-            step_timeout: seconds that the step's settings allow a run; None if they say nothing.
+            step_timeout: the timeout in the step's settings; None if there is none.
         """
         if self._whole == _FOREVER:
             return Limit(step_timeout, short=False)
@@ -65,7 +65,7 @@ class Budget:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Take the time of a run."""
+        """Note the duration of a run."""
         began = self._clock()
         try:
             yield

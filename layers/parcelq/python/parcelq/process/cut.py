@@ -1,4 +1,4 @@
-"""Re-parcelling: cutting one message into smaller ones, each with its part of the lineage. Pure."""
+"""Re-parcelling: cuts a message into smaller ones, each with its part of the lineage. Pure functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
     Args:
         work: the message.
         size: most entries of each parcel.
-        failures: how many failed runs the parcels count as having.
+        failures: number of failed runs that the parcels start with.
     """
     before = 0
     room = MAX_BODY_BYTES - len(work.message.attributes.get(HEADER, ""))
@@ -32,15 +32,15 @@ def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
 
 
 def part_of(work: Work, start: int, end: int, entries: int, before: int, failures: int = 0) -> Work:
-    """A part of a message as a message of its own.
+    """Return a part of a message as a message of its own.
 
     Args:
         work: the message.
-        start: where the part begins in the body, in bytes.
-        end: where it ends.
-        entries: how many entries it has.
-        before: how many entries of the message come before it.
-        failures: how many failed runs it counts as having.
+        start: offset of the part in the body.
+        end: offset just after the part.
+        entries: its number of entries.
+        before: number of the message's entries before it.
+        failures: number of failed runs that it starts with.
     """
     body = work.message.body
     lineage = work.lineage.cut(start, end) if work.lineage else None
@@ -58,6 +58,6 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
 
 
 def moved_on(first: str, records: int, lines: int) -> str | None:
-    """The attribute `First` of a message that begins some records and lines later; None if the text is not valid."""
+    """Return the attribute `First` of a part that begins some records and lines later; None if the text is invalid."""
     found = _FIRST.fullmatch(first)
     return f"{found[1]}{int(found[2]) + records},{int(found[3]) + lines}" if found else None

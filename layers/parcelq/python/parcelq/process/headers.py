@@ -1,7 +1,7 @@
-"""Headers of outputs: all runs of a stage write the same one, and it is taken off every output.
+"""Headers of outputs: all runs of a stage write the same header, which is removed from every output.
 
-The first run of a stage stores its header by a conditional write. Every run compares its own with that, so that only
-the header is ever taken off.
+The first run of a stage stores its header by a conditional write. Every run compares its own header with it, so that
+nothing but the header is ever removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from parcelq.topics.header import header_of_stage, key_of_stage
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _MOST_JOBS: Final = 256
-"""Jobs whose headers are kept in memory; others are read again."""
+"""Number of jobs whose headers are kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Written:
     """The layout of a run's output.
 
     Attributes:
-        format: what an entry of it is.
-        start: where its entries begin, after the header.
-        header: the attribute `Header` of its messages; empty where it has no header.
+        format: its record format.
+        start: offset of its first entry, after the header.
+        header: the attribute `Header` of its messages; empty if it has no header.
     """
 
     format: Format = LINES
@@ -39,7 +39,7 @@ class Written:
 
     @property
     def room(self) -> int:
-        """Most bytes of the body of one of its messages."""
+        """Most bytes of the body of a message of the output."""
         return MAX_BODY_BYTES - len(self.header)
 
     @property
@@ -58,9 +58,9 @@ class StageHeaders:
 
     Attributes:
         settings: the step's settings.
-        topic: name of the topic that the outputs go to.
+        topic: name of the topic for the outputs.
         workflow: the attribute `Workflow` of the outputs.
-        store: where headers are kept; None where only this process knows them.
+        store: the store of headers; None if only this process needs them.
     """
 
     settings: StepSettings
@@ -70,16 +70,16 @@ class StageHeaders:
     _known: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def of(self, output: Output, source: str, fmt: Format) -> Written:
-        """Work out the layout of an output.
+        """Determine the layout of an output.
 
         Args:
-            output: what the step wrote.
-            source: the source of the run's input; empty where it has no lineage. Then nothing is taken off.
+            output: the step's output.
+            source: the source of the run's input; empty if it has no lineage. Then no header is removed.
             fmt: the record format of the run's input.
 
         Raises:
-            RecordError: the output has no header that fits its format, or another one than the stage's first output.
-            AwsError, StoreError, OSError: the store refused.
+            RecordError: the output has no valid header, or one that differs from the stage's first output.
+            AwsError, StoreError, OSError: the store failed.
         """
         fmt = self.settings.output or fmt
         if not fmt.header:
@@ -95,7 +95,7 @@ class StageHeaders:
         return Written(fmt, after_header(head, fmt, header), header_of_stage(header, key))
 
     def _agreed(self, key: str, head: bytes, fmt: Format) -> bytes:
-        """The header of the stage's first output, which may be this one."""
+        """Return the header of the stage's first output, which may be this one."""
         known = self._known.get(key)
         if known is not None:
             return known

@@ -1,4 +1,4 @@
-"""A step's output, as messages with their lineage; cut around the entries that the step named as bad."""
+"""Cuts a step's output into messages with their lineage, around the entries that the step rejected."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _BYTES_AT_ONCE: Final = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class OutputPart:
-    """Consecutive entries of a run's input: one that the step named as bad, or all between two of those.
+    """Consecutive entries of a run's input: a rejected entry, or all entries between two rejected ones.
 
     Attributes:
-        start: where they begin in the input, in bytes.
-        end: where they end.
-        entries: how many they are.
-        before: how many entries of the input come before them.
-        output: where the output for them begins and ends, in bytes; None for a bad entry, or where it is not known.
+        start: offset of the first in the input.
+        end: offset just after the last.
+        entries: their number.
+        before: number of entries of the input before them.
+        output: begin and end of their output, in bytes; None for a bad entry, or if unknown.
         reason: why the entry is bad; empty for good ones.
     """
 
@@ -58,13 +58,13 @@ def output_messages(
     """Cut a step's output into messages.
 
     Args:
-        output: what the step wrote.
+        output: the step's output.
         written: its layout.
-        lineage: what the step's input stands for; None if that is not known.
-        source: the source of that.
+        lineage: the lineage of the step's input; None if unknown.
+        source: the source of the input.
         parcel_size: most entries of a message.
         workflow: the attribute `Workflow`; empty for none.
-        entries: how many entries the step got.
+        entries: number of entries that the step got.
     """
     named = {**({WORKFLOW: workflow} if workflow else {}), **written.attributes}
     with output.open("rb") as stream:
@@ -73,7 +73,7 @@ def output_messages(
                 yield Message(parcel.data, {**named, ENTRIES: str(parcel.entries)})
             return
         stream.seek(written.start)
-        data = stream.read(written.room)  # all of it, as a rule
+        data = stream.read(written.room)  # usually all of it
         run = _digest(data, stream)
         total = stream.tell() - written.start
         stream.seek(written.start)
@@ -85,15 +85,15 @@ def output_messages(
 def pieces_of_part(
     data: bytes, written: Written, lineage: Lineage, source: str, parcel_size: int, entries: int
 ) -> Iterator[Piece]:
-    """Cut a part of a run's output, as if that part of the input had been run alone.
+    """Cut a part of a run's output, as if its part of the input had run alone.
 
     Args:
         data: the output for that part.
         written: the layout of the output.
-        lineage: what that part of the input stands for.
-        source: the source of that.
+        lineage: the lineage of that part of the input.
+        source: the source of the input.
         parcel_size: most entries of a piece.
-        entries: how many entries that part of the input has.
+        entries: number of entries of that part of the input.
     """
     return _pieces(data, written, len(data), digest(data), lineage, source, parcel_size, entries)
 
@@ -101,23 +101,25 @@ def pieces_of_part(
 def parts_of(
     body: bytes, fmt: Format, rejects: Sequence[tuple[int, int | None, str]], output: Output, written: Written
 ) -> list[OutputPart]:
-    """Cut a run's input around the entries that the step named as bad.
+    """Cut a run's input around the entries that the step rejected.
 
     Args:
         body: the input, without a header.
         fmt: the record format of the input.
-        rejects: number of the entry, how many entries of output came before it, and the reason; in order.
-        output: what the step wrote.
+        rejects: for each, the number of the entry, the number of output entries before it, and the reason; in order.
+        output: the step's output.
         written: the layout of the output.
 
     Raises:
-        InvalidValueError: an entry is none of the input, or there is less output than the step says.
+        InvalidValueError: an entry is not in the input, or there is less output than the step says.
     """
     entries = fmt.count(body)
     known = all(after is not None for _, after, _ in rejects)
     numbers = [edge for entry, _, _ in rejects for edge in (entry, entry + 1)]
     if numbers[-1] > entries:
-        raise InvalidValueError("entry of a reject", numbers[-1] - 1, f"less than {entries}, as the input has so many")
+        raise InvalidValueError(
+            "entry of a reject", numbers[-1] - 1, f"less than {entries}, the number of entries of the input"
+        )
     inputs = [0, *offsets(BytesIO(body), fmt, numbers, "entry of a reject"), len(body)]
     counts = [0, *numbers, entries]
     outputs: list[int] = []
@@ -136,12 +138,12 @@ def parts_of(
             parts.append(OutputPart(start, end, behind - first, first, place))
         elif known and outputs[number // 2] != outputs[number // 2 + 1]:
             after = rejects[min(number // 2, len(rejects) - 1)][1]
-            raise InvalidValueError("after of a reject", after, "as if bad entries had no output, but there is some")
+            raise InvalidValueError("after of a reject", after, "none, because there is output for bad entries")
     return parts
 
 
 def joined_bodies(bodies: Sequence[bytes]) -> bytes:
-    """The input that a step got for these bodies."""
+    """The input of a step for these bodies."""
     if len(bodies) == 1:
         return bodies[0]
     whole = BytesIO()
@@ -150,17 +152,17 @@ def joined_bodies(bodies: Sequence[bytes]) -> bytes:
 
 
 def offsets(stream: Readable, fmt: Format, numbers: Sequence[int], name: str, start: int = 0) -> list[int]:
-    """Find where entries begin; the one after the last entry begins at the end.
+    """Find the begins of entries; the number after the last entry means the end.
 
     Args:
         stream: the entries.
-        fmt: what an entry is.
+        fmt: the record format.
         numbers: the entries' numbers from 0, in order.
-        name: what a number is called in an error.
+        name: the name of a number in an error.
         start: offset of the stream's first byte.
 
     Raises:
-        InvalidValueError: there are fewer entries than a number says.
+        InvalidValueError: a number is larger than the number of entries.
     """
     found: list[int] = []
     passed, end = 0, start
@@ -188,7 +190,7 @@ def _pieces(
     parcel_size: int,
     entries: int | None,
 ) -> Iterator[Piece]:
-    # A long lineage or source takes its room from the body.
+    # A long lineage or source leaves less room for the body.
     room = written.room - max(0, len(str(lineage)) + len(source) - ATTRIBUTE_ROOM // 2)
     nothing = True
     for parcel in cut_for_messages(output, written.format, parcel_size, room):

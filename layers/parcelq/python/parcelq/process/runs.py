@@ -1,4 +1,4 @@
-"""Running the step over the messages of a plan, within the time there is."""
+"""Runs the step over the messages of a plan, within the available time."""
 
 from __future__ import annotations
 
@@ -25,25 +25,24 @@ from parcelq.steps.run import Ran, Runner
 
 _log = logging.getLogger(__name__)
 _WATCHED_TOGETHER: Final = 20
-"""Groups that run under one mark; their outputs lie on the disk until it is deleted."""
+"""Most groups that run under one mark; their outputs stay on disk until it is deleted."""
 _HOP_BYTES: Final = MIB
 _NO_TIME: Final = "there was no time left to run it"
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the step. It ended with an output, with an error, or for a reason that has nothing to do with its
-    messages.
+    """One run of the step. It ended with an output, with an error, or with a hindrance that is not its messages' fault.
 
     Attributes:
         group: the messages.
-        lineage: what they stand for together; None where they have no lineage.
+        lineage: their joined lineage; None if they have no lineage.
         ran: the output of the step.
-        written: the layout of that.
+        written: the layout of the output.
         error: how it failed.
-        hindrance: why there is neither.
-        seconds: how long the step ran, if it succeeded.
-        folder: closes the folder that the output is in.
+        hindrance: why there is neither an output nor an error.
+        seconds: duration of the run, if it succeeded.
+        folder: closes the folder of the output.
     """
 
     group: tuple[Work, ...]
@@ -57,18 +56,18 @@ class Run:
 
     @property
     def source(self) -> str:
-        """The source of its messages; empty where they have no lineage."""
+        """The source of its messages; empty if they have no lineage."""
         return self.group[0].source
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Puts marks while it runs messages that may kill the function.
+    """Writes marks for messages that may kill the function.
 
     Attributes:
-        marks: where they are put; None where receive counts stand in for them.
+        marks: the marks; None if receive counts replace them.
         invocation: the id of this invocation.
-        end: returns when this invocation is over, in seconds since the epoch.
+        end: returns the end of this invocation, in seconds since the epoch.
     """
 
     marks: Marks | None
@@ -76,7 +75,7 @@ class Watch:
     end: Callable[[], float]
 
     def put(self, works: Iterable[Work], *, alone: bool) -> tuple[str, ...]:
-        """Put a mark, and return what `delete` takes. Raises ParcelqError if the store refuses."""
+        """Write a mark, and return the argument for `delete`. Raises ParcelqError if the store fails."""
         if self.marks is None:
             return ()
         return (self.marks.put(list(works), self.invocation, self.end(), alone=alone),)
@@ -88,11 +87,11 @@ class Watch:
 
 
 OnPrinted = Callable[[str, Sequence[Work], str], None]
-"""Is called with the step's name, the messages of a run that succeeded, and what it printed."""
+"""Called with the step's name, the messages of a successful run, and the output that it printed."""
 
 
 def log_printed(step: str, works: Sequence[Work], text: str) -> None:
-    """Log what a run printed that succeeded."""
+    """Log the output that a successful run printed."""
     _log.info("step %r printed: %s", step, text.rstrip(), extra=works[0].about)
 
 
@@ -102,13 +101,13 @@ class Runs:
 
     Attributes:
         runner: runs it once.
-        budget: the time there is.
-        watch: puts marks.
-        workers: how many runs go on side by side.
-        doubts: marks that are void as soon as a run of a message ends, by `Work.place`.
+        budget: the available time.
+        watch: writes marks.
+        workers: number of parallel runs.
+        doubts: marks that become invalid when a run of a message ends, by `Work.place`.
         headers: the headers of outputs.
-        on_printed: called with what a successful run printed.
-        together: most runs that go to the step at once, one after another.
+        on_printed: called with the output that a successful run printed.
+        together: most runs that are passed to the step together and run one after another.
     """
 
     runner: Runner
@@ -122,12 +121,12 @@ class Runs:
     _folders: list[ExitStack] = field(default_factory=list, repr=False, compare=False)
 
     def close(self) -> None:
-        """Remove the folders of runs whose output nobody asked for, because publishing was refused."""
+        """Remove the folders of runs whose output was not used, because publishing was refused."""
         for folder in self._folders:
             folder.close()
 
     def of(self, plan: Plan) -> Iterator[Run]:
-        """Run what is to be run, in the plan's order, and yield each run when it has ended and its mark is deleted."""
+        """Run messages in the plan's order, and yield each run when it has ended and its mark is deleted."""
         for work in plan.alone:
             yield self._alone(work)
         for groups in batches(plan.watched, _WATCHED_TOGETHER):
@@ -141,13 +140,13 @@ class Runs:
             # guard[keys = ()]: a message that may kill the function runs under a mark of its own
             keys = self.watch.put([work], alone=True)
         except (ParcelqError, OSError) as error:
-            return _hindered((work,), f"its mark could not be put: {error}")
+            return _hindered((work,), f"its mark could not be written: {error}")
         run = self._run((work,))
         self.watch.delete((*keys, *self.doubts.get(work.place, ())))
         return run
 
     def samples(self, work: Work, samples: Iterable[Work]) -> list[Run]:
-        """Run entries of a message one by one, under a mark of the message; those that there is time for."""
+        """Run entries of a message one by one, under a mark of the message, as long as there is time."""
         try:
             keys = self.watch.put([work], alone=True)
         except (ParcelqError, OSError):
@@ -163,14 +162,14 @@ class Runs:
             # guard[keys = ()]: messages that were received before share a mark that names them all
             keys = self.watch.put((work for group in groups for work in group), alone=False)
         except (ParcelqError, OSError) as error:
-            return [_hindered(group, f"its mark could not be put: {error}") for group in groups]
+            return [_hindered(group, f"its mark could not be written: {error}") for group in groups]
         runs = list(self._side_by_side(groups))
         # guard[pass]: a mark is deleted as soon as the step ended, before anything is published
         self.watch.delete(keys)
         return runs
 
     def _side_by_side(self, groups: Iterable[tuple[Work, ...]]) -> Generator[Run]:
-        """Run groups, and then each message alone of those groups that failed."""
+        """Run groups, and then each message of failed groups alone."""
         failed: list[tuple[Work, ...]] = []
         with closing(in_flight(self._hop, self._hops(groups), self.workers)) as hops:
             for run in chain.from_iterable(hops):
@@ -186,12 +185,12 @@ class Runs:
             yield from self._side_by_side(failed)
 
     def _hops(self, groups: Iterable[tuple[Work, ...]]) -> Sequence[Sequence[tuple[Work, ...]]]:
-        """Put groups together that go to the step at once: few bytes, which take little time."""
+        """Join groups that are passed to the step together: those with few bytes, which take little time."""
         most = min(self.together, self.runner.together) if self.together > 1 else 1
         return list(sized_batches(groups, _size_of, most, _HOP_BYTES))
 
     def _hop(self, groups: Sequence[tuple[Work, ...]]) -> list[Run]:
-        """Run groups one after another; those that did not begin with the others begin with the next ones."""
+        """Run groups one after another; groups that did not begin are joined with the next ones."""
         if len(groups) == 1:
             return [self._run(groups[0])]
         runs: list[Run] = []
@@ -200,7 +199,7 @@ class Runs:
         return runs
 
     def _runs(self, groups: Sequence[tuple[Work, ...]]) -> list[Run]:
-        """Run groups one after another, the first at least."""
+        """Run groups one after another, at least the first."""
         limit = self.budget.limit(self.runner.step.settings.timeout)
         if limit is None:
             return [_hindered(group, _NO_TIME) for group in groups]
@@ -208,7 +207,7 @@ class Runs:
             began = monotonic()
             with self.budget.running():
                 attempts = self.runner.run_all([given_of(group) for group in groups], limit.seconds)
-            seconds = (monotonic() - began) / max(1, len(attempts))  # each counts with their mean
+            seconds = (monotonic() - began) / max(1, len(attempts))  # each counts with their mean duration
         except Exception:  # noqa: BLE001 - whatever a run does is that run's failure alone
             _log.exception("runs failed together in a way that no step should be able to cause")
             return [self._run(group) for group in groups]
@@ -236,7 +235,7 @@ class Runs:
     def _judged(
         self, group: tuple[Work, ...], limit: Limit, made: Callable[[], Ran], folder: ExitStack, seconds: float = 0.0
     ) -> Run:
-        """Say how a run ended; `made` returns what it made, or raises. Its time is added to `seconds`."""
+        """Describe how a run ended; `made` returns its output or raises. Its time is added to `seconds`."""
         run = partial(Run, group, lineage_of(group))
         try:
             began = monotonic()
@@ -259,7 +258,9 @@ class Runs:
             return run(error=StepError(self.runner.step.name, f"could not be run: {type(error).__name__}: {error}"))
 
     def _written(self, ran: Ran, first: Work) -> Written:
-        """The layout of an output. Raises StepError where the header is not that of the stage's other outputs."""
+        """Determine the layout of an output. Raises StepError if its header differs from that of the stage's other
+        outputs.
+        """
         try:
             return self.headers.of(ran.output, first.source, first.format)
         except RecordError as error:
@@ -269,11 +270,11 @@ class Runs:
 
 
 class _HeaderUnknownError(Exception):
-    """The store does not say what the header of the stage's outputs is."""
+    """The store cannot return the header of the stage's outputs."""
 
 
 def given_of(group: Sequence[Work]) -> Given:
-    """What the step is given for messages that run together."""
+    """The input of the step for messages that run together."""
     first = group[0]
     header = first.message.body if first.is_header else first.header
     bodies = [] if first.is_header else [work.message.body for work in group]

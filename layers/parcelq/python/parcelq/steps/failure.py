@@ -1,4 +1,4 @@
-"""Why a run failed, as an error that a user can read."""
+"""Explains why a run failed, as an error for users."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parcelq.steps.find import Step
 from parcelq.steps.folder import open_regular
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
-"""Error numbers that concern the machine and not the entries."""
+"""Error numbers that are about the machine and not about the entries."""
 
 
 def failure_of(step: Step, ended: Ended, limit: float | None, tail: str) -> StepError:
@@ -24,9 +24,9 @@ def failure_of(step: Step, ended: Ended, limit: float | None, tail: str) -> Step
 
     Args:
         step: the step.
-        ended: how the run ended.
-        limit: seconds that it was allowed; None for any time.
-        tail: the end of what it wrote to stderr.
+        ended: the report of the run.
+        limit: its time limit in seconds; None for none.
+        tail: the end of its stderr.
     """
     code = ended.code
     if ended.kind == "refused":
@@ -53,7 +53,7 @@ def failure_of(step: Step, ended: Ended, limit: float | None, tail: str) -> Step
 
 @contextmanager
 def or_step_error(step: Step, what: str) -> Iterator[None]:
-    """Raise an error of the system as one of the step; `what` says what the step could not do."""
+    """Raise an error of the system as an error of the step; `what` says what the step could not do."""
     try:
         yield
     except OSError as error:
@@ -65,7 +65,7 @@ def size_of_output(step: Step, output: Path) -> int:
     """Return the size of the file that a run wrote.
 
     Raises:
-        StepError: there is none, or it is a link, a folder, a pipe or a device.
+        StepError: the file does not exist, or is a link, a folder, a pipe or a device.
     """
     try:
         descriptor = open_regular(output)

@@ -1,4 +1,4 @@
-"""The folder of a run: created, locked while it is used, and removed with everything that a step has put into it."""
+"""The folder of a run: created, locked while in use, and removed with everything that a step has put into it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _TRIES: Final = 20
 
 @contextmanager
 def locked_folder() -> Iterator[Path]:
-    """A temporary folder that is removed when the context is left.
+    """A temporary folder that is removed at the end of the context.
 
-    The folders of processes that were killed are removed when a process makes its first one: nobody holds their lock.
+    When a process creates its first folder, it removes folders of killed processes, which have no lock.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: there is not enough space for it.
     """
     remove_abandoned(tempfile.gettempdir())
     folder, lock = _locked()
@@ -41,7 +41,7 @@ def locked_folder() -> Iterator[Path]:
 
 @cache
 def remove_abandoned(parent: str) -> None:
-    """Remove the folders below this one that killed processes of this user have left, once in a process."""
+    """Remove the folders below this one that killed processes of this user have left; only once in a process."""
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
@@ -55,7 +55,7 @@ def remove_abandoned(parent: str) -> None:
 
 
 def _locked() -> tuple[Path, int]:
-    """A new folder and its lock; another process may take it for an abandoned one before it is locked."""
+    """Create a new folder and its lock; before it is locked, another process may mistake it for an abandoned one."""
     for _ in range(_TRIES - 1):
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
@@ -68,10 +68,10 @@ def _locked() -> tuple[Path, int]:
 
 
 def _lock(folder: Path) -> int:
-    """The descriptor that holds the lock of a folder.
+    """Return the descriptor that holds the lock of a folder.
 
-    Raises:
-        BlockingIOError: another process holds it.
+    \n Raises:
+        BlockingIOError: another process holds the lock.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -83,11 +83,11 @@ def _lock(folder: Path) -> int:
 
 
 def open_regular(path: Path) -> int:
-    """A descriptor of a file that a step wrote, which must be a regular file: no link, folder, pipe or device.
+    """Open a file that a step wrote. It must be a regular file, not a link, folder, pipe or device.
 
     Raises:
-        FileNotFoundError: there is nothing.
-        OSError: it is something else, or may not be read.
+        FileNotFoundError: it does not exist.
+        OSError: it is not a regular file, or may not be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     # guard[False]: an output is a regular file
@@ -100,7 +100,7 @@ def open_regular(path: Path) -> int:
 def remove(folder: Path) -> None:
     """Remove a folder with everything in it, however deep, in bounded memory and without long paths.
 
-    Every folder in it is first moved up, right below the top, and then emptied. What cannot be removed stays.
+    Every folder in it is first moved directly below the top, and then emptied. Files that cannot be removed stay.
     """
     top, moved, name = os.fspath(folder), 0, os.urandom(8).hex()  # a name that the step cannot have used
     pending = [top]

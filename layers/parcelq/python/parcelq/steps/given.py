@@ -1,4 +1,4 @@
-"""What a run is given: entries, and what they are."""
+"""The input of a run: entries, and a description of them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Given:
     r"""The input of a run.
 
     Attributes:
-        bodies: slices of a file, one after another; one that lacks its last `\n` gets it where another follows.
-        entries: how many entries they have, where the caller knows; rejects beyond them fail the run.
+        bodies: slices of a file, in order; `\n` is added to a slice that lacks it, if another slice follows.
+        entries: number of their entries, if the caller knows; rejects beyond it fail the run.
         format: their record format.
-        header: what comes before them.
+        header: the bytes before them.
     """
 
     bodies: Iterable[bytes]
@@ -32,11 +32,11 @@ class Given:
     header: bytes = b""
 
     def write(self, file: IO[bytes]) -> None:
-        """Write it to a file. Raises OSError."""
+        """Write the input to a file. Raises OSError."""
         write_bodies(file, chain((self.header,), self.bodies) if self.header else self.bodies)
 
     def about(self, settings: StepSettings) -> dict[str, Any] | None:
-        """Return what functions of `parcelq.step` must know of its records; None if they are lines."""
+        """Return the description of the records for functions of `parcelq.step`; None if they are lines."""
         written = settings.output or self.format
         one_line = _is_lines(written)
         if one_line and not self.header and _is_lines(self.format):
@@ -50,7 +50,7 @@ class Given:
         }
 
     def put(self, folder: Path, settings: StepSettings) -> None:
-        """Write it as `input` into the folder of a run, and what it is beside it. Raises OSError."""
+        """Write the input as `input` into the folder of a run, and its description beside it. Raises OSError."""
         with open(folder / "input", "wb") as file:
             self.write(file)
         if about := self.about(settings):
@@ -62,7 +62,7 @@ def _is_lines(fmt: Format) -> bool:
 
 
 def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
-    r"""Write slices of a file one after another, so that every entry stays a line of its own."""
+    r"""Write slices of a file in order, so that every entry stays a line of its own."""
     ended = True
     for body in bodies:
         if body:

@@ -1,4 +1,4 @@
-"""What a run wrote: a file, or bytes in memory where they are few."""
+"""The output of a run: a file, or bytes in memory if they are few."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import BinaryIO, Final, Literal, Protocol
 from parcelq.limits import MIB
 
 MOST_HELD: Final = 4 * MIB
-"""Outputs of this many bytes together are held in memory."""
+"""Outputs of up to this many bytes together are kept in memory."""
 
 
 class Output(Protocol):
-    """An output of a run; a `Path` is one."""
+    """The output of a run; a `Path` is one."""
 
     def open(self, mode: Literal["rb"]) -> BinaryIO:
         """Open it for reading."""
 
     def read_bytes(self) -> bytes:
-        """Return all of it."""
+        """Return all its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +36,15 @@ class Held:
         return BytesIO(self.data)
 
     def read_bytes(self) -> bytes:
-        """Return all of it."""
+        """Return all its bytes."""
         return self.data
 
 
 def slices(file: BinaryIO, places: Iterable[tuple[int, int]]) -> list[bytes]:
-    """Read bytes `[start, end)` of a file that a step wrote, for each place.
+    """Read the bytes of several places in a file that a step wrote.
 
-    Raises:
-        OSError: the file ends before one of them.
+    \n Raises:
+        OSError: the file ends too early.
     """
     return [_slice(file.fileno(), start, end) for start, end in places]
 
@@ -61,10 +61,10 @@ def _slice(descriptor: int, start: int, end: int) -> bytes:
 
 
 def copied(file: BinaryIO, start: int, end: int, target: Path) -> Path:
-    """Copy bytes `[start, end)` of a file that a step wrote, and empty that.
+    """Copy bytes `[start, end)` of a file that a step wrote, and truncate the file.
 
     Raises:
-        OSError: the file ends before that, or there is no room.
+        OSError: the file ends too early, or there is not enough space.
     """
     with target.open("wb") as copy:
         for at in range(start, end, MOST_HELD):

@@ -1,4 +1,4 @@
-"""A part of a file that several runs write, one after another. Every start of a Python step imports this module."""
+"""A part of a file that several runs write one after another. Every start of a Python step imports this module."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 class Part:
-    """What a run writes into a file, from a place on. What lies behind it stays.
+    """Writes into a file from a given offset. Bytes after the written ones stay.
 
-    A copy of the process writes in the same place, not behind it.
+    A fork of the process writes at the same place, not after it.
 
     Args:
         path: the file.
-        start: where the part begins.
+        start: offset of the part.
 
     Attributes:
-        end: where it ends so far.
+        end: offset of its end so far.
     """
 
     def __init__(self, path: str, start: int) -> None:
@@ -27,7 +27,7 @@ class Part:
         self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write all of it."""
+        """Write all of `data`."""
         left = memoryview(data).cast("B") if len(data) else b""
         while left:
             written = os.pwrite(self._file, left[:_BLOCK_BYTES], self.end)

@@ -1,7 +1,4 @@
-"""The processes below this one: found by parentage, and ended together.
-
-The supervisor of a step imports this module, so it imports only modules that are built in or cheap.
-"""
+"""Finds the descendants of this process by parentage, and ends them all."""
 
 from __future__ import annotations
 
@@ -11,20 +8,20 @@ import sys
 import time
 
 END_SECONDS = 20.0
-"""Seconds after which this stops killing processes that start others all the time."""
+"""Seconds after which killing stops, if processes keep starting new ones."""
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _SIGKILL = 9
 
 
 class Children:
-    """The processes that this one waits for: the main one, and orphans below it.
+    """The processes that this process waits for: the main process, and adopted orphans.
 
     Attributes:
-        pid: the main one; 0 if there is none yet.
+        pid: id of the main process; 0 if there is none yet.
         code: its exit code, negative for a signal; None while it runs.
-        cpu_seconds: CPU time of all that have ended.
-        memory: the most memory that one of those had, in the unit of `ru_maxrss`.
+        cpu_seconds: CPU time of all ended processes.
+        memory: the peak memory of the largest ended process, in the unit of `ru_maxrss`.
     """
 
     def __init__(self) -> None:
@@ -34,7 +31,7 @@ class Children:
         self.memory = 0
 
     def reap(self) -> bool:
-        """Wait for all that have ended; return whether there are others."""
+        """Reap all ended processes; return whether others are left."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -48,7 +45,7 @@ class Children:
                 self.code = os.waitstatus_to_exitcode(status)
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait for the end of the main one, for a number of seconds at most; return whether it has ended."""
+        """Wait some seconds at most for the end of the main process; return whether it has ended."""
         until = time.monotonic() + seconds
         while self.code is None and time.monotonic() < until:
             self.reap()
@@ -56,11 +53,11 @@ class Children:
         return self.code is not None
 
     def end(self) -> None:
-        """Kill everything below this process, and wait for it.
+        """Kill all descendants of this process, and wait for them.
 
-        A process without children has no descendants, since orphans become its children. A chain of processes that
-        each start the next one and end can be faster than a list of all of them. So each child's descendants are
-        listed and killed before the next child's.
+        A process without children has no descendants, because orphans become its children. A chain of processes that
+        each start the next one and end can be faster than a list of all processes. So each child's descendants are
+        listed and killed before those of the next child.
         """
         if self.pid:
             try:
@@ -82,7 +79,7 @@ class Children:
 
 
 def be_subreaper() -> None:
-    """Make orphans below this process its children, and hide its memory from them."""
+    """Adopt orphaned descendants of this process as its children, and hide its memory from them."""
     if sys.platform == "linux":
         import ctypes
 
@@ -92,7 +89,7 @@ def be_subreaper() -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the children of a process, with those of all its threads; zombies are among them."""
+    """Return the children of a process and of all its threads, including zombies."""
     found = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -108,7 +105,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def _parents() -> dict[int, int]:
-    """Return the parent of every process, for a kernel that lists no children."""
+    """Return the parent of every process, for a kernel that does not list children."""
     found = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if name.isdecimal():
@@ -121,7 +118,7 @@ def _parents() -> dict[int, int]:
 
 
 def descendants(pid: int) -> set[int]:
-    """Return all processes below a process."""
+    """Return all descendants of a process."""
     found: set[int] = set()
     left = [pid]
     while left:
@@ -132,7 +129,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def peak_of(pid: int) -> int:
-    """Return the most memory that a process has had, in KiB; 0 where the system does not say."""
+    """Return the peak memory of a process in KiB; 0 if the system does not say."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             return int(file.read().partition(b"VmHWM:")[2].split(None, 1)[0])
@@ -141,7 +138,7 @@ def peak_of(pid: int) -> int:
 
 
 def watch_of(pid: int) -> int:
-    """Return a descriptor that can be read when a process has ended; -1 where the system has none."""
+    """Return a descriptor that becomes readable when a process has ended; -1 if the system does not support that."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):  # not Linux, or an older one
@@ -149,7 +146,7 @@ def watch_of(pid: int) -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process is there and no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")

@@ -1,4 +1,4 @@
-"""What the text or the file that is given as a step is: a command, or a Python function of `parcelq.step`."""
+"""Interprets the text or the file given as a step: a command, or a Python function of `parcelq.step`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def command_of(text: str) -> Command | None:
     """Read the name of a program on the PATH, with arguments as in a shell; None if there is no such program."""
     try:
         words = shlex.split(text)
-    except ValueError:  # a quote is not closed, so it is no command
+    except ValueError:  # a quote is not closed, so it is not a command
         return None
     if not words or os.sep in words[0]:
         return None
@@ -34,7 +34,7 @@ def command_of(text: str) -> Command | None:
 
 
 def uses_step(path: Path) -> bool:
-    """Whether a Python file imports `parcelq.step` and calls the `main()` of something."""
+    """Return whether a Python file imports `parcelq.step` and calls a `main()`."""
     try:
         return _calls_main(path, path.stat().st_mtime_ns)
     except OSError:
@@ -50,7 +50,7 @@ def _calls_main(path: Path, _modified: int) -> bool:
 
     try:
         nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # it will say so itself
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # running it will report the error
         return False
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:

@@ -1,4 +1,4 @@
-"""What came of a run: an output with the entries that the step named as bad, or why the run failed."""
+"""The outcome of a run: an output with rejected entries, or why the run failed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Ran:
     """A run that succeeded.
 
     Attributes:
-        output: what the step wrote. A file is deleted when the run's context is left.
-        rejects: the entries that the step named as bad, sorted by entry.
-        stderr_tail: the end of what it wrote to stderr, at most 4 KiB.
-        stdout_tail: the same of stdout, where that is not its output.
-        cpu_seconds: CPU time of its processes, as the kernel counted it; 0 for a process that is kept.
-        memory_bytes: the most memory that one of its processes had so far; 0 if the system does not say.
+        output: the step's output. A file is deleted at the end of the run's context.
+        rejects: the entries that the step rejected, sorted by entry.
+        stderr_tail: the end of its stderr, at most 4 KiB.
+        stdout_tail: the same for stdout, unless stdout is its output.
+        cpu_seconds: CPU time of its processes, as the kernel counted it; 0 for a warm process.
+        memory_bytes: the peak memory of its largest process so far; 0 if the system does not say.
     """
 
     output: Output
@@ -59,9 +59,9 @@ class Attempt:
     """One of several runs.
 
     Attributes:
-        ran: what it made; None if it failed.
+        ran: its output; None if it failed.
         error: why it failed; None if it did not.
-        held: what to close when the output is not needed any more.
+        held: what to close when the output is no longer needed.
     """
 
     ran: Ran | None
@@ -69,7 +69,7 @@ class Attempt:
     held: ExitStack = field(default_factory=ExitStack, compare=False)
 
     def made(self) -> Ran:
-        """Return what it made. Raises StepError if it failed."""
+        """Return its output. Raises StepError if it failed."""
         if self.error:
             raise self.error
         assert self.ran is not None
@@ -79,14 +79,14 @@ class Attempt:
 def attempt_of(
     step: Step, came: Came, entries: int | None, limit: float | None, text: Callable[[bytes], str]
 ) -> Attempt:
-    """Judge what came of a run.
+    """Judge the outcome of a run.
 
     Args:
         step: the step.
-        came: what came.
-        entries: how many entries it was given; None where the caller does not know.
-        limit: seconds that it was allowed; None for any time.
-        text: returns what the step said as text that everybody may see.
+        came: the outcome.
+        entries: number of its input entries; None if the caller does not know.
+        limit: its time limit in seconds; None for none.
+        text: converts the step's printed output to text without secrets.
     """
     try:
         return Attempt(_ran(step, came, entries, limit, text), held=came.held)
@@ -111,7 +111,7 @@ def _ran(step: Step, came: Came, entries: int | None, limit: float | None, text:
         else:
             rejects = rejects_in(BytesIO(came.rejects), entries) if came.rejects else ()
     except RejectsError as error:
-        reason = text(f"named rejects that cannot be: {error}".encode("utf-8", "replace"))
+        reason = text(f"reported invalid rejects: {error}".encode("utf-8", "replace"))
         raise StepError(step.name, reason, exit_code=0) from None
     rejects = tuple(replace(one, reason=text(one.reason.encode("utf-8", "replace"))) for one in rejects)
     return Ran(output, rejects, *texts, ended.cpu_seconds, ended.memory_bytes)

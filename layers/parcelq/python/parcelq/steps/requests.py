@@ -1,4 +1,4 @@
-"""What a supervisor reads and answers on its socket, and looks up of files. It imports nothing that takes time."""
+"""The supervisor's side of its socket: reads requests and sends replies. It imports nothing slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Gone(Exception):  # noqa: N818 - the end of this process, not an error
 
 
 def read_request(control: int) -> list[bytes]:
-    """Read the fields of the next request; it comes only after the reply to the one before it. Raises Gone."""
+    """Read the fields of the next request, which arrives only after the reply to the one before. Raises Gone."""
     data = _received(control)
     while b"\n" not in data:
         data += _received(control)
@@ -23,7 +23,7 @@ def read_request(control: int) -> list[bytes]:
 
 
 def send_reply(control: int, replies: list[bytes]) -> None:
-    """Send how the runs of a request ended. Raises OSError if nobody is there."""
+    """Send the reports of the runs of a request. Raises OSError if the other side is gone."""
     data = b"".join(replies)
     data = b"%d\n%b" % (len(data), data)
     while data:
@@ -31,7 +31,7 @@ def send_reply(control: int, replies: list[bytes]) -> None:
 
 
 def size_of(path: str) -> int:
-    """Return the size of the output so far; 0 as long as there is none."""
+    """Return the size of the output so far; 0 while there is none."""
     try:
         return os.stat(path, follow_symlinks=False).st_size
     except OSError:
@@ -39,7 +39,7 @@ def size_of(path: str) -> int:
 
 
 def state_of(folder: str) -> list[object]:
-    """Return what shows whether a run left its folder as it was: what is in it, and what tells it from another one."""
+    """Return the content and identity of a run's folder, which show whether the run left it unchanged."""
     found: list[object] = []
     try:
         for path in (folder, folder + "/work", folder + "/tmp"):  # nosec B108 # a folder of its own
@@ -51,7 +51,7 @@ def state_of(folder: str) -> list[object]:
 
 
 def files_of(home: str) -> list[tuple[int, int]]:
-    """Return what tells the files of a kept process's outputs from others; nothing if one is not there."""
+    """Return the identity of the files of a warm process's outputs; empty if one does not exist."""
     try:
         return [(one.st_dev, one.st_ino) for one in (os.lstat(home + "/output"), os.lstat(home + "/rejects"))]
     except OSError:

@@ -22,7 +22,7 @@ class RunFolder:
         path: its path.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: there is not enough space for it.
     """
 
     def __init__(self) -> None:
@@ -35,17 +35,17 @@ class RunFolder:
             self._opened = opened.pop_all()
 
     def is_clean(self) -> bool:
-        """Delete the files of a run, and return whether the folder is then as it was when it was made."""
+        """Delete the files of a run, and return whether the folder is then unchanged."""
         try:
             for name in os.listdir(self.path):
                 if name not in self._kept:
                     os.unlink(self.path / name)
             return self._identities() == self._made and not any(os.listdir(path) for path in self._kept.values())
-        except OSError:  # a run replaced a file by a folder, or took a permission away
+        except OSError:  # a run replaced a file by a folder, or removed a permission
             return False
 
     def remove(self) -> None:
-        """Delete it with all that is in it."""
+        """Delete it with its content."""
         self._opened.close()
 
     def _identities(self) -> list[tuple[int, int, int]]:
@@ -55,7 +55,7 @@ class RunFolder:
 
 
 class RunFolders:
-    """The folders of one runner. All methods may be called from any thread."""
+    """The folders of one runner. Any thread may call its methods."""
 
     def __init__(self) -> None:
         self._idle: list[RunFolder] = []
@@ -66,7 +66,7 @@ class RunFolders:
         """Return a folder that contains only the empty folders `work` and `tmp`.
 
         Raises:
-            OSError: there is no room for it.
+            OSError: there is not enough space for it.
         """
         folder = self._taken() or RunFolder()
         try:
@@ -79,7 +79,7 @@ class RunFolders:
                 folder.remove()
 
     def close(self) -> None:
-        """Delete the folders that are kept; those in use are deleted when their runs end."""
+        """Delete the unused folders; those in use are deleted when their runs end."""
         self._closed = True
         while folder := self._taken():
             folder.remove()

@@ -1,11 +1,11 @@
-"""A pipe that a step prints to. The supervisor of a step imports this module, so it imports nothing that takes time."""
+"""A pipe that a step prints to. The supervisor of a step imports this module, so it imports nothing slow."""
 
 from __future__ import annotations
 
 import os
 
 TAIL_BYTES = 4096
-"""Bytes that are kept of the end of what a step prints."""
+"""Bytes kept from the end of what a step prints."""
 READ_BYTES = 64 * 1024
 
 
@@ -19,7 +19,7 @@ class Stream:
         self.closed = False
 
     def read(self) -> None:
-        """Read what has come so far."""
+        """Read the output so far."""
         while not self.closed:
             try:
                 data = os.read(self.fd, READ_BYTES)
@@ -31,7 +31,7 @@ class Stream:
                 return
 
     def close(self) -> None:
-        """Close it; the tail stays."""
+        """Close the pipe; the tail stays."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd, self.closed = -1, True

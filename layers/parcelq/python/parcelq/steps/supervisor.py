@@ -1,13 +1,13 @@
-"""The process between Parcelq and a step: it starts the step, watches it, and ends everything that the step started.
+"""The process between Parcelq and a step: starts the step, watches it, and ends all processes that the step started.
 
-It is a subreaper: a process whose parent ends becomes its child. So it is an ancestor of every process that a run
-leaves behind, whatever session, name or environment they choose. It serves one run at a time, so all of that is this
-run's.
+It is a subreaper: a descendant whose parent ends becomes its child. So it is an ancestor of every process that a run
+leaves behind, in whatever session and under whatever name. It serves one run at a time, so all of them belong to this
+run.
 
-It runs as `python -I -S`, and imports only modules that are built in or cheap, because its start is part of the step's.
-On its socket, a request is a line with the length, then fields that end in NUL: for several runs, which it does one
-after another. A reply is a line with the length, and for each run a line of words, then the ends of stderr and of
-stdout. `parcelq.steps.containment` is the other side.
+It runs as `python -I -S`, and imports only modules that are built in or cheap, because its start is part of the step's
+start. A request on its socket is a line with the length, then fields that end in NUL, for several runs in order. A
+reply is a line with the length and, for each run, a line of words, then the ends of stderr and of stdout.
+`parcelq.steps.containment` is the other side.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from parcelq.steps.stream import TAIL_BYTES, Stream
 __all__ = ["END_SECONDS", "GRACE_SECONDS", "TAIL_BYTES", "main"]
 
 LOOK_SECONDS = 0.05
-"""How often the size of the output is compared with its limit, and ended processes are waited for."""
+"""Seconds between checks of the output's size and of ended processes."""
 GRACE_SECONDS = 1.0
-"""How long a kept process that closed its socket may take to end."""
+"""Seconds that a warm process may take to end after it closed its socket."""
 HOP_SECONDS = 0.05
-"""How long the runs of a request may take before no other of them begins; they are asked for again."""
+"""If the runs of a request took this many seconds, no further one begins; the caller asks for it again."""
 _HOP_BYTES = 4 * 1024 * 1024
-"""How much output the runs of a kept process may write before no other of them begins."""
+"""If the runs of a warm process wrote this many bytes, no further one begins."""
 _FREE_BYTES = 64
-"""More than a kept process writes when it can take a run; see `StepFunction`."""
+"""More bytes than a warm process writes when it can take a run; see `StepFunction`."""
 _DEFAULTS = (13, 25)
-"""SIGPIPE and SIGXFSZ, which Python ignores and a step must not."""
+"""SIGPIPE and SIGXFSZ, which Python ignores but a step must not ignore."""
 
 
 class Supervisor:
-    """Runs one command after another, or keeps one process and gives it run after run.
+    """Runs one command after another, or passes run after run to one warm process.
 
     Args:
         control: the socket to the process that started this one.
-        command: the command of a kept process.
+        command: the command of a warm process.
         filters: whether commands get their input on stdin and write their output to stdout.
-        keeps: the socket of a kept process; 0 if each run has a process of its own.
+        keeps: the socket of a warm process; 0 if each run has a process of its own.
         theirs: the other end of that socket.
-        home: the folder that a kept process starts in.
+        home: the folder in which a warm process starts.
     """
 
     def __init__(self, control: int, command: list[str], filters: bool, keeps: int, theirs: int, home: str) -> None:
@@ -74,7 +74,7 @@ class Supervisor:
             send_reply(self.control, self.answer(float(timeout), int(limit), fields))
 
     def answer(self, timeout: float, limit: int, fields: list[bytes]) -> list[bytes]:
-        """Do the runs of a request, one after another, and return what to say of those that began."""
+        """Do the runs of a request in order, and return the reports of those that began."""
         replies: list[bytes] = []
         began = now = time.monotonic()
         self.ends = [0, 0]
@@ -94,7 +94,7 @@ class Supervisor:
         return replies
 
     def wait_for_request(self) -> None:
-        """Wait for a request, and meanwhile for the end of a kept process, so that it is no zombie."""
+        """Wait for a request, and meanwhile reap a warm process that ends, so that it does not stay a zombie."""
         if not (self.keeps and self.children.pid and self.children.code is None and self.watch >= 0):
             return  # the read waits
         poll = select.poll()
@@ -107,7 +107,7 @@ class Supervisor:
     def reply(
         self, kind: str, code: int, sound: bool = True, clean: bool = True, start: tuple[int, ...] = (0, 0)
     ) -> bytes:
-        """Return what to say of how a run ended."""
+        """Return the report of a run."""
         err = self.err.tail if self.err else b""
         out = self.out.tail if self.out else b""
         places = start[0], self.ends[0], start[1], self.ends[1]
@@ -118,7 +118,7 @@ class Supervisor:
     def run(
         self, replies: list[bytes], until: float, limit: int, paths: tuple[str, str, str], more: list[bytes]
     ) -> bool:
-        """Run the command, or have the kept process run, and add how that ended; return whether another may follow."""
+        """Run the command, or let the warm process run, and add the report; return whether another run may follow."""
         folder, tmpdir, output = paths
         self.children.cpu_seconds, self.children.memory = 0.0, 0
         if self.keeps:
@@ -132,13 +132,13 @@ class Supervisor:
     def run_kept(
         self, replies: list[bytes], until: float, limit: int, folder: str, output: str, more: list[bytes]
     ) -> bool:
-        """Have the kept process run; start it first if there is none."""
+        """Let the warm process run; start it first if there is none."""
         start = tuple(self.ends)
         if not replies:  # then no run of this request was here
             self.state = state_of(folder)
         kind = self.ready(until)
         if not kind:
-            if size_of(output) - start[0] > limit:  # of runs before
+            if size_of(output) - start[0] > limit:  # from earlier runs
                 os.truncate(output, start[0])
             try:
                 os.write(self.keeps, b"".join(more))
@@ -149,7 +149,7 @@ class Supervisor:
             self.end()
             replies.append(self.reply(kind, self.children.code or 0, sound=False, clean=False))
             return False
-        if not replies:  # it need not be known better
+        if not replies:  # it need not be known more exactly
             self.peak = peak_of(self.children.pid)
         self.children.memory = max(self.children.memory, self.peak)
         self.read()
@@ -158,7 +158,7 @@ class Supervisor:
         return sound and clean
 
     def ready(self, until: float) -> str:
-        """Make a kept process ready for a run, and return why it is not; empty if it is."""
+        """Prepare a warm process for a run, and return why it is not ready; empty if it is."""
         if not self.children.pid:
             tmpdir = os.environ.get("TMPDIR", self.home + "/tmp")  # nosec B108 # a folder of its own
             self.start(self.home, tmpdir, self.command)
@@ -211,9 +211,9 @@ class Supervisor:
         self.watch = watch_of(self.children.pid)
 
     def watch_over(self, until: float, output: str, limit: int) -> str:
-        """Read what a step prints, as it comes, until its run ends.
+        """Read what a step prints until its run ends.
 
-        Returns `done`, `ended` for a kept process that did not go on, `time`, or `large` for too much output.
+        Returns `done`, `ended` for a warm process that ended, `time` for a timeout, or `large` for too much output.
         """
         poll = select.poll()
         for fd in (self.control, self.watch, self.keeps or -1):
@@ -247,7 +247,7 @@ class Supervisor:
                     return "ended" if self.keeps else "done"
 
     def heard(self) -> str:
-        """Read what a kept process says: `done`, or how it ended."""
+        """Read the answer of a warm process: `done`, or how it ended."""
         try:
             word, *ends = os.read(self.keeps, _FREE_BYTES).split()
             first, second = map(int, ends)
@@ -259,19 +259,19 @@ class Supervisor:
         return "ended" if self.children.ends_within(GRACE_SECONDS) else "deaf"
 
     def read(self) -> None:
-        """Read what the step has printed until now."""
+        """Read what the step has printed so far."""
         for one in filter(None, (self.err, self.out)):
             one.read()
 
     def is_sound(self) -> bool:
-        """Return whether a run left a kept process as it was: its streams and files, and no new processes."""
+        """Return whether a run left a warm process unchanged: its streams and files, and no new processes."""
         if files_of(self.home) != self.files:
             return False
         left = any(map(is_running, descendants(os.getpid()) - self.helpers))
         return not left and self.err is not None and not self.err.closed
 
     def end(self) -> None:
-        """Kill everything below this process, and wait for it."""
+        """Kill all descendants of this process, and wait for them."""
         self.children.end()
         if self.watch >= 0:
             os.close(self.watch)
@@ -282,11 +282,11 @@ class Supervisor:
 
 
 def main(words: list[str]) -> None:
-    """Serve until the process that started this one has ended; then end what this one has started.
+    """Serve until the process that started this one has ended; then end all processes started here.
 
     Args:
-        words: descriptors of the socket to that process, and of both ends of a kept process's socket or 0 and 0;
-            whether commands are filters, as 0 or 1; and the folder and the command of a kept process.
+        words: descriptors of the socket to that process, and of both ends of a warm process's socket or 0 and 0;
+            whether commands are filters, as 0 or 1; and the folder and the command of a warm process.
     """
     control, keeps, theirs, filters, home, *command = words
     be_subreaper()

@@ -1,4 +1,4 @@
-"""A store in a folder of one's own machine."""
+"""A store in a folder on this machine."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from parcelq.readable import Readable
 from parcelq.store.store import NO_METADATA, Stored
 
 _DELETED_TOGETHER: Final = 100
-"""Objects that are deleted under one lock."""
+"""Most objects that are deleted under one lock."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderStore:
     """Files of a folder; a `Store`. The folder is created with the first object.
 
-    Unless `durable` is False, an object is on the disk when a method returns. Conditional writes hold between threads
-    and processes, by a lock on a file. An etag is made of the file's inode, modification time and size, so a file that
-    something else edits counts as another object.
+    Unless `durable` is False, an object is on disk when a method returns. A lock on a file makes conditional writes
+    safe between threads and processes. An etag is made from the file's inode, modification time and size, so a file
+    that another program edits counts as another object.
 
     Attributes:
         folder: the folder.
-        own: the folder below it of files that are no objects: the lock, unfinished objects, metadata. No key may begin
-            with the first part of this.
-        durable: whether an object is on the disk when a method returns; without that, a machine that crashes soon after
-            may leave an object that is empty.
+        own: the folder below it for files that are not objects: the lock, unfinished objects, metadata. No key may
+            begin with the first part of its path.
+        durable: whether an object is on disk when a method returns; otherwise a crash of the machine soon after may
+            leave an empty object.
     """
 
     folder: Path
@@ -118,14 +118,14 @@ class FolderStore:
             yield file
 
     def part_bytes(self, size: int) -> int:
-        """How many bytes each part should have: few enough to stay in the processor's cache while they are copied."""
+        """Return the bytes for each part: few enough to stay in the processor's cache while they are copied."""
         return max(1, min(size, MIB))
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         """Write an object part by part; see `Store.write`."""
         path = self._path(key)
         rest = iter(parts)
-        head = list(islice(rest, 1))  # before anything is written, since the parts may lie in the object itself
+        head = list(islice(rest, 1))  # before anything is written, because the parts may come from the object itself
         etag, absent = (seen.etag, False) if seen else (None, True)
         try:
             with self._told(key), self._unfinished(uuid.uuid4().hex) as file:
@@ -164,7 +164,7 @@ class FolderStore:
 
     @contextmanager
     def _unfinished(self, name: str) -> Iterator[IO[bytes]]:
-        """Open a file that is no object yet. It is deleted at the end, unless it became one."""
+        """Open a file for an object that does not exist yet. It is deleted at the end, unless it became the object."""
         path = self.folder / self.own / "unfinished" / name
         try:
             with _opened(path) as file:
@@ -181,16 +181,17 @@ class FolderStore:
         metadata: Mapping[str, str],
         holds: Callable[[Stored | None], bool],
     ) -> str:
-        """Make an unfinished file the object, if a condition holds, and return its etag."""
+        """Make an unfinished file the object if a condition holds, and return its etag."""
         self._flush(file)
         etag = _etag(os.fstat(file.fileno()))
         note = self._metadata(key, etag)
         if metadata:
-            # Named by the etag, so that a crash before the rename leaves the old object with its old metadata.
+            # The metadata's file is named by the etag, so that a crash before the rename leaves the old object with its
+            # old metadata.
             with _opened(note) as told:
                 told.write(json.dumps(dict(metadata)).encode())
                 self._flush(told)
-        # Nothing is flushed under the lock, so that writers at once wait for the disk together.
+        # Nothing is flushed under the lock, so that parallel writers wait for the disk together.
         with self._locked():
             before = self._stored(key, path)
             # guard[False]: a conditional write to a folder is refused where the condition does not hold
@@ -217,7 +218,7 @@ class FolderStore:
 
     @contextmanager
     def _told(self, key: str) -> Iterator[None]:
-        """Say which object cannot be written, and why."""
+        """Convert an OSError to an error that says which object cannot be written, and why."""
         try:
             yield
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
@@ -238,7 +239,7 @@ def _etag(found: os.stat_result) -> str:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """Open a file for writing; its folder is made where it is missing."""
+    """Open a file for writing; create its folder if it is missing."""
     try:
         return path.open("wb")
     except FileNotFoundError:
@@ -247,7 +248,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _rename(name: str, path: Path) -> None:
-    """Give a file its name; the folder of that is made where it is missing."""
+    """Rename a file; create the new name's folder if it is missing."""
     try:
         os.replace(name, path)
     except FileNotFoundError:
@@ -256,7 +257,7 @@ def _rename(name: str, path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename outlives a power failure; where the system allows it."""
+    """Flush a folder's entries, so that a rename survives a power failure, if the system supports it."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:

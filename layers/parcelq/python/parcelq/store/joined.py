@@ -1,4 +1,4 @@
-"""Parts of a body that are read as one file."""
+"""Parts of a body, read as one file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class JoinedParts(RawIOBase):
-    """Parts that are read as one file, without being joined in memory.
+    """Reads parts as one file, without joining them in memory.
 
     Args:
         parts: the parts, in order.
@@ -25,11 +25,11 @@ class JoinedParts(RawIOBase):
         self._number = 0
 
     def readable(self) -> bool:
-        """Say that it can be read."""
+        """Return that it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Say that it can be read from anywhere."""
+        """Return that it can seek."""
         return True
 
     def tell(self) -> int:
@@ -43,7 +43,7 @@ class JoinedParts(RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer completely, unless the parts end: boto3 takes a short read for the end of the body."""
+        """Fill a buffer completely, unless the parts end: boto3 treats a short read as the end of the body."""
         room = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(room) and self._number < len(self._parts):

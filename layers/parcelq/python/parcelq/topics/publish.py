@@ -1,4 +1,4 @@
-"""Publishing messages: full requests, several in flight, every `Failed` list read."""
+"""Publishes messages: in full requests, several in parallel, and checks every `Failed` list."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from parcelq.topics.overflow import Overflow
 
 REQUESTS_IN_FLIGHT: Final = 8
-"""One SQS connection does about 50 requests a second; eight full ones fill a Lambda's 625 Mbit/s."""
+"""One SQS connection handles about 50 requests a second; eight with full requests use a Lambda's 625 Mbit/s."""
 _ATTEMPTS: Final = 6
 _FIRST_PAUSE: Final = 0.2
-"""Seconds, doubled at every further attempt and spread by jitter."""
+"""Seconds before the first retry, doubled for every further retry and spread by jitter."""
 _FAULTS_OF_CONTENT: Final = frozenset(
     {"InvalidMessageContents", "InvalidParameterValue", "BatchRequestTooLong", "InvalidAttributeValue"}
 )
@@ -46,7 +46,7 @@ class _Ready:
     group: str = ""
 
     def request(self) -> dict[str, Any]:
-        """The members of a SendMessage request that say what is sent."""
+        """The content members of a SendMessage request."""
         return {**self.wire.request(), **({"MessageGroupId": self.group} if self.group else {})}
 
 
@@ -59,12 +59,12 @@ def publish_one(
         sqs: a boto3 SQS client.
         topic_url: URL of the topic.
         message: the message.
-        overflow: where a body goes that is too large for a message.
+        overflow: stores a body that is too large for a message.
         fair: see `publish_many`.
 
     Raises:
         MessageError: it is too large, or has too many or illegal attributes.
-        AwsError, TopicNotFoundError: SQS did not take it.
+        AwsError, TopicNotFoundError: SQS did not accept it.
     """
     ready = _prepare(message, overflow, fair=fair)
     with translated(topic_url):
@@ -83,19 +83,19 @@ def publish_many(
     fair: bool = True,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Published:
-    """Publish any number of messages, taken lazily, in as few requests as SQS's limits allow.
+    """Publish any number of messages, read lazily, in as few requests as SQS's limits allow.
 
-    What SQS reports as failed by its own fault is sent again with growing pauses; what failed by the sender's fault is
+    Messages that failed by SQS's fault are sent again with growing pauses. Those that failed by the sender's fault are
     returned, and the others are still sent.
 
     See `Topic.publish`. With `fair`, messages of a source carry their job's id as `MessageGroupId`, so that SQS does
-    not let one large job delay the others (fair queues). Only a few requests' worth of messages is in memory at a time.
+    not let one large job delay the others (fair queues). Only the messages of a few requests are in memory at a time.
 
     Returns:
-        How many were confirmed, and those that failed.
+        The number of confirmed messages, and the messages that failed.
 
     Raises:
-        AwsError, TopicNotFoundError: SQS refuses whatever is sent (no such topic, no permission), or does not answer.
+        AwsError, TopicNotFoundError: SQS refuses all requests (no such topic, no permission) or does not answer.
     """
     failed: list[FailedMessage] = []
     ready = _prepare_all(messages, overflow, failed, fair=fair)
@@ -116,25 +116,25 @@ def _prepare(message: Message, overflow: Overflow | None, *, fair: bool) -> _Rea
         wire = overflow.renew(wire)
     for name, value in wire.attributes.items():
         if not value or legal_text(value.encode("utf-8", "surrogatepass")) is None:
-            raise MessageError(f"attribute {name!r} is {value!r}, which SQS refuses: it must be text and not empty")
+            raise MessageError(f"attribute {name!r} is {value!r}, but must be a text that is not empty")
     size = wire.size
     if size > MAX_MESSAGE_BYTES:
         if overflow is None or not overflow.bucket:
             raise MessageError(
-                f"the message has {size} bytes with its attributes, more than the {MAX_MESSAGE_BYTES} that SQS takes, "
-                "and no bucket was given for what overflows"
+                f"the message has {size} bytes with its attributes, more than the {MAX_MESSAGE_BYTES} "
+                "that SQS allows, and no bucket was given for large entries"
             )
         wire = overflow.offload(wire)
         size = wire.size
         if size > MAX_MESSAGE_BYTES:
-            raise MessageError(f"the attributes alone have more than the {MAX_MESSAGE_BYTES} bytes that SQS takes")
+            raise MessageError(f"the attributes alone have more than the {MAX_MESSAGE_BYTES} bytes that SQS allows")
     if len(wire.attributes) > MAX_ATTRIBUTES:
-        raise MessageError(f"the message has {len(wire.attributes)} attributes; SQS takes {MAX_ATTRIBUTES}")
+        raise MessageError(f"the message has {len(wire.attributes)} attributes; SQS allows {MAX_ATTRIBUTES}")
     return _Ready(message, wire, size, _group_of(message) if fair else "")
 
 
 def _group_of(message: Message) -> str:
-    """The message group of a message of a source: the id of its job.
+    """Return the message group of a message of a source: the id of its job.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
     """
@@ -160,7 +160,7 @@ def _prepare_all(
 def _send(
     sqs: SQSClient, topic_url: str, batch: list[_Ready], delay_seconds: int, sleep: Callable[[float], None]
 ) -> tuple[int, list[FailedMessage]]:
-    """Send the messages of one request, and those again that failed by SQS's fault."""
+    """Send the messages of one request, and retry those that failed by SQS's fault."""
     sent, rest = 0, batch
     lost: list[FailedMessage] = []
     delay = {"DelaySeconds": delay_seconds} if delay_seconds else {}

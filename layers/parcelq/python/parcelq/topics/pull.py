@@ -1,4 +1,4 @@
-"""Pulling messages, acknowledging them, and resetting their acknowledgement deadline."""
+"""Pulls messages, acknowledges them, and sets their acknowledgement deadline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ _log = logging.getLogger(__name__)
 _REQUESTS: Final = 8
 _ATTEMPTS: Final = 3
 _TOO_MANY_LOCKED: Final = "OverLimit"
-"""SQS's code where 120,000 messages of a topic are locked, so that it gives no more until others acknowledge some."""
+"""SQS's error code when 120,000 messages of a topic are locked, so that no more are delivered until some are
+acknowledged.
+"""
 _TICK: Final = 0.01
 """A first request that starts within this many seconds still polls for the full number of seconds."""
 
@@ -40,11 +42,11 @@ def pull(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Pulled]:
-    """Pull messages, which are locked then until the topic's acknowledgement deadline.
+    """Pull messages, which are then locked until the topic's acknowledgement deadline.
 
-    Polls, at most 20 s a request, until at least `min_messages` are there or the timeout has passed. An empty answer is
-    no end of the topic: SQS asks only some of its servers, gives nothing while 120,000 messages are locked, and what is
-    locked comes back later. More than ten messages are asked for in parallel.
+    Polls, at most 20 s a request, until at least `min_messages` have arrived or the timeout has passed. An empty reply
+    does not mean that the topic is empty: SQS asks only some of its servers, delivers nothing while 120,000 messages
+    are locked, and locked messages may return later. More than ten messages are requested in parallel.
 
     See `Topic.pull`; `sleep` is used only for the part of a second that no poll can wait.
     """
@@ -70,7 +72,7 @@ def pull(
 
 
 def acknowledge(sqs: SQSClient, topic_url: str, messages: Iterable[Pulled]) -> list[Pulled]:
-    """Delete messages, and return those for which SQS does not confirm it; see `Topic.acknowledge`."""
+    """Delete messages, and return those whose deletion SQS does not confirm; see `Topic.acknowledge`."""
 
     def entry(message: Pulled) -> dict[str, Any]:
         return {"ReceiptHandle": message.receipt_handle}
@@ -125,15 +127,15 @@ def _receive(
 def _receive_at_hand(
     receive: Callable[[int, int], list[MessageTypeDef]], most: int, filled: float
 ) -> list[MessageTypeDef]:
-    """Receive the messages that wait already, until a round brings none.
+    """Receive the messages that are already waiting, until a round returns none.
 
-    Requests go out in parallel only while they bring at least half of what they could. When messages arrive slowly,
-    most parallel requests would bring nothing and still cost money.
+    Requests are parallel only while they return at least half of what they could. When messages arrive slowly, most
+    parallel requests would be empty and still cost money.
 
     Args:
-        receive: receives up to a number of messages, and waits a number of seconds for the first.
-        most: how many messages to receive at the most.
-        filled: how full the previous request's reply was, from 0 to 1.
+        receive: receives up to a number of messages, and waits some seconds for the first.
+        most: most messages to receive.
+        filled: how full the previous reply was, from 0 to 1.
     """
     pulled: list[MessageTypeDef] = []
     while filled and (missing := most - len(pulled)):
@@ -153,7 +155,7 @@ def _in_batches(
     messages: Iterable[Pulled],
     entry: Callable[[Pulled], dict[str, Any]],
 ) -> list[Pulled]:
-    """Make requests of a batch operation, and return the messages for which no reply confirms success."""
+    """Send requests of a batch operation, and return the messages for which no reply confirms success."""
 
     def send(batch: Sequence[Pulled]) -> list[Pulled]:
         rest = list(batch)

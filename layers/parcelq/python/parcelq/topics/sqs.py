@@ -27,7 +27,7 @@ class SqsTopic:
     Attributes:
         sqs: a boto3 SQS client.
         url: the queue's URL.
-        overflow: where bodies go, and come from, that are too large for a message; without it such messages fail.
+        overflow: stores and reads bodies that are too large for a message; without it such messages fail.
         fair: whether messages of a source carry their job's id as `MessageGroupId`; see `publish_many`.
         clock: returns a time in seconds.
         sleep: waits for a number of seconds.
@@ -82,7 +82,7 @@ class SqsTopic:
         )
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the message that was pulled, decoded; see `Topic.read`."""
+        """Return the pulled message, decoded; see `Topic.read`."""
         return (self.overflow.load(pulled) if self.overflow else pulled).message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
@@ -94,14 +94,14 @@ class SqsTopic:
         return refresh_deadline(self.sqs, self.url, messages, timeout)
 
     def counts(self) -> Counts:
-        """Count the messages approximately; SQS needs about 60 s after the last send."""
+        """Count the messages approximately; the count is right about 60 s after the last send."""
         return Topics(self.sqs).counts(self.url)
 
     def attributes(self) -> dict[str, str]:
-        """All attributes of the queue, as SQS calls them."""
+        """Return all attributes of the queue, with SQS's names."""
         return Topics(self.sqs).attributes(self.url)
 
     def dead_letter_topic(self) -> SqsTopic | None:
-        """The queue that the RedrivePolicy names; without a policy, the one whose name says so."""
+        """The queue that the RedrivePolicy names; without a policy, the queue with the matching name."""
         url = Topics(self.sqs).dead_letter_url(self.url)
         return replace(self, url=url) if url else None

@@ -1,4 +1,4 @@
-"""Uploading: a file's records, as parcels, onto a topic."""
+"""Uploads files: publishes their records as parcels on a topic."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ def upload_file(
     fmt: Format | None = None,
     store: Store | None = None,
 ) -> int:
-    """Publish the records of a file as parcels; memory stays flat whatever the file's size.
+    """Publish the records of a file as parcels; memory does not grow with the file's size.
 
-    A file that is compressed, by its name or content, is decompressed.
+    A file whose name or content says that it is compressed is decompressed.
 
     Args:
         topic: the topic.
         path: the file, pipe or terminal.
         parcel_size: most entries of a message.
         fmt: its record format; None if its name decides.
-        store: where a header goes that is too long for an attribute; None if there is no store.
+        store: stores a header that is too long for an attribute; None if there is no store.
 
     Returns:
-        How many messages were published.
+        The number of published messages.
 
     Raises:
-        ParcelqError: the file cannot be read, or changed while it was read. Its last message is not published then, so
-            that the source never counts as whole.
-        SourceError: it does not fit its format, or its compression is broken; the same holds then.
-        PublishError: some messages were refused, such as one with an entry too large where the topic has no bucket.
-        AwsError, TopicNotFoundError: SQS refused.
+        ParcelqError: the file cannot be read, or changed while it was read. Then its last message is not published, so
+            that the source never counts as complete.
+        SourceError: it does not match its format, or its compression is damaged; the last message is not published
+            either.
+        PublishError: some messages were refused, for example because an entry is too large and the topic has no bucket.
+        AwsError, TopicNotFoundError: SQS refused a request.
     """
     return _upload_file(topic, Path(path), parcel_size, fmt, store).messages
 
@@ -63,17 +64,17 @@ def upload_files(
 
     Args:
         topic: the topic.
-        paths: the files. All are checked first, so that a wrong name does not end a half-done upload.
+        paths: the files. All are checked first, so that a wrong name does not interrupt an upload.
         parcel_size: most entries of a message.
         fmt: the record format of all files; None if each source's name decides.
-        store: where long headers go.
-        on_file: called for each file that is done.
+        store: stores long headers.
+        on_file: called after each file.
 
     Returns:
-        How many messages were published.
+        The number of published messages.
 
     Raises:
-        SourceError: some files do not fit their format, or their compression is broken. All others are published.
+        SourceError: some files do not match their format, or their compression is damaged. All others are published.
     """
     files = [Path(path) for path in paths]
     for path in files:
@@ -100,5 +101,5 @@ def _upload_file(topic: Topic, path: Path, parcel_size: int, fmt: Format | None,
 
 
 def _upload_id() -> str:
-    """Returns the name of a new upload. Names sort by time, as sequencers of S3 do."""
+    """Return the name of a new upload. Names sort by time, like S3's sequencers."""
     return f"{time.time_ns():016x}{uuid.uuid4().hex[:8]}"

@@ -1,4 +1,4 @@
-"""The layout of a source: its record format and its header, and the attributes for them."""
+"""The layout of a source: its record format and its header, and the attributes for these."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Layout:
     """The layout of a source, or of a part of it.
 
     Attributes:
-        format: what an entry is.
-        header: the header, if it is to be published before the entries; empty otherwise.
-        attribute: the attribute `Header` of messages with entries; empty where the source has no header.
-        line: number of the first entry's first line, where the entries are the first of the source; None where records
-            and lines are counted from the start of a range.
+        format: the record format.
+        header: the header, if it must be published before the entries; empty otherwise.
+        attribute: the attribute `Header` of messages with entries; empty if the source has no header.
+        line: number of the first entry's first line, if the entries are the first of the source; None if records and
+            lines are counted from the start of a range.
         numbered: whether messages carry record and line numbers.
         workflow: the attribute `Workflow`; empty for the built-in step.
     """
@@ -34,7 +34,7 @@ class Layout:
 
     @classmethod
     def of_source(cls, fmt: Format, header: bytes, attribute: str, workflow: str = "") -> Self:
-        """The layout of a whole source with this header."""
+        """Return the layout of a whole source with this header."""
         return cls(fmt, header, attribute, 1 + header.count(b"\n"), workflow=workflow)
 
     @property
@@ -55,12 +55,12 @@ class Layout:
         return workflow if self.format == LINES else {**workflow, FORMAT: str(self.format)}
 
     def header_parcel(self, start: int) -> Iterator[Parcel]:
-        """Yield the header as a parcel without entries, if it is to be published."""
+        """Yield the header as a parcel without entries, if it must be published."""
         if self.header:
             yield Parcel(start, self.header, 0)
 
     def first(self, parcel: Parcel) -> dict[str, str]:
-        """The attribute `First` of a parcel's message."""
+        """Return the attribute `First` of a parcel's message."""
         sign = "+" if self.line is None else ""
         return {FIRST: f"{sign}{parcel.record},{parcel.line}"} if self.numbered else {}
 

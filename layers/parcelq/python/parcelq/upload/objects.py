@@ -1,4 +1,4 @@
-"""Uploading S3 objects: whole, or as byte ranges that many functions upload at once."""
+"""Uploads S3 objects: as a whole, or as byte ranges that many functions upload in parallel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from parcelq.upload.sources import Uploaded, upload_source, upload_stream
 from parcelq.upload.streams import StreamTask
 
 _log = logging.getLogger(__name__)
-_GONE: Final = "it was deleted or replaced since it was put"
+_GONE: Final = "it was deleted or replaced after it was put"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class ObjectUploader:
     """Publishes the records of objects.
 
     Attributes:
-        objects: where the objects are; a source names its bucket itself.
-        store: where uploads are noted, and long headers and scans of ranges go.
+        objects: the store of the objects; a source names its bucket itself.
+        store: the store of notes, long headers and scans of ranges.
         parcel_size: most entries of a message.
-        outputs: names of the topics whose results are collected, and of the topic that each's are collected from.
+        outputs: for each topic whose results are collected, the name of the topic that they are collected from.
         format: the record format of all objects; None if each source's name decides.
-        chosen_by: what gave that format: `option`, `stack`, …
+        chosen_by: what determined the format: `option`, `stack`, …
         workflow: the attribute `Workflow` of all messages; empty for the built-in step.
     """
 
@@ -64,16 +64,16 @@ class ObjectUploader:
 
         Args:
             source: the object.
-            topic: the topic that its entries go to.
-            ranges: the topic of tasks; None where there is time for any object.
-            may_go_on: says whether there is time to go on. If not, a task for the rest goes to the topic of tasks.
+            topic: the topic for its entries.
+            ranges: the topic of tasks; None if the time is not limited.
+            may_go_on: says whether time is left. If not, a task for the rest is published on the topic of tasks.
 
         Returns:
-            What was published; None if the object was deleted or replaced, so that there is nothing to do.
+            What was published; None if the object was deleted or replaced.
 
         Raises:
-            SourceError: it does not fit its format, or its compression is broken. That is noted.
-            PublishError, AwsError, TopicNotFoundError: not everything was published.
+            SourceError: it does not match its format, or its compression is damaged; this is noted.
+            PublishError, AwsError, TopicNotFoundError: not all records were published.
         """
         with self._opened(source, topic) as found:
             if found is None:
@@ -98,7 +98,7 @@ class ObjectUploader:
     def upload_rest(
         self, task: StreamTask, topic: Topic, ranges: Topic, may_go_on: Callable[[], bool]
     ) -> Uploaded | None:
-        """Continue the upload of an object, as far as there is time; see `upload`."""
+        """Continue the upload of an object, as far as time allows; see `upload`."""
         source, rest = Source.parse(task.source), task.rest
         with self._opened(source, topic, 0 if rest.coded else rest.start) as found:
             if found is None:
@@ -127,7 +127,7 @@ class ObjectUploader:
         return uploaded
 
     def _hand_on(self, source: Source, uploaded: Uploaded, topic: Topic, ranges: Topic | None) -> None:
-        """Publish a task for the rest, if there was no time for all."""
+        """Publish a task for the rest, if there was not enough time for everything."""
         # guard[False]: what there was no time for is uploaded by another invocation
         if uploaded.rest and ranges:
             self._publish(ranges, [StreamTask(str(source), topic.name, uploaded.format, uploaded.rest, self.workflow)])
@@ -138,15 +138,15 @@ class ObjectUploader:
         Args:
             ranges: the topic of tasks.
             source: the object.
-            topic: the topic that its entries go to.
+            topic: the topic for its entries.
             total: bytes of the object.
             range_bytes: bytes of a range.
 
         Returns:
-            How many ranges it has; None if it cannot be cut from the middle, and is to be uploaded whole.
+            The number of its ranges; None if it cannot be cut from the middle and must be uploaded as a whole.
 
         Raises:
-            SourceError: it has no header that fits its format. That is noted.
+            SourceError: it has no valid header; this is noted.
             PublishError, AwsError, TopicNotFoundError: not all were published.
         """
         with self._opened(source, topic) as found:
@@ -171,7 +171,7 @@ class ObjectUploader:
         return self._publish(ranges, tasks_for(whole, range_bytes))
 
     def upload_range(self, task: RangeTask, topic: Topic, ranges: Topic) -> Uploaded | None:
-        """Publish the entries that belong to a range, or the bytes of a part, or scan a range; see `upload`."""
+        """Carry out a task: publish the entries of a range or the bytes of a part, or scan a range; see `upload`."""
         source = Source.parse(task.source)
         if task.part:
             return self.upload_part(source, task.start, task.end, task.total, topic)
@@ -183,7 +183,7 @@ class ObjectUploader:
             note_scan(self.store, task, flips=flipped)
             self._publish(ranges, tasks_after_scan(self.store, task))
             return Uploaded(0, 0, task.end)
-        before = max(0, task.start - 1)  # whether an entry starts at `start` shows in the bytes before it
+        before = max(0, task.start - 1)  # the bytes before `start` show whether an entry starts there
         with self._opened(source, topic, before) as found:
             if found is None:
                 return None
@@ -201,7 +201,7 @@ class ObjectUploader:
         return uploaded
 
     def upload_part(self, source: Source, start: int, end: int, total: int | None, topic: Topic) -> Uploaded | None:
-        """Publish bytes `[start, end)` of an object, which begin and end where its entries or its header do.
+        """Publish bytes `[start, end)` of an object, which must be boundaries of its entries or its header.
 
         See `upload`.
         """
@@ -260,7 +260,7 @@ class ObjectUploader:
 
     @contextmanager
     def _opened(self, source: Source, topic: Topic, start: int = 0) -> Iterator[OpenedPut | None]:
-        """Open what a put stored; None if it is gone. Notes why a source cannot be uploaded, or not further."""
+        """Open the object of a put; None if it does not exist any more. Notes why a source cannot be uploaded."""
 
         def note(problem: str) -> None:
             note_problem(self.store, str(source), problem, topic=topic.name, output=self._output(topic))
@@ -268,7 +268,7 @@ class ObjectUploader:
         try:
             with opened_put(self.objects, source, start) as found, naming_source(source.key):
                 if found is None:
-                    _log.warning("%s was deleted or replaced since it was put, so it is skipped", source.uri)
+                    _log.warning("%s was deleted or replaced after it was put, so it is skipped", source.uri)
                     note(_GONE)
                 yield found
         except SourceError as error:
@@ -277,7 +277,7 @@ class ObjectUploader:
 
 
 def _skip(stream: Readable, size: int, source: Source, may_go_on: Callable[[], bool]) -> None:
-    """Read what was uploaded before. Raises SourceError if there is no time for that."""
+    """Skip the part that was already uploaded. Raises SourceError if there is not enough time."""
     before = FirstBytes(stream, size)
     while before.read(BLOCK_BYTES):
         if not may_go_on():

@@ -1,4 +1,4 @@
-"""Parcels that fit into messages."""
+"""Cuts parcels that fit into messages."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from parcelq.readable import Readable
 from parcelq.records import Format, Parcel, cut, cut_bytes, fit_messages
 
 ATTRIBUTE_ROOM: Final = 4 * KIB
-"""Bytes of a message that its attributes may take: those that it gets here, and what later steps add to them."""
+"""Bytes of a message that are reserved for attributes: those set here, and those that later steps add."""
 MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - ATTRIBUTE_ROOM
 
 
 def cut_for_messages(entries: Readable | bytes, fmt: Format, parcel_size: int, max_bytes: int) -> Iterator[Parcel]:
-    """Cut entries that were checked before into parcels that each fit into a message of `max_bytes`.
+    """Cut checked entries into parcels that each fit into a message of `max_bytes`.
 
-    Only an entry that alone is too large for a message makes a larger parcel. See `records.cut`.
+    A parcel is larger only if it is a single entry that is too large for a message. See `records.cut`.
     """
     if isinstance(entries, bytes):
         parcels = cut_bytes(entries, fmt, parcel_size, max_bytes)
@@ -28,7 +28,7 @@ def cut_for_messages(entries: Readable | bytes, fmt: Format, parcel_size: int, m
 
 
 def fit_for_messages(parcels: Iterator[Parcel], fmt: Format, max_bytes: int) -> Iterator[Parcel]:
-    """Cut those parcels again that do not fit into a message of `max_bytes` as base64, where they need that."""
+    """Cut parcels again that need base64 and do not fit into a message of `max_bytes` then."""
     return fit_messages(parcels, fmt, max_bytes, _is_text)
 
 

@@ -1,4 +1,4 @@
-"""How much the parts of an upload have."""
+"""Records the sizes of the parts of an upload."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ _MOST_PARTS: Final = 2048
 
 
 class Parts:
-    """Bytes and entries of parcels, or, if there are many, of several parcels together, so that the list stays
-    short."""
+    """Bytes and entries of parcels. If there are many, adjacent parcels are added up, so that the list stays short."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[int, int]] = []

@@ -1,7 +1,7 @@
-"""Ranges of large objects: tasks that many functions do side by side, each for the entries that belong to a range.
+"""Ranges of large objects: tasks that many functions carry out in parallel, each for the entries of one range.
 
-Where an entry's start depends on all bytes before it, as a CSV record's does on the quotes, every range is scanned by a
-task first. A scan stores what it found. The scan that finds the last one there publishes the tasks that upload.
+In formats such as CSV, an entry's start depends on all bytes before it. Then a task scans every range first and stores
+what it found. The scan that finds all ranges scanned publishes the tasks that upload.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from parcelq.store.store import Store
 MAX_OBJECT_BYTES: Final = 2**53
 """More bytes than any object has; the largest whole number that is exact in JSON."""
 MAX_HEADER: Final = 2048
-"""Characters of the attribute `Header`, at most."""
+"""Most characters of the attribute `Header`."""
 _PUBLISHER: Final = "publisher"
 
 
 @dataclass(frozen=True, slots=True)
 class RangeTask:
-    """A byte range of an object, whose entries are to be uploaded: those that start in it.
+    """A task: upload the entries that start in a byte range of an object.
 
     Attributes:
         source: the object's source.
         topic: name of the topic to publish them on.
         start: first byte.
-        end: just after the last byte.
+        end: offset just after the last byte.
         total: bytes of the object.
         format: the record format's short text.
         header: the attribute `Header` of the messages.
-        origin: bytes of the header, which is published already.
+        origin: bytes of the header, which is already published.
         line: number of the first line after the header.
-        scan: bytes of a range, where this one is only to be scanned; otherwise 0.
+        scan: bytes of every range, if this range is only scanned; otherwise 0.
         inside: whether the range starts inside quotes.
-        part: whether exactly these bytes are to be published, because they are missing; they begin and end where
-            entries do.
+        part: whether to publish exactly these bytes, because they are missing; they begin and end at boundaries of
+            entries.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
     """
 
@@ -61,17 +61,17 @@ class RangeTask:
 
     @classmethod
     def parse(cls, text: str) -> RangeTask:
-        """Read a task again.
+        """Read a task from its text.
 
         Raises:
-            MessageError: it is none.
+            MessageError: it is not a valid task.
         """
         try:
             task = cls(**json.loads(text))
             Source.parse(task.source)
             task._check()
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise MessageError(f"{text[:200]!r} is no range of an object: {error}") from None
+            raise MessageError(f"{text[:200]!r} is not a range of an object: {error}") from None
         return task
 
     def __str__(self) -> str:
@@ -105,26 +105,25 @@ class RangeTask:
 
 
 def tasks_for(whole: RangeTask, range_bytes: int) -> Iterator[RangeTask]:
-    """Cut the task for a whole object into tasks for its ranges; these are scans if the format must be scanned
-    first."""
+    """Cut the task for a whole object into tasks for its ranges; these are scans if the format needs them first."""
     scan = range_bytes if whole.records.two_phases else 0
     for start in range(whole.start, whole.end, range_bytes):
         yield replace(whole, start=start, end=min(start + range_bytes, whole.end), scan=scan)
 
 
 def note_scan(store: Store, task: RangeTask, *, flips: bool) -> None:
-    """Store whether what comes after a range is inside quotes if the range begins outside."""
+    """Store whether the bytes after a range are inside quotes if the range begins outside quotes."""
     store.put(f"{_folder(task)}{task.start:020d}-{int(flips)}")
 
 
 def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
-    """Return the tasks that upload the ranges, if this scan must publish them.
+    """Return the tasks that upload the ranges, if this scan has to publish them.
 
-    The first scan that finds all ranges scanned must do so. If it dies before it has published them, its own task is
+    The first scan that finds all ranges scanned has to. If it dies before it has published them, its own task is
     delivered again and publishes them.
 
     Raises:
-        AwsError, StoreError, OSError: the store refused.
+        AwsError, StoreError, OSError: the store failed.
     """
     folder = _folder(task)
     found: dict[int, bool] = {}

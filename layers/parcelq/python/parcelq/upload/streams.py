@@ -21,7 +21,7 @@ class StreamTask:
         source: the object's source.
         topic: name of the topic to publish its entries on.
         format: the record format's short text.
-        rest: where it goes on.
+        rest: where to continue.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
     """
 
@@ -33,10 +33,10 @@ class StreamTask:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a task again.
+        """Read a task from its text.
 
         Raises:
-            MessageError: it is none.
+            MessageError: it is not a valid task.
         """
         try:
             told = json.loads(text)
@@ -73,6 +73,6 @@ def task_of(text: str) -> RangeTask | StreamTask:
     """Read a task of the topic of ranges.
 
     Raises:
-        MessageError: it is none.
+        MessageError: it is not a valid task.
     """
     return StreamTask.parse(text) if '"rest"' in text else RangeTask.parse(text)

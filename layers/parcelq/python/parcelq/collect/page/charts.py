@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn without any style of their own, so that a strict content security policy allows them."""
+"""Draws charts as SVG without inline styles, so that a strict content security policy allows them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def bars(values: Sequence[float], labels: Sequence[str], x_ends: tuple[str, str]
     Args:
         values: their heights.
         labels: the tooltip of each.
-        x_ends: texts below the first and the last.
+        x_ends: texts below the first and the last bar.
         top: text at the height of the highest.
-        label: what the chart shows, for those who do not see it.
+        label: a description of the chart for screen readers.
     """
     most = max(values, default=0.0) or 1.0
     width, height = (_WIDTH - _LEFT) / max(1, len(values)), _HEIGHT - _BOTTOM - _TOP
@@ -52,7 +52,7 @@ def bars(values: Sequence[float], labels: Sequence[str], x_ends: tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A point of a line.
+    """A point of a line in a chart.
 
     Attributes:
         x: a number above 0.
@@ -80,14 +80,14 @@ class Line:
 def lines(
     drawn: Sequence[Line], x_text: Callable[[float], str], y_text: Callable[[float], str], label: str, x_label: str
 ) -> str:
-    """Draw at most six lines over two logarithmic axes; each is named where it ends.
+    """Draw at most six lines over two logarithmic axes; each line's name is at its end.
 
     Args:
-        drawn: the lines; all have points.
+        drawn: the lines; each has at least one point.
         x_text: returns the text for a number of the lower axis.
         y_text: returns the text for a number of the left axis.
-        label: what the chart shows, for those who do not see it.
-        x_label: what the lower axis is.
+        label: a description of the chart for screen readers.
+        x_label: the label of the lower axis.
     """
     points = [point for line in drawn for point in line.points]
     x_ticks, y_ticks = _ticks([one.x for one in points]), _ticks([one.y for one in points])
@@ -126,7 +126,7 @@ def _dot(point: Point, x: float, y: float, number: int) -> str:
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
-    """Numbers on a logarithmic axis that hold all values between them: 1, 2, 5, 10, …, or only powers of ten."""
+    """Labels of a logarithmic axis that include all values between them: 1, 2, 5, 10, …, or only powers of ten."""
     low, high = min(values), max(values)
     some = list(_steps(low, high, (1, 2, 5)))
     return some if len(some) <= 7 else list(_steps(low, high, (1,)))
