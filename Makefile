@@ -17,8 +17,10 @@ PYTHON313 := $(shell pyenv prefix 3.13.0 2>/dev/null || pyenv prefix 3.13 2>/dev
 VERSIONS_PATH := PATH="$(shell for one in 3.11 3.12 3.13 3.14; do pyenv prefix $$(pyenv versions --bare 2>/dev/null | grep "^$$one" | tail -1) 2>/dev/null && echo; done | sed 's|$$|/bin|' | tr '\n' ':')$$PATH"
 # It installs in seconds what takes pip minutes. Where it cannot, as with a registry that only pip is told of, pip does.
 UV := $(shell grep '^uv==' requirements.lock)
-# Two processes more than there are processors, since end-to-end tests wait much.
-PYTEST = $(BIN)/pytest --numprocesses $$($(BIN)/python -c 'import os; print(2 + os.cpu_count())') --dist worksteal
+# Tests start some thousand processes, which take twice as long where Python may not keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
+# Two processes more than there are processors, since end-to-end tests wait much. The tests of a file share what they start.
+PYTEST = $(BIN)/pytest --numprocesses $$($(BIN)/python -c 'import os; print(2 + os.cpu_count())') --dist loadfile --no-loadscope-reorder
 # The Python of the functions: the parameter Runtime.
 RUNTIME = $(shell $(BIN)/python scan/building.py runtime $(CONFIG_ENV))
 RUNTIME_PATH = PATH="$(shell pyenv prefix $$(pyenv versions --bare 2>/dev/null | grep "^$(RUNTIME:python%=%)" | tail -1) 2>/dev/null)/bin:$$PATH"

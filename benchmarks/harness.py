@@ -49,7 +49,7 @@ class Sample:
     """One run.
 
     Attributes:
-        seconds: how long it took.
+        seconds: the duration.
         cpu: CPU seconds that this process spent on it.
         amount: how much it did, in the unit of the case.
     """

@@ -65,7 +65,7 @@ def run(command: Sequence[str], **more: Any) -> bytes:
     """Run a program, and return what it wrote to its standard output, unless that is redirected.
 
     Raises:
-        RuntimeError: it failed; with the end of what it wrote to stderr.
+        RuntimeError: it failed; with the end of its stderr.
     """
     ended = subprocess.run(command, check=False, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more})
     see_that_it_worked(command, ended.returncode, ended.stderr)

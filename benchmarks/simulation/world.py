@@ -65,7 +65,7 @@ class Topic:
         locked: messages that a receiver has.
         most_locked: the most locked messages at any time.
         delayed: messages that are not due yet.
-        published: messages so far.
+        published: messages drained so far.
         on_message: called when messages are there.
     """
 

@@ -17,6 +17,7 @@ from parcelq.errors import ParcelqError
 from parcelq_cli.escaping import one_line
 from parcelq_cli.interrupts import interrupted
 from parcelq_cli.live import Show, shown
+from parcelq_cli.options import RESULTS
 from parcelq_cli.output import Output, amount
 
 if TYPE_CHECKING:
@@ -29,10 +30,8 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def interruptible(out: Output, goes_on: str) -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, and say how to continue.
-
-    If the parent process made this process ignore a signal, as `nohup` does, the signal stays ignored.
-    """
+    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, unless `nohup` or the like ignores them; and say how to
+    continue."""
     before = {one: signal.getsignal(one) for one in _SIGNALS}
     for one, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -48,16 +47,13 @@ def interruptible(out: Output, goes_on: str) -> Iterator[None]:
 
 
 def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show], Sequence[FileResult]]) -> None:
-    """Run files with a progress line, and print the outcome of each.
+    """Run files with a progress line, and print the outcome of each with `report_of`.
 
     Args:
         out: prints messages.
         folder: the folder of results.
-        goes_on: says how to continue after an interruption.
+        goes_on: how to continue after an interruption.
         work: runs the files; its argument shows the progress.
-
-    Raises:
-        ParcelqError: a result is incomplete.
     """
     from parcelq.local.run import BrokenStepError
 
@@ -89,17 +85,9 @@ def _without_single_failures(out: Output) -> Iterator[None]:
 
 
 def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float, where: str = "") -> None:
-    """Print the outcome of files.
+    """Print what became of files in a folder of results; raises ParcelqError if a result is incomplete.
 
-    Args:
-        out: prints messages.
-        results: the outcome of each.
-        folder: where the results are.
-        seconds: the duration.
-        where: the options with which other commands find the jobs; by default on this machine.
-
-    Raises:
-        ParcelqError: a result is incomplete.
+    `where` has the options with which other commands find the jobs, if these are not on this machine.
     """
     for one in results:
         _report(out, one, folder, seconds, where)
@@ -160,7 +148,7 @@ def _sentence(one: FileResult, path: Path) -> str:
 
 
 def _where(folder: Path) -> str:
-    return "" if folder == Path("results") else f" --output {one_line(folder)}"
+    return "" if folder == RESULTS else f" --output {one_line(folder)}"
 
 
 def _show_dead(out: Output, listed: Path, one: FileResult) -> None:

@@ -21,7 +21,8 @@ _BAR: Final = 40
 _INPUT_TOPIC: Final = "parcelq-step"
 Bucket = Annotated[str, typer.Option(callback=bucket_name, help="The stack's bucket.", show_default=False)]
 AnyBucket = Annotated[
-    str, typer.Option("--bucket", callback=bucket_name, help="The stack's bucket.", show_default="that of --stack")
+    str | None,
+    typer.Option("--bucket", callback=bucket_name, help="The stack's bucket.", show_default="that of --stack"),
 ]
 OutputTopic = Annotated[str, typer.Option("--topic", help="Name of the topic that results are collected from.")]
 
@@ -32,7 +33,7 @@ def status(
     source: Annotated[
         str, typer.Argument(metavar="NAME", help="Only sources whose name contains this.", show_default="all")
     ] = "",
-    bucket: AnyBucket = "",
+    bucket: AnyBucket = None,
     topic: OutputTopic = "parcelq-output",
     stack: Annotated[str, typer.Option("--stack", metavar="NAME", help="A stack: shows its jobs.")] = "",
 ) -> None:
@@ -44,7 +45,7 @@ def status(
     """
     if bool(stack) == bool(bucket):
         raise WrongUsageError("give either --stack or --bucket")
-    if stack:
+    if not bucket:
         from parcelq.stack.lookup import look_up
 
         from parcelq_cli.stack_jobs import list_jobs
@@ -54,7 +55,7 @@ def status(
     found = _statuses(bucket, topic, source)
     for one in found:
         output.result(one.document(), _shown(one))
-    if source and not any(one.is_called(source) for one in found) and (report := _report(bucket, source)):
+    if source and not any(one.name == source for one in found) and (report := _report(bucket, source)):
         output.result(report, _finished(source, report))
     elif source and not found:
         there = " It is in the inbox, but has not been uploaded yet." if _is_put(bucket, source) else ""
@@ -66,7 +67,9 @@ def status(
 @with_output
 def repair(
     output: Output,
-    source: Annotated[str, typer.Argument(help="The source's name, as in inbox/NAME.", show_default=False)],
+    source: Annotated[
+        str, typer.Argument(metavar="NAME", help="The source's name, as in inbox/NAME.", show_default=False)
+    ],
     bucket: Bucket,
     topic: OutputTopic = "parcelq-output",
     input_topic: Annotated[
@@ -92,7 +95,7 @@ def repair(
 
     latest: dict[str, Status] = {}
     for one in sorted(_statuses(bucket, topic, source), key=lambda one: Source.parse(one.source).order):
-        if one.is_called(source):
+        if one.name == source:
             latest[Source.parse(one.source).uri] = one
     if not latest:
         raise ParcelqError(f"source is {source!r}, but must be an incomplete source; parcelq status lists them")
@@ -118,7 +121,7 @@ def _statuses(bucket: str, topic: str, name: str) -> list[Status]:
 
 
 def _report(bucket: str, name: str) -> dict[str, Any] | None:
-    """Return the report of the finished source of a name; None if there is none."""
+    """Return the report of the finished source of a name; None if it does not exist."""
     import json
 
     from parcelq.errors import NotFoundError
@@ -172,17 +175,17 @@ def _shown(one: Status) -> Text:
     if one.topic:
         text.append(f"  uploaded to {one_line(one.topic)}", "dim")
     known = one.total is not None
-    size = f"{one.total:,} bytes, {_entries(one.entries_read)}" if known else "its size is not known yet"
+    size = f"{one.total:,} bytes, {_entries(one.report.entries.read)}" if known else "its size is not known yet"
     text.append("\n  ").append_text(_bar(one)).append("  " * known + size)
-    for name, share in (("covered", one.covered), ("dead", one.dead), ("missing", one.missing)):
+    for name, share in one.shares.items():
         percent = "      ?  " if share.percent is None else f"{share.percent:6.1f} % "
         count = "unknown" if share.bytes is None else f"{share.bytes:,}"
         text.append(f"\n  {name:<8}{percent} {count} bytes, {_entries(share.entries)}")
     if one.problem:
         text.append(f"\n  cannot be uploaded: {one_line(one.problem)}", "red")
-    if one.holes:
-        text.append(f", {amount(one.hole_count, 'hole')}")
-    return _with_warnings(text, one.warnings)
+    if one.report.holes:
+        text.append(f", {amount(one.resolution.hole_count, 'hole')}")
+    return _with_warnings(text, one.report.warnings)
 
 
 def _entries(count: int | None) -> str:
@@ -193,9 +196,10 @@ def _bar(one: Status) -> Text:
     """A bar of the shares covered, dead and missing; even the smallest share is visible."""
     if one.total is None:
         return Text()
-    dead = min(_BAR, max(bool(one.dead.bytes), round(_BAR * (one.dead.percent or 0) / 100)))
-    covered = min(_BAR - dead, int(_BAR * (one.covered.percent or 0) / 100))
+    shares = one.shares
+    dead = min(_BAR, max(bool(shares["dead"].bytes), round(_BAR * (shares["dead"].percent or 0) / 100)))
+    covered = min(_BAR - dead, int(_BAR * (shares["covered"].percent or 0) / 100))
     missing = _BAR - covered - dead
-    if missing and one.total and not one.missing.bytes:  # caused by rounding
+    if missing and one.total and not shares["missing"].bytes:  # caused by rounding
         covered, missing = covered + missing, 0
     return Text.assemble(("█" * covered, "green"), ("▒" * dead, "red"), ("░" * missing, "dim"))

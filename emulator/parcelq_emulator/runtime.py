@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import random
@@ -21,6 +22,7 @@ import time
 import traceback
 import uuid
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 FORK = "fork"
@@ -90,12 +92,11 @@ class Deaths:
 
     Args:
         seed: determines the random choices, together with the number of earlier processes of the instance.
+        session: the boto3 session that creates the function's clients.
         share: share of the invocations that die.
     """
 
-    def __init__(self, seed: str, share: float = DEATHS) -> None:
-        import boto3
-
+    def __init__(self, seed: str, session: Any, share: float = DEATHS) -> None:
         self._file = os.path.join(tempfile.gettempdir(), CHAOS_FILE)
         self._share = share
         self._counts = self._told()
@@ -105,7 +106,6 @@ class Deaths:
         self._passed = 0
         self._last = 0  # the moment of death; 0 for none
         self._lock = threading.Lock()  # functions send requests on many threads
-        boto3.DEFAULT_SESSION = session = boto3.Session()
         for moment in ("before-send", "after-call"):
             session.events.register(f"{moment}.*.*", self._pass)
 
@@ -203,6 +203,19 @@ def ended(pid: int, seconds: float) -> int | None:
         time.sleep(0.002)
 
 
+def own_session(url: str) -> Any:
+    """Return the session that creates the function's clients, which use the local server at a URL without HTTP."""
+    import boto3
+
+    boto3.DEFAULT_SESSION = session = boto3.Session()
+    if url:
+        spec: Any = importlib.util.spec_from_file_location("parcelq_frames", Path(__file__).with_name("frames.py"))
+        frames = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(frames)
+        frames.Frames(url).install(session)
+    return session
+
+
 def main() -> None:
     """Import the handler once, then answer one event after another until stdin ends."""
     if sys.argv[1] == FORK:
@@ -212,8 +225,9 @@ def main() -> None:
     name, memory, timeout = os.environ["AWS_LAMBDA_FUNCTION_NAME"], int(sys.argv[2]), float(sys.argv[3])
     module, _, function = sys.argv[1].rpartition(".")
     handler = None
+    session = own_session(os.environ.get("AWS_ENDPOINT_URL", ""))
     seed = os.environ.get(CHAOS)
-    deaths = Deaths(f"{seed} {name} {os.path.basename(tempfile.gettempdir())}") if seed else None
+    deaths = Deaths(f"{seed} {name} {os.path.basename(tempfile.gettempdir())}", session) if seed else None
     while True:
         try:
             event = read_frame(sys.stdin.buffer)

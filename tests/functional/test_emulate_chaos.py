@@ -48,17 +48,17 @@ def died_at(deaths: runtime.Deaths, moments: int) -> int:
 
 def lives(seed: str, count: int, choice: random.Random) -> list[tuple[int, int]]:
     """Of so many invocations of one instance, how many moments each would have had, and the one at which it died."""
-    deaths = runtime.Deaths(seed, 0.2)
+    deaths = runtime.Deaths(seed, boto3.Session(), 0.2)
     lived = []
     for _ in range(count):
         moments = choice.choice([0, 2, 6, 6, 6, 30])
         lived.append((moments, died_at(deaths, moments)))
         if lived[-1][1]:
-            deaths = runtime.Deaths(seed, 0.2)
+            deaths = runtime.Deaths(seed, boto3.Session(), 0.2)
     return lived
 
 
-def test_the_share_that_dies_is_exact_however_few_requests_there_are(scratch: Path) -> None:
+def test_the_share_of_invocations_that_chaos_kills_is_exact_however_few_there_are(scratch: Path) -> None:
     lived = lives("1", 2_000, random.Random(1))
     killed = sum(bool(moment) for _, moment in lived)
     assert 0.17 < killed / len(lived) < 0.23

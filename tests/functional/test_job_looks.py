@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from job_world import DATA, HOUR, LINES, Cloud, output, source
@@ -62,7 +61,7 @@ class TestTheWayOfAJob:
         lineage = Lineage(Span(0, part, total)).child(Span(0, part, part), digest(body))
         yield Message(body, {SOURCE: source(), LINEAGE: str(lineage), ENTRIES: "1"})
 
-    def test_while_nothing_moves_looks_become_rarer(self, cloud: Cloud) -> None:
+    def test_looks_become_rarer_while_nothing_changes(self, cloud: Cloud) -> None:
         cloud.begin(uploaded=False)
         for _ in range(20):
             cloud.look()
@@ -98,7 +97,7 @@ class TestTheWayOfAJob:
 
     def test_a_later_put_of_the_file_overtakes_an_earlier_one(self, cloud: Cloud) -> None:
         cloud.begin()
-        newer = replace(Source.parse(source()), put="0056")
+        newer = Source.parse(source())._replace(put="0056")
         cloud.jobs.begin(str(newer), "", "step")
         told = Uploaded(6, 6, len(DATA), ((len(DATA), 6),))
         note_upload(cloud.store, str(newer), 0, told, total=len(DATA), topic="step", output="output")
@@ -154,7 +153,7 @@ class TestLooks:
             cloud.look()
         assert sum(cloud.looks.counts()) == 1
 
-    def test_looks_of_long_ago_are_dropped(self, cloud: Cloud) -> None:
+    def test_a_look_that_was_published_long_ago_is_dropped(self, cloud: Cloud) -> None:
         job = cloud.begin()
         for _ in range(4):
             cloud.look()
@@ -226,7 +225,7 @@ class TestRecords:
             cloud.record()
 
     @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"schema": 1}', b'{"schema": "1"}'])
-    def test_what_is_no_record_is_named(self, cloud: Cloud, data: bytes) -> None:
+    def test_an_object_that_is_no_record_of_a_job_is_named(self, cloud: Cloud, data: bytes) -> None:
         cloud.begin()
         key = f"jobs/{cloud.record().id}.json"
         cloud.store.put(key, data)

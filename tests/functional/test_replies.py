@@ -18,9 +18,8 @@ from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.message import Message, Pulled, Wire
 from parcelq.topics.overflow import Overflow
-from parcelq.topics.publish import publish_many, publish_one
-from parcelq.topics.pull import acknowledge, pull, refresh_deadline
 from parcelq.topics.sqs import SqsTopic
+from sqs_calls import acknowledge, publish_many, publish_one, pull, refresh_deadline
 
 MESSAGES = [Message(b"%d\n" % number) for number in range(3)]
 
@@ -240,7 +239,7 @@ PAGES = [b"", b"<html><body>Please log in</body></html>", b"null", b'{"cut": "of
         lambda sqs, url: acknowledge(sqs, url, [Pulled("i", "r", 1, Wire("x", {}))]),
     ],
 )
-def test_what_is_no_reply_of_sqs_is_an_error(monkeypatch, page: bytes, ask: Callable[..., Any]) -> None:
+def test_an_answer_that_is_no_reply_of_sqs_is_an_error(monkeypatch, page: bytes, ask: Callable[..., Any]) -> None:
     with proxy(page) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", endpoint)
         with pytest.raises(AwsError, match=r"failed: the reply|Unable to parse"):
@@ -258,7 +257,7 @@ def test_what_is_no_reply_of_sqs_is_an_error(monkeypatch, page: bytes, ask: Call
         lambda store: store.delete(["a"]),
     ],
 )
-def test_what_is_no_reply_of_s3_is_an_error(monkeypatch, page: bytes, ask: Callable[..., Any]) -> None:
+def test_an_answer_that_is_no_reply_of_s3_is_an_error(monkeypatch, page: bytes, ask: Callable[..., Any]) -> None:
     with proxy(page) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         with pytest.raises(AwsError):

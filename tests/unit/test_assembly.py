@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parcelq.collect.assembly import SegmentReader, parts_of
-from parcelq.collect.extents import Extent
+from parcelq.collect.assembly import Extent, SegmentReader, parts_of
 from parcelq.errors import ParcelqError
 
 
@@ -99,7 +98,7 @@ class TestSegmentReader:
             assert b"".join(reader.read((number, 0, 5))) == bytes(5)
         assert [key for key, _, _ in store.reads] == ["a", "b", "c", "a"]
 
-    def test_an_empty_extent_reads_nothing(self) -> None:
+    def test_an_extent_without_bytes_reads_nothing(self) -> None:
         store = Memory({"a": b"data"})
         assert list(SegmentReader(store, ["a"]).read((0, 2, 0))) == []
         assert store.reads == []

@@ -211,10 +211,19 @@ class LocalConsole:
         notes = notes_of(Kept.beside(self.results).store, read.record.source)
         result, resolution = read.record.result, read.resolution
         listed = result + DEAD if (self.results / (result + DEAD)).exists() else ""
-        report = report_of(read.collected, resolution, notes, result, resolution.size, (), listed)
+        report = report_of(
+            read.record.source,
+            read.collected,
+            resolution,
+            notes,
+            result,
+            written=resolution.size,
+            dead_list=listed,
+            listed=0,
+        )
         recipe = {name: value for name, value in read.record.recipe.items() if value}
         report = replace(report, workflows=read.record.versions, recipe=recipe)
-        figures = figures_of(read.collected, read.resolution, notes, read.total)
+        figures = figures_of(read.collected, resolution.up_to(read.total), notes)
         shown = banner(view, verdict(report).sentence)
         return content(report, figures, shown, redrivable="redrive" in view.actions)
 

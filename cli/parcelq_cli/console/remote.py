@@ -10,7 +10,7 @@ from typing import Final
 from parcelq.collect.page.figures import figures_of
 from parcelq.collect.page.render import content
 from parcelq.collect.page.verdict import verdict
-from parcelq.collect.stopped import stopped_report
+from parcelq.collect.reporting import stopped_report
 from parcelq.errors import JobError, NotFoundError
 from parcelq.jobs.record import JobRecord, State
 from parcelq.lineage.source import Source
@@ -55,8 +55,9 @@ class StackConsole:
         if collected is None:
             return f"<main>{banner(view, 'It has no results yet.')}</main>"
         notes = notes_of(store, record.source)
-        report = stopped_report(record, collected, notes, names)
-        figures = figures_of(collected, collected.resolve(), notes, record.total)
+        resolution = collected.resolve().up_to(record.total)
+        report = stopped_report(record, collected, resolution, notes, names)
+        figures = figures_of(collected, resolution, notes)
         shown = banner(view, verdict(report).sentence)
         return content(report, figures, shown, redrivable="redrive" in view.actions)
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from parcelq.collect.deaths import Dead
+from parcelq.collect.deaths import Dead, kind_of
 from parcelq.collect.page.amounts import amount, duration
 from parcelq.collect.page.html import element, text
-from parcelq.collect.reasons import kind_of
 from parcelq.escaping import one_line
 
 ACTIONS: Final = ("redrive", "resume", "cancel")

@@ -1,18 +1,20 @@
-"""The requests and the bill for a file. Pure arithmetic."""
+"""Requests and costs of a job, of storing its file, and of an idle stack. Pure arithmetic."""
 
 from __future__ import annotations
 
-from math import ceil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, inf
 from typing import Final
 
 from parcelq.collect.drain import RECEIVERS
-from parcelq.limits import MAX_REQUEST_MESSAGES
+from parcelq.limits import BILLING_UNIT_BYTES, MAX_LONG_POLL_SECONDS, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
+from parcelq.prices import Prices
 
-from parcelq_cli.estimate.arithmetic import Row, billed, function, row, total, units
 from parcelq_cli.estimate.collecting import segments_of
-from parcelq_cli.estimate.facts import COLD_SECONDS, LOOK_SECONDS, TASKS_TOGETHER
-from parcelq_cli.estimate.model import Job
-from parcelq_cli.estimate.stack import LOG_BYTES
+from parcelq_cli.estimate.facts import COLD_SECONDS, LOG_BYTES, LOOK_SECONDS, POLLERS, TASKS_TOGETHER
+from parcelq_cli.estimate.model import Estimate
+from parcelq_cli.estimate.stack import Stack
 
 _LOOK_REQUESTS: Final = RECEIVERS + 4
 """Requests to SQS of a look: receiving until the topic is empty, locking, publishing the next look, and its own
@@ -23,26 +25,67 @@ _LOOK_GETS: Final = 4
 """Requests to S3 of a look: the job's record, its objects, and notes."""
 _LOOKUPS: Final = 4
 """Requests of the processor to look up its topics, once an instance."""
-_FREE_DISK_GB: Final = 0.5
 _RANGE_TASK_BYTES: Final = 300
+_FREE_DISK_GB: Final = 0.5
 _TRACED: Final = 0.05
 """Share of the invocations that X-Ray samples, in addition to one a second:
 https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html
 """
+IDLE_REQUESTS: Final = RECEIVERS + 5
+"""Requests to SQS of a scheduled start with empty topics: receiving, and looking up topics."""
+IDLE_LISTINGS: Final = 3
+"""Listings of such a start: segments without lineage, all segments, and the records of jobs."""
+_IDLE_SECONDS: Final = 1.0 + COLD_SECONDS
+"""Seconds of such a start, which is cold and waits a second for messages."""
+_MONTH_SECONDS: Final = 30 * 24 * 3600
+_METRICS: Final = 3
 
 
-def sqs(job: Job) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a bill: a service's price times a quantity, and what it is for."""
+
+    service: str
+    what: str
+    quantity: float
+    unit: str
+    usd: float
+
+    @classmethod
+    def of(cls, prices: Prices, service: str, what: str, price: str, quantity: float) -> Row:
+        """A row by the name of the price."""
+        return cls(service, what, quantity, price.partition("_")[2].replace("_", " "), quantity * prices.of[price].usd)
+
+
+def total(rows: Sequence[Row]) -> float:
+    """Dollars of all rows."""
+    return sum(one.usd for one in rows)
+
+
+def units(size: float) -> int:
+    """Requests that SQS bills for one request with a payload of `size` bytes: https://aws.amazon.com/sqs/pricing/"""
+    return max(1, ceil(size / BILLING_UNIT_BYTES))
+
+
+def billed(count: float, size: float, together: float = inf) -> float:
+    """Requests that SQS bills for messages of one size, sent in full requests."""
+    most = max(1, min(MAX_REQUEST_MESSAGES, together, MAX_REQUEST_BYTES // max(1, size)))
+    full, rest = divmod(count, most)
+    return full * units(most * size) + (units(rest * size) if rest else 0)
+
+
+def sqs(job: Estimate) -> dict[str, float]:
     """Requests that SQS bills, by purpose."""
     size, parcel, (pieces, out) = job.input_bytes, job.message_bytes(job.parcel), job.outputs
     results = job.result.messages
+    instances = 1 + min(job.setup.uploads, job.ranges) + min(job.setup.concurrency, job.invocations)
     asked = {
         "input topic, publish": billed(job.uploaded, parcel),
         "input topic, receive and delete": billed(job.runs, size, job.together) + job.runs / MAX_REQUEST_MESSAGES,
         "output topic, publish": billed(results, out, job.together * pieces),
         "output topic, receive and delete": billed(results, out) + results / MAX_REQUEST_MESSAGES,
         "looks": job.looks * _LOOK_REQUESTS,
-        "looking up topics": _LOOKUPS
-        * (1 + min(job.setup.uploads, job.ranges) + min(job.setup.concurrency, job.invocations)),
+        "looking up topics": _LOOKUPS * instances,
     }
     if job.ranges:
         asked["range topic"] = billed(job.ranges, _RANGE_TASK_BYTES) + 2 * job.ranges
@@ -55,49 +98,95 @@ def sqs(job: Job) -> dict[str, float]:
     return asked
 
 
-def s3(job: Job) -> tuple[float, float]:
+def s3(job: Estimate) -> tuple[float, float]:
     """Requests that S3 bills as PUT and as GET: notes, segments, the result and the report."""
     result, ranges = job.result, max(1, job.ranges)
     segments = segments_of(result.messages, job.outputs[1]) + RECEIVERS
     puts = ranges + segments + result.parts + 8 + _LOOK_PUTS * job.looks
-    gets = 2 * ranges + 4 * segments + result.parts * result.gets + _LOOK_GETS * job.looks
-    return puts, gets
+    return puts, 2 * ranges + 4 * segments + result.parts * result.gets + _LOOK_GETS * job.looks
 
 
-def bill(job: Job) -> list[Row]:
-    """The cost of processing the file, without storing it."""
-    uploads, processors = 1 + job.ranges, job.invocations + job.splitting + job.again[0]
-    uploading = max(1, job.ranges) * job.publishing + (1 + min(job.ranges, job.setup.uploads)) * COLD_SECONDS
+def used(job: Estimate) -> dict[str, tuple[float, float]]:
+    """The invocations of each function, and their total seconds."""
     result, drains = job.result, ceil(job.draining / 30)
+    uploading = max(1, job.ranges) * job.publishing + (1 + min(job.ranges, job.setup.uploads)) * COLD_SECONDS
     looking = job.looks * LOOK_SECONDS + min(job.looks, job.setup.collects) * COLD_SECONDS
-    collecting = job.draining + looking + result.busy
-    collectors = job.looks + drains + (ceil(result.tasks / TASKS_TOGETHER) if result.is_large else 0)
-    invocations = uploads + processors + collectors
-    puts, gets = s3(job)
-    prices, disk = job.prices, job.busy * max(0.0, job.stack.disk_gb - _FREE_DISK_GB)
-    traces = min(invocations, job.processed + _TRACED * invocations)
+    writers = ceil(result.tasks / TASKS_TOGETHER) if result.is_large else 0
+    return {
+        "uploader": (1 + job.ranges, uploading),
+        "processor": (job.invocations + job.splitting + job.again[0], job.busy),
+        "downloader": (job.looks + drains + writers, job.draining + looking + result.busy),
+    }
+
+
+def bill(job: Estimate) -> list[Row]:
+    """The cost of processing the file, without storing it."""
     asked = sqs(job)
     fair = sum(count for what, count in asked.items() if what.endswith("publish"))
-    return [
-        *(row(prices, "SQS", what, "sqs_requests", count) for what, count in asked.items()),
-        row(prices, "SQS", "fair queues", "sqs_fair_requests", fair),
-        *function(prices, "uploader", uploads, uploading, job.stack.uploader_mb),
-        *function(prices, "processor", processors, job.busy, job.setup.memory),
-        row(prices, "Lambda", "processor, disk", "lambda_storage_gb_seconds", disk),
-        *function(prices, "downloader", collectors, collecting, job.stack.downloader_mb),
-        row(prices, "S3", "requests", "s3_puts", puts),
-        row(prices, "S3", "requests", "s3_gets", gets),
-        row(prices, "CloudWatch", "logs", "log_gb", invocations * LOG_BYTES / 1e9),
-        row(prices, "X-Ray", "traces", "xray_traces", traces),
+    return priced(job, asked, fair, s3(job), used(job), job.processed)
+
+
+def priced(
+    job: Estimate,
+    asked: Mapping[str, float],
+    fair: float,
+    requests: tuple[float, float],
+    invoked: Mapping[str, tuple[float, float]],
+    seconds: float,
+) -> list[Row]:
+    """Price what a job used.
+
+    Args:
+        job: its stack and the prices.
+        asked: requests to SQS, by purpose.
+        fair: the requests to SQS that publish with a MessageGroupId.
+        requests: requests to S3, from `s3`.
+        invoked: resources that the functions used, from `used`.
+        seconds: their duration.
+    """
+    invocations = sum(count for count, _ in invoked.values())
+    functions = [(name, *one, job.megabytes[name] / 1024) for name, one in invoked.items()]
+    disk = invoked["processor"][1] * max(0.0, job.stack.disk_gb - _FREE_DISK_GB)
+    rows = [
+        *(("SQS", what, "sqs_requests", count) for what, count in asked.items()),
+        ("SQS", "fair queues", "sqs_fair_requests", fair),
+        *(("Lambda", name, "lambda_requests", count) for name, count, _, _ in functions),
+        *(("Lambda", name, "lambda_gb_seconds", busy * memory) for name, _, busy, memory in functions),
+        ("Lambda", "processor, disk", "lambda_storage_gb_seconds", disk),
+        ("S3", "requests", "s3_puts", requests[0]),
+        ("S3", "requests", "s3_gets", requests[1]),
+        ("CloudWatch", "logs", "log_gb", invocations * LOG_BYTES / 1e9),
+        ("X-Ray", "traces", "xray_traces", min(invocations, seconds + _TRACED * invocations)),
     ]
+    return [Row.of(job.prices, *one) for one in rows]
 
 
-def usd(job: Job) -> float:
+def usd(job: Estimate) -> float:
     """Dollars of the bill."""
     return total(bill(job))
 
 
-def keeping(job: Job) -> list[Row]:
+def keeping(job: Estimate) -> list[Row]:
     """The cost of storing the file and its result for a month."""
     sizes = {"the file": job.known.stored, "the result": job.output_bytes}
-    return [row(job.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]
+    return [Row.of(job.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]
+
+
+def idle(stack: Stack, prices: Prices) -> list[Row]:
+    """The monthly cost of a stack that processes nothing."""
+    starts = _MONTH_SECONDS / stack.collect_seconds
+    polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
+    gb_seconds = starts * _IDLE_SECONDS * stack.downloader_mb / 1024
+    rows = [
+        ("SQS", "Lambda polling the topics", "sqs_requests", polls),
+        ("SQS", "downloader polling the topics", "sqs_requests", starts * IDLE_REQUESTS),
+        ("Lambda", "downloader, on its schedule", "lambda_requests", starts),
+        ("Lambda", "downloader, on its schedule", "lambda_gb_seconds", gb_seconds),
+        ("S3", "downloader listing segments", "s3_puts", starts * IDLE_LISTINGS),
+        ("CloudWatch", "logs", "log_gb", starts * LOG_BYTES / 1e9),
+        ("CloudWatch", "alarms", "alarm_months", stack.alarms),
+        ("CloudWatch", "metrics", "metric_months", _METRICS),
+        ("CloudWatch", "dashboard", "dashboard_months", stack.dashboards),
+        ("X-Ray", "traces", "xray_traces", starts),
+    ]
+    return [Row.of(prices, *one) for one in rows]

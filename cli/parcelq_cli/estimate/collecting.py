@@ -7,7 +7,7 @@ from math import ceil
 
 from parcelq.collect.assembly import CACHE_BYTES, LARGEST_WINDOW, SMALLEST_WINDOW
 from parcelq.collect.drain import PULLED_TOGETHER, RECEIVERS, SEGMENT_BYTES, SEGMENT_MESSAGES
-from parcelq.collect.large import HELD_BYTES, LARGE, PARTS_IN_FLIGHT, TASK_BYTES
+from parcelq.collect.large import HELD_BYTES, PARTS_IN_FLIGHT, TASK_BYTES, LargeResults
 from parcelq.collect.looks import PARTS_SECONDS
 from parcelq.limits import MAX_REQUEST_MESSAGES
 from parcelq.store.store import part_bytes
@@ -45,7 +45,7 @@ def segments_of(messages: float, size: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A result that is written in parts.
+    """A result that is written in parts. What has no unit is in seconds.
 
     Attributes:
         size: its bytes, at least 1.
@@ -60,7 +60,7 @@ class Result:
     @property
     def is_large(self) -> bool:
         """Whether several invocations write its parts."""
-        return self.size > LARGE
+        return LargeResults.takes(ceil(self.size))
 
     @property
     def part(self) -> int:
@@ -99,11 +99,7 @@ class Result:
         return max(1, min(PARTS_IN_FLIGHT, HELD_BYTES // self.part, self.in_task))
 
     def task_seconds(self, invocations: float = 1) -> float:
-        """Seconds in which an invocation writes the parts of a task.
-
-        Args:
-            invocations: how many do this at the same time; they share the request rate of one S3 prefix.
-        """
+        """Seconds of one task, if `invocations` work at the same time and share the request rate of one S3 prefix."""
         size, most = self.size / self.parts, self.side_by_side
         waiting = max(S3_SECONDS, invocations * most / S3_GETS) * self.gets + 3 * S3_SECONDS
         together = max(waiting, 2 * most * size / BYTES_PER_SECOND) + most * size / ASSEMBLED
@@ -132,15 +128,13 @@ class Result:
 
     @property
     def busy(self) -> float:
-        """Total seconds of all invocations that write the result and its report."""
+        """Total seconds of all invocations that write it and its report."""
         if not self.is_large:
             return self.seeing + self.alone + self.drawing
         return 2 * self.seeing + self.planning + self.tasks * self.task_seconds() + self.drawing
 
     def seconds(self, invocations: float) -> float:
-        """Seconds from the moment at which all messages are collected until the result is written, with at most `most`
-        invocations.
-        """
+        """Seconds after all messages are collected, with at most `most` invocations."""
         if not self.is_large:
             return self.busy
         # An invocation takes ten tasks one after another, so the last tasks are late.

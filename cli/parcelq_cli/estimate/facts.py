@@ -62,3 +62,5 @@ looks.
 """
 EXTENT: Final = 24
 """Bytes that the plan of a large result has for each message."""
+LOG_BYTES: Final = 1_500
+"""Bytes that an invocation writes to its log."""

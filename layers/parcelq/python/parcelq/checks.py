@@ -15,7 +15,7 @@ _SHOWN: Final = 100
 
 
 class Wrong(Exception):  # noqa: N818 - only checks raise it, and `checked` handles it
-    """A value is not valid; the text says what it must be."""
+    """A value is not valid; the text says the facts that the archive must match."""
 
 
 def checked(

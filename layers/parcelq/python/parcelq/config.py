@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.checks import Check, Wrong, checked, text
 from parcelq.errors import InvalidValueError, SettingsError
-from parcelq.names import DEAD_LETTER_SUFFIX, check_topic, dead_letter
+from parcelq.names import DEAD_LETTER_SUFFIX, OUTPUT, check_topic, dead_letter
 
-OUTPUT: Final = "output"
 RANGES: Final = "ranges"
 LOOKS: Final = "looks"
 _OWN: Final = (OUTPUT, RANGES, LOOKS)
 """Names of the stack's topics that do not belong to stages."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """The configuration that a deployed stack gives to its functions.
 
     Attributes:

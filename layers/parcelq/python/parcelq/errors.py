@@ -22,7 +22,7 @@ class InvalidValueError(ParcelqError, ValueError):
     Attributes:
         name: what the value was for.
         value: the value itself.
-        wanted: what it must be.
+        wanted: the facts that the archive must match.
     """
 
     def __init__(self, name: str, value: object, wanted: str) -> None:
@@ -250,7 +250,7 @@ class StepError(ParcelqError):
         timed_out: whether it timed out and was killed.
         no_room: whether the machine lacked disk, memory or processes for it, or AWS did not give its secrets. Then its
             input is not to blame.
-        stderr_tail: the end of what it wrote to stderr.
+        stderr_tail: the end of its stderr.
     """
 
     def __init__(

@@ -168,7 +168,7 @@ class Topic:
         return self._queue.counts()
 
     def dead_letter_topic(self) -> Topic | None:
-        """The topic for messages that failed for good; None if there is none."""
+        """The topic for messages that failed for good; None if it does not exist."""
         found = self._queue.dead_letter_topic()
         return Topic(found) if found else None
 

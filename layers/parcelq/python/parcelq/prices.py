@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.checks import Check, Wrong, checked, optional, shown, text
 from parcelq.errors import ParcelqError, SettingsError
@@ -16,8 +15,7 @@ from parcelq.errors import ParcelqError, SettingsError
 _TABLE: Final = "prices.yaml"
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(NamedTuple):
     """A price: dollars for one unit, the day of its publication (None if unknown), and its source."""
 
     usd: float
@@ -29,8 +27,7 @@ class Price:
         return {"usd": self.usd, "date": self.dated and str(self.dated), "source": self.source}
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
+class Prices(NamedTuple):
     """The region of the prices, and the prices by name."""
 
     region: str
@@ -55,7 +52,7 @@ def load_prices(path: Path | None = None) -> Prices:
     try:
         changed = _read(str(path), path.read_text(encoding="utf-8"), prices.of)
     except (OSError, UnicodeDecodeError) as error:
-        raise ParcelqError(f"prices {str(path)!r} cannot be read: {error}") from None
+        raise ParcelqError(f"prices {str(path)!r} cannot be read: {getattr(error, 'strerror', error)}") from None
     return Prices(changed.region or prices.region, {**prices.of, **changed.of})
 
 

@@ -1,13 +1,15 @@
-"""Assembles a result: reads bytes from many segments, in order, as one stream."""
+"""Assembles a result: lists the places of bodies, with the line ends between them, and reads their bytes."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
-from parcelq.collect.extents import Extent
+from parcelq.collect.choice import Choice
+from parcelq.collect.rows import ENTRIES, FLAG, MAX_OFFSET, NUMBER, OFFSET_BITS, SIZE, WHERE
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store
@@ -16,6 +18,57 @@ CACHE_BYTES: Final = 96 * MIB
 """Bytes of segments in memory: a window of each segment, fetched with one request."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
+NOTHING_AHEAD: Final[Mapping[int, tuple[int, bytes]]] = MappingProxyType({})
+
+
+class Extent(NamedTuple):
+    """A place of bytes: the number of a segment, an offset in it, and the number of bytes."""
+
+    segment: int
+    offset: int
+    size: int
+
+
+def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
+    """Join extents that are adjacent in a segment."""
+    last: Extent | None = None
+    for segment, offset, size in extents:
+        if last is not None:
+            if segment == last.segment and offset == last.offset + last.size:
+                last = Extent(segment, last.offset, last.size + size)
+                continue
+            yield last
+        last = Extent(segment, offset, size)
+    if last is not None and last.size:
+        yield last
+
+
+def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
+    """Yield the places of the chosen messages' bodies, and whether they lack their last line end."""
+    for choice in choices:
+        wheres, sizes, entries = (choice.columns[column] for column in (WHERE, SIZE, ENTRIES))
+        for number in choice.rows:
+            size = sizes[number]
+            if size and entries[number] < FLAG:
+                yield extent_of(wheres[number], size & NUMBER), size >= FLAG
+
+
+def with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
+    """Yield bodies, adding a line end to each that lacks one, except the last."""
+    lacking: Extent | None = None
+    for body, lacks_end in bodies:
+        if lacking is not None:
+            yield Extent(lacking.segment, lacking.offset, lacking.size + 1)
+        lacking = body if lacks_end else None
+        if lacking is None:
+            yield body
+    if lacking is not None:
+        yield lacking
+
+
+def extent_of(where: int, size: int) -> Extent:
+    """Return the place of `size` bytes, given the word `where` of a row."""
+    return Extent(where >> OFFSET_BITS, where & MAX_OFFSET, size)
 
 
 class SegmentReader:
@@ -23,17 +76,24 @@ class SegmentReader:
     about once.
 
     Args:
-        store: where the segments are.
         keys: keys of the segments; a segment's number is its index here.
         used: the number of segments that are read.
         most: most bytes of a request.
+        ahead: bytes of segments that were already read, by the segment's number: the offset and the bytes.
     """
 
-    def __init__(self, store: Store, keys: Sequence[str], used: int | None = None, most: int = LARGEST_WINDOW) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keys: Sequence[str],
+        used: int | None = None,
+        most: int = LARGEST_WINDOW,
+        ahead: Mapping[int, tuple[int, bytes]] = NOTHING_AHEAD,
+    ) -> None:
         self._store = store
         self._keys = keys
         self._window = min(LARGEST_WINDOW, most, max(SMALLEST_WINDOW, CACHE_BYTES // max(1, used or len(keys))))
-        self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
+        self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict(ahead)
 
     def read(self, extent: Extent) -> Iterator[memoryview]:
         """Yield an extent's bytes in blocks.
@@ -63,13 +123,7 @@ class SegmentReader:
 
 
 def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
-    """Yield the parts of a result. All but the last have `size` bytes.
-
-    Args:
-        reader: reads the bytes.
-        extents: the places of the bytes.
-        size: bytes of a part.
-    """
+    """Yield the parts of a result. All but the last have `size` bytes."""
     for part in extents_of_parts(extents, size):
         yield part_file(reader, part).getvalue()
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, count, islice, pairwise
 
-from parcelq.collect.rows import FLAG, NUMBER, Columns
+from parcelq.collect.rows import ENTRIES, FLAG, NUMBER, WHERE, Columns
 
 
 @dataclass(slots=True)
@@ -28,7 +28,6 @@ class Choice:
     """The choice from consecutive rows.
 
     Attributes:
-        columns: the rows.
         rows: numbers of the chosen rows, in order of the result, including dead ones.
         covered: bytes of the source that the chosen rows cover without dead entries.
         dead: bytes of the source that they cover with dead entries.
@@ -49,10 +48,6 @@ class _Candidate:
     """A range of bytes, and the messages that cover it.
 
     Attributes:
-        start: first byte.
-        end: offset just after the last byte.
-        rows: numbers of the rows, in order.
-        dead: whether some of them are dead.
         since: when the last of them was collected, as a number that is only good for sorting.
     """
 
@@ -64,13 +59,7 @@ class _Candidate:
 
 
 def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[Choice]:
-    """Choose among sorted rows, and find the missing ranges.
-
-    Args:
-        chunks: the rows.
-        words: the number of 8-byte words of a row.
-        total: bytes of the source; None if unknown.
-    """
+    """Choose among sorted rows, and find the missing ranges."""
     at = 0
     is_empty = True
     for rows, begins in _clusters(chunks, words, total):
@@ -119,7 +108,6 @@ class _Chooser:
     """Chooses among the rows of whole clusters.
 
     Attributes:
-        choice: the choice so far.
         at: the offset in the source up to which rows were chosen or holes noted.
     """
 
@@ -130,8 +118,8 @@ class _Chooser:
         self._steps = columns.steps
         self._spans = [columns.spans(step) for step in range(columns.steps + 1)]
         self._outputs = [columns.outputs(step) for step in range(1, columns.steps + 1)]
-        self._wheres = columns.wheres
-        self._entries = columns.entries
+        self._wheres = columns[WHERE]
+        self._entries = columns[ENTRIES]
 
     def choose(self, begins: Sequence[int]) -> None:
         """Choose in clusters, given the number of each one's first row, followed by the number after the last row."""

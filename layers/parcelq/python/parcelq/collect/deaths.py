@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.resolution import Collected
@@ -17,20 +17,22 @@ from parcelq.upload.notes import Beginning, Note, entries_in
 
 MOST_LISTED: Final = 1_000
 """Most dead entries that a report lists; the separate list has all."""
-
-
 _PART_BYTES: Final = 8 * MIB
+_STEP: Final = " (step "
+"""The headings that may follow the line with the error; see `parcelq.process.dead.reason_of`."""
+_QUOTED: Final = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`")
+_NUMBER: Final = re.compile(
+    r"(?<!with )(?<!code )(?<!signal )(?<!status )(?<!Errno )(?<!, line )(?<![\w.])-?\d[\d.,]*(?<![.,])"
+)
+_LONGEST_KIND: Final = 160
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(NamedTuple):
     """Entries that failed for good.
 
     Attributes:
         start: offset in the source of the message that contained them.
-        end: offset just after the message's last byte.
-        entries: their number.
-        reason: why they failed.
+        end: offset just after its last byte.
         of_source: whether they are entries of the source; otherwise an earlier step wrote them.
         record: number of the first entry in the source, from 1; None if unknown.
         line: number of its first line, from 1; None if unknown.
@@ -70,13 +72,12 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
     """Yield the dead entries, in order, with their reasons, all from the segments.
 
     Args:
-        collected: the messages.
         notes: the notes of the source's uploads, which convert numbers within a range to numbers in the source.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    reader = SegmentReader(collected.store, collected.segments)
+    reader = SegmentReader(collected.store, collected.segments, ahead=collected.bodies_ahead)
     files = [file for note in notes for file in note.files]
     starts = [file.start for file in files]
     for row in collected.dead():
@@ -120,11 +121,27 @@ def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
+def main_line(reason: str) -> str:
+    """Return the line of a reason that names the error, without the step's name and the traceback."""
+    return reason.partition("\n")[0].partition(_STEP)[0]
+
+
+def kind_of(reason: str) -> str:
+    """Return the kind of a reason, which is equal for entries that failed in the same way.
+
+    It is the reason's main line with quoted parts and numbers replaced by `…`, because these usually come from the
+    entry: `ValueError: bad SMILES 'CX'` becomes `ValueError: bad SMILES …`. Exit codes, signals and line numbers of a
+    program stay.
+    """
+    kind = _NUMBER.sub("…", _QUOTED.sub("…", main_line(reason)))
+    return kind if len(kind) <= _LONGEST_KIND else kind[: _LONGEST_KIND - 1] + "…"
+
+
 def _in_file(dead: Dead, file: Beginning) -> Dead:
     """Return dead entries with their numbers within their own file."""
     record = None if dead.record is None else dead.record - file.record
     line = None if dead.line is None else dead.line - file.line
-    return replace(dead, record=record, line=line, file=file.name)
+    return dead._replace(record=record, line=line, file=file.name)
 
 
 def _numbers(first: str, start: int, notes: Sequence[Note], total: int | None) -> tuple[int | None, int | None]:

@@ -51,11 +51,7 @@ class Drained:
     """The outcome of draining a topic.
 
     Attributes:
-        messages: messages that were stored and acknowledged.
-        entries: number of their entries.
-        segments: segments that were written.
         exhausted: whether draining ended because no more messages arrived; False if its time was up.
-        jobs: the jobs of these messages.
     """
 
     messages: int = 0
@@ -88,12 +84,7 @@ class Drainer:
     """Collects a topic's messages.
 
     Attributes:
-        topic: the topic.
-        store: stores the segments.
-        receivers: number of parallel receivers.
         deadline: seconds for which held messages are locked; renewed if storing takes longer.
-        clock: returns a time in seconds.
-        now: returns the time of day.
         keeps_headers: whether to store the headers that messages carry; needed if the processors of the step use
             another store or none.
     """

@@ -28,8 +28,10 @@ _AHEAD: Final = 16 * MIB
 
 
 _SMALLEST_AHEAD: Final = 4 * KIB
-
-
+_FEW: Final = 8
+_BODIES_AHEAD: Final = 64 * KIB
+"""If there are few segments, this many bytes of each are read at once, so that a small segment needs only one
+request."""
 _READS_IN_FLIGHT: Final = 8
 
 
@@ -38,11 +40,8 @@ class Index:
     """The index of a segment or of an index run.
 
     Attributes:
-        key: the object's key.
-        job: the job of its messages.
         versions: the values of the attribute `Workflow`.
         first: when the first message was pulled, ISO 8601.
-        last: when the last message was pulled.
         total: bytes of the source; None if no message says.
         count: number of rows.
         steps: the number of steps whose slices fit into a row.
@@ -65,6 +64,11 @@ class Index:
     _at: int
     _bodies: int
     _ahead: bytes = field(repr=False)
+
+    @property
+    def bodies_ahead(self) -> tuple[int, bytes] | None:
+        """Bytes of the segment after its index that were already read, and their offset."""
+        return (self._at, self._ahead) if self._at + len(self._ahead) > self._bodies > 0 else None
 
     def reader(self, store: Store, steps: int, number: int) -> ReadRows:
         """Return a function that reads rows with room for slices of `steps` steps; its first segment has the number
@@ -98,17 +102,17 @@ def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
         AwsError, OSError: the store cannot be read.
     """
     ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
-    if len(keys) == 1:
-        return [_open(store, keys[0], ahead)]
-    found = {index.key: index for index in in_flight(lambda key: _open(store, key, ahead), keys, _READS_IN_FLIGHT)}
+    bodies = _BODIES_AHEAD if len(keys) <= _FEW else 0
+    opened = in_flight(lambda key: _open(store, key, ahead, bodies), keys, _READS_IN_FLIGHT)
+    found = {index.key: index for index in opened}
     return [found[key] for key in keys]
 
 
-def _open(store: Store, key: str, ahead: int) -> Index:
+def _open(store: Store, key: str, ahead: int, bodies: int) -> Index:
     size = index_size(key)
     if key.endswith(RUN_SUFFIX):
-        ahead = _SMALLEST_AHEAD
-    data = store.read(key, 0, min(size, ahead))
+        ahead, bodies = _SMALLEST_AHEAD, 0
+    data = store.read(key, 0, max(min(size, ahead), bodies))
     while b"\n" not in data and ahead < size:  # the head is longer than what was read
         ahead *= 4
         data = store.read(key, 0, min(size, ahead))

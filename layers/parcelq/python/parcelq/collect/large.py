@@ -13,8 +13,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.assembly import SegmentReader, part_file
@@ -38,14 +37,10 @@ PARTS_IN_FLIGHT: Final = 4
 """Most parts that are written in parallel, if together they have at most the bytes of a task."""
 
 
-@dataclass(frozen=True, slots=True)
-class LargeResults:
+class LargeResults(NamedTuple):
     """Lets invocations write large results.
 
     Attributes:
-        store: the store of segments and plans.
-        results: the store for results.
-        tasks: the topic for tasks.
         now: returns the time in seconds since the epoch.
     """
 
@@ -63,7 +58,6 @@ class LargeResults:
         """Continue a result: store its plan and publish tasks for its parts, or complete it when all parts exist.
 
         Args:
-            wanted: the result.
             keys: the keys in the job's folder.
 
         Returns:
@@ -77,22 +71,17 @@ class LargeResults:
         self.drop(other for other in plans_among(keys, wanted.key) if other != key)
         plan = (read_plan(self.store, key) if key in keys else None) or freeze(self.store, self.results, wanted, key)
         try:
-            there = self._there(plan)
+            etags = self._all_parts(plan)
         except NotFoundError:  # another process completed or aborted the upload; the next look sees the result
             self._drop(plan)
             return False
-        missing = [number for number in range(1, plan.count + 1) if number not in there]
-        if missing:
-            self._ask(plan, missing)
-            return False
-        return self._complete(plan, [there[number] for number in range(1, plan.count + 1)])
+        return etags is not None and self._complete(plan, etags)
 
     def is_waiting(self, key: str, keys: Sequence[str]) -> bool:
         """Return whether parts of a result are missing and its job has no new segments. Publishes tasks for parts that
         are late.
 
         Args:
-            key: key of the result.
             keys: the keys in the job's folder.
         """
         plans = plans_among(keys, key)
@@ -100,19 +89,14 @@ class LargeResults:
         if plan is None or set(segments_among(plan.segments)) != set(segments_among(keys)):
             return False
         try:
-            there = self._there(plan)
+            return self._all_parts(plan) is None
         except NotFoundError:
             return False
-        missing = [number for number in range(1, plan.count + 1) if number not in there]
-        if missing:
-            self._ask(plan, missing)
-        return bool(missing)
 
     def write_parts(self, task: PartTask, may_go_on: Callable[[], bool] = lambda: True) -> bool:
         """Write the missing parts of a task.
 
         Args:
-            task: the task.
             may_go_on: called before each part; False ends the work.
 
         Returns:
@@ -151,6 +135,14 @@ class LargeResults:
         for key in plans_among(list(keys)):
             if plan := read_plan(self.store, key):
                 self._drop(plan)
+
+    def _all_parts(self, plan: Plan) -> list[str] | None:
+        """The etags of all parts; None if some are missing; then tasks for these are published. See `_there`."""
+        there = self._there(plan)
+        missing = [number for number in range(1, plan.count + 1) if number not in there]
+        if missing:
+            self._ask(plan, missing)
+        return None if missing else [etag for _, etag in sorted(there.items())]
 
     def _there(self, plan: Plan, first: int = 1, last: int | None = None) -> dict[int, str]:
         """The etags of the existing parts, by part number. Raises NotFoundError if the upload does not exist."""

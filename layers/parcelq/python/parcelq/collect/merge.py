@@ -23,13 +23,7 @@ ReadRows: TypeAlias = Callable[[int, int], Sequence[bytes]]
 
 
 class _Window:
-    """A window of a sorted index: its next rows.
-
-    Args:
-        count: rows of the index.
-        read: reads rows.
-        size: rows of the window.
-    """
+    """A window of a sorted index: its next rows."""
 
     __slots__ = ("_at", "_read", "_rows", "_size", "left")
 

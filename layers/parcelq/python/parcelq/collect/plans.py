@@ -17,10 +17,9 @@ import uuid
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from parcelq.collect.assembly import extents_of_parts
-from parcelq.collect.extents import Extent
+from parcelq.collect.assembly import Extent, extents_of_parts
 from parcelq.collect.results import digest_of
 from parcelq.errors import ConflictError, MessageError, NotFoundError, ParcelqError
 from parcelq.store.store import Multipart, Store, part_bytes
@@ -30,14 +29,11 @@ ASKED: Final = ".asked"
 _EXTENT: Final = struct.Struct("<QQQ")
 
 
-@dataclass(frozen=True, slots=True)
-class PartTask:
+class PartTask(NamedTuple):
     """A message that asks for parts of a large result.
 
     Attributes:
-        plan: key of the plan.
         first: number of the first part, from 1.
-        last: number of the last part.
     """
 
     plan: str
@@ -68,18 +64,14 @@ class PartTask:
         return task
 
     def __str__(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps(self._asdict(), separators=(",", ":"))
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A result to write.
 
     Attributes:
-        key: its key.
-        metadata: its metadata.
         seen: the etag of the object that it replaces; None if no object may exist.
-        size: its bytes.
         segments: keys of the objects that contain its bytes.
         extents: yields the places of the bytes.
     """
@@ -104,11 +96,8 @@ class Plan:
     Attributes:
         place: key of the plan.
         key: key of the result.
-        metadata: its metadata.
         seen: the etag of the object that it replaces; None if no object may exist.
-        size: its bytes.
         part: bytes of each part except the last.
-        upload: the id of the upload.
         segments: keys of the objects that contain its bytes.
         extents: key of the object with the places of the bytes.
         ends: the number of extents up to the end of each part.
@@ -142,7 +131,7 @@ class Plan:
 
 
 def read_plan(store: Store, key: str) -> Plan | None:
-    """Read a plan; None if there is none. Raises ParcelqError if the object is not a plan."""
+    """Read a plan; None if it does not exist. Raises ParcelqError if the object is not a plan."""
     try:
         told: Any = json.loads(store.read(key))
         return Plan(**{**told, "segments": tuple(told["segments"]), "ends": tuple(told["ends"])})

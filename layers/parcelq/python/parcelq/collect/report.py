@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from parcelq.collect.bill import Bill
-from parcelq.collect.deaths import Dead, dead_entries
+from parcelq.collect.deaths import MOST_LISTED, Dead, dead_entries, dead_of
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.lineage.source import Source
 from parcelq.topics.cost import NOTHING, Cost
 from parcelq.upload.notes import Note, entries_in
 
 
-@dataclass(frozen=True, slots=True)
-class Entries:
+class Entries(NamedTuple):
     """Entries of a source and of its result: `read` is `done`, `dead` and `missing` together.
 
-    If an entry of an earlier step's output died, all source entries of its message count as dead. `read` is None if it
-    was not noted how many entries were published. `dead` is None if the notes do not say how many entries such a
-    message had. `done` is None if either is.
+    Where an entry of what an earlier step made died, all entries of the source count as dead of whose message it was
+    made. `read` is None if nobody noted how many entries were published, `dead` where the notes do not say how many
+    entries such a message had, and `done` if either is, unless nothing is done at all.
     """
 
     read: int | None
@@ -31,8 +31,7 @@ class Entries:
     written: int
 
 
-@dataclass(frozen=True, slots=True)
-class FilePart:
+class FilePart(NamedTuple):
     """One of several files that form a source together: the user's name for it, its bytes, and its entries."""
 
     file: str
@@ -56,16 +55,11 @@ class Report:
         warnings: warnings for the user: `doubts`, and oddities of the source's compression.
         doubts: reasons to doubt that the result is what the step would write for the whole source; see `yields`.
         workflows: the workflows that the steps were given; on one machine also the versions of the steps.
-        entries: numbers of entries of the source and of the result.
-        bytes_read: bytes of the source.
-        bytes_written: bytes of the result.
         dead: the dead entries with their reasons; only the first ones if there are many.
         dead_list: the place of the list of all dead entries; empty if there are none.
         holes: byte ranges of the source that are missing; none in a result that is finished.
         duplicates: messages that were dropped because they were duplicates.
         healings: how often missing records were published again.
-        first: when the first message was collected.
-        last: when the last message was collected.
         complete: whether every entry went through a successful run, the outputs of these runs are in the result, and
             there are no doubts.
         files: the files that form the source, with the bytes and entries of each; empty for a single file.
@@ -103,6 +97,8 @@ class Report:
     def to_json(self) -> bytes:
         """Return the JSON that is stored beside the result."""
         members = asdict(self)
+        members["entries"] = self.entries._asdict()
+        members["files"] = [one._asdict() for one in self.files]
         members["dead"] = [
             {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
         ]
@@ -113,34 +109,39 @@ class Report:
 
 
 def report_of(
+    source: str,
     collected: Collected,
     resolution: Resolution,
     notes: Sequence[Note],
     result: str,
-    bytes_written: int,
-    dead: tuple[Dead, ...],
-    dead_list: str,
+    *,
+    written: int = 0,
+    dead_list: str = "",
+    listed: int = MOST_LISTED,
+    healings: int = 0,
     looks: Cost = NOTHING,
 ) -> Report:
     """Create the report of a result, also of an unfinished one.
 
     Args:
-        collected: the messages.
+        source: the attribute `Source`.
+        collected: the messages; may be empty.
         resolution: their resolution.
         notes: the notes of the source's uploads.
         result: the place of the result.
-        bytes_written: its bytes.
-        dead: the dead entries; only the first ones if there are many.
+        written: its bytes.
         dead_list: the place of the list of all dead entries; empty if there are none.
+        listed: most dead entries that the report lists.
+        healings: how often missing records were published again.
         looks: the cost of looks at the job so far.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    source = Source.parse(collected.job.source)
+    put, indexes = Source.parse(source), collected.indexes
     return Report(
-        source=str(source),
-        version=source.version or source.put,
+        source=source,
+        version=put.version or put.put,
         result=result,
         state=resolution.state,
         format=next((note.format for note in notes if note.format), ""),
@@ -148,35 +149,35 @@ def report_of(
         one_stream=next((note.one_stream for note in notes if note.one_stream), ""),
         doubts=resolution.doubts,
         warnings=(*resolution.doubts, *dict.fromkeys(warning for note in notes for warning in note.warnings)),
-        workflows=tuple(sorted({version for index in collected.indexes for version in index.versions})),
+        workflows=tuple(sorted({version for index in indexes for version in index.versions})),
         entries=_entries(collected, resolution, notes),
         bytes_read=resolution.total,
-        bytes_written=bytes_written,
-        dead=dead,
+        bytes_written=written,
+        dead=tuple(islice(dead_of(collected, notes), listed)) if resolution.has_dead else (),
         dead_list=dead_list,
         holes=resolution.holes,
         duplicates=resolution.duplicates,
-        healings=0,
-        first=min(index.first for index in collected.indexes),
-        last=max(index.last for index in collected.indexes),
+        healings=healings,
+        first=min((index.first for index in indexes), default=""),
+        last=max((index.last for index in indexes), default=""),
         complete=resolution.whole and not resolution.doubts,
         files=file_parts(notes),
-        cost=Bill.of(collected.indexes, notes, looks).document(),
+        cost=Bill.of(indexes, notes, looks).document(),
     )
 
 
 def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Entries:
     total = resolution.total
     read = None if total is None else entries_in(notes, 0, total, total)
-    dead = dead_entries(collected, notes, total)
-    if resolution.finished:
-        missing: int | None = 0
-    elif total is None or len(resolution.holes) < resolution.hole_count:
-        missing = None
-    else:
+    dead = dead_entries(collected, notes, total) if resolution.has_dead else 0
+    missing: int | None = None
+    if total is not None and len(resolution.holes) == resolution.hole_count:
         counts = [entries_in(notes, start, end, total) for start, end in resolution.holes]
         missing = None if None in counts else sum(filter(None, counts))
-    done = None if read is None or dead is None or missing is None else read - dead - missing
+    if read is None or dead is None or missing is None:
+        done = None if resolution.covered else 0
+    else:
+        done = read - dead - missing
     return Entries(read, done, dead, missing, resolution.entries)
 
 

@@ -8,16 +8,30 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Final, NamedTuple
 
+from parcelq.collect.assembly import Extent, bodies_of, extent_of, joined_extents, with_line_ends
 from parcelq.collect.choice import Choice, choose
-from parcelq.collect.extents import Extent, bodies_of, extent_of, joined_extents, with_line_ends
 from parcelq.collect.indexes import Index, all_indexes
 from parcelq.collect.merge import merged
-from parcelq.collect.rows import COUNT, FLAG, NUMBER, OF_STEP, PAYLOAD, WORD, Columns, words_of
+from parcelq.collect.rows import (
+    CONTENT,
+    COUNT,
+    ENTRIES,
+    FLAG,
+    NUMBER,
+    OF_STEP,
+    PAYLOAD,
+    READ,
+    SIZE,
+    WHERE,
+    WORD,
+    Columns,
+    words_of,
+)
 from parcelq.collect.segments import Job
 from parcelq.collect.yields import Yields
 from parcelq.store.store import Store, Stored
@@ -33,8 +47,7 @@ class DeadRow(NamedTuple):
 
     Attributes:
         start: offset in the source of the message that contained them.
-        end: offset just after the message's last byte.
-        entries: their number.
+        end: offset just after its last byte.
         of_source: whether they are entries of the source; otherwise an earlier step wrote them.
         extent: the place of the reason and the entries in a segment.
     """
@@ -60,7 +73,6 @@ class Resolution:
         holes: the ranges of the missing bytes, in order; at most `MOST_HOLES` of them.
         hole_count: number of all holes.
         entries: entries of the result.
-        size: bytes of the result.
         duplicates: messages that repeat others.
         ran: entries of the source that successful runs got, as far as the messages say.
         doubts: why the result may differ from what the step would write for the whole source.
@@ -97,15 +109,19 @@ class Resolution:
         """Whether entries failed for good."""
         return self.dead_messages > 0
 
+    def up_to(self, total: int | None) -> Resolution:
+        """Return the same for a source whose size is known from elsewhere than its messages; then its end is
+        missing."""
+        if self.total is not None or total is None:
+            return self
+        at = self.covered + self.dead_bytes + self.missing
+        holes, missing = (*self.holes, (at, total)), self.missing + total - at
+        return replace(self, total=total, holes=holes, hole_count=self.hole_count + 1, missing=missing)
+
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """All messages of a job, read from their indexes.
-
-    \n Attributes:
-        store: the store of the segments.
-        indexes: the indexes, in the order in which they were written.
-    """
+    """All messages of a job, read from their indexes."""
 
     store: Store
     indexes: Sequence[Index]
@@ -119,6 +135,15 @@ class Collected:
     def segments(self) -> list[str]:
         """Keys of the segments, by their number."""
         return [key for index in self.indexes for key in index.segments]
+
+    @property
+    def bodies_ahead(self) -> dict[int, tuple[int, bytes]]:
+        """Bytes of segments that were read together with their indexes, by the segment's number; see
+        `Index.bodies_ahead`."""
+        numbers = accumulate((len(index.segments) for index in self.indexes), initial=0)
+        return {
+            number: ahead for number, one in zip(numbers, self.indexes, strict=False) if (ahead := one.bodies_ahead)
+        }
 
     @property
     def total(self) -> int | None:
@@ -159,6 +184,12 @@ class Collected:
             counter.add(choice)
         return counter.resolution(self.total)
 
+    def holes(self, resolution: Resolution) -> Iterator[tuple[int, int]]:
+        """Yield all missing ranges, even if a resolution lists only the first of them."""
+        if len(resolution.holes) == resolution.hole_count:
+            return iter(resolution.holes)
+        return (hole for choice in choose(self.rows(), self.words, resolution.total) for hole in choice.holes)
+
     def extents(self) -> Iterator[Extent]:
         """Yield the places of the result's bytes, in order. Adjacent places in a segment are joined."""
         return joined_extents(with_line_ends(bodies_of(self.choices())))
@@ -173,10 +204,10 @@ class Collected:
     def dead(self) -> Iterator[DeadRow]:
         """Yield the dead entries, in order."""
         for choice in self.choices():
-            entries = choice.columns.entries
+            entries = choice.columns[ENTRIES]
             if not any(entries[number] >= FLAG for number in choice.rows):
                 continue
-            wheres, sizes = choice.columns.wheres, choice.columns.sizes
+            wheres, sizes = choice.columns[WHERE], choice.columns[SIZE]
             starts, ends = choice.columns.spans(0)
             for number in choice.rows:
                 if entries[number] >= FLAG:
@@ -209,10 +240,10 @@ class _Counter:
             return
         columns, rows = choice.columns, choice.rows
         starts, ends = columns.spans(0)
-        for hasher, column in zip(self._hashers, (starts, ends, columns.contents), strict=True):
+        for hasher, column in zip(self._hashers, (starts, ends, columns[CONTENT]), strict=True):
             hasher.update(_chosen(column, rows))
-        entries, sizes = _chosen(columns.entries, rows), _chosen(columns.sizes, rows)
-        self._yields.add(_chosen(columns.reads, rows), entries)
+        entries, sizes = _chosen(columns[ENTRIES], rows), _chosen(columns[SIZE], rows)
+        self._yields.add(_chosen(columns[READ], rows), entries)
         if max(entries) >= FLAG:
             self.dead += sum(count & COUNT for count in entries if count >= FLAG)
             self.dead_messages += sum(count >= FLAG for count in entries)

@@ -36,6 +36,8 @@ _PLAIN: Final = 7
 _GROUP: Final = 4
 PAYLOAD: Final = 5
 """Number of a row's words from `where` on, which are not part of the lineage."""
+WHERE, CONTENT, SIZE, ENTRIES, READ = range(-PAYLOAD, 0)
+"""Indexes of columns, counted from the end of a row; see the module's docstring for their meaning."""
 OFFSET_BITS: Final = 40
 MAX_OFFSET: Final = (1 << OFFSET_BITS) - 1
 MAX_SEGMENTS: Final = 1 << 24
@@ -101,8 +103,8 @@ def row(key: Key, words: int, where: int, content: int, size: int, entries: int,
 def moved(data: bytes, words: int, by: int) -> bytes:
     """Return rows, one after another, with `by` added to each `where`."""
     numbers = _numbers(data)
-    column = words - PAYLOAD
-    numbers[column::words] = array("Q", [where + by for where in numbers[column::words]])
+    column = slice(words + WHERE, None, words)
+    numbers[column] = array("Q", [where + by for where in numbers[column]])
     _to_native(numbers)
     return numbers.tobytes()
 
@@ -137,30 +139,9 @@ class Columns:
         """Number of groups of words for slices of steps' outputs."""
         return (self.words - _PLAIN) // _GROUP
 
-    @property
-    def wheres(self) -> array[int]:
-        """Places of the bodies."""
-        return self.numbers[self.words - 5 :: self.words]
-
-    @property
-    def contents(self) -> array[int]:
-        """Words that distinguish contents of the same bytes."""
-        return self.numbers[self.words - 4 :: self.words]
-
-    @property
-    def sizes(self) -> array[int]:
-        """Bytes of the bodies, with their flag."""
-        return self.numbers[self.words - 3 :: self.words]
-
-    @property
-    def entries(self) -> array[int]:
-        """Numbers of entries, with their flags."""
-        return self.numbers[self.words - 2 :: self.words]
-
-    @property
-    def reads(self) -> array[int]:
-        """Numbers of source entries of each message; see the module."""
-        return self.numbers[self.words - 1 :: self.words]
+    def __getitem__(self, column: int) -> array[int]:
+        """A column after the lineage: `WHERE`, `CONTENT`, `SIZE`, `ENTRIES` or `READ`."""
+        return self.numbers[self.words + column :: self.words]
 
     def spans(self, step: int) -> tuple[array[int], array[int]]:
         """Return starts and ends: in the source for step 0, otherwise in the output of that step."""

@@ -32,7 +32,6 @@ class Sized:
     """Runs over inputs of similar size.
 
     Attributes:
-        runs: number of runs.
         read: entries that they got.
         written: entries that they wrote.
         empty: number of runs that wrote none.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from parcelq.errors import SettingsError
 from parcelq.jobs.limits import Limits
@@ -12,17 +13,15 @@ from parcelq.jobs.workflow import Workflow, WorkflowStep, workflow_name
 from parcelq.jobs.workflow_file import read_workflow, steps_of
 from parcelq.steps.environments import Dependencies, Progress, dependencies_of
 from parcelq.steps.find import Step, files_of, local_program, with_environment
-from parcelq.steps.packages import Packages, Target, packages_for
+
+if TYPE_CHECKING:
+    from parcelq.steps.packages import Packages, Target
 
 
-@dataclass(frozen=True, slots=True)
-class Assembled:
+class Assembled(NamedTuple):
     """A workflow with its programs and files, on this machine.
 
     Attributes:
-        name: the workflow's name.
-        workflow: the workflow.
-        steps: its programs.
         files: the files for the bundle, by their paths in it.
     """
 
@@ -46,6 +45,8 @@ class Assembled:
         Raises:
             SettingsError: a package does not exist for the target.
         """
+        from parcelq.steps.packages import packages_for
+
         return [
             packages_for(wanted, target, progress) if (wanted := self._wanted(number)) else None
             for number in range(len(self.steps))
@@ -65,7 +66,6 @@ def from_folder(folder: Path, name: str = "") -> Assembled:
     it.
 
     Args:
-        folder: the folder.
         name: the workflow's name; by default derived from the folder's name.
 
     Raises:
@@ -98,7 +98,6 @@ def from_steps(
     Args:
         paths: the steps, in order.
         settings: the settings file of each step; empty for a step without one.
-        packages: Python packages that the steps need.
         name: the workflow's name; by default derived from the steps' names.
 
     Raises:
@@ -132,15 +131,14 @@ def from_steps(
 def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
     """Return the workflow with other sizes, format and limits, where they are given.
 
-    \n Args:
-        assembled: the workflow.
+    Args:
         workflow: the new values; its steps are ignored.
     """
     old = assembled.workflow
-    steps = tuple(replace(step, batch_size=None) for step in old.steps) if workflow.batch_size else old.steps
+    steps = tuple(step._replace(batch_size=None) for step in old.steps) if workflow.batch_size else old.steps
     limits = old.limits
     if workflow.limits != Limits():
-        limits = replace(workflow.limits, max_seconds=limits.max_seconds)
+        limits = workflow.limits._replace(max_seconds=limits.max_seconds)
     changed = Workflow(
         steps,
         workflow.format or old.format,
@@ -148,7 +146,7 @@ def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
         workflow.batch_size or old.batch_size,
         limits,
     )
-    return replace(assembled, workflow=changed)
+    return assembled._replace(workflow=changed)
 
 
 def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assembled:
@@ -157,9 +155,9 @@ def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assemb
         replace(step, settings=replace(step.settings, environment={**step.settings.environment, **variables}))
         for step in assembled.steps
     )
-    return replace(assembled, steps=tuple(steps)) if variables else assembled
+    return assembled._replace(steps=tuple(steps)) if variables else assembled
 
 
 def with_id(assembled: Assembled, workflow_id: str) -> Assembled:
     """Return the workflow with this `--workflow-id` for its steps."""
-    return replace(assembled, steps=tuple(replace(step, workflow_id=workflow_id) for step in assembled.steps))
+    return assembled._replace(steps=tuple(replace(step, workflow_id=workflow_id) for step in assembled.steps))

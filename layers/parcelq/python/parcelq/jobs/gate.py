@@ -23,12 +23,7 @@ _MOST_KNOWN: Final = 10_000
 
 
 class Gate:
-    """Knows which jobs were cancelled or stopped, from their records.
-
-    Args:
-        store: the store of the records.
-        clock: returns a time in seconds.
-    """
+    """Knows which jobs were cancelled or stopped, from their records."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.errors import InvalidValueError
 
@@ -13,8 +12,7 @@ LEAST_SEEN: Final = 1000
 _LIMIT: Final = re.compile(r"([0-9]{1,12})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """The limits that stop a job of a workflow.
 
     Attributes:
@@ -31,9 +29,7 @@ class Limits:
         """Return a sentence about the limit that a job exceeds; empty if it exceeds none.
 
         Args:
-            dead: entries that failed for good.
             seen: processed entries, including dead ones.
-            seconds: duration of the job so far.
             reason: why one of the dead entries failed.
         """
         because = f": {reason}" if reason else ""

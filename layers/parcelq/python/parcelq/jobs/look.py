@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import MessageError
 from parcelq.jobs.record import JobRecord, State
@@ -50,8 +50,7 @@ SHARE: Final = 4.0
 """The next look comes after this fraction of the remaining time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """A message on the topic of looks.
 
     Attributes:
@@ -118,8 +117,7 @@ def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
     return LookVerdict.PUBLISH
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """The findings of a look.
 
     Attributes:

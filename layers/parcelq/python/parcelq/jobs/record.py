@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.jobs.limits import Limits
@@ -45,14 +45,10 @@ class State(StrEnum):
         return self in {State.FINISHED, State.STOPPED, State.CANCELLED}
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """The cost of looks at a job so far, without draining. The report has the whole cost of a job.
 
     Attributes:
-        invocations: invocations that took looks.
-        seconds: seconds of these looks.
-        requests: their requests to AWS.
         bytes: bytes of the source and of its result.
         spent: the cost in detail, as from `parcelq.topics.cost.Cost.numbers`.
     """
@@ -81,7 +77,6 @@ class JobRecord:
     """The record of a job. Times are seconds since the epoch; 0 means not yet.
 
     Attributes:
-        id: the job's id.
         source: the attribute `Source` of its messages.
         workflow: the workflow's name; empty for the built-in step.
         versions: versions of the workflow that it began or was redriven with.
@@ -174,6 +169,11 @@ class JobRecord:
         return self.wants_report or not self.state.is_ended
 
     @property
+    def why_no_result(self) -> str:
+        """Why the job has no result; empty if it may still get one."""
+        return self.problem or ("it was cancelled" if self.state is State.CANCELLED else "")
+
+    @property
     def share(self) -> float | None:
         """The share of the source that is done or dead, from 0 to 1; None if its size is unknown."""
         if self.is_whole:
@@ -192,7 +192,7 @@ class JobRecord:
 
     def document(self) -> dict[str, Any]:
         """The record as JSON values."""
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, **asdict(self), "limits": self.limits._asdict(), "cost": self.cost._asdict()}
 
 
 def new_record(source: str, workflow: str, now: float, *, topic: str = "", uploading: bool = True) -> JobRecord:
@@ -246,8 +246,6 @@ def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
     """Replace the record of a job that was read, and return the new etag.
 
     Args:
-        store: the store of the records.
-        record: the new record.
         etag: etag of the record that it replaces; None if the job has none.
 
     Raises:

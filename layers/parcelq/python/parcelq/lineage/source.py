@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
 from parcelq.errors import InvalidValueError
@@ -16,6 +16,7 @@ from parcelq.result_names import ELSEWHERE, ResultNames, result_names
 NO_SOURCE: Final = ""
 """The source of messages without lineage."""
 _NO_SOURCE_ID: Final = "without-lineage"
+_JOB_ID: Final = re.compile("[0-9a-f]{6,24}")
 
 
 def source_id(source: str) -> str:
@@ -30,13 +31,17 @@ def job_id(source: str, workflow: str) -> str:
     return hashlib.blake2b(f"{workflow}\n{source}".encode(), digest_size=12).hexdigest()
 
 
+def is_job_id(text: str) -> bool:
+    """Return whether a text looks like a job's id or its beginning: 6 to 24 hexadecimal digits."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
 def workflow_name(attribute: str) -> str:
     """Return the workflow's name in the attribute `Workflow`, which says `<name>@<version>`."""
     return attribute.rpartition("@")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """One put of one file, as in the attribute `Source`.
 
     If the same file is put again, that is another source. If the event of one put is delivered twice, that is the same

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.collect.finish import Finisher
 from parcelq.collect.seeing import SourceState
@@ -11,15 +10,14 @@ from parcelq.errors import ParcelqError
 from parcelq.lineage.source import Source
 from parcelq.local.jobs import LocalJob, missing_of
 from parcelq.local.kept import Kept
-from parcelq.local.pipeline import OUTPUT
+from parcelq.names import OUTPUT
 from parcelq.result_names import ResultNames
 
 MAX_HEALINGS: Final = 3
 """How often missing records of a job are published again before the job is stopped."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileResult:
+class FileResult(NamedTuple):
     """The outcome of a file, or of several files with one result.
 
     Attributes:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import NamedTuple
 
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.errors import JobError, NotFoundError, ParcelqError
+from parcelq.lineage.source import is_job_id
 from parcelq.local.finish import FileResult
 from parcelq.local.jobs import source_of, take_up
 from parcelq.local.kept import Kept
@@ -21,17 +20,8 @@ from parcelq.local.run import OnProgress, run_jobs
 from parcelq.local.state import LocalRecord
 from parcelq.upload.notes import notes_of
 
-_ID: Final = re.compile("[0-9a-f]{6,24}")
-"""A job's id, or the beginning of it."""
 
-
-def is_job_id(text: str) -> bool:
-    """Return whether a text looks like a job's id or its beginning: 6 to 24 hexadecimal digits."""
-    return _ID.fullmatch(text) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class JobStatus:
+class JobStatus(NamedTuple):
     """The progress of an incomplete job.
 
     Attributes:
@@ -67,8 +57,7 @@ class JobStatus:
         return 1 - self.missing / self.total if self.total else 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class LocalJobs:
+class LocalJobs(NamedTuple):
     """The jobs of one folder of results.
 
     Attributes:
@@ -146,10 +135,10 @@ class LocalJobs:
         record = self.find(job)
         recipe = Recipe.of(record.recipe)
         if redrive:  # dead entries may well die again, which does not mean that the step is broken
-            recipe = replace(recipe, keep_going=True)
+            recipe = recipe._replace(keep_going=True)
         if steps:
             settings = recipe.settings if len(steps) == len(recipe.steps) else ()
-            recipe = replace(recipe, steps=tuple(steps), settings=settings)
+            recipe = recipe._replace(steps=tuple(steps), settings=settings)
         options = recipe.options(self.results, note, go_on=go_on or redrive or bool(steps))
         kept = Kept.beside(self.results)
         if redrive and not _status(record, kept).dead:

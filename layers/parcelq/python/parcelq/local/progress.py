@@ -6,8 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.lineage.lineage import Lineage
 
@@ -15,8 +14,7 @@ _FEW: Final = 64
 """If at most this many messages are in progress, the end of each wakes waiting threads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """The progress of a job at one moment.
 
     Attributes:

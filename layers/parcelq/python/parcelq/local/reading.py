@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import IO, Final
 
 from parcelq.errors import SourceError
@@ -22,7 +22,7 @@ from parcelq.records.compression import open_source
 from parcelq.records.naming import naming_source
 from parcelq.upload.notes import Beginning
 from parcelq.upload.parcels import MAX_BODY_BYTES
-from parcelq.upload.parts import Parts
+from parcelq.upload.sources import Parts
 
 Range = tuple[int, int]
 EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)
@@ -195,7 +195,7 @@ def _flushed(held: list[Parcel], entries: int, fmt: Format) -> list[Parcel]:
         return held
     data = b"".join([one.data for one in held])
     # They are joined only if that keeps their records the same.
-    return [replace(held[0], data=data, entries=entries)] if fmt.count(data) == entries else held
+    return [held[0]._replace(data=data, entries=entries)] if fmt.count(data) == entries else held
 
 
 def _ends_clearly(data: bytes) -> bool:

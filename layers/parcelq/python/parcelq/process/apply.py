@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_ATTRIBUTES
@@ -22,8 +22,7 @@ _TRAVEL: Final = 2
 """Attributes that a message may get when it is sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The topics of a step.
 
     Attributes:
@@ -79,27 +78,10 @@ class Outcome:
 
     def add(self, other: Outcome) -> None:
         """Add the outcome of other messages."""
-        self.done += other.done
-        self.ended += other.ended
-        self.failed += other.failed
-        self.entries += other.entries
-        self.published += other.published
-        self.cut += other.cut
-        self.dead += other.dead
-        self.marks += other.marks
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A run whose output can never be published.
-
-    Attributes:
-        run: the run.
-        reason: the reason.
-    """
-
-    run: Run
-    reason: str
+        for name in self.__slots__:
+            value = getattr(self, name)
+            value += getattr(other, name)
+            setattr(self, name, value)
 
 
 def _cost_of(decision: Decision) -> Cost:
@@ -135,21 +117,21 @@ class Application:
         self._counts = counts
         self._open = {one.receipt_handle: one for one in pulled}
         self._reasons: dict[str, str] = {}
+        # Failed publications, and reasons why outputs cannot be read, by the id() of the decision, which exists as long
+        # as `apply` runs.
         self._lost: dict[int, FailedMessage] = {}
-        """What was not published, by the id() of the decision; a decision lives as long as `apply` runs."""
         self._unreadable: dict[int, str] = {}
-        """Why an output cannot be read, also by the id() of the decision."""
         self._acknowledged: set[str] = set()
         self.outcome = Outcome()
 
-    def apply(self, decisions: Iterable[Decision | Postponed]) -> list[Refused]:
+    def apply(self, decisions: Iterable[Decision | Postponed]) -> list[tuple[Run, str]]:
         """Publish the messages of decisions, with as few requests as possible.
 
         The output of a run is published when the run ends. Everything else is small, and is published after the last
         run.
 
         Returns:
-            Runs whose output cannot be read, or was refused twice by SQS; they count as failed.
+            Runs whose output cannot be read, or was refused twice by SQS, with the reasons; they count as failed.
         """
         applied: list[Decision] = []
         others: defaultdict[tuple[Destination, int], list[tuple[Decision, Message]]] = defaultdict(list)
@@ -193,6 +175,14 @@ class Application:
             # only if its acknowledgement is confirmed
             self._acknowledged.update(one.receipt_handle for one in new if one.receipt_handle not in kept)
 
+    def acknowledge_early(self) -> None:
+        """Acknowledge messages that are done before a run that may kill the function; failures are only logged."""
+        try:
+            # guard[pass]: what is done is acknowledged before a run that may kill the function
+            self.acknowledge()
+        except ParcelqError as error:
+            _log.warning("messages that are done could not be acknowledged early: %s", error)
+
     def finish(self, *, acknowledges: bool) -> Outcome:
         """Return the outcome of all messages.
 
@@ -220,7 +210,7 @@ class Application:
             self._unreadable[id(decision)] = f"its output cannot be read: {error}"
         finally:
             if decision.run:
-                decision.run.folder.close()
+                decision.run.close()
 
     def _publish(self, topic: Publisher, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
         """Publish messages of decisions, and note the decisions that were not completely published.
@@ -247,25 +237,20 @@ class Application:
             # guard[pass]: what a topic lists as failed does not count as published
             self._lost.setdefault(id(owners[id(one.message)]), one)
 
-    def _settle(self, decision: Decision) -> Refused | None:
+    def _settle(self, decision: Decision) -> tuple[Run, str] | None:
         """Note that a decision is carried out, if it is."""
         lost, unreadable = self._lost.get(id(decision)), self._unreadable.get(id(decision))
         if unreadable and decision.run:
-            return Refused(decision.run, unreadable)
+            return decision.run, unreadable
         # guard[True]: messages are done only when everything that they led to is confirmed as published
         if lost is None:
             done = [one for one in decision.deliveries if self._open.pop(one.receipt_handle, None)]
-            outcome = self.outcome
-            outcome.done += done
-            if decision.entries or decision.dead:
-                outcome.ended += done
-            outcome.entries += decision.entries
-            outcome.dead += decision.dead
-            outcome.cut += decision.cut
-            outcome.marks += decision.marks
+            ended = done if decision.entries or decision.dead else []
+            marks = list(decision.marks)
+            self.outcome.add(Outcome(done, ended, [], decision.entries, 0, decision.cut, decision.dead, marks))
         # guard[False]: an output that can never be published is a failed run
         elif lost.sender_fault and decision.run and all(one.receive_count > 1 for one in decision.deliveries):
-            return Refused(decision.run, f"its output cannot be published: {lost.reason or lost.code}")
+            return decision.run, f"its output cannot be published: {lost.reason or lost.code}"
         else:
             self._give_up(decision.deliveries, lost.reason or lost.code)
         return None

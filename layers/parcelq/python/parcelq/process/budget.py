@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _RESERVED_SHARE: Final = 0.1
 _RESERVED_MOST: Final = 10.0
-"""The most seconds reserved for publishing and for the answer."""
 _FAIR_SHARE: Final = 0.5
 _FOREVER: Final = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+def reserved(whole: float) -> float:
+    """Seconds of an invocation of `whole` seconds that are reserved for publishing and for the answer."""
+    return min(_RESERVED_MOST, _RESERVED_SHARE * whole)
+
+
+class Limit(NamedTuple):
     """The time for a run.
 
     Attributes:
@@ -40,7 +42,7 @@ class Budget:
         self.time_left = time_left
         self._clock = clock
         self._whole = time_left()
-        self._reserve = min(_RESERVED_MOST, _RESERVED_SHARE * self._whole)
+        self._reserve = reserved(self._whole)
         self._longest = 0.0
 
     def limit(self, step_timeout: float | None) -> Limit | None:
@@ -50,7 +52,7 @@ class Budget:
         end too late.
 
         Args:
-            step_timeout: the timeout in the step's settings; None if there is none.
+            step_timeout: the timeout in the step's settings; None if it does not exist.
         """
         if self._whole == _FOREVER:
             return Limit(step_timeout, short=False)

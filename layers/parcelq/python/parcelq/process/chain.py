@@ -8,11 +8,11 @@ published on the stage's topic and delivered later.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.aws.batching import batches
 from parcelq.errors import ParcelqError
@@ -113,8 +113,7 @@ class Onward(StageTopic):
         return Pulled(number, number, 1, message)
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """The steps of a workflow that one stage runs.
 
     Attributes:
@@ -156,29 +155,16 @@ class Chain:
         return min(pulled.attributes.get(LINEAGE, "").count(">"), len(self.processors) - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Handles messages whose workflow cannot run.
+def refuse(
+    route: Route, rules: Rules, workflow: str, error: ParcelqError, headers: Headers, pulled: Iterable[Pulled]
+) -> Outcome:
+    """Publish messages as dead letters and tombstones, because their workflow cannot run.
 
-    Attributes:
-        route: the topics.
-        rules: the rules for running them.
-        workflow: the workflow that they name.
-        error: why it cannot run.
-        headers: reads headers of messages.
+    The error says why. They can be redriven later.
     """
-
-    route: Route
-    rules: Rules
-    workflow: str
-    error: ParcelqError
-    headers: Headers = field(default_factory=Headers)
-
-    def handle(self, pulled: Iterable[Pulled], when: float) -> Outcome:
-        """Publish messages as dead letters with the reason, and tombstones for them, so that nothing is lost."""
-        pulled = list(pulled)
-        judge = Judge(self.rules, Circumstances(self.workflow, when, self.workflow), last_stage=True)
-        application = Application(self.route, pulled)
-        works, decided = read_messages(self.route.input, pulled, judge, self.headers)
-        application.apply([*decided, *(judge.given_up(work, self.error) for work in works)])
-        return application.finish(acknowledges=False)
+    pulled = list(pulled)
+    judge = Judge(rules, Circumstances(workflow, time.time(), workflow), last_stage=True)
+    application = Application(route, pulled)
+    works, decided = read_messages(route.input, pulled, judge, headers)
+    application.apply([*decided, *(judge.given_up(work, error) for work in works)])
+    return application.finish(acknowledges=False)

@@ -1,32 +1,35 @@
-"""Cuts a step's output into messages with their lineage, around the entries that the step rejected."""
+"""Cuts messages and steps' outputs into messages with their part of the lineage, also around entries that the step
+rejected."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from io import SEEK_END, BytesIO
-from itertools import pairwise
-from typing import Final
+from itertools import chain, pairwise
+from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError
-from parcelq.lineage.lineage import Lineage, Span, digest, new_digest
+from parcelq.lineage.lineage import Lineage, Span, digest, digest_of
 from parcelq.process.headers import Written
+from parcelq.process.plan import Work
 from parcelq.readable import Readable
 from parcelq.records import Format, cut
-from parcelq.steps.given import write_bodies
-from parcelq.steps.output import Output
-from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE, WORKFLOW
-from parcelq.topics.message import Message
+from parcelq.steps.data import Output, write_bodies
+from parcelq.steps.rejects import Reject
+from parcelq.topics.attributes import ENTRIES, FAILURES, FIRST, HEADER, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.message import Message, with_attributes
 from parcelq.topics.pieces import Piece
-from parcelq.upload.parcels import ATTRIBUTE_ROOM, cut_for_messages
+from parcelq.upload.parcels import ATTRIBUTE_ROOM, MAX_BODY_BYTES, cut_for_messages
 
+_FIRST: Final = re.compile(r"(\+?)([0-9]{1,18}),([0-9]{1,18})")
 _READ_BYTES: Final = 1 << 20
 _ENTRIES_AT_ONCE: Final = 100_000
 _BYTES_AT_ONCE: Final = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class OutputPart:
+class OutputPart(NamedTuple):
     """Consecutive entries of a run's input: a rejected entry, or all entries between two rejected ones.
 
     Attributes:
@@ -44,6 +47,53 @@ class OutputPart:
     before: int
     output: tuple[int, int] | None = None
     reason: str = ""
+
+
+def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
+    """Cut a message into parcels.
+
+    Args:
+        work: the message.
+        size: most entries of each parcel.
+        failures: number of failed runs that the parcels start with.
+    """
+    before = 0
+    room = MAX_BODY_BYTES - len(work.message.attributes.get(HEADER, ""))
+    for parcel in cut_for_messages(BytesIO(work.message.body), work.format, size, room):
+        yield part_of(work, parcel.start, parcel.end, parcel.entries, before, failures).message
+        before += parcel.entries
+
+
+def part_of(work: Work, start: int, end: int, entries: int, before: int, failures: int = 0) -> Work:
+    """Return a part of a message as a message of its own.
+
+    Args:
+        work: the message.
+        start: offset of the part in the body.
+        end: offset just after the part.
+        entries: its number of entries.
+        before: number of the message's entries before it.
+        failures: number of failed runs that it starts with.
+    """
+    body = work.message.body
+    lineage = work.lineage.cut(start, end) if work.lineage else None
+    first = work.message.attributes.get(FIRST)
+    if first is not None:
+        first = moved_on(first, before, body.count(b"\n", 0, start))
+    own = {
+        LINEAGE: str(lineage) if lineage else None,
+        ENTRIES: str(entries),
+        FIRST: first,
+        FAILURES: str(failures) if failures else None,
+    }
+    message = with_attributes(Message(body[start:end], work.message.attributes), **own)
+    return work._replace(message=message, lineage=lineage, entries=entries, failures=failures)
+
+
+def moved_on(first: str, records: int, lines: int) -> str | None:
+    """Return the attribute `First` of a part that begins some records and lines later; None if the text is invalid."""
+    found = _FIRST.fullmatch(first)
+    return f"{found[1]}{int(found[2]) + records},{int(found[3]) + lines}" if found else None
 
 
 def output_messages(
@@ -74,7 +124,8 @@ def output_messages(
             return
         stream.seek(written.start)
         data = stream.read(written.room)  # usually all of it
-        run = _digest(data, stream)
+        # guard[run = digest_of([])]: the digest of a run tells its output from that of other runs
+        run = digest_of(chain([data], iter(partial(stream.read, _READ_BYTES), b"")))
         total = stream.tell() - written.start
         stream.seek(written.start)
         whole = data if total == len(data) else stream
@@ -85,30 +136,18 @@ def output_messages(
 def pieces_of_part(
     data: bytes, written: Written, lineage: Lineage, source: str, parcel_size: int, entries: int
 ) -> Iterator[Piece]:
-    """Cut a part of a run's output, as if its part of the input had run alone.
-
-    Args:
-        data: the output for that part.
-        written: the layout of the output.
-        lineage: the lineage of that part of the input.
-        source: the source of the input.
-        parcel_size: most entries of a piece.
-        entries: number of entries of that part of the input.
-    """
+    """Cut the output for a part of a run's input, with this lineage and number of entries, as if that part had run
+    alone."""
     return _pieces(data, written, len(data), digest(data), lineage, source, parcel_size, entries)
 
 
-def parts_of(
-    body: bytes, fmt: Format, rejects: Sequence[tuple[int, int | None, str]], output: Output, written: Written
-) -> list[OutputPart]:
+def parts_of(body: bytes, fmt: Format, rejects: Sequence[Reject], output: Output, written: Written) -> list[OutputPart]:
     """Cut a run's input around the entries that the step rejected.
 
     Args:
-        body: the input, without a header.
-        fmt: the record format of the input.
-        rejects: for each, the number of the entry, the number of output entries before it, and the reason; in order.
-        output: the step's output.
-        written: the layout of the output.
+        body: the input, without a header, in the record format `fmt`.
+        rejects: the rejected entries, in order.
+        output: the step's output, with the layout `written`.
 
     Raises:
         InvalidValueError: an entry is not in the input, or there is less output than the step says.
@@ -152,14 +191,8 @@ def joined_bodies(bodies: Sequence[bytes]) -> bytes:
 
 
 def offsets(stream: Readable, fmt: Format, numbers: Sequence[int], name: str, start: int = 0) -> list[int]:
-    """Find the begins of entries; the number after the last entry means the end.
-
-    Args:
-        stream: the entries.
-        fmt: the record format.
-        numbers: the entries' numbers from 0, in order.
-        name: the name of a number in an error.
-        start: offset of the stream's first byte.
+    """Find the begins of the entries with these ascending numbers, from 0; the number after the last entry means the
+    end. `start` is the offset of the stream's first byte; errors refer to a number as `name`.
 
     Raises:
         InvalidValueError: a number is larger than the number of entries.
@@ -199,12 +232,3 @@ def _pieces(
         yield Piece(str(child), parcel.data, parcel.entries)
     if nothing:  # so that the input counts as done
         yield Piece(str(lineage.child(Span(0, 0, 0), run, entries)), b"", 0)
-
-
-def _digest(block: bytes, stream: Readable) -> str:
-    hasher = new_digest()
-    while block:
-        # guard[pass]: the digest of a run tells its output from that of other runs
-        hasher.update(block)
-        block = stream.read(_READ_BYTES)
-    return hasher.hexdigest()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from parcelq.errors import LineageError
 from parcelq.lineage.lineage import Lineage, joined
@@ -14,8 +14,7 @@ from parcelq.topics.attributes import DEAD, FAILURES, LINEAGE, SOURCE, count_tol
 from parcelq.topics.message import Message, Pulled
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """A message that was read.
 
     Attributes:
@@ -96,8 +95,10 @@ class Work:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+_NONE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+
+
+class Evidence(NamedTuple):
     """What marks of earlier invocations say about messages, by `Work.place`.
 
     Attributes:
@@ -107,14 +108,13 @@ class Evidence:
         waiting: messages that must not run next to a suspect, because they can be delivered only a few more times.
     """
 
-    killed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    killed: Mapping[str, tuple[str, ...]] = _NONE
     suspects: frozenset[str] = frozenset()
-    doubts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    doubts: Mapping[str, tuple[str, ...]] = _NONE
     waiting: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A plan for messages; every message is in exactly one of these lists.
 
     Attributes:
@@ -188,7 +188,7 @@ def without_repeats(works: Iterable[Work]) -> list[Work]:
             by_place[work.place] = work
         else:
             later, earlier = (work, twin) if work.failures > twin.failures else (twin, work)
-            by_place[work.place] = replace(later, deliveries=later.deliveries + earlier.deliveries)
+            by_place[work.place] = later._replace(deliveries=later.deliveries + earlier.deliveries)
     return list(by_place.values())
 
 

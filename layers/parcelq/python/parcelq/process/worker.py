@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from operator import add
+from typing import Final, NamedTuple
 
 from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
 from parcelq.process.apply import Outcome
@@ -18,8 +18,7 @@ _MOST_PULLED: Final = 100
 _FOREVER: Final = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class RoundProgress:
+class RoundProgress(NamedTuple):
     """What a worker did, in one round or in total.
 
     Attributes:
@@ -40,15 +39,9 @@ class RoundProgress:
 
     def plus(self, outcome: Outcome) -> RoundProgress:
         """Return the sum with one more round."""
-        return replace(
-            self,
-            rounds=self.rounds + 1,
-            messages_processed=self.messages_processed + len(outcome.done),
-            entries_processed=self.entries_processed + outcome.entries,
-            messages_published=self.messages_published + outcome.published,
-            failed=self.failed + len(outcome.failed),
-            dead=self.dead + outcome.dead,
-        )
+        done, failed = len(outcome.done), len(outcome.failed)
+        new = 1, done, outcome.entries, outcome.published, failed, outcome.dead
+        return RoundProgress(*map(add, self, new))
 
 
 def process(

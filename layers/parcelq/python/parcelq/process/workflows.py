@@ -9,18 +9,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from parcelq.errors import BundleError, NotFoundError, ParcelqError, SettingsError, WorkflowError
 from parcelq.jobs.version import Version, packages_are_for
 from parcelq.jobs.versions import Versions
 from parcelq.jobs.workflow_file import steps_of
 from parcelq.process.apply import Outcome, Route
-from parcelq.process.chain import Chain, Onward, Refusal, StageTopic
+from parcelq.process.chain import Chain, Onward, StageTopic, refuse
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.steps.bundle_cache import BundleCache
@@ -36,8 +35,7 @@ _MOST_CHAINS: Final = 2
 """Most workflows whose processes are kept; each may have one process for each CPU, and a model in each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """The objects that a stage's function works with.
 
     Attributes:
@@ -94,7 +92,9 @@ class Workflows:
         # guard[(WorkflowError, SettingsError)]: a workflow that can never be run does not keep its messages waiting
         except (WorkflowError, SettingsError, BundleError) as error:
             _log.error("%s", error)
-            return self._refusal(attribute, error).handle(pulled, time.time())
+            stage = self._stage
+            route = Route(stage.topic(stage.name), stage.output, stage.dead_letters, stage.output)
+            return refuse(route, stage.rules, attribute, error, Headers(stage.store), pulled)
         except (ParcelqError, OSError) as error:
             _log.warning("workflow %s cannot be loaded now: %s", attribute, error)
             return Outcome(failed=[(one, str(error)) for one in pulled])
@@ -123,13 +123,6 @@ class Workflows:
         self._loaded.move_to_end(attribute)
         self._last = attribute
         return self._loaded[attribute][1]
-
-    def _refusal(self, attribute: str, error: ParcelqError) -> Refusal:
-        """Return the outcome of messages of a version that cannot run."""
-        stage = self._stage
-        topic = stage.topic(stage.name)
-        route = Route(topic, stage.output, stage.dead_letters, stage.output)
-        return Refusal(route, stage.rules, attribute, error, Headers(stage.store))
 
     def _load(self, attribute: str) -> None:
         version = self._versions.read(attribute)
@@ -165,7 +158,7 @@ class Workflows:
         for number in reversed(range(len(steps))):
             size = workflow.batch_size_of(workflow.steps[number], stage.rules.batch_size)
             parcel_size = workflow.parcel_size or stage.rules.parcel_size
-            rules = replace(stage.rules, batch_size=size, parcel_size=parcel_size)
+            rules = stage.rules._replace(batch_size=size, parcel_size=parcel_size)
             route = Route(StageTopic(topic), following, stage.dead_letters, stage.output)
             # The header of the result is stored under the output topic's name; other steps have names of their own.
             outputs = following.name if number == len(steps) - 1 else f"{following.name}.{number + 1}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.limits import MIB
 from parcelq.readable import Readable
@@ -15,8 +14,7 @@ _ENTRIES: Final = 100_000
 _BYTES: Final = 4 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """The number of an entry, and the number of its first line, both from 1."""
 
     record: int

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from parcelq.aws.clients import CONNECTIONS
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected
+from parcelq.collect.runs import collected_of
 from parcelq.collect.segments import folder
-from parcelq.collect.stopped import collected_of
 from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, PublishError, StoreError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
 from parcelq.jobs.look import halted, woken
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
-from parcelq.lineage.source import Source
+from parcelq.lineage.source import Source, is_job_id
 from parcelq.names import JOBS
 from parcelq.result_names import COMPRESSED
 from parcelq.store.bucket import BucketStore
@@ -32,7 +31,6 @@ from parcelq.upload.notes import forget_problem, notes_of
 from parcelq.upload.ranges import RangeTask
 
 _log = logging.getLogger(__name__)
-_ID: Final = re.compile("[0-9a-f]{6,24}")
 _WHOLE_ID: Final = 24
 """Characters of a complete id."""
 _TRIES: Final = 20
@@ -41,12 +39,10 @@ _TRIES: Final = 20
 Range = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class StackJobs:
+class StackJobs(NamedTuple):
     """The jobs of a stack. Every method raises AwsError if AWS refuses a request.
 
     Attributes:
-        store: the stack's bucket.
         looks: returns the topic of looks; called only for changes.
         ranges: returns the topic of the uploader's tasks; called only for changes.
         output_topic: name of the topic that results are collected from.
@@ -90,7 +86,7 @@ class StackJobs:
             JobError: no job or several jobs have such an id.
         """
         keys = []
-        if _ID.fullmatch(job):
+        if is_job_id(job):
             keys = [f"{JOBS}{job}.json"] if len(job) == _WHOLE_ID else list(self.store.keys(f"{JOBS}{job}"))
         if len(keys) > 1:
             ids = ", ".join(key.removeprefix(JOBS).removesuffix(".json") for key in keys[:10])
@@ -255,7 +251,7 @@ class StackJobs:
             raise JobError(record.id, f"{source.uri} is not in the stack's bucket; upload it again")
         with self.store.opened_put(source.key, version=source.version, etag=source.etag) as found:
             if found is None:
-                raise JobError(record.id, f"{source.uri} was deleted or replaced since it was put")
+                raise JobError(record.id, f"{source.uri} was deleted or replaced after it was put")
             compressed = source.key.lower().endswith(COMPRESSED) or bool(found.encoding)
             size = None if compressed else found.size
         if size is None and record.total is None:
@@ -264,14 +260,8 @@ class StackJobs:
 
     def _missing(self, record: JobRecord, size: int | None) -> list[Range]:
         """Return the missing ranges of a job that does not run."""
-        collected = self.collected(record)
-        total = record.total if record.total is not None else size
-        assert total is not None
-        if collected is None:
-            return [(0, total)]
-        found = collected.resolve()
-        at = found.covered + found.dead_bytes + found.missing
-        return [*found.holes, *([(at, total)] if found.total is None and at < total else [])]
+        collected = self.collected(record) or Collected(self.store, ())
+        return list(collected.holes(collected.resolve().up_to(record.total if record.total is not None else size)))
 
 
 def ranges_of(dead: Sequence[Dead]) -> list[Range]:

@@ -14,9 +14,8 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 from parcelq.checks import Check, Wrong, checked, whole
 from parcelq.errors import BundleError
@@ -28,11 +27,11 @@ _TIME: Final = (1980, 1, 1, 0, 0, 0)
 """The earliest time that an archive can store."""
 _LEVEL: Final = 6
 _BLOCK: Final = 1 << 20
+_TOO_MUCH: Final = "more bytes than the bundle may have, with {!r}"
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(NamedTuple):
     """The facts about a bundle.
 
     Attributes:
@@ -56,7 +55,7 @@ class Bundle:
 
     @classmethod
     def parse(cls, document: object) -> Bundle:
-        """Read the JSON form of a bundle, from `dataclasses.asdict`. Raises `Wrong`, like a check."""
+        """Read the JSON form of a bundle. Raises `Wrong`, like a check."""
         values, problems = checked(document, _CHECKS, tuple(_CHECKS)) if isinstance(document, dict) else ({}, [""])
         if problems:
             raise Wrong("a bundle with digest, size, unpacked, code and files")
@@ -86,7 +85,7 @@ def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.file_size = path.stat().st_size
             with path.open("rb") as source, archive.open(entry, "w") as file:
-                size = _copied(source, file, MAX_UNPACKED_BYTES, name)
+                size = copied(source, file, MAX_UNPACKED_BYTES, target.name, _TOO_MUCH.format(name))
             unpacked += size
             code += size if name.endswith(".py") else 0
     with target.open("rb") as made:
@@ -127,20 +126,21 @@ def _unpack(archive: zipfile.ZipFile, bundle: Bundle, target: Path) -> None:
     left = min(bundle.unpacked, MAX_UNPACKED_BYTES)
     for entry in entries:
         _check_entry(entry, bundle)
+        name = entry.filename[:200]
         path = target / entry.filename
         mode = 0o755 if entry.external_attr >> 16 & 0o100 else 0o644
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            raise BundleError(bundle.digest, f"it has {entry.filename[:200]!r} twice") from None
+            raise BundleError(bundle.digest, f"it has {name!r} twice") from None
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
             raise BundleError(bundle.digest, f"it has a name that is too long, {entry.filename[:40]!r} …") from None
         with os.fdopen(descriptor, "wb") as file, archive.open(entry) as source:
             # guard[left = 1 << 62]: a bundle unpacks to no more bytes than its version says
-            left -= _copied(source, file, left, entry.filename, bundle.digest)
+            left -= copied(source, file, left, bundle.digest, _TOO_MUCH.format(name))
 
 
 def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
@@ -155,13 +155,14 @@ def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
         raise BundleError(bundle.digest, f"{name[:200]!r} in it is not a regular file")
 
 
-def _copied(source: IO[bytes], target: IO[bytes], most: int, name: str, digest: str = "") -> int:
-    """Copy a whole file, and return its size. Raises BundleError if it has more bytes than allowed."""
+def copied(source: IO[bytes], target: IO[bytes], most: int, bundle: str, what: str) -> int:
+    """Copy a whole file, and return its size. Raises BundleError with the text `what` if it is larger than the
+    limit."""
     size = 0
     while block := source.read(_BLOCK):
         size += len(block)
         if size > most:
-            raise BundleError(digest or name, f"its files exceed the size of the bundle at {name[:200]!r}")
+            raise BundleError(bundle, f"it has {what}")
         target.write(block)
     return size
 

@@ -8,9 +8,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.checks import Wrong
 from parcelq.errors import SettingsError
@@ -22,8 +21,7 @@ _LEFT_OUT: Final = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.js
 """Files of `*.dist-info` that only installers read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """The platform of packages.
 
     Attributes:
@@ -48,8 +46,7 @@ class Target:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Packages:
+class Packages(NamedTuple):
     """The packages of a step, as a bundle on this machine.
 
     Attributes:
@@ -96,7 +93,7 @@ def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache
             bundle = write_bundle(_packed(folder), Path(scratch) / "packages.zip")
             shutil.move(Path(scratch) / "packages.zip", archive)
             temporary = Path(scratch) / "about.json"
-            temporary.write_text(json.dumps(asdict(bundle)))
+            temporary.write_text(json.dumps(bundle._asdict()))
             temporary.replace(about)
     return Packages(archive, bundle, lock)
 
@@ -113,7 +110,7 @@ def _packed(folder: Path) -> dict[str, Path]:
 
 
 def _known(about: Path, archive: Path) -> Bundle | None:
-    """Return the existing bundle; None if there is none."""
+    """Return the existing bundle; None if it does not exist."""
     try:
         bundle = Bundle.parse(json.loads(about.read_bytes()))
         return bundle if os.stat(archive).st_size == bundle.size else None

@@ -1,4 +1,8 @@
-"""Finds the descendants of this process by parentage, and ends them all."""
+"""System functions for the supervisor of a step: finds its descendant processes by parentage and ends them, reads what
+they print, and checks which files they leave.
+
+The supervisor imports this module, so it imports only modules that are built in or cheap.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,9 @@ import time
 
 END_SECONDS = 20.0
 """Seconds after which killing stops, if processes keep starting new ones."""
+TAIL_BYTES = 4096
+"""Bytes kept from the end of what a step prints."""
+_READ_BYTES = 64 * 1024
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _SIGKILL = 9
@@ -76,6 +83,34 @@ class Children:
                         pass
             time.sleep(nap)
             nap = min(0.005, nap + 0.0002)
+
+
+class Stream:
+    """A pipe that a step prints to; its last bytes are kept."""
+
+    def __init__(self) -> None:
+        self.fd, self.theirs = os.pipe()
+        os.set_blocking(self.fd, False)
+        self.tail = b""
+        self.closed = False
+
+    def read(self) -> None:
+        """Read the output so far."""
+        while not self.closed:
+            try:
+                data = os.read(self.fd, _READ_BYTES)
+            except BlockingIOError:
+                return
+            self.closed = not data
+            self.tail = (self.tail + data)[-TAIL_BYTES:]
+            if len(data) < _READ_BYTES:
+                return
+
+    def close(self) -> None:
+        """Close the pipe; the tail stays."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd, self.closed = -1, True
 
 
 def be_subreaper() -> None:
@@ -152,3 +187,31 @@ def is_running(pid: int) -> bool:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except OSError:
         return False
+
+
+def size_of(path: str) -> int:
+    """Return the size of the output so far; 0 while there is none."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_size
+    except OSError:
+        return 0
+
+
+def state_of(folder: str) -> list[object]:
+    """Return the content and identity of a run's folder, which show whether the run left it unchanged."""
+    found: list[object] = []
+    try:
+        for path in (folder, folder + "/work", folder + "/tmp"):  # nosec B108 # a folder of its own
+            about = os.lstat(path)
+            found += [about.st_ino, about.st_mode, about.st_uid, os.listdir(path)]
+    except OSError as error:
+        found.append(error.errno)
+    return found
+
+
+def files_of(home: str) -> list[tuple[int, int]]:
+    """Return the identity of the files of a warm process's outputs; empty if one does not exist."""
+    try:
+        return [(one.st_dev, one.st_ino) for one in (os.lstat(home + "/output"), os.lstat(home + "/rejects"))]
+    except OSError:
+        return []

@@ -20,9 +20,7 @@ class Stored:
     """An object of a store.
 
     Attributes:
-        key: its key.
         etag: changes with every write of the object. Its form depends on the store.
-        size: bytes.
         metadata: ASCII texts stored with it; empty in a listing.
         modified: when it was written, in seconds since the epoch.
     """
@@ -58,8 +56,6 @@ class Store(Protocol):
         """Create or replace an object, whose body is the joined parts, and return its etag.
 
         Args:
-            key: the object's key.
-            parts: its body.
             metadata: ASCII texts to store with it.
             if_match: write only if the object exists with this etag.
             if_absent: write only if the object does not exist.
@@ -108,7 +104,6 @@ class Store(Protocol):
         """Write an object part by part, if it has not changed since `seen`. Only a few parts are in memory at a time.
 
         Args:
-            key: the object's key.
             parts: its body; all parts but the last have at least `part_bytes` bytes.
             metadata: ASCII texts to store with it.
             seen: an earlier result of `stat`; the object is written only if it is still the same.
@@ -142,8 +137,6 @@ class Multipart(Store, Protocol):
         """Complete an object from its parts.
 
         Args:
-            key: the object's key.
-            upload: the id of the upload.
             etags: the etags of all parts, in order.
             seen: the etag of the object that this replaces; None if no object may exist.
 
@@ -162,12 +155,10 @@ def part_bytes(size: int) -> int:
     return max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000))
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedPut:
+class OpenedPut(NamedTuple):
     """An object opened for reading.
 
     Attributes:
-        body: its bytes.
         size: bytes of the whole object, as stored.
         encoding: its Content-Encoding; empty if it has none.
     """

@@ -31,10 +31,6 @@ class Topics:
 
     A parameter `topic` is a name or a URL. All methods raise `AwsError` if AWS refuses a request, and
     `TopicNotFoundError` if a needed topic does not exist.
-
-    Attributes:
-        sqs: a boto3 SQS client.
-        sleep: waits for a number of seconds.
     """
 
     sqs: SQSClient
@@ -245,7 +241,6 @@ class Topics:
         """Delete every topic whose name starts with `prefix`, including dead-letter topics. This cannot be undone.
 
         Args:
-            prefix: the start of the names.
             everything: must be True for an empty prefix, which means every topic of the account and region.
             keep: names of topics to leave alone.
 

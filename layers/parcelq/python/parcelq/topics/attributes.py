@@ -71,9 +71,6 @@ class TypedValue(str):
 
     It is text like any other value; for a binary value, its base64. If published again, it keeps its type and its
     bytes.
-
-    Attributes:
-        data_type: the type, in SQS's terms.
     """
 
     __slots__ = ("data_type",)

@@ -26,7 +26,6 @@ def header_of_source(header: bytes, source: str, store: Store | None) -> str:
 
     Args:
         header: the header; an empty header gives an empty text.
-        source: the attribute `Source`.
         store: stores long headers; None if there is no store.
 
     Raises:
@@ -47,7 +46,6 @@ def key_of_stage(job: str, topic: str) -> str:
     """Return the key of the common header of a stage's outputs.
 
     Args:
-        job: the job's id.
         topic: name of the topic for the outputs.
     """
     return f"{HEADERS}{job}/{topic}{_SUFFIX}"

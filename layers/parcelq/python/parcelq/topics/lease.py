@@ -25,7 +25,6 @@ class Lease:
     message is delivered twice.
 
     Args:
-        topic: the topic that the messages were pulled from.
         messages: the messages; more can be added with `add` and removed with `drop`.
         timeout: seconds, 2 to 12 hours.
         at_once: whether to renew at once; False saves a request if the messages were just pulled with this deadline.

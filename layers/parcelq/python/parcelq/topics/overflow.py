@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from botocore.exceptions import ParamValidationError
 
@@ -36,15 +35,13 @@ _POINTER_CLASS: Final = "software.amazon.payloadoffloading.PayloadS3Pointer"
 _OLD_POINTER_CLASS: Final = "com.amazon.sqs.javamessaging.MessageS3Pointer"
 
 
-@dataclass(frozen=True, slots=True)
-class Overflow:
+class Overflow(NamedTuple):
     """Stores large bodies in S3, and reads them.
 
     Each object belongs to one message. It is not deleted with the message, because SQS may deliver the message once
     more. The bucket's lifecycle rule deletes it a day after the longest retention time of SQS.
 
     Attributes:
-        s3: a boto3 S3 client.
         bucket: the bucket for bodies, under `overflow/`; empty if bodies are only read.
         only_own: whether to refuse pointers to objects outside `overflow/` in `bucket`. Otherwise anybody who may
             publish could make the reader copy any object that it can read into a result.
@@ -123,7 +120,7 @@ class Overflow:
         marks = {SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE}
         attributes = {name: value for name, value in pulled.attributes.items() if name not in marks}
         try:
-            return replace(pulled, content=Wire(body.decode(), attributes))
+            return pulled._replace(content=Wire(body.decode(), attributes))
         except UnicodeDecodeError:
             raise MessageError(f"the body at s3://{bucket}/{key} is not UTF-8 text") from None
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from parcelq.errors import InvalidValueError
+from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.topics.message import Message, Pulled
 
 
-@dataclass(frozen=True, slots=True)
-class FailedMessage:
+class FailedMessage(NamedTuple):
     """A message that was not published.
 
     Attributes:
-        message: the message.
         code: AWS's error code, or the name of one of Parcelq's errors.
         reason: AWS's error message.
         sender_fault: True if sending it again cannot help.
@@ -55,7 +54,6 @@ class Publisher(Protocol):
         """Publish any number of messages, read lazily.
 
         Args:
-            messages: the messages.
             delay_seconds: seconds before they can be pulled, at most 15 minutes.
         """
 
@@ -107,4 +105,18 @@ class Topic(Publisher, Protocol):
         """Count the messages: exactly in memory; on SQS approximately, about 60 s after the last send."""
 
     def dead_letter_topic(self) -> Topic | None:
-        """The topic for messages that failed for good; None if there is none."""
+        """The topic for messages that failed for good; None if it does not exist."""
+
+
+def check_pull(min_messages: int, max_messages: int, receive_message_timeout: float) -> None:
+    """Raise InvalidValueError if the arguments of `Topic.pull` do not fit together."""
+    if not 1 <= min_messages <= max_messages:
+        raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
+    if receive_message_timeout < 0:
+        raise InvalidValueError("receive_message_timeout", receive_message_timeout, "0 or more seconds")
+
+
+def check_deadline(timeout: int) -> None:
+    """Raise InvalidValueError for a deadline that SQS does not allow."""
+    if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
+        raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")

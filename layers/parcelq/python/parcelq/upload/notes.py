@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
@@ -39,8 +38,7 @@ class Beginning(NamedTuple):
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """The note of an upload, of a whole source or of a range of it.
 
     Attributes:
@@ -112,7 +110,7 @@ def note_upload(
     note |= {"files": files} if files else {}
     note |= {"cost": cost.numbers()} if (cost := METER.take()) != NOTHING else {}
     text = json.dumps(note, separators=(",", ":"))
-    store.put(f"{upload_folder(source)}{start:020d}.json", text.encode())
+    store.put(note_key(source, start), text.encode())
 
 
 def notes_of(store: Store, source: str) -> list[Note]:
@@ -120,15 +118,25 @@ def notes_of(store: Store, source: str) -> list[Note]:
     return _read_all(store, note_keys(store, source))
 
 
+def notes_of_whole(store: Store, source: str) -> list[Note]:
+    """Return the notes of a source that is published as a whole: if the first note covers all of it, one request is
+    enough.
+
+    Then a note that the source cannot be uploaded is not read.
+    """
+    first = _read(store, note_key(source, 0))
+    return [first] if first and first.end == first.total else notes_of(store, source)
+
+
 def note_problem(store: Store, source: str, problem: str, *, topic: str = "", output: str | None = None) -> None:
     """Note that a source cannot be uploaded, and why; see `Note`."""
     note = {"source": source, "start": 0, "end": 0, "entries": 0, "topic": topic, "output": output, "problem": problem}
-    store.put(f"{_UPLOADS}{source_id(source)}/{_PROBLEM}", json.dumps(note, separators=(",", ":")).encode())
+    store.put(upload_folder(source) + _PROBLEM, json.dumps(note, separators=(",", ":")).encode())
 
 
 def forget_problem(store: Store, source: str) -> None:
     """Delete the note that a source cannot be uploaded, if there is one, because the upload is tried again."""
-    key = f"{_UPLOADS}{source_id(source)}/{_PROBLEM}"
+    key = upload_folder(source) + _PROBLEM
     if store.stat(key):
         store.delete([key])
 
@@ -137,16 +145,6 @@ def noted_problems(store: Store) -> dict[str, str]:
     """Return the sources that can never be uploaded, with the reasons, by the attribute `Source`."""
     keys = (key for key in store.keys(_UPLOADS) if key.endswith(_PROBLEM))
     return {note.source: note.problem for note in _read_all(store, keys)}
-
-
-def noted_format(store: Store, source: str) -> str:
-    """Return the record format with which a source was uploaded; empty if it was not noted."""
-    return next((note.format for note in notes_of(store, source) if note.format), "")
-
-
-def noted_workflow(store: Store, source: str) -> str:
-    """Return the workflow version with which a source was uploaded; empty if not noted, or for the built-in step."""
-    return next((note.workflow for note in notes_of(store, source) if note.workflow), "")
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
@@ -183,9 +181,24 @@ def note_keys(store: Store, source: str) -> list[str]:
     return list(store.keys(upload_folder(source)))
 
 
+def keys_of_notes(source: str, notes: Iterable[Note]) -> list[str]:
+    """The keys of some notes of a source, and the key of the note that it cannot be uploaded."""
+    return [*(note_key(source, note.start) for note in notes), problem_key(source)]
+
+
 def upload_folder(source: str) -> str:
     """Return the prefix of the notes of a source's uploads."""
     return f"{_UPLOADS}{source_id(source)}/"
+
+
+def note_key(source: str, start: int) -> str:
+    """The key of the note about an upload that began at a byte of a source."""
+    return f"{upload_folder(source)}{start:020d}.json"
+
+
+def problem_key(source: str) -> str:
+    """The key of the note that a source cannot be uploaded."""
+    return upload_folder(source) + _PROBLEM
 
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:

@@ -14,8 +14,6 @@ def document(title: str, main: str, *, script: str = "", style: str = "", policy
     """Return a complete HTML file.
 
     Args:
-        title: its title.
-        main: HTML of its main element.
         script: a script that runs in addition to the package's own.
         style: CSS added to the package's own.
         policy: rules added to the content security policy. Without them the file loads nothing.

@@ -84,6 +84,7 @@ def costs(report: Report) -> str:
     words = (
         f"About ${usd['total']:,.4f} at the list prices of {usd['region']}: Lambda ${usd['lambda']:,.4f}, "
         f"SQS ${usd['sqs']:,.4f}, S3 ${usd['s3']:,.4f}. "
+        ""
         "It covers the work for collected messages and the looks at the job."
     )
     head = ["Function", "Time", "Invocations", "GB-seconds", "Requests"]

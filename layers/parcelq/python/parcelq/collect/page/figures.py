@@ -5,12 +5,11 @@ time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
-from parcelq.collect.deaths import Dead, dead_of
+from parcelq.collect.deaths import Dead, dead_of, kind_of, main_line
 from parcelq.collect.page.rates import Rate, begin_of, entries_of_segments, rate_of
-from parcelq.collect.reasons import kind_of, main_line
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.segments import time_of
 from parcelq.collect.source_map import Cell, SourceMap, missing_of
@@ -30,20 +29,16 @@ _REASON_CHARACTERS: Final = 300
 _FILE_CHARACTERS: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A dead entry as a page lists it, with texts that are escaped and short.
 
     Attributes:
         start: offset in the source of the message that contained it.
-        end: offset just after the message's last byte.
-        entries: number of entries.
+        end: offset just after its last byte.
         file: the file that it is in, if the source consists of several; then `record` and `line` count in that file.
         record: its number in the source, from 1; None if unknown.
         line: the number of its first line, from 1; None if unknown.
-        entry: the beginning of the entry.
         entry_bytes: its size in bytes; 0 if it was not kept.
-        reason: why it failed.
     """
 
     start: int
@@ -74,17 +69,15 @@ class Listed:
 
     def shortened(self, characters: int) -> Listed:
         """Return the same entry with texts of at most `most` characters."""
-        return replace(self, entry=cut(self.entry, characters), reason=cut(self.reason, characters))
+        return self._replace(entry=cut(self.entry, characters), reason=cut(self.reason, characters))
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Dead entries that failed in the same way.
 
     Attributes:
         kind: the common part of their reasons, see `kind_of`; escaped.
         reason: the line that names the error; parts that differ between the entries are `…`.
-        entries: their number.
         first: the place of the first entry: its number, after the file's name if the source consists of several files.
         last: the place of the last entry.
         examples: the numbers that the first of them have among the listed entries.
@@ -98,12 +91,10 @@ class Group:
     examples: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(NamedTuple):
     """What a page shows besides the report.
 
     Attributes:
-        cells: the map of the source.
         listed: dead entries that the page lists.
         in_cell: numbers of the listed entries of each cell.
         groups: dead entries by reason, the largest group first.
@@ -121,26 +112,15 @@ class Figures:
     rate: Rate | None = None
 
 
-def figures_of(
-    collected: Collected, resolution: Resolution, notes: Sequence[Note], total: int | None = None
-) -> Figures:
+def figures_of(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Figures:
     """Calculate the figures of a job from its segments.
-
-    Args:
-        collected: its messages.
-        resolution: their resolution.
-        notes: the notes of the source's uploads.
-        total: bytes of the source, if known from elsewhere than its messages.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    deaths = _Deaths(missing_of(collected, resolution, total))
-    if resolution.has_dead:
-        for dead in dead_of(collected, notes):
-            deaths.add(dead)
+    dead = dead_of(collected, notes) if resolution.has_dead else ()
     counts = zip(map(time_of, collected.segments), entries_of_segments(collected), strict=True)
-    return deaths.figures(rate_of(counts, begin_of(collected)))
+    return _figures(missing_of(collected, resolution), dead, rate_of(counts, begin_of(collected)))
 
 
 def figures_from(
@@ -150,6 +130,10 @@ def figures_from(
     source_map = SourceMap(total)
     for start, end in holes:
         source_map.add_missing(start, end)
+    return _figures(source_map, dead, rate)
+
+
+def _figures(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None) -> Figures:
     deaths = _Deaths(source_map)
     for one in dead:
         deaths.add(one)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from parcelq.collect.page.amounts import amount, listed, size
 from parcelq.collect.report import Report
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The outcome of a source.
 
     Attributes:
@@ -50,6 +49,7 @@ def verdict(report: Report) -> Verdict:
             "doubtful",
             "Doubtful",
             f"{all_of} went through the step, "
+            f""
             f"but the result may differ from what the step would write for the whole source.",
         )
     sentence = listed(problems or ["the result is not finished"])

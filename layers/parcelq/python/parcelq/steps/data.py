@@ -1,22 +1,26 @@
-"""The input of a run: entries, and a description of them."""
+"""The input and the output of a run."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
+from parcelq.limits import MIB
 from parcelq.records import LINES, Format
 from parcelq.records.lines import Lines
 from parcelq.steps.entries import FORMAT_SUFFIX
 from parcelq.steps.settings import StepSettings
 
+MOST_HELD: Final = 4 * MIB
+"""Outputs of up to this many bytes together are kept in memory."""
 
-@dataclass(frozen=True, slots=True)
-class Given:
+
+class Given(NamedTuple):
     r"""The input of a run.
 
     Attributes:
@@ -68,3 +72,43 @@ def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
         if body:
             file.write(body if ended else b"\n" + body)
             ended = body.endswith(b"\n")
+
+
+class Held(NamedTuple):
+    """An output in memory, with the methods of `Path` that are used."""
+
+    data: bytes
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:  # noqa: ARG002
+        """Open it for reading."""
+        return BytesIO(self.data)
+
+    def read_bytes(self) -> bytes:
+        """Return all its bytes."""
+        return self.data
+
+
+Output: TypeAlias = Path | Held
+"""The output of a run: a file, or bytes in memory if they are few."""
+
+
+def part_of_file(file: BinaryIO, start: int, end: int) -> bytes:
+    """Read bytes `[start, end)` of a file that a step wrote. Raises OSError if it ends too early."""
+    blocks = []
+    while start < end:
+        block = os.pread(file.fileno(), min(end - start, MOST_HELD), start)
+        if not block:
+            raise OSError(0, "it is shorter than the step said")
+        blocks.append(block)
+        start += len(block)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
+def copied(file: BinaryIO, start: int, end: int, target: Path) -> Path:
+    """Copy bytes `[start, end)` of a file that a step wrote, and truncate the file. Raises OSError as `part_of_file`
+    does."""
+    with target.open("wb") as copy:
+        for at in range(start, end, MOST_HELD):
+            copy.write(part_of_file(file, at, min(end, at + MOST_HELD)))
+    file.truncate(0)
+    return target
