@@ -31,15 +31,9 @@ class Collector:
     """Collects the messages of a job.
 
     Attributes:
-        world: its time.
-        job: the job with its estimate.
-        case: the settings.
-        topics: the topics.
         out: the outcome of the job so far.
         is_uploaded: returns whether all of the source is published, which the uploader's notes say.
         mixed: returns how many ranges were uploaded at the same time.
-        indexes: its segments.
-        record: the job's record.
         collected: messages in segments.
         parts_left: parts of a large result that are not written yet; None before they are planned.
         writers: invocations that write parts.
@@ -91,11 +85,9 @@ class Collector:
     def _drain(self, until: float, drained: int, held: int, end: Callable[..., None]) -> None:
         """Drain until the topic is empty or time is up.
 
-        Args:
-            until: the end of the time.
-            drained: messages drained so far.
-            held: how many of these are still locked, because they are not in a segment yet.
-            end: called with the number of messages, and whether the topic is empty.
+        `drained` messages are drained so far; `held` of them are not in a segment yet.
+
+        `end` is called with the number of messages, and whether the topic is empty.
         """
         bytes_of_one = self.job.outputs[1]
         each, output = drained_seconds(bytes_of_one), self.topics.output

@@ -23,16 +23,7 @@ Batch = list[tuple[Any, int]]
 
 
 class World:
-    """Virtual time, and the events in it.
-
-    Args:
-        seed: of the random numbers.
-
-    Attributes:
-        now: seconds since the beginning.
-        is_ended: whether the simulation has ended.
-        chance: the source of random numbers.
-    """
+    """Virtual time in seconds, and what happens in it; all chance comes from one seed."""
 
     def __init__(self, seed: int) -> None:
         self.now = 0.0
@@ -56,17 +47,9 @@ class World:
 
 @dataclass(slots=True)
 class Topic:
-    """A topic.
+    """A topic. A batch for which no function is free stays locked for `deadline` seconds.
 
-    Attributes:
-        world: its time.
-        deadline: seconds that a batch stays locked if no function was free.
-        visible: messages that wait.
-        locked: messages that a receiver has.
-        most_locked: the most locked messages at any time.
-        delayed: messages that are not due yet.
-        published: messages drained so far.
-        on_message: called when messages are there.
+    Its messages are visible, locked because somebody has them, or delayed because they are not due yet.
     """
 
     world: World
@@ -128,14 +111,7 @@ def size(batch: Batch) -> int:
 
 @dataclass(slots=True)
 class Account:
-    """The concurrency of the account.
-
-    Attributes:
-        limit: concurrent invocations.
-        running: invocations that run now.
-        most: the most at any time.
-        throttled: invocations that were refused.
-    """
+    """The concurrent invocations that the account allows; `throttled` counts those that it refused."""
 
     limit: int
     running: int = 0

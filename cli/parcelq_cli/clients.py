@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from parcelq.store.bucket import BucketStore
     from parcelq.topics.admin import Topics
     from parcelq.topics.overflow import Overflow
     from parcelq.topics.sqs import SqsTopic
@@ -50,6 +51,13 @@ def s3() -> S3Client:
     from parcelq.aws.clients import s3_client
 
     return s3_client()
+
+
+def bucket(name: str) -> BucketStore:
+    """Return a bucket."""
+    from parcelq.store.bucket import BucketStore
+
+    return BucketStore(s3(), name)
 
 
 def overflow(bucket: str) -> Overflow:

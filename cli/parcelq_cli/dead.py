@@ -241,11 +241,10 @@ def _line_numbers(every: Iterable[_Place]) -> dict[tuple[Source, int], int]:
 @contextmanager
 def _opened(source: Source) -> Iterator[Readable | None]:
     from parcelq.records.compression import open_source
-    from parcelq.store.bucket import BucketStore
     from parcelq.upload.puts import opened
 
     if source.bucket:
-        with opened(BucketStore(clients.s3(), source.bucket), source) as stream:
+        with opened(clients.bucket(source.bucket), source) as stream:
             yield stream
     else:
         with _file(source) as file:

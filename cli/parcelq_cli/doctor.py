@@ -39,10 +39,7 @@ class Examined:
 
     def mapping(self, function: str) -> Mapping[str, Any]:
         """Return the event source of a function. Raises ParcelqError if it has none."""
-        from parcelq.aws.clients import translated
-
-        with translated():
-            found = self.functions.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+        found = _asked(self.functions.list_event_source_mappings, FunctionName=function)["EventSourceMappings"]
         if not found:
             raise ParcelqError(f"function {function} has no event source")
         mapping: Mapping[str, Any] = found[0]
@@ -50,10 +47,7 @@ class Examined:
 
     def concurrency(self) -> Iterator[Finding]:
         """Check that the account's concurrency is enough for the stack."""
-        from parcelq.aws.clients import translated
-
-        with translated():
-            limit = self.functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
+        limit = _asked(self.functions.get_account_settings)["AccountLimit"]["ConcurrentExecutions"]
         mappings = map(self.mapping, (*self.processors.values(), *self.others))
         wanted = sum(one.get("ScalingConfig", {}).get("MaximumConcurrency", 0) for one in mappings)
         if wanted > limit:
@@ -88,12 +82,8 @@ class Examined:
 
     def alarms(self) -> Iterator[Finding]:
         """Check that no alarm is active."""
-        from parcelq.aws.clients import translated
-
-        with translated():
-            reply = _client("cloudwatch").describe_alarms(
-                AlarmNamePrefix=f"{self.stack.prefix}-", StateValue="ALARM", MaxRecords=100
-            )
+        alarms = _client("cloudwatch").describe_alarms
+        reply = _asked(alarms, AlarmNamePrefix=f"{self.stack.prefix}-", StateValue="ALARM", MaxRecords=100)
         for one in reply.get("MetricAlarms", ()):
             yield Finding(f"the alarm {one['AlarmName']} went off", one.get("AlarmDescription") or "look at its metric")
 
@@ -164,16 +154,12 @@ def scale(
 
     The next sam deploy resets it to the parameter Concurrency.
     """
-    from parcelq.aws.clients import translated
-
     examined = Examined(look_up(stack))
     if stage not in examined.processors:
         raise ParcelqError(f"STAGE is {stage!r}, but must be one of {', '.join(examined.stack.stages)}")
     mapping = examined.mapping(examined.processors[stage])
-    with translated():
-        reply = examined.functions.update_event_source_mapping(
-            UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": number}
-        )
+    wanted = {"MaximumConcurrency": number}
+    reply = _asked(examined.functions.update_event_source_mapping, UUID=mapping["UUID"], ScalingConfig=wanted)
     now = reply.get("ScalingConfig", {}).get("MaximumConcurrency")
     if now != number:
         raise ParcelqError(f"Lambda was asked for a concurrency of {number}, but reports {now}")
@@ -185,3 +171,10 @@ def _client(service: Literal["cloudwatch", "lambda"]) -> Any:
     from parcelq.aws.clients import other_client
 
     return other_client(service)
+
+
+def _asked(call: Callable[..., Any], **options: object) -> Any:
+    from parcelq.aws.clients import translated
+
+    with translated():
+        return call(**options)

@@ -144,7 +144,7 @@ def _run_again(
         again = jobs_in(output).run_again
         return [again(job, redrive=redrive, steps=steps, go_on=go_on, note=out.note, on_progress=show)]
 
-    run_and_report(out, output, f"parcelq resume {job} continues from here", work)
+    run_and_report(out, output, f"parcelq resume {job} continues it", work)
 
 
 def document_of(job: str, one: JobStatus | JobRecord) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def run(
             run_and_report(
                 out,
                 output,
-                "the same command continues from here",
+                "run the same command again to continue",
                 lambda show: run_files(files, options, show, name=name, combine=combine, note=out.note),
             )
 

@@ -13,6 +13,7 @@ from parcelq_cli import clients
 from parcelq_cli.escaping import one_line
 from parcelq_cli.options import ParcelSize, WrongUsageError, bucket_name
 from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.source_map import map_line
 
 if TYPE_CHECKING:
     from parcelq.collect.status import Status
@@ -89,7 +90,6 @@ def repair(
     from parcelq.collect.status import repair as publish_again
     from parcelq.jobs.jobs import wake
     from parcelq.lineage.source import Source
-    from parcelq.store.bucket import BucketStore
     from parcelq.upload.objects import ObjectUploader
     from parcelq.upload.puts import Object
 
@@ -99,7 +99,7 @@ def repair(
             latest[Source.parse(one.source).uri] = one
     if not latest:
         raise ParcelqError(f"source is {source!r}, but must be an incomplete source; parcelq status lists them")
-    store = BucketStore(clients.s3(), bucket)
+    store = clients.bucket(bucket)
     uploader = ObjectUploader(store, store, parcel_size)
     published = 0
     for one in latest.values():
@@ -115,9 +115,8 @@ def repair(
 
 def _statuses(bucket: str, topic: str, name: str) -> list[Status]:
     from parcelq.collect.status import statuses
-    from parcelq.store.bucket import BucketStore
 
-    return [one for one in statuses(BucketStore(clients.s3(), bucket), topic) if one.has_in_name(name)]
+    return [one for one in statuses(clients.bucket(bucket), topic) if one.has_in_name(name)]
 
 
 def _report(bucket: str, name: str) -> dict[str, Any] | None:
@@ -127,11 +126,10 @@ def _report(bucket: str, name: str) -> dict[str, Any] | None:
     from parcelq.errors import NotFoundError
     from parcelq.names import RESULTS
     from parcelq.result_names import result_names
-    from parcelq.store.bucket import BucketStore
 
     key = result_names(name, RESULTS).report
     try:
-        report = json.loads(BucketStore(clients.s3(), bucket).read(key))
+        report = json.loads(clients.bucket(bucket).read(key))
     except NotFoundError:
         return None
     except ValueError:
@@ -143,9 +141,8 @@ def _report(bucket: str, name: str) -> dict[str, Any] | None:
 
 def _is_put(bucket: str, name: str) -> bool:
     from parcelq.names import INBOX
-    from parcelq.store.bucket import BucketStore
 
-    return BucketStore(clients.s3(), bucket).stat(INBOX + name) is not None
+    return clients.bucket(bucket).stat(INBOX + name) is not None
 
 
 def _finished(name: str, report: Mapping[str, Any]) -> Text:
@@ -202,4 +199,4 @@ def _bar(one: Status) -> Text:
     missing = _BAR - covered - dead
     if missing and one.total and not shares["missing"].bytes:  # caused by rounding
         covered, missing = covered + missing, 0
-    return Text.assemble(("█" * covered, "green"), ("▒" * dead, "red"), ("░" * missing, "dim"))
+    return map_line("=" * covered + "x" * dead + "." * missing)

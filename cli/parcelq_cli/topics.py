@@ -87,17 +87,10 @@ def show(out: Output, topic: Topic) -> None:
     attributes = topics.attributes(url)
     counts = {name: int(attributes.pop(attribute, 0)) for name, attribute in _COUNTS.items()}
     name = topic_of_url(url)
-    out.result(
-        {"topic": name, "url": url, "approximate_counts": counts, "attributes": attributes},
-        fields(
-            {
-                "topic": name,
-                "url": url,
-                **{name.replace("_", " "): f"about {count}" for name, count in counts.items()},
-                **dict(sorted(attributes.items())),
-            }
-        ),
-    )
+    about = {"topic": name, "url": url}
+    shown = {name.replace("_", " "): f"about {count}" for name, count in counts.items()}
+    document = {**about, "approximate_counts": counts, "attributes": attributes}
+    out.result(document, fields({**about, **shown, **dict(sorted(attributes.items()))}))
 
 
 @app.command(epilog="Example: parcelq topics count molecules")

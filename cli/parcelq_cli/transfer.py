@@ -34,14 +34,13 @@ def upload(
     from parcelq.jobs.jobs import publish_looks
     from parcelq.jobs.look import Look
     from parcelq.records import parse
-    from parcelq.store.bucket import BucketStore
     from parcelq.upload.files import upload_files
     from parcelq.upload.sources import Uploaded
 
     paths = [Path("/dev/stdin") if str(path) == "-" else path for path in file]
     target = clients.topic(topic, bucket or "")
     fmt = parse(record_format) if record_format else None
-    store = BucketStore(clients.s3(), bucket) if bucket else None
+    store = clients.bucket(bucket) if bucket else None
     done: list[tuple[Path, Uploaded]] = []
     with out.progress("uploading") as report:
 

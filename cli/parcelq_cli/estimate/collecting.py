@@ -12,29 +12,15 @@ from parcelq.collect.looks import PARTS_SECONDS
 from parcelq.limits import MAX_REQUEST_MESSAGES
 from parcelq.store.store import part_bytes
 
-from parcelq_cli.estimate.facts import (
-    ASSEMBLED,
-    BYTES_PER_SECOND,
-    DRAINED_BYTE,
-    DRAINED_MESSAGE,
-    DRAWN,
-    EXTENT,
-    LISTED,
-    LOCATED,
-    RESOLVED,
-    S3_GETS,
-    S3_SECONDS,
-    SQS_SECONDS,
-    TASKS_TOGETHER,
-)
+from parcelq_cli.estimate import facts
 
 
 def drained_seconds(size: float) -> float:
     """Seconds in which an invocation drains a message of `size` bytes; its network, its CPU or its requests are the
     limit.
     """
-    requests = (2 / PULLED_TOGETHER + 1 / (8 * MAX_REQUEST_MESSAGES)) * SQS_SECONDS / RECEIVERS
-    return max(2 * size / BYTES_PER_SECOND, DRAINED_MESSAGE + DRAINED_BYTE * size, requests)
+    requests = (2 / PULLED_TOGETHER + 1 / (8 * MAX_REQUEST_MESSAGES)) * facts.SQS_SECONDS / RECEIVERS
+    return max(2 * size / facts.BYTES_PER_SECOND, facts.DRAINED_MESSAGE + facts.DRAINED_BYTE * size, requests)
 
 
 def segments_of(messages: float, size: float) -> int:
@@ -101,30 +87,30 @@ class Result:
     def task_seconds(self, invocations: float = 1) -> float:
         """Seconds of one task, if `invocations` work at the same time and share the request rate of one S3 prefix."""
         size, most = self.size / self.parts, self.side_by_side
-        waiting = max(S3_SECONDS, invocations * most / S3_GETS) * self.gets + 3 * S3_SECONDS
-        together = max(waiting, 2 * most * size / BYTES_PER_SECOND) + most * size / ASSEMBLED
+        waiting = max(facts.S3_SECONDS, invocations * most / facts.S3_GETS) * self.gets + 3 * facts.S3_SECONDS
+        together = max(waiting, 2 * most * size / facts.BYTES_PER_SECOND) + most * size / facts.ASSEMBLED
         return ceil(min(self.in_task, self.parts) / most) * together
 
     @property
     def seeing(self) -> float:
         """Seconds of a look that finds all messages collected."""
-        listings = ceil(segments_of(self.messages, self.size / self.messages) / LISTED)
-        return self.messages / RESOLVED + listings * S3_SECONDS
+        listings = ceil(segments_of(self.messages, self.size / self.messages) / facts.LISTED)
+        return self.messages / facts.RESOLVED + listings * facts.S3_SECONDS
 
     @property
     def planning(self) -> float:
         """Seconds for planning where every byte of the result is stored."""
-        return self.messages / LOCATED + self.messages * EXTENT / BYTES_PER_SECOND + 3 * S3_SECONDS
+        return self.messages * (1 / facts.LOCATED + facts.EXTENT / facts.BYTES_PER_SECOND) + 3 * facts.S3_SECONDS
 
     @property
     def drawing(self) -> float:
         """Seconds for writing the report and its page."""
-        return self.messages / DRAWN + 6 * S3_SECONDS
+        return self.messages / facts.DRAWN + 6 * facts.S3_SECONDS
 
     @property
     def alone(self) -> float:
         """Seconds in which one invocation writes a small result."""
-        return self.messages / LOCATED + self.tasks * self.task_seconds()
+        return self.messages / facts.LOCATED + self.tasks * self.task_seconds()
 
     @property
     def busy(self) -> float:
@@ -138,6 +124,6 @@ class Result:
         if not self.is_large:
             return self.busy
         # An invocation takes ten tasks one after another, so the last tasks are late.
-        rounds = min(self.tasks, self.tasks / invocations + TASKS_TOGETHER)
+        rounds = min(self.tasks, self.tasks / invocations + facts.TASKS_TOGETHER)
         writing = rounds * self.task_seconds(min(invocations, self.tasks))
         return 2 * self.seeing + self.planning + writing + PARTS_SECONDS + self.drawing

@@ -15,19 +15,8 @@ from parcelq.process.budget import reserved
 from parcelq.process.rules import Rules
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
+from parcelq_cli.estimate import facts
 from parcelq_cli.estimate.collecting import Result, drained_seconds
-from parcelq_cli.estimate.facts import (
-    BYTES_PER_SECOND,
-    COLD_SECONDS,
-    EVENT_SECONDS,
-    LOOK_SECONDS,
-    MORE_PER_SECOND,
-    POLLERS,
-    S3_SECONDS,
-    SQS_SECONDS,
-    UPLOADED_BYTE,
-    VCPU_MB,
-)
 from parcelq_cli.estimate.measure import Measured
 from parcelq_cli.estimate.stack import Setup, Stack
 
@@ -35,7 +24,7 @@ _LAST_LOOK: Final = 2 * SHORTEST_SECONDS
 """Seconds from the last output message until a look has drained it."""
 _ENVELOPE_BYTES: Final = KIB
 """Bytes of a message's record in a Lambda event, in addition to body and attributes."""
-_BEGUN: Final = EVENT_SECONDS + COLD_SECONDS + 2 * S3_SECONDS
+_BEGUN: Final = facts.EVENT_SECONDS + facts.COLD_SECONDS + 2 * facts.S3_SECONDS
 """Seconds from the put until the uploader begins to publish."""
 _RULES: Final = Rules()
 
@@ -190,28 +179,29 @@ class Estimate:
         busy = self.runs / full * self.invocation + self.splitting * _moving(2 * self.known.size / self.uploaded)
         if runs:
             busy += runs * (self._run_seconds(over / runs) + _moving(0))
-        start = COLD_SECONDS + self.known.start * min(self.together, self._lanes)
-        growing = POLLERS + MORE_PER_SECOND * ramp_seconds(busy, self.invocation, self.setup.concurrency)
+        start = facts.COLD_SECONDS + self.known.start * min(self.together, self._lanes)
+        growing = facts.POLLERS + facts.MORE_PER_SECOND * ramp_seconds(busy, self.invocation, self.setup.concurrency)
         return busy + min(self.setup.concurrency, self.invocations, growing) * start / min(1.0, self._vcpus)
 
     @cached_property
     def publishing(self) -> float:
         """Seconds in which the uploader publishes a range, or the file if it has no ranges."""
         size = self.known.size / max(1, self.ranges)
-        return S3_SECONDS + 2 * SQS_SECONDS + max(2 * size / BYTES_PER_SECOND, size * UPLOADED_BYTE)
+        moving = max(2 * size / facts.BYTES_PER_SECOND, size * facts.UPLOADED_BYTE)
+        return facts.S3_SECONDS + 2 * facts.SQS_SECONDS + moving
 
     @cached_property
     def upload(self) -> float:
         """Seconds from the put until the whole file is published."""
-        ranges = ramp_seconds(self.ranges * self.publishing, self.publishing, self.setup.uploads) + COLD_SECONDS
+        ranges = ramp_seconds(self.ranges * self.publishing, self.publishing, self.setup.uploads) + facts.COLD_SECONDS
         return _BEGUN + (ranges if self.ranges else self.publishing)
 
     @cached_property
     def processed(self) -> float:
         """Seconds from the put until the last message is processed. Processors begin as soon as there are messages."""
         failing = _RULES.delay(1) * (1 + ceil(log2(self.entries))) if self.again[0] else 0
-        working = ramp_seconds(self.busy, self.invocation + COLD_SECONDS, self.setup.concurrency)
-        return max(_BEGUN + 2 * SQS_SECONDS + working, self.upload + self.invocation) + failing
+        working = ramp_seconds(self.busy, self.invocation + facts.COLD_SECONDS, self.setup.concurrency)
+        return max(_BEGUN + 2 * facts.SQS_SECONDS + working, self.upload + self.invocation) + failing
 
     @cached_property
     def result(self) -> Result:
@@ -228,7 +218,7 @@ class Estimate:
     def assembly(self) -> float:
         """Seconds from the last message until the result is written: the rest is drained, and the result is written."""
         late = max(0.0, self.draining / self.setup.collects - self.processed)
-        return _LAST_LOOK + late + self.result.seconds(self.setup.collects) + self.ranges * S3_SECONDS / 8
+        return _LAST_LOOK + late + self.result.seconds(self.setup.collects) + self.ranges * facts.S3_SECONDS / 8
 
     @property
     def latest(self) -> float:
@@ -238,29 +228,29 @@ class Estimate:
     @cached_property
     def looks(self) -> int:
         """Number of looks at the job. The next look comes after a fraction of the estimated remaining time."""
-        left = self.processed - EVENT_SECONDS - COLD_SECONDS
-        count = max(0, int((left - SHARE * LONGEST_SECONDS) / (LONGEST_SECONDS + LOOK_SECONDS)))
-        left -= count * (LONGEST_SECONDS + LOOK_SECONDS)
+        left = self.processed - facts.EVENT_SECONDS - facts.COLD_SECONDS
+        count = max(0, int((left - SHARE * LONGEST_SECONDS) / (LONGEST_SECONDS + facts.LOOK_SECONDS)))
+        left -= count * (LONGEST_SECONDS + facts.LOOK_SECONDS)
         while left > 0:
-            left -= min(LONGEST_SECONDS, max(SHORTEST_SECONDS, left / SHARE)) + LOOK_SECONDS
+            left -= min(LONGEST_SECONDS, max(SHORTEST_SECONDS, left / SHARE)) + facts.LOOK_SECONDS
             count += 1
         return count
 
     @property
     def _vcpus(self) -> float:
-        return self.setup.memory / VCPU_MB / self.slowdown
+        return self.setup.memory / facts.VCPU_MB / self.slowdown
 
     @property
     def _lanes(self) -> int:
         """Runs that an invocation executes in parallel: Lambda shows at least two processors."""
-        return max(2, ceil(self.setup.memory / VCPU_MB))
+        return max(2, ceil(self.setup.memory / facts.VCPU_MB))
 
     def _run_seconds(self, entries: float) -> float:
         return run_seconds(self.known.wall(entries), self.known.cpu(entries), self._vcpus)
 
 
 def _moving(size: float) -> float:
-    return SQS_SECONDS + size / BYTES_PER_SECOND
+    return facts.SQS_SECONDS + size / facts.BYTES_PER_SECOND
 
 
 def run_seconds(wall: float, cpu: float, vcpus: float) -> float:
@@ -275,9 +265,9 @@ def run_seconds(wall: float, cpu: float, vcpus: float) -> float:
 def ramp_seconds(busy: float, each: float, concurrency: int) -> float:
     """Duration of parallel invocations of `each` seconds, `busy` seconds in total, as event source mappings scale
     up."""
-    first = min(POLLERS, concurrency)
-    growing = (concurrency - first) / MORE_PER_SECOND
+    first = min(facts.POLLERS, concurrency)
+    growing = (concurrency - first) / facts.MORE_PER_SECOND
     done = growing * (first + concurrency) / 2
     if busy >= done:
         return max(each, growing + (busy - done) / concurrency)
-    return max(each, (sqrt(first**2 + 2 * MORE_PER_SECOND * busy) - first) / MORE_PER_SECOND)
+    return max(each, (sqrt(first**2 + 2 * facts.MORE_PER_SECOND * busy) - first) / facts.MORE_PER_SECOND)

@@ -91,12 +91,10 @@ def _file(state: FileState) -> _Open:
 
 
 def _object(name: str) -> _Open:
-    from parcelq.store.bucket import BucketStore
-
     from parcelq_cli import clients
 
     bucket, _, key = name.removeprefix("s3://").partition("/")
-    store = BucketStore(clients.s3(), bucket)
+    store = clients.bucket(bucket)
     seen = store.stat(key) if key else None
     if seen is None:
         raise ParcelqError(f"there is no object {name!r}")

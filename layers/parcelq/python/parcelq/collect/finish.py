@@ -18,10 +18,9 @@ from typing import Any, Final
 from parcelq.collect.assembly import Extent, SegmentReader, parts_of
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.large import LargeResults
-from parcelq.collect.plans import Wanted
-from parcelq.collect.reporting import Reporter
+from parcelq.collect.plans import Wanted, digest_of
+from parcelq.collect.reporting import Reporter, is_newer, metadata_of, state_in
 from parcelq.collect.resolution import WHOLE, Collected, Resolution, all_extents
-from parcelq.collect.results import digest_of, is_newer, metadata_of, state_in
 from parcelq.collect.runs import FEWEST
 from parcelq.collect.seeing import Seen, SourceState, see
 from parcelq.collect.segments import Job, folder, segment_keys, segments_among
@@ -92,9 +91,6 @@ class Finisher:
 
         Args:
             may_go_on: called before each job; if it returns False, the remaining jobs are yielded as not looked at.
-
-        Raises:
-            AwsError, StoreError, OSError: the segments cannot be listed.
         """
         for keys in self.unfinished():
             if may_go_on():
@@ -138,12 +134,7 @@ class Finisher:
         return self.large is not None and self.large.is_waiting(self._names(Source.parse(source)).result, keys)
 
     def finish(
-        self,
-        seen: Seen,
-        *,
-        healings: int = 0,
-        notes: Sequence[Note] | None = None,
-        looks: Cost = NOTHING,
+        self, seen: Seen, *, healings: int = 0, notes: Sequence[Note] | None = None, looks: Cost = NOTHING
     ) -> SourceState:
         """Write the result of a job and its report, if every entry is processed or dead.
 
@@ -188,11 +179,6 @@ class Finisher:
         """Delete what a job no longer needs after `finish`, if its result and report exist.
 
         Segments of a job with dead entries stay, with a note that there is nothing new in them.
-
-        Args:
-            seen: the return value of `see`.
-            state: the return value of `finish`.
-            notes: the notes of the source's uploads, if the caller has read them.
         """
         # guard[True]: segments stay as long as some of their entries are dead
         if state.whole or state.superseded:

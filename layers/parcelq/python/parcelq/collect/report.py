@@ -134,9 +134,6 @@ def report_of(
         listed: most dead entries that the report lists.
         healings: how often missing records were published again.
         looks: the cost of looks at the job so far.
-
-    Raises:
-        ParcelqError, AwsError, OSError: a segment cannot be read.
     """
     put, indexes = Source.parse(source), collected.indexes
     return Report(

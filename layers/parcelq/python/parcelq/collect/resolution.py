@@ -66,14 +66,11 @@ class Resolution:
     Attributes:
         total: bytes of the source; None if no message says.
         covered: bytes of the source whose results were collected.
-        dead: number of entries that failed for good.
-        dead_messages: number of messages with dead entries.
+        dead: how many entries failed for good, in `dead_messages` messages.
         dead_bytes: bytes of the source that these messages cover.
         missing: bytes of the source that are neither covered nor dead, as far as its size is known.
-        holes: the ranges of the missing bytes, in order; at most `MOST_HOLES` of them.
-        hole_count: number of all holes.
+        holes: the ranges of these, in order; at most `MOST_HOLES` of the `hole_count` that there are.
         entries: entries of the result.
-        duplicates: messages that repeat others.
         ran: entries of the source that successful runs got, as far as the messages say.
         doubts: why the result may differ from what the step would write for the whole source.
         state: a digest of the whole choice: results with equal states are equal.

@@ -40,8 +40,6 @@ WHERE, CONTENT, SIZE, ENTRIES, READ = range(-PAYLOAD, 0)
 """Indexes of columns, counted from the end of a row; see the module's docstring for their meaning."""
 OFFSET_BITS: Final = 40
 MAX_OFFSET: Final = (1 << OFFSET_BITS) - 1
-MAX_SEGMENTS: Final = 1 << 24
-"""Most segments that an index can name."""
 FLAG: Final = 1 << 63
 NUMBER: Final = FLAG - 1
 OF_STEP: Final = 1 << 62

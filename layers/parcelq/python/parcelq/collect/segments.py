@@ -17,19 +17,7 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from parcelq.collect.rows import (
-    FLAG,
-    OF_STEP,
-    UNKNOWN,
-    WORD,
-    Key,
-    content_of,
-    key_of,
-    read_of,
-    row,
-    steps_of,
-    words_of,
-)
+from parcelq.collect.rows import FLAG, OF_STEP, UNKNOWN, WORD, Key, content_of, key_of, read_of, row, steps_of, words_of
 from parcelq.errors import ParcelqError
 from parcelq.lineage.lineage import Lineage
 from parcelq.lineage.source import job_id
@@ -99,9 +87,6 @@ def write_segment(
         last: when the last message was pulled.
         processing: the costs that the messages carry.
         draining: the cost of collecting them.
-
-    Raises:
-        AwsError, StoreError, OSError: the store failed; then no segment exists.
     """
     told = [_told(job, piece) for piece in pieces]
     if job.source:  # without lineage they stay in the order of arrival

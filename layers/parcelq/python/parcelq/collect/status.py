@@ -109,9 +109,6 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     Args:
         topic: name of the topic that results are collected from. Sources whose results go to another topic are left
             out.
-
-    Raises:
-        AwsError, OSError: the store failed.
     """
     # Read before the segments, so that a job that finishes meanwhile does not count as missing.
     noted = noted_sources(store)

@@ -39,7 +39,7 @@ class Limits(NamedTuple):
         if share is not None and seen >= LEAST_SEEN and dead > share * seen:
             return f"{dead} of {seen:.0f} entries are dead, more than {share:.3%}{because}"
         if self.max_seconds is not None and seconds > self.max_seconds:
-            return f"it took longer than {self.max_seconds} s"
+            return f"the job took longer than {self.max_seconds} s"
         return ""
 
     def to_document(self) -> dict[str, Any]:

@@ -68,11 +68,7 @@ class Look(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Look:
-        """Read the text of a look.
-
-        Raises:
-            MessageError: the text is not a look.
-        """
+        """Read the text of a look. Raises MessageError if the text is not a look."""
         try:
             look = cls(**json.loads(text))
             texts = (look.job, look.source, look.workflow)
@@ -137,6 +133,7 @@ class Found(NamedTuple):
         entries: successfully processed entries of the source; None if the look did not count them.
         reason: why one of the dead entries failed; None if the look did not read it.
         map: the map of the source; None if the look did not draw it.
+        died_again: whether all that was redriven is done or died again, as far as the look can tell.
     """
 
     now: float
@@ -155,6 +152,7 @@ class Found(NamedTuple):
     entries: int | None = None
     reason: str | None = None
     map: str | None = None
+    died_again: bool = False
 
 
 class Next(Enum):
@@ -181,7 +179,8 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
         return replace(kept, reported=True), Next.STOP
     is_still = _is_still(new, found.now, quiet_seconds)
     # The uploader writes its notes after it has published; the report needs them. A redriven job may get more messages.
-    may_finish = is_still or (new.state is not State.UPLOADING and not (found.dead and new.redriven))
+    is_redriven = found.dead and new.redriven and not found.died_again
+    may_finish = is_still or (new.state is not State.UPLOADING and not is_redriven)
     if found.complete and may_finish and not _exceeded(replace(new, started=found.now, resumed=0.0), found.now):
         return replace(new, state=State.FINISHING), Next.FINISH
     exceeded = _exceeded(new, found.now)
@@ -227,6 +226,7 @@ def woken(record: JobRecord, now: float) -> JobRecord:
         halted=False,
         reported=False,
         redriven=True,
+        redriven_after="",
         resumed=now,
     )
 

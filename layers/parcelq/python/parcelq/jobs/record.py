@@ -93,6 +93,8 @@ class JobRecord:
         uploaded: whether all of the source is published.
         generation: how often the job continued after it had ended.
         redriven: whether dead entries may have run again since the job last finished.
+        redriven_after: key of the newest segment when they were redriven; empty if unknown.
+        left_dead: how many dead messages were not redriven then.
         total: bytes of the source; None if not known yet.
         covered: bytes of it whose results were collected.
         dead: entries that failed for good.
@@ -132,6 +134,8 @@ class JobRecord:
     uploaded: bool = False
     generation: int = 0
     redriven: bool = False
+    redriven_after: str = ""
+    left_dead: int = 0
     total: int | None = None
     covered: int = 0
     dead: int = 0
@@ -212,7 +216,6 @@ def read_job(store: Store, job: str) -> tuple[JobRecord, str] | None:
 
     Raises:
         ParcelqError: the object is not a record, or was written by a later version.
-        AwsError, OSError: the store failed.
     """
     try:
         data, etag = store.read_with_etag(key_of(job))
@@ -250,7 +253,6 @@ def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
 
     Raises:
         ConflictError: another process wrote it in the meantime.
-        AwsError, OSError: the store failed.
     """
     data = json.dumps(record.document(), separators=(",", ":")).encode()
     # guard[return store.put(key_of(record.id), data)]: a job's record is written only if nobody else wrote it in the

@@ -71,11 +71,7 @@ class Source(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Read the text of the attribute `Source`.
-
-        Raises:
-            InvalidValueError: it is no source.
-        """
+        """Read the text of the attribute `Source`. Raises InvalidValueError if it is no source."""
         uri, _, query = text.partition("?")
         try:
             scheme = urlsplit(uri).scheme

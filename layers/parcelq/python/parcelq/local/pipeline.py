@@ -32,8 +32,9 @@ from parcelq.topics.header import Headers
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
 
-_TOPIC_BYTES: Final = 32 * MIB
-"""Most bytes of the messages of a stage before the uploader waits."""
+_WORKER_BYTES: Final = 4 * MIB
+"""Memory that the messages of a stage may take for each worker before the uploader waits. If it ran far ahead, it would
+only keep Python busy while the first steps start."""
 _TOGETHER: Final = 16
 """Messages that a step gets at a time if it takes little time for them."""
 _PULL_SECONDS: Final = 0.5
@@ -106,7 +107,8 @@ class Pipeline:
         self._drainer = Drainer(output, store, receivers=1)
         self._headers = Headers(store)
         names = [f"step{number}" for number in range(1, len(steps) + 1)]
-        memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=_TOPIC_BYTES) for n in names]
+        room = self._workers * _WORKER_BYTES
+        memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=room) for n in names]
         topics = [LedgerTopic(one, self.ledger) for one in memory]
         dead = DeadLetters(self._count_dead)
         self._stages = [

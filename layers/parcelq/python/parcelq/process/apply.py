@@ -39,12 +39,8 @@ class Route(NamedTuple):
 
     def topic(self, target: Destination) -> Publisher:
         """Return the topic of a target."""
-        return {
-            Destination.INPUT: self.input,
-            Destination.FOLLOWING: self.following,
-            Destination.DEAD_LETTERS: self.dead_letters,
-            Destination.OUTPUT: self.output,
-        }[target]
+        topic: Publisher = getattr(self, target.value)
+        return topic
 
     @property
     def is_last_stage(self) -> bool:
@@ -107,7 +103,6 @@ class Application:
     """Publishes the messages of decisions, and knows which messages are done after that.
 
     Args:
-        route: the topics.
         pulled: all messages of this invocation. Every message that is not done counts as failed.
         counts: whether messages carry their cost.
     """

@@ -65,10 +65,6 @@ def _lying(messages: Iterable[Pulled]) -> list[Pulled]:
 class Onward(StageTopic):
     """Receives the output of a step whose next step is in the same stage.
 
-    Args:
-        topic: the stage's topic.
-        processor: runs the next step.
-
     Attributes:
         direct: whether the next step runs at once; otherwise all messages go to the topic.
         dead: messages and entries that have died in the following steps.

@@ -40,6 +40,11 @@ class Circumstances(NamedTuple):
     when: float
     workflow: str = ""
 
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The attribute `Workflow`, if it has a value."""
+        return {WORKFLOW: self.workflow} if self.workflow else {}
+
     def failure(self, runs: int, first: str = "") -> str:
         """Return the attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and `first` if known."""
         when = datetime.fromtimestamp(self.when, UTC).isoformat(timespec="seconds")
@@ -72,14 +77,13 @@ def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) 
     """Return the dead letter for a message.
 
     Args:
-        message: the message; undecoded if it cannot be read.
         reason: why it failed, as `reason_of` returns it.
-        about: other facts.
         runs: number of its failed runs.
     """
     failure = about.failure(runs, message.attributes.get(FIRST, ""))
-    workflow = {WORKFLOW: about.workflow} if about.workflow else {}
-    return with_attributes(message, **{FAILURES: None, FIRST: None, REASON: reason, FAILURE: failure, **workflow})
+    return with_attributes(
+        message, **{FAILURES: None, FIRST: None, REASON: reason, FAILURE: failure, **about.attributes}
+    )
 
 
 def failure_of(attributes: Mapping[str, str]) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
     body = work.message.body if len(work.message.body) <= MAX_DEAD_BYTES else b""
     attributes = {SOURCE: work.source, LINEAGE: str(work.lineage), ENTRIES: str(work.entries), DEAD: reason}
     kept = {name: value for name in (FIRST, FORMAT) if (value := work.message.attributes.get(name))}
-    return Message(body, {**attributes, **kept, **({WORKFLOW: about.workflow} if about.workflow else {})})
+    return Message(body, {**attributes, **kept, **about.attributes})
 
 
 def _main_line(stderr: str) -> tuple[str, str]:

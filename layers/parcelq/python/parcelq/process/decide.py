@@ -26,7 +26,7 @@ from parcelq.process.output import (
 from parcelq.process.plan import Evidence, Plan, Work
 from parcelq.process.rules import Rules
 from parcelq.process.runs import Run
-from parcelq.topics.attributes import DEAD, ENCODING, ENTRIES, FAILURES, FIRST, FORMAT, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.attributes import DEAD, ENCODING, ENTRIES, FAILURES, FIRST, FORMAT, LINEAGE, SOURCE
 from parcelq.topics.message import Message, Pulled, with_attributes
 from parcelq.topics.pieces import Piece, pack
 from parcelq.upload.parcels import MAX_BODY_BYTES
@@ -35,12 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 class Destination(Enum):
-    """The topic for a publication."""
+    """Where something is published, as a `Route` names it."""
 
-    FOLLOWING = "the next stage's topic, or the output topic after the last stage"
-    INPUT = "the topic that it was pulled from"
-    DEAD_LETTERS = "the dead-letter topic"
-    OUTPUT = "the output topic"
+    FOLLOWING = "following"
+    INPUT = "input"
+    DEAD_LETTERS = "dead_letters"
+    OUTPUT = "output"
 
 
 class Publication(NamedTuple):
@@ -127,13 +127,8 @@ class Judge(NamedTuple):
         """
         assert work.lineage is not None
         lineage = work.lineage.child(Span(0, 0, 0), digest(b""), 0)
-        attributes = {**self._named, SOURCE: work.source, LINEAGE: str(lineage), ENTRIES: "0"}
+        attributes = {**self.about.attributes, SOURCE: work.source, LINEAGE: str(lineage), ENTRIES: "0"}
         return Decision(work.deliveries, (Publication(Destination.OUTPUT, Message(b"", attributes)),))
-
-    @property
-    def _named(self) -> dict[str, str]:
-        """The attribute `Workflow`, if it has a value."""
-        return {WORKFLOW: self.about.workflow} if self.about.workflow else {}
 
     def without_run(self, plan: Plan, evidence: Evidence) -> Iterator[Decision]:
         """Decide about the messages of a plan that do not run.
@@ -234,7 +229,7 @@ class Judge(NamedTuple):
             if not again:
                 yield from self._outputs(run)
             return
-        named = {**self._named, SOURCE: run.source}
+        named = {**self.about.attributes, SOURCE: run.source}
         attributes = {**named, **run.written.attributes}
         if self.last_stage:
             pieces = self._pieces(run, parts, bad=True, good=True)

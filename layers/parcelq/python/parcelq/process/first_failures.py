@@ -43,13 +43,7 @@ RunAlone = Callable[[Work, Sequence[Work]], "list[Run]"]
 
 
 class FirstFailures:
-    """Finds out whether a step is broken, for one processor.
-
-    Args:
-        store: where jobs and marks are.
-        rules: how failures are handled.
-        now: returns the time in seconds since the epoch.
-    """
+    """Finds out whether a step is broken, for one processor."""
 
     def __init__(self, store: Store, rules: Rules, now: Callable[[], float]) -> None:
         self._store = store
@@ -74,7 +68,6 @@ class FirstFailures:
         """Return why a job must stop after a run; empty if its messages are handled as usual.
 
         Args:
-            run: the run, which is suspicious.
             run_alone: runs entries of a message one by one.
         """
         work = run.group[0]

@@ -56,9 +56,7 @@ class StageHeaders:
     """The headers of one stage's outputs.
 
     Args:
-        settings: the step's settings.
         topic: name of the topic for the outputs.
-        workflow: the attribute `Workflow` of the outputs.
         store: the store of headers; None if only this process needs them.
     """
 
@@ -73,7 +71,6 @@ class StageHeaders:
         """Determine the layout of an output.
 
         Args:
-            output: the step's output.
             source: the source of the run's input; empty if it has no lineage. Then no header is removed.
             fmt: the record format of the run's input.
 

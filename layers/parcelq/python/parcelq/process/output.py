@@ -53,8 +53,6 @@ def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
     """Cut a message into parcels.
 
     Args:
-        work: the message.
-        size: most entries of each parcel.
         failures: number of failed runs that the parcels start with.
     """
     before = 0
@@ -68,12 +66,7 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
     """Return a part of a message as a message of its own.
 
     Args:
-        work: the message.
-        start: offset of the part in the body.
-        end: offset just after the part.
-        entries: its number of entries.
         before: number of the message's entries before it.
-        failures: number of failed runs that it starts with.
     """
     body = work.message.body
     lineage = work.lineage.cut(start, end) if work.lineage else None
@@ -108,12 +101,7 @@ def output_messages(
     """Cut a step's output into messages.
 
     Args:
-        output: the step's output.
-        written: its layout.
         lineage: the lineage of the step's input; None if unknown.
-        source: the source of the input.
-        parcel_size: most entries of a message.
-        workflow: the attribute `Workflow`; empty for none.
         entries: number of entries that the step got.
     """
     named = {**({WORKFLOW: workflow} if workflow else {}), **written.attributes}

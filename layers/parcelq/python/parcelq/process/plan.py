@@ -140,9 +140,7 @@ def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joi
     Messages that were received most often come first, so that every message eventually runs.
 
     Args:
-        works: the messages.
         evidence: what marks say about their earlier runs.
-        batch_size: how many entries the step should get at a time.
         joins: whether adjacent messages of one source or output run together; messages without lineage always do.
     """
     too_large, killers, put_back, alone = [], [], [], []

@@ -53,9 +53,6 @@ class Processor:
     """Runs a step over messages.
 
     Attributes:
-        route: the topics.
-        step: the step.
-        rules: how messages are processed, and how failures are handled.
         store: the store of headers and marks. Without it, receive counts replace marks, and the caller keeps the
             messages locked and acknowledges them.
         marks: whether to write marks, if there is a store. On one machine, a run that kills the process ends the job.
@@ -103,7 +100,6 @@ class Processor:
         """Run the step over messages, and publish the outputs.
 
         Args:
-            pulled: messages of the input topic.
             time_left: returns the seconds until the answer must be given.
             invocation: id of this invocation; random by default.
             acknowledges: whether to acknowledge messages that are done; on Lambda, the function's answer does that.

@@ -38,7 +38,6 @@ def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
     SQS counts that as a receive, but messages of a dead-letter topic may be received any number of times.
 
     Args:
-        topic: the dead-letter topic.
         most: most messages to read; None for all visible ones.
 
     Raises:
@@ -63,11 +62,8 @@ def redrive(
     come from messages that were just published again.
 
     Args:
-        dead_letters: the dead-letter topic.
-        topic: the topic.
         only: ids of the messages to publish again; None for all.
         looks: the stack's topic of looks, if there is one; it gets looks, so that ended jobs continue.
-        now: returns the time in seconds since the epoch.
 
     Returns:
         The number of messages that were published again and deleted from the dead-letter topic.

@@ -87,14 +87,10 @@ class Runs:
     """Runs the step.
 
     Attributes:
-        runner: runs it once.
-        budget: the available time.
         marks: the marks for messages that may kill the function; None if receive counts replace them.
         invocation: the id of this invocation.
         end: returns the end of this invocation, in seconds since the epoch.
-        workers: number of parallel runs.
         doubts: marks that become invalid when a run of a message ends, by `Work.place`.
-        headers: the headers of outputs.
         on_printed: called with the output that a successful run printed.
         together: most runs that are passed to the step together and run one after another.
     """

@@ -57,12 +57,10 @@ def process(
     A round may take up to 12 hours, the longest time that SQS keeps a message locked; then a hanging step is killed.
 
     Args:
-        processor: processes the messages.
         receive_message_timeout: seconds without a message after which the topic counts as empty.
         deadline: seconds for which messages are locked; renewed while this process works on them. So after a crash,
             others get them after about this time.
         on_progress: called after every round with its counts and the total.
-        clock: returns a time in seconds.
 
     Returns:
         The numbers of messages processed and published.

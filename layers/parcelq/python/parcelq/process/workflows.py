@@ -63,7 +63,6 @@ class Workflows:
     """Loads workflows for a stage.
 
     Args:
-        stage: the stage.
         bundle_bytes: most bytes of the disk for bundles.
     """
 
@@ -83,9 +82,6 @@ class Workflows:
 
         Args:
             attribute: the attribute `Workflow` of the messages.
-            pulled: messages of the stage's topic.
-            time_left: returns the seconds until the answer must be given.
-            invocation: id of this invocation.
         """
         try:
             chain = self.chain(attribute)
@@ -107,9 +103,6 @@ class Workflows:
 
     def chain(self, attribute: str) -> Chain:
         """Return the chain that runs the steps of a version.
-
-        Args:
-            attribute: the attribute `Workflow` of messages.
 
         Raises:
             WorkflowError, SettingsError, BundleError: it can never run. ParcelqError, OSError: it cannot be loaded now.

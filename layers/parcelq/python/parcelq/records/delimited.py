@@ -100,11 +100,7 @@ class Delimited(Format):
             return None
         for entry in self.locate(data, range(entries)):
             if _has_stray(data[entry.start : entry.end]):
-                reason = (
-                    "has a quote in the middle of a field, so where the record ends cannot be known; put the field in"
-                    ' quotes and double the quotes in it, or choose the format "lines header=1" if no field has a line'
-                    " end in it"
-                )
+                reason = "has a quote in the middle of a field, so the end of the record is ambiguous; put the field in"
                 return Flaw(entry.number, entry.line, entry.start, reason)
         return None
 

@@ -14,8 +14,8 @@ from parcelq.aws.parallel import in_flight
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import collected_of
-from parcelq.collect.segments import folder
-from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, PublishError, StoreError
+from parcelq.collect.segments import folder, segments_among
+from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, StoreError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
 from parcelq.jobs.look import halted, woken
@@ -25,10 +25,9 @@ from parcelq.names import JOBS
 from parcelq.result_names import COMPRESSED
 from parcelq.store.bucket import BucketStore
 from parcelq.store.store import Stored
-from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, publish_all
 from parcelq.upload.notes import forget_problem, notes_of
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.ranges import part_tasks
 
 _log = logging.getLogger(__name__)
 _WHOLE_ID: Final = 24
@@ -170,10 +169,11 @@ class StackJobs(NamedTuple):
         record = self.find(job)
         if record.state in {State.UPLOADING, State.FINISHING}:
             raise JobError(record.id, f"it is {record.state}; redrive it when it runs or has ended")
-        chosen = [one for one in self.dead(record.id) if only is None or only(one)]
+        dead = list(self.dead(record.id))
+        chosen = [one for one in dead if only is None or only(one)]
         if not chosen:
             raise JobError(record.id, "it has no dead entries" if only is None else "it has none of these dead entries")
-        self._go_on(record, ranges_of(chosen), version, topic)
+        self._go_on(record, ranges_of(chosen), version, topic, len(dead) - len(chosen))
         return sum(one.entries for one in chosen)
 
     @property
@@ -202,7 +202,9 @@ class StackJobs(NamedTuple):
                 return record
         raise JobError(job, "it changes continually; try again")
 
-    def _go_on(self, record: JobRecord, dead: Sequence[Range], version: str = "", topic: str = "") -> int:
+    def _go_on(
+        self, record: JobRecord, dead: Sequence[Range], version: str = "", topic: str = "", left_dead: int = 0
+    ) -> int:
         """Continue a job, and publish ranges of its source again: write its record, publish its look, then publish the
         tasks.
 
@@ -214,6 +216,7 @@ class StackJobs(NamedTuple):
         total = record.total if record.total is not None else size
         assert total is not None
         forget_problem(self.store, record.source)
+        newest = max(segments_among(self.store.keys(folder(self.output_topic, record.id))), default="") if dead else ""
 
         def going_on(now: JobRecord) -> JobRecord:
             if now.state.is_ended != record.state.is_ended or now.state is State.FINISHING:
@@ -223,20 +226,14 @@ class StackJobs(NamedTuple):
                 versions = (*(one for one in versions if one != version), version)
             limits = NO_LIMITS if now.halted else now.limits
             changed = replace(woken(now, self.now()), versions=versions, limits=limits, total=total, reason="")
-            return replace(changed, uploaded=True, topic=topic or now.topic, redriven=now.redriven or bool(dead))
+            changed = replace(changed, redriven=now.redriven or bool(dead), redriven_after=newest, left_dead=left_dead)
+            return replace(changed, uploaded=True, topic=topic or now.topic)
 
         changed = self._change(record.id, going_on)
         self._jobs.publish(changed)
         target, pinned = changed.topic or self.input_topic, changed.versions[-1] if changed.versions else ""
         ranges = [*missing, *dead]
-        tasks = (
-            RangeTask(record.source, target, start, end, total, workflow=pinned, part=True) for start, end in ranges
-        )
-        wanted = self.ranges()
-        _, failed = wanted.publish(Message(str(task).encode()) for task in tasks)
-        if failed:
-            raise PublishError(wanted.name, [one.reason for one in failed])
-        return len(ranges)
+        return publish_all(self.ranges(), part_tasks(record.source, target, ranges, total, pinned))
 
     def _size(self, record: JobRecord) -> int | None:
         """Return the size of a job's source object; None if it is compressed.

@@ -54,7 +54,6 @@ class BundleCache:
         """Return the folder of a bundle; fetch and unpack the bundle if necessary.
 
         Args:
-            bundle: the bundle.
             in_use: digests of bundles that must not be removed.
 
         Raises:

@@ -65,10 +65,6 @@ class Bundle(NamedTuple):
 def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
     """Write an archive of files.
 
-    Args:
-        files: the files, by their paths in the archive.
-        target: the archive, which is replaced.
-
     Raises:
         BundleError: there are more files than an archive may have.
         OSError: a file cannot be read, or the archive cannot be written.
@@ -97,8 +93,6 @@ def unpack(archive: Path, bundle: Bundle, target: Path) -> None:
     """Unpack an archive into a new folder, and compile the Python files in it.
 
     Args:
-        archive: the archive.
-        bundle: the facts that the archive must match.
         target: the folder, which must not exist. If this raises, it may be incomplete.
 
     Raises:

@@ -101,12 +101,7 @@ class Supervised:
     """
 
     def __init__(
-        self,
-        kept: Callable[[int], list[str]] | None,
-        environment: Mapping[str, str],
-        *,
-        filters: bool,
-        home: str = "",
+        self, kept: Callable[[int], list[str]] | None, environment: Mapping[str, str], *, filters: bool, home: str = ""
     ) -> None:
         shield()
         self._home = home
@@ -137,8 +132,6 @@ class Supervised:
         `HOP_SECONDS`.
 
         Args:
-            seconds: time limit of each; None for none.
-            most_bytes: most bytes of its output.
             runs: for each, a folder with its working directory `work`, and with `input` and `output` of a filter; its
                 `TMPDIR`; the file whose size is limited; and its command line, or the request to a warm process.
             home: the folder in which the first process was started.

@@ -46,12 +46,7 @@ class Given(NamedTuple):
         if one_line and not self.header and _is_lines(self.format):
             return None
         passed = bool(self.header) and written == self.format and settings.output_header
-        return {
-            "format": str(self.format),
-            "header": len(self.header),
-            "writes_header": passed,
-            "one_line": one_line,
-        }
+        return {"format": str(self.format), "header": len(self.header), "writes_header": passed, "one_line": one_line}
 
     def put(self, folder: Path, settings: StepSettings) -> None:
         """Write the input as `input` into the folder of a run, and its description beside it. Raises OSError."""

@@ -49,18 +49,6 @@ class Dependencies(NamedTuple):
         return bool(self.packages or self.requirements or self.python)
 
 
-class Environment(NamedTuple):
-    """An environment with the dependencies of a step.
-
-    Attributes:
-        python: path of its interpreter.
-        lock: the exact packages in it, one on each line, after a line with the Python version.
-    """
-
-    python: Path
-    lock: str
-
-
 def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
     """Return the dependencies of a Python file: from its inline metadata (PEP 723), a `requirements.txt` beside it, and
     these packages.
@@ -81,14 +69,14 @@ def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
     raise SettingsError(f"inline metadata of {step}", problems)
 
 
-def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> Environment:
-    """Return an environment with the dependencies of a step; create it if it does not exist.
+def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> tuple[Path, str]:
+    """The interpreter of an environment with what a step needs, which is made if it is not there, and its lock.
+
+    The lock is the exact packages in it, one on each line, after a line with the Python version.
 
     Several commands may do this at the same time, and any of them may be killed.
 
     Args:
-        wanted: the dependencies.
-        progress: called with a line of text about each slow operation.
         cache: the folder of locks and environments; by default `~/.cache/parcelq`.
 
     Raises:
@@ -110,7 +98,7 @@ def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None
             tool("pip", "sync", "--allow-empty-requirements", "--python", str(folder / "bin/python"), str(listed))
             _add_library(folder, library)
             (folder / _COMPLETE).touch()
-    return Environment(folder / "bin" / "python", lock)
+    return folder / "bin" / "python", lock
 
 
 def _metadata(step: Path) -> Mapping[str, object]:
@@ -145,11 +133,8 @@ def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Pat
     """Return the exact packages for these dependencies; later calls return the same ones.
 
     Args:
-        wanted: the dependencies.
         target: the platform of the packages; it becomes the first line of the text.
         options: uv's options for this platform.
-        locks: the folder of locks.
-        tool: uv.
 
     Raises:
         SettingsError: packages do not exist for the target, or there is no network.

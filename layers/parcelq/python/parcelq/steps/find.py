@@ -116,8 +116,6 @@ def local_step(
 
     Args:
         path: a file; a folder with one file `step` or `step.*`, and optionally `settings.yaml`; or a command.
-        settings_file: its settings file.
-        workflow_id: the value of `--workflow-id` for the step.
         packages: additional packages that it needs, such as `rdkit==2026.3.1`.
         progress: called with a line of text about each slow operation.
 
@@ -160,20 +158,18 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
     wanted = dependencies_of(step.path, packages)
     if not wanted:
         return step
-    environment = environment_for(wanted, progress or (lambda _: None))
-    return replace(step, python=environment.python, lock=environment.lock)
+    python, lock = environment_for(wanted, progress or (lambda _: None))
+    return replace(step, python=python, lock=lock)
 
 
 def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: str = "") -> Step:
     """Find a step of a workflow in the workflow's folder; the whole folder belongs to the step.
 
     Args:
-        folder: the workflow's folder.
         run: path of the program below it, or of a folder with one file `step` or `step.*`; or, if no such path exists,
             a command; see `local_step`.
         settings_file: path of the settings below it; empty for `settings.yaml` in the step's folder, if `run` is a
             folder.
-        workflow_id: the value of `--workflow-id` for the step.
 
     Raises:
         SettingsError: the step or settings file does not exist, cannot be used, or is outside the folder.
@@ -197,8 +193,6 @@ def deployed_step(
         stage: the stage; a step without a path is `<stage>/step` or `<stage>/step.*` in one of the folders, with
             `<stage>/settings.yaml` if that exists.
         path: the step's path below one of the folders.
-        settings_file: the settings' path below one of the folders.
-        workflow_id: the value of `--workflow-id` for the step.
 
     Raises:
         SettingsError: the step or settings file does not exist, cannot be used, or is outside the folders.

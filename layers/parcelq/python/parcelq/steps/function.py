@@ -31,13 +31,11 @@ from parcelq.steps.entries import (
     reject,
     rejects_text,
     run_function,
-    write_rejects,
 )
 from parcelq.steps.fault import explain
 
 if TYPE_CHECKING:
     import argparse
-    from types import TracebackType
 
 __all__ = ["StepFunction", "reject", "step"]
 
@@ -79,8 +77,9 @@ class StepFunction(Generic[Given, More, Made]):
             more = _wanted(self._function, options)
             if options.warm is None:
                 rejects = self._filter(options, more())
-                if options.rejects:
-                    write_rejects(options.rejects, rejects)
+                if rejects and options.rejects:
+                    with open(options.rejects, "w", encoding="utf-8") as file:
+                        file.write(rejects_text(rejects))
                 elif rejects:
                     print_rejects(rejects)
                     sys.exit(1)
@@ -125,9 +124,9 @@ class StepFunction(Generic[Given, More, Made]):
                     at = named = 0
                 _begin(request["folder"] + "/work", {**environment, "TMPDIR": request["tmpdir"]})
                 data = _read(home + "/input", request["start"], request["end"])
-                with Part(home + "/output", at) as out:
+                with contextlib.closing(Part(home + "/output", at)) as out:
                     rejects = self._run(data, request["about"] or {}, out, more())
-                with Part(home + "/rejects", named) as bad:
+                with contextlib.closing(Part(home + "/rejects", named)) as bad:
                     bad.write(rejects_text(rejects).encode())
                 if os.getpid() != me:
                     os._exit(0)  # a fork that the function did not end must not answer too
@@ -207,10 +206,8 @@ class Part:
             written = os.pwrite(self._file, left[:_BLOCK_BYTES], self.end)
             self.end, left = self.end + written, left[written:]
 
-    def __enter__(self) -> Part:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Close the file."""
         os.close(self._file)
 
 

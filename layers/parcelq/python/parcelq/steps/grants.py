@@ -70,7 +70,6 @@ class Grants:
         role: ARN of the role for steps; empty if there is none.
         secrets: ARNs of secrets.
         session: the name of the steps' session in CloudTrail.
-        now: returns the time, in seconds since the epoch.
 
     Raises:
         SettingsError: see `read_secrets`.

@@ -66,9 +66,6 @@ def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache
     Several commands may do this at the same time, and any of them may be killed.
 
     Args:
-        wanted: the dependencies.
-        target: the platform.
-        progress: called with a line of text about each slow operation.
         cache: the folder of locks and bundles; by default `~/.cache/parcelq`.
 
     Raises:

@@ -73,8 +73,6 @@ def judged(
     """Judge the outcome of a run.
 
     Args:
-        step: the step.
-        came: the outcome.
         entries: number of its input entries; None if the caller does not know.
         limit: its time limit in seconds; None for none.
         text: converts the step's printed output to text without secrets.

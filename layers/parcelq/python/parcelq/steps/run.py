@@ -19,12 +19,11 @@ from parcelq.steps.data import Given, write_bodies
 from parcelq.steps.find import Step
 from parcelq.steps.folder import RunFolders, locked_folder
 from parcelq.steps.ran import Ran, judged, or_step_error
-from parcelq.steps.rejects import Reject
 from parcelq.steps.slot import Slot, WarmSlot
 from parcelq.steps.supervisor import HOP_SECONDS, TAIL_BYTES
 from parcelq.steps.variables import granted_to, variables_of
 
-__all__ = ["TAIL_BYTES", "Given", "Ran", "Reject", "Runner", "run_step", "write_bodies"]
+__all__ = ["TAIL_BYTES", "Given", "Ran", "Runner", "run_step", "write_bodies"]
 
 _SECRET: Final = 4
 """Secrets with fewer characters than this are not hidden in a run's printed output, because they would match parts of
@@ -43,9 +42,6 @@ class Runner:
 
     Each parallel run has a supervisor process, which is kept for later runs. A warm step's own process is kept too. All
     of them end with `close()`, and when this process ends in any way.
-
-    Attributes:
-        step: the step.
     """
 
     def __init__(self, step: Step) -> None:
@@ -84,11 +80,9 @@ class Runner:
         the start of its processes.
 
         Args:
-            bodies: slices of a file; `\n` is added to a slice that lacks it, if another slice follows.
             timeout: seconds after which the run is killed; the step's own timeout counts if it is shorter.
-            entries: number of entries of the bodies, if the caller knows; rejects beyond it fail the run.
-            fmt: the record format of the bodies.
-            header: the bytes before them.
+
+        The input is what `Given` says.
 
         Raises:
             StepError: the step could not be started, did not exit with 0, wrote no output file or one that is too
@@ -103,10 +97,6 @@ class Runner:
 
     def run_all(self, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
         """Run the step over one input after another, with a single request to its supervisor.
-
-        Args:
-            given: the inputs, at least one.
-            timeout: seconds after which each run is killed; see `run`.
 
         Returns:
             The outcomes of the runs that began, in order, at least one. No further run begins after one that ended the

@@ -57,9 +57,6 @@ class StepSettings:
 def read_settings(path: Path) -> StepSettings:
     """Read a settings file.
 
-    Args:
-        path: a YAML file.
-
     Raises:
         SettingsError: it cannot be read, is not YAML, or has unknown or invalid keys; the message names all of them.
     """

@@ -42,8 +42,6 @@ class Slot:
     """A supervisor; each of its runs has a process and a folder of its own.
 
     Attributes:
-        step: the step.
-        variables: its environment variables.
         usable: whether another run can follow the last one.
 
     Raises:
@@ -67,10 +65,6 @@ class Slot:
 
     def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
         """Run the step over one input after another, and return the outcomes of the runs that began.
-
-        Args:
-            given: the inputs.
-            seconds: time limit of each run; None for none.
 
         Raises:
             StepError: there is not enough space for a run.

@@ -131,14 +131,13 @@ def notes_of_whole(store: Store, source: str) -> list[Note]:
 def note_problem(store: Store, source: str, problem: str, *, topic: str = "", output: str | None = None) -> None:
     """Note that a source cannot be uploaded, and why; see `Note`."""
     note = {"source": source, "start": 0, "end": 0, "entries": 0, "topic": topic, "output": output, "problem": problem}
-    store.put(upload_folder(source) + _PROBLEM, json.dumps(note, separators=(",", ":")).encode())
+    store.put(problem_key(source), json.dumps(note, separators=(",", ":")).encode())
 
 
 def forget_problem(store: Store, source: str) -> None:
     """Delete the note that a source cannot be uploaded, if there is one, because the upload is tried again."""
-    key = upload_folder(source) + _PROBLEM
-    if store.stat(key):
-        store.delete([key])
+    if store.stat(problem_key(source)):
+        store.delete([problem_key(source)])
 
 
 def noted_problems(store: Store) -> dict[str, str]:
@@ -151,9 +150,6 @@ def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int |
     """Return the number of entries in `[start, end)` of a source; None if its notes do not give exactly this number.
 
     Args:
-        notes: the notes of the source, in the order of their bytes.
-        start: first byte.
-        end: offset just after the last byte.
         total: bytes of the source; a note of bytes beyond it is invalid.
     """
     at, entries = start, 0

@@ -40,7 +40,6 @@ class ObjectUploader:
     Attributes:
         objects: the store of the objects; a source names its bucket itself.
         store: the store of notes, long headers and scans of ranges.
-        parcel_size: most entries of a message.
         outputs: for each topic whose results are collected, the name of the topic that they are collected from.
         format: the record format of all objects; None if each source's name decides.
         chosen_by: what determined the format: `option`, `stack`, …
@@ -56,17 +55,11 @@ class ObjectUploader:
     workflow: str = ""
 
     def upload(
-        self,
-        source: Source,
-        topic: Topic,
-        ranges: Topic | None = None,
-        may_go_on: Callable[[], bool] = lambda: True,
+        self, source: Source, topic: Topic, ranges: Topic | None = None, may_go_on: Callable[[], bool] = lambda: True
     ) -> Uploaded | None:
         """Publish a whole object as one stream.
 
         Args:
-            source: the object.
-            topic: the topic for its entries.
             ranges: the topic of tasks; None if the time is not limited.
             may_go_on: says whether time is left. If not, a task for the rest is published on the topic of tasks.
 
@@ -128,13 +121,6 @@ class ObjectUploader:
 
     def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
         """Publish an object's header, and the ranges of its entries for others to upload.
-
-        Args:
-            ranges: the topic of tasks.
-            source: the object.
-            topic: the topic for its entries.
-            total: bytes of the object.
-            range_bytes: bytes of a range.
 
         Returns:
             The number of its ranges; None if it cannot be cut from the middle and must be uploaded as a whole.

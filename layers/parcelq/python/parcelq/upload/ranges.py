@@ -8,7 +8,7 @@ what it found. The scan that finds all ranges scanned publishes the tasks that u
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 
 from parcelq.errors import ConflictError, InvalidValueError, MessageError
@@ -16,6 +16,7 @@ from parcelq.lineage.source import Source, source_id
 from parcelq.names import SCANS
 from parcelq.records import Format, parse
 from parcelq.store.store import Store
+from parcelq.topics.message import Message
 from parcelq.upload.sources import Rest
 
 MAX_OBJECT_BYTES: Final = 2**53
@@ -197,3 +198,11 @@ def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
 
 def _folder(task: RangeTask) -> str:
     return f"{SCANS}{source_id(task.source)}/{task.scan}/"
+
+
+def part_tasks(
+    source: str, topic: str, ranges: Iterable[tuple[int, int]], total: int, workflow: str
+) -> Iterator[Message]:
+    """Yield the messages by which the uploader publishes exactly these ranges of an object; see `RangeTask`."""
+    for start, end in ranges:
+        yield Message(str(RangeTask(source, topic, start, end, total, workflow=workflow, part=True)).encode())

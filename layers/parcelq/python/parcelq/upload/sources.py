@@ -109,15 +109,9 @@ def upload_source(
     """Publish a whole source.
 
     Args:
-        topic: the topic.
-        stream: its bytes, compressed or not.
-        source: the source's identity.
-        parcel_size: most entries of a message.
         size: its bytes as stored; None if unknown before its end.
-        fmt: its record format; None if its name decides.
         store: stores a header that is too long for an attribute; None if there is no store.
         compressed: whether it must be compressed.
-        workflow: the attribute `Workflow` of its messages; empty for the built-in step.
         may_go_on: called before each parcel except the first; if it returns False, `rest` of the result says what is
             left.
 
@@ -158,10 +152,6 @@ def upload_stream(
     A header is a separate message before the others: its body is the header, and it has no entries.
 
     Args:
-        topic: the topic.
-        stream: the entries.
-        source: the source's identity.
-        parcel_size: most entries of a message.
         total: bytes of the whole source; None if unknown before the stream's end.
         layout: the record format, and the header to publish before the stream.
         start: offset in the source of the header, or of the stream's first byte if there is no header to publish.
@@ -182,7 +172,16 @@ def upload_stream(
 
     def in_time() -> Iterator[Parcel]:
         nonlocal rest
-        parcels = _parcels(stream, layout, parcel_size, start, record)
+        first = {"start": start + len(layout.header), "record": record, "line": layout.line or 1}
+        parcels = cut(
+            stream,
+            layout.format,
+            parcel_size,
+            layout.room,
+            **first,
+            counted_from=0 if layout.line else start,
+            strict=True,
+        )
         yield from islice(parcels, 1)
         for parcel in parcels:
             # guard[False]: an upload stops before its function's time is up
@@ -210,20 +209,6 @@ def upload_stream(
     return Uploaded(published, entries, end, parts.all(), format=str(layout.format), rest=rest)
 
 
-def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int, record: int) -> Iterator[Parcel]:
-    return cut(
-        stream,
-        layout.format,
-        parcel_size,
-        layout.room,
-        start=start + len(layout.header),
-        record=record,
-        line=layout.line or 1,
-        counted_from=0 if layout.line else start,
-        strict=True,
-    )
-
-
 def parcel_messages(
     parcels: Iterable[Parcel],
     source: Source,
@@ -236,10 +221,7 @@ def parcel_messages(
     """Turn parcels of a source into messages with their lineage.
 
     Args:
-        parcels: the parcels, in order.
-        source: the source's identity.
         total: bytes of the source; if None, the last message carries it, if the source ends there.
-        layout: the record format and the header.
         empty: whether no parcels mean an empty source, which gives one message without bytes.
         ends: called after the last parcel; says whether the source ends there.
     """

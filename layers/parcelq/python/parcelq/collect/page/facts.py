@@ -8,7 +8,7 @@ from typing import Final
 from parcelq.collect.page.amounts import amount, duration
 from parcelq.collect.page.charts import bars
 from parcelq.collect.page.figures import cut
-from parcelq.collect.page.html import element, table, text
+from parcelq.collect.page.html import element, section, table, text
 from parcelq.collect.page.rates import Rate
 from parcelq.collect.report import Report
 
@@ -29,13 +29,7 @@ def rate_chart(rate: Rate) -> str:
     told = f"{mean:,.0f} records a second on average over {duration(whole)}, at most {max(each):,.0f}"
     chart = bars(each, labels, ("0 s", duration(whole)), f"{max(each):,.0f}/s", f"Rate over time: {told}")
     words = "Records of the result that were collected per second, since the first one."
-    return element(
-        "section",
-        element("h2", "Rate over time"),
-        element("p", text(f"{told[0].upper()}{told[1:]}. {words}"), class_="soft"),
-        chart,
-        id="rate",
-    )
+    return section("Rate over time", chart, words=f"{told[0].upper()}{told[1:]}. {words}", id="rate")
 
 
 def run_durations(report: Report) -> str:
@@ -57,13 +51,7 @@ def run_durations(report: Report) -> str:
     ends = duration(begins[0]), duration(counts[-1][0])
     chart = bars([count for _, count in counts], labels, ends, f"{most:,}", f"Durations of runs: {told}")
     words = "Successful runs of a step, by duration; two bars for each doubling."
-    return element(
-        "section",
-        element("h2", "Durations of runs"),
-        element("p", text(f"{told}. {words}"), class_="soft"),
-        chart,
-        id="durations",
-    )
+    return section("Durations of runs", chart, words=f"{told}. {words}", id="durations")
 
 
 def costs(report: Report) -> str:
@@ -88,9 +76,7 @@ def costs(report: Report) -> str:
         "It covers the work for collected messages and the looks at the job."
     )
     head = ["Function", "Time", "Invocations", "GB-seconds", "Requests"]
-    return element(
-        "section", element("h2", "Cost"), element("p", text(words), class_="soft"), table(head, rows), id="cost"
-    )
+    return section("Cost", table(head, rows), words=words, id="cost")
 
 
 def facts(report: Report) -> str:
@@ -112,7 +98,7 @@ def facts(report: Report) -> str:
         ("State", report.state),
     ]
     shown = (element("dt", text(name)) + element("dd", text(cut(value, LONG))) for name, value in facts if value)
-    return element("section", element("h2", "About this job"), element("dl", *shown, class_="facts", id="facts"))
+    return section("About this job", element("dl", *shown, class_="facts", id="facts"))
 
 
 def _steps(report: Report) -> str:

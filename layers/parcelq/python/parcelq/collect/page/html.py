@@ -38,6 +38,12 @@ def table(heads: list[str], rows: list[list[str]], caption: str = "", **attribut
     return element("div", element("table", title, element("thead", head), element("tbody", *body)), **attributes)
 
 
+def section(title: str, *content: str, words: str = "", **attributes: object) -> str:
+    """Return a section with a title and perhaps words below it, which are texts, and content, which is HTML."""
+    below = element("p", text(words), class_="soft") if words else ""
+    return element("section", element("h2", text(title)), below, *content, **attributes)
+
+
 def json_block(name: str, data: Any) -> str:
     """Return an element that contains JSON for a script. The JSON is escaped so that it cannot end the element."""
     shown = json.dumps(data, ensure_ascii=False, separators=(",", ":"))

@@ -7,7 +7,7 @@ from typing import Final
 
 from parcelq.collect.page.amounts import amount, size
 from parcelq.collect.page.figures import Figures
-from parcelq.collect.page.html import element, text
+from parcelq.collect.page.html import element, section, text
 from parcelq.collect.report import Report
 from parcelq.collect.source_map import Cell
 
@@ -17,7 +17,7 @@ def source_map(report: Report, figures: Figures, missing: str) -> str:
     total = figures.cells[-1].end
     if not total and report.bytes_read is None:
         unknown = element("p", "The map needs the size of the source, which is not known yet.")
-        return element("section", element("h2", "Map of the source"), unknown)
+        return section("Map of the source", unknown)
     cells = (_cell(number, cell, total) for number, cell in enumerate(figures.cells))
     each = size(total / len(figures.cells)) if total else "nothing"
     intro = (

@@ -10,7 +10,7 @@ from parcelq.collect.page.amounts import amount, percent, size
 from parcelq.collect.page.document import document
 from parcelq.collect.page.facts import LONG, costs, facts, rate_chart, run_durations
 from parcelq.collect.page.figures import Figures, Group, Listed, cut
-from parcelq.collect.page.html import element, json_block, table, text
+from parcelq.collect.page.html import element, json_block, section, table, text
 from parcelq.collect.page.mapped import source_map
 from parcelq.collect.page.verdict import verdict
 from parcelq.collect.report import Report
@@ -93,10 +93,7 @@ def _reasons(report: Report, figures: Figures, *, redrivable: bool) -> str:
     if not figures.groups:
         return ""
     rows = [_group(group, figures.listed, redrivable=redrivable) for group in figures.groups]
-    parts = [
-        element("h2", "Why records failed"),
-        table(["Records", "Reason", "First", "Last"], rows, class_="scroll", id="reasons", **_SCROLLS),
-    ]
+    parts = [table(["Records", "Reason", "First", "Last"], rows, class_="scroll", id="reasons", **_SCROLLS)]
     if figures.other_kinds:
         other = (
             f"{amount(figures.other_entries, 'record')} more failed for {figures.other_kinds:,} or more other reasons."
@@ -104,7 +101,7 @@ def _reasons(report: Report, figures: Figures, *, redrivable: bool) -> str:
         parts.append(element("p", text(other), class_="soft"))
     if report.dead_list:
         parts.append(element("p", "All of them, with their content: ", _link(report)))
-    return element("section", *parts)
+    return section("Why records failed", *parts)
 
 
 _SCROLLS: Final = {"tabindex": "0", "role": "region", "aria_label": "Reasons"}
@@ -162,9 +159,8 @@ def _holes(report: Report) -> str:
         for start, end in report.holes[:_HOLES]
     ]
     more = len(report.holes) - _HOLES
-    return element(
-        "section",
-        element("h2", "What is missing"),
+    return section(
+        "What is missing",
         table(["Bytes of the source", "How many", "Of the source"], rows, class_="scroll", id="holes"),
         element("p", text(f"And {amount(more, 'part')} more."), class_="soft") if more > 0 else "",
     )
@@ -176,7 +172,7 @@ def _warnings(warnings: Iterable[str]) -> str:
         return ""
     more = element("li", f"and {len(shown) - _WARNINGS:,} more") if len(shown) > _WARNINGS else ""
     items = element("ul", *shown[:_WARNINGS], more)
-    return element("section", element("h2", "Warnings"), element("div", items, class_="warnings", id="warnings"))
+    return section("Warnings", element("div", items, class_="warnings", id="warnings"))
 
 
 def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, Any]:
