@@ -1,4 +1,4 @@
-"""Charts as SVG, drawn without any style of their own, so that a strict content security policy allows them."""
+"""Draws charts as SVG without inline styles, so that a strict content security policy allows them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def bars(values: Sequence[float], labels: Sequence[str], x_ends: tuple[str, str]
 
     Args:
         labels: the tooltip of each.
-        x_ends: texts below the first and the last.
+        x_ends: texts below the first and the last bar.
         top: text at the height of the highest.
-        label: what the chart shows, for those who do not see it.
+        label: a description of the chart for screen readers.
     """
     most = max(values, default=0.0) or 1.0
     width, height = (_WIDTH - _LEFT) / max(1, len(values)), _HEIGHT - _BOTTOM - _TOP
