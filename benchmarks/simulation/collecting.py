@@ -13,10 +13,10 @@ from parcelq.collect.looks import PARTS_SECONDS
 from parcelq.jobs.changes import Found, Next, after, ended, wants_counts
 from parcelq.jobs.look import Look, LookVerdict, more_drainers, verdict
 from parcelq.jobs.record import JobRecord, State, new_record
-from parcelq_cli.estimate.arithmetic import billed
+from parcelq_cli.estimate.bill import billed
 from parcelq_cli.estimate.collecting import Result, drained_seconds, segments_of
 from parcelq_cli.estimate.facts import EXTENT, LISTED, S3_SECONDS, SQS_SECONDS
-from parcelq_cli.estimate.model import Job
+from parcelq_cli.estimate.model import Estimate
 
 from benchmarks.simulation.case import Case, Outcome, Topics
 from benchmarks.simulation.merging import Indexes
@@ -47,7 +47,7 @@ class Collector:
     """
 
     world: World
-    job: Job
+    job: Estimate
     case: Case
     topics: Topics
     out: Outcome

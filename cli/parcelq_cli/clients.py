@@ -1,4 +1,7 @@
-"""The clients of AWS that commands use. They are made when a command runs, since importing boto3 takes long."""
+"""The clients of AWS that commands use. They are made when a command runs, since importing boto3 takes long.
+
+All of them are of the account and region that boto3 is configured for; they raise AwsError where no region is.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def topics() -> Topics:
-    """Return the topics of the account and region that boto3 is configured for.
-
-    Raises:
-        AwsError: no region is configured.
-    """
+    """Return the topics."""
     from parcelq.aws.clients import sqs_client
     from parcelq.topics.admin import Topics
 
@@ -24,16 +23,7 @@ def topics() -> Topics:
 
 
 def topic(name: str, bucket: str = "") -> SqsTopic:
-    """Return a topic by name or URL.
-
-    Args:
-        name: the topic's name or URL.
-        bucket: where bodies go that are too large for a message; without it such messages are refused.
-
-    Raises:
-        AwsError: no region is configured.
-        TopicNotFoundError: there is no such topic.
-    """
+    """Return a topic by name or URL; raises TopicNotFoundError. Bodies too large for a message go to the bucket."""
     from parcelq.topics.sqs import SqsTopic
 
     every = topics()
@@ -55,22 +45,14 @@ def looks(topic: SqsTopic) -> SqsTopic | None:
 
 
 def s3() -> S3Client:
-    """Return an S3 client of the account and region that boto3 is configured for.
-
-    Raises:
-        AwsError: no region is configured.
-    """
+    """Return a client of S3."""
     from parcelq.aws.clients import s3_client
 
     return s3_client()
 
 
 def overflow(bucket: str) -> Overflow:
-    """Return the store of bodies that are too large for a message.
-
-    Args:
-        bucket: where they are put. For reading it may be empty, since each message names its bucket.
-    """
+    """Return the store of bodies too large for a message. Reading needs no bucket, since each message names its own."""
     from parcelq.topics.overflow import Overflow
 
     return Overflow(s3(), bucket)

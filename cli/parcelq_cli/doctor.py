@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import typer
 from parcelq.errors import AwsError, ParcelqError, WorkflowError
@@ -21,38 +19,21 @@ _NEW_ACCOUNT: Final = 10
 """Concurrent invocations of a new account: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A problem that stops jobs, or may do so.
-
-    Attributes:
-        what: the problem, in a sentence.
-        help: what to do about it.
-    """
+class Finding(NamedTuple):
+    """A problem that stops jobs, or may do so; and what to do about it."""
 
     what: str
     help: str
 
 
 class Examined:
-    """Examines a stack.
-
-    Args:
-        stack: the stack.
-    """
+    """Examines a stack."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-
-    @cached_property
-    def functions(self) -> Any:
-        """A client of Lambda."""
-        return _client("lambda")
-
-    @property
-    def processors(self) -> dict[str, str]:
-        """Names of the processors, by stage."""
-        return {stage: f"{self.stack.prefix}-processor-{stage}" for stage in self.stack.stages}
+        self.functions = _client("lambda")
+        self.processors = {stage: f"{stack.prefix}-processor-{stage}" for stage in stack.stages}
+        self.others = [f"{stack.prefix}-{name}" for name in ("uploader", "downloader")]
 
     def mapping(self, function: str) -> Mapping[str, Any]:
         """The event source of a function. Raises ParcelqError if it has none."""
@@ -71,13 +52,8 @@ class Examined:
 
         with translated():
             limit = self.functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
-        wanted = sum(
-            self.mapping(name).get("ScalingConfig", {}).get("MaximumConcurrency", 0)
-            for name in (
-                *self.processors.values(),
-                *(f"{self.stack.prefix}-{one}" for one in ("uploader", "downloader")),
-            )
-        )
+        mappings = map(self.mapping, (*self.processors.values(), *self.others))
+        wanted = sum(one.get("ScalingConfig", {}).get("MaximumConcurrency", 0) for one in mappings)
         if wanted > limit:
             yield Finding(
                 f"the account runs {limit} functions at once, and the stack may ask for {wanted}",
@@ -87,7 +63,7 @@ class Examined:
 
     def event_sources(self) -> Iterator[Finding]:
         """Check that the functions get their messages."""
-        for function in (*self.processors.values(), f"{self.stack.prefix}-uploader"):
+        for function in (*self.processors.values(), self.others[0]):
             state = self.mapping(function).get("State")
             if state != "Enabled":
                 yield Finding(

@@ -21,7 +21,8 @@ _BAR: Final = 40
 _INPUT_TOPIC: Final = "parcelq-step"
 Bucket = Annotated[str, typer.Option(callback=bucket_name, help="The stack's bucket.", show_default=False)]
 AnyBucket = Annotated[
-    str, typer.Option("--bucket", callback=bucket_name, help="The stack's bucket.", show_default="that of --stack")
+    str | None,
+    typer.Option("--bucket", callback=bucket_name, help="The stack's bucket.", show_default="that of --stack"),
 ]
 OutputTopic = Annotated[str, typer.Option("--topic", help="Name of the topic that results are collected from.")]
 
@@ -32,7 +33,7 @@ def status(
     source: Annotated[
         str, typer.Argument(metavar="NAME", help="Only sources whose name contains this.", show_default="all")
     ] = "",
-    bucket: AnyBucket = "",
+    bucket: AnyBucket = None,
     topic: OutputTopic = "parcelq-output",
     stack: Annotated[str, typer.Option("--stack", metavar="NAME", help="A stack: shows its jobs.")] = "",
 ) -> None:
@@ -44,7 +45,7 @@ def status(
     """
     if bool(stack) == bool(bucket):
         raise WrongUsageError("give --stack or --bucket, one of them")
-    if stack:
+    if not bucket:
         from parcelq.stack.lookup import look_up
 
         from parcelq_cli.stack_jobs import list_jobs
@@ -66,7 +67,9 @@ def status(
 @with_output
 def repair(
     output: Output,
-    source: Annotated[str, typer.Argument(help="The source's name, as in inbox/NAME.", show_default=False)],
+    source: Annotated[
+        str, typer.Argument(metavar="NAME", help="The source's name, as in inbox/NAME.", show_default=False)
+    ],
     bucket: Bucket,
     topic: OutputTopic = "parcelq-output",
     input_topic: Annotated[

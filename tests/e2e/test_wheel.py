@@ -189,7 +189,7 @@ def test_the_installed_command_installs_what_a_step_needs(made: Path, tmp_path: 
     assert (tmp_path / "results/lines.txt").read_text() == "ainiconfig\nbiniconfig\n"
 
 
-def test_without_the_extra_emulate_says_what_to_install(parcelq) -> None:  # type: ignore[no-untyped-def]
+def test_without_its_extra_packages_the_installed_emulate_says_what_to_install(parcelq) -> None:  # type: ignore[no-untyped-def]
     done = parcelq("emulate", "lines.txt", "--step", "tr")
     assert done.returncode == 1
     assert done.stderr == "parcelq: emulate needs more packages; install them with: pip install 'parcelq[emulate]'\n"

@@ -45,14 +45,16 @@ class TestRanges:
         assert [start for start, _ in found] == [0, *(end for _, end in found[:-1])]
         assert result_of(messages) == MOLECULES
 
-    def test_an_object_of_just_the_size_is_uploaded_at_once(self, stack: Stack, settings: Callable[..., None]) -> None:
+    def test_an_object_as_large_as_a_range_is_uploaded_at_once(
+        self, stack: Stack, settings: Callable[..., None]
+    ) -> None:
         settings(RANGE_BYTES=len(MOLECULES))
         stack.call("uploader", stack.put(MOLECULES))
         assert stack.take("parcelq-ranges") == []
         assert result_of(stack.take("parcelq-step")) == MOLECULES
 
     @pytest.mark.parametrize(("key", "options"), [("inbox/m.smi.gz", {}), ("inbox/m.smi", {"ContentEncoding": "gzip"})])
-    def test_a_compressed_object_is_never_cut(
+    def test_a_compressed_object_is_never_cut_into_ranges(
         self, stack: Stack, settings: Callable[..., None], key: str, options: dict[str, str]
     ) -> None:
         settings(RANGE_BYTES=10)

@@ -52,7 +52,7 @@ class TestHealing:
         self.still(cloud)
         assert cloud.record().healings == 0
 
-    def test_on_a_busy_stack_it_is_after_the_longest_deadline(self, cloud: Cloud) -> None:
+    def test_on_a_busy_stack_lost_bytes_are_published_again_after_the_longest_deadline(self, cloud: Cloud) -> None:
         cloud.begin()
         cloud.came(output(0, 5))
         cloud.step.publish([Message(b"x")])
@@ -75,7 +75,7 @@ class TestHealing:
             cloud.look()
         assert (cloud.record().state, cloud.record().problem) == (State.STOPPED, "its upload never ended")
 
-    def test_a_cancelled_job_is_left_alone(self, cloud: Cloud) -> None:
+    def test_a_cancelled_job_is_not_healed(self, cloud: Cloud) -> None:
         cloud.begin()
         cloud.came(output(0, 5))
         cloud.look()
@@ -108,7 +108,7 @@ class TestHealing:
         cloud.run()
         assert (cloud.result(), cloud.record().generation) == (DATA.upper(), 1)
 
-    def test_what_never_came_at_all_is_published_again_whole(self, cloud: Cloud) -> None:
+    def test_a_source_of_which_nothing_came_is_published_again_whole(self, cloud: Cloud) -> None:
         cloud.begin()
         self.still(cloud)
         assert cloud.tasks() == [(0, len(DATA))]
@@ -130,7 +130,7 @@ class TestTheDead:
         cloud.run()
         assert cloud.record().dead == 1
 
-    def test_a_redriven_entry_takes_its_place(self, cloud: Cloud) -> None:
+    def test_a_redriven_entry_takes_its_place_in_the_result(self, cloud: Cloud) -> None:
         self.finished(cloud)
         cloud.jobs.send([Look(cloud.record().id)])
         cloud.look()
@@ -149,7 +149,7 @@ class TestTheDead:
         cloud.run()
         assert (cloud.record().state, cloud.record().dead, cloud.record().healings) == (State.FINISHED, 1, 0)
 
-    def test_what_comes_by_itself_of_a_finished_job_wakes_it(self, cloud: Cloud) -> None:
+    def test_a_result_that_comes_late_by_itself_wakes_a_finished_job(self, cloud: Cloud) -> None:
         self.finished(cloud)
         cloud.came(output(3, 4))
         cloud.drain()

@@ -150,12 +150,12 @@ class TestStream:
         assert uploaded == Uploaded(messages=2, entries=3, end=106, parts=((4, 2), (2, 1)))
         assert [one.attributes[LINEAGE] for one in contents(topic)] == ["100-104/500", "104-106/500"]
 
-    def test_where_only_the_end_tells_the_total_the_last_message_says_it(self, sqs, topic, contents):
+    def test_where_only_the_end_shows_the_size_of_a_source_the_last_message_has_it(self, sqs, topic, contents):
         with gzip.open(BytesIO(gzip.compress(b"a\nb\nc\n"))) as stream:
             upload_stream(SqsTopic(sqs, topic), stream, SOURCE_OF_TESTS, 1, total=None)
         assert [one.attributes[LINEAGE] for one in contents(topic)] == ["0-2/*", "2-4/*", "4-6/6"]
 
-    def test_where_the_source_goes_on_behind_the_stream_no_message_says_a_total(self, sqs, topic, contents):
+    def test_where_the_source_goes_on_behind_the_stream_no_message_has_its_size(self, sqs, topic, contents):
         stream = BytesIO(b"a\nb\n")
         upload_stream(SqsTopic(sqs, topic), stream, SOURCE_OF_TESTS, 1, total=None, start=2, ends=lambda: False)
         assert [one.attributes[LINEAGE] for one in contents(topic)] == ["2-4/*", "4-6/*"]
@@ -165,7 +165,7 @@ class TestStream:
         assert uploaded == Uploaded(messages=0, entries=0, end=100)
         assert requests.asked == []
 
-    def test_memory_stays_flat_whatever_the_length(self):
+    def test_an_upload_of_a_long_stream_takes_little_memory(self):
         class Generated:
             left = 60 * MIB
 
@@ -206,7 +206,7 @@ def test_parcels_become_messages_one_at_a_time():
     }
 
 
-def test_no_parcels_are_an_empty_source_or_nothing():
+def test_a_stream_without_parcels_is_an_empty_source_or_nothing():
     (message,) = parcel_messages([], SOURCE_OF_TESTS, None, empty=True)
     assert message.attributes[LINEAGE] == str(Lineage(Span(0, 0, 0)))
     assert list(parcel_messages([], SOURCE_OF_TESTS, 9, empty=False)) == []

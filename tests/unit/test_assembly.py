@@ -98,7 +98,7 @@ class TestSegmentReader:
             assert b"".join(reader.read((number, 0, 5))) == bytes(5)
         assert [key for key, _, _ in store.reads] == ["a", "b", "c", "a"]
 
-    def test_an_empty_extent_reads_nothing(self) -> None:
+    def test_an_extent_without_bytes_reads_nothing(self) -> None:
         store = Memory({"a": b"data"})
         assert list(SegmentReader(store, ["a"]).read((0, 2, 0))) == []
         assert store.reads == []

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.errors import JobError, NotFoundError, ParcelqError
+from parcelq.lineage.source import is_job_id
 from parcelq.local.finish import FileResult
 from parcelq.local.jobs import source_of, take_up
 from parcelq.local.kept import Kept
@@ -19,14 +19,6 @@ from parcelq.local.recipe import Recipe
 from parcelq.local.run import OnProgress, run_jobs
 from parcelq.local.state import LocalRecord
 from parcelq.upload.notes import notes_of
-
-_ID: Final = re.compile("[0-9a-f]{6,24}")
-"""A job's id, or its beginning."""
-
-
-def is_job_id(text: str) -> bool:
-    """Whether a text has the form of a job's id or of its beginning: 6 to 24 hexadecimal digits."""
-    return _ID.fullmatch(text) is not None
 
 
 class JobStatus(NamedTuple):

@@ -25,8 +25,8 @@ from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.names import MARKS
 from parcelq.process.broken import LEAST_MESSAGES, MOST_SAMPLES, BrokenStep
-from parcelq.process.cut import part_of
 from parcelq.process.dead import reason_of
+from parcelq.process.output import part_of
 from parcelq.process.plan import Work
 from parcelq.process.rules import Rules
 from parcelq.process.runs import Run
@@ -168,11 +168,11 @@ def _failures(work: Work, run: Run, run_alone: RunAlone) -> dict[str, str | None
     samples = [part_of(work, parcels[number].start, parcels[number].end, 1, number, work.failures) for number in places]
     failures: dict[str, str | None] = {}
     for place, one in zip(places.values(), run_alone(work, samples), strict=False):
-        with one.folder:
-            if one.error:
-                failures[place] = reason_of(one.error)
-            elif one.ran:
-                failures[place] = one.ran.rejects[0].reason if one.ran.rejects else None
+        if one.error:
+            failures[place] = reason_of(one.error)
+        elif one.ran:
+            failures[place] = one.ran.rejects[0].reason if one.ran.rejects else None
+        one.close()
     return failures
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from operator import add
 from typing import Final, NamedTuple
 
 from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
@@ -38,14 +39,9 @@ class RoundProgress(NamedTuple):
 
     def plus(self, outcome: Outcome) -> RoundProgress:
         """With one more round."""
-        return self._replace(
-            rounds=self.rounds + 1,
-            messages_processed=self.messages_processed + len(outcome.done),
-            entries_processed=self.entries_processed + outcome.entries,
-            messages_published=self.messages_published + outcome.published,
-            failed=self.failed + len(outcome.failed),
-            dead=self.dead + outcome.dead,
-        )
+        done, failed = len(outcome.done), len(outcome.failed)
+        new = 1, done, outcome.entries, outcome.published, failed, outcome.dead
+        return RoundProgress(*map(add, self, new))
 
 
 def process(

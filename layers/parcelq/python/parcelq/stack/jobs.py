@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -21,7 +20,7 @@ from parcelq.jobs.changes import halted, woken
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
-from parcelq.lineage.source import Source
+from parcelq.lineage.source import Source, is_job_id
 from parcelq.names import JOBS
 from parcelq.result_names import COMPRESSED
 from parcelq.store.bucket import BucketStore
@@ -32,7 +31,6 @@ from parcelq.upload.notes import forget_problem, notes_of
 from parcelq.upload.ranges import RangeTask
 
 _log = logging.getLogger(__name__)
-_ID: Final = re.compile("[0-9a-f]{6,24}")
 _WHOLE_ID: Final = 24
 """Characters of a whole id."""
 _TRIES: Final = 20
@@ -88,7 +86,7 @@ class StackJobs(NamedTuple):
             JobError: there is no such job, or several begin so.
         """
         keys = []
-        if _ID.fullmatch(job):
+        if is_job_id(job):
             keys = [f"{JOBS}{job}.json"] if len(job) == _WHOLE_ID else list(self.store.keys(f"{JOBS}{job}"))
         if len(keys) > 1:
             ids = ", ".join(key.removeprefix(JOBS).removesuffix(".json") for key in keys[:10])

@@ -21,7 +21,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from parcelq.steps.entries import (
     FORMAT_SUFFIX,
@@ -34,16 +34,17 @@ from parcelq.steps.entries import (
     write_rejects,
 )
 from parcelq.steps.fault import explain
-from parcelq.steps.part import Part
 
 if TYPE_CHECKING:
     import argparse
+    from types import TracebackType
 
 __all__ = ["StepFunction", "reject", "step"]
 
 Given = TypeVar("Given")
 More = ParamSpec("More")
 Made = TypeVar("Made")
+_BLOCK_BYTES: Final = 1 << 20
 
 
 class StepFunction(Generic[Given, More, Made]):
@@ -180,6 +181,37 @@ def step(function: Callable[..., Any] | None = None, /, *, raw: bool = False, ea
     if raw and each:
         raise TypeError("step() takes raw=True or each=True, not both")
     return StepFunction(function) if function else lambda marked: StepFunction(marked, raw=raw, each=each)
+
+
+class Part:
+    """What a run writes into a file, from a place on. What lies behind it stays.
+
+    A copy of the process writes in the same place, not behind it.
+
+    Args:
+        path: the file.
+        start: where the part begins.
+
+    Attributes:
+        end: where it ends so far.
+    """
+
+    def __init__(self, path: str, start: int) -> None:
+        self.end = start
+        self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write all of it."""
+        left = memoryview(data).cast("B") if len(data) else b""
+        while left:
+            written = os.pwrite(self._file, left[:_BLOCK_BYTES], self.end)
+            self.end, left = self.end + written, left[written:]
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        os.close(self._file)
 
 
 def _options(description: str | None) -> argparse.Namespace:

@@ -68,7 +68,7 @@ def read_settings(path: Path) -> StepSettings:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(where, [f"it cannot be read: {error}"]) from None
+        raise SettingsError(where, [f"it cannot be read: {getattr(error, 'strerror', error)}"]) from None
     try:
         content = load(text, exact=frozenset({"arguments", "environment"}))
     except StrictYamlError as error:

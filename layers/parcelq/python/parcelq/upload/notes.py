@@ -129,29 +129,20 @@ def notes_of_whole(store: Store, source: str) -> list[Note]:
 def note_problem(store: Store, source: str, problem: str, *, topic: str = "", output: str | None = None) -> None:
     """Note that a source cannot be uploaded, and why; see `Note`."""
     note = {"source": source, "start": 0, "end": 0, "entries": 0, "topic": topic, "output": output, "problem": problem}
-    store.put(problem_key(source), json.dumps(note, separators=(",", ":")).encode())
+    store.put(upload_folder(source) + _PROBLEM, json.dumps(note, separators=(",", ":")).encode())
 
 
 def forget_problem(store: Store, source: str) -> None:
     """Delete the note that a source cannot be uploaded, if there is one: somebody tries it again."""
-    if store.stat(problem_key(source)):
-        store.delete([problem_key(source)])
+    key = upload_folder(source) + _PROBLEM
+    if store.stat(key):
+        store.delete([key])
 
 
 def noted_problems(store: Store) -> dict[str, str]:
     """The sources that can never be uploaded, and why, by the attribute `Source`."""
     keys = (key for key in store.keys(_UPLOADS) if key.endswith(_PROBLEM))
     return {note.source: note.problem for note in _read_all(store, keys)}
-
-
-def noted_format(store: Store, source: str) -> str:
-    """The record format with which a source was uploaded, as far as that is noted; empty where it is not."""
-    return next((note.format for note in notes_of(store, source) if note.format), "")
-
-
-def noted_workflow(store: Store, source: str) -> str:
-    """The workflow's version with which a source was uploaded, as far as that is noted; empty for the built-in step."""
-    return next((note.workflow for note in notes_of(store, source) if note.workflow), "")
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:

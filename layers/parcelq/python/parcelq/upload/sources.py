@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from parcelq.errors import PublishError
 from parcelq.lineage.lineage import Lineage, Span
@@ -18,9 +18,10 @@ from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
-from parcelq.upload.layout import LINES_ONLY, Layout
-from parcelq.upload.parcels import fit_for_messages
-from parcelq.upload.parts import Parts
+from parcelq.upload.parcels import LINES_ONLY, Layout, fit_for_messages
+
+_MOST_PARTS: Final = 2048
+"""The most parts of a note, which then has about 30 KB."""
 
 
 class Rest(NamedTuple):
@@ -66,6 +67,31 @@ class Uploaded(NamedTuple):
     chosen_by: str = ""
     one_stream: str = ""
     rest: Rest | None = None
+
+
+class Parts:
+    """Bytes and entries of parcels, or, if there are many, of several parcels together, so that the list stays
+    short."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[int, int]] = []
+        self._of_each = 1
+        self._size = self._entries = self._parcels = 0
+
+    def add(self, size: int, entries: int) -> None:
+        """Add a parcel, or several that are counted together."""
+        self._size, self._entries, self._parcels = self._size + size, self._entries + entries, self._parcels + 1
+        if self._parcels == self._of_each:
+            self._parts.append((self._size, self._entries))
+            self._size = self._entries = self._parcels = 0
+            if len(self._parts) == _MOST_PARTS:
+                pairs = zip(self._parts[::2], self._parts[1::2], strict=True)
+                self._parts = [(one[0] + other[0], one[1] + other[1]) for one, other in pairs]
+                self._of_each *= 2
+
+    def all(self) -> tuple[tuple[int, int], ...]:
+        """Bytes and entries of each part, in order."""
+        return (*self._parts, *[(self._size, self._entries)] * bool(self._parcels))
 
 
 def upload_source(
