@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from parcelq_emulator.pipeline import Pipeline
 
 _LOOK_SECONDS: Final = 0.2
-_PAUSE_FACTOR: Final = 5
-"""So much longer than a look the pause after it is, since a look at thousands of files takes long itself."""
+_PAUSE_FACTOR: Final = 20
+"""The pause after a look at the results is so much longer than that: results of thousands of files are a long list."""
 
 
 def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> frozenset[str]:
@@ -34,16 +34,18 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> f
     Raises:
         ParcelqError: the stack makes no progress.
     """
-    began = time.monotonic()
+    share, next_look = 0.0, 0.0
     while waiting := pipeline.waiting():
-        given_up = pipeline.given_up().keys()
-        missing = _missing(pipeline, sizes)
-        done = sum(size for name, size in sizes.items() if name not in missing)
-        tell(f"{amount(waiting, 'message')} waiting", done / max(1, sum(sizes.values())))
-        if given_up and missing <= given_up:
-            break
-        time.sleep(max(_LOOK_SECONDS, _PAUSE_FACTOR * (time.monotonic() - began)))
         began = time.monotonic()
+        if began >= next_look:
+            given_up, missing = pipeline.given_up().keys(), _missing(pipeline, sizes)
+            if given_up and missing <= given_up:
+                break
+            share = sum(size for name, size in sizes.items() if name not in missing) / max(1, sum(sizes.values()))
+            now = time.monotonic()
+            next_look = now + _PAUSE_FACTOR * (now - began)
+        tell(f"{amount(waiting, 'message')} waiting", share)
+        time.sleep(_LOOK_SECONDS)
     return _missing(pipeline, sizes)
 
 
