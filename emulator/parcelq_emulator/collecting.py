@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from parcelq_emulator.pipeline import Pipeline
 
 _LOOK_SECONDS: Final = 0.2
+_POLLS_FACTOR: Final = 10
 _PAUSE_FACTOR: Final = 20
-"""The pause after a look at the results is so much longer than that: results of thousands of files are a long list."""
+"""Pauses are so much longer than the looks before them: at the topics, and at the results, which may be thousands."""
 
 
 def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> frozenset[str]:
@@ -35,7 +36,9 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> f
         ParcelqError: the stack makes no progress.
     """
     share, next_look = 0.0, 0.0
+    began = time.monotonic()
     while waiting := pipeline.waiting():
+        pause = max(_LOOK_SECONDS, _POLLS_FACTOR * (time.monotonic() - began))
         began = time.monotonic()
         if began >= next_look:
             given_up, missing = pipeline.given_up().keys(), _missing(pipeline, sizes)
@@ -45,7 +48,8 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> f
             now = time.monotonic()
             next_look = now + _PAUSE_FACTOR * (now - began)
         tell(f"{amount(waiting, 'message')} waiting", share)
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(pause)
+        began = time.monotonic()
     return _missing(pipeline, sizes)
 
 
