@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from parcelq.collect.page.amounts import dollars
 from parcelq.collect.page.charts import Line, Point, lines
 from parcelq.collect.page.document import document
 from parcelq.collect.page.html import element, table, text
@@ -15,7 +16,7 @@ from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.facts import VCPU_MB
 from parcelq_cli.estimate.model import Job
 from parcelq_cli.estimate.options import cheapest, warnings
-from parcelq_cli.estimate.report import dollars, seconds, size
+from parcelq_cli.estimate.report import seconds, size
 
 _PARCELS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 _MEMORIES: Final = (512, 1024, VCPU_MB, 2 * VCPU_MB, 4 * VCPU_MB)
@@ -125,4 +126,4 @@ def _numbers(grid: Sequence[Sequence[Job]]) -> str:
             f"{dollars(usd(job))}, {seconds(job.processed)}" + ("" if job.fits else " (does not fit)") for job in column
         )
         rows.append([f"{column[0].setup.parcel_size:,}", *map(text, cells)])
-    return table(heads, rows, class_="scroll", tabindex="0", role="region", aria_label="The numbers")
+    return table("numbers", "The numbers", heads, rows, texts=())

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from parcelq.collect.page.amounts import dollars
+
 from parcelq_cli.estimate.arithmetic import Row, total
 from parcelq_cli.estimate.bill import bill, keeping, usd
 from parcelq_cli.estimate.model import Job
@@ -59,14 +61,6 @@ def text(every: Sequence[Job]) -> str:
     legend = "* chosen  < cheapest  ! a run does not fit into an invocation"
     costs, idle_costs = _by_service(bill(job)), _by_service(nothing)
     return "\n\n".join([about, on_aws + costs, f"{setups}\n{legend}", month + idle_costs, prices, *notes])
-
-
-def dollars(usd: float) -> str:
-    """An amount, with at least two significant digits."""
-    if usd >= 1:
-        return f"${usd:,.2f}"
-    places = next((places for places in range(2, 9) if usd * 10**places >= 10 or not usd), 9)
-    return f"${usd:.{places}f}"
 
 
 def seconds(value: float) -> str:

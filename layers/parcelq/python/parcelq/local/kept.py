@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,7 +65,10 @@ class Kept:
         Raises:
             NotFoundError: another command finished the job in the meantime.
         """
-        keys = self.segments(job)
+        return self.opened(self.segments(job), tidies=tidies)
+
+    def opened(self, keys: Sequence[str], *, tidies: bool = False) -> Collected | None:
+        """The messages under some keys of `segments`; see `collected`."""
         if not keys:
             return None
         tidied = tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else read_record(self.store, keys)

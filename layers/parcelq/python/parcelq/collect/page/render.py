@@ -54,9 +54,9 @@ def content(report: Report, figures: Figures, banner: str = "", *, redrivable: b
         element("p", text(cut(_address(report), LONG)), class_="soft"),
         banner or element("div", sentence, class_=f"verdict {found.kind}", role="status", id="verdict"),
         _warnings(report.warnings),
-        _tiles(report),
+        _tiles(report, unknown="" if banner else "unknown"),
         source_map(report, figures, "not done yet" if banner else "missing"),
-        _reasons(report, figures, redrivable=redrivable),
+        _reasons(report, figures, live=bool(banner), redrivable=redrivable),
         _holes(report),
         rate_chart(figures.rate) if figures.rate else "",
         run_durations(report),
@@ -75,7 +75,8 @@ def _address(report: Report) -> str:
     return unquote(report.source.partition("?")[0]).removeprefix("file://")
 
 
-def _tiles(report: Report) -> str:
+def _tiles(report: Report, unknown: str) -> str:
+    """The counts; those that nobody knows are left out where there is no text for that."""
     entries = report.entries
     tiles = [
         ("Records read", entries.read, report.bytes_read),
@@ -89,18 +90,20 @@ def _tiles(report: Report) -> str:
         below = [element("small", text(size(bytes_)))] if bytes_ is not None else []
         if count is not None and entries.read and name in {"Done", "Failed", "Missing"}:
             below = [element("small", text(percent(count, entries.read)))]
-        value = "unknown" if count is None else f"{count:,}"
+        value = unknown if count is None else f"{count:,}"
+        if not value:
+            continue
         shown.append(element("div", element("dt", text(name)), element("dd", text(value), *below)))
     return element("dl", *shown, class_="tiles", id="counts")
 
 
-def _reasons(report: Report, figures: Figures, *, redrivable: bool) -> str:
+def _reasons(report: Report, figures: Figures, *, live: bool, redrivable: bool) -> str:
     if not figures.groups:
         return ""
     rows = [_group(group, figures.listed, redrivable=redrivable) for group in figures.groups]
     parts = [
         element("h2", "Why records failed"),
-        table(["Records", "Reason", "First", "Last"], rows, class_="scroll", id="reasons", **_SCROLLS),
+        table("reasons", "Reasons", ["Reason", "Failed records", "First record", "Last record"], rows),
     ]
     if figures.other_kinds:
         other = (
@@ -108,11 +111,9 @@ def _reasons(report: Report, figures: Figures, *, redrivable: bool) -> str:
         )
         parts.append(element("p", text(other), class_="soft"))
     if report.dead_list:
-        parts.append(element("p", "All of them, with their content: ", _link(report)))
+        place = element("code", text(cut(report.dead_list, LONG))) if live else _link(report)
+        parts.append(element("p", f"All of them, with their content: {place}"))
     return element("section", *parts)
-
-
-_SCROLLS: Final = {"tabindex": "0", "role": "region", "aria_label": "Reasons"}
 
 
 def _group(group: Group, listed: Sequence[Listed], *, redrivable: bool) -> list[str]:
@@ -130,7 +131,7 @@ def _group(group: Group, listed: Sequence[Listed], *, redrivable: bool) -> list[
                 data_kind=group.kind, data_ask=f"Run the {count} again that failed with: {group.reason}",
             ),
         )  # fmt: skip
-    return [f"{group.entries:,}", shown, text(group.first), text(group.last)]
+    return [shown, f"{group.entries:,}", text(group.first), text(group.last)]
 
 
 def _example(one: Listed) -> str:
@@ -170,7 +171,7 @@ def _holes(report: Report) -> str:
     return element(
         "section",
         element("h2", "What is missing"),
-        table(["Bytes of the source", "How many", "Of the source"], rows, class_="scroll", id="holes"),
+        table("holes", "What is missing", ["Bytes of the source", "How many", "Share"], rows),
         element("p", text(f"And {amount(more, 'part')} more."), class_="soft") if more > 0 else "",
     )
 
