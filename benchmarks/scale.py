@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from parcelq.collect.page.amounts import dollars
 from parcelq.limits import MAX_IN_FLIGHT
 from parcelq.prices import load_prices
 from parcelq_cli.estimate.arithmetic import total
 from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.measure import Line, Measured
 from parcelq_cli.estimate.model import Job, Setup
-from parcelq_cli.estimate.report import dollars, seconds
+from parcelq_cli.estimate.report import seconds
 
 from benchmarks.harness import MissingToolError
 from benchmarks.report import RESULTS

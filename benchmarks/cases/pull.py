@@ -14,7 +14,6 @@ from parcelq.limits import MAX_REQUEST_MESSAGES
 from parcelq.lineage.lineage import Lineage
 from parcelq.topics.attributes import LINEAGE
 from parcelq.topics.message import Pulled
-from parcelq.topics.pull import acknowledge, pull
 from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.files import upload_file
 from parcelq_emulator.server import Server
@@ -85,8 +84,9 @@ class _Taken:
 
 
 def _pull(sqs: SQSClient, topic: str, taken: _Taken) -> float:
-    while pulled := pull(sqs, topic, 1, _PULLED, 0):
-        acknowledge(sqs, topic, pulled)
+    queue = SqsTopic(sqs, topic)
+    while pulled := queue.pull(1, _PULLED, 0):
+        queue.acknowledge(pulled)
         taken.messages.extend(pulled)
     return len(taken.messages)
 

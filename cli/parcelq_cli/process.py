@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -106,7 +105,7 @@ def process(
             work(processor, receive_message_timeout=seconds, deadline=deadline, on_progress=tell)
     except Stopped:
         out.note("stopped")
-    summary = asdict(total)
+    summary = total._asdict()
     out.result(summary, fields({name.replace("_", " "): f"{value:,}" for name, value in summary.items()}))
 
 

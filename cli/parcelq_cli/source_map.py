@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.text import Text
 
 _BLOCKS: Final = {"=": ("█", "green"), "x": ("▒", "red"), ".": ("░", "dim"), "?": ("▓", "yellow")}
 """By the letters of `parcelq.collect.source_map.KINDS`."""
@@ -16,6 +17,8 @@ def map_line(letters: str) -> Text:
 
     Even the smallest dead or missing part shows. The characters differ, so the line says the same without colours.
     """
+    from rich.text import Text  # it takes time, and a quiet command needs none
+
     line = Text()
     for letter, some in groupby(letters):
         block, style = _BLOCKS.get(letter, (letter, ""))

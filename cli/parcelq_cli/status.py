@@ -54,7 +54,7 @@ def status(
     found = _statuses(bucket, topic, source)
     for one in found:
         output.result(one.document(), _shown(one))
-    if source and not any(one.is_called(source) for one in found) and (report := _report(bucket, source)):
+    if source and not any(one.name == source for one in found) and (report := _report(bucket, source)):
         output.result(report, _finished(source, report))
     elif source and not found:
         there = " It is in the inbox, but was not uploaded yet." if _is_put(bucket, source) else ""
@@ -92,7 +92,7 @@ def repair(
 
     latest: dict[str, Status] = {}
     for one in sorted(_statuses(bucket, topic, source), key=lambda one: Source.parse(one.source).order):
-        if one.is_called(source):
+        if one.name == source:
             latest[Source.parse(one.source).uri] = one
     if not latest:
         raise ParcelqError(f"source is {source!r}, but must be one that is not whole; parcelq status lists them")
@@ -172,17 +172,17 @@ def _shown(one: Status) -> Text:
     if one.topic:
         text.append(f"  uploaded to {one_line(one.topic)}", "dim")
     known = one.total is not None
-    size = f"{one.total:,} bytes, {_entries(one.entries_read)}" if known else "its size is not known yet"
+    size = f"{one.total:,} bytes, {_entries(one.report.entries.read)}" if known else "its size is not known yet"
     text.append("\n  ").append_text(_bar(one)).append("  " * known + size)
-    for name, share in (("covered", one.covered), ("dead", one.dead), ("missing", one.missing)):
+    for name, share in one.shares.items():
         percent = "      ?  " if share.percent is None else f"{share.percent:6.1f} % "
         count = "unknown" if share.bytes is None else f"{share.bytes:,}"
         text.append(f"\n  {name:<8}{percent} {count} bytes, {_entries(share.entries)}")
     if one.problem:
         text.append(f"\n  cannot be uploaded: {one_line(one.problem)}", "red")
-    if one.holes:
-        text.append(f", {amount(one.hole_count, 'hole')}")
-    return _with_warnings(text, one.warnings)
+    if one.report.holes:
+        text.append(f", {amount(one.resolution.hole_count, 'hole')}")
+    return _with_warnings(text, one.report.warnings)
 
 
 def _entries(count: int | None) -> str:
@@ -193,9 +193,10 @@ def _bar(one: Status) -> Text:
     """How much is covered, dead and missing, side by side; even the smallest part shows."""
     if one.total is None:
         return Text()
-    dead = min(_BAR, max(bool(one.dead.bytes), round(_BAR * (one.dead.percent or 0) / 100)))
-    covered = min(_BAR - dead, int(_BAR * (one.covered.percent or 0) / 100))
+    shares = one.shares
+    dead = min(_BAR, max(bool(shares["dead"].bytes), round(_BAR * (shares["dead"].percent or 0) / 100)))
+    covered = min(_BAR - dead, int(_BAR * (shares["covered"].percent or 0) / 100))
     missing = _BAR - covered - dead
-    if missing and one.total and not one.missing.bytes:  # which rounding made
+    if missing and one.total and not shares["missing"].bytes:  # which rounding made
         covered, missing = covered + missing, 0
     return Text.assemble(("█" * covered, "green"), ("▒" * dead, "red"), ("░" * missing, "dim"))

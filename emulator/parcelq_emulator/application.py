@@ -6,6 +6,7 @@ import io
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
@@ -18,8 +19,9 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import make_server
 from werkzeug.wsgi import LimitedStream
 
-from parcelq_emulator import s3
+from parcelq_emulator import frames, s3
 from parcelq_emulator.bodies import Bodies
+from parcelq_emulator.s3_direct import DirectS3
 from parcelq_emulator.sqs import SqsFrontend
 from parcelq_emulator.sqs_backend import StandardQueueBackend
 from parcelq_emulator.sqs_queue import StandardQueue
@@ -52,7 +54,7 @@ def application(directory: str) -> WSGIApplication:
     sqs_backends.backend = StandardQueueBackend
     StandardQueue.bodies = Bodies(directory)
     s3.install(directory)
-    return SqsFrontend(s3.S3Frontend(DomainDispatcherApplication(create_backend_app)))
+    return SqsFrontend(DirectS3(s3.S3Frontend(DomainDispatcherApplication(create_backend_app))))
 
 
 class Latency:
@@ -107,6 +109,9 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
         """Answer one request."""
         self.wfile.flush()  # http.server may have told the client to send its body
         environ: WSGIEnvironment = self.make_environ()
+        if environ.get("HTTP_UPGRADE") == frames.PROTOCOL:
+            self._change_over(environ)
+            return
         body = environ["wsgi.input"]
         if not environ.get("wsgi.input_terminated"):
             length = int(environ.get("CONTENT_LENGTH") or 0)
@@ -117,6 +122,24 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
                 pass  # what the application did not read must not be taken for the next request
         except (ConnectionError, ClientDisconnected):
             self.close_connection = True
+
+    def _change_over(self, environ: WSGIEnvironment) -> None:
+        """Answer frames instead of HTTP, until the other side is gone."""
+        self.close_connection = True
+        self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        self.wfile.flush()
+        base = {name: value for name, value in environ.items() if not name.startswith("HTTP_")}
+        base["HTTP_HOST"] = f"{HOST}:{environ['SERVER_PORT']}"
+        with suppress(ConnectionError):
+            frames.serve(self.rfile, self.wfile, self._safely, base)
+
+    def _safely(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            return self.server.app(environ, start_response)  # type: ignore[no-any-return]
+        except Exception:  # moto raises on what it does not know; the next request works
+            log.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            start_response(*_FAILED)
+            return ()
 
     def _respond(self, environ: WSGIEnvironment) -> None:
         head = _FAILED

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from parcelq.result_names import result_names
@@ -18,20 +17,7 @@ _PAUSE_FACTOR: Final = 5
 """So much longer than a look the pause after it is, since a look at thousands of files takes long itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """What came of waiting.
-
-    Attributes:
-        missing: names of the files without a result.
-        healings: how often what was missing of a file was published again.
-    """
-
-    missing: frozenset[str]
-    healings: int
-
-
-def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> Collected:
+def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> frozenset[str]:
     """Wait until every file has its result, or nothing more will come.
 
     A running job always has a look, so when no message waits, all jobs have ended. Files whose events failed for good
@@ -41,6 +27,9 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> C
         pipeline: the running stack.
         sizes: bytes of the files, by name.
         tell: called with how far it is.
+
+    Returns:
+        Names of the files without a result.
 
     Raises:
         ParcelqError: the stack makes no progress.
@@ -55,7 +44,7 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> C
             break
         time.sleep(max(_LOOK_SECONDS, _PAUSE_FACTOR * (time.monotonic() - began)))
         began = time.monotonic()
-    return Collected(_missing(pipeline, sizes), pipeline.healings())
+    return _missing(pipeline, sizes)
 
 
 def _missing(pipeline: Pipeline, sizes: Mapping[str, int]) -> frozenset[str]:

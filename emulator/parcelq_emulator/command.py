@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -18,7 +18,7 @@ from parcelq_cli.options import ParcelSize, RecordFormat, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
 from parcelq_cli.running import counts_of
 
-from parcelq_emulator.collecting import Collected, collect
+from parcelq_emulator.collecting import collect
 from parcelq_emulator.function import Runtime
 
 if TYPE_CHECKING:
@@ -153,12 +153,13 @@ def _run(output: Output, inputs: Mapping[str, Path], options: Options, folder: P
     began = time.monotonic()
     with output.progress("running") as tell, running(options, logs, scratch) as pipeline:
         pipeline.put_all(inputs)
-        collected = collect(pipeline, {name: file.stat().st_size for name, file in inputs.items()}, tell)
-        names = [result_names(name).result for name in inputs if name not in collected.missing]
+        missing = collect(pipeline, {name: file.stat().st_size for name, file in inputs.items()}, tell)
+        names = [result_names(name).result for name in inputs if name not in missing]
         results = [Result(*one) for one in pipeline.results.fetch_all(names, folder)]
         letters = pipeline.dead_letters()
         overflow = Overflow(pipeline.s3, pipeline.stack.bucket)
-        _summarise(output, results, letters, overflow, collected, time.monotonic() - began)
+        if inputs:
+            _summarise(output, results, letters, overflow, missing, time.monotonic() - began)
         for name, reason in pipeline.given_up().items():
             output.note(f"not uploaded: {name}: {reason}")
         if options.chaos is not None:
@@ -168,8 +169,8 @@ def _run(output: Output, inputs: Mapping[str, Path], options: Options, folder: P
             _go_on(output, pipeline, folder)
     dead = sum(one["entries"] for result in results for one in result.report["dead"])
     doubtful = ", ".join(result.path.name for result in results if result.report["doubts"])
-    if collected.missing or dead or doubtful:
-        lost = ", ".join(sorted(collected.missing))
+    if missing or dead or doubtful:
+        lost = ", ".join(sorted(missing))
         problem = f"{doubtful} may not be what the step writes for the whole file" if doubtful else ""
         problem = f"{amount(dead, 'entry')} failed for good" if dead else problem
         problem = f"no whole result of {lost}" if lost else problem
@@ -181,7 +182,7 @@ def _summarise(
     results: Sequence[Result],
     letters: Sequence[Pulled],
     overflow: Overflow,
-    collected: Collected,
+    missing: Collection[str],
     seconds: float,
 ) -> None:
     """Print a summary; the last line of the text says where the results are."""
@@ -193,12 +194,13 @@ def _summarise(
     if len(letters) > _DEAD_SHOWN:
         output.note(f"dead: and {len(letters) - _DEAD_SHOWN:,} more")
     entries = [result.report["entries"] for result in results]
+    healings = sum(result.report["healings"] for result in results)
     counts = {name: sum(one[name] or 0 for one in entries) for name in ("read", "dead", "written")}
     output.note(
         f"{amount(counts['read'], 'entry')} in, {counts['written']:,} out, {counts['dead']:,} dead; "
         f"{seconds:.1f} seconds"
-        + (f"; no result of {', '.join(sorted(collected.missing))}" if collected.missing else "")
-        + (f"; what was missing was published again {amount(collected.healings, 'time')}" if collected.healings else "")
+        + (f"; no result of {', '.join(sorted(missing))}" if missing else "")
+        + (f"; what was missing was published again {amount(healings, 'time')}" if healings else "")
     )
     for result in results:
         output.note(f"{result.path.name}: {counts_of(result.report)}")

@@ -28,6 +28,7 @@ from parcelq.upload.notes import noted_problems
 
 from parcelq_emulator.chaos import Chaos
 from parcelq_emulator.forks import Forks
+from parcelq_emulator.frames import Frames
 from parcelq_emulator.function import FunctionProcess, FunctionSpec, Instance, InvocationError, Runtime
 from parcelq_emulator.leftovers import end_processes_below, ending_processes_below
 from parcelq_emulator.options import Options
@@ -190,6 +191,7 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
             template = pool.submit(load, ROOT / "template.yaml", parameters)  # while the server starts
             url = cleanup.enter_context(Server(chaos=options.chaos, chaos_folder=scratch, latency=options.latency)).url
         session = boto3.Session("local", "local", region_name=REGION)
+        Frames(url).install(session)
         more: dict[str, Any] = {"endpoint_url": url, "config": Config(max_pool_connections=50)}
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
         clients = Clients(session.client("cloudformation", **more), session.client("lambda", **more), s3, sqs)

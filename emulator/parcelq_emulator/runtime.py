@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import random
@@ -21,6 +22,7 @@ import time
 import traceback
 import uuid
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any
 
 FORK = "fork"
@@ -88,12 +90,11 @@ class Deaths:
 
     Args:
         seed: what is drawn follows from it, and from how often a process of the same instance was started before.
+        session: the session of boto3 that makes the function's clients.
         share: share of the invocations that do not survive.
     """
 
-    def __init__(self, seed: str, share: float = DEATHS) -> None:
-        import boto3
-
+    def __init__(self, seed: str, session: Any, share: float = DEATHS) -> None:
         self._file = os.path.join(tempfile.gettempdir(), CHAOS_FILE)
         self._share = share
         self._counts = self._told()
@@ -103,7 +104,6 @@ class Deaths:
         self._passed = 0
         self._last = 0  # the moment of death; 0 where there is none
         self._lock = threading.Lock()  # functions ask AWS on many threads
-        boto3.DEFAULT_SESSION = session = boto3.Session()
         for moment in ("before-send", "after-call"):
             session.events.register(f"{moment}.*.*", self._pass)
 
@@ -201,6 +201,19 @@ def ended(pid: int, seconds: float) -> int | None:
         time.sleep(0.002)
 
 
+def own_session(url: str) -> Any:
+    """Return the session that makes the function's clients, which speak to the local server of a URL without HTTP."""
+    import boto3
+
+    boto3.DEFAULT_SESSION = session = boto3.Session()
+    if url:
+        spec: Any = importlib.util.spec_from_file_location("parcelq_frames", Path(__file__).with_name("frames.py"))
+        frames = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(frames)
+        frames.Frames(url).install(session)
+    return session
+
+
 def main() -> None:
     """Import the handler once, then answer one event after another until stdin ends."""
     if sys.argv[1] == FORK:
@@ -210,8 +223,9 @@ def main() -> None:
     name, memory, timeout = os.environ["AWS_LAMBDA_FUNCTION_NAME"], int(sys.argv[2]), float(sys.argv[3])
     module, _, function = sys.argv[1].rpartition(".")
     handler = None
+    session = own_session(os.environ.get("AWS_ENDPOINT_URL", ""))
     seed = os.environ.get(CHAOS)
-    deaths = Deaths(f"{seed} {name} {os.path.basename(tempfile.gettempdir())}") if seed else None
+    deaths = Deaths(f"{seed} {name} {os.path.basename(tempfile.gettempdir())}", session) if seed else None
     while True:
         try:
             event = read_frame(sys.stdin.buffer)

@@ -19,6 +19,7 @@ from moto.s3.responses import S3Response
 from parcelq.limits import KIB, MIN_MULTIPART_BYTES
 
 from parcelq_emulator.blob import BLOCK_BYTES, Blob
+from parcelq_emulator.s3_direct import SortedKeys
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -129,6 +130,7 @@ def install(directory: str) -> None:
     """
     FileKey.directory = directory
     s3_models.FakeKey = FileKey
+    s3_models._VersionedKeyStore = SortedKeys
     s3_models.FakeMultipart.complete = _complete
     s3_models.S3Backend.put_object = _without_event_of_parts(s3_models.S3Backend.put_object)
     S3Response.setup_class = _with_body_of_file(S3Response.setup_class)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
@@ -50,8 +50,7 @@ SEEN_SECONDS = 24 * 3600
 MOST_LISTED = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The keys of a request; the schedule's request has none."""
 
     topic: str | None = None
@@ -66,8 +65,7 @@ REQUEST: Mapping[str, Check] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class App:
+class App(NamedTuple):
     """What the function works with.
 
     Attributes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parcelq.checks import Check, Wrong, checked, filled, optional, shown, text, texts, whole
@@ -33,8 +32,7 @@ class BadRequest(ParcelqError):  # noqa: N818 - the name is what callers see
     """A request has members that are missing, unknown or wrong; the text names all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class App:
+class App(NamedTuple):
     """The objects that the actions work with."""
 
     config: Config

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
@@ -47,8 +47,7 @@ RESERVED_SECONDS: Final = 60
 """An invocation hands on what is left when it has no more time than this: enough to publish what it has read."""
 
 
-@dataclass(frozen=True, slots=True)
-class App:
+class App(NamedTuple):
     """What the function works with.
 
     Attributes:
@@ -66,10 +65,6 @@ class App:
     uploader: ObjectUploader
     jobs: Jobs
     gate: Gate
-
-    def topic(self, name: str) -> SqsTopic:
-        """The topic of that name."""
-        return SqsTopic(self.topics.sqs, self.topics.url(name), self.overflow)
 
 
 @cache
@@ -89,6 +84,12 @@ def app() -> App:
     return App(config, topics, overflow, uploader, jobs, Gate(store))
 
 
+@lru_cache(maxsize=64)
+def topic_named(name: str) -> SqsTopic:
+    """The topic of that name."""
+    return SqsTopic(app().topics.sqs, app().topics.url(name), app().overflow)
+
+
 @cache
 def versions() -> Versions:
     """The workflows of the stack. They are imported when the first source asks for one."""
@@ -97,8 +98,7 @@ def versions() -> Versions:
     return Versions(app().uploader.store)
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """What is done with a source: who publishes its records, on which topic, and when the job is stopped."""
 
     uploader: ObjectUploader
@@ -154,7 +154,7 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
         if job.state is State.FINISHED or job.halted:
             logger.info("has ended already, so left out", source=str(source), job=job.id, state=job.state)
             return
-        tasks = app().topic(config.range_topic)
+        tasks = topic_named(config.range_topic)
         if put.size > config.range_bytes and not is_compressed(source.key):
             ranges = way.uploader.publish_ranges(tasks, source, way.topic, put.size, config.range_bytes)
             if ranges is not None:
@@ -178,8 +178,8 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
         if not coded and not app().gate.is_open(task.source, task.workflow):
             logger.info("left out, since the job was stopped", source=task.source)
             return []
-        topic = app().topic(topic_of_records(task.topic, app().config))
-        tasks = app().topic(app().config.range_topic)
+        topic = topic_named(topic_of_records(task.topic, app().config))
+        tasks = topic_named(app().config.range_topic)
         uploader = way_of_version(task.workflow).uploader if task.workflow else app().uploader
         if isinstance(task, StreamTask):
             count(uploader.upload_rest(task, topic, tasks, goes_on), task.source)
@@ -230,7 +230,7 @@ def way_of(put: Object) -> Way:
     config = app().config
     folder = put.topic("")
     if not folder or folder.startswith(f"{config.prefix}-"):
-        return Way(app().uploader, app().topic(topic_for(put, config)))
+        return Way(app().uploader, topic_named(topic_for(put, config)))
     try:
         return way_of_version(versions().of_job(str(put.source), folder))
     except (WorkflowError, SettingsError) as error:
@@ -251,7 +251,7 @@ def way_of_version(attribute: str) -> Way:
         chosen_by="workflow" if workflow.format else whole.chosen_by,
         workflow=attribute,
     )
-    return Way(uploader, app().topic(config.topic(workflow.stages(config.stages)[0])), workflow.limits)
+    return Way(uploader, topic_named(config.topic(workflow.stages(config.stages)[0])), workflow.limits)
 
 
 def refusal(source: Source, error: WorkflowError | SettingsError) -> SourceError:

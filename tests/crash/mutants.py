@@ -303,7 +303,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_reports.py::TestPage::test_one_that_comes_late_does_not_replace_that_of_a_newer_result",
     ),
     "a report is written only if nobody else wrote one in the meantime": (
-        "tests/functional/test_reports.py::test_a_report_that_is_overtaken_by_an_older_one_is_written_again",
+        "tests/functional/test_reports.py::TestPage::test_one_that_comes_late_does_not_replace_that_of_a_newer_result",
     ),
     "notes of an upload go with its segments": (f"{_LARGE}[killed after",),
     "what lies beside the segments of a job is deleted before them": ("tests/unit/test_looks.py",),
@@ -367,7 +367,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/unit/test_merging.py::TestAnyDelivery",
     ),
     "a result is written to a bucket only if nobody else wrote it in the meantime": (
-        "tests/contract/test_store_contract.py::test_an_object_that_changed_since_it_was_seen_is_not_overwritten",
+        "tests/contract/test_store_contract.py::TestUploads::test_an_upload_replaces_only_the_object_that_was_seen",
     ),
     "a bucket replaces an object only in the state that was seen": (
         "tests/contract/test_store_contract.py::test_a_write_that_expects_a_state_is_refused_in_another",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ class Elsewhere:
         with self.lock:
             self.now -= size
         attributes = {name: value for name, value in pulled.attributes.items() if name != "ExtendedPayloadSize"}
-        return replace(pulled, content=Wire("x" * (size - 1) + "\n", attributes))
+        return pulled._replace(content=Wire("x" * (size - 1) + "\n", attributes))
 
 
 @pytest.mark.usefixtures("small")

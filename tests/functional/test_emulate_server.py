@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -20,8 +21,9 @@ from urllib.parse import SplitResult, urlsplit
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, HTTPClientError
 from parcelq.limits import MIB, MIN_MULTIPART_BYTES
+from parcelq_emulator.frames import Frames
 from parcelq_emulator.server import Server, ServerError
 
 SESSION = boto3.Session(aws_access_key_id="x", aws_secret_access_key="x", region_name="eu-west-1")
@@ -290,3 +292,126 @@ def test_large_objects_are_never_in_memory() -> None:
 def peak_memory(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) * 1024
+
+
+# S3's common operations, which are answered without moto. A header that only moto reads has moto answer the same.
+
+OWNER = {"ExpectedBucketOwner": "123456789012"}
+SAMPLES: list[tuple[str, dict[str, Any]]] = [
+    ("put_object", {"Key": "d/new", "Body": b"x", "Metadata": {"one": "1"}, "ContentType": "text/html"}),
+    ("put_object", {"Key": "d/a", "Body": b"x", "IfNoneMatch": "*"}),
+    ("put_object", {"Key": "d/a", "Body": b"x", "IfMatch": '"wrong"'}),
+    ("put_object", {"Key": "d/missing", "Body": b"x", "IfMatch": '"wrong"'}),
+    ("get_object", {"Key": "d/a"}),
+    ("get_object", {"Key": "d/ü +%2F&<.txt"}),
+    ("get_object", {"Key": "d/a", "Range": "bytes=2-4"}),
+    ("get_object", {"Key": "d/a", "Range": "bytes=3-"}),
+    ("get_object", {"Key": "d/a", "Range": "bytes=2-999"}),
+    ("get_object", {"Key": "d/a", "Range": "bytes=99-"}),
+    ("get_object", {"Key": "d/a", "IfMatch": '"wrong"'}),
+    ("get_object", {"Key": "d/missing"}),
+    ("head_object", {"Key": "d/a"}),
+    ("head_object", {"Key": "d/missing"}),
+    ("list_objects_v2", {"Prefix": "d/"}),
+    ("list_objects_v2", {"Prefix": "d/", "MaxKeys": 2}),
+    ("list_objects_v2", {"Prefix": "d/", "StartAfter": "d/a"}),
+    ("list_objects_v2", {"Prefix": "nothing/"}),
+    ("delete_objects", {"Delete": {"Objects": [{"Key": "d/new"}, {"Key": "d/ & <"}], "Quiet": False}}),
+]
+
+
+def answer(s3: Any, operation: str, arguments: dict[str, Any]) -> Any:
+    """What a client gets, without what no two answers have in common."""
+    try:
+        reply = getattr(s3, operation)(Bucket="direct", **arguments)
+    except ClientError as error:
+        told = error.response
+        return told["ResponseMetadata"]["HTTPStatusCode"], told["Error"]["Code"]
+    metadata, body = reply.pop("ResponseMetadata"), reply.pop("Body", None)
+    for name in ("NextContinuationToken", "LastModified", "ContentType"):
+        reply[name] = name in reply
+    return metadata["HTTPStatusCode"], reply, body and body.read()
+
+
+@pytest.fixture(scope="module")
+def direct(s3: Any) -> Any:
+    s3.create_bucket(Bucket="direct", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    for key in ("d/a", "d/ü +%2F&<.txt", "d/z", "e"):
+        s3.put_object(Bucket="direct", Key=key, Body=b"0123456", Metadata={"state": "whole"})
+    return s3
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: f"{sample[0]} {sample[1].get('Key', '')}")
+def test_a_direct_answer_is_the_same_as_that_of_moto(direct: Any, sample: tuple[str, dict[str, Any]]) -> None:
+    operation, arguments = sample
+    own = answer(direct, operation, arguments)
+    assert own == answer(direct, operation, {**arguments, **OWNER})
+    if operation == "put_object" and own[0] == 200:
+        assert answer(direct, "get_object", {"Key": arguments["Key"]})[1]["Metadata"] == {"one": "1"}
+
+
+def test_a_long_listing_comes_in_pages_without_what_was_deleted(direct: Any) -> None:
+    keys = [f"pages/{number:04d}" for number in range(7)]
+    for key in reversed(keys):
+        direct.put_object(Bucket="direct", Key=key, Body=b"")
+    direct.delete_objects(Bucket="direct", Delete={"Objects": [{"Key": keys[3]}]})
+    pages = direct.get_paginator("list_objects_v2").paginate(
+        Bucket="direct", Prefix="pages/", PaginationConfig={"PageSize": 2}
+    )
+    assert [one["Key"] for page in pages for one in page["Contents"]] == keys[:3] + keys[4:]
+
+
+def test_of_several_who_create_an_object_one_wins(direct: Any) -> None:
+    def create(number: int) -> int:
+        status: int = answer(direct, "put_object", {"Key": "d/won", "Body": b"%d" % number, "IfNoneMatch": "*"})[0]
+        return status
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(create, range(16))) == [200] + [412] * 15
+
+
+# Requests without HTTP.
+
+
+@pytest.fixture(scope="module")
+def framed(server: Server, direct: Any) -> Any:
+    session = boto3.Session(aws_access_key_id="x", aws_secret_access_key="x", region_name="eu-west-1")
+    Frames(server.url).install(session)
+    return session.client("s3", endpoint_url=server.url, config=Config(retries={"total_max_attempts": 1}))
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: f"{sample[0]} {sample[1].get('Key', '')}")
+def test_a_framed_request_has_the_same_answer_as_one_by_http(
+    direct: Any, framed: Any, sample: tuple[str, dict[str, Any]]
+) -> None:
+    assert answer(framed, *sample) == answer(direct, *sample)
+    assert answer(framed, sample[0], {**sample[1], **OWNER}) == answer(direct, *sample)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 16, (1 << 16) + 1, MIB, 3 * MIB + 1])
+def test_bodies_of_any_size_pass_in_frames(framed: Any, size: int) -> None:
+    body = os.urandom(size)
+    framed.put_object(Bucket="direct", Key="body", Body=io.BytesIO(body))
+    assert framed.get_object(Bucket="direct", Key="body")["Body"].read() == body
+    blocks = framed.get_object(Bucket="direct", Key="body")["Body"].iter_chunks(1000)
+    assert b"".join(blocks) == body
+
+
+def test_an_answer_that_is_not_read_to_its_end_disturbs_no_other(framed: Any) -> None:
+    framed.put_object(Bucket="direct", Key="long", Body=bytes(4 * MIB))
+    for _ in range(3):
+        body = framed.get_object(Bucket="direct", Key="long")["Body"]
+        assert body.read(10) == bytes(10)
+        body.close()
+        assert answer(framed, "get_object", {"Key": "d/a", "Range": "bytes=2-4"})[2] == b"234"
+
+
+def test_a_framed_request_to_a_server_that_is_gone_fails_as_one_by_http_does() -> None:
+    session = boto3.Session(aws_access_key_id="x", aws_secret_access_key="x", region_name="eu-west-1")
+    with Server() as server:
+        Frames(server.url).install(session)
+        client = session.client("s3", endpoint_url=server.url, config=Config(retries={"total_max_attempts": 1}))
+        client.list_buckets()
+    for _ in range(2):
+        with pytest.raises(HTTPClientError):
+            client.list_buckets()

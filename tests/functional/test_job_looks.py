@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from job_world import DATA, HOUR, LINES, Cloud, output, source
@@ -98,7 +97,7 @@ class TestTheWayOfAJob:
 
     def test_a_later_put_of_the_file_overtakes_an_earlier_one(self, cloud: Cloud) -> None:
         cloud.begin()
-        newer = replace(Source.parse(source()), put="0056")
+        newer = Source.parse(source())._replace(put="0056")
         cloud.jobs.begin(str(newer), "", "step")
         told = Uploaded(6, 6, len(DATA), ((len(DATA), 6),))
         note_upload(cloud.store, str(newer), 0, told, total=len(DATA), topic="step", output="output")

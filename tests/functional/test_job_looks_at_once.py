@@ -132,7 +132,7 @@ class TestAtOnce:
         def refuse(*_: Any) -> None:
             raise AwsError("PutEvents", "AccessDenied", "no")
 
-        looker = replace(cloud.looker, tell=refuse)
+        looker = cloud.looker._replace(tell=refuse)
         with pytest.raises(AwsError):
             looker.take(Look(cloud.record().id, 1)) if cloud.drain() is None else None
         assert cloud.record().state is State.FINISHING

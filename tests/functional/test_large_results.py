@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from job_world import DATA, HOUR, LINES, Cloud, output, source
 from memory_store import Objects
-from parcelq.collect.extents import Extent
+from parcelq.collect.assembly import Extent
 from parcelq.collect.large import STALLED_SECONDS, LargeResults
 from parcelq.collect.looks import Looker, Taken
 from parcelq.collect.plans import PartTask, Wanted, freeze, plans_among, read_plan

@@ -11,8 +11,8 @@ from parcelq.errors import AwsError, InvalidValueError
 from parcelq.topics import lease as module
 from parcelq.topics.lease import Lease
 from parcelq.topics.message import Message, Pulled, Wire
-from parcelq.topics.pull import pull
 from parcelq.topics.sqs import SqsTopic
+from sqs_calls import pull
 
 
 class Ticks:

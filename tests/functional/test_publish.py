@@ -10,7 +10,8 @@ from parcelq.errors import AwsError, MessageError, TopicNotFoundError
 from parcelq.limits import MAX_MESSAGE_BYTES
 from parcelq.topics.attributes import DEAD, ENTRIES, SOURCE
 from parcelq.topics.message import Message, Wire
-from parcelq.topics.publish import FailedMessage, publish_many, publish_one
+from parcelq.topics.topic import FailedMessage
+from sqs_calls import publish_many, publish_one
 
 FULL = MAX_MESSAGE_BYTES
 

@@ -10,7 +10,7 @@ from parcelq.errors import AwsError, InvalidValueError, TopicNotFoundError
 from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.topics.attributes import ENTRIES, SOURCE
 from parcelq.topics.message import Message, Pulled, Wire
-from parcelq.topics.pull import acknowledge, pull, refresh_deadline
+from sqs_calls import acknowledge, pull, refresh_deadline
 
 
 @pytest.fixture

@@ -18,9 +18,8 @@ from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.message import Message, Pulled, Wire
 from parcelq.topics.overflow import Overflow
-from parcelq.topics.publish import publish_many, publish_one
-from parcelq.topics.pull import acknowledge, pull, refresh_deadline
 from parcelq.topics.sqs import SqsTopic
+from sqs_calls import acknowledge, publish_many, publish_one, pull, refresh_deadline
 
 MESSAGES = [Message(b"%d\n" % number) for number in range(3)]
 

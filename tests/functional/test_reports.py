@@ -187,8 +187,11 @@ class TestPage:
         assert report["complete"] is whole
         assert f">{report['state']}<" in self.page(collecting)
 
-    def test_one_that_comes_late_does_not_replace_that_of_a_newer_result(self, collecting: Collecting) -> None:
-        """Just before the page of the result with a dead entry is written, somebody else writes the whole one."""
+    @pytest.mark.parametrize("ending", [".report.html", ".report.json"])
+    def test_one_that_comes_late_does_not_replace_that_of_a_newer_result(
+        self, collecting: Collecting, ending: str
+    ) -> None:
+        """Just before page or report of the result with a dead entry is written, somebody writes the whole one."""
         collecting.note()
         one, *others = outputs()
         collecting.publish(*others, dead(one))
@@ -196,7 +199,7 @@ class TestPage:
         overtaken: list[str] = []
 
         def overtake(params: dict[str, Any], **_: Any) -> None:
-            if params["Key"] == self.PAGE and not overtaken:
+            if params["Key"].endswith(ending) and not overtaken:
                 overtaken.append(params["Key"])
                 collecting.collect(one)
 

@@ -286,7 +286,7 @@ class TestChanges:
         now = world.jobs.all()
         commands = [one.record.command for one in now]
         assert now == [
-            replace(one, record=replace(one.record, command=command))
+            one._replace(record=replace(one.record, command=command))
             for one, command in zip(before, commands, strict=True)
         ]
 

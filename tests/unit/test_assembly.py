@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parcelq.collect.assembly import SegmentReader, parts_of
-from parcelq.collect.extents import Extent
+from parcelq.collect.assembly import Extent, SegmentReader, parts_of
 from parcelq.errors import ParcelqError
 
 

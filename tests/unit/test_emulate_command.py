@@ -11,7 +11,6 @@ from parcelq.errors import SettingsError
 from parcelq.topics.message import Message, Pulled
 from parcelq.topics.overflow import Overflow
 from parcelq_cli.output import Output
-from parcelq_emulator.collecting import Collected
 from parcelq_emulator.collecting import collect as collect_from
 from parcelq_emulator.command import _steps, _summarise
 
@@ -29,16 +28,13 @@ class Stack:
     def given_up(self) -> dict[str, str]:
         return self.refused
 
-    def healings(self) -> int:
-        return 2
-
 
 @pytest.fixture(autouse=True)
 def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
 
 
-def collect(stack: Any, *names: str) -> Collected:
+def collect(stack: Any, *names: str) -> frozenset[str]:
     return collect_from(stack, dict.fromkeys(names, 4), lambda *_: None)
 
 
@@ -54,26 +50,26 @@ def test_a_step_with_dependencies_is_refused_before_anything_runs(tmp_path: Path
 
 
 def test_as_long_as_messages_wait_nothing_is_missing_for_good():
-    assert collect(Stack([3, 1, 0], "a.txt"), "a.txt") == Collected(frozenset(), 2)
+    assert collect(Stack([3, 1, 0], "a.txt"), "a.txt") == frozenset()
 
 
 def test_what_has_no_result_when_nothing_waits_any_more_is_missing():
-    assert collect(Stack([1, 0], "a.txt"), "a.txt", "b.txt") == Collected(frozenset({"b.txt"}), 2)
+    assert collect(Stack([1, 0], "a.txt"), "a.txt", "b.txt") == {"b.txt"}
 
 
 def test_a_file_that_failed_is_not_waited_for():
     stack = Stack([1, 1, 1], "b.txt", given_up={"a.txt": "broken"})
-    assert collect(stack, "a.txt", "b.txt").missing == {"a.txt"}
+    assert collect(stack, "a.txt", "b.txt") == {"a.txt"}
 
 
 def test_a_file_that_failed_does_not_end_the_waiting_for_others():
     stack = Stack([1, 1, 0], given_up={"a.txt": "broken"})
-    assert collect(stack, "a.txt", "b.txt").missing == {"a.txt", "b.txt"}
+    assert collect(stack, "a.txt", "b.txt") == {"a.txt", "b.txt"}
     assert list(stack.waits) == []
 
 
 def test_a_dead_entry_is_shown_as_it_is_whatever_it_travels_as(capsys: pytest.CaptureFixture[str]):
     letter = Pulled("id", "handle", 1, Message(b"nul \0\n", {"Reason": "why"}).wire())
     nowhere: Any = None
-    _summarise(Output(), [], [letter], Overflow(nowhere, "bucket"), Collected(frozenset(), 0), 1.0)
+    _summarise(Output(), [], [letter], Overflow(nowhere, "bucket"), (), 1.0)
     assert capsys.readouterr().err.startswith(r"dead: 'nul \x00': why")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,7 +108,7 @@ class TestScans:
             published += tasks_after_scan(store, scans[number])
         assert [(task.start, task.end) for task in published] == [(task.start, task.end) for task in scans]
         assert [task.inside for task in published] == [sum(flips[:number]) % 2 == 1 for number in range(len(flips))]
-        assert {replace(task, start=0, end=total, inside=False) for task in published} == {whole}
+        assert {task._replace(start=0, end=total, inside=False) for task in published} == {whole}
         # The publishing scan may have died before its tasks were published; any other must not publish them again.
         again = [len(tasks_after_scan(store, scan)) for scan in scans]
         assert sorted(again) == [0] * (len(flips) - 1) + [len(flips)]

@@ -11,12 +11,12 @@ from itertools import pairwise
 
 import pytest
 from page_world import dead_at, report_of
+from parcelq.collect.deaths import kind_of
 from parcelq.collect.page.amounts import duration, percent, size
 from parcelq.collect.page.figures import figures_from
 from parcelq.collect.page.rates import rate_of
 from parcelq.collect.page.render import MOST_BYTES, report_page
 from parcelq.collect.page.verdict import verdict
-from parcelq.collect.reasons import kind_of
 from parcelq.collect.source_map import CELLS, SourceMap
 
 HOSTILE = [

@@ -80,10 +80,11 @@ class LocalConsole:
         record, resolution = status.record, status.resolution
         notes = notes_of(Kept.beside(self.results).store, record.source)
         listed = record.result + DEAD if (self.results / (record.result + DEAD)).exists() else ""
-        report = report_of(status.collected, resolution, notes, record.result, resolution.size, (), listed)
+        about = (record.source, status.collected, resolution, notes, record.result)
+        report = report_of(*about, written=resolution.size, dead_list=listed, listed=0)
         recipe = {name: value for name, value in record.recipe.items() if value}
-        report = replace(report, workflows=record.versions, recipe=recipe, bytes_read=status.total)
-        return report, figures_of(status.collected, resolution, notes, status.total)
+        report = replace(report, workflows=record.versions, recipe=recipe)
+        return report, figures_of(status.collected, resolution, notes)
 
     def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
         """Begin to run dead entries again."""

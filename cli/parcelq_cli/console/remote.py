@@ -10,7 +10,7 @@ from typing import Final
 from parcelq.collect.deaths import Dead
 from parcelq.collect.page.figures import Figures, figures_of
 from parcelq.collect.report import Report
-from parcelq.collect.stopped import stopped_report
+from parcelq.collect.reporting import stopped_report
 from parcelq.errors import NotFoundError
 from parcelq.jobs.record import JobRecord, State
 from parcelq.lineage.source import Source
@@ -60,9 +60,9 @@ class StackConsole:
         if collected is None:
             return None
         notes, names = notes_of(store, record.source), Source.parse(record.source).names(store.bucket)
-        resolution = collected.resolve()
-        report = replace(stopped_report(record, collected, notes, names), bytes_written=resolution.size)
-        return report, figures_of(collected, resolution, notes, record.total)
+        resolution = collected.resolve().up_to(record.total)
+        report = stopped_report(record, collected, resolution, notes, names)
+        return replace(report, bytes_written=resolution.size), figures_of(collected, resolution, notes)
 
     def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
         """Run dead entries again."""

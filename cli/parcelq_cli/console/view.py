@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from parcelq.collect.deaths import Dead
+from parcelq.collect.deaths import Dead, kind_of
 from parcelq.collect.page.figures import Figures
-from parcelq.collect.reasons import kind_of
 from parcelq.collect.report import Report
 from parcelq.errors import JobError
 from parcelq.escaping import one_line

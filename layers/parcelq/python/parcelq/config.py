@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.checks import Check, Wrong, checked, text
 from parcelq.errors import InvalidValueError, SettingsError
@@ -19,8 +18,7 @@ _OWN: Final = (OUTPUT, RANGES, LOOKS)
 """Names of the stack's topics beside those of stages."""
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """The configuration that a deployed stack gives to its functions.
 
     Attributes:

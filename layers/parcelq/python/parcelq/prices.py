@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.checks import Check, Wrong, checked, optional, shown, text
 from parcelq.errors import ParcelqError, SettingsError
@@ -16,8 +15,7 @@ from parcelq.errors import ParcelqError, SettingsError
 _TABLE: Final = "prices.yaml"
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(NamedTuple):
     """Dollars for one unit, the day on which the price was published (None if unknown), and its source."""
 
     usd: float
@@ -29,8 +27,7 @@ class Price:
         return {"usd": self.usd, "date": self.dated and str(self.dated), "source": self.source}
 
 
-@dataclass(frozen=True, slots=True)
-class Prices:
+class Prices(NamedTuple):
     """The region that prices are of, and the prices by name."""
 
     region: str

@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError
 from parcelq.limits import MAX_FILE_NAME_BYTES, MAX_KEY_BYTES
@@ -52,8 +51,7 @@ _ADDED: Final = 64
 _DIGEST_BYTES: Final = 12
 
 
-@dataclass(frozen=True, slots=True)
-class ResultNames:
+class ResultNames(NamedTuple):
     """Where the result of one source goes, and the files beside it.
 
     Attributes:

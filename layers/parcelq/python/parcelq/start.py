@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +131,7 @@ def _on_stack(recipe: Recipe, name: str, files: Sequence[str], stack: str, folde
     from parcelq.stack.lookup import look_up
     from parcelq.stack.run import check_files, run_files
 
-    assembled = replace(recipe.assembled(), name=name)
+    assembled = recipe.assembled()._replace(name=name)
     names = check_files(files, folder)
     found = look_up(stack)
     return Job(

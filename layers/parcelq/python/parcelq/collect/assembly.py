@@ -1,13 +1,15 @@
-"""Assembling a result: bytes from many segments, in order, as one stream."""
+"""Assembling a result: where the bytes of bodies lie, with the line ends that belong between them, and reading them."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
-from typing import Final
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
-from parcelq.collect.extents import Extent
+from parcelq.collect.choice import Choice
+from parcelq.collect.rows import ENTRIES, FLAG, MAX_OFFSET, NUMBER, OFFSET_BITS, SIZE, WHERE
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store
@@ -16,23 +18,81 @@ CACHE_BYTES: Final = 96 * MIB
 """Bytes of segments in memory: one window for each segment, fetched as a whole."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
+NOTHING_AHEAD: Final[Mapping[int, tuple[int, bytes]]] = MappingProxyType({})
+
+
+class Extent(NamedTuple):
+    """Where bytes lie: the number of a segment, an offset in it, and how many they are."""
+
+    segment: int
+    offset: int
+    size: int
+
+
+def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
+    """Join extents that follow one another in a segment."""
+    last: Extent | None = None
+    for segment, offset, size in extents:
+        if last is not None:
+            if segment == last.segment and offset == last.offset + last.size:
+                last = Extent(segment, last.offset, last.size + size)
+                continue
+            yield last
+        last = Extent(segment, offset, size)
+    if last is not None and last.size:
+        yield last
+
+
+def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
+    """Yield where the chosen messages' bodies are, and whether they lack their last line end."""
+    for choice in choices:
+        wheres, sizes, entries = (choice.columns[column] for column in (WHERE, SIZE, ENTRIES))
+        for number in choice.rows:
+            size = sizes[number]
+            if size and entries[number] < FLAG:
+                yield extent_of(wheres[number], size & NUMBER), size >= FLAG
+
+
+def with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
+    """Yield bodies with the line end behind each that lacks one, but for the last."""
+    lacking: Extent | None = None
+    for body, lacks_end in bodies:
+        if lacking is not None:
+            yield Extent(lacking.segment, lacking.offset, lacking.size + 1)
+        lacking = body if lacks_end else None
+        if lacking is None:
+            yield body
+    if lacking is not None:
+        yield lacking
+
+
+def extent_of(where: int, size: int) -> Extent:
+    """Return where `size` bytes lie, given the word `where` of a row."""
+    return Extent(where >> OFFSET_BITS, where & MAX_OFFSET, size)
 
 
 class SegmentReader:
     """Reads extents of segments. In each segment they are in order, so that every byte is fetched about once.
 
     Args:
-        store: where the segments are.
         keys: keys of the segments, by their number.
         used: how many of the segments are read from.
         most: bytes that are read at once at most.
+        ahead: what was read of segments already, by their number: the first byte, and the bytes.
     """
 
-    def __init__(self, store: Store, keys: Sequence[str], used: int | None = None, most: int = LARGEST_WINDOW) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keys: Sequence[str],
+        used: int | None = None,
+        most: int = LARGEST_WINDOW,
+        ahead: Mapping[int, tuple[int, bytes]] = NOTHING_AHEAD,
+    ) -> None:
         self._store = store
         self._keys = keys
         self._window = min(LARGEST_WINDOW, most, max(SMALLEST_WINDOW, CACHE_BYTES // max(1, used or len(keys))))
-        self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
+        self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict(ahead)
 
     def read(self, extent: Extent) -> Iterator[memoryview]:
         """Yield an extent's bytes in blocks.
@@ -62,13 +122,7 @@ class SegmentReader:
 
 
 def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
-    """Yield the parts of a result, each of `size` bytes but the last.
-
-    Args:
-        reader: reads the bytes.
-        extents: where they lie.
-        size: bytes of a part.
-    """
+    """Yield the parts of a result, each of `size` bytes but the last."""
     for part in extents_of_parts(extents, size):
         yield part_file(reader, part).getvalue()
 

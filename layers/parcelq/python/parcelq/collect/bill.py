@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from parcelq.collect.indexes import Index
 from parcelq.topics.cost import NOTHING, Cost, class_end
 from parcelq.upload.notes import Note
 
+if TYPE_CHECKING:
+    from parcelq.prices import Prices
+
 _POLLS: Final = 2
 """Requests with which Lambda gets the messages of an invocation and deletes them; no function sees these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bill:
+class Bill(NamedTuple):
     """What a job cost, by those who did the work.
 
     Attributes:
@@ -64,10 +66,15 @@ class Bill:
         return told
 
 
-def _dollars(cost: Cost) -> dict[str, Any]:
+@cache
+def _list_prices() -> Prices:
     from parcelq.prices import load_prices  # where a job ends
 
-    prices = load_prices()
+    return load_prices()
+
+
+def _dollars(cost: Cost) -> dict[str, Any]:
+    prices = _list_prices()
     usd = {name: price.usd for name, price in prices.of.items()}
     parts = {
         "lambda": cost.invocations * usd["lambda_requests"] + cost.mb_ms / 1024 / 1000 * usd["lambda_gb_seconds"],

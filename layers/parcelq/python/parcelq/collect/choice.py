@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, count, islice, pairwise
 
-from parcelq.collect.rows import FLAG, NUMBER, Columns
+from parcelq.collect.rows import ENTRIES, FLAG, NUMBER, WHERE, Columns
 
 
 @dataclass(slots=True)
@@ -28,7 +28,6 @@ class Choice:
     """What was chosen from consecutive rows.
 
     Attributes:
-        columns: the rows.
         rows: numbers of the rows that were chosen, in order of the result; dead ones among them.
         covered: bytes of the source that these account for without dead entries.
         dead: bytes of the source that they account for with dead entries.
@@ -49,10 +48,6 @@ class _Candidate:
     """A range of bytes, and the messages that stand for it.
 
     Attributes:
-        start: first byte.
-        end: just after the last byte.
-        rows: numbers of the rows, in order.
-        dead: whether some of them are dead.
         since: when the last of them came, as a number that only sorts.
     """
 
@@ -64,13 +59,7 @@ class _Candidate:
 
 
 def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[Choice]:
-    """Choose among rows that are in order, and find what is missing.
-
-    Args:
-        chunks: the rows.
-        words: words of a row.
-        total: bytes of the source; None if that is not known.
-    """
+    """Choose among rows that are in order, and find what is missing."""
     at = 0
     is_empty = True
     for rows, begins in _clusters(chunks, words, total):
@@ -117,7 +106,6 @@ class _Chooser:
     """Chooses among the rows of whole clusters.
 
     Attributes:
-        choice: what was chosen so far.
         at: bytes of the source up to which everything was chosen or is a hole.
     """
 
@@ -128,8 +116,8 @@ class _Chooser:
         self._steps = columns.steps
         self._spans = [columns.spans(step) for step in range(columns.steps + 1)]
         self._outputs = [columns.outputs(step) for step in range(1, columns.steps + 1)]
-        self._wheres = columns.wheres
-        self._entries = columns.entries
+        self._wheres = columns[WHERE]
+        self._entries = columns[ENTRIES]
 
     def choose(self, begins: Sequence[int]) -> None:
         """Choose in clusters, given the number of the first row of each, and the number after the last row."""

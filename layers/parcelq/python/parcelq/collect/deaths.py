@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.assembly import SegmentReader
 from parcelq.collect.resolution import Collected
@@ -17,20 +17,22 @@ from parcelq.upload.notes import Beginning, Note, entries_in
 
 MOST_LISTED: Final = 1_000
 """Dead entries that a report lists; the list of dead entries has all."""
-
-
 _PART_BYTES: Final = 8 * MIB
+_STEP: Final = " (step "
+"""What follows the line that says what went wrong; see `parcelq.process.dead.reason_of`."""
+_QUOTED: Final = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`")
+_NUMBER: Final = re.compile(
+    r"(?<!with )(?<!code )(?<!signal )(?<!status )(?<!Errno )(?<!, line )(?<![\w.])-?\d[\d.,]*(?<![.,])"
+)
+_LONGEST_KIND: Final = 160
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(NamedTuple):
     """Entries that failed for good.
 
     Attributes:
         start: first byte, in the source, of the message that they came in.
         end: just after its last byte.
-        entries: how many they are.
-        reason: why they failed.
         of_source: whether they are entries of the source, and not of the output of an earlier step.
         record: number of the first of them in the source, from 1; None if unknown.
         line: number of its first line, from 1; None if unknown.
@@ -70,13 +72,12 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
     """Yield the dead entries, in order, with their reasons, all from the segments.
 
     Args:
-        collected: the messages.
         notes: what is noted of the source's uploads, by which numbers within a range become numbers in the source.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    reader = SegmentReader(collected.store, collected.segments)
+    reader = SegmentReader(collected.store, collected.segments, ahead=collected.bodies_ahead)
     files = [file for note in notes for file in note.files]
     starts = [file.start for file in files]
     for row in collected.dead():
@@ -120,11 +121,27 @@ def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
         yield b"".join(held)
 
 
+def main_line(reason: str) -> str:
+    """Return the line of a reason that says what went wrong, without the step's name and the traceback."""
+    return reason.partition("\n")[0].partition(_STEP)[0]
+
+
+def kind_of(reason: str) -> str:
+    """Return what a reason has in common with those of other entries that failed in the same way.
+
+    It is the reason's main line, with quoted parts and numbers replaced by `…`, since these are usually taken from the
+    entry: `ValueError: bad SMILES 'CX'` becomes `ValueError: bad SMILES …`. Exit codes, signals
+    and lines of a program stay.
+    """
+    kind = _NUMBER.sub("…", _QUOTED.sub("…", main_line(reason)))
+    return kind if len(kind) <= _LONGEST_KIND else kind[: _LONGEST_KIND - 1] + "…"
+
+
 def _in_file(dead: Dead, file: Beginning) -> Dead:
     """Dead entries with the numbers that they have in their own file."""
     record = None if dead.record is None else dead.record - file.record
     line = None if dead.line is None else dead.line - file.line
-    return replace(dead, record=record, line=line, file=file.name)
+    return dead._replace(record=record, line=line, file=file.name)
 
 
 def _numbers(first: str, start: int, notes: Sequence[Note], total: int | None) -> tuple[int | None, int | None]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.drain import Drainer
 from parcelq.collect.resolution import Collected, all_extents
-from parcelq.collect.runs import indexes_of, tidy
-from parcelq.collect.segments import segment_keys, segments_among
+from parcelq.collect.runs import collected_of, tidy
+from parcelq.collect.segments import segment_keys
 from parcelq.errors import ParcelqError
 from parcelq.limits import MIB
 from parcelq.local_files import naming
@@ -26,13 +25,10 @@ from parcelq.topics.topic import Topic
 _PART_BYTES: Final = 8 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Downloaded:
+class Downloaded(NamedTuple):
     """What was downloaded.
 
     Attributes:
-        messages: messages that came this time.
-        entries: how many entries they have.
         sources: how many sources have results in the file.
         incomplete: the sources with missing or dead parts.
     """
@@ -57,7 +53,6 @@ def download(
     second one continues with it.
 
     Args:
-        topic: the topic.
         path: the file; messages without lineage come last in it.
         receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
         on_progress: called with the numbers of messages and entries that were just stored.
@@ -72,8 +67,9 @@ def download(
     folder.mkdir(parents=True, exist_ok=True)
     store = FolderStore(folder)
     drained = Drainer(topic, store, keeps_headers=True).drain(receive_message_timeout, on_progress=on_progress)
-    jobs = [keys for keys in segment_keys(store, topic.name).values() if segments_among(keys)]
-    found = [_collected(store, topic.name, keys) for keys in jobs]
+    folders, now = segment_keys(store, topic.name).values(), datetime.now(UTC)
+    opened = (collected_of(store, keys, tidy(store, topic.name, keys, now)) for keys in folders)
+    found = [one for one in opened if one]
     found.sort(key=lambda one: (not one.job.source, one.job.source, one.job.workflow))
     incomplete: list[str] = []
     unfinished = path.with_name(path.name + UNFINISHED)
@@ -93,11 +89,6 @@ def download(
         shutil.rmtree(folder)
     sources = sum(bool(one.job.source) for one in found)
     return Downloaded(drained.messages, drained.entries, sources, tuple(incomplete))
-
-
-def _collected(store: FolderStore, topic: str, keys: list[str]) -> Collected:
-    record = tidy(store, topic, keys, datetime.now(UTC))
-    return Collected(store, indexes_of(store, keys, record))
 
 
 def _parts(collected: Collected, topic: str, incomplete: list[str]) -> Iterator[bytes]:

@@ -52,11 +52,7 @@ class Drained:
     """What was collected from a topic.
 
     Attributes:
-        messages: messages that were stored and acknowledged.
-        entries: how many entries they have.
-        segments: segments that were written.
         exhausted: whether draining ended because no more messages came, and not because its time was up.
-        jobs: whose messages they were.
     """
 
     messages: int = 0
@@ -89,12 +85,7 @@ class Drainer:
     """Collects a topic's messages.
 
     Attributes:
-        topic: the topic.
-        store: where segments go.
-        receivers: how many receive together.
         deadline: seconds for which messages are locked while they are held; refreshed while that takes longer.
-        clock: returns a time in seconds.
-        now: returns the time of day.
         keeps_headers: whether the headers that messages bring are stored, because the step's processors use another
             store than this one, or none.
     """

@@ -12,19 +12,19 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any, Final
 
-from parcelq.collect.assembly import SegmentReader, parts_of
-from parcelq.collect.extents import Extent
+from parcelq.collect.assembly import Extent, SegmentReader, parts_of
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.large import LargeResults
 from parcelq.collect.plans import Wanted
 from parcelq.collect.reporting import Reporter
-from parcelq.collect.resolution import WHOLE, Collected, Resolution
+from parcelq.collect.resolution import WHOLE, Collected, Resolution, all_extents
 from parcelq.collect.results import digest_of, is_newer, metadata_of, state_in
+from parcelq.collect.runs import FEWEST
 from parcelq.collect.seeing import Seen, SourceState, see
 from parcelq.collect.segments import Job, folder, segment_keys, segments_among
-from parcelq.collect.unplaced import write_unplaced
 from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.lineage.source import NO_SOURCE, Source
 from parcelq.names import RESULTS
@@ -32,7 +32,7 @@ from parcelq.result_names import WITHOUT_LINEAGE, ResultNames, result_names
 from parcelq.store.store import Store, Stored
 from parcelq.topics.cost import NOTHING, Cost
 from parcelq.topics.header import key_of_stage
-from parcelq.upload.notes import Note, note_keys, notes_of
+from parcelq.upload.notes import Note, keys_of_notes, note_keys, notes_of
 
 _log = logging.getLogger(__name__)
 _FINISHED: Final = "finished-"
@@ -43,7 +43,6 @@ class Finisher:
     """Writes results of the jobs of a topic.
 
     Attributes:
-        store: where the segments are.
         topic: name of the topic that was drained.
         destination: the prefix of the results' keys.
         results: where the results go, if that is another store.
@@ -52,7 +51,6 @@ class Finisher:
             one of the same source from which nothing is missing.
         names: works out the names of a source's result; None for the usual names.
         versions: of the steps that ran, for the report, beside those that the messages name.
-        now: returns the time of day.
         recipe: steps, settings and other options of a run on one machine, for the report.
         large: has large results written by several invocations; None where this process writes every result alone.
     """
@@ -148,7 +146,6 @@ class Finisher:
         """Write the result of a job and its report, if every entry has a result or is dead.
 
         Args:
-            seen: what `see` returned.
             healings: how often what was missing was published again; for the report.
             notes: what is noted of the source's uploads, where the caller has read that.
             looks: what looks at the job cost so far; for the report.
@@ -174,42 +171,62 @@ class Finisher:
             return replace(seen.state, result=key, whole=True, report=report)
         if not resolution.finished:
             return seen.state
-        if state != resolution.state and not self._write(seen.keys, collected, resolution, key, present):
-            return seen.state
+        written: int | None = None
+        if state != resolution.state:
+            written = self._write(seen.keys, collected, resolution, key, present)
+            if written is None:
+                return seen.state
         if notes is None:
             notes = notes_of(self.store, name)
-        report = self.reporter.write(collected, resolution, key, healings, notes, looks)
+        created = written if present is None else None
+        report = self.reporter.write(collected, resolution, key, healings, notes, looks, created)
         return replace(seen.state, result=key, whole=report is not None and resolution.whole, report=report)
 
-    def settle(self, seen: Seen, state: SourceState) -> None:
+    def settle(self, seen: Seen, state: SourceState, notes: Sequence[Note] | None = None) -> None:
         """Delete what a job does not need any more after `finish`, if its result and report are there.
 
         Segments of a job with dead entries stay, with a note that there is nothing new in them.
+
+        Args:
+            seen: what `see` returned.
+            state: what `finish` returned.
+            notes: what is noted of the source's uploads, where the caller has read that.
         """
         # guard[True]: segments stay as long as some of their entries are dead
         if state.whole or state.superseded:
-            self.clean(state.source, seen.keys)
+            keys = seen.keys
+            if len(segments_among(keys)) >= FEWEST or len(segments_among(keys)) < len(keys) or self._is_large(seen):
+                keys = self._with_what_is_beside(keys)
+            self.clean(state.source, keys, notes)
         elif state.result and state.report:
             if self.large:
                 self.large.drop(seen.keys)
             self.note_nothing_new(seen.keys)
 
-    def clean(self, source: str, keys: Sequence[str]) -> None:
+    def clean(self, source: str, keys: Sequence[str], notes: Sequence[Note] | None = None) -> None:
         """Delete all that was kept of a job, given the keys in its folder, the segments last.
 
         As long as there are any, this is done again.
         """
         segments = segments_among(keys)
-        place = keys[0].rpartition("/")[0] + "/"
-        beside = [key for key in self.store.keys(place) if not segments_among([key])]
-        # guard[notes: list[str] = []]: notes of an upload go with its segments
-        notes: list[str] = note_keys(self.store, source)
-        job = place.split("/")[2]
+        beside = [key for key in keys if not segments_among([key])]
+        # guard[noted: list[str] = []]: notes of an upload go with its segments
+        noted: list[str] = note_keys(self.store, source) if notes is None else keys_of_notes(source, notes)
+        job = keys[0].split("/")[2]
         if self.large:
             self.large.drop(beside)
         # guard[self.store.delete(segments)]: what lies beside the segments of a job is deleted before them
-        self.store.delete([*notes, *beside, key_of_stage(job, self.topic)])
+        self.store.delete([*noted, *beside, key_of_stage(job, self.topic)])
         self.store.delete(segments)
+
+    def _with_what_is_beside(self, keys: Sequence[str]) -> list[str]:
+        """The keys of segments, with those that lie beside them by now."""
+        place = keys[0].rpartition("/")[0] + "/"
+        return [*segments_among(keys), *(key for key in self.store.keys(place) if not segments_among([key]))]
+
+    def _is_large(self, seen: Seen) -> bool:
+        size = seen.resolution.size if seen.resolution else 0
+        return self.large is not None and self.large.takes(size)
 
     def _look(self, keys: Sequence[str]) -> Iterator[SourceState]:
         source = keys[0]  # as long as its name is not known
@@ -224,21 +241,34 @@ class Finisher:
                 self.settle(seen, state)
                 yield state
             elif seen.collected:
-                for key, size in write_unplaced(
-                    seen.collected, self.out, f"{self.destination}{WITHOUT_LINEAGE}/{self.topic}/"
-                ):
-                    yield SourceState("", size, size, 0, 0, key)
-                self.clean("", keys)
+                yield from self._write_unplaced(seen.collected)
+                self.clean("", self._with_what_is_beside(keys))
         except NotFoundError:
             _log.info("segments of %s are gone: someone else has just finished it", keys[0])
         except ParcelqError as error:
             _log.error("%s", error, extra={"source": source})
             yield SourceState(source, 0, None, 0, 0, problem=str(error))
 
+    def _write_unplaced(self, collected: Collected) -> Iterator[SourceState]:
+        """Write messages without lineage to files of their own, none of them twice.
+
+        There is one for each segment, called like it: so doing this at the same time, or once more when others have
+        come, writes the same again, and loses none when the segments are deleted.
+        """
+        for number, group in groupby(all_extents(collected), lambda extent: extent.segment):
+            name = collected.segments[number].rpartition("/")[2].partition(".")[0]
+            key = f"{self.destination}{WITHOUT_LINEAGE}/{self.topic}/{name}"
+            if self.out.stat(key) is None:
+                extents = list(group)
+                size = sum(extent.size for extent in extents)
+                reader = SegmentReader(collected.store, collected.segments)
+                self.out.write(key, parts_of(reader, extents, self.out.part_bytes(size)), {}, None)
+                yield SourceState("", size, size, 0, 0, key)
+
     def _write(
         self, keys: Sequence[str], collected: Collected, resolution: Resolution, key: str, present: Stored | None
-    ) -> bool:
-        """Write a result, or go on with writing it; return whether it is written."""
+    ) -> int | None:
+        """Write a result, or go on with writing it; return its bytes, or None if it is not written."""
         metadata = metadata_of(collected.job.source, resolution.state)
         header = self.store.stat(key_of_stage(collected.job.id, self.topic))
         size = resolution.size + (header.size if header else 0)
@@ -249,10 +279,10 @@ class Finisher:
 
         if self.large and self.large.takes(size):
             etag = present.etag if present else None
-            return self.large.write(Wanted(key, metadata, etag, size, segments, extents), keys)
+            return size if self.large.write(Wanted(key, metadata, etag, size, segments, extents), keys) else None
         part = self.out.part_bytes(size)
-        parts = parts_of(SegmentReader(self.store, segments, most=part), extents(), part)
-        return self.out.write(key, parts, metadata, present)
+        parts = parts_of(SegmentReader(self.store, segments, most=part, ahead=collected.bodies_ahead), extents(), part)
+        return size if self.out.write(key, parts, metadata, present) else None
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
         """Whether a result of the same source that is there, in a state, is whole and not to be written again."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from parcelq.collect.deaths import dead_of
@@ -36,10 +35,9 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
         problem=next((note.problem for note in notes if note.problem), ""),
     )
     if seen is None:
-        return replace(found, **_all_of(noted))
+        return found._replace(**_all_of(noted))
     state = seen.state
-    found = replace(
-        found,
+    found = found._replace(
         total=noted if state.total is None else state.total,
         covered=state.covered,
         dead=state.dead,
@@ -50,11 +48,11 @@ def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: f
         complete=seen.is_complete,
     )
     if seen.collected and seen.resolution:
-        found = replace(found, **_drawn(record, seen.collected, seen.resolution, found.total))
+        found = found._replace(**_drawn(record, seen.collected, seen.resolution, found.total))
     if state.total is None and noted is not None:  # so no message of the end of the source came
         at = found.covered + found.dead_bytes + found.missing
         holes = (*found.holes, (at, noted))
-        found = replace(found, missing=found.missing + noted - at, holes=holes, hole_count=found.hole_count + 1)
+        found = found._replace(missing=found.missing + noted - at, holes=holes, hole_count=found.hole_count + 1)
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Condition
 from typing import Final
@@ -68,7 +68,7 @@ class Held:
             if source and piece.lineage:
                 self.pieces[job].append(piece)
             elif not piece.dead:
-                self.pieces[nowhere].append(replace(piece, lineage=f"{one.message_id} {number}"))
+                self.pieces[nowhere].append(piece._replace(lineage=f"{one.message_id} {number}"))
             self.size += _ROW_BYTES + len(piece.body) + len(piece.lineage) + len(piece.dead)
         self.count += len(pieces)
         if version and job in self.pieces:

@@ -28,8 +28,9 @@ _AHEAD: Final = 16 * MIB
 
 
 _SMALLEST_AHEAD: Final = 4 * KIB
-
-
+_FEW: Final = 8
+_BODIES_AHEAD: Final = 64 * KIB
+"""So many bytes of a segment are read at once if there are few, so that a small one is read in a single request."""
 _READS_IN_FLIGHT: Final = 8
 
 
@@ -38,11 +39,8 @@ class Index:
     """The index of a segment or of an index run.
 
     Attributes:
-        key: the object's key.
-        job: whose messages it holds.
         versions: what the attribute `Workflow` said.
         first: when the first of them was pulled, ISO 8601.
-        last: when the last was.
         total: bytes of the source; None if none of them told.
         count: how many rows there are.
         steps: for slices of how many steps the rows have room.
@@ -65,6 +63,11 @@ class Index:
     _at: int
     _bodies: int
     _ahead: bytes = field(repr=False)
+
+    @property
+    def bodies_ahead(self) -> tuple[int, bytes] | None:
+        """Bytes of the segment, and where they begin in it, if they reach beyond its index."""
+        return (self._at, self._ahead) if self._at + len(self._ahead) > self._bodies > 0 else None
 
     def reader(self, store: Store, steps: int, number: int) -> ReadRows:
         """Return what reads rows, with room for slices of `steps` steps and the first segment's number being `number`.
@@ -97,17 +100,17 @@ def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
         AwsError, OSError: the store refused.
     """
     ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
-    if len(keys) == 1:
-        return [_open(store, keys[0], ahead)]
-    found = {index.key: index for index in in_flight(lambda key: _open(store, key, ahead), keys, _READS_IN_FLIGHT)}
+    bodies = _BODIES_AHEAD if len(keys) <= _FEW else 0
+    opened = in_flight(lambda key: _open(store, key, ahead, bodies), keys, _READS_IN_FLIGHT)
+    found = {index.key: index for index in opened}
     return [found[key] for key in keys]
 
 
-def _open(store: Store, key: str, ahead: int) -> Index:
+def _open(store: Store, key: str, ahead: int, bodies: int) -> Index:
     size = index_size(key)
     if key.endswith(RUN_SUFFIX):
-        ahead = _SMALLEST_AHEAD
-    data = store.read(key, 0, min(size, ahead))
+        ahead, bodies = _SMALLEST_AHEAD, 0
+    data = store.read(key, 0, max(min(size, ahead), bodies))
     while b"\n" not in data and ahead < size:  # the head alone is longer
         ahead *= 4
         data = store.read(key, 0, min(size, ahead))

@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.assembly import SegmentReader, part_file
@@ -36,14 +35,10 @@ PARTS_IN_FLIGHT: Final = 4
 """So many parts are written together, if they have no more bytes than the line above."""
 
 
-@dataclass(frozen=True, slots=True)
-class LargeResults:
+class LargeResults(NamedTuple):
     """Has large results written.
 
     Attributes:
-        store: where segments and plans lie.
-        results: where results go.
-        tasks: the topic that tasks are published on.
         now: returns the time in seconds since the epoch.
     """
 
@@ -61,7 +56,6 @@ class LargeResults:
         """Go on with a result: freeze its plan and ask for its parts, or complete it when all are there.
 
         Args:
-            wanted: the result.
             keys: the keys in the job's folder.
 
         Returns:
@@ -75,21 +69,16 @@ class LargeResults:
         self.drop(other for other in plans_among(keys, wanted.key) if other != key)
         plan = (read_plan(self.store, key) if key in keys else None) or freeze(self.store, self.results, wanted, key)
         try:
-            there = self._there(plan)
+            etags = self._all_parts(plan)
         except NotFoundError:  # someone completed or aborted the upload; the next look sees the result
             self._drop(plan)
             return False
-        missing = [number for number in range(1, plan.count + 1) if number not in there]
-        if missing:
-            self._ask(plan, missing)
-            return False
-        return self._complete(plan, [there[number] for number in range(1, plan.count + 1)])
+        return etags is not None and self._complete(plan, etags)
 
     def is_waiting(self, key: str, keys: Sequence[str]) -> bool:
         """Whether parts of a result are missing while nothing is new in its job; parts that do not come are asked for.
 
         Args:
-            key: key of the result.
             keys: the keys in the job's folder.
         """
         plans = plans_among(keys, key)
@@ -97,19 +86,14 @@ class LargeResults:
         if plan is None or set(segments_among(plan.segments)) != set(segments_among(keys)):
             return False
         try:
-            there = self._there(plan)
+            return self._all_parts(plan) is None
         except NotFoundError:
             return False
-        missing = [number for number in range(1, plan.count + 1) if number not in there]
-        if missing:
-            self._ask(plan, missing)
-        return bool(missing)
 
     def write_parts(self, task: PartTask, may_go_on: Callable[[], bool] = lambda: True) -> bool:
         """Write the parts of a task that are not there yet.
 
         Args:
-            task: the task.
             may_go_on: asked before each part.
 
         Returns:
@@ -148,6 +132,14 @@ class LargeResults:
         for key in plans_among(list(keys)):
             if plan := read_plan(self.store, key):
                 self._drop(plan)
+
+    def _all_parts(self, plan: Plan) -> list[str] | None:
+        """The etags of all parts; None if some are missing, which are asked for then. See `_there`."""
+        there = self._there(plan)
+        missing = [number for number in range(1, plan.count + 1) if number not in there]
+        if missing:
+            self._ask(plan, missing)
+        return None if missing else [etag for _, etag in sorted(there.items())]
 
     def _there(self, plan: Plan, first: int = 1, last: int | None = None) -> dict[int, str]:
         """The etags of the parts that are there, by their numbers. Raises NotFoundError if the upload is gone."""

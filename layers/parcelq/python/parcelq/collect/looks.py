@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from parcelq.collect.finish import Finisher
 from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
 from parcelq.collect.segments import Job, segments_among
-from parcelq.collect.stopped import write_stopped_report
 from parcelq.errors import ConflictError, NotFoundError, PublishError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import (
@@ -32,12 +31,12 @@ from parcelq.jobs.look import (
     wants_counts,
     woken,
 )
-from parcelq.jobs.record import Cost, JobRecord, State, read_job, write_job
+from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import Source
 from parcelq.topics.cost import Cost as Spent
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
-from parcelq.upload.notes import Note, notes_of
+from parcelq.upload.notes import Note, notes_of, notes_of_whole
 from parcelq.upload.ranges import RangeTask
 
 _log = logging.getLogger(__name__)
@@ -50,8 +49,7 @@ STOPPED: Final = "Parcelq job stopped"
 Tell = Callable[[str, Mapping[str, Any]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What became of a look.
 
     Attributes:
@@ -63,8 +61,7 @@ class Taken:
     state: SourceState | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Looker:
+class Looker(NamedTuple):
     """Takes looks at the jobs of a stack.
 
     Attributes:
@@ -173,7 +170,7 @@ class Looker:
             if record.state is not State.FINISHING:
                 # guard[pass]: a result is completed only by the invocation that wrote that the job is finishing
                 etag = write_job(self.jobs.store, replace(new, look=record.look), etag)
-            new = replace(new, cost=self._cost(record.cost, record))
+            new = replace(new, cost=record.cost.with_more(self.spent(), record.cost.bytes))
             state = self.finisher.finish(seen, healings=record.healings, notes=notes, looks=new.cost.whole)
             if (state.result and state.report) or state.superseded:
                 new = ended(new, State.FINISHED, self.jobs.now(), result=state.result)
@@ -182,15 +179,16 @@ class Looker:
         elif following is Next.HEAL:
             self._heal(new)
         elif following is Next.STOP:
-            write_stopped_report(self.finisher.out, new, keys, Source.parse(new.source).names(self.bucket))
-        new = replace(new, cost=self._cost(new.cost, new))
+            self.finisher.reporter.write_stopped(new, keys, Source.parse(new.source).names(self.bucket))
+        size = (new.total or 0) + state.report["bytes_written"] if state.report else new.cost.bytes
+        new = replace(new, cost=new.cost.with_more(self.spent(), size))
         if new.state.is_ended:
-            self.tell(FINISHED if new.state is State.FINISHED else STOPPED, self._detail(new))
+            self.tell(FINISHED if new.state is State.FINISHED else STOPPED, self._detail(new, state.report))
         # guard[pass]: the record names the next look before that is published
         write_job(self.jobs.store, new, etag)
         if new.state.is_ended:
             if seen is not None:
-                self.finisher.settle(seen, state)
+                self.finisher.settle(seen, state, notes)
                 if new.state is not State.FINISHED:
                     self.finisher.note_nothing_new(seen.keys)
         else:
@@ -207,7 +205,9 @@ class Looker:
 
     def _notes(self, record: JobRecord, seen: Seen | None, now: float) -> list[Note]:
         """What is noted of a job's upload, where that matters: of a large source these are many."""
-        if seen is None or seen.is_complete or self._wants_counts(record, seen, now):
+        if seen and seen.is_complete:
+            return notes_of_whole(self.jobs.store, record.source)
+        if seen is None or self._wants_counts(record, seen, now):
             return notes_of(self.jobs.store, record.source)
         return []
 
@@ -242,17 +242,9 @@ class Looker:
             if keys:
                 self.finisher.clean(record.source, keys)
 
-    def _cost(self, before: Cost, record: JobRecord) -> Cost:
-        """What looks at a job cost, with what was spent since this was asked last."""
-        size = 0
-        if record.result and (result := self.finisher.out.stat(record.result)):
-            size = (record.total or 0) + result.size
-        return before.with_more(self.spent(), size)
-
-    def _detail(self, record: JobRecord) -> dict[str, Any]:
+    def _detail(self, record: JobRecord, report: Mapping[str, Any] | None) -> dict[str, Any]:
         """The content of the event of an ended job: its record, and its report without the list of dead entries."""
-        report: dict[str, Any] | None = None
-        if record.result:
+        if record.result and report is None:
             try:
                 report = json.loads(self.finisher.reporter.read(record.result))
             except (NotFoundError, ValueError):

@@ -21,13 +21,7 @@ ReadRows: TypeAlias = Callable[[int, int], Sequence[bytes]]
 
 
 class _Window:
-    """The next rows of a sorted index.
-
-    Args:
-        count: rows of the index.
-        read: reads some of them.
-        size: rows to hold.
-    """
+    """The next rows of a sorted index."""
 
     __slots__ = ("_at", "_read", "_rows", "_size", "left")
 

@@ -16,10 +16,9 @@ import uuid
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from parcelq.collect.assembly import extents_of_parts
-from parcelq.collect.extents import Extent
+from parcelq.collect.assembly import Extent, extents_of_parts
 from parcelq.collect.results import digest_of
 from parcelq.errors import ConflictError, MessageError, NotFoundError, ParcelqError
 from parcelq.store.store import Multipart, Store, part_bytes
@@ -29,14 +28,11 @@ ASKED: Final = ".asked"
 _EXTENT: Final = struct.Struct("<QQQ")
 
 
-@dataclass(frozen=True, slots=True)
-class PartTask:
+class PartTask(NamedTuple):
     """Asks for parts of a large result.
 
     Attributes:
-        plan: key of the plan.
         first: number of the first part, from 1.
-        last: number of the last.
     """
 
     plan: str
@@ -65,18 +61,14 @@ class PartTask:
         return task
 
     def __str__(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps(self._asdict(), separators=(",", ":"))
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A result that is to be written.
 
     Attributes:
-        key: its key.
-        metadata: its metadata.
         seen: the etag of the object that it replaces; None if there must be none.
-        size: its bytes.
         segments: keys of the objects that its bytes lie in.
         extents: yields where they lie.
     """
@@ -101,11 +93,8 @@ class Plan:
     Attributes:
         place: key of the plan.
         key: key of the result.
-        metadata: its metadata.
         seen: the etag of the object that it replaces; None if there must be none.
-        size: its bytes.
         part: bytes of each part but the last.
-        upload: the id of the upload.
         segments: keys of the objects that its bytes lie in.
         extents: key of the object that says where.
         ends: how many extents there are up to the end of each part.

@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from parcelq.collect.bill import Bill
-from parcelq.collect.deaths import Dead, dead_entries
+from parcelq.collect.deaths import MOST_LISTED, Dead, dead_entries, dead_of
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.lineage.source import Source
 from parcelq.topics.cost import NOTHING, Cost
 from parcelq.upload.notes import Note, entries_in
 
 
-@dataclass(frozen=True, slots=True)
-class Entries:
+class Entries(NamedTuple):
     """Entries of a source and of its result: `read` is `done`, `dead` and `missing` together.
 
     Where an entry of what an earlier step made died, all entries of the source count as dead of whose message it was
     made. `read` is None if nobody noted how many entries were published, `dead` where the notes do not say how many
-    entries such a message had, and `done` where either is.
+    entries such a message had, and `done` where either is, unless nothing is done at all.
     """
 
     read: int | None
@@ -31,8 +31,7 @@ class Entries:
     written: int
 
 
-@dataclass(frozen=True, slots=True)
-class FilePart:
+class FilePart(NamedTuple):
     """One of several files that are one source together: what the user calls it, its bytes, and its entries."""
 
     file: str
@@ -55,16 +54,11 @@ class Report:
         warnings: what the user should look at: `doubts`, and what was odd about the source's compression.
         doubts: what makes it doubtful that the result is what the step writes for the whole source; see `yields`.
         workflows: what the steps were given as workflow; on one machine also the versions of the steps.
-        entries: of the source, and of the result.
-        bytes_read: bytes of the source.
-        bytes_written: bytes of the result.
         dead: what failed for good, and why; only the first ones if there are many.
         dead_list: where the list of all dead entries is; empty if there are none.
         holes: byte ranges of the source that are missing; none in a result that is finished.
         duplicates: messages that were dropped because they were there already.
         healings: how often what was missing was published again.
-        first: when the first message was collected.
-        last: when the last was.
         complete: whether every entry went through a run that succeeded, what these wrote is in the result, and there
             are no doubts.
         files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
@@ -102,6 +96,8 @@ class Report:
     def to_json(self) -> bytes:
         """As it is stored beside the result."""
         members = asdict(self)
+        members["entries"] = self.entries._asdict()
+        members["files"] = [one._asdict() for one in self.files]
         members["dead"] = [
             {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason} for one in self.dead
         ]
@@ -112,34 +108,39 @@ class Report:
 
 
 def report_of(
+    source: str,
     collected: Collected,
     resolution: Resolution,
     notes: Sequence[Note],
     result: str,
-    bytes_written: int,
-    dead: tuple[Dead, ...],
-    dead_list: str,
+    *,
+    written: int = 0,
+    dead_list: str = "",
+    listed: int = MOST_LISTED,
+    healings: int = 0,
     looks: Cost = NOTHING,
 ) -> Report:
     """Make the report of a result, also of one that is not finished.
 
     Args:
-        collected: the messages.
+        source: the attribute `Source`.
+        collected: the messages; perhaps none.
         resolution: what they make.
         notes: what is noted of the source's uploads.
         result: where the result is.
-        bytes_written: its bytes.
-        dead: what failed, the first of it where there is much.
+        written: its bytes.
         dead_list: where the list of all dead entries lies; empty if there are none.
+        listed: how many dead entries the report lists at the most.
+        healings: how often what was missing was published again.
         looks: what looks at the job cost so far.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    source = Source.parse(collected.job.source)
+    put, indexes = Source.parse(source), collected.indexes
     return Report(
-        source=str(source),
-        version=source.version or source.put,
+        source=source,
+        version=put.version or put.put,
         result=result,
         state=resolution.state,
         format=next((note.format for note in notes if note.format), ""),
@@ -147,35 +148,35 @@ def report_of(
         one_stream=next((note.one_stream for note in notes if note.one_stream), ""),
         doubts=resolution.doubts,
         warnings=(*resolution.doubts, *dict.fromkeys(warning for note in notes for warning in note.warnings)),
-        workflows=tuple(sorted({version for index in collected.indexes for version in index.versions})),
+        workflows=tuple(sorted({version for index in indexes for version in index.versions})),
         entries=_entries(collected, resolution, notes),
         bytes_read=resolution.total,
-        bytes_written=bytes_written,
-        dead=dead,
+        bytes_written=written,
+        dead=tuple(islice(dead_of(collected, notes), listed)) if resolution.has_dead else (),
         dead_list=dead_list,
         holes=resolution.holes,
         duplicates=resolution.duplicates,
-        healings=0,
-        first=min(index.first for index in collected.indexes),
-        last=max(index.last for index in collected.indexes),
+        healings=healings,
+        first=min((index.first for index in indexes), default=""),
+        last=max((index.last for index in indexes), default=""),
         complete=resolution.whole and not resolution.doubts,
         files=file_parts(notes),
-        cost=Bill.of(collected.indexes, notes, looks).document(),
+        cost=Bill.of(indexes, notes, looks).document(),
     )
 
 
 def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Entries:
     total = resolution.total
     read = None if total is None else entries_in(notes, 0, total, total)
-    dead = dead_entries(collected, notes, total)
-    if resolution.finished:
-        missing: int | None = 0
-    elif total is None or len(resolution.holes) < resolution.hole_count:
-        missing = None
-    else:
+    dead = dead_entries(collected, notes, total) if resolution.has_dead else 0
+    missing: int | None = None
+    if total is not None and len(resolution.holes) == resolution.hole_count:
         counts = [entries_in(notes, start, end, total) for start, end in resolution.holes]
         missing = None if None in counts else sum(filter(None, counts))
-    done = None if read is None or dead is None or missing is None else read - dead - missing
+    if read is None or dead is None or missing is None:
+        done = None if resolution.covered else 0
+    else:
+        done = read - dead - missing
     return Entries(read, done, dead, missing, resolution.entries)
 
 

@@ -9,16 +9,30 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Final, NamedTuple
 
+from parcelq.collect.assembly import Extent, bodies_of, extent_of, joined_extents, with_line_ends
 from parcelq.collect.choice import Choice, choose
-from parcelq.collect.extents import Extent, bodies_of, extent_of, joined_extents, with_line_ends
 from parcelq.collect.indexes import Index, all_indexes
 from parcelq.collect.merge import merged
-from parcelq.collect.rows import COUNT, FLAG, NUMBER, OF_STEP, PAYLOAD, WORD, Columns, words_of
+from parcelq.collect.rows import (
+    CONTENT,
+    COUNT,
+    ENTRIES,
+    FLAG,
+    NUMBER,
+    OF_STEP,
+    PAYLOAD,
+    READ,
+    SIZE,
+    WHERE,
+    WORD,
+    Columns,
+    words_of,
+)
 from parcelq.collect.segments import Job
 from parcelq.collect.yields import Yields
 from parcelq.store.store import Store, Stored
@@ -35,7 +49,6 @@ class DeadRow(NamedTuple):
     Attributes:
         start: first byte, in the source, of the message that they came in.
         end: just after its last byte.
-        entries: how many they are.
         of_source: whether they are entries of the source, and not of the output of an earlier step.
         extent: where the reason and the entries lie.
     """
@@ -61,7 +74,6 @@ class Resolution:
         holes: the ranges of these, in order; at most `MOST_HOLES` of them.
         hole_count: how many there are.
         entries: entries of the result.
-        size: bytes of the result.
         duplicates: messages that were there already.
         ran: entries of the source that runs got which succeeded, as far as the messages tell.
         doubts: why the result may not be what the step writes for the whole source.
@@ -98,15 +110,18 @@ class Resolution:
         """Whether some of it failed for good."""
         return self.dead_messages > 0
 
+    def up_to(self, total: int | None) -> Resolution:
+        """Return the same for a source whose size is known although no message said so: its end is missing then."""
+        if self.total is not None or total is None:
+            return self
+        at = self.covered + self.dead_bytes + self.missing
+        holes, missing = (*self.holes, (at, total)), self.missing + total - at
+        return replace(self, total=total, holes=holes, hole_count=self.hole_count + 1, missing=missing)
+
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """All messages of a job, by their indexes.
-
-    Attributes:
-        store: where the segments are.
-        indexes: the indexes, in the order in which they were written.
-    """
+    """All messages of a job, by their indexes."""
 
     store: Store
     indexes: Sequence[Index]
@@ -120,6 +135,14 @@ class Collected:
     def segments(self) -> list[str]:
         """Keys of the segments, by their number."""
         return [key for index in self.indexes for key in index.segments]
+
+    @property
+    def bodies_ahead(self) -> dict[int, tuple[int, bytes]]:
+        """What was read of segments along with their indexes, by their number; see `Index.bodies_ahead`."""
+        numbers = accumulate((len(index.segments) for index in self.indexes), initial=0)
+        return {
+            number: ahead for number, one in zip(numbers, self.indexes, strict=False) if (ahead := one.bodies_ahead)
+        }
 
     @property
     def total(self) -> int | None:
@@ -160,6 +183,12 @@ class Collected:
             counter.add(choice)
         return counter.resolution(self.total)
 
+    def holes(self, resolution: Resolution) -> Iterator[tuple[int, int]]:
+        """Yield all ranges that are missing, also where a resolution lists only the first of them."""
+        if len(resolution.holes) == resolution.hole_count:
+            return iter(resolution.holes)
+        return (hole for choice in choose(self.rows(), self.words, resolution.total) for hole in choice.holes)
+
     def extents(self) -> Iterator[Extent]:
         """Yield where the result's bytes lie, in order. Those that follow one another in a segment are one extent."""
         return joined_extents(with_line_ends(bodies_of(self.choices())))
@@ -174,10 +203,10 @@ class Collected:
     def dead(self) -> Iterator[DeadRow]:
         """Yield what failed for good, in order."""
         for choice in self.choices():
-            entries = choice.columns.entries
+            entries = choice.columns[ENTRIES]
             if not any(entries[number] >= FLAG for number in choice.rows):
                 continue
-            wheres, sizes = choice.columns.wheres, choice.columns.sizes
+            wheres, sizes = choice.columns[WHERE], choice.columns[SIZE]
             starts, ends = choice.columns.spans(0)
             for number in choice.rows:
                 if entries[number] >= FLAG:
@@ -210,10 +239,10 @@ class _Counter:
             return
         columns, rows = choice.columns, choice.rows
         starts, ends = columns.spans(0)
-        for hasher, column in zip(self._hashers, (starts, ends, columns.contents), strict=True):
+        for hasher, column in zip(self._hashers, (starts, ends, columns[CONTENT]), strict=True):
             hasher.update(_chosen(column, rows))
-        entries, sizes = _chosen(columns.entries, rows), _chosen(columns.sizes, rows)
-        self._yields.add(_chosen(columns.reads, rows), entries)
+        entries, sizes = _chosen(columns[ENTRIES], rows), _chosen(columns[SIZE], rows)
+        self._yields.add(_chosen(columns[READ], rows), entries)
         if max(entries) >= FLAG:
             self.dead += sum(count & COUNT for count in entries if count >= FLAG)
             self.dead_messages += sum(count >= FLAG for count in entries)

@@ -35,6 +35,8 @@ _PLAIN: Final = 7
 _GROUP: Final = 4
 PAYLOAD: Final = 5
 """Words of a row from `where` on, which do not belong to the lineage."""
+WHERE, CONTENT, SIZE, ENTRIES, READ = range(-PAYLOAD, 0)
+"""Columns of the same, counted from the end of a row; see above what they hold."""
 OFFSET_BITS: Final = 40
 MAX_OFFSET: Final = (1 << OFFSET_BITS) - 1
 MAX_SEGMENTS: Final = 1 << 24
@@ -100,8 +102,8 @@ def row(key: Key, words: int, where: int, content: int, size: int, entries: int,
 def moved(data: bytes, words: int, by: int) -> bytes:
     """Return rows, one after another, with `by` added to each `where`."""
     numbers = _numbers(data)
-    column = words - PAYLOAD
-    numbers[column::words] = array("Q", [where + by for where in numbers[column::words]])
+    column = slice(words + WHERE, None, words)
+    numbers[column] = array("Q", [where + by for where in numbers[column]])
     _to_native(numbers)
     return numbers.tobytes()
 
@@ -136,30 +138,9 @@ class Columns:
         """How many groups of words the rows have for slices of a step's output."""
         return (self.words - _PLAIN) // _GROUP
 
-    @property
-    def wheres(self) -> array[int]:
-        """Where the bodies are."""
-        return self.numbers[self.words - 5 :: self.words]
-
-    @property
-    def contents(self) -> array[int]:
-        """What tells different contents of the same bytes apart."""
-        return self.numbers[self.words - 4 :: self.words]
-
-    @property
-    def sizes(self) -> array[int]:
-        """Bytes of the bodies, with their flag."""
-        return self.numbers[self.words - 3 :: self.words]
-
-    @property
-    def entries(self) -> array[int]:
-        """How many entries there are, with their flag."""
-        return self.numbers[self.words - 2 :: self.words]
-
-    @property
-    def reads(self) -> array[int]:
-        """How many entries of the source each was made of; see the module."""
-        return self.numbers[self.words - 1 :: self.words]
+    def __getitem__(self, column: int) -> array[int]:
+        """A column behind the lineage: `WHERE`, `CONTENT`, `SIZE`, `ENTRIES` or `READ`."""
+        return self.numbers[self.words + column :: self.words]
 
     def spans(self, step: int) -> tuple[array[int], array[int]]:
         """Starts and ends: of bytes of the source for step 0, else of slices of that step's output."""

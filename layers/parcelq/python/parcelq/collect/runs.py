@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from parcelq.collect.indexes import Index, all_indexes, open_indexes
 from parcelq.collect.merge import merged
+from parcelq.collect.resolution import Collected
 from parcelq.collect.rows import WORD, words_of
 from parcelq.collect.segments import (
     RUN_SUFFIX,
@@ -61,12 +62,7 @@ class Looked:
 
     Attributes:
         segments: names of the segments that it looked at.
-        count: how many messages they have.
-        total: bytes of the source; None if no message told.
-        covered: bytes of the source whose results are there.
-        missing: bytes of it that are neither there nor dead.
         holes: how many ranges these are.
-        dead: how many entries failed for good.
     """
 
     segments: frozenset[str]
@@ -78,14 +74,12 @@ class Looked:
     dead: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The record that is kept of a job beside its segments.
 
     Attributes:
         runs: keys of the index runs that count.
         looked: what the last look at all messages found; None if there was none, or it is not worth keeping.
-        etag: of the record; None where there is none.
     """
 
     runs: tuple[str, ...] = ()
@@ -124,7 +118,7 @@ def write_record(store: Store, topic: str, job: Job, record: Record) -> Record:
     key = folder(topic, job.id) + _RECORD
     # guard[return replace(record, etag=store.put(key, text))]: the record of index runs is written only if nobody else
     # wrote it in the meantime
-    return replace(record, etag=store.put(key, text, if_match=record.etag, if_absent=record.etag is None))
+    return record._replace(etag=store.put(key, text, if_match=record.etag, if_absent=record.etag is None))
 
 
 def name_of(segment: str) -> str:
@@ -145,12 +139,22 @@ def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]
     return runs + open_indexes(store, [key for key in segments_among(keys) if key not in merged_already])
 
 
+def collected_of(store: Store, keys: Sequence[str], record: Record | None = None) -> Collected | None:
+    """Open all that was collected of a job, given the keys in its folder; None if that is nothing. It changes nothing.
+
+    Raises:
+        NotFoundError: somebody has just finished the job, or merged its indexes.
+        ParcelqError, AwsError, OSError: a segment or the record of index runs cannot be read.
+    """
+    if not segments_among(keys):
+        return None
+    return Collected(store, indexes_of(store, keys, record or read_record(store, keys)))
+
+
 def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:
     """Merge indexes of a job if there are enough of them, and return which index runs count.
 
     Args:
-        store: where the job's objects are.
-        topic: name of the topic that was drained.
         keys: the keys in the job's folder.
         now: the time, by which new keys sort.
 
@@ -182,7 +186,7 @@ def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], writt
     """Write these runs into the record, and delete the runs that it no longer names."""
     named = tuple(run.key for run in runs)
     try:
-        new = write_record(store, topic, runs[0].job, replace(record, runs=named))
+        new = write_record(store, topic, runs[0].job, record._replace(runs=named))
     except (ConflictError, NotFoundError):
         store.delete(written)
         raise NotFoundError(folder(topic, runs[0].job.id), "someone else merged its indexes in the meantime") from None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.resolution import Collected, Resolution
@@ -50,8 +50,7 @@ class SourceState:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What a look at a job's segments found.
 
     Attributes:
@@ -127,6 +126,6 @@ def _note_looked(topic: str, collected: Collected, resolution: Resolution, recor
     found = resolution.total, resolution.covered, resolution.missing, resolution.hole_count, resolution.dead
     looked = Looked(names, collected.count, *found)
     try:
-        write_record(collected.store, topic, collected.job, replace(record, looked=looked))
+        write_record(collected.store, topic, collected.job, record._replace(looked=looked))
     except (ConflictError, NotFoundError):
         _log.info("someone else looks at %s at the same time", collected.job.source)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from operator import attrgetter
@@ -44,8 +43,7 @@ RUN_SUFFIX: Final = ".run"
 _TIME: Final = "%Y%m%dT%H%M%S%f"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """Whose messages a segment holds.
 
     Attributes:
@@ -95,10 +93,7 @@ def write_segment(
     """Write pieces of one job as a segment and return its key.
 
     Args:
-        store: where to.
-        topic: name of the topic that they came from.
         job: whose they are. Where it has no source, a piece's `lineage` is the message's id.
-        pieces: the pieces.
         versions: what the attribute `Workflow` said.
         first: when the first of them was pulled.
         last: when the last was.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.collect.resolution import Collected, Resolution
 
@@ -20,13 +19,10 @@ _HOLES: Final = 3
 """Missing ranges of a cell that are listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """A part of a source.
 
     Attributes:
-        start: its first byte.
-        end: just after its last byte.
         dead_bytes: bytes of it that belong to messages that failed.
         missing_bytes: bytes of it without any result.
         dead: entries that failed and begin in it.
@@ -54,12 +50,7 @@ class Cell:
 
 
 class SourceMap:
-    """Collects what became of the parts of a source.
-
-    Args:
-        total: bytes of the source.
-        cells: the number of parts.
-    """
+    """Collects what became of the parts of a source."""
 
     def __init__(self, total: int, cells: int = CELLS) -> None:
         count = max(1, min(cells, total))
@@ -121,23 +112,15 @@ def missing_of(collected: Collected, resolution: Resolution, total: int | None =
     """Draw the map of a job, with what is dead and missing.
 
     Args:
-        collected: its messages.
-        resolution: what they make.
         total: bytes of the source, where that is known although no message says so.
-        cells: the number of parts.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    size = resolution.total if resolution.total is not None else total or 0
-    drawn = SourceMap(size, cells)
-    all_listed = len(resolution.holes) == resolution.hole_count
-    holes = resolution.holes if all_listed else (hole for choice in collected.choices() for hole in choice.holes)
-    for start, end in holes:
+    known = resolution.up_to(total)
+    drawn = SourceMap(known.total or 0, cells)
+    for start, end in collected.holes(known):
         drawn.add_missing(start, end)
-    reached = resolution.covered + resolution.dead_bytes + resolution.missing
-    if resolution.total is None and reached < size:  # no message says where the source ends
-        drawn.add_missing(reached, size)
     return drawn
 
 

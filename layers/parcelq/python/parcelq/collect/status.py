@@ -4,113 +4,100 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from itertools import islice
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
 
-from parcelq.collect.deaths import MOST_LISTED, Dead, dead_entries, dead_of
+from parcelq.collect.report import Report, report_of
 from parcelq.collect.resolution import WHOLE, Collected, Resolution
-from parcelq.collect.runs import indexes_of, read_record
-from parcelq.collect.segments import segment_keys, segments_among
+from parcelq.collect.runs import collected_of
+from parcelq.collect.segments import segment_keys
 from parcelq.errors import InvalidValueError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.lineage.source import Source
 from parcelq.store.store import Store
 from parcelq.topics.topic import Topic
-from parcelq.upload.notes import Note, entries_in, noted_sources
+from parcelq.upload.notes import Note, noted_sources
 from parcelq.upload.objects import ObjectUploader
 
 _log = logging.getLogger(__name__)
 _REASON_TOLD: Final = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A part of a source.
-
-    Attributes:
-        bytes: how many bytes of it; None if that is not known.
-        percent: how much of it; None if that is not known.
-        entries: how many entries of it; None if that is not known.
-    """
+class Share(NamedTuple):
+    """A part of a source."""
 
     bytes: int | None
     percent: float | None
     entries: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """How far a source is that has no whole result yet.
 
     Attributes:
-        source: the attribute `Source`.
-        total: bytes of it; None if that is not known yet.
-        covered: how much of it has results.
-        dead: how much of it failed for good.
-        missing: how much of it is neither; not known while `total` is not.
-        deaths: what failed, and why; only the first ones if there are many.
-        death_count: how much there is.
-        holes: byte ranges without any message; those that are certain, and the first where there are many.
-        hole_count: how many there are.
-        entries_read: entries of it; None if not all of it has been published.
-        entries_written: entries of the result so far.
+        report: what is known of it so far.
+        resolution: the same in bytes.
         topic: name of the topic that it was published on; empty if that was not noted.
         problem: why it can never be uploaded; empty if that is not known to be so.
-        warnings: what the report will warn of, as far as that is known.
     """
 
-    source: str
-    total: int | None
-    covered: Share
-    dead: Share
-    missing: Share
-    deaths: tuple[Dead, ...]
-    death_count: int
-    holes: tuple[tuple[int, int], ...]
-    hole_count: int
-    entries_read: int | None
-    entries_written: int
+    report: Report
+    resolution: Resolution
     topic: str = ""
     problem: str = ""
-    warnings: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The attribute `Source`."""
+        return self.report.source
+
+    @property
+    def total(self) -> int | None:
+        """Bytes of it; None if that is not known yet."""
+        return self.resolution.total
 
     @property
     def name(self) -> str:
-        """The source's name."""
+        """What a user calls it."""
         return Source.parse(self.source).name
-
-    def is_called(self, name: str) -> bool:
-        """Whether the source has that name."""
-        return name == self.name
 
     def has_in_name(self, text: str) -> bool:
         """Whether its name has a text in it, as it is written or percent-encoded."""
         return text in Source.parse(self.source).key or text in self.source
 
+    @property
+    def shares(self) -> dict[str, Share]:
+        """How much of it has results (`covered`), failed for good (`dead`), and is neither (`missing`)."""
+        entries, found = self.report.entries, self.resolution
+        missing = None if self.total is None else found.missing
+        sizes = {"covered": found.covered, "dead": found.dead_bytes, "missing": missing}
+        counts = entries.done, entries.dead, entries.missing
+        return {
+            name: Share(size, _percent(size, self.total), count)
+            for (name, size), count in zip(sizes.items(), counts, strict=True)
+        }
+
     def document(self, most: int | None = None) -> dict[str, Any]:
         """The status as JSON; a limited number of holes and deaths, with their count."""
+        shares = self.shares
         return {
             "source": self.source,
             "name": self.name,
             "topic": self.topic,
             "problem": self.problem,
-            "warnings": list(self.warnings),
+            "warnings": list(self.report.warnings),
             "total": self.total,
-            "percent": self.covered.percent,
-            "covered": asdict(self.covered),
-            "dead": asdict(self.dead),
-            "missing": asdict(self.missing),
-            "entries_read": self.entries_read,
-            "entries_written": self.entries_written,
-            "holes": [list(hole) for hole in self.holes[:most]],
-            "hole_count": self.hole_count,
+            "percent": shares["covered"].percent,
+            **{name: share._asdict() for name, share in shares.items()},
+            "entries_read": self.report.entries.read,
+            "entries_written": self.report.entries.written,
+            "holes": [list(hole) for hole in self.report.holes[:most]],
+            "hole_count": self.resolution.hole_count,
             "deaths": [
                 {"start": one.start, "end": one.end, "entries": one.entries, "reason": one.reason[:_REASON_TOLD]}
-                for one in self.deaths[:most]
+                for one in self.report.dead[:most]
             ],
-            "death_count": self.death_count,
+            "death_count": self.resolution.dead_messages,
         }
 
 
@@ -120,7 +107,6 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     A source whose segments cannot be read is logged, and left out.
 
     Args:
-        store: where the segments are.
         topic: name of the topic that results are collected from. Sources that were uploaded to lead elsewhere are
             left out.
 
@@ -130,29 +116,21 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     # Read before the segments, so that a job that is finished meanwhile does not count as missing.
     noted = noted_sources(store)
     for keys in segment_keys(store, topic).values():
-        if not segments_among(keys):
-            continue
         try:
-            collected = Collected(store, indexes_of(store, keys, read_record(store, keys)))
-            if name := collected.job.source:
-                notes = noted.pop(name, [])
-                yield _status(name, collected.resolve(), notes, collected)
+            collected = collected_of(store, keys)
+            if collected and (name := collected.job.source):
+                yield _status(name, noted.pop(name, []), collected)
         except NotFoundError:
             continue  # it has just been finished
         except ParcelqError as error:
             _log.error("%s", error)
     for source, notes in noted.items():
         if all(_leads_to(note, topic) for note in notes) and not _is_done(store, source):
-            yield _status(source, Resolution(None), notes, Collected(store, ()))
+            yield _status(source, notes, Collected(store, ()))
 
 
 def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
     """Publish again only what is missing of a source; returns the number of messages.
-
-    Args:
-        uploader: publishes records of objects.
-        status: how far the source is.
-        topic: the topic that its records go to.
 
     Raises:
         ParcelqError: it is a file of some machine, or can never be uploaded, or the object is gone or another one by
@@ -163,7 +141,7 @@ def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
     if status.problem:
         raise ParcelqError(f"{source.uri} cannot be repaired: {status.problem}")
     published = 0
-    for start, end in status.holes:
+    for start, end in status.resolution.holes:
         uploaded = uploader.upload_part(source, start, end, status.total, topic)
         if uploaded is None:
             raise ParcelqError(f"{source.uri} cannot be repaired: it was deleted or replaced since it was put")
@@ -184,70 +162,18 @@ def object_of(status: Status) -> Source:
     return source
 
 
-def _status(source: str, resolution: Resolution, notes: Sequence[Note], collected: Collected) -> Status:
-    known = (note.total for note in notes if note.total is not None)
-    total = next(known, None) if resolution.total is None else resolution.total
-    missing, holes, hole_count = resolution.missing, resolution.holes, resolution.hole_count
-    if resolution.total is None and total is not None:  # so no message of the end came
-        at = resolution.covered + resolution.dead_bytes + missing
-        holes, hole_count = (*holes, (at, total)), hole_count + 1
-        missing += total - at
-    counts = _counts(resolution, notes, total, holes if len(holes) == hole_count else None, collected)
-    sizes = resolution.covered, resolution.dead_bytes, None if total is None else missing
-    covered, dead, lacking = (
-        Share(size, _percent(size, total), count) for size, count in zip(sizes, counts, strict=True)
-    )
-    return Status(
-        source,
-        total,
-        covered,
-        dead,
-        lacking,
-        tuple(islice(dead_of(collected, notes), MOST_LISTED)) if resolution.has_dead else (),
-        resolution.dead_messages,
-        holes,
-        hole_count,
-        None if total is None else entries_in(notes, 0, total, total),
-        resolution.entries,
-        next((note.topic for note in notes if note.topic), ""),
-        next((note.problem for note in notes if note.problem), ""),
-        (*resolution.doubts, *dict.fromkeys(warning for note in notes for warning in note.warnings)),
-    )
-
-
-def _counts(
-    resolution: Resolution,
-    notes: Sequence[Note],
-    total: int | None,
-    holes: Sequence[tuple[int, int]] | None,
-    collected: Collected,
-) -> tuple[int | None, int | None, int | None]:
-    """Entries of a source that are covered, dead and missing; None for numbers that the notes of its uploads do not
-    contain."""
-    dead = dead_entries(collected, notes, total) if resolution.has_dead else 0
-    if total is None:
-        return None if resolution.covered else 0, dead, None
-    read = entries_in(notes, 0, total, total)
-    missing = None if holes is None else _sum(entries_in(notes, start, end, total) for start, end in holes)
-    if read is None or dead is None or missing is None:
-        return None if resolution.covered else 0, dead, missing
-    return read - dead - missing, dead, missing
+def _status(source: str, notes: Sequence[Note], collected: Collected) -> Status:
+    total = next((note.total for note in notes if note.total is not None), None)
+    resolution = collected.resolve().up_to(total)
+    report = report_of(source, collected, resolution, notes, "")
+    topic = next((note.topic for note in notes if note.topic), "")
+    return Status(report, resolution, topic, next((note.problem for note in notes if note.problem), ""))
 
 
 def _percent(size: int | None, total: int | None) -> float | None:
     if total is None or size is None:
         return None
     return round(100 * size / total, 2) if total else 0.0
-
-
-def _sum(counts: Iterable[int | None]) -> int | None:
-    """Their sum; None if one of them is not known."""
-    known = 0
-    for count in counts:
-        if count is None:
-            return None
-        known += count
-    return known
 
 
 def _leads_to(note: Note, topic: str) -> bool:

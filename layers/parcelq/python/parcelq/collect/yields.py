@@ -30,7 +30,6 @@ class Sized:
     """Runs over inputs of about one size.
 
     Attributes:
-        runs: how many there were.
         read: entries that they got.
         written: entries that they wrote.
         empty: how many of them wrote none.

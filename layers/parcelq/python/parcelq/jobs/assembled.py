@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from parcelq.errors import SettingsError
 from parcelq.jobs.limits import Limits
@@ -12,17 +13,15 @@ from parcelq.jobs.workflow import Workflow, WorkflowStep, workflow_name
 from parcelq.jobs.workflow_file import read_workflow, steps_of
 from parcelq.steps.environments import Dependencies, Progress, dependencies_of
 from parcelq.steps.find import Step, files_of, local_program, with_environment
-from parcelq.steps.packages import Packages, Target, packages_for
+
+if TYPE_CHECKING:
+    from parcelq.steps.packages import Packages, Target
 
 
-@dataclass(frozen=True, slots=True)
-class Assembled:
+class Assembled(NamedTuple):
     """A workflow with its programs and files, on this machine.
 
     Attributes:
-        name: the workflow's name.
-        workflow: what is run.
-        steps: its programs.
         files: the files that are bundled, by their paths in the bundle.
     """
 
@@ -46,6 +45,8 @@ class Assembled:
         Raises:
             SettingsError: a package does not exist for the target.
         """
+        from parcelq.steps.packages import packages_for
+
         return [
             packages_for(wanted, target, progress) if (wanted := self._wanted(number)) else None
             for number in range(len(self.steps))
@@ -65,7 +66,6 @@ def from_folder(folder: Path, name: str = "") -> Assembled:
     it.
 
     Args:
-        folder: the folder.
         name: the workflow's name; made of the folder's by default.
 
     Raises:
@@ -97,7 +97,6 @@ def from_steps(
     Args:
         paths: the steps, in a row.
         settings: the settings file of each step; empty for a step without one.
-        packages: Python packages that the steps need.
         name: the workflow's name; made of the steps' by default.
 
     Raises:
@@ -132,14 +131,13 @@ def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
     """Return the same with other sizes, format and limits, as far as they are given.
 
     Args:
-        assembled: the workflow.
         workflow: the new values; its steps are ignored.
     """
     old = assembled.workflow
-    steps = tuple(replace(step, batch_size=None) for step in old.steps) if workflow.batch_size else old.steps
+    steps = tuple(step._replace(batch_size=None) for step in old.steps) if workflow.batch_size else old.steps
     limits = old.limits
     if workflow.limits != Limits():
-        limits = replace(workflow.limits, max_seconds=limits.max_seconds)
+        limits = workflow.limits._replace(max_seconds=limits.max_seconds)
     changed = Workflow(
         steps,
         workflow.format or old.format,
@@ -147,7 +145,7 @@ def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
         workflow.batch_size or old.batch_size,
         limits,
     )
-    return replace(assembled, workflow=changed)
+    return assembled._replace(workflow=changed)
 
 
 def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assembled:
@@ -156,9 +154,9 @@ def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assemb
         replace(step, settings=replace(step.settings, environment={**step.settings.environment, **variables}))
         for step in assembled.steps
     )
-    return replace(assembled, steps=tuple(steps)) if variables else assembled
+    return assembled._replace(steps=tuple(steps)) if variables else assembled
 
 
 def with_id(assembled: Assembled, workflow_id: str) -> Assembled:
     """Return the same whose steps get this as `--workflow-id`."""
-    return replace(assembled, steps=tuple(replace(step, workflow_id=workflow_id) for step in assembled.steps))
+    return assembled._replace(steps=tuple(replace(step, workflow_id=workflow_id) for step in assembled.steps))

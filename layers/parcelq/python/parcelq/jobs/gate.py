@@ -21,12 +21,7 @@ _MOST_KNOWN: Final = 10_000
 
 
 class Gate:
-    """Knows which jobs were cancelled or stopped, by their records.
-
-    Args:
-        store: where the records are.
-        clock: returns a time in seconds.
-    """
+    """Knows which jobs were cancelled or stopped, by their records."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store

@@ -7,8 +7,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from parcelq.errors import ConflictError, ParcelqError, PublishError
 from parcelq.jobs.limits import NO_LIMITS, Limits
@@ -30,7 +30,6 @@ def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
     """Publish looks for jobs that may have ended, because more of their messages are about to come.
 
     Args:
-        looks: the topic of looks.
         sources: the attributes `Source` and `Workflow` of messages of the jobs; those without a source are left out.
 
     Raises:
@@ -49,13 +48,10 @@ def publish_looks(looks: Topic, wanted: Iterable[Look], delay_seconds: int = 0) 
         raise PublishError(looks.name, [one.reason for one in failed])
 
 
-@dataclass(frozen=True, slots=True)
-class Jobs:
+class Jobs(NamedTuple):
     """The jobs of a stack.
 
     Attributes:
-        store: where the records are.
-        looks: the topic of looks.
         now: returns the time in seconds since the epoch.
     """
 
@@ -70,7 +66,6 @@ class Jobs:
             source: the attribute `Source`.
             version: the attribute `Workflow` of its messages; empty for the built-in step.
             topic: name of the topic that its records go to.
-            limits: when it is stopped.
 
         If the job began already, its record stays as it is. If its first look was not handled yet, it is published
         again, because the invocation that began the job may have died before it published it.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.errors import InvalidValueError
 
@@ -13,8 +12,7 @@ LEAST_SEEN: Final = 1000
 _LIMIT: Final = re.compile(r"([0-9]{1,12})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """When a job of a workflow is stopped.
 
     Attributes:
@@ -31,9 +29,7 @@ class Limits:
         """Say which limit a job exceeds, in a sentence; nothing if it exceeds none.
 
         Args:
-            dead: entries that failed for good.
             seen: entries that were run, dead ones included.
-            seconds: how long the job has taken.
             reason: why one of the dead entries failed.
         """
         because = f": {reason}" if reason else ""

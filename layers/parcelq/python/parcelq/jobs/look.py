@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import MessageError
 from parcelq.jobs.record import JobRecord, State
@@ -45,8 +45,7 @@ SHARE: Final = 4.0
 """The next look comes after this part of the time left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """A message of the topic of looks.
 
     Attributes:
@@ -113,8 +112,7 @@ def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
     return LookVerdict.PUBLISH
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What a look found.
 
     Attributes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.jobs.limits import Limits
@@ -45,14 +45,10 @@ class State(StrEnum):
         return self in {State.FINISHED, State.STOPPED, State.CANCELLED}
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """What the looks at a job cost so far, without draining. The report counts all that a job cost.
 
     Attributes:
-        invocations: invocations that took looks.
-        seconds: seconds that looks took.
-        requests: their requests to AWS.
         bytes: bytes of the source and of its result.
         spent: the same in all detail, as `parcelq.topics.cost.Cost.numbers` has it.
     """
@@ -79,7 +75,6 @@ class JobRecord:
     """What is known of a job. Times are seconds since the epoch; 0 means not yet.
 
     Attributes:
-        id: the job's id.
         source: the attribute `Source` of its messages.
         workflow: the workflow's name; empty for the built-in step.
         versions: versions of the workflow that it began with or was redriven with.
@@ -172,6 +167,11 @@ class JobRecord:
         return self.wants_report or not self.state.is_ended
 
     @property
+    def why_no_result(self) -> str:
+        """Why the job has no result; empty if it may still get one."""
+        return self.problem or ("it was cancelled" if self.state is State.CANCELLED else "")
+
+    @property
     def share(self) -> float | None:
         """How much of the source is done or dead, from 0 to 1; None if its size is not known."""
         if self.is_whole:
@@ -190,7 +190,7 @@ class JobRecord:
 
     def document(self) -> dict[str, Any]:
         """The record as JSON holds it."""
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, **asdict(self), "limits": self.limits._asdict(), "cost": self.cost._asdict()}
 
 
 def new_record(source: str, workflow: str, now: float, *, topic: str = "", uploading: bool = True) -> JobRecord:
@@ -244,8 +244,6 @@ def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
     """Write a job's record in place of the one that was read, and return its etag.
 
     Args:
-        store: where the records are.
-        record: the new record.
         etag: of the record that it replaces; None where the job has none.
 
     Raises:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.checks import Check, Wrong, anything, checked, optional, text
 from parcelq.errors import SettingsError, WorkflowError
@@ -15,13 +14,10 @@ from parcelq.jobs.workflow_file import workflow_of
 from parcelq.steps.bundles import Bundle
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """A version of a workflow.
 
     Attributes:
-        name: the workflow's name.
-        workflow: what is run.
         code: the bundle with the workflow's own files.
         packages: the bundle with the packages of each step; None for a step that needs none.
         locks: a digest of the exact packages of each step; empty for a step that needs none.
@@ -59,8 +55,8 @@ class Version:
         """Return its document, as JSON values."""
         return {
             "workflow": self.workflow.to_document(),
-            "code": asdict(self.code),
-            "packages": [one and asdict(one) for one in self.packages],
+            "code": self.code._asdict(),
+            "packages": [one and one._asdict() for one in self.packages],
             "locks": list(self.locks),
             "python": self.python,
         }
@@ -111,9 +107,6 @@ def version_of(
     """Return the version that these make.
 
     Args:
-        name: the workflow's name.
-        workflow: what is run.
-        code: the bundle with its own files.
         packages: the bundle and the lock of each step; None for a step that needs none.
         python: what the packages are for, as `packages_are_for` says it.
     """

@@ -14,9 +14,8 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import IO, Final, cast
+from typing import IO, Final, NamedTuple, cast
 
 from parcelq.errors import ConflictError, InvalidValueError, NotFoundError, WorkflowError
 from parcelq.jobs.version import Version
@@ -33,12 +32,10 @@ _MOST_BYTES: Final = MIB
 """Of a version's document."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListedWorkflow:
+class ListedWorkflow(NamedTuple):
     """A workflow in a list of workflows.
 
     Attributes:
-        name: the workflow's name.
         current: the version that new jobs get; empty if none does.
         versions: all versions that were put, with the times in seconds of the epoch, the newest first.
     """
@@ -48,14 +45,10 @@ class ListedWorkflow:
     versions: tuple[tuple[str, float], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(NamedTuple):
     """The workflows of a store.
 
     Every method raises AwsError, StoreError or OSError where the store refuses.
-
-    Attributes:
-        store: where they are.
     """
 
     store: Store
@@ -137,7 +130,6 @@ class Versions:
         """Return the version, as `<name>@<version>`, that a source is run with: the one that it was first run with.
 
         Args:
-            source: the attribute `Source`.
             folder: a workflow's name, or a name and a version; which the folder in the inbox says.
 
         Raises:

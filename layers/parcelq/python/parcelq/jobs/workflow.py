@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from parcelq.errors import SettingsError
 from parcelq.jobs.limits import Limits
@@ -13,8 +13,7 @@ from parcelq.names import check_workflow
 from parcelq.records import Format
 
 
-@dataclass(frozen=True, slots=True)
-class WorkflowStep:
+class WorkflowStep(NamedTuple):
     """One step of a workflow.
 
     Attributes:

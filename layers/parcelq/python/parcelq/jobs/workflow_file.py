@@ -27,9 +27,6 @@ Found = TypeVar("Found")
 def read_workflow(folder: Path) -> Workflow:
     """Read the `workflow.yaml` of a folder, and check all that it names.
 
-    Args:
-        folder: the workflow's folder.
-
     Raises:
         SettingsError: there is no such file, or anything in it is wrong, or a program or settings file that it names;
             the text has all of that.
@@ -59,7 +56,6 @@ def workflow_of(document: object, where: str) -> Workflow:
     """Check a document such as `Workflow.to_document` returns.
 
     Args:
-        document: the document.
         where: what it is called in an error.
 
     Raises:
@@ -100,7 +96,7 @@ def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
     output = values.pop("output", None)
     steps = _each(nested, "steps", _STEP_CHECKS, ("run",), WorkflowStep, problems)
     if steps and output and steps[-1].output is None:
-        steps[-1] = replace(steps[-1], output=output)
+        steps[-1] = steps[-1]._replace(output=output)
     limits = _each([values.pop("limits", {})], "limits", _LIMIT_CHECKS, (), _limits, problems)
     return Workflow(tuple(steps), limits=limits[0] if limits else Limits(), **values), problems
 
@@ -140,7 +136,7 @@ def _each(
 
 
 def _limits(max_dead: Limits | None = None, max_seconds: int | None = None) -> Limits:
-    return replace(max_dead or Limits(), max_seconds=max_seconds)
+    return (max_dead or Limits())._replace(max_seconds=max_seconds)
 
 
 def _dead(value: object) -> Limits:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -38,22 +39,23 @@ _SPAN: Final = re.compile(rf"({NUMBER})-({NUMBER})/({NUMBER}|\*)")
 _OUTPUT: Final = re.compile(rf">({NUMBER})-({NUMBER})/({NUMBER}|\*):({DIGEST})(?![0-9a-f])(?::({NUMBER}))?")
 _DIGEST: Final = re.compile(DIGEST)
 _SHOWN: Final = 60
-_DIGEST_BYTES: Final = 8
+_DIGEST_CHARACTERS: Final = 16
 
 Order: TypeAlias = tuple[tuple[int, int, int, str], ...]
 """The sort key of lineages of one source. Opaque."""
 
 
-def new_digest() -> hashlib.blake2b:
-    """Return the hasher for a step's whole output; its `hexdigest()` is the digest in a lineage."""
-    return hashlib.blake2b(digest_size=_DIGEST_BYTES)
-
-
 def digest(data: bytes) -> str:
     """Return the digest of a step's whole output: 16 lower-case hexadecimal characters."""
-    hasher = new_digest()
-    hasher.update(data)
-    return hasher.hexdigest()
+    return digest_of([data])
+
+
+def digest_of(blocks: Iterable[bytes]) -> str:
+    """Return the digest of a step's whole output, which comes in blocks."""
+    hasher = hashlib.sha256()  # twice as fast as BLAKE2b on processors with instructions for it
+    for block in blocks:
+        hasher.update(block)
+    return hasher.hexdigest()[:_DIGEST_CHARACTERS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,6 @@ class RunOutput:
     """A slice of the output of one run of a step.
 
     Attributes:
-        span: the slice.
         digest: of the whole output of the run.
         entries: how many entries the run got; None if that is not known.
     """
@@ -153,7 +154,6 @@ class Lineage:
         """Return the lineage of slice `span` of a step's output for this message.
 
         Args:
-            span: the slice.
             digest: names the whole output.
             entries: how many entries of this message the run got.
         """

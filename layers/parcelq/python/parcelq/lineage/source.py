@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
 
 from parcelq.errors import InvalidValueError
@@ -35,8 +34,7 @@ def workflow_name(attribute: str) -> str:
     return attribute.rpartition("@")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """One put of one file: what the attribute `Source` says.
 
     A file dropped again under the same name is another source, even with the same content; a second delivery of the

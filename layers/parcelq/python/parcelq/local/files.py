@@ -7,9 +7,8 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, NamedTuple, Self
 
 from parcelq.errors import ParcelqError
 from parcelq.lineage.source import Source
@@ -20,8 +19,7 @@ PIPE: Final = "pipe"
 """The name of the standard input and of other pipes without names."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileState:
+class FileState(NamedTuple):
     """A file as it was at one moment. Two equal states mean the same content.
 
     Attributes:
@@ -68,8 +66,7 @@ class FileState:
         return f"{self.modified_ns:016x}-{self.size:x}-{self.inode:x}-{self.device:x}"
 
 
-@dataclass(frozen=True, slots=True)
-class LocalFile:
+class LocalFile(NamedTuple):
     """A file that is to be read.
 
     Attributes:
@@ -141,8 +138,7 @@ def is_nameless(file: LocalFile) -> bool:
     return bool(file.content) and file.name in {STDIN, PIPE}
 
 
-@dataclass(frozen=True, slots=True)
-class LocalSource:
+class LocalSource(NamedTuple):
     """One or more files that are read one after another and have one result.
 
     Attributes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.collect.finish import Finisher
 from parcelq.collect.seeing import SourceState
@@ -18,8 +17,7 @@ MAX_HEALINGS: Final = 3
 """How often what is missing of a job is published again before the job is stopped."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileResult:
+class FileResult(NamedTuple):
     """What became of a file, or of several files that have one result.
 
     Attributes:

@@ -8,9 +8,8 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError, ParcelqError
 from parcelq.limits import KIB
@@ -26,8 +25,7 @@ _DESCRIPTORS: Final = re.compile(r"/dev/fd/|/proc/[^/]+/fd/|/dev/stdin")
 _READ_AT_ONCE: Final = 64 * KIB
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
+class FoundFile(NamedTuple):
     """One thing to read.
 
     Attributes:

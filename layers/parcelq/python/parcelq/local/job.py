@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from parcelq.local.finish import FileResult
 from parcelq.local.progress import Progress
@@ -15,8 +14,7 @@ from parcelq.local.progress import Progress
 Work = Callable[[Callable[[Progress], None], threading.Event], list[FileResult]]
 
 
-@dataclass(frozen=True, slots=True)
-class DeadEntry:
+class DeadEntry(NamedTuple):
     """An entry that failed for good.
 
     Attributes:

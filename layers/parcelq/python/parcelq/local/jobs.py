@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.segments import Job
 from parcelq.errors import JobError, ParcelqError
 from parcelq.lineage.lineage import MAX_POSITION
@@ -20,6 +19,9 @@ from parcelq.local.reading import EVERYTHING, Range
 from parcelq.local.recipe import Options
 from parcelq.local.state import LocalRecord
 from parcelq.upload.notes import entries_in, notes_of, upload_folder
+
+if TYPE_CHECKING:
+    from parcelq.collect.resolution import Collected, Resolution
 
 
 @dataclass(slots=True)
@@ -196,12 +198,7 @@ def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Rang
         resolution: what they make.
         dead: where dead entries are that count as missing.
     """
-    holes: Iterable[Range] = resolution.holes
-    if resolution.hole_count > len(resolution.holes):
-        holes = (hole for choice in collected.choices() for hole in choice.holes)
-    found = sorted([*holes, *dead])
-    if resolution.total is None:  # its end never came
-        found.append((resolution.covered + resolution.dead_bytes + resolution.missing, MAX_POSITION))
+    found = sorted([*collected.holes(resolution.up_to(MAX_POSITION)), *dead])
     ranges: list[Range] = []
     for start, end in found:
         if ranges and start <= ranges[-1][1]:

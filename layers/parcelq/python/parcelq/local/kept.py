@@ -6,13 +6,10 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from parcelq.collect.resolution import WHOLE, Collected
-from parcelq.collect.runs import indexes_of, read_record, tidy
 from parcelq.collect.segments import folder, segments_among
 from parcelq.errors import NotFoundError
 from parcelq.limits import MIB
@@ -24,11 +21,13 @@ from parcelq.result_names import STATE, result_names
 from parcelq.store.folder import FolderStore
 from parcelq.upload.notes import upload_folder
 
+if TYPE_CHECKING:
+    from parcelq.collect.resolution import Collected
+
 _REPORT_BYTES: Final = 4 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """Where jobs keep their state: the stores beside and below a folder of results.
 
     Attributes:
@@ -71,8 +70,9 @@ class Kept:
         """The messages under some keys of `segments`; see `collected`."""
         if not keys:
             return None
-        tidied = tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else read_record(self.store, keys)
-        return Collected(self.store, indexes_of(self.store, keys, tidied))
+        from parcelq.collect.runs import collected_of, tidy
+
+        return collected_of(self.store, keys, tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else None)
 
     def drop_stored(self, record: LocalRecord) -> None:
         """Delete all that is stored of a job: its segments, notes and headers."""
@@ -91,6 +91,8 @@ class Kept:
         present = self.results.stat(record.result)
         if present is None or present.etag == record.before:
             return None
+        from parcelq.collect.resolution import WHOLE
+
         state = present.metadata.get("parcelq-state", "")
         if present.metadata.get("parcelq-source") != source_id(record.source) or not state.startswith(WHOLE):
             return None

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected, Resolution
@@ -33,8 +32,7 @@ def is_job_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class JobStatus:
+class JobStatus(NamedTuple):
     """How far a job is that is not whole.
 
     Attributes:
@@ -43,7 +41,6 @@ class JobStatus:
         keys: of what is stored of its messages.
         collected: its messages; None if there are none.
         resolution: what they make.
-        total: bytes of its source; None if that is not known.
     """
 
     record: LocalRecord
@@ -51,7 +48,11 @@ class JobStatus:
     keys: tuple[str, ...]
     collected: Collected | None
     resolution: Resolution
-    total: int | None
+
+    @property
+    def total(self) -> int | None:
+        """Bytes of the source; None if that is not known."""
+        return self.resolution.total
 
     @property
     def covered(self) -> int:
@@ -66,14 +67,14 @@ class JobStatus:
     @property
     def missing(self) -> int | None:
         """Bytes of the source that are neither there nor dead; None if that is not known."""
-        return None if self.total is None else self.total - self.covered - self.resolution.dead_bytes
+        return None if self.total is None else self.resolution.missing
 
     @property
     def map(self) -> str:
         """What became of equal parts of the source, a letter for each; empty if that is not known."""
         if self.collected is None or self.total is None:
             return ""
-        return line_of(source_map_of(self.collected, self.resolution, self.total, LINE_CELLS))
+        return line_of(source_map_of(self.collected, self.resolution, cells=LINE_CELLS))
 
     @property
     def state(self) -> str:
@@ -90,8 +91,7 @@ class JobStatus:
         return 1 - self.missing / self.total if self.total else 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class LocalJobs:
+class LocalJobs(NamedTuple):
     """The jobs whose results go to one folder.
 
     Attributes:
@@ -171,10 +171,10 @@ class LocalJobs:
         record = self.find(job)
         recipe = Recipe.of(record.recipe)
         if redrive:  # dead entries may well die again, which does not mean that the step is broken
-            recipe = replace(recipe, keep_going=True)
+            recipe = recipe._replace(keep_going=True)
         if steps:
             settings = recipe.settings if len(steps) == len(recipe.steps) else ()
-            recipe = replace(recipe, steps=tuple(steps), settings=settings)
+            recipe = recipe._replace(steps=tuple(steps), settings=settings)
         options = recipe.options(self.results, note, go_on=go_on or redrive or bool(steps))
         kept = Kept.beside(self.results)
         if redrive and next(self.dead(record.id), None) is None:
@@ -198,20 +198,19 @@ def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> 
     for _ in range(_TRIES):
         keys = tuple(kept.segments(record.id))
         if known and known.keys == keys:
-            return replace(known, record=record, is_running=running)
+            return known._replace(record=record, is_running=running)
         try:
             collected = kept.opened(keys)
             resolution = collected.resolve() if collected else Resolution(None)
         except NotFoundError:  # the command that runs it merges its segments
             continue
-        return JobStatus(record, running, keys, collected, resolution, _total(record, resolution, kept))
+        total = resolution.total if resolution.total is not None else _size(record, kept)
+        return JobStatus(record, running, keys, collected, resolution.up_to(total))
     return None
 
 
-def _total(record: LocalRecord, resolution: Resolution, kept: Kept) -> int | None:
-    """Bytes of a job's source: as a message said, or else those of its files, if they are there and not compressed."""
-    if resolution.total is not None:
-        return resolution.total
+def _size(record: LocalRecord, kept: Kept) -> int | None:
+    """Bytes of a job's files, if these are there and not compressed; else None."""
     try:
         is_known = all(one.is_unchanged() and not begins_compressed(one.state.path) for one in record.files)
     except OSError:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from parcelq.collect.drain import Drainer
@@ -101,6 +101,7 @@ class Pipeline:
         self._workers = workers or os.cpu_count() or 1
         self._cpus = threading.BoundedSemaphore(self._workers)
         self._stopping = threading.Event()
+        self._ended = threading.Event()
         self._output = MemoryTopic.create(OUTPUT, deadline_seconds=MAX_DEADLINE_SECONDS)
         output = LedgerTopic(self._output, self.ledger)
         self._drainer = Drainer(output, store, receivers=1)
@@ -116,7 +117,7 @@ class Pipeline:
                 Processor(
                     Route(topic, following, dead, output),
                     step,
-                    replace(rule, joins=False),
+                    rule._replace(joins=False),
                     store,
                     marks=False,
                     workers=1,
@@ -144,7 +145,7 @@ class Pipeline:
         for stage in self._stages:
             for _ in range(self._workers):
                 self._start(self._work, stage)
-        self._start(self._collect)
+        self._collector = self._start(self._collect)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -153,7 +154,11 @@ class Pipeline:
         else:
             self.abort()
         for thread in self._threads:
-            thread.join()
+            if thread is not self._collector:
+                thread.join()
+        self._ended.set()
+        self.ledger.wake()
+        self._collector.join()
         for stage in self._stages:
             stage.processor.close()
 
@@ -174,7 +179,7 @@ class Pipeline:
         """Call a function that publishes messages, on a thread of its own; an error in it stops the pipeline."""
         self._start(publish)
 
-    def _start(self, target: Callable[..., object], *arguments: object) -> None:
+    def _start(self, target: Callable[..., object], *arguments: object) -> threading.Thread:
         def run() -> None:
             try:
                 target(*arguments)
@@ -185,6 +190,7 @@ class Pipeline:
         thread = threading.Thread(target=run, name="parcelq", daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
     def _work(self, stage: _Stage) -> None:
         while not self._stopping.is_set():
@@ -217,7 +223,7 @@ class Pipeline:
                 return
             fmt, header = format_of(message.attributes), self._headers.read(message.attributes.get(HEADER, ""))
             if not stage.first.failed:
-                stage.first, stage.header = replace(stage.first, format=fmt), header
+                stage.first, stage.header = stage.first._replace(format=fmt), header
             if succeeded or (fmt, header) == (stage.first.format, stage.header):
                 stage.first = stage.first.after(message.body, succeeded=succeeded)
             if not stage.first.are_suspicious:
@@ -229,27 +235,22 @@ class Pipeline:
                 self.stop()
 
     def _collect(self) -> None:
+        """Store outputs as they come, and once more when nothing can follow."""
         began = time.monotonic()
-        over = False
-        while not over:
-            over = self._stopping.is_set() and not any(
-                thread.is_alive() for thread in self._threads if thread is not threading.current_thread()
-            )
+        while not self._ended.is_set():
             self._drainer.drain(0)
             pause = max(_FIRST_PAUSE, min(_LONGEST_PAUSE, (time.monotonic() - began) * _PAUSE_SHARE))
-            if not over:
-                self._await_output(pause)
+            self._await_output(pause)
+        self._drainer.drain(0)
 
     def _await_output(self, seconds: float) -> None:
         """Wait until it is time for a segment: the pause is over, there is much output, or nothing else is left to
         do."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._stopping.is_set():
+        while (left := until - time.monotonic()) > 0 and not self._ended.is_set():
             if self._output.size >= _OUTPUT_BYTES or self._is_quiet():
                 return
             self.ledger.wait(min(left, 0.05))
-        if self._stopping.is_set():
-            time.sleep(0.01)
 
     def _is_quiet(self) -> bool:
         """Whether everything that is under way is output."""

@@ -6,8 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.lineage.lineage import Lineage
 
@@ -15,8 +14,7 @@ _FEW: Final = 64
 """When no more messages than this are under way, the end of each wakes waiting threads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far a job is at one moment.
 
     Attributes:

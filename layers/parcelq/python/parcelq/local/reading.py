@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import IO, Final
 
 from parcelq.errors import SourceError
@@ -195,7 +195,7 @@ def _flushed(held: list[Parcel], entries: int, fmt: Format) -> list[Parcel]:
         return held
     data = b"".join([one.data for one in held])
     # They are joined only if together they have the same records.
-    return [replace(held[0], data=data, entries=entries)] if fmt.count(data) == entries else held
+    return [held[0]._replace(data=data, entries=entries)] if fmt.count(data) == entries else held
 
 
 def _ends_clearly(data: bytes) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from parcelq.errors import InvalidValueError
 from parcelq.jobs.assembled import Assembled, from_folder, from_steps, with_id, with_options, with_variables
@@ -61,8 +61,7 @@ class Options:
         return self.recipe.workflow_id
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(NamedTuple):
     """How files are run, as a user says it. It is kept with a job, so that the job can be resumed by its id alone.
 
     Attributes:
@@ -102,7 +101,7 @@ class Recipe:
         steps = tuple(os.path.abspath(one) if os.path.exists(one) else one for one in self.steps)
         settings = tuple(map(os.path.abspath, self.settings))
         folder = os.path.abspath(self.folder) if self.folder else ""
-        return asdict(replace(self, steps=steps, settings=settings, folder=folder))
+        return self._replace(steps=steps, settings=settings, folder=folder)._asdict()
 
     def assembled(self) -> Assembled:
         """Return the workflow that this describes.

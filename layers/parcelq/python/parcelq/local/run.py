@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from parcelq.errors import JobError, ParcelqError, PublishError, SourceError
 from parcelq.limits import MIB
 from parcelq.local.files import LocalFile
-from parcelq.local.finish import FileResult, finish
 from parcelq.local.inputs import FoundFile, file_of, find_inputs, sources_of
 from parcelq.local.jobs import LocalJob, release, take_up
 from parcelq.local.kept import Kept
@@ -23,6 +22,9 @@ from parcelq.local.progress import Meter, Progress
 from parcelq.local.publish import PipelineStopped, publish
 from parcelq.local.recipe import Options
 from parcelq.process.broken import BrokenStep
+
+if TYPE_CHECKING:
+    from parcelq.local.finish import FileResult
 
 _LOOK_SECONDS: Final = 0.05
 _SMALL_BYTES: Final = MIB
@@ -130,6 +132,9 @@ def _run(
     finishers = ThreadPoolExecutor(_FINISHED_AT_ONCE, thread_name_prefix="parcelq-finish")
     with finishers, pipeline:
         pipeline.upload(lambda: upload(jobs))
+        import parcelq.collect.page.render
+        import parcelq.local.finish  # noqa: F401
+
         waiting = list(jobs)
         while waiting and not pipeline.stopped:
             quiet = [job for job in waiting if job.uploaded and not pipeline.ledger.count(job.record.source)]
@@ -154,6 +159,8 @@ def _finished(
     jobs: Sequence[LocalJob], kept: Kept, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[LocalJob, FileResult | None]]:
     """Finish jobs: small ones side by side, since most of their time goes into waiting for the disk."""
+    from parcelq.local.finish import finish
+
     for job in jobs:
         job.uploaded = False  # in case a part of it must be published again
     large = [job for job in jobs if job.source.size > _SMALL_BYTES]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from parcelq.local.progress import Ledger
 from parcelq.topics.attributes import SOURCE
@@ -75,8 +75,7 @@ class LedgerTopic(ForwardingTopic):
         return []
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetters:
+class DeadLetters(NamedTuple):
     """Takes dead letters and keeps none of them, since tombstones carry the dead entries; a `Publisher`.
 
     Attributes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from parcelq.errors import RecordError, StepError
 from parcelq.process.headers import StageHeaders
@@ -22,8 +22,7 @@ _SOURCE = "file:///try?put=0"
 """The source of all records. It is the same for all, so that all outputs of a step must have the same header."""
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
+class Records(NamedTuple):
     """The first records of a source.
 
     Attributes:
@@ -37,8 +36,7 @@ class Records:
     parcels: Iterator[Parcel]
 
 
-@dataclass(frozen=True, slots=True)
-class StepTrial:
+class StepTrial(NamedTuple):
     """One run of one step.
 
     Attributes:
@@ -58,8 +56,7 @@ class StepTrial:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(NamedTuple):
     """What became of one record.
 
     Attributes:
@@ -133,8 +130,7 @@ def try_records(steps: Sequence[Step], records: Records) -> Iterator[Trial]:
             yield Trial(parcel.record, parcel.line, parcel.data, tuple(_runs(stages, records, parcel.data)))
 
 
-@dataclass(frozen=True, slots=True)
-class _TrialStage:
+class _TrialStage(NamedTuple):
     step: Step
     runner: Runner
     headers: StageHeaders

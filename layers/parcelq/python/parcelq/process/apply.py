@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import ParcelqError
 from parcelq.limits import MAX_ATTRIBUTES
@@ -22,8 +22,7 @@ _TRAVEL: Final = 2
 """Attributes that a message may get when it is sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The topics that a step works between.
 
     Attributes:
@@ -89,8 +88,7 @@ class Outcome:
         self.marks += other.marks
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """A run whose output can never be published.
 
     Attributes:

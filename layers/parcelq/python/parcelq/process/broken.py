@@ -7,9 +7,8 @@ first messages of a job all fail, a few of their entries are run alone: if all o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from itertools import islice, zip_longest
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.records import LINES, Format, cut_bytes
 
@@ -19,8 +18,7 @@ LEAST_MESSAGES: Final = 3
 """They are taken from at least this many messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class BrokenStep:
+class BrokenStep(NamedTuple):
     """The verdict that a step fails whatever it is given.
 
     Attributes:
@@ -36,8 +34,7 @@ class BrokenStep:
         return f"the step failed on each of {self.entries} single entries, so it is broken: {first}"
 
 
-@dataclass(frozen=True, slots=True)
-class FirstRuns:
+class FirstRuns(NamedTuple):
     """What is known of the first runs of a job. Start with `FirstRuns()`, and add every run until `is_over`.
 
     Attributes:
@@ -55,8 +52,8 @@ class FirstRuns:
     def after(self, body: bytes, *, succeeded: bool) -> FirstRuns:
         """What is known after one more run, of the message with that body."""
         if succeeded or self.is_over:
-            return replace(self, works=self.works or succeeded, failed=())
-        return replace(self, failed=(*self.failed, body))
+            return self._replace(works=self.works or succeeded, failed=())
+        return self._replace(failed=(*self.failed, body))
 
     @property
     def is_over(self) -> bool:
@@ -81,7 +78,7 @@ class FirstRuns:
         reasons = [failure for failure in failures if failure is not None]
         works = len(reasons) < len(failures)
         verdict = BrokenStep(reasons[-1], len(reasons)) if reasons and not works else None
-        return replace(self, works=works, sampled=True, failed=()), verdict
+        return self._replace(works=works, sampled=True, failed=()), verdict
 
 
 def sample(bodies: Iterable[bytes], fmt: Format = LINES, most: int = MOST_SAMPLES) -> list[bytes]:

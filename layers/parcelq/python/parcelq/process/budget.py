@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _RESERVED_SHARE: Final = 0.1
 _RESERVED_MOST: Final = 10.0
@@ -15,8 +14,7 @@ _FAIR_SHARE: Final = 0.5
 _FOREVER: Final = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """How long a run may take.
 
     Attributes:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.aws.batching import batches
 from parcelq.errors import ParcelqError
@@ -112,8 +112,7 @@ class Onward(StageTopic):
         return Pulled(number, number, 1, message)
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """The steps of a workflow that one stage runs.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from io import BytesIO
 from typing import Final
 
@@ -54,7 +53,7 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
         FAILURES: str(failures) if failures else None,
     }
     message = with_attributes(Message(body[start:end], work.message.attributes), **own)
-    return replace(work, message=message, lineage=lineage, entries=entries, failures=failures)
+    return work._replace(message=message, lineage=lineage, entries=entries, failures=failures)
 
 
 def moved_on(first: str, records: int, lines: int) -> str | None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.errors import ParcelqError, StepError
 from parcelq.limits import KIB
@@ -27,8 +26,7 @@ NO_REASON: Final = "SQS moved it here without a reason"
 _REASON_BYTES: Final = KIB
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
+class Circumstances(NamedTuple):
     """Facts about a failure, beside its reason.
 
     Attributes:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
+from typing import NamedTuple
 
 from parcelq.errors import InvalidValueError, ParcelqError, StepError
 from parcelq.lineage.lineage import Span, digest
@@ -36,8 +36,7 @@ class Destination(Enum):
     OUTPUT = "the output topic"
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(NamedTuple):
     """A message that is to be published.
 
     Attributes:
@@ -51,8 +50,7 @@ class Publication:
     delay_seconds: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What is done about messages: all of this is published, and then they are acknowledged.
 
     Attributes:
@@ -74,8 +72,7 @@ class Decision:
     run: Run | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Postponed:
+class Postponed(NamedTuple):
     """Messages that are delivered again for a reason that has nothing to do with them.
 
     Attributes:
@@ -87,8 +84,7 @@ class Postponed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Judge:
+class Judge(NamedTuple):
     """Decides.
 
     Attributes:

@@ -7,7 +7,7 @@ the header is ever taken off.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.lineage.source import job_id, workflow_name
@@ -23,8 +23,7 @@ _MOST_JOBS: Final = 256
 """Jobs whose headers are kept in memory; others are read again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """The layout of a run's output.
 
     Attributes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from io import SEEK_END, BytesIO
-from itertools import pairwise
-from typing import Final
+from itertools import chain, pairwise
+from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError
-from parcelq.lineage.lineage import Lineage, Span, digest, new_digest
+from parcelq.lineage.lineage import Lineage, Span, digest, digest_of
 from parcelq.process.headers import Written
 from parcelq.readable import Readable
 from parcelq.records import Format, cut
@@ -25,8 +25,7 @@ _ENTRIES_AT_ONCE: Final = 100_000
 _BYTES_AT_ONCE: Final = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class OutputPart:
+class OutputPart(NamedTuple):
     """Consecutive entries of a run's input: one that the step named as bad, or all between two of those.
 
     Attributes:
@@ -74,7 +73,8 @@ def output_messages(
             return
         stream.seek(written.start)
         data = stream.read(written.room)  # all of it, as a rule
-        run = _digest(data, stream)
+        # guard[run = digest_of([])]: the digest of a run tells its output from that of other runs
+        run = digest_of(chain([data], iter(partial(stream.read, _READ_BYTES), b"")))
         total = stream.tell() - written.start
         stream.seek(written.start)
         whole = data if total == len(data) else stream
@@ -197,12 +197,3 @@ def _pieces(
         yield Piece(str(child), parcel.data, parcel.entries)
     if nothing:  # so that the input counts as done
         yield Piece(str(lineage.child(Span(0, 0, 0), run, entries)), b"", 0)
-
-
-def _digest(block: bytes, stream: Readable) -> str:
-    hasher = new_digest()
-    while block:
-        # guard[pass]: the digest of a run tells its output from that of other runs
-        hasher.update(block)
-        block = stream.read(_READ_BYTES)
-    return hasher.hexdigest()

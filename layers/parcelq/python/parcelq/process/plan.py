@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from parcelq.errors import LineageError
 from parcelq.lineage.lineage import Lineage, joined
@@ -14,8 +15,7 @@ from parcelq.topics.attributes import DEAD, FAILURES, LINEAGE, SOURCE, count_tol
 from parcelq.topics.message import Message, Pulled
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """A message that was read.
 
     Attributes:
@@ -113,8 +113,7 @@ class Evidence:
     waiting: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What is done with messages; every message is in exactly one of these.
 
     Attributes:
@@ -188,7 +187,7 @@ def without_repeats(works: Iterable[Work]) -> list[Work]:
             by_place[work.place] = work
         else:
             later, earlier = (work, twin) if work.failures > twin.failures else (twin, work)
-            by_place[work.place] = replace(later, deliveries=later.deliveries + earlier.deliveries)
+            by_place[work.place] = later._replace(deliveries=later.deliveries + earlier.deliveries)
     return list(by_place.values())
 
 

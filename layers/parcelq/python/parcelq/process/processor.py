@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from parcelq.errors import ParcelqError, StepError
 from parcelq.limits import MAX_DEADLINE_SECONDS
@@ -24,7 +24,6 @@ from parcelq.process.apply import Application, Outcome, Route
 from parcelq.process.budget import Budget
 from parcelq.process.dead import Circumstances
 from parcelq.process.decide import Decision, Judge, Postponed
-from parcelq.process.first_failures import FirstFailures
 from parcelq.process.headers import StageHeaders
 from parcelq.process.marks import Marks, receives_as_evidence
 from parcelq.process.plan import Evidence, Plan, Work, make_plan
@@ -37,6 +36,9 @@ from parcelq.store.store import Store
 from parcelq.topics.header import Headers
 from parcelq.topics.message import Pulled
 from parcelq.topics.topic import Topic
+
+if TYPE_CHECKING:
+    from parcelq.process.first_failures import FirstFailures
 
 _log = logging.getLogger(__name__)
 _FOREVER: Final = float("inf")
@@ -85,7 +87,11 @@ class Processor:
         object.__setattr__(self, "_runner", Runner(self.step))
         marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
         object.__setattr__(self, "_marks", marks)
-        first = FirstFailures(self.store, self.rules, self.now) if self.store and self.stops_broken else None
+        first = None
+        if self.store and self.stops_broken:
+            from parcelq.process.first_failures import FirstFailures  # only jobs on AWS need what it imports
+
+            first = FirstFailures(self.store, self.rules, self.now)
         object.__setattr__(self, "_first", first)
         object.__setattr__(self, "_headers", Headers(self.store))
         outputs, workflow = self.outputs or self.route.following.name, self.step.workflow_id

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.limits import MAX_DELAY_SECONDS, MAX_REQUEST_MESSAGES
 from parcelq.process.plan import Work
@@ -11,8 +10,7 @@ from parcelq.process.plan import Work
 _MOST_DOUBLINGS: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """How messages are run, and what follows when a run fails.
 
     Attributes:

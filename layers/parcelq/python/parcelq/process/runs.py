@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.aws.batching import batches, sized_batches
 from parcelq.aws.parallel import in_flight
@@ -61,8 +61,7 @@ class Run:
         return self.group[0].source
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(NamedTuple):
     """Puts marks while it runs messages that may kill the function.
 
     Attributes:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
 from parcelq.process.apply import Outcome
@@ -18,8 +17,7 @@ _MOST_PULLED: Final = 100
 _FOREVER: Final = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class RoundProgress:
+class RoundProgress(NamedTuple):
     """What a worker has done, in a round or in all.
 
     Attributes:
@@ -40,8 +38,7 @@ class RoundProgress:
 
     def plus(self, outcome: Outcome) -> RoundProgress:
         """With one more round."""
-        return replace(
-            self,
+        return self._replace(
             rounds=self.rounds + 1,
             messages_processed=self.messages_processed + len(outcome.done),
             entries_processed=self.entries_processed + outcome.entries,

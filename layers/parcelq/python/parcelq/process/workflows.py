@@ -12,8 +12,8 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from parcelq.errors import BundleError, NotFoundError, ParcelqError, SettingsError, WorkflowError
 from parcelq.jobs.version import Version, packages_are_for
@@ -36,8 +36,7 @@ _MOST_CHAINS: Final = 2
 """Workflows whose processes are kept; each may have as many as there are processors, and a model in each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """What a stage's function works with.
 
     Attributes:
@@ -166,7 +165,7 @@ class Workflows:
         for number in reversed(range(len(steps))):
             size = workflow.batch_size_of(workflow.steps[number], stage.rules.batch_size)
             parcel_size = workflow.parcel_size or stage.rules.parcel_size
-            rules = replace(stage.rules, batch_size=size, parcel_size=parcel_size)
+            rules = stage.rules._replace(batch_size=size, parcel_size=parcel_size)
             route = Route(StageTopic(topic), following, stage.dead_letters, stage.output)
             # The result's header is looked for under the output topic's name; other steps have names of their own.
             outputs = following.name if number == len(steps) - 1 else f"{following.name}.{number + 1}"

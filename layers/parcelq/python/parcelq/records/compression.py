@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from parcelq.errors import CompressionError
 from parcelq.limits import KIB, MIB
@@ -40,8 +39,7 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Coding:
+class _Coding(NamedTuple):
     """A way of compressing.
 
     Attributes:
@@ -66,8 +64,7 @@ _CODINGS: Final = (
 _BY_SUFFIX: Final[Mapping[str, _Coding]] = {coding.suffix: coding for coding in _CODINGS}
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A source that can be read, whether it was compressed or not.
 
     Attributes:

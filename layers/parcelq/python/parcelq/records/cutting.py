@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from io import BytesIO
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError, RecordError
 from parcelq.limits import MIB
@@ -21,8 +20,7 @@ MAX_ENTRY_BYTES: Final = 256 * MIB
 quote or a missing end line would take all memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(NamedTuple):
     """Consecutive whole entries.
 
     Attributes:

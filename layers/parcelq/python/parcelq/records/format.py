@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import InvalidValueError, RecordError
 
@@ -20,8 +19,7 @@ USUAL_BYTES: Final = 64.0
 """A first guess of an entry's length; a wrong guess costs time, never a wrong result."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flaw:
+class Flaw(NamedTuple):
     """Where and why some bytes do not fit their format.
 
     Attributes:
@@ -37,8 +35,7 @@ class Flaw:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """Consecutive entries of a body: `body[start:end]` holds `entries` of them."""
 
     start: int
@@ -46,8 +43,7 @@ class Part:
     entries: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a body: `body[start:end]`.
 
     Attributes:
@@ -63,8 +59,7 @@ class Entry:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(NamedTuple):
     """How a body or a source ends.
 
     Attributes:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.limits import MIB
 from parcelq.readable import Readable
@@ -15,8 +14,7 @@ _ENTRIES: Final = 100_000
 _BYTES: Final = 4 * MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Numbers of an entry, from 1, and of its first line, from 1."""
 
     record: int

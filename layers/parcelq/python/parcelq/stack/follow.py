@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.seeing import SourceState
-from parcelq.collect.stopped import problem_of
 from parcelq.errors import InvalidValueError, JobError, NotFoundError, ParcelqError
 from parcelq.jobs.record import JobRecord, State
 from parcelq.lineage.source import Source
@@ -36,15 +35,13 @@ _CLOCKS_DIFFER: Final = 5.0
 OnProgress = Callable[[Progress], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """A file in the inbox of a stack, or the job of one.
 
     Attributes:
         name: what it is called there, below `inbox/`.
         etag: the object's etag, without quotes.
         modified: when it was put, in seconds of the epoch.
-        size: its bytes.
         job: the id of its job; empty where that is not known yet.
     """
 
@@ -78,9 +75,6 @@ class Followed:
     """Jobs of files that are waited for.
 
     Attributes:
-        jobs: the stack's jobs.
-        puts: the files.
-        records: what is known of their jobs.
         problems: why files will never have a job.
     """
 
@@ -187,7 +181,6 @@ def follow(
     """Wait until all files are done, and bring their results.
 
     Args:
-        followed: the files.
         folder: where results go.
         on_progress: called once a second.
         cancelled: cancels the jobs when it is set.
@@ -230,7 +223,7 @@ def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
     state = SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)
     if record.state is not State.FINISHED or not record.result or report is None:
         later = "a later put of the same file, or another job, has its result in the place of this one"
-        problem = problem_of(record) or later
+        problem = record.why_no_result or later
         if report is not None:
             for one, name in zip(remote.all, local.all, strict=True):
                 if one != remote.result:

@@ -7,15 +7,15 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from parcelq.aws.clients import CONNECTIONS
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected
+from parcelq.collect.runs import collected_of
 from parcelq.collect.segments import folder
-from parcelq.collect.stopped import collected_of
 from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, PublishError, StoreError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
@@ -41,12 +41,10 @@ _TRIES: Final = 20
 Range = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class StackJobs:
+class StackJobs(NamedTuple):
     """The jobs of a stack. Every method raises AwsError where AWS refuses.
 
     Attributes:
-        store: the stack's bucket.
         looks: returns the topic of looks; asked only when something is changed, as the next one is.
         ranges: returns the topic of the uploader's tasks.
         output_topic: name of the topic that results are collected from.
@@ -263,14 +261,8 @@ class StackJobs:
 
     def _missing(self, record: JobRecord, size: int | None) -> list[Range]:
         """What is missing of a job that does not run."""
-        collected = self.collected(record)
-        total = record.total if record.total is not None else size
-        assert total is not None
-        if collected is None:
-            return [(0, total)]
-        found = collected.resolve()
-        at = found.covered + found.dead_bytes + found.missing
-        return [*found.holes, *([(at, total)] if found.total is None and at < total else [])]
+        collected = self.collected(record) or Collected(self.store, ())
+        return list(collected.holes(collected.resolve().up_to(record.total if record.total is not None else size)))
 
 
 def ranges_of(dead: Sequence[Dead]) -> list[Range]:

@@ -24,7 +24,6 @@ def all_jobs(jobs: StackJobs, folder: Path | None = None) -> list[JobRecord]:
     """Return the records of all jobs, the newest first. Only those that changed since the last call are read.
 
     Args:
-        jobs: the stack's jobs.
         folder: where records are kept; in `cache_folder()` by default. What cannot be read there is read anew.
     """
     file = (folder or cache_folder() / "jobs") / f"{jobs.store.bucket}.json"

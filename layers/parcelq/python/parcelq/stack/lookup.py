@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from parcelq.errors import AwsError, ParcelqError
 
@@ -24,15 +23,12 @@ _NEEDED: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stack:
+class Stack(NamedTuple):
     """A stack.
 
     Attributes:
         name: its name in CloudFormation.
-        bucket: its bucket.
         prefix: what the names of its topics and functions begin with.
-        stages: its stages, in order.
         output_topic: name of the topic that results are collected from.
         python: the version of Python that steps are run with.
         platform: what packages are built for, as uv calls it.

@@ -31,7 +31,6 @@ def check_files(files: Sequence[str], folder: Path) -> list[str]:
 
     Args:
         files: paths of files, or addresses of S3 objects, `s3://bucket/key`.
-        folder: where results go.
 
     Raises:
         ParcelqError: a file cannot be read, or a result would have the name of another one, or of a source.
@@ -52,12 +51,9 @@ def put_files(
     """Put a workflow and files into a stack, whose jobs begin then.
 
     Args:
-        stack: the stack.
         files: paths of files, or addresses of S3 objects.
         names: what `check_files` returned.
-        assembled: the workflow.
         note: called with sentences about what takes a while.
-        uploading: shows uploads.
 
     Raises:
         ParcelqError: the workflow cannot be put, or there is no such object.
@@ -91,11 +87,9 @@ def redrive(
     Other steps become a version of the job's workflow that no new job gets.
 
     Args:
-        stack: the stack.
         job: the job's id, or its beginning.
         changed: the other steps; None to run those of last time.
         note: called with sentences about what takes a while.
-        uploading: shows uploads.
         is_folder: whether `changed` is the folder of a workflow, which says formats, sizes and settings itself.
 
     Returns:
@@ -116,7 +110,7 @@ def redrive(
         raise JobError(record.id, "it has no dead entries")
     if not is_folder:
         changed = _like(changed, stack.versions.read(record.versions[-1]).workflow, record)
-    version = publish(stack, replace(changed, name=record.workflow), note, uploading)
+    version = publish(stack, changed._replace(name=record.workflow), note, uploading)
     topic = stack.topic(version.workflow.stages(stack.stages)[0])
     return record, jobs.redrive(record.id, version=version.attribute, topic=topic)
 
@@ -128,12 +122,12 @@ def _like(changed: Assembled, before: Workflow, record: JobRecord) -> Assembled:
         raise JobError(record.id, "its steps have settings; give the folder of the whole workflow, with --workflow DIR")
     if len(steps) == len(before.steps):
         steps = tuple(
-            replace(one, stage=old.stage, batch_size=old.batch_size, output=old.output)
+            one._replace(stage=old.stage, batch_size=old.batch_size, output=old.output)
             for one, old in zip(steps, before.steps, strict=True)
         )
     sizes = Workflow((), before.format, before.parcel_size, before.batch_size, NO_LIMITS)
     kept = with_options(changed, sizes)
-    return replace(kept, workflow=replace(kept.workflow, steps=steps))
+    return kept._replace(workflow=replace(kept.workflow, steps=steps))
 
 
 def _file_name(file: str) -> str:

@@ -9,9 +9,8 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, TypeAlias
+from typing import IO, Final, NamedTuple, TypeAlias
 
 from parcelq.errors import BundleError
 from parcelq.steps.bundles import Bundle, unpack
@@ -24,8 +23,7 @@ Marks: TypeAlias = dict[str, tuple[int, int, int, int]]
 Open: TypeAlias = Callable[[Bundle], AbstractContextManager[IO[bytes]]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Unpacked:
+class _Unpacked(NamedTuple):
     """A bundle on the disk: its folder, its size, and the state of its files when it was unpacked."""
 
     folder: Path

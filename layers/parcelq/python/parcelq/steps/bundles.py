@@ -14,9 +14,8 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 from parcelq.checks import Check, Wrong, checked, whole
 from parcelq.errors import BundleError
@@ -31,8 +30,7 @@ _BLOCK: Final = 1 << 20
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(NamedTuple):
     """What is known of a bundle.
 
     Attributes:

@@ -11,10 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.steps import supervisor
 from parcelq.steps.supervisor import END_SECONDS, GRACE_SECONDS, HOP_SECONDS
@@ -50,8 +49,7 @@ def shield() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE, 0) failed")
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """A supervisor's report of a run.
 
     Attributes:

@@ -12,10 +12,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import SettingsError
 
@@ -30,8 +29,7 @@ _SHOWN: Final = 600
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Dependencies:
+class Dependencies(NamedTuple):
     """What a step depends on.
 
     Attributes:
@@ -50,8 +48,7 @@ class Dependencies:
         return bool(self.packages or self.requirements or self.python)
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(NamedTuple):
     """An environment with the dependencies of a step.
 
     Attributes:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from parcelq.records import LINES, Format
 from parcelq.records.lines import Lines
@@ -15,8 +14,7 @@ from parcelq.steps.entries import FORMAT_SUFFIX
 from parcelq.steps.settings import StepSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     r"""The input of a run.
 
     Attributes:

@@ -6,9 +6,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.errors import SettingsError
 from parcelq.steps.find import Step
@@ -23,8 +23,7 @@ _SECRET: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(NamedTuple):
     """A secret of a workflow.
 
     Attributes:

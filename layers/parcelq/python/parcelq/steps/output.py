@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, Protocol
+from typing import BinaryIO, Final, Literal, NamedTuple, Protocol
 
 from parcelq.limits import MIB
 
@@ -25,8 +24,7 @@ class Output(Protocol):
         """Return all of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """An output in memory."""
 
     data: bytes

@@ -8,9 +8,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.checks import Wrong
 from parcelq.errors import SettingsError
@@ -22,8 +21,7 @@ _LEFT_OUT: Final = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.js
 """Files of `*.dist-info` that only installers read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What packages are for.
 
     Attributes:
@@ -46,8 +44,7 @@ class Target:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Packages:
+class Packages(NamedTuple):
     """The packages of a step, as a bundle on this machine.
 
     Attributes:
@@ -94,7 +91,7 @@ def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache
             bundle = write_bundle(_packed(folder), Path(scratch) / "packages.zip")
             shutil.move(Path(scratch) / "packages.zip", archive)
             temporary = Path(scratch) / "about.json"
-            temporary.write_text(json.dumps(asdict(bundle)))
+            temporary.write_text(json.dumps(bundle._asdict()))
             temporary.replace(about)
     return Packages(archive, bundle, lock)
 

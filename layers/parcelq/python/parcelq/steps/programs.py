@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _STEP_MODULES: Final = frozenset({"parcelq.step", "parcelq.steps.function"})
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A program on the PATH, with arguments."""
 
     program: Path

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 from parcelq.errors import StepError
 from parcelq.steps.failure import failure_of, size_of_output
@@ -17,8 +18,7 @@ from parcelq.steps.rejects import Reject, RejectsError, read_rejects, rejects_in
 from parcelq.steps.slot import Came
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(NamedTuple):
     """A run that succeeded.
 
     Attributes:
@@ -104,7 +104,7 @@ def _ran(step: Step, came: Came, entries: int | None, limit: float | None, text:
     size = size_of_output(step, output) if isinstance(output, Path) else len(output.read_bytes())
     # guard[False]: an output above the limit fails its run alone
     if size > step.settings.max_output_bytes:
-        raise failure_of(step, replace(ended, kind="large"), None, reason_first(texts[0]))
+        raise failure_of(step, ended._replace(kind="large"), None, reason_first(texts[0]))
     try:
         if isinstance(came.rejects, Path):
             rejects = read_rejects(came.rejects, entries)
@@ -113,5 +113,5 @@ def _ran(step: Step, came: Came, entries: int | None, limit: float | None, text:
     except RejectsError as error:
         reason = text(f"named rejects that cannot be: {error}".encode("utf-8", "replace"))
         raise StepError(step.name, reason, exit_code=0) from None
-    rejects = tuple(replace(one, reason=text(one.reason.encode("utf-8", "replace"))) for one in rejects)
+    rejects = tuple(one._replace(reason=text(one.reason.encode("utf-8", "replace"))) for one in rejects)
     return Ran(output, rejects, *texts, ended.cpu_seconds, ended.memory_bytes)

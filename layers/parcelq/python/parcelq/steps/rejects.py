@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 from parcelq.steps.folder import open_regular
 from parcelq.steps.reason import shortened
@@ -16,8 +15,7 @@ MAX_REASON_BYTES: Final = 2048
 _MAX_LINE_BYTES: Final = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(NamedTuple):
     """One entry that a step refused.
 
     Attributes:

@@ -23,6 +23,7 @@ from parcelq.store.store import NO_METADATA, OpenedPut, Part, Stored, part_bytes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _log = logging.getLogger(__name__)
 _DELETED_TOGETHER: Final = 1000
@@ -40,12 +41,7 @@ _PAST_THE_END: Final = frozenset({"InvalidRange", "416"})
 
 @dataclass(frozen=True, slots=True)
 class BucketStore:
-    """The objects of a bucket; a `Store`.
-
-    Attributes:
-        s3: a boto3 S3 client.
-        bucket: the bucket's name.
-    """
+    """The objects of a bucket; a `Store`."""
 
     s3: S3Client
     bucket: str
@@ -62,6 +58,7 @@ class BucketStore:
         # A large body is never joined, so that it is not in memory twice.
         body: Any = parts[0] if len(parts) == 1 else JoinedParts(parts)
         more: dict[str, Any] = {"Metadata": dict(metadata)} if metadata else {}
+        more |= {"ContentType": _HTML} if key.endswith(".html") else {}
         # guard[pass]: a bucket replaces an object only in the state that was seen
         more |= {"IfMatch": if_match} if if_match is not None else {}
         # guard[pass]: of several who create an object in a bucket, one wins
@@ -75,9 +72,8 @@ class BucketStore:
         if length == 0:
             return b""
         try:
-            with self._opened(key, start, length) as body:
-                data: bytes = body.read()
-                return data
+            with self._opened(key, start, length) as reply:
+                return reply["Body"].read()
         except AwsError as error:
             if error.code in _PAST_THE_END:
                 return b""
@@ -85,10 +81,8 @@ class BucketStore:
 
     def read_with_etag(self, key: str) -> tuple[bytes, str]:
         """Read an object and its etag; see `Store.read_with_etag`."""
-        with self._refusals(key):
-            reply = self.s3.get_object(Bucket=self.bucket, Key=key)
-            with closing(reply["Body"]) as body:
-                return body.read(), str(needed(reply, "GetObject", "ETag"))
+        with self._opened(key, 0, None) as reply:
+            return reply["Body"].read(), reply["ETag"]
 
     def stat(self, key: str) -> Stored | None:
         """Describe an object; None if there is none."""
@@ -135,8 +129,8 @@ class BucketStore:
     @contextmanager
     def stream(self, key: str, start: int = 0) -> Iterator[Readable]:
         """Open an object for reading in blocks; see `Store.stream`."""
-        with self._opened(key, start, None) as body:
-            yield cast(Readable, body)
+        with self._opened(key, start, None) as reply:
+            yield cast(Readable, reply["Body"])
 
     def in_bucket(self, bucket: str) -> BucketStore:
         """The same for another bucket."""
@@ -149,10 +143,8 @@ class BucketStore:
         """Open what one put stored under a key; None if that was deleted or replaced since.
 
         Args:
-            key: the object's key.
             version: the put's version, if the bucket keeps versions.
             etag: the object's etag without quotes, where it does not.
-            start: first byte to read.
             end: just after the last byte to read; None for the end of the object.
         """
         # guard[wanted: dict[str, str] = {}]: only the put that the event names is read
@@ -181,11 +173,7 @@ class BucketStore:
         head = list(islice(rest, 2))
         try:
             if len(head) < 2:
-                about = {**_condition(etag), **({"ContentType": _HTML} if key.endswith(".html") else {})}
-                with self._refusals(key, writing=True):
-                    body = head[0] if head else b""
-                    reply = self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=dict(metadata), **about)
-                needed(reply, "PutObject", "ETag")
+                self.put(key, *head, metadata=metadata, if_match=etag, if_absent=etag is None)
                 return True
             upload = self.begin_upload(key, metadata)
             numbered = enumerate(chain(head, rest), 1)
@@ -238,10 +226,13 @@ class BucketStore:
 
     def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:
         """Make parts the object; see `Multipart.complete_upload`."""
+        # guard[condition: dict[str, Any] = {}]: a result is written to a bucket only if nobody else wrote it in the
+        # meantime
+        condition: dict[str, Any] = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
         parts: Any = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         with self._refusals(key, writing=True):
             reply = self.s3.complete_multipart_upload(
-                Bucket=self.bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}, **_condition(seen)
+                Bucket=self.bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}, **condition
             )
         needed(reply, "CompleteMultipartUpload", "ETag")
 
@@ -260,18 +251,18 @@ class BucketStore:
             _log.warning("an unfinished upload of %s stays in %s: %s", key, self.bucket, refused)
 
     @contextmanager
-    def _opened(self, key: str, start: int, length: int | None) -> Iterator[Any]:
-        """Open the body of an object, or of a part of it. Errors of reading it are translated as well."""
+    def _opened(self, key: str, start: int, length: int | None) -> Iterator[GetObjectOutputTypeDef]:
+        """Open an object, or a part of it. Errors of reading its body are translated as well."""
         part = bool(start) or length is not None
         end = "" if length is None else str(start + length - 1)
         more: dict[str, Any] = {"Range": f"bytes={start}-{end}"} if part else {}
         with self._refusals(key):
             reply = self.s3.get_object(Bucket=self.bucket, Key=key, **more)
             needed(reply, "GetObject", "ETag")
-            with closing(reply["Body"]) as body:
+            with closing(reply["Body"]):
                 if part:
                     size_of_part(reply, start, key)
-                yield body
+                yield reply
 
     @contextmanager
     def _refusals(self, key: str, *, writing: bool = False) -> Iterator[None]:
@@ -291,12 +282,6 @@ class BucketStore:
                 if code in _REFUSED | _ABSENT:
                     raise ConflictError(key) from error
                 raise
-
-
-def _condition(seen: str | None) -> dict[str, Any]:
-    """The condition of a write that replaces the object of an etag, or none."""
-    # guard[return {}]: a result is written to a bucket only if nobody else wrote it in the meantime
-    return {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
 
 
 def _code(error: ClientError) -> str:

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -20,6 +20,9 @@ from parcelq.store.store import NO_METADATA, Stored
 
 _DELETED_TOGETHER: Final = 100
 """Objects that are deleted under one lock."""
+_AHEAD_BYTES: Final = 8 * MIB
+"""So many bytes go to the disk while the next ones are written. With 50 MB in all, that takes 0.62 of the time of one
+flush at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,6 @@ class FolderStore:
     something else edits counts as another object.
 
     Attributes:
-        folder: the folder.
         own: the folder below it of files that are no objects: the lock, unfinished objects, metadata. No key may begin
             with the first part of this.
         durable: whether an object is on the disk when a method returns; without that, a machine that crashes soon after
@@ -55,10 +57,7 @@ class FolderStore:
         if_absent: bool = False,
     ) -> str:
         """Create or replace an object; see `Store.put`."""
-        path = self._path(key)
-        with self._told(key), self._unfinished(uuid.uuid4().hex) as file:
-            file.writelines(parts)
-            return self._publish(key, path, file, metadata, lambda now: _holds(now, if_match, absent=if_absent))
+        return self._put(key, parts, metadata, if_match, absent=if_absent)
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """Read a part of an object; see `Store.read`."""
@@ -123,14 +122,10 @@ class FolderStore:
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         """Write an object part by part; see `Store.write`."""
-        path = self._path(key)
         rest = iter(parts)
         head = list(islice(rest, 1))  # before anything is written, since the parts may lie in the object itself
-        etag, absent = (seen.etag, False) if seen else (None, True)
         try:
-            with self._told(key), self._unfinished(uuid.uuid4().hex) as file:
-                file.writelines(chain(head, rest))
-                self._publish(key, path, file, metadata, lambda now: _holds(now, etag, absent=absent))
+            self._put(key, chain(head, rest), metadata, seen.etag if seen else None, absent=seen is None)
         except ConflictError:
             return False
         return True
@@ -162,15 +157,17 @@ class FolderStore:
             file.seek(start)
             yield file
 
-    @contextmanager
-    def _unfinished(self, name: str) -> Iterator[IO[bytes]]:
-        """Open a file that is no object yet. It is deleted at the end, unless it became one."""
-        path = self.folder / self.own / "unfinished" / name
+    def _put(
+        self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], etag: str | None, *, absent: bool
+    ) -> str:
+        """Write an object where there is none (`absent`), or one with this etag, if any is given; return its etag."""
+        path, unfinished = self._path(key), self.folder / self.own / "unfinished" / uuid.uuid4().hex
         try:
-            with _opened(path) as file:
-                yield file
+            with self._told(key), _opened(unfinished) as file:
+                self._fill(file, parts)
+                return self._publish(key, path, file, metadata, etag, absent=absent)
         except BaseException:
-            path.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             raise
 
     def _publish(
@@ -179,9 +176,11 @@ class FolderStore:
         path: Path,
         file: IO[bytes],
         metadata: Mapping[str, str],
-        holds: Callable[[Stored | None], bool],
+        wanted: str | None,
+        *,
+        absent: bool,
     ) -> str:
-        """Make an unfinished file the object, if a condition holds, and return its etag."""
+        """Make an unfinished file the object, if the condition holds, and return its etag."""
         self._flush(file)
         etag = _etag(os.fstat(file.fileno()))
         note = self._metadata(key, etag)
@@ -193,8 +192,9 @@ class FolderStore:
         # Nothing is flushed under the lock, so that writers at once wait for the disk together.
         with self._locked():
             before = self._stored(key, path)
+            is_another = wanted is not None and (before is None or before.etag != wanted)
             # guard[False]: a conditional write to a folder is refused where the condition does not hold
-            if not holds(before):
+            if is_another or (absent and before is not None):
                 note.unlink(missing_ok=True)
                 raise ConflictError(key)
             _rename(file.name, path)
@@ -203,6 +203,17 @@ class FolderStore:
         if self.durable:
             _sync_folder(path.parent)
         return etag
+
+    def _fill(self, file: IO[bytes], parts: Iterable[bytes]) -> None:
+        sent = size = 0
+        for part in parts:
+            file.write(part)
+            size += len(part)
+            if self.durable and size - sent >= _AHEAD_BYTES and hasattr(os, "posix_fadvise"):
+                file.flush()
+                # Linux begins to write what it is told to forget, and does not wait for that.
+                os.posix_fadvise(file.fileno(), sent, size - sent, os.POSIX_FADV_DONTNEED)
+                sent = size
 
     def _flush(self, file: IO[bytes]) -> None:
         file.flush()
@@ -227,23 +238,16 @@ class FolderStore:
             raise StoreError(key, f"it cannot be written to {str(self.folder)!r}: {error.strerror}") from error
 
 
-def _holds(now: Stored | None, etag: str | None, *, absent: bool) -> bool:
-    if absent and now is not None:
-        return False
-    return etag is None or (now is not None and now.etag == etag)
-
-
 def _etag(found: os.stat_result) -> str:
     return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
 def _opened(path: Path) -> IO[bytes]:
     """Open a file for writing; its folder is made where it is missing."""
-    try:
+    with suppress(FileNotFoundError):
         return path.open("wb")
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("wb")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("wb")
 
 
 def _rename(name: str, path: Path) -> None:

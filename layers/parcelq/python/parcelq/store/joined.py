@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import SEEK_CUR, SEEK_END, SEEK_SET, RawIOBase
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
+from typing import Any
 
 
 class JoinedParts(RawIOBase):
-    """Parts that are read as one file, without being joined in memory.
-
-    Args:
-        parts: the parts, in order.
-    """
+    """Parts that are read as one file, without being joined in memory."""
 
     def __init__(self, parts: Sequence[bytes]) -> None:
         self._parts = parts

@@ -17,9 +17,6 @@ def put_file(store: BucketStore, path: Path, key: str, on_bytes: Callable[[int],
     """Put a file into a bucket.
 
     Args:
-        store: the bucket.
-        path: the file.
-        key: the object's key.
         on_bytes: called with the bytes of each block that was sent; from several threads.
 
     Raises:

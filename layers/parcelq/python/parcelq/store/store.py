@@ -20,9 +20,7 @@ class Stored:
     """An object of a store.
 
     Attributes:
-        key: its key.
         etag: changes with every write of the object. Its form is the store's own.
-        size: bytes.
         metadata: ASCII texts that were stored with it; empty in a listing.
         modified: when it was written, in seconds of the epoch.
     """
@@ -58,8 +56,6 @@ class Store(Protocol):
         """Create or replace an object, whose body is the parts one after another, and return its etag.
 
         Args:
-            key: the object's key.
-            parts: its body.
             metadata: ASCII texts to store with it.
             if_match: write only if the object exists with this etag.
             if_absent: write only if there is no object.
@@ -108,7 +104,6 @@ class Store(Protocol):
         """Write an object part by part, if it has not changed since it was seen. Few parts are in memory at a time.
 
         Args:
-            key: the object's key.
             parts: its body; all parts but the last have at least `part_bytes` bytes.
             metadata: ASCII texts to store with it.
             seen: what `stat` returned before; the object is written only if it still is so.
@@ -142,8 +137,6 @@ class Multipart(Store, Protocol):
         """Make parts the object.
 
         Args:
-            key: the object's key.
-            upload: the id of the upload.
             etags: the etags of all parts, in order.
             seen: the etag of the object that this replaces; None if there must be none.
 
@@ -162,12 +155,10 @@ def part_bytes(size: int) -> int:
     return max(_PART_BYTES, size // (MAX_MULTIPART_PARTS - 1000))
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedPut:
+class OpenedPut(NamedTuple):
     """An object that is being read.
 
     Attributes:
-        body: its bytes.
         size: bytes of the whole object, as it is stored.
         encoding: its Content-Encoding; empty if it has none.
     """

@@ -31,10 +31,6 @@ class Topics:
 
     Where a method takes a `topic`, that is a name or a URL. All raise `AwsError` where AWS refuses, and
     `TopicNotFoundError` where a topic that is needed is not there.
-
-    Attributes:
-        sqs: a boto3 SQS client.
-        sleep: waits for a number of seconds.
     """
 
     sqs: SQSClient
@@ -241,7 +237,6 @@ class Topics:
         """Delete every topic whose name starts with `prefix`, dead-letter topics included. There is no way back.
 
         Args:
-            prefix: what the names start with.
             everything: must be True for an empty prefix, which means every topic of the account and region.
             keep: names of topics to leave alone.
 

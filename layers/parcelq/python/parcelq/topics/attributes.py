@@ -65,9 +65,6 @@ class TypedValue(str):
     """An attribute's value of another type than Parcelq gives to it, such as `Number.float` or `Binary`.
 
     It is text like any other value: of a binary one the base64. Published again, it keeps its type and its bytes.
-
-    Attributes:
-        data_type: the type, as SQS calls it.
     """
 
     __slots__ = ("data_type",)

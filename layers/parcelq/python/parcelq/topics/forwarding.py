@@ -9,11 +9,7 @@ from parcelq.topics.topic import Counts, Published, Topic
 
 
 class ForwardingTopic:
-    """Another topic; a `Topic`.
-
-    Args:
-        topic: the topic.
-    """
+    """Another topic; a `Topic`."""
 
     def __init__(self, topic: Topic) -> None:
         self._topic = topic

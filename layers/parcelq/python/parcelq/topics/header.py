@@ -24,7 +24,6 @@ def header_of_source(header: bytes, source: str, store: Store | None) -> str:
 
     Args:
         header: the header; empty if there is none, which gives an empty text.
-        source: the attribute `Source`.
         store: where a long header goes; None if there is no store.
 
     Raises:
@@ -45,7 +44,6 @@ def key_of_stage(job: str, topic: str) -> str:
     """Return the key of the header that all outputs of one stage begin with.
 
     Args:
-        job: the job's id.
         topic: name of the topic that the outputs go to.
     """
     return f"{HEADERS}{job}/{topic}{_SUFFIX}"

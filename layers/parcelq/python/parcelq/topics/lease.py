@@ -25,7 +25,6 @@ class Lease:
     interval; at worst the message is delivered twice.
 
     Args:
-        topic: the topic that the messages were pulled from.
         messages: the messages to keep; more can be added with `add` and let go with `drop`.
         timeout: seconds, 2 to 12 hours.
         at_once: whether to refresh at once; False saves a request if the messages were just pulled with this deadline.

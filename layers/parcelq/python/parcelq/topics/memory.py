@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from threading import Condition
 
 from parcelq.errors import InvalidValueError
-from parcelq.limits import MAX_ATTRIBUTES, MAX_DEADLINE_SECONDS, MAX_DELAY_SECONDS, MIB
+from parcelq.limits import MAX_ATTRIBUTES, MAX_DELAY_SECONDS, MIB
 from parcelq.topics.memory_queue import Queue, Wait
 from parcelq.topics.message import Message, Pulled
-from parcelq.topics.topic import Counts, FailedMessage, Published
+from parcelq.topics.topic import Counts, FailedMessage, Published, check_deadline, check_pull
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,12 +23,6 @@ class MemoryTopic:
     `publish` never waits, so that a message pulled from a topic can always be published there again. An uploader
     publishes on `bounded()` instead: the same topic, whose `publish` waits while the messages take more memory than
     `max_bytes`.
-
-    Attributes:
-        name: the topic's name.
-        queue: what holds the messages.
-        waits: whether `publish` waits for room.
-        dead_letters: the dead-letter topic, if it has one.
     """
 
     name: str
@@ -51,12 +45,10 @@ class MemoryTopic:
         """Create an empty topic.
 
         Args:
-            name: its name.
             deadline_seconds: the acknowledgement deadline of messages that are pulled without one.
             max_bytes: how much memory its messages may take before `bounded().publish` waits.
             max_receive_count: a message that was delivered so often goes to the dead-letter topic instead of being
                 delivered once more; 0 for never.
-            dead_letter_topic: that topic.
             clock: returns the time in seconds; by default a monotonic clock.
             wait: waits for a condition. A test whose clock does not move by itself moves it here.
         """
@@ -90,10 +82,7 @@ class MemoryTopic:
         deadline: int | None = None,
     ) -> list[Pulled]:
         """Pull messages, the oldest first as a rule; see `Topic.pull`."""
-        if not 1 <= min_messages <= max_messages:
-            raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
-        if receive_message_timeout < 0:
-            raise InvalidValueError("receive_message_timeout", receive_message_timeout, "0 or more seconds")
+        check_pull(min_messages, max_messages, receive_message_timeout)
         return self.queue.take(min_messages, max_messages, receive_message_timeout, deadline)
 
     def read(self, pulled: Pulled) -> Message:
@@ -106,8 +95,7 @@ class MemoryTopic:
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
         """Set the acknowledgement deadline of messages; see `Topic.refresh_deadline`."""
-        if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
-            raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")
+        check_deadline(timeout)
         return self.queue.hold(messages, timeout)
 
     def counts(self) -> Counts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from parcelq.aws.text import legal_text
 from parcelq.errors import MessageError
@@ -62,8 +62,7 @@ class Message:
         return Wire(text, self.attributes)
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
+class Wire(NamedTuple):
     """A message as it travels: text that SQS takes, and string attributes."""
 
     text: str
@@ -112,8 +111,7 @@ class Wire:
             raise MessageError(f"the body is not the base64 that its Encoding says: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
+class Pulled(NamedTuple):
     """A message that was pulled and is locked until its acknowledgement deadline.
 
     Attributes:
@@ -174,7 +172,7 @@ class Pulled:
 
     def receipt(self) -> Pulled:
         """The same without its content: enough to acknowledge it and to refresh its deadline."""
-        return replace(self, content=_NOTHING)
+        return self._replace(content=_NOTHING)
 
     def message(self) -> Message:
         """What was published, decoded.

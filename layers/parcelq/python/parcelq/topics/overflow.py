@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from botocore.exceptions import ParamValidationError
 
@@ -35,15 +34,13 @@ _POINTER_CLASS: Final = "software.amazon.payloadoffloading.PayloadS3Pointer"
 _OLD_POINTER_CLASS: Final = "com.amazon.sqs.javamessaging.MessageS3Pointer"
 
 
-@dataclass(frozen=True, slots=True)
-class Overflow:
+class Overflow(NamedTuple):
     """Where large bodies go and come from.
 
     Each object belongs to one message. It is not deleted with the message, since SQS may deliver that once more; the
     bucket's lifecycle rule deletes it a day after the longest time that SQS keeps a message.
 
     Attributes:
-        s3: a boto3 S3 client.
         bucket: where to put them, under `overflow/`; empty where nothing is put, only read.
         only_own: whether a pointer to anything else than what this puts is refused. Otherwise somebody who may publish
             could make the reader read any object that it may read, and so make that a part of a result.
@@ -120,7 +117,7 @@ class Overflow:
         marks = {SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE}
         attributes = {name: value for name, value in pulled.attributes.items() if name not in marks}
         try:
-            return replace(pulled, content=Wire(body.decode(), attributes))
+            return pulled._replace(content=Wire(body.decode(), attributes))
         except UnicodeDecodeError:
             raise MessageError(f"the body at s3://{bucket}/{key} is not UTF-8 text") from None
 

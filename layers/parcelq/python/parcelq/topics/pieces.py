@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from parcelq.aws.text import legal_text
+from parcelq.aws.text import is_legal
 from parcelq.errors import LineageError, MessageError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.lineage import Lineage
@@ -35,8 +34,7 @@ _MOST_ENTRIES: Final = 10**12
 _MAX_FIRST: Final = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Bytes of a source, and what became of them.
 
     Attributes:
@@ -78,14 +76,13 @@ def pack(attributes: Mapping[str, str], pieces: Iterable[Piece], max_bytes: int)
 
     Args:
         attributes: what all of the messages have, such as `Source`.
-        pieces: pieces of one source.
         max_bytes: most bytes of a message's body as it travels. A piece that has more by itself makes a larger message.
     """
     held: list[Piece] = []
     size, is_text = 0, True
     for piece in pieces:
         row_size = len(_table([piece])) + len(piece.body)
-        piece_is_text = legal_text(piece.body) is not None
+        piece_is_text = is_legal(piece.body)
         if held and _travels(size + row_size, is_text=is_text and piece_is_text) > max_bytes:
             yield _packed(attributes, held)
             held, size, is_text = [], 0, True

@@ -1,4 +1,4 @@
-"""Publishing messages: full requests, several in flight, every `Failed` list read."""
+"""Publishing on an SQS queue: full requests, several in flight, every `Failed` list read."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from parcelq.aws.batching import sized_batches
 from parcelq.aws.clients import translated
 from parcelq.aws.parallel import in_flight
 from parcelq.aws.replies import needed, reconcile
-from parcelq.aws.text import legal_text
+from parcelq.aws.text import is_legal
 from parcelq.errors import AwsError, MessageError
 from parcelq.limits import MAX_ATTRIBUTES, MAX_MESSAGE_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.lineage.source import job_id, workflow_name
+from parcelq.names import topic_of_url
 from parcelq.topics.attributes import SOURCE, WORKFLOW
 from parcelq.topics.message import Message, Wire
 from parcelq.topics.topic import FailedMessage, Published
-
-__all__ = ["REQUESTS_IN_FLIGHT", "FailedMessage", "Published", "publish_many", "publish_one"]
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -38,8 +37,7 @@ _FAULTS_OF_CONTENT: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
+class _Ready(NamedTuple):
     message: Message
     wire: Wire
     size: int
@@ -50,87 +48,133 @@ class _Ready:
         return {**self.wire.request(), **({"MessageGroupId": self.group} if self.group else {})}
 
 
-def publish_one(
-    sqs: SQSClient, topic_url: str, message: Message, *, overflow: Overflow | None = None, fair: bool = True
-) -> str:
-    """Publish one message and return the id that SQS gave it.
+@dataclass(frozen=True, slots=True)
+class SqsPublisher:
+    """An SQS queue that messages are published on; a `Publisher`.
 
-    Args:
+    Attributes:
         sqs: a boto3 SQS client.
-        topic_url: URL of the topic.
-        message: the message.
-        overflow: where a body goes that is too large for a message.
-        fair: see `publish_many`.
-
-    Raises:
-        MessageError: it is too large, or has too many or illegal attributes.
-        AwsError, TopicNotFoundError: SQS did not take it.
+        url: the queue's URL.
+        overflow: where bodies go, and come from, that are too large for a message; without it such messages fail.
+        fair: whether messages of a source carry their job's id as `MessageGroupId`, so that SQS does not let one large
+            job delay the others (fair queues).
     """
-    ready = _prepare(message, overflow, fair=fair)
-    with translated(topic_url):
-        reply = sqs.send_message(QueueUrl=topic_url, **ready.request())
-    return str(needed(reply, "SendMessage", "MessageId"))
 
+    sqs: SQSClient
+    url: str
+    overflow: Overflow | None = None
+    fair: bool = True
+    sleep: Callable[[float], None] = time.sleep
 
-def publish_many(
-    sqs: SQSClient,
-    topic_url: str,
-    messages: Iterable[Message],
-    *,
-    overflow: Overflow | None = None,
-    requests_in_flight: int = REQUESTS_IN_FLIGHT,
-    delay_seconds: int = 0,
-    fair: bool = True,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Published:
-    """Publish any number of messages, taken lazily, in as few requests as SQS's limits allow.
+    @property
+    def name(self) -> str:
+        """The queue's name."""
+        return topic_of_url(self.url)
 
-    What SQS reports as failed by its own fault is sent again with growing pauses; what failed by the sender's fault is
-    returned, and the others are still sent.
+    def publish_one(self, message: Message) -> str:
+        """Publish one message and return the id that SQS gave it.
 
-    See `Topic.publish`. With `fair`, messages of a source carry their job's id as `MessageGroupId`, so that SQS does
-    not let one large job delay the others (fair queues). Only a few requests' worth of messages is in memory at a time.
+        Raises:
+            MessageError: it is too large, or has too many or illegal attributes.
+            AwsError, TopicNotFoundError: SQS did not take it.
+        """
+        ready = self._prepare(message)
+        with translated(self.url):
+            reply = self.sqs.send_message(QueueUrl=self.url, **ready.request())
+        return str(needed(reply, "SendMessage", "MessageId"))
 
-    Returns:
-        How many were confirmed, and those that failed.
+    def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
+        """Publish any number of messages, taken lazily, in as few requests as SQS's limits allow.
 
-    Raises:
-        AwsError, TopicNotFoundError: SQS refuses whatever is sent (no such topic, no permission), or does not answer.
-    """
-    failed: list[FailedMessage] = []
-    ready = _prepare_all(messages, overflow, failed, fair=fair)
-    requests = sized_batches(ready, lambda item: item.size, MAX_REQUEST_MESSAGES, MAX_REQUEST_BYTES)
-    count = 0
-    for sent, lost in in_flight(
-        lambda batch: _send(sqs, topic_url, batch, delay_seconds, sleep), requests, requests_in_flight
-    ):
-        count += sent
-        failed += lost
-    return Published(count, failed)
+        What SQS reports as failed by its own fault is sent again with growing pauses; what failed by the sender's fault
+        is returned, and the others are still sent. Only a few requests' worth of messages is in memory at a time.
 
+        Raises:
+            AwsError, TopicNotFoundError: SQS refuses whatever is sent (no such topic, no permission), or does not
+                answer.
+        """
+        failed: list[FailedMessage] = []
+        ready = self._prepare_all(messages, failed)
+        requests = sized_batches(ready, lambda item: item.size, MAX_REQUEST_MESSAGES, MAX_REQUEST_BYTES)
+        count = 0
+        for sent, lost in in_flight(lambda batch: self._send(batch, delay_seconds), requests, REQUESTS_IN_FLIGHT):
+            count += sent
+            failed += lost
+        return Published(count, failed)
 
-def _prepare(message: Message, overflow: Overflow | None, *, fair: bool) -> _Ready:
-    wire = message.wire()
-    if wire.is_pointer and overflow is not None:
-        # guard[pass]: a body in S3 is copied when its pointer is published again
-        wire = overflow.renew(wire)
-    for name, value in wire.attributes.items():
-        if not value or legal_text(value.encode("utf-8", "surrogatepass")) is None:
-            raise MessageError(f"attribute {name!r} is {value!r}, which SQS refuses: it must be text and not empty")
-    size = wire.size
-    if size > MAX_MESSAGE_BYTES:
-        if overflow is None or not overflow.bucket:
-            raise MessageError(
-                f"the message has {size} bytes with its attributes, more than the {MAX_MESSAGE_BYTES} that SQS takes, "
-                "and no bucket was given for what overflows"
-            )
-        wire = overflow.offload(wire)
+    def _prepare(self, message: Message) -> _Ready:
+        wire, overflow = message.wire(), self.overflow
+        if wire.is_pointer and overflow is not None:
+            # guard[pass]: a body in S3 is copied when its pointer is published again
+            wire = overflow.renew(wire)
+        for name, value in wire.attributes.items():
+            if not value or not is_legal(value.encode("utf-8", "surrogatepass")):
+                raise MessageError(f"attribute {name!r} is {value!r}, which SQS refuses: it must be text and not empty")
         size = wire.size
         if size > MAX_MESSAGE_BYTES:
-            raise MessageError(f"the attributes alone have more than the {MAX_MESSAGE_BYTES} bytes that SQS takes")
-    if len(wire.attributes) > MAX_ATTRIBUTES:
-        raise MessageError(f"the message has {len(wire.attributes)} attributes; SQS takes {MAX_ATTRIBUTES}")
-    return _Ready(message, wire, size, _group_of(message) if fair else "")
+            if overflow is None or not overflow.bucket:
+                raise MessageError(
+                    f"the message has {size} bytes with its attributes, more than the {MAX_MESSAGE_BYTES} that SQS "
+                    "takes, and no bucket was given for what overflows"
+                )
+            wire = overflow.offload(wire)
+            size = wire.size
+            if size > MAX_MESSAGE_BYTES:
+                raise MessageError(f"the attributes alone have more than the {MAX_MESSAGE_BYTES} bytes that SQS takes")
+        if len(wire.attributes) > MAX_ATTRIBUTES:
+            raise MessageError(f"the message has {len(wire.attributes)} attributes; SQS takes {MAX_ATTRIBUTES}")
+        return _Ready(message, wire, size, _group_of(message) if self.fair else "")
+
+    def _prepare_all(self, messages: Iterable[Message], failed: list[FailedMessage]) -> Iterator[_Ready]:
+        for message in messages:
+            try:
+                yield self._prepare(message)
+            except MessageError as error:
+                failed.append(FailedMessage(message, type(error).__name__, str(error), sender_fault=True))
+
+    def _send(self, batch: list[_Ready], delay_seconds: int) -> tuple[int, list[FailedMessage]]:
+        """Send the messages of one request, and those again that failed by SQS's fault."""
+        sent, rest = 0, batch
+        lost: list[FailedMessage] = []
+        delay = {"DelaySeconds": delay_seconds} if delay_seconds else {}
+        for attempt in range(_ATTEMPTS):
+            last = attempt == _ATTEMPTS - 1
+            entries: list[Any] = [{"Id": str(number), **item.request(), **delay} for number, item in enumerate(rest)]
+            try:
+                with translated(self.url):
+                    reply = self.sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
+            except AwsError as error:
+                # guard[False]: a message for which SQS refuses a whole request does not fail the others
+                if error.code in _FAULTS_OF_CONTENT:
+                    more, others = self._send_singly(rest, error, delay_seconds)
+                    return sent + more, lost + others
+                # guard[True]: a request that is throttled is sent again
+                if not error.server_fault or last:
+                    raise
+            else:
+                confirmed = reconcile("SendMessageBatch", reply, [entry["Id"] for entry in entries])
+                sent += len(confirmed.done)
+                again = []
+                for name, one in confirmed.failed.items():
+                    item = rest[int(name)]
+                    # guard[True]: an entry that failed by SQS's fault is sent again
+                    if one["SenderFault"] or last:
+                        lost.append(FailedMessage(item.message, one["Code"], one["Message"], bool(one["SenderFault"])))
+                    else:
+                        again.append(item)
+                rest = again
+                if not rest:
+                    break
+            if not last:
+                self.sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))  # nosec B311 # jitter is no secret
+        return sent, lost
+
+    def _send_singly(self, batch: list[_Ready], error: AwsError, delay_seconds: int) -> tuple[int, list[FailedMessage]]:
+        """Find the message for which SQS refused a whole request, so that the others are sent."""
+        if len(batch) == 1:
+            return 0, [FailedMessage(batch[0].message, error.code, str(error), sender_fault=True)]
+        outcomes = [self._send([item], delay_seconds) for item in batch]
+        return sum(sent for sent, _ in outcomes), [one for _, lost in outcomes for one in lost]
 
 
 def _group_of(message: Message) -> str:
@@ -145,68 +189,3 @@ def _group_of(message: Message) -> str:
 @lru_cache(64)
 def _job_id(source: str, workflow: str) -> str:
     return job_id(source, workflow_name(workflow))
-
-
-def _prepare_all(
-    messages: Iterable[Message], overflow: Overflow | None, failed: list[FailedMessage], *, fair: bool
-) -> Iterator[_Ready]:
-    for message in messages:
-        try:
-            yield _prepare(message, overflow, fair=fair)
-        except MessageError as error:
-            failed.append(FailedMessage(message, type(error).__name__, str(error), sender_fault=True))
-
-
-def _send(
-    sqs: SQSClient, topic_url: str, batch: list[_Ready], delay_seconds: int, sleep: Callable[[float], None]
-) -> tuple[int, list[FailedMessage]]:
-    """Send the messages of one request, and those again that failed by SQS's fault."""
-    sent, rest = 0, batch
-    lost: list[FailedMessage] = []
-    delay = {"DelaySeconds": delay_seconds} if delay_seconds else {}
-    for attempt in range(_ATTEMPTS):
-        last = attempt == _ATTEMPTS - 1
-        entries: list[Any] = [{"Id": str(number), **item.request(), **delay} for number, item in enumerate(rest)]
-        try:
-            with translated(topic_url):
-                reply = sqs.send_message_batch(QueueUrl=topic_url, Entries=entries)
-        except AwsError as error:
-            # guard[False]: a message for which SQS refuses a whole request does not fail the others
-            if error.code in _FAULTS_OF_CONTENT:
-                more, others = _send_singly(sqs, topic_url, rest, error, delay_seconds, sleep)
-                return sent + more, lost + others
-            # guard[True]: a request that is throttled is sent again
-            if not error.server_fault or last:
-                raise
-        else:
-            confirmed = reconcile("SendMessageBatch", reply, [entry["Id"] for entry in entries])
-            sent += len(confirmed.done)
-            again = []
-            for name, one in confirmed.failed.items():
-                item = rest[int(name)]
-                # guard[True]: an entry that failed by SQS's fault is sent again
-                if one["SenderFault"] or last:
-                    lost.append(FailedMessage(item.message, one["Code"], one["Message"], bool(one["SenderFault"])))
-                else:
-                    again.append(item)
-            rest = again
-            if not rest:
-                break
-        if not last:
-            sleep(_FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))  # nosec B311 # jitter is no secret
-    return sent, lost
-
-
-def _send_singly(
-    sqs: SQSClient,
-    topic_url: str,
-    batch: list[_Ready],
-    error: AwsError,
-    delay_seconds: int,
-    sleep: Callable[[float], None],
-) -> tuple[int, list[FailedMessage]]:
-    """Find the message for which SQS refused a whole request, so that the others are sent."""
-    if len(batch) == 1:
-        return 0, [FailedMessage(batch[0].message, error.code, str(error), sender_fault=True)]
-    outcomes = [_send(sqs, topic_url, [item], delay_seconds, sleep) for item in batch]
-    return sum(sent for sent, _ in outcomes), [one for _, lost in outcomes for one in lost]

@@ -2,64 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from parcelq.names import topic_of_url
+from parcelq.aws.batching import batches
+from parcelq.aws.clients import translated
+from parcelq.aws.parallel import in_flight
+from parcelq.aws.replies import needed, reconcile
+from parcelq.errors import AwsError
+from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
 from parcelq.topics.admin import Topics
 from parcelq.topics.message import Message, Pulled
-from parcelq.topics.publish import publish_many, publish_one
-from parcelq.topics.pull import acknowledge, pull, refresh_deadline
-from parcelq.topics.topic import Counts, Published
+from parcelq.topics.publish import SqsPublisher
+from parcelq.topics.topic import Counts, check_deadline, check_pull
 
 if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
-    from parcelq.topics.overflow import Overflow
+_log = logging.getLogger(__name__)
+_REQUESTS: Final = 8
+_ATTEMPTS: Final = 3
+_TOO_MANY_LOCKED: Final = "OverLimit"
+"""SQS's code where 120,000 messages of a topic are locked, so that it gives no more until others acknowledge some."""
+_TICK: Final = 0.01
+"""A first request that starts within this many seconds still polls for the full number of seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class SqsTopic:
-    """An SQS queue; a `Topic`.
+class SqsTopic(SqsPublisher):
+    """An SQS queue; a `Topic`. `clock` returns a time in seconds."""
 
-    Attributes:
-        sqs: a boto3 SQS client.
-        url: the queue's URL.
-        overflow: where bodies go, and come from, that are too large for a message; without it such messages fail.
-        fair: whether messages of a source carry their job's id as `MessageGroupId`; see `publish_many`.
-        clock: returns a time in seconds.
-        sleep: waits for a number of seconds.
-    """
-
-    sqs: SQSClient
-    url: str
-    overflow: Overflow | None = None
-    fair: bool = True
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-
-    @property
-    def name(self) -> str:
-        """The queue's name."""
-        return topic_of_url(self.url)
-
-    def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish any number of messages in as few requests as possible; see `Topic.publish`."""
-        return publish_many(
-            self.sqs,
-            self.url,
-            messages,
-            overflow=self.overflow,
-            delay_seconds=delay_seconds,
-            fair=self.fair,
-            sleep=self.sleep,
-        )
-
-    def publish_one(self, message: Message) -> str:
-        """Publish one message and return the id that SQS gave it."""
-        return publish_one(self.sqs, self.url, message, overflow=self.overflow, fair=self.fair)
 
     def pull(
         self,
@@ -69,29 +45,41 @@ class SqsTopic:
         *,
         deadline: int | None = None,
     ) -> list[Pulled]:
-        """Pull messages by long polls; see `Topic.pull`."""
-        return pull(
-            self.sqs,
-            self.url,
-            min_messages,
-            max_messages,
-            receive_message_timeout,
-            deadline=deadline,
-            clock=self.clock,
-            sleep=self.sleep,
-        )
+        """Pull messages; see `Topic.pull`.
+
+        Polls, at most 20 s a request, until at least `min_messages` are there or the timeout has passed. An empty
+        answer is no end of the topic: SQS asks only some of its servers, gives nothing while 120,000 messages are
+        locked, and what is locked comes back later. More than ten messages are asked for in parallel.
+        """
+        check_pull(min_messages, max_messages, receive_message_timeout)
+        until = self.clock() + receive_message_timeout
+        pulled: list[MessageTypeDef] = []
+        while True:
+            remaining = max(0.0, until - self.clock())
+            most = min(MAX_REQUEST_MESSAGES, max_messages - len(pulled))
+            wait = min(MAX_LONG_POLL_SECONDS, int(remaining + _TICK))
+            came = self._receive(most, wait, deadline)
+            pulled += came
+            if came and len(pulled) < max_messages:
+                pulled += self._receive_at_hand(max_messages - len(pulled), len(came) / most, deadline)
+            if len(pulled) >= min_messages or self.clock() >= until:
+                return [Pulled.from_sqs(one) for one in pulled]
+            if wait == 0:  # no poll can wait for a part of a second
+                self.sleep(max(0.0, until - self.clock()))
 
     def read(self, pulled: Pulled) -> Message:
         """Return the message that was pulled, decoded; see `Topic.read`."""
         return (self.overflow.load(pulled) if self.overflow else pulled).message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return those that were not deleted."""
-        return acknowledge(self.sqs, self.url, messages)
+        """Delete messages, and return those for which SQS does not confirm it; see `Topic.acknowledge`."""
+        return self._in_batches(self.sqs.delete_message_batch, "DeleteMessageBatch", messages, {})
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
         """Set the acknowledgement deadline of messages; see `Topic.refresh_deadline`."""
-        return refresh_deadline(self.sqs, self.url, messages, timeout)
+        check_deadline(timeout)
+        request = self.sqs.change_message_visibility_batch
+        return self._in_batches(request, "ChangeMessageVisibilityBatch", messages, {"VisibilityTimeout": timeout})
 
     def counts(self) -> Counts:
         """Count the messages approximately; SQS needs about 60 s after the last send."""
@@ -105,3 +93,76 @@ class SqsTopic:
         """The queue that the RedrivePolicy names; without a policy, the one whose name says so."""
         url = Topics(self.sqs).dead_letter_url(self.url)
         return replace(self, url=url) if url else None
+
+    def _receive(self, most: int, wait_seconds: int, deadline: int | None) -> list[MessageTypeDef]:
+        locked: dict[str, Any] = {} if deadline is None else {"VisibilityTimeout": deadline}
+        try:
+            with translated(self.url):
+                reply = self.sqs.receive_message(
+                    QueueUrl=self.url,
+                    MaxNumberOfMessages=most,
+                    WaitTimeSeconds=wait_seconds,
+                    MessageAttributeNames=["All"],
+                    MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                    **locked,
+                )
+        except AwsError as error:
+            if error.code != _TOO_MANY_LOCKED:
+                raise
+            _log.warning("%s", error)
+            self.sleep(min(1.0, wait_seconds))
+            return []
+        messages = reply.get("Messages") or []
+        for one in messages:
+            for member in ("MessageId", "ReceiptHandle", "Body"):
+                needed(one, "ReceiveMessage", member)
+        return messages
+
+    def _receive_at_hand(self, most: int, filled: float, deadline: int | None) -> list[MessageTypeDef]:
+        """Receive up to `most` messages that wait already, until a round brings none.
+
+        Requests go out in parallel only while they bring at least half of what they could: `filled` says how full the
+        previous reply was, from 0 to 1. When messages arrive slowly, most parallel requests would bring nothing and
+        still cost money.
+        """
+        pulled: list[MessageTypeDef] = []
+        while filled and (missing := most - len(pulled)):
+            full, rest = divmod(missing, MAX_REQUEST_MESSAGES)
+            sizes = ([MAX_REQUEST_MESSAGES] * full + [rest] * bool(rest))[: _REQUESTS if filled >= 0.5 else 1]
+            before = len(pulled)
+            for messages in in_flight(lambda size: self._receive(size, 0, deadline), sizes, _REQUESTS):
+                pulled += messages
+            filled = (len(pulled) - before) / sum(sizes)
+        return pulled
+
+    def _in_batches(
+        self, request: Callable[..., Any], operation: str, messages: Iterable[Pulled], members: dict[str, Any]
+    ) -> list[Pulled]:
+        """Make requests of a batch operation, and return the messages for which no reply confirms success."""
+
+        def send(batch: Sequence[Pulled]) -> list[Pulled]:
+            rest = list(batch)
+            given_up: list[Pulled] = []
+            for attempt in range(_ATTEMPTS):
+                asked = {str(number): message for number, message in enumerate(rest)}
+                entries = [
+                    {"Id": name, "ReceiptHandle": message.receipt_handle, **members} for name, message in asked.items()
+                ]
+                try:
+                    with translated(self.url):
+                        reply = request(QueueUrl=self.url, Entries=entries)
+                except AwsError as error:
+                    if not error.server_fault or attempt == _ATTEMPTS - 1:
+                        raise
+                    continue
+                failed = reconcile(operation, reply, asked).failed
+                # guard[pass]: a message that SQS refuses to delete is not acknowledged
+                given_up += [asked[name] for name, one in failed.items() if one["SenderFault"]]
+                # guard[rest = []]: an acknowledgement that failed by SQS's fault is tried again
+                rest = [asked[name] for name, one in failed.items() if not one["SenderFault"]]
+                if not rest:
+                    break
+            return [*given_up, *rest]
+
+        batched = batches(messages, MAX_REQUEST_MESSAGES)
+        return [one for lost in in_flight(send, batched, _REQUESTS) for one in lost]

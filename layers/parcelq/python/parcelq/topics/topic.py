@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from parcelq.errors import InvalidValueError
+from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.topics.message import Message, Pulled
 
 
-@dataclass(frozen=True, slots=True)
-class FailedMessage:
+class FailedMessage(NamedTuple):
     """A message that was not published.
 
     Attributes:
-        message: the message, as it was given.
         code: AWS's error code, or the name of one of Parcelq's errors.
         reason: AWS's words.
         sender_fault: True where sending it again cannot help.
@@ -55,7 +54,6 @@ class Publisher(Protocol):
         """Publish any number of messages, taken lazily.
 
         Args:
-            messages: the messages.
             delay_seconds: for how long nobody can pull them, at most 15 minutes.
         """
 
@@ -108,3 +106,17 @@ class Topic(Publisher, Protocol):
 
     def dead_letter_topic(self) -> Topic | None:
         """The topic that messages go to which failed for good; None if there is none."""
+
+
+def check_pull(min_messages: int, max_messages: int, receive_message_timeout: float) -> None:
+    """Raise InvalidValueError where the numbers of `Topic.pull` do not fit together."""
+    if not 1 <= min_messages <= max_messages:
+        raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
+    if receive_message_timeout < 0:
+        raise InvalidValueError("receive_message_timeout", receive_message_timeout, "0 or more seconds")
+
+
+def check_deadline(timeout: int) -> None:
+    """Raise InvalidValueError for a deadline that SQS does not take."""
+    if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
+        raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")

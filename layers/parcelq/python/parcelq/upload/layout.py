@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from parcelq.records import LINES, Format, Parcel
 from parcelq.topics.attributes import FIRST, FORMAT, HEADER, WORKFLOW
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """The layout of a source, or of a part of it.
 
     Attributes:

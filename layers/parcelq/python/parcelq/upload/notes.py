@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from parcelq.aws.parallel import in_flight
@@ -38,8 +37,7 @@ class Beginning(NamedTuple):
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """The note of an upload, of a whole source or of a range of it.
 
     Attributes:
@@ -111,7 +109,7 @@ def note_upload(
     note |= {"files": files} if files else {}
     note |= {"cost": cost.numbers()} if (cost := METER.take()) != NOTHING else {}
     text = json.dumps(note, separators=(",", ":"))
-    store.put(f"{upload_folder(source)}{start:020d}.json", text.encode())
+    store.put(note_key(source, start), text.encode())
 
 
 def notes_of(store: Store, source: str) -> list[Note]:
@@ -119,17 +117,25 @@ def notes_of(store: Store, source: str) -> list[Note]:
     return _read_all(store, note_keys(store, source))
 
 
+def notes_of_whole(store: Store, source: str) -> list[Note]:
+    """The same for a source that is published as a whole: a single note, in one request, if that covers all of it.
+
+    A note that the source cannot be uploaded is left out then.
+    """
+    first = _read(store, note_key(source, 0))
+    return [first] if first and first.end == first.total else notes_of(store, source)
+
+
 def note_problem(store: Store, source: str, problem: str, *, topic: str = "", output: str | None = None) -> None:
     """Note that a source cannot be uploaded, and why; see `Note`."""
     note = {"source": source, "start": 0, "end": 0, "entries": 0, "topic": topic, "output": output, "problem": problem}
-    store.put(f"{_UPLOADS}{source_id(source)}/{_PROBLEM}", json.dumps(note, separators=(",", ":")).encode())
+    store.put(problem_key(source), json.dumps(note, separators=(",", ":")).encode())
 
 
 def forget_problem(store: Store, source: str) -> None:
     """Delete the note that a source cannot be uploaded, if there is one: somebody tries it again."""
-    key = f"{_UPLOADS}{source_id(source)}/{_PROBLEM}"
-    if store.stat(key):
-        store.delete([key])
+    if store.stat(problem_key(source)):
+        store.delete([problem_key(source)])
 
 
 def noted_problems(store: Store) -> dict[str, str]:
@@ -182,9 +188,24 @@ def note_keys(store: Store, source: str) -> list[str]:
     return list(store.keys(upload_folder(source)))
 
 
+def keys_of_notes(source: str, notes: Iterable[Note]) -> list[str]:
+    """The keys of some notes of a source, and the one of the note that it cannot be uploaded."""
+    return [*(note_key(source, note.start) for note in notes), problem_key(source)]
+
+
 def upload_folder(source: str) -> str:
     """The prefix of the notes of a source's uploads."""
     return f"{_UPLOADS}{source_id(source)}/"
+
+
+def note_key(source: str, start: int) -> str:
+    """The key of the note of what was published of a source from a byte on."""
+    return f"{upload_folder(source)}{start:020d}.json"
+
+
+def problem_key(source: str) -> str:
+    """The key of the note that a source cannot be uploaded."""
+    return upload_folder(source) + _PROBLEM
 
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:

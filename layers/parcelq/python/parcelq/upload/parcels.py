@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from parcelq.aws.text import legal_text
+from parcelq.aws.text import is_legal
 from parcelq.limits import KIB, MAX_MESSAGE_BYTES
 from parcelq.readable import Readable
 from parcelq.records import Format, Parcel, cut, cut_bytes, fit_messages
@@ -29,8 +29,4 @@ def cut_for_messages(entries: Readable | bytes, fmt: Format, parcel_size: int, m
 
 def fit_for_messages(parcels: Iterator[Parcel], fmt: Format, max_bytes: int) -> Iterator[Parcel]:
     """Cut those parcels again that do not fit into a message of `max_bytes` as base64, where they need that."""
-    return fit_messages(parcels, fmt, max_bytes, _is_text)
-
-
-def _is_text(data: bytes) -> bool:
-    return legal_text(data) is not None
+    return fit_messages(parcels, fmt, max_bytes, is_legal)

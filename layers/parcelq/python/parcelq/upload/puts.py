@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote_plus
 
 from parcelq.errors import (
@@ -28,8 +27,7 @@ _CODINGS: Final = frozenset({"gzip", "x-gzip", "zstd"})
 """Content codings that are decompressed: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1"""
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
+class Object(NamedTuple):
     """One put of an object.
 
     Attributes:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import ConflictError, MessageError
 from parcelq.lineage.source import Source, source_id
@@ -24,8 +23,7 @@ MAX_HEADER: Final = 2048
 _PUBLISHER: Final = "publisher"
 
 
-@dataclass(frozen=True, slots=True)
-class RangeTask:
+class RangeTask(NamedTuple):
     """A byte range of an object, whose entries are to be uploaded: those that start in it.
 
     Attributes:
@@ -75,7 +73,7 @@ class RangeTask:
         return task
 
     def __str__(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps(self._asdict())
 
     @property
     def records(self) -> Format:
@@ -109,7 +107,7 @@ def tasks_for(whole: RangeTask, range_bytes: int) -> Iterator[RangeTask]:
     first."""
     scan = range_bytes if whole.records.two_phases else 0
     for start in range(whole.start, whole.end, range_bytes):
-        yield replace(whole, start=start, end=min(start + range_bytes, whole.end), scan=scan)
+        yield whole._replace(start=start, end=min(start + range_bytes, whole.end), scan=scan)
 
 
 def note_scan(store: Store, task: RangeTask, *, flips: bool) -> None:
@@ -148,7 +146,7 @@ def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
     inside = False
     for start in starts:
         end = min(start + task.scan, task.total)
-        tasks.append(replace(task, start=start, end=end, scan=0, inside=inside))
+        tasks.append(task._replace(start=start, end=end, scan=0, inside=inside))
         inside ^= found[start]
     return tasks
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from parcelq.errors import InvalidValueError, MessageError
 from parcelq.lineage.source import Source
@@ -13,8 +12,7 @@ from parcelq.upload.ranges import MAX_HEADER, MAX_OBJECT_BYTES, RangeTask
 from parcelq.upload.sources import Rest
 
 
-@dataclass(frozen=True, slots=True)
-class StreamTask:
+class StreamTask(NamedTuple):
     """The rest of a source that is uploaded as one stream.
 
     Attributes:
@@ -48,7 +46,7 @@ class StreamTask:
         return task
 
     def __str__(self) -> str:
-        return json.dumps({**asdict(self), "rest": self.rest._asdict()})
+        return json.dumps({**self._asdict(), "rest": self.rest._asdict()})
 
     @property
     def records(self) -> Format:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, log10
+from typing import NamedTuple
 
 from parcelq.collect.page.html import element, text
 
@@ -20,7 +20,6 @@ def bars(values: Sequence[float], labels: Sequence[str], edges: Sequence[str], t
     """Draw bars from 0 up.
 
     Args:
-        values: their heights.
         labels: the tooltip of each.
         edges: texts for where each begins and the last ends; a few of them are shown.
         top: text at the height of the highest.
@@ -51,16 +50,12 @@ def bars(values: Sequence[float], labels: Sequence[str], edges: Sequence[str], t
     return element("svg", *content, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=label, class_="chart")
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """A point of a line.
 
     Attributes:
         x: a number above 0.
         y: a number above 0.
-        label: its tooltip.
-        hollow: whether it is drawn hollow.
-        ringed: whether it has a ring around it.
     """
 
     x: float
@@ -70,8 +65,7 @@ class Point:
     ringed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line of a chart: its name, and its points from left to right."""
 
     name: str
@@ -85,10 +79,7 @@ def lines(
 
     Args:
         drawn: the lines; all have points.
-        x_text: returns the text for a number of the lower axis.
-        y_text: returns the text for a number of the left axis.
         label: what the chart shows, for those who do not see it.
-        x_label: what the lower axis is.
     """
     points = [point for line in drawn for point in line.points]
     x_ticks, y_ticks = _ticks([one.x for one in points]), _ticks([one.y for one in points])

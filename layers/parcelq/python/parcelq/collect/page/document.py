@@ -14,8 +14,6 @@ def document(title: str, main: str, *, script: str = "", style: str = "", policy
     """Return a whole HTML file, which runs only the script of this package.
 
     Args:
-        title: its title.
-        main: HTML of its main element.
         script: what runs beside that script.
         style: what is added to the style of this package.
         policy: what is added to the content security policy. Without it the file loads nothing.

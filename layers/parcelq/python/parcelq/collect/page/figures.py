@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
-from parcelq.collect.deaths import Dead, dead_of
+from parcelq.collect.deaths import Dead, dead_of, kind_of, main_line
 from parcelq.collect.page.rates import Rate, begin_of, entries_of_segments, rate_of
-from parcelq.collect.reasons import kind_of, main_line
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.segments import time_of
 from parcelq.collect.source_map import Cell, SourceMap, missing_of
@@ -28,20 +27,16 @@ _REASON_CHARACTERS: Final = 300
 _FILE_CHARACTERS: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A dead entry as a page lists it, in texts that are safe and short.
 
     Attributes:
         start: first byte, in the source, of the message that it came in.
         end: just after its last byte.
-        entries: how many entries these are.
         file: the file that it is in, if the source is made of several; `record` and `line` count in that file then.
         record: its number in the source, from 1; None if unknown.
         line: the number of its first line, from 1; None if unknown.
-        entry: its beginning.
         entry_bytes: how many bytes it has; 0 if it was not kept.
-        reason: why it failed.
     """
 
     start: int
@@ -72,17 +67,15 @@ class Listed:
 
     def shortened(self, characters: int) -> Listed:
         """Return the same with texts of at most so many characters."""
-        return replace(self, entry=cut(self.entry, characters), reason=cut(self.reason, characters))
+        return self._replace(entry=cut(self.entry, characters), reason=cut(self.reason, characters))
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Dead entries that failed in the same way.
 
     Attributes:
         kind: what their reasons have in common, see `kind_of`; escaped.
         reason: the line that says what went wrong; parts that differ between them are `…`.
-        entries: how many they are.
         first: where the first of them is: its number, after the file's name if the source is made of several.
         last: where the last is.
         examples: numbers, among the listed entries, of the first of them.
@@ -96,12 +89,10 @@ class Group:
     examples: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
+class Figures(NamedTuple):
     """What a page shows beside the report.
 
     Attributes:
-        cells: the map of the source.
         listed: dead entries that the page lists.
         in_cell: numbers of the listed entries of each cell.
         groups: dead entries by reason, the largest group first.
@@ -119,26 +110,15 @@ class Figures:
     rate: Rate | None = None
 
 
-def figures_of(
-    collected: Collected, resolution: Resolution, notes: Sequence[Note], total: int | None = None
-) -> Figures:
+def figures_of(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Figures:
     """Calculate the figures of a job from its segments.
-
-    Args:
-        collected: its messages.
-        resolution: what they make.
-        notes: what is noted of the source's uploads.
-        total: bytes of the source, where that is known although no message says so.
 
     Raises:
         ParcelqError, AwsError, OSError: a segment cannot be read.
     """
-    deaths = _Deaths(missing_of(collected, resolution, total))
-    if resolution.has_dead:
-        for dead in dead_of(collected, notes):
-            deaths.add(dead)
+    dead = dead_of(collected, notes) if resolution.has_dead else ()
     counts = zip(map(time_of, collected.segments), entries_of_segments(collected), strict=True)
-    return deaths.figures(rate_of(counts, begin_of(collected)))
+    return _figures(missing_of(collected, resolution), dead, rate_of(counts, begin_of(collected)))
 
 
 def figures_from(
@@ -148,6 +128,10 @@ def figures_from(
     source_map = SourceMap(total)
     for start, end in holes:
         source_map.add_missing(start, end)
+    return _figures(source_map, dead, rate)
+
+
+def _figures(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None) -> Figures:
     deaths = _Deaths(source_map)
     for one in dead:
         deaths.add(one)

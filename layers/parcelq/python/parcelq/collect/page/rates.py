@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.collect.resolution import Collected
-from parcelq.collect.rows import FLAG, OFFSET_BITS
+from parcelq.collect.rows import ENTRIES, FLAG, OFFSET_BITS, WHERE
 
 _BINS: Final = 60
 
@@ -18,13 +17,10 @@ _FEWEST_SECONDS: Final = 2.0
 """A shorter job has no useful rate over time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """How many entries of the result were collected over time.
 
     Attributes:
-        begin: when the first period begins.
-        seconds: length of each period.
         entries: entries of the result that were collected in each.
     """
 
@@ -48,7 +44,6 @@ def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | 
 
     Args:
         collected: when entries were stored, and how many of them.
-        begin: when the first of them was collected.
     """
     stored = sorted((time, entries) for time, entries in collected if time is not None)
     if begin is None or len(stored) < 3 or (stored[-1][0] - begin).total_seconds() < _FEWEST_SECONDS:
@@ -65,7 +60,7 @@ def entries_of_segments(collected: Collected) -> list[int]:
     """How many entries of the result are in each segment."""
     counts = [0] * len(collected.segments)
     for choice in collected.choices():
-        entries, wheres = choice.columns.entries, choice.columns.wheres
+        entries, wheres = choice.columns[ENTRIES], choice.columns[WHERE]
         for number in choice.rows:
             if entries[number] < FLAG:
                 counts[wheres[number] >> OFFSET_BITS] += entries[number]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -25,12 +24,7 @@ _WARNINGS: Final = 20
 
 
 def report_page(report: Report, figures: Figures) -> bytes:
-    """Return a report as a page of at most `MOST_BYTES` bytes.
-
-    Args:
-        report: the report, as it lies beside the result in JSON.
-        figures: what the page shows beside it, from the same messages.
-    """
+    """Return a report as a page of at most `MOST_BYTES` bytes."""
     for per_cell, characters in _FITS:
         page = document(_name(report), content(report, _fitted(figures, per_cell, characters)))
         if len(page) <= MOST_BYTES:
@@ -43,7 +37,6 @@ def content(report: Report, figures: Figures, banner: str = "", *, redrivable: b
 
     Args:
         report: the report, or what is known so far of a job that runs.
-        figures: what the page shows beside it.
         banner: HTML above everything else, in place of the verdict.
         redrivable: whether dead records have buttons to run them again.
     """
@@ -218,12 +211,11 @@ def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, An
 def _fitted(figures: Figures, per_cell: int, characters: int) -> Figures:
     """Return figures that list at most `per_cell` entries of each part of the map and of each reason, and shorter."""
     in_cell = [listed[:per_cell] for listed in figures.in_cell]
-    groups = [replace(one, examples=one.examples[:per_cell]) for one in figures.groups]
+    groups = [one._replace(examples=one.examples[:per_cell]) for one in figures.groups]
     kept = sorted({at for some in (*in_cell, *(group.examples for group in groups)) for at in some})
     places = {at: place for place, at in enumerate(kept)}
-    return replace(
-        figures,
+    return figures._replace(
         listed=tuple(figures.listed[at].shortened(characters) for at in kept),
         in_cell=tuple(tuple(places[at] for at in listed) for listed in in_cell),
-        groups=tuple(replace(one, examples=tuple(places[at] for at in one.examples)) for one in groups),
+        groups=tuple(one._replace(examples=tuple(places[at] for at in one.examples)) for one in groups),
     )
