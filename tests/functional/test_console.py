@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from parcelq.errors import ParcelqError
 from parcelq.local.manage import LocalJobs
 from parcelq_cli.console.local import LocalConsole
 from parcelq_cli.console.pages import job_page
@@ -257,6 +258,16 @@ class TestWhoMayAsk:
         reply = self.ask(console, "job/abc")
         assert reply.status_code == 404
         assert "there is no such job" in reply.text
+
+    def test_what_cannot_be_read_now_is_said_in_a_sentence(self, console: Console, jobs: Few, monkeypatch) -> None:
+        def refused(_jobs: Few) -> list[JobView]:
+            raise ParcelqError("the request failed: AWS does not answer")
+
+        monkeypatch.setattr(Few, "views", refused)
+        for path in ("", f"job/{ID}"):
+            reply = self.ask(console, path)
+            assert (reply.status_code, reply.mimetype) == (503, "text/plain")
+            assert reply.text.strip() == "the request failed: AWS does not answer"
 
 
 class TestCommand:

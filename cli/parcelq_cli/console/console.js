@@ -4,10 +4,13 @@
   const dialog = document.getElementById("ask");
   const said = document.getElementById("said");
   let problem = "";
+  let silence = 0;
   let shown = document.querySelector("main").outerHTML;
 
   function say(text) {
     said.textContent = text;
+    clearTimeout(silence);
+    silence = setTimeout(() => (said.textContent = ""), 20000);
   }
 
   async function refresh() {

@@ -76,7 +76,7 @@ class Jobs(Protocol):
         """Return the report of a job that is not whole, and its figures; None if it has no results yet."""
 
     def redrive(self, job: str, only: Callable[[Dead], bool] | None) -> None:
-        """Run dead entries again: those of which `only` is true, or all."""
+        """Run dead entries again: those that `only` says, or all."""
 
     def resume(self, job: str) -> None:
         """Go on with what is missing."""

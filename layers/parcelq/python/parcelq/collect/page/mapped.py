@@ -31,7 +31,11 @@ def source_map(report: Report, figures: Figures, missing: str) -> str:
         element("ul", *(_legend(one, missing) for one in _KINDS if one[0] in there), class_="legend"),
         element("div", *cells, class_="map", id="map", role="group", aria_labelledby="map-title"),
         element(
-            "div", element("p", _summary(report, figures.cells)), id="chosen", role="region", aria_live="polite",
+            "div",
+            element("p", _summary(report, figures.cells, missing)),
+            id="chosen",
+            role="region",
+            aria_live="polite",
             aria_label="The chosen part",
         ),
     )  # fmt: skip
@@ -83,12 +87,12 @@ def _label(cell: Cell) -> str:
     return f"{where}: {', '.join(parts) or 'all done'}"
 
 
-def _summary(report: Report, cells: Sequence[Cell]) -> str:
+def _summary(report: Report, cells: Sequence[Cell], missing: str) -> str:
     kinds = [cell.kind for cell in cells]
     done = kinds.count("done")
     parts = [
         f"{done:,} of {amount(len(cells), 'part')} {'is' if done == 1 else 'are'} done",
         f"{kinds.count('dead') + kinds.count('both'):,} with records that failed" if report.entries.dead != 0 else "",
-        f"{kinds.count('missing') + kinds.count('both'):,} with something missing" if report.holes else "",
+        f"{kinds.count('missing') + kinds.count('both'):,} with something {missing}" if report.holes else "",
     ]
     return text("; ".join(filter(None, parts)) + ".")

@@ -40,17 +40,17 @@ def content(report: Report, figures: Figures, banner: str = "", *, redrivable: b
         banner: HTML above everything else, in place of the verdict.
         redrivable: whether dead records have buttons to run them again.
     """
-    found = verdict(report)
+    found, missing = verdict(report), "not done yet" if banner and report.holes else "missing"
     sentence = element("p", element("strong", f"{text(found.word)}."), f" {text(found.sentence)}")
     parts = [
         element("h1", text(_name(report))),
         element("p", text(cut(_address(report), LONG)), class_="soft"),
         banner or element("div", sentence, class_=f"verdict {found.kind}", role="status", id="verdict"),
         _warnings(report.warnings),
-        _tiles(report, unknown="" if banner else "unknown"),
-        source_map(report, figures, "not done yet" if banner else "missing"),
+        _tiles(report, missing, unknown="" if banner else "unknown"),
+        source_map(report, figures, missing),
         _reasons(report, figures, live=bool(banner), redrivable=redrivable),
-        _holes(report),
+        _holes(report, missing),
         rate_chart(figures.rate) if figures.rate else "",
         run_durations(report),
         costs(report),
@@ -68,20 +68,20 @@ def _address(report: Report) -> str:
     return unquote(report.source.partition("?")[0]).removeprefix("file://")
 
 
-def _tiles(report: Report, unknown: str) -> str:
+def _tiles(report: Report, missing: str, unknown: str) -> str:
     """The counts; those that nobody knows are left out where there is no text for that."""
     entries = report.entries
     tiles = [
         ("Records read", entries.read, report.bytes_read),
         ("Done", entries.done, None),
         ("Failed", entries.dead, None),
-        ("Missing", entries.missing, None),
+        (missing.capitalize(), entries.missing, None),
         ("Records in the result", entries.written, report.bytes_written),
     ]
     shown = []
     for name, count, bytes_ in tiles:
         below = [element("small", text(size(bytes_)))] if bytes_ is not None else []
-        if count is not None and entries.read and name in {"Done", "Failed", "Missing"}:
+        if count is not None and entries.read and bytes_ is None:
             below = [element("small", text(percent(count, entries.read)))]
         value = unknown if count is None else f"{count:,}"
         if not value:
@@ -152,7 +152,7 @@ def _link(report: Report) -> str:
     return element("a", text(cut(name, LONG)), href=f"./{quote(name)}")
 
 
-def _holes(report: Report) -> str:
+def _holes(report: Report, missing: str) -> str:
     if not report.holes:
         return ""
     total = report.bytes_read or report.holes[-1][1]
@@ -163,8 +163,8 @@ def _holes(report: Report) -> str:
     more = len(report.holes) - _HOLES
     return element(
         "section",
-        element("h2", "What is missing"),
-        table("holes", "What is missing", ["Bytes of the source", "How many", "Share"], rows),
+        element("h2", f"What is {missing}"),
+        table("holes", f"What is {missing}", ["Bytes of the source", "How many", "Share"], rows),
         element("p", text(f"And {amount(more, 'part')} more."), class_="soft") if more > 0 else "",
     )
 
