@@ -17,8 +17,10 @@ PYTHON313 := $(shell pyenv prefix 3.13.0 2>/dev/null || pyenv prefix 3.13 2>/dev
 VERSIONS_PATH := PATH="$(shell for one in 3.11 3.12 3.13 3.14; do pyenv prefix $$(pyenv versions --bare 2>/dev/null | grep "^$$one" | tail -1) 2>/dev/null && echo; done | sed 's|$$|/bin|' | tr '\n' ':')$$PATH"
 # It installs in seconds what takes pip minutes. Where it cannot, as with a registry that only pip is told of, pip does.
 UV := $(shell grep '^uv==' requirements.lock)
-# Two processes more than there are processors, since end-to-end tests wait much.
-PYTEST = $(BIN)/pytest --numprocesses $$($(BIN)/python -c 'import os; print(2 + os.cpu_count())') --dist worksteal
+# Tests start some thousand processes, which take twice as long where Python may not keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
+# Two processes more than there are processors, since end-to-end tests wait much. The tests of a file share what they start.
+PYTEST = $(BIN)/pytest --numprocesses $$($(BIN)/python -c 'import os; print(2 + os.cpu_count())') --dist loadfile --no-loadscope-reorder
 # The Python of the functions: the parameter Runtime.
 RUNTIME = $(shell $(BIN)/python scan/building.py runtime $(CONFIG_ENV))
 RUNTIME_PATH = PATH="$(shell pyenv prefix $$(pyenv versions --bare 2>/dev/null | grep "^$(RUNTIME:python%=%)" | tail -1) 2>/dev/null)/bin:$$PATH"
@@ -38,7 +40,7 @@ define environment
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup docs prose lock wheel release versions run test compiled browser pictures e2e check scan audit build bench bench-setup thorough guards format clean
+.PHONY: help setup docs prose lock wheel release versions run test browser pictures e2e check scan audit build bench bench-setup thorough guards format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
@@ -79,12 +81,8 @@ versions: setup ## Test on every supported Python that is installed
 run: setup ## Run the whole pipeline on this machine over examples/molecules.smi
 	$(BIN)/parcelq emulate examples/molecules.smi --step functions/processor/steps/step/step.py --output results
 
-test: setup compiled ## Run all tests
+test: setup ## Run all tests
 	$(PYTEST)
-
-# Tests start thousands of processes, which would each compile what they import where Python may not write bytecode.
-compiled: setup
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib layers functions cli emulator tests || true
 
 browser: setup ## Install a browser where that is possible, and run the tests of pages in it
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
@@ -98,7 +96,7 @@ browser: setup ## Install a browser where that is possible, and run the tests of
 pictures: browser ## Take the pictures in docs/pictures, from real runs
 	$(BIN)/python scan/pictures.py
 
-e2e: setup compiled ## Run only the end-to-end tests
+e2e: setup ## Run only the end-to-end tests
 	$(PYTEST) tests/e2e
 
 check: setup scan audit ## Lint, type-check, look for weaknesses, and check the template and who imports whom
@@ -141,7 +139,7 @@ build: setup ## Build what is deployed, into .aws-sam
 	$(RUNTIME_PATH) $(RUNTIME) -m compileall -q -x /steps/ --invalidation-mode unchecked-hash -s $(BUILD) $(BUILD)
 	@$(BIN)/python scan/building.py sizes $(BUILD)
 
-bench: setup compiled ## Measure speed beside what else people use; CASES="cut publish" for some, QUICK=1 for a trial
+bench: setup ## Measure speed beside what else people use; CASES="cut publish" for some, QUICK=1 for a trial
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(CASES)
 
 bench-setup: setup ## Install what the benchmarks compare with, and build what cold starts are measured on
@@ -154,10 +152,10 @@ bench-setup: setup ## Install what the benchmarks compare with, and build what c
 	@if $(PATH313) python3.13 -c '' 2>/dev/null; then $(MAKE) build; \
 	else echo "Missing, for cold starts: Python 3.13, the functions' runtime; then make build"; fi
 
-thorough: setup compiled ## Run all tests, with more examples, and with each fault of the crash tests at every call to AWS
+thorough: setup ## Run all tests, with more examples, and with each fault of the crash tests at every call to AWS
 	PARCELQ_THOROUGH=1 $(PYTEST)
 
-guards: setup compiled ## Break the guards in the code one by one, and see that tests notice
+guards: setup ## Break the guards in the code one by one, and see that tests notice
 	$(BIN)/python tests/crash/mutants.py
 
 format: setup ## Format the code

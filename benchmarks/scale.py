@@ -16,15 +16,14 @@ from typing import Any, Final
 from parcelq.collect.page.amounts import dollars
 from parcelq.limits import MAX_IN_FLIGHT
 from parcelq.prices import load_prices
-from parcelq_cli.estimate.arithmetic import total
-from parcelq_cli.estimate.bill import usd
+from parcelq_cli.estimate.bill import priced, total, usd
 from parcelq_cli.estimate.measure import Line, Measured
-from parcelq_cli.estimate.model import Job, Setup
+from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.report import seconds
+from parcelq_cli.estimate.stack import Setup
 
 from benchmarks.harness import MissingToolError
 from benchmarks.report import RESULTS
-from benchmarks.simulation.bill import bill
 from benchmarks.simulation.case import Case, Outcome
 from benchmarks.simulation.flow import simulate
 from benchmarks.tools import ROOT, python_with, run
@@ -77,26 +76,23 @@ def known(lines: int) -> Measured:
 class Simulated:
     """A job and what came of it."""
 
-    job: Job
+    job: Estimate
     outcome: Outcome
 
     @property
     def usd(self) -> float:
         """Dollars of the simulated job."""
-        return total(bill(self.job, self.outcome))
+        out = self.outcome
+        invoked = {name: (one.invocations, one.seconds) for name, one in out.used.items()}
+        requests = out.s3.puts, out.s3.gets
+        return total(priced(self.job, {"requests": out.sqs}, out.fair, requests, invoked, out.result))
 
     def misses(self) -> Iterator[str]:
         """Yield what one invocation cannot do, and what takes more than there is."""
         yield from self.outcome.too_long
-        stack = self.job.stack
-        limits = {
-            "uploader": stack.uploader_mb,
-            "processor": self.job.setup.memory,
-            "downloader": stack.downloader_mb,
-        }
         for name, used in self.outcome.used.items():
-            if used.memory > limits[name] * MB:
-                yield f"the {name} needs {used.memory / MB:,.0f} MB and has {limits[name]:,}"
+            if used.memory > self.job.megabytes[name] * MB:
+                yield f"the {name} needs {used.memory / MB:,.0f} MB and has {self.job.megabytes[name]:,}"
         if self.outcome.locked > MAX_IN_FLIGHT:
             yield f"{self.outcome.locked:,} messages of a topic are locked at a time; SQS allows {MAX_IN_FLIGHT:,}"
         if self.outcome.writing > max(self.outcome.processed, 60.0):
@@ -124,7 +120,7 @@ _TOLD: Final = ("uploaded", "processed", "collected", "result", "looks", "healin
 
 def simulated(lines: int, setup: Setup, case: Case) -> Simulated:
     """Simulate a job."""
-    job = Job(known(lines), setup, load_prices())
+    job = Estimate(known(lines), setup, load_prices())
     return Simulated(job, simulate(job, case))
 
 

@@ -7,7 +7,7 @@ import signal
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from threading import Lock, RLock
 from types import SimpleNamespace
@@ -31,6 +31,50 @@ BUCKET = "bucket"
 # `make thorough` tries more examples.
 settings.register_profile("parcelq", deadline=None, max_examples=100 if "PARCELQ_THOROUGH" in os.environ else 40)
 settings.load_profile("parcelq")
+
+ID_LENGTH = 50
+LONGEST = (
+    *("workflows", "emulate", "crash", "build", "emulate_faults", "crash_workflow", "run_resume", "wheel", "runtime"),
+    *("deploy", "run_jobs", "cli_status", "run_inputs", "run_local", "layer", "emulate_records", "function_ranges"),
+)
+"""Files that begin first, so that no process works alone at the end. The one that builds is before those that wait."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Ids show values that pytest would only number."""
+    if isinstance(val, str | bytes) and len(val) <= ID_LENGTH:
+        return None
+    if not isinstance(val, str | bytes | dict | list | tuple | set | frozenset | Exception) and not is_dataclass(val):
+        return None
+    text = shown(val)
+    return text if len(text) <= ID_LENGTH else f"{text[:ID_LENGTH]}..."
+
+
+def shown(value: object) -> str:
+    """A value in words that are the same in every process."""
+    match value:
+        case dict():
+            words = [f"{shown(key)}={shown(one)}" for key, one in value.items()]
+        case list() | tuple():
+            words = [shown(one) for one in value]
+        case set() | frozenset():
+            words = sorted(shown(one) for one in value)
+        case bytes():
+            return repr(value)[2:-1] if value.isascii() else f"{len(value)} bytes"
+        case str() | int() | float() | None:
+            return str(value).encode("unicode_escape").decode()
+        case Exception():
+            return f"{type(value).__name__} {value}"
+        case _ if is_dataclass(value):
+            return shown({one.name: getattr(value, one.name) for one in fields(value)})
+        case _:
+            return type(value).__name__
+    return " ".join(words) or f"no {type(value).__name__}"
 
 
 def pytest_configure() -> None:

@@ -53,6 +53,7 @@ def run(page: str, folder: Path, variables: Mapping[str, str] | None = None) -> 
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PARCELQ_"))}
     environment |= {
         "XDG_CACHE_HOME": f"{folder}-cache",
+        "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv"),
         "PATH": f"{bin_folder}:{os.environ['PATH']}",
         "LANG": "C.UTF-8",
         "COLUMNS": "120",

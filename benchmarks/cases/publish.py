@@ -11,7 +11,7 @@ from parcelq.aws.batching import batches
 from parcelq.limits import MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.topics.publish import REQUESTS_IN_FLIGHT
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import upload_file
+from parcelq.upload.files import upload_files
 
 from benchmarks.clients import bare_sqs, our_sqs
 from benchmarks.data import LINE_BYTES, lines, write_lines
@@ -37,7 +37,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         sqs, bare = our_sqs(url), bare_sqs(url)
 
         def upload(parcel_size: int) -> float:
-            upload_file(SqsTopic(sqs, topic), path, parcel_size)
+            upload_files(SqsTopic(sqs, topic), [path], parcel_size)
             return size
 
         full = MAX_REQUEST_BYTES // MAX_REQUEST_MESSAGES

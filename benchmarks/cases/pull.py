@@ -15,7 +15,7 @@ from parcelq.lineage.lineage import Lineage
 from parcelq.topics.attributes import LINEAGE
 from parcelq.topics.message import Pulled
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import upload_file
+from parcelq.upload.files import upload_files
 from parcelq_emulator.server import Server
 
 from benchmarks.clients import our_sqs
@@ -40,7 +40,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
             ("pull and acknowledge", partial(_pull, sqs, topic, taken)),
             ("download into a file", partial(_download, sqs, topic, taken)),
         ):
-            fill = partial(upload_file, SqsTopic(sqs, topic), path)
+            fill = partial(upload_files, SqsTopic(sqs, topic), [path])
             pairs = side_by_side(ours, partial(_bare, sqs, topic, taken), bench.long_runs, fill, taken.check)
             yield Figure(
                 f"{name}, messages of 50 KB: speed",

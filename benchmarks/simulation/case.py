@@ -51,21 +51,11 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a job. Times are seconds after the put.
+    """What came of a job. Times are seconds from the put until the last message was there, or the result.
 
     Attributes:
-        uploaded: when all of the source was published.
-        processed: when the last output message was published.
-        collected: when the last of them was in a segment.
-        result: when result and report were there.
-        messages: output messages.
-        collected_messages: how many of them are in segments.
-        looks: looks at the job.
-        healings: how often something was published again.
-        used: what each function used.
         sqs: requests to SQS, as it bills them.
         fair: those of them that publish with a MessageGroupId.
-        s3: requests to S3.
         locked: the most messages of a topic that were locked at a time.
         most: the most concurrent invocations.
         throttled: invocations that were refused.

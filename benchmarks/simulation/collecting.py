@@ -12,10 +12,10 @@ from parcelq.collect.draining import DRAIN_PAUSE, DRAIN_SHARE, LOOK_DRAIN_SECOND
 from parcelq.collect.looks import PARTS_SECONDS
 from parcelq.jobs.look import Found, Look, LookVerdict, Next, after, ended, more_drainers, verdict, wants_counts
 from parcelq.jobs.record import JobRecord, State, new_record
-from parcelq_cli.estimate.arithmetic import billed
+from parcelq_cli.estimate.bill import billed
 from parcelq_cli.estimate.collecting import Result, drained_seconds, segments_of
 from parcelq_cli.estimate.facts import EXTENT, LISTED, S3_SECONDS, SQS_SECONDS
-from parcelq_cli.estimate.model import Job
+from parcelq_cli.estimate.model import Estimate
 
 from benchmarks.simulation.case import Case, Outcome, Topics
 from benchmarks.simulation.merging import Indexes
@@ -31,22 +31,16 @@ class Collector:
     """Collects the messages of a job.
 
     Attributes:
-        world: its time.
-        job: what is known of it.
-        case: what is to happen.
-        topics: the topics.
         out: what came of the job so far.
         is_uploaded: says whether all of the source is published, as the uploader's notes do.
         mixed: says how many ranges were uploaded side by side.
-        indexes: its segments.
-        record: the job's record.
         collected: messages in segments.
         parts_left: parts of a large result that are to be written; None while that is not planned.
         writers: invocations that write parts.
     """
 
     world: World
-    job: Job
+    job: Estimate
     case: Case
     topics: Topics
     out: Outcome
@@ -89,13 +83,9 @@ class Collector:
             taken()
 
     def _drain(self, until: float, drained: int, held: int, end: Callable[..., None]) -> None:
-        """Drain until nothing comes or time is up.
+        """Drain until nothing comes or time is up, having drained so many, of which `held` are in no segment yet.
 
-        Args:
-            until: when time is up.
-            drained: messages so far.
-            held: how many of them are locked, because they are not in a segment yet.
-            end: called with how many came, and whether nothing is left.
+        `end` is called with how many came, and whether nothing is left.
         """
         bytes_of_one = self.job.outputs[1]
         each, output = drained_seconds(bytes_of_one), self.topics.output

@@ -9,9 +9,9 @@ from typing import Final
 from parcelq.collect.draining import LOCKED_SECONDS
 from parcelq.jobs.look import Look
 from parcelq.jobs.record import State
-from parcelq_cli.estimate.arithmetic import billed
+from parcelq_cli.estimate.bill import billed
 from parcelq_cli.estimate.facts import COLD_SECONDS, EVENT_SECONDS, S3_SECONDS, SQS_SECONDS
-from parcelq_cli.estimate.model import Job
+from parcelq_cli.estimate.model import Estimate
 
 from benchmarks.simulation.case import Case, Outcome, Topics
 from benchmarks.simulation.collecting import Collector
@@ -26,13 +26,13 @@ _LOOKS_TOGETHER: Final = 10
 _UPLOADER_BYTES: Final = BASE + 32 * 1024 * 1024
 
 
-def simulate(job: Job, case: Case) -> Outcome:
+def simulate(job: Estimate, case: Case) -> Outcome:
     """Let a job go through the flow."""
     return _Flow(job, case).run()
 
 
 class _Flow:
-    def __init__(self, job: Job, case: Case) -> None:
+    def __init__(self, job: Estimate, case: Case) -> None:
         self.job, self.case = job, case
         self.world = World(case.seed)
         self.out = Outcome(messages=job.runs * job.outputs[0])

@@ -22,16 +22,7 @@ Batch = list[tuple[Any, int]]
 
 
 class World:
-    """Virtual time, and what happens in it.
-
-    Args:
-        seed: of all chance.
-
-    Attributes:
-        now: seconds since the beginning.
-        is_ended: whether that was all.
-        chance: where all chance comes from.
-    """
+    """Virtual time in seconds, and what happens in it; all chance comes from one seed."""
 
     def __init__(self, seed: int) -> None:
         self.now = 0.0
@@ -55,17 +46,9 @@ class World:
 
 @dataclass(slots=True)
 class Topic:
-    """A topic.
+    """A topic. A batch for which no function is free stays locked for `deadline` seconds.
 
-    Attributes:
-        world: its time.
-        deadline: seconds that a batch stays locked for which no function was free.
-        visible: messages that wait.
-        locked: messages that somebody has.
-        most_locked: the most of these at any time.
-        delayed: messages that are not due yet.
-        published: messages so far.
-        on_message: called when messages are there.
+    Its messages are visible, locked because somebody has them, or delayed because they are not due yet.
     """
 
     world: World
@@ -127,14 +110,7 @@ def size(batch: Batch) -> int:
 
 @dataclass(slots=True)
 class Account:
-    """What the account allows.
-
-    Attributes:
-        limit: concurrent invocations.
-        running: how many there are.
-        most: the most at any time.
-        throttled: invocations that were refused.
-    """
+    """The concurrent invocations that the account allows; `throttled` counts those that it refused."""
 
     limit: int
     running: int = 0

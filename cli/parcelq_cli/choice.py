@@ -1,15 +1,16 @@
-"""The workflow that `parcelq run` and `parcelq try` run: that of a folder, or one made of steps, by their options."""
+"""The workflow that `parcelq run`, `try` and `redrive` run: that of a folder, or one made of steps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from parcelq.errors import InvalidValueError
 
 from parcelq_cli.options import WrongUsageError
+from parcelq_cli.output import amount
 
 if TYPE_CHECKING:
     from parcelq.local.recipe import Recipe
@@ -20,19 +21,12 @@ _OPTIONS: Final = frozenset({"name", "combine", "max-dead", "env", "settings", "
 
 def recipe_of(
     folder: Path | None,
-    steps: Sequence[str],
-    settings: Sequence[Path],
-    packages: Sequence[str],
-    *,
-    record_format: str = "",
-    batch_size: int | None = None,
-    parcel_size: int | None = None,
-    max_dead: str = "",
-    env: Sequence[str] = (),
-    workflow_id: str = "",
-    keep_going: bool = False,
+    steps: Sequence[str] | None,
+    settings: Sequence[Path] | None = None,
+    packages: Sequence[str] | None = None,
+    **others: Any,
 ) -> Recipe:
-    """Return the workflow that the options describe.
+    """Return the workflow that the options describe; `others` are further attributes of a `Recipe`.
 
     Raises:
         WrongUsageError: they name neither steps nor a workflow, or both; or there are more settings than steps.
@@ -43,20 +37,15 @@ def recipe_of(
         raise WrongUsageError("give either --step or --workflow")
     if folder is not None and (settings or packages):
         raise WrongUsageError("--settings and --with are for --step; a workflow says both in its workflow.yaml")
-    if len(settings) > len(steps):
-        raise WrongUsageError(f"--settings is given {len(settings)} times, but there are only {len(steps)} steps")
+    if len(settings or ()) > len(steps or ()):
+        count = amount(len(steps or ()), "step")
+        raise WrongUsageError(f"--settings is given {len(settings or ())} times, but there is only {count}")
     return Recipe(
-        tuple(steps),
-        str(folder) if folder is not None else "",
-        tuple(map(str, settings)),
-        workflow_id,
-        tuple(packages),
-        tuple(env),
-        record_format,
-        batch_size,
-        parcel_size,
-        max_dead,
-        keep_going,
+        steps=tuple(steps or ()),
+        folder="" if folder is None else str(folder),
+        settings=tuple(map(str, settings or ())),
+        packages=tuple(packages or ()),
+        **others,
     )
 
 

@@ -1,4 +1,7 @@
-"""The clients of AWS that commands use. They are made when a command runs, since importing boto3 takes long."""
+"""The clients of AWS that commands use. They are made when a command runs, since importing boto3 takes long.
+
+All of them are of the account and region that boto3 is configured for; they raise AwsError where no region is.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from parcelq.store.bucket import BucketStore
     from parcelq.topics.admin import Topics
     from parcelq.topics.overflow import Overflow
     from parcelq.topics.sqs import SqsTopic
 
 
 def topics() -> Topics:
-    """Return the topics of the account and region that boto3 is configured for.
-
-    Raises:
-        AwsError: no region is configured.
-    """
+    """Return the topics."""
     from parcelq.aws.clients import sqs_client
     from parcelq.topics.admin import Topics
 
@@ -24,16 +24,7 @@ def topics() -> Topics:
 
 
 def topic(name: str, bucket: str = "") -> SqsTopic:
-    """Return a topic by name or URL.
-
-    Args:
-        name: the topic's name or URL.
-        bucket: where bodies go that are too large for a message; without it such messages are refused.
-
-    Raises:
-        AwsError: no region is configured.
-        TopicNotFoundError: there is no such topic.
-    """
+    """Return a topic by name or URL; raises TopicNotFoundError. Bodies too large for a message go to the bucket."""
     from parcelq.topics.sqs import SqsTopic
 
     every = topics()
@@ -55,22 +46,21 @@ def looks(topic: SqsTopic) -> SqsTopic | None:
 
 
 def s3() -> S3Client:
-    """Return an S3 client of the account and region that boto3 is configured for.
-
-    Raises:
-        AwsError: no region is configured.
-    """
+    """Return a client of S3."""
     from parcelq.aws.clients import s3_client
 
     return s3_client()
 
 
-def overflow(bucket: str) -> Overflow:
-    """Return the store of bodies that are too large for a message.
+def bucket(name: str) -> BucketStore:
+    """Return a bucket."""
+    from parcelq.store.bucket import BucketStore
 
-    Args:
-        bucket: where they are put. For reading it may be empty, since each message names its bucket.
-    """
+    return BucketStore(s3(), name)
+
+
+def overflow(bucket: str) -> Overflow:
+    """Return the store of bodies too large for a message. Reading needs no bucket, since each message names its own."""
     from parcelq.topics.overflow import Overflow
 
     return Overflow(s3(), bucket)

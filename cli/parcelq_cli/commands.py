@@ -36,66 +36,40 @@ class _Command:
     def add_to(self, app: typer.Typer) -> None:
         """Import it, and add it."""
         module, _, name = self.place.partition(":")
-        found = getattr(import_module(module), name)
+        found = getattr(import_module(module, __package__), name)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=self.name)
         else:
-            epilog = f"Example: parcelq {self.example}"
+            epilog = f"Example: parcelq {self.name} {self.example}"
             app.command(self.name, cls=PlainCommand, epilog=epilog, short_help=self.short or None)(found)
 
 
+_STEP: Final = "molecules.smi --step ./score.py"
 _COMMANDS: Final = (
-    _Command(
-        "run",
-        "parcelq_cli.run:run",
-        "run molecules.smi --step ./score.py",
-        "Run a program over every record of files.",
-    ),
-    _Command(
-        "try", "parcelq_cli.try_:try_", "try molecules.smi --step ./score.py", "Run a program over the first records."
-    ),
-    _Command("jobs", "parcelq_cli.jobs:jobs", "jobs --json", "List the jobs that are not whole."),
-    _Command("cancel", "parcelq_cli.jobs:cancel", "cancel 28b1c5e0886b --stack parcelq", "Cancel jobs of a stack."),
-    _Command("dead", "parcelq_cli.dead:dead", "dead 28b1c5e0886b", "List what failed for good, and why."),
-    _Command(
-        "redrive",
-        "parcelq_cli.jobs:redrive",
-        "redrive 28b1c5e0886b --step ./score.py",
-        "Run the failed entries of a job again.",
-    ),
-    _Command("resume", "parcelq_cli.jobs:resume", "resume 28b1c5e0886b", "Continue a job that was stopped."),
-    _Command("publish", "parcelq_cli.messages:publish", "publish molecules CCO 'c1ccccc1'"),
-    _Command("pull", "parcelq_cli.messages:pull", "pull molecules --max 5 --json"),
-    _Command("upload", "parcelq_cli.transfer:upload", "upload molecules molecules.smi --parcel-size 500"),
-    _Command("download", "parcelq_cli.transfer:download", "download scores scores.txt"),
-    _Command("process", "parcelq_cli.process:process", "process molecules scores --step ./score.py --timeout 30"),
-    _Command("status", "parcelq_cli.status:status", "status molecules.smi --bucket my-stack-bucket"),
-    _Command("repair", "parcelq_cli.status:repair", "repair molecules.smi --bucket my-stack-bucket"),
-    _Command(
-        "estimate",
-        "parcelq_cli.estimate.command:estimate",
-        "estimate molecules.smi --step ./score.py",
-        "Predict cost and duration on AWS.",
-    ),
-    _Command(
-        "console", "parcelq_cli.console.command:console", "console --output results", "Show jobs in a browser, live."
-    ),
-    _Command("topics", "parcelq_cli.topics:app"),
-    _Command("workflows", "parcelq_cli.workflows:app"),
-    _Command("doctor", "parcelq_cli.doctor:doctor", "doctor --stack parcelq", "Find out why jobs make no progress."),
-    _Command("scale", "parcelq_cli.doctor:scale", "scale step 50 --stack parcelq", "Set how many run at once."),
-    _Command(
-        "wait",
-        "parcelq_cli.remote:wait",
-        "wait 28b1c5e0886b --stack parcelq",
-        "Wait for files on a stack.",
-    ),
+    _Command("run", ".run:run", _STEP, "Run a program over every record of files."),
+    _Command("try", ".try_:try_", _STEP, "Run a program over the first records."),
+    _Command("jobs", ".jobs:jobs", "--json", "List the jobs that are not whole."),
+    _Command("cancel", ".jobs:cancel", "28b1c5e0886b --stack parcelq", "Cancel jobs of a stack."),
+    _Command("dead", ".dead:dead", "28b1c5e0886b", "List what failed for good, and why."),
+    _Command("redrive", ".jobs:redrive", "28b1c5e0886b --step ./score.py", "Run the failed entries of a job again."),
+    _Command("resume", ".jobs:resume", "28b1c5e0886b", "Continue a job that was stopped."),
+    _Command("publish", ".messages:publish", "molecules CCO 'c1ccccc1'"),
+    _Command("pull", ".messages:pull", "molecules --max 5 --json"),
+    _Command("upload", ".transfer:upload", "molecules molecules.smi --parcel-size 500"),
+    _Command("download", ".transfer:download", "scores scores.txt"),
+    _Command("process", ".process:process", "molecules scores --step ./score.py --timeout 30"),
+    _Command("status", ".status:status", "molecules.smi --bucket my-stack-bucket"),
+    _Command("repair", ".status:repair", "molecules.smi --bucket my-stack-bucket"),
+    _Command("estimate", ".estimate.command:estimate", _STEP, "Predict cost and duration on AWS."),
+    _Command("console", ".console.command:console", "--output results", "Show jobs in a browser, live."),
+    _Command("topics", ".topics:app"),
+    _Command("workflows", ".workflows:app"),
+    _Command("doctor", ".doctor:doctor", "--stack parcelq", "Find out why jobs make no progress."),
+    _Command("scale", ".doctor:scale", "step 50 --stack parcelq", "Set how many run at once."),
+    _Command("wait", ".remote:wait", "28b1c5e0886b --stack parcelq", "Wait for files on a stack."),
 )
 _EMULATE: Final = _Command(
-    "emulate",
-    "parcelq_emulator.command:emulate",
-    "emulate molecules.smi --step ./score.py --output results",
-    "Run the deployed functions here.",
+    "emulate", "parcelq_emulator.command:emulate", f"{_STEP} --output results", "Run the deployed functions here."
 )
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import os
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from parcelq.errors import ParcelqError
@@ -18,21 +18,18 @@ from rich.text import Text
 
 from parcelq_cli import clients
 from parcelq_cli.escaping import one_line
-from parcelq_cli.jobs import RESULTS, ResultsFolder, list_dead
-from parcelq_cli.options import AnyStack, Topic, WrongUsageError
+from parcelq_cli.jobs import SHOWN, jobs_in, list_dead
+from parcelq_cli.options import RESULTS, AnyStack, ResultsFolder, Topic, WrongUsageError
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from parcelq.lineage.lineage import Lineage
     from parcelq.lineage.source import Source
     from parcelq.readable import Readable
     from parcelq.topics.message import Pulled
     from parcelq.topics.overflow import Overflow
-
-_SHOWN: Final = 80
-"""Characters of an entry that are shown; `--json` has all of it."""
 
 
 @with_output
@@ -52,20 +49,22 @@ def dead(
     For each: file or source, record or line, entry, and why it failed. With --json each line has one object with the
     whole entry; for a topic the entry is text, or base64 if it is not UTF-8, as the member "encoding" says.
     """
-    from parcelq.local.manage import is_job_id
+    from parcelq.lineage.source import Source, is_job_id
 
     if bool(job) == bool(topic):
         raise WrongUsageError("give the id of a job or a topic, one of them")
     if stack:
         from parcelq.stack.lookup import look_up
 
-        from parcelq_cli.stack_jobs import list_dead as list_dead_on_stack
-
         if topic:
             raise WrongUsageError("--stack is for the id of a job; a topic is named by itself")
-        list_dead_on_stack(output, look_up(stack), job)
+        jobs = look_up(stack).jobs
+        record = jobs.find(job)
+        list_dead(output, record.id, Source.parse(record.source).name, jobs.dead(record.id))
     elif job and is_job_id(job):
-        list_dead(output, job, results)
+        here = jobs_in(results)
+        kept = here.find(job)
+        list_dead(output, kept.id, kept.paths, here.dead(kept.id))
     else:
         _list_letters(output, topic or job)
 
@@ -115,21 +114,10 @@ def redrive(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a dead letter comes from.
-
-    Attributes:
-        source: its source.
-        lineage: the bytes of the source that it stands for.
-        start: offset of the first of these bytes.
-        end: offset just after the last of them.
-        total: bytes of the whole source; None if that is not known.
-    """
+    """Where a dead letter comes from: its source, and the bytes of that it stands for."""
 
     source: Source
     lineage: Lineage
-    start: int
-    end: int
-    total: int | None
 
     @classmethod
     def of(cls, message: Pulled) -> _Place | None:
@@ -139,12 +127,16 @@ class _Place:
         from parcelq.lineage.source import Source
         from parcelq.topics.attributes import LINEAGE, SOURCE
 
+        source, lineage = (message.attributes.get(name, "") for name in (SOURCE, LINEAGE))
         try:
-            source = Source.parse(message.attributes.get(SOURCE, ""))
-            lineage = Lineage.parse(message.attributes.get(LINEAGE, ""))
+            return cls(Source.parse(source), Lineage.parse(lineage))
         except (InvalidValueError, LineageError):
             return None
-        return cls(source, lineage, lineage.root.start, lineage.root.end, lineage.root.total)
+
+    @property
+    def start(self) -> int:
+        """Offset of the first byte."""
+        return self.lineage.root.start
 
     def is_right(self, body: bytes | None) -> bool:
         """Return whether the file is still the source, as far as that can be checked.
@@ -154,15 +146,12 @@ class _Place:
         """
         if self.source.bucket:
             return True
-        if not os.path.isfile(self.source.key):
-            return False
-        try:
-            with open(self.source.key, "rb") as file:
-                file.seek(self.start)
-                same = bool(self.lineage.outputs) or file.read(self.end - self.start) == body
-                return same and self.total in {None, file.seek(0, 2)}
-        except (OSError, ValueError):
-            return False
+        root = self.lineage.root
+        with suppress(OSError, ValueError), _file(self.source) as file:
+            file.seek(root.start)
+            same = bool(self.lineage.outputs) or file.read(root.end - root.start) == body
+            return same and root.total in {None, file.seek(0, 2)}
+        return False
 
 
 def body_of(message: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
@@ -191,7 +180,7 @@ def _document(
         "version": (place.source.version or place.source.put) if place else "",
         "line": line,
         "start": place.start if place else None,
-        "end": place.end if place else None,
+        "end": place.lineage.root.end if place else None,
         "lineage": attributes.get(LINEAGE, ""),
         "entries": counted if told is None else told,
         "entry": entry,
@@ -223,38 +212,39 @@ def shown(body: bytes | None, problem: str) -> str:
     text: str | bytes = first
     with suppress(UnicodeDecodeError):
         text = first.decode()
-    return repr(text[:_SHOWN]) + " …" * (len(text) > _SHOWN or bool(others))
+    return repr(text[:SHOWN]) + " …" * (len(text) > SHOWN or bool(others))
 
 
-def _lines_at(stream: Readable, positions: Iterable[int]) -> dict[int, int]:
-    """The numbers of the lines that begin at these bytes of a stream; without those after its end."""
+def _file(source: Source) -> BinaryIO:
+    if not os.path.isfile(source.key):
+        raise FileNotFoundError(source.key)
+    return open(source.key, "rb")
+
+
+def _line_numbers(every: Iterable[_Place]) -> dict[tuple[Source, int], int]:
+    """Return the number of the line that starts at each place, if the source can still be read unchanged."""
     from parcelq.records import LINES, places
 
-    return {position: place.line for position, place in places(stream, LINES, positions).items()}
-
-
-def _line_numbers(places: Iterable[_Place]) -> dict[tuple[Source, int], int]:
-    """Return the number of the line that starts at each place, if the source can still be read unchanged."""
-    from collections import defaultdict
-
-    from parcelq.records.compression import open_source
-    from parcelq.store.bucket import BucketStore
-    from parcelq.upload.puts import opened
-
-    starts: defaultdict[Source, list[int]] = defaultdict(list)
-    for place in places:
-        starts[place.source].append(place.start)
+    starts: dict[Source, list[int]] = {}
+    for place in every:
+        starts.setdefault(place.source, []).append(place.start)
     numbers: dict[tuple[Source, int], int] = {}
     for source, positions in starts.items():
-        found: dict[int, int] = {}
-        with suppress(
-            ParcelqError, OSError, ValueError
-        ):  # it is gone, or access is denied; the dead letters are still listed
-            if source.bucket:
-                with opened(BucketStore(clients.s3(), source.bucket), source) as stream:
-                    found = _lines_at(stream, positions) if stream else {}
-            elif os.path.isfile(source.key):
-                with open(source.key, "rb") as file:
-                    found = _lines_at(open_source(file, source.key).stream, positions)
-        numbers.update(((source, start), number) for start, number in found.items())
+        # What is gone, or cannot be read, has no numbers; its dead letters are still listed.
+        with suppress(ParcelqError, OSError, ValueError), _opened(source) as stream:
+            found = places(stream, LINES, positions) if stream else {}
+            numbers.update(((source, start), place.line) for start, place in found.items())
     return numbers
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[Readable | None]:
+    from parcelq.records.compression import open_source
+    from parcelq.upload.puts import opened
+
+    if source.bucket:
+        with opened(clients.bucket(source.bucket), source) as stream:
+            yield stream
+    else:
+        with _file(source) as file:
+            yield open_source(file, source.key).stream

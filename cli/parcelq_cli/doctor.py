@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import typer
 from parcelq.errors import AwsError, ParcelqError, WorkflowError
@@ -21,45 +19,25 @@ _NEW_ACCOUNT: Final = 10
 """Concurrent invocations of a new account: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A problem that stops jobs, or may do so.
-
-    Attributes:
-        what: the problem, in a sentence.
-        help: what to do about it.
-    """
+class Finding(NamedTuple):
+    """A problem that stops jobs, or may do so; and what to do about it."""
 
     what: str
     help: str
 
 
 class Examined:
-    """Examines a stack.
-
-    Args:
-        stack: the stack.
-    """
+    """Examines a stack."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-
-    @cached_property
-    def functions(self) -> Any:
-        """A client of Lambda."""
-        return _client("lambda")
-
-    @property
-    def processors(self) -> dict[str, str]:
-        """Names of the processors, by stage."""
-        return {stage: f"{self.stack.prefix}-processor-{stage}" for stage in self.stack.stages}
+        self.functions = _client("lambda")
+        self.processors = {stage: f"{stack.prefix}-processor-{stage}" for stage in stack.stages}
+        self.others = [f"{stack.prefix}-{name}" for name in ("uploader", "downloader")]
 
     def mapping(self, function: str) -> Mapping[str, Any]:
         """The event source of a function. Raises ParcelqError if it has none."""
-        from parcelq.aws.clients import translated
-
-        with translated():
-            found = self.functions.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+        found = _asked(self.functions.list_event_source_mappings, FunctionName=function)["EventSourceMappings"]
         if not found:
             raise ParcelqError(f"function {function} has no event source")
         mapping: Mapping[str, Any] = found[0]
@@ -67,17 +45,9 @@ class Examined:
 
     def concurrency(self) -> Iterator[Finding]:
         """Check that the account's concurrency is enough for the stack."""
-        from parcelq.aws.clients import translated
-
-        with translated():
-            limit = self.functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
-        wanted = sum(
-            self.mapping(name).get("ScalingConfig", {}).get("MaximumConcurrency", 0)
-            for name in (
-                *self.processors.values(),
-                *(f"{self.stack.prefix}-{one}" for one in ("uploader", "downloader")),
-            )
-        )
+        limit = _asked(self.functions.get_account_settings)["AccountLimit"]["ConcurrentExecutions"]
+        mappings = map(self.mapping, (*self.processors.values(), *self.others))
+        wanted = sum(one.get("ScalingConfig", {}).get("MaximumConcurrency", 0) for one in mappings)
         if wanted > limit:
             yield Finding(
                 f"the account runs {limit} functions at once, and the stack may ask for {wanted}",
@@ -87,7 +57,7 @@ class Examined:
 
     def event_sources(self) -> Iterator[Finding]:
         """Check that the functions get their messages."""
-        for function in (*self.processors.values(), f"{self.stack.prefix}-uploader"):
+        for function in (*self.processors.values(), self.others[0]):
             state = self.mapping(function).get("State")
             if state != "Enabled":
                 yield Finding(
@@ -110,12 +80,8 @@ class Examined:
 
     def alarms(self) -> Iterator[Finding]:
         """Check that no alarm is on."""
-        from parcelq.aws.clients import translated
-
-        with translated():
-            reply = _client("cloudwatch").describe_alarms(
-                AlarmNamePrefix=f"{self.stack.prefix}-", StateValue="ALARM", MaxRecords=100
-            )
+        alarms = _client("cloudwatch").describe_alarms
+        reply = _asked(alarms, AlarmNamePrefix=f"{self.stack.prefix}-", StateValue="ALARM", MaxRecords=100)
         for one in reply.get("MetricAlarms", ()):
             yield Finding(f"the alarm {one['AlarmName']} went off", one.get("AlarmDescription") or "look at its metric")
 
@@ -186,16 +152,12 @@ def scale(
 
     The next sam deploy sets it to the parameter Concurrency again.
     """
-    from parcelq.aws.clients import translated
-
     examined = Examined(look_up(stack))
     if stage not in examined.processors:
         raise ParcelqError(f"STAGE is {stage!r}, but must be one of {', '.join(examined.stack.stages)}")
     mapping = examined.mapping(examined.processors[stage])
-    with translated():
-        reply = examined.functions.update_event_source_mapping(
-            UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": number}
-        )
+    wanted = {"MaximumConcurrency": number}
+    reply = _asked(examined.functions.update_event_source_mapping, UUID=mapping["UUID"], ScalingConfig=wanted)
     now = reply.get("ScalingConfig", {}).get("MaximumConcurrency")
     if now != number:
         raise ParcelqError(f"Lambda was asked for {number}, but says that it is {now}")
@@ -207,3 +169,10 @@ def _client(service: Literal["cloudwatch", "lambda"]) -> Any:
     from parcelq.aws.clients import other_client
 
     return other_client(service)
+
+
+def _asked(call: Callable[..., Any], **options: object) -> Any:
+    from parcelq.aws.clients import translated
+
+    with translated():
+        return call(**options)

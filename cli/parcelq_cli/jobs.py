@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from parcelq.errors import InvalidValueError
 from parcelq.stack.lookup import look_up
 from rich.text import Text
 
 from parcelq_cli.escaping import one_line
-from parcelq_cli.options import AnyStack, StackName, WorkflowFolder, WrongUsageError
+from parcelq_cli.options import (
+    RESULTS,
+    AnyStack,
+    GoOn,
+    JobId,
+    JobIds,
+    ResultsFolder,
+    StackName,
+    WorkflowFolder,
+    WrongUsageError,
+)
 from parcelq_cli.output import Output, amount, with_output
 from parcelq_cli.running import dead_place, first_line, run_and_report
 from parcelq_cli.source_map import map_line
 
 if TYPE_CHECKING:
+    from parcelq.collect.deaths import Dead
+    from parcelq.jobs.record import JobRecord
     from parcelq.local.manage import JobStatus, LocalJobs
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, or its beginning.", show_default=False)]
-ResultsFolder = Annotated[
-    Path, typer.Option("--output", metavar="DIR", help="The folder of results that the job writes to.")
-]
-RESULTS = Path("results")
+SHOWN: Final = 80
+"""Characters of an entry that are shown; `--json` has all of it."""
 
 
 def jobs_in(output: Path) -> LocalJobs:
     """The jobs of a folder of results: the one place where commands look up jobs."""
     from parcelq.local.manage import LocalJobs
+    from parcelq.local_files import check_folder
 
+    check_folder(output, "--output")
     return LocalJobs(output)
 
 
@@ -55,27 +67,28 @@ def jobs(
         raise WrongUsageError("--all is for jobs of a stack, so it needs --stack; this machine keeps no whole jobs")
     found = jobs_in(output).all()
     for one in found:
-        out.result(_document(one, output), _line(one, output))
+        record = one.record
+        result = output / record.result
+        document = {
+            **document_of(record.id, one),
+            "files": [file.name for file in record.files],
+            "result": str(result),
+            "steps": list(record.recipe.get("steps", ())),
+            "versions": list(record.versions),
+        }
+        out.result(document, line_of(record.id, one, result))
     if not found:
         out.note(f"no job in {output} lacks anything")
 
 
 @with_output
-def cancel(
-    out: Output,
-    job: Annotated[
-        list[str], typer.Argument(metavar="JOB...", help="Ids of jobs, or their beginnings.", show_default=False)
-    ],
-    stack: StackName,
-) -> None:
+def cancel(out: Output, job: JobIds, stack: StackName) -> None:
     """Cancel jobs of a stack: within seconds, none of their messages is run any more.
 
     What is done stays, and parcelq resume goes on with the rest. A job of this machine stops with Ctrl-C where it runs.
     """
     from parcelq_cli.stack_jobs import cancel_jobs
 
-    for one in job:
-        _check_id(one)
     cancel_jobs(out, look_up(stack), job)
 
 
@@ -98,7 +111,6 @@ def redrive(
     On a stack, other steps become a version of the job's workflow that no other job gets, and the report names all
     versions. For dead letters of a topic there is parcelq topics redrive.
     """
-    _check_id(job)
     if stack:
         from parcelq_cli.stack_jobs import redrive_job
 
@@ -110,15 +122,8 @@ def redrive(
 
 
 @with_output
-def resume(
-    out: Output,
-    job: JobId,
-    go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
-    output: ResultsFolder = RESULTS,
-    stack: AnyStack = "",
-) -> None:
+def resume(out: Output, job: JobId, go_on: GoOn = False, output: ResultsFolder = RESULTS, stack: AnyStack = "") -> None:
     """Go on with a job that was stopped or cancelled, without the limits that stopped it."""
-    _check_id(job)
     if stack:
         from parcelq_cli.stack_jobs import resume_job
 
@@ -129,62 +134,45 @@ def resume(
         _run_again(out, output, job, go_on=go_on)
 
 
-def list_dead(out: Output, job: str, output: Path) -> None:
-    """List the dead entries of a job."""
-    import json
-
-    found = jobs_in(output)
-    record = found.find(job)
-    count = 0
-    for one in found.dead(job):
-        told: dict[str, Any] = {"job": record.id, "file": record.paths, **json.loads(one.to_json())}
-        entry = told.get("entry", told.get("entry_base64", ""))
-        out.result(told, f"{dead_place(told, record.paths)}: {shown_entry(entry)}: {first_line(one.reason)}")
-        count += one.entries
-    out.note(amount(count, "dead entry"))
-
-
 def _run_again(
-    out: Output, output: Path, job: str, *, redrive: bool = False, steps: list[str] | None = None, go_on: bool = False
+    out: Output, output: Path, job: str, *, redrive: bool = False, steps: Sequence[str] = (), go_on: bool = False
 ) -> None:
     def work(show: Any) -> Any:
         again = jobs_in(output).run_again
-        return [again(job, redrive=redrive, steps=steps or (), go_on=go_on, note=out.note, on_progress=show)]
+        return [again(job, redrive=redrive, steps=steps, go_on=go_on, note=out.note, on_progress=show)]
 
     run_and_report(out, output, f"parcelq resume {job} continues from here", work)
 
 
-def _check_id(job: str) -> None:
-    from parcelq.local.manage import is_job_id
-
-    if not is_job_id(job):
-        raise InvalidValueError("JOB", job, "a job's id, of 6 to 24 hexadecimal digits; parcelq jobs lists them")
-
-
-def _document(one: JobStatus, output: Path) -> dict[str, Any]:
+def document_of(job: str, one: JobStatus | JobRecord) -> dict[str, Any]:
+    """What `--json` says of any job."""
     return {
-        "job": one.record.id,
+        "job": job,
         "state": one.state,
-        "files": [file.name for file in one.record.files],
-        "result": str(output / one.record.result),
         "percent": None if one.share is None else round(100 * one.share, 2),
         "total": one.total,
         "covered": one.covered,
         "missing": one.missing,
         "dead": one.dead,
         "map": map_line(one.map).plain,
-        "steps": list(one.record.recipe.get("steps", ())),
-        "versions": list(one.record.versions),
     }
 
 
-def _line(one: JobStatus, output: Path) -> Text:
+def line_of(job: str, one: JobStatus | JobRecord, name: object, problem: str = "", *, mapped: bool = True) -> Text:
+    """A job in a line, with its map below."""
     share = "?" if one.share is None else f"{one.share:.0%}"
     dead = f", {one.dead:,} dead" if one.dead else ""
-    line = Text(f"{one.record.id}  {one.state}, {share}{dead}  {one_line(output / one.record.result)}")
-    return line.append("\n  ").append_text(map_line(one.map)) if one.map else line
+    line = Text(f"{job}  {one.state}, {share}{dead}  {one_line(name)}" + (f": {one_line(problem)}" if problem else ""))
+    return line.append("\n  ").append_text(map_line(one.map)) if one.map and mapped else line
 
 
-def shown_entry(entry: str) -> str:
-    """Return the beginning of a dead entry."""
-    return repr(entry[:80]) + " …" * (len(entry) > 80)
+def list_dead(out: Output, job: str, file: str, found: Iterable[Dead]) -> None:
+    """List the dead entries of a job, which came from this file unless they say otherwise."""
+    count = 0
+    for one in found:
+        told: dict[str, Any] = {"job": job, "file": file, **json.loads(one.to_json())}
+        entry = told.get("entry", told.get("entry_base64", ""))
+        shown = repr(entry[:SHOWN]) + " …" * (len(entry) > SHOWN)
+        out.result(told, f"{dead_place(told, file)}: {shown}: {first_line(one.reason)}")
+        count += one.entries
+    out.note(amount(count, "dead entry"))

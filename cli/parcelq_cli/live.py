@@ -26,8 +26,8 @@ Show = Callable[["Progress"], None]
 
 
 def text_of(progress: Progress) -> str:
-    """Return the line: percent, entries a second, time left, dead entries and the newest reason."""
-    parts = [f"{_percent(progress.share):3} %", amount(progress.entries, "entry")]
+    """Return the line: percent (100 only if all is done), entries a second, time left, dead and the newest reason."""
+    parts = [f"{int(progress.share * 100):3} %", amount(progress.entries, "entry")]
     if progress.entries_per_second:
         parts.append(f"{progress.entries_per_second:,.0f}/s")
     if progress.seconds_left is not None and progress.share < 1:
@@ -96,14 +96,7 @@ def _line(progress: Progress) -> Text:
     return line.append("\n").append_text(map_line(progress.map)) if progress.map else line
 
 
-def _percent(share: float) -> int:
-    """Return a share in percent, rounded down: 100 only if all is done."""
-    return int(share * 100)
-
-
 def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+    from parcelq.collect.page.amounts import duration  # few runs take long enough to need it
+
+    return duration(round(seconds))

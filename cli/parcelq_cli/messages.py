@@ -34,7 +34,7 @@ def publish(
     body: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="BODY...",
+            metavar="BODY",
             help="One message each; a single - makes a message of each line of stdin.",
             show_default=False,
         ),

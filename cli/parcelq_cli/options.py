@@ -25,9 +25,22 @@ RecordFormat = Annotated[
         show_default="by the file's name, otherwise lines",
     ),
 ]
-STEP: Final = typer.Option(
-    "--step", metavar="STEP", help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row."
-)
+Steps = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--step", metavar="STEP", help="A program: a path, or a command such as 'tr a-z A-Z'. Several run in a row."
+    ),
+]
+OneStep = Annotated[
+    str,
+    typer.Option("--step", help="The step: a path, or the name of a program on the PATH.", show_default=False),
+]
+StepSettings = Annotated[
+    str, typer.Option("--settings", metavar="FILE", help="The step's settings file.", show_default="none")
+]
+WorkflowId = Annotated[
+    str, typer.Option("--workflow-id", help="Passed to the step as --workflow-id.", show_default="none")
+]
 WorkflowFolder = Annotated[
     Path | None,
     typer.Option("--workflow", metavar="DIR", help="A folder with a workflow.yaml, instead of --step."),
@@ -49,6 +62,9 @@ AnyStack = Annotated[
     str, typer.Option("--stack", metavar="NAME", help="A stack of AWS.", show_default="jobs of this machine")
 ]
 ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of one message.")]
+RESULTS: Final = Path("results")
+ResultsFolder = Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder of results.")]
+GoOn = Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")]
 
 
@@ -58,12 +74,31 @@ class WrongUsageError(typer.TyperException):
     exit_code = 2
 
 
-def bucket_name(name: str | None) -> str | None:
-    """Check the name of a bucket that is given as an option.
+def _job_id(job: str) -> str:
+    from parcelq.lineage.source import is_job_id
 
-    Raises:
-        WrongUsageError: no bucket can have that name.
-    """
+    if not is_job_id(job):
+        raise InvalidValueError("JOB", job, "a job's id, of 6 to 24 hexadecimal digits; parcelq jobs lists them")
+    return job
+
+
+JobId = Annotated[
+    str,
+    typer.Argument(metavar="JOB", help="Id of the job, or its beginning.", show_default=False, callback=_job_id),
+]
+JobIds = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="JOB",
+        help="Ids of jobs, or their beginnings.",
+        show_default=False,
+        callback=lambda jobs: list(map(_job_id, jobs)),
+    ),
+]
+
+
+def bucket_name(name: str | None) -> str | None:
+    """Return the name of a bucket that is given as an option; raises WrongUsageError if no bucket can have it."""
     try:
         return None if name is None else check_bucket(name)
     except InvalidValueError as error:
@@ -79,27 +114,15 @@ Bucket = Annotated[
 
 
 def attributes_of(texts: Sequence[str] | None) -> dict[str, str]:
-    """Read `NAME=VALUE` texts.
-
-    Raises:
-        WrongUsageError: a text has another form, is not UTF-8, or a name comes twice.
-    """
+    """Read `NAME=VALUE` texts; raises WrongUsageError if one has another form, or a name comes twice."""
     attributes: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise WrongUsageError(f"--attribute is {text!r}, but must be NAME=VALUE")
-        if not _is_utf8(text):
+        if text != text.encode(errors="replace").decode():
             raise WrongUsageError(f"--attribute is {text!r}, but must be UTF-8")
         if name in attributes:
             raise WrongUsageError(f"--attribute gives {name!r} twice, but must give each name once")
         attributes[name] = value
     return attributes
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

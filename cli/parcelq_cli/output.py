@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import inspect
+import io
 import json as json_format
 import logging
 import os
@@ -45,11 +46,15 @@ class StatusLine(Protocol):
         """Show it."""
 
 
-def to_stderr() -> Console:
-    """Return a console that prints on stderr, in colour on a terminal. What goes to it must be escaped."""
+def _console(**options: Any) -> Console:
     from rich.console import Console  # it takes time, and a command that succeeds quietly needs none
 
-    return Console(stderr=True, soft_wrap=True, markup=False, highlight=False, emoji=False)
+    return Console(soft_wrap=True, markup=False, highlight=False, emoji=False, **options)
+
+
+def to_stderr() -> Console:
+    """Return a console that prints on stderr, in colour on a terminal. What goes to it must be escaped."""
+    return _console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +85,7 @@ class Output:
         """Print a result on stdout: `document` on one line with `--json`, otherwise `text`.
 
         Bytes are data, such as the body of a message: they are printed as they are into a file or a pipe, and escaped
-        on a terminal.
-
-        Raises:
-            ParcelqError: stdout is closed, or cannot be written, as on a full disk.
+        on a terminal. Raises ParcelqError if stdout is closed or full.
         """
         if self.json:
             line = escaped_json(json_format.dumps(document, ensure_ascii=False))
@@ -92,12 +94,10 @@ class Output:
         elif isinstance(text, str):
             line = escaped(text)
         else:
-            from rich.console import Console
-
-            console = Console(soft_wrap=True, markup=False, highlight=False, emoji=False)
-            with console.capture() as rendered:
-                console.print(escaped_text(text), end="")
-            line = rendered.get()
+            rendered = io.StringIO()
+            is_terminal = sys.stdout is not None and sys.stdout.isatty()
+            _console(file=rendered, force_terminal=is_terminal or None).print(escaped_text(text), end="")
+            line = rendered.getvalue()
         return _write(line.encode() + b"\n")
 
     def note(self, text: str) -> None:
@@ -105,29 +105,20 @@ class Output:
         if not self.quiet:
             self.stderr.print(escaped(text))
 
-    def confirm(self, doomed: Mapping[str, int], yes: bool) -> None:
-        """Show the topics that will be deleted, and ask whether to delete them.
+    def confirm(self, doomed: Mapping[str, str], yes: bool) -> None:
+        """Show what will be deleted, names and what is in each, and ask, unless the user said yes already.
 
-        Args:
-            doomed: the topics' names, and the approximate number of messages of each.
-            yes: whether the user agreed already.
-
-        Raises:
-            ParcelqError: the answer is no, or there is no terminal to ask on.
+        Raises ParcelqError if the answer is no, or there is no terminal to ask on.
         """
         if yes or not doomed:
             return
-        listed = ", ".join(f"{name} (about {amount(count, 'message')})" for name, count in doomed.items())
         if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
+            listed = ", ".join(f"{name} ({content})" for name, content in doomed.items())
             raise ParcelqError(f"this deletes {listed}, and there is no terminal to ask on; add --yes to delete them")
         from rich.prompt import Confirm
-        from rich.table import Table
 
-        table = Table("topic", "messages, about")
-        for name, count in doomed.items():
-            table.add_row(one_line(name), f"{count:,}")
-        self.stderr.print("These will be deleted, with all their messages:")
-        self.stderr.print(table, soft_wrap=False)
+        self.stderr.print("These will be deleted, with all that is in them:")
+        self.stderr.print(fields(doomed))
         try:
             agreed = Confirm.ask("Delete them? This cannot be undone", console=self.stderr, default=False)
         except EOFError:
@@ -165,10 +156,9 @@ class Output:
         logger.setLevel(level)
         try:
             yield
-        except (ParcelqError, typer.TyperException, typer.Exit, typer.Abort, OSError):
-            raise
-        except Exception:
-            _log.info("a fault of the program", exc_info=True)
+        except Exception as error:
+            if not isinstance(error, ParcelqError | typer.TyperException | typer.Exit | typer.Abort | OSError):
+                _log.info("a fault of the program", exc_info=True)
             raise
         finally:
             logger.setLevel(before)

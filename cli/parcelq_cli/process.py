@@ -9,7 +9,7 @@ import typer
 from parcelq.limits import MAX_DELAY_SECONDS
 
 from parcelq_cli import clients
-from parcelq_cli.options import Bucket, ParcelSize
+from parcelq_cli.options import Bucket, OneStep, ParcelSize, StepSettings, WorkflowId
 from parcelq_cli.output import Output, amount, fields, with_output
 
 if TYPE_CHECKING:
@@ -30,11 +30,9 @@ def process(
     output_topic: Annotated[
         str, typer.Argument(metavar="OUTPUT_TOPIC", help="Name or URL of the topic to publish to.", show_default=False)
     ],
-    step: Annotated[
-        str, typer.Option(help="The step: a path, or the name of a program on the PATH.", show_default=False)
-    ],
-    settings: Annotated[str, typer.Option(metavar="FILE", help="The step's settings file.", show_default="none")] = "",
-    workflow_id: Annotated[str, typer.Option(help="Passed to the step as --workflow-id.", show_default="none")] = "",
+    step: OneStep,
+    settings: StepSettings = "",
+    workflow_id: WorkflowId = "",
     batch_size: Annotated[int, typer.Option(min=1, help="Entries that the step should get at a time.")] = 1000,
     parcel_size: ParcelSize = 1000,
     timeout: Annotated[
@@ -78,18 +76,12 @@ def process(
     from parcelq_cli.stopping import Stopped, Stopper
 
     found = local_step(step, settings, workflow_id)
+    rules = Rules(batch_size, parcel_size, halving=halving, back_off_seconds=back_off_seconds)
     total = RoundProgress()
     stopper = Stopper(
         lambda: out.note("stopping after the messages that are being processed; press again to stop at once")
     )
-    processor, deadline = _processor(
-        input_topic,
-        output_topic,
-        bucket,
-        found,
-        Rules(batch_size, parcel_size, halving=halving, back_off_seconds=back_off_seconds),
-        stopper,
-    )
+    processor, deadline = _processor(input_topic, output_topic, bucket, found, rules, stopper)
     try:
         with closing(processor), stopper, out.progress("processing") as report:
 

@@ -13,7 +13,7 @@ from parcelq.errors import InvalidValueError
 from parcelq.stack.lookup import Stack, look_up
 
 from parcelq_cli.escaping import one_line
-from parcelq_cli.options import StackName, WrongUsageError
+from parcelq_cli.options import RESULTS, ResultsFolder, StackName, WrongUsageError
 from parcelq_cli.output import Output, with_output
 from parcelq_cli.running import report_of
 
@@ -26,19 +26,7 @@ if TYPE_CHECKING:
 def run_on_stack(
     out: Output, files: Sequence[str], assembled: Assembled, stack_name: str, folder: Path, *, detach: bool
 ) -> None:
-    """Run a workflow over files on a stack, and bring the results.
-
-    Args:
-        out: prints.
-        files: paths of files, or addresses of S3 objects.
-        assembled: the workflow.
-        stack_name: the stack's name.
-        folder: where results go.
-        detach: whether to return as soon as the files are in the inbox.
-
-    Raises:
-        ParcelqError: anything is wrong with the workflow, the files or the stack; or not every result is whole.
-    """
+    """Run a workflow over files or S3 objects on a stack, and bring the results, unless `detach` says not to wait."""
     from parcelq.stack.run import check_files, put_files
 
     try:
@@ -61,18 +49,18 @@ def wait(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="JOB|NAME...", help="Ids of jobs, or what files are called in the inbox.", show_default=False
+            metavar="JOB|NAME", help="Ids of jobs, or what files are called in the inbox.", show_default=False
         ),
     ],
     stack: StackName,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("results"),
+    output: ResultsFolder = RESULTS,
 ) -> None:
     """Wait until files on a stack are done, and bring their results.
 
     parcelq jobs --stack lists the ids of jobs, and parcelq run --detach prints the names of files. Exits with 0 only if
     every record is in a result.
     """
-    from parcelq.local.manage import is_job_id
+    from parcelq.lineage.source import is_job_id
     from parcelq.local_files import check_folder
     from parcelq.result_names import check_distinct
     from parcelq.stack.follow import found_in_inbox, put_of_job
@@ -103,7 +91,7 @@ def follow_and_report(out: Output, stack: Stack, puts: Sequence[Put], folder: Pa
 
 def uploading(out: Output) -> Uploading:
     """Return what shows uploads."""
-    from parcelq.stack.publishing import size_of
+    from parcelq.collect.page.amounts import size as bytes_text
 
     @contextmanager
     def uploading_(what: str, size: int | None) -> Iterator[Callable[[int], None]]:
@@ -113,7 +101,7 @@ def uploading(out: Output) -> Uploading:
             def on_bytes(count: int) -> None:
                 nonlocal sent
                 sent += count
-                report(size_of(sent), sent / size if size else None)
+                report(bytes_text(sent), sent / size if size else None)
 
             yield on_bytes
 
@@ -124,5 +112,5 @@ def _come_back(puts: Sequence[Put], stack: str, folder: Path) -> str:
     import shlex
 
     names = shlex.join(one.job or one.name for one in puts)
-    more = "" if folder == Path("results") else f" --output {shlex.quote(str(folder))}"
+    more = "" if folder == RESULTS else f" --output {shlex.quote(str(folder))}"
     return f"parcelq wait {names} --stack {stack}{more} waits for it and brings the results"

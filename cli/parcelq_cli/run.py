@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from parcelq_cli.options import STEP, Env, Packages, Settings, WorkflowFolder, WrongUsageError
+from parcelq_cli.options import (
+    RESULTS,
+    Env,
+    GoOn,
+    Packages,
+    RecordFormat,
+    ResultsFolder,
+    Settings,
+    Steps,
+    WorkflowFolder,
+    WorkflowId,
+    WrongUsageError,
+)
 from parcelq_cli.output import Output, with_output
 from parcelq_cli.running import run_and_report
 
@@ -19,20 +30,17 @@ def run(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="Files, folders, patterns, pipes, or - for the standard input; with --stack files or s3://bucket/key.",
             show_default=False,
         ),
     ],
-    step: Annotated[list[str] | None, STEP] = None,
+    step: Steps = None,
     workflow: WorkflowFolder = None,
     settings: Settings = None,
-    record_format: Annotated[
-        str,
-        typer.Option("--format", metavar="FORMAT", help="The record format, such as csv.", show_default="by name"),
-    ] = "",
+    record_format: RecordFormat = "",
     packages: Packages = None,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Where results go.")] = Path("results"),
+    output: ResultsFolder = RESULTS,
     name: Annotated[
         str,
         typer.Option(
@@ -58,8 +66,8 @@ def run(
     ] = "",
     keep_going: Annotated[bool, typer.Option(help="Continue even if the step fails on every record.")] = False,
     fresh: Annotated[bool, typer.Option(help="Start over, and drop what an earlier run has done.")] = False,
-    go_on: Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")] = False,
-    workflow_id: Annotated[str, typer.Option(help="Passed to the step as --workflow-id.", show_default="none")] = "",
+    go_on: GoOn = False,
+    workflow_id: WorkflowId = "",
     env: Env = None,
     stack: Annotated[
         str, typer.Option("--stack", metavar="NAME", help="Run on this stack on AWS.", show_default="this machine")
@@ -80,16 +88,18 @@ def run(
 
     from parcelq_cli.choice import naming_options, recipe_of
 
+    if "" in files:
+        raise WrongUsageError("no FILE may be empty; . is this folder")
     recipe = recipe_of(
         workflow,
-        step or [],
-        settings or [],
-        packages or [],
-        record_format=record_format,
+        step,
+        settings,
+        packages,
+        format=record_format,
         batch_size=batch_size,
         parcel_size=parcel_size,
         max_dead=max_dead,
-        env=env or [],
+        env=tuple(env or ()),
         workflow_id=workflow_id,
         keep_going=keep_going,
     )

@@ -17,6 +17,7 @@ from parcelq.errors import ParcelqError
 from parcelq_cli.escaping import one_line
 from parcelq_cli.interrupts import interrupted
 from parcelq_cli.live import Show, shown
+from parcelq_cli.options import RESULTS
 from parcelq_cli.output import Output, amount
 
 if TYPE_CHECKING:
@@ -29,10 +30,7 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def interruptible(out: Output, goes_on: str) -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, and say how to continue.
-
-    A signal that this process was started to ignore, as by `nohup`, stays ignored.
-    """
+    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, unless they are ignored, as by `nohup`; and say how to continue."""
     before = {one: signal.getsignal(one) for one in _SIGNALS}
     for one, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -48,16 +46,13 @@ def interruptible(out: Output, goes_on: str) -> Iterator[None]:
 
 
 def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show], Sequence[FileResult]]) -> None:
-    """Run files with a line that shows progress, and print what became of each.
+    """Run files with a line that shows progress, and print what became of each, as `report_of` does.
 
     Args:
         out: prints it.
         folder: the folder of results.
         goes_on: how to continue after an interruption.
         work: runs the files; it is given what shows the progress.
-
-    Raises:
-        ParcelqError: a file did not come out whole.
     """
     from parcelq.local.run import BrokenStepError
 
@@ -87,17 +82,9 @@ def _without_single_failures(out: Output) -> Iterator[None]:
 
 
 def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float, where: str = "") -> None:
-    """Print what became of files.
+    """Print what became of files in a folder of results; raises ParcelqError if not all of them came out whole.
 
-    Args:
-        out: prints.
-        results: what became of each.
-        folder: where the results are.
-        seconds: how long it took.
-        where: the options that lead other commands to the jobs; by default those of this machine.
-
-    Raises:
-        ParcelqError: not all of them came out whole.
+    `where` is the options that lead other commands to the jobs, if they are not of this machine.
     """
     for one in results:
         _report(out, one, folder, seconds, where)
@@ -156,7 +143,7 @@ def _sentence(one: FileResult, path: Path) -> str:
 
 
 def _where(folder: Path) -> str:
-    return "" if folder == Path("results") else f" --output {one_line(folder)}"
+    return "" if folder == RESULTS else f" --output {one_line(folder)}"
 
 
 def _show_dead(out: Output, listed: Path, one: FileResult) -> None:

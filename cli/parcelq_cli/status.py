@@ -13,6 +13,7 @@ from parcelq_cli import clients
 from parcelq_cli.escaping import one_line
 from parcelq_cli.options import ParcelSize, WrongUsageError, bucket_name
 from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.source_map import map_line
 
 if TYPE_CHECKING:
     from parcelq.collect.status import Status
@@ -21,7 +22,8 @@ _BAR: Final = 40
 _INPUT_TOPIC: Final = "parcelq-step"
 Bucket = Annotated[str, typer.Option(callback=bucket_name, help="The stack's bucket.", show_default=False)]
 AnyBucket = Annotated[
-    str, typer.Option("--bucket", callback=bucket_name, help="The stack's bucket.", show_default="that of --stack")
+    str | None,
+    typer.Option("--bucket", callback=bucket_name, help="The stack's bucket.", show_default="that of --stack"),
 ]
 OutputTopic = Annotated[str, typer.Option("--topic", help="Name of the topic that results are collected from.")]
 
@@ -32,7 +34,7 @@ def status(
     source: Annotated[
         str, typer.Argument(metavar="NAME", help="Only sources whose name contains this.", show_default="all")
     ] = "",
-    bucket: AnyBucket = "",
+    bucket: AnyBucket = None,
     topic: OutputTopic = "parcelq-output",
     stack: Annotated[str, typer.Option("--stack", metavar="NAME", help="A stack: shows its jobs.")] = "",
 ) -> None:
@@ -44,7 +46,7 @@ def status(
     """
     if bool(stack) == bool(bucket):
         raise WrongUsageError("give --stack or --bucket, one of them")
-    if stack:
+    if not bucket:
         from parcelq.stack.lookup import look_up
 
         from parcelq_cli.stack_jobs import list_jobs
@@ -66,7 +68,9 @@ def status(
 @with_output
 def repair(
     output: Output,
-    source: Annotated[str, typer.Argument(help="The source's name, as in inbox/NAME.", show_default=False)],
+    source: Annotated[
+        str, typer.Argument(metavar="NAME", help="The source's name, as in inbox/NAME.", show_default=False)
+    ],
     bucket: Bucket,
     topic: OutputTopic = "parcelq-output",
     input_topic: Annotated[
@@ -86,7 +90,6 @@ def repair(
     from parcelq.collect.status import repair as publish_again
     from parcelq.jobs.jobs import wake
     from parcelq.lineage.source import Source
-    from parcelq.store.bucket import BucketStore
     from parcelq.upload.objects import ObjectUploader
     from parcelq.upload.puts import Object
 
@@ -96,7 +99,7 @@ def repair(
             latest[Source.parse(one.source).uri] = one
     if not latest:
         raise ParcelqError(f"source is {source!r}, but must be one that is not whole; parcelq status lists them")
-    store = BucketStore(clients.s3(), bucket)
+    store = clients.bucket(bucket)
     uploader = ObjectUploader(store, store, parcel_size)
     published = 0
     for one in latest.values():
@@ -112,9 +115,8 @@ def repair(
 
 def _statuses(bucket: str, topic: str, name: str) -> list[Status]:
     from parcelq.collect.status import statuses
-    from parcelq.store.bucket import BucketStore
 
-    return [one for one in statuses(BucketStore(clients.s3(), bucket), topic) if one.has_in_name(name)]
+    return [one for one in statuses(clients.bucket(bucket), topic) if one.has_in_name(name)]
 
 
 def _report(bucket: str, name: str) -> dict[str, Any] | None:
@@ -124,11 +126,10 @@ def _report(bucket: str, name: str) -> dict[str, Any] | None:
     from parcelq.errors import NotFoundError
     from parcelq.names import RESULTS
     from parcelq.result_names import result_names
-    from parcelq.store.bucket import BucketStore
 
     key = result_names(name, RESULTS).report
     try:
-        report = json.loads(BucketStore(clients.s3(), bucket).read(key))
+        report = json.loads(clients.bucket(bucket).read(key))
     except NotFoundError:
         return None
     except ValueError:
@@ -140,9 +141,8 @@ def _report(bucket: str, name: str) -> dict[str, Any] | None:
 
 def _is_put(bucket: str, name: str) -> bool:
     from parcelq.names import INBOX
-    from parcelq.store.bucket import BucketStore
 
-    return BucketStore(clients.s3(), bucket).stat(INBOX + name) is not None
+    return clients.bucket(bucket).stat(INBOX + name) is not None
 
 
 def _finished(name: str, report: Mapping[str, Any]) -> Text:
@@ -199,4 +199,4 @@ def _bar(one: Status) -> Text:
     missing = _BAR - covered - dead
     if missing and one.total and not shares["missing"].bytes:  # which rounding made
         covered, missing = covered + missing, 0
-    return Text.assemble(("█" * covered, "green"), ("▒" * dead, "red"), ("░" * missing, "dim"))
+    return map_line("=" * covered + "x" * dead + "." * missing)

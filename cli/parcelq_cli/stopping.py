@@ -72,7 +72,7 @@ class Stopper:
             Thread(target=self._on_signal, daemon=True).start()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class StoppableProcessor(Processor):
     """A processor that tells its stopper when a round begins."""
 

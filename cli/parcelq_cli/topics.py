@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -86,17 +87,10 @@ def show(out: Output, topic: Topic) -> None:
     attributes = topics.attributes(url)
     counts = {name: int(attributes.pop(attribute, 0)) for name, attribute in _COUNTS.items()}
     name = topic_of_url(url)
-    out.result(
-        {"topic": name, "url": url, "approximate_counts": counts, "attributes": attributes},
-        fields(
-            {
-                "topic": name,
-                "url": url,
-                **{name.replace("_", " "): f"about {count}" for name, count in counts.items()},
-                **dict(sorted(attributes.items())),
-            }
-        ),
-    )
+    about = {"topic": name, "url": url}
+    shown = {name.replace("_", " "): f"about {count}" for name, count in counts.items()}
+    document = {**about, "approximate_counts": counts, "attributes": attributes}
+    out.result(document, fields({**about, **shown, **dict(sorted(attributes.items()))}))
 
 
 @app.command(epilog="Example: parcelq topics count molecules")
@@ -166,22 +160,20 @@ def _name(topic: str) -> str:
 def _existing(topics: Topics, names: Iterable[str]) -> list[str]:
     existing = []
     for name in names:
-        try:
+        with suppress(TopicNotFoundError):
             topics.url(name)
-        except TopicNotFoundError:
-            continue
-        existing.append(name)
+            existing.append(name)
     return existing
 
 
-def _counts(topics: Topics, names: Iterable[str]) -> dict[str, int]:
-    """Return approximate numbers of messages, in the order of names; 0 for a topic that was just deleted."""
+def _counts(topics: Topics, names: Iterable[str]) -> dict[str, str]:
+    """Return about how many messages topics have, in the order of names; none for a topic that was just deleted."""
     from parcelq.aws.parallel import in_flight
 
-    def counted(name: str) -> tuple[str, int]:
-        try:
-            return _name(name), topics.count(name)
-        except TopicNotFoundError:
-            return _name(name), 0
+    def counted(name: str) -> tuple[str, str]:
+        count = 0
+        with suppress(TopicNotFoundError):
+            count = topics.count(name)
+        return _name(name), f"about {amount(count, 'message')}"
 
     return dict(sorted(in_flight(counted, names, _REQUESTS)))

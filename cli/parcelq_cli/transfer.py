@@ -20,9 +20,7 @@ from parcelq_cli.output import Output, amount, with_output
 def upload(
     out: Output,
     topic: Topic,
-    file: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Files or pipes; - is stdin.", show_default=False)
-    ],
+    file: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files or pipes; - is stdin.", show_default=False)],
     parcel_size: ParcelSize = 1000,
     bucket: Bucket = None,
     record_format: RecordFormat = "",
@@ -36,14 +34,13 @@ def upload(
     from parcelq.jobs.jobs import publish_looks
     from parcelq.jobs.look import Look
     from parcelq.records import parse
-    from parcelq.store.bucket import BucketStore
     from parcelq.upload.files import upload_files
     from parcelq.upload.sources import Uploaded
 
     paths = [Path("/dev/stdin") if str(path) == "-" else path for path in file]
     target = clients.topic(topic, bucket or "")
     fmt = parse(record_format) if record_format else None
-    store = BucketStore(clients.s3(), bucket) if bucket else None
+    store = clients.bucket(bucket) if bucket else None
     done: list[tuple[Path, Uploaded]] = []
     with out.progress("uploading") as report:
 
@@ -85,7 +82,6 @@ def download(
     from parcelq.collect.download import download as collect
     from parcelq.local_files import check_folder
     from parcelq.result_names import PIECES
-    from parcelq.topics.sqs import SqsTopic
 
     check_folder(file.parent, "the folder of FILE")
     if file.is_dir():
@@ -94,8 +90,7 @@ def download(
         longest = MAX_FILE_NAME_BYTES - len(PIECES)
         raise ParcelqError(f"FILE is {str(file)!r}, but its name must have at most {longest} bytes")
 
-    topics = clients.topics()
-    source = SqsTopic(topics.sqs, topics.url(topic), clients.overflow(""))
+    source = clients.topic(topic)
     messages = entries = 0
     lock = Lock()
     with out.progress("downloading") as report:

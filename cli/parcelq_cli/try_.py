@@ -14,7 +14,16 @@ from parcelq.errors import ParcelqError
 from rich.text import Text
 
 from parcelq_cli.escaping import one_line
-from parcelq_cli.options import STEP, Env, Packages, RecordFormat, Settings, WorkflowFolder, WrongUsageError
+from parcelq_cli.options import (
+    Env,
+    Packages,
+    RecordFormat,
+    Settings,
+    Steps,
+    WorkflowFolder,
+    WorkflowId,
+    WrongUsageError,
+)
 from parcelq_cli.output import Output, amount, with_output
 
 if TYPE_CHECKING:
@@ -37,13 +46,13 @@ def try_(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="The file; - is the standard input.", show_default=False)
     ] = _STDIN,
-    step: Annotated[list[str] | None, STEP] = None,
+    step: Steps = None,
     workflow: WorkflowFolder = None,
     records: Annotated[int, typer.Option("--records", "-n", min=1, help="How many records to run.")] = 5,
     settings: Settings = None,
     record_format: RecordFormat = "",
     packages: Packages = None,
-    workflow_id: Annotated[str, typer.Option(help="Passed to the step as --workflow-id.", show_default="none")] = "",
+    workflow_id: WorkflowId = "",
     env: Env = None,
 ) -> None:
     """Run a program over the first records of a file, each alone, and show the output for each.
@@ -57,9 +66,8 @@ def try_(
     from parcelq_cli.choice import naming_options, recipe_of
 
     with naming_options():
-        assembled = recipe_of(
-            workflow, step or [], settings or [], packages or [], record_format=record_format, env=env or []
-        ).assembled()
+        recipe = recipe_of(workflow, step, settings, packages, format=record_format, env=tuple(env or ()))
+        assembled = recipe.assembled()
     steps = with_id(assembled, workflow_id).with_environments(out.note)
     name = "stdin" if file == _STDIN else str(file)
     table = _Table(out, len(steps))

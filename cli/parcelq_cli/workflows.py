@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from parcelq.errors import ParcelqError
 from parcelq.stack.lookup import look_up
 
-from parcelq_cli.escaping import one_line
-from parcelq_cli.options import StackName
+from parcelq_cli.options import StackName, Yes
 from parcelq_cli.output import Output, amount, fields, with_output
+
+if TYPE_CHECKING:
+    from parcelq.jobs.versions import ListedWorkflow, Versions
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the workflow.", show_default=False)]
 
@@ -73,10 +75,7 @@ def show(
     version: Annotated[str, typer.Option(help="A version.", show_default="the current one")] = "",
 ) -> None:
     """Show a version of a workflow: what is run, and how large it is."""
-    versions = look_up(stack).versions
-    listed = next((one for one in versions.all() if one.name == name), None)
-    if listed is None:
-        raise ParcelqError(f"there is no workflow {name!r}; parcelq workflows list shows those there are")
+    versions, listed = _found(stack, name)
     wanted = version or listed.current or listed.versions[0][0]
     found = versions.read(f"{name}@{wanted}")
     document: dict[str, Any] = {
@@ -103,22 +102,24 @@ def delete(
     out: Output,
     name: Name,
     stack: StackName,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Delete a workflow with all its versions.
 
     Its running jobs end with dead letters; put the same workflow again to redrive them.
     """
+    versions, listed = _found(stack, name)
+    out.confirm({name: amount(len(listed.versions), "version")}, yes)
+    count = versions.delete(name)
+    out.result({"workflow": name, "versions": count}, f"deleted {name}, {amount(count, 'version')}")
+
+
+def _found(stack: str, name: str) -> tuple[Versions, ListedWorkflow]:
     versions = look_up(stack).versions
     listed = next((one for one in versions.all() if one.name == name), None)
     if listed is None:
         raise ParcelqError(f"there is no workflow {name!r}; parcelq workflows list shows those there are")
-    if not yes and not typer.confirm(
-        f"Delete {one_line(name)} with {amount(len(listed.versions), 'version')}?", err=True
-    ):
-        raise ParcelqError("nothing was deleted")
-    count = versions.delete(name)
-    out.result({"workflow": name, "versions": count}, f"deleted {name}, {amount(count, 'version')}")
+    return versions, listed
 
 
 def _step(step: dict[str, Any]) -> str:

@@ -32,8 +32,8 @@ from parcelq.topics.sqs import SqsTopic
 from parcelq.upload.notes import note_problem
 from parcelq.upload.objects import ObjectUploader
 from parcelq.upload.puts import Object, put_of, records_of
+from parcelq.upload.ranges import StreamTask, task_of
 from parcelq.upload.sources import Uploaded
-from parcelq.upload.streams import StreamTask, task_of
 
 if TYPE_CHECKING:
     from parcelq.jobs.versions import Versions

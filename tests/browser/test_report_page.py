@@ -8,8 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from page_world import dead_at, report_of
-from parcelq.collect.page.figures import figures_from
+from page_world import dead_at, figures_from, report_of
 from parcelq.collect.page.rates import rate_of
 from parcelq.collect.page.render import report_page
 

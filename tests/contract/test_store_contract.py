@@ -52,7 +52,7 @@ def test_an_object_that_does_not_exist_is_not_found(store: Store) -> None:
     assert store.stat("a/none") is None
 
 
-def test_an_object_is_described(store: Store) -> None:
+def test_a_store_says_how_large_an_object_is_and_what_its_metadata_are(store: Store) -> None:
     etag = store.put("a/b", b"body", metadata={"parcelq-state": "whole"})
     found = store.stat("a/b")
     assert found
@@ -108,7 +108,7 @@ def test_keys_are_sorted_and_start_with_the_prefix(store: Store) -> None:
     assert list(store.keys("")) == ["a/b-c", "a/b/x", "a/c", "a/ä", "ab", "b/a"]
 
 
-def test_a_listing_has_sizes_and_etags(store: Store) -> None:
+def test_a_listing_gives_the_size_and_the_etag_of_every_object(store: Store) -> None:
     etag = store.put("a/b", b"body", metadata={"name": "value"})
     (found,) = store.listing("a/")
     assert (found.key, found.etag, found.size, dict(found.metadata)) == ("a/b", etag, 4, {})
@@ -240,7 +240,7 @@ class TestFolder:
         with pytest.raises(StoreError, match="File name too long"):
             FolderStore(tmp_path).put("x" * 300, b"")
 
-    def test_conditional_writes_hold_between_processes(self, tmp_path: Path) -> None:
+    def test_of_two_processes_that_write_under_one_condition_only_one_wins(self, tmp_path: Path) -> None:
         code = (
             "import sys\nfrom pathlib import Path\nfrom parcelq.store.folder import FolderStore\n"
             "from parcelq.errors import ConflictError\nstore = FolderStore(Path(sys.argv[1]))\n"

@@ -64,7 +64,7 @@ def case(request: pytest.FixtureRequest, clock: Any) -> Iterator[Case]:
     yield Case(SqsTopic(sqs, url, overflow), time.sleep)
 
 
-def test_a_topic_has_a_plain_name(case: Case) -> None:
+def test_a_topic_says_its_name_without_its_address(case: Case) -> None:
     assert case.topic.name == "topic"
 
 
@@ -133,7 +133,7 @@ def test_an_acknowledged_message_is_not_delivered_again(case: Case) -> None:
     assert case.topic.acknowledge([]) == []
 
 
-def test_a_deadline_of_zero_makes_a_message_visible_at_once(case: Case) -> None:
+def test_a_message_whose_deadline_is_set_to_zero_is_visible_at_once(case: Case) -> None:
     case.publish(b"one")
     assert case.topic.refresh_deadline(case.pull(), 0) == []
     assert case.bodies(case.pull()) == [b"one"]
@@ -222,7 +222,7 @@ def test_a_message_says_when_it_was_sent(case: Case) -> None:
     assert before - 1 <= pulled.sent <= case_time(case) + 1
 
 
-def test_a_receipt_acknowledges_without_the_content(case: Case) -> None:
+def test_a_message_is_acknowledged_by_its_receipt_without_its_content(case: Case) -> None:
     case.publish(b"one", Entries="1")
     (pulled,) = case.pull()
     receipt = pulled.receipt()
@@ -313,7 +313,7 @@ class TestMemory:
         uploader.join(10)
         assert done == [9]
 
-    def test_closing_ends_all_waiting(self) -> None:
+    def test_closing_a_memory_topic_ends_all_that_wait_for_it(self) -> None:
         topic = MemoryTopic.create("topic", max_bytes=1)
         topic.publish([Message(b"one")])
         waiting = [
@@ -327,7 +327,7 @@ class TestMemory:
             thread.join(10)
         assert not any(thread.is_alive() for thread in waiting)
 
-    def test_many_threads_get_every_message_once(self) -> None:
+    def test_many_threads_that_pull_at_once_get_every_message_once(self) -> None:
         topic = MemoryTopic.create("topic")
         got: list[bytes] = []
 

@@ -8,12 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from crash_world import BUCKET, FUNCTIONS, MAX_FAILURES, PREFIX, REGION, Clients, load
-
-STEP = """#!/usr/bin/awk -f
-/bad/ { print "no molecule: " $0 > "/dev/stderr"; exit 3 } /skip/ { next } { print; print toupper($0) }
-"""
-"""A step that expands and filters, and fails on what is bad."""
+from crash_world import BUCKET, FUNCTIONS, MAX_FAILURES, PREFIX, REGION, STEP, Clients, load
 
 
 @pytest.fixture(scope="session")

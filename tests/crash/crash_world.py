@@ -37,6 +37,10 @@ PREFIX: Final = "parcelq"
 KEY: Final = "inbox/molecules.smi"
 REGION: Final = "eu-central-1"
 ACCOUNT: Final = "123456789012"
+STEP: Final = """#!/usr/bin/awk -f
+/bad/ { print "no molecule: " $0 > "/dev/stderr"; exit 3 } /skip/ { next } { print; print toupper($0) }
+"""
+"""A step that expands and filters, and fails on what is bad."""
 MAX_FAILURES: Final = 2
 MAX_RECEIVE_COUNT: Final = 1000
 """How often SQS gives a message of the step's topic out, as in the template."""

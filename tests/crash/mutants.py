@@ -40,8 +40,8 @@ _ENVIRONMENT: Final = {**os.environ, "PARCELQ_THOROUGH": "1"}
 _GREEN, _RED = 0, 1
 
 _CRASH: Final = "tests/crash/test_crash.py::"
-_PIPELINE: Final = f"{_CRASH}test_one_bad_line_and_a_fault_at_any_call"
-_LARGE: Final = f"{_CRASH}test_a_large_object_told_of_twice_and_a_fault_at_any_call"
+_PIPELINE: Final = f"{_CRASH}test_with_one_bad_line_and_a_fault_at_any_call_the_result_is_exact_and_nothing_is_left"
+_LARGE: Final = f"{_CRASH}test_a_large_object_whose_event_comes_twice_has_an_exact_result_with_a_fault_at_any_call"
 
 NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "an entry of a batch counts as done only if the reply confirms it": (
@@ -49,7 +49,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     ),
     "a reply counts only if it has what it must contain": ("tests/functional/test_replies.py::TestMembers",),
     "a web page with a good status is no reply of SQS": (
-        "tests/functional/test_replies.py::test_what_is_no_reply_of_sqs_is_an_error",
+        "tests/functional/test_replies.py::test_an_answer_that_is_no_reply_of_sqs_is_an_error",
     ),
     "an entry that failed by SQS's fault is sent again": (
         "tests/functional/test_publish.py::TestFaults::test_entries_that_failed_by_the_servers_fault_are_sent_again_with_growing_pauses",
@@ -58,7 +58,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_publish.py::TestFaults::test_throttling_and_faults_of_whole_requests_are_waited_out",
     ),
     "a message for which SQS refuses a whole request does not fail the others": (
-        "tests/functional/test_publish.py::TestBadMessages::test_one_for_which_sqs_refuses_a_whole_request_is_found",
+        "tests/functional/test_publish.py::TestBadMessages::test_a_message_for_which_sqs_refuses_a_whole_request_is_found",
     ),
     "a body in S3 is copied when its pointer is published again": (
         "tests/functional/test_overflow.py::TestRenewal::test_a_body_outlives_the_object_of_the_first_message",
@@ -76,13 +76,13 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_streams.py::test_a_stream_that_is_handed_on_gives_the_messages_of_one_that_is_not",
     ),
     "a message that SQS refuses to delete is not acknowledged": (
-        "tests/functional/test_pull.py::TestAcknowledge::test_those_that_sqs_did_not_forget_are_returned",
+        "tests/functional/test_pull.py::TestAcknowledge::test_acknowledging_returns_the_messages_that_sqs_did_not_delete",
     ),
     "an acknowledgement that failed by SQS's fault is tried again": (
-        "tests/functional/test_pull.py::TestAcknowledge::test_only_what_failed_by_the_servers_fault_is_tried_again",
+        "tests/functional/test_pull.py::TestAcknowledge::test_only_acknowledgements_that_failed_by_the_fault_of_the_server_are_tried_again",
     ),
     "the deadline of held messages is refreshed while work on them goes on": (
-        "tests/functional/test_lease.py::test_again_each_time_half_of_it_has_passed",
+        "tests/functional/test_lease.py::test_a_lease_sets_the_deadline_again_each_time_half_of_it_has_passed",
     ),
     "a topic's dead-letter topic is the one that its RedrivePolicy names": (
         "tests/functional/test_topics.py::TestDeleting::test_the_dead_letter_topic_is_the_one_that_the_redrive_policy_names",
@@ -131,20 +131,20 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process_in_trouble.py::TestOddOutput::test_an_output_with_too_long_a_lineage_fails_its_message_alone",
     ),
     "if a topic refuses a whole request, none of its messages count as published": (
-        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_messages_that_were_not_run_are_not_done_either",
+        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_messages_that_were_not_run_for_lack_of_a_topic_are_not_done_either",
     ),
     "what a topic lists as failed does not count as published": (
-        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_of_a_message_no_part_of_the_output_may_be_missing",
+        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_a_message_of_whose_output_a_part_is_missing_is_not_done",
     ),
     "messages are done only when everything that they led to is confirmed as published": (
         "tests/functional/test_process_in_trouble.py::TestPublishingFails",
         f"{_PIPELINE}[last entry refused",
     ),
     "an output that can never be published is a failed run": (
-        "tests/functional/test_process_in_trouble.py::TestOddOutput::test_what_can_never_be_published_is_a_failed_run",
+        "tests/functional/test_process_in_trouble.py::TestOddOutput::test_an_output_that_can_never_be_published_is_a_failed_run",
     ),
     "a worker counts a message as done only if its acknowledgement is confirmed": (
-        "tests/functional/test_worker.py::test_what_the_topic_does_not_delete_counts_as_failed",
+        "tests/functional/test_worker.py::test_a_message_that_the_topic_does_not_delete_counts_as_failed",
     ),
     "a message gets another run after its first failure": (
         "tests/functional/test_failures.py::TestCounting::test_a_message_that_failed_is_published_again_with_its_failures_and_a_delay",
@@ -180,15 +180,15 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/unit/test_plan.py::TestPlaces::test_messages_that_were_received_most_often_come_first",
     ),
     "a message whose run killed the function is not run again as it is": (
-        "tests/unit/test_plan.py::TestPlaces::test_a_killer_is_not_run",
+        "tests/unit/test_plan.py::TestPlaces::test_a_message_that_killed_functions_too_often_is_not_run",
         f"{_CRASH}test_a_line_that_takes_the_function_down_dies_alone",
     ),
     "without a store, only one message that may kill the worker runs at a time": (
-        "tests/unit/test_plan.py::TestReceivesInPlaceOfMarks::test_one_that_would_be_dead_then_is_run_with_nothing_beside_it",
+        "tests/unit/test_plan.py::TestReceivesInPlaceOfMarks::test_a_message_that_would_be_dead_by_its_receives_is_run_alone",
     ),
     "a message that failed before runs alone": (
         "tests/unit/test_plan.py::TestPlaces::test_a_message_that_failed_before_runs_alone_however_often_it_was_received",
-        "tests/unit/test_plan.py::TestPlaces::test_a_suspect_runs_alone",
+        "tests/unit/test_plan.py::TestPlaces::test_a_message_that_may_have_killed_a_function_runs_alone",
     ),
     "a message that was received before runs under a mark": (
         "tests/unit/test_plan.py::TestPlaces::test_a_message_that_was_only_received_before_runs_like_others_but_watched",
@@ -212,11 +212,9 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "a dead letter is acknowledged only when it is published again": (
         "tests/functional/test_redrive.py::TestRedrive::test_a_dead_letter_that_is_refused_stays_and_the_others_go_back",
     ),
-    "a message that may kill the function runs under a mark of its own": (
+    "messages that were received before, or may kill the function, run under a mark": (
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_a_killer_beside_good_messages_is_dead_alone_with_its_reason",
         f"{_CRASH}test_a_line_that_takes_the_function_down_dies_alone",
-    ),
-    "messages that were received before share a mark that names them all": (
         "tests/functional/test_failures.py::TestFunctionsThatDie::test_messages_received_before_run_side_by_side_under_one_mark",
     ),
     "a mark is deleted as soon as the step ended, before anything is published": (
@@ -235,26 +233,26 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process_in_trouble.py::TestOddOutput::test_whatever_a_run_does_is_the_failure_of_that_run_alone",
     ),
     "no run begins when there is no time for it": (
-        "tests/unit/test_budget.py::test_when_time_is_up_there_is_none",
+        "tests/unit/test_budget.py::test_no_run_begins_when_time_is_up",
         "tests/functional/test_process_in_trouble.py::TestTime::test_a_message_that_there_is_no_time_for_is_delivered_again_without_a_failure",
     ),
     "the digest of a run tells its output from that of other runs": (
-        f"{_CRASH}test_a_step_that_never_does_the_same_twice",
+        f"{_CRASH}test_of_a_step_that_never_does_the_same_twice_the_result_has_one_run_or_the_other",
     ),
     "the folder of a run is removed however the run ends": (
-        "tests/functional/test_run.py::TestCommand::test_whatever_it_leaves_there_is_removed",
+        "tests/functional/test_run.py::TestCommand::test_files_that_a_step_leaves_in_its_working_directory_are_removed",
     ),
     "a run finds nothing in its folder that another run left there": (
         "tests/functional/test_run.py::TestCommand::test_a_run_finds_nothing_that_another_left",
     ),
     "a run of a kept process finds nothing in its folder that another run left there": (
-        "tests/functional/test_warm.py::TestEachRunByItself::test_its_folder_is_empty_and_removed_whatever_it_leaves_there",
+        "tests/functional/test_warm.py::TestEachRunByItself::test_each_warm_run_has_an_empty_folder_that_is_removed_after_it",
     ),
     "a run that was aborted says nothing about its entries": (
         "tests/functional/test_run_local.py::test_interrupting_ends_a_run_that_takes_long_and_loses_nothing",
     ),
     "an output is a regular file": (
-        "tests/functional/test_step_attacks.py::TestOutput::test_what_is_no_file_fails_the_run",
+        "tests/functional/test_step_attacks.py::TestOutput::test_an_output_that_is_no_file_fails_the_run",
     ),
     "no step gets the credentials of a function": (
         "tests/functional/test_grants.py::test_a_step_of_a_stack_gets_the_credentials_of_its_role_and_never_those_of_the_function",
@@ -269,13 +267,13 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_run.py::TestFailure::test_any_other_exit_code_than_zero_fails_with_the_end_of_stderr",
     ),
     "an output above the limit fails its run alone": (
-        "tests/functional/test_step_attacks.py::TestOutput::test_one_byte_too_many_is_too_large_however_fast_it_was_written",
+        "tests/functional/test_step_attacks.py::TestOutput::test_an_output_with_one_byte_too_many_is_too_large_however_fast_it_was_written",
     ),
     "a step is killed when its time is up": (
         "tests/functional/test_run.py::TestTime::test_a_step_is_killed_when_its_time_is_up",
     ),
     "all processes that a run started end with it": (
-        "tests/functional/test_run.py::TestTime::test_what_a_step_leaves_running_is_neither_waited_for_nor_left",
+        "tests/functional/test_run.py::TestTime::test_processes_that_a_step_leaves_running_are_not_waited_for_and_are_killed",
     ),
     "messages are acknowledged only after they are stored": (
         "tests/functional/test_collect.py::TestDraining::test_a_store_that_refuses_leaves_messages_unacknowledged",
@@ -288,10 +286,10 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_records.py::TestPlainTopics::test_outputs_of_workers_that_disagree_about_the_header_are_not_mixed",
     ),
     "the result of an older put never replaces that of a newer one": (
-        "tests/functional/test_collect.py::TestLateAndOlder::test_an_older_put_never_replaces_a_newer_one",
+        "tests/functional/test_collect.py::TestLateAndOlder::test_the_result_of_an_older_put_never_replaces_that_of_a_newer_one",
     ),
     "segments stay until the report of their result is written": (
-        "tests/functional/test_collect_writing.py::TestKilled::test_finishing_that_is_killed_anywhere_is_made_good_by_the_next",
+        "tests/functional/test_collect_writing.py::TestKilled::test_the_next_finisher_completes_what_one_that_was_killed_at_any_call_left",
     ),
     "segments stay as long as some of their entries are dead": (
         "tests/functional/test_collect.py::TestTheDead::test_a_source_with_dead_entries_is_written_without_them_and_its_segments_stay",
@@ -300,15 +298,15 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_reports.py::test_a_report_that_comes_late_does_not_replace_one_of_a_newer_result",
     ),
     "a page is written only if nobody else wrote one in the meantime": (
-        "tests/functional/test_reports.py::TestPage::test_one_that_comes_late_does_not_replace_that_of_a_newer_result",
+        "tests/functional/test_reports.py::TestPage::test_a_page_or_report_that_comes_late_does_not_replace_that_of_a_newer_result",
     ),
     "a report is written only if nobody else wrote one in the meantime": (
-        "tests/functional/test_reports.py::TestPage::test_one_that_comes_late_does_not_replace_that_of_a_newer_result",
+        "tests/functional/test_reports.py::TestPage::test_a_page_or_report_that_comes_late_does_not_replace_that_of_a_newer_result",
     ),
     "notes of an upload go with its segments": (f"{_LARGE}[killed after",),
     "what lies beside the segments of a job is deleted before them": ("tests/unit/test_looks.py",),
     "of several plans for one result, one counts": (
-        "tests/functional/test_large_results.py::TestOvertaken::test_of_two_plans_at_once_one_counts",
+        "tests/functional/test_large_results.py::TestOvertaken::test_of_two_plans_that_are_made_at_once_one_counts",
     ),
     "a plan that was overtaken is dropped with its upload": (
         "tests/functional/test_large_results.py::TestOvertaken::test_an_entry_that_is_redriven_meanwhile_makes_a_new_plan",
@@ -319,17 +317,15 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "parts that do not come are asked for again": (
         "tests/functional/test_large_results.py::TestWhatIsLost::test_parts_whose_tasks_are_lost_are_asked_for_again",
     ),
-    "tasks for parts count as published only if the topic confirms it": (
-        "tests/functional/test_large_results.py::TestWhatIsLost::test_tasks_that_the_topic_refuses_are_an_error",
-    ),
     "a job's record is written only if nobody else wrote it in the meantime": (
         "tests/functional/test_job_looks_at_once.py::TestAtOnce::test_a_record_that_somebody_else_wrote_is_not_overwritten",
     ),
     "a look that was lost is published again": (
         "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_was_lost_is_published_again_by_the_one_before_it",
     ),
-    "a look counts as published only if the topic confirms it": (
+    "looks and tasks count as published only if the topic confirms each": (
         "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_is_refused_is_an_error_so_that_the_one_before_it_stays",
+        "tests/functional/test_large_results.py::TestWhatIsLost::test_tasks_that_the_topic_refuses_are_an_error",
     ),
     "a look is acknowledged only after the next one is published": (
         "tests/functional/test_job_looks.py::TestTheWayOfAJob::test_a_job_is_finished_seconds_after_its_last_message",
@@ -388,7 +384,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/contract/test_store_contract.py::test_only_one_of_many_conditional_writes_wins",
     ),
     "a bundle is unpacked only if its digest is the expected one": (
-        "tests/unit/test_bundles.py::test_a_damaged_archive_is_refused",
+        "tests/unit/test_bundles.py::test_a_bundle_whose_archive_is_damaged_is_refused",
     ),
     "a bundle has no more files than its version says": (
         "tests/unit/test_bundles.py::test_an_archive_with_more_files_than_expected_is_refused",
@@ -407,22 +403,22 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/unit/test_versions.py::test_a_version_that_was_changed_is_refused_with_a_reason",
     ),
     "of two versions that are put at once, one becomes the current one": (
-        "tests/unit/test_versions.py::test_two_who_put_at_once_do_not_overwrite_each_other",
+        "tests/unit/test_versions.py::test_two_that_put_a_version_at_once_do_not_overwrite_each_other",
     ),
     "a source whose event comes twice gets one version": (
         "tests/unit/test_versions.py::test_two_deliveries_at_once_get_one_version",
     ),
     "files that another workflow may have changed are not run": (
-        "tests/functional/test_function_workflows.py::test_what_one_workflow_changed_of_another_is_not_run",
+        "tests/functional/test_function_workflows.py::test_a_bundle_that_another_workflow_changed_is_not_run",
     ),
     "what follows from a message that may have killed a function is a message of its own": (
-        "tests/functional/test_function_workflows.py::test_what_was_received_before_goes_over_the_topic_between_steps",
+        "tests/functional/test_function_workflows.py::test_a_message_that_was_received_before_goes_over_the_topic_between_steps",
     ),
     "what a following step cannot do now comes back on the stage's topic": (
-        "tests/unit/test_chain.py::test_what_the_next_step_cannot_do_now_goes_to_the_topic",
+        "tests/unit/test_chain.py::test_messages_that_the_next_step_cannot_take_now_go_to_the_topic",
     ),
     "a workflow that can never be run does not keep its messages waiting": (
-        "tests/functional/test_function_workflows.py::test_a_damaged_bundle_is_never_run",
+        "tests/functional/test_function_workflows.py::test_a_bundle_that_is_damaged_is_never_run",
     ),
 }
 """For each guard the tests that fail when it is broken. `[killed before` stands for all parts of that kind of fault."""

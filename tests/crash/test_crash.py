@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,12 +37,13 @@ LINES = [b"alpha\n", b"beta skip\n", b"gamma\n", b"epsilon\n", b"zeta\n", BAD, b
 WHOLE = b"".join(LINES)
 RESULT = "results/molecules.smi"
 PARTS = 4
-EVERY = "PARCELQ_THOROUGH" in os.environ
-"""Whether each fault happens at every call, as `make thorough` has it; otherwise at every second one.
-
-Of two neighbouring faults, such as killed before and killed after, one happens at the even calls and one at the odd.
-"""
 """So many tests share the calls of one kind of fault; the first takes calls 1, 5, 9, …"""
+EVERY = "PARCELQ_THOROUGH" in os.environ
+"""Whether each fault happens at every call, as `make thorough` has it; otherwise at those of one part.
+
+Kinds beside each other, such as killed before and killed after, have parts beside each other, so that together they
+strike everywhere.
+"""
 SPARED = {"killed before", "throttled", "unreachable three times"}
 """Faults that the second pipeline is spared, to save time: to AWS, before a call is just after the one before, and it
 retries by the same code as the first."""
@@ -106,17 +107,20 @@ def serial(step_folder: Path) -> Callable[[bytes], bytes]:
     return run
 
 
+def shares(faults: Iterable[str]) -> list[tuple[str, int]]:
+    """The faults that are tried, each with the parts of the calls that it happens at."""
+    own = {fault: number % PARTS for number, fault in enumerate(EVERY_FAULT)}
+    return [(fault, part) for fault in faults for part in range(PARTS) if EVERY or part == own[fault]]
+
+
 def every_call(fault: str, part: int) -> Iterator[Fault]:
     """The faults at a part's share of the calls, until there are no more."""
-    odd = list(EVERY_FAULT).index(fault) % 2
-    at = part + 1 if EVERY else part + 1 + PARTS * odd
-    while True:
+    for at in count(part + 1, PARTS):
         one = EVERY_FAULT[fault]()
         one.at = at
         yield one
         if not one.struck:
             return
-        at += PARTS if EVERY else 2 * PARTS
 
 
 @contextmanager
@@ -180,9 +184,8 @@ def without(line: bytes, lines: list[bytes] = LINES) -> bytes:
     return b"".join(one for one in lines if one != line)
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("fault", EVERY_FAULT)
-def test_one_bad_line_and_a_fault_at_any_call(
+@pytest.mark.parametrize(("fault", "part"), shares(EVERY_FAULT))
+def test_with_one_bad_line_and_a_fault_at_any_call_the_result_is_exact_and_nothing_is_left(
     make_world: Callable[..., World], home: Home, serial: Callable[[bytes], bytes], fault: str, part: int
 ) -> None:
     expected = serial(without(BAD))
@@ -195,9 +198,8 @@ def test_one_bad_line_and_a_fault_at_any_call(
             check_nothing_left(world, home, dead=True)
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("fault", [fault for fault in EVERY_FAULT if fault not in SPARED])
-def test_a_large_object_told_of_twice_and_a_fault_at_any_call(
+@pytest.mark.parametrize(("fault", "part"), shares(fault for fault in EVERY_FAULT if fault not in SPARED))
+def test_a_large_object_whose_event_comes_twice_has_an_exact_result_with_a_fault_at_any_call(
     make_world: Callable[..., World],
     home: Home,
     serial: Callable[[bytes], bytes],
@@ -223,7 +225,7 @@ def test_a_large_object_told_of_twice_and_a_fault_at_any_call(
             check_nothing_left(world, home, dead=False)
 
 
-def test_a_step_that_never_does_the_same_twice(
+def test_of_a_step_that_never_does_the_same_twice_the_result_has_one_run_or_the_other(
     make_world: Callable[..., World], home: Home, monkeypatch: pytest.MonkeyPatch, make_step: Callable[..., Path]
 ) -> None:
     """Of two runs over one line, each of several messages, the result has either the one or the other."""
@@ -232,16 +234,15 @@ def test_a_step_that_never_does_the_same_twice(
     for name, value in (("FOLDERS", step.parent), ("PATH", step.name)):
         monkeypatch.setenv(f"PARCELQ_STEP_{name}", str(value))
     monkeypatch.setenv("PARCELQ_SETTINGS_FILE", "settings.yaml")
-    for part in range(PARTS):
-        for one in every_call("last entry fails to the end", part):
-            world = make_world(one)
-            world.put(b"line\n")
-            with told(one):
-                world.run()
-                lines = (world.object(RESULT) or b"").splitlines()
-                assert len(lines) == 10
-                assert len(set(lines)) == 1
-                check_nothing_left(world, home, dead=False)
+    for one in chain.from_iterable(every_call(*share) for share in shares(["last entry fails to the end"])):
+        world = make_world(one)
+        world.put(b"line\n")
+        with told(one):
+            world.run()
+            lines = (world.object(RESULT) or b"").splitlines()
+            assert len(lines) == 10
+            assert len(set(lines)) == 1
+            check_nothing_left(world, home, dead=False)
 
 
 @pytest.fixture
@@ -285,7 +286,7 @@ def test_a_line_that_takes_the_function_down_dies_alone(
     check_nothing_left(world, home, dead=True)
 
 
-def test_what_sqs_itself_moves_to_the_dead_letters_is_healed_three_times_and_then_the_job_is_stopped(
+def test_a_message_that_sqs_itself_moves_to_the_dead_letters_is_healed_three_times_and_then_the_job_is_stopped(
     make_world: Callable[..., World], deadly: Callable[[World, bytes], None]
 ) -> None:
     """Which is the last net, on a topic that gives messages out so rarely that marks have no time to count."""
@@ -304,7 +305,7 @@ def test_what_sqs_itself_moves_to_the_dead_letters_is_healed_three_times_and_the
     assert job["problem"] == "7 bytes of it are missing after 3 healings"
 
 
-def test_what_is_lost_once_is_published_again_and_counted(
+def test_a_message_that_is_lost_once_is_published_again_and_counted(
     make_world: Callable[..., World], home: Home, serial: Callable[[bytes], bytes]
 ) -> None:
     world = make_world(Fault(killed_before))

@@ -8,9 +8,8 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from conftest import STEP
 from crash_faults import EVERY_FAULT, Fault
-from crash_world import World
+from crash_world import STEP, World
 from parcelq.jobs.assembled import from_folder
 from parcelq.jobs.version import Version, version_of
 from parcelq.jobs.versions import Versions, bundle_key
@@ -18,7 +17,7 @@ from parcelq.names import SEGMENTS
 from parcelq.steps.bundles import write_bundle
 from parcelq.store.folder import FolderStore
 from parcelq.topics.attributes import REASON, WORKFLOW
-from test_crash import BAD, PARTS, WHOLE, Home, every_call, home, make_world, told, without  # noqa: F401
+from test_crash import BAD, WHOLE, Home, every_call, home, make_world, shares, told, without  # noqa: F401
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:No application metrics", "ignore::pytest.PytestUnhandledThreadExceptionWarning"
@@ -59,12 +58,11 @@ def workflow(
     return version, {key: stored.read(key) for key in stored.keys("workflows/")}, expected
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("fault", "part"), shares(FAULTS))
 @pytest.mark.parametrize(
     "workflow", [("describe", "mark"), ("mark", "describe")], indirect=True, ids=["first", "second"]
 )
-def test_a_bad_line_in_either_step_and_a_fault_at_any_call(
+def test_with_a_bad_line_in_either_step_and_a_fault_at_any_call_the_result_is_exact(
     make_world: Callable[..., World],  # noqa: F811
     home: Home,  # noqa: F811
     workflow: tuple[Version, dict[str, bytes], bytes],

@@ -22,8 +22,10 @@ def test_a_guard_can_be_broken_and_the_result_compiles(guard: Guard) -> None:
     compile(mutant, str(guard.path), "exec")
 
 
-@pytest.mark.parametrize("test", sorted({test for tests in NOTICED_BY.values() for test in tests}))
-def test_a_test_that_is_named_exists(test: str) -> None:
+@pytest.mark.parametrize(
+    "test", sorted({test for tests in NOTICED_BY.values() for test in tests}), ids=lambda test: test.rpartition("/")[2]
+)
+def test_every_test_that_a_guard_names_exists(test: str) -> None:
     path, *names = test.partition("[")[0].split("::")
     body: list[ast.stmt] = ast.parse((ROOT / path).read_text()).body
     for name in names:
@@ -32,9 +34,9 @@ def test_a_test_that_is_named_exists(test: str) -> None:
         body = found[0].body
 
 
-def test_every_guard_has_a_test() -> None:
+def test_every_guard_names_at_least_one_test() -> None:
     assert all(NOTICED_BY.values())
 
 
-def test_the_documentation_lists_all_guards() -> None:
+def test_the_page_about_guards_lists_all_guards_and_their_tests() -> None:
     assert DOCS.read_text().endswith("| --- | --- | --- |\n" + table()), "run tests/crash/mutants.py --docs"

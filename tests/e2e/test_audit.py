@@ -56,7 +56,7 @@ def audit(osv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_vulnerable_package_fails() -> None:
+def test_an_audit_fails_when_a_package_is_vulnerable() -> None:
     with service({"pyyaml"}) as osv:
         done = audit(osv)
     assert done.returncode != 0
@@ -64,14 +64,14 @@ def test_a_vulnerable_package_fails() -> None:
     assert "PYSEC-1-1" in done.stdout
 
 
-def test_packages_without_a_known_vulnerability_pass() -> None:
+def test_an_audit_passes_when_no_package_has_a_known_vulnerability() -> None:
     with service(set()) as osv:
         done = audit(osv)
     assert done.returncode == 0, done.stderr
     assert "No known vulnerabilities found" in done.stderr
 
 
-def test_without_a_service_it_is_said_and_nothing_fails() -> None:
+def test_without_a_vulnerability_service_the_audit_says_so_and_does_not_fail() -> None:
     with service(set()) as osv:
         pass
     done = audit(osv)

@@ -24,5 +24,5 @@ def test_every_handler_can_be_imported_from_what_was_built(built: Built, name: s
     assert all(line.startswith(str(built.folder)) for line in done.stdout.splitlines())
 
 
-def test_the_step_is_shipped(built: Built) -> None:
+def test_the_build_of_a_processor_has_its_step(built: Built) -> None:
     assert (built.folder / "StageFunctionstep" / "steps" / "step" / "step.py").is_file()

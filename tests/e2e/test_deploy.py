@@ -277,7 +277,7 @@ def test_the_stack_has_the_name_of_its_environment(dev: Story, prod: Story) -> N
     assert prod.deployed.stacks == {MANAGED_STACK: "CREATE_COMPLETE", "parcelqprod": "CREATE_COMPLETE"}
 
 
-def test_topics_dead_letter_into_their_dead_letter_topics(dev: Story) -> None:
+def test_every_deployed_topic_moves_dead_letters_to_its_own_dead_letter_topic(dev: Story) -> None:
     topics = dev.deployed.topics
     counts = {
         name: json.loads(attributes["RedrivePolicy"])
@@ -309,7 +309,7 @@ def test_messages_go_to_functions_that_report_failures(dev: Story) -> None:
     assert dev.deployed.mappings["parcelqdev-ranges"]["BatchSize"] == 1
 
 
-def test_functions_are_as_the_template_says(dev: Story, prod: Story) -> None:
+def test_deployed_functions_have_the_limits_and_settings_of_the_template(dev: Story, prod: Story) -> None:
     functions = dev.deployed.functions
     names = {f"parcelqdev-{name}" for name in ("processor-step", "uploader", "downloader", "topic-admin")}
     assert functions.keys() == names
@@ -327,7 +327,7 @@ def test_functions_are_as_the_template_says(dev: Story, prod: Story) -> None:
     assert set(prod.deployed.concurrency.values()) == {None}
 
 
-def test_the_code_is_what_was_built(dev: Story) -> None:
+def test_deployed_functions_run_the_code_that_was_built(dev: Story) -> None:
     (library,) = layers(dev.template)
     assert {"python/parcelq/__init__.py", "python/yaml/__init__.py"} <= dev.code[library]
     assert {"app.py", "steps/step/step.py"} <= dev.code["StageFunctionstep"]
@@ -441,7 +441,7 @@ def test_a_second_deployment_leaves_the_rest_as_it_was(dev: Story) -> None:
 # ---- What deleting leaves.
 
 
-def test_deleting_leaves_nothing(dev: Story) -> None:
+def test_deleting_the_stack_leaves_nothing_behind(dev: Story) -> None:
     left = dev.deleted
     assert left.stacks == {MANAGED_STACK: "CREATE_COMPLETE", "parcelqdev": "DELETE_COMPLETE"}
     assert of_the_stack(left) == []
@@ -449,7 +449,7 @@ def test_deleting_leaves_nothing(dev: Story) -> None:
     assert objects == []
 
 
-def test_deleting_leaves_results_where_they_are_to_be_retained(prod: Story) -> None:
+def test_deleting_the_stack_leaves_results_where_they_are_to_be_retained(prod: Story) -> None:
     left = prod.deleted
     assert left.objects.pop("parcelqprod-123456789012-us-east-1") == ["results/a.txt"]
     assert list(left.objects.values()) == [[]]

@@ -50,8 +50,8 @@ def test_every_kind_of_gz_gives_its_lines_and_a_broken_one_fails_alone(tmp_path:
         assert name in done.stderr.splitlines()[-1]
 
 
-def test_many_small_files_all_give_results(tmp_path: Path, filter_settings: Path) -> None:
-    files = [tmp_path / f"{number}.txt" for number in range(110)]
+def test_each_of_many_small_files_gives_its_result(tmp_path: Path, filter_settings: Path) -> None:
+    files = [tmp_path / f"{number}.txt" for number in range(40)]
     for file in files:
         file.write_text(f"line of {file.name}\n")
     out = tmp_path / "out"
@@ -60,7 +60,9 @@ def test_many_small_files_all_give_results(tmp_path: Path, filter_settings: Path
     assert "published again" not in done.stderr
 
 
-def test_the_users_surroundings_do_not_matter(tmp_path: Path, filter_settings: Path) -> None:
+def test_emulate_works_whatever_the_environment_and_the_folder_of_the_user_are(
+    tmp_path: Path, filter_settings: Path
+) -> None:
     here = tmp_path / "here"
     here.mkdir()
     for module in ("tokenize", "queue", "yaml", "json", "boto3", "parcelq", "app", "moto", "email"):
@@ -91,7 +93,7 @@ def test_the_users_surroundings_do_not_matter(tmp_path: Path, filter_settings: P
     assert not (tmp_path / "executed").exists()
 
 
-def test_settings_and_files_may_come_through_pipes(tmp_path: Path) -> None:
+def test_emulate_reads_settings_and_files_that_come_through_pipes(tmp_path: Path) -> None:
     script = '"$@" <(printf "a\\nb\\n") --step tr --settings <(printf "filter: true\\narguments: [a-z, A-Z]\\n")'
     command = ["bash", "-c", script, "bash", *PARCELQ, "emulate", "--output", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
@@ -100,7 +102,7 @@ def test_settings_and_files_may_come_through_pipes(tmp_path: Path) -> None:
     assert Path(str(report).removesuffix(".report.json")).read_text() == "A\nB\n"
 
 
-def test_wrong_settings_from_a_pipe_end_at_once(tmp_path: Path) -> None:
+def test_emulate_refuses_wrong_settings_from_a_pipe_before_anything_runs(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_text("a\n")
     script = '"$@" --settings <(printf "timeout: soon\\n")'
     command = ["bash", "-c", script, "bash", *PARCELQ, "emulate", str(tmp_path / "lines.txt"), "--step", "cat"]
@@ -163,7 +165,7 @@ def test_a_run_that_was_hung_up_leaves_nothing_in_the_temporary_folder(tmp_path:
             process.communicate()
 
 
-def test_results_that_would_collide_are_refused_before_the_run(tmp_path: Path) -> None:
+def test_emulate_refuses_two_files_with_one_result_before_anything_runs(tmp_path: Path) -> None:
     name = "same.txt"
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -175,7 +177,7 @@ def test_results_that_would_collide_are_refused_before_the_run(tmp_path: Path) -
     assert not (tmp_path / "o").exists()
 
 
-def test_a_result_never_overwrites_its_input(tmp_path: Path, filter_settings: Path) -> None:
+def test_emulate_refuses_to_overwrite_an_input_with_its_result(tmp_path: Path, filter_settings: Path) -> None:
     file = tmp_path / "data.txt"
     file.write_text("a\n")
     done = emulate(file, "--step", "tr", "--settings", filter_settings, "--output", tmp_path, expected=1)

@@ -75,7 +75,9 @@ def aws() -> Iterator[Aws]:
 
 
 @pytest.mark.parametrize("function", EVENTS)
-def test_a_function_answers_in_a_container(aws: Aws, built: Built, function: str, tmp_path: Path) -> None:
+def test_a_built_function_answers_an_event_in_a_container(
+    aws: Aws, built: Built, function: str, tmp_path: Path
+) -> None:
     # SAM gives a function only those variables of the file that the template has, so it must have the endpoint.
     template = built.folder / f"{function}.yaml"
     variables = "    Environment:\n      Variables:\n"

@@ -48,7 +48,7 @@ def made(once: Callable[[Callable[[Path], Path]], Path]) -> Path:
     return once(make_build)
 
 
-def test_what_runs_here_is_what_is_pinned() -> None:
+def test_the_packages_installed_here_have_the_versions_pinned_for_the_layer() -> None:
     assert {name: version(name) for name in pins()} == pins()
 
 
@@ -57,7 +57,7 @@ def test_the_layer_has_the_pinned_packages_and_no_others(made: Path) -> None:
     assert {name_of(one.name): one.version for one in found} == pins()
 
 
-def test_the_layer_keeps_within_its_budget(made: Path) -> None:
+def test_the_layer_is_no_larger_than_its_budget(made: Path) -> None:
     assert sum(path.stat().st_size for path in (made / "Library").rglob("*") if path.is_file()) <= LAYER_BYTES
 
 

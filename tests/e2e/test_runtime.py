@@ -121,7 +121,9 @@ def stack(deployed: Emulated) -> Iterator[Emulated]:
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_every_event_gets_its_answer(stack: Emulated, instances: dict[str, EmulatedFunction], name: str) -> None:
+def test_every_example_event_gets_the_answer_of_its_function(
+    stack: Emulated, instances: dict[str, EmulatedFunction], name: str
+) -> None:
     function, members = ANSWERS[name]
     answer = instances[function].invoke(EVENTS[name])
     assert (answer and answer.keys()) == members
@@ -136,7 +138,7 @@ def test_every_event_gets_its_answer(stack: Emulated, instances: dict[str, Emula
         assert described == ["aspirin", "benzene", "ethanol", "ethylamine", "glycine"]
 
 
-def test_a_file_comes_back_as_its_result(built: Built, tmp_path: Path) -> None:
+def test_a_file_that_is_put_into_the_inbox_comes_back_as_its_result(built: Built, tmp_path: Path) -> None:
     file, expected = ROOT / "examples" / "molecules.smi", tmp_path / "expected"
     step = built.folder / "StageFunctionstep" / "steps" / "step" / "step.py"
     subprocess.run([built.python, step, "--input", file, "--output", expected], check=True)

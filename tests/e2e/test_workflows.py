@@ -101,7 +101,7 @@ def printed(done: subprocess.CompletedProcess[str]) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_same_words_give_the_same_bytes_here_and_on_a_stack(cloud, tmp_path, lines, flow):
+def test_the_same_command_gives_the_same_bytes_here_and_on_a_stack(cloud, tmp_path, lines, flow):
     words = ["run", lines, "--workflow", flow]
     assert printed(cloud(*words, cwd=tmp_path)) == ["results/lines.txt"]
     assert printed(cloud(*words, "--stack", "parcelq", "--output", "cloud", cwd=tmp_path)) == ["cloud/lines.txt"]
@@ -124,7 +124,7 @@ def test_csv_has_its_header_once_through_any_steps(cloud, tmp_path, steps):
     assert result.count(b"item,quantity") + result.count(b"ITEM,QUANTITY") == 1
 
 
-def test_rdkit_from_inline_metadata_gives_what_it_gives_here(cloud, tmp_path):
+def test_a_step_with_rdkit_from_inline_metadata_gives_the_same_bytes_here_and_on_a_stack(cloud, tmp_path):
     source = tmp_path / "molecules.smi"
     molecules = (ROOT / "examples/molecules.smi").read_text().splitlines(keepends=True)[:200]
     source.write_text("".join([*molecules[:100], "C1CC broken\n", *molecules[100:]]))
@@ -164,7 +164,7 @@ def test_a_workflow_is_put_listed_shown_used_and_deleted(cloud, tmp_path, lines,
     assert (done.returncode, "there is no workflow of that name" in done.stdout) == (1, True)
 
 
-def test_detaching_prints_what_brings_the_result(cloud, tmp_path, lines):
+def test_run_with_detach_prints_the_name_with_which_wait_brings_the_result(cloud, tmp_path, lines):
     words = ["run", lines, "--step", "tr a-z A-Z", "--stack", "parcelq"]
     (name,) = printed(cloud(*words, "--detach", cwd=tmp_path))
     assert name.startswith("tr@")
@@ -191,7 +191,7 @@ def test_detaching_prints_what_brings_the_result(cloud, tmp_path, lines):
     assert (tmp_path / "results/lines.txt").read_text() == lines.read_text()
 
 
-def test_an_object_of_another_bucket_is_a_file_too(cloud, tmp_path, lines):
+def test_run_takes_an_object_of_another_bucket_as_a_file(cloud, tmp_path, lines):
     s3 = cloud.client("s3")
     s3.create_bucket(Bucket="elsewhere")
     s3.upload_file(str(lines), "elsewhere", "a folder/lines.txt")
@@ -340,7 +340,7 @@ def test_a_python_program_gets_the_same_from_both_and_dead_entries_run_again_wit
         (("run", "lines.txt", "--step", "old.py", "--stack", "parcelq"), "requires-python is '<3'"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(cloud, tmp_path, lines, words, sentence):
+def test_a_command_that_a_stack_cannot_carry_out_ends_with_one_sentence(cloud, tmp_path, lines, words, sentence):
     for name, text in {
         "many": MANY_MISTAKES,
         "staged": "steps: [{run: cat, stage: heavy}]",

@@ -77,14 +77,14 @@ class TestDead:
         assert f"line {told or 'unknown'}: " in cli.ok("dead", "t").text
         return told
 
-    def test_says_which_line_failed_and_why(self, cli: Cli, world: World) -> None:
+    def test_dead_says_which_line_failed_and_why(self, cli: Cli, world: World) -> None:
         world.die(world.third_line(world.put()))
         done = cli.ok("dead", "t")
         assert done.text == "s3://a-bucket/inbox/a%20b.smi, line 3: 'third': exit code 3: no such atom\n"
         assert done.err == "1 dead letter\n"
         assert world.count() == 1
 
-    def test_json_has_all_of_it(self, cli: Cli, world: World) -> None:
+    def test_dead_with_json_prints_all_that_is_known_of_a_dead_letter(self, cli: Cli, world: World) -> None:
         name = world.die(world.third_line(world.put(), Workflow="wf-1"))
         assert cli.ok("dead", world.url, "--json").document == {
             "message_id": name,
@@ -104,7 +104,7 @@ class TestDead:
             "runs": 2,
         }
 
-    def test_what_sqs_moved_has_no_reason(self, cli: Cli, world: World) -> None:
+    def test_a_dead_letter_that_sqs_moved_is_shown_without_a_reason(self, cli: Cli, world: World) -> None:
         world.send(world.third_line(world.put()).wire())
         document = cli.ok("dead", "t", "--json").document
         assert (document["line"], document["reason"], document["runs"]) == (3, NO_REASON, None)
@@ -113,7 +113,7 @@ class TestDead:
         done = cli.ok("dead", "t")
         assert (done.out, done.err) == (b"", "0 dead letters\n")
 
-    def test_a_topic_that_is_not_there_is_an_error(self, cli: Cli, world: World) -> None:
+    def test_dead_says_that_a_topic_is_not_there(self, cli: Cli, world: World) -> None:
         assert "topic 'x': there is no topic of that name" in cli.fails("dead", "x")
 
     @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ class TestDead:
         assert (other["entry"], "problem" in other) == ("other\n", False)
         assert one["problem"] in cli.ok("dead", "t").text
 
-    def test_an_unknown_encoding_is_reported(self, cli: Cli, world: World) -> None:
+    def test_a_dead_letter_with_an_unknown_encoding_is_reported(self, cli: Cli, world: World) -> None:
         world.send(Wire("odd", {"Encoding": "rot13"}))
         assert "rot13" in cli.ok("dead", "t").text
 
@@ -226,21 +226,23 @@ class TestDead:
         assert sorted(told) == [(2, 6, len(DATA))] * 2 + [(3, START, END)] * 2
 
     @pytest.mark.parametrize("told", [{SOURCE: "mine"}, {LINEAGE: "1-2-3"}, {SOURCE: "s3://b/k?put=1", LINEAGE: "x"}])
-    def test_what_it_says_of_its_source_may_be_nonsense(self, cli: Cli, world: World, told: dict[str, str]) -> None:
+    def test_a_dead_letter_with_a_nonsensical_lineage_is_shown_nevertheless(
+        self, cli: Cli, world: World, told: dict[str, str]
+    ) -> None:
         world.die(Message(b"a\n", told))
         document = cli.ok("dead", "t", "--json").document
         assert (document["line"], document["start"], document["lineage"]) == (None, None, told.get(LINEAGE, ""))
 
 
 class TestRedrive:
-    def test_sends_all_back(self, cli: Cli, world: World) -> None:
+    def test_redrive_sends_all_dead_letters_back(self, cli: Cli, world: World) -> None:
         for number in range(3):
             world.die(Message(b"%d\n" % number))
         assert cli.ok("topics", "redrive", "t").text == "sent 3 messages back to t\n"
         assert (world.count(), world.count("t")) == (0, 3)
         assert cli.ok("topics", "redrive", "t", "--json").document == {"redriven": 0}
 
-    def test_sends_chosen_ones_back(self, cli: Cli, world: World) -> None:
+    def test_redrive_sends_only_the_chosen_dead_letters_back(self, cli: Cli, world: World) -> None:
         one, other, _ = (world.die(Message(b"%d\n" % number)) for number in range(3))
         done = cli.ok("topics", "redrive", world.url, "--id", one, "--id", other, "--json")
         assert done.document == {"redriven": 2}
@@ -264,7 +266,7 @@ class TestRedrive:
         assert "a dead letter stays" in done.err
         assert world.count() == 1
 
-    def test_a_topic_that_is_not_there_is_an_error(self, cli: Cli, world: World) -> None:
+    def test_redrive_says_that_a_topic_is_not_there(self, cli: Cli, world: World) -> None:
         assert "topic 'x': there is no topic of that name" in cli.fails("topics", "redrive", "x")
 
 

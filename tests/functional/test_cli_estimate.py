@@ -42,7 +42,7 @@ def known_of(file: Path, step: Step, sample: int = 200) -> Any:
         return measure(file.name, read_sample(file, sample), runs)
 
 
-def test_it_tells_what_a_file_costs(cli: Cli, lines: Path, filter_step: tuple[str, ...]) -> None:
+def test_estimate_says_what_a_file_costs(cli: Cli, lines: Path, filter_step: tuple[str, ...]) -> None:
     done = cli.ok("estimate", lines, *filter_step, "--sample", "200")
     assert "words.txt: 22.0 kB, 2,000 records of lines (counted)" in done.text
     assert "Step, over 200 of them" in done.text
@@ -55,7 +55,7 @@ def test_it_tells_what_a_file_costs(cli: Cli, lines: Path, filter_step: tuple[st
     assert "no free tier" in done.text
 
 
-def test_it_tells_the_same_as_json(cli: Cli, lines: Path, filter_step: tuple[str, ...]) -> None:
+def test_estimate_with_json_gives_the_same_numbers(cli: Cli, lines: Path, filter_step: tuple[str, ...]) -> None:
     options = ("--parcel-size", "100", "--memory", "1024", "--concurrency", "7", "--sample", "200", "--json")
     document = cli.ok("estimate", lines, *filter_step, *options).document
     chosen = document["chosen"]
@@ -70,7 +70,9 @@ def test_it_tells_the_same_as_json(cli: Cli, lines: Path, filter_step: tuple[str
     assert document["warnings"] == []
 
 
-def test_other_prices_change_the_bill(cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path) -> None:
+def test_a_file_of_other_prices_changes_the_bill(
+    cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path
+) -> None:
     free = tmp_path / "prices.yaml"
     free.write_text("region: nowhere\nprices:\n  lambda_gb_seconds: {usd: 0}\n  lambda_requests: {usd: 0}\n")
     document = cli.ok("estimate", lines, *filter_step, "--prices", free, "--sample", "50", "--json").document
@@ -168,7 +170,7 @@ def test_what_a_real_step_calculates_is_measured(lines: Path, tmp_path: Path) ->
     assert 0 < known.cpu(200) <= known.wall(200) * 1.5
 
 
-def test_lines_that_fail_are_counted(lines: Path, make_step: Callable[..., Path]) -> None:
+def test_estimate_counts_the_lines_of_the_sample_that_fail(lines: Path, make_step: Callable[..., Path]) -> None:
     picky = make_step('grep -q "7$" "$2" && { echo "no seven, please" >&2; exit 3; }; cp "$2" "$4"')
     known = known_of(lines, local_step(str(picky)), 100)
     bad = sum(line.endswith(b"7\n") for line in read_sample(lines, 100).records)
@@ -194,7 +196,9 @@ def test_a_single_line_that_fails_is_reported(tmp_path: Path, make_step: Callabl
         known_of(file, local_step(str(make_step("exit 1"))))
 
 
-def test_a_single_line_is_enough(cli: Cli, tmp_path: Path, filter_step: tuple[str, ...]) -> None:
+def test_a_file_of_a_single_line_is_enough_for_an_estimate(
+    cli: Cli, tmp_path: Path, filter_step: tuple[str, ...]
+) -> None:
     file = tmp_path / "one.txt"
     file.write_text("a")
     document = cli.ok("estimate", file, *filter_step, "--json").document
@@ -227,7 +231,7 @@ def test_lines_that_are_not_text_are_counted(tmp_path: Path, filter_step: tuple[
         (("words.txt", "--step", "cat", "--format", "cvs"), 1, "format is 'cvs', but must be"),
     ],
 )
-def test_mistakes_are_an_error_of_one_line(
+def test_a_mistake_in_the_options_of_estimate_is_an_error_of_one_line(
     cli: Cli, lines: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], code: int, said: str
 ) -> None:
     monkeypatch.chdir(lines.parent)
@@ -235,7 +239,7 @@ def test_mistakes_are_an_error_of_one_line(
     assert said in cli.fails("estimate", *options, code=code)
 
 
-def test_warnings_are_printed(cli: Cli, tmp_path: Path, filter_step: tuple[str, ...]) -> None:
+def test_estimate_prints_its_warnings(cli: Cli, tmp_path: Path, filter_step: tuple[str, ...]) -> None:
     file = tmp_path / "many.txt"
     file.write_bytes(b"x\n" * 50_000)
     done = cli.ok("estimate", file, *filter_step, "--sample", "20")
@@ -254,7 +258,9 @@ def test_records_of_csv_are_run_with_their_header_and_what_comes_out_is_counted(
     assert (known["failing"], known["out_entries"]) == (0, 1)
 
 
-def test_it_draws_the_setups_as_a_page(cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path) -> None:
+def test_estimate_draws_the_setups_as_a_page(
+    cli: Cli, lines: Path, filter_step: tuple[str, ...], tmp_path: Path
+) -> None:
     page = tmp_path / "estimate.html"
     done = cli.ok("estimate", lines, *filter_step, "--sample", "200", "--memory", "777", "--html", page, "--json")
     drawn = page.read_text()

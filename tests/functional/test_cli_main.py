@@ -30,7 +30,7 @@ def commands(app: Typer, *names: str) -> list[tuple[str, ...]]:
     return found
 
 
-def test_starting_imports_no_slow_module() -> None:
+def test_starting_the_command_imports_no_slow_module() -> None:
     slow = {"boto3", "botocore", "moto", "samtranslator", "cfnlint", "yaml", "pydantic"}
     program = f"import sys, parcelq_cli.main; sys.exit(', '.join({slow} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=False).stderr == b"\n"
@@ -47,7 +47,7 @@ def test_without_its_packages_emulate_says_how_to_install_them() -> None:
     assert done.stderr == "parcelq: emulate needs more packages; install them with: pip install 'parcelq[emulate]'\n"
 
 
-def test_version_is_printed(cli: Cli) -> None:
+def test_the_option_version_prints_the_version(cli: Cli) -> None:
     assert cli.ok("--version").text.count(".") == 2
 
 
@@ -113,7 +113,9 @@ def test_ctrl_c_at_any_moment_prints_one_sentence_at_most(cli: Cli, tmp_path: Pa
 
 
 @pytest.mark.parametrize("arguments", [(), ("topics",)])
-def test_no_command_shows_help_and_is_wrong_usage(cli: Cli, arguments: tuple[str, ...]) -> None:
+def test_parcelq_without_a_command_shows_its_help_and_ends_with_wrong_usage(
+    cli: Cli, arguments: tuple[str, ...]
+) -> None:
     done = cli(*arguments)
     assert done.code == 2
     assert "Usage: parcelq" in done.text
@@ -170,7 +172,7 @@ def test_wrong_usage_is_one_sentence_and_exit_code_2(cli: Cli, arguments: tuple[
         ("process", "nowhere", "nowhere", "--step", "cat", "--timeout", "0"),
     ],
 )
-def test_a_topic_that_does_not_exist_is_named(cli: Cli, arguments: tuple[str, ...]) -> None:
+def test_an_error_names_the_topic_that_does_not_exist(cli: Cli, arguments: tuple[str, ...]) -> None:
     assert "topic 'nowhere': there is no topic of that name" in cli.fails(*arguments)
 
 
@@ -184,7 +186,7 @@ def test_a_url_without_a_topic_means_that_the_topic_does_not_exist(cli: Cli, mot
     ("missing", "said"),
     [("AWS_DEFAULT_REGION", "You must specify a region"), ("AWS_ACCESS_KEY_ID", "Unable to locate credentials")],
 )
-def test_missing_configuration_is_one_sentence(
+def test_missing_aws_configuration_is_an_error_of_one_sentence(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, missing: str, said: str
 ) -> None:
     monkeypatch.delenv(missing)
@@ -202,7 +204,7 @@ def test_missing_configuration_is_one_sentence(
         ("AWS_CONFIG_FILE", "/etc/passwd", "Unable to parse config file: /etc/passwd"),
     ],
 )
-def test_bad_configuration_is_one_sentence(
+def test_invalid_aws_configuration_is_an_error_of_one_sentence(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -216,7 +218,7 @@ def _breaks(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     monkeypatch.setattr(clients, "topics", topics)
 
 
-def test_a_fault_of_the_program_is_one_sentence(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_the_program_is_an_error_of_one_sentence(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     _breaks(monkeypatch, ZeroDivisionError("by zero"))
     assert (
         cli.fails("topics", "list")
@@ -243,13 +245,15 @@ def test_an_error_of_the_system_names_the_file(cli: Cli, monkeypatch: pytest.Mon
     assert cli.fails("topics", "list") == "parcelq: /secret: Permission denied\n"
 
 
-def test_ctrl_c_exits_with_130_and_prints_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_ctrl_c_ends_exits_with_130_and_prints_nothing(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _breaks(monkeypatch, KeyboardInterrupt())
     done = cli("topics", "list")
     assert (done.code, done.out, done.err) == (130, b"", "")
 
 
-def test_ctrl_c_ends_a_long_poll(cli: Cli) -> None:
+def test_ctrl_c_ends_a_command_during_a_long_poll(cli: Cli) -> None:
     cli.ok("topics", "create", "t")
     running = cli.start("pull", "t", "--timeout", "60", "--verbose")
     assert running.stderr is not None
@@ -276,13 +280,13 @@ def test_a_closed_pipe_ends_a_command_silently_and_messages_that_it_did_not_take
     assert cli.ok("topics", "show", "t", "--json").document["approximate_counts"]["in_flight"] == 2
 
 
-def test_quiet_prints_only_results(cli: Cli) -> None:
+def test_the_option_quiet_leaves_only_results_on_stdout(cli: Cli) -> None:
     cli.ok("topics", "create", "t")
     done = cli.ok("publish", "t", "-", "--quiet", stdin=b"a\nb\n")
     assert (done.text, done.err) == ("published 2 messages\n", "")
 
 
-def test_verbose_logs_on_stderr_only(cli: Cli) -> None:
+def test_the_option_verbose_logs_on_stderr_only(cli: Cli) -> None:
     cli.ok("topics", "create", "t")
     done = cli.ok("topics", "list", "t", "--verbose")
     assert done.text == "t\nt-dead-letter\n"
@@ -302,7 +306,7 @@ def test_no_help_line_of_a_command_is_cut_off(cli: Cli) -> None:
         assert [line for line in lines if line.endswith("...") and not line.startswith("Usage:")] == []
 
 
-def test_the_shell_completes_commands(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shell_completes_the_names_of_commands(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_PARCELQ_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "parcelq up")
     monkeypatch.setenv("COMP_CWORD", "1")
@@ -310,19 +314,19 @@ def test_the_shell_completes_commands(cli: Cli, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("--help",), ("topics", "list")])
-def test_a_full_disk_behind_stdout_is_one_sentence(cli: Cli, arguments: tuple[str, ...]) -> None:
+def test_a_full_disk_behind_stdout_is_an_error_of_one_sentence(cli: Cli, arguments: tuple[str, ...]) -> None:
     cli.ok("topics", "create", "t")
     done = cli.shell('"$@" >/dev/full', *arguments)
     assert done.returncode == 1
     assert re.fullmatch(rb"parcelq: stdout(:| cannot be written:) No space left on device\n", done.stderr)
 
 
-def test_a_closed_stdout_is_one_sentence(cli: Cli) -> None:
+def test_a_closed_stdout_is_an_error_of_one_sentence(cli: Cli) -> None:
     done = cli.shell('"$@" >&-', "topics", "list")
     assert (done.returncode, done.stderr) == (1, b"parcelq: stdout is closed, so results cannot be printed\n")
 
 
-def test_a_closed_stdin_is_one_sentence(cli: Cli) -> None:
+def test_a_closed_stdin_is_an_error_of_one_sentence(cli: Cli) -> None:
     cli.ok("topics", "create", "t")
     done = cli.shell('"$@" <&-', "publish", "t", "-")
     assert (done.returncode, done.stderr) == (1, b"parcelq: stdin is closed, so there are no lines to publish\n")
@@ -338,7 +342,7 @@ def test_a_closed_stderr_or_a_short_reader_causes_no_traceback(cli: Cli, shell: 
     assert done.stderr == b""
 
 
-def test_a_topic_whose_name_is_not_utf8_is_one_sentence(cli: Cli) -> None:
+def test_a_topic_whose_name_is_not_utf8_is_an_error_of_one_sentence(cli: Cli) -> None:
     assert "\\udcff" in cli.fails("topics", "count", "\udcff")
     assert "\\udcff" in cli.fails("topics", "create", "\udcff")
 
@@ -356,7 +360,7 @@ class TestResultsAndSources:
             (["r", "out/r.dead.jsonl"], "is a source and would be overwritten"),
         ],
     )
-    def test_results_that_would_collide_are_refused(
+    def test_two_sources_with_one_result_are_refused(
         self, cli: Cli, tmp_path, monkeypatch, command, names, said
     ) -> None:
         monkeypatch.chdir(tmp_path)

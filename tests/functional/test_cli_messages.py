@@ -38,7 +38,7 @@ def test_one_message_is_published_and_its_id_told(cli: Cli, topic: str) -> None:
     assert message["receive_count"] == 1
 
 
-def test_every_body_becomes_a_message(cli: Cli, topic: str) -> None:
+def test_publish_makes_a_message_of_every_body(cli: Cli, topic: str) -> None:
     assert cli.ok("publish", topic, "a", "b", "--json").document == {"published": 2, "failed": []}
     assert sorted(one["body"] for one in pulled(cli, 2)) == ["a", "b"]
 
@@ -58,11 +58,11 @@ def test_every_line_of_a_file_becomes_a_message(cli: Cli, topic: str, tmp_path: 
     assert counts(cli) == (25, 0)
 
 
-def test_a_file_that_is_not_there_is_named(cli: Cli, topic: str) -> None:
+def test_publish_names_a_file_that_is_not_there(cli: Cli, topic: str) -> None:
     assert "file 'nowhere' cannot be read: there is no such file" in cli.fails("publish", topic, "--file", "nowhere")
 
 
-def test_a_message_too_large_fails_alone(cli: Cli, topic: str) -> None:
+def test_of_several_messages_only_one_that_is_too_large_fails(cli: Cli, topic: str) -> None:
     done = cli("publish", topic, "-", "--json", stdin=b"a\n" + b"x" * 2**20 + b"x\nb\n")
     assert done.code == 1
     assert done.document["published"] == 2
@@ -72,7 +72,7 @@ def test_a_message_too_large_fails_alone(cli: Cli, topic: str) -> None:
     assert "not published: 1 message; reason of the first: the message has" in done.err
 
 
-def test_one_message_too_large_is_an_error(cli: Cli, topic: str, tmp_path: Path) -> None:
+def test_publishing_a_single_message_that_is_too_large_is_an_error(cli: Cli, topic: str, tmp_path: Path) -> None:
     attribute = f"Large={'x' * 100_000}"
     assert "1048576" in cli.fails("publish", topic, "a", *(f"--attribute=A{n}{attribute}" for n in range(11)))
 
@@ -106,13 +106,13 @@ def test_a_body_that_is_no_text_is_printed_as_base64(cli: Cli, topic: str) -> No
     assert cli.ok("pull", topic).out == b"G1szMW0=\n"
 
 
-def test_pull_stops_at_max(cli: Cli, topic: str) -> None:
+def test_pull_takes_no_more_messages_than_the_option_max_allows(cli: Cli, topic: str) -> None:
     cli.ok("publish", topic, *"abcde")
     assert len(cli.ok("pull", topic, "--max", "3").text.splitlines()) == 3
     assert counts(cli) == (2, 3)
 
 
-def test_pull_takes_more_than_ten(cli: Cli, topic: str) -> None:
+def test_pull_takes_more_than_ten_messages_in_several_requests(cli: Cli, topic: str) -> None:
     cli.ok("publish", topic, "-", stdin=b"line\n" * 25)
     assert len(cli.ok("pull", topic, "--min", "25", "--json").documents) == 25
 

@@ -44,7 +44,7 @@ def results(cli: Cli, least: int) -> list[dict[str, Any]]:
     return cli.ok("pull", "out", "--min", str(least), "--json").documents
 
 
-def test_the_step_runs_over_every_message(
+def test_process_runs_the_step_over_every_message(
     cli: Cli, topics: tuple[str, str], upper: tuple[str, ...], tmp_path: Path
 ) -> None:
     upload(cli, tmp_path, "a\nb\nc\n", parcel_size=1)
@@ -58,7 +58,9 @@ def test_the_step_runs_over_every_message(
     assert {one["attributes"]["Workflow"] for one in messages} == {"wf-7"}
 
 
-def test_the_summary_is_readable(cli: Cli, topics: tuple[str, str], upper: tuple[str, ...], tmp_path: Path) -> None:
+def test_process_prints_a_summary_that_people_can_read(
+    cli: Cli, topics: tuple[str, str], upper: tuple[str, ...], tmp_path: Path
+) -> None:
     upload(cli, tmp_path, "a\n" * 1500, parcel_size=1500)
     done = cli.ok("process", *topics, *upper, "--timeout", "0", "--batch-size", "1500", "--parcel-size", "500", "-q")
     assert done.text.splitlines() == [
@@ -82,7 +84,7 @@ def test_a_message_with_too_many_entries_is_re_parcelled(
     assert sorted(one["body"] for one in results(cli, 2)) == ["A\nB\n", "C\nD\n"]
 
 
-def test_topics_may_be_given_by_url(cli: Cli, topics: tuple[str, str], upper: tuple[str, ...]) -> None:
+def test_process_takes_topics_by_their_urls(cli: Cli, topics: tuple[str, str], upper: tuple[str, ...]) -> None:
     urls = [cli.ok("topics", "show", topic, "--json").document["url"] for topic in topics]
     cli.ok("publish", "in", "a")
     cli.ok("process", *urls, *upper, "--timeout", "0")
@@ -103,7 +105,7 @@ def test_an_entry_that_fails_permanently_leaves_a_dead_letter_and_a_tombstone(
     assert (tombstone["body"], tombstone["attributes"]["Dead"]) == ("a\n", "step 'false' exited with 1")
 
 
-def test_what_is_too_large_overflows_into_the_bucket(
+def test_an_output_that_is_too_large_for_a_message_overflows_into_the_bucket(
     cli: Cli, topics: tuple[str, str], upper: tuple[str, ...], tmp_path: Path, overflow_bucket: str
 ) -> None:
     file = tmp_path / "large"
@@ -224,7 +226,7 @@ def test_a_second_signal_gives_the_messages_up(
     assert cli.ok("topics", "show", "in", "--json").document["approximate_counts"]["in_flight"] == 1
 
 
-def test_one_that_is_killed_loses_nothing_and_doubles_nothing(cli: Cli, tmp_path: Path) -> None:
+def test_a_process_command_that_is_killed_loses_nothing_and_doubles_nothing(cli: Cli, tmp_path: Path) -> None:
     for name in ("in", "out"):
         cli.ok("topics", "create", name)
     sqs = boto3.client("sqs")  # so that the messages that it held are delivered again soon
@@ -251,7 +253,7 @@ def test_one_that_is_killed_loses_nothing_and_doubles_nothing(cli: Cli, tmp_path
     assert (tmp_path / "result").read_text() == text.upper()
 
 
-def test_stopper_gives_the_signals_back() -> None:
+def test_after_its_work_the_stopper_restores_the_handlers_of_signals() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with Stopper(lambda: None) as stopper:
         stopper.begin_waiting()
@@ -260,7 +262,7 @@ def test_stopper_gives_the_signals_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_stopper_waits_for_the_end_of_a_round_only_once() -> None:
+def test_a_stopper_lets_only_the_first_signal_wait_for_the_end_of_a_round() -> None:
     with Stopper(lambda: None) as stopper:
         stopper.begin_round()
         signal.raise_signal(signal.SIGINT)
@@ -311,7 +313,7 @@ def test_wrong_settings_are_an_error_before_any_message_is_pulled(
     assert cli.ok("topics", "count", "in", "--json").document["approximate_count"] == 1
 
 
-def test_so_they_are_by_local_before_anything_is_started(cli: Cli, tmp_path: Path) -> None:
+def test_emulate_refuses_wrong_settings_before_anything_is_started(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "settings.yaml").write_text("filtre: true\n")
     (tmp_path / "lines").write_text("a\n")
     output = tmp_path / "results"
@@ -321,7 +323,7 @@ def test_so_they_are_by_local_before_anything_is_started(cli: Cli, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("options", "bodies"), [((), ["bad\n"]), (("--no-halving",), ["a\nbad\nc\n"])])
-def test_halving_can_be_switched_off(
+def test_an_option_of_process_switches_halving_off(
     cli: Cli, topics: tuple[str, str], tmp_path: Path, options: tuple[str, ...], bodies: list[str]
 ) -> None:
     settings = tmp_path / "settings.yaml"
@@ -336,7 +338,9 @@ def test_halving_can_be_switched_off(
 
 
 @pytest.mark.parametrize(("options", "seconds"), [((), 5), (("--back-off-seconds", "0"), 0)])
-def test_the_back_off_can_be_chosen(cli: Cli, tmp_path: Path, options: tuple[str, ...], seconds: int) -> None:
+def test_an_option_of_process_sets_how_late_a_failed_message_comes_again(
+    cli: Cli, tmp_path: Path, options: tuple[str, ...], seconds: int
+) -> None:
     for name in ("in", "out"):
         cli.ok("topics", "create", name)
     upload(cli, tmp_path, "a\n", parcel_size=1)

@@ -41,7 +41,9 @@ def no_rights(moto_url: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Itera
     "words",
     [("jobs",), ("cancel", "abcdef"), ("resume", "abcdef"), ("wait", "abcdef"), ("workflows", "list")],
 )
-def test_a_right_that_is_missing_is_one_sentence(cli: Cli, no_rights: None, words: tuple[str, ...]) -> None:
+def test_a_missing_right_is_an_error_of_one_sentence_that_names_it(
+    cli: Cli, no_rights: None, words: tuple[str, ...]
+) -> None:
     told = cli.fails(*words, "--stack", "parcelq")
     assert told.startswith("parcelq: DescribeStacks failed with AccessDenied: ")
     assert told.endswith(HINT)

@@ -142,7 +142,7 @@ class TestRepair:
         ],
         ids=["plain", "gz", "content-encoding"],
     )
-    def test_what_is_missing_is_published_and_nothing_else(
+    def test_repair_publishes_the_missing_bytes_and_nothing_else(
         self, cli: Cli, world: World, put: Callable[[World], Source], lost: tuple[int, ...]
     ) -> None:
         source = put(world)
@@ -165,7 +165,7 @@ class TestRepair:
         assert world.process() == spans(0, 1, 2, 3, 4, 5)
         assert world.result() == DATA.upper()
 
-    def test_a_hole_in_ranges_is_closed(self, cli: Cli, world: World) -> None:
+    def test_repair_closes_a_hole_between_ranges(self, cli: Cli, world: World) -> None:
         source = world.put()
         world.upload_range(source, 0, 20)
         world.upload_range(source, 20, 42)
@@ -174,7 +174,7 @@ class TestRepair:
         assert world.process() == spans(1, 4)
         assert world.result() == DATA.upper()
 
-    def test_a_dead_entry_is_not_published_again(self, cli: Cli, world: World) -> None:
+    def test_repair_does_not_publish_a_dead_entry_again(self, cli: Cli, world: World) -> None:
         world.upload(world.put())
         world.process(4, dead=1)
         assert repair(cli, "m.smi") == 1
@@ -182,7 +182,7 @@ class TestRepair:
         assert world.result() == b"".join(LINES[:1] + LINES[2:]).upper()
         assert repair(cli, "m.smi") == 0
 
-    def test_an_empty_source_is_published_again(self, cli: Cli, world: World) -> None:
+    def test_repair_publishes_an_empty_source_again(self, cli: Cli, world: World) -> None:
         world.upload(world.put(b""))
         world.process(0)
         assert repair(cli, "m.smi") == 1
@@ -243,19 +243,19 @@ class TestRepair:
         assert repair(cli, "m.smi") == 6
         assert {Source.parse(one.attributes[SOURCE]).put for one in world.take()} == {"0056"}
 
-    def test_a_source_that_was_replaced_is_refused(self, cli: Cli, world: World) -> None:
+    def test_repair_refuses_a_source_that_was_replaced(self, cli: Cli, world: World) -> None:
         world.upload(world.put())
         world.put(b"another\n")
         error = cli.fails("repair", "m.smi", "--bucket", BUCKET, "--quiet")
         assert "cannot be repaired: it was deleted or replaced since it was put" in error
 
-    def test_a_file_of_some_machine_is_refused(self, cli: Cli, world: World) -> None:
+    def test_repair_refuses_a_source_that_is_a_local_file(self, cli: Cli, world: World) -> None:
         text = str(Source.of_file("/a/x.txt", "00"))
         write_segment(world.store, "parcelq-output", Job(text), [Piece("0-5/10", b"abcd\n", 1)], [], WHEN, WHEN)
         error = cli.fails("repair", "x.txt", "--bucket", BUCKET)
         assert "file:///a/x.txt cannot be repaired: it is a file of the machine that uploaded it" in error
 
-    def test_a_name_that_is_not_listed_is_refused(self, cli: Cli, world: World) -> None:
+    def test_repair_refuses_a_name_that_status_does_not_list(self, cli: Cli, world: World) -> None:
         assert "must be one that is not whole" in cli.fails("repair", "m.smi", "--bucket", BUCKET)
 
     def test_a_source_is_never_taken_for_another_with_a_similar_name(self, cli: Cli, world: World) -> None:
@@ -266,7 +266,7 @@ class TestRepair:
 
 
 class TestStatus:
-    def test_a_finished_source_is_called_whole(self, cli: Cli, world: World) -> None:
+    def test_status_calls_a_finished_source_whole(self, cli: Cli, world: World) -> None:
         source = world.put()
         world.upload(source)
         world.process()
@@ -282,7 +282,7 @@ class TestStatus:
         ]
         assert cli.ok("status", "m.smi", "--bucket", BUCKET, "--json").document["complete"] is True
 
-    def test_a_source_with_dead_entries_is_never_called_whole(self, cli: Cli, world: World) -> None:
+    def test_status_never_calls_a_source_with_dead_entries_whole(self, cli: Cli, world: World) -> None:
         world.upload(world.put())
         world.process(dead=2)
         assert "dead      16.7 %  7 bytes, 1 entry" in cli.ok("status", "m.smi", "--bucket", BUCKET).text
@@ -291,7 +291,7 @@ class TestStatus:
         assert "m.smi  not whole" in done
         assert "dead    1 entry" in done
 
-    def test_a_name_that_never_was_is_an_error(self, cli: Cli, world: World) -> None:
+    def test_status_of_a_name_that_never_was_is_an_error(self, cli: Cli, world: World) -> None:
         error = cli.fails("status", "nowhere.smi", "--bucket", BUCKET)
         assert error == "parcelq: nothing is known of a source whose name contains 'nowhere.smi'\n"
 
@@ -305,7 +305,7 @@ class TestStatus:
         first, *_ = cli.ok("status", "--bucket", BUCKET).text.splitlines()
         assert first == r"two\nlines\x1b[31m.smi  uploaded to parcelq-step"
 
-    def test_tells_what_is_covered_dead_and_missing_in_percent_and_entries(self, cli: Cli, world: World) -> None:
+    def test_status_gives_what_is_covered_dead_and_missing_in_percent_and_entries(self, cli: Cli, world: World) -> None:
         world.upload(world.put())
         world.process(0, 4, 5, dead=2)
         (one,) = status(cli)
@@ -324,7 +324,7 @@ class TestStatus:
             "  missing   50.0 %  21 bytes, 3 entries, 2 holes",
         ]
 
-    def test_what_is_not_known_is_called_so_and_has_no_bar(self, cli: Cli, world: World) -> None:
+    def test_status_says_what_is_not_known_and_draws_no_bar_for_it(self, cli: Cli, world: World) -> None:
         note_upload(world.store, str(world.put()), 0, Uploaded(1, 1, 7))
         assert cli.ok("status", "--bucket", BUCKET).text.splitlines() == [
             "m.smi",
@@ -334,7 +334,7 @@ class TestStatus:
             "  missing       ?   unknown bytes, unknown entries",
         ]
 
-    def test_entries_are_not_guessed_from_bytes(self, cli: Cli, world: World) -> None:
+    def test_status_does_not_guess_numbers_of_entries_from_bytes(self, cli: Cli, world: World) -> None:
         source = str(world.put())
         note_upload(world.store, source, 0, Uploaded(1, 6, len(DATA)), total=len(DATA))
         write_segment(world.store, "parcelq-output", Job(source), [Piece("0-7/42", b"x", 1)], [], WHEN, WHEN)
@@ -347,13 +347,13 @@ class TestStatus:
         (one,) = status(cli)
         assert (one["total"], one["holes"]) == (42, [[35, 42]])
 
-    def test_what_leads_to_another_topic_is_not_told(self, cli: Cli, world: World) -> None:
+    def test_status_leaves_out_sources_that_lead_to_another_topic(self, cli: Cli, world: World) -> None:
         world.upload(world.put(name="parcelq-extra/m.smi"), "parcelq-extra")
         assert status(cli) == []
         (one,) = status(cli, "--topic", "parcelq-extra")
         assert one["topic"] == "parcelq-extra"
 
-    def test_a_note_that_comes_late_is_not_told(self, cli: Cli, world: World) -> None:
+    def test_status_leaves_out_a_note_that_comes_after_the_result(self, cli: Cli, world: World) -> None:
         source = world.put()
         world.upload(source)
         world.process()
@@ -363,7 +363,7 @@ class TestStatus:
         note_upload(world.store, str(world.put(put="0056")), 0, Uploaded(6, 6, 42), total=42)
         assert len(status(cli)) == 1
 
-    def test_names_are_found_decoded_and_encoded(self, cli: Cli, world: World) -> None:
+    def test_status_finds_a_source_by_its_decoded_and_by_its_encoded_name(self, cli: Cli, world: World) -> None:
         world.upload(world.put(name="two words.smi"))
         for text in ("two w", "two%20w", ""):
             assert len(status(cli, text)) == 1
@@ -376,11 +376,11 @@ class TestStatus:
         assert len(done.documents) == 1
         assert "is no segment" in done.err
 
-    def test_without_an_unfinished_source_that_is_all_it_says(self, cli: Cli, world: World) -> None:
+    def test_status_says_that_there_is_no_unfinished_source(self, cli: Cli, world: World) -> None:
         done = cli.ok("status", "--bucket", BUCKET)
         assert (done.text, done.err) == ("", "there is no unfinished source\n")
 
-    def test_as_many_holes_and_deaths_are_listed_as_were_asked_for(self, world: World) -> None:
+    def test_status_lists_as_many_holes_and_dead_entries_as_were_asked_for(self, world: World) -> None:
         world.upload(world.put())
         world.process(0, 2, 4, dead=1)
         (one,) = statuses(world.store, "parcelq-output")
@@ -390,8 +390,8 @@ class TestStatus:
 
 
 class TestNotes:
-    def test_a_long_upload_is_noted_in_few_stretches(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("parcelq.upload.parts._MOST_PARTS", 4)
+    def test_a_long_upload_is_noted_in_a_few_ranges(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("parcelq.upload.sources._MOST_PARTS", 4)
         world.upload(world.put())
         ((note,),) = noted_sources(world.store).values()
         assert note.parts == ((14, 2), (14, 2), (14, 2))

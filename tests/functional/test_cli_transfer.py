@@ -28,7 +28,7 @@ def lines(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_becomes_parcels_with_lineage(cli: Cli, topic: str, lines: Path) -> None:
+def test_upload_makes_parcels_with_a_lineage_of_a_file(cli: Cli, topic: str, lines: Path) -> None:
     done = cli.ok("upload", topic, lines, "--parcel-size", "10", "--json")
     assert done.document == {"messages": 3, "files": [{"file": str(lines), "messages": 3, "format": "lines"}]}
     messages = cli.ok("pull", topic, "--min", "3", "--json").documents
@@ -38,7 +38,7 @@ def test_a_file_becomes_parcels_with_lineage(cli: Cli, topic: str, lines: Path) 
     assert all(one["attributes"]["Source"].startswith(f"file://{lines}?put=") for one in messages)
 
 
-def test_files_are_uploaded_one_after_another(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
+def test_upload_takes_several_files_one_after_another(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.touch()
     done = cli.ok("upload", topic, lines, empty)
@@ -59,7 +59,7 @@ def test_an_entry_too_large_needs_a_bucket(cli: Cli, topic: str, tmp_path: Path,
     assert cli.ok("pull", topic).out == large.read_bytes()
 
 
-def test_what_was_uploaded_is_downloaded_in_order(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
+def test_download_writes_what_was_uploaded_in_its_order(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
     cli.ok("upload", topic, lines, "--parcel-size", "2")
     target = tmp_path / "target"
     done = cli.ok("download", topic, target, "--timeout", "0", "--json")
@@ -69,7 +69,9 @@ def test_what_was_uploaded_is_downloaded_in_order(cli: Cli, topic: str, lines: P
     assert left == {"available": 0, "in_flight": 0, "delayed": 0}
 
 
-def test_download_prints_what_it_did(cli: Cli, topic: str, lines: Path, tmp_path: Path) -> None:
+def test_download_prints_how_many_messages_and_entries_it_wrote(
+    cli: Cli, topic: str, lines: Path, tmp_path: Path
+) -> None:
     cli.ok("upload", topic, lines)
     target = tmp_path / "target"
     done = cli.ok("download", topic, target, "--timeout", "0")
@@ -77,14 +79,16 @@ def test_download_prints_what_it_did(cli: Cli, topic: str, lines: Path, tmp_path
     assert done.err == "downloading: 1 message, 25 entries\n"
 
 
-def test_messages_without_lineage_are_downloaded_too(cli: Cli, topic: str, tmp_path: Path) -> None:
+def test_download_writes_messages_without_a_lineage_too(cli: Cli, topic: str, tmp_path: Path) -> None:
     cli.ok("publish", topic, "by hand")
     target = tmp_path / "target"
     assert cli.ok("download", topic, target, "--timeout", "0", "--json").document["sources"] == 0
     assert target.read_bytes() == b"by hand"
 
 
-def test_an_entry_that_overflowed_is_downloaded(cli: Cli, topic: str, tmp_path: Path, overflow_bucket: str) -> None:
+def test_download_fetches_an_entry_that_overflowed_into_the_bucket(
+    cli: Cli, topic: str, tmp_path: Path, overflow_bucket: str
+) -> None:
     large, target = tmp_path / "large.txt", tmp_path / "target"
     large.write_bytes(b"x" * 3_000_000 + b"\n")
     cli.ok("upload", topic, large, "--bucket", overflow_bucket)
@@ -92,7 +96,7 @@ def test_an_entry_that_overflowed_is_downloaded(cli: Cli, topic: str, tmp_path: 
     assert target.read_bytes() == large.read_bytes()
 
 
-def test_what_is_missing_is_named_and_added_by_another_download(
+def test_a_download_names_what_is_missing_and_another_download_adds_it(
     cli: Cli, topic: str, lines: Path, tmp_path: Path
 ) -> None:
     cli.ok("upload", topic, lines, "--parcel-size", "10")
@@ -119,7 +123,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(cli: Cli, topic: str, lines
     assert error == f"parcelq: the folder of FILE is '{lines}', but must be a folder; it is a file\n"
 
 
-def test_a_pipe_is_uploaded(cli: Cli, topic: str, tmp_path: Path) -> None:
+def test_upload_reads_a_pipe_to_its_end(cli: Cli, topic: str, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with ThreadPoolExecutor(1) as pool:
@@ -131,7 +135,7 @@ def test_a_pipe_is_uploaded(cli: Cli, topic: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
-def test_stdin_is_uploaded(cli: Cli, topic: str, name: str) -> None:
+def test_upload_reads_the_standard_input_to_its_end(cli: Cli, topic: str, name: str) -> None:
     running = cli.start("upload", topic, name)
     out, err = running.communicate("a\nb\n", timeout=30)
     assert (running.returncode, out) == (0, "published 1 message from 1 file\n"), err
@@ -145,7 +149,7 @@ def test_a_file_of_the_kernel_is_uploaded_with_the_size_that_it_has(cli: Cli, to
     assert message["attributes"]["Lineage"] == f"0-{size}/{size}"
 
 
-def test_what_is_no_file_is_refused_by_what_it_is(cli: Cli, topic: str, tmp_path: Path) -> None:
+def test_upload_refuses_what_is_no_file_and_says_what_it_is(cli: Cli, topic: str, tmp_path: Path) -> None:
     assert "cannot be read: it is a folder" in cli.fails("upload", topic, tmp_path)
     assert "cannot be read: it is a device" in cli.fails("upload", topic, "/dev/zero")
     assert "cannot be read: it is a folder" in cli.fails("publish", topic, "--file", tmp_path)
@@ -172,7 +176,7 @@ def test_a_file_whose_name_is_not_utf8_is_uploaded_and_its_name_is_escaped(
     assert r"caf\udce9.txt" in cli.fails("download", topic, path, "--timeout", "0")
 
 
-def test_a_disk_without_room_is_named(cli: Cli, topic: str, tmp_path: Path) -> None:
+def test_an_error_names_the_file_when_the_disk_has_no_room(cli: Cli, topic: str, tmp_path: Path) -> None:
     cli.ok("publish", topic, "x" * 100_000)
     target = tmp_path / "target"
     done = cli.shell('ulimit -f 8; exec "$@"', "download", topic, str(target), "--timeout", "0", "--quiet")

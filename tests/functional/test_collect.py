@@ -30,7 +30,7 @@ pytest_plugins = ["collect_world"]
 
 
 class TestDraining:
-    def test_stores_and_acknowledges_what_comes(self, collecting: Collecting) -> None:
+    def test_draining_stores_messages_and_then_acknowledges_them(self, collecting: Collecting) -> None:
         collecting.publish(*outputs())
         drained = collecting.drain()
         assert (drained.messages, drained.entries, drained.exhausted) == (6, 6, True)
@@ -38,7 +38,7 @@ class TestDraining:
         (keys,) = segment_keys(collecting.store, "topic").values()
         assert Collected(collecting.store, open_indexes(collecting.store, keys)).resolve().whole
 
-    def test_sources_lie_in_segments_of_their_own(self, collecting: Collecting) -> None:
+    def test_draining_keeps_sources_in_segments_of_their_own(self, collecting: Collecting) -> None:
         collecting.publish(*outputs(), *outputs("0056"), Message(b"by hand\n"))
         assert collecting.drain().segments == 3
         assert len(segment_keys(collecting.store, "topic")) == 3
@@ -71,7 +71,7 @@ class TestDraining:
         (apart,) = collecting.keys("results/without-lineage/")
         assert collecting.result(apart) == b"something else altogether\n"
 
-    def test_messages_that_were_pulled_are_stored_even_when_time_is_up(self, collecting: Collecting) -> None:
+    def test_draining_stores_the_messages_that_it_pulled_even_when_its_time_is_up(self, collecting: Collecting) -> None:
         collecting.publish(*outputs())
         times = iter([60.0])
         drained = collecting.drain(lambda: next(times, 0.0))
@@ -101,20 +101,20 @@ class TestStores:
     def store(self, request: pytest.FixtureRequest, collecting: Collecting, tmp_path: Path) -> Store:
         return collecting.store if request.param == "bucket" else FolderStore(tmp_path / "folder")
 
-    def test_what_was_put_is_read_as_far_as_it_goes(self, store: Store) -> None:
+    def test_a_store_gives_the_bytes_of_an_object_as_far_as_they_go(self, store: Store) -> None:
         store.put("a/b", b"replaced")
         store.put("a/b", b"0123456789")
         assert store.read("a/b", 2, 3) == b"234"
         assert store.read("a/b", 8, 99) == b"89"
         assert store.read("a/b", 3, 0) == b""
 
-    def test_keys_are_sorted_and_those_of_the_prefix(self, store: Store) -> None:
+    def test_a_store_lists_keys_of_a_prefix_in_order(self, store: Store) -> None:
         assert list(store.keys("a/")) == []
         for key in ("a/c", "b/a", "a/b/x", "ab"):
             store.put(key, b"")
         assert list(store.keys("a/")) == ["a/b/x", "a/c"]
 
-    def test_deleting_takes_many_and_does_not_mind_what_is_gone(self, store: Store) -> None:
+    def test_deleting_takes_many_keys_and_does_not_mind_those_that_are_gone(self, store: Store) -> None:
         store.put("a/b", b"one")
         store.put("a/c", b"two")
         store.delete(["a/b", "a/none", *(f"a/{number}" for number in range(1500))])
@@ -168,7 +168,7 @@ class TestFinishing:
         assert collecting.result() == RESULT
         assert collecting.keys(SEGMENTS) == []
 
-    def test_the_report_adds_up(self, collecting: Collecting) -> None:
+    def test_the_numbers_of_the_report_add_up(self, collecting: Collecting) -> None:
         collecting.note()
         messages = outputs(change=lambda line: line * 2)
         collecting.collect(messages[0], *messages)
@@ -182,7 +182,7 @@ class TestFinishing:
         assert report["first"] == report["last"] == "2026-11-23T12:00:00+00:00"
         assert report["complete"] is True
 
-    def test_entries_that_nobody_noted_are_unknown(self, collecting: Collecting) -> None:
+    def test_the_report_says_nothing_of_entries_that_the_upload_did_not_note(self, collecting: Collecting) -> None:
         collecting.collect(*outputs())
         assert collecting.report()["entries"] == {"read": None, "done": None, "dead": 0, "missing": 0, "written": 6}
 
@@ -204,7 +204,7 @@ class TestFinishing:
         collecting.collect(Message(b"", told))
         assert collecting.result() == b""
 
-    def test_looking_goes_on_only_as_long_as_it_may(self, collecting: Collecting) -> None:
+    def test_looking_for_finished_sources_ends_when_its_time_is_up(self, collecting: Collecting) -> None:
         collecting.publish(*outputs(), Message(b"by hand\n"))
         collecting.drain()
         finisher = Finisher(collecting.store, "topic", bucket=collecting.bucket)
@@ -216,7 +216,7 @@ class TestFinishing:
         collecting.finish()
         assert collecting.keys(SEGMENTS) == []
 
-    def test_what_has_fewest_segments_comes_first(self, collecting: Collecting) -> None:
+    def test_sources_with_the_fewest_segments_are_finished_first(self, collecting: Collecting) -> None:
         """Here those of four puts, which have from four segments down to one."""
         for number in range(4):
             for put in range(4 - number):
@@ -275,7 +275,7 @@ class TestWhatCannotBeCollected:
         assert self.apart(collecting) == [b"odd"]
         assert collecting.keys(SEGMENTS) == []
 
-    def test_what_is_no_segment_is_a_problem_of_its_own_source(
+    def test_an_object_that_is_no_segment_is_a_problem_of_its_own_source(
         self, collecting: Collecting, caplog: pytest.LogCaptureFixture
     ) -> None:
         collecting.store.put("segments/topic/0/broken-9.seg", b"no json")
@@ -308,7 +308,7 @@ class TestWhatCannotBeCollected:
         assert collecting.result() == RESULT
         assert collecting.keys(SEGMENTS)
 
-    def test_what_comes_between_the_writing_and_the_deleting_is_not_lost(self, collecting: Collecting) -> None:
+    def test_a_segment_that_comes_between_writing_and_deleting_is_not_lost(self, collecting: Collecting) -> None:
         """As when two collect at once: one has listed the segments, and the other one more."""
         collecting.publish(Message(b"one\n"))
         collecting.drain()
@@ -348,7 +348,7 @@ class TestTheDead:
         assert report["complete"] is False
         assert collecting.keys("segments/topic/")
 
-    def test_a_result_that_comes_late_takes_its_place(self, collecting: Collecting) -> None:
+    def test_the_result_of_a_dead_entry_that_comes_late_takes_its_place(self, collecting: Collecting) -> None:
         collecting.note()
         one, *others = outputs()
         collecting.collect(*others, dead(one))
@@ -358,7 +358,7 @@ class TestTheDead:
         assert collecting.report()["entries"]["dead"] == 0
         assert collecting.keys(SEGMENTS) == []
 
-    def test_one_of_two_that_comes_late_is_written_and_the_other_waited_for(self, collecting: Collecting) -> None:
+    def test_of_two_dead_entries_the_one_whose_result_comes_late_is_written(self, collecting: Collecting) -> None:
         one, two, *others = outputs()
         collecting.collect(*others, dead(one), dead(two))
         collecting.collect(two)
@@ -390,19 +390,19 @@ class TestLateAndOlder:
         assert collecting.report() == report
         assert collecting.keys(SEGMENTS) == []
 
-    def test_a_late_tombstone_changes_nothing(self, collecting: Collecting) -> None:
+    def test_a_tombstone_that_comes_after_the_result_changes_nothing(self, collecting: Collecting) -> None:
         collecting.collect(*outputs())
         collecting.collect(dead(outputs()[2]))
         assert collecting.result() == RESULT
         assert collecting.report()["complete"] is True
         assert collecting.keys(SEGMENTS) == []
 
-    def test_a_newer_put_replaces_the_result(self, collecting: Collecting) -> None:
+    def test_the_result_of_a_newer_put_replaces_that_of_an_older_one(self, collecting: Collecting) -> None:
         collecting.collect(*outputs("0055"))
         collecting.collect(*outputs("0056", change=bytes.title))
         assert collecting.result() == DATA.title()
 
-    def test_an_older_put_never_replaces_a_newer_one(self, collecting: Collecting) -> None:
+    def test_the_result_of_an_older_put_never_replaces_that_of_a_newer_one(self, collecting: Collecting) -> None:
         collecting.collect(*outputs("0056"))
         (state,) = collecting.collect(*outputs("0055", change=bytes.title))
         assert state.superseded

@@ -45,7 +45,9 @@ class TestParts:
         assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
         assert collecting.keys("results/") == []
 
-    def test_parts_are_completed_on_the_same_condition(self, collecting: Collecting) -> None:
+    def test_an_upload_in_parts_is_completed_only_if_the_result_is_still_the_one_that_was_seen(
+        self, collecting: Collecting
+    ) -> None:
         asked: list[dict[str, Any]] = []
         collecting.s3.meta.events.register(
             "provide-client-params.s3.CompleteMultipartUpload", lambda params, **_: asked.append(dict(params))
@@ -58,7 +60,7 @@ class TestParts:
         assert [(one.get("IfNoneMatch"), one.get("IfMatch")) for one in asked] == [("*", None), (None, seen.etag)]
 
     @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
-    def test_a_completion_that_is_refused_tells_that_somebody_else_wrote(
+    def test_a_refused_completion_means_that_somebody_else_wrote_the_result(
         self, collecting: Collecting, code: str
     ) -> None:
         def refuse(**_: Any) -> None:
@@ -68,14 +70,14 @@ class TestParts:
         assert not collecting.store.write("results/x", self.bodies(), {}, None)
         assert not collecting.s3.list_multipart_uploads(Bucket=collecting.bucket).get("Uploads")
 
-    def test_another_refusal_is_an_error(self, collecting: Collecting) -> None:
+    def test_a_completion_that_is_refused_for_another_reason_is_an_error(self, collecting: Collecting) -> None:
         with pytest.raises(AwsError, match="NoSuchBucket"):
             BucketStore(collecting.s3, "no-such-bucket").write("results/x", [b"one"], {}, None)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before a request", "after a request"])
 class TestKilled:
-    def test_finishing_that_is_killed_anywhere_is_made_good_by_the_next(
+    def test_the_next_finisher_completes_what_one_that_was_killed_at_any_call_left(
         self, collecting: Collecting, after: bool
     ) -> None:
         kill = Kill(collecting.s3, after=after)
@@ -145,7 +147,7 @@ def test_two_finishers_at_once_make_one_exact_result(collecting: Collecting) -> 
         assert collecting.keys(SEGMENTS) == []
 
 
-def test_somebody_else_who_writes_in_between_is_noticed(collecting: Collecting) -> None:
+def test_a_finisher_notices_a_result_that_somebody_else_wrote_in_between(collecting: Collecting) -> None:
     collecting.publish(*outputs("0055"))
     collecting.drain()
     other = Collecting(collecting.sqs, collecting.s3, collecting.bucket, collecting.topic)

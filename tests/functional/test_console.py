@@ -72,7 +72,7 @@ class TestLocalJobs:
         text = parcelq("jobs", cwd=results.parent).stdout.splitlines()
         assert text[1].strip() == document["map"]
 
-    def test_only_the_chosen_record_runs_again(self, results: Path) -> None:
+    def test_the_console_runs_only_the_chosen_record_again(self, results: Path) -> None:
         console = LocalConsole(results)
         (view,) = console.views()
         (results.parent / "mended").touch()
@@ -84,7 +84,7 @@ class TestLocalJobs:
         assert [one.record for one in LocalJobs(results).dead(view.id)] == [5, 481, 500]
         assert (results / "lines.txt").read_bytes().count(b"BAD") == 1
 
-    def test_only_the_chosen_group_runs_again_and_then_the_rest(self, results: Path) -> None:
+    def test_the_console_runs_the_chosen_group_of_records_again_and_then_the_rest(self, results: Path) -> None:
         console = LocalConsole(results)
         (view,) = console.views()
         (results.parent / "mended").touch()
@@ -101,7 +101,7 @@ class TestLocalJobs:
         assert (results / "lines.txt").read_bytes() == b"".join(ENTRIES).upper()
         assert "All 500 records are in the result." in job_page(console, view.id)
 
-    def test_records_that_fail_again_are_dead_once_and_the_result_stays(self, results: Path) -> None:
+    def test_records_that_fail_again_in_the_console_are_dead_once_and_the_result_stays(self, results: Path) -> None:
         console = LocalConsole(results)
         (view,) = console.views()
         before = (results / "lines.txt").read_bytes()
@@ -111,7 +111,7 @@ class TestLocalJobs:
         assert (left.state, left.dead, left.problem) == ("finished", 4, "")
         assert (results / "lines.txt").read_bytes() == before
 
-    def test_what_cannot_be_done_is_said_in_a_sentence(self, results: Path) -> None:
+    def test_the_console_says_in_one_sentence_what_it_cannot_do(self, results: Path) -> None:
         console = LocalConsole(results)
         (view,) = console.views()
         for action in ("resume", "cancel"):
@@ -134,7 +134,7 @@ class TestLocalJobs:
         assert view.id not in states
         assert set(states.values()) == {"finished"}
 
-    def test_without_a_folder_of_results_there_are_no_jobs_and_none_is_made(self, tmp_path: Path) -> None:
+    def test_the_console_shows_no_jobs_and_makes_no_folder_where_there_is_none(self, tmp_path: Path) -> None:
         assert LocalConsole(tmp_path / "none").views() == []
         assert not (tmp_path / "none").exists()
 
@@ -175,12 +175,12 @@ class TestWhoMayAsk:
     def good(self, console: Console) -> dict[str, str]:
         return {"Origin": f"http://{console.host}", "X_Parcelq_Token": console._token, "Sec_Fetch_Site": "same-origin"}
 
-    def test_it_listens_on_the_loopback_alone(self, console: Console) -> None:
+    def test_the_console_listens_on_the_loopback_interface_alone(self, console: Console) -> None:
         assert console._server.socket.getsockname()[0] == "127.0.0.1"
         assert console.url.startswith("http://127.0.0.1:")
         assert len(console.url.split("/")[3]) > 40
 
-    def test_its_own_page_may_do_something(self, console: Console, jobs: Few) -> None:
+    def test_the_page_of_the_console_may_start_an_action(self, console: Console, jobs: Few) -> None:
         reply = self.ask(console, f"job/{ID}/act", "POST", **self.good(console))
         assert reply.json == {"said": "Failed records run again."}
         ((job, only),) = jobs.done
@@ -200,7 +200,9 @@ class TestWhoMayAsk:
             ("Host", "evil.example"),
         ],
     )
-    def test_another_site_may_not(self, console: Console, jobs: Few, header: str, value: str) -> None:
+    def test_the_page_of_another_site_may_not_start_an_action(
+        self, console: Console, jobs: Few, header: str, value: str
+    ) -> None:
         reply = self.ask(console, f"job/{ID}/act", "POST", **{**self.good(console), header: value})
         assert reply.status_code in {403, 421}
         assert jobs.done == []
@@ -211,14 +213,14 @@ class TestWhoMayAsk:
             assert reply.status_code == 421
             assert b"alert" not in reply.data
 
-    def test_without_the_secret_nothing_is_shown(self, console: Console) -> None:
+    def test_the_console_shows_nothing_without_its_secret(self, console: Console) -> None:
         client = console.app.test_client()
         for path in ("/", "/x/", f"/{'x' * 43}/", "/é/"):
             reply = client.get(path, headers={"Host": console.host})
             assert reply.status_code == 404
             assert console._secret.encode() not in reply.data
 
-    def test_no_reply_allows_other_sites_anything(self, console: Console) -> None:
+    def test_no_reply_of_the_console_allows_other_sites_to_read_it(self, console: Console) -> None:
         for method in ("GET", "OPTIONS", "HEAD"):
             reply = self.ask(console, "", method, Origin="https://evil.example")
             assert not [name for name, _ in reply.headers if name.startswith("Access-Control")]
@@ -226,7 +228,7 @@ class TestWhoMayAsk:
             assert reply.headers["Referrer-Policy"] == "no-referrer"
             assert reply.headers["Cache-Control"] == "no-store"
 
-    def test_a_get_changes_nothing(self, console: Console, jobs: Few) -> None:
+    def test_a_get_request_to_the_console_changes_nothing(self, console: Console, jobs: Few) -> None:
         assert self.ask(console, f"job/{ID}/act", **self.good(console)).status_code in {404, 405}
         assert jobs.done == []
 
@@ -242,19 +244,19 @@ class TestWhoMayAsk:
             b"x" * 20_000,
         ],
     )
-    def test_what_is_no_order_is_refused(self, console: Console, jobs: Few, body: bytes) -> None:
+    def test_the_console_refuses_a_request_that_is_no_action(self, console: Console, jobs: Few, body: bytes) -> None:
         headers = {"Host": console.host, **{name.replace("_", "-"): one for name, one in self.good(console).items()}}
         path = f"/{console._secret}/job/{ID}/act"
         reply = console.app.test_client().post(path, headers=headers, data=body, content_type="application/json")
         assert 400 <= reply.status_code < 500
         assert jobs.done == []
 
-    def test_names_are_escaped(self, console: Console) -> None:
+    def test_the_console_escapes_the_names_that_it_shows(self, console: Console) -> None:
         page = self.ask(console).data.decode()
         assert "<script>alert" not in page
         assert r"&lt;script&gt;alert(1)&lt;/script&gt;\x1b[31m" in page
 
-    def test_a_job_that_is_not_there_is_named(self, console: Console) -> None:
+    def test_the_console_names_a_job_that_is_not_there(self, console: Console) -> None:
         reply = self.ask(console, "job/abc")
         assert reply.status_code == 404
         assert "there is no such job" in reply.text
@@ -271,7 +273,7 @@ class TestWhoMayAsk:
 
 
 class TestCommand:
-    def test_a_port_that_is_taken_is_named(self, tmp_path: Path) -> None:
+    def test_the_console_names_a_port_that_is_taken(self, tmp_path: Path) -> None:
         made = Console(Few(), "here")
         port = made.host.rpartition(":")[2]
         done = parcelq("console", "--port", port, cwd=tmp_path)
@@ -279,7 +281,7 @@ class TestCommand:
         assert done.returncode == 1
         assert done.stderr.strip() == f"parcelq: port {port} of 127.0.0.1 is taken; give another --port"
 
-    def test_without_its_packages_it_says_what_to_install(self, tmp_path: Path) -> None:
+    def test_without_its_packages_the_console_says_what_to_install(self, tmp_path: Path) -> None:
         code = "import sys; sys.modules['flask'] = None; from parcelq_cli.main import main; main()"
         done = subprocess.run(
             [sys.executable, "-P", "-c", code, "console"], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -287,7 +289,7 @@ class TestCommand:
         assert done.returncode == 1
         assert "pip install 'parcelq[console]'" in done.stderr
 
-    def test_it_prints_no_address_but_the_one_that_was_asked_for(self, tmp_path: Path) -> None:
+    def test_the_console_prints_only_the_address_that_was_asked_for(self, tmp_path: Path) -> None:
         process = subprocess.Popen(
             [*PROGRAM, "console", "--json"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

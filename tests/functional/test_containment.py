@@ -116,7 +116,7 @@ def test_daemons_that_left_the_session_of_a_step_end_with_it(make_step, tmp_path
     assert left == []
 
 
-def test_steps_that_run_meanwhile_are_left_alone(make_step, tmp_path):
+def test_the_end_of_a_step_leaves_other_running_steps_alone(make_step, tmp_path):
     slow = Step(make_step('sleep 1; cp "$2" "$4"', "slow"), StepSettings(), "wf")
     fast = Step(make_step('cp "$2" "$4"', "fast"), StepSettings(), "wf")
 
@@ -129,7 +129,7 @@ def test_steps_that_run_meanwhile_are_left_alone(make_step, tmp_path):
     assert results == [b"a\n"] * 22
 
 
-def test_a_full_disk_fails_the_step_alone(make_step, tmp_path, monkeypatch):
+def test_a_step_that_fills_the_disk_fails_alone(make_step, tmp_path, monkeypatch):
     """Here `/tmp` is a file system of 4 MiB; of a function it is one of 512 MiB or more."""
     program = textwrap.dedent("""
         import sys, tempfile

@@ -139,7 +139,7 @@ def test_where_large_ones_come_after_small_ones_fewer_are_pulled_at_once() -> No
 
 
 @pytest.mark.parametrize("receivers", [1, 4])
-def test_messages_in_flight_are_bounded(monkeypatch: pytest.MonkeyPatch, receivers: int) -> None:
+def test_draining_keeps_a_bounded_number_of_messages_in_flight(monkeypatch: pytest.MonkeyPatch, receivers: int) -> None:
     monkeypatch.setattr(module, "SEGMENT_MESSAGES", 50)
     topic, store = Topic(messages(*[10] * 1_000)), Puts()
     drained = topic.drain(store, receivers=receivers)
@@ -194,7 +194,7 @@ def test_bodies_in_s3_are_fetched_within_a_bound_of_memory(size: int) -> None:
         assert elsewhere.events == ["load", "put"] * 40
 
 
-def test_two_drainers_at_once_give_the_same(tmp_path: Path) -> None:
+def test_two_drainers_at_once_store_the_same_as_one(tmp_path: Path) -> None:
     given = messages(*[20 + number % 7 for number in range(600)])
     topic, store = Topic([*given, *given[::-1]]), FolderStore(tmp_path)
     drained: list[Drained] = []

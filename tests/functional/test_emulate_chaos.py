@@ -58,7 +58,7 @@ def lives(seed: str, count: int, choice: random.Random) -> list[tuple[int, int]]
     return lived
 
 
-def test_the_share_that_dies_is_exact_however_few_requests_there_are(scratch: Path) -> None:
+def test_the_share_of_invocations_that_chaos_kills_is_exact_however_few_there_are(scratch: Path) -> None:
     lived = lives("1", 2_000, random.Random(1))
     killed = sum(bool(moment) for _, moment in lived)
     assert 0.17 < killed / len(lived) < 0.23

@@ -60,7 +60,7 @@ def instance(spec: FunctionSpec, tmp_path: Path, request: pytest.FixtureRequest)
     end_processes_below(spec.scratch)
 
 
-def test_gets_the_handlers_answer(instance: Instance) -> None:
+def test_an_instance_returns_the_answer_of_its_handler(instance: Instance) -> None:
     assert instance.invoke({"do": "count", "text": "ä" * 1_000_000}) == 1_000_000
     assert instance.invoke({"do": "nothing"}) is None
 
@@ -71,7 +71,7 @@ def test_the_handler_knows_what_the_template_says(instance: Instance, spec: Func
     assert str(spec.folder) in path
 
 
-def test_a_handler_that_raises_fails_alone(instance: Instance) -> None:
+def test_a_handler_that_raises_fails_its_own_event_alone(instance: Instance) -> None:
     with pytest.raises(InvocationError, match="function painter: ValueError: no good") as caught:
         instance.invoke({"do": "fail"})
     assert caught.value.kind == "ValueError"
@@ -91,13 +91,13 @@ def test_a_process_that_dies_is_started_anew(instance: Instance) -> None:
     assert instance.invoke({"do": "nothing"}) is None
 
 
-def test_stopping_twice_and_unused_is_harmless(instance: Instance) -> None:
+def test_an_instance_may_be_stopped_twice_and_without_use(instance: Instance) -> None:
     instance.stop()
     instance.stop()
 
 
 @linux
-def test_the_emulator_leaves_nothing_running(spec: FunctionSpec, tmp_path: Path) -> None:
+def test_stopping_the_emulator_leaves_no_process_running(spec: FunctionSpec, tmp_path: Path) -> None:
     with (tmp_path / "log").open("ab") as log, EmulatedFunction(spec, log) as instance:
         with pytest.raises(InvocationError, match="timed out"):
             instance.invoke({"do": "sleep"})
@@ -107,7 +107,7 @@ def test_the_emulator_leaves_nothing_running(spec: FunctionSpec, tmp_path: Path)
 
 
 @linux
-def test_what_is_missing_for_the_emulator_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_what_the_runtime_emulator_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rie, "find_spec", lambda name: None)
     with pytest.raises(EmulatorNotFoundError, match=r"aws-sam-cli and awslambdaric.*pip install.*\[rie\]"):
         emulator()

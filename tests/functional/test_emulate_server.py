@@ -65,7 +65,7 @@ def listens(address: SplitResult) -> bool:
 # The process.
 
 
-def test_it_listens_on_the_loopback_interface_for_as_long_as_the_context_lasts() -> None:
+def test_the_server_listens_on_the_loopback_interface_for_as_long_as_its_context_lasts() -> None:
     with Server() as server:
         address = urlsplit(server.url)
         assert address.hostname == "127.0.0.1"
@@ -89,7 +89,7 @@ def start_by_hand(directory: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGINT", "end of stdin"])
-def test_it_ends_quietly_and_leaves_no_files(tmp_path: Path, end: str) -> None:
+def test_the_server_ends_without_a_message_and_leaves_no_files(tmp_path: Path, end: str) -> None:
     process = start_by_hand(tmp_path)
     if end != "end of stdin":
         process.send_signal(signal.Signals[end])
@@ -99,7 +99,7 @@ def test_it_ends_quietly_and_leaves_no_files(tmp_path: Path, end: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_does_not_outlive_the_process_that_started_it() -> None:
+def test_the_server_does_not_outlive_the_process_that_started_it() -> None:
     program = (
         "from parcelq_emulator.server import Server\n"
         "with Server() as server:\n"
@@ -244,7 +244,7 @@ def test_a_reader_gets_the_object_that_it_asked_for_though_it_is_replaced(s3: An
     assert start + reader.read() == old
 
 
-def test_what_is_replaced_or_deleted_takes_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_that_are_replaced_or_deleted_take_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with Server() as server:
         s3 = SESSION.client("s3", endpoint_url=server.url)
@@ -258,7 +258,7 @@ def test_what_is_replaced_or_deleted_takes_no_space(tmp_path: Path, monkeypatch:
         assert list(directory.glob("[!.]*")) == []
 
 
-def test_versions_are_listed_and_read(s3: Any) -> None:
+def test_versions_of_an_object_are_listed_and_read(s3: Any) -> None:
     s3.create_bucket(Bucket="versions", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     s3.put_bucket_versioning(Bucket="versions", VersioningConfiguration={"Status": "Enabled"})
     for body in (b"1", b"22"):
@@ -272,7 +272,7 @@ def test_versions_are_listed_and_read(s3: Any) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of a process as Linux tells it")
-def test_large_objects_are_never_in_memory() -> None:
+def test_large_objects_are_never_held_in_memory() -> None:
     with Server() as server:
         s3 = SESSION.client("s3", endpoint_url=server.url)
         s3.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})

@@ -14,12 +14,11 @@ from botocore.client import BaseClient
 from parcelq.prices import load_prices
 from parcelq.steps.find import local_step
 from parcelq.steps.run import Runner
-from parcelq_cli.estimate.arithmetic import units
-from parcelq_cli.estimate.bill import s3, sqs
+from parcelq_cli.estimate.bill import IDLE_LISTINGS, IDLE_REQUESTS, s3, sqs, units
 from parcelq_cli.estimate.measure import Measured, measure
-from parcelq_cli.estimate.model import Job, Setup
+from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.sample import read_sample
-from parcelq_cli.estimate.stack import IDLE_LISTINGS, IDLE_REQUESTS
+from parcelq_cli.estimate.stack import Setup
 from parcelq_cli.estimate.stack import Stack as Reckoned
 
 if TYPE_CHECKING:
@@ -109,9 +108,9 @@ def upload(stack: Stack, data: bytes) -> None:
             stack.acknowledge("parcelq-ranges", {"Records": [record]}, answer)
 
 
-def job(known: Measured, batch_size: int = PARCEL) -> Job:
+def job(known: Measured, batch_size: int = PARCEL) -> Estimate:
     stack = replace(Reckoned(), range_bytes=RANGE_BYTES)
-    return Job(known, Setup(PARCEL, batch_size), load_prices(), stack)
+    return Estimate(known, Setup(PARCEL, batch_size), load_prices(), stack)
 
 
 def together(invocations: list[Asked], *operations: str) -> int:

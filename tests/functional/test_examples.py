@@ -44,27 +44,27 @@ def test_every_folder_of_examples_is_a_workflow_that_is_tested() -> None:
     assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} == set(WORKFLOWS) <= tested
 
 
-def test_all_molecules_are_valid() -> None:
+def test_all_molecules_of_the_examples_are_valid() -> None:
     lines = (EXAMPLES / "molecules.smi").read_text().splitlines()
     assert len(lines) == 5000
     assert [line for line in lines if Chem.MolFromSmiles(line.split()[0]) is None] == []
 
 
-def test_a_filter_changes_every_line(tmp_path: Path) -> None:
+def test_the_example_of_a_filter_changes_every_line(tmp_path: Path) -> None:
     assert run("upper", tmp_path).read_text() == (EXAMPLES / "molecules.smi").read_text().upper()
 
 
-def test_one_record_becomes_several(tmp_path: Path) -> None:
+def test_the_example_that_splits_records_makes_several_of_one(tmp_path: Path) -> None:
     assert run("words", tmp_path).read_text().split("\n")[:-1] == (EXAMPLES / "molecules.smi").read_text().split()
 
 
-def test_a_function_weighs_molecules(tmp_path: Path) -> None:
+def test_the_example_of_a_function_weighs_molecules(tmp_path: Path) -> None:
     weights = [json.loads(line) for line in run("weigh", tmp_path).read_text().splitlines()]
     assert len(weights) == 5000
     assert weights[0] == {"name": "aspirin", "weight": 172.09}
 
 
-def test_csv_gets_a_column(tmp_path: Path) -> None:
+def test_the_example_for_csv_adds_a_column(tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(run("vat", tmp_path).read_text())))
     orders = list(csv.DictReader(io.StringIO((EXAMPLES / "orders.csv").read_text())))
     assert [{**row, "gross": None} for row in rows] == [{**order, "gross": None} for order in orders]
@@ -74,7 +74,7 @@ def test_csv_gets_a_column(tmp_path: Path) -> None:
     )
 
 
-def test_proteins_are_weighed(tmp_path: Path) -> None:
+def test_the_example_for_fasta_weighs_proteins(tmp_path: Path) -> None:
     lines = run("protein-weight", tmp_path).read_text().splitlines()
     proteins = list(SeqIO.parse(EXAMPLES / "proteins.fasta", "fasta"))
     assert [line.split("\t")[0] for line in lines] == [one.id for one in proteins]
@@ -116,7 +116,7 @@ def weather() -> Iterator[str]:
         server.server_close()
 
 
-def test_an_api_is_asked_about_every_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_of_an_api_asks_about_every_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "api"
     folder.mkdir()
     for path in (EXAMPLES / "api").iterdir():
@@ -134,14 +134,14 @@ def test_an_api_is_asked_about_every_record(tmp_path: Path, monkeypatch: pytest.
     assert (dead["record"], dead["reason"]) == (6, "the API refused it: 404 Not Found")
 
 
-def test_a_model_names_the_species(tmp_path: Path) -> None:
+def test_the_example_of_a_model_names_the_species_of_flowers(tmp_path: Path) -> None:
     flowers = [json.loads(line) for line in run("flowers", tmp_path).read_text().splitlines()]
     assert len(flowers) == 300
     assert {one["species"] for one in flowers if one["petal_length"] < 2} == {"setosa"}
     assert {one["species"] for one in flowers} == {"setosa", "versicolor", "virginica"}
 
 
-def test_rdkit_describes_molecules(tmp_path: Path) -> None:
+def test_the_example_with_rdkit_describes_molecules(tmp_path: Path) -> None:
     few = tmp_path / "few.smi"
     few.write_text("CCO ethanol\nCC(C ring that never closes\nc1ccccc1 benzene\n")
     result = run("rdkit", tmp_path / "out", few, code=1)

@@ -54,7 +54,7 @@ def test_topics_are_created_found_listed_and_deleted(sqs: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_paths_may_be_texts(sqs: Any, tmp_path: Path, kind: type) -> None:
+def test_the_library_takes_paths_as_texts(sqs: Any, tmp_path: Path, kind: type) -> None:
     topics = parcelq.connect()
     lines, done = topics.create("in"), topics.create("out")
     for name in ("a", "b"):
@@ -91,7 +91,7 @@ def python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
-def test_importing_parcelq_imports_nothing_else() -> None:
+def test_importing_parcelq_imports_no_other_module() -> None:
     code = "import sys, typing; before = set(sys.modules); import parcelq; print(sorted(set(sys.modules) - before))"
     assert python(code) == "['parcelq']\n"
 

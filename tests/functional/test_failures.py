@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from parcelq.errors import AwsError
+from parcelq.errors import AwsError, StepError
 from parcelq.lineage.lineage import Lineage, digest
 from parcelq.process.dead import KILLED
 from parcelq.process.marks import Marks
 from parcelq.process.plan import Work
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.run import Given, Ran, Runner
 from parcelq.store.folder import FolderStore
 from parcelq.topics.attributes import DEAD, ENTRIES, FAILURE, FAILURES, LINEAGE, REASON, SOURCE, WORKFLOW
 from parcelq.topics.message import Message
@@ -32,18 +31,16 @@ def stage(make_step: Callable[..., Path], tmp_path: Path) -> Stage:
 @pytest.fixture
 def deadly(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Lets runs over a line `kill` take the function down; returns the inputs of all runs."""
-    run, inputs = Runner.run, []
+    run_all, inputs = Runner.run_all, []
 
-    @contextmanager
-    def dies(runner: Runner, bodies: Iterable[bytes], timeout: float | None = None, **more: int) -> Iterator[Ran]:
-        given = list(bodies)
-        inputs.append(b"".join(given))
-        if b"kill\n" in inputs[-1]:
-            raise FunctionDied
-        with run(runner, given, timeout, **more) as ran:
-            yield ran
+    def dies(runner: Runner, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
+        for one in given:
+            inputs.append(b"".join(one.bodies))
+            if b"kill\n" in inputs[-1]:
+                raise FunctionDied
+        return run_all(runner, given, timeout)
 
-    monkeypatch.setattr(Runner, "run", dies)
+    monkeypatch.setattr(Runner, "run_all", dies)
     return inputs
 
 
@@ -172,7 +169,7 @@ class TestHalving:
         (stone,) = stage.tombstones
         assert (stone.attributes[LINEAGE], stone.entries, stone.body) == ("0-8/1000", 3, b"a\nbad\nc\n")
 
-    def test_where_one_failure_is_the_most_it_is_halved_at_once(self, stage: Stage) -> None:
+    def test_a_message_that_may_fail_only_once_is_halved_at_its_first_failure(self, stage: Stage) -> None:
         stage.publish(parcel("a", "bad", "c"))
         stage.until_done(stage.processor(PICKY, max_failures=1))
         assert stage.runs == [3, 2, 1, 1, 1]
@@ -366,7 +363,7 @@ class TestFunctionsThatDie:
         stage.until_done(stage.processor())
         assert (stage.result, stage.dead) == (b"A\n", [])
 
-    def test_old_marks_are_deleted_by_any_invocation_that_finds_them(self, stage: Stage) -> None:
+    def test_any_invocation_that_finds_old_marks_deletes_them(self, stage: Stage) -> None:
         stage.publish(parcel("a"))
         stage.die()
         marks = Marks(stage.store, "in")
@@ -492,7 +489,7 @@ class TestRejects:
             '{"entry": 0, "after": 1, "reason": "output before the first entry"}',
         ],
     )
-    def test_rejects_that_cannot_be_fail_the_run(self, stage: Stage, line: str) -> None:
+    def test_rejected_entries_that_are_not_in_the_run_fail_it(self, stage: Stage, line: str) -> None:
         stage.publish(parcel("a", Failures="1"))
         stage.handle(stage.processor(f"{UPPER}; echo '{line}' > \"$6\"", rejects=True))
         (letter,) = stage.dead

@@ -8,8 +8,7 @@ reason. (A function that dies at random twice in a row while the same single ent
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 from parcelq.errors import AwsError, StepError
 from parcelq.lineage.lineage import Lineage
 from parcelq.process.dead import KILLED
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.run import Given, Ran, Runner
 from parcelq.store.folder import FolderStore
 from parcelq.topics.attributes import DEAD, FAILURES, LINEAGE, REASON
 from parcelq.topics.memory import MemoryTopic
@@ -121,18 +120,17 @@ def make_world(make_step: Callable[..., Path], tmp_path: Path, monkeypatch: pyte
         world = World(stage, random.Random(seed), **shares)
         output = tmp_path / "output"
 
-        @contextmanager
-        def run(_: Runner, bodies: Iterable[bytes], timeout: float | None = None, **__: int) -> Iterator[Ran]:
-            given = b"".join(bodies)
+        def run_all(_: Runner, inputs: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
+            given = b"".join(inputs[0].bodies)
             world.inputs.append(given)
             stage.clock.now += 1
             if b"kill" in given:
                 raise FunctionDied
             if b"bad" in given:
-                raise StepError("step", "exited with 3", exit_code=3, stderr_tail="no such atom")
+                return [StepError("step", "exited with 3", exit_code=3, stderr_tail="no such atom")]
             path = output.with_name(f"output-{len(world.inputs)}")
             path.write_bytes(given.upper())
-            yield Ran(path)
+            return [Ran(path)]
 
         def through(method: Callable[..., Any]) -> Callable[..., Any]:
             def called(target: Any, *args: Any, **more: Any) -> Any:
@@ -144,7 +142,7 @@ def make_world(make_step: Callable[..., Path], tmp_path: Path, monkeypatch: pyte
             called.__wrapped__ = method  # type: ignore[attr-defined]
             return called
 
-        monkeypatch.setattr(Runner, "run", run)
+        monkeypatch.setattr(Runner, "run_all", run_all)
         for owner, names in (
             (MemoryTopic, ("publish", "acknowledge", "refresh_deadline")),
             (FolderStore, ("put", "delete")),
@@ -237,7 +235,9 @@ def test_with_throttling_only_bad_entries_are_dead_and_no_good_message_is_halved
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("seed", range(15))
-def test_whatever_goes_wrong_the_result_is_exact(make_world: Callable[..., World], seed: int, workers: int) -> None:
+def test_the_model_gives_an_exact_result_whatever_goes_wrong(
+    make_world: Callable[..., World], seed: int, workers: int
+) -> None:
     shares = random.Random(seed)
     world = make_world(
         seed,

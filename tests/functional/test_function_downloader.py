@@ -31,7 +31,7 @@ class TestDownloader:
         stack.run("processor", "parcelq-step")
         return stack.call("downloader", event("download"))
 
-    def test_writes_the_result_and_its_report(self, stack: Stack, upper: None) -> None:
+    def test_the_downloader_writes_the_result_and_its_report(self, stack: Stack, upper: None) -> None:
         answer = self.pipeline(stack)
         assert stack.get("results/molecules.smi") == MOLECULES.upper()
         report = json.loads(stack.get("results/molecules.smi.report.json"))
@@ -49,7 +49,7 @@ class TestDownloader:
             time.sleep(0.1)
         assert stack.messages(delayed=True) == 0
 
-    def test_results_are_byte_exact(self, stack: Stack, tmp_path: Path, upper: None) -> None:
+    def test_the_downloader_writes_every_byte_of_a_result(self, stack: Stack, tmp_path: Path, upper: None) -> None:
         (tmp_path / "step" / "step").write_text('#!/bin/sh\ncat "$2" > "$4"\n')
         data = b"\x00\xff\r\n\n\n\xe4\n" + bytes(range(256)) + b"\nno line end"
         self.pipeline(stack, data, key="inbox/folder-less.bin")
@@ -70,7 +70,7 @@ class TestDownloader:
         stack.call("downloader", {**event("schedule"), "receive_message_timeout": 0})
         assert stack.get("results/molecules.smi") == MOLECULES.upper()
 
-    def test_a_source_that_is_not_whole_waits(self, stack: Stack) -> None:
+    def test_the_downloader_waits_for_the_rest_of_a_source_that_is_not_whole(self, stack: Stack) -> None:
         source = str(Source.of_object(BUCKET, "inbox/molecules.smi", etag="e", put="1"))
         half = Lineage(Span(0, 10, 20)).child(Span(0, 4, 4), digest(b"one\n"))
         stack.publish("parcelq-output", Message(b"one\n", {SOURCE: source, LINEAGE: str(half), ENTRIES: "1"}))
@@ -125,7 +125,7 @@ class TestDownloader:
         assert stack.keys() == []
         assert stack.messages() == 1
 
-    def test_another_topic_of_the_stack_can_be_drained(self, stack: Stack) -> None:
+    def test_the_downloader_drains_another_topic_of_the_stack_if_asked_to(self, stack: Stack) -> None:
         stack.make_topic("parcelq-extra")
         stack.publish("parcelq-extra", Message(b"one\n"))
         answer = stack.call("downloader", {**event("download"), "topic": stack.urls["parcelq-extra"]})
@@ -155,7 +155,7 @@ class TestDownloader:
             ({"receive_message_timeout": "long"}, "receive_message_timeout"),
         ],
     )
-    def test_a_bad_request_gets_an_error_and_collects_nothing(
+    def test_the_downloader_refuses_a_bad_request_and_collects_nothing(
         self, stack: Stack, changed: dict[str, Any], told: str
     ) -> None:
         stack.publish("parcelq-output", Message(b"one\n"))
@@ -165,7 +165,7 @@ class TestDownloader:
         assert stack.messages() == 1
         assert stack.keys() == []
 
-    def test_a_missing_topic_is_an_error(self, stack: Stack) -> None:
+    def test_the_downloader_names_a_topic_that_is_missing(self, stack: Stack) -> None:
         with pytest.raises(TopicNotFoundError, match="parcelq-none"):
             stack.call("downloader", {**event("download"), "topic": "parcelq-none"})
 

@@ -105,7 +105,7 @@ class TestLooks:
         assert [one["complete"] for one in told] == [False, True]
         assert stack.messages() == 0
 
-    def test_what_is_published_by_hand_is_collected_without_a_job(
+    def test_messages_that_were_published_by_hand_are_collected_without_a_job(
         self, stack: Stack, upper: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("DRAIN_PAUSE", "VAIN_DRAIN_PAUSE"):
@@ -135,7 +135,7 @@ class TestLooks:
     @pytest.mark.parametrize(
         "text", ["", "[]", '{"job": 1}', '{"number": -1}', '{"job": "x", "source": "y"}', "[" * 9999]
     )
-    def test_what_is_no_look_is_left_out(self, stack: Stack, text: str) -> None:
+    def test_a_message_that_is_no_look_is_left_out(self, stack: Stack, text: str) -> None:
         record = record_of(Pulled("id", "handle", 1, Message(b"x").wire()), "parcelq-looks")
         answer = stack.call("downloader", {"Records": [{**record, "body": text}]})
         assert answer == {"batchItemFailures": []}

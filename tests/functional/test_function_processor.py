@@ -48,7 +48,9 @@ if __name__ == "__main__":
 
 
 class TestProcessor:
-    def test_runs_the_step_and_publishes_its_output(self, stack: Stack, settings: Callable[..., None]) -> None:
+    def test_the_processor_runs_the_step_and_publishes_its_output(
+        self, stack: Stack, settings: Callable[..., None]
+    ) -> None:
         settings(WORKFLOW_ID="wf-1")
         assert stack.call("processor", event("sqs_messages")) == {"batchItemFailures": []}
         told = [one for one in stack.take("parcelq-output") if LINEAGE in one.attributes]
@@ -119,7 +121,9 @@ class TestProcessor:
         (failed,) = (record["messageId"] for record in delivered["Records"] if record["body"] == "two\n")
         assert stack.call("processor", delivered) == {"batchItemFailures": [{"itemIdentifier": failed}]}
 
-    def test_a_message_that_fails_for_good_is_dead_and_told_so(self, stack: Stack, upper: None) -> None:
+    def test_a_message_that_fails_for_good_becomes_a_dead_letter_with_the_reason(
+        self, stack: Stack, upper: None
+    ) -> None:
         given = event("sqs_messages")
         given["Records"] = given["Records"][:1]
         record = given["Records"][0]

@@ -29,21 +29,23 @@ class TestTopicAdmin:
     def names(self, stack: Stack) -> set[str]:
         return {url.rpartition("/")[2] for url in stack.sqs.list_queues().get("QueueUrls", [])}
 
-    def test_list_names_the_topics_of_the_stack_only(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_lists_only_the_topics_of_the_stack(self, stack: Stack, admin: Callable[..., Any]) -> None:
         stack.make_topic("other")
         expected = sorted(name for name in stack.urls if name.startswith("parcelq-"))
         assert admin("list") == {"topics": expected}
         assert stack.call("topic_admin", {"action": "list"}) == {"topics": expected}
         assert admin("list", prefix="parcelq-ex") == {"topics": ["parcelq-extra", "parcelq-extra-dead-letter"]}
 
-    def test_create_makes_a_topic_that_dead_letters(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_creates_a_topic_with_a_dead_letter_topic(
+        self, stack: Stack, admin: Callable[..., Any]
+    ) -> None:
         answer = admin("create", topic="parcelq-fresh", max_receive_count=3)
         attributes = stack.sqs.get_queue_attributes(QueueUrl=answer["url"], AttributeNames=["All"])["Attributes"]
         policy = json.loads(attributes["RedrivePolicy"])
         assert int(policy["maxReceiveCount"]) == 3
         assert policy["deadLetterTargetArn"].endswith(":parcelq-fresh-dead-letter")
 
-    def test_create_makes_topics_that_are_guarded_as_the_stacks_own(
+    def test_topic_admin_protects_new_topics_like_those_of_the_stack(
         self, stack: Stack, admin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         key = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d"
@@ -54,11 +56,15 @@ class TestTopicAdmin:
             assert attributes["KmsMasterKeyId"] == key
             assert "aws:SecureTransport" in attributes["Policy"]
 
-    def test_delete_takes_the_dead_letter_topic_along(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_deletes_the_dead_letter_topic_with_its_topic(
+        self, stack: Stack, admin: Callable[..., Any]
+    ) -> None:
         assert admin("delete") == {"deleted": "parcelq-extra"}
         assert self.names(stack) == set(stack.urls) - {"parcelq-extra", "parcelq-extra-dead-letter"}
 
-    def test_clear_deletes_by_prefix_and_leaves_the_stacks_own(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_clears_topics_by_prefix_and_leaves_those_of_the_stack(
+        self, stack: Stack, admin: Callable[..., Any]
+    ) -> None:
         stack.make_topic("other")
         stack.make_topic("parcelq-step-two")
         extra = {"parcelq-extra", "parcelq-extra-dead-letter"}
@@ -67,7 +73,9 @@ class TestTopicAdmin:
         assert set(admin("clear", prefix="parcelq-")["deleted"]) == two
         assert self.names(stack) == set(stack.urls) - extra - two
 
-    def test_url_attributes_and_count_describe_a_topic(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_gives_the_url_the_attributes_and_the_count_of_a_topic(
+        self, stack: Stack, admin: Callable[..., Any]
+    ) -> None:
         stack.publish("parcelq-step", Message(b"one\n"), Message(b"two\n"))
         url = stack.urls["parcelq-step"]
         assert admin("url") == {"url": url}
@@ -75,21 +83,23 @@ class TestTopicAdmin:
         assert admin("count") == {"approximate_count": 2}
         assert admin("count", topic=url) == {"approximate_count": 2}
 
-    def test_publish_puts_messages_on_a_topic(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_publishes_messages_on_a_topic(self, stack: Stack, admin: Callable[..., Any]) -> None:
         wanted = [{"body": "one\n"}, {"body": "two\x00\n", "attributes": {"Colour": "red"}}]
         assert admin("publish", messages=wanted) == {"published": 2, "failed": []}
         one, two = sorted((pulled.message() for pulled in stack.take("parcelq-step")), key=lambda sent: sent.body)
         assert (one.body, two.body) == (b"one\n", b"two\x00\n")
         assert two.attributes["Colour"] == "red"
 
-    def test_publish_tells_which_message_was_refused_and_why(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_says_which_message_was_refused_and_why(self, stack: Stack, admin: Callable[..., Any]) -> None:
         many = {f"Name{number}": "x" for number in range(11)}
         answer = admin("publish", messages=[{"body": "one\n", "attributes": many}, {"body": "two\n"}])
         assert answer["published"] == 1
         assert len(answer["failed"]) == 1
         assert answer["failed"][0]["reason"]
 
-    def test_peek_shows_messages_and_leaves_them(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_shows_messages_and_leaves_them_on_the_topic(
+        self, stack: Stack, admin: Callable[..., Any]
+    ) -> None:
         dead = "parcelq-step-dead-letter"
         stack.publish(dead, Message(b"one\n", {"Reason": "why"}))
         (seen,) = admin("peek")["messages"]
@@ -97,7 +107,9 @@ class TestTopicAdmin:
         assert seen["attributes"]["Reason"] == "why"
         assert [one.message_id for one in stack.take(dead)] == [seen["message_id"]]
 
-    def test_peek_shows_what_is_no_text_and_what_cannot_be_read(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_shows_messages_that_are_no_text_or_cannot_be_read(
+        self, stack: Stack, admin: Callable[..., Any]
+    ) -> None:
         dead = "parcelq-step-dead-letter"
         stack.publish(dead, Message(b"\xff\n"))
         assert [one["body_base64"] for one in admin("peek")["messages"]] == ["/wo="]
@@ -107,13 +119,15 @@ class TestTopicAdmin:
         assert seen["body"] == "odd"
         assert "rot13" in seen["problem"]
 
-    def test_peek_does_not_show_what_lies_elsewhere(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_does_not_show_a_body_that_lies_in_another_bucket(
+        self, stack: Stack, admin: Callable[..., Any]
+    ) -> None:
         stack.publish("parcelq-step-dead-letter", stack.pointer("other-bucket", "overflow/0a1b"))
         (seen,) = admin("peek")["messages"]
         assert "must be under" in seen["problem"]
         assert "secret" not in seen["body"]
 
-    def test_redrive_sends_dead_letters_back(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_sends_dead_letters_back(self, stack: Stack, admin: Callable[..., Any]) -> None:
         stack.publish("parcelq-step-dead-letter", Message(b"one\n", {"Reason": "why"}), Message(b"two\n"))
         chosen = next(one["message_id"] for one in admin("peek")["messages"] if one["body"] == "two\n")
         assert admin("redrive", message_ids=[chosen]) == {"redriven": 1}
@@ -125,7 +139,7 @@ class TestTopicAdmin:
         assert "Reason" not in back.attributes
         assert stack.messages() == 0
 
-    def test_purge_empties_a_topic(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_empties_a_topic(self, stack: Stack, admin: Callable[..., Any]) -> None:
         stack.publish("parcelq-extra", Message(b"one\n"))
         stack.publish("parcelq-step", Message(b"two\n"))
         assert admin("purge") == {"purged": "parcelq-extra"}
@@ -134,7 +148,9 @@ class TestTopicAdmin:
     @pytest.mark.parametrize(
         "action", ["create", "delete", "url", "attributes", "count", "publish", "peek", "redrive", "purge"]
     )
-    def test_nothing_outside_the_prefix_is_touched(self, stack: Stack, admin: Callable[..., Any], action: str) -> None:
+    def test_topic_admin_touches_no_topic_outside_the_prefix_of_the_stack(
+        self, stack: Stack, admin: Callable[..., Any], action: str
+    ) -> None:
         stack.make_topic("other")
         stack.publish("other", Message(b"one\n"))
         before = self.names(stack)
@@ -146,20 +162,22 @@ class TestTopicAdmin:
         assert stack.messages() == 1
 
     @pytest.mark.parametrize("action", ["list", "clear"])
-    def test_no_prefix_outside_the_stacks_is_taken(self, stack: Stack, admin: Callable[..., Any], action: str) -> None:
+    def test_topic_admin_takes_no_prefix_outside_that_of_the_stack(
+        self, stack: Stack, admin: Callable[..., Any], action: str
+    ) -> None:
         before = self.names(stack)
         for prefix in ("par", "parcelq", *ALIKE):
             assert admin(action, prefix=prefix)["error"]["type"] == "InvalidValueError"
         assert self.names(stack) == before
 
-    def test_clear_wants_a_prefix(self, stack: Stack, admin: Callable[..., Any]) -> None:
+    def test_topic_admin_clears_nothing_without_a_prefix(self, stack: Stack, admin: Callable[..., Any]) -> None:
         before = self.names(stack)
         assert "error" in admin("clear", prefix="")
         assert "error" in stack.call("topic_admin", {"action": "clear"})
         assert self.names(stack) == before
 
     @pytest.mark.parametrize("action", ["create", "delete"])
-    def test_the_stacks_own_topics_are_neither_deleted_nor_made_anew(
+    def test_topic_admin_neither_deletes_nor_replaces_topics_of_the_stack(
         self, stack: Stack, admin: Callable[..., Any], action: str
     ) -> None:
         before = self.names(stack)
@@ -209,11 +227,11 @@ class TestTopicAdmin:
         answer = stack.call("topic_admin", {"action": "create", "topic": "parcelq-" + "x" * 80})
         assert answer["error"]["type"] == "InvalidValueError"
 
-    def test_a_missing_topic_is_an_error(self, stack: Stack) -> None:
+    def test_topic_admin_names_a_topic_that_is_missing(self, stack: Stack) -> None:
         answer = stack.call("topic_admin", {"action": "count", "topic": "parcelq-none"})
         assert answer["error"]["type"] == "TopicNotFoundError"
 
-    def test_wrong_settings_are_an_error(self, stack: Stack, settings: Callable[..., None]) -> None:
+    def test_topic_admin_names_wrong_settings_in_its_error(self, stack: Stack, settings: Callable[..., None]) -> None:
         settings(PARCEL_SIZE=0)
         answer = stack.call("topic_admin", event("topic_admin_list"))
         assert answer["error"]["type"] == "SettingsError"

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 
 class TestUploader:
-    def test_publishes_messages_that_tile_the_object(self, stack: Stack) -> None:
+    def test_the_uploader_publishes_messages_that_together_are_the_object(self, stack: Stack) -> None:
         given = stack.put(MOLECULES)
         assert stack.call("uploader", given) is None
         messages = stack.take("parcelq-step")
@@ -34,7 +34,7 @@ class TestUploader:
         source = Source.of_object(BUCKET, entity["key"], etag=entity["eTag"], put=entity["sequencer"])
         assert {one.attributes[SOURCE] for one in messages} == {str(source)}
 
-    def test_takes_every_record_of_an_event(self, stack: Stack) -> None:
+    def test_the_uploader_takes_every_record_of_an_event(self, stack: Stack) -> None:
         one, other = stack.put(MOLECULES), stack.put(b"C methane\n", key="inbox/other.smi")
         stack.call("uploader", {"Records": one["Records"] + other["Records"]})
         assert len({pulled.attributes[SOURCE] for pulled in stack.take("parcelq-step")}) == 2
@@ -54,7 +54,7 @@ class TestUploader:
         assert not told[0] & told[2]
 
     @pytest.mark.parametrize("name", ["s3_test", "s3_delete", "s3_put_folder"])
-    def test_what_is_no_put_of_a_file_publishes_nothing(self, stack: Stack, name: str) -> None:
+    def test_an_event_that_is_no_put_of_a_file_publishes_nothing(self, stack: Stack, name: str) -> None:
         assert stack.call("uploader", event(name)) is None
         assert stack.messages() == 0
         assert stack.keys() == []
@@ -65,7 +65,7 @@ class TestUploader:
         assert stack.messages() == 0
 
     @pytest.mark.parametrize("records", [[5], ["x"], [None], {"eventSource": "aws:s3"}, 7, "x"])
-    def test_invalid_records_are_named(self, stack: Stack, records: Any) -> None:
+    def test_the_uploader_names_the_invalid_records_of_an_event(self, stack: Stack, records: Any) -> None:
         with pytest.raises(InvalidValueError, match=r"^Records is .*, but must be a list of JSON objects"):
             stack.call("uploader", {"Records": records})
 
@@ -101,7 +101,7 @@ class TestUploader:
         with pytest.raises(InvalidValueError, match=r"as s3\.object\.key, as s3\.object\.sequencer or versionId"):
             stack.call("uploader", given)
 
-    def test_an_invalid_size_is_named(self, stack: Stack) -> None:
+    def test_the_uploader_names_a_size_that_is_invalid(self, stack: Stack) -> None:
         given = stack.put(MOLECULES)
         given["Records"][0]["s3"]["object"]["size"] = "large"
         with pytest.raises(InvalidValueError, match=r"a number as s3\.object\.size"):
@@ -234,7 +234,7 @@ class TestUploader:
         assert result_of(stack.take("parcelq-step")) == data
 
     @pytest.mark.parametrize(("key", "options"), [("inbox/m.smi.gz", {}), ("inbox/m.smi", {"ContentEncoding": "gzip"})])
-    def test_a_compressed_object_is_published_decompressed(
+    def test_the_uploader_publishes_a_compressed_object_decompressed(
         self, stack: Stack, key: str, options: dict[str, str]
     ) -> None:
         stack.call("uploader", stack.put(gzip.compress(MOLECULES), key=key, **options))
@@ -268,7 +268,7 @@ class TestUploader:
         finished = [one for one in stack.take("parcelq-step") if "molecules" in one.attributes[SOURCE]]
         assert result_of(finished) == MOLECULES
 
-    def test_a_wrong_setting_is_an_error(self, stack: Stack, settings: Callable[..., None]) -> None:
+    def test_the_uploader_names_a_setting_that_is_wrong(self, stack: Stack, settings: Callable[..., None]) -> None:
         given = stack.put(MOLECULES)
         settings(RANGE_BYTES="many", PARCEL_SIZE=0)
         with pytest.raises(SettingsError, match=r"(?s)(?=.*PARCELQ_RANGE_BYTES)(?=.*PARCELQ_PARCEL_SIZE)"):

@@ -83,7 +83,7 @@ def test_steps_in_a_row_run_in_one_invocation_without_a_topic_between(stack, put
     assert result_of(made) == LINES.upper().replace(b"\n", b"!\n")
 
 
-def test_what_was_received_before_goes_over_the_topic_between_steps(stack, put, upload):
+def test_a_message_that_was_received_before_goes_over_the_topic_between_steps(stack, put, upload):
     put("both", "steps: [{run: up}, {run: mark}]", up=UPPER, mark=MARK)
     upload("both/lines.txt")
     delivered = stack.deliver("parcelq-step")
@@ -137,7 +137,7 @@ def test_headers_of_steps_in_a_row_do_not_mix(stack, put, upload):
     assert bodies == b"".join(b"%d,aa,bb,cc\n" % number for number in range(1, 6))
 
 
-def test_the_workflow_decides_format_and_sizes(stack, put, upload):
+def test_the_workflow_decides_the_format_and_the_sizes_of_parcels(stack, put, upload):
     put(
         "few",
         "format: {lines: 2}\nbatch_size: 1\nparcel_size: 3\nsteps: [{run: step}]",
@@ -183,7 +183,7 @@ def test_messages_of_a_deleted_workflow_become_dead_letters_with_the_reason(stac
     assert all(one.attributes[DEAD] for one in outputs(stack))
 
 
-def test_a_damaged_bundle_is_never_run(stack, put, upload, versions):
+def test_a_bundle_that_is_damaged_is_never_run(stack, put, upload, versions):
     version = put("shout", "steps: [{run: step}]", step=UPPER)
     evil = versions.store.read(bundle_key(version.code)).replace(b"step", b"evil")
     versions.store.put(bundle_key(version.code), evil)
@@ -259,7 +259,7 @@ def test_workflows_with_different_packages_run_on_one_warm_instance(stack, put, 
     stack.functions.processor.workflows()._loaded.popitem()[1][1].close()
 
 
-def test_what_one_workflow_changed_of_another_is_not_run(stack, put, upload, temporary):
+def test_a_bundle_that_another_workflow_changed_is_not_run(stack, put, upload, temporary):
     put("good", "steps: [{run: step}]", step=UPPER)
     put(
         "evil",
@@ -274,7 +274,7 @@ def test_what_one_workflow_changed_of_another_is_not_run(stack, put, upload, tem
         assert result_of(made) == (LINES.upper() if name == "good" else LINES)
 
 
-def test_what_is_published_again_of_a_source_carries_its_workflow(stack, put, upload):
+def test_messages_that_are_published_again_carry_the_workflow_of_their_source(stack, put, upload):
     version = put("shout", "parcel_size: 2\nsteps: [{run: step}]", step=UPPER)
     upload("shout/lines.txt")
     lost = stack.take("parcelq-step")

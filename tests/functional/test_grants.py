@@ -206,7 +206,7 @@ def test_messages_wait_for_a_secret_that_cannot_be_read_and_none_of_them_is_dead
         "arn:aws:s3:::score/API_KEY",
     ],
 )
-def test_what_names_no_secret_of_a_workflow_is_refused_with_what_would_be_right(arn: str) -> None:
+def test_a_workflow_with_an_invalid_name_of_a_secret_is_refused_with_what_would_be_right(arn: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_secrets([PARAMETER, arn, "nonsense"])
     assert [one.split(" must be ")[0] for one in caught.value.problems] == [repr(arn), "'nonsense'"]

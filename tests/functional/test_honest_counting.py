@@ -88,7 +88,7 @@ def test_a_csv_file_that_is_taken_for_lines_is_doubted(world: World) -> None:
     assert "each of 4 runs wrote 1 record fewer than it got" in report["doubts"][0]
 
 
-def test_run_says_what_is_doubtful_and_does_not_end_with_success(tmp_path: Path) -> None:
+def test_run_says_what_is_doubtful_and_does_not_exit_with_success(tmp_path: Path) -> None:
     step, source = tmp_path / "step.py", tmp_path / "rows.txt"
     step.write_text(EATS_FIRST)
     source.write_bytes(lines_of(200))

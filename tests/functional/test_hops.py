@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from parcelq.errors import StepError
 from parcelq.process.apply import Route
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
@@ -61,9 +62,12 @@ def results(runner: Runner, *bodies: bytes) -> list[str]:
     """Run a step over bodies at once, and those that did not begin again, and return what came of each in order."""
     found: list[str] = []
     while len(found) < len(bodies):
-        for attempt in runner.run_all([Given([body]) for body in bodies[len(found) :]], 60):
-            with attempt.held:
-                found.append(attempt.ran.output.read_bytes().decode() if attempt.ran else str(attempt.error))
+        for ran in runner.run_all([Given([body]) for body in bodies[len(found) :]], 60):
+            if isinstance(ran, StepError):
+                found.append(str(ran))
+            else:
+                with ran.held:
+                    found.append(ran.output.read_bytes().decode())
     return found
 
 
@@ -75,16 +79,16 @@ def test_a_run_that_fails_among_others_fails_alone(make: Make, how: str, warm: b
     assert "exited with" in found[2] or "was ended by SIGKILL" in found[2]
 
 
-def test_runs_that_are_well_share_one_process_and_one_request(make: Make) -> None:
+def test_runs_that_succeed_share_one_process_and_one_request(make: Make) -> None:
     runner = make(LOUD.format("pass"))
     results(runner, b"first\n")
-    attempts = runner.run_all([Given([b"%d\n" % number]) for number in range(4)], 60)
-    outputs = [attempt.made().output.read_bytes().split() for attempt in attempts]
+    ran = runner.run_all([Given([b"%d\n" % number]) for number in range(4)], 60)
+    outputs = [one.output.read_bytes().split() for one in ran]
     assert [one[0] for one in outputs] == [b"0", b"1", b"2", b"3"][: len(outputs)]
     assert len({one[1] for one in outputs}) == 1
 
 
-def test_what_one_leaves_no_other_finds(make: Make) -> None:
+def test_files_that_one_run_leaves_are_gone_for_the_next(make: Make) -> None:
     runner = make(
         "@step\ndef run(entries):\n    yield str(os.listdir()) + str(os.listdir(os.environ['TMPDIR']))\n"
         "    open('left', 'w').close()\n    os.makedirs(os.environ['TMPDIR'] + '/left')\n"
@@ -92,7 +96,7 @@ def test_what_one_leaves_no_other_finds(make: Make) -> None:
     assert results(runner, b"a\n", b"b\n", b"c\n") == ["[][]\n"] * 3
 
 
-def test_what_one_starts_ends_before_the_next_begins(make: Make) -> None:
+def test_processes_that_one_run_starts_end_before_the_next_begins(make: Make) -> None:
     runner = make(
         "@step\ndef run(entries):\n    for entry in entries:\n        if entry != 'start':\n"
         "            yield str(os.path.exists('/proc/' + entry))\n            return\n"
@@ -103,16 +107,15 @@ def test_what_one_starts_ends_before_the_next_begins(make: Make) -> None:
     assert not any(os.path.exists(f"/proc/{one.strip()}") for one in (pid, other))
 
 
-def test_each_has_its_rejects_and_what_it_printed(make: Make) -> None:
+def test_each_run_has_its_own_rejects_and_its_own_printed_text(make: Make) -> None:
     runner = make(
         "@step(each=True)\ndef run(entry):\n    print(entry)\n"
         "    return reject(entry, 'no') if entry == 'x' else entry\n"
     )
     given = [Given([body], 2) for body in (b"a\nx\n", b"b\nc\n", b"x\nd\n")]
-    attempts = []
-    while len(attempts) < len(given):
-        attempts += runner.run_all(given[len(attempts) :], 60)
-    ran = [attempt.made() for attempt in attempts]
+    ran = []
+    while len(ran) < len(given):
+        ran += runner.run_all(given[len(ran) :], 60)
     assert [one.output.read_bytes() for one in ran] == [b"a\n", b"b\nc\n", b"d\n"]
     assert [[reject.entry for reject in one.rejects] for one in ran] == [[1], [], [0]]
     assert [one.printed for one in ran] == ["a\nx\n", "b\nc\n", "x\nd\n"]
@@ -149,11 +152,11 @@ def test_a_run_that_takes_the_file_of_outputs_away_costs_no_other_its_output(
     assert found[1] in {"BAD", "step"}  # that run has its output, or fails
 
 
-def test_no_run_begins_after_others_took_long(make: Make) -> None:
+def test_no_run_begins_when_those_before_it_took_too_long(make: Make) -> None:
     runner = make(f"@step\ndef run(entries):\n    time.sleep({HOP_SECONDS})\n    yield from entries\n")
     results(runner, b"first\n")
-    (attempt,) = runner.run_all([Given([b"a\n"]), Given([b"b\n"])], 60)
-    assert attempt.made().output.read_bytes() == b"a\n"
+    (ran,) = runner.run_all([Given([b"a\n"]), Given([b"b\n"])], 60)
+    assert ran.output.read_bytes() == b"a\n"
 
 
 @pytest.mark.parametrize("warm", [True, False])

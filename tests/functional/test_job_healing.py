@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from job_world import DATA, EDGES, HOUR, Cloud, output, source
-from parcelq.jobs.look import MOST_HEALINGS, QUIET_SECONDS, Look
+from parcelq.collect.segments import Job, segments_among
+from parcelq.jobs.look import MOST_HEALINGS, QUIET_SECONDS, Look, woken
 from parcelq.jobs.record import State, read_job, write_job
 from parcelq.topics.message import Message
 from parcelq.upload.notes import note_problem
@@ -51,7 +52,7 @@ class TestHealing:
         self.still(cloud)
         assert cloud.record().healings == 0
 
-    def test_on_a_busy_stack_it_is_after_the_longest_deadline(self, cloud: Cloud) -> None:
+    def test_on_a_busy_stack_lost_bytes_are_published_again_after_the_longest_deadline(self, cloud: Cloud) -> None:
         cloud.begin()
         cloud.came(output(0, 5))
         cloud.step.publish([Message(b"x")])
@@ -74,7 +75,7 @@ class TestHealing:
             cloud.look()
         assert (cloud.record().state, cloud.record().problem) == (State.STOPPED, "its upload never ended")
 
-    def test_a_cancelled_job_is_left_alone(self, cloud: Cloud) -> None:
+    def test_a_cancelled_job_is_not_healed(self, cloud: Cloud) -> None:
         cloud.begin()
         cloud.came(output(0, 5))
         cloud.look()
@@ -107,7 +108,7 @@ class TestHealing:
         cloud.run()
         assert (cloud.result(), cloud.record().generation) == (DATA.upper(), 1)
 
-    def test_what_never_came_at_all_is_published_again_whole(self, cloud: Cloud) -> None:
+    def test_a_source_of_which_nothing_came_is_published_again_whole(self, cloud: Cloud) -> None:
         cloud.begin()
         self.still(cloud)
         assert cloud.tasks() == [(0, len(DATA))]
@@ -129,7 +130,7 @@ class TestTheDead:
         cloud.run()
         assert cloud.record().dead == 1
 
-    def test_a_redriven_entry_takes_its_place(self, cloud: Cloud) -> None:
+    def test_a_redriven_entry_takes_its_place_in_the_result(self, cloud: Cloud) -> None:
         self.finished(cloud)
         cloud.jobs.send([Look(cloud.record().id)])
         cloud.look()
@@ -148,7 +149,27 @@ class TestTheDead:
         cloud.run()
         assert (cloud.record().state, cloud.record().dead, cloud.record().healings) == (State.FINISHED, 1, 0)
 
-    def test_what_comes_by_itself_of_a_finished_job_wakes_it(self, cloud: Cloud) -> None:
+    @pytest.mark.parametrize(("left", "comes", "waits"), [(0, 2, False), (1, 1, False), (0, 1, True)])
+    def test_a_redriven_job_ends_as_soon_as_all_that_was_redriven_died_again(
+        self, cloud: Cloud, left: int, comes: int, waits: bool
+    ) -> None:
+        cloud.begin()
+        cloud.came(output(0, 3), output(3, 4, dead="bad"), output(4, 5, dead="bad"), output(5, 6))
+        cloud.run()
+        record, etag = read_job(cloud.store, cloud.record().id) or (cloud.record(), "")
+        newest = max(segments_among(cloud.finisher.keys_of(Job(record.source))))
+        changed = replace(woken(record, cloud.now), redriven_after=newest, left_dead=left)
+        write_job(cloud.store, changed, etag)
+        cloud.jobs.publish(changed)
+        cloud.look()
+        assert cloud.record().state is State.RUNNING
+        cloud.came(*[output(3, 4, dead="again"), output(4, 5, dead="again")][:comes])
+        began = cloud.now
+        cloud.run()
+        assert (cloud.record().state, cloud.record().dead) == (State.FINISHED, 2)
+        assert (cloud.now - began > QUIET_SECONDS) is waits
+
+    def test_a_result_that_comes_late_by_itself_wakes_a_finished_job(self, cloud: Cloud) -> None:
         self.finished(cloud)
         cloud.came(output(3, 4))
         cloud.drain()

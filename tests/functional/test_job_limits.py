@@ -38,7 +38,7 @@ def test_a_job_is_stopped_at_once_when_its_time_is_over(cloud: Cloud) -> None:
     assert [kind for kind, _ in cloud.told] == ["Parcelq job stopped"]
 
 
-def test_what_still_comes_of_a_stopped_job_is_kept_and_wakes_nobody(cloud: Cloud) -> None:
+def test_results_that_come_after_a_job_stopped_are_kept_and_do_not_wake_it(cloud: Cloud) -> None:
     begun(cloud, Limits(max_seconds=60))
     cloud.run()
     before = cloud.record()

@@ -61,7 +61,7 @@ class TestTheWayOfAJob:
         lineage = Lineage(Span(0, part, total)).child(Span(0, part, part), digest(body))
         yield Message(body, {SOURCE: source(), LINEAGE: str(lineage), ENTRIES: "1"})
 
-    def test_while_nothing_moves_looks_become_rarer(self, cloud: Cloud) -> None:
+    def test_looks_become_rarer_while_nothing_changes(self, cloud: Cloud) -> None:
         cloud.begin(uploaded=False)
         for _ in range(20):
             cloud.look()
@@ -153,7 +153,7 @@ class TestLooks:
             cloud.look()
         assert sum(cloud.looks.counts()) == 1
 
-    def test_looks_of_long_ago_are_dropped(self, cloud: Cloud) -> None:
+    def test_a_look_that_was_published_long_ago_is_dropped(self, cloud: Cloud) -> None:
         job = cloud.begin()
         for _ in range(4):
             cloud.look()
@@ -225,7 +225,7 @@ class TestRecords:
             cloud.record()
 
     @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"schema": 1}', b'{"schema": "1"}'])
-    def test_what_is_no_record_is_named(self, cloud: Cloud, data: bytes) -> None:
+    def test_an_object_that_is_no_record_of_a_job_is_named(self, cloud: Cloud, data: bytes) -> None:
         cloud.begin()
         key = f"jobs/{cloud.record().id}.json"
         cloud.store.put(key, data)

@@ -54,7 +54,7 @@ class TestAtOnce:
         assert cloud.told
         assert sum(cloud.looks.counts()) == 0
 
-    def test_a_look_may_be_killed_at_any_call(self) -> None:
+    def test_a_look_that_is_killed_at_any_call_loses_nothing(self) -> None:
         for at in range(1, 200):
             cloud = self.ready()
             struck = []
@@ -80,7 +80,7 @@ class TestAtOnce:
                 break
         assert 15 < at < 200
 
-    def test_somebody_else_may_take_the_same_look_between_any_two_calls(self) -> None:
+    def test_two_that_take_the_same_look_at_once_give_one_exact_result(self) -> None:
         for at in range(1, 200):
             cloud = self.ready()
             struck: list[str] = []

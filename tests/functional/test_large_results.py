@@ -202,12 +202,12 @@ class TestParts:
     @pytest.mark.parametrize(
         "text", ['{"plan":1,"first":1,"last":1}', '{"plan":"p"}', '{"plan":"p","first":2,"last":1}']
     )
-    def test_a_task_that_cannot_be_right_is_refused(self, text: str) -> None:
+    def test_a_task_with_impossible_numbers_is_refused(self, text: str) -> None:
         with pytest.raises(MessageError, match="is no task"):
             PartTask.parse(text)
 
     @pytest.mark.parametrize("text", ['{"job":"a","number":1}', "[]", "nonsense"])
-    def test_what_names_no_plan_is_no_task(self, text: str) -> None:
+    def test_a_message_that_names_no_plan_is_not_taken_for_a_task(self, text: str) -> None:
         assert PartTask.parse(text) is None
 
 
@@ -299,7 +299,7 @@ class TestOvertaken:
         assert [name for name, _ in world.store.calls].count("begin_upload") == 2
         assert read_plan(world.store, first) is None
 
-    def test_of_two_plans_at_once_one_counts(self) -> None:
+    def test_of_two_plans_that_are_made_at_once_one_counts(self) -> None:
         store = Objects()
         store.put("a", RESULT)
         wanted = Wanted(
@@ -354,7 +354,7 @@ class TestAtAnyCall:
                 assert at > 60
                 return
 
-    def test_an_invocation_that_dies_is_made_good_by_others(self) -> None:
+    def test_other_invocations_complete_what_one_that_died_began(self) -> None:
         struck: list[int] = []
 
         def die(world: LargeWorld) -> None:
@@ -376,7 +376,7 @@ class TestAtAnyCall:
             world.store.uploads.clear()
             world.check()
 
-    def test_two_may_finish_at_once(self) -> None:
+    def test_two_invocations_that_finish_a_result_at_once_write_it_exactly(self) -> None:
         struck: list[int] = []
 
         def overtake(world: LargeWorld) -> None:

@@ -72,20 +72,20 @@ def handles(messages: list[Pulled]) -> list[str]:
     return [one.receipt_handle for one in messages]
 
 
-def test_the_deadline_is_set_at_once(sqs, topic, pulled, refreshed, requests):
+def test_a_lease_sets_the_deadline_of_its_messages_at_once(sqs, topic, pulled, refreshed, requests):
     with Lease(SqsTopic(sqs, topic), pulled, 60):
         assert refreshed() == [handles(pulled)]
     (asked,) = requests.of("ChangeMessageVisibilityBatch")
     assert {entry["VisibilityTimeout"] for entry in asked["Entries"]} == {60}
 
 
-def test_not_at_once_where_the_messages_were_pulled_just_now(sqs, topic, pulled, refreshed):
+def test_a_lease_sets_no_deadline_at_once_for_messages_that_were_pulled_just_now(sqs, topic, pulled, refreshed):
     with Lease(SqsTopic(sqs, topic), pulled, 60, at_once=False):
         pass
     assert refreshed() == []
 
 
-def test_again_each_time_half_of_it_has_passed(sqs, topic, pulled, refreshed, ticks):
+def test_a_lease_sets_the_deadline_again_each_time_half_of_it_has_passed(sqs, topic, pulled, refreshed, ticks):
     with Lease(SqsTopic(sqs, topic), pulled, 60, at_once=False):
         ticks.pass_time()
         ticks.pass_time()
@@ -93,7 +93,7 @@ def test_again_each_time_half_of_it_has_passed(sqs, topic, pulled, refreshed, ti
     assert set(ticks.waits) == {30}
 
 
-def test_messages_are_added_and_let_go(sqs, topic, pulled, refreshed, ticks):
+def test_messages_may_be_added_to_a_lease_and_released_from_it(sqs, topic, pulled, refreshed, ticks):
     first, second, third = pulled
     with Lease(SqsTopic(sqs, topic), [first], 60, at_once=False) as lease:
         lease.add([second, third])
@@ -102,7 +102,7 @@ def test_messages_are_added_and_let_go(sqs, topic, pulled, refreshed, ticks):
     assert refreshed() == [[second.receipt_handle]]
 
 
-def test_holding_nothing_asks_nothing(sqs, topic, refreshed, ticks):
+def test_a_lease_without_messages_makes_no_requests(sqs, topic, refreshed, ticks):
     with Lease(SqsTopic(sqs, topic), timeout=60):
         ticks.pass_time()
     assert refreshed() == []
@@ -116,7 +116,7 @@ def test_leaving_the_context_stops_a_lease_at_once(sqs, topic, pulled):
     assert "parcelq-lease" not in [one.name for one in threading.enumerate()]
 
 
-def test_an_error_of_the_work_stops_it_too_and_passes(sqs, topic, pulled):
+def test_an_error_of_the_work_stops_its_lease_and_is_raised(sqs, topic, pulled):
     with pytest.raises(KeyError), Lease(SqsTopic(sqs, topic), pulled, 40_000):
         raise KeyError
     assert "parcelq-lease" not in [one.name for one in threading.enumerate()]
@@ -141,7 +141,7 @@ def test_messages_whose_deadline_could_not_be_set_are_counted(sqs, topic, pulled
         assert "1 of 4 deadlines" in caplog.text
 
 
-def test_no_network_at_the_beginning_does_not_keep_work_from_beginning(sqs, topic, pulled, monkeypatch, caplog):
+def test_work_begins_although_its_lease_has_no_network_at_first(sqs, topic, pulled, monkeypatch, caplog):
     def no_network(*_):
         raise AwsError("the request", "EndpointConnectionError", "no network")
 

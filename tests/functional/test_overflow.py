@@ -37,13 +37,13 @@ def test_a_body_goes_to_s3_and_the_message_points_to_it(overflow, s3, bucket):
 
 
 @pytest.mark.parametrize("body", [b"a\n", b"\0\xff", "😀\r\n".encode()])
-def test_any_body_comes_back(overflow, body):
+def test_any_body_that_overflowed_comes_back_as_it_was(overflow, body):
     message = Message(body, {ENTRIES: "1"})
     wire = overflow.offload(message.wire())
     assert overflow.load(pulled(wire.text, dict(wire.attributes))).message() == message
 
 
-def test_what_lies_in_s3_is_text_as_sqs_would_have_had_it(overflow):
+def test_an_overflowed_body_lies_in_s3_as_the_text_that_sqs_would_have_got(overflow):
     """A foreign consumer reads the same as without the detour: base64, and the attribute that says so."""
     wire = overflow.offload(Message(b"\0").wire())
     loaded = overflow.load(pulled(wire.text, dict(wire.attributes)))
@@ -83,7 +83,7 @@ class TestRenewal:
         wire = Wire(json.dumps([NEW, target]), {"ExtendedPayloadSize": "3"})
         assert self.publish_again(sqs, topic, overflow, wire).wire == wire
 
-    def test_what_may_not_be_read_is_not_copied_either(self, sqs, topic, s3, bucket):
+    def test_a_body_that_may_not_be_read_is_not_copied_either(self, sqs, topic, s3, bucket):
         s3.put_object(Bucket=bucket, Key="secret/x", Body=b"secret")
         own = Overflow(s3, bucket, only_own=True)
         wire = Wire(json.dumps([NEW, {"s3BucketName": bucket, "s3Key": "secret/x"}]), {"ExtendedPayloadSize": "6"})
@@ -170,7 +170,7 @@ def test_a_pointer_to_what_is_no_text_is_a_message_error(overflow, s3, bucket):
         overflow.load(pulled(pointer(s3BucketName=bucket, s3Key="k"), {"ExtendedPayloadSize": "1"}))
 
 
-def test_s3_refusing_says_nothing_against_the_message(overflow, s3, bucket):
+def test_a_refusal_of_s3_says_nothing_against_the_message(overflow, s3, bucket):
     def refuse(**_):
         from types import SimpleNamespace
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
-from parcelq.errors import AwsError
+from parcelq.errors import AwsError, StepError
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.process.apply import Outcome
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.run import Given, Ran, Runner
 from parcelq.topics.attributes import DEAD, ENTRIES, FAILURES, LINEAGE, SOURCE, WORKFLOW
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled, Wire
@@ -77,13 +76,13 @@ class TestOutput:
         assert all(set(one.attributes) == {ENTRIES, WORKFLOW} for one in stage.outputs)
         assert (len(outcome.done), outcome.entries) == (2, 3)
 
-    def test_without_lineage_no_output_is_no_message(self, stage: Stage) -> None:
+    def test_an_empty_output_without_lineage_is_no_message(self, stage: Stage) -> None:
         stage.publish(handmade())
         outcome = stage.handle(stage.processor('> "$4"'))
         assert (stage.outputs, len(outcome.done)) == ([], 1)
 
     @pytest.mark.parametrize("lineage", ["nonsense", "0-9/9", "{0-1/9,2-3/9}>0-2/2:0123abcd"])
-    def test_an_impossible_lineage_counts_as_none(self, stage: Stage, lineage: str) -> None:
+    def test_a_message_with_an_impossible_lineage_is_processed_as_one_without(self, stage: Stage, lineage: str) -> None:
         stage.publish(Message(b"a\n", {SOURCE: "s", LINEAGE: lineage}))
         outcome = stage.handle(stage.processor())
         assert (len(outcome.done), outcome.failed) == (1, [])
@@ -165,17 +164,14 @@ class TestRunningTogether:
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.publish(*neighbours(["a"], ["bad"], ["c"]))
-        at_once, run = threading.Barrier(3), Runner.run
+        at_once, run_all = threading.Barrier(3), Runner.run_all
 
-        @contextmanager
-        def meet(runner: Runner, bodies: Iterable[bytes], timeout: float | None = None, **more: int) -> Iterator[Ran]:
-            given = list(bodies)
-            if len(given) == 1:
+        def meet(runner: Runner, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
+            if len(list(given[0].bodies)) == 1:
                 at_once.wait(10)
-            with run(runner, given, timeout, **more) as ran:
-                yield ran
+            return run_all(runner, given, timeout)
 
-        monkeypatch.setattr(Runner, "run", meet)
+        monkeypatch.setattr(Runner, "run_all", meet)
         outcome = stage.handle(stage.processor(PICKY, workers=3, marks=False))
         assert (len(outcome.done), outcome.failed, outcome.entries) == (3, [], 2)
 
@@ -196,7 +192,7 @@ class TestReparcelling:
             )
         ]
 
-    def test_parts_are_processed_when_they_come(self, stage: Stage) -> None:
+    def test_parts_of_a_message_that_was_cut_are_processed_when_they_come(self, stage: Stage) -> None:
         stage.publish(parcel(*"abcdefg"))
         stage.until_done(stage.processor(batch_size=3))
         assert sorted(stage.runs) == [1, 3, 3]
@@ -211,7 +207,7 @@ class TestReparcelling:
             "0-9/9>12-14/50:0123abcd",
         ]
 
-    def test_parts_of_a_message_without_lineage_have_none(self, stage: Stage) -> None:
+    def test_parts_of_a_message_without_lineage_have_no_lineage(self, stage: Stage) -> None:
         stage.publish(Message(b"a\nb\nc", {LINEAGE: "of nothing"}))
         stage.handle(stage.processor(batch_size=2))
         parts = sorted((one.message() for one in stage.receive()), key=lambda one: one.body)
@@ -225,7 +221,7 @@ class TestReparcelling:
         stage.handle(stage.processor(batch_size=1))
         assert [one.attributes[FAILURES] for one in stage.receive()] == ["1", "1"]
 
-    def test_a_part_that_is_not_published_leaves_only_its_own_message(
+    def test_a_part_that_is_not_published_keeps_only_its_own_message_on_the_topic(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         publish = MemoryTopic.publish
@@ -257,12 +253,12 @@ class TestRepeats:
         outcome = stage.handle(stage.processor(PICKY))
         assert (stage.runs, len(outcome.done), len(stage.dead)) == ([1], 2, 1)
 
-    def test_both_are_cut_once(self, stage: Stage) -> None:
+    def test_a_message_and_its_copy_that_are_too_large_are_cut_once(self, stage: Stage) -> None:
         stage.publish(parcel("a", "b"), parcel("a", "b"))
         outcome = stage.handle(stage.processor(batch_size=1))
         assert (len(outcome.done), len(stage.receive())) == (2, 2)
 
-    def test_without_lineage_nobody_knows_and_both_are_run(self, stage: Stage) -> None:
+    def test_two_equal_messages_without_lineage_are_both_run(self, stage: Stage) -> None:
         stage.publish(handmade(), handmade())
         stage.handle(stage.processor())
         assert stage.runs == [4]
@@ -315,7 +311,7 @@ class TestUnreadableAndPassingMessages:
         assert (stage.tombstones, stage.runs, stage.outputs, len(outcome.done)) == ([stone], [], [], 1)
 
 
-def test_nothing_is_nothing(stage: Stage) -> None:
+def test_processing_no_messages_does_nothing(stage: Stage) -> None:
     assert stage.processor().handle([]) == Outcome()
 
 
@@ -328,7 +324,7 @@ def test_on_lambda_nothing_is_acknowledged_but_a_worker_acknowledges(stage: Stag
     assert not stage.input.counts().in_flight
 
 
-def test_every_message_has_exactly_one_outcome(stage: Stage) -> None:
+def test_every_processed_message_has_exactly_one_outcome(stage: Stage) -> None:
     stage.publish(parcel("old", "older", start=500), parcel("ancient", start=600))
     stage.die()
     stage.publish(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 from parcelq.errors import AwsError, StepError
-from parcelq.steps.run import Ran, Runner
+from parcelq.steps.run import Given, Ran, Runner
 from parcelq.topics.attributes import FAILURES, LINEAGE, SOURCE
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
@@ -37,7 +36,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, stage: Stage, *names: str, times: in
 
 
 class TestPublishingFails:
-    def test_the_input_is_not_done_and_no_failure_is_counted(
+    def test_an_input_whose_output_is_not_published_is_not_done_and_has_no_failure(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.publish(parcel("a"))
@@ -51,7 +50,7 @@ class TestPublishingFails:
         (again,) = stage.receive()
         assert (again.receive_count, FAILURES in again.attributes) == (2, False)
 
-    def test_messages_that_were_not_run_are_not_done_either(
+    def test_messages_that_were_not_run_for_lack_of_a_topic_are_not_done_either(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.publish(*(parcel("a", source=f"s{number}") for number in range(30)))
@@ -62,13 +61,15 @@ class TestPublishingFails:
         assert len(stage.runs) < 20
         assert len({one.message_id for one, _ in outcome.failed}) == len(outcome.failed) == 30
 
-    def test_the_next_time_all_is_well(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_input_whose_output_was_not_published_is_processed_the_next_time(
+        self, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         stage.publish(parcel("a"))
         refuse(monkeypatch, stage, times=1)
         stage.until_done(stage.processor())
         assert [one.body for one in stage.outputs] == [b"A\n"]
 
-    def test_of_a_message_no_part_of_the_output_may_be_missing(
+    def test_a_message_of_whose_output_a_part_is_missing_is_not_done(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         publish = MemoryTopic.publish
@@ -126,7 +127,7 @@ class TestTime:
         assert {reason for _, reason in outcome.failed} == {"there was no time left to run it"}
         assert all(FAILURES not in one.attributes for one in stage.receive())
 
-    def test_what_was_started_is_done(self, stage: Stage) -> None:
+    def test_runs_that_were_started_before_time_was_up_are_completed(self, stage: Stage) -> None:
         stage.publish(parcel("a", source="s1"), parcel("b", source="s2"))
         outcome = stage.handle(stage.processor(timeout=60), time_left=self.left(100, 100, 100, 40))
         assert (len(outcome.done), len(outcome.failed), outcome.entries) == (1, 1, 1)
@@ -176,7 +177,7 @@ class TestTime:
         stage.processor().handle(stage.receive(), lambda: 100.0)
         assert asked == [120]
 
-    def test_what_is_delivered_again_comes_later_each_time_up_to_a_limit(self, stage: Stage) -> None:
+    def test_a_message_that_is_delivered_again_comes_later_each_time_up_to_a_limit(self, stage: Stage) -> None:
         waits = []
         stage.publish(parcel("a"))
         processor = stage.processor()
@@ -209,7 +210,7 @@ class TestOddOutput:
         assert "at most 64 steps" in stage.dead[0].attributes["Reason"]
 
     @pytest.mark.parametrize("marks", [True, False])
-    def test_what_can_never_be_published_is_a_failed_run(
+    def test_an_output_that_can_never_be_published_is_a_failed_run(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch, marks: bool
     ) -> None:
         publish = MemoryTopic.publish
@@ -235,17 +236,14 @@ class TestOddOutput:
     def test_whatever_a_run_does_is_the_failure_of_that_run_alone(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
-        run = Runner.run
+        run_all = Runner.run_all
 
-        @contextmanager
-        def odd(runner: Runner, bodies: Iterable[bytes], timeout: float | None = None, **more: int) -> Iterator[Ran]:
-            given = list(bodies)
-            if given == [b"odd\n"]:
+        def odd(runner: Runner, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
+            if any(list(one.bodies) == [b"odd\n"] for one in given):
                 raise error
-            with run(runner, given, timeout, **more) as ran:
-                yield ran
+            return run_all(runner, given, timeout)
 
-        monkeypatch.setattr(Runner, "run", odd)
+        monkeypatch.setattr(Runner, "run_all", odd)
         stage.publish(parcel("odd", Failures="1"), parcel("b", source="other"))
         stage.handle(stage.processor())
         assert type(error).__name__ in stage.dead[0].attributes["Reason"]
@@ -256,12 +254,12 @@ class TestNoRoom:
     def test_a_machine_without_room_says_nothing_about_messages_however_often(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def full(*_: object, **__: object) -> None:
-            raise StepError("step", "could not be given a folder", no_room=True)
+        def full(*_: object) -> list[StepError]:
+            return [StepError("step", "could not be given a folder", no_room=True)]
 
         stage.publish(parcel("a", Failures="1"), parcel("b", start=50))
         with monkeypatch.context() as patch:
-            patch.setattr(Runner, "run", full)
+            patch.setattr(Runner, "run_all", full)
             for _ in range(4):
                 outcome = stage.handle(stage.processor())
                 assert (outcome.done, len(outcome.failed)) == ([], 2)

@@ -39,12 +39,12 @@ def bodies(messages) -> list[bytes]:
 
 
 class TestOne:
-    def test_it_returns_the_id_that_sqs_gave(self, sqs, topic, everything_on):
+    def test_publishing_a_message_returns_the_id_that_sqs_gave_it(self, sqs, topic, everything_on):
         message_id = publish_one(sqs, topic, Message(b"a\nb\n", {SOURCE: "s"}))
         (pulled,) = everything_on(topic)
         assert (pulled.message_id, pulled.message()) == (message_id, Message(b"a\nb\n", {SOURCE: "s"}))
 
-    def test_what_cannot_be_sent_is_an_error(self, sqs, topic, requests):
+    def test_a_message_that_cannot_be_sent_is_an_error(self, sqs, topic, requests):
         for message in (
             Message(b"x" * (FULL + 1)),
             Message(b"x", {"A": ""}),
@@ -54,25 +54,25 @@ class TestOne:
                 publish_one(sqs, topic, message)
         assert requests.asked == []
 
-    def test_a_topic_that_is_not_there_is_an_error(self, sqs, topic):
+    def test_publishing_one_message_to_a_topic_that_is_not_there_is_an_error(self, sqs, topic):
         sqs.delete_queue(QueueUrl=topic)
         with pytest.raises(TopicNotFoundError, match="topic"):
             publish_one(sqs, topic, Message(b"x"))
 
-    def test_a_large_one_overflows(self, sqs, topic, overflow, everything_on):
+    def test_a_message_that_is_too_large_for_sqs_overflows_into_the_bucket(self, sqs, topic, overflow, everything_on):
         publish_one(sqs, topic, Message(b"x" * (FULL + 1)), overflow=overflow)
         (pulled,) = everything_on(topic)
         assert overflow.load(pulled).message().body == b"x" * (FULL + 1)
 
 
 class TestMany:
-    def test_all_arrive_in_full_requests(self, sqs, topic, requests, everything_on):
+    def test_many_messages_arrive_in_requests_as_full_as_possible(self, sqs, topic, requests, everything_on):
         messages = numbered(25)
         assert publish_many(sqs, topic, messages) == (25, [])
         assert sorted(len(asked["Entries"]) for asked in requests.of("SendMessageBatch")) == [5, 10, 10]
         assert bodies(everything_on(topic)) == sorted(one.body for one in messages)
 
-    def test_none_is_no_request(self, sqs, topic, requests):
+    def test_publishing_no_messages_makes_no_request(self, sqs, topic, requests):
         assert publish_many(sqs, topic, []) == (0, [])
         assert requests.asked == []
 
@@ -94,7 +94,7 @@ class TestMany:
         published, failed = publish_many(sqs, topic, [largest, larger])
         assert (published, [one.message for one in failed]) == (1, [larger])
 
-    def test_messages_are_taken_lazily(self, sqs, topic, requests):
+    def test_messages_to_publish_are_taken_only_as_they_are_sent(self, sqs, topic, requests):
         """An endless iterable goes on until SQS refuses; what was taken by then is a few requests' worth."""
         taken = count()
         requests.let_pass("SendMessageBatch", 5)
@@ -121,7 +121,7 @@ class TestMany:
 
 
 class TestBadMessages:
-    def test_bad_ones_are_returned_and_all_others_published(self, sqs, topic, everything_on):
+    def test_bad_messages_are_returned_and_all_others_are_published(self, sqs, topic, everything_on):
         good = numbered(12)
         bad = [
             Message(b"x" * (FULL + 1)),
@@ -138,7 +138,7 @@ class TestBadMessages:
         assert all(one.sender_fault and one.code == "MessageError" and one.reason for one in failed)
         assert bodies(everything_on(topic)) == sorted(one.body for one in good)
 
-    def test_a_large_one_says_how_large_and_what_it_lacks(self, sqs, topic):
+    def test_a_message_that_is_too_large_says_how_large_it_is_and_what_it_lacks(self, sqs, topic):
         _, (failed,) = publish_many(sqs, topic, [Message(b"x" * (FULL + 1))])
         assert str(FULL + 1) in failed.reason
         assert "bucket" in failed.reason
@@ -150,7 +150,7 @@ class TestBadMessages:
     @pytest.mark.parametrize(
         "code", ["InvalidMessageContents", "InvalidParameterValue", "AWS.SimpleQueueService.BatchRequestTooLong"]
     )
-    def test_one_for_which_sqs_refuses_a_whole_request_is_found(self, sqs, topic, requests, everything_on, code):
+    def test_a_message_for_which_sqs_refuses_a_whole_request_is_found(self, sqs, topic, requests, everything_on, code):
         messages = numbered(10)
         requests.refuse("SendMessageBatch", code)  # all ten
         requests.let_pass("SendMessageBatch", 4)  # then each alone
@@ -162,7 +162,7 @@ class TestBadMessages:
         ]
         assert bodies(everything_on(topic)) == sorted(one.body for one in messages if one is not messages[4])
 
-    def test_moto_refuses_one_with_a_bad_attribute_name_and_takes_the_others(self, sqs, topic):
+    def test_moto_refuses_a_message_with_a_bad_attribute_name_and_takes_the_others(self, sqs, topic):
         messages = [*numbered(3), Message(b"x", {"bad name!": "1"})]
         published, failed = publish_many(sqs, topic, messages)
         assert published == 3
@@ -230,7 +230,7 @@ class TestFaults:
             publish_many(sqs, topic, numbered(2), sleep=clock.sleep)
         assert len(requests.asked) == 6
 
-    def test_what_no_retry_can_cure_is_an_error_at_once(self, sqs, topic, requests, clock):
+    def test_an_error_that_no_retry_can_cure_is_raised_at_once(self, sqs, topic, requests, clock):
         requests.refuse("SendMessageBatch", "AccessDenied", 403)
         with pytest.raises(AwsError, match="AccessDenied"):
             publish_many(sqs, topic, numbered(2), sleep=clock.sleep)
@@ -247,7 +247,7 @@ class TestFaults:
             publish_many(sqs_client(), topic, numbered(1), sleep=clock.sleep)
         assert clock.slept == []
 
-    def test_a_topic_that_is_not_there_is_an_error(self, sqs, topic):
+    def test_publishing_many_messages_to_a_topic_that_is_not_there_is_an_error(self, sqs, topic):
         sqs.delete_queue(QueueUrl=topic)
         with pytest.raises(TopicNotFoundError):
             publish_many(sqs, topic, numbered(30))
@@ -270,12 +270,12 @@ class TestOverflow:
         assert back[-1] == message
         assert [one.body for one in back[:2]] == [b"0\n", b"1\n"]
 
-    def test_s3_refusing_is_an_error(self, sqs, topic, overflow, s3, bucket):
+    def test_an_overflow_that_s3_refuses_is_an_error(self, sqs, topic, overflow, s3, bucket):
         s3.delete_bucket(Bucket=bucket)
         with pytest.raises(AwsError, match="NoSuchBucket"):
             publish_many(sqs, topic, [Message(b"x" * (FULL + 1))], overflow=overflow)
 
 
-def test_messages_without_bytes_arrive_as_such(sqs, topic, everything_on):
+def test_messages_without_bytes_arrive_as_messages_without_bytes(sqs, topic, everything_on):
     publish_many(sqs, topic, [Message(b"", {ENTRIES: "0"}), Message(b"", {ENTRIES: "3", DEAD: "why"})])
     assert bodies(everything_on(topic)) == [b"", b""]

@@ -54,7 +54,7 @@ def failure(number: int, *, sender: bool) -> dict:
 
 
 class TestPull:
-    def test_messages_come_as_they_were_published(self, take, topic, publish_raw):
+    def test_messages_are_pulled_as_they_were_published(self, take, topic, publish_raw):
         message = Message(b"a\0b\n", {ENTRIES: "1", SOURCE: "s"})
         publish_raw(topic, message)
         (pulled,) = take()
@@ -68,7 +68,7 @@ class TestPull:
         assert len(take(receive_message_timeout=45)) == 3
         assert clock.slept == [0.0, 1.0]  # not one request after another
 
-    def test_the_receive_count_tells_how_often_it_came(self, take, sqs, topic, publish_raw):
+    def test_a_pulled_message_says_how_often_it_was_received(self, take, sqs, topic, publish_raw):
         publish_raw(topic, Message(b"a"))
         for count in (1, 2, 3):
             (pulled,) = take()
@@ -76,7 +76,7 @@ class TestPull:
             refresh_deadline(sqs, topic, [pulled], 0)
 
     @pytest.mark.parametrize("timeout", [0, 0.25, 1, 1.5, 19.9, 20, 20.5, 45, 300])
-    def test_nothing_is_waited_for_exactly_as_long_as_told(self, take, clock, polls, timeout):
+    def test_pulling_from_an_empty_topic_waits_exactly_for_its_timeout(self, take, clock, polls, timeout):
         began = clock()
         assert take(receive_message_timeout=timeout) == []
         assert clock() - began == pytest.approx(timeout, abs=0.01)
@@ -84,29 +84,29 @@ class TestPull:
         assert len(polls) <= math.ceil(timeout / 20) + 2  # so no waiting by asking again and again
 
     @pytest.mark.parametrize(("timeout", "wanted"), [(0, [0]), (7, [7]), (20, [20]), (45, [20, 20, 5])])
-    def test_whole_seconds_are_waited_for_in_as_few_polls_as_possible(self, take, polls, timeout, wanted):
+    def test_pulling_waits_for_whole_seconds_in_as_few_polls_as_possible(self, take, polls, timeout, wanted):
         take(receive_message_timeout=timeout)
         assert polls == wanted
 
-    def test_the_way_to_the_first_request_does_not_shorten_its_poll(self, take, clock, polls, monkeypatch):
+    def test_time_before_the_first_request_does_not_shorten_its_poll(self, take, clock, polls, monkeypatch):
         ticks = iter(range(10**6))
         monkeypatch.setattr(type(clock), "__call__", lambda self: self.now + next(ticks) * 1e-5)
         assert take(receive_message_timeout=20) == []
         assert polls[0] == 20
 
-    def test_it_returns_as_soon_as_there_are_enough(self, take, fill, clock):
+    def test_pulling_returns_as_soon_as_there_are_enough_messages(self, take, fill, clock):
         fill(3)
         began = clock()
         assert len(take(3, 10, 300)) == 3
         assert clock() == began
 
-    def test_empty_polls_are_no_end(self, take, arrive, clock, polls):
+    def test_pulling_goes_on_after_an_empty_poll(self, take, arrive, clock, polls):
         arrive(4)
         began = clock()
         assert len(take(1, 10, 300)) == 1
         assert clock() - began == 80
 
-    def test_it_goes_on_until_there_are_as_many_as_wanted(self, take, fill, arrive, polls):
+    def test_pulling_goes_on_until_there_are_as_many_messages_as_wanted(self, take, fill, arrive, polls):
         fill(2)
         arrive(3, 5)
         assert len(take(4, 10, 300)) == 4
@@ -117,33 +117,33 @@ class TestPull:
         assert len(take(3, 10, 30)) == 2
         assert clock() - began == pytest.approx(30, abs=0.01)
 
-    def test_what_comes_in_the_last_moment_is_returned(self, take, arrive, polls):
+    def test_a_message_that_comes_in_the_last_moment_is_returned(self, take, arrive, polls):
         arrive(1)
         assert len(take(1, 10, 0.5)) == 1
 
-    def test_a_timeout_of_zero_asks_once(self, take, fill, requests):
+    def test_pulling_with_a_timeout_of_zero_makes_one_request(self, take, fill, requests):
         assert take(1, 10, 0) == []
         assert len(requests.of("ReceiveMessage")) == 1
         fill(1)
         assert len(take(1, 10, 0)) == 1
 
     @pytest.mark.parametrize("most", [1, 7, 10, 11, 25])
-    def test_it_never_returns_more_than_wanted(self, take, fill, sqs, topic, most):
+    def test_pulling_never_returns_more_messages_than_wanted(self, take, fill, sqs, topic, most):
         fill(30)
         assert len(take(1, most, 0)) == most
         left = sqs.get_queue_attributes(QueueUrl=topic, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
         assert left == {"ApproximateNumberOfMessages": str(30 - most)}
 
-    def test_it_returns_all_there_is_below_the_most(self, take, fill):
+    def test_pulling_returns_all_messages_there_are_below_the_limit(self, take, fill):
         fill(33)
         assert len({one.message_id for one in take(1, 500, 10)}) == 33
 
-    def test_where_messages_trickle_in_it_asks_only_once_more(self, take, fill, requests):
+    def test_pulling_asks_only_once_more_where_messages_come_slowly(self, take, fill, requests):
         fill(3)
         assert len(take(1, 100, 0)) == 3
         assert len(requests.of("ReceiveMessage")) == 2
 
-    def test_more_than_ten_are_asked_for_in_parallel(self, take, fill, sqs):
+    def test_pulling_asks_for_more_than_ten_messages_in_parallel_requests(self, take, fill, sqs):
         fill(50)
         first = threading.Event()
         together = threading.Barrier(4)
@@ -171,24 +171,28 @@ class TestPull:
 
 
 class TestAcknowledge:
-    def test_any_number_is_forgotten_in_requests_of_ten(self, take, fill, sqs, topic, requests, everything_on):
+    def test_any_number_of_messages_is_acknowledged_in_requests_of_ten(
+        self, take, fill, sqs, topic, requests, everything_on
+    ):
         fill(25)
         assert acknowledge(sqs, topic, iter(take(25, 25, 10))) == []
         assert sorted(len(asked["Entries"]) for asked in requests.of("DeleteMessageBatch")) == [5, 10, 10]
         sizes = sqs.get_queue_attributes(QueueUrl=topic, AttributeNames=["All"])["Attributes"]
         assert (sizes["ApproximateNumberOfMessages"], sizes["ApproximateNumberOfMessagesNotVisible"]) == ("0", "0")
 
-    def test_none_is_no_request(self, sqs, topic, requests):
+    def test_acknowledging_no_messages_makes_no_request(self, sqs, topic, requests):
         assert acknowledge(sqs, topic, []) == []
         assert requests.asked == []
 
-    def test_those_that_sqs_did_not_forget_are_returned(self, take, fill, sqs, topic):
+    def test_acknowledging_returns_the_messages_that_sqs_did_not_delete(self, take, fill, sqs, topic):
         fill(12)
         pulled = take(12, 12, 10)
         stranger = Pulled("id", "no receipt handle", 1, Wire("x", {}))
         assert acknowledge(sqs, topic, [*pulled[:5], stranger, *pulled[5:]]) == [stranger]
 
-    def test_only_what_failed_by_the_servers_fault_is_tried_again(self, take, fill, sqs, topic, requests):
+    def test_only_acknowledgements_that_failed_by_the_fault_of_the_server_are_tried_again(
+        self, take, fill, sqs, topic, requests
+    ):
         fill(4)
         pulled = take(4, 4, 10)
         failures = [failure(1, sender=True), failure(2, sender=False), failure(3, sender=False)]
@@ -200,7 +204,7 @@ class TestAcknowledge:
         ]
         assert handles[1:] == [[pulled[2].receipt_handle, pulled[3].receipt_handle], [pulled[3].receipt_handle]]
 
-    def test_what_goes_on_failing_is_returned(self, take, fill, sqs, topic, requests):
+    def test_messages_whose_acknowledgement_goes_on_failing_are_returned(self, take, fill, sqs, topic, requests):
         fill(2)
         pulled = take(2, 2, 10)
         for _ in range(20):
@@ -208,14 +212,16 @@ class TestAcknowledge:
         assert acknowledge(sqs, topic, pulled) == [pulled[0]]
         assert len(requests.of("DeleteMessageBatch")) == 3
 
-    def test_a_request_that_the_server_failed_is_tried_again(self, take, fill, sqs, topic, requests):
+    def test_an_acknowledgement_that_the_server_failed_is_tried_again(self, take, fill, sqs, topic, requests):
         fill(2)
         pulled = take(2, 2, 10)
         requests.refuse("DeleteMessageBatch", "ServiceUnavailable", 503)
         assert acknowledge(sqs, topic, pulled) == []
 
     @pytest.mark.parametrize(("code", "status", "tries"), [("AccessDenied", 403, 1), ("ServiceUnavailable", 503, 3)])
-    def test_refusal_is_an_error(self, take, fill, sqs, topic, requests, code, status, tries):
+    def test_an_acknowledgement_that_sqs_refuses_is_an_error(
+        self, take, fill, sqs, topic, requests, code, status, tries
+    ):
         fill(1)
         pulled = take()
         requests.refuse("DeleteMessageBatch", code, status, times=10)
@@ -238,14 +244,14 @@ class TestRefreshDeadline:
         (asked,) = requests.of("ChangeMessageVisibilityBatch")
         assert asked["Entries"][0]["VisibilityTimeout"] == 300
 
-    def test_zero_unlocks_at_once(self, take, fill, sqs, topic):
+    def test_a_deadline_of_zero_unlocks_a_message_at_once(self, take, fill, sqs, topic):
         fill(1)
         pulled = take()
         assert take(receive_message_timeout=0) == []
         assert refresh_deadline(sqs, topic, pulled, 0) == []
         assert len(take(receive_message_timeout=0)) == 1
 
-    def test_those_for_which_it_failed_are_returned(self, take, fill, sqs, topic):
+    def test_messages_whose_deadline_could_not_be_set_are_returned(self, take, fill, sqs, topic):
         fill(2)
         stranger = Pulled("id", "no receipt handle", 1, Wire("x", {}))
         assert refresh_deadline(sqs, topic, [*take(2, 2, 10), stranger], 30) == [stranger]

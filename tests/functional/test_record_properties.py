@@ -6,11 +6,9 @@ from __future__ import annotations
 import json
 import logging
 import random
-import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +24,15 @@ from parcelq.process import processor
 from parcelq.process.apply import Route
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
-from parcelq.records import LINES, Format, cut, parse, split_header
+from parcelq.records import Format, cut, parse, split_header
+from parcelq.steps.data import Held
 from parcelq.steps.find import Step
 from parcelq.steps.rejects import Reject
-from parcelq.steps.run import Ran, write_bodies
+from parcelq.steps.run import Given, Ran, write_bodies
 from parcelq.steps.settings import StepSettings
 from parcelq.topics.memory import MemoryTopic
 from parcelq.upload.objects import ObjectUploader
-from parcelq.upload.streams import StreamTask, task_of
+from parcelq.upload.ranges import StreamTask, task_of
 
 from io import BytesIO  # isort: skip
 
@@ -65,38 +64,24 @@ class FastRunner:
 
     step: Step
     names_bad: bool = False
-    folder: Path = field(default_factory=lambda: FastRunner.home)
 
-    home = Path()
     chance = random.Random(0)
     fails_by_chance = False
 
-    @contextmanager
-    def run(
-        self,
-        bodies: Iterable[bytes],
-        timeout: float | None = None,
-        *,
-        entries: int | None = None,
-        fmt: Format = LINES,
-        header: bytes = b"",
-    ) -> Iterator[Ran]:
-        file = BytesIO()
-        write_bodies(file, bodies)
+    def run_all(self, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
+        file, one = BytesIO(), given[0]
+        write_bodies(file, one.bodies)
         if self.fails_by_chance and self.chance.random() < 0.15:
-            raise StepError("step", "exited with 1", exit_code=1, stderr_tail="just so")
+            return [StepError("step", "exited with 1", exit_code=1, stderr_tail="just so")]
         written, rejects = [], []
-        for number, entry in enumerate(entries_of(file.getvalue(), fmt)):
+        for number, entry in enumerate(entries_of(file.getvalue(), one.format)):
             if is_bad(entry):
                 if not self.step.settings.rejects:
-                    raise StepError("step", "exited with 1", exit_code=1, stderr_tail="ValueError: bad")
+                    return [StepError("step", "exited with 1", exit_code=1, stderr_tail="ValueError: bad")]
                 rejects.append(Reject(number, len(written), "ValueError: bad"))
             elif not is_left_out(entry):
                 written.append(entry)
-        with tempfile.TemporaryDirectory(dir=self.home) as folder:
-            output = Path(folder) / "output"
-            output.write_bytes(header + b"".join(written))
-            yield Ran(output, tuple(rejects))
+        return [Ran(Held(one.header + b"".join(written)), tuple(rejects))]
 
     def close(self) -> None:
         pass
@@ -244,7 +229,6 @@ def upload(
 def _fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     logging.disable(logging.ERROR)
     with pytest.MonkeyPatch.context() as patch:
-        FastRunner.home = tmp_path_factory.mktemp("runs")
         patch.setattr(processor, "Runner", FastRunner)
         yield
     logging.disable(logging.NOTSET)

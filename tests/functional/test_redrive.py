@@ -74,24 +74,24 @@ def bodies(pulled: list[Pulled]) -> list[bytes]:
 
 
 class TestPeek:
-    def test_shows_every_message_once_and_leaves_it_unlocked(self, sqs: Any, dead: str, publish_raw: Any) -> None:
+    def test_peek_shows_every_message_once_and_leaves_it_unlocked(self, sqs: Any, dead: str, publish_raw: Any) -> None:
         publish_raw(dead, *numbered(25))
         assert bodies(peek(sqs, dead)) == sorted(one.body for one in numbered(25))
         assert (count(sqs, dead), count(sqs, dead, locked=True)) == (25, 0)
 
-    def test_shows_no_more_than_asked_for(self, sqs: Any, dead: str, publish_raw: Any) -> None:
+    def test_peek_shows_no_more_messages_than_asked_for(self, sqs: Any, dead: str, publish_raw: Any) -> None:
         publish_raw(dead, *numbered(25))
         assert len(peek(sqs, dead, 12)) == 12
         assert count(sqs, dead) == 25
 
-    def test_an_empty_topic_shows_nothing(self, sqs: Any, dead: str) -> None:
+    def test_peek_at_an_empty_topic_shows_nothing(self, sqs: Any, dead: str) -> None:
         assert peek(sqs, dead) == []
 
-    def test_a_topic_that_is_not_there_is_an_error(self, sqs: Any, dead: str) -> None:
+    def test_peek_at_a_topic_that_is_not_there_is_an_error(self, sqs: Any, dead: str) -> None:
         with pytest.raises(TopicNotFoundError):
             peek(sqs, dead + "x")
 
-    def test_what_was_pulled_is_unlocked_even_if_pulling_fails(
+    def test_peek_unlocks_what_it_pulled_even_if_pulling_fails(
         self, sqs: Any, dead: str, publish_raw: Any, requests: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("parcelq.process.redrive._PULLED_TOGETHER", 1)
@@ -104,7 +104,7 @@ class TestPeek:
 
 
 class TestRedrive:
-    def test_sends_every_dead_letter_back(
+    def test_redrive_sends_every_dead_letter_back(
         self, sqs: Any, topics: tuple[str, str], publish_raw: Any, everything_on: Any
     ) -> None:
         dead, topic = topics
@@ -157,13 +157,15 @@ class TestRedrive:
         assert bodies(everything_on(topic)) == [b"11\n", b"3\n"]
         assert (count(sqs, dead), count(sqs, dead, locked=True)) == (10, 0)
 
-    def test_ids_that_are_not_there_move_nothing(self, sqs: Any, topics: tuple[str, str], publish_raw: Any) -> None:
+    def test_redrive_of_ids_that_are_not_there_moves_nothing(
+        self, sqs: Any, topics: tuple[str, str], publish_raw: Any
+    ) -> None:
         dead, topic = topics
         publish_raw(dead, *numbered(3))
         assert redrive(sqs, dead, topic, ["none"]) == 0
         assert (count(sqs, dead), count(sqs, topic)) == (3, 0)
 
-    def test_a_topic_without_dead_letters_is_no_error(self, sqs: Any, topics: tuple[str, str]) -> None:
+    def test_redrive_of_a_topic_without_dead_letters_is_no_error(self, sqs: Any, topics: tuple[str, str]) -> None:
         assert redrive(sqs, *topics) == 0
 
     def test_a_message_with_as_many_attributes_as_there_may_be_goes_back(
@@ -217,7 +219,7 @@ class TestRedrive:
         assert redrive(sqs, dead, topic) == 1
         assert (count(sqs, dead), count(sqs, dead, locked=True)) == (1, 0)
 
-    def test_nothing_is_acknowledged_before_it_is_published(
+    def test_redrive_acknowledges_no_dead_letter_before_it_is_published(
         self, sqs: Any, topics: tuple[str, str], publish_raw: Any, requests: Any
     ) -> None:
         dead, topic = topics
@@ -287,7 +289,7 @@ class TestManyLetters(OnQuickSqs):
         """Lets a dead-letter topic give out again at once what was pulled."""
         sqs.set_queue_attributes(QueueUrl=dead, Attributes={"VisibilityTimeout": "0"})
 
-    def test_all_go_back_however_short_the_topics_deadline_is(
+    def test_redrive_sends_all_back_however_short_the_deadline_of_the_topic_is(
         self, sqs: Any, topics: tuple[str, str], everything_on: Any, hasty: None
     ) -> None:
         dead, topic = topics
@@ -296,7 +298,7 @@ class TestManyLetters(OnQuickSqs):
         assert bodies(everything_on(topic)) == sent
         assert (count(sqs, dead), count(sqs, dead, locked=True)) == (0, 0)
 
-    def test_all_are_shown_however_short_the_topics_deadline_is(self, sqs: Any, dead: str, hasty: None) -> None:
+    def test_peek_shows_all_however_short_the_deadline_of_the_topic_is(self, sqs: Any, dead: str, hasty: None) -> None:
         sent = fill(sqs, dead, 217)
         assert bodies(peek(sqs, dead)) == sent
         assert (count(sqs, dead), count(sqs, dead, locked=True)) == (217, 0)
@@ -343,7 +345,7 @@ class TestManyLetters(OnQuickSqs):
         redrive(sqs, dead, topic, [first.message_id])
         assert len(requests.of("ReceiveMessage")) <= 6
 
-    def test_what_is_not_unlocked_is_no_failure(
+    def test_a_dead_letter_that_cannot_be_unlocked_is_no_failure(
         self, sqs: Any, topics: tuple[str, str], publish_raw: Any, requests: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
         dead, topic = topics
@@ -374,7 +376,7 @@ class TestWhatComesMeanwhile(OnQuickSqs):
         yield times
         sqs.meta.events.unregister("before-parameter-build.sqs.SendMessageBatch", die)
 
-    def test_what_dies_again_is_not_sent_back_again(
+    def test_a_message_that_dies_again_is_not_sent_back_again(
         self, sqs: Any, quick_client: Any, topics: tuple[str, str], publish_raw: Any
     ) -> None:
         dead, topic = topics

@@ -239,7 +239,7 @@ PAGES = [b"", b"<html><body>Please log in</body></html>", b"null", b'{"cut": "of
         lambda sqs, url: acknowledge(sqs, url, [Pulled("i", "r", 1, Wire("x", {}))]),
     ],
 )
-def test_what_is_no_reply_of_sqs_is_an_error(monkeypatch, page: bytes, ask: Callable[..., Any]) -> None:
+def test_an_answer_that_is_no_reply_of_sqs_is_an_error(monkeypatch, page: bytes, ask: Callable[..., Any]) -> None:
     with proxy(page) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", endpoint)
         with pytest.raises(AwsError, match=r"failed: the reply|Unable to parse"):
@@ -257,7 +257,7 @@ def test_what_is_no_reply_of_sqs_is_an_error(monkeypatch, page: bytes, ask: Call
         lambda store: store.delete(["a"]),
     ],
 )
-def test_what_is_no_reply_of_s3_is_an_error(monkeypatch, page: bytes, ask: Callable[..., Any]) -> None:
+def test_an_answer_that_is_no_reply_of_s3_is_an_error(monkeypatch, page: bytes, ask: Callable[..., Any]) -> None:
     with proxy(page) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
         with pytest.raises(AwsError):

@@ -12,7 +12,7 @@ from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.message import Message
 from parcelq.topics.pieces import FIRST
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import upload_file
+from parcelq.upload.files import upload_files
 from parcelq.upload.notes import note_upload
 from parcelq.upload.sources import Uploaded
 
@@ -30,16 +30,20 @@ class TestDeathInALaterStep:
         collecting.collect(*others, stone)
         return collecting.report()
 
-    def test_all_entries_count_as_dead_of_whose_message_they_were_made(self, collecting: Collecting) -> None:
+    def test_all_entries_of_the_source_count_as_dead_of_whose_message_a_dead_entry_was_made(
+        self, collecting: Collecting
+    ) -> None:
         report = self.collect(collecting, (14, 2), (len(DATA) - 14, 4))
         assert report["entries"] == {"read": 6, "done": 4, "dead": 2, "missing": 0, "written": 4}
         assert report["dead"] == [{"start": 0, "end": 14, "entries": 10, "reason": "why"}]
 
-    def test_they_are_unknown_where_the_upload_noted_larger_parts(self, collecting: Collecting) -> None:
+    def test_dead_entries_of_the_source_are_unknown_where_the_upload_noted_larger_parts(
+        self, collecting: Collecting
+    ) -> None:
         entries = self.collect(collecting, (len(DATA), 6))["entries"]
         assert entries == {"read": 6, "done": None, "dead": None, "missing": 0, "written": 4}
 
-    def test_the_source_is_not_read_for_that(self, collecting: Collecting) -> None:
+    def test_the_source_is_not_read_to_count_dead_entries_of_a_later_step(self, collecting: Collecting) -> None:
         read: list[str] = []
         for operation in ("GetObject", "HeadObject"):
             collecting.s3.meta.events.register(
@@ -58,7 +62,9 @@ class TestListOfDeadEntries:
         message = dead(outputs()[number], reason)
         return Message(entry, {**message.attributes, **({FIRST: first} if first else {})})
 
-    def test_it_has_a_line_for_each_with_its_numbers_entry_and_reason(self, collecting: Collecting) -> None:
+    def test_the_list_of_dead_entries_has_a_line_for_each_with_numbers_entry_and_reason(
+        self, collecting: Collecting
+    ) -> None:
         stones = self.stone(0, LINES[0], "1,1"), self.stone(3, b"\xff\n", "4,7", "bad \u2028 text")
         collecting.collect(*stones, *(outputs()[number] for number in (1, 2, 4, 5)))
         assert self.listed(collecting) == [
@@ -67,12 +73,12 @@ class TestListOfDeadEntries:
         ]
         assert collecting.report()["dead_list"] == "results/molecules.smi.dead.jsonl"
 
-    def test_numbers_that_nobody_knows_are_left_out(self, collecting: Collecting) -> None:
+    def test_the_list_of_dead_entries_leaves_out_numbers_that_nobody_knows(self, collecting: Collecting) -> None:
         stones = self.stone(0, LINES[0]), self.stone(1, b"", "nonsense"), self.stone(2, b"", "+3,3")
         collecting.collect(*stones, *outputs()[3:])
         assert [one.get("record") for one in self.listed(collecting)] == [None, None, 3]
 
-    def test_numbers_within_a_range_are_counted_on_from_the_ranges_before(self, collecting: Collecting) -> None:
+    def test_numbers_of_dead_entries_in_a_range_count_on_from_the_ranges_before(self, collecting: Collecting) -> None:
         middle = len(b"".join(LINES[:3]))
         note_upload(collecting.store, source(), 0, Uploaded(1, 3, middle))
         note_upload(collecting.store, source(), middle, Uploaded(1, 3, len(DATA)))
@@ -81,7 +87,7 @@ class TestListOfDeadEntries:
         assert one["record"] == 5
         assert "line" not in one
 
-    def test_it_goes_when_nothing_is_dead_any_more(self, collecting: Collecting) -> None:
+    def test_the_list_of_dead_entries_goes_when_nothing_is_dead_any_more(self, collecting: Collecting) -> None:
         collecting.collect(self.stone(0, LINES[0]), *outputs()[1:])
         assert collecting.keys("results/molecules.smi.dead.jsonl")
         collecting.collect(outputs()[0])
@@ -101,7 +107,7 @@ def test_result_and_report_agree_whichever_run_of_a_step_counts(collecting: Coll
     assert report["bytes_written"] == len(result)
 
 
-def test_it_names_the_put_and_that_nothing_is_missing(collecting: Collecting) -> None:
+def test_a_report_names_the_put_and_says_that_nothing_is_missing(collecting: Collecting) -> None:
     collecting.collect(*outputs("0A"))
     assert (collecting.report()["version"], collecting.report()["holes"]) == ("0A", [])
 
@@ -148,7 +154,7 @@ class TestPage:
     def page(self, collecting: Collecting) -> str:
         return collecting.result(self.PAGE).decode()
 
-    def test_it_lies_beside_the_report_and_says_the_same(self, collecting: Collecting) -> None:
+    def test_the_page_lies_beside_the_report_and_says_the_same(self, collecting: Collecting) -> None:
         note_upload(collecting.store, source(), 0, Uploaded(1, 6, len(DATA)))
         collecting.collect(dead(outputs()[0], "bad <b>one</b>"), *outputs()[1:])
         assert "1 of 6 records failed; the other 5 are in the result." in self.page(collecting)
@@ -157,14 +163,14 @@ class TestPage:
         assert "All 6 records are in the result." in self.page(collecting)
         assert "Why records failed" not in self.page(collecting)
 
-    def test_a_browser_shows_it_from_the_bucket(self, collecting: Collecting) -> None:
+    def test_a_browser_shows_the_page_from_the_bucket(self, collecting: Collecting) -> None:
         collecting.collect(*outputs())
         shown = collecting.s3.head_object(Bucket=collecting.bucket, Key=self.PAGE)
         assert shown["ContentType"] == "text/html; charset=utf-8"
 
     @pytest.mark.parametrize("ending", [".report.html", ".report.json"])
     @pytest.mark.parametrize("whole", [True, False])
-    def test_after_a_crash_before_either_is_written_the_next_look_writes_both(
+    def test_after_a_crash_before_page_and_report_are_written_the_next_look_writes_both(
         self, collecting: Collecting, ending: str, whole: bool
     ) -> None:
         killed: list[str] = []
@@ -188,7 +194,7 @@ class TestPage:
         assert f">{report['state']}<" in self.page(collecting)
 
     @pytest.mark.parametrize("ending", [".report.html", ".report.json"])
-    def test_one_that_comes_late_does_not_replace_that_of_a_newer_result(
+    def test_a_page_or_report_that_comes_late_does_not_replace_that_of_a_newer_result(
         self, collecting: Collecting, ending: str
     ) -> None:
         """Just before page or report of the result with a dead entry is written, somebody writes the whole one."""
@@ -214,7 +220,7 @@ def test_of_one_local_file_uploaded_twice_the_second_result_stays(collecting: Co
     file = tmp_path / "molecules.smi"
     file.write_bytes(DATA)
     for change in (bytes.upper, bytes.title):
-        upload_file(SqsTopic(collecting.sqs, collecting.topic), file, 1000)
+        upload_files(SqsTopic(collecting.sqs, collecting.topic), [file], 1000)
         (pulled,) = collecting.sqs.receive_message(QueueUrl=collecting.topic, MessageAttributeNames=["All"])["Messages"]
         collecting.sqs.delete_message(QueueUrl=collecting.topic, ReceiptHandle=pulled["ReceiptHandle"])
         told = {name: value["StringValue"] for name, value in pulled["MessageAttributes"].items()}

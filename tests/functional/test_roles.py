@@ -83,7 +83,7 @@ BUCKET = "arn:aws:s3:::parcelq-123456789012-us-east-1"
         ("topic_admin", Asked("s3:PutObject", f"{BUCKET}/jobs/a.json")),
     ],
 )
-def test_what_a_function_has_no_need_for_is_not_allowed(function: str, asked: Asked) -> None:
+def test_a_role_does_not_allow_what_its_function_has_no_need_for(function: str, asked: Asked) -> None:
     assert not roles()[function].allows(asked)
 
 
@@ -96,7 +96,7 @@ def test_a_statement_that_is_taken_away_or_added_in_vain_is_noticed() -> None:
     assert not Role({sid: one for sid, one in role.statements.items() if sid != "Jobs"}).allows(put)
 
 
-def test_nothing_is_allowed_in_vain(
+def test_roles_allow_nothing_that_no_function_needs(
     stack: Stack,
     tmp_path: Path,
     upper: None,

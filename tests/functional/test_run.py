@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from parcelq.errors import StepError
-from parcelq.steps import given
+from parcelq.steps import data
 from parcelq.steps.find import Step
 from parcelq.steps.run import TAIL_BYTES, Runner, run_step, write_bodies
 from parcelq.steps.settings import StepSettings
@@ -89,19 +89,19 @@ class TestInputAndOutput:
     def test_entries_of_different_bodies_stay_lines_of_their_own(self, shell):
         assert output_of(shell(COPY), b"a", b"", b"b\n", b"\n", b"c") == b"a\nb\n\nc"
 
-    def test_bytes_are_not_touched(self, shell):
+    def test_a_step_gets_every_byte_of_a_body_as_it_is(self, shell):
         data = bytes(range(256)) + b"\r\n\n" + "😀".encode()
         assert output_of(shell(COPY), data) == data
 
-    def test_no_input_is_an_empty_file(self, shell):
+    def test_a_run_without_bodies_gets_an_empty_input_file(self, shell):
         assert output_of(shell(COPY)) == b""
 
-    def test_the_output_may_be_empty_but_must_be_there(self, shell):
+    def test_an_output_file_may_be_empty_but_must_be_there(self, shell):
         assert output_of(shell('> "$4"'), b"a\n") == b""
         error = failure_of(shell("exit 0"), b"a\n")
         assert (error.reason, error.exit_code, error.timed_out) == ("exited with 0 but wrote no output file", 0, False)
 
-    def test_a_folder_is_no_output_file(self, shell):
+    def test_a_folder_in_the_place_of_the_output_file_fails_the_run(self, shell):
         assert "no output file" in str(failure_of(shell('mkdir "$4"')))
 
     def test_a_filter_reads_stdin_and_writes_stdout(self):
@@ -111,13 +111,13 @@ class TestInputAndOutput:
     def test_a_filter_that_prints_nothing_has_an_empty_output(self, shell):
         assert output_of(shell("cat > /dev/null", filter=True), b"a\n") == b""
 
-    def test_a_filter_that_reads_nothing_is_fine(self, shell):
+    def test_a_filter_that_reads_nothing_succeeds(self, shell):
         assert output_of(shell("echo done", filter=True), b"x" * 5_000_000) == b"done\n"
 
-    def test_stdin_is_empty_for_all_others(self, shell):
+    def test_a_step_that_is_no_filter_gets_an_empty_stdin(self, shell):
         assert output_of(shell('cat > "$4"'), b"a\n") == b""
 
-    def test_an_error_of_the_caller_passes_through_and_nothing_is_left(self, shell):
+    def test_an_error_of_the_caller_is_raised_and_no_file_of_the_run_is_left(self, shell):
         with pytest.raises(KeyError), run_step(shell(COPY), [b"a\n"]):
             raise KeyError
 
@@ -135,12 +135,12 @@ class TestCommand:
         step.path.chmod(0o644)
         assert output_of(step) == sys.executable.encode()
 
-    def test_its_working_directory_is_empty_and_its_own(self, python, folder):
+    def test_a_step_starts_in_an_empty_working_directory_of_its_own(self, python, folder):
         told = json.loads(output_of(python("json.dump([os.getcwd(), os.listdir()], open(output, 'w'))")))
         assert told[0].startswith(str(folder))
         assert told[1] == []
 
-    def test_whatever_it_leaves_there_is_removed(self, shell, folder):
+    def test_files_that_a_step_leaves_in_its_working_directory_are_removed(self, shell, folder):
         script = 'mkdir a; echo x > a/b; chmod 500 a; mktemp; ln -s / root; echo x > "$TMPDIR/y"; > "$4"'
         with run_step(shell(script), []):
             assert len(list(folder.iterdir())) == 1
@@ -196,20 +196,20 @@ class TestEnvironment:
 
         return read
 
-    def test_it_is_only_what_is_allowed(self, environment_of):
+    def test_the_environment_of_a_step_has_only_the_variables_that_are_allowed(self, environment_of):
         told = environment_of()
         allowed = {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "TMPDIR", "PARCELQ_RUN"}
         assert {name for name in told if not name.startswith("LC_")} <= allowed
         assert (told["LC_ALL"], told["TZ"], told["PATH"]) == ("C.UTF-8", "UTC", os.environ["PATH"])
 
-    def test_its_temporary_files_are_removed_with_it(self, environment_of, folder):
+    def test_temporary_files_of_a_step_are_removed_with_its_run(self, environment_of, folder):
         assert environment_of()["TMPDIR"].startswith(str(folder))
 
-    def test_its_settings_add_to_it_and_have_the_last_word(self, environment_of):
+    def test_settings_add_to_the_environment_of_a_step_and_have_the_last_word(self, environment_of):
         told = environment_of(environment={"LEVEL": "3", "TZ": "CET"})
         assert (told["LEVEL"], told["TZ"]) == ("3", "CET")
 
-    def test_credentials_are_there_only_when_asked_for(self, environment_of):
+    def test_a_step_gets_credentials_only_when_it_asks_for_them(self, environment_of):
         assert not [name for name in environment_of() if name.startswith("AWS_")]
         told = environment_of(aws_credentials=True)
         wanted = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION"}
@@ -247,18 +247,18 @@ class TestFailure:
         assert str(error) == f"step 'step' exited with {code}: why"
 
     @pytest.mark.parametrize(("signal", "name"), [(9, "SIGKILL"), (11, "SIGSEGV"), (15, "SIGTERM"), (40, "signal 40")])
-    def test_a_signal_fails_by_its_name(self, shell, signal, name):
+    def test_a_run_that_a_signal_ends_fails_with_the_name_of_the_signal(self, shell, signal, name):
         error = failure_of(shell(f"echo why >&2; kill -{signal} $$"))
         assert (error.exit_code, error.reason, error.stderr_tail) == (-signal, f"was ended by {name}", "why\n")
 
-    def test_what_it_prints_to_stdout_is_no_reason(self, shell):
+    def test_text_that_a_step_prints_to_stdout_is_no_reason_for_its_failure(self, shell):
         assert failure_of(shell("echo chatter; exit 1")).stderr_tail == ""
 
     def test_stderr_that_is_not_utf8_is_still_readable(self, shell):
         assert failure_of(shell(r"printf 'a\377b' >&2; exit 1")).stderr_tail == "a\ufffdb"
 
     @pytest.mark.parametrize("text", ["\x7fELF", "#!/no/such/interpreter\n", ""])
-    def test_what_cannot_be_started_says_so(self, tmp_path, text):
+    def test_a_step_that_cannot_be_started_fails_with_the_reason(self, tmp_path, text):
         path = tmp_path / "step"
         path.write_text(text)
         path.chmod(0o755)
@@ -266,20 +266,20 @@ class TestFailure:
         assert error.reason.startswith("could not be started: ")
         assert (error.exit_code, error.timed_out) == (None, False)
 
-    def test_what_is_gone_says_so(self, tmp_path):
+    def test_a_step_whose_file_is_gone_fails_with_the_reason(self, tmp_path):
         assert "could not be started" in str(failure_of(Step(tmp_path / "none")))
 
-    def test_too_little_room_for_the_input_says_so(self, shell, monkeypatch):
+    def test_a_run_without_room_for_its_input_fails_with_the_reason(self, shell, monkeypatch):
         def full(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(given, "write_bodies", full)
+        monkeypatch.setattr(data, "write_bodies", full)
         assert "could not be given its input" in str(failure_of(shell(COPY), b"a\n"))
 
 
 class TestOutputOfGigabytes:
     @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-    def test_what_it_prints_neither_blocks_nor_fills_memory(self, python, stream):
+    def test_gigabytes_that_a_step_prints_neither_block_it_nor_fill_memory(self, python, stream):
         program = f"""
 block = b"x" * (1 << 20)
 for _ in range(200):
@@ -314,14 +314,14 @@ class TestTime:
     def test_the_shorter_of_its_own_time_and_what_is_left_counts(self, shell, timeout, own):
         assert "after 0.3 s" in str(failure_of(shell("exec sleep 600", timeout=own), timeout=timeout))
 
-    def test_closing_its_streams_does_not_save_it(self, shell):
+    def test_a_step_that_closes_its_streams_is_still_killed_when_its_time_is_up(self, shell):
         assert failure_of(shell("exec sleep 600 >&- 2>&-"), timeout=0.3).timed_out
 
-    def test_ignoring_signals_does_not_save_it(self, shell):
+    def test_a_step_that_ignores_signals_is_still_killed_when_its_time_is_up(self, shell):
         script = "trap '' TERM INT HUP; while :; do sleep 1; done"
         assert failure_of(shell(script), timeout=0.3).timed_out
 
-    def test_its_children_and_theirs_are_killed_with_it(self, shell, tmp_path):
+    def test_the_descendants_of_a_step_are_killed_with_it(self, shell, tmp_path):
         pids = tmp_path / "pids"
         script = f"sh -c 'sleep 600 & echo $! >> {pids}; echo $$ >> {pids}; wait' & echo $$ >> {pids}; wait"
         assert failure_of(shell(script), timeout=1).timed_out
@@ -329,14 +329,14 @@ class TestTime:
         assert len(numbers) == 3
         assert all(map(is_gone, numbers))
 
-    def test_what_a_step_leaves_running_is_neither_waited_for_nor_left(self, shell, tmp_path):
+    def test_processes_that_a_step_leaves_running_are_not_waited_for_and_are_killed(self, shell, tmp_path):
         pid = tmp_path / "pid"
         began = time.monotonic()
         assert output_of(shell(f'sleep 600 & echo $! > {pid}; echo done > "$4"')) == b"done\n"
         assert time.monotonic() - began < 20
         assert is_gone(int(pid.read_text()))
 
-    def test_an_interruption_ends_a_run(self, shell, tmp_path):
+    def test_an_interruption_of_the_caller_ends_a_run(self, shell, tmp_path):
         pid = tmp_path / "pid"
 
         def interrupt():
@@ -353,7 +353,7 @@ class TestTime:
 
 
 @pytest.mark.parametrize("script", ['> "$4"', "exit 3", "kill -9 $$", "exec sleep 600", "sleep 600 & exit 1"])
-def test_no_zombie_is_left_however_it_ends(shell, script, tmp_path):
+def test_a_run_leaves_no_zombie_however_it_ends(shell, script, tmp_path):
     pid = tmp_path / "pid"
     with contextlib.suppress(StepError), run_step(shell(f"echo $$ > {pid}; {script}"), [], 0.3):
         pass
@@ -362,7 +362,7 @@ def test_no_zombie_is_left_however_it_ends(shell, script, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere another process waits for them")
 @pytest.mark.parametrize("start", ["", "setsid sh -c 'true & exec "])
-def test_nor_of_what_it_left_running(shell, start, tmp_path):
+def test_processes_that_a_run_left_running_leave_no_zombie(shell, start, tmp_path):
     pids = tmp_path / "pids"
     left = f"{start}sleep 600{chr(39) if start else ''} >&- 2>&- &"
     step = shell(f'for _ in 1 2 3 4 5; do {left} echo $! >> {pids}; done; sleep 0.1; > "$4"')
@@ -374,7 +374,7 @@ def test_nor_of_what_it_left_running(shell, start, tmp_path):
     assert [pid for pid in found if Path(f"/proc/{pid}").exists()] == []
 
 
-def test_bodies_are_written_one_after_another(tmp_path):
+def test_the_bodies_of_a_run_are_written_one_after_another(tmp_path):
     with (tmp_path / "file").open("wb") as file:
         write_bodies(file, iter([b"", b"a\n", b"b", b"", b"c", b"\n"]))
     assert (tmp_path / "file").read_bytes() == b"a\nb\nc\n\n"

@@ -64,7 +64,7 @@ class TestDead:
         first = world.call("dead", job[:8]).stdout.splitlines()[0]
         assert first.startswith("lines.txt, record 18: 'bad 17\\n': ValueError: bad entry")
 
-    def test_an_id_of_no_job_is_named(self, world: World, job: str) -> None:
+    def test_dead_names_an_id_that_no_job_has(self, world: World, job: str) -> None:
         done = world.call("dead", "0123456789abcdef")
         assert done.returncode == 1
         assert "job 0123456789abcdef: there is no such job in 'results'" in done.stderr
@@ -183,7 +183,7 @@ class TestRedrive:
         assert "it has no dead entries" in done.stderr
 
     @pytest.mark.parametrize("command", ["redrive", "resume"])
-    def test_what_is_no_id_is_refused(self, world: World, command: str) -> None:
+    def test_redrive_and_resume_refuse_a_text_that_is_no_id(self, world: World, command: str) -> None:
         done = world.call(command, "my-topic")
         assert done.returncode == 1
         assert "JOB is 'my-topic', but must be a job's id" in done.stderr

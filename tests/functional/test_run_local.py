@@ -35,7 +35,7 @@ def test_the_report_and_its_page_name_the_steps_and_options(world: World) -> Non
     assert "<dt>Options</dt><dd>batch size: 100</dd>" in page
 
 
-def test_several_steps_run_in_a_row(world: World) -> None:
+def test_run_sends_the_results_of_each_step_to_the_next(world: World) -> None:
     source = world.write("lines.txt", lines_of(300), 0o644)
     cut = world.write("cut", '#!/bin/sh\ngrep -v 7 "$2" > "$4"; true\n')
     done = world.run(source, "--step", world.write("upper", UPPER), "--step", cut, "--batch-size", 20)
@@ -112,7 +112,7 @@ def test_too_many_dead_entries_stop_the_job(world: World) -> None:
 
 
 @pytest.mark.parametrize("limit", ["x", "-1", "101%", "1.2", "%"])
-def test_an_invalid_limit_is_refused(world: World, limit: str) -> None:
+def test_run_refuses_an_invalid_limit(world: World, limit: str) -> None:
     done = world.run(world.write("lines.txt", "a\n", 0o644), "--step", "cat", "--max-dead=" + limit)
     assert done.returncode == 2
     assert "--max-dead" in done.stderr
@@ -146,14 +146,14 @@ def test_compressed_files_are_read_and_a_broken_one_stops_no_other(world: World)
     assert world.read("good.txt.gz.result") == "A\nB\n"
 
 
-def test_a_result_never_overwrites_its_source(world: World) -> None:
+def test_run_refuses_to_overwrite_a_source_with_its_result(world: World) -> None:
     source = world.write("results/lines.txt", "a\n", 0o644)
     done = world.run(source, "--step", world.write("upper", UPPER))
     assert done.returncode != 0
     assert source.read_text() == "a\n"
 
 
-def test_neither_boto3_nor_a_server_is_needed(world: World) -> None:
+def test_run_needs_neither_boto3_nor_a_server(world: World) -> None:
     source = world.write("lines.txt", "a\n", 0o644)
     step = world.write("upper", UPPER)
     code = (
@@ -239,7 +239,7 @@ def test_a_workflow_id_does_not_change_the_result(world: World, name: str) -> No
     assert world.read("lines.txt") == lines_of(10)
 
 
-def test_what_steps_print_is_logged_with_the_records_that_it_is_about(world: World) -> None:
+def test_text_that_steps_print_is_logged_with_the_records_that_it_is_about(world: World) -> None:
     source = world.write("lines.txt", lines_of(50), 0o644)
     chatty = world.write("step", '#!/bin/sh\nhead -1 "$2"; echo "on stderr" >&2; cat "$2" > "$4"\n')
     done = world.run(source, "--step", chatty, "--batch-size", 20, "--parcel-size", 20)

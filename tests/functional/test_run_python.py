@@ -62,7 +62,7 @@ def test_a_cancelled_job_keeps_what_is_done_and_the_same_call_goes_on(world: Wor
     assert world.read("lines.txt") == lines_of(300).upper()
 
 
-def test_what_makes_no_sense_is_refused_at_once(world: World) -> None:
+def test_arguments_that_make_no_sense_are_refused_at_once(world: World) -> None:
     world.write("a.txt", "a\n", 0o644)
     upper = world.write("upper", UPPER)
     with pytest.raises(InvalidValueError, match="fresh is True, but must be left out where a stack is given"):

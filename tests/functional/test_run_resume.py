@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from local_world import FAILS_ON_BAD, UPPER, World, lines_of
 
-STEP = 4 if "PARCELQ_THOROUGH" in os.environ else 8
-"""Four tests share the changes to files, each takes every fourth. Half of them are for `make thorough` alone."""
+THOROUGH = "PARCELQ_THOROUGH" in os.environ
+CHANGES = range(1, 60, 1 if THOROUGH else 3)
+"""The changes to files that a command is killed before: all, until it makes no more, or every third one."""
 SLOW = 'sleep 0.1\ntr a-z A-Z < "$2" > "$4"'
 CRASHING = """
 import os, signal, sys
@@ -54,7 +55,7 @@ def wait_for(what: object, seconds: float = 60) -> None:
     assert what()  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(4 if THOROUGH else 1))
 def test_a_job_that_is_stopped_again_and_again_is_exact_and_runs_nothing_twice_that_was_stored(
     world: World, seed: int
 ) -> None:
@@ -89,8 +90,7 @@ def test_a_job_that_is_stopped_again_and_again_is_exact_and_runs_nothing_twice_t
     assert not world.state.exists()
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_a_command_may_be_killed_before_any_change_to_a_file(tmp_path: Path, part: int) -> None:
+def test_a_command_may_be_killed_before_any_change_to_a_file(tmp_path: Path) -> None:
     """An earlier result is there. It stays until the new one takes its place, and no report speaks for another one."""
     before, after = "old 1\nold 2\n", "new 1\nbad\nnew 2\n"
     first = World(tmp_path / "first")
@@ -98,7 +98,7 @@ def test_a_command_may_be_killed_before_any_change_to_a_file(tmp_path: Path, par
     assert first.run("lines.txt", "--step", first.write("step", FAILS_ON_BAD)).returncode == 0
     results = {before, "new 1\nnew 2\n"}
     killed = 0
-    for count in range(1 + part, 60, STEP):
+    for count in CHANGES:
         folder = tmp_path / str(count)
         shutil.copytree(first.folder, folder)
         world = World(folder)
@@ -125,15 +125,14 @@ def test_a_command_may_be_killed_before_any_change_to_a_file(tmp_path: Path, par
         assert [(one["record"], one["entry"]) for one in world.dead("lines.txt")] == [(2, "bad\n")]
         assert world.report("lines.txt")["complete"] is False
         assert not stored & set(log.read_bytes().splitlines(keepends=True))
-    assert killed > 1
+    assert killed > 2
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_a_command_may_be_killed_while_it_deletes_the_state_of_a_whole_job(tmp_path: Path, part: int) -> None:
+def test_a_command_may_be_killed_while_it_deletes_the_state_of_a_whole_job(tmp_path: Path) -> None:
     killed = 0
-    for count in range(1 + part + STEP - 4, 60, STEP):
+    for count in CHANGES:
         world = World(tmp_path / str(count))
-        world.write("lines.txt", lines_of(4), 0o644)
+        world.write("lines.txt", lines_of(2), 0o644)
         step, log = world.logging_step()
         options = ["lines.txt", "--step", str(step), "--batch-size", "1", "--parcel-size", "1", "--quiet"]
         command = [sys.executable, "-P", "-c", CRASHING, str(count), "run", *options]
@@ -141,19 +140,19 @@ def test_a_command_may_be_killed_while_it_deletes_the_state_of_a_whole_job(tmp_p
         if done.returncode == 0:
             break
         killed += 1
-        stored = world.stored(lines_of(4).encode())
+        stored = world.stored(lines_of(2).encode())
         was_whole = (world.results / "lines.txt.report.json").exists()
         log.write_bytes(b"")
         again = world.run(*options)
         assert (again.returncode, again.stdout) == (0, "results/lines.txt\n")
-        assert world.read("lines.txt") == lines_of(4).upper()
-        assert world.report("lines.txt")["entries"]["read"] == 4
+        assert world.read("lines.txt") == lines_of(2).upper()
+        assert world.report("lines.txt")["entries"]["read"] == 2
         runs = set(log.read_bytes().splitlines(keepends=True))
         assert not stored & runs
         if was_whole and not runs:
             assert world.report("lines.txt")["complete"] is True
         assert not world.state.exists()
-    assert killed > 1
+    assert killed > 2
 
 
 class TestTwoAtOnce:
@@ -275,7 +274,7 @@ class TestChanges:
         assert world.read("lines.txt") == "".join(entries).upper()
         assert not (world.results / "lines.txt.dead.jsonl").exists()
 
-    def test_what_is_refused_for_one_file_leaves_the_state_of_others_alone(self, world: World) -> None:
+    def test_a_command_that_one_file_makes_fail_leaves_the_state_of_others_alone(self, world: World) -> None:
         step = world.write("step", FAILS_ON_BAD)
         world.write("a.txt", "good\nbad\n", 0o644)
         world.write("b.txt", "good\nbad\n", 0o644)
@@ -322,7 +321,7 @@ def vars_of(record: object) -> dict[str, object]:
     return {name: getattr(record, name) for name in record.__slots__}  # type: ignore[attr-defined]
 
 
-def test_what_a_killed_command_left_half_written_is_deleted(world: World) -> None:
+def test_files_that_a_killed_command_left_half_written_are_deleted(world: World) -> None:
     source = world.write("lines.txt", "good\nbad\n", 0o644)
     step = world.write("step", FAILS_ON_BAD)
     assert world.run(source, "--step", step).returncode == 1

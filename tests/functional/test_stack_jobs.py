@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from function_world import BUCKET, UPPER, Stack
+from parcelq.collect.segments import SEGMENT_SUFFIX
 from parcelq.errors import JobError
 from parcelq.jobs.record import JobRecord, State
 from parcelq.stack.jobs import StackJobs
@@ -162,10 +163,13 @@ def test_dead_entries_run_again_with_a_mended_step_in_their_places(world: World,
     assert world.jobs.redrive(job.id, version=second.attribute, only=lambda one: one.record == 8) == 1
     record = world.jobs.find(job.id)
     assert (record.versions, record.generation) == ((first.attribute, second.attribute), 1)
+    assert (record.left_dead, record.redriven_after.endswith(SEGMENT_SUFFIX)) == (1, True)
     for _ in range(3):
-        world.deliver("uploader", "ranges")
-        world.process()
-        world.look()
+        if not world.jobs.find(job.id).state.is_ended:
+            world.deliver("uploader", "ranges")
+            world.process()
+            world.look()
+    assert world.jobs.find(job.id).state is State.FINISHED, "the entry that was left out keeps no job waiting"
     assert [one.record for one in world.jobs.dead(job.id)] == [20]
     assert world.jobs.redrive(job.id) == 1
     assert world.run(job).is_whole
@@ -193,7 +197,7 @@ def test_a_file_for_a_workflow_that_does_not_exist_is_a_stopped_job(world: World
         world.jobs.resume(job.id)
 
 
-def test_ids_are_found_by_their_beginning_and_what_is_none_is_named(world: World) -> None:
+def test_a_job_is_found_by_the_beginning_of_its_id_and_a_text_that_is_no_id_is_named(world: World) -> None:
     job = world.upload("nothing/lines.txt")
     assert world.jobs.find(job.id[:6]).id == job.id
     for text in ("0" * 24, "ffffffff", "not-an-id", "../jobs"):
@@ -251,7 +255,9 @@ def test_a_list_reads_only_records_that_changed_and_does_without_what_is_kept(wo
 
 
 class TestConsole:
-    def test_it_shows_jobs_and_runs_failed_records_of_one_reason_again(self, world: World, put) -> None:
+    def test_the_console_of_a_stack_shows_jobs_and_runs_failed_records_of_one_reason_again(
+        self, world: World, put
+    ) -> None:
         put("shout", "steps: [{run: step}]", step=UPPER)
         data = LINES.replace(b"line 7\n", b"bad 7\n")
         job = world.upload("shout/lines.txt", data)
@@ -274,7 +280,7 @@ class TestConsole:
         assert act(console, job.id, "redrive", Which(span=(dead.start, dead.end))) == "Failed records run again."
         assert world.jobs.find(job.id).generation == 1
 
-    def test_a_job_is_cancelled_and_resumed_from_it_and_its_page_says_so(self, world: World, put) -> None:
+    def test_the_console_of_a_stack_cancels_and_resumes_a_job_and_its_page_says_so(self, world: World, put) -> None:
         put("shout", "steps: [{run: step}]", step=UPPER)
         job = world.upload("shout/lines.txt")
         world.process()
@@ -289,7 +295,7 @@ class TestConsole:
         assert "All 60 records are in the result" in job_page(console, job.id)
         assert [view.state for view in console.views()] == ["whole"]
 
-    def test_what_did_not_change_is_not_read_again(self, world: World, monkeypatch) -> None:
+    def test_the_console_of_a_stack_does_not_read_again_what_did_not_change(self, world: World, monkeypatch) -> None:
         for name in "abc":
             world.upload(f"nothing/{name}.txt")
         console, read = StackConsole(world.jobs), []

@@ -172,7 +172,7 @@ def test_runs_side_by_side_end_only_their_own(make_step, tmp_path):
             assert set(threads.map(run, [one, *[other] * 20, one, *[other] * 20])) == {b"done\n"}
 
 
-def test_the_users_own_processes_are_left_alone(make_step):
+def test_processes_of_the_user_are_left_alone(make_step):
     child = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
         with run_step(Step(make_step('setsid -f true; > "$4"')), [], 60):
@@ -220,7 +220,7 @@ class TestOutput:
         with pytest.raises(StepError, match="wrote more than 1048576 bytes of output"), run_step(step, [], 60):
             pass
 
-    def test_so_is_that_of_a_function(self, make_step):
+    def test_the_output_without_end_of_a_function_is_stopped_while_it_grows(self, make_step):
         program = """
         from parcelq.step import step
         @step
@@ -234,7 +234,7 @@ class TestOutput:
         with pytest.raises(StepError, match="wrote more than 1048576 bytes of output"), run_step(step, [], 60):
             pass
 
-    def test_one_byte_too_many_is_too_large_however_fast_it_was_written(self, make_step):
+    def test_an_output_with_one_byte_too_many_is_too_large_however_fast_it_was_written(self, make_step):
         step = Step(make_step('head -c 1001 /dev/zero > "$4"'), StepSettings(max_output_bytes=1000))
         with pytest.raises(StepError, match="wrote more than 1000 bytes"), run_step(step, [], 60):
             pass
@@ -242,7 +242,7 @@ class TestOutput:
             assert ran.output.stat().st_size == 1001
 
     @pytest.mark.parametrize("make", ['mkfifo "$4"', 'mkdir "$4"', 'ln -s /dev/zero "$4"', 'ln -s nowhere "$4"'])
-    def test_what_is_no_file_fails_the_run(self, make_step, make):
+    def test_an_output_that_is_no_file_fails_the_run(self, make_step, make):
         with pytest.raises(StepError, match="wrote no output file"), run_step(Step(make_step(make)), [], 60):
             pass
 
@@ -260,7 +260,7 @@ class TestFolders:
         with run_step(python(make_step, program), [], 60):
             pass
 
-    def test_so_is_what_may_not_be_entered_and_what_is_hidden(self, tmp_path):
+    def test_folders_that_may_not_be_entered_and_hidden_files_are_removed(self, tmp_path):
         top = tmp_path / "top"
         deep = top / "a" / ".parcelq-removed-1" / "b"
         deep.mkdir(parents=True)

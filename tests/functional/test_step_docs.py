@@ -26,7 +26,7 @@ def test_the_whole_step_gives_what_the_page_says(tmp_path):
         assert "".join(f"{one.reason}\n" for one in ran.rejects) == blocks("text")[0]
 
 
-def test_the_line_of_rejects_is_one(tmp_path):
+def test_the_line_of_rejects_on_the_page_is_what_a_step_writes(tmp_path):
     (tmp_path / "rejects").write_text(blocks("json")[0])
     (one,) = read_rejects(tmp_path / "rejects", 3)
     assert (one.entry, one.after, one.reason) == (2, 1, "no such molecule")

@@ -172,7 +172,7 @@ def test_a_command_that_is_killed_while_it_installs_does_not_hinder_the_next(wri
         ("requires-python = 3", "requires-python is 3, but must be a text"),
     ],
 )
-def test_what_cannot_be_installed_is_said_in_one_sentence(write, metadata, problem):
+def test_a_package_that_cannot_be_installed_is_an_error_of_one_sentence(write, metadata, problem):
     path = write(f"# /// script\n# {metadata}\n# ///\n" + USES)
     with pytest.raises(SettingsError, match=problem) as caught:
         local_step(str(path))
@@ -180,13 +180,13 @@ def test_what_cannot_be_installed_is_said_in_one_sentence(write, metadata, probl
     assert "\n" not in str(caught.value)
 
 
-def test_two_blocks_of_metadata_are_refused(write):
+def test_a_step_with_two_blocks_of_metadata_is_refused(write):
     block = "# /// script\n# dependencies = []\n# ///\n\n"
     with pytest.raises(SettingsError, match="it has 2 blocks"):
         dependencies_of(write(block + block))
 
 
-def test_no_network_is_said(write, monkeypatch, tmp_path):
+def test_an_error_says_that_there_is_no_network_for_packages(write, monkeypatch, tmp_path):
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     wanted = Dependencies(write(USES), ("greeting",))

@@ -65,7 +65,7 @@ class TestEach:
         assert first == "ValueError: invalid literal for int() with base 10: 'x'"
         assert more == ["  step.py, line 6, in run"]
 
-    def test_an_entry_may_give_nothing_or_several(self, run):
+    def test_a_function_of_each_entry_may_give_none_or_several(self, run):
         function = """
         @step(each=True)
         def run(entry):
@@ -99,7 +99,7 @@ class TestEach:
             ("'a\\nb'", r"ValueError: an entry is one line without its line end, but 'a\nb' has one"),
         ],
     )
-    def test_what_is_no_entry_rejects_the_entry_it_was_made_of(self, run, value, reason):
+    def test_a_value_that_is_no_entry_rejects_the_entry_it_was_made_of(self, run, value, reason):
         output, rejects = run(
             f"@step(each=True)\ndef run(entry):\n    return {value} if entry == 'bad' else entry\n", b"a\nbad\nb\n"
         )
@@ -129,12 +129,12 @@ class TestEach:
         assert one.reason.startswith("ValueError: begins ä")
         assert len(one.reason.encode()) <= 2048 + 50
 
-    def test_everything_may_be_rejected(self, run):
+    def test_a_step_may_reject_all_its_entries(self, run):
         output, rejects = run("@step(each=True)\ndef run(entry):\n    raise ValueError\n", b"x\n" * 5000)
         assert output == b""
         assert [(one.entry, one.after) for one in rejects] == [(number, 0) for number in range(5000)]
 
-    def test_any_mixture_is_the_same_as_a_loop(self, write):
+    def test_any_mixture_of_good_and_bad_entries_gives_the_same_as_a_loop(self, write):
         function = """
         @step(each=True)
         def run(entry):
@@ -163,7 +163,7 @@ class TestEach:
 
             check()
 
-    def test_called_it_is_the_function(self):
+    def test_a_step_that_is_called_in_a_program_is_its_function(self):
         from parcelq.step import step
 
         @step(each=True)
@@ -172,7 +172,7 @@ class TestEach:
 
         assert double("a") == "aa"
 
-    def test_raw_and_each_do_not_go_together(self):
+    def test_a_step_refuses_the_options_raw_and_each_together(self):
         from parcelq.step import step
 
         with pytest.raises(TypeError, match="not both"):
@@ -180,7 +180,7 @@ class TestEach:
 
 
 class TestReject:
-    def test_a_generator_rejects_the_entry_it_has_taken(self, run):
+    def test_a_generator_that_rejects_names_the_entry_it_has_taken(self, run):
         function = """
         @step
         def run(entries):
@@ -221,7 +221,7 @@ class TestReject:
             pass
         assert caught.value.stderr_tail.startswith(reason)
 
-    def test_outside_a_run_it_is_an_error(self):
+    def test_a_reject_outside_a_run_is_an_error(self):
         from parcelq.step import reject
 
         with pytest.raises(RuntimeError, match="runs as a step"):
@@ -241,7 +241,7 @@ class TestRejectsOfAnyProgram:
 
         return over
 
-    def test_it_names_entries(self, rejecting):
+    def test_the_file_of_rejects_of_any_program_names_entries(self, rejecting):
         ran = rejecting({"entry": 2, "after": 1, "reason": "two"}, {"entry": 0, "reason": "zero"})
         assert ran.rejects == (Reject(0, None, "zero"), Reject(2, 1, "two"))
 
@@ -269,14 +269,14 @@ class TestRejectsOfAnyProgram:
             ),
         ],
     )
-    def test_what_cannot_be_fails_the_run(self, rejecting, lines, problem):
+    def test_an_impossible_line_in_the_file_of_rejects_fails_the_run(self, rejecting, lines, problem):
         with pytest.raises(StepError) as caught:
             rejecting(*lines)
         assert "named rejects that cannot be" in caught.value.reason
         assert problem in caught.value.reason
         assert len(caught.value.reason) < 400
 
-    def test_a_run_that_fails_names_nobody(self, rejecting):
+    def test_a_run_that_fails_rejects_no_single_entry(self, rejecting):
         with pytest.raises(StepError) as caught:
             rejecting({"entry": 0, "reason": "x"}, exit_code=3)
         assert caught.value.exit_code == 3
@@ -303,10 +303,10 @@ class TestWarmWithoutBeingAsked:
                     found.add(ran.output.read_bytes())
         return found
 
-    def test_a_python_function_is_kept(self, write):
+    def test_a_python_function_is_kept_warm_without_being_asked(self, write):
         assert len(self.pids(Step(write(self.PID), StepSettings()))) == 1
 
-    def test_warm_false_turns_it_off(self, write):
+    def test_the_setting_warm_with_false_gives_each_run_its_own_process(self, write):
         assert len(self.pids(Step(write(self.PID), StepSettings(warm=False)))) == 3
 
     @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ class TestCopies:
                     assert ran.output.read_bytes() == b"one\n"
                 path.write_text("#!/bin/sh\necho two > $4\n")
 
-    def test_a_folder_is_all_of_it_with_its_settings(self, tmp_path):
+    def test_a_copy_of_a_folder_has_all_its_files_and_its_settings(self, tmp_path):
         home = tmp_path / "score"
         home.mkdir()
         (home / "helper.py").write_text("WORD = 'helped'\n")
@@ -402,7 +402,7 @@ class TestCopies:
 
 
 class TestVersion:
-    def test_it_follows_from_the_file_the_settings_and_the_lock(self, tmp_path):
+    def test_the_version_of_a_step_follows_from_its_file_its_settings_and_its_lock(self, tmp_path):
         def step(text: str = "a", name: str = "s.py", lock: str = "", **more: object) -> Step:
             (tmp_path / name).write_text(text)
             return Step(tmp_path / name, StepSettings(**more), lock=lock)
@@ -419,7 +419,7 @@ class TestVersion:
         assert step().version == versions[0]
         assert step(path=Path("/anywhere/settings.yaml")).version == versions[0]
 
-    def test_every_file_of_a_folder_counts(self, tmp_path):
+    def test_every_file_of_a_folder_counts_for_the_version_of_a_step(self, tmp_path):
         home = tmp_path / "score"
         home.mkdir()
         (home / "step.py").write_text("")
@@ -432,7 +432,7 @@ class TestVersion:
         assert local_step(str(home)).version == after
 
 
-def test_what_a_step_prints_is_there_when_it_succeeds(make_step):
+def test_text_that_a_step_prints_is_there_when_it_succeeds(make_step):
     with run_step(Step(make_step('echo out; echo err >&2; > "$4"')), [], 60) as ran:
         assert (ran.stdout_tail, ran.stderr_tail) == ("out\n", "err\n")
         assert ran.memory_bytes > 0

@@ -49,12 +49,12 @@ def test_a_bundle_has_what_the_step_imports_and_no_files_of_this_machine(build, 
     assert said.stdout == "hello\n"
 
 
-def test_two_machines_build_the_same_bundle(build, index):  # noqa: F811
+def test_two_machines_build_the_same_bundle_of_packages(build, index):  # noqa: F811
     wheel(index, "1.0", "hello")
     assert build("greeting", cache="one").bundle == build("greeting", cache="other").bundle
 
 
-def test_what_was_locked_and_built_once_stays(build, index):  # noqa: F811
+def test_packages_that_were_locked_and_built_once_stay_as_they_are(build, index):  # noqa: F811
     wheel(index, "1.0", "hello")
     first = build("greeting")
     wheel(index, "2.0", "goodbye")
@@ -62,7 +62,7 @@ def test_what_was_locked_and_built_once_stays(build, index):  # noqa: F811
     assert build("greeting", cache="other").lock.splitlines()[1] == "greeting==2.0"
 
 
-def test_a_damaged_bundle_is_built_again(build, index):  # noqa: F811
+def test_a_bundle_of_packages_that_is_damaged_is_built_again(build, index):  # noqa: F811
     wheel(index, "1.0", "hello")
     first = build("greeting")
     whole = first.archive.read_bytes()
@@ -103,5 +103,5 @@ def test_a_step_that_needs_another_python_than_the_function_has_is_refused(build
             build("greeting", python=wish, target=target)
 
 
-def test_no_packages_make_an_empty_bundle(build, index):  # noqa: F811
+def test_a_step_without_packages_gets_an_empty_bundle(build, index):  # noqa: F811
     assert build(python=">=3.8").bundle.files == 0

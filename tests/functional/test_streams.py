@@ -16,9 +16,8 @@ from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message
 from parcelq.upload.notes import entries_in, notes_of
 from parcelq.upload.objects import ObjectUploader
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.ranges import RangeTask, StreamTask, task_of
 from parcelq.upload.sources import Rest
-from parcelq.upload.streams import StreamTask, task_of
 from record_world import ORDERS, READS
 
 
@@ -95,7 +94,7 @@ def test_a_compressed_source_is_refused_if_skipping_takes_all_the_time(monkeypat
     assert messages_of(topic) == []
 
 
-def test_that_an_object_is_gone_before_all_of_it_was_uploaded_is_noted() -> None:
+def test_an_upload_notes_that_its_object_is_gone_before_all_of_it_was_uploaded() -> None:
     store, topic = Objects(), MemoryTopic.create("topic")
     task = StreamTask(str(SOURCE), "topic", "lines", Rest(10, 3, 3))
     assert ObjectUploader(Nothing(b""), store, 10).upload_rest(task, topic, topic, lambda: True) is None
@@ -137,7 +136,7 @@ def test_a_task_is_read_again_as_it_was_written() -> None:
         ("s3://", "ftp://"),
     ],
 )
-def test_a_task_that_is_nonsense_is_refused(old: str, new: str) -> None:
+def test_a_task_of_a_stream_that_is_nonsense_is_refused(old: str, new: str) -> None:
     assert old in str(TASK)
     with pytest.raises(MessageError, match="is not the rest of an object"):
         task_of(str(TASK).replace(old, new))

@@ -28,14 +28,14 @@ def blocked(requests, times: int) -> None:
 
 
 class TestListing:
-    def test_those_with_the_prefix_by_url_and_by_name(self, topics):
+    def test_topics_with_a_prefix_are_listed_by_url_and_by_name(self, topics):
         urls = {name: topics.create_queue(name) for name in ("b-2", "a-1", "b-1")}
         assert topics.names() == ["a-1", "b-1", "b-2"]
         assert topics.names("b-") == ["b-1", "b-2"]
         assert sorted(topics.urls("b-")) == sorted([urls["b-1"], urls["b-2"]])
         assert topics.names("c") == topics.urls("c") == []
 
-    def test_more_than_a_page_of_them_can_be_listed_and_cleared(self, topics, requests, sqs):
+    def test_more_topics_than_fit_on_a_page_can_be_listed_and_cleared(self, topics, requests, sqs):
         names = sorted(f"many-{number}" for number in range(1005))
         for name in names:
             sqs.create_queue(QueueName=name)
@@ -47,20 +47,20 @@ class TestListing:
 
 
 class TestLookingAt:
-    def test_a_url_belongs_to_a_name_and_stands_for_itself(self, topics, requests):
+    def test_a_topic_is_found_by_its_name_and_by_its_url(self, topics, requests):
         url = topics.create_queue("t")
         assert topics.url("t") == url
         assert topics.url(url) == url
         assert requests.names() == ["CreateQueue", "GetQueueUrl"]
 
-    def test_attributes_are_all_of_them(self, topics):
+    def test_the_attributes_of_a_topic_are_all_that_sqs_has(self, topics):
         url = topics.create_queue("t", {"VisibilityTimeout": "77"})
         for topic in ("t", url):
             attributes = topics.attributes(topic)
             assert attributes["VisibilityTimeout"] == "77"
             assert attributes["QueueArn"].endswith(":t")
 
-    def test_the_count_is_of_messages_that_can_be_pulled(self, topics, sqs):
+    def test_the_count_of_a_topic_is_of_messages_that_can_be_pulled(self, topics, sqs):
         url = topics.create_queue("t")
         assert topics.count("t") == 0
         for _ in range(3):
@@ -69,7 +69,7 @@ class TestLookingAt:
         sqs.receive_message(QueueUrl=url)
         assert topics.count("t") == 2
 
-    def test_what_is_not_there_is_an_error_with_its_name(self, topics):
+    def test_a_topic_that_is_not_there_is_an_error_with_its_name(self, topics):
         url = topics.create_queue("t")
         topics.delete("t")
         for topic in ("t", url):
@@ -80,14 +80,14 @@ class TestLookingAt:
         with pytest.raises(TopicNotFoundError):
             topics.url("t")
 
-    def test_what_aws_refuses_is_an_error_with_its_words(self, topics, requests):
+    def test_a_refusal_of_aws_is_an_error_with_its_words(self, topics, requests):
         requests.refuse("ListQueues", "AccessDenied", 403)
         with pytest.raises(AwsError, match="ListQueues failed with AccessDenied"):
             topics.names()
 
 
 class TestCreating:
-    def test_a_raw_queue_takes_any_attributes(self, topics):
+    def test_a_raw_queue_takes_any_attributes_that_sqs_takes(self, topics):
         topics.create_queue("t", {"DelaySeconds": "5"})
         assert topics.attributes("t")["DelaySeconds"] == "5"
         assert topics.names() == ["t"]
@@ -132,21 +132,23 @@ class TestCreating:
         assert json.loads(topics.attributes("t")["RedrivePolicy"])["maxReceiveCount"] == 2
 
     @pytest.mark.parametrize("there", ["t", "t-dead-letter"])
-    def test_it_is_made_anew_if_either_exists(self, topics, sqs, there):
+    def test_creating_a_topic_replaces_it_and_its_dead_letter_topic_if_either_exists(self, topics, sqs, there):
         url = topics.create_queue(there, {"DelaySeconds": "7"})
         sqs.send_message(QueueUrl=url, MessageBody="old")
         topics.create("t")
         assert [topics.attributes(name)["DelaySeconds"] for name in ("t", "t-dead-letter")] == ["0", "0"]
         assert [topics.count(name) for name in ("t", "t-dead-letter")] == [0, 0]
 
-    def test_it_is_made_anew_if_both_exist(self, topics, requests):
+    def test_creating_a_topic_replaces_it_and_its_dead_letter_topic_if_both_exist(self, topics, requests):
         topics.create("t")
         requests.asked.clear()
         topics.create("t")
         assert requests.names().count("DeleteQueue") == 2
         assert topics.names() == ["t", "t-dead-letter"]
 
-    def test_sqs_refusing_a_name_after_a_delete_is_waited_out_and_told(self, topics, requests, clock):
+    def test_creating_a_topic_waits_while_sqs_refuses_its_name_after_a_delete_and_says_so(
+        self, topics, requests, clock
+    ):
         blocked(requests, 13)
         waits = []
         topics.create("t", on_wait=lambda name, seconds: waits.append((name, seconds)))
@@ -155,7 +157,7 @@ class TestCreating:
         assert max(clock.slept) <= 5
         assert topics.names() == ["t", "t-dead-letter"]
 
-    def test_both_names_may_have_to_be_waited_for(self, topics, requests):
+    def test_creating_a_topic_may_have_to_wait_for_both_names(self, topics, requests):
         blocked(requests, 2)
         requests.let_pass("CreateQueue")
         blocked(requests, 3)
@@ -163,19 +165,19 @@ class TestCreating:
         topics.create("t", on_wait=lambda name, _seconds: waits.append(name))
         assert waits == ["t-dead-letter", "t"]
 
-    def test_a_refusal_far_beyond_a_minute_is_an_error(self, topics, requests, clock):
+    def test_a_name_that_sqs_refuses_far_beyond_a_minute_is_an_error(self, topics, requests, clock):
         blocked(requests, 1000)
         with pytest.raises(TopicBlockedError, match="60 seconds"):
             topics.create("t")
         assert 60 < sum(clock.slept) <= 120
 
     @pytest.mark.parametrize("name", ["", "a b", "x" * 69, "t-dead-letter"])
-    def test_names_that_cannot_be_are_refused_before_anything_is_deleted(self, topics, requests, name):
+    def test_impossible_names_are_refused_before_anything_is_deleted(self, topics, requests, name):
         with pytest.raises(InvalidValueError):
             topics.create(name)
         assert requests.asked == []
 
-    def test_a_receive_count_that_cannot_be_is_refused_before_anything_is_deleted(self, topics, requests):
+    def test_an_impossible_receive_count_is_refused_before_anything_is_deleted(self, topics, requests):
         with pytest.raises(InvalidValueError, match="max_receive_count"):
             topics.create("t", 0)
         assert requests.asked == []
@@ -188,13 +190,13 @@ def policy(topics: Topics, dead_letter_url: str) -> dict[str, str]:
 
 class TestDeleting:
     @pytest.mark.parametrize("by_url", [False, True])
-    def test_the_dead_letter_topic_goes_with_it(self, topics, by_url):
+    def test_deleting_a_topic_deletes_its_dead_letter_topic(self, topics, by_url):
         url = topics.create("t")
         topics.create("t2")
         topics.delete(url if by_url else "t")
         assert topics.names() == ["t2", "t2-dead-letter"]
 
-    def test_one_without_a_dead_letter_topic_can_be_deleted(self, topics):
+    def test_a_topic_without_a_dead_letter_topic_can_be_deleted(self, topics):
         topics.create_queue("t")
         topics.delete("t")
         assert topics.names() == []
@@ -263,13 +265,13 @@ class TestDeleting:
         with pytest.raises(TopicError, match="RedrivePolicy names no queue"):
             topics.dead_letter_url("t")
 
-    def test_clearing_deletes_by_prefix_with_dead_letter_topics(self, topics):
+    def test_clearing_deletes_topics_by_prefix_with_their_dead_letter_topics(self, topics):
         for name in ("p-a", "p-b", "q"):
             topics.create(name)
         assert topics.clear("p-") == ["p-a", "p-a-dead-letter", "p-b", "p-b-dead-letter"]
         assert topics.names() == ["q", "q-dead-letter"]
 
-    def test_an_empty_prefix_means_all_and_must_be_asked_for(self, topics, requests):
+    def test_clearing_with_an_empty_prefix_deletes_all_and_must_be_asked_for(self, topics, requests):
         topics.create("t")
         requests.asked.clear()
         with pytest.raises(InvalidValueError, match="prefix"):
@@ -278,14 +280,14 @@ class TestDeleting:
         assert topics.clear("", everything=True) == ["t", "t-dead-letter"]
         assert topics.names() == []
 
-    def test_clearing_stops_at_no_topic_that_someone_else_deleted_meanwhile(self, topics, requests):
+    def test_clearing_goes_on_when_somebody_else_deleted_a_topic_meanwhile(self, topics, requests):
         for name in ("p-a", "p-b", "p-c"):
             topics.create_queue(name)
         requests.refuse("DeleteQueue", "AWS.SimpleQueueService.NonExistentQueue")
         assert topics.clear("p-") == ["p-a", "p-b", "p-c"]
         assert len(requests.of("DeleteQueue")) == 3
 
-    def test_purging_leaves_the_topic(self, topics, publish_raw):
+    def test_purging_a_topic_deletes_its_messages_and_not_the_topic(self, topics, publish_raw):
         url = topics.create_queue("t")
         publish_raw(url, Message(b"a\n"), Message(b"b\n"))
         topics.purge("t")

@@ -46,7 +46,7 @@ def step(tmp_path: Path) -> Path:
     return path
 
 
-def test_input_output_time_and_memory_are_side_by_side_and_failures_are_in_full(tmp_path, step):
+def test_try_prints_input_output_time_and_memory_side_by_side_and_failures_in_full(tmp_path, step):
     (tmp_path / "numbers.txt").write_text("1\n#\nx\n4\ny\n6\n")
     done = tried("numbers.txt", "--step", step, "-n", 4, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (1, "parcelq: 2 records of 4 failed\n")
@@ -68,7 +68,7 @@ def test_input_output_time_and_memory_are_side_by_side_and_failures_are_in_full(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["double.py", "numbers.txt"]
 
 
-def test_json_has_a_document_for_each_record(tmp_path, step):
+def test_try_with_json_prints_a_document_for_each_record(tmp_path, step):
     (tmp_path / "numbers.txt").write_text("1\n#\n4\n")
     one, two, three = documents(tried("numbers.txt", "--step", step, "--json", cwd=tmp_path))
     assert (one["record"], one["line"], one["input"], one["output"]) == (1, 1, "1\n", "2\n")
@@ -79,7 +79,7 @@ def test_json_has_a_document_for_each_record(tmp_path, step):
     assert three["steps"][0]["printed"] == "saw 4\n"
 
 
-def test_several_steps_show_what_each_of_them_made(tmp_path, step):
+def test_try_with_several_steps_shows_what_each_of_them_made(tmp_path, step):
     (tmp_path / "numbers.txt").write_text("1\n2\n")
     done = tried("numbers.txt", "--step", step, "--step", "sed s/^/n/", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -99,7 +99,7 @@ def test_several_steps_show_what_each_of_them_made(tmp_path, step):
         ("x.jsonl", '{"a": 1}\n{"a": 2}\n', ['{"a": 1}\n', '{"a": 2}\n']),
     ],
 )
-def test_records_are_those_of_the_format_that_the_name_says(tmp_path, name, content, entries):
+def test_try_cuts_records_in_the_format_that_the_name_says(tmp_path, name, content, entries):
     (tmp_path / name).write_text(content)
     (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content.encode()))
     for path in (name, f"{name}.gz"):
@@ -111,13 +111,13 @@ def test_records_are_those_of_the_format_that_the_name_says(tmp_path, name, cont
     assert [one["input"] for one in found] == entries
 
 
-def test_lines_are_counted_with_the_header(tmp_path):
+def test_try_counts_lines_with_the_header(tmp_path):
     (tmp_path / "x.csv").write_text('a,b\n1,"x\ny"\n2,z\n')
     found = documents(tried("x.csv", "--step", "cat -", "--json", cwd=tmp_path))
     assert [(one["record"], one["line"]) for one in found] == [(1, 2), (2, 4)]
 
 
-def test_a_header_that_differs_fails_as_in_a_run(tmp_path):
+def test_a_header_that_differs_fails_in_try_as_in_a_run(tmp_path):
     (tmp_path / "x.csv").write_text("a,b\n1,2\n3,4\n")
     (tmp_path / "step").write_text('#!/bin/sh\ntail -1 "$2" > "$4"\n')
     (tmp_path / "step").chmod(0o755)
@@ -126,14 +126,14 @@ def test_a_header_that_differs_fails_as_in_a_run(tmp_path):
     assert "set output_header: false" in done.stdout
 
 
-def test_records_may_come_from_a_pipe(tmp_path, step):
+def test_try_takes_records_from_a_pipe(tmp_path, step):
     for more in ((), ("-",)):
         done = tried(*more, "--step", step, cwd=tmp_path, given=b"1\n4\n")
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 4
 
 
-def test_the_same_reason_is_shown_once(tmp_path):
+def test_try_shows_the_same_reason_once(tmp_path):
     (tmp_path / "step.py").write_text("import nothing_of_that_name\n")
     done = tried("--step", "step.py", cwd=tmp_path, given=b"a\nb\nc\n")
     assert done.returncode == 1
@@ -152,13 +152,13 @@ def test_the_same_reason_is_shown_once(tmp_path):
         (("--step", "cat", "--format", "nonsense"), 2, "nonsense"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(tmp_path, arguments, code, said):
+def test_a_mistake_in_the_options_of_try_is_one_sentence(tmp_path, arguments, code, said):
     done = tried(*arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1)
     assert said in done.stderr
 
 
-def test_text_of_others_cannot_change_the_terminal(tmp_path):
+def test_try_prints_no_text_that_could_change_the_terminal(tmp_path):
     (tmp_path / "step").write_text("#!/bin/sh\nprintf '\\033[2J' >&2; printf '\\033[2J' > \"$4\"\n")
     (tmp_path / "step").chmod(0o755)
     done = tried("--step", "./step", cwd=tmp_path, given=b"\x1b[31mred\n")

@@ -96,15 +96,15 @@ def is_gone(pid: int) -> bool:
 
 
 class TestKept:
-    def test_one_process_serves_run_after_run(self, warm):
+    def test_one_warm_process_serves_run_after_run(self, warm):
         runner = warm(PID)
         assert len({output_of(runner) for _ in range(5)}) == 1
 
-    def test_what_it_has_in_memory_is_kept(self, warm):
+    def test_a_warm_process_keeps_what_it_has_in_memory(self, warm):
         runner = warm("count = 0\n@step\ndef run(entries):\n    global count\n    count += 1\n    yield str(count)\n")
         assert [output_of(runner) for _ in range(3)] == [b"1\n", b"2\n", b"3\n"]
 
-    def test_there_are_as_many_as_runs_go_on_at_once(self, warm):
+    def test_there_are_as_many_warm_processes_as_runs_go_on_at_once(self, warm):
         runner = warm("@step\ndef run(entries):\n    time.sleep(0.3)\n    yield str(os.getpid())\n")
         with ThreadPoolExecutor(3) as threads:
             told = list(threads.map(lambda _: output_of(runner), range(9)))
@@ -115,7 +115,7 @@ class TestKept:
         with contextlib.closing(runner):
             assert output_of(runner) != output_of(runner)
 
-    def test_it_lives_on_when_the_thread_that_started_it_ends(self, warm):
+    def test_a_warm_process_lives_on_when_the_thread_that_started_it_ends(self, warm):
         runner = warm(PID)
         with ThreadPoolExecutor(1) as threads:
             first = threads.submit(output_of, runner).result()
@@ -129,7 +129,7 @@ class TestKept:
             with runner.run([word.encode()]) as ran:
                 assert (ran.stdout_tail, ran.output.read_bytes().decode()) == (f"saw {word}\n", f"{word}\n")
 
-    def test_closing_ends_it_and_all_that_it_started(self, warm, folder):
+    def test_closing_a_runner_ends_its_warm_process_and_all_that_it_started(self, warm, folder):
         runner = warm("helper = subprocess.Popen(['sleep', '600'])\n" + PID)
         pid = int(output_of(runner))
         (home,) = [one for one in folder.iterdir() if marked(str(one))]
@@ -138,21 +138,21 @@ class TestKept:
         assert is_gone(pid)
         assert marked(str(home)) == []
 
-    def test_it_survives_being_frozen_between_runs(self, warm):
+    def test_a_warm_process_survives_being_frozen_between_runs(self, warm):
         runner = warm(PID)
         pid = int(output_of(runner))
         os.kill(pid, signal.SIGSTOP)
         os.kill(pid, signal.SIGCONT)
         assert int(output_of(runner, timeout=30)) == pid
 
-    def test_time_between_runs_counts_for_nothing(self, warm, monkeypatch):
+    def test_time_between_runs_does_not_count_for_the_timeout(self, warm, monkeypatch):
         runner = warm(PID, timeout=30)
         pid = output_of(runner)
         hours = time.monotonic() + 7 * 3600
         monkeypatch.setattr("parcelq.steps.run.time.monotonic", lambda: hours)
         assert output_of(runner) == pid
 
-    def test_one_that_died_between_runs_is_nobodys_failure(self, warm):
+    def test_a_warm_process_that_died_between_runs_is_no_failure_of_a_run(self, warm):
         runner = warm(PID)
         pid = int(output_of(runner))
         os.kill(pid, signal.SIGKILL)
@@ -172,17 +172,17 @@ class TestEntriesAndBytes:
             (b"\xff\xfe\x00\n", b"\xff\xfe\x00\n"),
         ],
     )
-    def test_entries_are_lines_without_their_end(self, warm, given_bytes, expected):
+    def test_a_warm_function_gets_lines_without_their_end(self, warm, given_bytes, expected):
         assert output_of(warm(UPPER), given_bytes) == expected
 
-    def test_a_function_may_return_a_list(self, warm):
+    def test_a_warm_function_may_return_a_list(self, warm):
         assert output_of(warm("@step\ndef run(entries):\n    return sorted(entries)\n"), b"b\na\n") == b"a\nb\n"
 
-    def test_raw_is_bytes_to_bytes(self, warm):
+    def test_a_raw_warm_function_turns_bytes_into_bytes(self, warm):
         runner = warm("@step(raw=True)\ndef run(data):\n    return data[::-1]\n")
         assert output_of(runner, b"a\xff\n", b"b\0") == b"\0b\n\xffa"
 
-    def test_any_bytes_come_back(self, warm):
+    def test_a_warm_function_gives_any_bytes_back_as_they_are(self, warm):
         entries = warm("@step\ndef run(entries):\n    return entries\n")
 
         @given(st.binary())
@@ -193,7 +193,7 @@ class TestEntriesAndBytes:
 
         check()
 
-    def test_much_goes_in_and_out(self, warm):
+    def test_a_warm_function_takes_and_gives_megabytes(self, warm):
         runner = warm("@step\ndef run(entries):\n    for entry in entries:\n        yield entry\n        yield entry\n")
         lines = [b"%d %s\n" % (number, b"x" * 100) for number in range(300_000)]
         assert output_of(runner, *lines) == b"".join(line + line for line in lines)
@@ -207,10 +207,10 @@ class TestEntriesAndBytes:
             ("yield 'x\\n'", r"ValueError: an entry is one line without its line end, but 'x\n' has one"),
         ],
     )
-    def test_what_is_no_entries_says_so(self, warm, body, reason):
+    def test_a_warm_function_that_returns_no_entries_fails_and_says_so(self, warm, body, reason):
         assert failure_of(warm(f"@step\ndef run(entries):\n    {body}\n")).stderr_tail.strip() == reason
 
-    def test_what_is_no_bytes_says_so(self, warm):
+    def test_a_raw_function_that_returns_no_bytes_fails_and_says_so(self, warm):
         error = failure_of(warm("@step(raw=True)\ndef run(data):\n    return 'x'\n"))
         assert error.stderr_tail == "TypeError: run must return bytes, not str\n"
 
@@ -227,21 +227,21 @@ class TestWhatItMayAskFor:
 
         return run
 
-    def test_its_settings_and_the_workflow(self, told):
+    def test_a_warm_function_may_ask_for_its_settings_and_the_workflow(self, told):
         assert told("entries, settings, workflow_id", "yield f'{settings} {workflow_id}'") == [
             b"{'own': [1, 2]} wf-1\n"
         ]
         assert told("entries, *, workflow_id", "yield workflow_id") == [b"wf-1\n"]
 
-    def test_changing_its_settings_changes_nothing_for_the_next_run(self, told):
+    def test_a_warm_function_that_changes_its_settings_changes_nothing_for_the_next_run(self, told):
         assert told("entries, settings", "yield str(settings.pop('own'))", times=2) == [b"[1, 2]\n"] * 2
 
-    def test_without_settings_they_are_none(self, warm):
+    def test_a_warm_function_without_a_settings_file_gets_no_settings(self, warm):
         assert output_of(warm("@step\ndef run(entries, settings):\n    yield str(settings)\n")) == b"None\n"
 
 
 class TestEachRunByItself:
-    def test_its_folder_is_empty_and_removed_whatever_it_leaves_there(self, warm, folder):
+    def test_each_warm_run_has_an_empty_folder_that_is_removed_after_it(self, warm, folder):
         runner = warm(
             """
             @step
@@ -261,7 +261,7 @@ class TestEachRunByItself:
         assert told[0][2] != told[1][2]
         assert len(list(folder.iterdir())) == 1  # the process's own
 
-    def test_its_environment_is_as_it_was(self, warm):
+    def test_each_warm_run_begins_with_the_same_environment(self, warm):
         runner = warm(
             """
             @step
@@ -274,20 +274,20 @@ class TestEachRunByItself:
         )
         assert [output_of(runner) for _ in range(2)] == [b"None True 3\n"] * 2
 
-    def test_a_tmpdir_of_the_settings_has_the_last_word(self, warm, tmp_path):
+    def test_a_tmpdir_in_the_settings_goes_before_that_of_the_run(self, warm, tmp_path):
         runner = warm(
             "@step\ndef run(entries):\n    yield os.environ['TMPDIR']\n", environment={"TMPDIR": str(tmp_path)}
         )
         assert [output_of(runner) for _ in range(2)] == [f"{tmp_path}\n".encode()] * 2
 
-    def test_credentials_are_there_only_when_asked_for(self, warm, monkeypatch):
+    def test_a_warm_function_gets_credentials_only_when_it_asks_for_them(self, warm, monkeypatch):
         monkeypatch.setenv("PARCELQ_BUCKET", "hidden")
         function = "import json\n@step\ndef run(entries):\n    yield json.dumps(dict(os.environ))\n"
         told = json.loads(output_of(warm(function)))
         assert not [name for name in told if name.startswith("AWS_") or name == "PARCELQ_BUCKET"]
         assert "AWS_SECRET_ACCESS_KEY" in json.loads(output_of(warm(function, aws_credentials=True)))
 
-    def test_what_it_prints_belongs_to_it(self, warm):
+    def test_text_that_a_warm_run_prints_belongs_to_that_run(self, warm):
         runner = warm(
             """
             import threading
@@ -307,7 +307,7 @@ class TestEachRunByItself:
         time.sleep(0.5)
         assert failure_of(runner, b"third\n").stderr_tail == "printed by third\n"
 
-    def test_printing_and_reading_spoil_nothing(self, warm):
+    def test_a_warm_function_may_print_and_read_stdin_without_harm(self, warm):
         runner = warm(
             """
             @step
@@ -321,7 +321,7 @@ class TestEachRunByItself:
         )
         assert [output_of(runner, b"a\n") for _ in range(2)] == [b"''\na\n"] * 2
 
-    def test_its_descriptors_are_not_for_what_it_starts(self, warm):
+    def test_processes_that_a_warm_function_starts_do_not_get_its_descriptors(self, warm):
         runner = warm(
             "@step\ndef run(entries):\n"
             "    yield subprocess.run('ls /proc/self/fd | wc -l', shell=True, close_fds=False, text=True,"
@@ -341,7 +341,7 @@ class TestFailure:
         assert {name: getattr(error, name) for name in expected} == expected
         return error
 
-    def test_an_exception_is_shown_without_our_frames(self, warm):
+    def test_an_exception_of_a_warm_function_is_shown_without_frames_of_parcelq(self, warm):
         error = self.assert_fails_alone(warm(FAILS_ON_BAD.format("raise ValueError(f'no good: {entry}')")), exit_code=1)
         lines = error.stderr_tail.splitlines()
         assert lines[0] == "ValueError: no good: bad"
@@ -386,11 +386,11 @@ class TestFailure:
             ("os._exit(0)", 0, ""),
         ],
     )
-    def test_an_exit_is_a_failure_whatever_its_code(self, warm, statement, code, tail):
+    def test_a_warm_function_that_exits_fails_whatever_the_code(self, warm, statement, code, tail):
         self.assert_fails_alone(warm(FAILS_ON_BAD.format(statement)), exit_code=code, stderr_tail=tail)
 
     @pytest.mark.parametrize("name", ["SIGSEGV", "SIGKILL", "SIGTERM"])
-    def test_an_end_by_a_signal_is_named(self, warm, name):
+    def test_a_warm_process_that_a_signal_ends_fails_with_the_name_of_the_signal(self, warm, name):
         function = FAILS_ON_BAD.format(f"os.kill(os.getpid(), signal.{name})")
         self.assert_fails_alone(warm(function), reason=f"was ended by {name}")
 
@@ -398,29 +398,29 @@ class TestFailure:
         function = FAILS_ON_BAD.format("import ctypes; ctypes.string_at(0)")
         self.assert_fails_alone(warm(function), reason="was ended by SIGSEGV")
 
-    def test_a_hang_is_killed_with_all_that_it_started(self, warm, tmp_path):
+    def test_a_warm_function_that_hangs_is_killed_with_all_that_it_started(self, warm, tmp_path):
         pids = tmp_path / "pids"
         statement = f"subprocess.run('sleep 600 & echo $! > {pids}; wait', shell=True)"
         error = self.assert_fails_alone(warm(FAILS_ON_BAD.format(statement)), timeout=1, timed_out=True)
         assert error.reason == "timed out after 1 s and was killed"
         assert is_gone(int(pids.read_text()))
 
-    def test_its_own_timeout_counts_where_it_is_shorter(self, warm):
+    def test_the_timeout_of_a_warm_step_counts_where_it_is_shorter(self, warm):
         assert "after 0.5 s" in failure_of(warm(SLEEP, timeout=0.5), timeout=60).reason
 
-    def test_threads_that_go_on_do_not_hold_it_up(self, warm):
+    def test_threads_that_a_warm_function_leaves_running_do_not_delay_it(self, warm):
         statement = "import threading; threading.Thread(target=time.sleep, args=(600,)).start(); raise KeyError('k')"
         self.assert_fails_alone(warm(FAILS_ON_BAD.format(statement)), exit_code=1)
 
     @pytest.mark.parametrize("then", ["", "time.sleep(600)"])
-    def test_closing_all_descriptors_fails_the_run(self, warm, then):
+    def test_a_warm_function_that_closes_all_descriptors_fails_its_run(self, warm, then):
         self.assert_fails_alone(warm(FAILS_ON_BAD.format(f"os.closerange(0, 256); {then}")))
 
-    def test_closing_stderr_fails_nothing_but_costs_the_process(self, warm):
+    def test_a_warm_function_that_closes_stderr_succeeds_and_gets_a_new_process(self, warm):
         runner = warm("@step\ndef run(entries):\n    os.close(2)\n    yield str(os.getpid())\n")
         assert output_of(runner) != output_of(runner)
 
-    def test_gigabytes_on_its_streams_neither_block_nor_fill_memory(self, warm):
+    def test_gigabytes_that_a_warm_function_prints_neither_block_nor_fill_memory(self, warm):
         statement = "[os.write(fd, b'x' * (1 << 20)) for fd in (1, 2) for _ in range(200)]; sys.exit('the end')"
         runner = warm(FAILS_ON_BAD.format(statement))
         tracemalloc.start()
@@ -433,7 +433,7 @@ class TestFailure:
         assert len(error.stderr_tail) <= TAIL_BYTES
         assert peak < 1 << 20
 
-    def test_an_error_of_the_caller_does_not_end_the_process(self, warm):
+    def test_an_error_of_the_caller_does_not_end_the_warm_process(self, warm):
         runner = warm(PID)
         pid = output_of(runner)
         with pytest.raises(KeyError), runner.run([]):
@@ -442,12 +442,12 @@ class TestFailure:
 
 
 class TestStart:
-    def test_an_error_in_the_file_is_the_reason(self, warm):
+    def test_an_error_in_the_file_of_a_warm_step_is_the_reason_of_its_failure(self, warm):
         error = failure_of(warm("raise ValueError('at import')\n"))
         assert error.exit_code == 1
         assert error.stderr_tail.startswith("ValueError: at import\n")
 
-    def test_a_start_that_takes_too_long_is_killed(self, warm):
+    def test_a_warm_process_whose_start_takes_too_long_is_killed(self, warm):
         assert failure_of(warm("time.sleep(600)\n"), timeout=0.5).timed_out
 
     def test_a_file_that_does_not_go_on_says_what_it_must_be(self, make_step):
@@ -458,16 +458,16 @@ class TestStart:
         step = Step(make_step("echo 'what is --warm?' >&2; exit 2"), StepSettings(warm=True))
         assert str(only_failure_of(step)).endswith("exited with 2: what is --warm?")
 
-    def test_what_cannot_be_started_says_so(self, tmp_path):
+    def test_a_warm_process_that_cannot_be_started_fails_with_the_reason(self, tmp_path):
         assert "could not be started" in only_failure_of(Step(tmp_path / "none", StepSettings(warm=True))).reason
 
-    def test_it_need_not_be_called_py(self, write, make_step):
+    def test_a_warm_step_need_not_be_called_py(self, write, make_step):
         program = f'exec "{sys.executable}" "{write(PID)}" "$@"'
         runner = Runner(Step(make_step(program, "wrapper"), StepSettings(warm=True)))
         with contextlib.closing(runner):
             assert output_of(runner) == output_of(runner)
 
-    def test_nothing_but_the_standard_library_is_imported(self):
+    def test_a_warm_process_imports_nothing_but_the_standard_library(self):
         program = (
             "import sys, parcelq.step; print([m for m in sys.modules if m.partition('.')[0] in ('boto3', 'yaml')])"
         )
@@ -484,7 +484,7 @@ class TestStart:
 
 class TestWhatItStarts:
     @pytest.mark.parametrize("daemon", ["", ", start_new_session=True"])
-    def test_what_a_run_leaves_running_costs_the_process(self, warm, tmp_path, caplog, daemon):
+    def test_a_warm_process_whose_run_leaves_a_process_running_is_replaced(self, warm, tmp_path, caplog, daemon):
         pids = tmp_path / "pids"
         runner = warm(
             f"@step\ndef run(entries):\n    child = subprocess.Popen(['sleep', '600']{daemon})\n"
@@ -495,7 +495,7 @@ class TestWhatItStarts:
         assert all(is_gone(int(pid)) for pid in pids.read_text().split())
         assert "left processes running" in caplog.text
 
-    def test_what_it_starts_with_its_imports_stays(self, warm):
+    def test_processes_that_a_warm_step_starts_with_its_imports_stay(self, warm):
         runner = warm(
             "cat = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n@step\ndef run(entries):\n"
             "    cat.stdin.write(b'%d\\n' % os.getpid())\n    cat.stdin.flush()\n"
@@ -503,7 +503,7 @@ class TestWhatItStarts:
         )
         assert output_of(runner) == output_of(runner)
 
-    def test_children_that_ended_leave_no_zombie(self, warm):
+    def test_children_of_a_warm_process_that_ended_leave_no_zombie(self, warm):
         runner = warm(
             "@step\ndef run(entries):\n    yield str(os.getpid())\n    if os.fork() == 0:\n        os._exit(0)\n"
             "    time.sleep(0.2)\n"
@@ -587,7 +587,7 @@ def test_the_same_file_is_an_executable_and_a_filter(write, warm, function):
 @pytest.mark.parametrize(
     ("statement", "code"), [("raise KeyError('k')", 1), ("sys.exit()", 1), ("sys.exit(0)", 1), ("sys.exit(5)", 5)]
 )
-def test_as_an_executable_it_fails_as_it_does_when_kept(write, statement, code, filtered):
+def test_a_warm_step_fails_as_an_executable_in_the_same_way(write, statement, code, filtered):
     step = Step(write(FAILS_ON_BAD.format(statement)), StepSettings(filter=filtered))
     with pytest.raises(StepError) as caught, run_step(step, [b"good\nbad\n"]):
         pass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def fill(stage: Stage, *entries: str) -> None:
     stage.publish(*neighbours(*[[entry] for entry in entries]))
 
 
-def test_it_goes_on_until_nothing_has_come_for_so_long(stage: Stage) -> None:
+def test_a_worker_goes_on_until_nothing_has_come_for_its_idle_time(stage: Stage) -> None:
     fill(stage, *"abcdefghijklmno")
     began = stage.clock()
     assert work(stage) == (15, 2)
@@ -46,7 +45,7 @@ def test_it_goes_on_until_nothing_has_come_for_so_long(stage: Stage) -> None:
     assert not any(stage.input.counts())
 
 
-def test_what_comes_late_is_processed_and_the_wait_begins_anew(stage: Stage) -> None:
+def test_a_worker_processes_what_comes_late_and_then_waits_anew(stage: Stage) -> None:
     stage.input.publish([parcel("late")], delay_seconds=20)
     began = stage.clock()
     assert work(stage) == (1, 1)
@@ -59,7 +58,7 @@ def test_an_empty_topic_is_exhausted_after_the_timeout(stage: Stage) -> None:
     assert stage.clock() - began == 45
 
 
-def test_without_a_timeout_it_goes_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_without_an_idle_time_goes_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     polls: list[float] = []
 
     def poll(topic: MemoryTopic, least: int, most: int, timeout: float, **_: int) -> list[Pulled]:
@@ -129,7 +128,7 @@ def test_progress_is_reported_for_each_round_and_in_all(stage: Stage) -> None:
     assert [one for _, one in seen] == [RoundProgress(1, 10, 10, 1), RoundProgress(2, 20, 20, 2)]
 
 
-def test_bad_entries_are_dead_and_counted(stage: Stage) -> None:
+def test_a_worker_counts_bad_entries_as_dead(stage: Stage) -> None:
     fill(stage, "a", "bad", "c")
     seen: list[RoundProgress] = []
     work(stage, stage.processor(PICKY, marks=False), on_progress=lambda _, total: seen.append(total))
@@ -137,7 +136,9 @@ def test_bad_entries_are_dead_and_counted(stage: Stage) -> None:
     assert [one.body for one in messages_of(stage.dead_letters)] == [b"bad\n"]
 
 
-def test_it_pulls_as_many_as_every_run_needs_for_a_whole_batch(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_pulls_as_many_messages_as_its_runs_need_for_whole_batches(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
     pull = MemoryTopic.pull
 
@@ -222,7 +223,9 @@ def test_a_round_has_the_time_that_sqs_keeps_its_messages_locked(stage: Stage, m
     assert left == [12 * 60 * 60, 12 * 60 * 60 - 100]
 
 
-def test_what_the_topic_does_not_delete_counts_as_failed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_the_topic_does_not_delete_counts_as_failed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(stage, "a")
     acknowledge, kept = MemoryTopic.acknowledge, iter([True])
 
@@ -237,7 +240,9 @@ def test_what_the_topic_does_not_delete_counts_as_failed(stage: Stage, monkeypat
 
 
 @pytest.mark.parametrize("operation", ["pull", "acknowledge"])
-def test_a_topic_that_refuses_is_an_error(stage: Stage, monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
+def test_a_worker_fails_when_its_topic_refuses_requests(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
     def refused(*_: object, **__: object) -> None:
         raise AwsError(operation, "AccessDenied", "no", 403)
 
@@ -253,9 +258,9 @@ def test_a_deadline_that_cannot_be_kept_is_refused(stage: Stage) -> None:
         work(stage, deadline=0)
 
 
-def test_a_round_adds_to_what_was_done() -> None:
+def test_each_round_of_a_worker_adds_to_what_was_done() -> None:
     one, two = (Pulled("id", name, 1, Wire("a", {})) for name in "12")
     outcome = Outcome(done=[one, two], failed=[(one, "why")], entries=7, published=5, cut=1, dead=3)
     progress = RoundProgress(1, 10, 20, 30, 40, 50).plus(outcome)
     assert progress == RoundProgress(2, 12, 27, 35, 41, 53)
-    assert len(fields(progress)) == 6
+    assert len(progress) == 6

@@ -89,7 +89,7 @@ def test_bytecode_is_left_out_where_it_tips_the_balance(build: Path, limit: int,
     assert len(list(build.rglob("__pycache__"))) == left
 
 
-def test_what_is_too_large_without_bytecode_is_refused_with_its_largest_parts(build: Path) -> None:
+def test_a_function_that_is_too_large_without_bytecode_is_refused_with_its_largest_parts(build: Path) -> None:
     with pytest.raises(ParcelqError) as caught:
         fit(build, 2999)
     assert str(caught.value) == (

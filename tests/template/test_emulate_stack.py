@@ -58,7 +58,7 @@ def test_environments_are_text_with_every_reference_resolved(two_stages: Deploye
     }
 
 
-def test_event_source_mappings_are_known(two_stages: Deployed) -> None:
+def test_the_stack_knows_its_event_source_mappings(two_stages: Deployed) -> None:
     assert two_stages.stack.mappings == (
         source("parcelq-clean", "parcelq-processor-clean", 50, 2),
         source("parcelq-score", "parcelq-processor-score", 50, 2),
@@ -67,12 +67,12 @@ def test_event_source_mappings_are_known(two_stages: Deployed) -> None:
     )
 
 
-def test_the_bucket_and_what_it_tells_are_known(two_stages: Deployed) -> None:
+def test_the_stack_knows_its_bucket_and_the_function_that_its_events_go_to(two_stages: Deployed) -> None:
     assert two_stages.stack.bucket == "parcelq-123456789012-us-east-1"
     assert two_stages.stack.notifications == (Notification("parcelq-uploader", "s3:ObjectCreated:*", "inbox/"),)
 
 
-def test_deadlines_are_known_for_every_topic(two_stages: Deployed) -> None:
+def test_the_stack_knows_the_deadline_of_every_topic(two_stages: Deployed) -> None:
     deadlines = two_stages.stack.deadlines
     assert deadlines.keys() == two_stages.topics.keys()
     own = {topic: seconds for topic, seconds in deadlines.items() if not topic.endswith("-dead-letter")}
@@ -85,7 +85,7 @@ def test_deadlines_are_known_for_every_topic(two_stages: Deployed) -> None:
     }
 
 
-def test_one_stage_makes_one_processor(one_stage: Deployed) -> None:
+def test_a_stack_of_one_stage_has_one_processor(one_stage: Deployed) -> None:
     names = [one.name for one in one_stage.stack.functions]
     assert [name for name in names if "processor" in name] == ["parcelq-processor-step"]
     mapped = [one.function for one in one_stage.stack.mappings]

@@ -25,7 +25,7 @@ def test_nothing_is_left_that_only_a_transform_knows() -> None:
     assert "Fn::ForEach" not in json.dumps(template)
 
 
-def test_every_stage_has_the_same_resources() -> None:
+def test_every_stage_of_the_template_has_the_same_resources() -> None:
     resources = load(TEMPLATE, {"Stages": "a,b2,C"})["Resources"]
     names = {key.removesuffix("b2") for key in resources if key.startswith("Stage") and key.endswith("b2")}
     assert names
@@ -87,7 +87,7 @@ def test_the_path_of_a_loops_code_depends_on_the_loop_so_that_sam_deploys_it(sou
     assert "${Stage}" in stage["StageFunction${Stage}"]["Properties"]["CodeUri"]["Fn::Sub"]
 
 
-def test_neither_network_nor_configuration_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_the_template_needs_neither_network_nor_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the network was used")
 
@@ -137,7 +137,9 @@ def test_neither_network_nor_configuration_is_needed(monkeypatch: pytest.MonkeyP
         {"Stages": "s" * 33},
     ],
 )
-def test_values_that_are_not_allowed_are_refused_each_with_what_it_must_be(parameters: dict[str, str]) -> None:
+def test_parameters_that_the_template_does_not_allow_are_refused_with_what_they_must_be(
+    parameters: dict[str, str],
+) -> None:
     with pytest.raises(SettingsError) as caught:
         load(TEMPLATE, parameters)
     for problem, (name, value) in zip(caught.value.problems, parameters.items(), strict=True):
@@ -165,16 +167,16 @@ def test_values_that_are_not_allowed_are_refused_each_with_what_it_must_be(param
         {"Prefix": "p01", "CollectSchedule": "cron(0 3 * * ? *)", "AlarmEmail": "", "BatchingWindow": "0"},
     ],
 )
-def test_values_that_are_allowed_are_taken(parameters: dict[str, str]) -> None:
+def test_parameters_take_values_that_the_template_allows(parameters: dict[str, str]) -> None:
     assert load(TEMPLATE, parameters)["Resources"]
 
 
-def test_a_stage_cannot_be_there_twice() -> None:
+def test_a_stage_that_is_named_twice_is_refused() -> None:
     with pytest.raises(SettingsError, match="must not name anything twice"):
         load(TEMPLATE, {"Stages": "clean,score,clean"})
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_that_is_wrong_with_parameters_is_said_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         load(TEMPLATE, {"Stage": "clean", "Concurrency": "1", "Halving": "no"})
     unknown, *_ = caught.value.problems

@@ -23,7 +23,7 @@ def nodes(node: Any) -> Iterator[Mapping[str, Any]]:
 
 
 @pytest.mark.parametrize("key", ["", KEY])
-def test_nothing_is_left_open(key: str) -> None:
+def test_checkov_finds_nothing_that_the_template_leaves_open(key: str) -> None:
     for node in nodes(transformed({"Stages": "clean,score", "KmsKeyArn": key})["Resources"]):
         assert not any(name == "Fn::If" or "ForEach" in name for name in node)
         assert node.get("Ref") != "AWS::NoValue"
@@ -40,7 +40,7 @@ def test_conditions_are_decided_as_the_parameters_say() -> None:
     assert "SqsManagedSseEnabled" not in encryption(KmsKeyArn=KEY)
 
 
-def test_what_steps_may_do_more_is_there_where_parameters_say_so() -> None:
+def test_further_rights_of_steps_are_there_only_where_parameters_say_so() -> None:
     def statements(**parameters: str) -> set[str]:
         role = transformed(parameters)["Resources"]["StageRolestep"]["Properties"]
         return {one["Sid"] for one in role["Policies"][0]["PolicyDocument"]["Statement"]}

@@ -15,11 +15,11 @@ from parcelq_emulator.template import load
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
 
-def test_cfn_lint_finds_nothing() -> None:
+def test_cfn_lint_finds_no_fault_in_the_template() -> None:
     assert lint_file(TEMPLATE) == []
 
 
-def test_sam_can_unroll_and_translate_it() -> None:
+def test_sam_can_unroll_and_translate_the_template() -> None:
     # An environment that samconfig.toml does not have, because those there make SAM lint instead.
     command = [sys.executable, "-m", "samcli", "validate", "--language-extensions", "--config-env", "none"]
     run = subprocess.run(

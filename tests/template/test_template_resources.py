@@ -63,7 +63,7 @@ def test_every_parameter_says_what_it_is_for_and_what_it_may_be(source: dict[str
         assert parameter.keys() & {"AllowedPattern", "AllowedValues", "MinValue"}, name
 
 
-def test_the_rule_refuses_what_lambda_refuses(source: dict[str, Any]) -> None:
+def test_the_rule_of_the_template_refuses_large_batches_without_a_window(source: dict[str, Any]) -> None:
     (rule,) = source["Rules"]["LargeBatchesNeedAWindow"]["Assertions"]
     small, window = rule["Assert"]["Fn::Or"]
     assert small == {"Fn::Contains": [[str(count) for count in range(1, 11)], {"Ref": "MessagesPerInvocation"}]}
@@ -73,12 +73,12 @@ def test_the_rule_refuses_what_lambda_refuses(source: dict[str, Any]) -> None:
 # ---- Topics.
 
 
-def test_one_stage_has_its_topics(one_stage: Deployed) -> None:
+def test_a_template_with_one_stage_has_its_topics(one_stage: Deployed) -> None:
     topics = {"parcelq-step", "parcelq-output", "parcelq-ranges", "parcelq-looks"}
     assert one_stage.topics.keys() == topics | set(map(dead_letter, topics))
 
 
-def test_each_of_two_stages_has_its_topics(two_stages: Deployed) -> None:
+def test_a_template_with_two_stages_has_topics_for_each(two_stages: Deployed) -> None:
     topics = {"parcelq-clean", "parcelq-score", "parcelq-output", "parcelq-ranges", "parcelq-looks"}
     assert two_stages.topics.keys() == topics | set(map(dead_letter, topics))
 
@@ -174,7 +174,7 @@ def assert_tls_only(statement: dict[str, Any]) -> None:
 # ---- Functions.
 
 
-def test_functions_know_exactly_these_variables(two_stages: Deployed) -> None:
+def test_functions_get_exactly_the_variables_that_the_configuration_reads(two_stages: Deployed) -> None:
     found = {one.name: one.environment.keys() - POWERTOOLS for one in two_stages.stack.functions}
     assert found == {
         "parcelq-processor-clean": COMMON | PROCESSOR,
@@ -186,7 +186,7 @@ def test_functions_know_exactly_these_variables(two_stages: Deployed) -> None:
     assert all(one.environment.keys() >= POWERTOOLS for one in two_stages.stack.functions)
 
 
-def test_functions_can_read_their_configuration(two_stages: Deployed) -> None:
+def test_functions_can_read_the_configuration_that_the_template_gives(two_stages: Deployed) -> None:
     for one in two_stages.stack.functions:
         config = load_config(one.environment)
         assert config.bucket == two_stages.stack.bucket
@@ -284,7 +284,7 @@ def test_looks_come_without_a_window_for_which_lambda_would_wait(two_stages: Dep
     assert "MaximumBatchingWindowInSeconds" not in looks
 
 
-def test_what_is_said_of_jobs_that_ended_is_mailed(two_stages: Deployed) -> None:
+def test_events_of_jobs_that_ended_are_mailed(two_stages: Deployed) -> None:
     (rule,) = of_type(two_stages, "AWS::Events::Rule").values()
     assert rule["EventPattern"] == {"source": ["parcelq"], "resources": [{"Fn::GetAtt": ["Bucket", "Arn"]}]}
     assert rule["Targets"] == [{"Id": "mail", "Arn": {"Ref": "JobTopic"}}]
@@ -306,7 +306,7 @@ def test_lost_looks_are_looked_for_on_schedule(one_stage: Deployed) -> None:
 # ---- The bucket.
 
 
-def test_the_bucket_is_private_encrypted_and_its_owners(one_stage: Deployed) -> None:
+def test_the_bucket_is_private_and_encrypted_and_belongs_to_its_owner(one_stage: Deployed) -> None:
     (bucket,) = of_type(one_stage, "AWS::S3::Bucket").values()
     assert bucket["PublicAccessBlockConfiguration"] == {
         "BlockPublicAcls": True,
@@ -349,7 +349,7 @@ def test_the_bucket_forgets_what_nobody_can_need_any_more(one_stage: Deployed) -
     assert [rule for rule in rules if "AbortIncompleteMultipartUpload" in rule and "Prefix" not in rule]
 
 
-def test_only_the_inbox_triggers_anything(two_stages: Deployed) -> None:
+def test_only_puts_into_the_inbox_start_a_function(two_stages: Deployed) -> None:
     (bucket,) = of_type(two_stages, "AWS::S3::Bucket").values()
     assert bucket["NotificationConfiguration"] == {
         "LambdaConfigurations": [
@@ -437,7 +437,7 @@ def test_the_dashboard_shows_topics_and_functions_that_are_there(stage: str, two
     assert shown == {name for name in existing if other not in name}
 
 
-def test_outputs_say_where_to_begin(two_stages: Deployed) -> None:
+def test_the_outputs_of_the_template_say_where_to_begin(two_stages: Deployed) -> None:
     bucket = two_stages.stack.bucket
     outputs = two_stages.stack.outputs
     assert outputs["BucketName"] == bucket

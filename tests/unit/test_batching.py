@@ -30,7 +30,7 @@ def test_sized_batches_keep_all_items_in_order_and_within_both_limits(items, mos
         assert len(batch) == most or sum(batch) + following[0] > most_bytes
 
 
-def test_both_take_items_only_as_they_are_asked():
+def test_both_kinds_of_batches_take_items_only_as_they_are_asked():
     numbers = count()
     assert list(islice(batches(numbers, 3), 2)) == [[0, 1, 2], [3, 4, 5]]
     assert next(numbers) == 6

@@ -51,13 +51,13 @@ def test_a_body_that_is_no_text_is_still_refused_by_botocore(sent):
         send(sent, [{"Id": "0"}])
 
 
-def test_what_the_caller_gave_is_left_alone(sent):
+def test_a_request_leaves_the_parameters_of_its_caller_unchanged(sent):
     entries = [{"Id": "0", "MessageBody": "text"}]
     send(sent, entries)
     assert entries == [{"Id": "0", "MessageBody": "text"}]
 
 
-def test_other_requests_are_botocores(sent):
+def test_requests_with_other_parameters_are_serialized_by_botocore(sent):
     client, bodies = sent
     client.send_message(QueueUrl="https://sqs/1/topic", MessageBody="one\n")
     assert json.loads(bodies.pop())["MessageBody"] == "one\n"

@@ -52,5 +52,5 @@ def test_where_one_message_succeeded_nothing_is_suspicious_any_more() -> None:
     assert not runs.after(b"bad\n", succeeded=False).after(b"bad\n", succeeded=False).are_suspicious
 
 
-def test_without_any_sample_nothing_is_known() -> None:
+def test_a_step_is_not_called_broken_without_a_sample() -> None:
     assert all_failed(b"", b"", b"").judged([])[1] is None

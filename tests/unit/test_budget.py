@@ -41,7 +41,7 @@ def test_some_time_is_kept_for_publishing_and_the_answer(budget):
 
 
 @pytest.mark.parametrize(("whole", "reserve"), [(1, 0.1), (60, 6), (100, 10), (900, 10)])
-def test_what_is_kept_is_a_tenth_and_at_most_ten_seconds(whole, reserve):
+def test_the_time_that_is_kept_is_a_tenth_and_at_most_ten_seconds(whole, reserve):
     assert Budget(lambda: whole).limit(None) == Limit(pytest.approx(whole - reserve), short=False)
 
 
@@ -63,12 +63,12 @@ def test_a_run_that_begins_late_with_its_whole_timeout_is_not_cut_short(budget, 
     assert budget.limit(10) == Limit(10, short=False)
 
 
-def test_late_there_is_none_where_the_steps_timeout_does_not_fit_in(budget, invocation):
+def test_late_in_an_invocation_no_run_begins_whose_timeout_does_not_fit_in(budget, invocation):
     invocation.now = 45
     assert budget.limit(46) is None
 
 
-def test_early_a_steps_timeout_that_does_not_fit_in_is_cut(budget, invocation):
+def test_early_in_an_invocation_a_timeout_that_does_not_fit_in_is_cut(budget, invocation):
     invocation.now = 20
     assert budget.limit(300) == Limit(70, short=False)
 
@@ -96,7 +96,7 @@ def test_the_time_of_a_run_that_fails_counts_too(budget, invocation):
 
 
 @pytest.mark.parametrize("now", [90, 95, 200])
-def test_when_time_is_up_there_is_none(budget, invocation, now):
+def test_no_run_begins_when_time_is_up(budget, invocation, now):
     invocation.now = now
     assert budget.limit(None) is None
     assert budget.limit(0.001) is None

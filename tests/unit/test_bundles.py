@@ -56,7 +56,7 @@ def test_the_same_files_make_the_same_archive_whatever_their_times_and_order(fil
     assert one.digest == hashlib.sha256((tmp_path / "one.zip").read_bytes()).hexdigest()
 
 
-def test_what_is_unpacked_is_what_was_packed_and_compiled(made, files, tmp_path):
+def test_an_unpacked_bundle_has_the_files_that_were_packed_and_their_bytecode(made, files, tmp_path):
     archive, bundle = made
     unpack(archive, bundle, tmp_path / "out")
     for name, path in files.items():
@@ -121,7 +121,7 @@ def test_an_archive_with_more_files_than_expected_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("at", [0, 40, 200, -1])
-def test_a_damaged_archive_is_refused(made, tmp_path, at):
+def test_a_bundle_whose_archive_is_damaged_is_refused(made, tmp_path, at):
     archive, bundle = made
     data = bytearray(archive.read_bytes())
     data[at] ^= 1
@@ -132,7 +132,7 @@ def test_a_damaged_archive_is_refused(made, tmp_path, at):
 
 
 @pytest.mark.parametrize("data", [b"", b"no archive", b"PK\x03\x04" + bytes(100)])
-def test_what_is_no_archive_is_refused_even_if_it_was_expected(tmp_path, data):
+def test_a_file_that_is_no_archive_is_refused_even_if_its_digest_is_right(tmp_path, data):
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(BundleError, match="no archive that can be read"):
         unpack(tmp_path / "a.zip", Bundle(hashlib.sha256(data).hexdigest(), len(data), 0, 0, 0), tmp_path / "out")
@@ -167,7 +167,7 @@ class TestCache:
 
         return make
 
-    def test_a_bundle_is_fetched_once(self, cache, bundles):
+    def test_the_cache_fetches_a_bundle_once(self, cache, bundles):
         held, fetched = cache(1 << 20)
         assert held.folder(bundles[0][0]) == held.folder(bundles[0][0])
         assert fetched == [bundles[0][0].digest]
@@ -189,7 +189,7 @@ class TestCache:
         held.folder(third, in_use=[first.digest])
         assert kept.exists()
 
-    def test_what_does_not_fit_says_what_would_help(self, cache, bundles):
+    def test_a_bundle_that_does_not_fit_says_what_would_help(self, cache, bundles):
         held, fetched = cache(500)
         with pytest.raises(BundleError, match="deploy the stack with more ProcessorStorage"):
             held.folder(bundles[0][0])
@@ -216,7 +216,7 @@ class TestCache:
         assert (held.folder(bundle) / "data").read_bytes() == bytes(1000)
         assert len(fetched) == 2
 
-    def test_what_an_earlier_process_left_does_not_count(self, cache, bundles):
+    def test_bundles_that_an_earlier_process_left_do_not_count(self, cache, bundles):
         bundle = bundles[0][0]
         left = Path(tempfile.gettempdir()) / "parcelq-bundles" / bundle.digest
         left.mkdir(parents=True)

@@ -42,7 +42,7 @@ def onward(topic: MemoryTopic, *, direct: bool) -> tuple[Onward, Half]:
     return made, half
 
 
-def test_what_the_next_step_cannot_do_now_goes_to_the_topic(topic):
+def test_messages_that_the_next_step_cannot_take_now_go_to_the_topic(topic):
     made, half = onward(topic, direct=True)
     assert made.publish(iter(MESSAGES)) == Published(20, [])
     assert half.given == MESSAGES
@@ -51,7 +51,7 @@ def test_what_the_next_step_cannot_do_now_goes_to_the_topic(topic):
     assert made.dead == 10
 
 
-def test_what_neither_the_step_nor_the_topic_takes_is_not_published(topic, monkeypatch):
+def test_messages_that_neither_the_step_nor_the_topic_takes_are_not_published(topic, monkeypatch):
     made, _ = onward(topic, direct=True)
 
     def refuse(_topic: object, messages: Iterable[Message], **_: Any) -> Published:

@@ -54,7 +54,7 @@ def test_values_of_another_kind_or_out_of_bounds_are_wrong(check: Check, value: 
     ("check", "value"),
     [(text, ""), (whole(0, 5), 5), (number(0, 600), 0.5), (texts, [""]), (optional(text), None), (optional(text), "a")],
 )
-def test_values_within_bounds_are_taken(check: Check, value: Any) -> None:
+def test_values_within_their_bounds_are_returned(check: Check, value: Any) -> None:
     assert check(value) == value
 
 

@@ -61,7 +61,7 @@ def test_nothing_that_controls_a_terminal_is_left(text):
     escaped(text).encode()
 
 
-def test_what_is_escaped_shows_its_code():
+def test_an_escaped_character_shows_its_code():
     assert escaped(HOSTILE) == SAFE
     assert escaped("plain\ttext\näöü 漢字 🙂\n") == "plain\ttext\näöü 漢字 🙂\n"
     assert one_line("a\nb\tc") == r"a\nb\tc"
@@ -69,20 +69,20 @@ def test_what_is_escaped_shows_its_code():
 
 
 @given(st.dictionaries(st.text(), st.text(st.characters(exclude_categories=[]))))
-def test_json_means_the_same_after_escaping(document):
+def test_escaped_json_means_the_same_as_before(document):
     text = escaped_json(json.dumps(document, ensure_ascii=False))
     assert json.loads(text.encode()) == document
     assert not set(text) & set(HOSTILE[1:2] + "\x07\x9b\u202e\u2028\x7f\udcff")
 
 
-def test_styles_stay_where_they_were():
+def test_escaping_leaves_styles_where_they_were():
     text = escaped_text(Text.assemble(("a\x1bb", "bold"), "c\x9bd"))
     assert text.plain == r"a\x1bbc\x9bd"
     assert any(span.style == "bold" and span.start == 0 for span in text.spans)
     assert escaped_text(Text("a\nb")).plain == "a\nb"
 
 
-def test_every_way_to_print_escapes(install):
+def test_every_way_to_print_escapes_the_text_of_others(install):
     out, err = install()
     output = Output(verbose=True)
     output.result({}, HOSTILE)

@@ -39,7 +39,7 @@ def test_the_line_has_percent_entries_speed_time_left_and_the_newest_reason() ->
     assert text == " 42 %, 1,500 entries, 310/s, 1 min 15 s left, 3 dead (ValueError: bad SMILES 'x')"
 
 
-def test_what_is_not_known_is_left_out() -> None:
+def test_the_line_of_progress_leaves_out_what_is_not_known() -> None:
     assert text_of(at(0.0)) == "  0 %, 0 entries"
 
 
@@ -48,7 +48,7 @@ def test_a_hundred_percent_are_shown_only_when_all_is_done() -> None:
     assert text_of(at(1.0, 1, 5.0, 0.0)) == "100 %, 1 entry, 5/s"
 
 
-def test_a_reason_cannot_change_the_terminal() -> None:
+def test_the_line_of_progress_shows_no_reason_that_could_change_the_terminal() -> None:
     assert "\x1b" not in text_of(at(0.5, 1, dead=1, reason="\x1b[2J"))
 
 
@@ -59,11 +59,11 @@ def test_without_a_terminal_there_is_a_plain_line_every_few_seconds() -> None:
     assert lines[-1] == "200 entries in 20.0 s, 10/s, 0 dead"
 
 
-def test_a_short_job_has_only_the_summary() -> None:
+def test_a_short_job_prints_only_its_summary() -> None:
     assert printed(iter([(0.5, at(1.0, 10))]), terminal=False) == "10 entries in 0.5 s, 20/s, 0 dead\n"
 
 
-def test_quiet_shows_nothing() -> None:
+def test_with_the_option_quiet_no_progress_is_shown() -> None:
     assert printed(iter([(9.0, at(1.0, 10))]), terminal=False, quiet=True) == ""
 
 
@@ -80,7 +80,7 @@ def test_the_summary_says_how_long_it_took(seconds: float, said: str) -> None:
     assert f" in {said}" in summary_of(at(1.0, 10), seconds)
 
 
-def test_what_is_done_never_goes_back() -> None:
+def test_the_number_of_entries_that_are_done_never_goes_down() -> None:
     clock = Clock()
     meter = Meter({"source": 100}, clock=clock)
     shares = []

@@ -17,7 +17,7 @@ def problems(**changed: str) -> tuple[str, ...]:
     return caught.value.problems
 
 
-def test_few_variables_are_required():
+def test_the_configuration_requires_few_variables():
     config = load(LEAST)
     assert (config.prefix, config.bucket, config.stages, config.stage) == ("parcelq", "bucket", ("clean", "dock"), "")
     assert (config.parcel_size, config.batch_size, config.max_failures) == (1000, 1000, 2)
@@ -26,7 +26,7 @@ def test_few_variables_are_required():
     assert config.step_folders == (Path("./steps"), Path("/opt/steps"))
 
 
-def test_every_variable_can_be_set():
+def test_every_variable_of_the_configuration_can_be_set():
     config = load(
         {
             **LEAST,
@@ -97,7 +97,7 @@ def test_one_error_names_everything_that_is_wrong():
 
 
 @pytest.mark.parametrize("value", ["-1", "1.5", "٣", " 3", "1e3"])
-def test_numbers_are_whole_and_positive(value):
+def test_numbers_in_the_configuration_must_be_whole_and_positive(value):
     assert problems(PARCELQ_RANGE_BYTES=value) == (
         f"PARCELQ_RANGE_BYTES is {value!r}, but must be a whole number of at least 1",
     )

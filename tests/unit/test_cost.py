@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from page_world import report_of
+from page_world import figures_from, report_of
 from parcelq.collect.bill import Bill
-from parcelq.collect.page.figures import figures_from
 from parcelq.collect.page.render import report_page
 from parcelq.jobs.record import Cost as JobCost
 from parcelq.jobs.record import new_record, read_job, write_job
@@ -42,14 +41,14 @@ class TestCost:
         assert Cost.parse(str(cost)) == Cost.parse(cost.numbers()) == cost
 
     @given(COSTS, COSTS, COSTS)
-    def test_costs_add_up_in_any_order(self, one: Cost, two: Cost, three: Cost) -> None:
+    def test_costs_add_up_to_the_same_in_any_order(self, one: Cost, two: Cost, three: Cost) -> None:
         assert one + two + three == three + (two + one)
         assert one + NOTHING == NOTHING + one == one
 
     @pytest.mark.parametrize(
         "told", [None, "", "x", "[]", "{}", "[1,2]", "[1,2,3,4,5,6,7,-8,[]]", "[1,2,3,4,5,6,7,8,[1]]", "9" * 5000, 7]
     )
-    def test_what_is_no_cost_counts_nothing(self, told: object) -> None:
+    def test_a_text_that_is_no_cost_counts_as_nothing(self, told: object) -> None:
         assert Cost.parse(told) == NOTHING
 
     @given(st.integers(0, 10**9))
@@ -89,7 +88,7 @@ class TestMeter:
             ("s3", "DeleteObjects", b"", (1, 0, 0, 0)),
         ],
     )
-    def test_requests_are_counted_by_their_price(self, service: str, name: str, body: bytes, counted: Any) -> None:
+    def test_the_meter_counts_requests_by_their_price(self, service: str, name: str, body: bytes, counted: Any) -> None:
         meter = Meter()
         meter._note(SimpleNamespace(name=name, service_model=SimpleNamespace(service_name=service)), {"body": body})
         taken = meter.take()
@@ -129,7 +128,7 @@ class TestMessages:
         assert COST not in back.attributes
         assert METER.take() == NOTHING
 
-    def test_a_message_without_room_carries_nothing(self, route: Route) -> None:
+    def test_a_message_without_room_carries_no_cost(self, route: Route) -> None:
         full = {f"Name{number}": "x" for number in range(MAX_ATTRIBUTES - 2)}
         output = Publication(Destination.FOLLOWING, Message(b"x\n", full))
         (sent,) = self.apply(route, Decision((self.pulled(),), [output], run=Run((), None, seconds=1)))
@@ -147,7 +146,7 @@ class TestReports:
         processors = Cost(1000, 2_000_000, 2_000_000 * 1024, 5000, 4000, 0, 0, 90_000, {14: 1, 16: 2})
         return Bill(Cost(1, 3000, 3000 * 1024, 30, 20, 6, 4), processors, Cost(9, 9000, 9000 * 1024, 90, 20, 30, 40))
 
-    def test_dollars_follow_from_the_list_prices(self) -> None:
+    def test_the_dollars_of_a_report_follow_from_the_list_prices(self) -> None:
         told = self.bill().document()
         assert told["processors"] == {
             "invocations": 1000, "seconds": 2000.0, "gb_seconds": 2000.0, "requests": 5000
@@ -165,7 +164,7 @@ class TestReports:
         counts = [count for _, count in told["runs"]["durations"]]
         assert (counts[0], counts[-1], sum(counts)) == (1, 1, 2)
 
-    def test_the_page_shows_durations_and_cost(self) -> None:
+    def test_the_page_of_a_report_shows_durations_and_cost(self) -> None:
         report = replace(report_of(100, read=10), cost=self.bill().document())
         page = report_page(report, figures_from(100, [])).decode()
         assert "3 runs took 30 s on average" in page
@@ -176,7 +175,7 @@ class TestReports:
         assert 'id="durations"' not in without
         assert 'id="cost"' not in without
 
-    def test_what_looks_cost_is_kept_in_the_job_record(self, tmp_path: Path) -> None:
+    def test_the_cost_of_looks_is_kept_in_the_record_of_the_job(self, tmp_path: Path) -> None:
         from parcelq.store.folder import FolderStore
 
         store = FolderStore(tmp_path)

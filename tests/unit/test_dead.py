@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from parcelq.aws.text import legal_text
 from parcelq.errors import ParcelqError, StepError
 from parcelq.limits import KIB, MAX_ATTRIBUTES, MAX_MESSAGE_BYTES
-from parcelq.process.cut import moved_on
 from parcelq.process.dead import Circumstances, dead_letter, failure_of, reason_of, tombstone
+from parcelq.process.output import moved_on
 from parcelq.process.plan import Work
 from parcelq.steps.reason import reason_first
 from parcelq.topics.attributes import (
@@ -52,19 +52,19 @@ def work(attributes: dict[str, str], body: bytes = b"a\nb\n") -> Work:
 
 
 class TestReason:
-    def test_it_begins_with_the_exception_of_a_python_step_and_the_traceback_follows(self) -> None:
+    def test_a_reason_begins_with_the_exception_of_a_python_step_and_the_traceback_follows(self) -> None:
         reason = reason_of(StepError("score.py", "exited with 1", exit_code=1, stderr_tail=reason_first(TRACEBACK)))
         assert reason.startswith("ValueError: bad SMILES 'C1' (step 'score.py' exited with 1): Traceback ")
         assert reason.endswith("score(entry) ~~~~~^^^^^^^ loading")
 
-    def test_it_is_the_last_exception_of_a_chain(self) -> None:
+    def test_the_reason_of_a_chain_of_exceptions_is_the_last_one(self) -> None:
         tail = TRACEBACK + "\nDuring handling of the above exception, another exception occurred:\n\n"
         tail += TRACEBACK.replace("bad SMILES", "no molecule") + "cleaning up\n"
         assert reason_of(StepError("s", "exited with 1", stderr_tail=reason_first(tail))).startswith(
             "ValueError: no molecule 'C1' ("
         )
 
-    def test_it_begins_with_the_last_line_of_any_other_step(self) -> None:
+    def test_the_reason_of_any_other_step_begins_with_its_last_line(self) -> None:
         error = StepError("tr", "exited with 2", exit_code=2, stderr_tail="line 1\n\tline 2\n\n")
         assert reason_of(error) == "line 2 (step 'tr' exited with 2): line 1"
 
@@ -81,7 +81,7 @@ class TestReason:
         assert reason.endswith('File "x.py", line 1')
         assert len(reason.encode()) <= KIB
 
-    def test_where_that_line_is_too_long_itself_its_middle_is_cut(self) -> None:
+    def test_the_middle_is_cut_where_the_line_that_says_what_went_wrong_is_too_long(self) -> None:
         reason = reason_of(StepError("s", "exited with 1", stderr_tail=f"ValueError: {'x' * 5000} the end"))
         assert reason.startswith("ValueError: xxx")
         assert reason.endswith("the end (step 's' exited with 1)")
@@ -93,7 +93,7 @@ class TestReason:
         )
 
     @given(st.text(st.characters(exclude_categories=[]), min_size=1, max_size=3000), st.booleans())
-    def test_it_is_always_what_sqs_takes_and_short(self, text: str, stderr: bool) -> None:
+    def test_a_reason_is_always_short_and_of_characters_that_sqs_takes(self, text: str, stderr: bool) -> None:
         error = StepError("s", "exited with 1", stderr_tail=text) if stderr else ParcelqError(f"step: {text}")
         reason = reason_of(error)
         assert reason
@@ -101,19 +101,19 @@ class TestReason:
         assert len(reason.encode()) <= KIB
 
     @pytest.mark.parametrize("character", ["😀", "ä", "\x01", "\udc80"])
-    def test_its_length_is_counted_in_bytes(self, character: str) -> None:
+    def test_the_length_of_a_reason_is_counted_in_bytes(self, character: str) -> None:
         assert 500 < len(reason_of(ParcelqError(character * 4000)).encode()) <= KIB
 
 
 class TestDeadLetter:
-    def test_it_is_the_message_with_the_reason_and_without_what_only_counts_on_its_way(self) -> None:
+    def test_a_dead_letter_is_the_message_with_the_reason_and_without_attributes_of_its_way(self) -> None:
         letter = dead_letter(Message(b"a\nb\n", EVERYTHING), "why", ABOUT, 2)
         failure = {"step": "tr", "when": "2027-01-15T08:00:00+00:00", "runs": 2, "first": "+7,9"}
         assert (letter.body, failure_of(letter.attributes)) == (b"a\nb\n", failure)
         kept = {name: value for name, value in EVERYTHING.items() if name not in {FIRST, FAILURES}}
         assert {**letter.attributes, FAILURE: ""} == {**kept, WORKFLOW: "wf@2", REASON: "why", FAILURE: ""}
 
-    def test_a_broken_pointer_stays_a_pointer(self) -> None:
+    def test_a_dead_letter_of_a_broken_pointer_stays_a_pointer(self) -> None:
         pulled = Pulled("id", "handle", 1, Wire("[]", {SIZE_ELSEWHERE: "5"}))
         assert dead_letter(pulled.as_it_is(), "why", ABOUT, 0).wire().is_pointer
 
@@ -141,7 +141,7 @@ class TestDeadLetter:
             assert len(on_the_way) <= MAX_ATTRIBUTES
             assert (ours - {FIRST, FAILURES, REASON, FAILURE}) <= set(on_the_way)
 
-    def test_the_worst_case_has_exactly_ten(self) -> None:
+    def test_the_dead_letter_with_the_most_attributes_has_exactly_ten(self) -> None:
         letter = dead_letter(Message(b"\0\n", {**EVERYTHING, "Theirs": "1"}), "why", ABOUT, 2)
         assert len({**letter.wire().attributes, SIZE_ELSEWHERE: "9"}) == MAX_ATTRIBUTES
         again = with_attributes(Message(b"\0\n", {**EVERYTHING, "Theirs": "1"}), Failures="2")
@@ -163,7 +163,7 @@ class TestDeadLetter:
         sent = letter.wire().request()["MessageAttributes"]
         assert {name: sent[name] for name in raw["MessageAttributes"]} == raw["MessageAttributes"]
 
-    def test_lambda_gives_the_same_types(self) -> None:
+    def test_lambda_gives_attributes_the_same_types_as_sqs(self) -> None:
         record = {
             "messageId": "i",
             "receiptHandle": "h",
@@ -178,7 +178,7 @@ class TestDeadLetter:
         assert sent["Count"] == {"DataType": "Number", "StringValue": "7"}
         assert isinstance(Pulled.from_lambda(record).attributes["Count"], TypedValue)
 
-    def test_the_largest_message_of_ours_fits_with_its_reason(self) -> None:
+    def test_the_largest_message_of_parcelq_fits_with_its_reason(self) -> None:
         source = "s3://" + "b" * 63 + "/" + "k" * 1024 + "?etag=" + "0" * 32 + "&put=" + "0" * 18
         attributes = {SOURCE: source, LINEAGE: f"0-{2**62}/{2**62}>0-{2**62}/{2**62}:" + "0" * 16, ENTRIES: "1000000"}
         reason = reason_of(ParcelqError("😀" * 5000))
@@ -190,22 +190,22 @@ class TestDeadLetter:
 
 class TestFailure:
     @pytest.mark.parametrize("text", ["", "nonsense", "[]", "7", "[" * 100_000])
-    def test_what_is_no_such_attribute_says_nothing(self, text: str) -> None:
+    def test_an_attribute_that_is_no_failure_says_nothing(self, text: str) -> None:
         assert failure_of({FAILURE: text}) == {}
 
-    def test_it_is_json_that_fits_an_attribute(self) -> None:
+    def test_a_failure_is_json_that_fits_an_attribute(self) -> None:
         assert json.loads(ABOUT.failure(2)) == {"step": "tr", "when": "2027-01-15T08:00:00+00:00", "runs": 2}
 
 
 class TestTombstone:
-    def test_it_says_what_died_and_carries_the_entries(self) -> None:
+    def test_a_tombstone_says_what_died_and_carries_the_entries(self) -> None:
         stone = tombstone(work(EVERYTHING), "why", ABOUT)
         place = {SOURCE: OURS[SOURCE], LINEAGE: "0-4/9", ENTRIES: "2"}
         assert stone.body == b"a\nb\n"
         assert stone.attributes == {**place, DEAD: "why", WORKFLOW: "wf@2", FORMAT: "csv", FIRST: "+7,9"}
 
     @pytest.mark.parametrize(("size", "kept"), [(64 * KIB, True), (64 * KIB + 1, False)])
-    def test_a_large_entry_is_left_out(self, size: int, kept: bool) -> None:
+    def test_a_tombstone_leaves_out_an_entry_that_is_too_large(self, size: int, kept: bool) -> None:
         body = b"x" * size
         stone = tombstone(work({SOURCE: "s", LINEAGE: f"0-{size}/{size}"}, body), "why", ABOUT)
         assert stone.body == (body if kept else b"")

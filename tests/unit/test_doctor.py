@@ -77,7 +77,7 @@ def test_event_sources_that_are_off_or_gone_are_found(examined, functions):
         list(examined.event_sources())
 
 
-def test_alarms_are_listed_with_their_meaning(examined):
+def test_doctor_lists_alarms_with_their_meaning(examined):
     (found,) = examined.alarms()
     assert (found.what, found.help) == ("the alarm parcelq-step-age went off", "Messages wait too long.")
 
@@ -103,7 +103,7 @@ def test_workflows_that_cannot_be_run_are_found(examined, tmp_path: Path, monkey
     assert "workflow old lacks 1 bundle" in [one.what for one in examined.workflows()]
 
 
-def test_what_cannot_be_looked_at_is_a_problem_too(functions, monkeypatch, capsys):
+def test_doctor_calls_it_a_problem_if_it_may_not_look(functions, monkeypatch, capsys):
     def denied() -> dict[str, Any]:
         raise AwsError("GetAccountSettings", "AccessDeniedException", "no", 403)
 

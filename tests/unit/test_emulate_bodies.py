@@ -9,7 +9,7 @@ def files(folder: Path) -> int:
     return len(list(folder.iterdir()))
 
 
-def test_what_no_longer_fits_into_memory_is_in_files(tmp_path):
+def test_bodies_that_no_longer_fit_into_memory_are_in_files(tmp_path):
     bodies = Bodies(str(tmp_path), most_bytes=10)
     kept = [bodies.keep(bytes([number]) * 4) for number in range(5)]
     assert files(tmp_path) == 3
@@ -33,6 +33,6 @@ def test_memory_that_is_free_again_is_used_again(tmp_path):
     assert bytes(second) == b"next"
 
 
-def test_without_a_folder_all_is_in_memory():
+def test_without_a_folder_all_bodies_are_in_memory():
     bodies = Bodies(None, most_bytes=0)
     assert bytes(bodies.keep(b"body")) == b"body"

@@ -53,7 +53,7 @@ def test_as_long_as_messages_wait_nothing_is_missing_for_good():
     assert collect(Stack([3, 1, 0], "a.txt"), "a.txt") == frozenset()
 
 
-def test_what_has_no_result_when_nothing_waits_any_more_is_missing():
+def test_a_file_without_a_result_when_nothing_waits_any_more_is_missing():
     assert collect(Stack([1, 0], "a.txt"), "a.txt", "b.txt") == {"b.txt"}
 
 

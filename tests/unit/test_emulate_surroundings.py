@@ -54,7 +54,7 @@ def test_no_setting_of_the_user_reaches_a_client_or_a_process(
     assert environment("http://127.0.0.1:1").get(name) in {None, os.devnull}
 
 
-def test_a_process_gets_language_and_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_gets_the_language_and_the_libraries_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LC_ALL", "LC_TIME", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "SECRET"):
         monkeypatch.setenv(name, "value")
     assert {"LC_ALL", "LC_TIME", "LANGUAGE", "TZ", "LD_LIBRARY_PATH"} <= inherited().keys()

@@ -44,14 +44,14 @@ def translate(error: Exception) -> ParcelqError:
     return caught.value
 
 
-def test_every_error_has_the_one_root():
+def test_every_error_class_has_the_one_root():
     classes = [one for _, one in inspect.getmembers(errors, inspect.isclass) if one.__module__ == errors.__name__]
     assert len(classes) > 10
     assert all(issubclass(one, ParcelqError) for one in classes)
 
 
 @pytest.mark.parametrize("wrong", [InvalidValueError, LineageError, MessageError, SettingsError])
-def test_wrong_values_are_value_errors_too(wrong):
+def test_errors_of_wrong_values_are_value_errors_too(wrong):
     assert issubclass(wrong, ValueError)
 
 
@@ -81,14 +81,14 @@ def test_errors_say_what_they_are_about_and_carry_it():
         ("QueueAlreadyExists", TopicExistsError),
     ],
 )
-def test_what_sqs_says_of_a_topic_becomes_an_error_with_its_name(code, kind):
+def test_an_error_of_sqs_about_a_topic_becomes_an_error_with_its_name(code, kind):
     error = translate(refusal(code))
     assert type(error) is kind
     assert error.topic == "my-topic"
     assert "my-topic" in str(error)
 
 
-def test_anything_else_keeps_awss_words():
+def test_an_error_of_aws_that_nobody_knows_keeps_the_words_of_aws():
     error = translate(refusal("AWS.SimpleQueueService.AccessDenied", 403))
     assert isinstance(error, AwsError)
     assert (error.operation, error.code, error.status) == ("SendMessageBatch", "AccessDenied", 403)
@@ -137,6 +137,6 @@ def test_missing_configuration_says_where_to_put_it(monkeypatch):
         sqs_client()
 
 
-def test_errors_that_are_not_awss_pass_untouched():
+def test_errors_that_do_not_come_from_aws_are_raised_unchanged():
     with pytest.raises(KeyError), translated("t"):
         raise KeyError("x")

@@ -14,13 +14,12 @@ from parcelq.limits import KIB, MAX_REQUEST_BYTES, MIB
 from parcelq.prices import Price, Prices, load_prices
 from parcelq.records import LINES
 from parcelq.upload.parcels import MAX_BODY_BYTES, cut_for_messages
-from parcelq_cli.estimate.arithmetic import billed, ramp_seconds, row, run_seconds, total, units
-from parcelq_cli.estimate.bill import bill, keeping, s3, sqs, usd
+from parcelq_cli.estimate.bill import Row, bill, billed, idle, keeping, s3, sqs, total, units, usd
 from parcelq_cli.estimate.facts import VCPU_MB
 from parcelq_cli.estimate.measure import Line, Measured
-from parcelq_cli.estimate.model import Job, Setup
-from parcelq_cli.estimate.options import cheapest, jobs, warnings
-from parcelq_cli.estimate.stack import Stack, idle
+from parcelq_cli.estimate.model import Estimate, ramp_seconds, run_seconds
+from parcelq_cli.estimate.setups import cheapest, neighbours, warnings
+from parcelq_cli.estimate.stack import Setup, Stack
 from parcelq_emulator.template import load
 from samtranslator.yaml_helper import yaml_parse
 
@@ -51,8 +50,8 @@ SETUP = Setup()
 PRICES = load_prices()
 
 
-def job(known: Measured = KNOWN, prices: Prices = PRICES, **setup: int) -> Job:
-    return Job(known, replace(SETUP, **setup), prices)
+def job(known: Measured = KNOWN, prices: Prices = PRICES, **setup: int) -> Estimate:
+    return Estimate(known, replace(SETUP, **setup), prices)
 
 
 def grown(lines: int, known: Measured = KNOWN) -> Measured:
@@ -109,7 +108,7 @@ def test_an_event_has_as_many_messages_as_fit_into_6_mb() -> None:
     assert job(replace(KNOWN, escaped=2.0), parcel_size=10**6, batch_size=10**6).together == 3
 
 
-def test_the_requests_of_a_file_by_hand() -> None:
+def test_the_requests_of_a_file_are_those_that_were_counted_by_hand() -> None:
     of_file = job(replace(KNOWN, size=500_000_000, records=10_000_000))
     asked = sqs(of_file)
     # Two ranges of 5,000 parcels, each of 50,200 bytes; ten in a request of 8 units.
@@ -128,7 +127,7 @@ def test_the_requests_of_a_file_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("failing", "entries"), [(0.01, 64), (0.2, 16), (1.0, 8), (0.5, 1)])
-def test_failures_are_those_of_halving_by_chance(failing: float, entries: int) -> None:
+def test_the_runs_for_failures_are_those_of_halving_by_chance(failing: float, entries: int) -> None:
     chance = random.Random(1)
     runs = over = dead = 0
 
@@ -156,7 +155,7 @@ def test_failures_are_those_of_halving_by_chance(failing: float, entries: int) -
     assert found[2] == pytest.approx(dead, rel=0.1)
 
 
-def test_failures_cost_and_take_more() -> None:
+def test_a_job_with_failures_costs_more_and_takes_longer() -> None:
     bad = job(replace(KNOWN, failing=0.001))
     assert usd(bad) > usd(job())
     assert bad.processed > job().processed
@@ -166,7 +165,7 @@ def test_failures_cost_and_take_more() -> None:
 # ---- Time.
 
 
-def test_the_line_through_two_measurements() -> None:
+def test_the_time_of_a_run_and_of_a_line_follows_from_two_measurements() -> None:
     line = Line.through(100, 0.2, 1000, 1.1)
     assert (line.fixed, line.each) == (pytest.approx(0.1), pytest.approx(0.001))
     assert line(10_000) == pytest.approx(10.1)
@@ -187,7 +186,9 @@ def test_the_line_through_two_measurements() -> None:
         (2, 8, 2, 4),
     ],
 )
-def test_how_long_a_run_takes(wall: float, cpu: float, vcpus: float, seconds: float) -> None:
+def test_the_time_of_a_run_follows_from_its_calculating_its_waiting_and_the_processors(
+    wall: float, cpu: float, vcpus: float, seconds: float
+) -> None:
     assert run_seconds(wall, cpu, vcpus) == pytest.approx(seconds)
 
 
@@ -202,7 +203,7 @@ def test_invocations_grow_from_five_by_five_a_second() -> None:
     assert ramp_seconds(10, 1, 1) == 10
 
 
-def test_a_job_by_hand() -> None:
+def test_the_duration_of_a_job_is_the_one_that_was_calculated_by_hand() -> None:
     # Ten runs of 0.2 s on one vCPU, moving ten times 50,200 and 100,300 bytes at 78 MB/s, a request.
     of_file = job()
     assert of_file.run == pytest.approx(0.2)
@@ -238,14 +239,14 @@ def test_a_warm_step_starts_once_for_every_run_that_goes_on_side_by_side() -> No
 
 
 def test_a_slower_processor_is_like_less_memory() -> None:
-    slow = Job(KNOWN, SETUP, PRICES, slowdown=2.0)
+    slow = Estimate(KNOWN, SETUP, PRICES, slowdown=2.0)
     assert slow.run == pytest.approx(job(memory=VCPU_MB // 2).run, rel=0.01) == pytest.approx(0.4, rel=0.01)
 
 
 # ---- Costs.
 
 
-def test_the_bill_of_a_job_by_hand() -> None:
+def test_the_bill_of_a_job_is_the_one_that_was_calculated_by_hand() -> None:
     free = Prices("nowhere", {name: Price(0.0) for name in PRICES.of})
 
     def only(name: str) -> float:
@@ -266,7 +267,7 @@ def test_the_bill_of_a_job_by_hand() -> None:
     assert total(keeping(of_file)) == pytest.approx(0.15 * 0.023)
 
 
-def test_an_idle_stack_by_hand() -> None:
+def test_the_bill_of_an_idle_stack_is_the_one_that_was_calculated_by_hand() -> None:
     rows = {(one.service, one.what, one.unit): one.quantity for one in idle(Stack(), PRICES)}
     # Three mappings with five pollers, three times a minute; the downloader once an hour, for 2 s.
     assert rows["SQS", "Lambda looking for messages", "requests"] == 3 * 5 * 3 * 60 * 24 * 30
@@ -284,7 +285,7 @@ def test_an_idle_stack_costs_at_most_two_and_a_half_dollars_a_month_beside_alarm
     assert total(rows) + 30 * usd(daily) <= 2.50
 
 
-def test_what_is_assumed_is_what_this_versions_template_has() -> None:
+def test_the_estimate_assumes_what_the_template_of_this_version_has() -> None:
     template = load(TEMPLATE, {"Stages": "step"})
     properties = {name: one["Properties"] for name, one in template["Resources"].items()}
     kinds = [one["Type"] for one in template["Resources"].values()]
@@ -336,7 +337,7 @@ def test_ten_times_the_lines_cost_about_ten_times_as_much_where_the_job_is_large
     concurrency=st.integers(1, 1000),
     out=st.floats(0, 10_000),
 )
-def test_no_numbers_break_it(
+def test_no_numbers_break_the_estimate(
     failing: float, memory: int, parcel: int, batch: int, concurrency: int, out: float
 ) -> None:
     known = replace(KNOWN, failing=failing, out_bytes=out, out_entries=out / 100)
@@ -347,31 +348,31 @@ def test_no_numbers_break_it(
     assert all(list(warnings(one)) for _ in range(not one.fits))
 
 
-def test_small_parcels_cost_more() -> None:
+def test_a_job_of_small_parcels_costs_more() -> None:
     assert usd(job(parcel_size=10, batch_size=10)) > usd(job())
 
 
-def test_the_chosen_one_and_the_cheapest_are_among_the_options() -> None:
-    every = jobs(job(), batches_follow=True)
-    assert [one.setup for one in every if one.chosen] == [SETUP]
+def test_the_chosen_setup_and_the_cheapest_one_are_among_the_options() -> None:
+    every = neighbours(job(), batches_follow=True)
+    assert SETUP in [one.setup for one in every]
     assert {one.setup.parcel_size for one in every} == {100, 1000, 10_000}
     assert all(one.setup.parcel_size == one.setup.batch_size for one in every)
     best = cheapest(every)
     assert best
     assert usd(best) == min(usd(one) for one in every)
-    assert {one.setup.batch_size for one in jobs(job(), batches_follow=False)} == {1000}
+    assert {one.setup.batch_size for one in neighbours(job(), batches_follow=False)} == {1000}
 
 
-def test_what_does_not_fit_into_an_invocation_is_never_the_cheapest() -> None:
+def test_a_setup_that_does_not_fit_into_an_invocation_is_never_the_cheapest() -> None:
     slow = replace(KNOWN, wall=Line(0.0, 0.1), cpu=Line(0.0, 0.1))  # 1,000 lines take 100 s, 10,000 take 1,000 s
-    every = jobs(job(slow), batches_follow=True)
+    every = neighbours(job(slow), batches_follow=True)
     assert {one.setup.parcel_size for one in every if not one.fits and one.setup.memory >= VCPU_MB} == {10_000}
     best = cheapest(every)
     assert best
     assert best.setup.parcel_size < 10_000
-    every = jobs(job(replace(KNOWN, wall=Line(400.0, 0.0), cpu=Line(400.0, 0.0))), batches_follow=True)
+    every = neighbours(job(replace(KNOWN, wall=Line(400.0, 0.0), cpu=Line(400.0, 0.0))), batches_follow=True)
     assert cheapest(every) is None
-    [chosen] = [one for one in every if one.chosen]
+    [chosen] = [one for one in every if one.setup == SETUP]
     assert "a run takes 400 seconds" in next(iter(warnings(chosen)))
 
 
@@ -392,7 +393,7 @@ def test_every_price_has_a_source_and_some_have_a_day() -> None:
     assert PRICES.of["sqs_requests"].usd == pytest.approx(0.4e-6)
 
 
-def test_every_price_is_used() -> None:
+def test_the_estimate_uses_every_price() -> None:
     asked: set[str] = set()
 
     class Noting(dict[str, Price]):
@@ -405,6 +406,6 @@ def test_every_price_is_used() -> None:
     assert asked == set(PRICES.of)
 
 
-def test_a_row_of_a_bill() -> None:
-    one = row(PRICES, "SQS", "something", "sqs_requests", 2_500_000)
+def test_a_row_of_a_bill_has_the_number_and_the_price() -> None:
+    one = Row.of(PRICES, "SQS", "something", "sqs_requests", 2_500_000)
     assert (one.unit, one.usd) == ("requests", pytest.approx(1.0))

@@ -25,13 +25,13 @@ def file_of(folder: Path, data: bytes, name: str = "lines.txt") -> Path:
     return path
 
 
-def test_a_small_file_is_taken_whole(tmp_path: Path) -> None:
+def test_a_sample_takes_a_small_file_whole(tmp_path: Path) -> None:
     found = read_sample(file_of(tmp_path, b"a\nbb\nccc"), 1000)
     assert found.records == (b"a\n", b"bb\n", b"ccc")
     assert (found.size, found.total, found.counted) == (8, 3, True)
 
 
-def test_lines_come_from_all_over_the_file(tmp_path: Path) -> None:
+def test_a_sample_takes_lines_from_all_over_the_file(tmp_path: Path) -> None:
     path = file_of(tmp_path, b"".join(b"%06d\n" % number for number in range(100_000)))
     found = read_sample(path, 1000)
     numbers = [int(line) for line in found.records]
@@ -68,7 +68,7 @@ def read_bytes() -> int:
     wanted=st.integers(1, 80),
     ended=st.booleans(),
 )
-def test_what_is_taken_are_lines_of_the_file_in_their_order(
+def test_a_sample_takes_lines_of_the_file_in_their_order(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], wanted: int, ended: bool
 ) -> None:
     data = b"\n".join(lines) + b"\n" * ended
@@ -94,7 +94,7 @@ def test_what_is_taken_are_lines_of_the_file_in_their_order(
         ("open.csv", b'a\n1,"x\n', "record 1 .line 2; byte 2. has a quote that is not closed"),
     ],
 )
-def test_what_cannot_be_sampled_is_refused(tmp_path: Path, name: str, data: bytes, said: str) -> None:
+def test_a_file_that_cannot_be_sampled_is_refused(tmp_path: Path, name: str, data: bytes, said: str) -> None:
     with pytest.raises(ParcelqError, match=said):
         read_sample(file_of(tmp_path, data, name), 10)
 
@@ -106,7 +106,9 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         read_sample(tmp_path, 10)
 
 
-def test_a_record_that_is_larger_than_what_is_read_is_doubted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_doubts_a_record_that_is_larger_than_what_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sample, "COUNTED_BYTES", 100)
     with pytest.raises(ParcelqError, match="is it lines"):
         read_sample(file_of(tmp_path, b"x" * 1000), 10)
@@ -189,12 +191,12 @@ def test_a_file_of_prices_changes_only_its_rows(tmp_path: Path) -> None:
         ("a: [", "are no YAML"),
     ],
 )
-def test_mistakes_in_prices_are_errors(tmp_path: Path, text: str, said: str) -> None:
+def test_mistakes_in_a_file_of_prices_are_errors(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ParcelqError) as error:
         load_prices(file_of(tmp_path, text.encode()))
     assert said in str(error.value)
 
 
-def test_missing_prices_are_an_error(tmp_path: Path) -> None:
+def test_prices_that_are_missing_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ParcelqError, match="cannot be read"):
         load_prices(tmp_path / "nowhere")

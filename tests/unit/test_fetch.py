@@ -35,7 +35,7 @@ def test_a_name_that_leads_out_is_refused_and_nothing_is_written(results, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["m.smi", "today/m.smi", "..m.smi", "a/../m.smi"])
-def test_any_other_name_stays(results, tmp_path, name):
+def test_a_name_that_every_file_can_have_is_kept(results, tmp_path, name):
     path, report = results.fetch(name, tmp_path / "results")
     assert path.resolve().is_relative_to(tmp_path / "results")
     assert results.s3.keys == [f"results/{name}", f"results/{name}.report.json", f"results/{name}.report.html"]

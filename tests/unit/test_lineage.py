@@ -37,7 +37,7 @@ LINEAGES = st.builds(Lineage, spans(), OUTPUTS)
 
 class TestText:
     @given(LINEAGES)
-    def test_what_str_gives_reads_as_the_same(self, lineage: Lineage) -> None:
+    def test_the_text_of_a_lineage_reads_as_the_same_lineage(self, lineage: Lineage) -> None:
         assert parse(str(lineage)) == lineage
 
     @given(st.text("0129-/*>:{},ab ", max_size=24))
@@ -86,7 +86,7 @@ class TestText:
             f"{{0-1/9,2-3/9}}>0-1/1:{'a' * 8}",
         ],
     )
-    def test_what_is_not_exactly_the_grammar_is_refused(self, text: str) -> None:
+    def test_a_text_that_does_not_follow_the_grammar_exactly_is_refused(self, text: str) -> None:
         with pytest.raises(LineageError):
             parse(text)
 
@@ -94,10 +94,10 @@ class TestText:
         "text",
         ["0-5/10", "0-0/0", "5-5/*", f"0-{MAX_POSITION}/{MAX_POSITION}", "0-9/9>0-1/*:" + "0123456789abcdef" * 4],
     )
-    def test_what_is_within_the_grammar_is_read(self, text: str) -> None:
+    def test_a_text_that_follows_the_grammar_is_read(self, text: str) -> None:
         assert str(parse(text)) == text
 
-    def test_the_error_shows_the_beginning_of_a_long_text(self) -> None:
+    def test_an_error_about_a_long_lineage_shows_its_beginning(self) -> None:
         with pytest.raises(LineageError) as caught:
             parse("0-5/10>" + "x" * 5000)
         assert "0-5/10>xxx" in str(caught.value)
@@ -107,7 +107,7 @@ class TestText:
         with pytest.raises(LineageError, match="characters"):
             parse("0-1/9" + f">0-1/9:{ONE}" * (MAX_LENGTH // 10))
 
-    def test_the_longest_lineage_is_read(self) -> None:
+    def test_a_lineage_of_the_greatest_length_is_read(self) -> None:
         longest = Lineage(Span(MAX_POSITION, MAX_POSITION, MAX_POSITION))
         for _ in range(MAX_DEPTH):
             longest = longest.child(longest.root, "f" * 64)
@@ -118,7 +118,7 @@ class TestText:
         with pytest.raises(LineageError, match="steps"):
             parse("0-1/9" + f">0-1/9:{ONE}" * (MAX_DEPTH + 1))
 
-    def test_a_span_is_read_alone(self) -> None:
+    def test_the_span_of_a_lineage_can_be_read_alone(self) -> None:
         assert Span.parse("3-7/*") == Span(3, 7, None)
         assert len(Span.parse("3-7/10")) == 4
         with pytest.raises(LineageError, match="is not a span"):
@@ -127,7 +127,9 @@ class TestText:
 
 class TestBuilding:
     @pytest.mark.parametrize(("start", "end", "total"), [(-1, 2, 3), (2, 1, 3), (0, 4, 3), (0, MAX_POSITION + 1, None)])
-    def test_a_span_lies_within_its_total(self, start: int, end: int, total: int | None) -> None:
+    def test_a_span_that_does_not_lie_within_its_total_is_refused(
+        self, start: int, end: int, total: int | None
+    ) -> None:
         with pytest.raises(LineageError):
             Span(start, end, total)
 
@@ -144,7 +146,9 @@ class TestBuilding:
 
 class TestCut:
     @given(LINEAGES, st.data())
-    def test_cutting_a_cut_is_cutting_once(self, lineage: Lineage, data: st.DataObject) -> None:
+    def test_cutting_a_lineage_twice_is_the_same_as_cutting_it_once(
+        self, lineage: Lineage, data: st.DataObject
+    ) -> None:
         start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(lineage.span))] * 2)))
         inner_start, inner_end = sorted(data.draw(st.tuples(*[st.integers(0, end - start)] * 2)))
         cut = lineage.cut(start, end)
@@ -162,12 +166,12 @@ class TestCut:
             whole = longer
         assert whole == lineage
 
-    def test_only_the_last_span_is_cut(self) -> None:
+    def test_cutting_a_lineage_cuts_only_its_last_span(self) -> None:
         assert str(parse(f"10-50/90>20-60/*:{ONE}").cut(5, 15)) == f"10-50/90>25-35/*:{ONE}"
         assert str(parse("10-50/90").cut(5, 40)) == "15-50/90"
 
     @pytest.mark.parametrize(("start", "end"), [(-1, 2), (0, 41), (3, 2)])
-    def test_a_cut_lies_within_the_body(self, start: int, end: int) -> None:
+    def test_a_cut_that_does_not_lie_within_the_body_is_refused(self, start: int, end: int) -> None:
         with pytest.raises(LineageError, match="40 bytes"):
             parse("10-50/90").cut(start, end)
 
@@ -205,7 +209,7 @@ class TestJoined:
 
 class TestOrder:
     @given(st.lists(LINEAGES, min_size=2, max_size=2))
-    def test_it_is_total_and_tells_any_two_apart(self, pair: list[Lineage]) -> None:
+    def test_the_order_of_lineages_is_total_and_separates_any_two(self, pair: list[Lineage]) -> None:
         one, other = pair
         assert (one.order == other.order) == (one == other)
         assert (one.order < other.order) or (other.order < one.order) or one == other

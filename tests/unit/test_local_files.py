@@ -70,7 +70,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path, change, read
             list(iter(lambda: found.stream.read(10_000), b""))
 
 
-def test_what_cannot_be_read_to_an_end_is_refused_by_what_it_is(tmp_path):
+def test_a_path_that_cannot_be_read_to_an_end_is_refused_by_what_it_is(tmp_path):
     with pytest.raises(ParcelqError, match="it is a folder"):
         check_readable(tmp_path)
     with pytest.raises(ParcelqError, match="it is a device"):
@@ -124,14 +124,14 @@ class TestTargets:
 
     @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
     @pytest.mark.parametrize("backwards", [False, True])
-    def test_links_are_seen_through_in_both_directions(self, link, backwards):
+    def test_a_source_is_protected_through_links_in_both_directions(self, link, backwards):
         linked = Path("results/data.txt")
         link(linked, Path("data.txt").resolve())
         source, target = (linked, Path("data.txt")) if backwards else (Path("data.txt"), linked)
         with pytest.raises(ParcelqError, match=r"is the source .* and would be overwritten"):
             check_targets([source], [target])
 
-    def test_a_folder_that_is_a_link_is_seen_through(self):
+    def test_a_source_is_protected_through_a_folder_that_is_a_link(self):
         Path("out").symlink_to(".")
         with pytest.raises(ParcelqError, match=r"'out/data\.txt' is the source 'data\.txt'"):
             check_targets([Path("data.txt")], [Path("out/data.txt")])
@@ -146,11 +146,11 @@ class TestTargets:
         with pytest.raises(ParcelqError, match=r"'results/r\.report\.json' is a source"):
             check_targets([other], [Path("results/r.report.json")])
 
-    def test_other_files_may_be_replaced(self):
+    def test_a_result_may_replace_any_other_file(self):
         Path("results/data.txt").write_bytes(b"an earlier result")
         check_targets([Path("data.txt")], [Path("results/data.txt"), Path("results/none")])
 
-    def test_a_folder_is_never_a_target(self):
+    def test_a_folder_is_refused_as_a_target(self):
         Path("results/data.txt").mkdir()
         with pytest.raises(ParcelqError, match="is a folder, so no file can be written there"):
             check_targets([Path("data.txt")], [Path("results/data.txt")])
@@ -163,7 +163,7 @@ class TestTargets:
         with pytest.raises(InvalidValueError, match=r"but must be a folder; 'data\.txt' is a file"):
             check_folder(Path("data.txt/deep/er"), "--output")
 
-    def test_results_stay_in_their_folder(self):
+    def test_a_result_never_leaves_its_folder(self):
         assert place(Path("results"), "a/b/c") == Path("results/a/b/c")
         assert Path("results/a/b").is_dir()
         for name in ("../x", "a/../../x", "/x", "a//b", "", "a/", "a\0b", "."):
@@ -179,7 +179,7 @@ class TestTargets:
             place(Path("results"), "z")
 
 
-def test_a_full_disk_is_named():
+def test_an_error_names_the_file_when_the_disk_is_full():
     path = Path("/dev/full")
     with pytest.raises(OSError, match="No space left on device") as raised, naming(path), path.open("wb", 0) as file:
         file.write(b"x")

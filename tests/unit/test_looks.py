@@ -53,14 +53,14 @@ def look(store: Store) -> list[seeing.SourceState]:
 
 
 class TestWithoutAServer:
-    def test_a_topic_in_memory_and_a_folder_are_enough(self, tmp_path: Path) -> None:
+    def test_looks_need_only_a_topic_in_memory_and_a_folder(self, tmp_path: Path) -> None:
         store, source = FolderStore(tmp_path), TEXT.format("a", 1)
         (state,) = collect(store, *(output(number, COUNT, source) for number in range(COUNT)))
         assert state.result == "results/a.txt"
         assert store.read("results/a.txt") == b"".join(b"%03d\n" % number for number in range(COUNT))
         assert list(store.keys("segments/")) == []
 
-    def test_packed_messages_are_their_pieces(self) -> None:
+    def test_packed_messages_are_collected_as_their_pieces(self) -> None:
         store, source = Objects(), TEXT.format("a", 1)
         pieces = [
             Piece(f"0-8/12>0-8/8:{digest(b'000.001.')}", b"000\n001\n", 2),
@@ -80,7 +80,7 @@ class TestWithoutAServer:
         assert len(segment_keys(store, "out")) == 2
         assert {state.holes for state in look(store)} == {1}
 
-    def test_what_strangers_put_into_tombstones_is_bounded(self) -> None:
+    def test_text_that_strangers_put_into_tombstones_is_bounded(self) -> None:
         store, source = Objects(), TEXT.format("a", 1)
         long = "é" * 100_000
         stones = [stone(number, 20, source) for number in range(20)]
@@ -89,7 +89,7 @@ class TestWithoutAServer:
 
 
 class TestJobsWithDeadEntries:
-    def test_a_look_at_one_that_is_finished_and_unchanged_is_the_listing_alone(self) -> None:
+    def test_a_look_at_a_finished_job_that_has_not_changed_makes_only_a_listing(self) -> None:
         store = Objects()
         for name in "abc":
             source = TEXT.format(name, 1)
@@ -98,14 +98,14 @@ class TestJobsWithDeadEntries:
         assert look(store) == []
         assert store.calls == [("list", "segments/out/")]
 
-    def test_what_comes_later_is_looked_at_again(self) -> None:
+    def test_a_finished_job_is_looked_at_again_when_something_comes(self) -> None:
         store, source = Objects(), TEXT.format("a", 1)
         collect(store, output(0, 2, source), stone(1, 2, source))
         (state,) = collect(store, output(1, 2, source))
         assert (state.dead, store.read("results/a.txt")) == (0, b"000\n001\n")
         assert list(store.keys("segments/")) == []
 
-    def test_many_of_them_do_not_keep_others_waiting(self) -> None:
+    def test_many_jobs_with_dead_entries_do_not_keep_others_waiting(self) -> None:
         store = Objects()
         for name in range(20):
             source = TEXT.format(name, 1)

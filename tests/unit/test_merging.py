@@ -170,7 +170,7 @@ class TestAnyDelivery:
 
     @settings(deadline=None)
     @given(st.data(), LINES, PLACES, GROUPED, PLACES, st.sampled_from(sorted(STEPS)))
-    def test_what_a_group_made_lies_where_its_first_message_does(
+    def test_the_output_of_a_group_lies_where_its_first_message_does(
         self, data: st.DataObject, lines: list[bytes], places: list[int], grouped: list[int], cut: list[int], name: str
     ) -> None:
         runs = step_over(STEPS[name], upload(b"".join(lines), places), grouped, cut)
@@ -235,7 +235,7 @@ class TestAnyDelivery:
 
     @settings(deadline=None)
     @given(st.data(), LINES, PLACES, GROUPED, PLACES, st.sampled_from(sorted(STEPS)))
-    def test_what_is_lost_makes_holes_of_just_the_messages_it_came_of(
+    def test_lost_messages_make_holes_of_exactly_their_bytes(
         self,
         data: st.DataObject,
         lines: list[bytes],
@@ -288,7 +288,7 @@ class TestAnyDelivery:
 
     @settings(deadline=None)
     @given(st.data(), LINES, PLACES, st.lists(st.integers(0, 2), min_size=40, max_size=40))
-    def test_bytes_covered_there_or_missing_add_up_whatever_comes(
+    def test_bytes_that_are_covered_and_missing_add_up_whatever_comes(
         self, data: st.DataObject, lines: list[bytes], places: list[int], fates: list[int]
     ) -> None:
         source = b"".join(lines)
@@ -379,7 +379,7 @@ class TestRuns:
         assert bodies.result() == b""
 
     @pytest.mark.parametrize("late", [f"0-9/9>4-8/8:{ONE}", f"0-9/9>4-8/8:{OTHER}"])
-    def test_the_run_that_is_whole_counts(self, late: str) -> None:
+    def test_of_two_runs_the_one_that_is_whole_counts(self, late: str) -> None:
         bodies = Bodies()
         bodies.add(f"0-9/9>0-4/8:{ONE}", b"one\n")
         bodies.add(f"0-9/9>0-4/8:{OTHER}", b"two\n")
@@ -387,7 +387,7 @@ class TestRuns:
         assert bodies.resolve().whole
         assert bodies.result() == (b"one\nend\n" if ONE in late else b"two\nend\n")
 
-    def test_the_first_run_that_is_whole_stays(self) -> None:
+    def test_the_first_run_that_is_whole_stays_in_the_result(self) -> None:
         bodies = Bodies()
         bodies.add(f"0-9/9>0-4/4:{ONE}", b"one\n")
         bodies.add(f"0-9/9>0-4/4:{OTHER}", b"two\n")
@@ -442,7 +442,7 @@ class TestRuns:
 
 class TestNothing:
     @pytest.mark.parametrize("told", ["0-0/0", f"0-0/0>0-0/0:{ONE}"])
-    def test_an_empty_source_is_whole(self, told: str) -> None:
+    def test_an_empty_source_without_messages_is_whole(self, told: str) -> None:
         bodies = Bodies()
         bodies.add(told)
         assert bodies.resolve().whole
@@ -454,7 +454,7 @@ class TestNothing:
         assert bodies.resolve().whole
         assert bodies.result() == b"one\n"
 
-    def test_an_empty_output_covers_its_input(self) -> None:
+    def test_an_empty_output_message_covers_its_input(self) -> None:
         bodies = Bodies()
         bodies.add(f"0-4/8>0-0/0:{ONE}")
         assert bodies.resolve().holes == ((4, 8),)
@@ -479,7 +479,7 @@ class TestDeath:
         assert bodies.result() == b"one\n"
 
     @pytest.mark.parametrize("stone_first", [True, False])
-    def test_a_result_takes_a_tombstones_place(self, stone_first: bool) -> None:
+    def test_a_result_takes_the_place_of_a_tombstone(self, stone_first: bool) -> None:
         bodies = Bodies()
         if stone_first:
             bodies.add("0-4/4", dead="why", entries=1)
@@ -498,14 +498,14 @@ class TestDeath:
         assert [one.reason for one in bodies.dead()] == ["why"]
         assert bodies.result() == b""
 
-    def test_the_newest_reason_counts(self) -> None:
+    def test_of_two_reasons_for_a_dead_entry_the_newest_counts(self) -> None:
         bodies = Bodies()
         for reason in ("why", "or why"):
             bodies.add("0-4/4", dead=reason, entries=1)
         assert [one.reason for one in bodies.dead()] == ["or why"]
         assert bodies.resolve().duplicates == 1
 
-    def test_what_died_in_the_second_step_is_named_by_its_place_in_the_source(self) -> None:
+    def test_an_entry_that_died_in_the_second_step_is_named_by_its_place_in_the_source(self) -> None:
         bodies = Bodies()
         bodies.add(f"0-9/20>0-4/8:{ONE}>0-4/4:{OTHER}", b"one\n")
         bodies.add(f"0-9/20>4-8/8:{ONE}", dead="why", entries=2)
@@ -524,7 +524,7 @@ class TestDeath:
         bodies.add(f"0-9/9>0-4/4:{OTHER}", b"one\n")
         assert bodies.resolve().whole
 
-    def test_halves_of_what_is_dead_go_before_it(self) -> None:
+    def test_halves_of_a_dead_message_go_before_its_tombstone(self) -> None:
         bodies = Bodies()
         bodies.add("0-8/8", dead="killed", entries=2)
         bodies.add(f"0-4/8>0-4/4:{ONE}", b"one\n")

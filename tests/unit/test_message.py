@@ -40,7 +40,7 @@ def is_legal_by_the_book(code: int) -> bool:
 @example(b"\x00")
 @example("\ufeffa\r\n\U0001f600".encode())
 @example("\uffff\n".encode())
-def test_any_bytes_survive(body):
+def test_a_message_keeps_any_bytes(body):
     message = Message(body, {ENTRIES: str(LINES.count(body)), SOURCE: "s"})
     back = sent(message).message()
     assert back.body == body
@@ -49,12 +49,12 @@ def test_any_bytes_survive(body):
 
 
 @given(st.binary(min_size=1, max_size=300))
-def test_bytes_that_nobody_counted_survive_too(body):
+def test_a_message_keeps_bytes_that_nobody_counted(body):
     assert sent(Message(body)).message() == Message(body)
 
 
 @given(st.text(max_size=100))
-def test_what_travels_is_always_what_sqs_takes(text):
+def test_the_wire_form_of_a_message_is_always_one_that_sqs_takes(text):
     wire = Message(text.encode()).wire()
     assert wire.text
     assert all(is_legal_by_the_book(ord(one)) for one in wire.text)
@@ -77,16 +77,16 @@ def test_the_legal_characters_are_exactly_those_of_sqs():
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"a\xe2\x82"])
-def test_invalid_utf8_is_no_legal_text(data):
+def test_bytes_that_are_invalid_utf8_are_no_legal_text(data):
     assert legal_text(data) is None
 
 
-def test_legal_bodies_travel_as_they_are():
+def test_bodies_that_sqs_takes_travel_as_they_are():
     wire = Message(b"a\tb\r\n\xc3\xa4\n", {ENTRIES: "2"}).wire()
     assert wire == Wire("a\tb\r\nä\n", {ENTRIES: "2"})
 
 
-def test_illegal_bodies_travel_as_base64_and_say_so():
+def test_bodies_that_sqs_does_not_take_travel_as_base64_and_say_so():
     wire = Message(b"a\0b\n", {ENTRIES: "1"}).wire()
     assert base64.b64decode(wire.text) == b"a\0b\n"
     assert wire.attributes == {ENTRIES: "1", ENCODING: "base64"}
@@ -136,7 +136,7 @@ def test_size_is_the_bytes_of_the_body_and_of_each_attributes_name_type_and_valu
     assert wire.size == size
 
 
-def test_numbers_are_sent_as_numbers():
+def test_attributes_that_are_numbers_are_sent_as_numbers():
     attributes = Wire("x", {ENTRIES: "3", SIZE_ELSEWHERE: "9", SOURCE: "3"}).request()["MessageAttributes"]
     assert {name: one["DataType"] for name, one in attributes.items()} == {
         ENTRIES: "Number",
@@ -247,7 +247,7 @@ def test_a_header_that_is_an_empty_line_is_not_taken_for_a_missing_body():
     assert Pulled("i", "h", 1, message.wire()).message().body == b"\n"
 
 
-def test_entries_that_are_not_told_are_counted_in_the_format_of_the_body():
+def test_entries_are_counted_in_the_format_of_the_body_where_no_attribute_has_their_number():
     body = b'a,"x\ny"\nb,c\n'
     assert Message(body).entries == 3
     assert Message(body, {FORMAT: "csv"}).entries == 2

@@ -13,12 +13,12 @@ KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60
 
 
 @pytest.mark.parametrize("name", ["a", "A-z_9", "x" * 68, dead_letter("x" * 68)])
-def test_names_that_sqs_takes_pass(name):
+def test_names_that_sqs_takes_are_accepted(name):
     assert check_topic(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a.fifo", "ä", "a\n", "a/b", "x" * 69, dead_letter("x" * 69), "x" * 80])
-def test_names_that_sqs_refuses_or_leave_no_room_for_the_dead_letter_topic_do_not(name):
+def test_names_that_sqs_refuses_or_that_leave_no_room_for_a_dead_letter_topic_are_refused(name):
     with pytest.raises(InvalidValueError, match="letters, digits, hyphens"):
         check_topic(name)
 
@@ -118,6 +118,6 @@ def test_a_topic_of_a_stack_may_be_given_by_name_or_url(topic):
     "topic",
     ["", "p", "q-step", "pp-step", "P-step", "p_step", "p-step\n", "p-../q", "p-\u0435", "\u0440-step", "p\u2010step"],
 )
-def test_what_only_looks_like_a_topic_of_a_stack_is_refused(topic):
+def test_a_name_that_only_looks_like_a_topic_of_a_stack_is_refused(topic):
     with pytest.raises(InvalidValueError):
         topic_within("p", topic)

@@ -48,7 +48,7 @@ class TestObject:
 
 
 class TestRangeTask:
-    def test_is_read_again_as_it_was_written(self) -> None:
+    def test_the_task_of_a_range_reads_as_it_was_written(self) -> None:
         task = RangeTask(str(put("inbox/ä b.txt").source), "topic", 3, 9, 12)
         assert RangeTask.parse(str(task)) == task
 
@@ -79,7 +79,7 @@ class TestRangeTask:
             ("inside", 1),
         ],
     )
-    def test_nonsense_is_refused(self, changed: str, value: object) -> None:
+    def test_the_task_of_a_range_with_nonsense_is_refused(self, changed: str, value: object) -> None:
         task = RangeTask(
             **{"source": str(put("a").source), "topic": "topic", "start": 3, "end": 9, "total": 12, changed: value}
         )  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ class TestRangeTask:
             RangeTask.parse(str(task))
 
     @pytest.mark.parametrize("text", ["", "[]", "null", "7", "[" * 100_000, '{"a":' * 100_000, '{"source": NaN}'])
-    def test_what_is_no_task_at_all_is_refused(self, text: str) -> None:
+    def test_a_text_that_is_no_task_of_a_range_is_refused(self, text: str) -> None:
         with pytest.raises(MessageError, match="no range of an object"):
             RangeTask.parse(text)
 

@@ -10,10 +10,9 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from page_world import dead_at, report_of
+from page_world import dead_at, figures_from, report_of
 from parcelq.collect.deaths import kind_of
 from parcelq.collect.page.amounts import duration, percent, size
-from parcelq.collect.page.figures import figures_from
 from parcelq.collect.page.rates import rate_of
 from parcelq.collect.page.render import MOST_BYTES, report_page
 from parcelq.collect.page.verdict import verdict
@@ -71,14 +70,14 @@ def data_of(page: bytes):
 
 
 class TestMap:
-    def test_its_parts_follow_one_another_from_the_first_byte_to_the_last(self):
+    def test_the_parts_of_a_map_follow_one_another_from_the_first_byte_to_the_last(self):
         cells = SourceMap(1_000_003).cells()
         assert len(cells) == CELLS
         assert (cells[0].start, cells[-1].end) == (0, 1_000_003)
         assert all(one.end == other.start for one, other in pairwise(cells))
 
     @pytest.mark.parametrize("total", [0, 1, 2, 239, 240, 241, 10**15])
-    def test_what_is_dead_and_missing_adds_up_for_any_size(self, total):
+    def test_dead_and_missing_bytes_of_a_map_add_up_for_any_size(self, total):
         found = SourceMap(total)
         third = total // 3
         found.add_dead(0, third, 5)
@@ -95,7 +94,7 @@ class TestMap:
         assert [cell.kind for cell in cells[2:7]] == ["done", "dead", "dead", "dead", "done"]
         assert [cell.dead for cell in cells[3:6]] == [1, 0, 0]
 
-    def test_a_part_may_be_dead_and_missing_at_once(self):
+    def test_a_part_of_a_map_may_be_dead_and_missing_at_once(self):
         found = SourceMap(10_000)
         found.add_dead(0, 10, 1)
         found.add_missing(20, 30)
@@ -119,10 +118,10 @@ class TestGroups:
             "Error: x: step.py, line 9, in f",
         ],
     )
-    def test_exit_codes_and_the_like_are_kept(self, reason):
+    def test_groups_of_reasons_keep_exit_codes_and_the_like(self, reason):
         assert kind_of(reason) == reason
 
-    def test_the_largest_comes_first_and_names_its_first_and_last_record(self):
+    def test_the_largest_group_of_reasons_comes_first_and_names_its_first_and_last_record(self):
         dead = [dead_at(number, "rare" if number == 5 else f"bad 'x{number}'") for number in range(1, 8)]
         groups = figures_from(1000, dead).groups
         assert [(one.reason, one.entries, one.first, one.last) for one in groups] == [
@@ -138,19 +137,19 @@ class TestGroups:
 
 
 class TestRate:
-    def test_it_adds_up_to_all_entries_and_spreads_them_over_the_time_since_the_ones_before(self):
+    def test_the_rate_adds_up_to_all_entries_and_spreads_them_over_the_time_between_segments(self):
         rate = rate_of([(BEGIN + timedelta(seconds=10 * number), 100) for number in (1, 2, 3, 4)], BEGIN)
         assert rate is not None
         assert (rate.seconds, rate.entries) == (10.0, (100.0, 100.0, 100.0, 100.0))
 
-    def test_segments_in_any_order_and_at_the_same_moment_are_fine(self):
+    def test_the_rate_takes_segments_in_any_order_and_of_the_same_moment(self):
         times = [(BEGIN + timedelta(seconds=one), 10) for one in (9, 3, 3, 6, 3)]
         rate = rate_of([*times, (None, 7)], BEGIN)
         assert rate is not None
         assert sum(rate.entries) == pytest.approx(50)
 
     @pytest.mark.parametrize("seconds", [(), (5, 9), (0.1, 0.2, 0.3)])
-    def test_there_is_none_where_it_would_say_nothing(self, seconds):
+    def test_there_is_no_rate_where_it_would_say_nothing(self, seconds):
         assert rate_of([(BEGIN + timedelta(seconds=one), 10) for one in seconds], BEGIN) is None
         assert rate_of([(BEGIN + timedelta(seconds=one), 10) for one in (1, 2, 3)], None) is None
 
@@ -179,7 +178,7 @@ class TestVerdict:
             ),
         ],
     )
-    def test_it_says_in_a_sentence_what_became_of_how_many_records(self, numbers, sentence):
+    def test_the_verdict_says_in_a_sentence_what_became_of_how_many_records(self, numbers, sentence):
         assert verdict(report_of(100, **numbers)).sentence == sentence
 
     def test_only_a_report_that_is_complete_is_called_whole(self):
@@ -188,7 +187,7 @@ class TestVerdict:
 
 
 class TestPage:
-    def test_it_says_what_the_report_says(self):
+    def test_the_page_says_the_same_as_the_report(self):
         dead = [dead_at(2, "ValueError: bad SMILES 'XX' (step 's.py' exited with 1)", b"XX bad\n")]
         warnings = ("gzip: trailing garbage ignored",)
         page = report_page(report_of(100, dead, read=10, warnings=warnings), figures_from(100, dead))
@@ -212,7 +211,7 @@ class TestPage:
         assert bad == set(parts)
         assert all(one["records"] or one.get("missing") for one in parts.values())
 
-    def test_it_loads_nothing_and_runs_only_its_own_script(self):
+    def test_the_page_loads_nothing_and_runs_only_its_own_script(self):
         page = report_page(report_of(100, read=10), figures_from(100, []))
         reader = Reader(page)
         (policy,) = [
@@ -224,7 +223,7 @@ class TestPage:
         assert not [some for _, some in reader.elements if {"src", "style", "onclick"} & set(some)]
 
     @pytest.mark.parametrize("entry", HOSTILE, ids=range(len(HOSTILE)))
-    def test_no_record_or_reason_can_change_it(self, entry):
+    def test_no_record_or_reason_can_change_the_page(self, entry):
         reason = entry[:2000].decode("utf-8", "surrogateescape")
         plain, hostile = (
             report_page(report_of(100, dead, read=10, warnings=(why,)), figures_from(100, dead))
@@ -240,7 +239,7 @@ class TestPage:
         assert data_of(hostile)["records"][0]["record"] == 2
 
     @pytest.mark.parametrize("content", [b"<" * 300, "\u65e5".encode() * 300, b"\x00" * 300])
-    def test_it_stays_small_with_a_billion_records_and_many_failures(self, content):
+    def test_the_page_stays_small_with_a_billion_records_and_many_failures(self, content):
         total = 40 * 10**9
         dead = [
             dead_at(number * 50_000, f"{content.decode()} {name}Error: {content.decode()}", content, size=40)
@@ -256,7 +255,7 @@ class TestPage:
         assert "empty" not in shown
         assert "when the size of the source is known" in shown
 
-    def test_names_of_any_length_are_cut(self):
+    def test_the_page_cuts_names_of_any_length(self):
         report = report_of(100, read=10, name="x" * 100_000, warnings=("y" * 10**6,) * 500)
         assert len(report_page(report, figures_from(100, []))) < 60_000
 

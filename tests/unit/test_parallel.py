@@ -31,13 +31,13 @@ class Meter:
             self.ended += 1
 
 
-def test_every_item_is_called_once():
+def test_every_item_is_taken_by_exactly_one_call():
     assert sorted(in_flight(lambda item: item * 2, range(100), 7)) == [item * 2 for item in range(100)]
     assert list(in_flight(str, [], 4)) == []
     assert no_threads_left()
 
 
-def test_as_many_as_allowed_are_under_way_and_never_more():
+def test_as_many_calls_as_allowed_are_under_way_and_never_more():
     meter = Meter()
     together = threading.Barrier(4)  # passes only when four calls wait in it
 

@@ -115,13 +115,13 @@ def test_legal_parcels_for_messages_are_not_made_smaller_for_a_base64_they_do_no
 
 
 @given(DATA, SIZES, BYTES)
-def test_bytes_at_hand_are_cut_as_a_stream_is(data, parcel_size, max_bytes):
+def test_bytes_in_memory_are_cut_in_the_same_way_as_a_stream(data, parcel_size, max_bytes):
     assert list(cut_bytes(data, LINES, parcel_size, max_bytes, start=9)) == list(
         cut(BytesIO(data), LINES, parcel_size, max_bytes, start=9)
     )
 
 
-def test_an_empty_stream_has_no_parcels():
+def test_an_empty_stream_is_cut_into_no_parcels():
     assert list(cut_bytes(b"", LINES, 10, 10)) == []
 
 
@@ -143,7 +143,7 @@ def test_entries_that_suddenly_become_short_are_still_counted_right():
     assert [one.entries for one in made] == [1000] * 100 + [40]
 
 
-def test_a_stream_is_read_lazily():
+def test_parcels_are_cut_while_the_stream_is_still_being_read():
     class Endless:
         asked = 0
 
@@ -177,6 +177,6 @@ def test_memory_stays_flat_whatever_the_streams_length():
 
 
 @pytest.mark.parametrize(("parcel_size", "max_bytes"), [(0, 1), (-1, 1), (1, 0), (1, -5)])
-def test_limits_below_one_are_refused(parcel_size, max_bytes):
+def test_limits_of_entries_and_bytes_below_one_are_refused(parcel_size, max_bytes):
     with pytest.raises(InvalidValueError, match="at least 1"):
         list(cut_bytes(b"a\n", LINES, parcel_size, max_bytes))

@@ -34,12 +34,12 @@ def pieces(draw: st.DrawFn) -> Piece:
 
 
 class TestOneMessage:
-    def test_an_output_is_one_piece(self) -> None:
+    def test_a_message_with_an_output_is_one_piece(self) -> None:
         message = Message(b"a\nb\n", {SOURCE: "s", LINEAGE: f"0-9/9>0-4/8:{ONE}", ENTRIES: "2"})
         assert list(pieces_of(delivered(message))) == [Piece(f"0-9/9>0-4/8:{ONE}", b"a\nb\n", 2)]
 
     @pytest.mark.parametrize("entry", [b"bad line\n", b"\n", b"\xff\x00", b"no line end", b""])
-    def test_a_tombstone_carries_the_dead_entry(self, entry: bytes) -> None:
+    def test_the_piece_of_a_tombstone_carries_the_dead_entry(self, entry: bytes) -> None:
         lineage = str(Lineage(Span(5, 5 + len(entry), 99)))
         message = Message(entry, {SOURCE: "s", LINEAGE: lineage, ENTRIES: "1", DEAD: "why", FIRST: "17,18"})
         assert list(pieces_of(delivered(message))) == [Piece(lineage, entry, 1, "why", "17,18")]
@@ -66,7 +66,7 @@ class TestPacked:
         assert (piece.dead, piece.first) == ("? why", "")
 
     @given(st.lists(pieces(), max_size=12), st.integers(1, 400))
-    def test_what_was_packed_comes_out_in_order(self, packed: list[Piece], max_bytes: int) -> None:
+    def test_packed_pieces_come_out_in_their_order(self, packed: list[Piece], max_bytes: int) -> None:
         messages = list(pack({SOURCE: "s"}, packed, max_bytes))
         assert [piece for one in messages for piece in pieces_of(delivered(one))] == packed
         for one in messages:
@@ -74,7 +74,7 @@ class TestPacked:
             assert one.attributes[SOURCE] == "s"
             assert one.entries == sum(piece.entries for piece in pieces_of(one))
 
-    def test_pieces_fill_messages(self) -> None:
+    def test_pieces_are_packed_into_messages_until_these_are_full(self) -> None:
         many = [Piece(f"{start}-{start + 10}/*", b"123456789\n", 1) for start in range(0, 1000, 10)]
         assert len(list(pack({}, many, 10_000))) == 1
 
@@ -97,12 +97,12 @@ class TestPacked:
             ([1], None),
         ],
     )
-    def test_an_invalid_table_is_refused(self, table: object, told: str | None) -> None:
+    def test_a_packed_message_with_an_invalid_table_is_refused(self, table: object, told: str | None) -> None:
         text = json.dumps(table).encode() + b"\n"
         with pytest.raises(MessageError):
             list(pieces_of(Message(text + b"x", {PIECES: told or str(len(text))})))
 
     @pytest.mark.parametrize("text", [b"[" * 500_000, b"{nonsense\n", b'[["0-1/9", NaN, 1]]\n', b"\xff\xfe\n"])
-    def test_a_hostile_table_is_refused_and_nothing_more(self, text: bytes) -> None:
+    def test_a_hostile_table_is_refused_without_further_harm(self, text: bytes) -> None:
         with pytest.raises(MessageError):
             list(pieces_of(Message(text + b"x", {PIECES: str(len(text))})))

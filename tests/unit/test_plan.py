@@ -42,7 +42,7 @@ def plan(*works: Work, evidence: Evidence | None = None, batch_size: int = 10, j
 
 
 class TestWork:
-    def test_it_knows_what_its_attributes_say(self) -> None:
+    def test_a_unit_of_work_knows_what_the_attributes_of_its_message_say(self) -> None:
         one = work(3, start=10, failures=2)
         assert (str(one.lineage), one.source, one.entries, one.failures) == ("10-16/*", "s", 3, 2)
 
@@ -60,7 +60,7 @@ class TestWork:
             {SOURCE: "s", LINEAGE: "{0-4/4,4-8/8}"},
         ],
     )
-    def test_an_impossible_lineage_counts_as_none(self, attributes: dict[str, str]) -> None:
+    def test_a_unit_of_work_with_an_impossible_lineage_counts_as_one_without(self, attributes: dict[str, str]) -> None:
         one = Work.of(Pulled("i", "h", 1, Wire("a\nb\n", attributes)), Message(b"a\nb\n", attributes))
         assert (one.lineage, one.source) == (None, "")
 
@@ -71,11 +71,11 @@ class TestWork:
 
 
 class TestPlaces:
-    def test_more_entries_than_a_batch_are_cut(self) -> None:
+    def test_a_message_with_more_entries_than_a_batch_is_cut(self) -> None:
         one = work(11)
         assert plan(one) == Plan(too_large=(one,))
 
-    def test_as_many_entries_as_a_batch_are_run(self) -> None:
+    def test_a_message_with_as_many_entries_as_a_batch_is_run(self) -> None:
         one = work(10)
         assert plan(one) == Plan(fresh=((one,),))
 
@@ -89,13 +89,13 @@ class TestPlaces:
         one, other = work(2, receive_count=receive_count), work(2, start=4)
         assert plan(one, other) == Plan(watched=((one,),), fresh=((other,),))
 
-    def test_a_suspect_runs_alone(self) -> None:
+    def test_a_message_that_may_have_killed_a_function_runs_alone(self) -> None:
         one, other = work(2, receive_count=2), work(2, start=4, receive_count=2)
         assert plan(one, other, evidence=Evidence(suspects=frozenset({one.place}))) == Plan(
             alone=(one,), watched=((other,),)
         )
 
-    def test_a_killer_is_not_run(self) -> None:
+    def test_a_message_that_killed_functions_too_often_is_not_run(self) -> None:
         one = work(20, receive_count=3, failures=1)
         assert plan(one, evidence=Evidence(killed={one.place: ("mark",)})) == Plan(killers=(one,))
 
@@ -109,7 +109,7 @@ class TestRunningTogether:
         works = [work(4, start=start) for start in range(0, 56, 8)]
         assert plan(*works).fresh == (tuple(works[:3]), tuple(works[3:6]), tuple(works[6:]))
 
-    def test_they_run_in_the_order_of_their_bytes(self) -> None:
+    def test_messages_of_one_group_run_in_the_order_of_their_bytes(self) -> None:
         first, second, third = (work(2, start=start) for start in (0, 4, 8))
         assert plan(third, first, second).fresh == ((first, second, third),)
 
@@ -179,7 +179,7 @@ class TestReceivesInPlaceOfMarks:
         one, fresh = work(4, receive_count=2), work(4, start=8)
         assert receives_as_evidence([one, fresh], Rules()) == Evidence({one.place: ()})
 
-    def test_one_that_would_be_dead_then_is_run_with_nothing_beside_it(self) -> None:
+    def test_a_message_that_would_be_dead_by_its_receives_is_run_alone(self) -> None:
         works = [work(1, start=2 * number, receive_count=2, failures=1) for number in range(3)]
         evidence = receives_as_evidence(works, Rules())
         made = make_plan(works, evidence, 10)
@@ -197,31 +197,31 @@ class TestRules:
         assert Rules(batch_size=10).part_size(work(entries), killed=False) == size
 
     @pytest.mark.parametrize(("entries", "size"), [(2, 1), (10, 1), (11, 2), (1000, 100)])
-    def test_what_killed_a_function_is_cut_into_ten(self, entries: int, size: int) -> None:
+    def test_a_message_that_killed_a_function_is_cut_into_ten(self, entries: int, size: int) -> None:
         assert Rules().part_size(work(entries), killed=True) == size
 
     @given(st.integers(2, 10**6), st.integers(1, 10**6), st.booleans())
-    def test_a_cut_always_makes_several_parts(self, entries: int, batch_size: int, killed: bool) -> None:
+    def test_cutting_a_message_always_makes_several_parts(self, entries: int, batch_size: int, killed: bool) -> None:
         one = Work(Message(b""), (), None, entries)
         assert 1 <= Rules(batch_size=batch_size).part_size(one, killed=killed) < entries
 
 
 class TestRepeats:
-    def test_messages_of_the_same_bytes_are_one(self) -> None:
+    def test_messages_with_the_same_bytes_of_a_source_are_repeats(self) -> None:
         first, other, twin = work(2, name="1"), work(2, start=4), work(2, name="2", receive_count=7)
         kept = without_repeats([first, other, twin])
         assert [one.place for one in kept] == [first.place, other.place]
         assert (kept[0].deliveries, kept[0].receive_count) == ((first.pulled, twin.pulled), 7)
 
     @pytest.mark.parametrize("failures", [(0, 1), (1, 0)])
-    def test_the_copy_with_more_failures_counts(self, failures: tuple[int, int]) -> None:
+    def test_of_a_message_and_its_copy_the_one_with_more_failures_counts(self, failures: tuple[int, int]) -> None:
         (kept,) = without_repeats(work(2, failures=count, name=str(count)) for count in failures)
         assert (kept.failures, len(kept.deliveries)) == (1, 2)
 
-    def test_the_same_span_of_another_source_is_no_repeat(self) -> None:
+    def test_a_message_with_the_same_span_of_another_source_is_no_repeat(self) -> None:
         works = [work(2, source="a"), work(2, source="b")]
         assert without_repeats(works) == works
 
-    def test_without_lineage_nothing_is_a_repeat(self) -> None:
+    def test_a_message_without_lineage_is_never_a_repeat(self) -> None:
         works = [work(2, start=None, name="1"), work(2, start=None, name="2")]
         assert without_repeats(works) == works

@@ -30,7 +30,7 @@ def test_a_module_knows_no_client_of_boto3(source: str) -> None:
     assert [line for line in lines if CLIENT.search(line)] == []
 
 
-def test_the_pattern_finds_what_adapters_do() -> None:
+def test_the_pattern_for_clients_finds_those_of_the_adapters() -> None:
     assert all(
         any(CLIENT.search((ROOT / one).read_text()) for one in sources() if one.startswith(room)) for room in ADAPTERS
     )

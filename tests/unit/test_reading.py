@@ -52,7 +52,7 @@ def read(source: LocalSource, missing: list[Range] | tuple[Range, ...], size: in
 
 @settings(max_examples=200, deadline=None)
 @given(CONTENTS, st.integers(1, 4), st.integers(0, 2**32))
-def test_what_is_missing_comes_with_the_numbers_that_it_has_in_the_source(contents, size, seed) -> None:
+def test_missing_parts_are_read_with_the_numbers_that_they_have_in_the_source(contents, size, seed) -> None:
     suffix, files = contents
     data = []
     for content, ends, is_compressed in files:
@@ -87,7 +87,7 @@ def test_what_is_missing_comes_with_the_numbers_that_it_has_in_the_source(conten
 
 @settings(max_examples=100, deadline=None)
 @given(CONTENTS, st.integers(1, 4))
-def test_files_together_are_the_records_of_each_in_order(contents, size) -> None:
+def test_several_files_are_read_as_the_records_of_each_in_order(contents, size) -> None:
     suffix, files = contents
     fmt = by_name(f"x{suffix}")
     wanted = []

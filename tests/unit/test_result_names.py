@@ -54,7 +54,7 @@ def test_a_result_is_called_like_its_source_unless_that_name_is_taken(name, resu
 
 
 @given(NAMES, NAMES)
-def test_two_sources_never_share_a_name(one, other):
+def test_two_sources_never_get_the_same_name_for_their_results(one, other):
     if one != other:
         assert not set(result_names(one).all) & set(result_names(other).all)
 

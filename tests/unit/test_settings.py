@@ -29,7 +29,7 @@ def problems(read):
     return of_text
 
 
-def test_everything_that_is_documented_is_read(read, tmp_path):
+def test_every_setting_that_the_page_documents_is_read(read, tmp_path):
     settings = read(
         """
         filter: true
@@ -51,7 +51,7 @@ def test_everything_that_is_documented_is_read(read, tmp_path):
     )
 
 
-def test_what_is_warm_is_no_filter(read, problems):
+def test_a_warm_step_cannot_be_a_filter(read, problems):
     assert read("warm: true").warm
     assert problems("filter: true\nwarm: true\n") == (
         "filter and warm cannot both be true; a warm step is a function, which does not read stdin",
@@ -68,7 +68,7 @@ def test_a_run_may_take_the_shorter_of_its_own_limit_and_the_time_that_is_left(o
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "{}", "---\n"])
-def test_an_empty_file_means_the_defaults(read, tmp_path, text):
+def test_an_empty_settings_file_gives_the_defaults(read, tmp_path, text):
     assert read(text) == StepSettings(path=tmp_path / "settings.yaml")
 
 
@@ -89,7 +89,7 @@ def test_a_timeout_is_any_number_above_zero(read, text):
     assert isinstance(read(text).timeout, float)
 
 
-def test_what_is_a_steps_own_is_not_looked_into(read):
+def test_the_own_settings_of_a_step_are_not_checked(read):
     assert read("step: whatever").step == "whatever"
     assert read("step: [1, {a: null}]").step == [1, {"a": None}]
 
@@ -175,7 +175,7 @@ def test_a_long_name_of_a_key_is_shortened(problems):
         ("{" * 5000, "it is '{{{{"),
     ],
 )
-def test_what_is_nested_too_deeply_is_named(problems, text, start):
+def test_a_value_that_is_nested_too_deeply_is_named(problems, text, start):
     (problem,) = problems(text)
     assert problem.startswith(start)
     assert problem.endswith(", but must be at most 100 lists and keys deep")
@@ -183,7 +183,7 @@ def test_what_is_nested_too_deeply_is_named(problems, text, start):
 
 
 @pytest.mark.parametrize("text", ["- a\n- b", "just text", "7"])
-def test_something_else_than_keys_with_values_is_refused(problems, text):
+def test_a_settings_file_of_something_else_than_keys_with_values_is_refused(problems, text):
     (problem,) = problems(text)
     assert problem.startswith("it must be keys with values, not ")
 
@@ -200,13 +200,13 @@ def test_something_else_than_keys_with_values_is_refused(problems, text):
         "a: *b",
     ],
 )
-def test_what_is_no_yaml_is_said_in_one_line(problems, text):
+def test_a_file_that_is_no_yaml_is_an_error_of_one_line(problems, text):
     (problem,) = problems(text)
     assert problem.startswith("it is no YAML: ")
     assert "\n" not in problem
 
 
-def test_what_cannot_be_read_is_said(problems, tmp_path):
+def test_a_settings_file_that_cannot_be_read_is_named(problems, tmp_path):
     assert problems(b"\xff\xfe\xff")[0].startswith("it cannot be read: ")
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(SettingsError, match="it cannot be read"):
@@ -250,13 +250,13 @@ def test_a_value_that_yaml_changes_is_named_with_what_it_makes_of_it(problems, p
 
 
 @pytest.mark.parametrize("value", ["no", "010", "12:30", "1.10", "2024-01-31"])
-def test_in_quotes_it_is_the_text(read, value):
+def test_a_value_in_quotes_is_its_text(read, value):
     settings = read(f"environment: {{A: '{value}'}}\narguments: [\"{value}\"]\nstep: {{a: '{value}'}}\n")
     assert (settings.environment["A"], settings.arguments, settings.step) == (value, (value,), {"a": value})
 
 
 @pytest.mark.parametrize("value", ["0x1F", "1.0e+3", "+3", ".5", "True", "~"])
-def test_what_is_surely_a_number_or_a_flag_is_one_in_the_steps_own_settings(read, problems, value):
+def test_a_clear_number_or_flag_is_one_in_the_own_settings_of_a_step(read, problems, value):
     read(f"step: {{a: {value}}}")
     (problem,) = problems(f"environment: {{A: {value}}}")
     assert problem.startswith("environment")
@@ -295,12 +295,12 @@ def test_aliases_that_stand_for_too_much_or_for_themselves_are_refused_at_once(p
     assert len(problem) < 250
 
 
-def test_a_few_aliases_are_fine(read):
+def test_a_settings_file_may_have_a_few_aliases(read):
     text = "step:\n  base: &base {a: 1}\n  one: *base\n  two: {<<: *base, b: 2}\n"
     assert read(text).step == {"base": {"a": 1}, "one": {"a": 1}, "two": {"a": 1, "b": 2}}
 
 
-def test_a_file_of_megabytes_is_refused(problems):
+def test_a_settings_file_of_megabytes_is_refused(problems):
     assert problems("step: " + "x" * 2_000_000) == ("it has more than 1048576 bytes",)
 
 

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 from parcelq_cli.estimate.bill import usd
-from parcelq_cli.estimate.model import Setup
+from parcelq_cli.estimate.stack import Setup
 
 from benchmarks.scale import DEFAULTS, NEW_ACCOUNT, WIDE, Simulated, simulated
 from benchmarks.simulation.case import Case
@@ -59,7 +59,7 @@ def test_uploading_many_ranges_at_once_scatters_a_result_over_segments_so_that_w
     assert many.outcome.processed == pytest.approx(few.outcome.processed, rel=0.1)
 
 
-def test_a_simulation_is_the_same_every_time_and_another_one_with_another_seed() -> None:
+def test_a_simulation_gives_the_same_every_time_and_something_else_with_another_seed() -> None:
     lost = [simulated(100_000, MIDDLE, Case(10, lost=0.2, seed=seed)).document() for seed in (1, 1, 2)]
     assert lost[0] == lost[1]
     assert lost[0] != lost[2]

@@ -36,13 +36,13 @@ def line_of(collected: Collected, total: int | None = None) -> str:
     return map_line(source_map.line_of(source_map_of(collected, collected.resolve(), total, 10))).plain
 
 
-def test_each_part_shows_the_worst_of_it():
+def test_each_part_of_a_map_line_shows_the_worst_of_it():
     assert line_of(collected_of(100, [(0, 55), (60, 90)], [(55, 60)])) == "█████▒███░"
     assert line_of(collected_of(100, [(0, 51), (53, 100)], [(51, 52)])) == "█████▓████"
     assert line_of(collected_of(100, [(0, 100)], [])) == "█" * 10
 
 
-def test_what_never_came_at_the_end_is_missing_where_the_size_is_known():
+def test_bytes_that_never_came_at_the_end_are_missing_where_the_size_is_known():
     assert line_of(collected_of(100, [(0, 40)], [], end=False), 100) == "████░░░░░░"
 
 
@@ -52,6 +52,6 @@ def test_one_record_of_a_billion_that_failed_shows():
     assert map_line(source_map.line_of(drawn.cells())).plain == "█" * 30 + "▒" + "█" * 29
 
 
-def test_holes_without_number_show_too():
+def test_holes_whose_numbers_are_not_known_show_in_the_map_line():
     ranges = [(4 * number, 4 * number + 2) for number in range(25_000)]
     assert line_of(collected_of(100_000, ranges, [])) == "░" * 10

@@ -67,7 +67,7 @@ def patched(at: int, value: bytes) -> bytes:
     ],
 )
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the files are made from a program for this processor")
-def test_what_the_kernel_refuses_is_named(program, content, problem):
+def test_a_reason_names_what_the_kernel_refuses_to_start(program, content, problem):
     path = program(content)
     assert problem in why_not_executable(path)
     if b"env" not in content and b" -e" not in content:  # those start, and then fail at once
@@ -95,7 +95,7 @@ def test_a_loader_that_is_not_there_is_named(program):
         ELF,
     ],
 )
-def test_what_the_kernel_starts_is_not_refused(program, content):
+def test_a_file_that_the_kernel_starts_is_not_refused(program, content):
     path = program(content)
     assert why_not_executable(path) == ""
     assert starts(path)
@@ -109,7 +109,7 @@ def test_a_script_may_be_run_by_a_script_up_to_a_depth(program, tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o600, 0o000])
-def test_what_is_not_executable_is_named(program, mode):
+def test_a_file_that_is_not_executable_is_named(program, mode):
     assert "it is not executable; chmod +x" in why_not_executable(program("#!/bin/sh\n", mode=mode))
 
 

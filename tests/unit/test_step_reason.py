@@ -29,7 +29,7 @@ def test_the_end_of_a_traceback_is_recognised_as_one():
 
 
 @pytest.mark.parametrize("text", ["", "plain\n", "cannot open file\nline 3\n", HEAD, HEAD + FRAMES])
-def test_what_has_no_exception_stays_as_it_is(text):
+def test_a_text_without_an_exception_stays_as_it_is(text):
     assert reason_first(text) == text
 
 
@@ -46,14 +46,14 @@ def test_a_shortened_text_is_within_its_bound_and_keeps_a_first_line_that_fits(t
 
 
 @given(st.text(st.characters()))
-def test_only_what_is_not_allowed_is_escaped(text):
+def test_only_characters_that_sqs_does_not_take_are_escaped(text):
     assert legal_text(escaped(text).encode()) is not None
     legal = "".join(one for one in text if legal_text(one.encode("utf-8", "surrogatepass")) is not None)
     for one in legal:
         assert one in escaped(text)
 
 
-def test_one_nul_escapes_itself_alone():
+def test_a_nul_in_a_text_is_escaped_and_nothing_else_is():
     assert reason_of(ParcelqError("größe \0 größe")) == r"größe \x00 größe"
 
 

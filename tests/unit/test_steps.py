@@ -37,7 +37,7 @@ class TestCommand:
         command = Step(Path("/s/tool")).command(Path("/t/in"), Path("/t/out"))
         assert command == ["/s/tool", "--input", "/t/in", "--output", "/t/out", "--workflow-id", ""]
 
-    def test_a_filter_gets_only_its_arguments(self):
+    def test_a_filter_gets_only_the_arguments_of_its_settings(self):
         step = Step(Path("/usr/bin/tr"), StepSettings(filter=True, arguments=("a-z", "A-Z"), path=Path("/s.yaml")), "w")
         assert step.command(Path("/t/in"), Path("/t/out")) == ["/usr/bin/tr", "a-z", "A-Z"]
 
@@ -47,7 +47,7 @@ class TestCommand:
 
 
 class TestLocalStep:
-    def test_any_path_will_do(self, tmp_path):
+    def test_a_step_may_be_given_by_any_path(self, tmp_path):
         path = program(tmp_path / "anywhere" / "tool")
         assert local_step(str(path), workflow_id="wf") == Step(path, StepSettings(), "wf")
 
@@ -57,7 +57,7 @@ class TestLocalStep:
         assert local_step("./tool").path == path
         assert local_step("tool").path == path
 
-    def test_a_home_directory_is_filled_in(self, tmp_path, monkeypatch):
+    def test_the_home_directory_in_a_path_of_a_step_is_filled_in(self, tmp_path, monkeypatch):
         path = program(tmp_path / "tool")
         (tmp_path / "s.yaml").write_text("filter: true")
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -106,11 +106,11 @@ class TestLocalStep:
         assert local_step("tool x").path == here
 
     @pytest.mark.parametrize("path", ["", "no-such-tool-anywhere", "./none", "/", "no-such-tool x", "'open", " "])
-    def test_what_is_not_there_is_refused(self, path):
+    def test_a_local_step_that_is_not_there_is_refused(self, path):
         with pytest.raises(SettingsError, match="there is no such file"):
             local_step(path)
 
-    def test_what_is_not_executable_is_refused_unless_it_is_python(self, tmp_path):
+    def test_a_local_step_that_is_not_executable_is_refused_unless_it_is_python(self, tmp_path):
         with pytest.raises(SettingsError, match=r"not executable; chmod \+x"):
             local_step(str(program(tmp_path / "tool.sh", 0o644)))
         assert local_step(str(program(tmp_path / "tool.py", 0o644))).path == tmp_path / "tool.py"
@@ -125,16 +125,16 @@ class TestLocalStep:
             (b"\x7fELF\2\1\1" + bytes(11) + b"\x08\0" + bytes(40), r"built for another processor"),
         ],
     )
-    def test_what_the_system_would_not_start_is_refused(self, tmp_path, head, problem):
+    def test_a_local_step_that_the_system_would_not_start_is_refused(self, tmp_path, head, problem):
         program(tmp_path / "tool").write_bytes(head)
         with pytest.raises(SettingsError, match=problem):
             local_step(str(tmp_path / "tool"))
 
     @pytest.mark.parametrize("name", ["sh", "awk", "true", sys.executable])
-    def test_what_the_system_starts_is_taken(self, name):
+    def test_a_local_step_that_the_system_starts_is_accepted(self, name):
         assert local_step(name)
 
-    def test_bad_settings_are_refused(self, tmp_path):
+    def test_a_local_step_with_bad_settings_is_refused(self, tmp_path):
         (tmp_path / "s.yaml").write_text("nonsense: 1")
         with pytest.raises(SettingsError, match="nonsense"):
             local_step(str(program(tmp_path / "tool")), str(tmp_path / "s.yaml"))
@@ -147,20 +147,20 @@ class TestDeployedStep:
         assert deployed_step([steps], "clean", workflow_id="wf") == Step(path, StepSettings(), "wf")
 
     @pytest.mark.parametrize("name", ["settings.yaml", "settings.yml"])
-    def test_with_the_settings_that_lie_beside_it(self, steps, name):
+    def test_a_deployed_step_has_the_settings_that_lie_beside_it(self, steps, name):
         program(steps / "clean" / "step")
         (steps / "clean" / name).write_text("timeout: 7")
         settings = deployed_step([steps], "clean").settings
         assert (settings.timeout, settings.path) == (7.0, steps / "clean" / name)
 
-    def test_folders_are_searched_in_order(self, steps, tmp_path):
+    def test_folders_of_deployed_steps_are_searched_in_order(self, steps, tmp_path):
         other = tmp_path / "opt" / "steps"
         in_layer = program(other / "clean" / "step")
         assert deployed_step([steps, tmp_path / "none", other], "clean").path == in_layer
         in_function = program(steps / "clean" / "step")
         assert deployed_step([steps, other], "clean").path == in_function
 
-    def test_a_relative_folder_will_do(self, steps, tmp_path, monkeypatch):
+    def test_a_folder_of_deployed_steps_may_be_a_relative_path(self, steps, tmp_path, monkeypatch):
         path = program(steps / "clean" / "step")
         (steps / "clean" / "settings.yaml").write_text("timeout: 7")
         monkeypatch.chdir(tmp_path)
@@ -174,7 +174,7 @@ class TestDeployedStep:
         with pytest.raises(SettingsError, match=r"must have one step, but has step, step\.py"):
             deployed_step([steps], "clean")
 
-    def test_other_files_there_are_no_steps(self, steps):
+    def test_other_files_in_the_folder_of_a_stage_are_no_steps(self, steps):
         for name in ("steps.txt", "stepping", "my-step", "step.tar.gz"):
             program(steps / "clean" / name)
         (steps / "clean" / "step").mkdir()
@@ -212,7 +212,7 @@ class TestDeployedStep:
         with pytest.raises(SettingsError, match="is outside the folders"):
             deployed_step([steps], "../outside")
 
-    def test_links_are_followed_and_must_not_lead_out(self, steps, tmp_path):
+    def test_links_to_deployed_steps_are_followed_and_must_not_lead_out(self, steps, tmp_path):
         secret = program(tmp_path / "secret")
         (steps / "clean").mkdir()
         (steps / "clean" / "step").symlink_to(secret)
@@ -236,18 +236,18 @@ class TestDeployedStep:
         step = deployed_step([steps], "clean")
         assert (step.path, step.settings.timeout) == (steps / "clean" / "step", 7.0)
 
-    def test_a_folder_that_is_itself_a_link_will_do(self, steps, tmp_path):
+    def test_a_folder_of_deployed_steps_may_itself_be_a_link(self, steps, tmp_path):
         program(steps / "clean" / "step")
         (tmp_path / "link").symlink_to(steps)
         assert deployed_step([tmp_path / "link"], "clean").name == "step"
 
     @pytest.mark.parametrize("path", ["none", "clean", ""])
-    def test_what_is_not_there_or_no_file_is_refused(self, steps, path):
+    def test_a_deployed_step_that_is_not_there_or_no_file_is_refused(self, steps, path):
         (steps / "clean").mkdir()
         with pytest.raises(SettingsError, match=r"there is no such file|there must be"):
             deployed_step([steps], "clean", path)
 
-    def test_what_is_not_executable_is_refused(self, steps):
+    def test_a_deployed_step_that_is_not_executable_is_refused(self, steps):
         program(steps / "clean" / "step", 0o644)
         with pytest.raises(SettingsError, match="not executable"):
             deployed_step([steps], "clean")

@@ -79,7 +79,7 @@ def test_a_version_lacks_its_bundles_until_they_are_stored(versions, store):
         versions.put(one)
 
 
-def test_two_who_put_at_once_do_not_overwrite_each_other(put, versions, store, monkeypatch):
+def test_two_that_put_a_version_at_once_do_not_overwrite_each_other(put, versions, store, monkeypatch):
     put(version())
     mine, theirs = version(code=b"mine"), version(code=b"theirs")
     stat = FolderStore.stat
@@ -132,7 +132,7 @@ def test_a_folder_of_the_inbox_may_name_the_version(put, versions, store):
 
 
 @pytest.mark.parametrize("name", ["nothing", "A", "a b", "..", "score@", "score@xyz", "@0123456789abcdef", ""])
-def test_what_is_no_workflow_is_refused_by_name(versions, name):
+def test_an_object_that_is_no_workflow_is_refused_by_name(versions, name):
     with pytest.raises(WorkflowError):
         versions.of_job(SOURCE, name)
 

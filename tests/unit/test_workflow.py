@@ -56,7 +56,7 @@ def test_a_wrong_format_is_one_mistake_that_names_its_key(folder):
     assert problem.endswith("must be a record format; lines is 0, but must be a number from 1 to 1000")
 
 
-def test_everything_that_is_documented_is_read(folder):
+def test_every_key_of_a_workflow_that_the_page_documents_is_read(folder):
     workflow = read_workflow(
         folder(
             """
@@ -88,7 +88,7 @@ def test_a_workflow_is_the_same_after_it_was_stored(folder):
     assert workflow_of(workflow.to_document(), "it") == workflow
 
 
-def test_ten_mistakes_are_named_at_once(folder):
+def test_ten_mistakes_in_a_workflow_are_named_at_once(folder):
     found = "\n".join(problems_of(folder(TEN_MISTAKES)))
     for name in ("'formt'", "'cvs'", "parcel_size", "batch_size is True", "'lots'", "'max_secs'", "'../x.py'"):
         assert name in found
@@ -118,7 +118,7 @@ def test_ten_mistakes_are_named_at_once(folder):
         ("steps: [{run: no-such-program-anywhere}]", "steps[0]: path 'no-such-program-anywhere': there is no such"),
     ],
 )
-def test_a_mistake_is_named_with_its_value(folder, text, problem):
+def test_a_mistake_in_a_workflow_is_named_with_its_value(folder, text, problem):
     assert problems_of(folder(text))[0].startswith(problem)
 
 
@@ -177,7 +177,7 @@ class TestAssembling:
         with pytest.raises(SettingsError, match="link is a link that leaves the folder"):
             from_folder(made)
 
-    def test_single_steps_get_a_folder_each(self, tmp_path, folder):
+    def test_steps_of_a_command_get_a_folder_each(self, tmp_path, folder):
         made = folder("")
         (tmp_path / "weigh").mkdir()
         (tmp_path / "weigh/step.py").write_text(STEP)
@@ -198,7 +198,7 @@ class TestAssembling:
         assert [one.settings.timeout for one in steps] == [4, 3, None]
         assert [one.path.name for one in steps] == ["score.py", "step.py", "cat"]
 
-    def test_options_overrule_what_the_workflow_says(self, folder):
+    def test_options_of_a_command_overrule_what_the_workflow_says(self, folder):
         text = "format: csv\nlimits: {max_dead: 3, max_seconds: 9}\nsteps: [{run: score.py, batch_size: 7}]\n"
         assembled = from_folder(folder(text))
         options = Workflow((), parse("tsv"), None, 50, Limits(max_dead_share=0.5))

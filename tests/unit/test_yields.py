@@ -59,7 +59,7 @@ def test_one_record_lost_in_every_run_is_a_doubt() -> None:
         [],
     ],
 )
-def test_what_a_sound_step_may_do_is_no_doubt(runs: list[tuple[int, int]]) -> None:
+def test_a_sound_step_gives_no_doubt_whatever_it_may_do(runs: list[tuple[int, int]]) -> None:
     assert doubts_of(*runs) == ()
 
 

@@ -1,18 +1,20 @@
-"""The requests of a file, and the bill. Pure arithmetic."""
+"""Requests and costs: of a file, of keeping it, and of a stack in which nothing is processed. Pure arithmetic."""
 
 from __future__ import annotations
 
-from math import ceil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, inf
 from typing import Final
 
 from parcelq.collect.drain import RECEIVERS
-from parcelq.limits import MAX_REQUEST_MESSAGES
+from parcelq.limits import BILLING_UNIT_BYTES, MAX_LONG_POLL_SECONDS, MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
+from parcelq.prices import Prices
 
-from parcelq_cli.estimate.arithmetic import Row, billed, function, row, total, units
 from parcelq_cli.estimate.collecting import segments_of
-from parcelq_cli.estimate.facts import COLD_SECONDS, LOOK_SECONDS, TASKS_TOGETHER
-from parcelq_cli.estimate.model import Job
-from parcelq_cli.estimate.stack import LOG_BYTES
+from parcelq_cli.estimate.facts import COLD_SECONDS, LOG_BYTES, LOOK_SECONDS, POLLERS, TASKS_TOGETHER
+from parcelq_cli.estimate.model import Estimate
+from parcelq_cli.estimate.stack import Stack
 
 _LOOK_REQUESTS: Final = RECEIVERS + 4
 """Requests to SQS of a look: its receivers that find nothing more, locking, publishing the next, its own delivery."""
@@ -21,24 +23,65 @@ _LOOK_GETS: Final = 4
 """Requests to S3 of a look: the record, what lies in the job's folder, and notes."""
 _LOOKUPS: Final = 4
 """Requests of a function for its topics: the processor's, once an instance."""
-_FREE_DISK_GB: Final = 0.5
 _RANGE_TASK_BYTES: Final = 300
+_FREE_DISK_GB: Final = 0.5
 _TRACED: Final = 0.05
 """Of invocations, beside one a second: https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html"""
+IDLE_REQUESTS: Final = RECEIVERS + 5
+"""Requests to SQS of a start by the schedule, with nothing there: its receivers, and looking up topics."""
+IDLE_LISTINGS: Final = 3
+"""Listings then: what has no lineage, all segments, and the records of jobs."""
+_IDLE_SECONDS: Final = 1.0 + COLD_SECONDS
+"""Such a start, which waits a second for messages, and is cold."""
+_MONTH_SECONDS: Final = 30 * 24 * 3600
+_METRICS: Final = 3
 
 
-def sqs(job: Job) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a bill: a service's price times a quantity, and what it is for."""
+
+    service: str
+    what: str
+    quantity: float
+    unit: str
+    usd: float
+
+    @classmethod
+    def of(cls, prices: Prices, service: str, what: str, price: str, quantity: float) -> Row:
+        """A row by the name of the price."""
+        return cls(service, what, quantity, price.partition("_")[2].replace("_", " "), quantity * prices.of[price].usd)
+
+
+def total(rows: Sequence[Row]) -> float:
+    """Dollars of all rows."""
+    return sum(one.usd for one in rows)
+
+
+def units(size: float) -> int:
+    """How many requests SQS bills for one request, by the bytes of its payload: https://aws.amazon.com/sqs/pricing/"""
+    return max(1, ceil(size / BILLING_UNIT_BYTES))
+
+
+def billed(count: float, size: float, together: float = inf) -> float:
+    """How many requests SQS bills for messages of one size in full requests."""
+    most = max(1, min(MAX_REQUEST_MESSAGES, together, MAX_REQUEST_BYTES // max(1, size)))
+    full, rest = divmod(count, most)
+    return full * units(most * size) + (units(rest * size) if rest else 0)
+
+
+def sqs(job: Estimate) -> dict[str, float]:
     """Requests to SQS as it bills them, by what they are for."""
     size, parcel, (pieces, out) = job.input_bytes, job.message_bytes(job.parcel), job.outputs
     results = job.result.messages
+    instances = 1 + min(job.setup.uploads, job.ranges) + min(job.setup.concurrency, job.invocations)
     asked = {
         "input topic, publish": billed(job.uploaded, parcel),
         "input topic, receive and delete": billed(job.runs, size, job.together) + job.runs / MAX_REQUEST_MESSAGES,
         "output topic, publish": billed(results, out, job.together * pieces),
         "output topic, receive and delete": billed(results, out) + results / MAX_REQUEST_MESSAGES,
         "looks": job.looks * _LOOK_REQUESTS,
-        "looking up topics": _LOOKUPS
-        * (1 + min(job.setup.uploads, job.ranges) + min(job.setup.concurrency, job.invocations)),
+        "looking up topics": _LOOKUPS * instances,
     }
     if job.ranges:
         asked["range topic"] = billed(job.ranges, _RANGE_TASK_BYTES) + 2 * job.ranges
@@ -51,49 +94,95 @@ def sqs(job: Job) -> dict[str, float]:
     return asked
 
 
-def s3(job: Job) -> tuple[float, float]:
+def s3(job: Estimate) -> tuple[float, float]:
     """Requests that S3 bills as PUT, and those that it bills as GET: notes, segments, the result and the report."""
     result, ranges = job.result, max(1, job.ranges)
     segments = segments_of(result.messages, job.outputs[1]) + RECEIVERS
     puts = ranges + segments + result.parts + 8 + _LOOK_PUTS * job.looks
-    gets = 2 * ranges + 4 * segments + result.parts * result.gets + _LOOK_GETS * job.looks
-    return puts, gets
+    return puts, 2 * ranges + 4 * segments + result.parts * result.gets + _LOOK_GETS * job.looks
 
 
-def bill(job: Job) -> list[Row]:
-    """The cost of running the file, without the cost of keeping it."""
-    uploads, processors = 1 + job.ranges, job.invocations + job.splitting + job.again[0]
-    uploading = max(1, job.ranges) * job.publishing + (1 + min(job.ranges, job.setup.uploads)) * COLD_SECONDS
+def used(job: Estimate) -> dict[str, tuple[float, float]]:
+    """The invocations of each function, and their seconds together."""
     result, drains = job.result, ceil(job.draining / 30)
+    uploading = max(1, job.ranges) * job.publishing + (1 + min(job.ranges, job.setup.uploads)) * COLD_SECONDS
     looking = job.looks * LOOK_SECONDS + min(job.looks, job.setup.collects) * COLD_SECONDS
-    collecting = job.draining + looking + result.busy
-    collectors = job.looks + drains + (ceil(result.tasks / TASKS_TOGETHER) if result.is_large else 0)
-    invocations = uploads + processors + collectors
-    puts, gets = s3(job)
-    prices, disk = job.prices, job.busy * max(0.0, job.stack.disk_gb - _FREE_DISK_GB)
-    traces = min(invocations, job.processed + _TRACED * invocations)
+    writers = ceil(result.tasks / TASKS_TOGETHER) if result.is_large else 0
+    return {
+        "uploader": (1 + job.ranges, uploading),
+        "processor": (job.invocations + job.splitting + job.again[0], job.busy),
+        "downloader": (job.looks + drains + writers, job.draining + looking + result.busy),
+    }
+
+
+def bill(job: Estimate) -> list[Row]:
+    """The cost of running the file, without the cost of keeping it."""
     asked = sqs(job)
     fair = sum(count for what, count in asked.items() if what.endswith("publish"))
-    return [
-        *(row(prices, "SQS", what, "sqs_requests", count) for what, count in asked.items()),
-        row(prices, "SQS", "fair queues", "sqs_fair_requests", fair),
-        *function(prices, "uploader", uploads, uploading, job.stack.uploader_mb),
-        *function(prices, "processor", processors, job.busy, job.setup.memory),
-        row(prices, "Lambda", "processor, disk", "lambda_storage_gb_seconds", disk),
-        *function(prices, "downloader", collectors, collecting, job.stack.downloader_mb),
-        row(prices, "S3", "requests", "s3_puts", puts),
-        row(prices, "S3", "requests", "s3_gets", gets),
-        row(prices, "CloudWatch", "logs", "log_gb", invocations * LOG_BYTES / 1e9),
-        row(prices, "X-Ray", "traces", "xray_traces", traces),
+    return priced(job, asked, fair, s3(job), used(job), job.processed)
+
+
+def priced(
+    job: Estimate,
+    asked: Mapping[str, float],
+    fair: float,
+    requests: tuple[float, float],
+    invoked: Mapping[str, tuple[float, float]],
+    seconds: float,
+) -> list[Row]:
+    """Price what a job used.
+
+    Args:
+        job: its stack and the prices.
+        asked: requests to SQS, by what they are for.
+        fair: those of them that publish with a MessageGroupId.
+        requests: requests to S3, as `s3` gives them.
+        invoked: what the functions used, as `used` gives it.
+        seconds: how long they worked.
+    """
+    invocations = sum(count for count, _ in invoked.values())
+    functions = [(name, *one, job.megabytes[name] / 1024) for name, one in invoked.items()]
+    disk = invoked["processor"][1] * max(0.0, job.stack.disk_gb - _FREE_DISK_GB)
+    rows = [
+        *(("SQS", what, "sqs_requests", count) for what, count in asked.items()),
+        ("SQS", "fair queues", "sqs_fair_requests", fair),
+        *(("Lambda", name, "lambda_requests", count) for name, count, _, _ in functions),
+        *(("Lambda", name, "lambda_gb_seconds", busy * memory) for name, _, busy, memory in functions),
+        ("Lambda", "processor, disk", "lambda_storage_gb_seconds", disk),
+        ("S3", "requests", "s3_puts", requests[0]),
+        ("S3", "requests", "s3_gets", requests[1]),
+        ("CloudWatch", "logs", "log_gb", invocations * LOG_BYTES / 1e9),
+        ("X-Ray", "traces", "xray_traces", min(invocations, seconds + _TRACED * invocations)),
     ]
+    return [Row.of(job.prices, *one) for one in rows]
 
 
-def usd(job: Job) -> float:
+def usd(job: Estimate) -> float:
     """Dollars of the bill."""
     return total(bill(job))
 
 
-def keeping(job: Job) -> list[Row]:
+def keeping(job: Estimate) -> list[Row]:
     """The cost of keeping the file and its result for a month."""
     sizes = {"the file": job.known.stored, "the result": job.output_bytes}
-    return [row(job.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]
+    return [Row.of(job.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]
+
+
+def idle(stack: Stack, prices: Prices) -> list[Row]:
+    """The cost of a stack in a month in which nothing is processed."""
+    starts = _MONTH_SECONDS / stack.collect_seconds
+    polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
+    gb_seconds = starts * _IDLE_SECONDS * stack.downloader_mb / 1024
+    rows = [
+        ("SQS", "Lambda looking for messages", "sqs_requests", polls),
+        ("SQS", "downloader looking for messages", "sqs_requests", starts * IDLE_REQUESTS),
+        ("Lambda", "downloader, on its schedule", "lambda_requests", starts),
+        ("Lambda", "downloader, on its schedule", "lambda_gb_seconds", gb_seconds),
+        ("S3", "downloader looking for segments", "s3_puts", starts * IDLE_LISTINGS),
+        ("CloudWatch", "logs", "log_gb", starts * LOG_BYTES / 1e9),
+        ("CloudWatch", "alarms", "alarm_months", stack.alarms),
+        ("CloudWatch", "metrics", "metric_months", _METRICS),
+        ("CloudWatch", "dashboard", "dashboard_months", stack.dashboards),
+        ("X-Ray", "traces", "xray_traces", starts),
+    ]
+    return [Row.of(prices, *one) for one in rows]

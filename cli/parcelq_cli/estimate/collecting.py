@@ -7,32 +7,18 @@ from math import ceil
 
 from parcelq.collect.assembly import CACHE_BYTES, LARGEST_WINDOW, SMALLEST_WINDOW
 from parcelq.collect.drain import PULLED_TOGETHER, RECEIVERS, SEGMENT_BYTES, SEGMENT_MESSAGES
-from parcelq.collect.large import HELD_BYTES, LARGE, PARTS_IN_FLIGHT, TASK_BYTES
+from parcelq.collect.large import HELD_BYTES, PARTS_IN_FLIGHT, TASK_BYTES, LargeResults
 from parcelq.collect.looks import PARTS_SECONDS
 from parcelq.limits import MAX_REQUEST_MESSAGES
 from parcelq.store.store import part_bytes
 
-from parcelq_cli.estimate.facts import (
-    ASSEMBLED,
-    BYTES_PER_SECOND,
-    DRAINED_BYTE,
-    DRAINED_MESSAGE,
-    DRAWN,
-    EXTENT,
-    LISTED,
-    LOCATED,
-    RESOLVED,
-    S3_GETS,
-    S3_SECONDS,
-    SQS_SECONDS,
-    TASKS_TOGETHER,
-)
+from parcelq_cli.estimate import facts
 
 
 def drained_seconds(size: float) -> float:
     """Seconds in which an invocation drains a message of `size` bytes: its network, CPU or requests bound it."""
-    requests = (2 / PULLED_TOGETHER + 1 / (8 * MAX_REQUEST_MESSAGES)) * SQS_SECONDS / RECEIVERS
-    return max(2 * size / BYTES_PER_SECOND, DRAINED_MESSAGE + DRAINED_BYTE * size, requests)
+    requests = (2 / PULLED_TOGETHER + 1 / (8 * MAX_REQUEST_MESSAGES)) * facts.SQS_SECONDS / RECEIVERS
+    return max(2 * size / facts.BYTES_PER_SECOND, facts.DRAINED_MESSAGE + facts.DRAINED_BYTE * size, requests)
 
 
 def segments_of(messages: float, size: float) -> int:
@@ -43,7 +29,7 @@ def segments_of(messages: float, size: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A result that is to be written in parts.
+    """A result that is to be written in parts. What has no unit is in seconds.
 
     Attributes:
         size: its bytes, at least 1.
@@ -58,7 +44,7 @@ class Result:
     @property
     def is_large(self) -> bool:
         """Whether its parts are written by several invocations."""
-        return self.size > LARGE
+        return LargeResults.takes(ceil(self.size))
 
     @property
     def part(self) -> int:
@@ -97,49 +83,45 @@ class Result:
         return max(1, min(PARTS_IN_FLIGHT, HELD_BYTES // self.part, self.in_task))
 
     def task_seconds(self, invocations: float = 1) -> float:
-        """Seconds in which an invocation writes the parts of a task.
-
-        Args:
-            invocations: how many do this at the same time. Together they get what one prefix of S3 takes.
-        """
+        """One task, written by one of `invocations` at a time, which together get what one prefix of S3 takes."""
         size, most = self.size / self.parts, self.side_by_side
-        waiting = max(S3_SECONDS, invocations * most / S3_GETS) * self.gets + 3 * S3_SECONDS
-        together = max(waiting, 2 * most * size / BYTES_PER_SECOND) + most * size / ASSEMBLED
+        waiting = max(facts.S3_SECONDS, invocations * most / facts.S3_GETS) * self.gets + 3 * facts.S3_SECONDS
+        together = max(waiting, 2 * most * size / facts.BYTES_PER_SECOND) + most * size / facts.ASSEMBLED
         return ceil(min(self.in_task, self.parts) / most) * together
 
     @property
     def seeing(self) -> float:
-        """Seconds of a look that sees that all messages are there."""
-        listings = ceil(segments_of(self.messages, self.size / self.messages) / LISTED)
-        return self.messages / RESOLVED + listings * S3_SECONDS
+        """A look that sees that all messages are there."""
+        listings = ceil(segments_of(self.messages, self.size / self.messages) / facts.LISTED)
+        return self.messages / facts.RESOLVED + listings * facts.S3_SECONDS
 
     @property
     def planning(self) -> float:
-        """Seconds in which it is written where every byte lies."""
-        return self.messages / LOCATED + self.messages * EXTENT / BYTES_PER_SECOND + 3 * S3_SECONDS
+        """Writing where every byte lies."""
+        return self.messages * (1 / facts.LOCATED + facts.EXTENT / facts.BYTES_PER_SECOND) + 3 * facts.S3_SECONDS
 
     @property
     def drawing(self) -> float:
-        """Seconds in which the report and its page are written."""
-        return self.messages / DRAWN + 6 * S3_SECONDS
+        """Writing the report and its page."""
+        return self.messages / facts.DRAWN + 6 * facts.S3_SECONDS
 
     @property
     def alone(self) -> float:
-        """Seconds in which one invocation writes all of a small result."""
-        return self.messages / LOCATED + self.tasks * self.task_seconds()
+        """Writing all of a small result by one invocation."""
+        return self.messages / facts.LOCATED + self.tasks * self.task_seconds()
 
     @property
     def busy(self) -> float:
-        """Seconds of all invocations that write it and its report, together."""
+        """All invocations that write it and its report, together."""
         if not self.is_large:
             return self.seeing + self.alone + self.drawing
         return 2 * self.seeing + self.planning + self.tasks * self.task_seconds() + self.drawing
 
     def seconds(self, invocations: float) -> float:
-        """Seconds from the moment at which all messages are collected, with so many invocations at most."""
+        """From the moment at which all messages are collected, with so many invocations at most."""
         if not self.is_large:
             return self.busy
         # An invocation takes ten tasks one after another, so the last of them are late.
-        rounds = min(self.tasks, self.tasks / invocations + TASKS_TOGETHER)
+        rounds = min(self.tasks, self.tasks / invocations + facts.TASKS_TOGETHER)
         writing = rounds * self.task_seconds(min(invocations, self.tasks))
         return 2 * self.seeing + self.planning + writing + PARTS_SECONDS + self.drawing

@@ -5,40 +5,42 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from parcelq_cli.options import ParcelSize, WrongUsageError
+from parcelq_cli.estimate.stack import Setup
+from parcelq_cli.options import OneStep, ParcelSize, RecordFormat, StepSettings, WorkflowId, WrongUsageError
 from parcelq_cli.output import Output, with_output
+
+_DEFAULT: Final = Setup()
 
 
 @with_output
 def estimate(
     out: Output,
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file, or s3://BUCKET/KEY.", show_default=False)],
-    step: Annotated[
-        str, typer.Option(help="The step: a path, or the name of a program on the PATH.", show_default=False)
-    ],
-    settings: Annotated[str, typer.Option(metavar="FILE", help="The step's settings file.", show_default="none")] = "",
-    record_format: Annotated[
-        str,
-        typer.Option("--format", metavar="FORMAT", help="The record format, such as csv.", show_default="by name"),
-    ] = "",
-    workflow_id: Annotated[str, typer.Option(help="Passed to the step as --workflow-id.", show_default="none")] = "",
+    step: OneStep,
+    settings: StepSettings = "",
+    record_format: RecordFormat = "",
+    workflow_id: WorkflowId = "",
     sample: Annotated[int, typer.Option(min=1, help="About how many records to run the step over.")] = 1000,
-    parcel_size: ParcelSize = 1000,
+    parcel_size: ParcelSize = _DEFAULT.parcel_size,
     batch_size: Annotated[
         int | None,
         typer.Option(min=1, help="How many entries the step should get at a time.", show_default="as the parcel size"),
     ] = None,
-    memory: Annotated[int, typer.Option(min=128, max=10_240, help="ProcessorMemory, in MB.")] = 1769,
+    memory: Annotated[int, typer.Option(min=128, max=10_240, help="ProcessorMemory, in MB.")] = _DEFAULT.memory,
     concurrency: Annotated[
         int, typer.Option(min=1, help="Processors at a time: Concurrency, or what the account has where that is less.")
-    ] = 5,
-    uploads: Annotated[int, typer.Option(min=1, help="UploadConcurrency: uploaders of a large file's ranges.")] = 2,
-    collects: Annotated[int, typer.Option(min=1, help="CollectConcurrency: downloaders at a time.")] = 2,
-    timeout: Annotated[int, typer.Option(min=1, max=900, help="ProcessorTimeout, in seconds.")] = 300,
+    ] = _DEFAULT.concurrency,
+    uploads: Annotated[
+        int, typer.Option(min=1, help="UploadConcurrency: uploaders of a large file's ranges.")
+    ] = _DEFAULT.uploads,
+    collects: Annotated[
+        int, typer.Option(min=1, help="CollectConcurrency: downloaders at a time.")
+    ] = _DEFAULT.collects,
+    timeout: Annotated[int, typer.Option(min=1, max=900, help="ProcessorTimeout, in seconds.")] = _DEFAULT.timeout,
     slowdown: Annotated[
         float, typer.Option(help="How many times slower a vCPU of Lambda is than a processor of this machine.")
     ] = 1.0,
@@ -62,9 +64,9 @@ def estimate(
 
     from parcelq_cli.estimate import report
     from parcelq_cli.estimate.measure import measure
-    from parcelq_cli.estimate.model import Job, Setup
-    from parcelq_cli.estimate.options import jobs
+    from parcelq_cli.estimate.model import Estimate
     from parcelq_cli.estimate.sample import read_sample
+    from parcelq_cli.estimate.setups import neighbours
 
     if not 0 < slowdown < math.inf:
         raise WrongUsageError(f"--slowdown is {slowdown}, but must be a number above 0")
@@ -75,9 +77,10 @@ def estimate(
         with closing(Runner(found)) as runs:
             known = measure(PurePosixPath(file).name, records, runs)
     setup = Setup(parcel_size, batch_size or parcel_size, memory, concurrency, timeout, uploads, collects)
-    every = jobs(Job(known, setup, table, slowdown=slowdown), batches_follow=batch_size is None)
+    job = Estimate(known, setup, table, slowdown=slowdown)
     if html:
-        from parcelq_cli.estimate.html import write_page
+        from parcelq_cli.estimate.html import page
 
-        write_page(html, every, batches_follow=batch_size is None)
-    out.result(report.document(every), report.text(every))
+        html.write_bytes(page(job, batches_follow=batch_size is None))
+    every = neighbours(job, batches_follow=batch_size is None)
+    out.result(report.document(job, every), report.text(job, every))

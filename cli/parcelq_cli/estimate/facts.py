@@ -56,3 +56,5 @@ TASKS_TOGETHER: Final = 10
 """Tasks for parts of a large result that an invocation may get together, since it gets as many looks."""
 EXTENT: Final = 24
 """Bytes of a plan of a large result for each message."""
+LOG_BYTES: Final = 1_500
+"""What an invocation writes into its log."""

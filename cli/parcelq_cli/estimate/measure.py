@@ -21,7 +21,7 @@ from parcelq.steps.run import Runner
 from parcelq.topics.attributes import LINEAGE
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
-from parcelq.upload.layout import Layout
+from parcelq.upload.parcels import Layout
 from parcelq.upload.sources import parcel_messages
 
 from parcelq_cli.estimate.sample import Sample
@@ -49,16 +49,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is known of a file and a step.
+    """What is known of a file, as in `Sample`, and of a step.
 
     Attributes:
         name: the file's name.
-        format: its record format.
-        size: bytes of the file, decompressed.
-        stored: its bytes as they are stored.
-        one_stream: whether it cannot be cut into ranges.
-        records: its records.
-        counted: whether they were counted, not worked out.
         sampled: records that were taken.
         failing: which share of records the step fails on.
         reason: why it failed on one of them; empty where it did not.
@@ -109,22 +103,7 @@ _HOPELESS: Final = 10
 """If this many records each fail alone, and none succeeds, the step is broken."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    wall: float
-    cpu: float
-    entries: int
-    size: int
-    attributes: int
-
-
-def measure(
-    name: str,
-    sample: Sample,
-    runs: Runner,
-    *,
-    clock: Clock = time.monotonic,
-) -> Measured:
+def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.monotonic) -> Measured:
     """Run a step over a sample, whole and a tenth of it, by turns, and draw a line through the middle of the times.
 
     Halving finds the records that the step fails on, as in the processor; the times leave them out. The processor
@@ -139,22 +118,18 @@ def measure(
     Raises:
         ParcelqError: the step fails on every record; with the reason.
     """
-    warm = runs.step.warm
-    headers = StageHeaders(runs.step.settings, "output", runs.step.workflow_id)
-    runner = _Runner(name, sample, runs, clock, warm, headers)
-    good, bad, reason = _sift(runner, sample.records)
+    run = _Trial(name, sample, runs, clock)
+    good, bad, reason = _sift(run, sample.records)
     small = good[::_SMALL]
-    few, many = [], []
+    few: list[_Run] = []
+    many: list[_Run] = []
     began = clock()
-    for _ in range(_ROUNDS):
-        few.append(runner(small))
-        many.append(runner(good))
-        if clock() - began > _ENOUGH_SECONDS:
-            break
+    while len(many) < _ROUNDS and (not many or clock() - began <= _ENOUGH_SECONDS):
+        few.append(run(small))
+        many.append(run(good))
     last = many[-1]
-    usual = median(one.wall for one in few)
     runs.close()  # so that the next run begins with a process of its own
-    start = max(0.0, runner(small).wall - usual) if warm else 0.0
+    start = max(0.0, run(small).wall - median(one.wall for one in few)) if run.warm else 0.0
 
     def line(seconds: Callable[[_Run], float]) -> Line:
         return Line.through(len(small), median(map(seconds, few)), len(good), median(map(seconds, many)))
@@ -178,12 +153,12 @@ def measure(
         out_bytes=last.size / len(good),
         illegal=mean(legal_text(one) is None for one in sample.records),
         escaped=len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace")) / len(text.encode()),
-        attributes_in=_attributes(runner.message(sample.records)),
+        attributes_in=_attributes(run.message(sample.records)),
         attributes_out=last.attributes,
     )
 
 
-def _sift(runner: _Runner, records: Sequence[bytes]) -> tuple[list[bytes], int, str]:
+def _sift(run: _Trial, records: Sequence[bytes]) -> tuple[list[bytes], int, str]:
     """Find the records that a step fails on.
 
     Returns:
@@ -191,13 +166,13 @@ def _sift(runner: _Runner, records: Sequence[bytes]) -> tuple[list[bytes], int, 
         were not enough runs are in neither.
     """
     good: list[bytes] = []
-    bad, runs, reason = 0, 0, ""
-    left = [records]
-    while left and runs < _RUNS_FOR_BAD:
+    bad, reason, left = 0, "", [records]
+    for _ in range(_RUNS_FOR_BAD):
+        if not left:
+            break
         part = left.pop()
-        runs += 1
         try:
-            runner(part)
+            run(part)
         except StepError as error:
             reason = str(error)
             if len(part) > 1:
@@ -215,45 +190,48 @@ def _sift(runner: _Runner, records: Sequence[bytes]) -> tuple[list[bytes], int, 
 
 
 @dataclass(frozen=True, slots=True)
-class _Runner:
-    name: str
-    sample: Sample
-    runs: Runner
-    clock: Clock
-    warm: bool
-    headers: StageHeaders
+class _Run:
+    wall: float
+    cpu: float
+    entries: int
+    size: int
+    attributes: int
 
-    @property
-    def source(self) -> Source:
-        """The source that the file would be in a bucket."""
-        return Source.of_object("parcelq-123456789012-us-east-1", INBOX + self.name, etag="0" * 32, put="0" * 18)
+
+class _Trial:
+    """Runs a step over records, as messages from the middle of the file in a bucket."""
+
+    def __init__(self, name: str, sample: Sample, runs: Runner, clock: Clock) -> None:
+        self.sample, self.runs, self.clock = sample, runs, clock
+        self.warm = runs.step.warm
+        self.headers = StageHeaders(runs.step.settings, "output", runs.step.workflow_id)
+        self.source = Source.of_object("parcelq-123456789012-us-east-1", INBOX + name, etag="0" * 32, put="0" * 18)
+        header = header_of_source(sample.header, str(self.source), None)
+        self.layout = Layout.of_source(sample.format, sample.header, header)
 
     def message(self, records: Sequence[bytes]) -> Message:
-        """Records as the uploader would publish them, from the middle of the file."""
+        """Records as the uploader would publish them."""
         body = b"".join(records)
-        header = header_of_source(self.sample.header, str(self.source), None)
-        layout = Layout.of_source(self.sample.format, self.sample.header, header)
         parcel = Parcel((self.sample.size - len(body)) // 2, body, len(records))
-        return next(parcel_messages([parcel], self.source, self.sample.size, layout, empty=False))
+        return next(parcel_messages([parcel], self.source, self.sample.size, self.layout, empty=False))
 
     def __call__(self, records: Sequence[bytes]) -> _Run:
-        message, step = self.message(records), self.runs.step
+        message, step, source = self.message(records), self.runs.step, str(self.source)
         lineage = Lineage.parse(message.attributes[LINEAGE])
         began = self.clock()
         with self.runs.run([message.body], fmt=self.sample.format, header=self.sample.header) as ran:
             output = ran.whole(step)
             wall = self.clock() - began
-            cpu = wall if self.warm else ran.cpu_seconds
             size = len(output.read_bytes())
             try:
-                written = self.headers.of(output, str(self.source), self.sample.format)
+                written = self.headers.of(output, source, self.sample.format)
             except RecordError as error:
                 raise StepError(step.name, error.reason, exit_code=0) from None
             whole, count = max(1, size), len(records)
-            messages = output_messages(output, written, lineage, str(self.source), whole, step.workflow_id, count)
+            messages = output_messages(output, written, lineage, source, whole, step.workflow_id, count)
             first = next(messages)
             entries = first.entries + sum(one.entries for one in messages)
-        return _Run(wall, cpu, entries, size, _attributes(first))
+        return _Run(wall, wall if self.warm else ran.cpu_seconds, entries, size, _attributes(first))
 
 
 def _attributes(message: Message) -> int:

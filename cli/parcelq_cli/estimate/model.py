@@ -4,58 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import ceil, log2
+from math import ceil, log2, sqrt
 from typing import Final
 
+from parcelq.config import parcel_size_for
 from parcelq.jobs.look import LONGEST_SECONDS, SHARE, SHORTEST_SECONDS
 from parcelq.limits import KIB, MAX_LAMBDA_EVENT_BYTES
 from parcelq.prices import Prices
+from parcelq.process.budget import reserved
+from parcelq.process.rules import Rules
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
-from parcelq_cli.estimate.arithmetic import ramp_seconds, run_seconds
+from parcelq_cli.estimate import facts
 from parcelq_cli.estimate.collecting import Result, drained_seconds
-from parcelq_cli.estimate.facts import (
-    BYTES_PER_SECOND,
-    COLD_SECONDS,
-    EVENT_SECONDS,
-    LOOK_SECONDS,
-    MORE_PER_SECOND,
-    POLLERS,
-    S3_SECONDS,
-    SQS_SECONDS,
-    UPLOADED_BYTE,
-    VCPU_MB,
-)
 from parcelq_cli.estimate.measure import Measured
-from parcelq_cli.estimate.stack import Stack
+from parcelq_cli.estimate.stack import Setup, Stack
 
 _LAST_LOOK: Final = 2 * SHORTEST_SECONDS
 """From the last output message until a look has drained it."""
 _ENVELOPE_BYTES: Final = KIB
 """What a message's record in a Lambda event has beside body and attributes."""
-_BACK_OFF_SECONDS: Final = 5
-_RESERVED: Final = 10.0
-"""Seconds of an invocation that are kept for publishing; at most a tenth of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """How a stack is set up: the template's parameters of these names; memory in MB, timeout in seconds.
-
-    `uploads` and `collects` are UploadConcurrency and CollectConcurrency.
-    """
-
-    parcel_size: int = 1000
-    batch_size: int = 1000
-    memory: int = 1769
-    concurrency: int = 5
-    timeout: int = 300
-    uploads: int = 2
-    collects: int = 2
+_BEGUN: Final = facts.EVENT_SECONDS + facts.COLD_SECONDS + 2 * facts.S3_SECONDS
+"""From the put until the uploader begins to publish."""
+_RULES: Final = Rules()
 
 
 @dataclass(frozen=True)
-class Job:
+class Estimate:
     """A file on a stack that is set up in one way.
 
     Attributes:
@@ -64,7 +39,6 @@ class Job:
         prices: what AWS asks for.
         stack: the rest of the stack.
         slowdown: how many times as long a vCPU of Lambda takes as a processor of the machine that measured.
-        chosen: whether it is the setup that was asked for.
     """
 
     known: Measured
@@ -72,7 +46,12 @@ class Job:
     prices: Prices
     stack: Stack = field(default_factory=Stack)
     slowdown: float = 1.0
-    chosen: bool = True
+
+    @property
+    def megabytes(self) -> dict[str, int]:
+        """The memory of each function."""
+        memory = self.stack.uploader_mb, self.setup.memory, self.stack.downloader_mb
+        return dict(zip(("uploader", "processor", "downloader"), memory, strict=True))
 
     # ---- Messages.
 
@@ -86,10 +65,8 @@ class Job:
     @cached_property
     def parcel(self) -> int:
         """Entries of a message that is uploaded: a parcel, or a batch where that is more, if a message holds it."""
-        records, entries = (
-            ceil(self.known.records / max(1, self.ranges)),
-            max(self.setup.parcel_size, self.setup.batch_size),
-        )
+        records = ceil(self.known.records / max(1, self.ranges))
+        entries = parcel_size_for(self.setup.batch_size, self.setup.parcel_size)
         most = int(MAX_BODY_BYTES / (self.known.record_bytes * self._encoded(entries)))
         return max(1, min(entries, records, most))
 
@@ -103,10 +80,15 @@ class Job:
         """Messages that the uploader publishes."""
         return max(1, self.ranges) * ceil(self.known.records / max(1, self.ranges) / self.parcel)
 
+    @property
+    def splitting(self) -> int:
+        """Messages that are re-parcelled before the step runs over them."""
+        return self.uploaded if self.entries < self.parcel else 0
+
     @cached_property
     def runs(self) -> int:
         """Messages that the step runs over without failing ones, and so runs."""
-        return self.uploaded if self.entries == self.parcel else ceil(self.known.records / self.entries)
+        return ceil(self.known.records / self.entries) if self.splitting else self.uploaded
 
     @cached_property
     def together(self) -> int:
@@ -135,7 +117,7 @@ class Job:
         """
         good = 1 - self.known.failing
         parts, size = float(self.runs), self.known.records / self.runs
-        runs = parts * (1 - good**size)
+        runs = (_RULES.max_failures - 1) * parts * (1 - good**size)
         over = runs * size
         while size > 1 and self.known.failing:
             bad = parts * (1 - good**size)
@@ -153,19 +135,13 @@ class Job:
         """Bytes of a message that the step runs over."""
         return self.message_bytes(self.entries)
 
-    @cached_property
-    def result(self) -> Result:
-        """The result as it is written."""
-        mixed = min(self.setup.uploads, self.ranges) or 1
-        return Result(max(1.0, self.output_bytes), self.runs * self.outputs[0], mixed)
+    def message_bytes(self, entries: float) -> float:
+        """Bytes of a message with `entries` entries of the file."""
+        return entries * self.known.record_bytes * self._encoded(ceil(entries)) + self.known.attributes_in
 
     def _encoded(self, entries: int) -> float:
         """One record that SQS refuses is enough for its whole parcel to travel as base64."""
         return 1 + (1 - (1 - self.known.illegal) ** min(entries, self.known.records)) / 3
-
-    def message_bytes(self, entries: float) -> float:
-        """Bytes of a message with `entries` entries of the file."""
-        return entries * self.known.record_bytes * self._encoded(ceil(entries)) + self.known.attributes_in
 
     # ---- Time, in seconds.
 
@@ -173,6 +149,11 @@ class Job:
     def run(self) -> float:
         """One run of the step."""
         return self._run_seconds(self.entries)
+
+    @property
+    def fits(self) -> bool:
+        """Whether a run fits into an invocation."""
+        return self.run <= self.setup.timeout - reserved(self.setup.timeout)
 
     @cached_property
     def invocation(self) -> float:
@@ -190,37 +171,39 @@ class Job:
     def busy(self) -> float:
         """All invocations of the processor together, cold starts and failures among them."""
         runs, over, _ = self.again
-        busy = (
-            self.runs / self.together * self.invocation_of(self.together)
-            if self.runs > self.together
-            else self.invocation
-        )
-        busy += self.splitting * _moving(2 * self.known.size / self.uploaded)
+        full = min(self.together, self.runs)
+        busy = self.runs / full * self.invocation + self.splitting * _moving(2 * self.known.size / self.uploaded)
         if runs:
             busy += runs * (self._run_seconds(over / runs) + _moving(0))
-        start = COLD_SECONDS + self.known.start * min(self.together, self._lanes)
-        growing = POLLERS + MORE_PER_SECOND * ramp_seconds(busy, self.invocation, self.setup.concurrency)
+        start = facts.COLD_SECONDS + self.known.start * min(self.together, self._lanes)
+        growing = facts.POLLERS + facts.MORE_PER_SECOND * ramp_seconds(busy, self.invocation, self.setup.concurrency)
         return busy + min(self.setup.concurrency, self.invocations, growing) * start / min(1.0, self._vcpus)
 
     @cached_property
     def publishing(self) -> float:
         """In which the uploader publishes a range, or the file if it has none."""
         size = self.known.size / max(1, self.ranges)
-        return S3_SECONDS + 2 * SQS_SECONDS + max(2 * size / BYTES_PER_SECOND, size * UPLOADED_BYTE)
+        moving = max(2 * size / facts.BYTES_PER_SECOND, size * facts.UPLOADED_BYTE)
+        return facts.S3_SECONDS + 2 * facts.SQS_SECONDS + moving
 
     @cached_property
     def upload(self) -> float:
         """From the put until all of the file is published."""
-        ranges = ramp_seconds(self.ranges * self.publishing, self.publishing, self.setup.uploads) + COLD_SECONDS
-        return EVENT_SECONDS + COLD_SECONDS + 2 * S3_SECONDS + (ranges if self.ranges else self.publishing)
+        ranges = ramp_seconds(self.ranges * self.publishing, self.publishing, self.setup.uploads) + facts.COLD_SECONDS
+        return _BEGUN + (ranges if self.ranges else self.publishing)
 
     @cached_property
     def processed(self) -> float:
         """From the put until the last message is processed. Processors begin as soon as there are messages."""
-        begun = EVENT_SECONDS + COLD_SECONDS + 2 * S3_SECONDS + 2 * SQS_SECONDS
-        failing = _BACK_OFF_SECONDS * (1 + ceil(log2(self.entries))) if self.again[0] else 0
-        working = begun + ramp_seconds(self.busy, self.invocation + COLD_SECONDS, self.setup.concurrency)
-        return max(working, self.upload + self.invocation) + failing
+        failing = _RULES.delay(1) * (1 + ceil(log2(self.entries))) if self.again[0] else 0
+        working = ramp_seconds(self.busy, self.invocation + facts.COLD_SECONDS, self.setup.concurrency)
+        return max(_BEGUN + 2 * facts.SQS_SECONDS + working, self.upload + self.invocation) + failing
+
+    @cached_property
+    def result(self) -> Result:
+        """The result as it is written."""
+        mixed = min(self.setup.uploads, self.ranges) or 1
+        return Result(max(1.0, self.output_bytes), self.runs * self.outputs[0], mixed)
 
     @cached_property
     def draining(self) -> float:
@@ -231,7 +214,7 @@ class Job:
     def assembly(self) -> float:
         """From the last message until the result is there: what is left is drained, and the result is written."""
         late = max(0.0, self.draining / self.setup.collects - self.processed)
-        return _LAST_LOOK + late + self.result.seconds(self.setup.collects) + self.ranges * S3_SECONDS / 8
+        return _LAST_LOOK + late + self.result.seconds(self.setup.collects) + self.ranges * facts.S3_SECONDS / 8
 
     @property
     def latest(self) -> float:
@@ -241,36 +224,45 @@ class Job:
     @cached_property
     def looks(self) -> int:
         """Looks at the job. Each comes after a part of the time left."""
-        left = self.processed - EVENT_SECONDS - COLD_SECONDS
-        count = max(0, int((left - SHARE * LONGEST_SECONDS) / (LONGEST_SECONDS + LOOK_SECONDS)))
-        left -= count * (LONGEST_SECONDS + LOOK_SECONDS)
+        left = self.processed - facts.EVENT_SECONDS - facts.COLD_SECONDS
+        count = max(0, int((left - SHARE * LONGEST_SECONDS) / (LONGEST_SECONDS + facts.LOOK_SECONDS)))
+        left -= count * (LONGEST_SECONDS + facts.LOOK_SECONDS)
         while left > 0:
-            left -= min(LONGEST_SECONDS, max(SHORTEST_SECONDS, left / SHARE)) + LOOK_SECONDS
+            left -= min(LONGEST_SECONDS, max(SHORTEST_SECONDS, left / SHARE)) + facts.LOOK_SECONDS
             count += 1
         return count
 
     @property
-    def fits(self) -> bool:
-        """Whether a run fits into an invocation; a part of that is kept for publishing."""
-        return self.run <= self.setup.timeout - min(_RESERVED, 0.1 * self.setup.timeout)
-
-    @property
     def _vcpus(self) -> float:
-        return self.setup.memory / VCPU_MB / self.slowdown
-
-    @property
-    def splitting(self) -> int:
-        """Messages that are re-parcelled before the step runs over them."""
-        return self.uploaded if self.entries < self.parcel else 0
+        return self.setup.memory / facts.VCPU_MB / self.slowdown
 
     @property
     def _lanes(self) -> int:
         """Runs that go on side by side in an invocation: Lambda shows at least two processors."""
-        return max(2, ceil(self.setup.memory / VCPU_MB))
+        return max(2, ceil(self.setup.memory / facts.VCPU_MB))
 
     def _run_seconds(self, entries: float) -> float:
         return run_seconds(self.known.wall(entries), self.known.cpu(entries), self._vcpus)
 
 
 def _moving(size: float) -> float:
-    return SQS_SECONDS + size / BYTES_PER_SECOND
+    return facts.SQS_SECONDS + size / facts.BYTES_PER_SECOND
+
+
+def run_seconds(wall: float, cpu: float, vcpus: float) -> float:
+    """How long a run takes that took `wall` seconds with all the processors it wanted.
+
+    The time that it waited does not change. The `cpu` seconds of work take longer if there is less than one processor,
+    or fewer than it used.
+    """
+    return max(0.0, wall - cpu) + max(min(wall, cpu), cpu / vcpus)
+
+
+def ramp_seconds(busy: float, each: float, concurrency: int) -> float:
+    """How long invocations of `each` seconds, `busy` together, take side by side as event source mappings grow."""
+    first = min(facts.POLLERS, concurrency)
+    growing = (concurrency - first) / facts.MORE_PER_SECOND
+    done = growing * (first + concurrency) / 2
+    if busy >= done:
+        return max(each, growing + (busy - done) / concurrency)
+    return max(each, (sqrt(first**2 + 2 * facts.MORE_PER_SECOND * busy) - first) / facts.MORE_PER_SECOND)

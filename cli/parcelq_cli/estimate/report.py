@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
-from parcelq.collect.page.amounts import dollars
+from parcelq.collect.page.amounts import amount, dollars, size
 
-from parcelq_cli.estimate.arithmetic import Row, total
-from parcelq_cli.estimate.bill import bill, keeping, usd
-from parcelq_cli.estimate.model import Job
-from parcelq_cli.estimate.options import cheapest, warnings
-from parcelq_cli.estimate.stack import idle
+from parcelq_cli.estimate.bill import Row, bill, idle, keeping, total, usd
+from parcelq_cli.estimate.model import Estimate
+from parcelq_cli.estimate.setups import cheapest, warnings
+
+_GAP: Final = "\n\n"
 
 
-def document(every: Sequence[Job]) -> dict[str, Any]:
-    """The whole estimate, for JSON. Durations are in seconds, sizes in bytes, amounts in dollars."""
-    job, best = _chosen(every), cheapest(every)
-    nothing = idle(job.stack, job.prices)
+def document(job: Estimate, every: Sequence[Estimate]) -> dict[str, Any]:
+    """The whole estimate of a job, beside other setups, as JSON: seconds, bytes and dollars."""
+    best, nothing = cheapest(every), idle(job.stack, job.prices)
     return {
         "file": asdict(job.known),
         "chosen": {**_job(job), "bill": [asdict(row) for row in bill(job)]},
@@ -30,57 +29,45 @@ def document(every: Sequence[Job]) -> dict[str, Any]:
     }
 
 
-def text(every: Sequence[Job]) -> str:
-    """The whole estimate, as text."""
-    job, best = _chosen(every), cheapest(every)
-    known, setup, nothing = job.known, job.setup, idle(job.stack, job.prices)
+def text(job: Estimate, every: Sequence[Estimate]) -> str:
+    """The whole estimate of a job, beside other setups, as text."""
+    known, setup, best, days = job.known, job.setup, cheapest(every), job.prices.days
     counted = "counted" if known.counted else "worked out from the sample"
     reason = " ".join(known.reason.split())[:200]
     failing = f"{known.failing:.2%} of them fail: {reason}" if known.failing else "none of them fails"
-    days = job.prices.days
     dated = f", dated {days[0]} to {days[1]}" if days else ""
-    about = (
-        f"{known.name}: {size(known.stored)}, {known.records:,} records of {known.format} ({counted})\n"
-        f"Step, over {known.sampled:,} of them: {seconds(known.wall.fixed)} a run and "
-        f"{seconds(known.wall.each)} a record;\n"
-        f"  out for one in: {known.out_entries:.3g}, of {known.out_bytes:.3g} bytes; {failing}"
-    )
-    on_aws = (
-        f"On AWS with parcels of {setup.parcel_size:,}, batches of {setup.batch_size:,}, {setup.memory:,} MB, "
-        f"{setup.concurrency:,} processors at a time:\n"
-        f"  processed after about {seconds(job.processed)}, "
-        f"the result at most {seconds(job.latest)} after the put\n"
-        f"  {job.runs:,} messages, each run {seconds(job.run)}; result about {size(job.output_bytes)}\n"
-    )
-    setups = table([("", "parcel", "batch", "MB", "run", "processed", "cost"), *(_cells(one, best) for one in every)])
-    month = (
-        f"Beside that, a month: {dollars(total(keeping(job)))} for keeping file and result, and for an idle stack:\n"
-    )
-    prices = f"List prices of {job.prices.region}{dated}, no free tier taken off; docs/costs.md says what is left out."
-    notes = [f"Mind: {one}." for one in warnings(job)]
-    legend = "* chosen  < cheapest  ! a run does not fit into an invocation"
-    costs, idle_costs = _by_service(bill(job)), _by_service(nothing)
-    return "\n\n".join([about, on_aws + costs, f"{setups}\n{legend}", month + idle_costs, prices, *notes])
+    heads = ("", "parcel", "batch", "MB", "run", "processed", "cost")
+    sizes = f"parcels of {setup.parcel_size:,}, batches of {setup.batch_size:,}, {setup.memory:,} MB"
+    return f"""\
+{known.name}: {size(known.stored)}, {amount(known.records, "record")} of {known.format} ({counted})
+Step, over {known.sampled:,} of them: {seconds(known.wall.fixed)} a run and {seconds(known.wall.each)} a record;
+  out for one in: {known.out_entries:.3g}, of {known.out_bytes:.3g} bytes; {failing}
+
+On AWS with {sizes}, {setup.concurrency:,} processors at a time:
+  processed after about {seconds(job.processed)}, the result at most {seconds(job.latest)} after the put
+  {job.runs:,} messages, each run {seconds(job.run)}; result about {size(job.output_bytes)}
+{_by_service(bill(job))}
+
+{_table([heads, *(_cells(one, job, best) for one in every)])}
+* chosen  < cheapest  ! a run does not fit into an invocation
+
+Beside that, a month: {dollars(total(keeping(job)))} for keeping file and result, and for an idle stack:
+{_by_service(idle(job.stack, job.prices))}
+
+List prices of {job.prices.region}{dated}, no free tier taken off; docs/costs.md says what is left out.\
+{"".join(f"{_GAP}Mind: {one}." for one in warnings(job))}"""
 
 
 def seconds(value: float) -> str:
-    """A duration, as people say it."""
+    """A duration with about two digits, as a prediction deserves: `130 µs`, `0.28 s`, `14 min`, `1.9 h`."""
     if value < 10:
-        return f"{value:.2g} s" if value >= 0.001 else f"{value * 1e6:.2g} µs"
+        return f"{value:.2g} s" if value >= 0.001 else f"{value * 1e6:.0f} µs"
     if value < 120:
         return f"{value:.0f} s"
     return f"{value / 60:.0f} min" if value < 2 * 3600 else f"{value / 3600:,.1f} h"
 
 
-def size(value: float) -> str:
-    """Bytes, as people say them."""
-    for name, unit in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= unit:
-            return f"{value / unit:,.1f} {name}"
-    return f"{value:.0f} bytes"
-
-
-def table(rows: Iterable[Sequence[str]]) -> str:
+def _table(rows: Iterable[Sequence[str]]) -> str:
     """Columns, the first to the left and the others to the right."""
     lines = list(rows)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -89,32 +76,26 @@ def table(rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def _chosen(every: Sequence[Job]) -> Job:
-    return next(one for one in every if one.chosen)
-
-
 def _by_service(rows: Sequence[Row]) -> str:
     services = dict.fromkeys(row.service for row in rows)
     cells = [(f"  {name}", dollars(total([row for row in rows if row.service == name]))) for name in services]
-    return table([*cells, ("  in all", dollars(total(rows)))])
+    return _table([*cells, ("  in all", dollars(total(rows)))])
 
 
-def _cells(job: Job, best: Job | None) -> tuple[str, ...]:
-    marks = "*" * job.chosen + "<" * (job is best) + "!" * (not job.fits)
-    numbers = (f"{number:,}" for number in (job.setup.parcel_size, job.setup.batch_size, job.setup.memory))
-    return (marks, *numbers, seconds(job.run), seconds(job.processed), dollars(usd(job)))
+def _cells(one: Estimate, chosen: Estimate, best: Estimate | None) -> tuple[str, ...]:
+    marks = "*" * (one.setup == chosen.setup) + "<" * (one is best) + "!" * (not one.fits)
+    numbers = (f"{number:,}" for number in (one.setup.parcel_size, one.setup.batch_size, one.setup.memory))
+    return (marks, *numbers, seconds(one.run), seconds(one.processed), dollars(usd(one)))
 
 
-def _job(job: Job) -> dict[str, Any]:
-    took = {
-        name: getattr(job, name) for name in ("run", "invocation", "upload", "processed", "assembly", "busy", "latest")
-    }
+def _job(job: Estimate) -> dict[str, Any]:
+    times = "run", "invocation", "upload", "processed", "assembly", "busy", "latest"
     return {
         **asdict(job.setup),
         "messages": job.runs,
         "invocations": job.invocations,
         "result_bytes": job.output_bytes,
-        "seconds": took,
+        "seconds": {name: getattr(job, name) for name in times},
         "usd": usd(job),
         "fits": job.fits,
     }

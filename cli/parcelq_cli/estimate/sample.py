@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from parcelq.errors import CompressionError, ParcelqError, RecordError
 from parcelq.limits import KIB, MIB
-from parcelq.lineage.source import Source
 from parcelq.local.files import FileState
 from parcelq.readable import Readable
-from parcelq.records import Format, RangeReader, by_name, cut, split_header
+from parcelq.records import FirstBytes, Format, RangeReader, by_name, cut, split_header
 from parcelq.records.compression import open_source
 from parcelq.store.store import OpenedPut
-from parcelq.upload.puts import Puts, is_coded
+from parcelq.upload.puts import is_coded
 
 COUNTED_BYTES: Final = 64 * MIB
 """The records of a source up to this size, decompressed, are counted; of a larger one they are worked out."""
@@ -26,6 +26,9 @@ _TOGETHER: Final = 10
 """Records that are taken at one place, so that long and short records that alternate are counted correctly."""
 _READ_BYTES: Final = 64 * KIB
 _LONGEST: Final = 64 * MIB
+
+_Open: TypeAlias = Callable[[int], AbstractContextManager[OpenedPut]]
+"""Opens a source from a byte on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,61 +72,49 @@ def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sam
         ParcelqError: it is not there, cannot be read, does not fit its format, or has no records.
         AwsError: S3 refused.
     """
-    puts, source = _source(str(file))
+    name = str(file)
+    opened = _object(name) if name.startswith("s3://") else _file(FileState.of(Path(name)))
     try:
-        return _sample(puts, source, str(file), wanted, fmt)
+        return _sample(opened, name, wanted, fmt or by_name(name))
     except (RecordError, CompressionError) as error:
-        raise ParcelqError(f"file {str(file)!r} cannot be sampled: {error}") from None
+        raise ParcelqError(f"file {name!r} cannot be sampled: {error}") from None
 
 
-def _source(file: str) -> tuple[Puts, Source]:
-    if not file.startswith("s3://"):
-        state = FileState.of(Path(file))
-        return _OneFile(state), Source.of_file(str(state.path), "0")
-    from parcelq.store.bucket import BucketStore
+def _file(state: FileState) -> _Open:
+    @contextmanager
+    def opened(start: int) -> Iterator[OpenedPut]:
+        with state.path.open("rb", buffering=0) as file:
+            file.seek(start)
+            yield OpenedPut(file, state.size, "")
 
+    return opened
+
+
+def _object(name: str) -> _Open:
     from parcelq_cli import clients
 
-    bucket, _, key = file.removeprefix("s3://").partition("/")
-    store = BucketStore(clients.s3(), bucket)
-    found = store.stat(key) if key else None
-    if found is None:
-        raise ParcelqError(f"there is no object {file!r}")
-    return store, Source.of_object(bucket, key, etag=found.etag.strip('"'), put="0")
-
-
-@dataclass(frozen=True, slots=True)
-class _OneFile:
-    """Reads a file as the objects of a bucket are read."""
-
-    state: FileState
-
-    def in_bucket(self, bucket: str) -> _OneFile:  # noqa: ARG002 - a file is in none
-        return self
+    bucket, _, key = name.removeprefix("s3://").partition("/")
+    store = clients.bucket(bucket)
+    seen = store.stat(key) if key else None
+    if seen is None:
+        raise ParcelqError(f"there is no object {name!r}")
 
     @contextmanager
-    def opened_put(
-        self,
-        key: str,  # noqa: ARG002
-        *,
-        version: str = "",  # noqa: ARG002
-        etag: str = "",  # noqa: ARG002
-        start: int = 0,
-    ) -> Iterator[OpenedPut | None]:
-        with self.state.path.open("rb", buffering=0) as file:
-            file.seek(start)
-            yield OpenedPut(file, self.state.size, "")
+    def opened(start: int) -> Iterator[OpenedPut]:
+        with store.opened_put(key, etag=seen.etag.strip('"'), start=start) as found:
+            if found is None:
+                raise ParcelqError(f"{name!r} was deleted or replaced just now")
+            yield found
+
+    return opened
 
 
-def _sample(puts: Puts, source: Source, name: str, wanted: int, fmt: Format | None) -> Sample:
-    fmt = fmt or by_name(source.key)
-    with puts.opened_put(source.key, etag=source.etag) as found:
-        if found is None:
-            raise ParcelqError(f"{name!r} was deleted or replaced just now")
-        counting = _Counting(found.body)
-        opened = open_source(counting, source.key, compressed=is_coded(found.encoding))
-        header, rest = split_header(opened.stream, fmt)
-        head = _read(rest, COUNTED_BYTES)
+def _sample(opened: _Open, name: str, wanted: int, fmt: Format) -> Sample:
+    with opened(0) as found:
+        raw = _Counted(found.body)
+        source = open_source(raw, name, compressed=is_coded(found.encoding))
+        header, rest = split_header(source.stream, fmt)
+        head = b"".join(iter(partial(FirstBytes(rest, COUNTED_BYTES).read, MIB), b""))
         more, stored = rest.read(1), found.size
     if not head:
         raise ParcelqError(f"file {name!r} has no records, so there is nothing to estimate")
@@ -131,41 +122,36 @@ def _sample(puts: Puts, source: Source, name: str, wanted: int, fmt: Format | No
         head = head[: fmt.closing(head).start]
     if not head:
         raise ParcelqError(f"file {name!r} has a record of more than {COUNTED_BYTES // MIB} MiB; is it {fmt}?")
-    line = 1 + header.count(b"\n")
+    line, read = 1 + header.count(b"\n"), len(header) + len(head)
     count = sum(one.entries for one in cut(BytesIO(head), fmt, MIB, MIB, start=len(header), line=line))
-    one_stream = bool(opened.coding) or not fmt.ranges
-    if not more:
-        chosen = _chosen(head, fmt, count, wanted, stored)
-        return Sample(chosen, len(header) + len(head), stored, count, True, fmt, header, one_stream)
-    size = stored if not opened.coding else round((len(header) + len(head)) * stored / counting.count)
-    if one_stream or fmt.two_phases:
-        chosen = _chosen(head, fmt, count, wanted, stored)
-        total = round(count * (size - len(header)) / len(head))
+    one_stream = bool(source.coding) or not fmt.ranges
+    size = (round(read * stored / raw.count) if source.coding else stored) if more else read
+    if more and not one_stream and not fmt.two_phases:
+        chosen = tuple(_from_places(opened, fmt, len(header), size, wanted))
+        count, taken = len(chosen), sum(map(len, chosen))
     else:
-        chosen = tuple(_from_places(puts, source, fmt, len(header), size, wanted))
-        total = round(len(chosen) * (size - len(header)) / sum(map(len, chosen)))
-    return Sample(chosen, size, stored, total, False, fmt, header, one_stream)
+        chosen, taken = _from_head(head, fmt, count, wanted, stored), len(head)
+    total = round(count * (size - len(header)) / taken)
+    return Sample(chosen, size, stored, total, not more, fmt, header, one_stream)
 
 
-def _chosen(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> tuple[bytes, ...]:
-    """Records from as many equal stretches of data as there are places."""
-    chance, numbers = random.Random(seed), dict.fromkeys(range(count) if count <= wanted else ())  # nosec B311
-    for start in () if numbers else _places(chance, count, wanted):
-        numbers |= dict.fromkeys(range(int(start), min(count, int(start) + _together(wanted))))
+def _from_head(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> tuple[bytes, ...]:
+    """Records from places all over data that has `count` of them."""
+    numbers = set(range(count) if count <= wanted else ())
+    for start in () if numbers else _places(seed, count, wanted):
+        numbers |= set(range(start, min(count, start + _together(wanted))))
     return tuple(data[one.start : one.end] for one in fmt.locate(data, sorted(numbers)[:wanted]))
 
 
-def _from_places(puts: Puts, source: Source, fmt: Format, origin: int, size: int, wanted: int) -> Iterator[bytes]:
+def _from_places(opened: _Open, fmt: Format, origin: int, size: int, wanted: int) -> Iterator[bytes]:
     """Records at places all over a source. Those at a place are the first that start there, however long they are."""
     end = 0
-    for place in _places(random.Random(size), size, wanted):  # nosec B311 # the same for the same file
-        start = max(int(place), end)
+    for place in _places(size, size, wanted):
+        start = max(place, end)
         if start >= size:
             break
-        with puts.opened_put(source.key, etag=source.etag, start=max(0, start - 1)) as found:
-            if found is None:
-                raise ParcelqError(f"{source.name!r} was deleted or replaced just now")
-            reader = RangeReader(_Small(found.body), fmt, start, size, origin=origin)
+        with opened(max(0, start - 1)) as found:
+            reader = RangeReader(_Counted(found.body, _READ_BYTES), fmt, start, size, origin=origin)
             if reader.start is None:
                 continue
             parcel = next(cut(reader, fmt, _together(wanted), _LONGEST, start=reader.start))
@@ -173,44 +159,27 @@ def _from_places(puts: Puts, source: Source, fmt: Format, origin: int, size: int
             end = parcel.end
 
 
-def _places(chance: random.Random, size: int, wanted: int) -> Iterator[float]:
-    """A place in each of so many equal stretches that the sample is as large as it should be."""
+def _places(seed: int, size: int, wanted: int) -> Iterator[int]:
+    """A place in each of so many equal sections that the sample is as large as it should be."""
+    chance = random.Random(seed)  # nosec B311 # the same for the same file
     places = -(-wanted // _together(wanted))
     for place in range(places):
-        yield size * (place + chance.random()) / places
+        yield int(size * (place + chance.random()) / places)
 
 
 def _together(wanted: int) -> int:
     return max(1, min(_TOGETHER, wanted // _TOGETHER))
 
 
-class _Counting:
-    """Counts the bytes that are read."""
+class _Counted:
+    """Reads at most `most` bytes at a time, and counts them."""
 
-    def __init__(self, stream: Readable) -> None:
+    def __init__(self, stream: Readable, most: int = MIB) -> None:
         self._stream = stream
+        self._most = most
         self.count = 0
 
     def read(self, size: int, /) -> bytes:
-        block = self._stream.read(size)
+        block = self._stream.read(min(size, self._most))
         self.count += len(block)
         return block
-
-
-class _Small:
-    """Reads a few bytes at a time, because few are needed."""
-
-    def __init__(self, stream: Readable) -> None:
-        self._stream = stream
-
-    def read(self, size: int, /) -> bytes:
-        return self._stream.read(min(size, _READ_BYTES))
-
-
-def _read(stream: Readable, size: int) -> bytes:
-    """Read `size` bytes, or all that there are."""
-    blocks, left = [], size
-    while left and (block := stream.read(min(left, MIB))):
-        blocks.append(block)
-        left -= len(block)
-    return b"".join(blocks)

@@ -1,38 +1,35 @@
-"""The parts of a stack that cost something, whether or not a file is processed."""
+"""A stack of this version's template with its default parameters; a test compares both."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-from parcelq.collect.drain import RECEIVERS
-from parcelq.limits import MAX_LONG_POLL_SECONDS
-from parcelq.prices import Prices
 
-from parcelq_cli.estimate.arithmetic import Row, function, row
-from parcelq_cli.estimate.facts import COLD_SECONDS, POLLERS
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The template's parameters that are compared; memory in MB, timeout in seconds.
 
-LOG_BYTES: Final = 1_500
-"""What an invocation writes into its log."""
-IDLE_REQUESTS: Final = RECEIVERS + 5
-"""Requests to SQS of a start by the schedule, with nothing there: its receivers, and looking up topics."""
-IDLE_LISTINGS: Final = 3
-"""Listings then: what has no lineage, all segments, and the records of jobs."""
-_IDLE_SECONDS: Final = 1.0 + COLD_SECONDS
-"""Such a start, which waits a second for messages, and is cold."""
-_MONTH_SECONDS: Final = 30 * 24 * 3600
-_METRICS: Final = 3
+    `uploads` and `collects` are UploadConcurrency and CollectConcurrency.
+    """
+
+    parcel_size: int = 1000
+    batch_size: int = 1000
+    memory: int = 1769
+    concurrency: int = 5
+    timeout: int = 300
+    uploads: int = 2
+    collects: int = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A stack of this version's template with its default parameters; a test compares both.
+    """The rest of a stack.
 
     Attributes:
         alarms: CloudWatch alarms.
         dashboards: CloudWatch dashboards.
         mappings: event source mappings, which poll SQS.
-        collect_seconds: seconds between two starts of the downloader.
+        collect_seconds: seconds between two starts of the downloader by its schedule.
         uploader_mb: memory of the uploader.
         downloader_mb: memory of the downloader.
         disk_gb: /tmp of a processor.
@@ -49,20 +46,3 @@ class Stack:
     disk_gb: float = 2.0
     range_bytes: int = 268435456
     together: int = 10
-
-
-def idle(stack: Stack, prices: Prices) -> list[Row]:
-    """The cost of a stack in a month in which nothing is processed."""
-    collections = _MONTH_SECONDS / stack.collect_seconds
-    polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
-    return [
-        row(prices, "SQS", "Lambda looking for messages", "sqs_requests", polls),
-        row(prices, "SQS", "downloader looking for messages", "sqs_requests", collections * IDLE_REQUESTS),
-        *function(prices, "downloader, on its schedule", collections, collections * _IDLE_SECONDS, stack.downloader_mb),
-        row(prices, "S3", "downloader looking for segments", "s3_puts", collections * IDLE_LISTINGS),
-        row(prices, "CloudWatch", "logs", "log_gb", collections * LOG_BYTES / 1e9),
-        row(prices, "CloudWatch", "alarms", "alarm_months", stack.alarms),
-        row(prices, "CloudWatch", "metrics", "metric_months", _METRICS),
-        row(prices, "CloudWatch", "dashboard", "dashboard_months", stack.dashboards),
-        row(prices, "X-Ray", "traces", "xray_traces", collections),
-    ]

@@ -68,7 +68,7 @@ def test_a_dead_letter_that_has_nowhere_to_go_stays(ours: Any, origin: str) -> N
     assert dead_letters.bodies() == ["b"]
 
 
-def test_moves_that_cannot_be_are_refused(ours: Any) -> None:
+def test_a_move_of_dead_letters_that_sqs_would_refuse_is_refused(ours: Any) -> None:
     topic, dead_letters = dead_letter_pair(ours, max_receive_count=1)
     with refused("InvalidParameterValue", saying="must be configured as a Dead Letter Queue"):
         ours.start_message_move_task(SourceArn=topic.arn)
@@ -92,14 +92,14 @@ def test_a_queue_that_is_its_own_dead_letter_queue_does_not_run_in_circles(ours:
 # Next to moto.
 
 
-def test_fifo_queues_stay_motos(ours: Any) -> None:
+def test_fifo_queues_are_left_to_moto(ours: Any) -> None:
     topic = Topic(ours, "topic.fifo", FifoQueue="true")
     for number in range(2):
         topic.send(f"body {number}", MessageGroupId="group", MessageDeduplicationId="same")
     assert topic.bodies() == ["body 0"]
 
 
-def test_what_other_services_send_arrives_too(ours: Any) -> None:
+def test_a_message_that_another_service_sends_arrives_too(ours: Any) -> None:
     topic = Topic(ours)
     sqs_backends[ACCOUNT][REGION].send_message("topic", '{"Records": []}')
     assert topic.bodies() == ['{"Records": []}']

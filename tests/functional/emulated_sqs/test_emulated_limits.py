@@ -54,7 +54,7 @@ BAD_MESSAGES = {
 
 
 @pytest.mark.parametrize(("message", "code"), BAD_MESSAGES.values(), ids=BAD_MESSAGES)
-def test_a_bad_message_is_refused_and_in_a_batch_it_alone(ours: Any, message: dict[str, Any], code: str) -> None:
+def test_a_bad_message_is_refused_and_in_a_batch_no_other_is(ours: Any, message: dict[str, Any], code: str) -> None:
     topic = Topic(ours)
     with refused(code):
         ours.send_message(QueueUrl=topic.url, **message)
@@ -202,7 +202,7 @@ def test_many_waiting_polls_hold_up_nobody_and_each_gets_its_message(ours: Any) 
         assert {body for poll in polls for body in poll.result(timeout=5)} == {str(number) for number in range(40)}
 
 
-def test_waiting_polls_end_with_the_queue(ours: Any) -> None:
+def test_polls_that_wait_end_when_their_queue_is_deleted(ours: Any) -> None:
     topic = Topic(ours)
     with ThreadPoolExecutor() as pool:
         poll = pool.submit(topic.receive, WaitTimeSeconds=20)

@@ -130,7 +130,7 @@ def test_a_message_is_deleted_by_the_handle_of_any_delivery(sqs: Any, clock: Clo
     assert topic.bodies() == []
 
 
-def test_of_many_messages_just_those_that_were_named_are_deleted(sqs: Any, clock: Clock) -> None:
+def test_of_many_messages_only_those_that_a_batch_names_are_deleted(sqs: Any, clock: Clock) -> None:
     topic = Topic(sqs, VisibilityTimeout=30)
     for ten in range(3):
         topic.send_batch(*({"MessageBody": f"{ten}{number}"} for number in range(10)))
@@ -140,7 +140,7 @@ def test_of_many_messages_just_those_that_were_named_are_deleted(sqs: Any, clock
     assert [body for _ in range(2) for body in topic.bodies()] == [f"{number:02}" for number in range(1, 30, 2)]
 
 
-def test_what_is_no_receipt_handle_is_refused(sqs: Any) -> None:
+def test_a_text_that_is_no_receipt_handle_is_refused(sqs: Any) -> None:
     topic = Topic(sqs)
     with refused("ReceiptHandleIsInvalid"):
         topic.delete({"ReceiptHandle": "garbage"})
@@ -244,7 +244,9 @@ def test_messages_are_not_given_out_after_their_retention(sqs: Any, clock: Clock
         (["Unknown"], set()),
     ],
 )
-def test_only_the_attributes_asked_for_come(sqs: Any, asked: list[str], given: set[str]) -> None:
+def test_a_message_comes_with_only_the_attributes_that_were_asked_for(
+    sqs: Any, asked: list[str], given: set[str]
+) -> None:
     topic = Topic(sqs)
     attributes = {"Lineage": text("0-9/9"), "Meta.a": text("1", "Number"), "Meta.b": text("x")}
     sent = sqs.send_message(QueueUrl=topic.url, MessageBody="a", MessageAttributes=attributes)
@@ -264,7 +266,7 @@ def test_attributes_have_the_digest_that_aws_gives_them(sqs: Any) -> None:
 
 
 @pytest.mark.parametrize("parameter", ["AttributeNames", "MessageSystemAttributeNames"])
-def test_only_the_system_attributes_asked_for_come(sqs: Any, parameter: str) -> None:
+def test_a_message_comes_with_only_the_system_attributes_that_were_asked_for(sqs: Any, parameter: str) -> None:
     topic = Topic(sqs)
     topic.send("a", MessageSystemAttributes={"AWSTraceHeader": text("Root=1-5759e988")})
     [message] = topic.receive(VisibilityTimeout=0, **{parameter: ["ApproximateReceiveCount", "AWSTraceHeader"]})
@@ -292,7 +294,7 @@ def test_a_queue_that_does_not_exist_is_an_error(sqs: Any) -> None:
 @pytest.mark.parametrize(
     ("parameter", "value"), [("MaxNumberOfMessages", 11), ("WaitTimeSeconds", 21), ("VisibilityTimeout", 43201)]
 )
-def test_numbers_out_of_range_are_refused(sqs: Any, parameter: str, value: int) -> None:
+def test_a_parameter_whose_number_is_out_of_range_is_refused(sqs: Any, parameter: str, value: int) -> None:
     topic = Topic(sqs)
     with refused("InvalidParameterValue"):
         sqs.receive_message(QueueUrl=topic.url, **{parameter: value})

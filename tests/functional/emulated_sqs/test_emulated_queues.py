@@ -162,7 +162,7 @@ def test_a_queue_is_created_once_and_again_only_with_the_same_attributes(ours: A
 # The index.
 
 
-def test_what_was_discarded_does_not_pile_up() -> None:
+def test_messages_that_were_discarded_take_no_memory() -> None:
     heap = KeyedHeap()
     for number in range(10_000):
         heap.put(number, float(number))

@@ -35,14 +35,14 @@ MARKERS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, ma
         ("", "lines"),
     ],
 )
-def test_a_name_chooses_its_format(name, text):
+def test_the_name_of_a_file_chooses_its_format(name, text):
     assert str(by_name(name)) == text
 
 
 @pytest.mark.parametrize(
     "text", ["csv", "csv header=0", "lines header=2", "lines=4", 'starts=">"', 'ends="a b" header=3']
 )
-def test_a_short_text_comes_back(text):
+def test_the_short_text_of_a_format_reads_as_the_same_format(text):
     fmt = parse(text)
     assert str(fmt) == text
     assert from_settings(text) == fmt == pickle.loads(pickle.dumps(fmt))
@@ -117,7 +117,7 @@ def test_a_setting_that_is_no_format_is_refused(setting):
         from_settings(setting)
 
 
-def test_settings_make_formats():
+def test_the_settings_of_a_file_make_its_format():
     assert from_settings({"format": "csv", "header": 0}) == parse("csv header=0")
     assert from_settings({"lines": 4, "header": 1}) == parse("lines=4 header=1")
     assert from_settings({"lines": 1, "header": 1}) == parse("lines header=1")

@@ -35,7 +35,7 @@ def read(opened: Opened, size: int = 1000) -> bytes:
     st.integers(1, 50),
     st.integers(1, 500),
 )
-def test_all_members_come_out_whatever_is_read_at_a_time(suffix, members, most, size):
+def test_all_members_of_a_compressed_source_come_out_whatever_is_read_at_a_time(suffix, members, most, size):
     data = b"".join(PACK[suffix](member) for member in members)
     opened = open_source(Dribble(data, most), "folder/x.csv" + suffix)
     assert read(opened, size) == b"".join(members)
@@ -43,7 +43,7 @@ def test_all_members_come_out_whatever_is_read_at_a_time(suffix, members, most, 
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_content_says_what_a_source_is_whatever_its_name(suffix):
+def test_the_content_says_how_a_source_is_compressed_whatever_its_name(suffix):
     data = PACK[suffix](b"a\nb\n")
     for name in ("x.csv", "x.gz", ".gz"):
         assert read(open_source(Dribble(data, 3), name)) == b"a\nb\n"
@@ -51,7 +51,7 @@ def test_content_says_what_a_source_is_whatever_its_name(suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_cut_off_source_is_refused(suffix):
+def test_a_compressed_source_that_is_cut_off_anywhere_is_refused(suffix):
     data = PACK[suffix](b"some text that is long enough" * 20)
     for size in range(len(data)):
         with pytest.raises(CompressionError, match=r"'x\.gz' .*(ends too early|empty|begins with)"):
@@ -66,7 +66,7 @@ def test_a_cut_off_second_member_is_refused(suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_broken_source_is_refused(suffix):
+def test_a_compressed_source_with_a_broken_byte_is_refused(suffix):
     data = bytearray(PACK[suffix](bytes(range(256)) * 8))
     data[len(data) // 2] ^= 0xFF
     if suffix != ".zst":  # zstd's command writes a checksum, which Python's function leaves out
@@ -89,14 +89,14 @@ def test_other_bytes_after_the_data_are_refused_where_the_commands_do(suffix):
         read(open_source(Dribble(PACK[suffix](b"a\n") + b"garbage!!!!!", 9), "x" + suffix))
 
 
-def test_zeros_after_a_member_are_padding():
+def test_zeros_after_a_compressed_member_are_padding():
     opened = open_source(Dribble(gzip.compress(b"a\n") + b"\0" * 600 + gzip.compress(b"b\n") + b"\0" * 9, 10), "x.gz")
     assert read(opened) == b"a\nb\n"
     assert opened.warnings == []
 
 
 @pytest.mark.parametrize("data", [b"", b"not gzip at all", b"\x1f", b"\x1f\x8b\x07aaaaaaaaaaa"])
-def test_what_is_called_compressed_but_is_not_is_refused(data):
+def test_a_source_that_only_its_name_calls_compressed_is_refused(data):
     with pytest.raises(CompressionError, match=r"'a/x\.GZ' (should be|is not) gzip"):
         open_source(Dribble(data, 10), "a/x.GZ")
     with pytest.raises(CompressionError, match="compressed"):
@@ -133,6 +133,6 @@ def test_a_source_that_grows_a_thousandfold_is_read_in_little_memory(suffix):
         ("", ""),
     ],
 )
-def test_names_lose_one_suffix(name, stem):
+def test_the_name_of_a_compressed_source_loses_one_suffix(name, stem):
     assert without_suffix(name) == stem
     assert is_compressed(name) == (name != stem)

@@ -198,7 +198,7 @@ def test_parcels_for_messages_fit_as_base64_where_they_must_be(source, parcel_si
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=str)
-def test_an_empty_source_has_no_entries(fmt):
+def test_an_empty_source_has_no_entries_in_any_format(fmt):
     assert list(cut(BytesIO(b""), fmt, 10, 10)) == []
     assert fmt.count(b"") == 0
     assert list(fmt.parts(b"", 1)) == []
@@ -253,13 +253,13 @@ def test_an_entry_that_never_ends_is_refused_before_it_takes_all_memory(text, mo
 
 
 @pytest.mark.parametrize(("parcel_size", "max_bytes"), [(0, 1), (-1, 1), (1, 0), (1, -5)])
-def test_limits_below_one_are_refused(parcel_size, max_bytes):
+def test_limits_of_a_parcel_below_one_are_refused(parcel_size, max_bytes):
     with pytest.raises(InvalidValueError, match="at least 1"):
         list(cut_bytes(b"a\n", parse("lines"), parcel_size, max_bytes))
 
 
 @pytest.mark.parametrize("numbers", [[3], [-1], [1, 1], [2, 0]])
-def test_entries_that_do_not_exist_are_refused(numbers):
+def test_a_cut_at_entries_that_do_not_exist_is_refused(numbers):
     with pytest.raises(InvalidValueError, match="entry is"):
         list(parse("lines").locate(b"a\nb\nc", numbers))
 

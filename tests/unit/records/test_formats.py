@@ -25,7 +25,7 @@ def entries_in(data: bytes, fmt: Format, size: int = 1) -> list[bytes]:
 
 @settings(max_examples=400, deadline=None)
 @given(ROWS, st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"]), st.booleans())
-def test_csv_entries_are_the_rows_of_pythons_csv_module(rows, delimiter, line_end, all_quoted):
+def test_csv_entries_are_the_rows_that_the_csv_module_of_python_reads(rows, delimiter, line_end, all_quoted):
     if not all_quoted:  # Python's writer does not always put quotes around a lone "\\r", which its reader then needs
         rows = [[field.replace("\r", "") for field in row] for row in rows]
     text = io.StringIO(newline="")
@@ -70,7 +70,7 @@ def test_an_even_number_of_quotes_in_one_line_does_no_harm_wherever_they_are(row
     st.sampled_from(["\n", "\r\n"]),
     st.integers(1, 5),
 )
-def test_fasta_entries_are_those_of_biopython(records, line_end, size):
+def test_fasta_entries_are_the_records_that_biopython_reads(records, line_end, size):
     simple = pytest.importorskip("Bio.SeqIO.FastaIO").SimpleFastaParser
     text = ""
     for title, sequence in records:
@@ -89,7 +89,7 @@ def test_fasta_entries_are_those_of_biopython(records, line_end, size):
     st.sampled_from(["", "\n", "\n\n\n"]),
     st.integers(1, 5),
 )
-def test_fastq_entries_are_those_of_biopython(qualities, line_end, blank, size):
+def test_fastq_entries_are_the_records_that_biopython_reads(qualities, line_end, blank, size):
     general = pytest.importorskip("Bio.SeqIO.QualityIO").FastqGeneralIterator
     text = "".join(line_end.join(["@r", "ACGTNACGTN"[: len(one)], "+", one, ""]) for one in qualities) + blank
     whole = list(general(io.StringIO(text)))
@@ -101,7 +101,7 @@ def test_fastq_entries_are_those_of_biopython(qualities, line_end, blank, size):
 
 @pytest.mark.parametrize("tail", ["", "\n", "\n\n \n"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
-def test_sdf_entries_are_those_of_rdkit(tail, line_end):
+def test_sdf_entries_are_the_molecules_that_rdkit_reads(tail, line_end):
     pytest.importorskip("rdkit")
     from rdkit import Chem, RDLogger
 

@@ -9,9 +9,8 @@ from typing import Final, NamedTuple
 
 from parcelq.checks import Check, Wrong, checked, text
 from parcelq.errors import InvalidValueError, SettingsError
-from parcelq.names import DEAD_LETTER_SUFFIX, check_topic, dead_letter
+from parcelq.names import DEAD_LETTER_SUFFIX, OUTPUT, check_topic, dead_letter
 
-OUTPUT: Final = "output"
 RANGES: Final = "ranges"
 LOOKS: Final = "looks"
 _OWN: Final = (OUTPUT, RANGES, LOOKS)

@@ -9,6 +9,8 @@ from parcelq.errors import InvalidValueError
 from parcelq.limits import MAX_TOPIC_NAME
 
 DEAD_LETTER_SUFFIX: Final = "-dead-letter"
+OUTPUT: Final = "output"
+"""The topic that results are collected from; on a stack, behind its prefix."""
 INBOX: Final = "inbox/"
 RESULTS: Final = "results/"
 SEGMENTS: Final = "segments/"

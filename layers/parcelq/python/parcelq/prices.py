@@ -52,7 +52,7 @@ def load_prices(path: Path | None = None) -> Prices:
     try:
         changed = _read(str(path), path.read_text(encoding="utf-8"), prices.of)
     except (OSError, UnicodeDecodeError) as error:
-        raise ParcelqError(f"prices {str(path)!r} cannot be read: {error}") from None
+        raise ParcelqError(f"prices {str(path)!r} cannot be read: {getattr(error, 'strerror', error)}") from None
     return Prices(changed.region or prices.region, {**prices.of, **changed.of})
 
 

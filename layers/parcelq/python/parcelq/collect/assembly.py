@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from parcelq.aws.parallel import in_flight
 from parcelq.collect.choice import Choice
 from parcelq.collect.rows import ENTRIES, FLAG, MAX_OFFSET, NUMBER, OFFSET_BITS, SIZE, WHERE
 from parcelq.errors import ParcelqError
@@ -18,6 +19,7 @@ CACHE_BYTES: Final = 96 * MIB
 """Bytes of segments in memory: one window for each segment, fetched as a whole."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
+_READS_IN_FLIGHT: Final = 8
 NOTHING_AHEAD: Final[Mapping[int, tuple[int, bytes]]] = MappingProxyType({})
 
 
@@ -77,7 +79,7 @@ class SegmentReader:
     Args:
         keys: keys of the segments, by their number.
         used: how many of the segments are read from.
-        most: bytes that are read at once at most.
+        most: bytes that are read at once at most, and about those of the reads that `read_all` has in flight.
         ahead: what was read of segments already, by their number: the first byte, and the bytes.
     """
 
@@ -93,14 +95,19 @@ class SegmentReader:
         self._keys = keys
         self._window = min(LARGEST_WINDOW, most, max(SMALLEST_WINDOW, CACHE_BYTES // max(1, used or len(keys))))
         self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict(ahead)
+        self._together = max(1, most // self._window)
+        self._wanted: deque[tuple[int, int]] = deque()
+        self._fetched: dict[tuple[int, int], bytes] = {}
+
+    def read_all(self, extents: Sequence[Extent]) -> Iterator[memoryview]:
+        """Yield the bytes of extents in blocks, with several windows fetched side by side; see `read`."""
+        self._fetched.clear()
+        self._wanted = deque(self._missing(extents))
+        for extent in extents:
+            yield from self.read(extent)
 
     def read(self, extent: Extent) -> Iterator[memoryview]:
-        """Yield an extent's bytes in blocks.
-
-        Raises:
-            ParcelqError: the segment is shorter than it should be.
-            AwsError, StoreError, OSError: the store refused.
-        """
+        """Yield an extent's bytes in blocks. Raises ParcelqError if the segment is shorter than it should be."""
         segment, at, left = extent
         while left:
             start, data = self._windows.get(segment, (0, b""))
@@ -110,8 +117,33 @@ class SegmentReader:
             at, left = at + len(block), left - len(block)
             yield block
 
+    def _missing(self, extents: Iterable[Extent]) -> Iterator[tuple[int, int]]:
+        """Yield the segments and the first bytes of the windows that extents need, in order."""
+        held = {segment: (start, start + len(data)) for segment, (start, data) in self._windows.items()}
+        for segment, first, size in extents:
+            start, end = held.get(segment, (0, 0))
+            stop = first + size
+            if start <= first and stop <= end:
+                continue
+            at = first
+            while at < stop:
+                if not start <= at < end:
+                    yield segment, at
+                    start, end = at, at + self._window
+                at = min(stop, end)
+            held[segment] = start, end
+
+    def _read(self, window: tuple[int, int]) -> tuple[tuple[int, int], bytes]:
+        return window, self._store.read(self._keys[window[0]], window[1], self._window)
+
     def _fetch(self, segment: int, at: int) -> tuple[int, bytes]:
-        data = self._store.read(self._keys[segment], at, self._window)
+        window = segment, at
+        if window not in self._fetched:
+            is_next = bool(self._wanted) and self._wanted[0] == window  # not so where it was dropped since
+            count = min(self._together, len(self._wanted))
+            some = [self._wanted.popleft() for _ in range(count)] if is_next else [window]
+            self._fetched |= in_flight(self._read, some, _READS_IN_FLIGHT)
+        data = self._fetched.pop(window)
         if not data:
             raise ParcelqError(f"segment {self._keys[segment]!r} ends before byte {at}")
         self._windows.pop(segment, None)
@@ -127,11 +159,10 @@ def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Ite
         yield part_file(reader, part).getvalue()
 
 
-def part_file(reader: SegmentReader, extents: Iterable[Extent]) -> BytesIO:
+def part_file(reader: SegmentReader, extents: Sequence[Extent]) -> BytesIO:
     """Return a file with the bytes of extents, to be read from its beginning."""
     file = BytesIO()  # joining a list would have all blocks in memory beside the part
-    for extent in extents:
-        file.writelines(reader.read(extent))
+    file.writelines(reader.read_all(extents))
     file.seek(0)
     return file
 

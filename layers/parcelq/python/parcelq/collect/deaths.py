@@ -73,9 +73,6 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
 
     Args:
         notes: what is noted of the source's uploads, by which numbers within a range become numbers in the source.
-
-    Raises:
-        ParcelqError, AwsError, OSError: a segment cannot be read.
     """
     reader = SegmentReader(collected.store, collected.segments, ahead=collected.bodies_ahead)
     files = [file for note in notes for file in note.files]

@@ -18,10 +18,9 @@ from typing import Any, Final
 from parcelq.collect.assembly import Extent, SegmentReader, parts_of
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.large import LargeResults
-from parcelq.collect.plans import Wanted
-from parcelq.collect.reporting import Reporter
+from parcelq.collect.plans import Wanted, digest_of
+from parcelq.collect.reporting import Reporter, is_newer, metadata_of, state_in
 from parcelq.collect.resolution import WHOLE, Collected, Resolution, all_extents
-from parcelq.collect.results import digest_of, is_newer, metadata_of, state_in
 from parcelq.collect.runs import FEWEST
 from parcelq.collect.seeing import Seen, SourceState, see
 from parcelq.collect.segments import Job, folder, segment_keys, segments_among
@@ -92,9 +91,6 @@ class Finisher:
 
         Args:
             may_go_on: asked before each job; those left are for the next time, and yielded as not looked at.
-
-        Raises:
-            AwsError, StoreError, OSError: the segments cannot be listed.
         """
         for keys in self.unfinished():
             if may_go_on():
@@ -136,12 +132,7 @@ class Finisher:
         return self.large is not None and self.large.is_waiting(self._names(Source.parse(source)).result, keys)
 
     def finish(
-        self,
-        seen: Seen,
-        *,
-        healings: int = 0,
-        notes: Sequence[Note] | None = None,
-        looks: Cost = NOTHING,
+        self, seen: Seen, *, healings: int = 0, notes: Sequence[Note] | None = None, looks: Cost = NOTHING
     ) -> SourceState:
         """Write the result of a job and its report, if every entry has a result or is dead.
 
@@ -186,11 +177,6 @@ class Finisher:
         """Delete what a job does not need any more after `finish`, if its result and report are there.
 
         Segments of a job with dead entries stay, with a note that there is nothing new in them.
-
-        Args:
-            seen: what `see` returned.
-            state: what `finish` returned.
-            notes: what is noted of the source's uploads, where the caller has read that.
         """
         # guard[True]: segments stay as long as some of their entries are dead
         if state.whole or state.superseded:

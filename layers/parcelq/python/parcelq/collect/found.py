@@ -63,6 +63,10 @@ def _drawn(record: JobRecord, collected: Collected, resolution: Resolution, tota
         drawn["map"] = line_of(source_map_of(collected, resolution, total, LINE_CELLS))
     if resolution.has_dead and not record.reason:
         drawn["reason"] = next((one.reason for one in dead_of(collected, ())), "")
+    if resolution.has_dead and record.redriven_after:
+        segments = collected.segments
+        old = sum(segments[row.extent.segment] <= record.redriven_after for row in collected.dead())
+        drawn["died_again"] = old <= record.left_dead
     return drawn
 
 

@@ -9,13 +9,7 @@ from typing import Final
 
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.merge import ReadRows
-from parcelq.collect.rows import (
-    OFFSET_BITS,
-    WORD,
-    moved,
-    widened,
-    words_of,
-)
+from parcelq.collect.rows import OFFSET_BITS, WORD, moved, widened, words_of
 from parcelq.collect.segments import RUN_SUFFIX, Job, index_size
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MIB
@@ -97,7 +91,6 @@ def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
     Raises:
         NotFoundError: one of the objects does not exist.
         ParcelqError: one is no index.
-        AwsError, OSError: the store refused.
     """
     ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
     bodies = _BODIES_AHEAD if len(keys) <= _FEW else 0

@@ -17,11 +17,11 @@ from parcelq.aws.parallel import in_flight
 from parcelq.collect.assembly import SegmentReader, part_file
 from parcelq.collect.plans import ASKED, PartTask, Plan, Wanted, freeze, plans_among, read_plan
 from parcelq.collect.segments import segments_among
-from parcelq.errors import ConflictError, NotFoundError, ParcelqError, PublishError
+from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.store.store import Multipart, Store
 from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, publish_all
 
 _log = logging.getLogger(__name__)
 LARGE: Final = 256 * MIB
@@ -60,9 +60,6 @@ class LargeResults(NamedTuple):
 
         Returns:
             Whether it is written. If not, parts are missing, or it is begun again the next time.
-
-        Raises:
-            ParcelqError, OSError: something cannot be read, written or published.
         """
         key = wanted.plan_key(keys[0].rpartition("/")[0] + "/")
         # guard[pass]: a plan that was overtaken is dropped with its upload
@@ -98,9 +95,6 @@ class LargeResults(NamedTuple):
 
         Returns:
             Whether nothing is left to be done, be it because the plan was dropped.
-
-        Raises:
-            ParcelqError, OSError: something cannot be read or written.
         """
         plan = read_plan(self.store, task.plan)
         if plan is None or task.last > plan.count:
@@ -149,7 +143,7 @@ class LargeResults(NamedTuple):
 
     def _write_part(self, plan: Plan, number: int) -> None:
         extents = plan.extents_of(self.store, number)
-        reader = SegmentReader(self.store, plan.segments, len({extent.segment for extent in extents}))
+        reader = SegmentReader(self.store, plan.segments, len({extent.segment for extent in extents}), plan.part)
         body = part_file(reader, extents)
         if body.getbuffer().nbytes != plan.bytes_of(number):
             raise ParcelqError(f"part {number} of {plan.key!r} does not have the bytes that its plan says")
@@ -165,10 +159,7 @@ class LargeResults(NamedTuple):
         # guard[is_stalled = asked is None]: parts that do not come are asked for again
         is_stalled = asked is None or (len(missing) >= asked["missing"] and now - asked["at"] >= STALLED_SECONDS)
         if is_stalled:
-            _, failed = self.tasks.publish(Message(str(task).encode()) for task in _tasks(plan, missing))
-            # guard[False]: tasks for parts count as published only if the topic confirms it
-            if failed:
-                raise PublishError(self.tasks.name, [one.reason for one in failed])
+            publish_all(self.tasks, (Message(str(task).encode()) for task in _tasks(plan, missing)))
         if is_stalled or len(missing) < asked["missing"]:
             self.store.put(plan.place + ASKED, json.dumps({"at": now, "missing": len(missing)}).encode())
 

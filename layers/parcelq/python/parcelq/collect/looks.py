@@ -17,7 +17,7 @@ from parcelq.collect.finish import Finisher
 from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
 from parcelq.collect.segments import Job, segments_among
-from parcelq.errors import ConflictError, NotFoundError, PublishError
+from parcelq.errors import ConflictError, NotFoundError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import (
     LATE_SECONDS,
@@ -34,10 +34,9 @@ from parcelq.jobs.look import (
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import Source
 from parcelq.topics.cost import Cost as Spent
-from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, publish_all
 from parcelq.upload.notes import Note, notes_of, notes_of_whole
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.ranges import part_tasks
 
 _log = logging.getLogger(__name__)
 PARTS_SECONDS: Final = 2.0
@@ -226,13 +225,7 @@ class Looker(NamedTuple):
         if total is None or Source.parse(record.source).bucket != self.bucket:
             return
         version = record.versions[-1] if record.versions else ""
-        tasks = (
-            RangeTask(record.source, topic, start, end, total, workflow=version, part=True)
-            for start, end in record.holes
-        )
-        _, failed = self.ranges.publish(Message(str(task).encode()) for task in tasks)
-        if failed:
-            raise PublishError(self.ranges.name, [one.reason for one in failed])
+        publish_all(self.ranges, part_tasks(record.source, topic, record.holes, total, version))
         _log.warning("%d ranges of %s are missing and are published again", len(record.holes), record.source)
 
     def _tidy(self, record: JobRecord) -> None:

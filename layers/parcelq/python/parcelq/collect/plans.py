@@ -10,16 +10,16 @@ made of, its size, its parts, and the object that it replaces.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 import uuid
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 from parcelq.collect.assembly import Extent, extents_of_parts
-from parcelq.collect.results import digest_of
 from parcelq.errors import ConflictError, MessageError, NotFoundError, ParcelqError
 from parcelq.store.store import Multipart, Store, part_bytes
 
@@ -163,6 +163,14 @@ def freeze(store: Store, results: Multipart, wanted: Wanted, key: str) -> Plan:
             raise NotFoundError(key, "the plan was dropped just now") from None
         return other
     return plan
+
+
+def digest_of(values: Iterable[Any]) -> str:
+    """A digest of values, by their `repr`, in hexadecimal digits."""
+    hasher = hashlib.blake2b(digest_size=12)
+    for value in values:
+        hasher.update(repr(value).encode())
+    return hasher.hexdigest()
 
 
 def plans_among(keys: Sequence[str], result: str = "") -> list[str]:

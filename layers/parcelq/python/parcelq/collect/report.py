@@ -133,9 +133,6 @@ def report_of(
         listed: how many dead entries the report lists at the most.
         healings: how often what was missing was published again.
         looks: what looks at the job cost so far.
-
-    Raises:
-        ParcelqError, AwsError, OSError: a segment cannot be read.
     """
     put, indexes = Source.parse(source), collected.indexes
     return Report(

@@ -11,11 +11,11 @@ from typing import Any, Final, cast
 from parcelq.collect.deaths import dead_lines, dead_of
 from parcelq.collect.report import Report, report_of
 from parcelq.collect.resolution import Collected, Resolution
-from parcelq.collect.results import state_in
 from parcelq.collect.runs import collected_of
 from parcelq.errors import NotFoundError
 from parcelq.jobs.record import JobRecord
 from parcelq.limits import MIB
+from parcelq.lineage.source import Source, source_id
 from parcelq.result_names import DEAD, PAGE, REPORT, ResultNames
 from parcelq.store.store import Store, Stored
 from parcelq.topics.cost import NOTHING, Cost
@@ -24,6 +24,12 @@ from parcelq.upload.notes import Note, notes_of
 _log = logging.getLogger(__name__)
 _REPORT_BYTES: Final = 4 * MIB
 """The most bytes that are read of a report; no report has more."""
+_ID: Final = "parcelq-source"
+_URI: Final = "parcelq-uri"
+_ORDER: Final = "parcelq-order"
+_STATE: Final = "parcelq-state"
+
+"""The metadata of a result say what it is of, so that they and the result change together."""
 _NOTHING_SEEN: Final[Mapping[str, Stored | None]] = {DEAD: None, PAGE: None, REPORT: None}
 
 
@@ -163,3 +169,21 @@ def stopped_report(
     )
     versions = tuple(sorted({*report.workflows, *record.versions}))
     return replace(report, complete=False, workflows=versions, problem=record.why_no_result)
+
+
+def metadata_of(name: str, state: str) -> dict[str, str]:
+    """The metadata of a result, given the attribute `Source` and the state of the resolution that it is made of."""
+    source = Source.parse(name)
+    return {_ID: source_id(name), _URI: source_id(source.uri), _ORDER: source.order, _STATE: state}
+
+
+def state_in(present: Stored | None, name: str) -> str:
+    """The state of a result that is there, if it is this source's; else empty."""
+    if present is None or present.metadata.get(_ID) != source_id(name):
+        return ""
+    return present.metadata.get(_STATE, "")
+
+
+def is_newer(present: Stored, source: Source) -> bool:
+    """Whether a result that is there is of a later put of the same file."""
+    return present.metadata.get(_URI) == source_id(source.uri) and present.metadata.get(_ORDER, "") > source.order

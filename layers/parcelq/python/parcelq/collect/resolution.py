@@ -67,14 +67,11 @@ class Resolution:
     Attributes:
         total: bytes of the source; None while no message told.
         covered: bytes of the source whose results are there.
-        dead: how many entries failed for good.
-        dead_messages: how many messages these were.
+        dead: how many entries failed for good, in `dead_messages` messages.
         dead_bytes: bytes of the source that they came of.
         missing: bytes of the source that are neither there nor dead, as far as its size is known.
-        holes: the ranges of these, in order; at most `MOST_HOLES` of them.
-        hole_count: how many there are.
+        holes: the ranges of these, in order; at most `MOST_HOLES` of the `hole_count` that there are.
         entries: entries of the result.
-        duplicates: messages that were there already.
         ran: entries of the source that runs got which succeeded, as far as the messages tell.
         doubts: why the result may not be what the step writes for the whole source.
         state: a digest of the whole choice: two results with the same state are the same.

@@ -39,8 +39,6 @@ WHERE, CONTENT, SIZE, ENTRIES, READ = range(-PAYLOAD, 0)
 """Columns of the same, counted from the end of a row; see above what they hold."""
 OFFSET_BITS: Final = 40
 MAX_OFFSET: Final = (1 << OFFSET_BITS) - 1
-MAX_SEGMENTS: Final = 1 << 24
-"""Segments that one index can name."""
 FLAG: Final = 1 << 63
 NUMBER: Final = FLAG - 1
 OF_STEP: Final = 1 << 62

@@ -19,15 +19,7 @@ from parcelq.collect.indexes import Index, all_indexes, open_indexes
 from parcelq.collect.merge import merged
 from parcelq.collect.resolution import Collected
 from parcelq.collect.rows import WORD, words_of
-from parcelq.collect.segments import (
-    RUN_SUFFIX,
-    Job,
-    costs_in_head,
-    folder,
-    head_of,
-    key_in,
-    segments_among,
-)
+from parcelq.collect.segments import RUN_SUFFIX, Job, costs_in_head, folder, head_of, key_in, segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.store.store import Store, part_bytes
@@ -88,12 +80,7 @@ class Record(NamedTuple):
 
 
 def read_record(store: Store, keys: Sequence[str]) -> Record:
-    """Read what is kept of a job, given the keys in its folder.
-
-    Raises:
-        ParcelqError: the record cannot be read.
-        AwsError, OSError: the store refused.
-    """
+    """Read what is kept of a job, given the keys in its folder. Raises ParcelqError if the record cannot be read."""
     key = next((key for key in keys if key.endswith(f"/{_RECORD}")), None)
     seen = store.stat(key) if key else None
     if key is None or seen is None:
@@ -111,7 +98,6 @@ def write_record(store: Store, topic: str, job: Job, record: Record) -> Record:
 
     Raises:
         ConflictError, NotFoundError: someone else wrote or deleted it in the meantime.
-        AwsError, OSError: the store refused.
     """
     looked = record.looked and {**asdict(record.looked), "segments": sorted(record.looked.segments)}
     text = json.dumps({"runs": record.runs, "looked": looked}, separators=(",", ":")).encode()
@@ -131,7 +117,6 @@ def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]
 
     Raises:
         NotFoundError: one of them does not exist any more.
-        ParcelqError, AwsError, OSError: one of them cannot be read.
     """
     runs = open_indexes(store, record.runs)
     merged_already = {segment for run in runs for segment in run.segments}
@@ -144,7 +129,6 @@ def collected_of(store: Store, keys: Sequence[str], record: Record | None = None
 
     Raises:
         NotFoundError: somebody has just finished the job, or merged its indexes.
-        ParcelqError, AwsError, OSError: a segment or the record of index runs cannot be read.
     """
     if not segments_among(keys):
         return None
@@ -160,7 +144,6 @@ def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record
 
     Raises:
         NotFoundError: someone else merged or deleted what is read here.
-        ParcelqError, AwsError, OSError: something cannot be read or written.
     """
     record = read_record(store, keys)
     if len(segments_among(keys)) < FEWEST:

@@ -17,19 +17,7 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from parcelq.collect.rows import (
-    FLAG,
-    OF_STEP,
-    UNKNOWN,
-    WORD,
-    Key,
-    content_of,
-    key_of,
-    read_of,
-    row,
-    steps_of,
-    words_of,
-)
+from parcelq.collect.rows import FLAG, OF_STEP, UNKNOWN, WORD, Key, content_of, key_of, read_of, row, steps_of, words_of
 from parcelq.errors import ParcelqError
 from parcelq.lineage.lineage import Lineage
 from parcelq.lineage.source import job_id
@@ -99,9 +87,6 @@ def write_segment(
         last: when the last was.
         processing: what the messages carry of what they cost.
         draining: what it cost to collect them.
-
-    Raises:
-        AwsError, StoreError, OSError: the store refused; nothing is there then.
     """
     told = [_told(job, piece) for piece in pieces]
     if job.source:  # without lineage they are in the order in which they came

@@ -113,9 +113,6 @@ def missing_of(collected: Collected, resolution: Resolution, total: int | None =
 
     Args:
         total: bytes of the source, where that is known although no message says so.
-
-    Raises:
-        ParcelqError, AwsError, OSError: a segment cannot be read.
     """
     known = resolution.up_to(total)
     drawn = SourceMap(known.total or 0, cells)

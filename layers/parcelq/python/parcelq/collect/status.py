@@ -109,9 +109,6 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
     Args:
         topic: name of the topic that results are collected from. Sources that were uploaded to lead elsewhere are
             left out.
-
-    Raises:
-        AwsError, OSError: the store refused.
     """
     # Read before the segments, so that a job that is finished meanwhile does not count as missing.
     noted = noted_sources(store)

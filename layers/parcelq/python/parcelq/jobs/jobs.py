@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from parcelq.errors import ConflictError, ParcelqError, PublishError
+from parcelq.errors import ConflictError, ParcelqError
 from parcelq.jobs.limits import NO_LIMITS, Limits
 from parcelq.jobs.look import FIRST_SECONDS, LATE_SECONDS, Look, ended, woken
 from parcelq.jobs.record import JobRecord, State, new_record, read_job, write_job
@@ -19,7 +19,7 @@ from parcelq.lineage.source import Source, job_id, workflow_name
 from parcelq.names import JOBS
 from parcelq.store.store import Store
 from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, publish_all
 
 _log = logging.getLogger(__name__)
 WAKING_SECONDS: Final = 1
@@ -42,10 +42,7 @@ def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
 
 def publish_looks(looks: Topic, wanted: Iterable[Look], delay_seconds: int = 0) -> None:
     """Publish looks. Raises PublishError if one of them was not published, and AwsError."""
-    _, failed = looks.publish((Message(str(look).encode()) for look in wanted), delay_seconds=delay_seconds)
-    # guard[False]: a look counts as published only if the topic confirms it
-    if failed:
-        raise PublishError(looks.name, [one.reason for one in failed])
+    publish_all(looks, (Message(str(look).encode()) for look in wanted), delay_seconds=delay_seconds)
 
 
 class Jobs(NamedTuple):
@@ -80,11 +77,7 @@ class Jobs(NamedTuple):
         return record
 
     def refuse(self, source: str, workflow: str, reason: str) -> None:
-        """Record that a source cannot be run, where its job has no record yet.
-
-        Raises:
-            AwsError, OSError: the store refused.
-        """
+        """Record that a source cannot be run, where its job has no record yet."""
         record = new_record(source, workflow, self.now())
         with suppress(ConflictError):
             write_job(self.store, ended(record, State.STOPPED, self.now(), problem=reason), None)
@@ -125,11 +118,7 @@ class Jobs(NamedTuple):
         publish_looks(self.looks, looks, delay_seconds)
 
     def overdue(self, since: float) -> Iterator[JobRecord]:
-        """Yield the records of jobs whose look is lost, among those that changed since a time.
-
-        Raises:
-            AwsError, OSError: the store refused.
-        """
+        """Yield the records of jobs whose look is lost, among those that changed since a time."""
         for one in self.store.listing(JOBS):
             if one.modified < since:
                 continue

@@ -63,11 +63,7 @@ class Look(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Look:
-        """Read the text of a look.
-
-        Raises:
-            MessageError: the text is not a look.
-        """
+        """Read the text of a look. Raises MessageError if the text is not a look."""
         try:
             look = cls(**json.loads(text))
             texts = (look.job, look.source, look.workflow)
@@ -132,6 +128,7 @@ class Found(NamedTuple):
         entries: entries of the source that were run with success; None if the look did not count them.
         reason: why one of the dead entries failed; None if the look did not read it.
         map: what became of the parts of the source; None if the look did not draw it.
+        died_again: whether all that was redriven is done or died again, as far as the look can tell.
     """
 
     now: float
@@ -150,6 +147,7 @@ class Found(NamedTuple):
     entries: int | None = None
     reason: str | None = None
     map: str | None = None
+    died_again: bool = False
 
 
 class Next(Enum):
@@ -176,7 +174,8 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
         return replace(kept, reported=True), Next.STOP
     is_still = _is_still(new, found.now, quiet_seconds)
     # The uploader notes what it published after it did; the report needs that. What was redriven may get more.
-    may_finish = is_still or (new.state is not State.UPLOADING and not (found.dead and new.redriven))
+    is_redriven = found.dead and new.redriven and not found.died_again
+    may_finish = is_still or (new.state is not State.UPLOADING and not is_redriven)
     if found.complete and may_finish and not _exceeded(replace(new, started=found.now, resumed=0.0), found.now):
         return replace(new, state=State.FINISHING), Next.FINISH
     exceeded = _exceeded(new, found.now)
@@ -222,6 +221,7 @@ def woken(record: JobRecord, now: float) -> JobRecord:
         halted=False,
         reported=False,
         redriven=True,
+        redriven_after="",
         resumed=now,
     )
 

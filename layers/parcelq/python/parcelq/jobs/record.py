@@ -91,6 +91,8 @@ class JobRecord:
         uploaded: whether all of the source is published.
         generation: how often the job went on after it had ended.
         redriven: whether dead entries may be run again, since the job last finished.
+        redriven_after: key of the newest segment when they were redriven; empty if unknown.
+        left_dead: how many dead messages were not redriven then.
         total: bytes of the source; None if that is not known yet.
         covered: bytes of it whose results are there.
         dead: entries that failed for good.
@@ -130,6 +132,8 @@ class JobRecord:
     uploaded: bool = False
     generation: int = 0
     redriven: bool = False
+    redriven_after: str = ""
+    left_dead: int = 0
     total: int | None = None
     covered: int = 0
     dead: int = 0
@@ -210,7 +214,6 @@ def read_job(store: Store, job: str) -> tuple[JobRecord, str] | None:
 
     Raises:
         ParcelqError: the object is no record, or was written by a later version.
-        AwsError, OSError: the store refused.
     """
     try:
         data, etag = store.read_with_etag(key_of(job))
@@ -248,7 +251,6 @@ def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
 
     Raises:
         ConflictError: somebody else wrote it in the meantime.
-        AwsError, OSError: the store refused.
     """
     data = json.dumps(record.document(), separators=(",", ":")).encode()
     # guard[return store.put(key_of(record.id), data)]: a job's record is written only if nobody else wrote it in the

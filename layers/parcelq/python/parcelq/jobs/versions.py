@@ -91,11 +91,7 @@ class Versions(NamedTuple):
         return before
 
     def current(self, name: str) -> str:
-        """Return the version that new jobs of a workflow get.
-
-        Raises:
-            WorkflowError: there is none.
-        """
+        """Return the version that new jobs of a workflow get. Raises WorkflowError if there is none."""
         found = self._current(name)
         if not found:
             raise WorkflowError(name, "there is no workflow of that name; parcelq workflows list shows those there are")
@@ -119,11 +115,7 @@ class Versions(NamedTuple):
             raise WorkflowError(attribute, "this version was deleted; put the workflow again") from None
 
     def opened(self, bundle: Bundle) -> AbstractContextManager[IO[bytes]]:
-        """Open a bundle for reading.
-
-        Raises:
-            NotFoundError: it was deleted.
-        """
+        """Open a bundle for reading. Raises NotFoundError if it was deleted."""
         return cast(AbstractContextManager[IO[bytes]], self.store.stream(bundle_key(bundle)))
 
     def of_job(self, source: str, folder: str) -> str:

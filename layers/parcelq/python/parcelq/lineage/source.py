@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, quote, unquote_to_bytes, urlsplit
@@ -15,6 +16,7 @@ from parcelq.result_names import ELSEWHERE, ResultNames, result_names
 NO_SOURCE: Final = ""
 """The source of messages without lineage."""
 _NO_SOURCE_ID: Final = "without-lineage"
+_JOB_ID: Final = re.compile("[0-9a-f]{6,24}")
 
 
 def source_id(source: str) -> str:
@@ -27,6 +29,11 @@ def job_id(source: str, workflow: str) -> str:
     if not source:
         return _NO_SOURCE_ID
     return hashlib.blake2b(f"{workflow}\n{source}".encode(), digest_size=12).hexdigest()
+
+
+def is_job_id(text: str) -> bool:
+    """Whether a text has the form of a job's id or of its beginning: 6 to 24 hexadecimal digits."""
+    return _JOB_ID.fullmatch(text) is not None
 
 
 def workflow_name(attribute: str) -> str:
@@ -64,11 +71,7 @@ class Source(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Read the attribute's text again.
-
-        Raises:
-            InvalidValueError: it is no source.
-        """
+        """Read the attribute's text again. Raises InvalidValueError if it is no source."""
         uri, _, query = text.partition("?")
         try:
             scheme = urlsplit(uri).scheme

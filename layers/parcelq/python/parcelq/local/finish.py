@@ -10,7 +10,7 @@ from parcelq.errors import ParcelqError
 from parcelq.lineage.source import Source
 from parcelq.local.jobs import LocalJob, missing_of
 from parcelq.local.kept import Kept
-from parcelq.local.pipeline import OUTPUT
+from parcelq.names import OUTPUT
 from parcelq.result_names import ResultNames
 
 MAX_HEALINGS: Final = 3

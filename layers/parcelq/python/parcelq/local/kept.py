@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parcelq.collect.segments import folder, segments_among
-from parcelq.errors import NotFoundError
-from parcelq.limits import MIB
 from parcelq.lineage.source import source_id
-from parcelq.local.pipeline import OUTPUT
 from parcelq.local.state import LocalRecord, StateFolder
-from parcelq.names import HEADERS
-from parcelq.result_names import STATE, result_names
+from parcelq.names import HEADERS, OUTPUT
+from parcelq.result_names import STATE
 from parcelq.store.folder import FolderStore
 from parcelq.upload.notes import upload_folder
 
 if TYPE_CHECKING:
     from parcelq.collect.resolution import Collected
-
-_REPORT_BYTES: Final = 4 * MIB
 
 
 class Kept(NamedTuple):
@@ -91,13 +84,10 @@ class Kept(NamedTuple):
         present = self.results.stat(record.result)
         if present is None or present.etag == record.before:
             return None
+        from parcelq.collect.reporting import Reporter
         from parcelq.collect.resolution import WHOLE
 
         state = present.metadata.get("parcelq-state", "")
         if present.metadata.get("parcelq-source") != source_id(record.source) or not state.startswith(WHOLE):
             return None
-        with suppress(NotFoundError, ValueError, AttributeError):
-            report: dict[str, Any] = json.loads(self.results.read(result_names(record.name).report, 0, _REPORT_BYTES))
-            if (report.get("source"), report.get("state")) == (record.source, state):
-                return report
-        return None
+        return Reporter(self.results).of_state(record.source, record.result, state)

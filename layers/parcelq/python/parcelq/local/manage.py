@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.errors import JobError, NotFoundError, ParcelqError
+from parcelq.lineage.source import is_job_id
 from parcelq.local.finish import FileResult
 from parcelq.local.jobs import source_of, take_up
 from parcelq.local.kept import Kept
@@ -21,15 +21,8 @@ from parcelq.local.state import LocalRecord
 from parcelq.records.compression import begins_compressed
 from parcelq.upload.notes import notes_of
 
-_ID: Final = re.compile("[0-9a-f]{6,24}")
-"""A job's id, or its beginning."""
 _TRIES: Final = 5
 """How often a job is read whose segments are merged at the same moment."""
-
-
-def is_job_id(text: str) -> bool:
-    """Whether a text has the form of a job's id or of its beginning: 6 to 24 hexadecimal digits."""
-    return _ID.fullmatch(text) is not None
 
 
 class JobStatus(NamedTuple):

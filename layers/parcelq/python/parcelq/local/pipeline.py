@@ -16,6 +16,7 @@ from parcelq.limits import MAX_DEADLINE_SECONDS, MIB
 from parcelq.lineage.lineage import Lineage
 from parcelq.local.progress import Ledger, Meter, source_bytes
 from parcelq.local.topics import DeadLetters, LedgerTopic
+from parcelq.names import OUTPUT
 from parcelq.process.apply import Route
 from parcelq.process.broken import BrokenStep, FirstRuns
 from parcelq.process.dead import full_reason_of
@@ -31,10 +32,9 @@ from parcelq.topics.header import Headers
 from parcelq.topics.memory import MemoryTopic
 from parcelq.topics.message import Message, Pulled
 
-OUTPUT: Final = "output"
-"""Name of the topic that results are collected from."""
-_TOPIC_BYTES: Final = 32 * MIB
-"""Memory that the messages of a stage may take before the uploader waits."""
+_WORKER_BYTES: Final = 4 * MIB
+"""Memory that the messages of a stage may take for each worker before the uploader waits. If it ran far ahead, it would
+only keep Python busy while the first steps start."""
 _TOGETHER: Final = 16
 """Messages that a step gets at once if it takes little time for them."""
 _PULL_SECONDS: Final = 0.5
@@ -107,7 +107,8 @@ class Pipeline:
         self._drainer = Drainer(output, store, receivers=1)
         self._headers = Headers(store)
         names = [f"step{number}" for number in range(1, len(steps) + 1)]
-        memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=_TOPIC_BYTES) for n in names]
+        room = self._workers * _WORKER_BYTES
+        memory = [MemoryTopic.create(n, deadline_seconds=MAX_DEADLINE_SECONDS, max_bytes=room) for n in names]
         topics = [LedgerTopic(one, self.ledger) for one in memory]
         dead = DeadLetters(self._count_dead)
         self._stages = [

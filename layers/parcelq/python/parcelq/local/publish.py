@@ -8,15 +8,15 @@ from typing import Final
 from parcelq.errors import ParcelqError, PublishError
 from parcelq.local.jobs import LocalJob
 from parcelq.local.kept import Kept
-from parcelq.local.pipeline import OUTPUT, Pipeline
+from parcelq.local.pipeline import Pipeline
 from parcelq.local.progress import Meter
 from parcelq.local.reading import Reading
 from parcelq.local.recipe import Options
+from parcelq.names import OUTPUT
 from parcelq.records import Parcel
 from parcelq.topics.header import header_of_source
-from parcelq.upload.layout import Layout
 from parcelq.upload.notes import Beginning, note_upload
-from parcelq.upload.parcels import MAX_BODY_BYTES
+from parcelq.upload.parcels import MAX_BODY_BYTES, Layout
 from parcelq.upload.sources import Uploaded, parcel_messages
 
 _INPUT: Final = "step1"

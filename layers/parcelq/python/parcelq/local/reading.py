@@ -22,7 +22,7 @@ from parcelq.records.compression import open_source
 from parcelq.records.naming import naming_source
 from parcelq.upload.notes import Beginning
 from parcelq.upload.parcels import MAX_BODY_BYTES
-from parcelq.upload.parts import Parts
+from parcelq.upload.sources import Parts
 
 Range = tuple[int, int]
 EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)

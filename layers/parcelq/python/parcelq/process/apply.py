@@ -39,12 +39,8 @@ class Route(NamedTuple):
 
     def topic(self, target: Destination) -> Publisher:
         """The topic of a target."""
-        return {
-            Destination.INPUT: self.input,
-            Destination.FOLLOWING: self.following,
-            Destination.DEAD_LETTERS: self.dead_letters,
-            Destination.OUTPUT: self.output,
-        }[target]
+        topic: Publisher = getattr(self, target.value)
+        return topic
 
     @property
     def is_last_stage(self) -> bool:
@@ -78,26 +74,10 @@ class Outcome:
 
     def add(self, other: Outcome) -> None:
         """Add what became of other messages."""
-        self.done += other.done
-        self.ended += other.ended
-        self.failed += other.failed
-        self.entries += other.entries
-        self.published += other.published
-        self.cut += other.cut
-        self.dead += other.dead
-        self.marks += other.marks
-
-
-class Refused(NamedTuple):
-    """A run whose output can never be published.
-
-    Attributes:
-        run: the run.
-        reason: why not.
-    """
-
-    run: Run
-    reason: str
+        for name in self.__slots__:
+            value = getattr(self, name)
+            value += getattr(other, name)
+            setattr(self, name, value)
 
 
 def _cost_of(decision: Decision) -> Cost:
@@ -123,7 +103,6 @@ class Application:
     """Publishes what decisions say, and knows which messages are done then.
 
     Args:
-        route: the topics.
         pulled: all messages of this invocation. Every message that is not done counts as failed.
         counts: whether messages carry what they cost.
     """
@@ -133,21 +112,21 @@ class Application:
         self._counts = counts
         self._open = {one.receipt_handle: one for one in pulled}
         self._reasons: dict[str, str] = {}
+        # By the id of the decision, which lives as long as `apply` runs: what was not published, and why an output
+        # cannot be read.
         self._lost: dict[int, FailedMessage] = {}
-        """What was not published, by the id of the decision; a decision lives as long as `apply` runs."""
         self._unreadable: dict[int, str] = {}
-        """Why an output cannot be read, also by the id of the decision."""
         self._acknowledged: set[str] = set()
         self.outcome = Outcome()
 
-    def apply(self, decisions: Iterable[Decision | Postponed]) -> list[Refused]:
+    def apply(self, decisions: Iterable[Decision | Postponed]) -> list[tuple[Run, str]]:
         """Publish everything that decisions say, with as few requests as possible.
 
         The output of a run is published when the run ends. Everything else is small, and is published after the last
         run.
 
         Returns:
-            Runs that failed, because their output cannot be read, or SQS refused it twice.
+            Runs that failed, because their output cannot be read, or SQS refused it twice; and why.
         """
         applied: list[Decision] = []
         others: defaultdict[tuple[Destination, int], list[tuple[Decision, Message]]] = defaultdict(list)
@@ -191,6 +170,14 @@ class Application:
             # only if its acknowledgement is confirmed
             self._acknowledged.update(one.receipt_handle for one in new if one.receipt_handle not in kept)
 
+    def acknowledge_early(self) -> None:
+        """Acknowledge what is done before a run that may kill the function, as far as the topic does that."""
+        try:
+            # guard[pass]: what is done is acknowledged before a run that may kill the function
+            self.acknowledge()
+        except ParcelqError as error:
+            _log.warning("messages that are done could not be acknowledged early: %s", error)
+
     def finish(self, *, acknowledges: bool) -> Outcome:
         """Return what became of all messages.
 
@@ -217,7 +204,7 @@ class Application:
             self._unreadable[id(decision)] = f"its output cannot be read: {error}"
         finally:
             if decision.run:
-                decision.run.folder.close()
+                decision.run.close()
 
     def _publish(self, topic: Publisher, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
         """Publish messages that belong to decisions, and note the decisions that were not published whole.
@@ -244,25 +231,20 @@ class Application:
             # guard[pass]: what a topic lists as failed does not count as published
             self._lost.setdefault(id(owners[id(one.message)]), one)
 
-    def _settle(self, decision: Decision) -> Refused | None:
+    def _settle(self, decision: Decision) -> tuple[Run, str] | None:
         """Note that a decision is carried out, if it is."""
         lost, unreadable = self._lost.get(id(decision)), self._unreadable.get(id(decision))
         if unreadable and decision.run:
-            return Refused(decision.run, unreadable)
+            return decision.run, unreadable
         # guard[True]: messages are done only when everything that they led to is confirmed as published
         if lost is None:
             done = [one for one in decision.deliveries if self._open.pop(one.receipt_handle, None)]
-            outcome = self.outcome
-            outcome.done += done
-            if decision.entries or decision.dead:
-                outcome.ended += done
-            outcome.entries += decision.entries
-            outcome.dead += decision.dead
-            outcome.cut += decision.cut
-            outcome.marks += decision.marks
+            ended = done if decision.entries or decision.dead else []
+            marks = list(decision.marks)
+            self.outcome.add(Outcome(done, ended, [], decision.entries, 0, decision.cut, decision.dead, marks))
         # guard[False]: an output that can never be published is a failed run
         elif lost.sender_fault and decision.run and all(one.receive_count > 1 for one in decision.deliveries):
-            return Refused(decision.run, f"its output cannot be published: {lost.reason or lost.code}")
+            return decision.run, f"its output cannot be published: {lost.reason or lost.code}"
         else:
             self._give_up(decision.deliveries, lost.reason or lost.code)
         return None

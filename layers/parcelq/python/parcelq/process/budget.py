@@ -9,9 +9,13 @@ from typing import Final, NamedTuple
 
 _RESERVED_SHARE: Final = 0.1
 _RESERVED_MOST: Final = 10.0
-"""The most seconds that are reserved for publishing and for the answer."""
 _FAIR_SHARE: Final = 0.5
 _FOREVER: Final = float("inf")
+
+
+def reserved(whole: float) -> float:
+    """Seconds of an invocation of `whole` seconds that are kept for publishing and for the answer."""
+    return min(_RESERVED_MOST, _RESERVED_SHARE * whole)
 
 
 class Limit(NamedTuple):
@@ -38,7 +42,7 @@ class Budget:
         self.time_left = time_left
         self._clock = clock
         self._whole = time_left()
-        self._reserve = min(_RESERVED_MOST, _RESERVED_SHARE * self._whole)
+        self._reserve = reserved(self._whole)
         self._longest = 0.0
 
     def limit(self, step_timeout: float | None) -> Limit | None:

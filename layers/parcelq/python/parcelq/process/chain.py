@@ -7,9 +7,9 @@ handle now is published on the stage's topic, and is delivered as a message of i
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, NamedTuple
 
@@ -63,10 +63,6 @@ def _lying(messages: Iterable[Pulled]) -> list[Pulled]:
 
 class Onward(StageTopic):
     """Where the output of a step goes if the next step is in the same stage.
-
-    Args:
-        topic: the stage's topic.
-        processor: runs the next step.
 
     Attributes:
         direct: whether the next step runs at once; otherwise everything goes to the topic.
@@ -154,29 +150,16 @@ class Chain(NamedTuple):
         return min(pulled.attributes.get(LINEAGE, "").count(">"), len(self.processors) - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Handles messages for which there is no program.
+def refuse(
+    route: Route, rules: Rules, workflow: str, error: ParcelqError, headers: Headers, pulled: Iterable[Pulled]
+) -> Outcome:
+    """Publish messages as dead letters, with tombstones for them, because there is no program for their workflow.
 
-    Attributes:
-        route: the topics.
-        rules: the rules for running them.
-        workflow: what they asked for.
-        error: why there is no program.
-        headers: reads headers of messages.
+    The error says why. Nothing is lost by that.
     """
-
-    route: Route
-    rules: Rules
-    workflow: str
-    error: ParcelqError
-    headers: Headers = field(default_factory=Headers)
-
-    def handle(self, pulled: Iterable[Pulled], when: float) -> Outcome:
-        """Publish messages as dead letters, with the reason, and tombstones for them. Nothing is lost by that."""
-        pulled = list(pulled)
-        judge = Judge(self.rules, Circumstances(self.workflow, when, self.workflow), last_stage=True)
-        application = Application(self.route, pulled)
-        works, decided = read_messages(self.route.input, pulled, judge, self.headers)
-        application.apply([*decided, *(judge.given_up(work, self.error) for work in works)])
-        return application.finish(acknowledges=False)
+    pulled = list(pulled)
+    judge = Judge(rules, Circumstances(workflow, time.time(), workflow), last_stage=True)
+    application = Application(route, pulled)
+    works, decided = read_messages(route.input, pulled, judge, headers)
+    application.apply([*decided, *(judge.given_up(work, error) for work in works)])
+    return application.finish(acknowledges=False)

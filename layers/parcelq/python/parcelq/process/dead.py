@@ -39,6 +39,11 @@ class Circumstances(NamedTuple):
     when: float
     workflow: str = ""
 
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The attribute `Workflow`, if there is one."""
+        return {WORKFLOW: self.workflow} if self.workflow else {}
+
     def failure(self, runs: int, first: str = "") -> str:
         """The attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and `first` where it is known."""
         when = datetime.fromtimestamp(self.when, UTC).isoformat(timespec="seconds")
@@ -71,14 +76,13 @@ def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) 
     """The message as it goes to the dead-letter topic.
 
     Args:
-        message: the message; as it was pulled where it cannot be read.
         reason: why it failed, as `reason_of` returns it.
-        about: what else is known.
         runs: how many runs of it failed.
     """
     failure = about.failure(runs, message.attributes.get(FIRST, ""))
-    workflow = {WORKFLOW: about.workflow} if about.workflow else {}
-    return with_attributes(message, **{FAILURES: None, FIRST: None, REASON: reason, FAILURE: failure, **workflow})
+    return with_attributes(
+        message, **{FAILURES: None, FIRST: None, REASON: reason, FAILURE: failure, **about.attributes}
+    )
 
 
 def failure_of(attributes: Mapping[str, str]) -> dict[str, Any]:
@@ -95,7 +99,7 @@ def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
     body = work.message.body if len(work.message.body) <= MAX_DEAD_BYTES else b""
     attributes = {SOURCE: work.source, LINEAGE: str(work.lineage), ENTRIES: str(work.entries), DEAD: reason}
     kept = {name: value for name in (FIRST, FORMAT) if (value := work.message.attributes.get(name))}
-    return Message(body, {**attributes, **kept, **({WORKFLOW: about.workflow} if about.workflow else {})})
+    return Message(body, {**attributes, **kept, **about.attributes})
 
 
 def _main_line(stderr: str) -> tuple[str, str]:

@@ -13,13 +13,20 @@ from typing import NamedTuple
 
 from parcelq.errors import InvalidValueError, ParcelqError, StepError
 from parcelq.lineage.lineage import Span, digest
-from parcelq.process.cut import part_of, parts_of_message
 from parcelq.process.dead import KILLED, Circumstances, dead_letter, reason_of, tombstone
-from parcelq.process.output import OutputPart, joined_bodies, output_messages, parts_of, pieces_of_part
+from parcelq.process.output import (
+    OutputPart,
+    joined_bodies,
+    output_messages,
+    part_of,
+    parts_of,
+    parts_of_message,
+    pieces_of_part,
+)
 from parcelq.process.plan import Evidence, Plan, Work
 from parcelq.process.rules import Rules
 from parcelq.process.runs import Run
-from parcelq.topics.attributes import DEAD, ENCODING, ENTRIES, FAILURES, FIRST, FORMAT, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.attributes import DEAD, ENCODING, ENTRIES, FAILURES, FIRST, FORMAT, LINEAGE, SOURCE
 from parcelq.topics.message import Message, Pulled, with_attributes
 from parcelq.topics.pieces import Piece, pack
 from parcelq.upload.parcels import MAX_BODY_BYTES
@@ -28,12 +35,12 @@ _log = logging.getLogger(__name__)
 
 
 class Destination(Enum):
-    """Where something is published."""
+    """Where something is published, as a `Route` names it."""
 
-    FOLLOWING = "the following stage's topic, or the output topic after the last stage"
-    INPUT = "the topic that it was pulled from"
-    DEAD_LETTERS = "the dead-letter topic"
-    OUTPUT = "the output topic"
+    FOLLOWING = "following"
+    INPUT = "input"
+    DEAD_LETTERS = "dead_letters"
+    OUTPUT = "output"
 
 
 class Publication(NamedTuple):
@@ -118,13 +125,8 @@ class Judge(NamedTuple):
         """
         assert work.lineage is not None
         lineage = work.lineage.child(Span(0, 0, 0), digest(b""), 0)
-        attributes = {**self._named, SOURCE: work.source, LINEAGE: str(lineage), ENTRIES: "0"}
+        attributes = {**self.about.attributes, SOURCE: work.source, LINEAGE: str(lineage), ENTRIES: "0"}
         return Decision(work.deliveries, (Publication(Destination.OUTPUT, Message(b"", attributes)),))
-
-    @property
-    def _named(self) -> dict[str, str]:
-        """The attribute `Workflow`, if there is one."""
-        return {WORKFLOW: self.about.workflow} if self.about.workflow else {}
 
     def without_run(self, plan: Plan, evidence: Evidence) -> Iterator[Decision]:
         """Decide about the messages of a plan that are not run.
@@ -145,24 +147,14 @@ class Judge(NamedTuple):
         if run.error:
             yield from self.failed(run, run.error)
         elif run.ran is None:
-            yield Postponed(_deliveries(run), run.hindrance)
+            yield Postponed(run.deliveries, run.hindrance)
         elif run.ran.rejects:
             try:
                 yield self._with_rejects(run)
             except InvalidValueError as error:
                 yield from self.failed(run, StepError(self.about.step, f"named rejects that cannot be: {error}"))
         else:
-            messages = output_messages(
-                run.ran.output,
-                run.written,
-                run.lineage,
-                run.source,
-                self.rules.parcel_size,
-                self.about.workflow,
-                _entries(run),
-            )
-            publications = (Publication(Destination.FOLLOWING, message) for message in messages)
-            yield Decision(_deliveries(run), publications, entries=_entries(run), run=run)
+            yield Decision(run.deliveries, self._outputs(run), entries=run.entries, run=run)
 
     def failed(self, run: Run, error: StepError) -> Iterator[Decision]:
         """What follows from a run that failed, or whose output can never be published.
@@ -209,68 +201,67 @@ class Judge(NamedTuple):
             InvalidValueError: the rejects do not fit the input or the output.
         """
         assert run.ran is not None
+        first = run.group[0]
         body = joined_bodies([work.message.body for work in run.group])
-        rejects = [(one.entry, one.after, one.reason) for one in run.ran.rejects]
-        fmt = run.group[0].format
-        parts = parts_of(body, fmt, rejects, run.ran.output, run.written)
-        message = Message(body, run.group[0].message.attributes)
-        whole = Work(message, _deliveries(run), run.lineage, _entries(run), format=fmt)
-        dead = [part_of(whole, part.start, part.end, 1, part.before) for part in parts if part.reason]
-        reasons = [reason_of(ParcelqError(part.reason)) for part in parts if part.reason]
-        letters = (
-            Publication(Destination.DEAD_LETTERS, dead_letter(one.message, reason, self.about, 1))
-            for one, reason in zip(dead, reasons, strict=True)
-        )
-        done = sum(part.entries for part in parts if part.output)
-        publications = chain(letters, self._around_rejects(run, whole, parts))
-        return Decision(_deliveries(run), publications, entries=done, dead=len(dead), run=run)
+        message = Message(body, first.message.attributes)
+        whole = Work(message, run.deliveries, run.lineage, run.entries, format=first.format)
+        parts = [
+            (part, part_of(whole, part.start, part.end, part.entries, part.before))
+            for part in parts_of(body, first.format, run.ran.rejects, run.ran.output, run.written)
+        ]
+        letters = [
+            Publication(Destination.DEAD_LETTERS, dead_letter(work.message, _reason(part), self.about, 1))
+            for part, work in parts
+            if part.reason
+        ]
+        done = sum(part.entries for part, _ in parts if part.output)
+        publications = chain(letters, self._around_rejects(run, parts))
+        return Decision(run.deliveries, publications, entries=done, dead=len(letters), run=run)
 
-    def _around_rejects(self, run: Run, whole: Work, parts: list[OutputPart]) -> Iterator[Publication]:
+    def _around_rejects(self, run: Run, parts: list[tuple[OutputPart, Work]]) -> Iterator[Publication]:
         """The good parts of a run's input, and tombstones for the bad ones."""
-        assert run.ran is not None
-        again = [part for part in parts if not part.reason and part.output is None]
-        for part in again:  # if nobody knows which output belongs to which part, the good entries are run again
-            good = part_of(whole, part.start, part.end, part.entries, part.before)
+        again = [work for part, work in parts if not part.reason and part.output is None]
+        for good in again:  # if nobody knows which output belongs to which part, the good entries are run again
             yield from (Publication(Destination.INPUT, one) for one in parts_of_message(good, self.rules.batch_size, 0))
-        named = self._named
-        if whole.lineage is None:
+        if run.lineage is None:
             if not again:
-                messages = output_messages(
-                    run.ran.output, run.written, None, "", self.rules.parcel_size, self.about.workflow
-                )
-                yield from (Publication(Destination.FOLLOWING, message) for message in messages)
+                yield from self._outputs(run)
             return
-        named[SOURCE] = whole.source
+        named = {**self.about.attributes, SOURCE: run.source}
+        attributes = {**named, **run.written.attributes}
         if self.last_stage:
-            pieces = self._pieces(run, whole, parts, bad=True, good=True)
-            named |= run.written.attributes
-            yield from (Publication(Destination.OUTPUT, one) for one in pack(named, pieces, run.written.room))
+            pieces = self._pieces(run, parts, bad=True, good=True)
+            yield from (Publication(Destination.OUTPUT, one) for one in pack(attributes, pieces, run.written.room))
             return
-        bad = self._pieces(run, whole, parts, bad=True, good=False)
+        bad = self._pieces(run, parts, bad=True, good=False)
         yield from (Publication(Destination.OUTPUT, one) for one in pack(named, bad, MAX_BODY_BYTES))
-        for piece in self._pieces(run, whole, parts, bad=False, good=True):
-            attributes = {**named, **run.written.attributes, LINEAGE: piece.lineage, ENTRIES: str(piece.entries)}
-            yield Publication(Destination.FOLLOWING, Message(piece.body, attributes))
+        for piece in self._pieces(run, parts, bad=False, good=True):
+            message = Message(piece.body, {**attributes, LINEAGE: piece.lineage, ENTRIES: str(piece.entries)})
+            yield Publication(Destination.FOLLOWING, message)
 
-    def _pieces(self, run: Run, whole: Work, parts: list[OutputPart], *, bad: bool, good: bool) -> Iterator[Piece]:
+    def _pieces(self, run: Run, parts: list[tuple[OutputPart, Work]], *, bad: bool, good: bool) -> Iterator[Piece]:
         assert run.ran is not None
         with run.ran.output.open("rb") as output:
-            for part in parts:
-                work = part_of(whole, part.start, part.end, part.entries, part.before)
+            for part, work in parts:
                 if part.reason and bad:
-                    stone = tombstone(work, reason_of(ParcelqError(part.reason)), self.about)
+                    stone = tombstone(work, _reason(part), self.about)
                     first = stone.attributes.get(FIRST, "")
                     yield Piece(str(work.lineage), stone.body, 1, stone.attributes[DEAD], first)
                 elif part.output and good and work.lineage:
                     output.seek(part.output[0])
                     data = output.read(part.output[1] - part.output[0])
                     size = self.rules.parcel_size
-                    yield from pieces_of_part(data, run.written, work.lineage, whole.source, size, part.entries)
+                    yield from pieces_of_part(data, run.written, work.lineage, run.source, size, part.entries)
+
+    def _outputs(self, run: Run) -> Iterator[Publication]:
+        """The output of a run, as messages for the following topic."""
+        assert run.ran is not None
+        size, workflow = self.rules.parcel_size, self.about.workflow
+        for message in output_messages(
+            run.ran.output, run.written, run.lineage, run.source, size, workflow, run.entries
+        ):
+            yield Publication(Destination.FOLLOWING, message)
 
 
-def _deliveries(run: Run) -> tuple[Pulled, ...]:
-    return tuple(one for work in run.group for one in work.deliveries)
-
-
-def _entries(run: Run) -> int:
-    return sum(work.entries for work in run.group)
+def _reason(part: OutputPart) -> str:
+    return reason_of(ParcelqError(part.reason))

@@ -25,8 +25,8 @@ from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.names import MARKS
 from parcelq.process.broken import LEAST_MESSAGES, MOST_SAMPLES, BrokenStep
-from parcelq.process.cut import part_of
 from parcelq.process.dead import reason_of
+from parcelq.process.output import part_of
 from parcelq.process.plan import Work
 from parcelq.process.rules import Rules
 from parcelq.process.runs import Run
@@ -43,13 +43,7 @@ RunAlone = Callable[[Work, Sequence[Work]], "list[Run]"]
 
 
 class FirstFailures:
-    """Finds out whether a step is broken, for one processor.
-
-    Args:
-        store: where jobs and marks are.
-        rules: how failures are treated.
-        now: returns the time in seconds since the epoch.
-    """
+    """Finds out whether a step is broken, for one processor."""
 
     def __init__(self, store: Store, rules: Rules, now: Callable[[], float]) -> None:
         self._store = store
@@ -72,7 +66,6 @@ class FirstFailures:
         """Return why a job is stopped after a run; empty if its messages are treated as usual.
 
         Args:
-            run: the run, which is suspicious.
             run_alone: runs entries of a message, each alone.
         """
         work = run.group[0]
@@ -168,11 +161,11 @@ def _failures(work: Work, run: Run, run_alone: RunAlone) -> dict[str, str | None
     samples = [part_of(work, parcels[number].start, parcels[number].end, 1, number, work.failures) for number in places]
     failures: dict[str, str | None] = {}
     for place, one in zip(places.values(), run_alone(work, samples), strict=False):
-        with one.folder:
-            if one.error:
-                failures[place] = reason_of(one.error)
-            elif one.ran:
-                failures[place] = one.ran.rejects[0].reason if one.ran.rejects else None
+        if one.error:
+            failures[place] = reason_of(one.error)
+        elif one.ran:
+            failures[place] = one.ran.rejects[0].reason if one.ran.rejects else None
+        one.close()
     return failures
 
 

@@ -6,13 +6,14 @@ the header is ever taken off.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from parcelq.errors import ConflictError, NotFoundError
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.records import LINES, MAX_HEADER_BYTES, Format, after_header, stored_header
-from parcelq.steps.output import Output
+from parcelq.steps.data import Output
 from parcelq.steps.settings import StepSettings
 from parcelq.store.store import Store
 from parcelq.topics.attributes import FORMAT, HEADER
@@ -51,28 +52,25 @@ class Written(NamedTuple):
 NOTHING_SAID: Final = Written()
 
 
-@dataclass(frozen=True, slots=True)
 class StageHeaders:
     """The headers of one stage's outputs.
 
-    Attributes:
-        settings: the step's settings.
+    Args:
         topic: name of the topic that the outputs go to.
-        workflow: the attribute `Workflow` of the outputs.
         store: where headers are kept; None where only this process knows them.
     """
 
-    settings: StepSettings
-    topic: str
-    workflow: str = ""
-    store: Store | None = None
-    _known: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    def __init__(self, settings: StepSettings, topic: str, workflow: str = "", store: Store | None = None) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._workflow = workflow
+        self._store = store
+        self._known: dict[str, bytes] = {}
 
     def of(self, output: Output, source: str, fmt: Format) -> Written:
         """Work out the layout of an output.
 
         Args:
-            output: what the step wrote.
             source: the source of the run's input; empty where it has no lineage. Then nothing is taken off.
             fmt: the record format of the run's input.
 
@@ -80,14 +78,14 @@ class StageHeaders:
             RecordError: the output has no header that fits its format, or another one than the stage's first output.
             AwsError, StoreError, OSError: the store refused.
         """
-        fmt = self.settings.output or fmt
+        fmt = self._settings.output or fmt
         if not fmt.header:
             return Written(fmt)
-        if not source or not self.settings.output_header:
-            return Written(_without_header(fmt))
+        if not source or not self._settings.output_header:
+            return Written(replace(fmt, header=0))  # type: ignore[type-var]
         with output.open("rb") as file:
             head = file.read(MAX_HEADER_BYTES + 1)
-        key = key_of_stage(job_id(source, workflow_name(self.workflow)), self.topic)
+        key = key_of_stage(job_id(source, workflow_name(self._workflow)), self._topic)
         if not head:
             return Written(fmt)
         header = self._agreed(key, head, fmt)
@@ -95,29 +93,20 @@ class StageHeaders:
 
     def _agreed(self, key: str, head: bytes, fmt: Format) -> bytes:
         """The header of the stage's first output, which may be this one."""
-        known = self._known.get(key)
-        if known is not None:
-            return known
-        header = self._stored(key) if self.store else None
-        if header is None:
-            header = stored_header(head, fmt)
-            if self.store:
-                try:
-                    # guard[self.store.put(key, header)]: all runs of a stage agree on one header
-                    self.store.put(key, header, if_absent=True)
-                except ConflictError:
-                    header = self.store.read(key)
-        while len(self._known) >= _MOST_JOBS:
-            self._known.pop(next(iter(self._known)), None)
-        return self._known.setdefault(key, header)
+        if key not in self._known:
+            header = self._shared(self._store, key, head, fmt) if self._store else stored_header(head, fmt)
+            while len(self._known) >= _MOST_JOBS:
+                self._known.pop(next(iter(self._known)), None)
+            return self._known.setdefault(key, header)
+        return self._known[key]
 
-    def _stored(self, key: str) -> bytes | None:
-        assert self.store is not None
+    def _shared(self, store: Store, key: str, head: bytes, fmt: Format) -> bytes:
+        with suppress(NotFoundError):
+            return store.read(key)
+        header = stored_header(head, fmt)
         try:
-            return self.store.read(key)
-        except NotFoundError:
-            return None
-
-
-def _without_header(fmt: Format) -> Format:
-    return replace(fmt, header=0)  # type: ignore[type-var]
+            # guard[store.put(key, header)]: all runs of a stage agree on one header
+            store.put(key, header, if_absent=True)
+        except ConflictError:
+            return store.read(key)
+        return header

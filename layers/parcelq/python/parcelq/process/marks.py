@@ -19,7 +19,6 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
@@ -40,19 +39,14 @@ def name_of(work: Work) -> str:
     return hashlib.blake2b(f"{work.failures} {work.place}".encode(), digest_size=8).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
 class Marks:
-    """The marks of one topic.
+    """The marks of one topic, in a store."""
 
-    Attributes:
-        store: where they are.
-        topic: the topic's name.
-    """
-
-    store: Store
-    topic: str
-    _left: list[str] = field(default_factory=list, repr=False, compare=False)
-    _read: dict[str, frozenset[str]] = field(default_factory=dict, repr=False, compare=False)
+    def __init__(self, store: Store, topic: str) -> None:
+        self._store = store
+        self._folder = f"{MARKS}{topic}/"
+        self._left: list[str] = []
+        self._read: dict[str, frozenset[str]] = {}
 
     def put(self, works: Collection[Work], invocation: str, end: float, *, alone: bool) -> str:
         """Put a mark for messages that are run now, and return its key.
@@ -63,7 +57,7 @@ class Marks:
         names = [name_of(work) for work in works]
         key = f"{self._folder}{int(end) + 1:d}-{invocation.replace('-', '')}" + (f"-{names[0]}" if alone else "")
         try:
-            self.store.put(key, json.dumps(names).encode())
+            self._store.put(key, json.dumps(names).encode())
         except (ParcelqError, OSError):
             # guard[pass]: a mark whose put failed is deleted, as it may still be there
             self._left.append(key)  # perhaps only the reply was lost
@@ -78,7 +72,7 @@ class Marks:
         if keys := [*keys, *self._left]:
             self._left[:] = keys
             try:
-                self.store.delete(keys)
+                self._store.delete(keys)
             except (ParcelqError, OSError) as error:
                 _log.warning("marks could not be deleted: %s", error)
             else:
@@ -99,7 +93,7 @@ class Marks:
         own: dict[str, tuple[str, ...]] = {}
         suspects: set[str] = set()
         spent = []
-        for key in self.store.keys(self._folder):
+        for key in self._store.keys(self._folder):
             found = _KEY.fullmatch(key.removeprefix(self._folder))
             # guard[not found]: a mark counts only when its time is over
             if not found or int(found[1]) > now:
@@ -122,16 +116,12 @@ class Marks:
         accused = frozenset(names[name].place for name in suspects | doubts.keys())
         return Evidence(by_place(killed), accused, by_place(doubts))
 
-    @property
-    def _folder(self) -> str:
-        return f"{MARKS}{self.topic}/"
-
     def _names(self, key: str) -> frozenset[str]:
         """The names in a mark of several messages. A mark never changes, so it is read once."""
         if key not in self._read:
             names: object = None
             with suppress(NotFoundError, ValueError, RecursionError):
-                names = json.loads(self.store.read(key))
+                names = json.loads(self._store.read(key))
             self._read[key] = frozenset(map(str, names)) if isinstance(names, list) else frozenset()
         return self._read[key]
 

@@ -1,7 +1,9 @@
-"""A step's output, as messages with their lineage; cut around the entries that the step named as bad."""
+"""Cutting into messages, each with its part of the lineage: a message into smaller ones, a step's output, and both
+around the entries that the step named as bad."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from io import SEEK_END, BytesIO
@@ -11,15 +13,17 @@ from typing import Final, NamedTuple
 from parcelq.errors import InvalidValueError
 from parcelq.lineage.lineage import Lineage, Span, digest, digest_of
 from parcelq.process.headers import Written
+from parcelq.process.plan import Work
 from parcelq.readable import Readable
 from parcelq.records import Format, cut
-from parcelq.steps.given import write_bodies
-from parcelq.steps.output import Output
-from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE, WORKFLOW
-from parcelq.topics.message import Message
+from parcelq.steps.data import Output, write_bodies
+from parcelq.steps.rejects import Reject
+from parcelq.topics.attributes import ENTRIES, FAILURES, FIRST, HEADER, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.message import Message, with_attributes
 from parcelq.topics.pieces import Piece
-from parcelq.upload.parcels import ATTRIBUTE_ROOM, cut_for_messages
+from parcelq.upload.parcels import ATTRIBUTE_ROOM, MAX_BODY_BYTES, cut_for_messages
 
+_FIRST: Final = re.compile(r"(\+?)([0-9]{1,18}),([0-9]{1,18})")
 _READ_BYTES: Final = 1 << 20
 _ENTRIES_AT_ONCE: Final = 100_000
 _BYTES_AT_ONCE: Final = 4 << 20
@@ -45,6 +49,46 @@ class OutputPart(NamedTuple):
     reason: str = ""
 
 
+def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
+    """Cut a message into parcels.
+
+    Args:
+        failures: how many failed runs the parcels count as having.
+    """
+    before = 0
+    room = MAX_BODY_BYTES - len(work.message.attributes.get(HEADER, ""))
+    for parcel in cut_for_messages(BytesIO(work.message.body), work.format, size, room):
+        yield part_of(work, parcel.start, parcel.end, parcel.entries, before, failures).message
+        before += parcel.entries
+
+
+def part_of(work: Work, start: int, end: int, entries: int, before: int, failures: int = 0) -> Work:
+    """A part of a message as a message of its own.
+
+    Args:
+        before: how many entries of the message come before it.
+    """
+    body = work.message.body
+    lineage = work.lineage.cut(start, end) if work.lineage else None
+    first = work.message.attributes.get(FIRST)
+    if first is not None:
+        first = moved_on(first, before, body.count(b"\n", 0, start))
+    own = {
+        LINEAGE: str(lineage) if lineage else None,
+        ENTRIES: str(entries),
+        FIRST: first,
+        FAILURES: str(failures) if failures else None,
+    }
+    message = with_attributes(Message(body[start:end], work.message.attributes), **own)
+    return work._replace(message=message, lineage=lineage, entries=entries, failures=failures)
+
+
+def moved_on(first: str, records: int, lines: int) -> str | None:
+    """The attribute `First` of a message that begins some records and lines later; None if the text is not valid."""
+    found = _FIRST.fullmatch(first)
+    return f"{found[1]}{int(found[2]) + records},{int(found[3]) + lines}" if found else None
+
+
 def output_messages(
     output: Output,
     written: Written,
@@ -57,12 +101,7 @@ def output_messages(
     """Cut a step's output into messages.
 
     Args:
-        output: what the step wrote.
-        written: its layout.
         lineage: what the step's input stands for; None if that is not known.
-        source: the source of that.
-        parcel_size: most entries of a message.
-        workflow: the attribute `Workflow`; empty for none.
         entries: how many entries the step got.
     """
     named = {**({WORKFLOW: workflow} if workflow else {}), **written.attributes}
@@ -85,30 +124,18 @@ def output_messages(
 def pieces_of_part(
     data: bytes, written: Written, lineage: Lineage, source: str, parcel_size: int, entries: int
 ) -> Iterator[Piece]:
-    """Cut a part of a run's output, as if that part of the input had been run alone.
-
-    Args:
-        data: the output for that part.
-        written: the layout of the output.
-        lineage: what that part of the input stands for.
-        source: the source of that.
-        parcel_size: most entries of a piece.
-        entries: how many entries that part of the input has.
-    """
+    """Cut the output for a part of a run's input, which stands for `lineage` and has that many entries, as if that part
+    had been run alone."""
     return _pieces(data, written, len(data), digest(data), lineage, source, parcel_size, entries)
 
 
-def parts_of(
-    body: bytes, fmt: Format, rejects: Sequence[tuple[int, int | None, str]], output: Output, written: Written
-) -> list[OutputPart]:
+def parts_of(body: bytes, fmt: Format, rejects: Sequence[Reject], output: Output, written: Written) -> list[OutputPart]:
     """Cut a run's input around the entries that the step named as bad.
 
     Args:
-        body: the input, without a header.
-        fmt: the record format of the input.
-        rejects: number of the entry, how many entries of output came before it, and the reason; in order.
-        output: what the step wrote.
-        written: the layout of the output.
+        body: the input, without a header, in the record format `fmt`.
+        rejects: those entries, in order.
+        output: what the step wrote, in the layout `written`.
 
     Raises:
         InvalidValueError: an entry is none of the input, or there is less output than the step says.
@@ -150,14 +177,8 @@ def joined_bodies(bodies: Sequence[bytes]) -> bytes:
 
 
 def offsets(stream: Readable, fmt: Format, numbers: Sequence[int], name: str, start: int = 0) -> list[int]:
-    """Find where entries begin; the one after the last entry begins at the end.
-
-    Args:
-        stream: the entries.
-        fmt: what an entry is.
-        numbers: the entries' numbers from 0, in order.
-        name: what a number is called in an error.
-        start: offset of the stream's first byte.
+    """Find where the entries of these numbers begin, counted from 0 and in order; the one after the last begins at the
+    end. The stream's first byte has the offset `start`, and errors call a number `name`.
 
     Raises:
         InvalidValueError: there are fewer entries than a number says.

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from parcelq.errors import LineageError
 from parcelq.lineage.lineage import Lineage, joined
@@ -96,8 +95,10 @@ class Work(NamedTuple):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+_NONE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
+
+
+class Evidence(NamedTuple):
     """What earlier invocations left behind about messages, by `Work.place`.
 
     Attributes:
@@ -107,9 +108,9 @@ class Evidence:
         waiting: messages that must not run beside a suspect, because they can be delivered only a few more times.
     """
 
-    killed: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    killed: Mapping[str, tuple[str, ...]] = _NONE
     suspects: frozenset[str] = frozenset()
-    doubts: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    doubts: Mapping[str, tuple[str, ...]] = _NONE
     waiting: frozenset[str] = frozenset()
 
 
@@ -139,9 +140,7 @@ def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joi
     The messages that were received most often come first, so that every message runs at some time.
 
     Args:
-        works: the messages.
         evidence: what is known about earlier runs of them.
-        batch_size: how many entries the step should get at a time.
         joins: whether neighbours in one source or one output run together; messages without lineage always do.
     """
     too_large, killers, put_back, alone = [], [], [], []

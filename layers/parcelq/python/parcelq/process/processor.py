@@ -29,7 +29,7 @@ from parcelq.process.marks import Marks, receives_as_evidence
 from parcelq.process.plan import Evidence, Plan, Work, make_plan
 from parcelq.process.read import read_messages
 from parcelq.process.rules import Rules
-from parcelq.process.runs import OnPrinted, Runs, Watch, log_printed
+from parcelq.process.runs import OnPrinted, Runs, log_printed
 from parcelq.steps.find import Step
 from parcelq.steps.run import Runner
 from parcelq.store.store import Store
@@ -47,14 +47,11 @@ _DEADLINE_MARGIN: Final = 20
 _MOST_DOUBLINGS: Final = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Processor:
     """Runs a step over messages.
 
     Attributes:
-        route: the topics.
-        step: the step.
-        rules: how messages are run, and how failures are treated.
         store: where headers and marks are kept; None where receive counts stand in for marks, and somebody else keeps
             the messages locked and has them acknowledged.
         marks: whether to put marks, where there is a store. On one machine a run that kills the function ends the job.
@@ -77,25 +74,18 @@ class Processor:
     now: Callable[[], float] = time.time
     outputs: str = ""
     on_printed: OnPrinted = log_printed
-    _runner: Runner = field(init=False, repr=False, compare=False)
-    _marks: Marks | None = field(init=False, repr=False, compare=False)
-    _headers: Headers = field(init=False, repr=False, compare=False)
-    _stage_headers: StageHeaders = field(init=False, repr=False, compare=False)
-    _first: FirstFailures | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_runner", Runner(self.step))
-        marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
-        object.__setattr__(self, "_marks", marks)
-        first = None
+        self._runner = Runner(self.step)
+        self._marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
+        self._first: FirstFailures | None = None
         if self.store and self.stops_broken:
             from parcelq.process.first_failures import FirstFailures  # only jobs on AWS need what it imports
 
-            first = FirstFailures(self.store, self.rules, self.now)
-        object.__setattr__(self, "_first", first)
-        object.__setattr__(self, "_headers", Headers(self.store))
-        outputs, workflow = self.outputs or self.route.following.name, self.step.workflow_id
-        object.__setattr__(self, "_stage_headers", StageHeaders(self.step.settings, outputs, workflow, self.store))
+            self._first = FirstFailures(self.store, self.rules, self.now)
+        self._headers = Headers(self.store)
+        outputs = self.outputs or self.route.following.name
+        self._stage_headers = StageHeaders(self.step.settings, outputs, self.step.workflow_id, self.store)
 
     def handle(
         self,
@@ -109,7 +99,6 @@ class Processor:
         """Run the step over messages, and publish what follows.
 
         Args:
-            pulled: messages of the input topic.
             time_left: returns the seconds until the answer must be given.
             invocation: names this invocation; a random name by default.
             acknowledges: whether to acknowledge what is done; on Lambda, the function's answer does that.
@@ -130,11 +119,12 @@ class Processor:
         evidence, works, unknown = self._evidence(works)
         plan = make_plan(works, evidence, self.rules.batch_size, joins=self.rules.joins)
         name = invocation or (uuid.uuid4().hex if self._marks else "")
-        watch = Watch(self._marks, name, lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS))
         side_by_side = Runs(
             self._runner,
             budget,
-            watch,
+            self._marks,
+            name,
+            lambda: self.now() + min(time_left(), MAX_DEADLINE_SECONDS),
             self.workers,
             evidence.doubts,
             self._stage_headers,
@@ -144,11 +134,10 @@ class Processor:
         with closing(side_by_side) as runs:
             application.apply(chain(decided, unknown, judge.without_run(plan, evidence)))
             if plan.alone:
-                _acknowledge_early(application)
+                application.acknowledge_early()
             refused = application.apply(self._decided(plan, runs, judge))
-            application.apply(
-                decision for one in refused for decision in judge.failed(one.run, StepError(self.step.name, one.reason))
-            )
+            errors = ((run, StepError(self.step.name, reason)) for run, reason in refused)
+            application.apply(decision for run, error in errors for decision in judge.failed(run, error))
         outcome = application.finish(acknowledges=acknowledges)
         if self._marks:
             self._marks.delete(outcome.marks)
@@ -165,7 +154,7 @@ class Processor:
         for run in suspicious:
             # guard[False]: a step that fails whatever it is given stops its job
             if self._first and (reason := self._first.stops(run, runs.samples)):
-                yield Postponed(tuple(one for work in run.group for one in work.deliveries), reason)
+                yield Postponed(run.deliveries, reason)
             else:
                 yield from judge.of_run(run)
 
@@ -221,12 +210,3 @@ def set_deadlines(topic: Topic, messages: Sequence[Pulled], seconds: float) -> N
     else:
         if lost:
             _log.warning("deadlines could not be set for %d of %d messages", len(lost), len(messages))
-
-
-def _acknowledge_early(application: Application) -> None:
-    """Acknowledge what is done before a run that may kill the function, so that it is not done twice."""
-    try:
-        # guard[pass]: what is done is acknowledged before a run that may kill the function
-        application.acknowledge()
-    except ParcelqError as error:
-        _log.warning("messages that are done could not be acknowledged early: %s", error)

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from types import TracebackType
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from parcelq.errors import ParcelqError
@@ -36,13 +36,12 @@ def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
     SQS counts that as a receive; the messages of a dead-letter topic may be received any number of times.
 
     Args:
-        topic: the dead-letter topic.
         most: how many to look at; None for all that can be seen.
 
     Raises:
         AwsError, TopicNotFoundError: SQS refused.
     """
-    with _Hold(topic) as hold:
+    with _hold(topic) as hold:
         return [one for letters in _all(hold, most) for one in letters]
 
 
@@ -61,11 +60,8 @@ def redrive(
     may be of messages that it published itself.
 
     Args:
-        dead_letters: the dead-letter topic.
-        topic: the topic.
         only: ids of the messages to publish again; None for all.
         looks: the stack's topic of looks, if there is one; it gets looks, so that the ended jobs continue.
-        now: returns the time in seconds since the epoch.
 
     Returns:
         How many were published again and are gone from the dead-letter topic.
@@ -77,7 +73,7 @@ def redrive(
     missing = None if only is None else set(only)
     began = now()
     places: set[str] = set()
-    with _Hold(dead_letters) as hold:
+    with _hold(dead_letters) as hold:
         for number, letters in enumerate(_all(hold)):
             if number == 0 and letters and all(one.sent > began for one in letters):
                 began = max(one.sent for one in letters)  # this machine's clock is behind the topic's
@@ -96,25 +92,26 @@ def redrive(
     return moved
 
 
+@contextmanager
+def _hold(topic: Topic) -> Iterator[_Hold]:
+    with ExitStack() as opened:
+        lease = Lease(topic, timeout=_HELD_SECONDS, at_once=False)
+        hold = _Hold(topic, lease)
+        opened.callback(hold.release)
+        opened.enter_context(lease)
+        yield hold
+
+
 class _Hold:
-    """A context manager that pulls messages and keeps them locked until they are acknowledged, or until it is left.
+    """Pulls messages and keeps them locked until they are acknowledged. It does not keep bodies."""
 
-    Then they are unlocked, so that others can have them at once. It does not keep bodies.
-    """
-
-    def __init__(self, topic: Topic) -> None:
+    def __init__(self, topic: Topic, lease: Lease) -> None:
         self.topic = topic
-        self._lease = Lease(topic, timeout=_HELD_SECONDS, at_once=False)
+        self._lease = lease
         self._held: dict[str, Pulled] = {}
 
-    def __enter__(self) -> _Hold:
-        self._lease.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._lease.__exit__(kind, error, trace)
+    def release(self) -> None:
+        """Unlock those that are left, so that others can have them at once."""
         try:
             self.topic.refresh_deadline(self._held.values(), 0)
         except ParcelqError as refused:

@@ -20,8 +20,9 @@ from parcelq.process.budget import Budget, Limit
 from parcelq.process.headers import NOTHING_SAID, StageHeaders, Written
 from parcelq.process.marks import Marks
 from parcelq.process.plan import Plan, Work, lineage_of
-from parcelq.steps.given import Given
+from parcelq.steps.data import Given
 from parcelq.steps.run import Ran, Runner
+from parcelq.topics.message import Pulled
 
 _log = logging.getLogger(__name__)
 _WATCHED_TOGETHER: Final = 20
@@ -30,8 +31,7 @@ _HOP_BYTES: Final = MIB
 _NO_TIME: Final = "there was no time left to run it"
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One run of the step. It ended with an output, with an error, or for a reason that has nothing to do with its
     messages.
 
@@ -43,7 +43,6 @@ class Run:
         error: how it failed.
         hindrance: why there is neither.
         seconds: how long the step ran, if it succeeded.
-        folder: closes the folder that the output is in.
     """
 
     group: tuple[Work, ...]
@@ -53,37 +52,26 @@ class Run:
     error: StepError | None = None
     hindrance: str = ""
     seconds: float = 0.0
-    folder: ExitStack = field(default_factory=ExitStack, compare=False)
 
     @property
     def source(self) -> str:
         """The source of its messages; empty where they have no lineage."""
         return self.group[0].source
 
+    @property
+    def entries(self) -> int:
+        """How many entries its messages have."""
+        return sum(work.entries for work in self.group)
 
-class Watch(NamedTuple):
-    """Puts marks while it runs messages that may kill the function.
+    @property
+    def deliveries(self) -> tuple[Pulled, ...]:
+        """The deliveries of its messages."""
+        return tuple(one for work in self.group for one in work.deliveries)
 
-    Attributes:
-        marks: where they are put; None where receive counts stand in for them.
-        invocation: the id of this invocation.
-        end: returns when this invocation is over, in seconds since the epoch.
-    """
-
-    marks: Marks | None
-    invocation: str
-    end: Callable[[], float]
-
-    def put(self, works: Iterable[Work], *, alone: bool) -> tuple[str, ...]:
-        """Put a mark, and return what `delete` takes. Raises ParcelqError if the store refuses."""
-        if self.marks is None:
-            return ()
-        return (self.marks.put(list(works), self.invocation, self.end(), alone=alone),)
-
-    def delete(self, keys: tuple[str, ...]) -> None:
-        """Delete a mark, because the step has ended."""
-        if self.marks is not None:
-            self.marks.delete(keys)
+    def close(self) -> None:
+        """Remove the folder that the output is in."""
+        if self.ran:
+            self.ran.held.close()
 
 
 OnPrinted = Callable[[str, Sequence[Work], str], None]
@@ -100,73 +88,71 @@ class Runs:
     """Runs the step.
 
     Attributes:
-        runner: runs it once.
-        budget: the time there is.
-        watch: puts marks.
-        workers: how many runs go on side by side.
+        marks: where marks are put while messages run that may kill the function; None where receive counts stand in
+            for them.
+        invocation: the id of this invocation.
+        end: returns when this invocation is over, in seconds since the epoch.
         doubts: marks that are void as soon as a run of a message ends, by `Work.place`.
-        headers: the headers of outputs.
         on_printed: called with what a successful run printed.
         together: most runs that go to the step at once, one after another.
     """
 
     runner: Runner
     budget: Budget
-    watch: Watch
+    marks: Marks | None
+    invocation: str
+    end: Callable[[], float]
     workers: int
     doubts: Mapping[str, tuple[str, ...]]
     headers: StageHeaders
     on_printed: OnPrinted = log_printed
     together: int = 1
-    _folders: list[ExitStack] = field(default_factory=list, repr=False, compare=False)
+    _held: list[ExitStack] = field(default_factory=list, repr=False, compare=False)
 
     def close(self) -> None:
         """Remove the folders of runs whose output nobody asked for, because publishing was refused."""
-        for folder in self._folders:
-            folder.close()
+        for held in self._held:
+            held.close()
 
     def of(self, plan: Plan) -> Iterator[Run]:
         """Run what is to be run, in the plan's order, and yield each run when it has ended and its mark is deleted."""
         for work in plan.alone:
-            yield self._alone(work)
+            yield from self._marked([(work,)], alone=True)
         for groups in batches(plan.watched, _WATCHED_TOGETHER):
-            yield from self._watched(groups)
+            yield from self._marked(groups, alone=False)
         yield from self._side_by_side(plan.fresh)
-
-    def _alone(self, work: Work) -> Run:
-        if self.budget.limit(self.runner.step.settings.timeout) is None:
-            return _hindered((work,), _NO_TIME)
-        try:
-            # guard[keys = ()]: a message that may kill the function runs under a mark of its own
-            keys = self.watch.put([work], alone=True)
-        except (ParcelqError, OSError) as error:
-            return _hindered((work,), f"its mark could not be put: {error}")
-        run = self._run((work,))
-        self.watch.delete((*keys, *self.doubts.get(work.place, ())))
-        return run
 
     def samples(self, work: Work, samples: Iterable[Work]) -> list[Run]:
         """Run entries of a message one by one, under a mark of the message; those that there is time for."""
         try:
-            keys = self.watch.put([work], alone=True)
+            keys = self._mark([work], alone=True)
         except (ParcelqError, OSError):
             return []
-        runs = [self._run((one,)) for one in samples]
-        self.watch.delete(keys)
+        runs = [run for one in samples for run in self._runs([(one,)])]
+        self._unmark(keys)
         return runs
 
-    def _watched(self, groups: Iterable[tuple[Work, ...]]) -> list[Run]:
+    def _marked(self, groups: Sequence[tuple[Work, ...]], *, alone: bool) -> list[Run]:
         """Run groups under one mark. All of them end before anything is published."""
-        groups = list(groups)
+        works = [work for group in groups for work in group]
+        if self.budget.limit(self.runner.step.settings.timeout) is None:
+            return [_hindered(group, _NO_TIME) for group in groups]
         try:
-            # guard[keys = ()]: messages that were received before share a mark that names them all
-            keys = self.watch.put((work for group in groups for work in group), alone=False)
+            # guard[keys = []]: messages that were received before, or may kill the function, run under a mark
+            keys = self._mark(works, alone=alone)
         except (ParcelqError, OSError) as error:
             return [_hindered(group, f"its mark could not be put: {error}") for group in groups]
         runs = list(self._side_by_side(groups))
         # guard[pass]: a mark is deleted as soon as the step ended, before anything is published
-        self.watch.delete(keys)
+        self._unmark([*keys, *(key for work in works for key in self.doubts.get(work.place, ()))])
         return runs
+
+    def _mark(self, works: Sequence[Work], *, alone: bool) -> list[str]:
+        return [self.marks.put(works, self.invocation, self.end(), alone=alone)] if self.marks else []
+
+    def _unmark(self, keys: Sequence[str]) -> None:
+        if self.marks:
+            self.marks.delete(keys)
 
     def _side_by_side(self, groups: Iterable[tuple[Work, ...]]) -> Generator[Run]:
         """Run groups, and then each message alone of those groups that failed."""
@@ -177,7 +163,6 @@ class Runs:
                 if run.error and len(run.group) > 1:
                     about = run.group[0].about
                     _log.warning("failed together, so each message is run alone: %s", run.error, extra=about)
-                    run.folder.close()
                     failed += [(work,) for work in run.group]
                 else:
                     yield run
@@ -191,8 +176,6 @@ class Runs:
 
     def _hop(self, groups: Sequence[tuple[Work, ...]]) -> list[Run]:
         """Run groups one after another; those that did not begin with the others begin with the next ones."""
-        if len(groups) == 1:
-            return [self._run(groups[0])]
         runs: list[Run] = []
         while len(runs) < len(groups):
             runs += self._runs(groups[len(runs) :])
@@ -206,69 +189,42 @@ class Runs:
         try:
             began = monotonic()
             with self.budget.running():
-                attempts = self.runner.run_all([given_of(group) for group in groups], limit.seconds)
-            seconds = (monotonic() - began) / max(1, len(attempts))  # each counts with their mean
-        except Exception:  # noqa: BLE001 - whatever a run does is that run's failure alone
-            _log.exception("runs failed together in a way that no step should be able to cause")
-            return [self._run(group) for group in groups]
-        runs = []
-        for group, attempt in zip(groups, attempts, strict=False):
-            self._folders.append(attempt.held)
-            runs.append(self._judged(group, limit, attempt.made, attempt.held, seconds))
-        return runs
-
-    def _run(self, group: tuple[Work, ...]) -> Run:
-        limit = self.budget.limit(self.runner.step.settings.timeout)
-        if limit is None:
-            return _hindered(group, _NO_TIME)
-        folder = ExitStack()
-        self._folders.append(folder)
-
-        def ran() -> Ran:
-            one = given_of(group)
-            run = self.runner.run(one.bodies, limit.seconds, entries=one.entries, fmt=one.format, header=one.header)
-            with self.budget.running():
-                return folder.enter_context(run)
-
-        return self._judged(group, limit, ran, folder)
-
-    def _judged(
-        self, group: tuple[Work, ...], limit: Limit, made: Callable[[], Ran], folder: ExitStack, seconds: float = 0.0
-    ) -> Run:
-        """Say how a run ended; `made` returns what it made, or raises. Its time is added to `seconds`."""
-        run = partial(Run, group, lineage_of(group))
-        try:
-            began = monotonic()
-            ran = made()
-            seconds += monotonic() - began
-            if ran.printed:
-                self.on_printed(self.runner.step.name, group, ran.printed)
-            return run(ran=ran, written=self._written(ran, group[0]), seconds=seconds, folder=folder)
-        except StepError as error:
-            # guard[False]: a run that began late and was cut off says nothing about its messages
-            if limit.short and error.timed_out:
-                return _hindered(group, "there was too little time left to run it")
-            # guard[return run(error=error)]: a machine without room for a run says nothing about its messages
-            return _hindered(group, str(error)) if error.no_room else run(error=error)
-        except _HeaderUnknownError as error:
-            return _hindered(group, str(error))
+                came = self.runner.run_all([given_of(group) for group in groups], limit.seconds)
+            seconds = (monotonic() - began) / len(came)  # each counts with their mean
         # guard[()]: whatever a run does is the failure of that run alone
         except Exception as error:  # noqa: BLE001 - whatever a run does is that run's failure alone
-            _log.exception("a run failed in a way that no step should be able to cause", extra=group[0].about)
-            return run(error=StepError(self.runner.step.name, f"could not be run: {type(error).__name__}: {error}"))
+            if len(groups) > 1:
+                return [run for group in groups for run in self._runs([group])]
+            came, seconds = [self._impossible(groups[0], error)], 0.0
+        return [self._judged(group, limit, one, seconds) for group, one in zip(groups, came, strict=False)]
 
-    def _written(self, ran: Ran, first: Work) -> Written:
-        """The layout of an output. Raises StepError where the header is not that of the stage's other outputs."""
-        try:
-            return self.headers.of(ran.output, first.source, first.format)
-        except RecordError as error:
-            raise StepError(self.runner.step.name, error.reason, exit_code=0) from None
-        except (ParcelqError, OSError) as error:
-            raise _HeaderUnknownError(f"the header of its output could not be compared: {error}") from None
+    def _judged(self, group: tuple[Work, ...], limit: Limit, came: Ran | StepError, seconds: float) -> Run:
+        """Say how a run ended."""
+        run = partial(Run, group, lineage_of(group))
+        error = came
+        if isinstance(came, Ran):
+            self._held.append(came.held)
+            try:
+                if came.printed:
+                    self.on_printed(self.runner.step.name, group, came.printed)
+                written = self.headers.of(came.output, group[0].source, group[0].format)
+                return run(ran=came, written=written, seconds=seconds)
+            except RecordError as wrong:
+                error = StepError(self.runner.step.name, wrong.reason, exit_code=0)
+            except (ParcelqError, OSError) as unknown:
+                return _hindered(group, f"the header of its output could not be compared: {unknown}")
+            except Exception as other:  # noqa: BLE001 - whatever a run does is that run's failure alone
+                error = self._impossible(group, other)
+        assert isinstance(error, StepError)
+        # guard[False]: a run that began late and was cut off says nothing about its messages
+        if limit.short and error.timed_out:
+            return _hindered(group, "there was too little time left to run it")
+        # guard[return run(error=error)]: a machine without room for a run says nothing about its messages
+        return _hindered(group, str(error)) if error.no_room else run(error=error)
 
-
-class _HeaderUnknownError(Exception):
-    """The store does not say what the header of the stage's outputs is."""
+    def _impossible(self, group: tuple[Work, ...], error: Exception) -> StepError:
+        _log.exception("a run failed in a way that no step should be able to cause", extra=group[0].about)
+        return StepError(self.runner.step.name, f"could not be run: {type(error).__name__}: {error}")
 
 
 def given_of(group: Sequence[Work]) -> Given:

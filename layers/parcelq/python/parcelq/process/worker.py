@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from operator import add
 from typing import Final, NamedTuple
 
 from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES
@@ -38,14 +39,9 @@ class RoundProgress(NamedTuple):
 
     def plus(self, outcome: Outcome) -> RoundProgress:
         """With one more round."""
-        return self._replace(
-            rounds=self.rounds + 1,
-            messages_processed=self.messages_processed + len(outcome.done),
-            entries_processed=self.entries_processed + outcome.entries,
-            messages_published=self.messages_published + outcome.published,
-            failed=self.failed + len(outcome.failed),
-            dead=self.dead + outcome.dead,
-        )
+        done, failed = len(outcome.done), len(outcome.failed)
+        new = 1, done, outcome.entries, outcome.published, failed, outcome.dead
+        return RoundProgress(*map(add, self, new))
 
 
 def process(
@@ -61,12 +57,10 @@ def process(
     A round may take the 12 hours that SQS keeps a message locked; a step that hangs is killed then, if not before.
 
     Args:
-        processor: what is done with the messages.
         receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
         deadline: seconds that messages are locked; refreshed while this process works on them. So after a crash others
             get them after about this time.
         on_progress: called after every round with what it did, and what was done in total.
-        clock: returns a time in seconds.
 
     Returns:
         How many messages were processed, and how many were published.

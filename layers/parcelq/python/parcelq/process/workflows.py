@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from parcelq.jobs.version import Version, packages_are_for
 from parcelq.jobs.versions import Versions
 from parcelq.jobs.workflow_file import steps_of
 from parcelq.process.apply import Outcome, Route
-from parcelq.process.chain import Chain, Onward, Refusal, StageTopic
+from parcelq.process.chain import Chain, Onward, StageTopic, refuse
 from parcelq.process.processor import Processor
 from parcelq.process.rules import Rules
 from parcelq.steps.bundle_cache import BundleCache
@@ -64,7 +63,6 @@ class Workflows:
     """Loads workflows for a stage.
 
     Args:
-        stage: the stage.
         bundle_bytes: bytes of the disk that bundles may take.
     """
 
@@ -84,16 +82,15 @@ class Workflows:
 
         Args:
             attribute: the attribute `Workflow` of the messages.
-            pulled: messages of the stage's topic.
-            time_left: returns the seconds until the answer must be given.
-            invocation: names this invocation.
         """
         try:
             chain = self.chain(attribute)
         # guard[(WorkflowError, SettingsError)]: a workflow that can never be run does not keep its messages waiting
         except (WorkflowError, SettingsError, BundleError) as error:
             _log.error("%s", error)
-            return self._refusal(attribute, error).handle(pulled, time.time())
+            stage = self._stage
+            route = Route(stage.topic(stage.name), stage.output, stage.dead_letters, stage.output)
+            return refuse(route, stage.rules, attribute, error, Headers(stage.store), pulled)
         except (ParcelqError, OSError) as error:
             _log.warning("workflow %s cannot be loaded now: %s", attribute, error)
             return Outcome(failed=[(one, str(error)) for one in pulled])
@@ -106,9 +103,6 @@ class Workflows:
 
     def chain(self, attribute: str) -> Chain:
         """Return the program that runs the steps of a version.
-
-        Args:
-            attribute: the attribute `Workflow` of messages.
 
         Raises:
             WorkflowError, SettingsError, BundleError: it cannot be run, however often it is tried.
@@ -123,13 +117,6 @@ class Workflows:
         self._loaded.move_to_end(attribute)
         self._last = attribute
         return self._loaded[attribute][1]
-
-    def _refusal(self, attribute: str, error: ParcelqError) -> Refusal:
-        """Return what becomes of messages of a version that cannot be run."""
-        stage = self._stage
-        topic = stage.topic(stage.name)
-        route = Route(topic, stage.output, stage.dead_letters, stage.output)
-        return Refusal(route, stage.rules, attribute, error, Headers(stage.store))
 
     def _load(self, attribute: str) -> None:
         version = self._versions.read(attribute)

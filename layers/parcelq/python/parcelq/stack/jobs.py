@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -15,24 +14,22 @@ from parcelq.aws.parallel import in_flight
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import collected_of
-from parcelq.collect.segments import folder
-from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, PublishError, StoreError
+from parcelq.collect.segments import folder, segments_among
+from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, StoreError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
 from parcelq.jobs.look import halted, woken
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
-from parcelq.lineage.source import Source
+from parcelq.lineage.source import Source, is_job_id
 from parcelq.names import JOBS
 from parcelq.result_names import COMPRESSED
 from parcelq.store.bucket import BucketStore
 from parcelq.store.store import Stored
-from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, publish_all
 from parcelq.upload.notes import forget_problem, notes_of
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.ranges import part_tasks
 
 _log = logging.getLogger(__name__)
-_ID: Final = re.compile("[0-9a-f]{6,24}")
 _WHOLE_ID: Final = 24
 """Characters of a whole id."""
 _TRIES: Final = 20
@@ -88,7 +85,7 @@ class StackJobs(NamedTuple):
             JobError: there is no such job, or several begin so.
         """
         keys = []
-        if _ID.fullmatch(job):
+        if is_job_id(job):
             keys = [f"{JOBS}{job}.json"] if len(job) == _WHOLE_ID else list(self.store.keys(f"{JOBS}{job}"))
         if len(keys) > 1:
             ids = ", ".join(key.removeprefix(JOBS).removesuffix(".json") for key in keys[:10])
@@ -172,10 +169,11 @@ class StackJobs(NamedTuple):
         record = self.find(job)
         if record.state in {State.UPLOADING, State.FINISHING}:
             raise JobError(record.id, f"it is {record.state}; redrive it when it runs or has ended")
-        chosen = [one for one in self.dead(record.id) if only is None or only(one)]
+        dead = list(self.dead(record.id))
+        chosen = [one for one in dead if only is None or only(one)]
         if not chosen:
             raise JobError(record.id, "it has no dead entries" if only is None else "it has none of these dead entries")
-        self._go_on(record, ranges_of(chosen), version, topic)
+        self._go_on(record, ranges_of(chosen), version, topic, len(dead) - len(chosen))
         return sum(one.entries for one in chosen)
 
     @property
@@ -204,7 +202,9 @@ class StackJobs(NamedTuple):
                 return record
         raise JobError(job, "others change it all the time; try again")
 
-    def _go_on(self, record: JobRecord, dead: Sequence[Range], version: str = "", topic: str = "") -> int:
+    def _go_on(
+        self, record: JobRecord, dead: Sequence[Range], version: str = "", topic: str = "", left_dead: int = 0
+    ) -> int:
         """Let a job go on, and publish parts of its source again: first its record, then its look, then the tasks.
 
         Returns:
@@ -215,6 +215,7 @@ class StackJobs(NamedTuple):
         total = record.total if record.total is not None else size
         assert total is not None
         forget_problem(self.store, record.source)
+        newest = max(segments_among(self.store.keys(folder(self.output_topic, record.id))), default="") if dead else ""
 
         def going_on(now: JobRecord) -> JobRecord:
             if now.state.is_ended != record.state.is_ended or now.state is State.FINISHING:
@@ -224,20 +225,14 @@ class StackJobs(NamedTuple):
                 versions = (*(one for one in versions if one != version), version)
             limits = NO_LIMITS if now.halted else now.limits
             changed = replace(woken(now, self.now()), versions=versions, limits=limits, total=total, reason="")
-            return replace(changed, uploaded=True, topic=topic or now.topic, redriven=now.redriven or bool(dead))
+            changed = replace(changed, redriven=now.redriven or bool(dead), redriven_after=newest, left_dead=left_dead)
+            return replace(changed, uploaded=True, topic=topic or now.topic)
 
         changed = self._change(record.id, going_on)
         self._jobs.publish(changed)
         target, pinned = changed.topic or self.input_topic, changed.versions[-1] if changed.versions else ""
         ranges = [*missing, *dead]
-        tasks = (
-            RangeTask(record.source, target, start, end, total, workflow=pinned, part=True) for start, end in ranges
-        )
-        wanted = self.ranges()
-        _, failed = wanted.publish(Message(str(task).encode()) for task in tasks)
-        if failed:
-            raise PublishError(wanted.name, [one.reason for one in failed])
-        return len(ranges)
+        return publish_all(self.ranges(), part_tasks(record.source, target, ranges, total, pinned))
 
     def _size(self, record: JobRecord) -> int | None:
         """Bytes of a job's source as it lies there; None if it is compressed.

@@ -8,13 +8,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parcelq.collect.page.amounts import size
 from parcelq.errors import ParcelqError
-from parcelq.limits import KIB, MIB
 
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
     from parcelq.jobs.version import Version
-    from parcelq.stack.lookup import Stack
+    from parcelq.limits import MIB
+from parcelq.stack.lookup import Stack
 
 Note = Callable[[str], None]
 Uploading = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
@@ -70,14 +71,9 @@ def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading
     return version
 
 
-def size_of(count: int) -> str:
-    """Return bytes in a unit that fits."""
-    return f"{count / MIB:,.1f} MiB" if count >= MIB else f"{count / KIB:,.1f} KiB"
-
-
 def _tell_size(note: Note, version: Version) -> None:
-    unpacked = size_of(sum(one.room for one in version.bundles))
-    packed = size_of(sum(one.size for one in version.bundles))
+    unpacked = size(sum(one.room for one in version.bundles))
+    packed = size(sum(one.size for one in version.bundles))
     note(f"workflow {version.name}: {packed} in bundles, {unpacked} unpacked and compiled")
 
 

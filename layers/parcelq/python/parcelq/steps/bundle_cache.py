@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple, TypeAlias
 
 from parcelq.errors import BundleError
-from parcelq.steps.bundles import Bundle, unpack
+from parcelq.steps.bundles import Bundle, copied, unpack
 
 _log = logging.getLogger(__name__)
 _FOLDER: Final = "parcelq-bundles"
-_BLOCK: Final = 1 << 20
 
 Marks: TypeAlias = dict[str, tuple[int, int, int, int]]
 Open: TypeAlias = Callable[[Bundle], AbstractContextManager[IO[bytes]]]
@@ -55,7 +54,6 @@ class BundleCache:
         """Return the folder of a bundle, which is fetched and unpacked if it is not there.
 
         Args:
-            bundle: the bundle.
             in_use: digests of bundles that must not be removed for it.
 
         Raises:
@@ -75,7 +73,7 @@ class BundleCache:
 
         The kernel notes every change of a file in its ctime, which no program without special rights can set.
         """
-        changed = [one for one in digests if one in self._unpacked and _marks(self._unpacked[one]) is None]
+        changed = [one for one in digests if one in self._unpacked and _is_changed(self._unpacked[one])]
         for digest in changed:
             _log.warning("files of bundle %s were changed, so it is unpacked again", digest[:12])
             self._remove(digest)
@@ -112,7 +110,9 @@ class BundleCache:
         archive = root / f"{bundle.digest}.zip"
         try:
             with self._open(bundle) as source, archive.open("wb") as file:
-                _copy(source, file, bundle)
+                copied(
+                    source, file, bundle.size, bundle.digest, f"more than the {bundle.size} bytes that its version says"
+                )
             unpack(archive, bundle, folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -132,23 +132,12 @@ class BundleCache:
         return self._root
 
 
-def _copy(source: IO[bytes], target: IO[bytes], bundle: Bundle) -> None:
-    size = 0
-    while block := source.read(_BLOCK):
-        size += len(block)
-        if size > bundle.size:
-            raise BundleError(bundle.digest, f"it has more than the {bundle.size} bytes that its version says")
-        target.write(block)
-
-
-def _marks(unpacked: _Unpacked) -> Marks | None:
-    """The state of the files now; None if it changed."""
+def _is_changed(unpacked: _Unpacked) -> bool:
     try:
-        now = _marks_below(unpacked.folder)
+        # guard[return False]: a bundle whose files were changed is unpacked again
+        return _marks_below(unpacked.folder) != unpacked.marks
     except OSError:
-        return None
-    # guard[now]: a bundle whose files were changed is unpacked again
-    return now if now == unpacked.marks else None
+        return True
 
 
 def _marks_below(folder: Path) -> Marks:

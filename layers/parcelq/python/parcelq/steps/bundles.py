@@ -27,6 +27,7 @@ _TIME: Final = (1980, 1, 1, 0, 0, 0)
 """The earliest time that an archive can note."""
 _LEVEL: Final = 6
 _BLOCK: Final = 1 << 20
+_TOO_MUCH: Final = "more bytes than the bundle may have, with {!r}"
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
@@ -54,7 +55,7 @@ class Bundle(NamedTuple):
 
     @classmethod
     def parse(cls, document: object) -> Bundle:
-        """Read the document that `dataclasses.asdict` gives of a bundle. Raises `Wrong`, as a check does."""
+        """Read the document of a bundle, its fields by name. Raises `Wrong`, as a check does."""
         values, problems = checked(document, _CHECKS, tuple(_CHECKS)) if isinstance(document, dict) else ({}, [""])
         if problems:
             raise Wrong("a bundle with digest, size, unpacked, code and files")
@@ -63,10 +64,6 @@ class Bundle(NamedTuple):
 
 def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
     """Write an archive of files.
-
-    Args:
-        files: by their paths in the archive.
-        target: the archive, which is replaced.
 
     Raises:
         BundleError: there are more files than an archive may have.
@@ -84,7 +81,7 @@ def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.file_size = path.stat().st_size
             with path.open("rb") as source, archive.open(entry, "w") as file:
-                size = _copied(source, file, MAX_UNPACKED_BYTES, name)
+                size = copied(source, file, MAX_UNPACKED_BYTES, target.name, _TOO_MUCH.format(name))
             unpacked += size
             code += size if name.endswith(".py") else 0
     with target.open("rb") as made:
@@ -96,8 +93,6 @@ def unpack(archive: Path, bundle: Bundle, target: Path) -> None:
     """Unpack an archive into a new folder, and compile the Python files in it.
 
     Args:
-        archive: the archive.
-        bundle: what it must be.
         target: the folder, which must not exist. If this raises, some of it may be there.
 
     Raises:
@@ -125,20 +120,21 @@ def _unpack(archive: zipfile.ZipFile, bundle: Bundle, target: Path) -> None:
     left = min(bundle.unpacked, MAX_UNPACKED_BYTES)
     for entry in entries:
         _check_entry(entry, bundle)
+        name = entry.filename[:200]
         path = target / entry.filename
         mode = 0o755 if entry.external_attr >> 16 & 0o100 else 0o644
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            raise BundleError(bundle.digest, f"it has {entry.filename[:200]!r} twice") from None
+            raise BundleError(bundle.digest, f"it has {name!r} twice") from None
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
             raise BundleError(bundle.digest, f"it has a name that is too long, {entry.filename[:40]!r} …") from None
         with os.fdopen(descriptor, "wb") as file, archive.open(entry) as source:
             # guard[left = 1 << 62]: a bundle unpacks to no more bytes than its version says
-            left -= _copied(source, file, left, entry.filename, bundle.digest)
+            left -= copied(source, file, left, bundle.digest, _TOO_MUCH.format(name))
 
 
 def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
@@ -153,15 +149,13 @@ def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
         raise BundleError(bundle.digest, f"{name[:200]!r} in it is not a regular file")
 
 
-def _copied(source: IO[bytes], target: IO[bytes], most: int, name: str, digest: str = "") -> int:
-    """Copy all of a file, and return its bytes. Raises BundleError where it has more than allowed."""
+def copied(source: IO[bytes], target: IO[bytes], most: int, bundle: str, what: str) -> int:
+    """Copy all of a file, and return its bytes. Raises BundleError, that the bundle has `what`, above that many."""
     size = 0
     while block := source.read(_BLOCK):
         size += len(block)
         if size > most:
-            raise BundleError(
-                digest or name, f"its files have more bytes than the bundle may have, with {name[:200]!r}"
-            )
+            raise BundleError(bundle, f"it has {what}")
         target.write(block)
     return size
 

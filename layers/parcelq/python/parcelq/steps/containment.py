@@ -4,6 +4,7 @@ its run."""
 from __future__ import annotations
 
 import contextlib
+import marshal
 import os
 import signal
 import socket
@@ -28,7 +29,8 @@ _BOOT: Final = (
 )
 """Imports the supervisor from the folder of this package, without what the package itself imports."""
 _FOREVER: Final = 10.0 * 365 * 24 * 3600
-_REPLY_BYTES: Final = 16 * 1024
+_LOOK_AGAIN_SECONDS: Final = 0.01
+"""A process that just starts another program has no environment for a moment."""
 
 
 @cache
@@ -96,17 +98,13 @@ class Supervised:
     """
 
     def __init__(
-        self,
-        kept: Callable[[int], list[str]] | None,
-        environment: Mapping[str, str],
-        *,
-        filters: bool,
-        home: str = "",
+        self, kept: Callable[[int], list[str]] | None, environment: Mapping[str, str], *, filters: bool, home: str = ""
     ) -> None:
         shield()
         self._home = home
         with contextlib.ExitStack() as theirs:
             self._control, control = socket.socketpair()
+            self._replies = self._control.makefile("rb")
             theirs.callback(control.close)
             ends = [control.fileno()]
             if kept:
@@ -119,7 +117,7 @@ class Supervised:
             try:
                 self._process = _start(words, environment, tuple(end for end in ends if end))
             except BaseException:
-                self._control.close()
+                self._close()
                 raise
 
     def run(
@@ -131,23 +129,17 @@ class Supervised:
         longer than `HOP_SECONDS`.
 
         Args:
-            seconds: how long each may take; None for any time.
-            most_bytes: how large its output may become.
             runs: of each, a folder that holds `work`, its working directory, and `input` and `output` of a filter; its
                 `TMPDIR`; the file whose size is limited; and its command line, or what a kept process is sent.
             home: the folder that the first process was started in.
         """
         self._home = home
         limit = _FOREVER if seconds is None else max(0.0, seconds)
-        fields: list[str | bytes] = [str(limit), str(most_bytes)]
-        for run in runs:
-            fields += [str(len(run)), *run]
-        data = b"".join([os.fsencode(field) + b"\0" for field in fields])
         self._control.settimeout(limit + HOP_SECONDS + END_SECONDS + 2 * GRACE_SECONDS)
         try:
-            self._control.sendall(b"%d\n%b" % (len(data), data))
-            return self._replies()
-        except (OSError, ValueError):
+            self._control.sendall(marshal.dumps((limit, most_bytes, [[*map(os.fsencode, run)] for run in runs])))
+            return [Ended(*one) for one in marshal.load(self._replies)]  # nosec B302 # no step has this socket
+        except (OSError, ValueError, EOFError, TypeError):
             return [Ended("lost")]
 
     def abort(self) -> None:
@@ -161,7 +153,7 @@ class Supervised:
 
     def end(self) -> None:
         """End it, and all that a command has started."""
-        self._control.close()
+        self._close()
         try:
             code = self._process.wait(END_SECONDS + GRACE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -170,29 +162,9 @@ class Supervised:
         if code and self._home:
             _end_marked(self._home)
 
-    def _replies(self) -> list[Ended]:
-        data = b""
-        while b"\n" not in data:
-            data += self._received()
-        size, _, rest = data.partition(b"\n")
-        while len(rest) < int(size):
-            rest += self._received()
-        ended = []
-        while rest:
-            head, _, rest = rest.partition(b"\n")
-            kind, *numbers, cpu = head.decode().split()
-            code, sound, clean, start, end, first, last, memory, err, out = map(int, numbers)
-            texts = rest[:err], rest[err : err + out]
-            rest = rest[err + out :]
-            about = sound == 1, clean == 1, (start, end), (first, last), float(cpu), memory * 1024
-            ended.append(Ended(kind, code, *about, *texts))
-        return ended
-
-    def _received(self) -> bytes:
-        data = self._control.recv(_REPLY_BYTES)
-        if not data:
-            raise ConnectionResetError
-        return data
+    def _close(self) -> None:
+        self._replies.close()
+        self._control.close()
 
 
 def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> subprocess.Popen[bytes] | _Fork:
@@ -268,11 +240,14 @@ class _Fork:
 
 def _end_marked(folder: str) -> None:
     """End the processes of a supervisor that the step has killed, as far as they can be found."""
-    until = time.monotonic() + END_SECONDS
-    while (found := marked(folder)) and time.monotonic() < until:
+    until, quiet = time.monotonic() + END_SECONDS, 0
+    while quiet < 2 and time.monotonic() < until:
+        found = marked(folder)
+        quiet = 0 if found else quiet + 1
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def marked(mark: str) -> list[int]:

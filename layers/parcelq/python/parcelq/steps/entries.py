@@ -163,22 +163,12 @@ _one_line = True
 
 
 def run_function(
-    function: Callable[..., Any],
-    data: bytes,
-    about: dict[str, Any],
-    out: Writable,
-    more: dict[str, Any],
-    *,
-    each: bool,
+    function: Callable[..., Any], data: bytes, about: dict[str, Any], out: Writable, more: dict[str, Any], *, each: bool
 ) -> Rejects:
     """Run a function over the entries of an input, and write its output.
 
     Args:
-        function: takes an iterator of entries, or one entry.
-        data: the input.
         about: what its records are; nothing if they are lines. See `FORMAT_SUFFIX`.
-        out: where the output goes.
-        more: further arguments of the function.
         each: whether the function takes one entry.
 
     Returns:
@@ -215,13 +205,6 @@ def reject(entry: str | int, reason: str) -> None:
     if _current is None:
         raise RuntimeError("reject() works only in a function that runs as a step of entries")
     _current.reject(entry, reason)
-
-
-def write_rejects(path: str, rejects: Rejects) -> None:
-    """Write the file of `--rejects`; none if there are no rejects."""
-    if rejects:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(rejects_text(rejects))
 
 
 def rejects_text(rejects: Rejects) -> str:

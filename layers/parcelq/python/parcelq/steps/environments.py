@@ -48,18 +48,6 @@ class Dependencies(NamedTuple):
         return bool(self.packages or self.requirements or self.python)
 
 
-class Environment(NamedTuple):
-    """An environment with the dependencies of a step.
-
-    Attributes:
-        python: its interpreter.
-        lock: the exact packages in it, a line each, after a line with the version of Python.
-    """
-
-    python: Path
-    lock: str
-
-
 def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
     """What a Python file needs: by its inline metadata (PEP 723), a `requirements.txt` beside it, and these packages.
 
@@ -79,14 +67,14 @@ def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
     raise SettingsError(f"inline metadata of {step}", problems)
 
 
-def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> Environment:
-    """The environment with what a step needs; it is made if it is not there.
+def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> tuple[Path, str]:
+    """The interpreter of an environment with what a step needs, which is made if it is not there, and its lock.
+
+    The lock is the exact packages in it, a line each, after a line with the version of Python.
 
     Several commands may ask for it at once, and any of them may be killed.
 
     Args:
-        wanted: what the step needs.
-        progress: is called with a line of text for each thing that takes a while.
         cache: where locks and environments are; `~/.cache/parcelq` by default.
 
     Raises:
@@ -108,7 +96,7 @@ def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None
             tool("pip", "sync", "--allow-empty-requirements", "--python", str(folder / "bin/python"), str(listed))
             _add_library(folder, library)
             (folder / _COMPLETE).touch()
-    return Environment(folder / "bin" / "python", lock)
+    return folder / "bin" / "python", lock
 
 
 def _metadata(step: Path) -> Mapping[str, object]:
@@ -143,11 +131,8 @@ def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Pat
     """Return the exact packages for these dependencies; later calls return the same ones.
 
     Args:
-        wanted: the dependencies.
         target: what the packages are for; it becomes the first line of the text.
         options: say the same to uv.
-        locks: the folder of locks.
-        tool: uv.
 
     Raises:
         SettingsError: there are no such packages for the target, or no network.

@@ -8,11 +8,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from parcelq.errors import SettingsError
-from parcelq.steps.executable import why_not_executable
-from parcelq.steps.programs import Command, command_of, uses_step
+from parcelq.steps.executable import Command, command_of, uses_step, why_not_executable
 from parcelq.steps.settings import StepSettings, read_settings
 
 STEP_NAME: Final = "step"
@@ -118,8 +117,6 @@ def local_step(
 
     Args:
         path: a file; a folder with one file `step` or `step.*`, and perhaps `settings.yaml`; or a command.
-        settings_file: its settings.
-        workflow_id: what the step gets as `--workflow-id`.
         packages: what it needs besides, such as `rdkit==2026.3.1`.
         progress: is called with one line of text for each thing that takes a while.
 
@@ -139,21 +136,10 @@ def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> 
         raise SettingsError("step ''", ["there is no such file"])
     given = Path(path).expanduser()
     command = command_of(path) if not given.exists() else None
-    if command:
-        step, whole, copied = _check_step(command.program), None, False
-    elif given.is_dir():
-        whole, copied = given.absolute(), False
-        step = _check_step(_step_in(whole) or _no_step(given))
-    else:
-        step, whole, copied = _check_step(given), None, True
-    if settings_file:
-        settings = read_settings(Path(settings_file).expanduser())
-        if command and command.arguments:
-            raise SettingsError(f"step {path!r}", [f"with settings, its arguments must be in {settings_file}"])
-    else:
-        beside = [whole / name for name in SETTINGS_NAMES] if whole else []
-        settings = next((read_settings(one) for one in beside if one.is_file()), _settings_of(command))
-    return Step(step, settings, workflow_id, copied=copied, whole=whole)
+    whole = given.absolute() if given.is_dir() else None
+    step = _check_step(command.program if command else _step_in(whole) if whole else given)
+    settings = _settings(Path(settings_file).expanduser() if settings_file else _beside(whole), command, path)
+    return Step(step, settings, workflow_id, copied=not (command or whole), whole=whole)
 
 
 def with_environment(step: Step, packages: Sequence[str] = (), progress: Progress | None = None) -> Step:
@@ -173,45 +159,28 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
     wanted = dependencies_of(step.path, packages)
     if not wanted:
         return step
-    environment = environment_for(wanted, progress or (lambda _: None))
-    return replace(step, python=environment.python, lock=environment.lock)
+    python, lock = environment_for(wanted, progress or (lambda _: None))
+    return replace(step, python=python, lock=lock)
 
 
 def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: str = "") -> Step:
     """Find a step of a workflow in the workflow's folder; all of that folder belongs to the step.
 
     Args:
-        folder: the workflow's folder.
         run: path of the program below it, or of a folder with one file `step` or `step.*`; or, where there is no such
             path, a command; see `local_step`.
         settings_file: path of the settings below it; empty for `settings.yaml` in the step's folder, if `run` is one.
-        workflow_id: what the step gets as `--workflow-id`.
 
     Raises:
         SettingsError: there is no such step or settings file, it cannot be run, or it lies outside the folder.
     """
     root = folder.absolute()
-    beside: list[Path] = []
-    command = None if (root / run).exists() else command_of(run)
-    if command:
-        program = command.program
-    elif (root / run).is_dir():
-        home = root / run
-        program = _inside([root], str(_step_in(home) or _no_step(home)))
-        beside = [home / name for name in SETTINGS_NAMES if (home / name).is_file()]
-    else:
-        program = _inside([root], run)
-    if settings_file:
-        beside = [_inside([root], settings_file)]
-    settings = read_settings(beside[0]) if beside else _settings_of(command)
-    if beside and command and command.arguments:
-        raise SettingsError(f"step {run!r}", [f"with settings, its arguments must be in {settings_file}"])
+    given = root / run
+    command = command_of(run) if not given.exists() else None
+    home = given if given.is_dir() else None
+    program = command.program if command else _inside([root], str(_step_in(home)) if home else run)
+    settings = _settings(_inside([root], settings_file) if settings_file else _beside(home), command, run)
     return Step(_check_step(program), settings, workflow_id, whole=root)
-
-
-def _settings_of(command: Command | None) -> StepSettings:
-    """The settings of a step that has no settings file."""
-    return StepSettings(filter=True, arguments=command.arguments) if command else StepSettings()
 
 
 def deployed_step(
@@ -224,40 +193,52 @@ def deployed_step(
         stage: the folder below them in which a step without a path is looked for: `<stage>/step` or `<stage>/step.*`,
             with `<stage>/settings.yaml` if it is there.
         path: the step's path below one of the folders.
-        settings_file: the settings' path below one of the folders.
-        workflow_id: what the step gets as `--workflow-id`.
 
     Raises:
         SettingsError: there is no such step or settings file, it cannot be run, or it lies outside the folders.
     """
     found = _inside(folders, path) if path else _step_of_stage(folders, stage)
-    if settings_file:
-        settings = read_settings(_inside(folders, settings_file))
-    else:
-        beside = [found.parent / name for name in SETTINGS_NAMES] if not path else []
-        settings = next((read_settings(_inside(folders, str(one))) for one in beside if one.is_file()), StepSettings())
-    return Step(_check_step(found), settings, workflow_id)
+    beside = settings_file or str(_beside(None if path else found.parent) or "")
+    return Step(_check_step(found), _settings(_inside(folders, beside) if beside else None), workflow_id)
 
 
 def _step_of_stage(folders: Sequence[Path], stage: str) -> Path:
     for folder in folders:
-        if found := _step_in(folder.absolute() / stage):
-            return _inside(folders, str(found))
+        if found := _steps_in(folder.absolute() / stage):
+            return _inside(folders, str(found[0]))
     wanted = " or ".join(str(folder / stage / STEP_NAME) for folder in folders)
     raise SettingsError(f"step of stage {stage!r}", [f"there must be {wanted} (or {STEP_NAME}.py, {STEP_NAME}.sh, …)"])
 
 
-def _step_in(home: Path) -> Path | None:
-    """The one file `step` or `step.*` of a folder; None if there is none."""
-    candidates = sorted(one for one in home.glob(f"{STEP_NAME}*") if one.stem == STEP_NAME and one.is_file())
-    if len(candidates) > 1:
-        names = ", ".join(one.name for one in candidates)
+def _beside(home: Path | None) -> Path | None:
+    """The settings file in a step's folder, if there are both."""
+    beside = [home / name for name in SETTINGS_NAMES] if home else []
+    return next(filter(Path.is_file, beside), None)
+
+
+def _settings(file: Path | None, command: Command | None = None, text: str = "") -> StepSettings:
+    """The settings in a file; without one, a command is a filter."""
+    if file is None:
+        return StepSettings(filter=True, arguments=command.arguments) if command else StepSettings()
+    settings = read_settings(file)
+    if command and command.arguments:
+        raise SettingsError(f"step {text!r}", [f"with settings, its arguments must be in {file}"])
+    return settings
+
+
+def _step_in(home: Path) -> Path:
+    if not (found := _steps_in(home)):
+        raise SettingsError(f"step {home}", [f"there is no such file as {home / STEP_NAME} (or {STEP_NAME}.py, …)"])
+    return found[0]
+
+
+def _steps_in(home: Path) -> list[Path]:
+    """The one file `step` or `step.*` of a folder, or none."""
+    found = sorted(one for one in home.glob(f"{STEP_NAME}*") if one.stem == STEP_NAME and one.is_file())
+    if len(found) > 1:
+        names = ", ".join(one.name for one in found)
         raise SettingsError(f"step in {home}", [f"{home} must have one step, but has {names}"])
-    return candidates[0] if candidates else None
-
-
-def _no_step(folder: Path) -> NoReturn:
-    raise SettingsError(f"step {folder}", [f"there is no such file as {folder / STEP_NAME} (or {STEP_NAME}.py, …)"])
+    return found
 
 
 def _inside(folders: Sequence[Path], path: str) -> Path:

@@ -21,7 +21,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from parcelq.steps.entries import (
     FORMAT_SUFFIX,
@@ -31,10 +31,8 @@ from parcelq.steps.entries import (
     reject,
     rejects_text,
     run_function,
-    write_rejects,
 )
 from parcelq.steps.fault import explain
-from parcelq.steps.part import Part
 
 if TYPE_CHECKING:
     import argparse
@@ -44,6 +42,7 @@ __all__ = ["StepFunction", "reject", "step"]
 Given = TypeVar("Given")
 More = ParamSpec("More")
 Made = TypeVar("Made")
+_BLOCK_BYTES: Final = 1 << 20
 
 
 class StepFunction(Generic[Given, More, Made]):
@@ -78,8 +77,9 @@ class StepFunction(Generic[Given, More, Made]):
             more = _wanted(self._function, options)
             if options.warm is None:
                 rejects = self._filter(options, more())
-                if options.rejects:
-                    write_rejects(options.rejects, rejects)
+                if rejects and options.rejects:
+                    with open(options.rejects, "w", encoding="utf-8") as file:
+                        file.write(rejects_text(rejects))
                 elif rejects:
                     print_rejects(rejects)
                     sys.exit(1)
@@ -124,9 +124,9 @@ class StepFunction(Generic[Given, More, Made]):
                     at = named = 0
                 _begin(request["folder"] + "/work", {**environment, "TMPDIR": request["tmpdir"]})
                 data = _read(home + "/input", request["start"], request["end"])
-                with Part(home + "/output", at) as out:
+                with contextlib.closing(Part(home + "/output", at)) as out:
                     rejects = self._run(data, request["about"] or {}, out, more())
-                with Part(home + "/rejects", named) as bad:
+                with contextlib.closing(Part(home + "/rejects", named)) as bad:
                     bad.write(rejects_text(rejects).encode())
                 if os.getpid() != me:
                     os._exit(0)  # a fork that the function did not end must not answer too
@@ -180,6 +180,35 @@ def step(function: Callable[..., Any] | None = None, /, *, raw: bool = False, ea
     if raw and each:
         raise TypeError("step() takes raw=True or each=True, not both")
     return StepFunction(function) if function else lambda marked: StepFunction(marked, raw=raw, each=each)
+
+
+class Part:
+    """What a run writes into a file, from a place on. What lies behind it stays.
+
+    A copy of the process writes in the same place, not behind it.
+
+    Args:
+        path: the file.
+        start: where the part begins.
+
+    Attributes:
+        end: where it ends so far.
+    """
+
+    def __init__(self, path: str, start: int) -> None:
+        self.end = start
+        self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write all of it."""
+        left = memoryview(data).cast("B") if len(data) else b""
+        while left:
+            written = os.pwrite(self._file, left[:_BLOCK_BYTES], self.end)
+            self.end, left = self.end + written, left[written:]
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
 
 
 def _options(description: str | None) -> argparse.Namespace:

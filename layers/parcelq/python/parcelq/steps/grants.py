@@ -66,7 +66,6 @@ class Grants:
         role: ARN of the role for steps; empty if there is none.
         secrets: ARNs of secrets.
         session: what CloudTrail calls the steps.
-        now: returns the time, in seconds since the epoch.
 
     Raises:
         SettingsError: see `read_secrets`.

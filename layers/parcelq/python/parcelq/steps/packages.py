@@ -64,9 +64,6 @@ def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache
     Several commands may ask for it at once, and any of them may be killed.
 
     Args:
-        wanted: what the step needs.
-        target: what it is for.
-        progress: is called with a line of text for each thing that takes a while.
         cache: where locks and bundles are; `~/.cache/parcelq` by default.
 
     Raises:

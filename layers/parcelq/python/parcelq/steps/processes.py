@@ -1,6 +1,7 @@
-"""The processes below this one: found by parentage, and ended together.
+"""What the supervisor of a step needs of the system: the processes below it, found by parentage and ended together;
+what they print; and what they leave in files.
 
-The supervisor of a step imports this module, so it imports only modules that are built in or cheap.
+The supervisor imports this module, so it imports only modules that are built in or cheap.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import time
 
 END_SECONDS = 20.0
 """Seconds after which this stops killing processes that start others all the time."""
+TAIL_BYTES = 4096
+"""Bytes that are kept of the end of what a step prints."""
+_READ_BYTES = 64 * 1024
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _SIGKILL = 9
@@ -79,6 +83,34 @@ class Children:
                         pass
             time.sleep(nap)
             nap = min(0.005, nap + 0.0002)
+
+
+class Stream:
+    """A pipe that a step prints to; its last bytes are kept."""
+
+    def __init__(self) -> None:
+        self.fd, self.theirs = os.pipe()
+        os.set_blocking(self.fd, False)
+        self.tail = b""
+        self.closed = False
+
+    def read(self) -> None:
+        """Read what has come so far."""
+        while not self.closed:
+            try:
+                data = os.read(self.fd, _READ_BYTES)
+            except BlockingIOError:
+                return
+            self.closed = not data
+            self.tail = (self.tail + data)[-TAIL_BYTES:]
+            if len(data) < _READ_BYTES:
+                return
+
+    def close(self) -> None:
+        """Close it; the tail stays."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd, self.closed = -1, True
 
 
 def be_subreaper() -> None:
@@ -155,3 +187,31 @@ def is_running(pid: int) -> bool:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except OSError:
         return False
+
+
+def size_of(path: str) -> int:
+    """Return the size of the output so far; 0 as long as there is none."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_size
+    except OSError:
+        return 0
+
+
+def state_of(folder: str) -> list[object]:
+    """Return what shows whether a run left its folder as it was: what is in it, and what tells it from another one."""
+    found: list[object] = []
+    try:
+        for path in (folder, folder + "/work", folder + "/tmp"):  # nosec B108 # a folder of its own
+            about = os.lstat(path)
+            found += [about.st_ino, about.st_mode, about.st_uid, os.listdir(path)]
+    except OSError as error:
+        found.append(error.errno)
+    return found
+
+
+def files_of(home: str) -> list[tuple[int, int]]:
+    """Return what tells the files of a kept process's outputs from others; nothing if one is not there."""
+    try:
+        return [(one.st_dev, one.st_ino) for one in (os.lstat(home + "/output"), os.lstat(home + "/rejects"))]
+    except OSError:
+        return []

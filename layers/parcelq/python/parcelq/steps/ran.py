@@ -1,33 +1,46 @@
-"""What came of a run: an output with the entries that the step named as bad, or why the run failed."""
+"""What came of a run: an output with the entries that the step named as bad, or why the run failed, as an error that
+a user can read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from parcelq.errors import StepError
-from parcelq.steps.failure import failure_of, size_of_output
+from parcelq.steps.containment import Ended
+from parcelq.steps.data import Output
 from parcelq.steps.find import Step
-from parcelq.steps.output import Output
+from parcelq.steps.folder import open_regular
 from parcelq.steps.reason import reason_first
 from parcelq.steps.rejects import Reject, RejectsError, read_rejects, rejects_in
-from parcelq.steps.slot import Came
+
+if TYPE_CHECKING:
+    from parcelq.steps.slot import Came
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
+"""Error numbers that concern the machine and not the entries."""
+
+
+_NOTHING_HELD: Final = ExitStack()
 
 
 class Ran(NamedTuple):
     """A run that succeeded.
 
     Attributes:
-        output: what the step wrote. A file is deleted when the run's context is left.
+        output: what the step wrote. A file is deleted when `held` is closed.
         rejects: the entries that the step named as bad, sorted by entry.
         stderr_tail: the end of what it wrote to stderr, at most 4 KiB.
         stdout_tail: the same of stdout, where that is not its output.
         cpu_seconds: CPU time of its processes, as the kernel counted it; 0 for a process that is kept.
         memory_bytes: the most memory that one of its processes had so far; 0 if the system does not say.
+        held: what to close when the output is not needed any more.
     """
 
     output: Output
@@ -36,6 +49,7 @@ class Ran(NamedTuple):
     stdout_tail: str = ""
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
+    held: ExitStack = _NOTHING_HELD
 
     @property
     def printed(self) -> str:
@@ -54,45 +68,21 @@ class Ran(NamedTuple):
         return self.output
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One of several runs.
-
-    Attributes:
-        ran: what it made; None if it failed.
-        error: why it failed; None if it did not.
-        held: what to close when the output is not needed any more.
-    """
-
-    ran: Ran | None
-    error: StepError | None = None
-    held: ExitStack = field(default_factory=ExitStack, compare=False)
-
-    def made(self) -> Ran:
-        """Return what it made. Raises StepError if it failed."""
-        if self.error:
-            raise self.error
-        assert self.ran is not None
-        return self.ran
-
-
-def attempt_of(
+def judged(
     step: Step, came: Came, entries: int | None, limit: float | None, text: Callable[[bytes], str]
-) -> Attempt:
+) -> Ran | StepError:
     """Judge what came of a run.
 
     Args:
-        step: the step.
-        came: what came.
         entries: how many entries it was given; None where the caller does not know.
         limit: seconds that it was allowed; None for any time.
         text: returns what the step said as text that everybody may see.
     """
     try:
-        return Attempt(_ran(step, came, entries, limit, text), held=came.held)
+        return _ran(step, came, entries, limit, text)
     except StepError as error:
         came.held.close()
-        return Attempt(None, error)
+        return error
 
 
 def _ran(step: Step, came: Came, entries: int | None, limit: float | None, text: Callable[[bytes], str]) -> Ran:
@@ -100,11 +90,11 @@ def _ran(step: Step, came: Came, entries: int | None, limit: float | None, text:
     texts = text(ended.stderr), text(ended.stdout)
     # guard[False]: a step that exits with another code than 0 has failed
     if ended.kind != "done" or ended.code:
-        raise failure_of(step, ended, limit, reason_first(texts[0]))
-    size = size_of_output(step, output) if isinstance(output, Path) else len(output.read_bytes())
+        raise _failure(step, ended, limit, reason_first(texts[0]))
+    size = _size_of(step, output) if isinstance(output, Path) else len(output.data)
     # guard[False]: an output above the limit fails its run alone
     if size > step.settings.max_output_bytes:
-        raise failure_of(step, ended._replace(kind="large"), None, reason_first(texts[0]))
+        raise _failure(step, ended._replace(kind="large"), None, reason_first(texts[0]))
     try:
         if isinstance(came.rejects, Path):
             rejects = read_rejects(came.rejects, entries)
@@ -114,4 +104,66 @@ def _ran(step: Step, came: Came, entries: int | None, limit: float | None, text:
         reason = text(f"named rejects that cannot be: {error}".encode("utf-8", "replace"))
         raise StepError(step.name, reason, exit_code=0) from None
     rejects = tuple(one._replace(reason=text(one.reason.encode("utf-8", "replace"))) for one in rejects)
-    return Ran(output, rejects, *texts, ended.cpu_seconds, ended.memory_bytes)
+    return Ran(output, rejects, *texts, ended.cpu_seconds, ended.memory_bytes, came.held)
+
+
+def _failure(step: Step, ended: Ended, limit: float | None, tail: str) -> StepError:
+    """Return the error of a run that did not succeed; `tail` is the end of what it wrote to stderr."""
+    code = ended.code
+    if ended.kind == "refused":
+        return StepError(step.name, f"could not be started: {os.strerror(code)}", no_room=code in _NO_ROOM)
+    if ended.kind == "time":
+        return StepError(step.name, f"timed out after {limit:g} s and was killed", timed_out=True, stderr_tail=tail)
+    reasons = {
+        "large": f"wrote more than {step.settings.max_output_bytes} bytes of output and was killed; max_output_bytes "
+        "in its settings sets that",
+        "lost": "killed the process that supervises it",
+        "deaf": "closed the socket on which it gets its runs",
+    }
+    if ended.kind in reasons:
+        return StepError(step.name, reasons[ended.kind], stderr_tail=tail)
+    if code:
+        reason = f"was ended by {_signal_name(-code)}" if code < 0 else f"exited with {code}"
+    else:
+        reason = (
+            "exited with 0 instead of waiting for the next run; "
+            "a warm step must be a function of parcelq.step that main() runs"
+        )
+    return StepError(step.name, reason, exit_code=code, stderr_tail=tail)
+
+
+@contextmanager
+def or_step_error(step: Step, what: str) -> Iterator[None]:
+    """Raise an error of the system as one of the step; `what` says what the step could not do."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{what}: {error.strerror or error}"
+        raise StepError(step.name, reason, no_room=error.errno in _NO_ROOM) from None
+
+
+def _size_of(step: Step, output: Path) -> int:
+    """Return the size of the file that a run wrote.
+
+    Raises:
+        StepError: there is none, or it is a link, a folder, a pipe or a device.
+    """
+    try:
+        descriptor = open_regular(output)
+    except FileNotFoundError:
+        raise StepError(step.name, "exited with 0 but wrote no output file", exit_code=0) from None
+    except OSError as error:
+        why = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        reason = f"exited with 0 but wrote no output file that can be read: {why}"
+        raise StepError(step.name, reason, exit_code=0, no_room=error.errno in _NO_ROOM) from None
+    try:
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal; most of them have no name
+        return f"signal {number}"

@@ -16,18 +16,15 @@ from typing import Final
 
 from parcelq.errors import StepError
 from parcelq.records import LINES, Format
-from parcelq.steps.failure import or_step_error
+from parcelq.steps.data import Given, write_bodies
 from parcelq.steps.find import Step
-from parcelq.steps.folder import locked_folder
-from parcelq.steps.given import Given, write_bodies
-from parcelq.steps.ran import Attempt, Ran, attempt_of
-from parcelq.steps.rejects import Reject
-from parcelq.steps.run_folders import RunFolders
+from parcelq.steps.folder import RunFolders, locked_folder
+from parcelq.steps.ran import Ran, judged, or_step_error
 from parcelq.steps.slot import Slot, WarmSlot
 from parcelq.steps.supervisor import HOP_SECONDS, TAIL_BYTES
 from parcelq.steps.variables import granted_to, variables_of
 
-__all__ = ["TAIL_BYTES", "Attempt", "Given", "Ran", "Reject", "Runner", "run_step", "write_bodies"]
+__all__ = ["TAIL_BYTES", "Given", "Ran", "Runner", "run_step", "write_bodies"]
 
 _SECRET: Final = 4
 """Granted values of fewer characters are not hidden in what a run says, where they would be parts of other words."""
@@ -42,9 +39,6 @@ class Runner:
 
     Each run that goes on at the same time has a supervisor process, which is kept for the next run. A warm step's own
     process is kept too. All of them end with `close()`, and when this process ends, however that happens.
-
-    Attributes:
-        step: the step.
     """
 
     def __init__(self, step: Step) -> None:
@@ -81,40 +75,36 @@ class Runner:
         the start of its processes.
 
         Args:
-            bodies: slices of a file; one that lacks its last `\n` gets it where another follows.
             timeout: seconds after which the run is killed; the step's own timeout counts where that is shorter.
-            entries: how many entries the bodies have, where the caller knows; rejects beyond them fail the run.
-            fmt: the record format of the bodies.
-            header: what comes before them.
+
+        The input is what `Given` says.
 
         Raises:
             StepError: the step could not be started, exited with another code than 0, wrote no output file or too
                 large a one, named rejects that cannot be, or was killed when its time was up. It holds the end of the
                 step's stderr. Whatever else a run does is an error of that run alone, too.
         """
-        (attempt,) = self.run_all([Given(bodies, entries, fmt, header)], timeout)
-        with attempt.held:
-            yield attempt.made()
+        (ran,) = self.run_all([Given(bodies, entries, fmt, header)], timeout)
+        if isinstance(ran, StepError):
+            raise ran
+        with ran.held:
+            yield ran
 
-    def run_all(self, given: Sequence[Given], timeout: float | None = None) -> list[Attempt]:
+    def run_all(self, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
         """Run the step over one input after another, with one request to its supervisor.
 
-        Args:
-            given: the inputs, at least one.
-            timeout: seconds after which each run is killed; see `run`.
-
         Returns:
-            The runs that began, in order, at least one. Runs do not begin after one that ended the step's process, nor
-            when those before took some time. Each of them is to be closed.
+            What came of the runs that began, in order, at least one. Runs do not begin after one that ended the step's
+            process, nor when those before took some time. What each holds is to be closed.
         """
         limit, began = self.step.settings.within(timeout), time.monotonic()
         until = None if limit is None else began + limit
         try:
-            attempts = self._attempts(given, until, limit)
+            ran = self._ran(given, until, limit)
         except StepError as error:
-            return [Attempt(None, error)]
-        self._seconds = max(_LEAST_SECONDS, (time.monotonic() - began) / len(attempts))
-        return attempts
+            return [error]
+        self._seconds = max(_LEAST_SECONDS, (time.monotonic() - began) / len(ran))
+        return ran
 
     def abort(self) -> None:
         """End the runs that go on, on other threads, at once, without counting a failure. Begin no other."""
@@ -127,7 +117,7 @@ class Runner:
         _close(self._idle, self._folders, self._opened)
         self._ready = None
 
-    def _attempts(self, given: Sequence[Given], until: float | None, limit: float | None) -> list[Attempt]:
+    def _ran(self, given: Sequence[Given], until: float | None, limit: float | None) -> list[Ran | StepError]:
         while True:
             with self._slot() as slot:
                 came = slot.run(given, None if until is None else until - time.monotonic())
@@ -140,10 +130,8 @@ class Runner:
             if first.kind == "unborn" and first.code in _USAGE_CODES and not self.step.settings.warm:
                 self._warm = False  # it uses the library, but does not run as a step of it
                 continue
-            return [
-                attempt_of(self.step, one, wanted.entries, limit, self._text)
-                for one, wanted in zip(came, given, strict=False)
-            ]
+            pairs = zip(came, given, strict=False)
+            return [judged(self.step, one, wanted.entries, limit, self._text) for one, wanted in pairs]
 
     @contextmanager
     def _slot(self) -> Iterator[Slot]:

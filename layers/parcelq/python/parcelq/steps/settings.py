@@ -57,9 +57,6 @@ class StepSettings:
 def read_settings(path: Path) -> StepSettings:
     """Read a settings file.
 
-    Args:
-        path: a YAML file.
-
     Raises:
         SettingsError: it cannot be read, is no YAML, or has unknown or bad keys; all of them are named.
     """
@@ -68,7 +65,7 @@ def read_settings(path: Path) -> StepSettings:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(where, [f"it cannot be read: {error}"]) from None
+        raise SettingsError(where, [f"it cannot be read: {getattr(error, 'strerror', error)}"]) from None
     try:
         content = load(text, exact=frozenset({"arguments", "environment"}))
     except StrictYamlError as error:

@@ -6,26 +6,23 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from parcelq.errors import StepError
 from parcelq.limits import MIB
 from parcelq.steps.containment import Ended, Supervised
-from parcelq.steps.failure import or_step_error
+from parcelq.steps.data import MOST_HELD, Given, Held, Output, copied, part_of_file
 from parcelq.steps.find import Step
-from parcelq.steps.given import Given
-from parcelq.steps.output import MOST_HELD, Held, Output, copied, slices
-from parcelq.steps.run_folders import RunFolder, RunFolders
+from parcelq.steps.folder import RunFolder, RunFolders
+from parcelq.steps.ran import or_step_error
 
 _log = logging.getLogger(__name__)
 _LARGE_INPUT: Final = 4 * MIB
 """A larger input is not left on the disk until the next one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Came:
+class Came(NamedTuple):
     """What came of a run.
 
     Attributes:
@@ -37,16 +34,14 @@ class Came:
 
     ended: Ended
     output: Output
-    rejects: Path | bytes = b""
-    held: ExitStack = field(default_factory=ExitStack, compare=False)
+    rejects: Path | bytes
+    held: ExitStack
 
 
 class Slot:
     """A supervisor; each run below it has a process and a folder of its own.
 
     Attributes:
-        step: the step.
-        variables: its environment.
         usable: whether another run can follow the last one.
 
     Raises:
@@ -71,15 +66,12 @@ class Slot:
     def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
         """Run the step over one input after another, and return what came of the runs that began.
 
-        Args:
-            given: the inputs.
-            seconds: how long each run may take; None for any time.
-
         Raises:
             StepError: there is no room for a run.
         """
         with ExitStack() as opened:
             stacks, folders = [], []
+            runs: list[list[str | bytes]] = []
             for one in given:
                 stack = opened.enter_context(ExitStack())
                 with or_step_error(self.step, "could not be given a folder"):
@@ -88,10 +80,8 @@ class Slot:
                     one.put(folder, self.step.settings)
                 stacks.append(stack)
                 folders.append(folder)
-            runs: list[list[str | bytes]] = []
-            for folder in folders:
-                command = self.step.command(folder / "input", folder / "output")
-                runs.append([*self._fields(folder), f"{folder}/output", *command])
+                output = folder / "output"
+                runs.append([*self._fields(folder), str(output), *self.step.command(folder / "input", output)])
             ended = self._supervised.run(seconds, self.step.settings.max_output_bytes, runs, str(folders[0]))
             self.usable = ended[-1].kind not in {"lost", "refused"}
             return [
@@ -188,14 +178,15 @@ class WarmSlot(Slot):
         """Take outputs over, since the next runs write theirs in the same place. Raises OSError."""
         good = [end for end in ended if end.kind == "done"]
         held = good if sum(end.output[1] - end.output[0] for end in good) <= MOST_HELD else good[:-1]
-        outputs: list[Output] = [Held(data) for data in slices(self._output, (end.output for end in held))]
-        named = slices(self._rejects, (end.rejects for end in good))
-        came = [Came(end, output, one) for end, output, one in zip(good, outputs, named, strict=False)]
-        with ExitStack() as opened:
-            if len(held) < len(good):  # the last one is large
-                target = opened.enter_context(self._folders.one()) / "output"
-                came.append(Came(good[-1], copied(self._output, *good[-1].output, target), named[-1], opened.pop_all()))
-        return came + [Came(end, Held(b"")) for end in ended[len(good) :]]
+        outputs: list[Output] = [Held(part_of_file(self._output, *end.output)) for end in held]
+        named = [part_of_file(self._rejects, *end.rejects) for end in good]
+        with ExitStack() as large:
+            if len(held) < len(good):  # the last one
+                target = large.enter_context(self._folders.one()) / "output"
+                outputs.append(copied(self._output, *good[-1].output, target))
+            stacks = [ExitStack() for _ in held] + [large.pop_all()]
+        came = [Came(*one) for one in zip(good, outputs, named, stacks, strict=False)]
+        return came + [Came(end, Held(b""), b"", ExitStack()) for end in ended[len(good) :]]
 
     def _drop_folder(self) -> None:
         if self._folder:

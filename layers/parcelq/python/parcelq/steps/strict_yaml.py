@@ -59,7 +59,7 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
             node = loader.get_single_node()
             if node is None:
                 return None
-            _check_size(node)
+            _size_of(node, {})
             problems = _Check(loader, exact).of(node)
             if problems:
                 raise StrictYamlError(problems)
@@ -91,24 +91,19 @@ def _check_depth(text: str) -> None:
         raise StrictYamlError([f"it must be at most {MAX_DEPTH} lists and keys deep"]) from None
 
 
-def _check_size(node: Node) -> None:
-    """Refuse aliases that stand for too many values, or for a value that contains them."""
-    sizes: dict[int, int] = {}
-    open_: set[int] = set()
-    left: list[tuple[Node, bool]] = [(node, False)]
-    while left:
-        one, is_done = left.pop()
-        if is_done:
-            open_.discard(id(one))
-            sizes[id(one)] = 1 + sum(sizes[id(child)] for child in _children(one))
-            if sizes[id(one)] > MAX_VALUES:
-                raise StrictYamlError([f"it has more than {MAX_VALUES} values after its aliases are expanded"])
-        elif id(one) in open_:
-            raise StrictYamlError([f"the alias of line {one.start_mark.line + 1} refers to a value that contains it"])
-        elif id(one) not in sizes:
-            open_.add(id(one))
-            left.append((one, True))
-            left += [(child, False) for child in _children(one)]
+def _size_of(node: Node, sizes: dict[int, int]) -> int:
+    """Return how many values a node stands for; refuse aliases of too many, or of a value that contains them.
+
+    An alias refers to a value before it, whose size is known by then. So this goes no deeper than the text.
+    """
+    if id(node) not in sizes:
+        sizes[id(node)] = 0
+        sizes[id(node)] = size = 1 + sum([_size_of(child, sizes) for child in _children(node)])
+        if size > MAX_VALUES:
+            raise StrictYamlError([f"it has more than {MAX_VALUES} values after its aliases are expanded"])
+    elif not sizes[id(node)]:
+        raise StrictYamlError([f"the alias of line {node.start_mark.line + 1} refers to a value that contains it"])
+    return sizes[id(node)]
 
 
 def _children(node: Node) -> list[Node]:

@@ -5,21 +5,20 @@ leaves behind, whatever session, name or environment they choose. It serves one 
 run's.
 
 It runs as `python -I -S`, and imports only modules that are built in or cheap, because its start is part of the step's.
-On its socket, a request is a line with the length, then fields that end in NUL: for several runs, which it does one
-after another. A reply is a line with the length, and for each run a line of words, then the ends of stderr and of
-stdout. `parcelq.steps.containment` is the other side.
+Requests and replies are values as `marshal` writes them. A request is for several runs, which it does one after
+another; the reply tells how those ended that began. `parcelq.steps.containment` is the other side.
 """
 
 from __future__ import annotations
 
 import errno
+import marshal
 import os
 import select
 import time
 
-from parcelq.steps.processes import END_SECONDS, Children, be_subreaper, descendants, is_running, peak_of, watch_of
-from parcelq.steps.requests import Gone, files_of, read_request, send_reply, size_of, state_of
-from parcelq.steps.stream import TAIL_BYTES, Stream
+from parcelq.steps import processes
+from parcelq.steps.processes import END_SECONDS, TAIL_BYTES, Children, Stream
 
 __all__ = ["END_SECONDS", "GRACE_SECONDS", "TAIL_BYTES", "main"]
 
@@ -37,6 +36,10 @@ _DEFAULTS = (13, 25)
 """SIGPIPE and SIGXFSZ, which Python ignores and a step must not."""
 
 
+Reply = tuple[object, ...]
+"""The values of an `Ended`, in order."""
+
+
 class Supervisor:
     """Runs one command after another, or keeps one process and gives it run after run.
 
@@ -51,46 +54,53 @@ class Supervisor:
 
     def __init__(self, control: int, command: list[str], filters: bool, keeps: int, theirs: int, home: str) -> None:
         self.control = control
+        self.requests = open(control, "rb", closefd=False)  # noqa: SIM115 - as long as this process
         self.command = command
         self.filters = filters
         self.keeps = keeps
         self.theirs = theirs
         self.home = home
-        self.ends = [0, 0]
+        self.ends = (0, 0)
         self.peak = 0
         self.files: list[tuple[int, int]] = []
         self.state: list[object] = []
         self.watch = -1
-        self.err: Stream | None = None
-        self.out: Stream | None = None
+        self.streams: list[Stream] = []
         self.helpers: set[int] = set()
         self.children = Children()
 
     def serve(self) -> None:
-        """Answer one request after another."""
+        """Answer one request after another. Raises EOFError when the process that started this one has ended."""
         while True:
             self.wait_for_request()
-            timeout, limit, *fields = read_request(self.control)
-            send_reply(self.control, self.answer(float(timeout), int(limit), fields))
+            reply = marshal.dumps(self.answer(*marshal.load(self.requests)))  # nosec B302 # no step has this socket
+            while reply:
+                reply = reply[os.write(self.control, reply) :]
 
-    def answer(self, timeout: float, limit: int, fields: list[bytes]) -> list[bytes]:
-        """Do the runs of a request, one after another, and return what to say of those that began."""
-        replies: list[bytes] = []
+    def answer(self, timeout: float, limit: int, runs: list[list[bytes]]) -> list[Reply]:
+        """Do the runs of a request, one after another, and return how those ended that began."""
+        replies: list[Reply] = []
         began = now = time.monotonic()
-        self.ends = [0, 0]
-        goes_on = True
-        while fields and goes_on and now - began <= HOP_SECONDS and self.ends[0] <= _HOP_BYTES:
-            count = int(fields[0])
-            folder, tmpdir, output, *more = fields[1 : 1 + count]
-            del fields[: 1 + count]
-            paths = os.fsdecode(folder), os.fsdecode(tmpdir), os.fsdecode(output)
+        self.ends = (0, 0)
+        for run in runs:
+            folder, tmpdir, output = map(os.fsdecode, run[:3])
+            self.children.cpu_seconds, self.children.memory = 0.0, 0
             try:
-                goes_on = self.run(replies, now + timeout, limit, paths, more)
+                if self.keeps:
+                    reply = self.run_kept(not replies, now + timeout, limit, folder, output, run[3])
+                else:
+                    self.start(folder, tmpdir, run[3:])
+                    kind = self.watch_over(now + timeout, output, limit)
+                    self.end()
+                    reply = self.reply(kind)
             except OSError as error:
                 self.end()
-                goes_on = False
-                replies.append(self.reply("refused", error.errno or errno.EIO))
+                reply = self.reply("refused", error.errno or errno.EIO, sound=False)
+            replies.append(reply)
             now = time.monotonic()
+            goes_on = reply[2] and reply[3]
+            if not goes_on or now - began > HOP_SECONDS or self.ends[0] > _HOP_BYTES:
+                break
         return replies
 
     def wait_for_request(self) -> None:
@@ -105,57 +115,36 @@ class Supervisor:
             self.children.reap()
 
     def reply(
-        self, kind: str, code: int, sound: bool = True, clean: bool = True, start: tuple[int, ...] = (0, 0)
-    ) -> bytes:
-        """Return what to say of how a run ended."""
-        err = self.err.tail if self.err else b""
-        out = self.out.tail if self.out else b""
-        places = start[0], self.ends[0], start[1], self.ends[1]
-        about = self.children.memory, len(err), len(out), self.children.cpu_seconds
-        words = " ".join(map(str, (kind, code, int(sound), int(clean), *places, *about)))
-        return words.encode() + b"\n" + err + out
+        self, kind: str, code: int = 0, sound: bool = True, clean: bool = True, start: tuple[int, int] = (0, 0)
+    ) -> Reply:
+        """Return how a run ended that began where these ends are."""
+        places = (start[0], self.ends[0]), (start[1], self.ends[1])
+        tails = [one.tail for one in self.streams] + [b"", b""]
+        code = code or self.children.code or 0
+        return (kind, code, sound, clean, *places, self.children.cpu_seconds, self.children.memory * 1024, *tails[:2])
 
-    def run(
-        self, replies: list[bytes], until: float, limit: int, paths: tuple[str, str, str], more: list[bytes]
-    ) -> bool:
-        """Run the command, or have the kept process run, and add how that ended; return whether another may follow."""
-        folder, tmpdir, output = paths
-        self.children.cpu_seconds, self.children.memory = 0.0, 0
-        if self.keeps:
-            return self.run_kept(replies, until, limit, folder, output, more)
-        self.start(folder, tmpdir, [os.fsdecode(one) for one in more])
-        kind = self.watch_over(until, output, limit)
-        self.end()
-        replies.append(self.reply(kind, self.children.code or 0))
-        return True
-
-    def run_kept(
-        self, replies: list[bytes], until: float, limit: int, folder: str, output: str, more: list[bytes]
-    ) -> bool:
+    def run_kept(self, is_first: bool, until: float, limit: int, folder: str, output: str, request: bytes) -> Reply:
         """Have the kept process run; start it first if there is none."""
-        start = tuple(self.ends)
-        if not replies:  # then no run of this request was here
-            self.state = state_of(folder)
+        start = self.ends
+        if is_first:
+            self.state = processes.state_of(folder)
         kind = self.ready(until)
         if not kind:
-            if size_of(output) - start[0] > limit:  # of runs before
+            if processes.size_of(output) - start[0] > limit:  # of runs before
                 os.truncate(output, start[0])
             try:
-                os.write(self.keeps, b"".join(more))
+                os.write(self.keeps, request)
             except OSError:
-                pass  # it has ended; `_watch` notices that
+                pass  # it has ended; `watch_over` notices that
             kind = self.watch_over(until, output, limit + start[0])
         if kind != "done":
             self.end()
-            replies.append(self.reply(kind, self.children.code or 0, sound=False, clean=False))
-            return False
-        if not replies:  # it need not be known better
-            self.peak = peak_of(self.children.pid)
+            return self.reply(kind, sound=False, clean=False)
+        if is_first:  # it need not be known better
+            self.peak = processes.peak_of(self.children.pid)
         self.children.memory = max(self.children.memory, self.peak)
         self.read()
-        sound, clean = self.is_sound(), state_of(folder) == self.state
-        replies.append(self.reply(kind, self.children.code or 0, sound, clean, start))
-        return sound and clean
+        return self.reply(kind, 0, self.is_sound(), processes.state_of(folder) == self.state, start)
 
     def ready(self, until: float) -> str:
         """Make a kept process ready for a run, and return why it is not; empty if it is."""
@@ -165,34 +154,31 @@ class Supervisor:
             kind = self.watch_over(until, "", 0)
             if kind != "done":
                 return "unborn" if kind == "ended" else kind
-            self.helpers = descendants(os.getpid())
-            self.files = files_of(self.home)
+            self.helpers = processes.descendants(os.getpid())
+            self.files = processes.files_of(self.home)
         self.children.reap()
         if self.children.code is not None:
             return "gone"
         self.read()
-        for stream in filter(None, (self.err, self.out)):  # output between two runs belongs to neither
+        for stream in self.streams:  # output between two runs belongs to neither
             stream.tail = b""
         return ""
 
-    def start(self, folder: str, tmpdir: str, command: list[str]) -> None:
+    def start(self, folder: str, tmpdir: str, command: list[str] | list[bytes]) -> None:
         """Start the command in a session of its own. Raises OSError."""
         environment = {**os.environ, "TMPDIR": tmpdir, "PARCELQ_RUN": folder}
         self.children.pid, self.children.code = 0, None
-        self.err, self.out = Stream(), None if self.filters else Stream()
-        opened: list[int] = [self.err.theirs]
+        self.streams = [Stream()] if self.filters else [Stream(), Stream()]
+        opened = [one.theirs for one in self.streams]
         try:
             os.chdir(folder + "/work")
             source = os.open(folder + "/input" if self.filters else "/dev/null", os.O_RDONLY)
             opened.append(source)
-            if self.out:
-                target = self.out.theirs
-            else:
-                target = os.open(folder + "/output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-            opened.append(target)
+            if self.filters:
+                opened.append(os.open(folder + "/output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
             if self.theirs:
                 os.set_inheritable(self.theirs, True)
-            streams = ((source, 0), (target, 1), (self.err.theirs, 2))
+            streams = ((source, 0), (opened[-1] if self.filters else opened[1], 1), (opened[0], 2))
             self.children.pid = os.posix_spawn(
                 command[0],
                 command,
@@ -208,7 +194,7 @@ class Supervisor:
             if self.theirs:
                 os.close(self.theirs)
                 self.theirs = 0
-        self.watch = watch_of(self.children.pid)
+        self.watch = processes.watch_of(self.children.pid)
 
     def watch_over(self, until: float, output: str, limit: int) -> str:
         """Read what a step prints, as it comes, until its run ends.
@@ -216,12 +202,10 @@ class Supervisor:
         Returns `done`, `ended` for a kept process that did not go on, `time`, or `large` for too much output.
         """
         poll = select.poll()
-        for fd in (self.control, self.watch, self.keeps or -1):
+        streams = {one.fd: one for one in self.streams if not one.closed}
+        for fd in (self.control, self.watch, self.keeps or -1, *streams):
             if fd >= 0:
                 poll.register(fd, select.POLLIN)
-        streams = {one.fd: one for one in (self.err, self.out) if one and not one.closed}
-        for fd in streams:
-            poll.register(fd, select.POLLIN)
         looked = time.monotonic()
         while True:
             now = time.monotonic()
@@ -235,13 +219,13 @@ class Supervisor:
                     poll.unregister(fd)
                     del streams[fd]
             if self.control in ready:
-                raise Gone
+                raise EOFError
             if self.keeps in ready and self.keeps:
                 return self.heard()
             if self.watch in ready or self.watch < 0 or time.monotonic() - looked >= LOOK_SECONDS:
                 self.children.reap()
                 looked = time.monotonic()
-                if output and size_of(output) > limit:
+                if output and processes.size_of(output) > limit:
                     return "large"
                 if self.children.code is not None:
                     return "ended" if self.keeps else "done"
@@ -254,21 +238,21 @@ class Supervisor:
         except (OSError, ValueError):
             word, first, second = b"", 0, 0
         if word == b"free" and first >= self.ends[0] and second >= self.ends[1]:
-            self.ends = [first, second]
+            self.ends = (first, second)
             return "done"
         return "ended" if self.children.ends_within(GRACE_SECONDS) else "deaf"
 
     def read(self) -> None:
         """Read what the step has printed until now."""
-        for one in filter(None, (self.err, self.out)):
+        for one in self.streams:
             one.read()
 
     def is_sound(self) -> bool:
         """Return whether a run left a kept process as it was: its streams and files, and no new processes."""
-        if files_of(self.home) != self.files:
+        if processes.files_of(self.home) != self.files:
             return False
-        left = any(map(is_running, descendants(os.getpid()) - self.helpers))
-        return not left and self.err is not None and not self.err.closed
+        left = any(map(processes.is_running, processes.descendants(os.getpid()) - self.helpers))
+        return not left and not self.streams[0].closed
 
     def end(self) -> None:
         """Kill everything below this process, and wait for it."""
@@ -277,7 +261,7 @@ class Supervisor:
             os.close(self.watch)
             self.watch = -1
         self.read()
-        for stream in filter(None, (self.err, self.out)):
+        for stream in self.streams:
             stream.close()
 
 
@@ -288,14 +272,14 @@ def main(words: list[str]) -> None:
         words: descriptors of the socket to that process, and of both ends of a kept process's socket or 0 and 0;
             whether commands are filters, as 0 or 1; and the folder and the command of a kept process.
     """
-    control, keeps, theirs, filters, home, *command = words
-    be_subreaper()
-    for fd in {int(control), int(keeps), int(theirs)} - {0}:
+    control, keeps, theirs = map(int, words[:3])
+    processes.be_subreaper()
+    for fd in {control, keeps, theirs} - {0}:
         os.set_inheritable(fd, False)
-    one = Supervisor(int(control), command, filters == "1", int(keeps), int(theirs), home)
+    one = Supervisor(control, words[5:], words[3] == "1", keeps, theirs, words[4])
     try:
         one.serve()
-    except (Gone, OSError):
+    except (EOFError, OSError):
         pass
     finally:
         one.end()

@@ -171,14 +171,7 @@ class FolderStore:
             raise
 
     def _publish(
-        self,
-        key: str,
-        path: Path,
-        file: IO[bytes],
-        metadata: Mapping[str, str],
-        wanted: str | None,
-        *,
-        absent: bool,
+        self, key: str, path: Path, file: IO[bytes], metadata: Mapping[str, str], wanted: str | None, *, absent: bool
     ) -> str:
         """Make an unfinished file the object, if the condition holds, and return its etag."""
         self._flush(file)

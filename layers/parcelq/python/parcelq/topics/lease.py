@@ -29,20 +29,12 @@ class Lease:
         timeout: seconds, 2 to 12 hours.
         at_once: whether to refresh at once; False saves a request if the messages were just pulled with this deadline.
 
-    Attributes:
-        refreshes: how often the deadline was set so far.
-
     Raises:
         InvalidValueError: the timeout is too short to be refreshed in time, or longer than SQS allows.
     """
 
     def __init__(
-        self,
-        topic: Topic,
-        messages: Iterable[Pulled] = (),
-        timeout: int = 300,
-        *,
-        at_once: bool = True,
+        self, topic: Topic, messages: Iterable[Pulled] = (), timeout: int = 300, *, at_once: bool = True
     ) -> None:
         if not _SHORTEST_SECONDS <= timeout <= MAX_DEADLINE_SECONDS:
             wanted = f"{_SHORTEST_SECONDS} to {MAX_DEADLINE_SECONDS} seconds"
@@ -50,7 +42,6 @@ class Lease:
         self._topic = topic
         self._timeout = timeout
         self._at_once = at_once
-        self.refreshes = 0
         self._held = {message.receipt_handle: message for message in messages}
         self._lock = Lock()
         self._stop = Event()
@@ -85,7 +76,6 @@ class Lease:
             self._refresh()
 
     def _refresh(self) -> None:
-        self.refreshes += 1
         with self._lock:
             held = list(self._held.values())
         try:

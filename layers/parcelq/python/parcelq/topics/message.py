@@ -175,11 +175,7 @@ class Pulled(NamedTuple):
         return self._replace(content=_NOTHING)
 
     def message(self) -> Message:
-        """What was published, decoded.
-
-        Raises:
-            MessageError: the body cannot be decoded.
-        """
+        """What was published, decoded. Raises MessageError if the body cannot be decoded."""
         if isinstance(self.content, Message):
             return self.content
         attributes = {name: value for name, value in self.attributes.items() if name != ENCODING}

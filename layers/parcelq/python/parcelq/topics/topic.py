@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from parcelq.errors import InvalidValueError
+from parcelq.errors import InvalidValueError, PublishError
 from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.topics.message import Message, Pulled
 
@@ -106,6 +106,15 @@ class Topic(Publisher, Protocol):
 
     def dead_letter_topic(self) -> Topic | None:
         """The topic that messages go to which failed for good; None if there is none."""
+
+
+def publish_all(topic: Publisher, messages: Iterable[Message], *, delay_seconds: int = 0) -> int:
+    """Publish messages, and return how many they are. Raises PublishError if one of them was not published."""
+    published, failed = topic.publish(messages, delay_seconds=delay_seconds)
+    # guard[False]: looks and tasks count as published only if the topic confirms each
+    if failed:
+        raise PublishError(topic.name, [one.reason for one in failed])
+    return published
 
 
 def check_pull(min_messages: int, max_messages: int, receive_message_timeout: float) -> None:

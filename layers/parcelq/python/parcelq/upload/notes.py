@@ -144,23 +144,10 @@ def noted_problems(store: Store) -> dict[str, str]:
     return {note.source: note.problem for note in _read_all(store, keys)}
 
 
-def noted_format(store: Store, source: str) -> str:
-    """The record format with which a source was uploaded, as far as that is noted; empty where it is not."""
-    return next((note.format for note in notes_of(store, source) if note.format), "")
-
-
-def noted_workflow(store: Store, source: str) -> str:
-    """The workflow's version with which a source was uploaded, as far as that is noted; empty for the built-in step."""
-    return next((note.workflow for note in notes_of(store, source) if note.workflow), "")
-
-
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
     """How many entries there are in `[start, end)` of a source; None if its notes do not say exactly that.
 
     Args:
-        notes: those of the source, in the order of their bytes.
-        start: first byte.
-        end: just after the last byte.
         total: bytes of the source: what is noted beyond does not fit it.
     """
     at, entries = start, 0

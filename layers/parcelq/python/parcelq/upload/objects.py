@@ -20,15 +20,17 @@ from parcelq.store.store import OpenedPut, Store
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
-from parcelq.upload.layout import Layout
-from parcelq.upload.notes import note_problem, note_upload, noted_format, noted_workflow
+from parcelq.upload.notes import note_problem, note_upload, notes_of
+from parcelq.upload.parcels import Layout
 from parcelq.upload.puts import Puts, is_coded, opened_put
-from parcelq.upload.ranges import RangeTask, note_scan, tasks_after_scan, tasks_for
+from parcelq.upload.ranges import RangeTask, StreamTask, note_scan, tasks_after_scan, tasks_for
 from parcelq.upload.sources import Uploaded, upload_source, upload_stream
-from parcelq.upload.streams import StreamTask
 
 _log = logging.getLogger(__name__)
 _GONE: Final = "it was deleted or replaced since it was put"
+_TOO_LONG: Final = (
+    "decompressing its first {:,} bytes takes longer than a function may run; put it uncompressed, or as several files"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,6 @@ class ObjectUploader:
     Attributes:
         objects: where the objects are; a source names its bucket itself.
         store: where uploads are noted, and long headers and scans of ranges go.
-        parcel_size: most entries of a message.
         outputs: names of the topics whose results are collected, and of the topic that each's are collected from.
         format: the record format of all objects; None if each source's name decides.
         chosen_by: what gave that format: `option`, `stack`, …
@@ -54,17 +55,11 @@ class ObjectUploader:
     workflow: str = ""
 
     def upload(
-        self,
-        source: Source,
-        topic: Topic,
-        ranges: Topic | None = None,
-        may_go_on: Callable[[], bool] = lambda: True,
+        self, source: Source, topic: Topic, ranges: Topic | None = None, may_go_on: Callable[[], bool] = lambda: True
     ) -> Uploaded | None:
         """Publish a whole object as one stream.
 
         Args:
-            source: the object.
-            topic: the topic that its entries go to.
             ranges: the topic of tasks; None where there is time for any object.
             may_go_on: says whether there is time to go on. If not, a task for the rest goes to the topic of tasks.
 
@@ -90,9 +85,7 @@ class ObjectUploader:
                 workflow=self.workflow,
                 may_go_on=may_go_on if ranges else lambda: True,
             )
-        total = uploaded.end if uploaded.rest is None else None
-        self._note(str(source), 0, uploaded, total, topic)
-        self._hand_on(source, uploaded, topic, ranges)
+        self._note(source, 0, uploaded, uploaded.end if uploaded.rest is None else None, topic, ranges)
         return uploaded
 
     def upload_rest(
@@ -108,7 +101,8 @@ class ObjectUploader:
             if rest.coded:
                 opened = open_source(body, source.key, compressed=is_coded(found.encoding))
                 body, warnings = opened.stream, opened.warnings
-                _skip(body, rest.start, source, may_go_on)
+                if not _skip(body, rest.start, may_go_on):
+                    raise SourceError(source.key, _TOO_LONG.format(rest.start))
             uploaded = upload_stream(
                 topic,
                 body,
@@ -122,25 +116,11 @@ class ObjectUploader:
             )
             left = uploaded.rest and uploaded.rest._replace(header=rest.header, coded=rest.coded)
             uploaded = uploaded._replace(rest=left, warnings=tuple(warnings))
-        self._note(task.source, rest.start, uploaded, uploaded.end if left is None else None, topic)
-        self._hand_on(source, uploaded, topic, ranges)
+        self._note(source, rest.start, uploaded, uploaded.end if left is None else None, topic, ranges)
         return uploaded
-
-    def _hand_on(self, source: Source, uploaded: Uploaded, topic: Topic, ranges: Topic | None) -> None:
-        """Publish a task for the rest, if there was no time for all."""
-        # guard[False]: what there was no time for is uploaded by another invocation
-        if uploaded.rest and ranges:
-            self._publish(ranges, [StreamTask(str(source), topic.name, uploaded.format, uploaded.rest, self.workflow)])
 
     def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
         """Publish an object's header, and the ranges of its entries for others to upload.
-
-        Args:
-            ranges: the topic of tasks.
-            source: the object.
-            topic: the topic that its entries go to.
-            total: bytes of the object.
-            range_bytes: bytes of a range.
 
         Returns:
             How many ranges it has; None if it cannot be cut from the middle, and is to be uploaded whole.
@@ -161,13 +141,10 @@ class ObjectUploader:
         attribute = header_of_source(header, str(source), self.store)
         layout = Layout.of_source(fmt, header, attribute, self.workflow)
         if header:
-            nothing = BytesIO()
-            uploaded = upload_stream(topic, nothing, source, self.parcel_size, total=total, layout=layout)
-            self._note(str(source), 0, uploaded, total, topic)
-        line = layout.line or 1
-        whole = RangeTask(
-            str(source), topic.name, 0, total, total, str(fmt), attribute, len(header), line, workflow=self.workflow
-        )
+            uploaded = upload_stream(topic, BytesIO(), source, self.parcel_size, total=total, layout=layout)
+            self._note(source, 0, uploaded, total, topic)
+        about = str(fmt), attribute, len(header), layout.line or 1
+        whole = RangeTask(str(source), topic.name, 0, total, total, *about, workflow=self.workflow)
         return self._publish(ranges, tasks_for(whole, range_bytes))
 
     def upload_range(self, task: RangeTask, topic: Topic, ranges: Topic) -> Uploaded | None:
@@ -195,9 +172,9 @@ class ObjectUploader:
                 return Uploaded(0, 0, task.end)
             line = task.line if start == task.origin else None
             layout = Layout(task.records, b"", task.header, line, workflow=self.workflow)
-            size = self.parcel_size
-            uploaded = upload_stream(topic, entries, source, size, total=task.total, layout=layout, start=start)
-        self._note(task.source, start, uploaded, task.total, topic)
+            upload = partial(upload_stream, total=task.total, layout=layout, start=start)
+            uploaded = upload(topic, entries, source, self.parcel_size)
+        self._note(source, start, uploaded, task.total, topic)
         return uploaded
 
     def upload_part(self, source: Source, start: int, end: int, total: int | None, topic: Topic) -> Uploaded | None:
@@ -209,32 +186,24 @@ class ObjectUploader:
             if found is None:
                 return None
             opened, fmt = self._decompressed(found, source)
-            if noted := noted_format(self.store, str(source)):
+            notes = notes_of(self.store, str(source))
+            if noted := next((note.format for note in notes if note.format), ""):
                 fmt = parse(noted)
             header, entries = split_header(opened.stream, fmt)
             attribute = header_of_source(header, str(source), self.store)
-            workflow = self.workflow or noted_workflow(self.store, str(source))
+            workflow = self.workflow or next((note.workflow for note in notes if note.workflow), "")
             layout = Layout(fmt, header if start < len(header) else b"", attribute, numbered=False, workflow=workflow)
-            upload = partial(
-                upload_stream,
-                topic,
-                source=source,
-                parcel_size=self.parcel_size,
-                total=total,
-                layout=layout,
-                start=start,
-            )
-            begin = max(start, len(header))
+            upload = partial(upload_stream, topic, source=source, parcel_size=self.parcel_size, start=start)
+            upload = partial(upload, total=total, layout=layout)
             if opened.coding or layout.header:  # it is read from its beginning
-                before = FirstBytes(entries, begin - len(header))
-                while before.read(BLOCK_BYTES):
-                    pass
+                begin = max(start, len(header))
+                _skip(entries, begin - len(header))
                 part = FirstBytes(entries, max(0, end - begin))
-                return upload(stream=part, start=start, ends=lambda: not entries.read(1))
+                return upload(part, ends=lambda: not entries.read(1))
         with self._opened(source, topic, start if start < end else 0) as found:
             if found is None:
                 return None
-            return upload(stream=FirstBytes(found.body, end - start), start=start, ends=lambda: False)
+            return upload(FirstBytes(found.body, end - start), ends=lambda: False)
 
     def _decompressed(self, found: OpenedPut, source: Source) -> tuple[Opened, Format]:
         """Return the object's bytes, decompressed, and its record format."""
@@ -248,12 +217,23 @@ class ObjectUploader:
             raise PublishError(ranges.name, [one.reason for one in failed])
         return published
 
-    def _note(self, source: str, start: int, uploaded: Uploaded, total: int | None, topic: Topic) -> None:
+    def _note(
+        self,
+        source: Source,
+        start: int,
+        uploaded: Uploaded,
+        total: int | None,
+        topic: Topic,
+        ranges: Topic | None = None,
+    ) -> None:
+        """Note what was uploaded, and publish a task for the rest, if there was no time for all."""
         uploaded = uploaded._replace(chosen_by=self.chosen_by if self.format else "name")
         output, workflow = self._output(topic), self.workflow
-        note_upload(
-            self.store, source, start, uploaded, total=total, topic=topic.name, output=output, workflow=workflow
-        )
+        where = self.store, str(source), start
+        note_upload(*where, uploaded, total=total, topic=topic.name, output=output, workflow=workflow)
+        # guard[False]: what there was no time for is uploaded by another invocation
+        if uploaded.rest and ranges:
+            self._publish(ranges, [StreamTask(str(source), topic.name, uploaded.format, uploaded.rest, workflow)])
 
     def _output(self, topic: Topic) -> str | None:
         return self.outputs.get(topic.name, "") if self.outputs else None
@@ -276,13 +256,10 @@ class ObjectUploader:
             raise
 
 
-def _skip(stream: Readable, size: int, source: Source, may_go_on: Callable[[], bool]) -> None:
-    """Read what was uploaded before. Raises SourceError if there is no time for that."""
+def _skip(stream: Readable, size: int, may_go_on: Callable[[], bool] = lambda: True) -> bool:
+    """Read what was uploaded before; return whether there was time for that."""
     before = FirstBytes(stream, size)
     while before.read(BLOCK_BYTES):
         if not may_go_on():
-            raise SourceError(
-                source.key,
-                f"decompressing its first {size:,} bytes takes longer than a function may run; "
-                "put it uncompressed, or as several files",
-            )
+            return False
+    return True

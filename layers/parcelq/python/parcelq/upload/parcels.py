@@ -1,18 +1,76 @@
-"""Parcels that fit into messages."""
+"""Parcels that fit into messages, and the layout of a source: its record format and its header, and the attributes for
+them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple, Self
 
 from parcelq.aws.text import is_legal
 from parcelq.limits import KIB, MAX_MESSAGE_BYTES
 from parcelq.readable import Readable
-from parcelq.records import Format, Parcel, cut, cut_bytes, fit_messages
+from parcelq.records import LINES, Format, Parcel, cut, cut_bytes, fit_messages
+from parcelq.topics.attributes import FIRST, FORMAT, HEADER, WORKFLOW
 
 ATTRIBUTE_ROOM: Final = 4 * KIB
 """Bytes of a message that its attributes may take: those that it gets here, and what later steps add to them."""
 MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - ATTRIBUTE_ROOM
+
+
+class Layout(NamedTuple):
+    """The layout of a source, or of a part of it.
+
+    Attributes:
+        format: what an entry is.
+        header: the header, if it is to be published before the entries; empty otherwise.
+        attribute: the attribute `Header` of messages with entries; empty where the source has no header.
+        line: number of the first entry's first line, where the entries are the first of the source; None where records
+            and lines are counted from the start of a range.
+        numbered: whether messages carry record and line numbers.
+        workflow: the attribute `Workflow`; empty for the built-in step.
+    """
+
+    format: Format = LINES
+    header: bytes = b""
+    attribute: str = ""
+    line: int | None = 1
+    numbered: bool = True
+    workflow: str = ""
+
+    @classmethod
+    def of_source(cls, fmt: Format, header: bytes, attribute: str, workflow: str = "") -> Self:
+        """The layout of a whole source with this header."""
+        return cls(fmt, header, attribute, 1 + header.count(b"\n"), workflow=workflow)
+
+    @property
+    def room(self) -> int:
+        """Most bytes of the body of a message with entries."""
+        return MAX_BODY_BYTES - len(self.attribute)
+
+    @property
+    def attributes(self) -> Mapping[str, str]:
+        """The attributes of messages with entries."""
+        header = {HEADER: self.attribute} if self.attribute else {}
+        return {**self.attributes_of_header, **header}
+
+    @property
+    def attributes_of_header(self) -> Mapping[str, str]:
+        """The attributes of the message whose body is the header."""
+        workflow = {WORKFLOW: self.workflow} if self.workflow else {}
+        return workflow if self.format == LINES else {**workflow, FORMAT: str(self.format)}
+
+    def header_parcel(self, start: int) -> Iterator[Parcel]:
+        """Yield the header as a parcel without entries, if it is to be published."""
+        if self.header:
+            yield Parcel(start, self.header, 0)
+
+    def first(self, parcel: Parcel) -> dict[str, str]:
+        """The attribute `First` of a parcel's message."""
+        sign = "+" if self.line is None else ""
+        return {FIRST: f"{sign}{parcel.record},{parcel.line}"} if self.numbered else {}
+
+
+LINES_ONLY: Final = Layout()
 
 
 def cut_for_messages(entries: Readable | bytes, fmt: Format, parcel_size: int, max_bytes: int) -> Iterator[Parcel]:

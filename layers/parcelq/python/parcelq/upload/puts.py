@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import unquote_plus
 
-from parcelq.errors import (
-    InvalidValueError,
-)
+from parcelq.errors import InvalidValueError
 from parcelq.lineage.source import Source
 from parcelq.names import INBOX
 from parcelq.readable import Readable
 from parcelq.records.compression import open_source
 from parcelq.records.naming import naming_source
 from parcelq.store.store import OpenedPut
-
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    pass
 
 _CODINGS: Final = frozenset({"gzip", "x-gzip", "zstd"})
 """Content codings that are decompressed: https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1"""

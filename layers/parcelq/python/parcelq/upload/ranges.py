@@ -1,4 +1,5 @@
-"""Ranges of large objects: tasks that many functions do side by side, each for the entries that belong to a range.
+"""Tasks of the topic of ranges: byte ranges of large objects, which many functions upload side by side, and the rest of
+a source that is one stream, for another invocation to continue.
 
 Where an entry's start depends on all bytes before it, as a CSV record's does on the quotes, every range is scanned by a
 task first. A scan stores what it found. The scan that finds the last one there publishes the tasks that upload.
@@ -7,20 +8,23 @@ task first. A scan stores what it found. The scan that finds the last one there 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 
-from parcelq.errors import ConflictError, MessageError
+from parcelq.errors import ConflictError, InvalidValueError, MessageError
 from parcelq.lineage.source import Source, source_id
 from parcelq.names import SCANS
 from parcelq.records import Format, parse
 from parcelq.store.store import Store
+from parcelq.topics.message import Message
+from parcelq.upload.sources import Rest
 
 MAX_OBJECT_BYTES: Final = 2**53
 """More bytes than any object has; the largest whole number that is exact in JSON."""
 MAX_HEADER: Final = 2048
-"""Characters of the attribute `Header`, at most."""
+"""Characters of the attribute `Header`, and of other texts, at most."""
 _PUBLISHER: Final = "publisher"
+_KINDS: Final = {str: f"a text of at most {MAX_HEADER} characters", int: "a whole number", bool: "true or false"}
 
 
 class RangeTask(NamedTuple):
@@ -59,18 +63,8 @@ class RangeTask(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> RangeTask:
-        """Read a task again.
-
-        Raises:
-            MessageError: it is none.
-        """
-        try:
-            task = cls(**json.loads(text))
-            Source.parse(task.source)
-            task._check()
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise MessageError(f"{text[:200]!r} is no range of an object: {error}") from None
-        return task
+        """Read a task again. Raises MessageError if it is none."""
+        return _read(text, cls, "no range of an object")
 
     def __str__(self) -> str:
         return json.dumps(self._asdict())
@@ -80,26 +74,78 @@ class RangeTask(NamedTuple):
         """The record format."""
         return parse(self.format)
 
-    def _check(self) -> None:
-        numbers = (self.start, self.end, self.total, self.origin, self.line, self.scan)
-        texts = (self.topic, self.format, self.header, self.workflow)
-        if not (all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)):
-            raise ValueError("topic, format, header and workflow must be texts, and all others whole numbers")
-        flags = type(self.inside), type(self.part)
-        if flags != (bool, bool) or len(self.header) > MAX_HEADER:
-            raise ValueError(f"inside and part must be true or false, and header have at most {MAX_HEADER} characters")
+    def check(self) -> None:
+        """Raise ValueError for values that cannot be."""
+        _check_types(self)
+        if not 0 <= self.start <= self.end <= self.total <= MAX_OBJECT_BYTES:
+            raise ValueError("it must be 0 <= start <= end <= total")
         if self.part:
-            if not 0 <= self.start <= self.end <= self.total <= MAX_OBJECT_BYTES:
-                raise ValueError("it must be 0 <= start <= end <= total")
             return
-        if not 0 <= self.start < self.end <= self.total <= MAX_OBJECT_BYTES:
-            raise ValueError("it must be 0 <= start < end <= total")
+        if self.start == self.end:
+            raise ValueError("it must be start < end")
         if not (0 <= self.origin <= self.total and 1 <= self.line <= MAX_OBJECT_BYTES):
             raise ValueError("it must be 0 <= origin <= total, and line at least 1")
         if not self.records.ranges:
             raise ValueError(f"{self.format} cannot be cut from the middle")
         if self.scan and not (self.scan > 0 and self.start % self.scan == 0 and self.records.two_phases):
             raise ValueError("scan must be 0 or the bytes of every range, of a format that has to be scanned")
+
+
+class StreamTask(NamedTuple):
+    """The rest of a source that is uploaded as one stream; see `RangeTask` and `Rest`."""
+
+    source: str
+    topic: str
+    format: str
+    rest: Rest
+    workflow: str = ""
+
+    def __str__(self) -> str:
+        return json.dumps({**self._asdict(), "rest": self.rest._asdict()})
+
+    @property
+    def records(self) -> Format:
+        """The record format."""
+        return parse(self.format)
+
+    def check(self) -> None:
+        """Raise ValueError for values that cannot be."""
+        _check_types(self)
+        _check_types(self.rest)
+        if not all(1 <= number <= MAX_OBJECT_BYTES for number in self.rest[:3]):
+            raise ValueError(f"start, record and line must be from 1 to {MAX_OBJECT_BYTES}")
+        parse(self.format)
+
+
+Task = TypeVar("Task", RangeTask, StreamTask)
+
+
+def task_of(text: str) -> RangeTask | StreamTask:
+    """Read a task of the topic of ranges. Raises MessageError if it is none."""
+    if '"rest"' in text:
+        return _read(
+            text, lambda **told: StreamTask(**{**told, "rest": Rest(**told["rest"])}), "not the rest of an object"
+        )
+    return RangeTask.parse(text)
+
+
+def _read(text: str, make: Callable[..., Task], what: str) -> Task:
+    try:
+        task = make(**json.loads(text))
+        task.check()
+        Source.parse(task.source)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise MessageError(f"{text[:200]!r} is {what}: {error}") from None
+    return task
+
+
+def _check_types(task: Any) -> None:
+    for name, kind in get_type_hints(type(task)).items():
+        value = getattr(task, name)
+        if kind in _KINDS and (
+            type(value) is not kind or (kind is str and name != "source" and len(value) > MAX_HEADER)
+        ):
+            raise InvalidValueError(name, value, _KINDS[kind])
 
 
 def tasks_for(whole: RangeTask, range_bytes: int) -> Iterator[RangeTask]:
@@ -153,3 +199,11 @@ def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
 
 def _folder(task: RangeTask) -> str:
     return f"{SCANS}{source_id(task.source)}/{task.scan}/"
+
+
+def part_tasks(
+    source: str, topic: str, ranges: Iterable[tuple[int, int]], total: int, workflow: str
+) -> Iterator[Message]:
+    """Yield the messages by which the uploader publishes exactly these ranges of an object; see `RangeTask`."""
+    for start, end in ranges:
+        yield Message(str(RangeTask(source, topic, start, end, total, workflow=workflow, part=True)).encode())

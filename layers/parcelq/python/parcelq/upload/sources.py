@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from parcelq.errors import PublishError
 from parcelq.lineage.lineage import Lineage, Span
@@ -18,9 +18,10 @@ from parcelq.topics.attributes import ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.header import header_of_source
 from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic
-from parcelq.upload.layout import LINES_ONLY, Layout
-from parcelq.upload.parcels import fit_for_messages
-from parcelq.upload.parts import Parts
+from parcelq.upload.parcels import LINES_ONLY, Layout, fit_for_messages
+
+_MOST_PARTS: Final = 2048
+"""The most parts of a note, which then has about 30 KB."""
 
 
 class Rest(NamedTuple):
@@ -68,6 +69,31 @@ class Uploaded(NamedTuple):
     rest: Rest | None = None
 
 
+class Parts:
+    """Bytes and entries of parcels, or, if there are many, of several parcels together, so that the list stays
+    short."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[int, int]] = []
+        self._of_each = 1
+        self._size = self._entries = self._parcels = 0
+
+    def add(self, size: int, entries: int) -> None:
+        """Add a parcel, or several that are counted together."""
+        self._size, self._entries, self._parcels = self._size + size, self._entries + entries, self._parcels + 1
+        if self._parcels == self._of_each:
+            self._parts.append((self._size, self._entries))
+            self._size = self._entries = self._parcels = 0
+            if len(self._parts) == _MOST_PARTS:
+                pairs = zip(self._parts[::2], self._parts[1::2], strict=True)
+                self._parts = [(one[0] + other[0], one[1] + other[1]) for one, other in pairs]
+                self._of_each *= 2
+
+    def all(self) -> tuple[tuple[int, int], ...]:
+        """Bytes and entries of each part, in order."""
+        return (*self._parts, *[(self._size, self._entries)] * bool(self._parcels))
+
+
 def upload_source(
     topic: Topic,
     stream: Readable,
@@ -84,15 +110,9 @@ def upload_source(
     """Publish a whole source from its first byte on.
 
     Args:
-        topic: the topic.
-        stream: its bytes, compressed or not.
-        source: what it is called.
-        parcel_size: most entries of a message.
         size: how many bytes it has as it is stored; None if only its end shows it.
-        fmt: its record format; None if its name decides.
         store: where a header goes that is too long for an attribute; None if there is no store.
         compressed: whether it is known to be compressed.
-        workflow: the attribute `Workflow` of its messages; empty for the built-in step.
         may_go_on: asked before each parcel but the first; where it says no, `rest` of the answer says what is left.
 
     Raises:
@@ -132,10 +152,6 @@ def upload_stream(
     A header is a message of its own, before the others: its body is the header, and it has no entries.
 
     Args:
-        topic: the topic.
-        stream: the entries.
-        source: what they are called.
-        parcel_size: most entries of a message.
         total: bytes of the whole source; None if only the stream's end shows it.
         layout: the record format, and the header that comes before the stream and is to be published too.
         start: offset in the source of the header, or of the stream's first byte where there is no header to publish.
@@ -155,7 +171,16 @@ def upload_stream(
 
     def in_time() -> Iterator[Parcel]:
         nonlocal rest
-        parcels = _parcels(stream, layout, parcel_size, start, record)
+        first = {"start": start + len(layout.header), "record": record, "line": layout.line or 1}
+        parcels = cut(
+            stream,
+            layout.format,
+            parcel_size,
+            layout.room,
+            **first,
+            counted_from=0 if layout.line else start,
+            strict=True,
+        )
         yield from islice(parcels, 1)
         for parcel in parcels:
             # guard[False]: an upload stops before its function's time is up
@@ -183,20 +208,6 @@ def upload_stream(
     return Uploaded(published, entries, end, parts.all(), format=str(layout.format), rest=rest)
 
 
-def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int, record: int) -> Iterator[Parcel]:
-    return cut(
-        stream,
-        layout.format,
-        parcel_size,
-        layout.room,
-        start=start + len(layout.header),
-        record=record,
-        line=layout.line or 1,
-        counted_from=0 if layout.line else start,
-        strict=True,
-    )
-
-
 def parcel_messages(
     parcels: Iterable[Parcel],
     source: Source,
@@ -209,10 +220,7 @@ def parcel_messages(
     """Turn parcels of a source into messages with their lineage.
 
     Args:
-        parcels: in order.
-        source: what they were cut from.
         total: bytes of the source; where None, the last of the messages tells it, if the source ends with it.
-        layout: the record format and the header.
         empty: whether no parcels at all mean an empty source, which is one message without bytes.
         ends: asked after the last of the parcels, whether the source ends there.
     """

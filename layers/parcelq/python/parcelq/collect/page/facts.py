@@ -8,7 +8,7 @@ from typing import Final
 from parcelq.collect.page.amounts import amount, dollars, duration
 from parcelq.collect.page.charts import bars
 from parcelq.collect.page.figures import cut
-from parcelq.collect.page.html import element, table, text
+from parcelq.collect.page.html import element, section, table, text
 from parcelq.collect.page.rates import Rate
 from parcelq.collect.report import Report
 
@@ -30,13 +30,7 @@ def rate_chart(rate: Rate) -> str:
     edges = [duration(number * rate.seconds) for number in range(len(each) + 1)]
     chart = bars(each, labels, edges, f"{max(each):,.0f}/s", f"Rate over time: {summary}")
     words = "Records of the result that were collected in each second, since the first came."
-    return element(
-        "section",
-        element("h2", "Rate over time"),
-        element("p", text(f"{summary}. {words}"), class_="soft"),
-        chart,
-        id="rate",
-    )
+    return section("Rate over time", chart, words=f"{summary}. {words}", id="rate")
 
 
 def run_durations(report: Report) -> str:
@@ -58,13 +52,7 @@ def run_durations(report: Report) -> str:
     edges = [duration(begins[0]), *(duration(end) for end, _ in counts)]
     chart = bars([count for _, count in counts], labels, edges, f"{most:,}", f"Durations of runs: {summary}")
     words = "In a run, a step gets a batch of records. Bars count the runs that succeeded; two bars for each doubling."
-    return element(
-        "section",
-        element("h2", "Durations of runs"),
-        element("p", text(f"{summary}. {words}"), class_="soft"),
-        chart,
-        id="durations",
-    )
+    return section("Durations of runs", chart, words=f"{summary}. {words}", id="durations")
 
 
 def costs(report: Report) -> str:
@@ -87,8 +75,7 @@ def costs(report: Report) -> str:
         f"SQS {dollars(usd['sqs'])}, S3 {dollars(usd['s3'])}."
     )
     heads = ["Function", "Invocations", "Time", "GB-seconds", "Requests"]
-    shown = table("costs", "Cost of each function", heads, rows)
-    return element("section", element("h2", "Cost"), element("p", text(words)), shown, id="cost")
+    return section("Cost", table("costs", "Cost of each function", heads, rows), words=words, id="cost")
 
 
 def facts(report: Report) -> str:
@@ -110,7 +97,7 @@ def facts(report: Report) -> str:
         ("Digest of the result", report.state),
     ]
     shown = (element("dt", text(name)) + element("dd", text(cut(value, LONG))) for name, value in facts if value)
-    return element("section", element("h2", "About this job"), element("dl", *shown, class_="facts", id="facts"))
+    return section("About this job", element("dl", *shown, class_="facts", id="facts"))
 
 
 def _steps(report: Report) -> str:

@@ -111,27 +111,14 @@ class Figures(NamedTuple):
 
 
 def figures_of(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Figures:
-    """Calculate the figures of a job from its segments.
-
-    Raises:
-        ParcelqError, AwsError, OSError: a segment cannot be read.
-    """
+    """Calculate the figures of a job from its segments."""
     dead = dead_of(collected, notes) if resolution.has_dead else ()
     counts = zip(map(time_of, collected.segments), entries_of_segments(collected), strict=True)
-    return _figures(missing_of(collected, resolution), dead, rate_of(counts, begin_of(collected)))
+    return figures_from(missing_of(collected, resolution), dead, rate_of(counts, begin_of(collected)))
 
 
-def figures_from(
-    total: int, dead: Iterable[Dead], holes: Iterable[tuple[int, int]] = (), rate: Rate | None = None
-) -> Figures:
-    """Calculate the figures of a source of `total` bytes from what is dead and missing of it."""
-    source_map = SourceMap(total)
-    for start, end in holes:
-        source_map.add_missing(start, end)
-    return _figures(source_map, dead, rate)
-
-
-def _figures(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None) -> Figures:
+def figures_from(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None) -> Figures:
+    """Calculate the figures of a source from its map, in which nothing is dead yet, and from what is dead."""
     deaths = _Deaths(source_map)
     for one in dead:
         deaths.add(one)

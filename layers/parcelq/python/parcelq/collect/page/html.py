@@ -51,6 +51,12 @@ def table(name: str, label: str, heads: list[str], rows: Iterable[list[str]], *,
     return element("div", shown, class_="scroll", id=name, tabindex="0", role="region", aria_label=label)
 
 
+def section(title: str, *content: str, words: str = "", **attributes: object) -> str:
+    """Return a section with a title and perhaps words below it, which are texts, and content, which is HTML."""
+    below = element("p", text(words), class_="soft") if words else ""
+    return element("section", element("h2", text(title)), below, *content, **attributes)
+
+
 def json_block(name: str, data: Any) -> str:
     """Return an element that holds JSON for a script. Nothing in the JSON can end the element."""
     shown = json.dumps(data, ensure_ascii=False, separators=(",", ":"))

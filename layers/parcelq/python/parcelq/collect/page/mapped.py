@@ -7,7 +7,7 @@ from typing import Final
 
 from parcelq.collect.page.amounts import amount, size
 from parcelq.collect.page.figures import Figures
-from parcelq.collect.page.html import element, text
+from parcelq.collect.page.html import element, section, text
 from parcelq.collect.report import Report
 from parcelq.collect.source_map import Cell
 
@@ -18,7 +18,7 @@ def source_map(report: Report, figures: Figures, missing: str) -> str:
     if not total:
         unknown = "It can be drawn when the size of the source is known."
         why = unknown if report.bytes_read is None else "The source is empty."
-        return element("section", element("h2", "Map of the source"), element("p", why))
+        return section("Map of the source", element("p", why))
     cells = (_cell(number, cell) for number, cell in enumerate(figures.cells))
     each = size(total / len(figures.cells))
     intro = f"The source from its first byte to its last, {amount(total, 'byte')}; each part stands for about {each}. "

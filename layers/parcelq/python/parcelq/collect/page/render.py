@@ -10,7 +10,7 @@ from parcelq.collect.page.amounts import amount, percent, size
 from parcelq.collect.page.document import document
 from parcelq.collect.page.facts import LONG, costs, facts, rate_chart, run_durations
 from parcelq.collect.page.figures import Figures, Group, Listed, cut
-from parcelq.collect.page.html import element, json_block, table, text
+from parcelq.collect.page.html import element, json_block, section, table, text
 from parcelq.collect.page.mapped import source_map
 from parcelq.collect.page.verdict import verdict
 from parcelq.collect.report import Report
@@ -94,10 +94,7 @@ def _reasons(report: Report, figures: Figures, *, live: bool, redrivable: bool) 
     if not figures.groups:
         return ""
     rows = [_group(group, figures.listed, redrivable=redrivable) for group in figures.groups]
-    parts = [
-        element("h2", "Why records failed"),
-        table("reasons", "Reasons", ["Reason", "Failed records", "First record", "Last record"], rows),
-    ]
+    parts = [table("reasons", "Reasons", ["Reason", "Failed records", "First record", "Last record"], rows)]
     if figures.other_kinds:
         other = (
             f"{amount(figures.other_entries, 'record')} more failed for {figures.other_kinds:,} or more other reasons."
@@ -106,7 +103,7 @@ def _reasons(report: Report, figures: Figures, *, live: bool, redrivable: bool) 
     if report.dead_list:
         place = element("code", text(cut(report.dead_list, LONG))) if live else _link(report)
         parts.append(element("p", f"All of them, with their content: {place}"))
-    return element("section", *parts)
+    return section("Why records failed", *parts)
 
 
 def _group(group: Group, listed: Sequence[Listed], *, redrivable: bool) -> list[str]:
@@ -161,9 +158,8 @@ def _holes(report: Report, missing: str) -> str:
         for start, end in report.holes[:_HOLES]
     ]
     more = len(report.holes) - _HOLES
-    return element(
-        "section",
-        element("h2", f"What is {missing}"),
+    return section(
+        f"What is {missing}",
         table("holes", f"What is {missing}", ["Bytes of the source", "How many", "Share"], rows),
         element("p", text(f"And {amount(more, 'part')} more."), class_="soft") if more > 0 else "",
     )
@@ -175,7 +171,7 @@ def _warnings(warnings: Iterable[str]) -> str:
         return ""
     more = element("li", f"and {len(shown) - _WARNINGS:,} more") if len(shown) > _WARNINGS else ""
     items = element("ul", *shown[:_WARNINGS], more)
-    return element("section", element("h2", "Warnings"), element("div", items, class_="warnings", id="warnings"))
+    return section("Warnings", element("div", items, class_="warnings", id="warnings"))
 
 
 def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, Any]:

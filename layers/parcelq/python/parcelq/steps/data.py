@@ -1,17 +1,23 @@
-"""What a run is given: entries, and what they are."""
+"""What a run is given, and what it wrote."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, BinaryIO, Final, Literal, NamedTuple, TypeAlias
 
+from parcelq.limits import MIB
 from parcelq.records import LINES, Format
 from parcelq.records.lines import Lines
 from parcelq.steps.entries import FORMAT_SUFFIX
 from parcelq.steps.settings import StepSettings
+
+MOST_HELD: Final = 4 * MIB
+"""Outputs of this many bytes together are held in memory."""
 
 
 class Given(NamedTuple):
@@ -40,12 +46,7 @@ class Given(NamedTuple):
         if one_line and not self.header and _is_lines(self.format):
             return None
         passed = bool(self.header) and written == self.format and settings.output_header
-        return {
-            "format": str(self.format),
-            "header": len(self.header),
-            "writes_header": passed,
-            "one_line": one_line,
-        }
+        return {"format": str(self.format), "header": len(self.header), "writes_header": passed, "one_line": one_line}
 
     def put(self, folder: Path, settings: StepSettings) -> None:
         """Write it as `input` into the folder of a run, and what it is beside it. Raises OSError."""
@@ -66,3 +67,42 @@ def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
         if body:
             file.write(body if ended else b"\n" + body)
             ended = body.endswith(b"\n")
+
+
+class Held(NamedTuple):
+    """An output in memory, with what is used of a `Path`."""
+
+    data: bytes
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:  # noqa: ARG002
+        """Open it for reading."""
+        return BytesIO(self.data)
+
+    def read_bytes(self) -> bytes:
+        """Return all of it."""
+        return self.data
+
+
+Output: TypeAlias = Path | Held
+"""What a run wrote: a file, or bytes in memory where they are few."""
+
+
+def part_of_file(file: BinaryIO, start: int, end: int) -> bytes:
+    """Read bytes `[start, end)` of a file that a step wrote. Raises OSError if it ends before that."""
+    blocks = []
+    while start < end:
+        block = os.pread(file.fileno(), min(end - start, MOST_HELD), start)
+        if not block:
+            raise OSError(0, "it is shorter than the step said")
+        blocks.append(block)
+        start += len(block)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+
+def copied(file: BinaryIO, start: int, end: int, target: Path) -> Path:
+    """Copy bytes `[start, end)` of a file that a step wrote, and empty that. Raises OSError as `part_of_file` does."""
+    with target.open("wb") as copy:
+        for at in range(start, end, MOST_HELD):
+            copy.write(part_of_file(file, at, min(end, at + MOST_HELD)))
+    file.truncate(0)
+    return target
