@@ -1,4 +1,4 @@
-"""The downloader: it drains, takes looks at the job, and writes the result. The rules are those of `jobs.look`."""
+"""The downloader: it drains, takes looks at the job, and writes the result. The rules are those of `jobs.changes`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Final
 from parcelq.collect.drain import RECEIVERS, SEGMENT_BYTES, SEGMENT_MESSAGES
 from parcelq.collect.draining import DRAIN_PAUSE, DRAIN_SHARE, LOOK_DRAIN_SECONDS, VAIN_DRAIN_PAUSE, VAIN_DRAINS
 from parcelq.collect.looks import PARTS_SECONDS
-from parcelq.jobs.look import Found, Look, LookVerdict, Next, after, ended, more_drainers, verdict, wants_counts
+from parcelq.jobs.changes import Found, Next, after, ended, wants_counts
+from parcelq.jobs.look import Look, LookVerdict, more_drainers, verdict
 from parcelq.jobs.record import JobRecord, State, new_record
 from parcelq_cli.estimate.bill import billed
 from parcelq_cli.estimate.collecting import Result, drained_seconds, segments_of

@@ -81,6 +81,8 @@ class Frames:
 
     def install(self, session: Any) -> None:
         """Have all clients that a session of boto3 or botocore makes from now on send their requests this way."""
+        session.events.register_first("choose-signer.*.*", _choose_signer)
+        session.events.register("before-sign.*.*", _name_service)
         session.events.register_last("before-send.*.*", self.send)
 
     def send(self, request: Any, **_: Any) -> Any:
@@ -125,6 +127,22 @@ class Frames:
             if line.startswith(b"HTTP/") and b" 101 " not in line:
                 raise ConnectionError(f"the server does not change over: {line!r}")
         return stream  # type: ignore[no-any-return]
+
+
+def _choose_signer(signature_version: Any, **_: Any) -> Any:
+    """Sign nothing, which costs more than to send it, but for what others are to send."""
+    from botocore import UNSIGNED
+
+    return None if str(signature_version).endswith(("-query", "-presign-post")) else UNSIGNED
+
+
+def _name_service(request: Any, signing_name: str, region_name: str, signature_version: Any, **_: Any) -> None:
+    """Say in an unsigned request which service it is for, as a signature does."""
+    from botocore import UNSIGNED
+
+    if signature_version is UNSIGNED:
+        scope = f"local/-/{region_name}/{signing_name}/aws4_request"
+        request.headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={scope}"
 
 
 def _write(stream: IO[bytes], head: Any, body: bytes | bytearray | Iterable[bytes], size: int | None = None) -> None:

@@ -192,7 +192,7 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
             url = cleanup.enter_context(Server(chaos=options.chaos, chaos_folder=scratch, latency=options.latency)).url
         session = boto3.Session("local", "local", region_name=REGION)
         Frames(url).install(session)
-        more: dict[str, Any] = {"endpoint_url": url, "config": Config(max_pool_connections=50)}
+        more: dict[str, Any] = {"endpoint_url": url, "config": Config(max_pool_connections=50, user_agent="parcelq")}
         sqs, s3 = session.client("sqs", **more), session.client("s3", **more)
         clients = Clients(session.client("cloudformation", **more), session.client("lambda", **more), s3, sqs)
         plain = template.result()

@@ -24,6 +24,7 @@ from parcelq.limits import MAX_DEADLINE_SECONDS, MAX_IN_FLIGHT, PURGE_INTERVAL_S
 from parcelq_emulator.bodies import Bodies
 from parcelq_emulator.keyed_heap import KeyedHeap
 from parcelq_emulator.sqs_delivery import Delivery, MoveTask, Stored, no_such_queue
+from parcelq_emulator.sqs_fairness import Turns
 from parcelq_emulator.sqs_message import DEAD_LETTER_SOURCE, Message, SqsError, invalid_parameter
 
 Clock = Callable[[], float]
@@ -62,8 +63,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         self._delayed = KeyedHeap()
         self._in_flight = KeyedHeap()
         self._by_age = KeyedHeap()
-        self._turn = 0.0
-        self._turns: dict[str, float] = {}
+        self._turns = Turns()
 
     # What moto asks a queue for.
 
@@ -226,17 +226,9 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             self._changed.notify()
 
     def _place(self, number: int) -> float:
-        """What visible messages are given out in the order of: as they came, but groups take turns.
-
-        https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
-        """
+        """What visible messages are given out in the order of: as they came, but groups take turns."""
         group = self._stored[number].message.system_attributes.get("MessageGroupId")
-        if group is None:
-            return number
-        first = self._visible.first_key()
-        self._turn = max(self._turn, max(self._turns.values(), default=0.0) if first == math.inf else first)
-        self._turns[group] = max(self._turns.get(group, 0.0) + 1, self._turn)
-        return self._turns[group]
+        return number if group is None else self._turns.next(group, self._visible.first_key())
 
     def _schedule(self, index: KeyedHeap, number: int, due: float) -> None:
         is_next = due < self._next_due()

@@ -16,7 +16,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.aws.events import events_client, put_event
 from parcelq.aws.parallel import in_flight
-from parcelq.checks import Check, checked, number, optional, shown, text
 from parcelq.collect.drain import Drained, Drainer
 from parcelq.collect.draining import DRAIN_SHARE, LOCKED_SECONDS, Draining
 from parcelq.collect.finish import Finisher
@@ -24,12 +23,13 @@ from parcelq.collect.large import LargeResults
 from parcelq.collect.looks import Looker, Taken
 from parcelq.collect.plans import PartTask
 from parcelq.collect.seeing import SourceState
+from parcelq.collect.sweeping import Request, look_at_all
 from parcelq.config import Config, load
 from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import Look
 from parcelq.limits import MAX_DELAY_SECONDS
-from parcelq.names import RESULTS, topic_within
+from parcelq.names import RESULTS
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.cost import METER
@@ -45,24 +45,7 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 LOOKS_IN_FLIGHT = 4
 """How many looks are handled side by side."""
 FIRST_RETRY_SECONDS = 5
-SEEN_SECONDS = 24 * 3600
-"""The schedule finds lost looks of jobs that changed in this time. A running job changes at least hourly."""
 MOST_LISTED = 100
-
-
-class Request(NamedTuple):
-    """The keys of a request; the schedule's request has none."""
-
-    topic: str | None = None
-    destination: str | None = None
-    receive_message_timeout: float = 1
-
-
-REQUEST: Mapping[str, Check] = {
-    "topic": optional(text),
-    "destination": optional(text),
-    "receive_message_timeout": number(0, 600),
-}
 
 
 class App(NamedTuple):
@@ -145,7 +128,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         if isinstance(event, dict) and event.get("Records"):
             return take_looks(event["Records"], time_left)
         try:
-            request = request_of(event)
+            request = Request.parse(event)
         except ValueError as error:
             return {"error": {"type": "BadRequest", "message": str(error)}}
         try:
@@ -251,23 +234,13 @@ def log_state(state: SourceState) -> None:
 # ---- The schedule, and people.
 
 
-def request_of(event: object) -> Request:
-    """The request in an event. Raises ValueError that names every mistake in it."""
-    if not isinstance(event, dict):
-        raise ValueError(f"request is {shown(event)}, but must be a JSON object")
-    values, problems = checked(event, REQUEST)
-    if problems:
-        raise ValueError("; ".join(problems))
-    return Request(**values)
-
-
 def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     """Drain a topic, then look at all jobs that have something new, and publish lost looks again.
 
     Raises:
         ParcelqError: something is wrong with a source; all others were looked at before.
     """
-    name, destination = topic_of(request), destination_of(request)
+    name, destination = request.topic_in(app().config), request.destination_in(app().config)
     topic = app().topic(name)
     whole = time_left()
     drained = Drainer(topic, app().store).drain(
@@ -279,10 +252,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
         return time_left() > whole * 0.1
 
     if name == app().config.output_topic and destination == RESULTS:
-        states = look_at_all(may_go_on)
-        for record in app().looker.jobs.overdue(app().looker.jobs.now() - SEEN_SECONDS):
-            logger.warning("the look of job %s was lost and is published again", record.id)
-            app().looker.jobs.publish(record)
+        states = look_at_all(app().looker, may_go_on)
     else:  # jobs whose results are collected elsewhere do not belong to the stack
         finisher = Finisher(app().store, name, destination, bucket=app().config.bucket, large=app().large)
         states = list(finisher.finish_all(may_go_on))
@@ -303,38 +273,3 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
         "finished_count": len(finished),
         "waiting_count": len(waiting),
     }
-
-
-def look_at_all(may_go_on: Callable[[], bool]) -> list[SourceState]:
-    """Look at every job that has something new; if one cannot be looked at, the others continue."""
-    looker = app().looker
-    states = looker.finisher.finish_without_lineage()
-    for keys in looker.finisher.unfinished():
-        state: SourceState | None = SourceState(keys[0], 0, None, 0, 0, looked_at=False)
-        if may_go_on():
-            try:
-                state = looker.look_now(keys)
-            except (ParcelqError, OSError) as error:
-                logger.error("%s", error, source=keys[0])
-                state = SourceState(keys[0], 0, None, 0, 0, problem=str(error))
-        if state:
-            states.append(state)
-    return states
-
-
-def topic_of(request: Request) -> str:
-    """Name of the topic to drain, one of the stack's."""
-    if request.topic is None:
-        return app().config.output_topic
-    return topic_within(app().config.prefix, request.topic)
-
-
-def destination_of(request: Request) -> str:
-    """The prefix that results go under, in the stack's bucket below `results/`."""
-    root = f"s3://{app().config.bucket}/{RESULTS}"
-    wanted = request.destination or root
-    if not wanted.endswith("/"):
-        wanted += "/"
-    if not wanted.startswith(root) or "/../" in wanted or "/./" in wanted:
-        raise InvalidValueError("destination", request.destination, f"a folder under {root}")
-    return wanted.removeprefix(f"s3://{app().config.bucket}/")

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from job_world import DATA, EDGES, HOUR, Cloud, output, source
 from parcelq.collect.segments import Job, segments_among
-from parcelq.jobs.look import MOST_HEALINGS, QUIET_SECONDS, Look, woken
+from parcelq.jobs.changes import MOST_HEALINGS, QUIET_SECONDS, woken
+from parcelq.jobs.look import Look
 from parcelq.jobs.record import State, read_job, write_job
 from parcelq.topics.message import Message
 from parcelq.upload.notes import note_problem

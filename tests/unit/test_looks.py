@@ -12,7 +12,7 @@ from parcelq.collect.drain import Drainer
 from parcelq.collect.finish import Finisher
 from parcelq.collect.segments import Job, index_size, segment_keys, segments_among, write_segment
 from parcelq.errors import NotFoundError
-from parcelq.jobs.look import Found, Next, after
+from parcelq.jobs.changes import Found, Next, after
 from parcelq.jobs.record import new_record
 from parcelq.lineage.lineage import Lineage, Span, digest
 from parcelq.store.folder import FolderStore

@@ -8,7 +8,7 @@ from math import ceil, log2, sqrt
 from typing import Final
 
 from parcelq.config import parcel_size_for
-from parcelq.jobs.look import LONGEST_SECONDS, SHARE, SHORTEST_SECONDS
+from parcelq.jobs.changes import LONGEST_SECONDS, SHARE, SHORTEST_SECONDS
 from parcelq.limits import KIB, MAX_LAMBDA_EVENT_BYTES
 from parcelq.prices import Prices
 from parcelq.process.budget import reserved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import date
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -46,7 +47,7 @@ def load_prices(path: Path | None = None) -> Prices:
     Raises:
         ParcelqError: the file cannot be read, is no YAML, or has rows that the table does not have, or no prices.
     """
-    prices = _read(_TABLE, (files(__package__) / _TABLE).read_text(encoding="utf-8"))
+    prices = _table()
     if path is None:
         return prices
     try:
@@ -54,6 +55,11 @@ def load_prices(path: Path | None = None) -> Prices:
     except (OSError, UnicodeDecodeError) as error:
         raise ParcelqError(f"prices {str(path)!r} cannot be read: {getattr(error, 'strerror', error)}") from None
     return Prices(changed.region or prices.region, {**prices.of, **changed.of})
+
+
+@cache
+def _table() -> Prices:
+    return _read(_TABLE, (files(__package__) / _TABLE).read_text(encoding="utf-8"))
 
 
 def _read(name: str, content: str, known: Mapping[str, Price] | None = None) -> Prices:

@@ -10,7 +10,7 @@ from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.seeing import Seen
 from parcelq.collect.segments import segments_among
 from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
-from parcelq.jobs.look import Found
+from parcelq.jobs.changes import Found
 from parcelq.jobs.record import MOST_HOLES, JobRecord
 from parcelq.upload.notes import Note, entries_in
 

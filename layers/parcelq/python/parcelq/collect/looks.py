@@ -1,8 +1,8 @@
 """Taking a look at a job: merging what is new, and doing what follows from it.
 
-The decision about the next steps is made in `jobs.look`, from the job's record and what was found. Here it is done, in
-an order in which it can end at any moment: what a record says has been done before the record is written, and the next
-look is published after that. So taking the same look twice does at worst the same twice.
+The decision about the next steps is made in `jobs.changes`, from the record of the job and what was found. Here it is
+done, in an order in which it can end at any moment: what a record says has been done before the record is written, and
+the next look is published after that. So taking the same look twice does at worst the same twice.
 """
 
 from __future__ import annotations
@@ -18,19 +18,9 @@ from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
 from parcelq.collect.segments import Job, segments_among
 from parcelq.errors import ConflictError, NotFoundError
+from parcelq.jobs.changes import QUIET_SECONDS, Next, after, ended, wants_counts, woken
 from parcelq.jobs.jobs import Jobs
-from parcelq.jobs.look import (
-    LATE_SECONDS,
-    QUIET_SECONDS,
-    Look,
-    LookVerdict,
-    Next,
-    after,
-    ended,
-    verdict,
-    wants_counts,
-    woken,
-)
+from parcelq.jobs.look import LATE_SECONDS, Look, LookVerdict, verdict
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import Source
 from parcelq.topics.cost import Cost as Spent

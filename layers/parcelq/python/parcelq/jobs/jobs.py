@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from parcelq.errors import ConflictError, ParcelqError
+from parcelq.jobs.changes import ended, woken
 from parcelq.jobs.limits import NO_LIMITS, Limits
-from parcelq.jobs.look import FIRST_SECONDS, LATE_SECONDS, Look, ended, woken
+from parcelq.jobs.look import FIRST_SECONDS, LATE_SECONDS, Look
 from parcelq.jobs.record import JobRecord, State, new_record, read_job, write_job
 from parcelq.limits import MAX_DELAY_SECONDS
 from parcelq.lineage.source import Source, job_id, workflow_name

@@ -20,7 +20,7 @@ from contextlib import suppress
 from typing import Final
 
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
-from parcelq.jobs.look import halted
+from parcelq.jobs.changes import halted
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import job_id, workflow_name
 from parcelq.names import MARKS

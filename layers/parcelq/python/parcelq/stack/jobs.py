@@ -16,9 +16,9 @@ from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import collected_of
 from parcelq.collect.segments import folder, segments_among
 from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, StoreError
+from parcelq.jobs.changes import halted, woken
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
-from parcelq.jobs.look import halted, woken
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import Source, is_job_id
 from parcelq.names import JOBS
