@@ -261,15 +261,25 @@ class TestWhoMayAsk:
         assert reply.status_code == 404
         assert "there is no such job" in reply.text
 
-    def test_what_cannot_be_read_now_is_said_in_a_sentence(self, console: Console, jobs: Few, monkeypatch) -> None:
+    @pytest.mark.parametrize(
+        ("error", "sentence"),
+        [
+            (ParcelqError("the request failed: AWS does not answer"), "the request failed: AWS does not answer"),
+            (PermissionError(13, "Permission denied", "results/.parcelq"), "results/.parcelq: Permission denied"),
+        ],
+    )
+    def test_what_cannot_be_read_now_is_said_in_a_sentence(
+        self, console: Console, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+    ) -> None:
         def refused(_jobs: Few) -> list[JobView]:
-            raise ParcelqError("the request failed: AWS does not answer")
+            raise error
 
         monkeypatch.setattr(Few, "views", refused)
+        assert self.ask(console, f"job/{ID}/act", "POST", **self.good(console)).json == {"error": sentence}
         for path in ("", f"job/{ID}"):
             reply = self.ask(console, path)
             assert (reply.status_code, reply.mimetype) == (503, "text/plain")
-            assert reply.text.strip() == "the request failed: AWS does not answer"
+            assert reply.text.strip() == sentence
 
 
 class TestCommand:

@@ -20,7 +20,7 @@ from parcelq.local.state import LocalRecord
 from parcelq.result_names import DEAD, PAGE, REPORT
 from parcelq.upload.notes import notes_of
 
-from parcelq_cli.console.view import JobView
+from parcelq_cli.console.view import JobView, sentence_of
 
 _RATE_SECONDS: Final = 30.0
 """A rate is that of the last `_RATE_SECONDS` seconds at most."""
@@ -111,9 +111,9 @@ class LocalConsole:
         def run() -> None:
             try:
                 LocalJobs(self.results).run_again(job, redrive=redrive, only=only, go_on=True, cancelled=cancelled)
-            except ParcelqError as error:
+            except (ParcelqError, OSError) as error:
                 if not cancelled.is_set():
-                    self._problems[job] = str(error)
+                    self._problems[job] = sentence_of(error)
 
         with self._lock:
             if self._is_own(job):

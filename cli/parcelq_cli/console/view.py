@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from parcelq.collect.deaths import Dead, kind_of
 from parcelq.collect.page.figures import Figures
 from parcelq.collect.report import Report
-from parcelq.errors import JobError
+from parcelq.errors import JobError, ParcelqError
 from parcelq.escaping import one_line
 
 ACTIONS: Final = {
@@ -104,6 +104,13 @@ def act(jobs: Jobs, job: str, action: str, which: Which) -> str:
     else:
         jobs.cancel(view.id)
     return ACTIONS[action]
+
+
+def sentence_of(error: ParcelqError | OSError) -> str:
+    """Return what to tell people of an error: its sentence, or what the system refused to do with which file."""
+    if isinstance(error, ParcelqError):
+        return str(error)
+    return f"{error.filename or 'this machine'}: {error.strerror or error}"
 
 
 def _chosen(which: Which) -> Callable[[Dead], bool] | None:

@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from parcelq_cli.console.pages import job_page, listing
-from parcelq_cli.console.view import ACTIONS, Jobs, Which, act
+from parcelq_cli.console.view import ACTIONS, Jobs, Which, act, sentence_of
 
 _log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
@@ -92,6 +92,7 @@ class Console:
         app.after_request(_with_headers)
         app.register_error_handler(HTTPException, _refusal)
         app.register_error_handler(ParcelqError, _problem)
+        app.register_error_handler(OSError, _problem)
         app.add_url_rule("/<secret>/", view_func=self._list, methods=["GET"])
         app.add_url_rule("/<secret>/job/<job>", view_func=self._job, methods=["GET"])
         app.add_url_rule("/<secret>/job/<job>/act", view_func=self._act, methods=["POST"])
@@ -122,11 +123,12 @@ class Console:
     def _act(self, job: str) -> tuple[dict[str, str], int]:
         try:
             action, which = _order(request.get_json())
-            return {"said": act(self._jobs, job, action, which)}, 200
-        except ParcelqError as error:
-            return {"error": str(error)}, 409
         except (ValueError, TypeError, KeyError, AttributeError):
             return {"error": "the request is not one of this console's"}, 400
+        try:
+            return {"said": act(self._jobs, job, action, which)}, 200
+        except (ParcelqError, OSError) as error:
+            return {"error": sentence_of(error)}, 409
 
     def _page(self, title: str, main: str, back: str) -> Response:
         nav = element("nav", element("a", "All jobs", href=back)) if back else ""
@@ -178,8 +180,8 @@ def _refusal(error: HTTPException) -> Response:
     return Response(f"{error.description}\n", error.code, mimetype="text/plain")
 
 
-def _problem(error: ParcelqError) -> Response:
-    return Response(f"{error}\n", 404 if isinstance(error, JobError) else 503, mimetype="text/plain")
+def _problem(error: ParcelqError | OSError) -> Response:
+    return Response(f"{sentence_of(error)}\n", 404 if isinstance(error, JobError) else 503, mimetype="text/plain")
 
 
 @cache
