@@ -64,13 +64,18 @@ def write_step(folder: Path) -> Path:
 
 class TestOneMachine:
     @pytest.fixture
-    def run(self, tmp_path: Path) -> Callable[[list[bytes]], subprocess.Popen[bytes]]:
-        def start(entries: list[bytes]) -> subprocess.Popen[bytes]:
-            (write_step(tmp_path) / "lines.txt").write_bytes(b"".join(entries))
-            command = [*PROGRAM, "run", "lines.txt", "--step", "step.py", "--quiet", *SMALL]
-            return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def run(self, tmp_path: Path) -> Iterator[Callable[[list[bytes]], subprocess.Popen[bytes]]]:
+        with ExitStack() as ended:
 
-        return start
+            def start(entries: list[bytes]) -> subprocess.Popen[bytes]:
+                (write_step(tmp_path) / "lines.txt").write_bytes(b"".join(entries))
+                command = [*PROGRAM, "run", "lines.txt", "--step", "step.py", "--quiet", *SMALL]
+                nothing = subprocess.DEVNULL
+                run = ended.enter_context(subprocess.Popen(command, cwd=tmp_path, stdout=nothing, stderr=nothing))
+                ended.callback(run.terminate)
+                return run
+
+            yield start
 
     @pytest.fixture
     def console(self, tmp_path: Path) -> Iterator[str]:
