@@ -1,4 +1,4 @@
-"""Waiting for the results of files in the emulated stack, until all are written or no more can come."""
+"""Waits for the results of files in the emulated stack, until all are written or no more can arrive."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS: Final = 0.2
 _PAUSE_FACTOR: Final = 5
-"""So much longer than a look the pause after it is, since a look at thousands of files takes long itself."""
+"""The pause after a check is this many times longer than the check, which takes long for thousands of files."""
 
 
 def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> frozenset[str]:
-    """Wait until every file has its result, or nothing more will come.
+    """Wait until every file has its result, or no more results can arrive.
 
-    A running job always has a look, so when no message waits, all jobs have ended. Files whose events failed for good
-    are not waited for.
+    A running job always has a message in the topic of looks, so when no message waits, all jobs have ended. Files whose
+    events failed for good are left out.
 
     Args:
         pipeline: the running stack.
         sizes: bytes of the files, by name.
-        tell: called with how far it is.
+        tell: called with the progress.
 
     Returns:
         Names of the files without a result.

@@ -115,15 +115,15 @@ class TestLocalJobs:
         console = LocalConsole(results)
         (view,) = console.views()
         for action in ("resume", "cancel"):
-            with pytest.raises(Exception, match="it is finished, so that cannot be done now"):
+            with pytest.raises(Exception, match="it is finished, so this action is not possible now"):
                 act(console, view.id, action, Which())
         with pytest.raises(Exception, match="there is no such job"):
             act(console, "0" * 24, "redrive", Which())
         act(console, view.id, "redrive", Which(kind="something else"))
         left = ended(console, view.id)
         assert left is not None
-        assert "none of these dead entries" in left.problem
-        assert "none of these dead entries" in job_page(console, view.id)
+        assert "the chosen entries are no longer dead" in left.problem
+        assert "the chosen entries are no longer dead" in job_page(console, view.id)
 
     def test_a_job_whose_source_changed_is_never_called_whole(self, results: Path) -> None:
         console = LocalConsole(results)
@@ -307,7 +307,7 @@ class TestCommand:
         url = json.loads(process.stdout.readline())["url"]
         import urllib.request
 
-        assert b"No job lacks anything" in urllib.request.urlopen(url, timeout=20).read()
+        assert b"All jobs are complete" in urllib.request.urlopen(url, timeout=20).read()
         process.send_signal(2)
         out, err = process.communicate(timeout=20)
         assert out == ""

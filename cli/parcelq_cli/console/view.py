@@ -14,8 +14,8 @@ from parcelq.escaping import one_line
 
 ACTIONS: Final = {
     "redrive": "Failed records run again.",
-    "resume": "It goes on with what is missing.",
-    "cancel": "It stops; what is done stays.",
+    "resume": "The job continues with what is missing.",
+    "cancel": "The job stops; finished work is kept.",
 }
 """What can be done with a job, and what is said when it begins."""
 
@@ -96,7 +96,7 @@ def act(jobs: Jobs, job: str, action: str, which: Which) -> str:
     """
     view = jobs.view(job)
     if action not in view.actions:
-        raise JobError(job, f"it is {view.state}, so that cannot be done now")
+        raise JobError(job, f"it is {view.state}, so this action is not possible now")
     if action == "redrive":
         jobs.redrive(view.id, _chosen(which))
     elif action == "resume":

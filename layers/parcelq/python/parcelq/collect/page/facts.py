@@ -1,4 +1,4 @@
-"""Charts and facts about a job on a page."""
+"""The sections of a page with charts and facts about a job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parcelq.collect.page.rates import Rate
 from parcelq.collect.report import Report
 
 LONG: Final = 500
-"""Characters of a text that is shown once."""
+"""Most characters of a text that is shown once."""
 _ROOT: Final = 2**0.5
 
 
@@ -34,7 +34,7 @@ def rate_chart(rate: Rate) -> str:
 
 
 def run_durations(report: Report) -> str:
-    """Return the section with a histogram of the durations of runs; empty where nobody counted them."""
+    """Return the section with a histogram of the durations of runs; empty if they were not counted."""
     runs = report.cost.get("runs") or {}
     counts = runs.get("durations") or []
     if not counts:
@@ -56,7 +56,7 @@ def run_durations(report: Report) -> str:
 
 
 def costs(report: Report) -> str:
-    """Return the section that says what the job cost; empty where nobody counted."""
+    """Return the section with the cost of the job; empty if it was not counted."""
     usd = report.cost.get("usd")
     if not usd:
         return ""
@@ -79,7 +79,7 @@ def costs(report: Report) -> str:
 
 
 def facts(report: Report) -> str:
-    """Return the section that says what was run, and on what."""
+    """Return the section with the steps, settings and files of the job."""
     facts = [
         ("Source", report.source),
         ("Version of the source", report.version),
@@ -110,7 +110,7 @@ def _steps(report: Report) -> str:
 
 
 def _options(report: Report) -> str:
-    """Other options of a run on one machine, as far as they were given."""
+    """Other options of a run on one machine, if any were given."""
     others = {name: value for name, value in report.recipe.items() if name not in {"steps", "settings"}}
     return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in others.items())
 
