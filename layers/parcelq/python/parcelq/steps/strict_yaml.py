@@ -94,7 +94,7 @@ def _check_depth(text: str) -> None:
 def _size_of(node: Node, sizes: dict[int, int]) -> int:
     """Return how many values a node stands for; refuse aliases of too many, or of a value that contains them.
 
-    An alias refers to a value before it, whose size is known by then. So this goes no deeper than the text.
+    An alias refers to a value before it, which was counted before. So this goes no deeper than the text.
     """
     if id(node) not in sizes:
         sizes[id(node)] = 0
