@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -86,8 +86,10 @@ def make_world(
         for name in ("uploader", "downloader"):
             monkeypatch.setattr(functions[name], "Jobs", partial(Jobs, now=world.clock))
         monkeypatch.setattr(functions["processor"], "Processor", partial(processor, now=world.clock))
-        *others, _sleep, _clock = SqsTopic.__init__.__defaults__ or ()
-        monkeypatch.setattr(SqsTopic.__init__, "__defaults__", (*others, world.clock.pass_by, world.clock))
+        own = {"clock": world.clock, "sleep": world.clock.pass_by}
+        defaults = {one.name: one.default for one in fields(SqsTopic) if one.default is not MISSING}
+        assert own.keys() <= defaults.keys()
+        monkeypatch.setattr(SqsTopic.__init__, "__defaults__", tuple({**defaults, **own}.values()))
         return world
 
     for function in functions.values():
