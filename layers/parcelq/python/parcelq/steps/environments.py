@@ -202,7 +202,7 @@ class Uv:
     def __call__(self, *arguments: str, given: str = "") -> str:
         """Return the stdout of uv.
 
-        \n Raises:
+        Raises:
             SettingsError: uv fails.
         """
         command = [self._binary(), *arguments, "--color", "never", "--no-progress"]
