@@ -47,11 +47,12 @@ class Draining:
     def take_turn(self, looks: Sequence[Look], time_left: Callable[[], float]) -> tuple[Drained, list[SourceState]]:
         """Drain the output topic, and ensure that other invocations drain the rest and look at the drained jobs.
 
-        \n Args:
+        Args:
             looks: the looks that the invocation took.
             time_left: returns the invocation's remaining seconds.
 
-        \n Returns: The outcome of draining, and the results of messages without lineage.
+        Returns:
+            The outcome of draining, and the results of messages without lineage.
         """
         whole = time_left()
         until = whole - min(LOOK_DRAIN_SECONDS, whole * DRAIN_SHARE)
