@@ -1,7 +1,7 @@
 """Takes the pictures in docs/pictures, from real runs on this machine: `make pictures`.
 
-Each run is that of examples/rdkit over the molecules of examples, several times over, a few of them broken. It needs
-Chromium and what tests/browser/requirements.txt names.
+Each run uses examples/rdkit with copies of the example molecules, a few of them broken. It needs Chromium and the
+packages of tests/browser/requirements.txt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).parents[1]
 PICTURES: Final = ROOT / "docs" / "pictures"
 _COMMAND: Final = Path(sys.executable).with_name("parcelq")
 _COPIES: Final = 4
-"""How often the molecules are in the file, so that the run takes long enough to be seen."""
+"""How often the molecules are repeated in the file, so that the run takes long enough to be seen."""
 _BROKEN: Final = {1_203: "c1ccccc(=O", 1_204: "CC(=O)Oc1ccccc1C(=O)(=O)O", 5_810: "C1CC", 12_007: "not a molecule"}
 _WIDTH: Final = 1100
 _HEIGHT: Final = 1080
@@ -108,7 +108,7 @@ def started(place: Path, *arguments: str) -> subprocess.Popen[bytes]:
 
 
 def printed(process: subprocess.Popen[bytes]) -> str:
-    """What a command leaves on its terminal, with colours; a line that was drawn over shows what was drawn last."""
+    """Return the final content of a command's terminal, with colours."""
     out, _ = process.communicate(timeout=600)
     text = re.sub(r"\x1b\[\d*[AKJ]|\x1b\[\?25[lh]", "", out.decode().replace("\r\n", "\n"))
     return "\n".join(line.rpartition("\r")[2] for line in text.split("\n")).strip()
@@ -123,7 +123,7 @@ def draw_terminal(text: str, path: Path) -> None:
         console = Console(record=True, width=110, file=nowhere, force_terminal=True)
         console.print(Text.from_ansi(text))
         drawn = console.export_svg(title="parcelq", unique_id="parcelq")
-    path.write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL))  # it would be fetched from elsewhere
+    path.write_text(re.sub(r"@font-face \{.*?\}", "", drawn, flags=re.DOTALL))  # it would be loaded from elsewhere
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def commands() -> str:
-    """Describe every command, from the help that it prints itself."""
+    """Describe every command, from its own help."""
     root = typer.main.get_command(app())
     parts = [f"# Commands\n\n{root.help}\n\nEvery command has `--help`, or `-h` for short.\n"]
     for path, command in _commands(root, ("parcelq",)):
@@ -118,7 +118,7 @@ def parameters() -> str:
     """Describe the template's parameters."""
 
     class Loader(yaml.SafeLoader):
-        """Reads CloudFormation's short tags."""
+        """Accepts CloudFormation's short tags."""
 
     Loader.add_multi_constructor("!", lambda *_: None)
     template = yaml.load((ROOT / "template.yaml").read_text(), Loader)  # nosec B506 # a SafeLoader
@@ -133,7 +133,7 @@ def parameters() -> str:
 
 
 def keys(described: type, hidden: Collection[str] = ()) -> str:
-    """Describe the keys of a file as a table, from the fields of the dataclass that the file is read into."""
+    """Describe the keys of a file as a table, from the fields of its dataclass."""
     text = re.sub(r"\n {8,}", " ", (inspect.getdoc(described) or "").partition("Attributes:\n")[2])
     meanings = dict(re.findall(r"^    (\w+): (.*)$", text, re.M))
     rows = []
@@ -164,6 +164,6 @@ def attributes() -> str:
 
 
 def _text(statement: ast.stmt) -> str:
-    """The text that a statement assigns, or consists of; empty if there is none."""
+    """Return the text that a statement assigns or consists of; empty if there is none."""
     value = statement.value if isinstance(statement, ast.AnnAssign | ast.Expr) else None
     return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""

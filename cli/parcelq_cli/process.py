@@ -104,7 +104,7 @@ def process(
 def _processor(
     input_topic: str, output_topic: str, bucket: str | None, step: Step, rules: Rules, stopper: Stopper
 ) -> tuple[Processor, int]:
-    """Return the processor of a topic's messages, and for how many seconds the topic locks them."""
+    """Return the processor of a topic's messages, and the topic's acknowledgement deadline in seconds."""
     from parcelq.process.apply import Route
     from parcelq.topics.sqs import SqsTopic
 

@@ -132,5 +132,5 @@ def test_a_running_job_moves_and_one_that_is_resumed_can_be_stopped_again(run, c
 
 def test_without_jobs_it_says_so(console, visit):
     opened = visit(console)
-    assert "No job lacks anything" in opened.text("main")
+    assert "All jobs are complete" in opened.text("main")
     opened.check("http://127.0.0.1")

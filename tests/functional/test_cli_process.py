@@ -345,7 +345,7 @@ def test_an_option_of_process_switches_halving_off(
 
 
 @pytest.mark.parametrize(("options", "seconds"), [((), 5), (("--back-off-seconds", "0"), 0)])
-def test_an_option_of_process_sets_how_late_a_failed_message_comes_again(
+def test_an_option_of_process_sets_how_late_a_failed_message_is_delivered_again(
     cli: Cli, tmp_path: Path, options: tuple[str, ...], seconds: int
 ) -> None:
     for name in ("in", "out"):

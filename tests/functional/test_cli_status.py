@@ -235,7 +235,7 @@ class TestRepair:
         assert repair(cli, "m.smi", "--input-topic", "parcelq-step") == 6
         assert len(world.take()) == 6
 
-    def test_of_several_puts_the_latest_is_repaired(self, cli: Cli, world: World) -> None:
+    def test_repair_takes_the_latest_of_several_puts(self, cli: Cli, world: World) -> None:
         for put in ("0054", "0056", "0055"):
             world.upload(world.put(DATA + put.encode() if put != "0056" else DATA, put=put))
         world.put(put="0056")
@@ -247,7 +247,7 @@ class TestRepair:
         world.upload(world.put())
         world.put(b"another\n")
         error = cli.fails("repair", "m.smi", "--bucket", BUCKET, "--quiet")
-        assert "cannot be repaired: it was deleted or replaced since it was put" in error
+        assert "cannot be repaired: it was deleted or replaced after it was put" in error
 
     def test_repair_refuses_a_source_that_is_a_local_file(self, cli: Cli, world: World) -> None:
         text = str(Source.of_file("/a/x.txt", "00"))
@@ -297,7 +297,7 @@ class TestStatus:
 
     def test_status_of_a_name_that_never_was_is_an_error(self, cli: Cli, world: World) -> None:
         error = cli.fails("status", "nowhere.smi", "--bucket", BUCKET)
-        assert error == "parcelq: nothing is known of a source whose name contains 'nowhere.smi'\n"
+        assert error == "parcelq: no source is known whose name contains 'nowhere.smi'\n"
 
     def test_a_file_in_the_inbox_that_nothing_was_uploaded_of_is_said_to_be_there(self, cli: Cli, world: World) -> None:
         world.put(name="new.smi")

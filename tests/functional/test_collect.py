@@ -182,7 +182,7 @@ class TestFinishing:
         assert report["first"] == report["last"] == "2026-11-23T12:00:00+00:00"
         assert report["complete"] is True
 
-    def test_the_report_says_nothing_of_entries_that_the_upload_did_not_note(self, collecting: Collecting) -> None:
+    def test_the_report_leaves_out_entries_that_the_upload_did_not_note(self, collecting: Collecting) -> None:
         collecting.collect(*outputs())
         assert collecting.report()["entries"] == {"read": None, "done": None, "dead": 0, "missing": 0, "written": 6}
 

@@ -109,7 +109,7 @@ class TestHealing:
         cloud.run()
         assert (cloud.result(), cloud.record().generation) == (DATA.upper(), 1)
 
-    def test_a_source_of_which_nothing_came_is_published_again_whole(self, cloud: Cloud) -> None:
+    def test_a_source_without_any_collected_message_is_published_again_completely(self, cloud: Cloud) -> None:
         cloud.begin()
         self.still(cloud)
         assert cloud.tasks() == [(0, len(DATA))]
@@ -119,7 +119,7 @@ class TestHealing:
         cloud.came(output(0, 5))
         self.still(cloud)
         assert len(cloud.tasks()) == 1
-        note_problem(cloud.store, source(), "it was deleted or replaced since it was put", topic="step")
+        note_problem(cloud.store, source(), "it was deleted or replaced after it was put", topic="step")
         cloud.run()
         assert cloud.record().state is State.STOPPED
 

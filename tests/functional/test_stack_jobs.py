@@ -111,7 +111,7 @@ def test_a_cancelled_job_runs_nothing_more_reports_its_holes_and_can_be_resumed(
     assert world.stack.get("results/shout/lines.txt") == LINES.upper()
     assert world.report("shout/lines.txt")["complete"] is True
     assert world.jobs.find(job.id).generation == 1
-    with pytest.raises(JobError, match="it lacks no part"):
+    with pytest.raises(JobError, match="no part of it is missing"):
         world.jobs.resume(job.id)
 
 
@@ -183,7 +183,7 @@ def test_a_job_whose_file_was_replaced_cannot_be_redriven(world: World, put) -> 
     job = world.upload("shout/lines.txt", b"good\nbad\n")
     assert world.run(job).dead == 1
     world.stack.s3.put_object(Bucket=BUCKET, Key="inbox/shout/lines.txt", Body=b"another\n")
-    with pytest.raises(JobError, match="was deleted or replaced since it was put"):
+    with pytest.raises(JobError, match="was deleted or replaced after it was put"):
         world.jobs.redrive(job.id)
     assert world.jobs.find(job.id).state is State.FINISHED
 
@@ -263,14 +263,14 @@ class TestConsole:
         console = StackConsole(world.jobs)
         (view,) = console.views()
         assert (view.id, view.title, view.state, view.actions) == (job.id, "shout/lines.txt", "running", ("cancel",))
-        assert "It has just begun" in console.main(job.id)
+        assert "The job has just begun" in console.main(job.id)
         assert world.run(job).dead == 1
         (view,) = console.views()
         assert (view.state, view.share, view.dead, view.actions) == ("finished", 1.0, 1, ("redrive",))
         page = console.main(job.id)
         assert "bad 7" in page
         assert 'data-action="redrive"' in page
-        with pytest.raises(JobError, match="it is finished, so that cannot be done now"):
+        with pytest.raises(JobError, match="it is finished, so this action is not possible now"):
             console.act(job.id, "cancel", Which())
         with pytest.raises(JobError, match="it has none of these dead entries"):
             console.act(job.id, "redrive", Which(kind="another reason"))
@@ -285,11 +285,11 @@ class TestConsole:
         world.process()
         world.look()
         console = StackConsole(world.jobs)
-        assert console.act(job.id, "cancel", Which()) == "It is cancelled; what is done stays."
+        assert console.act(job.id, "cancel", Which()) == "The job is cancelled; finished work is kept."
         (view,) = console.views()
         assert (view.state, view.actions) == ("cancelled", ("resume",))
         assert "it was cancelled" in console.main(job.id)
-        assert console.act(job.id, "resume", Which()) == "It goes on with what is missing."
+        assert console.act(job.id, "resume", Which()) == "The job continues with what is missing."
         assert world.run(job).is_whole
         assert "All 60 records are in the result" in console.main(job.id)
         assert [view.state for view in console.views()] == ["whole"]

@@ -154,7 +154,7 @@ class TestLargeJobs:
         assert (state.result, store.read("results/a.txt")) == ("results/a.txt", b"abc\n" * count)
         assert list(store.keys("segments/")) == []
 
-    def test_there_is_a_logarithmic_number_of_index_runs(self) -> None:
+    def test_the_number_of_index_runs_is_logarithmic_in_the_number_of_looks(self) -> None:
         store = Objects()
         for number in range(64):
             self.write(store, number, number + 1, 100)

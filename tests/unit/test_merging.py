@@ -318,7 +318,7 @@ class TestAnyDelivery:
 class TestSegments:
     @settings(deadline=None)
     @given(st.data(), LINES, PLACES, st.sampled_from(sorted(STEPS)), st.integers(0, 2), st.booleans())
-    def test_it_makes_no_difference_how_messages_lie_in_segments(
+    def test_the_result_is_the_same_however_messages_lie_in_segments(
         self, data: st.DataObject, lines: list[bytes], places: list[int], name: str, levels: int, total_known: bool
     ) -> None:
         source = b"".join(lines)

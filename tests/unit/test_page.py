@@ -30,7 +30,10 @@ HOSTILE = [
     b"x" * (10 << 20),
     b"",
 ]
-DOUBTFUL = "All 7 records went through the step, but the result may not be what the step writes for the whole source."
+DOUBTFUL = (
+    "All 7 records went through the step, "
+    "but the result may differ from what the step would write for the whole source."
+)
 BEGIN = datetime(2026, 11, 26, 10, tzinfo=UTC)
 
 
@@ -253,7 +256,7 @@ class TestPage:
         report = replace(report_of(0, read=None, complete=False), bytes_read=None)
         shown = Reader(report_page(report, figures_from(0, []))).text
         assert "empty" not in shown
-        assert "when the size of the source is known" in shown
+        assert "needs the size of the source" in shown
 
     def test_the_page_cuts_names_of_any_length(self):
         report = report_of(100, read=10, name="x" * 100_000, warnings=("y" * 10**6,) * 500)

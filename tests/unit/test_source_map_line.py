@@ -33,7 +33,7 @@ def collected_of(
 
 
 def line_of(collected: Collected, total: int | None = None) -> str:
-    return map_line(source_map.line_of(source_map_of(collected, collected.resolve(), total, 10))).plain
+    return map_line(source_map.line_of(source_map_of(collected, collected.resolve().up_to(total), 10))).plain
 
 
 def test_each_part_of_a_map_line_shows_the_worst_of_it():

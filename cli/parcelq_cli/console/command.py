@@ -1,4 +1,4 @@
-"""`parcelq console`: serves the console until it is interrupted."""
+"""`parcelq console`: serves the console until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def console(
         Path, typer.Option("--output", metavar="DIR", help="The folder of results that the jobs write to.")
     ] = Path("results"),
     stack: AnyStack = "",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Its port; 0 for any that is free.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Its port; 0 for any free port.")] = 0,
 ) -> None:
     """Show jobs in a browser, live, with buttons to run failed records again, to resume and to stop.
 
-    Prints an address that only you know and that works only on this machine. Ends with Ctrl-C; jobs of this machine
-    that were begun from it stop then, and can be resumed. Jobs of a stack go on.
+    Prints a secret address that works only on this machine. Ctrl-C ends the console. Jobs of this machine that the
+    console started stop with it, and can be resumed. Jobs of a stack continue.
     """
     try:
         from parcelq_cli.console.web import Console
@@ -65,7 +65,7 @@ def console(
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that steps that run end with the console."""
+    """Treat SIGTERM as Ctrl-C, so that running steps end with the console."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

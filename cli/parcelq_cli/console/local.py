@@ -1,4 +1,6 @@
-"""The jobs of one machine in the console: those that `parcelq jobs --json` lists, and those that became whole since."""
+"""The jobs of one machine in the console: those that `parcelq jobs --json` lists, and those completed since the console
+started.
+"""
 
 from __future__ import annotations
 
@@ -28,20 +30,20 @@ from parcelq.upload.notes import notes_of
 from parcelq_cli.console.view import JobView, Which, banner, chosen, main_of
 
 _TRIES: Final = 5
-"""How often a job is read whose segments are merged at the same moment."""
+"""How often to retry reading a job while its segments are being merged."""
 _RATE_SECONDS: Final = 30.0
-"""A rate is that of the last `_RATE_SECONDS` seconds at most."""
+"""A rate is the average of the last `_RATE_SECONDS` seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What was read of a job.
+    """The files of a job, as read at one moment.
 
     Attributes:
-        record: what it is about.
-        total: bytes of its source; None if that is not known.
-        collected: its messages; None if there are none.
-        resolution: what they make.
+        record: the job's record.
+        total: bytes of its source; None if unknown.
+        collected: its collected messages; None if there are none.
+        resolution: their resolution: the result, the dead entries and the holes.
     """
 
     record: LocalRecord
@@ -51,20 +53,20 @@ class _Read:
 
     @property
     def missing(self) -> int | None:
-        """Bytes that are neither there nor dead; None if that is not known."""
+        """Bytes that are neither collected nor dead; None if unknown."""
         if self.total is None:
             return None
         return self.total - self.resolution.covered - self.resolution.dead_bytes
 
     @property
     def share(self) -> float | None:
-        """How much of the source is done, dead entries included."""
+        """The share of the source that is done, dead entries included."""
         return None if self.missing is None or not self.total else 1 - self.missing / self.total
 
 
 @dataclass(slots=True)
 class _Began:
-    """An action that this console began with a job: its thread, and the event that stops it."""
+    """An action that this console runs on a job: its thread, and the event that stops it."""
 
     thread: threading.Thread
     cancelled: threading.Event
@@ -72,7 +74,7 @@ class _Began:
 
 @dataclass(slots=True)
 class LocalConsole:
-    """The jobs whose results go to one folder.
+    """The jobs of one folder of results.
 
     Attributes:
         results: the folder.
@@ -89,7 +91,7 @@ class LocalConsole:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def views(self) -> Sequence[JobView]:
-        """Return how far all jobs are; those that became whole while the console runs are last."""
+        """Return the progress of all jobs; those completed while the console runs are last."""
         with self._lock:
             records = self._records()
             there = {record.id for record in records}
@@ -113,17 +115,21 @@ class LocalConsole:
         with self._lock:
             view = next((one for one in self.views() if one.id == job), None)
             if view is None or action not in view.actions:
-                state = "there is no such job" if view is None else f"it is {view.state}, so that cannot be done now"
+                state = (
+                    "there is no such job"
+                    if view is None
+                    else f"it is {view.state}, so this action is not possible now"
+                )
                 raise JobError(job, state)
             if action == "cancel":
                 self._began[job].cancelled.set()
-                return "It stops; what is done stays."
+                return "The job stops; finished work is kept."
             only = chosen(which) if action == "redrive" else None
             self._begin(job, redrive=action == "redrive", only=only)
-            return "Failed records run again." if action == "redrive" else "It goes on with what is missing."
+            return "Failed records run again." if action == "redrive" else "The job continues with what is missing."
 
     def close(self) -> None:
-        """Stop all that this console began, and wait until it has stopped."""
+        """Stop all actions that this console began, and wait until they have stopped."""
         for began in self._began.values():
             began.cancelled.set()
         for began in self._began.values():
@@ -153,7 +159,7 @@ class LocalConsole:
         return records
 
     def _read(self, record: LocalRecord) -> _Read:
-        """Read a job without changing anything of it: a command may run it at the same time."""
+        """Read a job without changing it: a command may run it at the same time."""
         kept = Kept.beside(self.results)
         for _ in range(_TRIES):
             keys = kept.segments(record.id)
@@ -187,7 +193,7 @@ class LocalConsole:
         return JobView(job, title, state, read.share, dead, rate, left, actions, problem)
 
     def _rate(self, read: _Read) -> tuple[float | None, float | None]:
-        """Entries of the result a second, and the seconds that the rest takes, from what was seen before."""
+        """Entries of the result per second, and the remaining seconds, calculated from earlier views."""
         seen = self._seen.setdefault(read.record.id, [])
         done = read.resolution.covered + read.resolution.dead_bytes
         seen.append((self.clock(), done, read.resolution.entries))
@@ -222,7 +228,7 @@ class LocalConsole:
         return content(report, figures, shown, redrivable="redrive" in view.actions)
 
     def _is_whole(self, record: LocalRecord) -> bool:
-        """Whether the result of a job is whole whose state is deleted, as the report beside it says."""
+        """Whether a job without state has a complete result, which the report beside the result says."""
         try:
             report = json.loads((self.results / f"{record.result}{REPORT}").read_bytes())
             return report["source"] == record.source and report["complete"] is True
@@ -230,7 +236,7 @@ class LocalConsole:
             return False
 
     def _whole_page(self, record: LocalRecord) -> str:
-        """The main element of the page beside a whole result."""
+        """The main element of the page beside a complete result."""
         page = (self.results / f"{record.result}{PAGE}").read_text(encoding="utf-8")
         return main_of(page)
 
@@ -240,7 +246,7 @@ def _whole(record: LocalRecord) -> JobView:
 
 
 def _size(record: LocalRecord, resolution: Resolution, results: Path) -> int | None:
-    """Bytes of a job's source: as a message said, or else those of its files; None if these are compressed."""
+    """Bytes of a job's source, from its messages, or else from its files; None if these are compressed."""
     if resolution.total is not None:
         return resolution.total
     is_compressed = any(one.state.path.name.lower().endswith(COMPRESSED) for one in record.files)

@@ -1,4 +1,4 @@
-"""The jobs of a stack in the console: the same as `parcelq jobs --stack` lists, live."""
+"""The jobs of a stack in the console: those that `parcelq jobs --stack` lists, live."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from parcelq.upload.notes import notes_of
 from parcelq_cli.console.view import JobView, Which, banner, chosen, main_of
 
 MOST_SHOWN: Final = 500
-"""Jobs of the list: those that are not whole come first, and of each kind the newest."""
+"""Jobs shown in the list: incomplete jobs first, and the newest first within each kind."""
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class StackConsole:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def views(self) -> Sequence[JobView]:
-        """Return how far jobs are. Only records that changed since the last time are read."""
+        """Return the progress of jobs. Only records that changed since the last call are read."""
         with self._lock:
             records = self.jobs.all(self._known)
         return [view_of(one) for one in sorted(records, key=lambda one: one.is_whole)[:MOST_SHOWN]]
@@ -50,7 +50,7 @@ class StackConsole:
             try:
                 return main_of(store.read(names.page).decode())
             except NotFoundError:
-                return f"<main>{banner(view, 'Its result is whole, but the page beside it was deleted.')}</main>"
+                return f"<main>{banner(view, 'Its result is complete, but its report was deleted.')}</main>"
         collected = self.jobs.collected(record)
         if collected is None:
             return f"<main>{banner(view, 'It has no results yet.')}</main>"
@@ -62,25 +62,25 @@ class StackConsole:
         return content(report, figures, shown, redrivable="redrive" in view.actions)
 
     def act(self, job: str, action: str, which: Which) -> str:
-        """Do something with a job."""
+        """Begin an action on a job."""
         view = view_of(self.jobs.find(job))
         if action not in view.actions:
-            raise JobError(job, f"it is {view.state}, so that cannot be done now")
+            raise JobError(job, f"it is {view.state}, so this action is not possible now")
         if action == "cancel":
             self.jobs.cancel(view.id)
-            return "It is cancelled; what is done stays."
+            return "The job is cancelled; finished work is kept."
         if action == "resume":
             self.jobs.resume(view.id)
-            return "It goes on with what is missing."
+            return "The job continues with what is missing."
         self.jobs.redrive(view.id, only=chosen(which))
         return "Failed records run again."
 
     def close(self) -> None:
-        """Do nothing: the stack goes on without the console."""
+        """Do nothing: the stack continues without the console."""
 
 
 def view_of(record: JobRecord) -> JobView:
-    """Return how far a job is, by its record."""
+    """Return the progress of a job from its record."""
     actions: tuple[str, ...]
     if not record.state.is_ended:
         state, actions = "running", () if record.state is State.FINISHING else ("cancel",)

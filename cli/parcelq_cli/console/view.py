@@ -1,4 +1,4 @@
-"""The console's pages: a list of jobs, and above each job's report its progress and its buttons."""
+"""The pages of the console: a list of jobs, and for each job its progress and buttons above its report."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from parcelq.collect.page.html import element, text
 from parcelq.escaping import one_line
 
 ACTIONS: Final = ("redrive", "resume", "cancel")
-"""What can be done with a job."""
+"""The actions that are possible on a job."""
 _ASKS: Final = {
     "redrive": ("Run failed records again", "Run the failed records again ({dead})?"),
     "resume": ("Resume", "Continue with what is missing?"),
-    "cancel": ("Stop", "Stop this job? What is done stays, and you can resume it."),
+    "cancel": ("Stop", "Stop this job? Finished work is kept, and you can resume it."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """Which dead entries to run again; by default all of them.
+    """The dead entries to run again; by default all.
 
     Attributes:
-        kind: those whose reasons are of this kind, as `kind_of` gives it, escaped.
-        span: those in these bytes of the source, from the first to just after the last.
+        kind: only those with this kind of reason, as `kind_of` returns it, escaped.
+        span: only those in these bytes of the source: the first, and the one just after the last.
     """
 
     kind: str = ""
@@ -34,7 +34,7 @@ class Which:
 
 
 def chosen(which: Which) -> Callable[[Dead], bool] | None:
-    """Return what says whether a dead entry is to be run again; None if all are."""
+    """Return a function that says whether a dead entry is selected; None if all are."""
     if which.span:
         return lambda dead: (dead.start, dead.end) == which.span
     if which.kind:
@@ -44,18 +44,18 @@ def chosen(which: Which) -> Callable[[Dead], bool] | None:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """How far a job is.
+    """The progress of a job.
 
     Attributes:
         id: its id.
-        title: what people call it.
+        title: its title for people.
         state: `running`, `stopped`, `cancelled`, `finished` where only dead entries are left, or `whole`.
-        share: how much of the source is done, from 0 to 1; None if that is not known.
+        share: the share of the source that is done, from 0 to 1; None if unknown.
         dead: entries that failed.
-        rate: entries of the result a second; None if that is not known.
-        seconds_left: how long the rest takes at that rate; None if that is not known.
-        actions: what can be done with it now.
-        problem: why it was stopped, or why the last action failed; empty if neither is so.
+        rate: entries of the result per second; None if unknown.
+        seconds_left: how long the rest takes at that rate; None if unknown.
+        actions: the actions that are possible now.
+        problem: why it was stopped, or why the last action failed; empty otherwise.
     """
 
     id: str
@@ -70,10 +70,10 @@ class JobView:
 
 
 class JobsView(Protocol):
-    """The jobs that a console shows. All methods may be called from several threads."""
+    """The jobs that a console shows. Several threads may call its methods."""
 
     def views(self) -> Sequence[JobView]:
-        """Return how far all jobs are."""
+        """Return the progress of all jobs."""
 
     def main(self, job: str) -> str:
         """Return the main element of a job's page.
@@ -83,10 +83,10 @@ class JobsView(Protocol):
         """
 
     def act(self, job: str, action: str, which: Which) -> str:
-        """Begin an action on a job, and return a sentence that says so.
+        """Begin an action on a job, and return a sentence that confirms it.
 
         Raises:
-            ParcelqError: that cannot be done; the sentence says why.
+            ParcelqError: the action is not possible; the sentence says why.
         """
 
 
@@ -96,7 +96,7 @@ def listing(views: Sequence[JobView], place: str) -> str:
     head = element("tr", *(element("th", text(one), scope="col") for one in heads))
     rows = [element("tr", *(element("td", cell) for cell in _cells(one)), data_job=one.id) for one in views]
     shown = element("table", element("thead", head), element("tbody", *rows))
-    nothing = element("p", "No job lacks anything. A job is listed here until all its records are in its result.")
+    nothing = element("p", "All jobs are complete. A job is listed here until all its records are in its result.")
     return element(
         "main",
         element("h1", "Jobs"),
@@ -108,7 +108,7 @@ def listing(views: Sequence[JobView], place: str) -> str:
 
 
 def main_of(page: str) -> str:
-    """Return the main element of a page that was written for a whole result."""
+    """Return the main element of a report's page."""
     start, end = page.find("<main>"), page.rfind("</main>")
     return page[start : end + len("</main>")]
 
@@ -117,7 +117,7 @@ def banner(view: JobView, sentence: str) -> str:
     """Return the part above a job's report: its progress and its buttons.
 
     Args:
-        view: how far it is.
+        view: its progress.
         sentence: the verdict.
     """
     parts = [
@@ -150,7 +150,7 @@ def _progress(view: JobView, sentence: str) -> str:
         parts.append(f"about {duration(view.seconds_left)} left")
     if view.dead:
         parts.append(f"{amount(view.dead, 'record')} failed so far")
-    return ", ".join(parts) + "." if parts else "It has just begun."
+    return ", ".join(parts) + "." if parts else "The job has just begun."
 
 
 def _cells(one: JobView) -> list[str]:

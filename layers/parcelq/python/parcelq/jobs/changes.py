@@ -30,18 +30,11 @@ SHARE: Final = 4.0
 
 
 class Found(NamedTuple):
-    """What a look found.
+    """What a look found. Attributes that a record has too mean the same here.
 
     Attributes:
         now: the time, in seconds since the epoch.
         segments: how many segments the job has.
-        total: bytes of the source; None if that is not known yet.
-        covered: bytes of it whose results are there.
-        dead: entries that failed for good.
-        dead_bytes: bytes of the source that they came in.
-        missing: bytes that are neither there nor dead.
-        holes: the first ranges of these.
-        hole_count: how many there are.
         complete: whether nothing is missing but what is dead.
         empty: whether all topics of the stack were empty; None if they were not counted.
         uploaded: whether all of the source is published, as far as the look asked.

@@ -1,4 +1,4 @@
-"""Jobs on one machine that are not whole: listing them and their dead entries, and continuing one by its id."""
+"""Jobs on one machine that are not complete: lists them and their dead entries, and continues one by its id."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from parcelq.upload.notes import notes_of
 
 
 class JobStatus(NamedTuple):
-    """How far a job is that is not whole.
+    """The progress of an incomplete job.
 
     Attributes:
-        record: what it is about.
+        record: the job's record.
         is_running: whether a command runs it now.
-        total: bytes of its source; None if that is not known.
+        total: bytes of its source; None if unknown.
         covered: bytes of it whose results are stored.
-        missing: bytes of it that are neither there nor dead; None if that is not known.
+        missing: bytes of it that are neither covered nor dead; None if unknown.
         dead: entries that failed for good.
-        map: what became of equal parts of its source, a letter for each; empty if its size is not known.
+        map: the states of equal parts of its source, a letter for each; empty if its size is unknown.
     """
 
     record: LocalRecord
@@ -44,21 +44,21 @@ class JobStatus(NamedTuple):
 
     @property
     def state(self) -> str:
-        """`running`, `stopped`, or `finished` where only dead entries are left."""
+        """`running`, `stopped`, or `finished` if only dead entries are left."""
         if self.is_running:
             return "running"
         return "finished" if self.missing == 0 else "stopped"
 
     @property
     def share(self) -> float | None:
-        """How much of the source is done, from 0 to 1, dead entries included; None if that is not known."""
+        """The share of the source that is done, from 0 to 1, including dead entries; None if unknown."""
         if self.total is None or self.missing is None:
             return None
         return 1 - self.missing / self.total if self.total else 1.0
 
 
 class LocalJobs(NamedTuple):
-    """The jobs whose results go to one folder.
+    """The jobs of one folder of results.
 
     Attributes:
         results: the folder.
@@ -67,11 +67,11 @@ class LocalJobs(NamedTuple):
     results: Path
 
     def all(self) -> list[JobStatus]:
-        """Return how far all jobs are that are not whole, in the order of their results."""
+        """Return the progress of all incomplete jobs, sorted by the names of their results."""
         kept = Kept.beside(self.results)
         found = []
         for record in kept.state.records():
-            with suppress(NotFoundError):  # it has just been finished
+            with suppress(NotFoundError):  # it has just finished
                 found.append(_status(record, kept))
         return found
 
@@ -79,24 +79,26 @@ class LocalJobs(NamedTuple):
         """Return the record of a job.
 
         Args:
-            job: its id, or the beginning of that.
+            job: its id, or the beginning of the id.
 
         Raises:
-            JobError: there is no such job, or several begin so.
+            JobError: no job or several jobs have such an id.
         """
         kept = Kept.beside(self.results)
         found = [one for one in kept.state.records() if one.id.startswith(job)] if is_job_id(job) else []
         if not found:
             raise JobError(
                 job,
-                f"there is no such job in {str(self.results)!r}, or it is whole; parcelq jobs lists those that are not",
+                f"there is no such job in {str(self.results)!r}, or it is complete; parcelq jobs lists incomplete jobs",
             )
         if len(found) > 1:
-            raise JobError(job, f"{len(found)} jobs begin so: {', '.join(one.id for one in found)}")
+            raise JobError(
+                job, f"{len(found)} jobs have ids that begin with this: {', '.join(one.id for one in found)}"
+            )
         return found[0]
 
     def dead(self, job: str) -> Iterator[Dead]:
-        """Yield the entries of a job that failed for good, in order; see `find`."""
+        """Yield the dead entries of a job, in order; see `find`."""
         record = self.find(job)
         kept = Kept.beside(self.results)
         if collected := kept.collected(record.id, tidies=False):
@@ -114,21 +116,21 @@ class LocalJobs(NamedTuple):
         on_progress: OnProgress = lambda _progress: None,
         cancelled: threading.Event | None = None,
     ) -> FileResult:
-        """Run the missing part of a job as it was run before, and write its result.
+        """Run the missing part of a job with its stored options, and write its result.
 
         Args:
-            job: its id, or the beginning of that.
-            redrive: whether its dead entries are run again too. Those that die again are dead once.
-            only: says of a dead entry whether it is run again; all are if it is None.
-            steps: steps to run in place of those that it began with. If they are as many, the settings stay.
+            job: its id, or the beginning of the id.
+            redrive: whether its dead entries run again too. Entries that die again are listed once.
+            only: says whether a dead entry runs again; None for all.
+            steps: steps that replace those that the job began with. If their number is the same, the settings stay.
             go_on: whether to continue although the steps changed; a redrive always does.
-            note: called with sentences about things that may surprise the user.
+            note: called with sentences that inform the user.
             on_progress: called several times a second.
             cancelled: stops the run when it is set.
 
         Raises:
             JobError: there is no such job, another command runs it, it has no dead entries, or the steps changed.
-            ParcelqError: its files changed, or something stops the run; see `run_files`.
+            ParcelqError: its files changed, or the run was stopped; see `run_files`.
         """
         record = self.find(job)
         recipe = Recipe.of(record.recipe)
@@ -143,7 +145,7 @@ class LocalJobs(NamedTuple):
             raise JobError(record.id, "it has no dead entries; parcelq resume runs what is missing")
         chosen = [(one.start, one.end) for one in self.dead(record.id) if only(one)] if redrive and only else None
         if chosen == []:
-            raise JobError(record.id, "it has none of these dead entries any more")
+            raise JobError(record.id, "the chosen entries are no longer dead")
         source = source_of(record, self.results)
         try:
             source.check_unchanged()

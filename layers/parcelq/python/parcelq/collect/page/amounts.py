@@ -1,4 +1,4 @@
-"""Numbers, sizes and durations as people say them."""
+"""Formats numbers, sizes and durations for people."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def duration(seconds: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share that is 0 % or 100 % only if it is exactly that."""
+    """Return a share as a percentage. It says 0 % or 100 % only if the share is exactly that."""
     share = 100 * part / whole if whole else 0.0
     for places in (1, 3, 6):
         shown = f"{share:.{places}f}"

@@ -1,4 +1,4 @@
-"""Charts and facts about a job on a page."""
+"""The sections of a page with charts and facts about a job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parcelq.collect.page.rates import Rate
 from parcelq.collect.report import Report
 
 LONG: Final = 500
-"""Characters of a text that is shown once."""
+"""Most characters of a text that is shown once."""
 _ROOT: Final = 2**0.5
 
 
@@ -28,12 +28,12 @@ def rate_chart(rate: Rate) -> str:
     mean = sum(rate.entries) / whole
     told = f"{mean:,.0f} records a second on average over {duration(whole)}, at most {max(each):,.0f}"
     chart = bars(each, labels, ("0 s", duration(whole)), f"{max(each):,.0f}/s", f"Rate over time: {told}")
-    words = "Records of the result that were collected in a second, from the time the first came."
+    words = "Records of the result that were collected per second, since the first one."
     return section("Rate over time", chart, words=f"{told[0].upper()}{told[1:]}. {words}", id="rate")
 
 
 def run_durations(report: Report) -> str:
-    """Return the section with a histogram of the durations of runs; empty where nobody counted them."""
+    """Return the section with a histogram of the durations of runs; empty if they were not counted."""
     runs = report.cost.get("runs") or {}
     counts = runs.get("durations") or []
     if not counts:
@@ -50,12 +50,12 @@ def run_durations(report: Report) -> str:
     told = f"{amount(runs['count'], 'run')} took {duration(mean)} on average, {duration(runs['seconds'])} together"
     ends = duration(begins[0]), duration(counts[-1][0])
     chart = bars([count for _, count in counts], labels, ends, f"{most:,}", f"Durations of runs: {told}")
-    words = "Runs of a step that succeeded, by their duration; two bars for each doubling."
+    words = "Successful runs of a step, by duration; two bars for each doubling."
     return section("Durations of runs", chart, words=f"{told}. {words}", id="durations")
 
 
 def costs(report: Report) -> str:
-    """Return the section that says what the job cost; empty where nobody counted."""
+    """Return the section with the cost of the job; empty if it was not counted."""
     usd = report.cost.get("usd")
     if not usd:
         return ""
@@ -71,14 +71,16 @@ def costs(report: Report) -> str:
         rows.append([text(name), *map(text, numbers)])
     words = (
         f"About ${usd['total']:,.4f} at the list prices of {usd['region']}: Lambda ${usd['lambda']:,.4f}, "
-        f"SQS ${usd['sqs']:,.4f}, S3 ${usd['s3']:,.4f}. It counts what collected messages carry and what looks took."
+        f"SQS ${usd['sqs']:,.4f}, S3 ${usd['s3']:,.4f}. "
+        ""
+        "It covers the work for collected messages and the looks at the job."
     )
     head = ["Function", "Time", "Invocations", "GB-seconds", "Requests"]
     return section("Cost", table(head, rows), words=words, id="cost")
 
 
 def facts(report: Report) -> str:
-    """Return the section that says what was run, and on what."""
+    """Return the section with the steps, settings and files of the job."""
     facts = [
         ("Source", report.source),
         ("Version", report.version),
@@ -109,7 +111,7 @@ def _steps(report: Report) -> str:
 
 
 def _options(report: Report) -> str:
-    """Other options of a run on one machine, as far as they were given."""
+    """Other options of a run on one machine, if any were given."""
     others = {name: value for name, value in report.recipe.items() if name not in {"steps", "settings"}}
     return ", ".join(f"{name.replace('_', ' ')}: {_value(value)}" for name, value in others.items())
 

@@ -1,4 +1,4 @@
-"""HTML as text: everything that is put into it is escaped here."""
+"""Creates HTML text and escapes everything that is put into it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from parcelq.escaping import one_line
 
 
 def text(value: object) -> str:
-    """Return a value as it may stand in HTML, also within an attribute."""
+    """Return a value escaped for HTML, also for attributes."""
     return html.escape(one_line(value), quote=True)
 
 
 def element(name: str, *content: str, **attributes: object) -> str:
-    """Return an element. Its content is HTML; its attributes are values, which are escaped.
+    """Return an element. Its content is HTML; the values of its attributes are escaped.
 
-    Attributes whose value is None or False are left out; of those with True only the name is there. `class_` becomes
+    Attributes with None or False are left out; with True, only the name appears. `class_` becomes
     `class`; other underscores become hyphens.
     """
     parts = [name]
@@ -31,7 +31,7 @@ def element(name: str, *content: str, **attributes: object) -> str:
 
 
 def table(heads: list[str], rows: list[list[str]], caption: str = "", **attributes: object) -> str:
-    """Return a table whose heads are texts and whose cells are HTML, in a box that scrolls if it is too wide."""
+    """Return a table in a box that scrolls if it is too wide. Its heads are texts, its cells HTML."""
     head = element("tr", *(element("th", text(one), scope="col") for one in heads))
     body = (element("tr", *(element("td", cell) for cell in row)) for row in rows)
     title = element("caption", text(caption)) if caption else ""
@@ -45,7 +45,7 @@ def section(title: str, *content: str, words: str = "", **attributes: object) ->
 
 
 def json_block(name: str, data: Any) -> str:
-    """Return an element that holds JSON for a script. Nothing in the JSON can end the element."""
+    """Return an element that contains JSON for a script. The JSON is escaped so that it cannot end the element."""
     shown = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&":
         shown = shown.replace(character, f"\\u{ord(character):04x}")

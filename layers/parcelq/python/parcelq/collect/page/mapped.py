@@ -16,12 +16,12 @@ def source_map(report: Report, figures: Figures, missing: str) -> str:
     """Return the section with the map of the source."""
     total = figures.cells[-1].end
     if not total and report.bytes_read is None:
-        unknown = element("p", "It can be drawn when the size of the source is known.")
+        unknown = element("p", "The map needs the size of the source, which is not known yet.")
         return section("Map of the source", unknown)
     cells = (_cell(number, cell, total) for number, cell in enumerate(figures.cells))
     each = size(total / len(figures.cells)) if total else "nothing"
     intro = (
-        f"The source from its first byte to its last, {amount(total, 'byte')}; each part stands for about {each}. "
+        f"The source from its first byte to its last, {amount(total, 'byte')}; each part covers about {each}. "
         "Choose a part to see its records. Arrow keys move; Page Down goes to the next part with a problem."
     )
     return element(
@@ -46,9 +46,9 @@ _MISSING: Final = "\u2013"
 _KINDS: Final = (
     ("done", "", "done"),
     ("dead", _FAILED, "some records failed"),
-    ("dead much", _FAILED, "a quarter of it or more failed"),
+    ("dead much", _FAILED, "a quarter of its records or more failed"),
     ("missing", _MISSING, "missing"),
-    ("both", _FAILED, "some failed, some is missing"),
+    ("both", _FAILED, "some records failed, some are missing"),
 )
 
 
@@ -88,7 +88,7 @@ def _label(cell: Cell, total: int) -> str:
 def _summary(report: Report, cells: Sequence[Cell]) -> str:
     kinds = [cell.kind for cell in cells]
     parts = [
-        f"{kinds.count('done'):,} of {amount(len(cells), 'part')} are all done",
+        f"{kinds.count('done'):,} of {amount(len(cells), 'part')} are completely done",
         f"{kinds.count('dead') + kinds.count('both'):,} have records that failed" if report.entries.dead != 0 else "",
         f"{kinds.count('missing') + kinds.count('both'):,} lack something" if report.holes else "",
     ]

@@ -1,4 +1,4 @@
-"""Rendering a report as one HTML file of a bounded size, whatever the records hold."""
+"""Renders a report as one HTML file of a bounded size, whatever the records contain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from parcelq.collect.report import Report
 MOST_BYTES: Final = 300_000
 """The most bytes of a page."""
 _FITS: Final = ((6, 300), (6, 150), (4, 120), (3, 80), (2, 80), (1, 40), (0, 1))
-"""Listed entries of a part of the map, and characters of each text; the first of these that fits is taken."""
+"""How many entries are listed for each part of the map, and the characters of each text. The first pair that fits is
+used.
+"""
 _HOLES: Final = 50
 _WARNINGS: Final = 20
 
@@ -36,8 +38,8 @@ def content(report: Report, figures: Figures, banner: str = "", *, redrivable: b
     """Return the main element of a page.
 
     Args:
-        report: the report, or what is known so far of a job that runs.
-        banner: HTML above everything else, in place of the verdict.
+        report: the report, or the facts known so far about a running job.
+        banner: HTML at the top, instead of the verdict.
         redrivable: whether dead records have buttons to run them again.
     """
     found = verdict(report)
@@ -135,7 +137,7 @@ def _reason(one: Listed) -> str:
 
 
 def _shown(one: Listed) -> str:
-    """The beginning of an entry, and its size where that is not all of it."""
+    """The beginning of an entry, and its size if it was shortened."""
     if not one.entry_bytes:
         return "(not kept)" if one.entries else "(empty)"
     if one.entry.endswith("…"):
@@ -174,7 +176,7 @@ def _warnings(warnings: Iterable[str]) -> str:
 
 
 def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, Any]:
-    """What the script shows of a part that is chosen."""
+    """Return what the script shows for a chosen part."""
     parts: dict[str, Any] = {}
     name = report.dead_list.rpartition("/")[2]
     for number, (cell, listed) in enumerate(zip(figures.cells, figures.in_cell, strict=True)):
@@ -204,7 +206,7 @@ def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, An
 
 
 def _fitted(figures: Figures, per_cell: int, characters: int) -> Figures:
-    """Return figures that list at most `per_cell` entries of each part of the map and of each reason, and shorter."""
+    """Return shorter figures: at most `per_cell` entries for each part of the map and for each reason."""
     in_cell = [listed[:per_cell] for listed in figures.in_cell]
     groups = [one._replace(examples=one.examples[:per_cell]) for one in figures.groups]
     kept = sorted({at for some in (*in_cell, *(group.examples for group in groups)) for at in some})
