@@ -6,7 +6,6 @@ import ast
 import inspect
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -133,14 +132,14 @@ def parameters() -> str:
 
 
 def keys(described: type, hidden: Collection[str] = ()) -> str:
-    """Describe the keys of a file as a table, from the fields of its dataclass."""
+    """Describe the keys of a file as a table, from the fields of the class that the file is read into."""
     text = re.sub(r"\n {8,}", " ", (inspect.getdoc(described) or "").partition("Attributes:\n")[2])
     meanings = dict(re.findall(r"^    (\w+): (.*)$", text, re.M))
     rows = []
-    for one in fields(described):
-        if one.name not in hidden:
-            default = "" if one.default in (MISSING, None, "", ()) else f"`{str(one.default).lower()}`"
-            rows.append(f"| `{one.name}` | {meanings[one.name]} | {default} |")
+    for name, one in inspect.signature(described).parameters.items():
+        if name not in hidden:
+            has_default = one.default not in (one.empty, None, "", ()) and str(one.default) != "<factory>"
+            rows.append(f"| `{name}` | {meanings[name]} | {f'`{str(one.default).lower()}`' * has_default} |")
     return "\n".join(["| key | meaning | default |", "| --- | --- | --- |", *rows]) + "\n"
 
 
