@@ -208,7 +208,7 @@ def test_the_limits_of_a_workflow_stop_a_job(world: World) -> None:
     world.write("flow/step", "#!/bin/sh\nsleep 1\ncat $2 > $4\n")
     world.write("flow/workflow.yaml", "batch_size: 1\nlimits: {max_seconds: 1}\nsteps: [{run: step}]\n", 0o644)
     done = world.run(source, "--workflow", "flow", "--fresh")
-    assert (done.returncode, "stopped: it took longer than 1 s" in done.stderr) == (1, True)
+    assert (done.returncode, "the job took longer than 1 s" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(
