@@ -54,7 +54,7 @@ On AWS with {sizes}, {setup.concurrency:,} processors at a time:
 In addition, per month: {dollars(total(keeping(job)))} for keeping file and result, and for an idle stack:
 {_by_service(idle(job.stack, job.prices))}
 
-List prices of {job.prices.region}{dated}, no free tier taken off; docs/costs.md says what is left out.\
+List prices of {job.prices.region}{dated}, without the free tier; docs/costs.md says what is left out.\
 {"".join(f"{_GAP}Mind: {one}." for one in warnings(job))}"""
 
 
