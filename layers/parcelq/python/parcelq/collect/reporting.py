@@ -76,8 +76,8 @@ class Reporter:
         Args:
             resolution: what they make; the result must be of its state.
             key: key of the result.
-            created: bytes of the result if it was just written where there was none. Then nobody looks what is there:
-                whoever wrote another result since writes a report too, either before this one or in its place.
+            created: bytes of the result if it was just written where there was none. Then nothing is looked up first:
+                another writer of a result since then writes a report too, either before this one or in its place.
 
         Returns:
             The report; None if it is not written.

@@ -21,8 +21,8 @@ from parcelq.store.store import NO_METADATA, Stored
 _DELETED_TOGETHER: Final = 100
 """Objects that are deleted under one lock."""
 _AHEAD_BYTES: Final = 8 * MIB
-"""So many bytes go to the disk while the next ones are written. With 50 MB in all, that takes 0.62 of the time of one
-flush at the end."""
+"""Bytes that go to the disk together while the next ones are written. With 50 MB in all, that takes 0.62 of the time
+of one flush at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class FolderStore:
             size += len(part)
             if self.durable and size - sent >= _AHEAD_BYTES and hasattr(os, "posix_fadvise"):
                 file.flush()
-                # Linux begins to write what it is told to forget, and does not wait for that.
+                # Linux begins to write what it shall forget, and does not wait for that.
                 os.posix_fadvise(file.fileno(), sent, size - sent, os.POSIX_FADV_DONTNEED)
                 sent = size
 
