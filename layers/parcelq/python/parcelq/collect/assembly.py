@@ -1,4 +1,4 @@
-"""Assembling a result: where its bytes are in segments, with the line ends that belong between bodies, and reading them."""
+"""Assembling a result: where its bytes are in segments, with the line ends between bodies, and reading them."""
 
 from __future__ import annotations
 
