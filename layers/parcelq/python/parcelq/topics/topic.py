@@ -108,8 +108,9 @@ class Topic(Publisher, Protocol):
         """The topic that messages go to which failed for good; None if there is none."""
 
 
-def publish_all(topic: Publisher, messages: Iterable[Message], *, delay_seconds: int = 0) -> int:
-    """Publish messages, and return how many they are. Raises PublishError if one of them was not published."""
+def publish_all(topic: Publisher, items: Iterable[object], delay_seconds: int = 0) -> int:
+    """Publish looks or tasks, by their `str`, and return how many. Raises PublishError if one was not published."""
+    messages = (Message(str(one).encode()) for one in items)
     published, failed = topic.publish(messages, delay_seconds=delay_seconds)
     # guard[False]: looks and tasks count as published only if the topic confirms each
     if failed:
