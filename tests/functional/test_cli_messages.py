@@ -120,7 +120,7 @@ def test_pull_takes_more_than_ten_messages_in_several_requests(cli: Cli, topic: 
 def test_pull_of_nothing_says_so_and_prints_nothing(cli: Cli, topic: str) -> None:
     done = cli.ok("pull", topic, "--timeout", "0", "--json")
     assert done.out == b""
-    assert done.err == "no message came in 0 seconds\n"
+    assert done.err == "no message arrived within 0 seconds\n"
 
 
 def test_messages_are_acknowledged_only_when_asked_for(cli: Cli, topic: str) -> None:

@@ -1,4 +1,4 @@
-"""What a look finds of a job: from its segments, from the notes of its upload, and from the counts of topics."""
+"""Describes a job for the next look: combines its segments, the notes of its upload, and the counts of its topics."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from parcelq.upload.notes import Note, entries_in
 
 
 def found_of(record: JobRecord, seen: Seen | None, notes: Sequence[Note], now: float, *, empty: bool | None) -> Found:
-    """Say how far a job is.
+    """Describe the state of a job.
 
     Args:
         record: the job's record.
-        seen: what its segments hold; None if there are none.
-        notes: what is noted of its upload, where that matters.
+        seen: the content of its segments; None if there are none.
+        notes: the notes of its upload, if they matter.
         now: the time, in seconds since the epoch.
-        empty: whether the topics that it uses are empty; None if nobody counted.
+        empty: whether the topics that it uses are empty; None if not counted.
     """
     noted = next((note.total for note in notes if note.total is not None), record.total)
     resolution = (seen.resolution if seen else Resolution(None)).up_to(noted)
