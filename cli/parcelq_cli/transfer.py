@@ -31,9 +31,9 @@ def upload(
     line. Compressed files (gz, bz2, xz, zst) are decompressed. Files are published one after another. If a file changes
     while it is read, the command fails.
     """
-    from parcelq.jobs.jobs import publish_looks
     from parcelq.jobs.look import Look
     from parcelq.records import parse
+    from parcelq.topics.topic import publish_all
     from parcelq.upload.files import upload_files
     from parcelq.upload.sources import Uploaded
 
@@ -51,7 +51,7 @@ def upload(
 
         published = upload_files(target, paths, parcel_size, fmt=fmt, store=store, on_file=tell)
         if looks := clients.looks(target):
-            publish_looks(looks, [Look()])  # so that the stack collects their results
+            publish_all(looks, [Look()])  # so that the stack collects their results
     for _, one in done:
         for warning in one.warnings:
             out.note(warning)

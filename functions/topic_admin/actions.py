@@ -119,12 +119,12 @@ def _purge(app: App, topic: str) -> dict[str, Any]:
 
 
 def _publish(app: App, topic: str, messages: list[Message]) -> dict[str, Any]:
-    from parcelq.jobs.jobs import publish_looks
     from parcelq.jobs.look import Look
     from parcelq.topics.sqs import SqsTopic
+    from parcelq.topics.topic import publish_all
 
     published, failed = SqsTopic(app.topics.sqs, app.url(topic), app.overflow).publish(messages)
-    publish_looks(app.looks, [Look()])  # so that the stack collects their results
+    publish_all(app.looks, [Look()])  # so that the stack collects their results
     return {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]}
 
 

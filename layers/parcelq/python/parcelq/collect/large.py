@@ -22,7 +22,6 @@ from parcelq.collect.segments import segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.store.store import Multipart, Store
-from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic, publish_all
 
 _log = logging.getLogger(__name__)
@@ -164,7 +163,7 @@ class LargeResults(NamedTuple):
         # guard[is_stalled = asked is None]: parts that do not come are asked for again
         is_stalled = asked is None or (len(missing) >= asked["missing"] and now - asked["at"] >= STALLED_SECONDS)
         if is_stalled:
-            publish_all(self.tasks, (Message(str(task).encode()) for task in _tasks(plan, missing)))
+            publish_all(self.tasks, _tasks(plan, missing))
         if is_stalled or len(missing) < asked["missing"]:
             self.store.put(plan.place + ASKED, json.dumps({"at": now, "missing": len(missing)}).encode())
 

@@ -135,8 +135,7 @@ class Collected:
 
     @property
     def bodies_ahead(self) -> dict[int, tuple[int, bytes]]:
-        """Bytes of segments that were read together with their indexes, by the segment's number; see
-        `Index.bodies_ahead`."""
+        """Bytes of segments that were read with their indexes, by the segment's number; see `Index.bodies_ahead`."""
         numbers = accumulate((len(index.segments) for index in self.indexes), initial=0)
         return {
             number: ahead for number, one in zip(numbers, self.indexes, strict=False) if (ahead := one.bodies_ahead)

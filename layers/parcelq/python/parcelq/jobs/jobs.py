@@ -19,7 +19,6 @@ from parcelq.limits import MAX_DELAY_SECONDS
 from parcelq.lineage.source import Source, job_id, workflow_name
 from parcelq.names import JOBS
 from parcelq.store.store import Store
-from parcelq.topics.message import Message
 from parcelq.topics.topic import Topic, publish_all
 
 _log = logging.getLogger(__name__)
@@ -38,12 +37,7 @@ def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
     """
     jobs = {(source, workflow_name(version)) for source, version in sources if Source.is_one(source)}
     waking = [Look(job_id(source, workflow), 0, source, workflow) for source, workflow in sorted(jobs)]
-    publish_looks(looks, waking, WAKING_SECONDS)
-
-
-def publish_looks(looks: Topic, wanted: Iterable[Look], delay_seconds: int = 0) -> None:
-    """Publish looks. Raises PublishError if one of them was not published, and AwsError."""
-    publish_all(looks, (Message(str(look).encode()) for look in wanted), delay_seconds=delay_seconds)
+    publish_all(looks, waking, WAKING_SECONDS)
 
 
 class Jobs(NamedTuple):
@@ -115,8 +109,8 @@ class Jobs(NamedTuple):
         self.send([Look(record.id, record.look)], delay)
 
     def send(self, looks: Iterable[Look], delay_seconds: int = 0) -> None:
-        """Publish looks; see `publish_looks`."""
-        publish_looks(self.looks, looks, delay_seconds)
+        """Publish looks. Raises PublishError if one was not published."""
+        publish_all(self.looks, looks, delay_seconds)
 
     def overdue(self, since: float) -> Iterator[JobRecord]:
         """Yield the records of jobs whose look is lost, among those that changed since a time."""

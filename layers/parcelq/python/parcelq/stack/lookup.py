@@ -118,13 +118,5 @@ def look_up(name: str) -> Stack:
             f"stack {name!r} is {found['StackStatus']} and has no output {', '.join(missing)}; "
             "deploy this version of Parcelq with sam deploy"
         )
-    return Stack(
-        name,
-        outputs["BucketName"],
-        outputs["TopicPrefix"],
-        tuple(outputs["StageNames"].split(",")),
-        outputs["OutputTopic"],
-        outputs["PythonVersion"],
-        outputs["Platform"],
-        int(outputs["ProcessorDisk"]),
-    )
+    bucket, prefix, stages, output_topic, python, platform, storage_mib = (outputs[one] for one in _NEEDED)
+    return Stack(name, bucket, prefix, tuple(stages.split(",")), output_topic, python, platform, int(storage_mib))

@@ -108,8 +108,9 @@ class Topic(Publisher, Protocol):
         """The topic for messages that failed for good; None if it does not exist."""
 
 
-def publish_all(topic: Publisher, messages: Iterable[Message], *, delay_seconds: int = 0) -> int:
-    """Publish messages, and return their number. Raises PublishError if one of them was not published."""
+def publish_all(topic: Publisher, items: Iterable[object], delay_seconds: int = 0) -> int:
+    """Publish looks or tasks, by their `str`, and return how many. Raises PublishError if one was not published."""
+    messages = (Message(str(one).encode()) for one in items)
     published, failed = topic.publish(messages, delay_seconds=delay_seconds)
     # guard[False]: looks and tasks count as published only if the topic confirms each
     if failed:

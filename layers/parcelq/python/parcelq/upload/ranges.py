@@ -16,7 +16,6 @@ from parcelq.lineage.source import Source, source_id
 from parcelq.names import SCANS
 from parcelq.records import Format, parse
 from parcelq.store.store import Store
-from parcelq.topics.message import Message
 from parcelq.upload.sources import Rest
 
 MAX_OBJECT_BYTES: Final = 2**53
@@ -202,7 +201,6 @@ def _folder(task: RangeTask) -> str:
 
 def part_tasks(
     source: str, topic: str, ranges: Iterable[tuple[int, int]], total: int, workflow: str
-) -> Iterator[Message]:
-    """Yield the messages by which the uploader publishes exactly these ranges of an object; see `RangeTask`."""
-    for start, end in ranges:
-        yield Message(str(RangeTask(source, topic, start, end, total, workflow=workflow, part=True)).encode())
+) -> Iterator[RangeTask]:
+    """Yield the tasks by which the uploader publishes exactly these ranges of an object."""
+    return (RangeTask(source, topic, start, end, total, workflow=workflow, part=True) for start, end in ranges)
