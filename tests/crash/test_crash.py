@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -85,8 +85,9 @@ def make_world(
         for name in ("uploader", "downloader"):
             monkeypatch.setattr(functions[name], "Jobs", partial(Jobs, now=world.clock))
         monkeypatch.setattr(functions["processor"], "Processor", partial(processor, now=world.clock))
-        *others, _clock, _sleep = SqsTopic.__init__.__defaults__ or ()
-        monkeypatch.setattr(SqsTopic.__init__, "__defaults__", (*others, world.clock, world.clock.pass_by))
+        times = {"clock": world.clock, "sleep": world.clock.pass_by}
+        defaults = tuple(times.get(one.name, one.default) for one in fields(SqsTopic) if one.default is not MISSING)
+        monkeypatch.setattr(SqsTopic.__init__, "__defaults__", defaults)
         return world
 
     for function in functions.values():
