@@ -1,4 +1,4 @@
-"""Pulling and downloading from the local server, beside bare boto3 that receives and deletes."""
+"""Pull and download from the local server, compared with bare boto3 that receives and deletes."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 class _Taken:
-    """What a run took off the topic: messages, or a file.
+    """What a run took from the topic: messages, or a file.
 
     Args:
-        uploaded: what it should be.
+        uploaded: the expected content.
         downloaded: the file.
     """
 
@@ -66,14 +66,14 @@ class _Taken:
         self.raw: list[Any] = []
 
     def check(self) -> None:
-        """See that every byte came, and came once, and be ready for the next run."""
+        """Check that every byte came exactly once, and prepare the next run."""
         if self.downloaded.exists():
             same = filecmp.cmp(self.downloaded, self.uploaded, shallow=False)
             self.downloaded.unlink()
         else:
             same = self._joined() == self.uploaded.read_bytes()
         if not same:
-            raise AssertionError("what was taken off the topic is not what was uploaded")
+            raise AssertionError("the messages taken from the topic are not those that were uploaded")
 
     def _joined(self) -> bytes:
         """The bodies of all messages, in the order in which they were cut."""

@@ -1,4 +1,4 @@
-"""Waiting for the results of files in the emulated stack, until all are written or no more can come."""
+"""Waits for the results of files in the emulated stack, until all are written or no more can arrive."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ if TYPE_CHECKING:
     from parcelq_emulator.pipeline import Pipeline
 
 _LOOK_SECONDS: Final = 0.2
-_PAUSE_FACTOR: Final = 5
-"""So much longer than a look the pause after it is, since a look at thousands of files takes long itself."""
+_POLLS_FACTOR: Final = 10
+_PAUSE_FACTOR: Final = 20
+"""A pause is this many times longer than the check before it: of the topics, and of the results, which may be
+thousands."""
 
 
 def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> frozenset[str]:
-    """Wait until every file has its result, or nothing more will come.
+    """Wait until every file has its result, or no more results can arrive.
 
-    A running job always has a look, so when no message waits, all jobs have ended. Files whose events failed for good
-    are not waited for.
+    A running job always has a message in the topic of looks, so when no message waits, all jobs have ended. Files whose
+    events failed for good are left out.
 
     Args:
         pipeline: the running stack.
         sizes: bytes of the files, by name.
-        tell: called with how far it is.
+        tell: called with the progress.
 
     Returns:
         Names of the files without a result.
@@ -34,15 +36,20 @@ def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> f
     Raises:
         ParcelqError: the stack makes no progress.
     """
+    share, next_look = 0.0, 0.0
     began = time.monotonic()
     while waiting := pipeline.waiting():
-        given_up = pipeline.given_up().keys()
-        missing = _missing(pipeline, sizes)
-        done = sum(size for name, size in sizes.items() if name not in missing)
-        tell(f"{amount(waiting, 'message')} waiting", done / max(1, sum(sizes.values())))
-        if given_up and missing <= given_up:
-            break
-        time.sleep(max(_LOOK_SECONDS, _PAUSE_FACTOR * (time.monotonic() - began)))
+        pause = max(_LOOK_SECONDS, _POLLS_FACTOR * (time.monotonic() - began))
+        began = time.monotonic()
+        if began >= next_look:
+            given_up, missing = pipeline.given_up().keys(), _missing(pipeline, sizes)
+            if given_up and missing <= given_up:
+                break
+            share = sum(size for name, size in sizes.items() if name not in missing) / max(1, sum(sizes.values()))
+            now = time.monotonic()
+            next_look = now + _PAUSE_FACTOR * (now - began)
+        tell(f"{amount(waiting, 'message')} waiting", share)
+        time.sleep(pause)
         began = time.monotonic()
     return _missing(pipeline, sizes)
 

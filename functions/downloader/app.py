@@ -1,4 +1,4 @@
-"""Takes looks at jobs: drains the output topic, and writes the result of every job that is finished."""
+"""The downloader: takes looks at jobs, drains the output topic, and writes the results of finished jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from parcelq.aws.clients import s3_client, sqs_client
 from parcelq.aws.events import events_client, put_event
 from parcelq.aws.parallel import in_flight
-from parcelq.checks import Check, checked, number, optional, shown, text
 from parcelq.collect.drain import Drained, Drainer
 from parcelq.collect.draining import DRAIN_SHARE, LOCKED_SECONDS, Draining
 from parcelq.collect.finish import Finisher
@@ -24,12 +23,13 @@ from parcelq.collect.large import LargeResults
 from parcelq.collect.looks import Looker, Taken
 from parcelq.collect.plans import PartTask
 from parcelq.collect.seeing import SourceState
+from parcelq.collect.sweeping import Request, look_at_all
 from parcelq.config import Config, load
 from parcelq.errors import InvalidValueError, MessageError, ParcelqError
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import Look
 from parcelq.limits import MAX_DELAY_SECONDS
-from parcelq.names import RESULTS, topic_within
+from parcelq.names import RESULTS
 from parcelq.store.bucket import BucketStore
 from parcelq.topics.admin import Topics
 from parcelq.topics.cost import METER
@@ -43,30 +43,13 @@ metrics = Metrics()
 copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 LOOKS_IN_FLIGHT = 4
-"""How many looks are handled side by side."""
+"""How many looks are handled at the same time."""
 FIRST_RETRY_SECONDS = 5
-SEEN_SECONDS = 24 * 3600
-"""The schedule finds lost looks of jobs that changed in this time. A running job changes at least hourly."""
 MOST_LISTED = 100
 
 
-class Request(NamedTuple):
-    """The keys of a request; the schedule's request has none."""
-
-    topic: str | None = None
-    destination: str | None = None
-    receive_message_timeout: float = 1
-
-
-REQUEST: Mapping[str, Check] = {
-    "topic": optional(text),
-    "destination": optional(text),
-    "receive_message_timeout": number(0, 600),
-}
-
-
 class App(NamedTuple):
-    """What the function works with.
+    """The objects that the function works with.
 
     Attributes:
         config: the stack.
@@ -75,7 +58,7 @@ class App(NamedTuple):
         output: the topic that results are collected from.
         looks: the topic of looks.
         looker: takes looks at jobs.
-        draining: what an invocation that takes looks does first.
+        draining: drains the output topic before looks are taken.
         large: writes parts of large results.
     """
 
@@ -95,7 +78,7 @@ class App(NamedTuple):
 
 @cache
 def app() -> App:
-    """The same for all invocations of one instance."""
+    """The objects shared by all invocations of one instance."""
     config = load()
     sqs, s3 = sqs_client(), s3_client()
     METER.watch(sqs, s3)
@@ -122,7 +105,7 @@ def app() -> App:
 
 @cache
 def events() -> Any:
-    """The client for events, made when a job first ends: looks at jobs that go on start sooner without it."""
+    """The client for events, created when a job first ends, because other looks start sooner without it."""
     return events_client()
 
 
@@ -136,7 +119,7 @@ def tell(kind: str, detail: Mapping[str, Any]) -> None:
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take looks from SQS, or collect everything there is if the schedule or somebody asks for it."""
+    """Take looks from SQS, or collect everything if the schedule or a person asks for it."""
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
@@ -145,7 +128,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         if isinstance(event, dict) and event.get("Records"):
             return take_looks(event["Records"], time_left)
         try:
-            request = request_of(event)
+            request = Request.parse(event)
         except ValueError as error:
             return {"error": {"type": "BadRequest", "message": str(error)}}
         try:
@@ -158,9 +141,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain the output topic, take looks, and write parts of large results, which come with looks or alone.
+    """Drain the output topic, take looks, and write parts of large results; a batch may have messages for both.
 
-    What could not be taken is delivered again, each alone.
+    Messages that failed are delivered again individually.
     """
     pulled = [Pulled.from_lambda(record) for record in records]
     asked = [(one, what) for one in pulled if (what := asked_of(one))]
@@ -192,7 +175,7 @@ def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], flo
 
 
 def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, Look]]]:
-    """Looks job by job, the newest of each first: those at one job are not taken side by side."""
+    """Group looks by job, the newest first, because looks at one job must not run at the same time."""
     found: dict[str, list[tuple[Pulled, Look]]] = {}
     for one in sorted(looks, key=lambda one: -one[1].number):
         found.setdefault(one[1].job, []).append(one)
@@ -201,7 +184,7 @@ def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, 
 
 
 def asked_of(pulled: Pulled) -> Look | PartTask | None:
-    """The look or task that a message is; None, with an error in the log, if it is neither."""
+    """Read the look or task of a message; None, with an error in the log, if it is neither."""
     try:
         return PartTask.parse(pulled.wire.text) or Look.parse(pulled.wire.text)
     except MessageError as error:
@@ -210,7 +193,9 @@ def asked_of(pulled: Pulled) -> Look | PartTask | None:
 
 
 def take_look(pulled: Pulled, look: Look) -> Taken:
-    """Take a look. One that fails is delivered again, later each time, and goes to the dead-letter topic in the end."""
+    """Take a look. If it fails, it is delivered again with growing delays, and goes to the dead-letter topic in the
+    end.
+    """
     try:
         taken = app().looker.take(look)
     except (ParcelqError, OSError) as error:
@@ -221,7 +206,7 @@ def take_look(pulled: Pulled, look: Look) -> Taken:
 
 
 def write_parts(pulled: Pulled, task: PartTask, may_go_on: Callable[[], bool]) -> Taken:
-    """Write parts of a large result. A task that has no time left is delivered again."""
+    """Write parts of a large result. If there is no time left, the task is delivered again."""
     try:
         return Taken() if app().large.write_parts(task, may_go_on) else Taken(again=0)
     except (ParcelqError, OSError) as error:
@@ -229,45 +214,35 @@ def write_parts(pulled: Pulled, task: PartTask, may_go_on: Callable[[], bool]) -
 
 
 def failed_once(pulled: Pulled, what: str, error: Exception) -> Taken:
-    """Log an error, and have the message delivered again, later each time."""
+    """Log an error, and have the message delivered again with growing delays."""
     logger.error("%s failed: %s", what, error)
     metrics.add_metric("LooksFailed", MetricUnit.Count, 1)
     return Taken(again=min(MAX_DELAY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(pulled.receive_count - 1, 10)))
 
 
 def count_drained(found: Drained) -> None:
-    """Count what was drained in the metrics."""
+    """Add the number of drained messages to the metrics."""
     metrics.add_metric("MessagesCollected", MetricUnit.Count, found.messages)
     metrics.add_metric("EntriesCollected", MetricUnit.Count, found.entries)
 
 
 def log_state(state: SourceState) -> None:
-    """Log how far a source is."""
+    """Log the progress of a source."""
     logger.info("source", **asdict(state))
     if state.result:
         metrics.add_metric("SourcesFinished", MetricUnit.Count, 1)
 
 
-# ---- The schedule, and people.
-
-
-def request_of(event: object) -> Request:
-    """The request in an event. Raises ValueError that names every mistake in it."""
-    if not isinstance(event, dict):
-        raise ValueError(f"request is {shown(event)}, but must be a JSON object")
-    values, problems = checked(event, REQUEST)
-    if problems:
-        raise ValueError("; ".join(problems))
-    return Request(**values)
+# ---- Requests from the schedule and from people.
 
 
 def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain a topic, then look at all jobs that have something new, and publish lost looks again.
+    """Drain a topic, look at all jobs with new segments, and publish lost looks again.
 
     Raises:
-        ParcelqError: something is wrong with a source; all others were looked at before.
+        ParcelqError: a source has a problem; all others were handled before.
     """
-    name, destination = topic_of(request), destination_of(request)
+    name, destination = request.topic_in(app().config), request.destination_in(app().config)
     topic = app().topic(name)
     whole = time_left()
     drained = Drainer(topic, app().store).drain(
@@ -279,10 +254,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
         return time_left() > whole * 0.1
 
     if name == app().config.output_topic and destination == RESULTS:
-        states = look_at_all(may_go_on)
-        for record in app().looker.jobs.overdue(app().looker.jobs.now() - SEEN_SECONDS):
-            logger.warning("the look of job %s was lost and is published again", record.id)
-            app().looker.jobs.publish(record)
+        states = look_at_all(app().looker, may_go_on)
     else:  # jobs whose results are collected elsewhere do not belong to the stack
         finisher = Finisher(app().store, name, destination, bucket=app().config.bucket, large=app().large)
         states = list(finisher.finish_all(may_go_on))
@@ -291,7 +263,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     failed = [state for state in states if state.problem]
     finished = [state for state in states if state.result and not state.problem]
     waiting = [state for state in states if not state.result and not state.problem]
-    if failed:  # after all others are done; the alarm counts only invocations that raise
+    if failed:  # after all others, because the alarm counts only invocations that raise
         first = failed[0]
         raise ParcelqError(f"{len(failed)} source(s) have a problem; the first, {first.source}: {first.problem}")
     told = asdict(drained)
@@ -303,38 +275,3 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
         "finished_count": len(finished),
         "waiting_count": len(waiting),
     }
-
-
-def look_at_all(may_go_on: Callable[[], bool]) -> list[SourceState]:
-    """Look at every job that has something new; if one cannot be looked at, the others continue."""
-    looker = app().looker
-    states = looker.finisher.finish_without_lineage()
-    for keys in looker.finisher.unfinished():
-        state: SourceState | None = SourceState(keys[0], 0, None, 0, 0, looked_at=False)
-        if may_go_on():
-            try:
-                state = looker.look_now(keys)
-            except (ParcelqError, OSError) as error:
-                logger.error("%s", error, source=keys[0])
-                state = SourceState(keys[0], 0, None, 0, 0, problem=str(error))
-        if state:
-            states.append(state)
-    return states
-
-
-def topic_of(request: Request) -> str:
-    """Name of the topic to drain, one of the stack's."""
-    if request.topic is None:
-        return app().config.output_topic
-    return topic_within(app().config.prefix, request.topic)
-
-
-def destination_of(request: Request) -> str:
-    """The prefix that results go under, in the stack's bucket below `results/`."""
-    root = f"s3://{app().config.bucket}/{RESULTS}"
-    wanted = request.destination or root
-    if not wanted.endswith("/"):
-        wanted += "/"
-    if not wanted.startswith(root) or "/../" in wanted or "/./" in wanted:
-        raise InvalidValueError("destination", request.destination, f"a folder under {root}")
-    return wanted.removeprefix(f"s3://{app().config.bucket}/")

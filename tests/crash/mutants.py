@@ -131,7 +131,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process_in_trouble.py::TestOddOutput::test_an_output_with_too_long_a_lineage_fails_its_message_alone",
     ),
     "if a topic refuses a whole request, none of its messages count as published": (
-        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_messages_that_were_not_run_for_lack_of_a_topic_are_not_done_either",
+        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_messages_that_did_not_run_because_a_topic_is_missing_are_not_done_either",
     ),
     "what a topic lists as failed does not count as published": (
         "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_a_message_of_whose_output_a_part_is_missing_is_not_done",

@@ -23,9 +23,7 @@ from parcelq.jobs.jobs import Jobs
 from parcelq.lineage.lineage import Lineage
 from parcelq.names import SEGMENTS
 from parcelq.process.dead import KILLED
-from parcelq.steps.data import Given
-from parcelq.steps.ran import Ran
-from parcelq.steps.run import Runner
+from parcelq.steps.run import Given, Ran, Runner
 from parcelq.topics.attributes import LINEAGE, REASON
 from parcelq.topics.sqs import SqsTopic
 from parcelq_emulator.leftovers import end_processes_below
@@ -88,9 +86,10 @@ def make_world(
         for name in ("uploader", "downloader"):
             monkeypatch.setattr(functions[name], "Jobs", partial(Jobs, now=world.clock))
         monkeypatch.setattr(functions["processor"], "Processor", partial(processor, now=world.clock))
-        times = {"clock": world.clock, "sleep": world.clock.pass_by}
-        defaults = tuple(times.get(one.name, one.default) for one in fields(SqsTopic) if one.default is not MISSING)
-        monkeypatch.setattr(SqsTopic.__init__, "__defaults__", defaults)
+        own = {"clock": world.clock, "sleep": world.clock.pass_by}
+        defaults = {one.name: one.default for one in fields(SqsTopic) if one.default is not MISSING}
+        assert own.keys() <= defaults.keys()
+        monkeypatch.setattr(SqsTopic.__init__, "__defaults__", tuple({**defaults, **own}.values()))
         return world
 
     for function in functions.values():
@@ -256,11 +255,10 @@ def deadly(monkeypatch: pytest.MonkeyPatch) -> Callable[[World, bytes], None]:
 
     def let(world: World, line: bytes) -> None:
         def run(runner: Runner, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
-            wanted = [one._replace(bodies=list(one.bodies)) for one in given]
-            if any(line in body for one in wanted for body in one.bodies):
+            if any(line in body for one in given for body in one.bodies):
                 world.invocation.dead = True
                 raise Killed
-            return run_all(runner, wanted, timeout)
+            return run_all(runner, given, timeout)
 
         monkeypatch.setattr(Runner, "run_all", run)
 

@@ -297,7 +297,7 @@ def told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets looks come without a delay."""
-    for name in ("jobs.FIRST_SECONDS", "look.SHORTEST_SECONDS", "look.STILL_SECONDS", "look.LONGEST_SECONDS"):
+    for name in ("jobs.FIRST_SECONDS", "changes.SHORTEST_SECONDS", "changes.STILL_SECONDS", "changes.LONGEST_SECONDS"):
         monkeypatch.setattr(f"parcelq.jobs.{name}", 0.0)
 
 

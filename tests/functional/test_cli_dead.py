@@ -150,7 +150,7 @@ class TestDead:
         done = cli.ok("dead", "t", "--json")
         one, other = sorted(done.documents, key=lambda document: str(document["entry"]))
         assert (one["entry"], one["encoding"]) == (None, None)
-        assert one["problem"] == f"the body should be at s3://{BUCKET}/{gone['Key']}, but nothing is there"
+        assert one["problem"] == f"the body should be at s3://{BUCKET}/{gone['Key']}, but this object does not exist"
         assert (other["entry"], "problem" in other) == ("other\n", False)
         assert one["problem"] in cli.ok("dead", "t").text
 

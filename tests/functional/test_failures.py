@@ -318,7 +318,7 @@ class TestFunctionsThatDie:
         outcome = stage.handle(stage.processor())
         assert [one.body for one in stage.outputs] == [b"B\n", b"FRESH\n"]
         assert [reason for _, reason in outcome.failed] == [
-            "its mark could not be put: PutObject failed with SlowDown: please"
+            "its mark could not be written: PutObject failed with SlowDown: please"
         ]
 
     def test_only_messages_that_were_received_before_wait_where_marks_cannot_be_read(

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 from job_world import DATA, EDGES, HOUR, Cloud, output, source
-from parcelq.collect.segments import Job, segments_among
-from parcelq.jobs.look import MOST_HEALINGS, QUIET_SECONDS, Look, woken
+from parcelq.collect.segments import JobKey, segments_among
+from parcelq.jobs.changes import MOST_HEALINGS, QUIET_SECONDS, woken
+from parcelq.jobs.look import Look
 from parcelq.jobs.record import State, read_job, write_job
 from parcelq.topics.message import Message
 from parcelq.upload.notes import note_problem
@@ -108,7 +109,7 @@ class TestHealing:
         cloud.run()
         assert (cloud.result(), cloud.record().generation) == (DATA.upper(), 1)
 
-    def test_a_source_of_which_nothing_came_is_published_again_whole(self, cloud: Cloud) -> None:
+    def test_a_source_without_any_collected_message_is_published_again_completely(self, cloud: Cloud) -> None:
         cloud.begin()
         self.still(cloud)
         assert cloud.tasks() == [(0, len(DATA))]
@@ -118,7 +119,7 @@ class TestHealing:
         cloud.came(output(0, 5))
         self.still(cloud)
         assert len(cloud.tasks()) == 1
-        note_problem(cloud.store, source(), "it was deleted or replaced since it was put", topic="step")
+        note_problem(cloud.store, source(), "it was deleted or replaced after it was put", topic="step")
         cloud.run()
         assert cloud.record().state is State.STOPPED
 
@@ -157,7 +158,7 @@ class TestTheDead:
         cloud.came(output(0, 3), output(3, 4, dead="bad"), output(4, 5, dead="bad"), output(5, 6))
         cloud.run()
         record, etag = read_job(cloud.store, cloud.record().id) or (cloud.record(), "")
-        newest = max(segments_among(cloud.finisher.keys_of(Job(record.source))))
+        newest = max(segments_among(cloud.finisher.keys_of(JobKey(record.source))))
         changed = replace(woken(record, cloud.now), redriven_after=newest, left_dead=left)
         write_job(cloud.store, changed, etag)
         cloud.jobs.publish(changed)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from job_world import DATA, EDGES, LINES, Cloud, output
+from parcelq.jobs.changes import Found, Next, after, halted
 from parcelq.jobs.limits import Limits
-from parcelq.jobs.look import Found, Next, after, halted
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 
 pytest_plugins = ["job_world"]

@@ -150,7 +150,7 @@ def test_roles_allow_nothing_that_no_function_needs(
     for _ in range(2):
         stack.call("uploader", given)
     stack.take("parcelq-step")
-    monkeypatch.setattr("parcelq.jobs.look.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("parcelq.jobs.changes.QUIET_SECONDS", 0.0)
     settings(QUIET_SECONDS=1)
     stack.functions.downloader.app.cache_clear()
     for _ in range(8):

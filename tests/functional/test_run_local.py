@@ -242,7 +242,7 @@ def test_text_that_steps_print_is_logged_with_the_records_that_it_is_about(world
     chatty = world.write("step", '#!/bin/sh\nhead -1 "$2"; echo "on stderr" >&2; cat "$2" > "$4"\n')
     done = world.run(source, "--step", chatty, "--batch-size", 20, "--parcel-size", 20)
     assert done.returncode == 0, done.stderr
-    assert "results/lines.txt.steps.log has what the steps printed" in done.stderr
+    assert "results/lines.txt.steps.log contains the output that the steps printed" in done.stderr
     log = world.read("lines.txt.steps.log")
     assert sorted(log.split("--- ")[1:]) == [
         "step step, records 1 to 20, bytes 0 to 150\nline 0\non stderr\n",
@@ -263,6 +263,7 @@ def test_a_broken_step_shows_its_reason_and_names_the_command_that_tries_single_
     assert "\n  File " in done.stderr
     assert done.stderr.splitlines()[-1] == (
         "parcelq: the step failed on each of 8 single entries, so it is broken: ModuleNotFoundError: No module named "
-        "'nothing_of_that_name' (step 'step.py' exited with 1); 'parcelq try' with the same file and step shows what "
-        "single records do"
+        "'nothing_of_that_name' (step 'step.py' exited with 1); 'parcelq try' with the "
+        ""
+        "same file and step shows the result of single records"
     )

@@ -381,7 +381,7 @@ class TestFailure:
         [
             ("sys.exit(3)", 3, ""),
             ("sys.exit('why')", 1, "why\n"),
-            ("sys.exit()", 1, "sys.exit() was called before the step was done\n"),
+            ("sys.exit()", 1, "sys.exit() was called before the step had finished\n"),
             ("os._exit(4)", 4, ""),
             ("os._exit(0)", 0, ""),
         ],

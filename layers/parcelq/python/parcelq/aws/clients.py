@@ -1,4 +1,4 @@
-"""The edge to AWS: how clients are made, and the one place where their errors become Parcelq's."""
+"""Creates AWS clients, and is the one place that converts their errors to Parcelq's."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
+_AGENT: Final = "parcelq"
+"""botocore puts a longer text together for each request, which costs a tenth of it."""
 CONNECTIONS: Final = 32
 """Connections that a client keeps open: more than any operation has requests in flight."""
 
 _REGEX: Final = re.compile(r":[^:]*must (?:match the regex|be an ARN matching the regex).*", re.DOTALL)
-"""How botocore's error for a wrong bucket name ends: with a regular expression, which does not help a user."""
+"""The end of botocore's error for an invalid bucket name: a regular expression, which does not help a user."""
 _NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
 _BLOCKED: Final = frozenset({"QueueDeletedRecently"})
 _EXISTS: Final = frozenset({"QueueNameExists", "QueueAlreadyExists"})
@@ -39,7 +41,9 @@ def sqs_client() -> SQSClient:
     """
     with _configured():
         # Long polls last 20 s, so the read timeout must be clearly above that.
-        config = Config(max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"})
+        config = Config(
+            max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"}, user_agent=_AGENT
+        )
         sqs = boto3.client("sqs", config=config)
     write_bodies_fast(sqs)
     check_replies(sqs)
@@ -49,7 +53,7 @@ def sqs_client() -> SQSClient:
 def s3_client() -> S3Client:
     """An S3 client from boto3's standard configuration; see `sqs_client`."""
     with _configured():
-        config = Config(max_pool_connections=CONNECTIONS, retries={"mode": "standard"})
+        config = Config(max_pool_connections=CONNECTIONS, retries={"mode": "standard"}, user_agent=_AGENT)
         return boto3.client("s3", config=config)
 
 
@@ -67,7 +71,7 @@ def other_client(service: Literal["cloudformation", "cloudwatch", "lambda", "sec
 
 @contextmanager
 def _configured() -> Iterator[None]:
-    """The same as `translated` for making a client, which boto3 refuses with a ValueError if its endpoint is no URL."""
+    """The same as `translated`, for creating a client: boto3 raises ValueError if the endpoint is not a URL."""
     try:
         with translated():
             yield
@@ -81,11 +85,11 @@ def translated(topic: str = "") -> Iterator[None]:
     """Turn boto3's exceptions into Parcelq's.
 
     Args:
-        topic: name or URL of the topic that the requests inside are about.
+        topic: name or URL of the topic of the requests inside.
 
     Raises:
-        TopicNotFoundError, TopicBlockedError, TopicExistsError: what SQS says of the topic.
-        AwsError: anything else that AWS or the way to it refused.
+        TopicNotFoundError, TopicBlockedError, TopicExistsError: SQS's errors about the topic.
+        AwsError: any other error of AWS or of the connection.
     """
     try:
         yield
@@ -101,7 +105,7 @@ def _translate(error: ClientError | BotoCoreError, topic: str) -> ParcelqError:
         return AwsError("the request", type(error).__name__, f"{_REGEX.sub('', str(error))}{hint}")
     answer = error.response.get("Error", {})
     code = answer.get("Code", "")
-    name = code.rpartition(".")[2]  # SQS's codes come as AWS.SimpleQueueService.NonExistentQueue
+    name = code.rpartition(".")[2]  # SQS's codes look like AWS.SimpleQueueService.NonExistentQueue
     if name in _NOT_FOUND:
         return TopicNotFoundError(topic)
     if name in _BLOCKED:

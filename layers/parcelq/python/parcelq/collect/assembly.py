@@ -1,4 +1,4 @@
-"""Assembling a result: where the bytes of bodies lie, with the line ends that belong between them, and reading them."""
+"""Assembles a result: lists the places of bodies, with the line ends between them, and reads their bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store
 
 CACHE_BYTES: Final = 96 * MIB
-"""Bytes of segments in memory: one window for each segment, fetched as a whole."""
+"""Bytes of segments in memory: a window of each segment, fetched with one request."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
 _READS_IN_FLIGHT: Final = 8
@@ -24,7 +24,7 @@ NOTHING_AHEAD: Final[Mapping[int, tuple[int, bytes]]] = MappingProxyType({})
 
 
 class Extent(NamedTuple):
-    """Where bytes lie: the number of a segment, an offset in it, and how many they are."""
+    """A place of bytes: the number of a segment, an offset in it, and the number of bytes."""
 
     segment: int
     offset: int
@@ -32,7 +32,7 @@ class Extent(NamedTuple):
 
 
 def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
-    """Join extents that follow one another in a segment."""
+    """Join extents that are adjacent in a segment."""
     last: Extent | None = None
     for segment, offset, size in extents:
         if last is not None:
@@ -46,7 +46,7 @@ def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
 
 
 def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
-    """Yield where the chosen messages' bodies are, and whether they lack their last line end."""
+    """Yield the places of the chosen messages' bodies, and whether they lack their last line end."""
     for choice in choices:
         wheres, sizes, entries = (choice.columns[column] for column in (WHERE, SIZE, ENTRIES))
         for number in choice.rows:
@@ -56,7 +56,7 @@ def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
 
 
 def with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
-    """Yield bodies with the line end behind each that lacks one, but for the last."""
+    """Yield bodies, adding a line end to each that lacks one, except the last."""
     lacking: Extent | None = None
     for body, lacks_end in bodies:
         if lacking is not None:
@@ -69,18 +69,19 @@ def with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
 
 
 def extent_of(where: int, size: int) -> Extent:
-    """Return where `size` bytes lie, given the word `where` of a row."""
+    """Return the place of `size` bytes, given the word `where` of a row."""
     return Extent(where >> OFFSET_BITS, where & MAX_OFFSET, size)
 
 
 class SegmentReader:
-    """Reads extents of segments. In each segment they are in order, so that every byte is fetched about once.
+    """Reads byte ranges ("extents") of segments. Within each segment they are in order, so that every byte is fetched
+    about once.
 
     Args:
-        keys: keys of the segments, by their number.
-        used: how many of the segments are read from.
+        keys: keys of the segments; a segment's number is its index here.
+        used: the number of segments that are read.
         most: bytes that are read at once at most, and about those of the reads that `read_all` has in flight.
-        ahead: what was read of segments already, by their number: the first byte, and the bytes.
+        ahead: bytes of segments that were already read, by the segment's number: the offset and the bytes.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class SegmentReader:
             yield from self.read(extent)
 
     def read(self, extent: Extent) -> Iterator[memoryview]:
-        """Yield an extent's bytes in blocks. Raises ParcelqError if the segment is shorter than it should be."""
+        """Yield an extent's bytes in blocks. Raises ParcelqError if the segment is too short."""
         segment, at, left = extent
         while left:
             start, data = self._windows.get(segment, (0, b""))
@@ -154,21 +155,21 @@ class SegmentReader:
 
 
 def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
-    """Yield the parts of a result, each of `size` bytes but the last."""
+    """Yield the parts of a result. All but the last have `size` bytes."""
     for part in extents_of_parts(extents, size):
         yield part_file(reader, part).getvalue()
 
 
 def part_file(reader: SegmentReader, extents: Sequence[Extent]) -> BytesIO:
-    """Return a file with the bytes of extents, to be read from its beginning."""
-    file = BytesIO()  # joining a list would have all blocks in memory beside the part
+    """Return a file with the bytes of extents, positioned at its start."""
+    file = BytesIO()  # joining a list would keep all blocks in memory together with the part
     file.writelines(reader.read_all(extents))
     file.seek(0)
     return file
 
 
 def extents_of_parts(extents: Iterable[Extent], size: int) -> Iterator[list[Extent]]:
-    """Yield the extents of each part of a result, where every part but the last has `size` bytes."""
+    """Yield the extents of each part of a result. All parts but the last have `size` bytes."""
     part: list[Extent] = []
     room = size
     for segment, start, length in extents:

@@ -1,4 +1,4 @@
-"""Uploading: a file's records, as parcels, onto a topic."""
+"""Uploads files: publishes their records as parcels on a topic."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ def upload_files(
 ) -> int:
     """Publish the records of files as parcels, one file after another; memory stays flat whatever their size.
 
-    A file that is compressed, by its name or content, is decompressed. One that cannot be uploaded does not stop the
+    A file whose name or content says that it is compressed is decompressed. One that cannot be uploaded does not stop
+    the
     others; its last message is not published then, so that the source never counts as whole.
 
     Args:
         paths: files, pipes and terminals. All are checked first, so that a wrong name does not end a half-done upload.
         fmt: the record format of all files; None if each one's name decides.
-        store: where a header goes that is too long for an attribute; None if there is no store.
+        store: stores a header that is too long for an attribute; None if there is no store.
 
     Returns:
-        How many messages were published.
+        The number of published messages.
 
     Raises:
-        SourceError: some files do not fit their format, or their compression is broken. All others are published.
+        SourceError: some files do not match their format, or their compression is damaged. All others are published.
         ParcelqError: a file cannot be read, or changed while it was read.
-        PublishError: some messages were refused, such as one with an entry too large where the topic has no bucket.
+        PublishError: some messages were refused, for example because an entry is too large and the topic has no bucket.
         AwsError, TopicNotFoundError: SQS refused.
     """
     files = [Path(path) for path in paths]
@@ -65,5 +66,5 @@ def upload_files(
 
 
 def _upload_id() -> str:
-    """Returns the name of a new upload. Names sort by time, as sequencers of S3 do."""
+    """Return the name of a new upload. Names sort by time, like S3's sequencers."""
     return f"{time.time_ns():016x}{uuid.uuid4().hex[:8]}"

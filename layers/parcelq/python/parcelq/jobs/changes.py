@@ -1,0 +1,224 @@
+"""How the record of a job changes: by a look, by its end, by being halted or woken. All of it is pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+from parcelq.jobs.record import JobRecord, State
+
+SHORTEST_SECONDS: Final = 1.0
+LONGEST_SECONDS: Final = 120.0
+"""Delays of later looks; SQS takes up to 900 seconds."""
+STILL_SECONDS: Final = 60.0
+"""The longest delay while nothing moves."""
+COUNTING_SECONDS: Final = 20.0
+"""Topics are counted when nothing has moved for this many seconds."""
+QUIET_SECONDS: Final = 90.0
+"""A job makes no progress when no message of it came for this many seconds while its topics were empty."""
+QUIET_LOOKS: Final = 3
+"""This many looks in a row must find the topics empty, since SQS counts them only approximately."""
+BUSY_SECONDS: Final = 5_700.0 + 900.0
+"""On a busy stack a job counts as stuck after the longest deadline of any topic in the template and 15 minutes more."""
+MOST_HEALINGS: Final = 3
+UPLOAD_SECONDS: Final = 86_400.0
+"""An upload has failed when no message of it came for this many seconds: Lambda drops an event of S3 after 6 hours."""
+SHARE: Final = 4.0
+"""The next look comes after this part of the time left."""
+
+
+class Found(NamedTuple):
+    """What a look found. Attributes that a record has too mean the same here.
+
+    Attributes:
+        now: the time, in seconds since the epoch.
+        segments: how many segments the job has.
+        complete: whether nothing is missing but what is dead.
+        empty: whether all topics of the stack were empty; None if they were not counted.
+        uploaded: whether all of the source is published, as far as the look asked.
+        problem: why the source can never be uploaded; empty where that is not known.
+        entries: entries of the source that were run with success; None if the look did not count them.
+        reason: why one of the dead entries failed; None if the look did not read it.
+        map: what became of the parts of the source; None if the look did not draw it.
+        died_again: whether all that was redriven is done or died again, as far as the look can tell.
+    """
+
+    now: float
+    segments: int = 0
+    total: int | None = None
+    covered: int = 0
+    dead: int = 0
+    dead_bytes: int = 0
+    missing: int = 0
+    holes: tuple[tuple[int, int], ...] = ()
+    hole_count: int = 0
+    complete: bool = False
+    empty: bool | None = None
+    uploaded: bool = False
+    problem: str = ""
+    entries: int | None = None
+    reason: str | None = None
+    map: str | None = None
+    died_again: bool = False
+
+
+class Next(Enum):
+    """What follows from a look: `LOOK` again later, `FINISH` the job, `HEAL` it, or `STOP` it."""
+
+    LOOK = auto()
+    FINISH = auto()
+    HEAL = auto()
+    STOP = auto()
+
+
+def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS) -> tuple[JobRecord, Next]:
+    """Return the record after a look and what follows from it. The new record names the next look.
+
+    Args:
+        record: the record that the look found.
+        found: what it found besides.
+        quiet_seconds: seconds without a message after which a job makes no progress.
+    """
+    new = _seen(record, found)
+    # guard[False]: a job that was cancelled or stopped is neither healed nor finished
+    if record.halted:
+        kept = replace(new, state=record.state, look=record.look, due=record.due, time_left=None)
+        return replace(kept, reported=True), Next.STOP
+    is_still = _is_still(new, found.now, quiet_seconds)
+    # The uploader notes what it published after it did; the report needs that. What was redriven may get more.
+    is_redriven = found.dead and new.redriven and not found.died_again
+    may_finish = is_still or (new.state is not State.UPLOADING and not is_redriven)
+    if found.complete and may_finish and not _exceeded(replace(new, started=found.now, resumed=0.0), found.now):
+        return replace(new, state=State.FINISHING), Next.FINISH
+    exceeded = _exceeded(new, found.now)
+    if problem := exceeded or found.problem or _stuck(new, found.now, is_still=is_still):
+        return ended(new, State.STOPPED, found.now, problem=problem, halted=bool(exceeded)), Next.STOP
+    if is_still and new.uploaded:
+        new = replace(new, healings=new.healings + 1, moved=found.now, still=0, state=State.RUNNING)
+        return replace(new, due=found.now + SHORTEST_SECONDS), Next.HEAL
+    return new, Next.LOOK
+
+
+def ended(
+    record: JobRecord, state: State, now: float, *, result: str = "", problem: str = "", halted: bool = False
+) -> JobRecord:
+    """Return the record of a job that ended; with `halted`, of one whose messages are not to be run any more."""
+    new = replace(record, state=state, ended=now, changed=now, problem=problem, time_left=None)
+    redriven = record.redriven and state is not State.FINISHED
+    result = result or record.result
+    return replace(new, result=result, halted=halted, reported=state is State.STOPPED, redriven=redriven)
+
+
+def halted(record: JobRecord, state: State, now: float, problem: str) -> JobRecord:
+    """Return the record of a job that somebody halts; the next look at it writes the report."""
+    return replace(ended(record, state, now, problem=problem, halted=True), reported=False)
+
+
+def woken(record: JobRecord, now: float) -> JobRecord:
+    """Return the record of an ended job that got new messages, so that it goes on; its next look is due at once.
+
+    They may be of dead entries that are run again. So the job does not end before nothing comes any more.
+    """
+    return replace(
+        record,
+        state=State.RUNNING,
+        generation=record.generation + 1,
+        look=record.look + 1,
+        due=now,
+        changed=now,
+        moved=now,
+        ended=0.0,
+        still=0,
+        problem="",
+        halted=False,
+        reported=False,
+        redriven=True,
+        redriven_after="",
+        resumed=now,
+    )
+
+
+def wants_counts(record: JobRecord, segments: int, now: float, quiet_seconds: float = QUIET_SECONDS) -> bool:
+    """Whether a look that found this many segments should count the topics."""
+    return segments == record.segments and now - record.moved >= min(COUNTING_SECONDS, quiet_seconds / 2)
+
+
+def _seen(record: JobRecord, found: Found) -> JobRecord:
+    """The record with what was found, and the next look."""
+    has_moved = found.segments != record.segments
+    moved = found.now if has_moved else record.moved
+    still = record.still + 1 if found.empty and not has_moved else 0
+    uploaded = record.uploaded or found.uploaded
+    done = found.covered + found.dead_bytes
+    seconds = max(0.001, found.now - record.changed)
+    lately = max(0, done - record.done) / seconds
+    rate = (record.rate + lately) / 2 if record.rate else lately
+    left = max(0, found.total - done) / rate if found.total is not None and rate else None
+    delay = _delay(found.now - moved, left if has_moved else None, found.now - record.started)
+    return replace(
+        record,
+        state=State.RUNNING if uploaded or record.state is State.FINISHING else record.state,
+        look=record.look + 1,
+        due=min(found.now + delay, _limit(record)),
+        changed=found.now,
+        moved=moved,
+        segments=found.segments,
+        still=still,
+        uploaded=uploaded,
+        total=found.total,
+        covered=found.covered,
+        dead=found.dead,
+        dead_bytes=found.dead_bytes,
+        missing=found.missing,
+        holes=found.holes,
+        hole_count=found.hole_count,
+        rate=rate,
+        time_left=left,
+        entries=record.entries if found.entries is None else found.entries,
+        reason=record.reason if found.reason is None else found.reason,
+        map=record.map if found.map is None else found.map,
+    )
+
+
+def _stuck(record: JobRecord, now: float, *, is_still: bool) -> str:
+    """Why a job will never go on; empty if it may."""
+    if is_still and record.uploaded and record.healings >= MOST_HEALINGS:
+        return f"{record.missing} bytes of it are missing after {record.healings} healings"
+    if is_still and not record.uploaded and now - record.moved >= UPLOAD_SECONDS:
+        return "its upload never ended"
+    return ""
+
+
+def _limit(record: JobRecord) -> float:
+    """When a job exceeds the time that it may take."""
+    most = record.limits.max_seconds
+    return math.inf if most is None else max(record.started, record.resumed) + most + SHORTEST_SECONDS
+
+
+def _exceeded(record: JobRecord, now: float) -> str:
+    """Return the limit that a job exceeds, in a sentence; empty if there is none.
+
+    Entries are counted in two ways, and the larger number counts: not every run says how many entries it got, and a
+    message that died in a later step stands for more entries than that one.
+    """
+    by_bytes = record.dead * record.done / record.dead_bytes if record.dead_bytes else 0.0
+    seen = max(record.dead + record.entries, by_bytes)
+    return record.limits.exceeded(record.dead, seen, now - max(record.started, record.resumed), record.reason)
+
+
+def _delay(quiet: float, left: float | None, age: float) -> float:
+    """Seconds until the next look: a part of the time left, or while nothing moves, of the time since it last did.
+
+    A young job's time left is a guess: after its first seconds only a header may be done. So no delay is longer than
+    half of the job's age.
+    """
+    if left is not None:
+        return min(LONGEST_SECONDS, max(SHORTEST_SECONDS, min(left / SHARE, age / 2)))
+    return min(STILL_SECONDS, max(SHORTEST_SECONDS, quiet / 2))
+
+
+def _is_still(record: JobRecord, now: float, quiet_seconds: float) -> bool:
+    quiet = now - record.moved
+    return (quiet >= quiet_seconds and record.still >= QUIET_LOOKS) or quiet >= max(BUSY_SECONDS, quiet_seconds)
