@@ -4,7 +4,7 @@ A client connects to the server as ever, asks to change over by HTTP's `Upgrade`
 each request as a line of JSON with the body after it; the answer comes alike. The event `before-send` allows that:
 https://github.com/boto/botocore/blob/develop/botocore/endpoint.py
 
-Functions load this file by its path, so it imports nothing of this package.
+Functions load this file by its path, so it imports no other module of this package.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Large(io.RawIOBase):
         return True
 
     def read(self, size: int | None = -1) -> Any:
-        """Read so many bytes, or all that are left."""
+        """Read up to `size` bytes, or all that are left."""
         return super().read(-1 if size is None else size)
 
     def readinto(self, buffer: Any) -> int:

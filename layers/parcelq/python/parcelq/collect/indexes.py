@@ -30,7 +30,7 @@ _AHEAD: Final = 16 * MIB
 _SMALLEST_AHEAD: Final = 4 * KIB
 _FEW: Final = 8
 _BODIES_AHEAD: Final = 64 * KIB
-"""So many bytes of a segment are read at once if there are few, so that a small one is read in a single request."""
+"""Bytes of a segment that are read at once where there are few, so that a small one takes a single request."""
 _READS_IN_FLIGHT: Final = 8
 
 

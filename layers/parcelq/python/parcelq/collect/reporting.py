@@ -72,8 +72,8 @@ class Reporter:
             healings: how often what was missing was published again.
             notes: what is noted of the source's uploads.
             looks: what looks at the job cost so far.
-            created: bytes of the result if it was just written where there was none. Then nobody looks what is there:
-                whoever wrote another result since writes a report too, either before this one or in its place.
+            created: bytes of the result if it was just written where there was none. Then no object is looked at first:
+                somebody who wrote another result since writes a report too, either before this one or in its place.
 
         Returns:
             The report; None if it is not written.
