@@ -1,1 +1,1 @@
-"""Speed, measured beside what people would use instead. Run by `make bench`; see README.md."""
+"""Benchmarks that compare Parcelq with other tools. Run them with `make bench`; see README.md."""

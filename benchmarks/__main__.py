@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--quick] [CASE...]`: measure, keep what came of it, and print the table."""
+"""`python -m benchmarks [--quick] [CASE...]`: run benchmarks, save their figures, and print the table."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _TRIAL: Final = ROOT / "build" / "benchmarks"
 
 @dataclass(slots=True)
 class _Outcome:
-    """What came of a case.
+    """The outcome of a case.
 
     Attributes:
-        figures: its lines of the table.
+        figures: its rows of the table.
         left_out: whether nothing could be measured, because a tool is missing.
         failed: whether it ended with an error.
     """
@@ -61,11 +61,11 @@ def main() -> None:
 
 
 def _given() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Speed, beside what else people use.")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"what to measure; all by default: {', '.join(CASES)}")
-    parser.add_argument(
-        "--quick", action="store_true", help="try the cases out on little data, and keep no figure of it"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure how fast Parcelq is, compared with other tools."
     )
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"what to measure; all by default: {', '.join(CASES)}")
+    parser.add_argument("--quick", action="store_true", help="try the cases on little data, without saving figures")
     given = parser.parse_args()
     if unknown := [name for name in given.cases if name not in CASES]:
         parser.error(f"there is no case {', '.join(unknown)}; there are {', '.join(CASES)}")
@@ -73,7 +73,7 @@ def _given() -> argparse.Namespace:
 
 
 def _run(name: str, *, quick: bool) -> _Outcome:
-    """Measure a case, and tell each of its figures as it comes."""
+    """Measure a case, and yield each figure as soon as it is known."""
     outcome = _Outcome()
 
     def add(figure: Figure) -> None:
@@ -95,7 +95,7 @@ def _run(name: str, *, quick: bool) -> _Outcome:
 
 
 def _drawn(folder: Path) -> bool:
-    """Draw the picture; whether nothing went wrong. Without matplotlib it stays as it was."""
+    """Draw the picture, and return whether that worked. Without matplotlib the picture is left unchanged."""
     try:
         picture = report.draw(folder)
     except MissingToolError as error:
@@ -109,7 +109,7 @@ def _drawn(folder: Path) -> bool:
 
 
 def _tell(text: str) -> None:
-    """Beside the table, which is all that goes to the standard output."""
+    """Print to stderr; stdout gets only the table."""
     print(text, file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,6 @@
 """Send a file to Celery, a thousand lines a task, and write the results in order.
 
-`celery_job SOURCE TARGET` does it; `celery_job --wait` only waits until a worker answers.
+`celery_job SOURCE TARGET` runs the job; `celery_job --wait` only waits until a worker answers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from benchmarks.celery_tasks import nothing, upper
 
 LINES = 1000
 MOST_WAITING = 500
-"""Tasks under way together, so that the broker need not hold the whole file."""
+"""Tasks in progress at a time, so that the broker does not have to hold the whole file."""
 
 
 def run(source: Path, target: Path) -> None:
-    """Do the job."""
+    """Run the job."""
     waiting: deque[AsyncResult] = deque()
     with target.open("w") as file, source.open() as lines:
         for chunk in _chunks(lines):

@@ -1,4 +1,4 @@
-"""Celery's side of the comparison: one task runs the step over a thousand lines, as its documentation has it."""
+"""Celery's part of the comparison: a task runs the step over a thousand lines, as Celery's documentation recommends."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ def upper(lines: str) -> str:
 
 @app.task
 def nothing() -> None:
-    """Tells that a worker is there."""
+    """Answer, to show that a worker is running."""

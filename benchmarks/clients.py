@@ -1,4 +1,4 @@
-"""Clients of AWS for a server on this machine: Parcelq's, and the plain one that it is measured beside."""
+"""AWS clients for a server on this machine: Parcelq's, and the plain client that it is compared with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def our_sqs(url: str) -> SQSClient:
 
 
 def bare_sqs(url: str) -> SQSClient:
-    """An SQS client as boto3 makes it, which keeps as many connections as Parcelq's own."""
+    """An SQS client as boto3 makes it, with as many connections as Parcelq's."""
     session = boto3.Session("bench", "bench", region_name="us-east-1")
     config: Any = Config(max_pool_connections=CONNECTIONS, read_timeout=60, retries={"mode": "standard"})
     return session.client("sqs", endpoint_url=url, config=config)

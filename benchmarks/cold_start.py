@@ -1,9 +1,9 @@
-"""What a cold start of each function imports: CPU time and peak memory beside importing boto3 alone.
+"""What a cold start of each function imports: CPU time and peak memory, compared with importing boto3 alone.
 
-    make build && .venv/bin/python -m benchmarks.cold_start [--runs N] [--importtime FUNCTION]
+make build && .venv/bin/python -m benchmarks.cold_start [--runs N] [--importtime FUNCTION]
 
-Measured on what `make build` made, with the runtime's own interpreter. boto3, which the runtime brings and which has
-its bytecode there, is that of the environment that runs this.
+It measures the output of `make build` with the Python version of the runtime. boto3 is that of the environment that
+runs the benchmark, with bytecode, as in the runtime.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ FUNCTIONS: Final = {
     "downloader": "Downloader",
     "topic_admin": "TopicAdmin",
 }
-"""The folders of the functions in what was built."""
+"""The folders of the functions in the build."""
 BOTO3: Final = "boto3"
 _PACKAGES: Final = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six.py", "urllib3")
-"""boto3 and what it needs. It imports more where that is installed (awscrt), which the runtime does not have."""
+"""boto3 and its dependencies. With awscrt installed it would import more; the runtime has no awscrt."""
 
-# CPU time, since that is what a cold start waits for, and other work on this machine does not change it much.
+# CPU time is what a cold start waits for, and other work on this machine changes it little.
 _PROBE: Final = """
 import resource, sys, time
 before = time.process_time()
@@ -50,13 +50,13 @@ print(time.process_time() - before, resource.getrusage(resource.RUSAGE_SELF).ru_
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What an import costs.
+    """The cost of an import.
 
     Attributes:
         seconds: CPU seconds, the median of several runs.
-        mib: peak memory of the process, in MiB, the interpreter's own included.
-        time_ratio: to the seconds of importing boto3 alone, the median of pairs of runs.
-        memory_ratio: the same of the memory.
+        mib: peak memory of the process, in MiB, with the interpreter.
+        time_ratio: its seconds divided by those of importing boto3 alone, the median of pairs of runs.
+        memory_ratio: the same for memory.
     """
 
     seconds: float
@@ -66,24 +66,24 @@ class Import:
 
 
 def ready() -> str:
-    """See that there is all that is needed, and return the runtime's own interpreter.
+    """Check that everything is installed and built, and return an interpreter of the runtime's version.
 
     Raises:
-        MissingToolError: it is not on this machine, or there is no build, or none of the code as it is.
+        MissingToolError: the interpreter is not on this machine, or the build is missing or older than the code.
     """
     python = interpreter()
     if python is None:
         raise MissingToolError(f"{RUNTIME} is missing, the functions' runtime")
-    template = BUILD / "template.yaml"  # every build writes it, last of all
+    template = BUILD / "template.yaml"  # every build writes it last
     if not template.exists():
-        raise MissingToolError("what the functions are built of is missing; make build")
+        raise MissingToolError("the build is missing; run make build")
     if _last_changed() > template.stat().st_mtime:
-        raise MissingToolError("the build is older than the code; make build")
+        raise MissingToolError("the build is older than the code; run make build")
     return python
 
 
 def interpreter() -> str | None:
-    """The runtime's own interpreter, if it is on this machine: no shim of a version manager."""
+    """Path of an interpreter of the runtime's version, or None. A shim of a version manager does not count."""
     found = shutil.which(RUNTIME)
     if found and "shims" not in found:
         return found
@@ -92,7 +92,7 @@ def interpreter() -> str | None:
 
 
 def measure(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, Import]:
-    """What importing each function's module, and boto3 alone, costs. See `samples`."""
+    """The cost of importing each function's module, and boto3 alone. See `samples`."""
     taken = samples(python, build, runs)
 
     def cost(name: str) -> Import:
@@ -105,12 +105,12 @@ def measure(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, Impor
 
 
 def samples(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, list[tuple[float, float]]]:
-    """Import each function's module, and boto3 alone, in turns, so that whatever else the machine does hits all.
+    """Import each function's module, and boto3 alone, in turns, so that other work on the machine affects all alike.
 
     Args:
-        python: the runtime's own interpreter.
-        build: what `make build` made.
-        runs: how often each.
+        python: an interpreter of the runtime's version.
+        build: the output of `make build`.
+        runs: how often each is imported.
 
     Returns:
         CPU seconds and KiB of each import, by the function's name, and `boto3`.
@@ -126,20 +126,20 @@ def samples(python: str, build: Path = BUILD, runs: int = 15) -> dict[str, list[
 
 
 def importtime(python: str, name: str, build: Path = BUILD) -> str:
-    """What Python reports about each imported module: microseconds of itself, and with what it imports."""
+    """The output of Python's `-X importtime`: microseconds of each module alone, and with its imports."""
     with _paths(build) as paths:
         return _run(python, "import app", paths[name], "-X", "importtime").stderr
 
 
 def _last_changed() -> float:
-    """When a file of what is built was last changed. Python writes its bytecode whenever it likes."""
+    """When a file of the build was last changed. Bytecode does not count, because Python writes it at any time."""
     files = (file for folder in _CODE for file in folder.rglob("*") if "__pycache__" not in file.parts)
     return max(file.stat().st_mtime for file in files if file.is_file())
 
 
 @contextmanager
 def _paths(build: Path) -> Iterator[dict[str, str]]:
-    """What functions have on their path: their own folder, the layer, and what the runtime brings."""
+    """The import path of a function: its own folder, the layer, and what the runtime brings."""
     with TemporaryDirectory() as runtime:
         for package in _PACKAGES:
             Path(runtime, package).symlink_to(Path(sysconfig.get_path("purelib"), package))
@@ -155,7 +155,7 @@ def _probe(python: str, name: str, paths: dict[str, str], **environment: str) ->
 
 
 def _run(python: str, code: str, path: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    # Functions may not write where their code lies, so what has no bytecode is compiled at every cold start.
+    # Functions may not write to the folder of their code, so modules without bytecode are compiled at every cold start.
     clean = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": path, "AWS_DEFAULT_REGION": "us-east-1", **environment}
     command = [python, "-P", *options, "-c", code]
     ended = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
@@ -172,10 +172,12 @@ def _table(costs: dict[str, Import]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the table, or what one function imports."""
-    parser = argparse.ArgumentParser(description="What a cold start of each function imports, beside boto3 alone.")
+    """Print the table, or the imports of one function."""
+    parser = argparse.ArgumentParser(
+        description="Measure what a cold start of each function imports, compared with boto3 alone."
+    )
     parser.add_argument("--runs", type=int, default=15, help="how often each is imported")
-    parser.add_argument("--importtime", choices=FUNCTIONS, help="print what this function imports, instead")
+    parser.add_argument("--importtime", choices=FUNCTIONS, help="print the imports of this function instead")
     options = parser.parse_args()
     try:
         python = ready()

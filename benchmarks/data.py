@@ -1,4 +1,4 @@
-"""The bytes that are worked on: lines of 50 bytes on average, the same at every run."""
+"""The input data: lines of 50 bytes on average, the same in every run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SHORTEST: Final = 30
 _LETTERS: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789()[]=#@+-/"
 _BLOCK_LINES: Final = 10_000
 _GROUPS: Final = ("C", "CC", "N", "O", "C(=O)", "c1ccccc1", "C(F)(F)", "S", "C(N)", "c1ccncc1")
-"""Parts of SMILES that make a molecule in any order."""
+"""Parts of SMILES that form a valid molecule in any order."""
 
 
 def lines(count: int) -> bytes:
-    r"""Return `count` lines, of 30 to 70 bytes each with its `\n`."""
+    r"""Return `count` lines of 30 to 70 bytes each, with line ends."""
     return b"".join(_blocks(count))
 
 
@@ -50,7 +50,7 @@ def _blocks(count: int) -> Iterator[bytes]:
 
 @cache
 def _block() -> bytes:
-    """Each length as often as the others, so that the average is exact."""
+    """All lengths occur equally often, so that the average is exact."""
     choice = random.Random(50)
     span = 2 * (LINE_BYTES - _SHORTEST) + 1
     lengths = [_SHORTEST + number % span for number in range(_BLOCK_LINES)]

@@ -1,4 +1,4 @@
-"""Measuring two things side by side, in turns, so that whatever else the machine does hits both."""
+"""Measures two things in turns, so that other work on the machine affects both alike."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from statistics import median
 from typing import Final
 
 MB: Final = 1_000_000
-"""Bytes; figures of speed are decimal, as those of networks and disks are."""
+"""Bytes of a MB. Figures of speed are decimal, like those of networks and disks."""
 
 
 class MissingToolError(Exception):
-    """A case cannot be measured here; the text says what is missing."""
+    """A case cannot be measured here; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Bench:
     """How a case is to be measured.
 
     Attributes:
-        quick: whether to try the case out, on little data; its figures are worth nothing.
+        quick: whether to try the case on little data; its figures are not meaningful.
         folder: an empty folder for the case.
     """
 
@@ -30,17 +30,17 @@ class Bench:
     folder: Path
 
     def size(self, full: int, quick: int) -> int:
-        """How much of something to take."""
+        """Choose an amount: `full`, or `small` with --quick."""
         return quick if self.quick else full
 
     @property
     def runs(self) -> int:
-        """How often to run what takes seconds at the most."""
+        """How many runs of something that takes seconds at most."""
         return self.size(7, 2)
 
     @property
     def long_runs(self) -> int:
-        """How often to run what takes longer."""
+        """How many runs of something that takes longer."""
         return self.size(3, 1)
 
 
@@ -49,9 +49,9 @@ class Sample:
     """One run.
 
     Attributes:
-        seconds: how long it took.
+        seconds: the duration.
         cpu: CPU seconds that this process spent on it.
-        amount: how much it did, in whatever the case counts.
+        amount: how much it did, in the unit of the case.
     """
 
     seconds: float
@@ -60,7 +60,7 @@ class Sample:
 
     @property
     def speed(self) -> float:
-        """Amount a second."""
+        """Amount per second."""
         return self.amount / self.seconds
 
 
@@ -72,7 +72,7 @@ class Spread:
         median: of all runs.
         low: the lowest of them.
         high: the highest.
-        runs: the value of each, in the order in which they were run, and behind it what it was made of, if anything.
+        runs: the value of each in the order of the runs, followed by the values that it was calculated from, if any.
     """
 
     median: float
@@ -82,37 +82,37 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float], *made_of: Iterable[float]) -> Spread:
-        """Of one value a run."""
+        """The spread of one value per run."""
         runs = tuple(zip(values, *made_of, strict=True))
         every = sorted(value for value, *_ in runs)
         return cls(median(every), every[0], every[-1], runs)
 
     @classmethod
     def of_ratios(cls, ours: Iterable[float], theirs: Iterable[float]) -> Spread:
-        """Of ours over theirs, pair by pair."""
+        """The spread of our value divided by theirs, pair by pair."""
         pairs = list(zip(ours, theirs, strict=True))
         return cls.of((one / other for one, other in pairs), *zip(*pairs, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Runs of ours, each beside one of theirs."""
+    """Our runs, each paired with one of theirs."""
 
     ours: tuple[Sample, ...]
     theirs: tuple[Sample, ...]
 
     def ratio(self, value: Callable[[Sample], float]) -> Spread:
-        """Ours over theirs, pair by pair."""
+        """Our value divided by theirs, pair by pair."""
         return Spread.of_ratios(map(value, self.ours), map(value, self.theirs))
 
     def medians(self, value: Callable[[Sample], float]) -> tuple[float, float]:
-        """The median of ours and that of theirs, for showing what the ratio is made of."""
+        """Our median and theirs, which explain the ratio."""
         return median(map(value, self.ours)), median(map(value, self.theirs))
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a ratio is to reach.
+    """The target of a ratio.
 
     Attributes:
         wanted: `at least` or `at most`.
@@ -123,7 +123,7 @@ class Target:
     number: float
 
     def reached(self, ratio: float) -> bool:
-        """Whether a ratio does."""
+        """Return whether a ratio meets the target."""
         return ratio >= self.number if self.wanted == "at least" else ratio <= self.number
 
     def __str__(self) -> str:
@@ -132,14 +132,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One line of the table.
+    """One row of the table.
 
     Attributes:
-        what: what was measured, and in what: `speed`, `time`, `CPU`, `memory`.
-        beside: what it was measured beside.
-        ratio: the one over the other; None where it could not be measured.
-        absolute: the figures that the ratio is made of; or why there are none.
-        target: what the ratio is to reach, if anything.
+        what: what was measured, and the quantity: `speed`, `time`, `CPU`, `memory`.
+        beside: what it is compared with.
+        ratio: the measured value divided by the other; None if it could not be measured.
+        absolute: the figures that the ratio was calculated from; or why there are none.
+        target: the target of the ratio, if it has one.
     """
 
     what: str
@@ -150,17 +150,17 @@ class Figure:
 
 
 def at_least(number: float) -> Target:
-    """A target for what should be large, such as speed."""
+    """A target for a quantity that should be large, such as speed."""
     return Target("at least", number)
 
 
 def at_most(number: float) -> Target:
-    """A target for what should be small, such as time."""
+    """A target for a quantity that should be small, such as time."""
     return Target("at most", number)
 
 
 def measure(call: Callable[[], float]) -> Sample:
-    """Run something that returns how much it did."""
+    """Run something that returns the amount it did, and time it."""
     cpu, began = time.process_time(), time.perf_counter()
     amount = call()
     return Sample(time.perf_counter() - began, time.process_time() - cpu, amount)
@@ -173,14 +173,14 @@ def side_by_side(
     before: Callable[[], object] = lambda: None,
     after: Callable[[], object] = lambda: None,
 ) -> Pairs:
-    """Run two things in turns, and let the one begin as often as the other.
+    """Run two things in turns; each begins equally often.
 
     Args:
         ours: what is measured; it returns how much it did.
-        theirs: what it is measured beside.
+        theirs: what it is compared with.
         runs: how often each is run.
-        before: called before each, and not measured.
-        after: called after each run, without being measured; it checks the result.
+        before: called before each run, not measured.
+        after: called after each run, not measured; it checks the result.
     """
 
     def run(call: Callable[[], float]) -> Sample:
@@ -201,17 +201,17 @@ def side_by_side(
 
 
 def speeds(pairs: Pairs, unit: float) -> str:
-    """Both medians of speed, in MB/s or whatever `unit` makes of the amounts."""
+    """Both medians of speed, in MB/s or in the given unit."""
     one, other = pairs.medians(lambda sample: sample.speed / unit)
     return f"{one:,.3g} beside {other:,.3g}"
 
 
 def not_measured(what: str, beside: str, reason: str) -> Figure:
-    """A line of the table for what could not be measured."""
+    """A row of the table for a case that could not be measured."""
     return Figure(what, beside, None, f"not measured: {reason}")
 
 
 def failed(what: str, error: Exception) -> Figure:
-    """A line of the table for what ended with an error."""
+    """A row of the table for a case that ended with an error."""
     told = " ".join(f"{type(error).__name__}: {error}".split())
     return Figure(what, "", None, f"failed: {told}")

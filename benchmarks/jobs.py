@@ -1,4 +1,4 @@
-"""The whole job, a file of lines into the same lines in upper case, in each of the ways that are compared."""
+"""The whole job, from a file of lines to the same lines in upper case, with each of the compared tools."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _START_SECONDS: Final = 30
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Lines to be put into upper case.
+    """A file of lines that a job converts to upper case.
 
     Attributes:
         source: the file.
-        size: lines of it.
-        expected: what is to come out.
-        folder: for what comes out.
+        size: its number of lines.
+        expected: the expected result.
+        folder: a folder for results.
     """
 
     source: Path
@@ -40,7 +40,7 @@ class Job:
 
     @classmethod
     def of(cls, source: Path, size: int) -> Job:
-        """With what is expected, in the same folder."""
+        """A task with its expected result, in the same folder."""
         expected = source.with_name("expected")
         with source.open("rb") as stdin, expected.open("wb") as stdout:
             subprocess.run(TR, stdin=stdin, stdout=stdout, check=True)
@@ -50,13 +50,13 @@ class Job:
 
     @classmethod
     def copied(cls, source: Path, size: int) -> Job:
-        """With the source itself as what is expected."""
+        """A task whose expected result is the source itself."""
         folder = source.with_name("out")
         folder.mkdir(exist_ok=True)
         return cls(source, size, source, folder)
 
     def check(self, result: Path) -> float:
-        """See that a result is right, remove it, and return the lines that were done."""
+        """Check that a result is right, delete it, and return its number of lines."""
         if not filecmp.cmp(result, self.expected, shallow=False):
             raise AssertionError(f"{result} differs from the expected bytes")
         result.unlink()
@@ -64,7 +64,7 @@ class Job:
 
 
 def local_command(job: Job, parcel_size: int = 1000) -> list[str]:
-    """How `parcelq emulate` does it."""
+    """The job with `parcelq emulate`."""
     parcelq = str(Path(sys.executable).with_name("parcelq"))
     size = str(parcel_size)
     chosen = ["--parcel-size", size, "--batch-size", size, "--output", str(job.folder)]
@@ -72,7 +72,7 @@ def local_command(job: Job, parcel_size: int = 1000) -> list[str]:
 
 
 def parcelq_local(job: Job, parcel_size: int = 1000) -> Path:
-    """Do it with `parcelq emulate`, from nothing: the stack is made and taken down again."""
+    """Run the job with `parcelq emulate`, including the start and end of the stack."""
     run(local_command(job, parcel_size), stdout=subprocess.DEVNULL)
     return job.folder / job.source.name
 
@@ -80,7 +80,7 @@ def parcelq_local(job: Job, parcel_size: int = 1000) -> Path:
 def run_command(
     job: Job, parcel_size: int = 1000, step: str | Path = TR[0], settings: Path | None = _SETTINGS
 ) -> list[str]:
-    """How `parcelq run` does it."""
+    """The job with `parcelq run`."""
     parcelq = str(Path(sys.executable).with_name("parcelq"))
     sizes = ["--parcel-size", str(parcel_size), "--batch-size", str(parcel_size)]
     chosen = ["--settings", str(settings)] if settings else []
@@ -94,7 +94,7 @@ def parcelq_run(
     settings: Path | None = _SETTINGS,
     dead: int = 0,
 ) -> Path:
-    """Do it with `parcelq run`, from the command to its end; `dead` entries must be listed as bad, each once."""
+    """Run the job with `parcelq run`, with the command's start; exactly `dead` entries must be listed as bad."""
     shutil.rmtree(job.folder, ignore_errors=True)
     ended = subprocess.run(
         run_command(job, parcel_size, step, settings), env=environment(), capture_output=True, check=False
@@ -109,7 +109,7 @@ def parcelq_run(
 
 
 def pool_imap(job: Job, lines: int) -> Path:
-    """Call a function of each line in the worker processes of `multiprocessing`; a chunk has `lines` lines."""
+    """Call a function for each line in worker processes of `multiprocessing`, with `lines` lines a chunk."""
     job.folder.mkdir(exist_ok=True)
     target = job.folder / "pool"
     run([sys.executable, str(STEPS / "pool.py"), str(job.source), str(target), str(lines)], env=environment())
@@ -117,14 +117,14 @@ def pool_imap(job: Job, lines: int) -> Path:
 
 
 def smiles_loop(job: Job, target: Path) -> Path:
-    """Do with molecules what the step `mass.py` does, in one loop over the file."""
+    """Do the work of the step `mass.py` in one loop over the file."""
     target.parent.mkdir(exist_ok=True)
     run([sys.executable, str(STEPS / "mass_loop.py"), str(job.source), str(target)], env=environment())
     return target
 
 
 def gnu_parallel(job: Job, *options: str, command: Sequence[str] = TR) -> Path:
-    """Do it with GNU parallel, the lines in order."""
+    """Run the job with GNU parallel, which keeps the order of the lines."""
     job.folder.mkdir(exist_ok=True)
     return _piped(job, [program("parallel"), "--will-cite", "--pipe", "--keep-order", *options, *command])
 
@@ -135,7 +135,7 @@ def bare(job: Job) -> Path:
 
 
 def celery(job: Job, broker: str) -> Path:
-    """Do it with Celery, one task for a thousand lines; its workers are there already."""
+    """Run the job with Celery, one task for a thousand lines; its workers are already running."""
     job.folder.mkdir(exist_ok=True)
     target = job.folder / "celery"
     _celery(broker, "benchmarks.celery_job", str(job.source), str(target))
@@ -143,10 +143,10 @@ def celery(job: Job, broker: str) -> Path:
 
 
 def celery_python() -> str:
-    """The interpreter that has Celery and what it needs to talk to Redis.
+    """Path of an interpreter that has Celery and its Redis client.
 
-    Raises:
-        MissingToolError: Redis or Celery is not there.
+    \n Raises:
+        MissingToolError: Redis or Celery is not installed.
     """
     program("redis-server")
     return python_with("celery", "redis")
@@ -154,10 +154,10 @@ def celery_python() -> str:
 
 @contextmanager
 def celery_workers(folder: Path) -> Iterator[str]:
-    """A Redis server and one Celery worker process a CPU, for as long as the context lasts; gives the broker's URL.
+    """A Redis server and one Celery worker process a CPU, as long as the context lasts; yields the broker's URL.
 
     Raises:
-        MissingToolError: Redis or Celery is not there.
+        MissingToolError: Redis or Celery is not installed.
     """
     python = celery_python()
     socket = folder / "redis.sock"

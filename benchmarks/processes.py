@@ -1,4 +1,4 @@
-"""Watching what processes take: from Linux's /proc."""
+"""Measures the memory of processes, from Linux's /proc."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _LOOK_SECONDS: Final = 0.2
 _PEAK: Final = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _NOW: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 _RESET_PEAK: Final = "5"
-"""What https://docs.kernel.org/filesystems/proc.html says to write for that."""
+"""Written to `clear_refs`, it resets the peak: https://docs.kernel.org/filesystems/proc.html"""
 
 
 def peak_bytes(process: int | str) -> int:
-    """The most memory that a process had so far; 0 if it is gone."""
+    """The peak memory of a process so far; 0 if it has ended."""
     return _told(process, _PEAK)
 
 
 def begin_peak() -> int:
-    """Forget this process's peak, so that it is what it has now, and return that."""
+    """Reset this process's peak memory to its present memory, and return that."""
     Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
     return _told("self", _NOW)
 
 
 @dataclass(slots=True)
 class Peaks:
-    """Memory of a program and of all processes below it, in bytes; and its time.
+    """Memory in bytes of a program and all its descendants, and its time.
 
     Attributes:
-        largest: the most that any single one of them had.
-        together: the most that all of those had which ran at the same time: the sum of the peaks of each.
+        largest: the peak of the largest single process.
+        together: the largest sum of the peaks of all processes that ran at the same time.
         seconds: how long the program took.
     """
 
@@ -46,17 +46,17 @@ class Peaks:
     seconds: float = 0.0
 
     def add(self, peaks: dict[int, int], before: dict[int, int]) -> None:
-        """Add what was seen: the peak of each process, now and at the look before.
+        """Add an observation: the peak of each process, now and at the observation before.
 
-        Into the sum goes only who was there at both. A process that is just being started still has all memory of who
-        starts it, which would count twice.
+        Only processes of both observations are added up. A process that is just starting still shares the memory of its
+        parent, which would count twice.
         """
         self.largest = max([self.largest, *peaks.values()])
         self.together = max(self.together, sum(peak for process, peak in peaks.items() if process in before))
 
 
 def run_watched(command: Sequence[str]) -> Peaks:
-    """Run a program, and return the most memory that it and the processes below it had.
+    """Run a program, and return the peak memory of it and its descendants.
 
     Raises:
         RuntimeError: it failed.
@@ -94,7 +94,7 @@ def _told(process: int | str, what: re.Pattern[str]) -> int:
 
 
 def _below(process: int) -> Iterator[int]:
-    """All processes that a process started, and those that these did."""
+    """All descendants of a process."""
     for child in _children(process):
         yield child
         yield from _below(child)

@@ -1,4 +1,4 @@
-"""The table: as JSON, as a picture, and in Markdown, also between two marks of the page about the benchmarks."""
+"""The table of results: as JSON, as a picture, and in Markdown, also in the README of the benchmarks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ RESULTS: Final = ROOT / "benchmarks" / "results"
 _PAGE: Final = ROOT / "benchmarks" / "README.md"
 _BEGIN, _END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 _HEAD: Final = (
-    "| measured | beside | ratio (lowest to highest) | in figures | to reach |",
+    "| measured | compared with | ratio (lowest to highest) | figures | target |",
     "| --- | --- | --- | --- | --- |",
 )
 
 Results = dict[str, Any]
-"""What is kept as JSON: `cases`, by name, each with when and on what machine it was measured, and its figures."""
+"""What the JSON has: `cases`, by name, each with the time and machine of its measurement, and its figures."""
 
 
 def load(folder: Path) -> Results:
@@ -36,13 +36,13 @@ def load(folder: Path) -> Results:
 
 
 def add(results: Results, case: str, figures: Sequence[Figure], *, left_out: bool = False) -> None:
-    """Put the figures of a case in the place of the earlier ones.
+    """Replace the earlier figures of a case.
 
     Args:
-        results: where to put them.
+        results: all results; changed in place.
         case: the case's name.
-        figures: what came of it.
-        left_out: whether these only tell why it could not be measured. Earlier figures of it stay then.
+        figures: the new figures.
+        left_out: whether the figures only say why the case could not be measured; then earlier figures stay.
     """
     cases = results["cases"]
     if left_out and _measured(cases.get(case)):
@@ -65,7 +65,7 @@ def draw(folder: Path) -> Path:
     """Draw the results that were saved in a folder, and return the picture.
 
     Raises:
-        MissingToolError: there is no matplotlib.
+        MissingToolError: matplotlib is not installed.
         RuntimeError: it could not be drawn.
     """
     picture = folder / _PICTURE
@@ -74,7 +74,7 @@ def draw(folder: Path) -> Path:
 
 
 def quote(results: Results) -> None:
-    """Put the table into the page about the benchmarks."""
+    """Write the table into the README of the benchmarks."""
     before, begin, rest = _PAGE.read_text().partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not end:
@@ -83,14 +83,14 @@ def quote(results: Results) -> None:
 
 
 def markdown(results: Results) -> str:
-    """The table in Markdown, with a line that names the machine."""
+    """The table in Markdown, with a line that describes the machine."""
     figures = [_figure(raw) for case in results["cases"].values() for raw in case["figures"]]
     rows = [_row(one) for one in figures]
     return "\n".join([*_HEAD, *rows, "", *_machines(results)])
 
 
 def missed(figures: Sequence[Figure]) -> list[Figure]:
-    """Those whose target was not reached."""
+    """The figures that miss their target."""
     return [one for one in figures if one.target and one.ratio and not one.target.reached(one.ratio.median)]
 
 
@@ -145,7 +145,7 @@ def _measured(case: Mapping[str, Any] | None) -> bool:
 
 
 def _machines(results: Results) -> Iterator[str]:
-    """What the cases were measured on, if they were; which of them, if not all on the same."""
+    """The machine that the cases were measured on; with the names of the cases if there were several machines."""
     machines: dict[str, list[str]] = {}
     for name, case in results["cases"].items():
         if _measured(case):

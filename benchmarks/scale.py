@@ -1,7 +1,7 @@
-"""`python -m benchmarks.scale`: what jobs of 10 lines to 1 TB take on AWS, in a simulation in virtual time.
+"""`python -m benchmarks.scale`: how long jobs of 10 lines to 1 TB take on AWS, by a simulation in virtual time.
 
-It prints a table, writes `results/scale.json`, and draws `docs/pictures/scale.png` where matplotlib is installed.
-Nothing is measured: the numbers follow from `parcelq_cli.estimate.facts` and from the rules of the product itself.
+It prints a table, writes `results/scale.json`, and draws `docs/pictures/scale.png` if matplotlib is installed. Nothing
+is measured: the numbers follow from `parcelq_cli.estimate.facts` and from the planning code of the product.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from parcelq.collect.page.amounts import dollars
 from parcelq.limits import MAX_IN_FLIGHT
 from parcelq.prices import load_prices
 from parcelq_cli.estimate.bill import priced, total, usd
 from parcelq_cli.estimate.measure import Line, Measured
 from parcelq_cli.estimate.model import Estimate
-from parcelq_cli.estimate.report import dollars, seconds
+from parcelq_cli.estimate.report import seconds
 from parcelq_cli.estimate.stack import Setup
 
 from benchmarks.harness import MissingToolError
@@ -31,8 +32,9 @@ LINE_BYTES: Final = 50
 DEFAULTS: Final = Setup()
 WIDE: Final = Setup(concurrency=1000, uploads=20, collects=100)
 NEW_ACCOUNT: Final = 10
-"""Concurrent invocations of a new account; an old one has 1,000 or more:
-https://repost.aws/knowledge-center/lambda-concurrency-limit-increase"""
+"""Concurrent invocations of a new account; older accounts have 1,000 or more:
+https://repost.aws/knowledge-center/lambda-concurrency-limit-increase
+"""
 _LARGE_ACCOUNT: Final = 3000
 CASES: Final = (
     (10, DEFAULTS, NEW_ACCOUNT),
@@ -41,12 +43,12 @@ CASES: Final = (
     (10**9, WIDE, _LARGE_ACCOUNT),
     (2 * 10**10, WIDE, _LARGE_ACCOUNT),
 )
-"""Lines, the stack, and the account's concurrent invocations."""
+"""The number of lines, the stack, and the concurrent invocations of the account."""
 MB: Final = 1024 * 1024
 
 
 def known(lines: int) -> Measured:
-    """A file of `lines` lines of 50 bytes. A run takes 0.1 s and 0.1 ms a line, and writes as much as it reads."""
+    """A file of `lines` lines of 50 bytes. A run takes 0.1 s plus 0.1 ms a line, and writes as much as it reads."""
     size, line = lines * LINE_BYTES, Line(0.1, 0.0001)
     return Measured(
         name="lines.txt",
@@ -73,21 +75,21 @@ def known(lines: int) -> Measured:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """A job and what came of it."""
+    """A simulated job and its outcome."""
 
     job: Estimate
     outcome: Outcome
 
     @property
     def usd(self) -> float:
-        """Dollars of the simulated job."""
+        """The cost of the simulated job in dollars."""
         out = self.outcome
         invoked = {name: (one.invocations, one.seconds) for name, one in out.used.items()}
         requests = out.s3.puts, out.s3.gets
         return total(priced(self.job, {"requests": out.sqs}, out.fair, requests, invoked, out.result))
 
     def misses(self) -> Iterator[str]:
-        """Yield what one invocation cannot do, and what takes more than there is."""
+        """Yield sentences about work that exceeds an invocation's time or memory, or a limit of SQS."""
         yield from self.outcome.too_long
         for name, used in self.outcome.used.items():
             if used.memory > self.job.megabytes[name] * MB:
@@ -99,7 +101,7 @@ class Simulated:
             yield f"writing the result takes {took[0]}, and processing {took[1]}"
 
     def document(self) -> dict[str, Any]:
-        """The whole estimate, for JSON."""
+        """The whole answer, for JSON."""
         used = {name: asdict(one) for name, one in self.outcome.used.items()}
         told = {name: getattr(self.outcome, name) for name in _TOLD}
         estimated = {"processed": self.job.processed, "result": self.job.latest, "usd": usd(self.job)}
@@ -147,7 +149,7 @@ def table(every: Sequence[Simulated]) -> str:
 
 
 def main(folder: Path = RESULTS) -> int:
-    """Simulate all cases; the exit code is 1 if one of them misses anything."""
+    """Simulate all cases; the exit code is 1 if a case exceeds a limit."""
     every = [simulated(lines, setup, Case(account)) for lines, setup, account in CASES]
     print(table(every))
     data, picture = folder / "scale.json", ROOT / "docs" / "pictures" / "scale.png"

@@ -1,4 +1,4 @@
-"""A server that takes requests as fast as it can read them and answers each at once: SQS, if SQS cost no time.
+"""A server that answers each request at once: an SQS that takes no time.
 
 `python -m benchmarks.stub` prints its URL and runs until its standard input ends.
 """
@@ -23,7 +23,7 @@ _LENGTH: Final = b"content-length:"
 
 @contextmanager
 def stub_server() -> Iterator[str]:
-    """Run it in a process of its own, and give its URL."""
+    """Run the server in a process of its own, and yield its URL."""
     process = subprocess.Popen(own_module("benchmarks.stub"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield (process.stdout.readline() if process.stdout else "").strip()
@@ -32,7 +32,7 @@ def stub_server() -> Iterator[str]:
 
 
 def _reply() -> bytes:
-    """A SendMessageBatch's reply: ten messages were taken, with numbers as their ids."""
+    """The reply to SendMessageBatch: ten messages were accepted, with numbers as their ids."""
     taken = [{"Id": str(number), "MessageId": "0" * 36, "MD5OfMessageBody": "0" * 32} for number in range(10)]
     body = json.dumps({"Successful": taken}).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {len(body)}\r\n\r\n"

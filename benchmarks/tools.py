@@ -1,4 +1,4 @@
-"""What the benchmarks need besides the project: programs, and the environment that `make bench-setup` makes."""
+"""Tools that the benchmarks need: programs, and the environment that `make bench-setup` makes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 STEPS: Final = ROOT / "benchmarks" / "steps"
 _PYTHON: Final = ROOT / "benchmarks" / ".venv" / "bin" / "python"
 _TAIL: Final = 500
-"""Characters of what a failed program wrote to stderr that an error shows."""
+"""An error shows this many characters of what a failed program wrote to stderr."""
 
 
 def program(name: str) -> str:
     """Path of a program.
 
     Raises:
-        MissingToolError: it is not there.
+        MissingToolError: it is not installed.
     """
     found = shutil.which(name)
     if not found:
@@ -33,39 +33,39 @@ def program(name: str) -> str:
 
 
 def python_with(*modules: str) -> str:
-    """The interpreter of the environment of the benchmarks, which has these modules.
+    """Path of the interpreter of the benchmarks' environment, which has these modules.
 
     Raises:
         MissingToolError: one of them cannot be imported, or there is no environment.
     """
     if missing := [module for module in modules if not _can_import(module)]:
-        raise MissingToolError(f"{' and '.join(missing)} missing in benchmarks/.venv; make bench-setup")
+        raise MissingToolError(f"{' and '.join(missing)} missing in benchmarks/.venv; run make bench-setup")
     return str(_PYTHON)
 
 
 @cache
 def compiled() -> None:
-    """Compile all modules, as an installation does, so that no start of the command that is measured compiles them."""
+    """Compile all modules, as an installation does, so that no measured command compiles them."""
     folders = [str(ROOT / name) for name in ("layers", "cli", "benchmarks/cases", "benchmarks/steps")]
     run([sys.executable, "-m", "compileall", "-q", *folders], env=environment())
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of commands that are measured: they may keep what they compile."""
+    """Return the environment variables of measured commands: they may write bytecode."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def own_module(name: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of the benchmarks, and imports no module from the working directory."""
+    """Return the command that runs a module of the benchmarks without importing from the working directory."""
     code = f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); runpy.run_module({name!r}, run_name='__main__')"
     return [sys.executable, "-P", "-c", code, *arguments]
 
 
 def run(command: Sequence[str], **more: Any) -> bytes:
-    """Run a program, and return what it wrote to its standard output, if that is not sent elsewhere.
+    """Run a program, and return what it wrote to its standard output, unless that is redirected.
 
     Raises:
-        RuntimeError: it failed; with the end of what it wrote to stderr.
+        RuntimeError: it failed; with the end of its stderr.
     """
     ended = subprocess.run(command, check=False, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more})
     see_that_it_worked(command, ended.returncode, ended.stderr)
@@ -73,7 +73,7 @@ def run(command: Sequence[str], **more: Any) -> bytes:
 
 
 def see_that_it_worked(command: Sequence[str], code: int, error: bytes) -> None:
-    """Raise an error that describes a program that failed."""
+    """Raise an error that describes a failed program."""
     if code:
         tail = error.decode(errors="replace").strip()[-_TAIL:]
         raise RuntimeError(f"{Path(command[0]).name} exited with {code}: {tail or 'nothing on stderr'}")

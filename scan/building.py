@@ -1,8 +1,8 @@
-"""Checks for `make build`: every stage has its step, and what was built fits into Lambda.
+"""Checks for `make build`: every stage has its step, and the build fits into Lambda.
 
 python scan/building.py runtime CONFIG_ENV  # prints the parameter Runtime
 python scan/building.py steps CONFIG_ENV    # before building, with the parameters of samconfig.toml
-python scan/building.py sizes BUILD_FOLDER  # after building; leaves bytecode out where it is too much
+python scan/building.py sizes BUILD_FOLDER  # after building; removes bytecode if it does not fit
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from parcelq.steps.find import deployed_step
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 262_144_000
-"""Bytes of a function and its layers, unzipped: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+"""Most bytes of a function and its layers, unzipped:
+https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+"""
 LIBRARY = "Library"
 _NAMED = 8
 
 
 def check_steps(config: str, root: Path = ROOT) -> None:
-    """Check that every stage which an environment of samconfig.toml deploys has a step. Raises ParcelqError if not."""
+    """Check that every stage of an environment of samconfig.toml has a step. Raises ParcelqError if one has none."""
     given = parameters(config, root)
     folder = root / "functions" / "processor" / "steps"
     for stage in given["Stages"].split(","):
@@ -34,10 +36,10 @@ def check_steps(config: str, root: Path = ROOT) -> None:
 
 
 def parameters(config: str, root: Path) -> dict[str, str]:
-    """The template's parameters, with what an environment of samconfig.toml changes."""
+    """The template's parameters, with the changes of an environment of samconfig.toml."""
 
     class Loader(yaml.SafeLoader):
-        """Takes CloudFormation's short tags."""
+        """Accepts CloudFormation's short tags."""
 
     Loader.add_multi_constructor("!", lambda *_: None)
     template: Any = yaml.load((root / "template.yaml").read_text(), Loader)  # nosec B506 # a SafeLoader
@@ -49,15 +51,15 @@ def parameters(config: str, root: Path) -> dict[str, str]:
 
 
 def as_list(overrides: str | Sequence[str]) -> Sequence[str]:
-    """Overrides of parameters, which samconfig.toml may have as a list or as one text."""
+    """Return the overrides of parameters, which samconfig.toml may have as a list or as one text."""
     return overrides.split() if isinstance(overrides, str) else overrides
 
 
 def fit(build: Path, limit: int = LIMIT) -> None:
-    """Delete the bytecode of a function, or of the library, where they are too large together with it.
+    """Delete the bytecode of a function or of the library if they are too large with it.
 
     Raises:
-        ParcelqError: a function and the library are too large even so; names the largest parts.
+        ParcelqError: a function and the library are too large without it; names the largest parts.
     """
     library = build / LIBRARY
     for function in sorted(one for one in build.iterdir() if one.is_dir() and one != library):
@@ -75,7 +77,7 @@ def fit(build: Path, limit: int = LIMIT) -> None:
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Return the bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(one.stat().st_size for one in files if one.is_file() and not one.is_symlink())
 

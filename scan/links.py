@@ -20,7 +20,7 @@ _HEADING: Final = re.compile(r"^#+ +(.+)$", re.M)
 
 
 def main() -> int:
-    """Print the links that lead nowhere; return the exit code."""
+    """Print broken links; return the exit code."""
     listed = subprocess.run(["git", "ls-files", "-z", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
     pages = [ROOT / name for name in listed.stdout.split("\0") if name and not name.startswith("docs/")]
     broken = [f"{page.relative_to(ROOT)}: {link}" for page in pages for link in broken_links(page)]
@@ -41,7 +41,7 @@ def broken_links(page: Path) -> Iterator[str]:
 
 
 def _headings(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub creates them."""
     titles = _HEADING.findall(
         _CODE.sub(lambda code: code[0].strip("`") if "\n" not in code[0] else "", page.read_text())
     )

@@ -1,6 +1,6 @@
-"""Looks for phrases that we do not write; `prose.yaml` lists them with what to write instead.
+"""Looks for bad phrases in prose; `prose.yaml` lists them, with what to write instead.
 
-python scan/prose.py [FILE...]    # all files of the repository by default
+python scan/prose.py [FILE...] # all files of the repository by default
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import yaml
 
 ROOT: Final = Path(__file__).parents[1]
 _CODE: Final = re.compile(r"```.*?```|`[^`\n]*`|^    .*$", re.S | re.M)
-"""What is code in a page: fenced blocks, code in a sentence, and indented blocks."""
+"""Code in a page: fenced blocks, code in a sentence, and indented blocks."""
 _WORDS: Final = re.compile(r"[A-Za-z]+ [a-z]+ [a-z]+")
-"""A text of a program with three words in a row is prose."""
+"""A string with three words in a row is prose."""
 _DESCRIPTION: Final = re.compile(r"^\s*(?:#|Description:|AlarmDescription:)(.*(?:\n\s{6,}\S.*)*)", re.M)
 _LEFT_OUT: Final = ("CHANGELOG.md", "scan/prose.yaml", "LICENSE", "docs/guards.md")
 
 
 def main(paths: list[str]) -> int:
-    """Print what was found in files; return the exit code."""
+    """Print the phrases found in files; return the exit code."""
     rules = [
         (re.compile(rule["avoid"], re.I), str(rule["instead"]))
         for rule in yaml.safe_load((ROOT / "scan" / "prose.yaml").read_text())
@@ -55,7 +55,7 @@ def _files() -> list[str]:
 
 
 def prose(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the prose of a file, each text with the number of the line that it begins in."""
+    """Yield the prose of a file, each text with the number of its first line."""
     text = (ROOT / path).read_text()
     if path.suffix == ".md":
         yield 1, _CODE.sub(lambda code: re.sub(r"[^\n]", " ", code[0]), text)

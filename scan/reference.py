@@ -6,7 +6,6 @@ import ast
 import inspect
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -80,7 +79,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def commands() -> str:
-    """Describe every command, from the help that it prints itself."""
+    """Describe every command, from its own help."""
     root = typer.main.get_command(app())
     parts = [f"# Commands\n\n{root.help}\n\nEvery command has `--help`, or `-h` for short.\n"]
     for path, command in _commands(root, ("parcelq",)):
@@ -118,7 +117,7 @@ def parameters() -> str:
     """Describe the template's parameters."""
 
     class Loader(yaml.SafeLoader):
-        """Reads CloudFormation's short tags."""
+        """Accepts CloudFormation's short tags."""
 
     Loader.add_multi_constructor("!", lambda *_: None)
     template = yaml.load((ROOT / "template.yaml").read_text(), Loader)  # nosec B506 # a SafeLoader
@@ -133,14 +132,14 @@ def parameters() -> str:
 
 
 def keys(described: type, hidden: Collection[str] = ()) -> str:
-    """Describe the keys of a file as a table, from the fields of the dataclass that the file is read into."""
+    """Describe the keys of a file as a table, from the fields of the class that the file is read into."""
     text = re.sub(r"\n {8,}", " ", (inspect.getdoc(described) or "").partition("Attributes:\n")[2])
     meanings = dict(re.findall(r"^    (\w+): (.*)$", text, re.M))
     rows = []
-    for one in fields(described):
-        if one.name not in hidden:
-            default = "" if one.default in (MISSING, None, "", ()) else f"`{str(one.default).lower()}`"
-            rows.append(f"| `{one.name}` | {meanings[one.name]} | {default} |")
+    for name, one in inspect.signature(described).parameters.items():
+        if name not in hidden:
+            has_default = one.default not in (one.empty, None, "", ()) and str(one.default) != "<factory>"
+            rows.append(f"| `{name}` | {meanings[name]} | {f'`{str(one.default).lower()}`' * has_default} |")
     return "\n".join(["| key | meaning | default |", "| --- | --- | --- |", *rows]) + "\n"
 
 
@@ -164,6 +163,6 @@ def attributes() -> str:
 
 
 def _text(statement: ast.stmt) -> str:
-    """The text that a statement assigns, or consists of; empty if there is none."""
+    """Return the text that a statement assigns or consists of; empty if there is none."""
     value = statement.value if isinstance(statement, ast.AnnAssign | ast.Expr) else None
     return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""

@@ -1,4 +1,4 @@
-"""Checks what `make release` built: one wheel and one source archive of the version that the changelog describes.
+"""Checks the output of `make release`: one wheel and one source archive, of a version that the changelog describes.
 
 python scan/release.py DIST_FOLDER
 """
@@ -26,7 +26,7 @@ _NEVER: Final = ("__pycache__", ".venv", "results/")
 
 
 def problems(dist: Path) -> list[str]:
-    """Return what is wrong with the files in a folder; nothing if they can be published."""
+    """Return what is wrong with the files in a folder; empty if they can be published."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     wheels, archives = sorted(dist.glob("*.whl")), sorted(dist.glob("*.tar.gz"))
     found = []

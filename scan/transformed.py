@@ -1,7 +1,7 @@
 """Prints the template as CloudFormation deploys it: loops unrolled, SAM translated, conditions decided.
 
-A scanner reads neither `Fn::ForEach` nor `Fn::If`: it would take a policy with a conditional statement for one without.
-The rules that it may pass over, with the reasons in reasons.yaml, are added where checkov looks for them.
+Scanners understand neither `Fn::ForEach` nor `Fn::If`: they would treat a policy with a conditional statement like one
+without. The rules that checkov may skip, with reasons from reasons.yaml, are added where it expects them.
 
     python scan/transformed.py [PARAMETER=VALUE...]
 """
@@ -25,7 +25,7 @@ NO_VALUE = {"Ref": "AWS::NoValue"}
 
 
 def transformed(parameters: Mapping[str, str]) -> dict[str, Any]:
-    """The template with these parameters, and the defaults of all others."""
+    """Return the template with these parameters, and the defaults of all others."""
     template = load(TEMPLATE, parameters)
     for name, value in parameters.items():
         template["Parameters"][name]["Default"] = value
@@ -39,7 +39,7 @@ def transformed(parameters: Mapping[str, str]) -> dict[str, Any]:
 
 
 def skips(name: str) -> list[dict[str, str]]:
-    """The rules that checkov may pass over for the resource of that logical id, each with its reason."""
+    """Return the rules that checkov may skip for the resource with that logical id, each with its reason."""
     found = {
         rule: why for pattern, rules in REASONS.items() if fnmatchcase(name, pattern) for rule, why in rules.items()
     }
@@ -48,13 +48,13 @@ def skips(name: str) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Decide:
-    """Takes the branches of `Fn::If` that parameters of these values take."""
+    """Selects the branches of `Fn::If` for these values of parameters."""
 
     values: Mapping[str, str]
     conditions: Mapping[str, Any]
 
     def within(self, node: Any) -> Any:
-        """A part of the template without `Fn::If`, and without what `AWS::NoValue` leaves out."""
+        """Return a part of the template without `Fn::If` and without members that are `AWS::NoValue`."""
         match node:
             case {"Fn::If": [name, then, otherwise]}:
                 return self.within(then if self.holds(self.conditions[name]) else otherwise)
@@ -66,13 +66,13 @@ class Decide:
         return node
 
     def holds(self, condition: Any) -> bool:
-        """Whether a condition does, of the kinds that the template has."""
+        """Return whether a condition holds, for the kinds of conditions in the template."""
         match condition:
             case {"Fn::Not": [negated]}:
                 return not self.holds(negated)
             case {"Fn::Equals": [{"Ref": parameter} | {"Fn::Join": ["", {"Ref": parameter}]}, value]}:
                 return self.values[parameter] == str(value)
-        raise ValueError(f"{condition} is a condition of a kind that is not known here")
+        raise ValueError(f"{condition} is a condition of an unsupported kind")
 
 
 if __name__ == "__main__":

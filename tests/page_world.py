@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from parcelq.collect.deaths import Dead
+from parcelq.collect.page import figures
+from parcelq.collect.page.rates import Rate
 from parcelq.collect.report import Entries, Report
+from parcelq.collect.source_map import SourceMap
 
 
 def dead_at(record: int, reason: str = "why", entry: bytes = b"entry\n", size: int = 10) -> Dead:
     """A dead entry, the `record`th of entries of `size` bytes each."""
     start = max(0, record - 1) * size
     return Dead(start, start + size, 1, reason, True, record, record, entry)
+
+
+def figures_from(
+    total: int, dead: Iterable[Dead], holes: Iterable[tuple[int, int]] = (), rate: Rate | None = None
+) -> figures.Figures:
+    """The figures of a source of `total` bytes."""
+    source_map = SourceMap(total)
+    for start, end in holes:
+        source_map.add_missing(start, end)
+    return figures.figures_from(source_map, dead, rate)
 
 
 def report_of(total: int, dead: Any = 0, *, read: int | None, **about: Any) -> Report:

@@ -20,4 +20,4 @@ CASES: Final = (
     "growth",
     "scale",
 )
-"""In the order of the table."""
+"""In the order of the table's rows."""

@@ -1,4 +1,4 @@
-"""Assembling a result from segments with its pieces in random order, beside copying the same bytes."""
+"""Assemble a result from segments whose pieces are in random order, compared with copying the same bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from parcelq.aws.batching import batches
 from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import indexes_of, tidy
-from parcelq.collect.segments import Job, segment_keys, write_segment
+from parcelq.collect.segments import JobKey, segment_keys, write_segment
 from parcelq.limits import MIB
 from parcelq.store.folder import FolderStore
 from parcelq.topics.pieces import Piece
@@ -24,9 +24,9 @@ from benchmarks.data import lines
 from benchmarks.harness import MB, Bench, Figure, at_least, side_by_side, speeds
 
 _TOPIC: Final = "topic"
-_JOB: Final = Job("s3://bucket/inbox/lines.txt?etag=0&put=0")
+_JOB: Final = JobKey("s3://bucket/inbox/lines.txt?etag=0&put=0")
 _SEGMENT_PIECES: Final = 320
-"""Of 50 KB each, they make the 16 MiB at which the downloader closes a segment."""
+"""Each piece has 50 KB. A segment has 16 MiB of them, the size at which the downloader closes a segment."""
 _BLOCK: Final = 8 * MIB
 
 
@@ -53,7 +53,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _piece_bodies(numbers: Iterable[int]) -> Iterator[bytes]:
-    """For pieces of a thousand lines and one length, no two of them the same."""
+    """Bodies of a thousand lines. All have the same length, and no two are the same."""
     body = lines(1000)
     for number in numbers:
         told = b"%012d" % number
@@ -61,7 +61,7 @@ def _piece_bodies(numbers: Iterable[int]) -> Iterator[bytes]:
 
 
 def _write_segments(store: FolderStore, pieces: int) -> None:
-    """Write so many pieces, in no order at all."""
+    """Write segments with `count` pieces in random order."""
     size = len(lines(1000))
     total = pieces * size
     places = list(range(pieces))
@@ -76,7 +76,7 @@ def _write_segments(store: FolderStore, pieces: int) -> None:
 
 
 def _digest(blocks: Iterable[bytes]) -> tuple[int, bytes]:
-    """How many bytes there are, and which."""
+    """The size of the expected result, and its checksum."""
     size = 0
     hasher = hashlib.sha256()
     for block in blocks:
@@ -86,7 +86,7 @@ def _digest(blocks: Iterable[bytes]) -> tuple[int, bytes]:
 
 
 def _check(expected: Mapping[Path, tuple[int, bytes]]) -> None:
-    """See that what was just written is what it should be, and remove it, so that every run begins without."""
+    """Check the file that was just written, and delete it, so that every run begins without one."""
     for path, wanted in expected.items():
         if path.exists():
             if _digest(_blocks(path)) != wanted:
@@ -95,12 +95,12 @@ def _check(expected: Mapping[Path, tuple[int, bytes]]) -> None:
 
 
 def _assemble(store: FolderStore, target: Path) -> float:
-    """As the downloader does, but into a file."""
+    """Assemble the result as the downloader does, but into a file."""
     ((_, keys),) = segment_keys(store, _TOPIC).items()
     record = tidy(store, _TOPIC, keys, datetime.now(UTC))
     collected = Collected(store, indexes_of(store, keys, record))
     if not collected.resolve().whole:
-        raise AssertionError("all pieces are there, but the result is not whole")
+        raise AssertionError("all pieces are there, but the result is not complete")
     with target.open("wb") as file:
         file.writelines(parts_of(SegmentReader(store, collected.segments), collected.extents(), _BLOCK))
     return target.stat().st_size

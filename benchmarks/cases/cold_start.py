@@ -1,4 +1,4 @@
-"""What a cold start of each function imports, beside importing boto3 alone."""
+"""What a cold start of each function imports, compared with importing boto3 alone."""
 
 from __future__ import annotations
 

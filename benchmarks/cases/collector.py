@@ -1,7 +1,7 @@
-"""Merging: how many lineages a second a look at a job takes, what memory, and what it reads of a job that grew.
+"""Merging: lineages per second of a look at a job, its memory, and how much a look reads again after the job grew.
 
-Each run is in a process of its own (`python -m benchmarks.cases.collector ORDER COUNT PER_RUN STAGES`), since memory
-that Python once had is not given back.
+Each run has a process of its own (`python -m benchmarks.cases.collector ORDER COUNT PER_RUN STAGES`), because Python
+does not return memory to the system.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final
 from parcelq.collect.finish import Finisher
 from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import indexes_of, read_record, tidy
-from parcelq.collect.segments import Job, index_size, segment_keys, segments_among, write_segment
+from parcelq.collect.segments import JobKey, index_size, segment_keys, segments_among, write_segment
 from parcelq.store.folder import FolderStore
 from parcelq.topics.pieces import Piece
 
@@ -39,7 +39,7 @@ _INPUT: Final = 50_000
 _OUTPUT: Final = 100
 _SEGMENTS: Final = 100
 _TOPIC: Final = "topic"
-_JOB: Final = Job("s3://bucket/inbox/lines.txt?etag=0&put=0")
+_JOB: Final = JobKey("s3://bucket/inbox/lines.txt?etag=0&put=0")
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -60,9 +60,9 @@ def measure(bench: Bench) -> Iterator[Figure]:
         memory = Spread.of([large["bytes"] / small["bytes"]])
         yield Figure(
             f"merging {10 * count:,} lineages {order}: memory",
-            f"that of {count:,} in as many segments",
+            f"the speed with {count:,} in as many segments",
             memory,
-            f"{large['bytes'] / MB:,.0f} MB instead of {small['bytes'] / MB:,.0f} MB",
+            f"{large['bytes'] / MB:,.0f} MB , compared with {small['bytes'] / MB:,.0f} MB",
             at_most(1.25),
         )
         yield Figure(
@@ -88,7 +88,7 @@ def collect(folder: Path, order: str, count: int, per_run: int, stages: int) -> 
         (state,) = Finisher(store, _TOPIC).finish_all()
         grown = sum(store.read_bytes) / _index_bytes(store)
         if not state.holes:
-            raise AssertionError("messages are missing, but the job has no holes")
+            raise AssertionError("messages are missing, but no hole was found")
     else:
         _write(store, last, count, per_run, stages)
     _write(store, rest, count, per_run, stages)
@@ -104,7 +104,7 @@ def collect(folder: Path, order: str, count: int, per_run: int, stages: int) -> 
     extents = sum(extent.size for extent in collected.extents())
     peak = peak_bytes("self") - begin
     if not resolution.whole or extents != resolution.size or resolution.size != count * _OUTPUT:
-        raise AssertionError("all lineages were given, but some are missing")
+        raise AssertionError("all lineages were added, but some are missing")
     return {"seconds": seconds, "bytes": peak, "grown": grown}
 
 
@@ -114,7 +114,7 @@ def _index_bytes(store: FolderStore) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Counting(FolderStore):
-    """A store that counts the bytes that are read."""
+    """A store that counts the bytes read."""
 
     read_bytes: list[int] = field(default_factory=list)
 
@@ -126,7 +126,7 @@ class _Counting(FolderStore):
 
 
 def _write(store: FolderStore, numbers: Sequence[int], count: int, per_run: int, stages: int) -> None:
-    """Write messages that some stages of a step published as a segment."""
+    """Add a segment with messages that `stages` stages of a step published."""
     now = datetime.now(UTC)
     body = b"x" * (_OUTPUT - 1) + b"\n"
     pieces = (Piece(_lineage(number, count, per_run, stages), body, 1) for number in numbers)
@@ -134,7 +134,7 @@ def _write(store: FolderStore, numbers: Sequence[int], count: int, per_run: int,
 
 
 def _parts_of(order: str, count: int) -> Iterator[Sequence[int]]:
-    """Numbers of messages for each segment; each segment has 1 %."""
+    """Numbers of messages, a list for each segment; each segment has 1 % of all."""
     numbers = array("l", range(count))
     if order == "random":
         random.Random(count).shuffle(numbers)
@@ -143,7 +143,7 @@ def _parts_of(order: str, count: int) -> Iterator[Sequence[int]]:
 
 
 def _lineage(number: int, count: int, per_run: int, stages: int) -> str:
-    """For messages whose runs write several each, at every stage."""
+    """The lineages of messages, if every run of a step writes several, at every stage."""
     each = per_run**stages
     message = number // each
     total = -(-count // each)

@@ -1,4 +1,4 @@
-"""Cutting bytes into parcels, beside counting the line ends in them: no cut can be faster than that."""
+"""Cut bytes into parcels, compared with counting the line ends in them: no cut can be faster than that."""
 
 from __future__ import annotations
 

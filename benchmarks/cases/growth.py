@@ -1,4 +1,4 @@
-"""How time and memory of the whole job grow with the file: time no faster than its lines, memory not at all."""
+"""How time and memory of a whole job grow with its file: time at most as fast as its lines, memory not at all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from benchmarks.jobs import Job, local_command
 from benchmarks.processes import Peaks, run_watched
 
 _FLAT: Final = 1.25
-"""Memory that grows by less than a quarter while the file grows to its tenfold does not grow with it."""
+"""Memory counts as constant if it grows by less than a quarter while the file becomes ten times as large."""
 
 Runs = Mapping[int, Sequence[float]]
-"""What each run took, by the lines of its file."""
+"""The measurements of each run, by the number of lines of its file."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -39,7 +39,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _run(bench: Bench, size: int) -> tuple[float, Peaks]:
-    """Do a job of `size` lines; gives the seconds and the memory of that."""
+    """Run a job of `size` lines; return its seconds and its memory."""
     job = Job.of(write_lines(bench.folder / "lines.txt", size), size)
     began = time.perf_counter()
     peaks = run_watched(local_command(job))
@@ -61,7 +61,7 @@ def _time(seconds: Runs) -> Iterator[Figure]:
 
 
 def _time_without_stack(seconds: Runs) -> Figure:
-    """The same without what every job takes however small it is, which hides how the rest grows."""
+    """The same without the constant part that every job takes, which would hide how the rest grows."""
     least, *_, less, more = seconds
     lines = (more - least) / (less - least)
     what = f"growth to {more:,} lines, beyond the time of {least:,}: time"
@@ -81,5 +81,5 @@ def _memory(of: str, peaks: Runs) -> Iterator[Figure]:
             f"that of {less:,} lines",
             Spread.of_ratios(peaks[more], peaks[less]),
             f"{median(peaks[more]) / MB:.0f} after {median(peaks[less]) / MB:.0f} MB",
-            at_most(_FLAT) if more == last else None,  # before that, buffers fill up that have a limit
+            at_most(_FLAT) if more == last else None,  # below that, buffers with a fixed limit are still filling up
         )

@@ -1,8 +1,8 @@
-"""The downloader's memory: draining a topic and writing the result, beside what a small Lambda has.
+"""The downloader's memory while it drains a topic and writes the result, compared with that of a small Lambda.
 
-Each run is in a process of its own (`python -m benchmarks.cases.memory FOLDER ORDER BYTES COUNT`), since memory that
-Python once had is not given back. It is all that the process has, interpreter and boto3 included. AWS is answered for
-within the process, behind boto3; segments are in a folder.
+Each run has a process of its own (`python -m benchmarks.cases.memory FOLDER ORDER BYTES COUNT`), because Python does
+not return memory to the system. The figure is the whole process, with interpreter and boto3. Replies of AWS are
+simulated behind boto3 in the same process; segments are in a folder.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _MOST: Final = 512 * MB
 _TOPIC: Final = "topic"
 _SOURCE: Final = "s3://bucket/inbox/lines.txt?etag=0&put=0"
 _LARGEST: Final = MIB - KIB
-"""With room for attributes."""
+"""The size of a body, which leaves room for attributes."""
 _CASES: Final = (("at random", 50_000, 40_000, 2_000), ("in order", _LARGEST, 600, 60))
-"""The order of arrival, bytes of a message, and how many of them, in full and for trying it out."""
+"""The order of arrival, the bytes of a message, and the number of messages: in full, and with --quick."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -63,7 +63,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def collect(folder: Path, order: str, size: int, count: int) -> dict[str, int]:
-    """Drain messages and write their result; returns the most bytes that the process had at each."""
+    """Drain messages and write their result; return the peak memory of the process in each phase."""
     aws = _Aws(order, size, count)
     store = FolderStore(folder)
     peaks = {}
@@ -74,12 +74,12 @@ def collect(folder: Path, order: str, size: int, count: int) -> dict[str, int]:
     (state,) = Finisher(store, _TOPIC, results=BucketStore(aws.client("s3"), "bucket"), bucket="bucket").finish_all()
     peaks["finishing"] = peak_bytes("self")
     if (drained.messages, bool(state.result), aws.written) != (count, True, size * count):
-        raise AssertionError(f"{count:,} messages were there, but not all are in the result")
+        raise AssertionError(f"{count:,} messages were published, but not all are in the result")
     return peaks
 
 
 class _Raw(io.BytesIO):
-    """An answer as urllib3 gives it."""
+    """A response as urllib3 returns it."""
 
     def stream(self, *_: object, **__: object) -> Iterator[bytes]:
         while block := self.read(64 * KIB):
@@ -87,7 +87,7 @@ class _Raw(io.BytesIO):
 
 
 class _Aws:
-    """Answers as SQS with a number of messages, and as S3 that only counts what is written."""
+    """Replies of an SQS that has a number of messages, and of an S3 that only counts the bytes written."""
 
     def __init__(self, order: str, size: int, count: int) -> None:
         self.written = 0

@@ -1,4 +1,4 @@
-"""What the processor adds to running a step, beside the bare step: everything from the messages to their output."""
+"""The processor's overhead beyond running a step: everything from receiving messages to publishing their output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from benchmarks.harness import Bench, Figure, Spread, at_most, side_by_side
 from benchmarks.stub import stub_server
 
 _MESSAGES: Final = 5
-"""As many messages of 1 MiB as Lambda gives to an invocation."""
+"""The number of messages of 1 MiB that Lambda gives to an invocation."""
 _OVERHEAD_MS: Final = 25
 
 
@@ -61,7 +61,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def filter_processor(url: str, program: str, entries: int) -> Processor:
-    """A processor that runs a filter, one message after another, and publishes on a stub."""
+    """A processor that runs a filter over one message after another, and publishes to a stub."""
     step = replace(local_step(program), settings=StepSettings(filter=True))
     return Processor(route_of(url), step, Rules(batch_size=entries, parcel_size=entries), workers=1)
 
@@ -72,7 +72,7 @@ def route_of(url: str) -> Route:
 
 
 def messages(bodies: Sequence[bytes]) -> list[Pulled]:
-    """Messages as Lambda gives them, of one source, one body after another."""
+    """Messages of one source, in the form in which Lambda delivers them."""
     total = sum(map(len, bodies))
     made = []
     at = 0
@@ -89,7 +89,7 @@ def messages(bodies: Sequence[bytes]) -> list[Pulled]:
 
 
 def handle(processor: Processor, pulled: Sequence[Pulled]) -> float:
-    """Let a processor have its messages, and see that all are done."""
+    """Process messages, and check that all of them succeeded."""
     outcome = processor.handle(pulled)
     if len(outcome.done) != len(pulled):
         raise AssertionError(f"only {len(outcome.done)} of {len(pulled)} messages are done: {outcome.failed}")
@@ -97,7 +97,7 @@ def handle(processor: Processor, pulled: Sequence[Pulled]) -> float:
 
 
 def _files(folder: Path, bodies: Sequence[bytes]) -> list[Path]:
-    """The bodies as files, as a step gets them."""
+    """The bodies as files, which is how a step gets them."""
     files = [folder / f"input-{number}" for number in range(len(bodies))]
     for file, body in zip(files, bodies, strict=True):
         file.write_bytes(body)

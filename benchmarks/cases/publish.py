@@ -1,4 +1,4 @@
-"""Publishing a file, beside bare boto3 that sends ready-made requests, and beside one line a message."""
+"""Publish a file, compared with bare boto3 that sends prepared requests, and with one message a line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parcelq.aws.batching import batches
 from parcelq.limits import MAX_REQUEST_BYTES, MAX_REQUEST_MESSAGES
 from parcelq.topics.publish import REQUESTS_IN_FLIGHT
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import upload_file
+from parcelq.upload.files import upload_files
 
 from benchmarks.clients import bare_sqs, our_sqs
 from benchmarks.data import LINE_BYTES, lines, write_lines
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 _TOPIC: Final = "/000000000000/topic"
 _FULL: Final = 2_000
-"""Lines of a parcel with which ten messages make a full request."""
+"""With parcels of this many lines, ten messages make a full request."""
 _USUAL: Final = 1_000
-"""Lines of a parcel unless told otherwise."""
+"""Lines of a parcel by default."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -37,7 +37,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
         sqs, bare = our_sqs(url), bare_sqs(url)
 
         def upload(parcel_size: int) -> float:
-            upload_file(SqsTopic(sqs, topic), path, parcel_size)
+            upload_files(SqsTopic(sqs, topic), [path], parcel_size)
             return size
 
         full = MAX_REQUEST_BYTES // MAX_REQUEST_MESSAGES
@@ -75,7 +75,7 @@ def _figures(
 
 
 def _ready_made(sqs: SQSClient, topic: str, body_bytes: int, size: int) -> float:
-    """Send at least `size` bytes in requests of ten messages that are there already, and return how many."""
+    """Send at least `size` bytes in requests of ten prepared messages, and return the number of messages."""
     body = lines(body_bytes)[:body_bytes].decode()
     entries: Any = [{"Id": str(number), "MessageBody": body} for number in range(MAX_REQUEST_MESSAGES)]
     requests = -(-size // (body_bytes * MAX_REQUEST_MESSAGES))
@@ -87,7 +87,7 @@ def _ready_made(sqs: SQSClient, topic: str, body_bytes: int, size: int) -> float
 
 
 def _one_line_a_message(sqs: SQSClient, topic: str, data: bytes) -> float:
-    """What most code does."""
+    """Publish the way most programs do: one message a line."""
     for batch in batches(data.decode().splitlines(), MAX_REQUEST_MESSAGES):
         entries: Any = [{"Id": str(number), "MessageBody": line} for number, line in enumerate(batch)]
         sqs.send_message_batch(QueueUrl=topic, Entries=entries)

@@ -1,4 +1,4 @@
-"""Pulling and downloading from the local server, beside bare boto3 that receives and deletes."""
+"""Pull and download from the local server, compared with bare boto3 that receives and deletes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from parcelq.lineage.lineage import Lineage
 from parcelq.topics.attributes import LINEAGE
 from parcelq.topics.message import Pulled
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import upload_file
+from parcelq.upload.files import upload_files
 from parcelq_emulator.server import Server
 
 from benchmarks.clients import our_sqs
@@ -40,7 +40,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
             ("pull and acknowledge", partial(_pull, sqs, topic, taken)),
             ("download into a file", partial(_download, sqs, topic, taken)),
         ):
-            fill = partial(upload_file, SqsTopic(sqs, topic), path)
+            fill = partial(upload_files, SqsTopic(sqs, topic), [path])
             pairs = side_by_side(ours, partial(_bare, sqs, topic, taken), bench.long_runs, fill, taken.check)
             yield Figure(
                 f"{name}, messages of 50 KB: speed",
@@ -52,10 +52,10 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 class _Taken:
-    """What a run took off the topic: messages, or a file.
+    """What a run took from the topic: messages, or a file.
 
     Args:
-        uploaded: what it should be.
+        uploaded: the expected content.
         downloaded: the file.
     """
 
@@ -66,14 +66,14 @@ class _Taken:
         self.raw: list[Any] = []
 
     def check(self) -> None:
-        """See that every byte came, and came once, and be ready for the next run."""
+        """Check that every byte came exactly once, and prepare the next run."""
         if self.downloaded.exists():
             same = filecmp.cmp(self.downloaded, self.uploaded, shallow=False)
             self.downloaded.unlink()
         else:
             same = self._joined() == self.uploaded.read_bytes()
         if not same:
-            raise AssertionError("what was taken off the topic is not what was uploaded")
+            raise AssertionError("the messages taken from the topic are not those that were uploaded")
 
     def _joined(self) -> bytes:
         """The bodies of all messages, in the order in which they were cut."""

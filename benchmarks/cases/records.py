@@ -1,4 +1,4 @@
-"""Cutting each record format into parcels, beside counting the line ends in the same bytes."""
+"""Cut each record format into parcels, compared with counting the line ends in the same bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.harness import Bench, Figure, Sample, at_least, side_by_side
 
 _PARCEL_SIZE: Final = 1000
 _KINDS: Final = 2000
-"""So many different records are made, and repeated."""
+"""This many different records are made, and repeated."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -67,7 +67,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _speed(sample: Sample) -> float:
-    """Bytes in a second of CPU time, which does not depend on what else the machine does."""
+    """Bytes per second of CPU time, which does not depend on what else the machine does."""
     return sample.amount / sample.cpu
 
 

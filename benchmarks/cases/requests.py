@@ -1,4 +1,4 @@
-"""What publishing 1 GB costs: requests, and the units of 64 KiB by which SQS bills them, beside the least possible."""
+"""The price of publishing 1 GB: requests, and the units of 64 KiB that SQS bills, compared with the least possible."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AS_MANY_AS_FIT = 1_000_000
 
 
 class _Counter:
-    """Counts what an SQS client would be asked to send, by several threads at once."""
+    """Counts the requests that an SQS client would send. Several threads may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class _Counter:
         self.units = 0
 
     def send_message_batch(self, *, QueueUrl: str, Entries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:  # noqa: ARG002, N803
-        """As boto3's."""
+        """The same methods as boto3's client."""
         size = sum(map(_size, Entries))
         with self._lock:
             self.requests += 1
@@ -35,21 +35,21 @@ class _Counter:
 
 
 class _Repeated:
-    """A stream of `size` bytes: the same lines again and again."""
+    """A stream of `size` bytes that repeats the same lines."""
 
     def __init__(self, block: bytes, size: int) -> None:
         self._block = block
         self._left = size
 
     def read(self, size: int, /) -> bytes:
-        """As a file's, but never more than one block."""
+        """Read as from a file, but at most one block."""
         part = self._block[: min(size, self._left)]
         self._left -= len(part)
         return part
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
-    """Measure the case. It is counted, not timed, so once is enough."""
+    """Measure the case once: it counts requests, so its result is the same every time."""
     size = bench.size(1000 * MB, 50 * MB)
     block = lines(20_000)
     for parcel_size, told in (
@@ -77,6 +77,6 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _size(entry: Mapping[str, Any]) -> int:
-    """Bytes of a message as SQS counts them; all of it is ASCII here."""
+    """Bytes of a message as SQS counts them; all characters here are ASCII."""
     attributes = entry["MessageAttributes"].items()
     return len(entry["MessageBody"]) + sum(len(n) + len(v["DataType"]) + len(v["StringValue"]) for n, v in attributes)

@@ -1,4 +1,4 @@
-"""`parcelq run` on one machine, beside GNU parallel, Celery, `multiprocessing` and a bare loop."""
+"""`parcelq run` on one machine, compared with GNU parallel, Celery, `multiprocessing` and a bare loop."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from benchmarks.tools import STEPS, compiled, program
 
 _SMALL: Final = 1_000
 _LARGE: Final = 20_000
-"""Lines that have about the 1 MB that GNU parallel takes as a block unless told otherwise."""
+"""Lines of about 1 MB, the default block of GNU parallel."""
 _SMALL_BLOCK: Final = "50k"
 _BAD: Final = 6
-"""One SMILES in so many is bad."""
+"""One SMILES in this many is bad."""
 
 
 def measure(bench: Bench) -> Iterator[Figure]:
@@ -86,7 +86,7 @@ def _beside_parallel(bench: Bench, job: Job, lines: int, options: tuple[str, ...
 
 def _beside_celery(bench: Bench, job: Job) -> Figure:
     what = _what(job, f"{_SMALL:,} a run")
-    beside = "Celery with Redis, a task for 1,000 lines, its workers running already"
+    beside = "Celery with Redis, a task for 1,000 lines, workers already running"
     ours = partial(parcelq_run, job, _SMALL)
     try:
         with celery_workers(bench.folder) as broker:
@@ -97,7 +97,9 @@ def _beside_celery(bench: Bench, job: Job) -> Figure:
 
 
 def _warm(bench: Bench, count: int) -> Figure:
-    """A Python function, its process kept, beside worker processes of the standard library that get the same chunks."""
+    """A Python function whose process stays alive, compared with worker processes of the standard library that get the
+    same chunks.
+    """
     job = Job.of(write_lines(bench.folder / "warm.txt", count), count)
     ours = partial(parcelq_run, job, _SMALL, STEPS / "upper_each.py", settings=None)
     theirs = partial(pool_imap, job, _SMALL)
@@ -116,7 +118,7 @@ def _ten_lines(bench: Bench) -> Figure:
     job = Job.copied(write_lines(bench.folder / "ten.txt", 10), 10)
     settings = bench.folder / "filter.yaml"
     settings.write_text("filter: true\n")
-    what, beside = _what(job, "`cat`, from the command to its end"), "`parallel --pipe`"
+    what, beside = _what(job, "`cat`, from the start of the command to its end"), "`parallel --pipe`"
     try:
         program("parallel")
     except MissingToolError as error:
@@ -155,7 +157,7 @@ def _growth(bench: Bench) -> Iterator[Figure]:
 
 
 def _smiles(bench: Bench) -> Figure:
-    """Molecules, some of them bad, through RDKit, beside a loop over the file that keeps the reasons too."""
+    """Molecules, some of them bad, through RDKit, compared with a loop over the file that also saves the reasons."""
     count = bench.size(20_000, 1_000)
     what = f"`parcelq run`, {count:,} SMILES, one in {_BAD} bad, RDKit with `@step(each=True)`: time"
     beside = "a bare loop over the file"

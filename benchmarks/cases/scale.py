@@ -1,12 +1,13 @@
-"""What `parcelq estimate` says beside a simulation of the deployed flow, and whether a job of 1 TB fits into it."""
+"""Predictions of `parcelq estimate`, compared with a simulation of the deployed flow, up to a job of 1 TB."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
+from parcelq.collect.page.amounts import dollars
 from parcelq_cli.estimate.bill import usd
-from parcelq_cli.estimate.report import dollars, seconds
+from parcelq_cli.estimate.report import seconds
 
 from benchmarks.harness import Bench, Figure, Spread, at_most
 from benchmarks.scale import CASES, simulated
@@ -26,11 +27,12 @@ def measure(bench: Bench) -> Iterator[Figure]:
         )
         for name, ours, theirs, say in pairs:
             ratio = Spread.of([max(ours / theirs, theirs / ours)])
-            text = f"{say(ours)} beside {say(theirs)}"
-            yield Figure(f"`parcelq estimate`, {name}: how far off", what, ratio, text, at_most(_MOST))
+            text = f"{say(ours)} predicted, {say(theirs)} simulated"
+            yield Figure(f"`parcelq estimate`, {name}: its error", what, ratio, text, at_most(_MOST))
         if setup.concurrency == 1000:
             processed, writing = one.outcome.processed, one.outcome.writing
-            text = f"{seconds(writing)} beside {seconds(processed)}; {'; '.join(one.misses()) or 'nothing is missed'}"
+            misses = "; ".join(one.misses()) or "no limit is exceeded"
+            text = f"{seconds(writing)} beside {seconds(processed)}; {misses}"
             target = at_most(1) if lines > 10**9 else None
             yield Figure(
                 f"{what}, writing its result: time", "processing it", Spread.of([writing / processed]), text, target

@@ -1,6 +1,6 @@
-"""How soon results are there, with the latencies of AWS added to every request.
+"""How soon results are complete, with the latencies of AWS added to every request.
 
-For a small file, from its put; for a large one, from the last message that its processors publish.
+For a small file: counted from its put. For a large file: counted from the last message that its processors publish.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from parcelq_emulator.pipeline import Pipeline
 
 _LATENCY: Final = {"sqs": 0.02, "s3": 0.03}
-"""Seconds that each request takes longer than on this machine."""
+"""Seconds that are added to each request."""
 _LIMIT: Final = 10.0
-"""The target in seconds, for each file."""
+"""The target for each file, in seconds."""
 _GIVE_UP: Final = 300.0
 
 
@@ -40,7 +40,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
     ) as pipeline:
         cold, *warm = (_seconds(pipeline, file, f"{number}.txt") for number in range(bench.long_runs + 1))
         yield _figure(
-            f"result of {lines:,} lines in an idle stack, 20 ms more for SQS and 30 ms for S3: time",
+            f"result of {lines:,} lines in an idle stack, 20 ms added for SQS and 30 ms for S3: time",
             warm,
             f"{median(warm):.1f} s; {cold:.1f} s with cold functions",
         )
@@ -58,7 +58,7 @@ def _figure(what: str, taken: list[float], absolute: str) -> Figure:
 
 
 def _seconds(pipeline: Pipeline, file: Path, name: str) -> float:
-    """Put a file into the inbox, and return how many seconds later its result is there."""
+    """Put a file into the inbox, and return the seconds until its result exists."""
     began = time.perf_counter()
     pipeline.put(file, name)
     _wait(lambda: name in pipeline.results.reported())
@@ -66,9 +66,10 @@ def _seconds(pipeline: Pipeline, file: Path, name: str) -> float:
 
 
 def _seconds_after_the_last_message(pipeline: Pipeline, file: Path, name: str) -> tuple[float, float]:
-    """The same, and how many seconds of it came after the last message was processed.
+    """Do the same; also return how many of the seconds came after the last message was processed.
 
-    A processor acknowledges a message only after its output is published, so then nothing is left on its topic.
+    A processor acknowledges a message only after its output is published. So when the processor's topic is empty, all
+    messages are processed.
     """
     from parcelq_emulator.pipeline import STACK
 
@@ -86,5 +87,5 @@ def _wait(is_so: Callable[[], bool]) -> None:
     until = time.perf_counter() + _GIVE_UP
     while not is_so():
         if time.perf_counter() > until:
-            raise RuntimeError(f"nothing came within {_GIVE_UP:.0f} s")
+            raise RuntimeError(f"no result came within {_GIVE_UP:.0f} s")
         time.sleep(0.05)

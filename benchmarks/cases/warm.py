@@ -1,4 +1,4 @@
-"""A step in Python with heavy imports, its process kept from message to message, beside one process a message."""
+"""A Python step with heavy imports: its process stays alive between messages, compared with one process a message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _LINES: Final = 10
 _INVOCATION: Final = 10
-"""Messages that an invocation gets unless told otherwise."""
+"""Messages of an invocation by default."""
 _STEP: Final = Path(__file__).parents[1] / "steps" / "heavy.py"
 
 
@@ -44,7 +44,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 
 def _process(url: str, pulled: list[Pulled], *, warm: bool) -> float:
-    """From nothing, as a new instance of the function: the first runs start the processes."""
+    """Begin without processes, as a new instance of the function does: the first runs start them."""
     step = replace(local_step(str(_STEP)), settings=StepSettings(warm=warm))
     with closing(Processor(route_of(url), step, Rules(batch_size=_LINES, parcel_size=_LINES))) as processor:
         for at in range(0, len(pulled), _INVOCATION):

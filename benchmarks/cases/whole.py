@@ -1,4 +1,4 @@
-"""The whole job, from a file to its result, beside GNU parallel, Celery, and the step run once."""
+"""The whole job, from a file to its result, compared with GNU parallel, Celery, and the step run once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.jobs import Job, bare, celery, celery_python, celery_workers, gn
 from benchmarks.tools import program
 
 _LARGE: Final = 20_000
-"""Lines that have about the 1 MB that GNU parallel takes as a block unless told otherwise."""
+"""Lines of about 1 MB, the default block of GNU parallel."""
 _SMALL_BLOCK: Final = "50k"
 """50,000 bytes, which are 1,000 lines. GNU parallel also takes a number of lines (`-N`), but counts them in Perl."""
 
@@ -42,7 +42,7 @@ def measure(bench: Bench) -> Iterator[Figure]:
 
 def _beside_celery(bench: Bench, job: Job) -> Iterator[Figure]:
     how, beside = "1,000 lines a run", "Celery with Redis, a task for 1,000 lines"
-    from_nothing, running = f"{beside}, from nothing as well", f"{beside}, its workers running already"
+    from_nothing, running = f"{beside}, also started from nothing", f"{beside}, workers already running"
     yield _beside(bench, job, how, parcelq_local, from_nothing, _celery_from_nothing, at_most(1), needs=celery_python)
     try:
         with celery_workers(job.folder) as broker:
@@ -70,7 +70,7 @@ def _beside(
     target: Target | None = None,
     needs: Callable[[], object] = lambda: None,
 ) -> Figure:
-    """Measure it beside another way. `needs` looks, before anything is run, whether the tools for that are there."""
+    """Measure the job compared with another tool. `needs` checks first that the tool is installed."""
     what = _what(job, how)
     try:
         needs()

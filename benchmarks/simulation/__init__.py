@@ -1,1 +1,3 @@
-"""The deployed flow in virtual time: a model of AWS that the real planning of looks, draining and merging drives."""
+"""The deployed flow in virtual time: a model of AWS, driven by the product's own code that plans looks, draining and
+merging.
+"""

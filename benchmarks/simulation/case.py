@@ -1,4 +1,4 @@
-"""What is simulated, and what comes of it."""
+"""The input and the outcome of a simulation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics of the stack, which has one stage."""
+    """The topics of a stack with one stage."""
 
     ranges: Topic
     step: Topic
@@ -26,20 +26,20 @@ class Topics:
 
     @property
     def are_empty(self) -> bool:
-        """Whether the downloader would find them empty."""
+        """Whether the downloader would find the topics empty."""
         return all(one.is_empty for one in (self.ranges, self.step, self.output))
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is to happen, beside what `parcelq estimate` knows.
+    """The settings of a simulation, in addition to those of `parcelq estimate`.
 
     Attributes:
         account: concurrent invocations of the account.
-        lost: which share of invocations dies before it does anything.
+        lost: the share of invocations that die before they do anything.
         deadline: acknowledgement deadline of the processor's topic, in seconds.
         collecting: timeout of the downloader, in seconds.
-        seed: of all chance.
+        seed: of the random numbers.
     """
 
     account: int = 1000
@@ -51,26 +51,16 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a job. Times are seconds after the put.
+    """What came of a job. Times are seconds from the put until the last message was there, or the result.
 
     Attributes:
-        uploaded: when all of the source was published.
-        processed: when the last output message was published.
-        collected: when the last of them was in a segment.
-        result: when result and report were there.
-        messages: output messages.
-        collected_messages: how many of them are in segments.
-        looks: looks at the job.
-        healings: how often something was published again.
-        used: what each function used.
         sqs: requests to SQS, as it bills them.
-        fair: those of them that publish with a MessageGroupId.
-        s3: requests to S3.
+        fair: the requests to SQS that publish with a MessageGroupId.
         locked: the most messages of a topic that were locked at a time.
         most: the most concurrent invocations.
         throttled: invocations that were refused.
-        too_long: steps that one invocation must do and has no time for.
-        series: times, and how much was uploaded, processed and collected then, from 0 to 1.
+        too_long: work that one invocation must do and that exceeds its timeout.
+        series: times, with the shares uploaded, processed and collected by then, from 0 to 1.
     """
 
     messages: int = 0

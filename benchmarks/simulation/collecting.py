@@ -23,7 +23,7 @@ from benchmarks.simulation.merging import Indexes
 from benchmarks.simulation.world import Batch, World, size
 
 _TICK: Final = 2.5
-"""Seconds after which a drainer counts what it drained."""
+"""A drainer updates its counts after this many seconds."""
 _SOURCE: Final = "s3://bucket/inbox/lines.txt?etag=0&put=0"
 
 
@@ -32,17 +32,11 @@ class Collector:
     """Collects the messages of a job.
 
     Attributes:
-        world: its time.
-        job: what is known of it.
-        case: what is to happen.
-        topics: the topics.
-        out: what came of the job so far.
-        is_uploaded: says whether all of the source is published, as the uploader's notes do.
-        mixed: says how many ranges were uploaded side by side.
-        indexes: its segments.
-        record: the job's record.
+        out: the outcome of the job so far.
+        is_uploaded: returns whether all of the source is published, which the uploader's notes say.
+        mixed: returns how many ranges were uploaded at the same time.
         collected: messages in segments.
-        parts_left: parts of a large result that are to be written; None while that is not planned.
+        parts_left: parts of a large result that are not written yet; None before they are planned.
         writers: invocations that write parts.
     """
 
@@ -63,7 +57,7 @@ class Collector:
         self.indexes = Indexes(self.out.s3)
 
     def take(self, batch: Batch, _: int, end: Callable[[float], None]) -> None:
-        """Drain, take the look at the job if it is among these, and write parts."""
+        """Drain, take the look at the job if its message is among these, and write parts."""
         began = self.world.now
         tasks = [task for task, _ in batch if isinstance(task, range)]
         looks = [look for look, _ in batch if isinstance(look, Look)]
@@ -90,13 +84,11 @@ class Collector:
             taken()
 
     def _drain(self, until: float, drained: int, held: int, end: Callable[..., None]) -> None:
-        """Drain until nothing comes or time is up.
+        """Drain until nothing comes or time is up. Of `drained` messages so far, `held` are in no segment yet.
 
-        Args:
-            until: when time is up.
-            drained: messages so far.
-            held: how many of them are locked, because they are not in a segment yet.
-            end: called with how many came, and whether nothing is left.
+        `drained` messages are drained so far; `held` of them are not in a segment yet.
+
+        `end` is called with the number of messages, and whether the topic is empty.
         """
         bytes_of_one = self.job.outputs[1]
         each, output = drained_seconds(bytes_of_one), self.topics.output
@@ -154,7 +146,7 @@ class Collector:
             self.out.s3.gets += self.job.ranges
         new, following = after(record, found)
         if following is Next.HEAL:
-            self._note("what was only late was published again")
+            self._note("messages that were only late were published again")
         if following is Next.FINISH:
             writing, is_done = self._finish()
             seconds += writing
@@ -195,11 +187,13 @@ class Collector:
 
     @property
     def result(self) -> Result:
-        """The result that is to be written."""
+        """The result to write."""
         return Result(max(1.0, self.job.output_bytes), self.out.messages, max(1.0, self.mixed()))
 
     def _finish(self) -> tuple[float, bool]:
-        """What a look does that found all messages there: seconds, and whether the job has its result and report."""
+        """The part of a look that comes after it found all messages: its seconds, and whether result and report are
+        written.
+        """
         result = self.result
         self.out.s3.puts += 5
         if not result.is_large:
@@ -227,7 +221,7 @@ class Collector:
         return (3 + listings) * S3_SECONDS + result.drawing, True
 
     def _write_parts(self, tasks: list[range], began: float, end: Callable[[], None]) -> None:
-        """Write the parts of tasks one task after another. When time is up, the others are published again."""
+        """Write the parts of tasks, one task after another. When time is up, the rest is published again."""
         result = self.result
         if not tasks:
             end()
@@ -252,6 +246,6 @@ class Collector:
         self.world.after(seconds, written)
 
     def _note(self, text: str) -> None:
-        """Note something that one invocation has no time for, once."""
+        """Note, once, work that one invocation has no time for."""
         if text not in self.out.too_long:
             self.out.too_long.append(text)

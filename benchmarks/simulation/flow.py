@@ -1,4 +1,4 @@
-"""A job that goes through the deployed flow, from the put to the result: uploader and processor."""
+"""A job in the deployed flow, from the put to the result: uploader and processor."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from benchmarks.simulation.merging import BASE, DRAINING_BYTES, memory_of
 from benchmarks.simulation.world import Account, Batch, Function, Topic, World, size
 
 _STEPS: Final = 10
-"""In so many parts an uploader publishes what it has."""
+"""An uploader publishes its range in this many portions."""
 _MOST_EVENTS: Final = 20_000
-"""Of more invocations than this several that run side by side are simulated as one."""
+"""If more invocations than this run at the same time, several are simulated as one."""
 _LOOKS_TOGETHER: Final = 10
 _UPLOADER_BYTES: Final = BASE + 32 * 1024 * 1024
 
 
 def simulate(job: Estimate, case: Case) -> Outcome:
-    """Let a job go through the flow."""
+    """Simulate the flow of a job."""
     return _Flow(job, case).run()
 
 
@@ -88,7 +88,7 @@ class _Flow:
         return Function(self.account, topic, work, most, together, at_once, self.case.lost, back)
 
     def _sample(self) -> None:
-        """Note how far all is, for the plot, more and more rarely."""
+        """Note the progress for the plot, at growing intervals."""
         total = self.out.messages
         done = self.cut / self.job.uploaded, self.processed / total, self.collector.collected / total
         cut, processed, collected = (round(share, 4) for share in done)
@@ -98,7 +98,7 @@ class _Flow:
     # ---- The uploader.
 
     def _put(self) -> None:
-        """S3's event, which Lambda tries again for as long as the account has no room."""
+        """S3's event. Lambda retries it while the account has no free invocation."""
         if not self.account.begin(1):
             self.world.after(60.0, self._put)
             return
@@ -150,7 +150,7 @@ class _Flow:
         seconds = job.publishing
         self.out.sqs += 2 * count
         self.out.s3.gets += count
-        # How many are side by side when a range is uploaded, on average.
+        # The average number of ranges that are uploaded at the same time.
         self.mixed += count * (self.ranges_taken - self.ranges_noted) / job.ranges
 
         def done() -> None:

@@ -1,4 +1,4 @@
-"""What looks at a job take beside what `parcelq estimate` knows: merging by the real rules, requests, and memory."""
+"""The cost of looks at a job beyond what `parcelq estimate` knows: merging by the real rules, requests, and memory."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from parcelq_cli.estimate.facts import BYTES_PER_SECOND, LISTED, MERGED, RESOLVE
 from benchmarks.simulation.case import Requests
 
 BASE: Final = 90_000_000
-"""Bytes of memory of Python with boto3, Powertools and our imports."""
+"""Bytes of memory of Python with boto3, Powertools and the project's modules."""
 _ROW: Final = 160
-"""Bytes of memory of a row, as bytes of Python."""
+"""Bytes of memory of a row, as a Python bytes object."""
 _KEY: Final = 250
-"""Bytes of memory of a segment's key, and of what is kept of its index."""
+"""Bytes of memory of a segment's key and the index data kept for it."""
 _ROW_BYTES: Final = words_of(0) * WORD
 _READS_IN_FLIGHT: Final = 8
-"""Indexes that are opened side by side."""
+"""Indexes that are open at the same time."""
 DRAINING_BYTES: Final = BASE + RECEIVERS * (SEGMENT_BYTES + 2 * PULLED_BYTES)
-"""Memory of an invocation that drains: what its receivers hold, and what they pulled last, as text and decoded."""
+"""Memory of an invocation that drains: what its receivers hold, and the last messages pulled, both as text and decoded.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +57,17 @@ class Indexes:
     _looked: int = 0
 
     def add(self, rows: int, segments: int) -> None:
-        """Count new segments with so many rows together."""
+        """Add `count` new segments with `rows` rows in total."""
         self._loose += [rows // segments + (number < rows % segments) for number in range(segments)]
         self.segments += segments
         self.rows += rows
         self.requests.puts += segments
 
     def look(self, *, complete: bool) -> float:
-        """Return the seconds of a look at all that is there: listing, merging what is new, and seeing what is missing.
+        """Return the seconds of a look at all segments: listing them, merging new ones, and finding holes.
 
         Args:
-            complete: whether nothing is missing, so that all must be looked at.
+            complete: whether nothing is missing, so that the look reads all rows.
         """
         listings = ceil((self.segments + 1) / LISTED)
         self.requests.puts += listings
@@ -79,7 +80,7 @@ class Indexes:
         return seconds + self.read(new, len(self._loose), RESOLVED)
 
     def read(self, rows: float, indexes: int, speed: float) -> float:
-        """Return the seconds in which rows of so many indexes are read and passed at a speed in rows a second."""
+        """Return the seconds for reading and merging `rows` rows from `indexes` indexes at `speed` rows a second."""
         windows = indexes + rows / max(32, ROWS_HELD / max(1, indexes))
         self.requests.gets += windows
         moved = rows * _ROW_BYTES / BYTES_PER_SECOND
@@ -108,5 +109,7 @@ class Indexes:
 
 
 def memory_of(result: Result) -> float:
-    """Bytes of memory of an invocation that writes parts of a result: windows of segments, and the parts themselves."""
+    """Bytes of memory of an invocation that writes parts of a result: its windows of segments, and the parts
+    themselves.
+    """
     return BASE + result.side_by_side * (CACHE_BYTES + result.part)

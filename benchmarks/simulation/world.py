@@ -1,4 +1,4 @@
-"""Virtual time, topics, and functions that Lambda runs over their messages."""
+"""Virtual time, topics, and functions that Lambda invokes with their messages."""
 
 from __future__ import annotations
 
@@ -14,24 +14,16 @@ from parcelq_cli.estimate.facts import COLD_SECONDS, MORE_PER_SECOND, POLLERS, S
 
 FIRST_BACK_OFF: Final = 1.0
 LAST_BACK_OFF: Final = 60.0
-"""Seconds until an event source tries a throttled batch again. AWS says that the time grows, and that it goes on until
-the acknowledgement deadline: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html. The numbers
-are assumed."""
+"""Seconds until an event source retries a throttled batch. AWS says that the time grows, and that retries continue
+until the acknowledgement deadline: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html. The
+numbers are assumptions.
+"""
 Batch = list[tuple[Any, int]]
-"""Messages: what each of some says, and how many of them there are."""
+"""Groups of equal messages: the content of each, and the number of messages."""
 
 
 class World:
-    """Virtual time, and what happens in it.
-
-    Args:
-        seed: of all chance.
-
-    Attributes:
-        now: seconds since the beginning.
-        is_ended: whether that was all.
-        chance: where all chance comes from.
-    """
+    """Virtual time in seconds, and what happens in it; all chance comes from one seed."""
 
     def __init__(self, seed: int) -> None:
         self.now = 0.0
@@ -41,11 +33,11 @@ class World:
         self._numbers = count()
 
     def after(self, seconds: float, call: Callable[[], object]) -> None:
-        """Call something in `seconds` seconds."""
+        """Call a function in `seconds` seconds."""
         heappush(self._waiting, (self.now + seconds, next(self._numbers), call))
 
     def run(self) -> None:
-        """Let things happen until it is ended. Raises RuntimeError if nothing happens any more."""
+        """Run events until the simulation ends. Raises RuntimeError if no event is left."""
         while not self.is_ended:
             if not self._waiting:
                 raise RuntimeError(f"nothing happens any more after {self.now:,.0f} s")
@@ -55,17 +47,9 @@ class World:
 
 @dataclass(slots=True)
 class Topic:
-    """A topic.
+    """A topic. A batch for which no function is free stays locked for `deadline` seconds.
 
-    Attributes:
-        world: its time.
-        deadline: seconds that a batch stays locked for which no function was free.
-        visible: messages that wait.
-        locked: messages that somebody has.
-        most_locked: the most of these at any time.
-        delayed: messages that are not due yet.
-        published: messages so far.
-        on_message: called when messages are there.
+    Its messages are visible, locked because somebody has them, or delayed because they are not due yet.
     """
 
     world: World
@@ -84,7 +68,7 @@ class Topic:
         return not self.visible + self.locked + self.delayed
 
     def publish(self, number: int = 1, text: Any = None, delay: float = 0.0) -> None:
-        """Publish messages that say the same."""
+        """Publish `number` equal messages."""
         if number:
             self.published += number
             self.delayed += number
@@ -106,11 +90,11 @@ class Topic:
         return taken
 
     def acknowledge(self, number: int) -> None:
-        """Forget `number` messages."""
+        """Delete `number` locked messages."""
         self.locked -= number
 
     def release(self, batch: Batch, seconds: float) -> None:
-        """Have messages delivered again after `seconds` seconds."""
+        """Deliver messages again after `seconds` seconds."""
         self.world.after(seconds, lambda: self._arrive(batch, "locked"))
 
     def _arrive(self, batch: Batch, before: str) -> None:
@@ -121,20 +105,13 @@ class Topic:
 
 
 def size(batch: Batch) -> int:
-    """How many messages there are."""
+    """Number of messages."""
     return batch[0][1] if len(batch) == 1 else sum(number for _, number in batch)
 
 
 @dataclass(slots=True)
 class Account:
-    """What the account allows.
-
-    Attributes:
-        limit: concurrent invocations.
-        running: how many there are.
-        most: the most at any time.
-        throttled: invocations that were refused.
-    """
+    """The concurrent invocations that the account allows; `throttled` counts those that it refused."""
 
     limit: int
     running: int = 0
@@ -142,7 +119,7 @@ class Account:
     throttled: int = 0
 
     def begin(self, number: int) -> bool:
-        """Begin invocations; False if they are refused."""
+        """Begin invocations; return False if they are refused."""
         if self.running + number > self.limit:
             self.throttled += number
             return False
@@ -153,7 +130,7 @@ class Account:
 
 @dataclass(slots=True)
 class Used:
-    """What a function used: invocations, their seconds together, the longest, and the most memory in bytes."""
+    """The resources that a function used: invocations, total and longest seconds, and the peak memory in bytes."""
 
     invocations: int = 0
     seconds: float = 0.0
@@ -173,16 +150,16 @@ class Function:
     """A function and its event source.
 
     Attributes:
-        account: what is allowed.
-        topic: whose messages it gets.
-        work: begins an invocation, given its messages, how many invocations it stands for and what is to be called when
-            it has ended.
+        account: the account's concurrency.
+        topic: the topic of its messages.
+        work: begins an invocation, given its messages, the number of invocations that it simulates, and a function to
+            call at its end.
         most: `MaximumConcurrency`.
-        together: messages of an invocation.
-        at_once: invocations that the simulation makes one of, since there are so many.
-        lost: which share of invocations dies.
+        together: most messages of an invocation.
+        at_once: invocations that are simulated as one, to save time.
+        lost: the share of invocations that die.
         back: seconds until the messages of one that died are delivered again.
-        used: what it used.
+        used: the resources it used.
     """
 
     account: Account
@@ -203,7 +180,7 @@ class Function:
         self.topic.on_message = self.poll
 
     def poll(self) -> None:
-        """Begin as many invocations as there are messages and the event source may."""
+        """Begin as many invocations as the messages need and the event source allows."""
         world = self.topic.world
         if not self._running and not self._is_growing:
             self._since = world.now
@@ -219,7 +196,7 @@ class Function:
             self._begin(batch, number, FIRST_BACK_OFF, world.now + self.topic.deadline)
 
     def _poll_later(self) -> None:
-        """Poll again when the event source has grown; where it cannot, the end of an invocation makes it poll."""
+        """Poll again when the event source may have grown; if it cannot grow, the end of an invocation polls."""
         if self._running < self.most and not self._is_growing:
             self._is_growing = True
             self.topic.world.after(self.at_once / MORE_PER_SECOND, self._grown)

@@ -1,4 +1,4 @@
-"""A step that works out the mass of each molecule with RDKit; bad ones are rejected one by one."""
+"""A step that calculates the mass of each molecule with RDKit, and rejects bad ones individually."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same as `upper_each.py`, with `multiprocessing.Pool.imap`: `pool.py SOURCE TARGET LINES`."""
+"""The work of `upper_each.py` with `multiprocessing.Pool.imap`: `pool.py SOURCE TARGET LINES`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def upper_all(entries: list[str]) -> list[str]:
 
 
 def chunks(lines: IO[str], size: int) -> Iterator[list[str]]:
-    """Yield `size` lines at a time, without their line ends."""
+    """Yield chunks of `size` lines, without line ends."""
     while chunk := [line.rstrip("\n") for line in islice(lines, size)]:
         yield chunk
 

@@ -1,4 +1,4 @@
-"""A step that puts each line into upper case, as a function of one entry."""
+"""A step that converts each line to upper case, as a function of one entry."""
 
 from __future__ import annotations
 

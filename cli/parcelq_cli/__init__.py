@@ -1,1 +1,1 @@
-"""The parcelq command line and the embedded stack."""
+"""The parcelq command line."""

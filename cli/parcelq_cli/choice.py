@@ -1,4 +1,4 @@
-"""The workflow that `parcelq run`, `try` and `redrive` run: that of a folder, or one made of steps."""
+"""The workflow of `parcelq run`, `try` and `redrive`: a folder's, or one made from single steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from parcelq.local.recipe import Recipe
 
 _OPTIONS: Final = frozenset({"name", "combine", "max-dead", "env", "settings", "format"})
-"""What `InvalidValueError` calls options."""
+"""How `InvalidValueError` names options."""
 
 
 def recipe_of(
@@ -51,7 +51,7 @@ def recipe_of(
 
 @contextmanager
 def naming_options() -> Iterator[None]:
-    """Raise WrongUsageError with the option's name if the value of an option is impossible."""
+    """Raise WrongUsageError with the name of the option if its value is invalid."""
     try:
         yield
     except InvalidValueError as error:

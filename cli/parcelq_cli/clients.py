@@ -1,6 +1,6 @@
-"""The clients of AWS that commands use. They are made when a command runs, since importing boto3 takes long.
+"""The AWS clients of commands. A command creates them when it runs, because importing boto3 takes long.
 
-All of them are of the account and region that boto3 is configured for; they raise AwsError where no region is.
+They use the account and region that boto3 is configured for, and raise AwsError if no region is configured.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from parcelq.store.bucket import BucketStore
     from parcelq.topics.admin import Topics
     from parcelq.topics.overflow import Overflow
     from parcelq.topics.sqs import SqsTopic
@@ -23,7 +24,8 @@ def topics() -> Topics:
 
 
 def topic(name: str, bucket: str = "") -> SqsTopic:
-    """Return a topic by name or URL; raises TopicNotFoundError. Bodies too large for a message go to the bucket."""
+    """Return a topic by name or URL; raises TopicNotFoundError. The bucket stores bodies that are too large for a
+    message."""
     from parcelq.topics.sqs import SqsTopic
 
     every = topics()
@@ -31,7 +33,7 @@ def topic(name: str, bucket: str = "") -> SqsTopic:
 
 
 def looks(topic: SqsTopic) -> SqsTopic | None:
-    """Return the topic of looks of the stack that a topic belongs to; None if it belongs to no stack."""
+    """Return the stack's topic of looks, for a topic of a stack; None for other topics."""
     from parcelq.errors import TopicNotFoundError
     from parcelq.names import looks_beside
     from parcelq.topics.admin import Topics
@@ -51,8 +53,16 @@ def s3() -> S3Client:
     return s3_client()
 
 
+def bucket(name: str) -> BucketStore:
+    """Return a bucket."""
+    from parcelq.store.bucket import BucketStore
+
+    return BucketStore(s3(), name)
+
+
 def overflow(bucket: str) -> Overflow:
-    """Return the store of bodies too large for a message. Reading needs no bucket, since each message names its own."""
+    """Return the store of bodies that are too large for a message. Reading needs no bucket, because each message names
+    its own."""
     from parcelq.topics.overflow import Overflow
 
     return Overflow(s3(), bucket)

@@ -1,4 +1,4 @@
-"""The commands of `parcelq`, and what the command line is made of."""
+"""The list of the commands of `parcelq`; builds the command line from it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from parcelq.errors import ParcelqError
 from parcelq_cli.plain import PlainCommand, PlainGroup
 
 _EMULATOR: Final = ("moto", "samtranslator")
-"""What `parcelq emulate` needs beside the default install."""
+"""The extra that `parcelq emulate` needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Command:
-    """A command, which is imported only when it is run, or listed.
+    """A command. Its module is imported only when it runs or is listed.
 
     Attributes:
         name: its name.
         place: its module and function; for a group of commands, its `Typer`.
-        example: how it is used, for its help.
-        short: describes it in the list of commands; empty if the first line of its help does.
+        example: an example for its help.
+        short: its description in the list of commands; empty to use the first line of its help.
     """
 
     name: str
@@ -34,7 +34,7 @@ class _Command:
     short: str = ""
 
     def add_to(self, app: typer.Typer) -> None:
-        """Import it, and add it."""
+        """Import the command, and add it to the command line."""
         module, _, name = self.place.partition(":")
         found = getattr(import_module(module, __package__), name)
         if isinstance(found, typer.Typer):
@@ -48,9 +48,9 @@ _STEP: Final = "molecules.smi --step ./score.py"
 _COMMANDS: Final = (
     _Command("run", ".run:run", _STEP, "Run a program over every record of files."),
     _Command("try", ".try_:try_", _STEP, "Run a program over the first records."),
-    _Command("jobs", ".jobs:jobs", "--json", "List the jobs that are not whole."),
+    _Command("jobs", ".jobs:jobs", "--json", "List the jobs that are not complete."),
     _Command("cancel", ".jobs:cancel", "28b1c5e0886b --stack parcelq", "Cancel jobs of a stack."),
-    _Command("dead", ".dead:dead", "28b1c5e0886b", "List what failed for good, and why."),
+    _Command("dead", ".dead:dead", "28b1c5e0886b", "List entries that failed for good, and why."),
     _Command("redrive", ".jobs:redrive", "28b1c5e0886b --step ./score.py", "Run the failed entries of a job again."),
     _Command("resume", ".jobs:resume", "28b1c5e0886b", "Continue a job that was stopped."),
     _Command("publish", ".messages:publish", "molecules CCO 'c1ccccc1'"),
@@ -65,8 +65,8 @@ _COMMANDS: Final = (
     _Command("topics", ".topics:app"),
     _Command("workflows", ".workflows:app"),
     _Command("doctor", ".doctor:doctor", "--stack parcelq", "Find out why jobs make no progress."),
-    _Command("scale", ".doctor:scale", "step 50 --stack parcelq", "Set how many run at once."),
-    _Command("wait", ".remote:wait", "28b1c5e0886b --stack parcelq", "Wait for files on a stack."),
+    _Command("scale", ".doctor:scale", "step 50 --stack parcelq", "Set how many functions run at once."),
+    _Command("wait", ".remote:wait", "28b1c5e0886b --stack parcelq", "Upload files to a stack and wait for results."),
 )
 _EMULATE: Final = _Command(
     "emulate", "parcelq_emulator.command:emulate", f"{_STEP} --output results", "Run the deployed functions here."
@@ -74,7 +74,7 @@ _EMULATE: Final = _Command(
 
 
 def app(words: Sequence[str] = ()) -> typer.Typer:
-    """Make the command line: of all commands, or only of the one that the words on the command line name.
+    """Make the command line with all commands, or with only the one that `words` names.
 
     Args:
         words: what follows `parcelq`.

@@ -1,7 +1,7 @@
-"""`parcelq dead` and `parcelq topics redrive`: list dead entries with their reasons, and try them again.
+"""`parcelq dead` and `parcelq topics redrive`: list dead entries with their reasons, and run them again.
 
-`parcelq dead` takes a job by its id, or a topic. Ids have a form of their own; `--topic` is for a topic
-whose name has that form too.
+`parcelq dead` takes the id of a job, or a topic. Ids have a fixed form; `--topic` is for a topic whose name has the
+same form.
 """
 
 from __future__ import annotations
@@ -44,20 +44,21 @@ def dead(
     results: ResultsFolder = RESULTS,
     stack: AnyStack = "",
 ) -> None:
-    """List what failed for good: the dead entries of a job of this machine or a stack, or the dead letters of a topic.
+    """List entries that failed for good: the dead entries of a job, or the dead letters of a topic.
 
-    For each: file or source, record or line, entry, and why it failed. With --json each line has one object with the
-    whole entry; for a topic the entry is text, or base64 if it is not UTF-8, as the member "encoding" says.
+    Shows for each its file or source, its record or line, the entry, and why it failed. With --json each line is an
+    object with the whole entry. For a topic, the member "encoding" says whether the entry is text or, if it is not
+    UTF-8, base64.
     """
     from parcelq.lineage.source import Source, is_job_id
 
     if bool(job) == bool(topic):
-        raise WrongUsageError("give the id of a job or a topic, one of them")
+        raise WrongUsageError("give either the id of a job or a topic")
     if stack:
         from parcelq.stack.lookup import look_up
 
         if topic:
-            raise WrongUsageError("--stack is for the id of a job; a topic is named by itself")
+            raise WrongUsageError("--stack is for the id of a job; for a topic give only its name")
         jobs = look_up(stack).jobs
         record = jobs.find(job)
         list_dead(output, record.id, Source.parse(record.source).name, jobs.dead(record.id))
@@ -96,7 +97,7 @@ def redrive(
         list[str] | None, typer.Option("--id", metavar="ID", help="Only this message; may be given several times.")
     ] = None,
 ) -> None:
-    """Send dead letters back to their topic, to be tried again.
+    """Send dead letters back to their topic, to be processed again.
 
     All of them, or those given by --id.
     """
@@ -114,14 +115,14 @@ def redrive(
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a dead letter comes from: its source, and the bytes of that it stands for."""
+    """The origin of a dead letter: its source, and a span of bytes of the source."""
 
     source: Source
     lineage: Lineage
 
     @classmethod
     def of(cls, message: Pulled) -> _Place | None:
-        """Return the place of a message; None if its attributes do not say."""
+        """Return the origin of a message; None if its attributes do not have it."""
         from parcelq.errors import InvalidValueError, LineageError
         from parcelq.lineage.lineage import Lineage
         from parcelq.lineage.source import Source
@@ -139,10 +140,10 @@ class _Place:
         return self.lineage.root.start
 
     def is_right(self, body: bytes | None) -> bool:
-        """Return whether the file is still the source, as far as that can be checked.
+        """Return whether the file is still the unchanged source, as far as that can be checked.
 
-        S3 checks objects itself. Of a file, the bytes of the message are compared, or only the size if the message is
-        the output of a step. A pipe cannot be read again.
+        S3 checks objects itself. For a file, the bytes of the message are compared; if the message is the output of a
+        step, only the file's size is. A pipe cannot be read again.
         """
         if self.source.bucket:
             return True
@@ -155,7 +156,7 @@ class _Place:
 
 
 def body_of(message: Pulled, overflow: Overflow) -> tuple[bytes | None, str]:
-    """Return the decoded body of a message, from S3 if it is there; or None and why it cannot be read."""
+    """Return the decoded body of a message, read from S3 if it is stored there; or None and why it cannot be read."""
     try:
         return overflow.load(message).message().body, ""
     except ParcelqError as error:
@@ -205,7 +206,7 @@ def _encoded(body: bytes | None) -> tuple[str | None, str | None]:
 
 
 def shown(body: bytes | None, problem: str) -> str:
-    """Return the beginning of a message's first entry, in quotes as Python writes it."""
+    """Return the beginning of a message's first entry, quoted as Python does."""
     if body is None:
         return problem
     first, _, others = body.partition(b"\n")
@@ -222,7 +223,7 @@ def _file(source: Source) -> BinaryIO:
 
 
 def _line_numbers(every: Iterable[_Place]) -> dict[tuple[Source, int], int]:
-    """Return the number of the line that starts at each place, if the source can still be read unchanged."""
+    """Return the number of the line that starts at each place, if the source is readable and unchanged."""
     from parcelq.records import LINES, places
 
     starts: dict[Source, list[int]] = {}
@@ -230,7 +231,7 @@ def _line_numbers(every: Iterable[_Place]) -> dict[tuple[Source, int], int]:
         starts.setdefault(place.source, []).append(place.start)
     numbers: dict[tuple[Source, int], int] = {}
     for source, positions in starts.items():
-        # What is gone, or cannot be read, has no numbers; its dead letters are still listed.
+        # If the source was deleted or cannot be read, the dead letters are listed without numbers.
         with suppress(ParcelqError, OSError, ValueError), _opened(source) as stream:
             found = places(stream, LINES, positions) if stream else {}
             numbers.update(((source, start), place.line) for start, place in found.items())
@@ -240,11 +241,10 @@ def _line_numbers(every: Iterable[_Place]) -> dict[tuple[Source, int], int]:
 @contextmanager
 def _opened(source: Source) -> Iterator[Readable | None]:
     from parcelq.records.compression import open_source
-    from parcelq.store.bucket import BucketStore
     from parcelq.upload.puts import opened
 
     if source.bucket:
-        with opened(BucketStore(clients.s3(), source.bucket), source) as stream:
+        with opened(clients.bucket(source.bucket), source) as stream:
             yield stream
     else:
         with _file(source) as file:

@@ -1,4 +1,4 @@
-"""`parcelq doctor` and `parcelq scale`: why jobs of a stack make no progress, and how many functions run at once."""
+"""`parcelq doctor` says why jobs of a stack make no progress; `parcelq scale` sets how many functions run at once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from parcelq_cli.options import StackName
 from parcelq_cli.output import Output, amount, with_output
 
 _LEAST, _MOST = 2, 1000
-"""Bounds of an event source's concurrency: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html"""
+"""Smallest and largest concurrency of an event source:
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
+"""
 _NEW_ACCOUNT: Final = 10
 """Concurrent invocations of a new account: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 
 class Finding(NamedTuple):
-    """A problem that stops jobs, or may do so; and what to do about it."""
+    """A problem that stops jobs or may stop them, and what to do about it."""
 
     what: str
     help: str
@@ -36,11 +38,8 @@ class Examined:
         self.others = [f"{stack.prefix}-{name}" for name in ("uploader", "downloader")]
 
     def mapping(self, function: str) -> Mapping[str, Any]:
-        """The event source of a function. Raises ParcelqError if it has none."""
-        from parcelq.aws.clients import translated
-
-        with translated():
-            found = self.functions.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+        """Return the event source of a function. Raises ParcelqError if it has none."""
+        found = _asked(self.functions.list_event_source_mappings, FunctionName=function)["EventSourceMappings"]
         if not found:
             raise ParcelqError(f"function {function} has no event source")
         mapping: Mapping[str, Any] = found[0]
@@ -48,21 +47,18 @@ class Examined:
 
     def concurrency(self) -> Iterator[Finding]:
         """Check that the account's concurrency is enough for the stack."""
-        from parcelq.aws.clients import translated
-
-        with translated():
-            limit = self.functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
+        limit = _asked(self.functions.get_account_settings)["AccountLimit"]["ConcurrentExecutions"]
         mappings = map(self.mapping, (*self.processors.values(), *self.others))
         wanted = sum(one.get("ScalingConfig", {}).get("MaximumConcurrency", 0) for one in mappings)
         if wanted > limit:
             yield Finding(
                 f"the account runs {limit} functions at once, and the stack may ask for {wanted}",
-                "raise the quota of Lambda's concurrent executions, or lower it: parcelq scale STAGE N"
+                "raise the quota of Lambda's concurrent executions, or lower the stack's: parcelq scale STAGE N"
                 + (" (this is the quota of new accounts)" if limit <= _NEW_ACCOUNT else ""),
             )
 
     def event_sources(self) -> Iterator[Finding]:
-        """Check that the functions get their messages."""
+        """Check that the functions' event sources are enabled."""
         for function in (*self.processors.values(), self.others[0]):
             state = self.mapping(function).get("State")
             if state != "Enabled":
@@ -85,18 +81,14 @@ class Examined:
                 )
 
     def alarms(self) -> Iterator[Finding]:
-        """Check that no alarm is on."""
-        from parcelq.aws.clients import translated
-
-        with translated():
-            reply = _client("cloudwatch").describe_alarms(
-                AlarmNamePrefix=f"{self.stack.prefix}-", StateValue="ALARM", MaxRecords=100
-            )
+        """Check that no alarm is active."""
+        alarms = _client("cloudwatch").describe_alarms
+        reply = _asked(alarms, AlarmNamePrefix=f"{self.stack.prefix}-", StateValue="ALARM", MaxRecords=100)
         for one in reply.get("MetricAlarms", ()):
             yield Finding(f"the alarm {one['AlarmName']} went off", one.get("AlarmDescription") or "look at its metric")
 
     def workflows(self) -> Iterator[Finding]:
-        """Check that the current workflows can be run."""
+        """Check that the current workflows can run."""
         versions = self.stack.versions
         for one in versions.all():
             if not one.current:
@@ -119,7 +111,7 @@ class Examined:
 
 @with_output
 def doctor(out: Output, stack: StackName) -> None:
-    """Find out why the jobs of a stack make no progress, and say what to do.
+    """Find out why jobs of a stack make no progress, and what to do about it.
 
     The exit code is 1 if there is a problem.
     """
@@ -136,14 +128,14 @@ def doctor(out: Output, stack: StackName) -> None:
         try:
             findings = list(check())
         except AwsError as error:
-            advice = "ask for the right to do that" if error.is_denied else "try again"
-            findings = [Finding(f"{error.operation} failed with {error.code}, so nobody knows", advice)]
+            advice = "ask an administrator for this permission" if error.is_denied else "try again"
+            findings = [Finding(f"{error.operation} failed with {error.code}, so this could not be checked", advice)]
         except ParcelqError as error:
             findings = [Finding(str(error), "deploy the stack again")]
         for one in findings:
             out.result({"check": name, "problem": one.what, "help": one.help}, f"{name}: {one.what}; {one.help}")
         if not findings:
-            out.note(f"{name}: all is well")
+            out.note(f"{name}: no problem found")
         found += len(findings)
     if found:
         raise ParcelqError(f"{amount(found, 'problem')} found")
@@ -160,21 +152,17 @@ def scale(
 ) -> None:
     """Set how many processors of a stage may run at the same time, while jobs run.
 
-    The next sam deploy sets it to the parameter Concurrency again.
+    The next sam deploy resets it to the parameter Concurrency.
     """
-    from parcelq.aws.clients import translated
-
     examined = Examined(look_up(stack))
     if stage not in examined.processors:
         raise ParcelqError(f"STAGE is {stage!r}, but must be one of {', '.join(examined.stack.stages)}")
     mapping = examined.mapping(examined.processors[stage])
-    with translated():
-        reply = examined.functions.update_event_source_mapping(
-            UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": number}
-        )
+    wanted = {"MaximumConcurrency": number}
+    reply = _asked(examined.functions.update_event_source_mapping, UUID=mapping["UUID"], ScalingConfig=wanted)
     now = reply.get("ScalingConfig", {}).get("MaximumConcurrency")
     if now != number:
-        raise ParcelqError(f"Lambda was asked for {number}, but says that it is {now}")
+        raise ParcelqError(f"Lambda was asked for a concurrency of {number}, but reports {now}")
     before = mapping.get("ScalingConfig", {}).get("MaximumConcurrency")
     out.result({"stage": stage, "concurrency": number, "before": before}, f"{stage}: {number}, before {before}")
 
@@ -183,3 +171,10 @@ def _client(service: Literal["cloudwatch", "lambda"]) -> Any:
     from parcelq.aws.clients import other_client
 
     return other_client(service)
+
+
+def _asked(call: Callable[..., Any], **options: object) -> Any:
+    from parcelq.aws.clients import translated
+
+    with translated():
+        return call(**options)

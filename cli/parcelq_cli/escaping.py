@@ -1,4 +1,4 @@
-"""Escaping text from elsewhere before it is printed, by the rules of `parcelq.escaping`, here for styled text too."""
+"""Escapes text from elsewhere before it is printed, by the rules of `parcelq.escaping`; works for styled text too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["escaped", "escaped_bytes", "escaped_json", "escaped_text", "one_line
 
 
 def escaped_text(text: Text) -> Text:
-    """Escape in styled text what a terminal would act on; its styles stay."""
+    """Escape terminal control characters in styled text; its styles stay."""
     places = [found.start() for found in HARMFUL.finditer(text.plain)]
     if not places:
         return text

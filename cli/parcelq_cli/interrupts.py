@@ -1,7 +1,7 @@
-"""Ctrl-C: raises KeyboardInterrupt in code that can handle it, or else a moment later.
+"""Ctrl-C raises KeyboardInterrupt at once in code that can handle it, otherwise a moment later.
 
-An exception that a signal raises within an import, or in Python code that a C library calls, does not reach the
-command: it is printed with a traceback and forgotten, or leaves a module half imported.
+An exception that a signal raises during an import may leave a module half imported. In Python code that a C library
+calls, it is printed and lost.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 _RETRY_SECONDS: Final = 0.05
 _IMPORTS: Final = "<frozen importlib"
 _CALLED_BY_C: Final = ("awscrt",)
-"""Packages whose Python code is called by C code that prints exceptions."""
+"""Packages whose Python code is called from C code, which prints exceptions and drops them."""
 _CALLED_BY_PYTHON: Final = frozenset({"__del__", "_remove"})
-"""Functions that the interpreter calls when an object is deleted, here and in `weakref`."""
+"""Functions that the interpreter calls when an object is deleted, in this module and in `weakref`."""
 
 
 def is_interruptible(frame: FrameType | None) -> bool:
-    """Return whether an exception that is raised in a frame reaches the command."""
+    """Return whether an exception raised in a frame reaches the command."""
     while frame:
         code = frame.f_code
         if code.co_filename.startswith(_IMPORTS) or code.co_name in _CALLED_BY_PYTHON:
@@ -39,25 +39,25 @@ def is_interruptible(frame: FrameType | None) -> bool:
 
 
 def signal_later(number: int) -> None:
-    """Send a signal to the main thread again, in a moment."""
+    """Send a signal to the main thread again after a moment."""
 
     def send() -> None:
         time.sleep(_RETRY_SECONDS)
         ident = threading.main_thread().ident
         if ident is not None:
-            signal.pthread_kill(ident, number)  # it ends what the thread waits for, too
+            signal.pthread_kill(ident, number)  # it also ends what the thread waits for
 
     threading.Thread(target=send, daemon=True).start()
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Handle Ctrl-C as long as the context lasts. After it, Ctrl-C ends the process at once and prints nothing."""
+    """Handle Ctrl-C while the context lasts. Afterwards Ctrl-C ends the process at once and prints nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
-    if before is not signal.default_int_handler:  # such as ignored, by the parent process
+    if before is not signal.default_int_handler:  # for example, the parent process ignores it
         yield
         return
 
@@ -77,7 +77,7 @@ def interruptible() -> Iterator[None]:
 
 
 def interrupted(number: int, frame: FrameType | None) -> None:
-    """Handle a signal: raise KeyboardInterrupt, now or in a moment."""
+    """Handle a signal: raise KeyboardInterrupt now or after a moment."""
     if is_interruptible(frame):
         raise KeyboardInterrupt
     signal_later(number)

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from parcelq.local.manage import JobStatus, LocalJobs
 
 SHOWN: Final = 80
-"""Characters of an entry that are shown; `--json` has all of it."""
+"""Characters of an entry that are shown; `--json` shows all of it."""
 
 
 def jobs_in(output: Path) -> LocalJobs:
-    """The jobs of a folder of results: the one place where commands look up jobs."""
+    """Return the jobs of a folder of results. All commands look up jobs here."""
     from parcelq.local.manage import LocalJobs
     from parcelq.local_files import check_folder
 
@@ -50,13 +50,13 @@ def jobs(
     out: Output,
     output: ResultsFolder = RESULTS,
     stack: AnyStack = "",
-    every: Annotated[bool, typer.Option("--all", help="With --stack, list those that are whole, too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="With --stack, list complete jobs too.")] = False,
 ) -> None:
-    """List the jobs that are not whole: running, stopped, or finished but for entries that failed.
+    """List the jobs that are not complete: running, stopped, or finished with failed entries.
 
-    Below each is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓ both.
-    A job of this machine is kept in DIR/.parcelq until all its records are in its result; a stack keeps the record of a
-    job for 105 days.
+    Below each job is a map of its source from the first byte to the last: █ done, ▒ some failed, ░ some missing, ▓
+    both. This machine keeps a job in DIR/.parcelq until all its records are in its result. A stack keeps the record of
+    a job for 105 days.
     """
     if stack:
         from parcelq_cli.stack_jobs import list_jobs
@@ -64,7 +64,7 @@ def jobs(
         list_jobs(out, look_up(stack), every=every)
         return
     if every:
-        raise WrongUsageError("--all is for jobs of a stack, so it needs --stack; this machine keeps no whole jobs")
+        raise WrongUsageError("--all is for jobs of a stack, so it needs --stack; this machine keeps no complete jobs")
     found = jobs_in(output).all()
     for one in found:
         record = one.record
@@ -78,14 +78,15 @@ def jobs(
         }
         out.result(document, line_of(record.id, one, result))
     if not found:
-        out.note(f"no job in {output} lacks anything")
+        out.note(f"no incomplete job in {output}")
 
 
 @with_output
 def cancel(out: Output, job: JobIds, stack: StackName) -> None:
-    """Cancel jobs of a stack: within seconds, none of their messages is run any more.
+    """Cancel jobs of a stack: within seconds, no more of their messages run.
 
-    What is done stays, and parcelq resume goes on with the rest. A job of this machine stops with Ctrl-C where it runs.
+    Finished work is kept, and parcelq resume continues with the rest. To stop a job of this machine, press Ctrl-C in
+    its terminal.
     """
     from parcelq_cli.stack_jobs import cancel_jobs
 
@@ -98,18 +99,20 @@ def redrive(
     job: JobId,
     step: Annotated[
         list[str] | None,
-        typer.Option("--step", metavar="STEP", help="Another step than the job began with, such as a corrected one."),
+        typer.Option(
+            "--step", metavar="STEP", help="Another step than the one the job began with, such as a corrected one."
+        ),
     ] = None,
     workflow: WorkflowFolder = None,
     output: ResultsFolder = RESULTS,
     stack: AnyStack = "",
 ) -> None:
-    """Run the failed entries of a job again, and put their outputs in their places.
+    """Run the failed entries of a job again, and insert their outputs into the result.
 
-    The result, its report and the list of dead entries are written anew; an entry that fails again is listed once.
-    Of a job with several steps, all entries of the messages that an entry failed in run again, from the first step on.
-    On a stack, other steps become a version of the job's workflow that no other job gets, and the report names all
-    versions. For dead letters of a topic there is parcelq topics redrive.
+    This rewrites the result, its report and the list of dead entries; an entry that fails again is listed once. If a
+    job has several steps, all entries of a message with a failed entry run again, from the first step on. On a stack,
+    other steps become a version of the workflow that only this job uses, and the report names all versions. For dead
+    letters of a topic, use parcelq topics redrive.
     """
     if stack:
         from parcelq_cli.stack_jobs import redrive_job
@@ -123,7 +126,7 @@ def redrive(
 
 @with_output
 def resume(out: Output, job: JobId, go_on: GoOn = False, output: ResultsFolder = RESULTS, stack: AnyStack = "") -> None:
-    """Go on with a job that was stopped or cancelled, without the limits that stopped it."""
+    """Continue a job that was stopped or cancelled, without the limits that stopped it."""
     if stack:
         from parcelq_cli.stack_jobs import resume_job
 
@@ -141,11 +144,11 @@ def _run_again(
         again = jobs_in(output).run_again
         return [again(job, redrive=redrive, steps=steps, go_on=go_on, note=out.note, on_progress=show)]
 
-    run_and_report(out, output, f"parcelq resume {job} continues from here", work)
+    run_and_report(out, output, f"parcelq resume {job} continues it", work)
 
 
 def document_of(job: str, one: JobStatus | JobRecord) -> dict[str, Any]:
-    """What `--json` says of any job."""
+    """The facts about a job for `--json`."""
     return {
         "job": job,
         "state": one.state,
@@ -159,7 +162,7 @@ def document_of(job: str, one: JobStatus | JobRecord) -> dict[str, Any]:
 
 
 def line_of(job: str, one: JobStatus | JobRecord, name: object, problem: str = "", *, mapped: bool = True) -> Text:
-    """A job in a line, with its map below."""
+    """A job as a line, with its map below."""
     share = "?" if one.share is None else f"{one.share:.0%}"
     dead = f", {one.dead:,} dead" if one.dead else ""
     line = Text(f"{job}  {one.state}, {share}{dead}  {one_line(name)}" + (f": {one_line(problem)}" if problem else ""))
@@ -167,7 +170,7 @@ def line_of(job: str, one: JobStatus | JobRecord, name: object, problem: str = "
 
 
 def list_dead(out: Output, job: str, file: str, found: Iterable[Dead]) -> None:
-    """List the dead entries of a job, which came from this file unless they say otherwise."""
+    """List the dead entries of a job; `file` is the file of entries that do not name one."""
     count = 0
     for one in found:
         told: dict[str, Any] = {"job": job, "file": file, **json.loads(one.to_json())}

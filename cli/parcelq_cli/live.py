@@ -1,4 +1,4 @@
-"""How far a job is: a live line on a terminal, a plain line every few seconds elsewhere; and a summary at the end."""
+"""Shows the progress of a job: a live line on a terminal, otherwise a plain line every few seconds; then a summary."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def summary_of(progress: Progress, seconds: float) -> str:
 
 @contextmanager
 def shown(output: Output, clock: Callable[[], float] = time.monotonic) -> Iterator[Show]:
-    """Give a function that shows a job's progress, which never goes backwards; and print a summary at the end."""
+    """Yield a function that shows a job's progress, which never goes backwards; print a summary at the end."""
     began = clock()
     last: Progress | None = None
     with _shown(output, clock) as show:
@@ -72,7 +72,7 @@ def _shown(output: Output, clock: Callable[[], float]) -> Iterator[Show]:
     elif output.stderr.is_terminal:
         from rich.live import Live
 
-        # A transient line is removed at the end, so that what is printed next begins a line.
+        # A transient line is removed at the end, so that the next output begins on a new line.
         with Live(console=output.stderr, transient=True, refresh_per_second=_REFRESHES_PER_SECOND) as live:
             yield lambda progress: live.update(_line(progress))
     else:
@@ -97,6 +97,6 @@ def _line(progress: Progress) -> Text:
 
 
 def _duration(seconds: float) -> str:
-    from parcelq.collect.page.amounts import duration  # few runs take long enough to need it
+    from parcelq.collect.page.amounts import duration  # most runs are too short to need it
 
     return duration(round(seconds))

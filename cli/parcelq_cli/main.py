@@ -1,4 +1,4 @@
-"""The command `parcelq`. Its first instant imports nothing that takes time, so that Ctrl-C is handled from then on."""
+"""The command `parcelq`. It installs the handler for Ctrl-C before it imports anything slow."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from typing import Final, NoReturn
 from parcelq_cli.interrupts import interruptible
 
 _GARBAGE: Final = 50_000
-"""Objects between two looks for garbage; as many as usual would take a tenth of the time of a short command."""
+"""Allocations between two garbage collections; with Python's default, collection takes a tenth of the time of a short
+command.
+"""
 
 
 def main() -> None:
-    """Run the command line and exit; every error becomes one sentence on stderr here, and nowhere else."""
+    """Run the command line and exit. Every error becomes one sentence on stderr here, and nowhere else."""
     try:
         with interruptible():
             _run()
     except KeyboardInterrupt:
         _fail("interrupted", 130)
     finally:
-        gc.freeze()  # or Python would look for garbage among all objects once more before it exits, in 30 ms
+        gc.freeze()  # otherwise Python collects garbage once more before it exits, which takes 30 ms
 
 
 def _run() -> NoReturn:
@@ -35,7 +37,7 @@ def _run() -> NoReturn:
 
     try:
         code = app(sys.argv[1:])(prog_name="parcelq", standalone_mode=False)
-        if sys.stdout is not None:  # help, which does not come by way of Output
+        if sys.stdout is not None:  # help, which is not printed through Output
             sys.stdout.flush()
     except typer.TyperException as error:
         sentence = error.format_message().rstrip(".")
@@ -47,7 +49,7 @@ def _run() -> NoReturn:
     except typer.Abort:
         _fail("interrupted", 130)
     except AwsError as error:
-        hint = "; this needs a right that you do not have: docs/howto/rights.md lists those of each command"
+        hint = "; you lack the permission for this: docs/howto/rights.md lists the permissions of each command"
         _fail(f"{error}{hint if error.is_denied else ''}", 1)
     except ParcelqError as error:
         _fail(str(error), 1)
@@ -60,9 +62,9 @@ def _run() -> NoReturn:
     except UnicodeEncodeError as error:
         _fail(f"{error.object!r} is not UTF-8; give a name that is", 1)
     except MemoryError:
-        _fail("there is not enough memory for this", 1)
+        _fail("out of memory", 1)
     except Exception as error:  # noqa: BLE001 - the last resort: a traceback helps no user
-        _fail(f"a fault of the program, {type(error).__name__}: {error}; --verbose shows where", 1)
+        _fail(f"bug in parcelq, {type(error).__name__}: {error}; --verbose shows where", 1)
     sys.exit(code)
 
 

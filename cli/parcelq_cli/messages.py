@@ -1,4 +1,4 @@
-"""`parcelq publish` and `parcelq pull`: messages by hand."""
+"""`parcelq publish` and `parcelq pull`: publish and pull single messages."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def publish(
     if bool(bodies) == bool(file):
         raise WrongUsageError("give either a BODY, or - for stdin, or --file")
     if "" in bodies or (_STDIN in bodies and len(bodies) > 1):
-        raise WrongUsageError("no BODY may be empty, and - must be the only one")
+        raise WrongUsageError("no BODY may be empty, and - must be the only argument")
     with _opened(bodies, file) as data:
         target = clients.topic(topic, bucket or "")
         messages = (Message(one, attributes) for one in data)
@@ -85,13 +85,13 @@ def _publish_many(out: Output, topic: SqsTopic, messages: Iterable[Message]) -> 
 def pull(
     out: Output,
     topic: Topic,
-    least: Annotated[int, typer.Option("--min", min=1, help="Return as soon as this many messages came.")] = 1,
+    least: Annotated[int, typer.Option("--min", min=1, help="Return as soon as this many messages have arrived.")] = 1,
     most: Annotated[
         int | None,
         typer.Option("--max", min=1, help="Never pull more.", show_default=f"{MAX_REQUEST_MESSAGES}, or --min"),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for --min messages; then those that came are printed.")
+        float, typer.Option(min=0, help="Seconds to wait for --min messages; then those that arrived are printed.")
     ] = MAX_LONG_POLL_SECONDS,
     acknowledge: Annotated[
         bool, typer.Option("--acknowledge", help="Acknowledge the messages once they are printed.")
@@ -99,18 +99,18 @@ def pull(
 ) -> None:
     """Pull messages and print their bodies.
 
-    Text is printed as it is, other bodies as base64. Without --acknowledge the messages are delivered again after the
-    topic's acknowledgement deadline. With --json each line has one object: message_id, receive_count, attributes, and
-    body or body_base64. On a terminal, characters that would control it are escaped.
+    Text is printed unchanged, other bodies as base64. Without --acknowledge the messages are delivered again after the
+    topic's acknowledgement deadline. With --json each line is an object: message_id, receive_count, attributes, and
+    body or body_base64. On a terminal, control characters are escaped.
     """
     most = max(least, MAX_REQUEST_MESSAGES) if most is None else most
     if most < least:
-        raise WrongUsageError(f"--max is {most}, but must be at least --min, which is {least}")
+        raise WrongUsageError(f"--max is {most}, but must be at least --min ({least})")
     source = clients.topic(topic)
     with out.progress("pulling"):
         pulled = source.pull(least, most, timeout)
     if not pulled:
-        out.note(f"no message came in {timeout:g} seconds")
+        out.note(f"no message arrived within {timeout:g} seconds")
     printed = [one for one in pulled if _print(out, source, one)]
     lost = source.acknowledge(printed) if acknowledge else []
     if lost:
@@ -122,7 +122,7 @@ def pull(
 
 
 def _print(out: Output, topic: SqsTopic, pulled: Pulled) -> bool:
-    """Print a message; return whether it could be read."""
+    """Print a message; return whether it was readable."""
     try:
         message = topic.read(pulled)
     except MessageError as error:
@@ -140,12 +140,12 @@ def _print(out: Output, topic: SqsTopic, pulled: Pulled) -> bool:
 
 @contextmanager
 def _opened(bodies: list[str], file: Path | None) -> Iterator[Iterator[bytes]]:
-    """Yield the bodies: arguments, or lines with their ends, so that an empty line is an entry too."""
+    """Yield the bodies: the arguments, or lines with their line ends, so that an empty line is an entry too."""
     if file is None and bodies != [_STDIN]:
         yield map(os.fsencode, bodies)
     elif file is None:
         if sys.stdin is None:
-            raise ParcelqError("stdin is closed, so there are no lines to publish")
+            raise ParcelqError("stdin is closed, so no lines can be read from it")
         yield iter(sys.stdin.buffer)
     else:
         check_readable(file)

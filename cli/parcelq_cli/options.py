@@ -20,9 +20,9 @@ RecordFormat = Annotated[
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="The record format: lines, jsonl, csv, tsv, fasta, fastq, sdf, 'starts=TEXT', 'ends=TEXT' or 'lines=4', "
-        "each with or without header=NUMBER after it.",
-        show_default="by the file's name, otherwise lines",
+        help="The record format: lines, jsonl, csv, tsv, fasta, fastq, sdf, 'starts=TEXT', 'ends=TEXT' or 'lines=4'; "
+        "each may be followed by header=NUMBER.",
+        show_default="from the file's name, otherwise lines",
     ),
 ]
 Steps = Annotated[
@@ -47,7 +47,9 @@ WorkflowFolder = Annotated[
 ]
 Settings = Annotated[
     list[Path] | None,
-    typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
+    typer.Option(
+        "--settings", metavar="FILE", help="Settings of the step; repeat it for several steps, in their order."
+    ),
 ]
 Packages = Annotated[
     list[str] | None,
@@ -55,13 +57,13 @@ Packages = Annotated[
 ]
 Env = Annotated[
     list[str] | None,
-    typer.Option("--env", metavar="NAME", help="A variable of this shell that the steps get; may be repeated."),
+    typer.Option("--env", metavar="NAME", help="An environment variable to pass on to the steps; may be repeated."),
 ]
 StackName = Annotated[str, typer.Option("--stack", metavar="NAME", help="Name of the stack.", show_default=False)]
 AnyStack = Annotated[
     str, typer.Option("--stack", metavar="NAME", help="A stack of AWS.", show_default="jobs of this machine")
 ]
-ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of one message.")]
+ParcelSize = Annotated[int, typer.Option(min=1, help="Most entries of a message.")]
 RESULTS: Final = Path("results")
 ResultsFolder = Annotated[Path, typer.Option("--output", metavar="DIR", help="The folder of results.")]
 GoOn = Annotated[bool, typer.Option("--continue", help="Continue with another version of the step.")]
@@ -69,7 +71,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")
 
 
 class WrongUsageError(typer.TyperException):
-    """Arguments and options do not fit together; the text says what would be right."""
+    """Arguments and options do not fit together; the message says what would be right."""
 
     exit_code = 2
 
@@ -84,13 +86,13 @@ def _job_id(job: str) -> str:
 
 JobId = Annotated[
     str,
-    typer.Argument(metavar="JOB", help="Id of the job, or its beginning.", show_default=False, callback=_job_id),
+    typer.Argument(metavar="JOB", help="Id of the job, or the beginning of it.", show_default=False, callback=_job_id),
 ]
 JobIds = Annotated[
     list[str],
     typer.Argument(
         metavar="JOB",
-        help="Ids of jobs, or their beginnings.",
+        help="Ids of jobs, or the beginnings of ids.",
         show_default=False,
         callback=lambda jobs: list(map(_job_id, jobs)),
     ),
@@ -98,7 +100,7 @@ JobIds = Annotated[
 
 
 def bucket_name(name: str | None) -> str | None:
-    """Return the name of a bucket that is given as an option; raises WrongUsageError if no bucket can have it."""
+    """Return the name of a bucket from an option; raises WrongUsageError if it is not valid."""
     try:
         return None if name is None else check_bucket(name)
     except InvalidValueError as error:
@@ -108,7 +110,9 @@ def bucket_name(name: str | None) -> str | None:
 Bucket = Annotated[
     str | None,
     typer.Option(
-        callback=bucket_name, help="Bucket for entries too large for a message.", show_default="none: they are refused"
+        callback=bucket_name,
+        help="Bucket for entries too large for a message.",
+        show_default="none: such entries are refused",
     ),
 ]
 

@@ -1,7 +1,7 @@
-"""Printing: results on stdout, as text or JSON; everything else on stderr.
+"""Prints results on stdout, as text or JSON, and everything else on stderr.
 
-Everything that is printed passes through here, so text from elsewhere is escaped here and nowhere else. Only a value
-that must stay within a line is escaped where the line is made, with `one_line`.
+All output passes through this module, which escapes text from elsewhere. Only a value that must not contain line breaks
+is escaped by the caller, with `one_line`.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ if TYPE_CHECKING:
 Arguments = ParamSpec("Arguments")
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, one document per line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log in detail, with tracebacks of program errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log in detail, with tracebacks of bugs.")]
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES: Final = 1.0
 
 
 class StatusLine(Protocol):
-    """Shows the progress of a command: in words, and as the share of the work that is done where it is known."""
+    """Shows the progress of a command: in words, and as a share of the work if it is known."""
 
     def __call__(self, text: str, share: float | None = None, /) -> None:
         """Show it."""
 
 
 def _console(**options: Any) -> Console:
-    from rich.console import Console  # it takes time, and a command that succeeds quietly needs none
+    from rich.console import Console  # importing it takes time, and a command that prints nothing does not need it
 
     return Console(soft_wrap=True, markup=False, highlight=False, emoji=False, **options)
 
 
 def to_stderr() -> Console:
-    """Return a console that prints on stderr, in colour on a terminal. What goes to it must be escaped."""
+    """Return a console that prints on stderr, in colour on a terminal. Its input must already be escaped."""
     return _console(stderr=True)
 
 
@@ -76,7 +76,7 @@ class Output:
 
     @property
     def stderr(self) -> Console:
-        """The console that everything but results is printed on."""
+        """The console for everything but results."""
         if not self._stderr:
             self._stderr.append(to_stderr())
         return self._stderr[0]
@@ -84,8 +84,8 @@ class Output:
     def result(self, document: Mapping[str, Any], text: str | Text | bytes) -> None:
         """Print a result on stdout: `document` on one line with `--json`, otherwise `text`.
 
-        Bytes are data, such as the body of a message: they are printed as they are into a file or a pipe, and escaped
-        on a terminal. Raises ParcelqError if stdout is closed or full.
+        Bytes are data, such as the body of a message: they are written unchanged to a file or a pipe, and escaped on a
+        terminal. Raises ParcelqError if stdout is closed or full.
         """
         if self.json:
             line = escaped_json(json_format.dumps(document, ensure_ascii=False))
@@ -101,20 +101,20 @@ class Output:
         return _write(line.encode() + b"\n")
 
     def note(self, text: str) -> None:
-        """Print on stderr information for users that scripts do not need."""
+        """Print information on stderr that only people need."""
         if not self.quiet:
             self.stderr.print(escaped(text))
 
     def confirm(self, doomed: Mapping[str, str], yes: bool) -> None:
-        """Show what will be deleted, names and what is in each, and ask, unless the user said yes already.
+        """Show the names and contents of what will be deleted, and ask, unless the user already said yes.
 
-        Raises ParcelqError if the answer is no, or there is no terminal to ask on.
+        Raises ParcelqError if the answer is no, or there is no terminal for asking you.
         """
         if yes or not doomed:
             return
         if not all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)):
             listed = ", ".join(f"{name} ({content})" for name, content in doomed.items())
-            raise ParcelqError(f"this deletes {listed}, and there is no terminal to ask on; add --yes to delete them")
+            raise ParcelqError(f"this deletes {listed}, and there is no terminal for asking you; add --yes to confirm")
         from rich.prompt import Confirm
 
         self.stderr.print("These will be deleted, with all that is in them:")
@@ -128,7 +128,7 @@ class Output:
 
     @contextmanager
     def progress(self, doing: str) -> Iterator[StatusLine]:
-        """Yield a function that shows progress: a live line with a bar on a terminal, otherwise a line now and then."""
+        """Yield a function that shows progress: a live bar on a terminal, otherwise a line from time to time."""
         if self.quiet:
             yield lambda _text, _share=None: None
         elif self.stderr.is_terminal:
@@ -147,7 +147,7 @@ class Output:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Print the log on stderr as long as the context lasts."""
+        """Print the log on stderr while the context lasts."""
         level = logging.INFO if self.verbose else logging.ERROR if self.quiet else logging.WARNING
         handler = _LogHandler(self, level)
         logger = logging.getLogger()
@@ -158,7 +158,7 @@ class Output:
             yield
         except Exception as error:
             if not isinstance(error, ParcelqError | typer.TyperException | typer.Exit | typer.Abort | OSError):
-                _log.info("a fault of the program", exc_info=True)
+                _log.info("bug in parcelq", exc_info=True)
             raise
         finally:
             logger.setLevel(before)
@@ -177,8 +177,7 @@ class Output:
 
 
 def _write(data: bytes) -> None:
-    """Write to stdout. It is flushed at once, so that no message is acknowledged that could not be written to a closed
-    pipe."""
+    """Write to stdout and flush, so that a message is acknowledged only after its output was written."""
     if sys.stdout is None:
         raise ParcelqError("stdout is closed, so results cannot be printed")
     try:
@@ -188,17 +187,17 @@ def _write(data: bytes) -> None:
         forget_stdout()
         if error.errno == errno.EPIPE:
             raise
-        raise ParcelqError(f"stdout cannot be written: {error.strerror}") from None
+        raise ParcelqError(f"cannot write to stdout: {error.strerror}") from None
 
 
 def forget_stdout() -> None:
-    """Drop the text that stdout refused, so that Python does not try to write it again when it ends."""
+    """Drop the text that could not be written to stdout, so that Python does not write it again at exit."""
     with open(os.devnull, "wb") as null:
         os.dup2(null.fileno(), 1)
 
 
 class _LogHandler(logging.Handler):
-    """Prints log records through the console that shows progress, so that they do not break its line."""
+    """Prints log records through the console that shows progress, so that they do not break its live line."""
 
     def __init__(self, output: Output, level: int) -> None:
         super().__init__(level)

@@ -1,7 +1,7 @@
-"""Commands whose options are converted without pydantic, which Typer imports for every text and number.
+"""Converts the options of commands without pydantic, which Typer imports for every text and number.
 
-That import takes as long as half of a short command. Values that are certainly valid are converted here; Typer converts
-the others, and says what is wrong with them.
+That import takes half the time of a short command. This module converts values that are certainly valid; Typer converts
+the others, and reports their mistakes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PlainGroup(TyperGroup):
 
 def _prepared(params: Sequence[Any]) -> Sequence[Any]:
     for param in params:
-        if getattr(param, "_runtime_param", _UNSURE) is None:  # as Typer 0.29 has it
+        if getattr(param, "_runtime_param", _UNSURE) is None:  # as in Typer 0.29
             param._runtime_param = _Plain()
     return params
 
@@ -46,7 +46,7 @@ class _Plain:
         self._typers: Any = None
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Convert a value that the command line, or the option's default, gives."""
+        """Convert a value from the command line, or the default of the option."""
         converted = _converted(value, param)
         if converted is not _UNSURE:
             return converted
@@ -58,7 +58,7 @@ class _Plain:
 
 
 def _converted(value: Any, param: Any) -> Any:
-    """Return the value as the option's type; `_UNSURE` if it is not certainly valid."""
+    """Return the value in the option's type; `_UNSURE` if it may be invalid."""
     info, annotation = param.type_descriptor.parameter_info, param.type_descriptor.annotation
     several = param.multiple or param.nargs == -1
     if value is None:

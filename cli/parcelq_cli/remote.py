@@ -1,4 +1,4 @@
-"""`parcelq run --stack` and `parcelq wait`: files on a stack, from the upload to the results on this machine."""
+"""`parcelq run --stack` and `parcelq wait`: run files on a stack, from their upload to the download of results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def run_on_stack(
     out: Output, files: Sequence[str], assembled: Assembled, stack_name: str, folder: Path, *, detach: bool
 ) -> None:
-    """Run a workflow over files or S3 objects on a stack, and bring the results, unless `detach` says not to wait."""
+    """Run a workflow over files or S3 objects on a stack, and download the results, unless `detach` is true."""
     from parcelq.stack.run import check_files, put_files
 
     try:
@@ -48,14 +48,12 @@ def wait(
     out: Output,
     names: Annotated[
         list[str],
-        typer.Argument(
-            metavar="JOB|NAME", help="Ids of jobs, or what files are called in the inbox.", show_default=False
-        ),
+        typer.Argument(metavar="JOB|NAME", help="Ids of jobs, or names of files in the inbox.", show_default=False),
     ],
     stack: StackName,
     output: ResultsFolder = RESULTS,
 ) -> None:
-    """Wait until files on a stack are done, and bring their results.
+    """Wait until files on a stack are done, and download their results.
 
     parcelq jobs --stack lists the ids of jobs, and parcelq run --detach prints the names of files. Exits with 0 only if
     every record is in a result.
@@ -74,7 +72,7 @@ def wait(
 
 
 def follow_and_report(out: Output, stack: Stack, puts: Sequence[Put], folder: Path) -> None:
-    """Show how far files are until all are done, bring the results, and report them."""
+    """Show the progress of files until all are done, download the results, and report them."""
     from parcelq.stack.follow import Followed, follow
 
     from parcelq_cli.live import shown
@@ -84,13 +82,13 @@ def follow_and_report(out: Output, stack: Stack, puts: Sequence[Put], folder: Pa
         with shown(out) as show:
             results = follow(Followed(stack.jobs, puts), folder, show)
     except KeyboardInterrupt:
-        out.note(f"detached; the stack goes on. {_come_back(puts, stack.name, folder)}")
+        out.note(f"detached; the stack continues. {_come_back(puts, stack.name, folder)}")
         raise
     report_of(out, results, folder, time.monotonic() - began, f" --stack {stack.name}")
 
 
 def uploading(out: Output) -> Uploading:
-    """Return what shows uploads."""
+    """Return a context manager that shows the progress of uploads."""
     from parcelq.collect.page.amounts import size as bytes_text
 
     @contextmanager
@@ -113,4 +111,4 @@ def _come_back(puts: Sequence[Put], stack: str, folder: Path) -> str:
 
     names = shlex.join(one.job or one.name for one in puts)
     more = "" if folder == RESULTS else f" --output {shlex.quote(str(folder))}"
-    return f"parcelq wait {names} --stack {stack}{more} waits for it and brings the results"
+    return f"parcelq wait {names} --stack {stack}{more} waits for the results and downloads them"

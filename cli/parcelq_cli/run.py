@@ -1,4 +1,4 @@
-"""`parcelq run`: a program over every record of files, on this machine or on a stack."""
+"""`parcelq run`: runs a program over every record of files, on this machine or on a stack."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def run(
         int | None, typer.Option(min=1, help="Most entries of one run of the step.", show_default="1000")
     ] = None,
     parcel_size: Annotated[
-        int | None, typer.Option(min=1, help="Most entries of one message.", show_default="1000")
+        int | None, typer.Option(min=1, help="Most entries of a message.", show_default="1000")
     ] = None,
     max_dead: Annotated[
         str, typer.Option(metavar="N|P%", help="Stop when more entries than this failed.", show_default="no limit")
     ] = "",
     keep_going: Annotated[bool, typer.Option(help="Continue even if the step fails on every record.")] = False,
-    fresh: Annotated[bool, typer.Option(help="Start over, and drop what an earlier run has done.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Start over, and discard the work of an earlier run.")] = False,
     go_on: GoOn = False,
     workflow_id: WorkflowId = "",
     env: Env = None,
@@ -76,12 +76,12 @@ def run(
 ) -> None:
     """Run a program over every record of files, and write one result file for each.
 
-    A folder stands for all files in it and below it, except those whose names begin with a dot; results keep the
-    folders in their names. A pattern in quotes, such as 'data/**/*.smi', stands for the files that match it.
+    A folder means all files in it and in its subfolders, except those whose names begin with a dot; the names of
+    results include the folders. A pattern in quotes, such as 'data/**/*.smi', means all files that match it.
 
     If you give the same command again, a run that was stopped continues where it stopped. Exits with 0 only if every
-    record is in a result; records that failed are listed in DIR/NAME.dead.jsonl with the reason, and parcelq redrive
-    runs them again.
+    record is in a result; failed records are listed with their reasons in DIR/NAME.dead.jsonl, and parcelq redrive runs
+    them again.
     """
     from parcelq.local.run import run_files
     from parcelq.local_files import check_folder
@@ -114,7 +114,7 @@ def run(
     }
     with naming_options():
         if stack:
-            _check_unused(only_here, "is for runs on this machine, so it does not go with --stack")
+            _check_unused(only_here, "is for runs on this machine, so it cannot be used with --stack")
             from parcelq_cli.remote import run_on_stack
 
             run_on_stack(out, files, recipe.assembled(), stack, output, detach=detach)
@@ -125,13 +125,13 @@ def run(
             run_and_report(
                 out,
                 output,
-                "the same command continues from here",
+                "run the same command again to continue",
                 lambda show: run_files(files, options, show, name=name, combine=combine, note=out.note),
             )
 
 
 def _check_unused(options: Mapping[str, object], reason: str) -> None:
-    """Raise WrongUsageError if one of these options is given."""
+    """Raise WrongUsageError if one of these options is used."""
     for name, value in options.items():
         if value:
             raise WrongUsageError(f"{name} {reason}")

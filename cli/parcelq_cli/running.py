@@ -1,4 +1,4 @@
-"""The common parts of commands that run jobs on this machine: signals, the line of progress, and the report."""
+"""The common parts of commands that run jobs on this machine: signals, the progress line, and the report."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from parcelq.local.finish import FileResult
 
 _SHOWN: Final = 5
-"""Dead entries that are printed for each file; the list beside the result has all."""
+"""How many dead entries are printed for each file; the list beside the result has all of them."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def interruptible(out: Output, goes_on: str) -> Iterator[None]:
-    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, unless they are ignored, as by `nohup`; and say how to continue."""
+    """Let SIGTERM and SIGHUP interrupt like Ctrl-C, unless `nohup` or the like ignores them; and say how to
+    continue."""
     before = {one: signal.getsignal(one) for one in _SIGNALS}
     for one, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -46,13 +47,13 @@ def interruptible(out: Output, goes_on: str) -> Iterator[None]:
 
 
 def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show], Sequence[FileResult]]) -> None:
-    """Run files with a line that shows progress, and print what became of each, as `report_of` does.
+    """Run files with a progress line, and print the outcome of each with `report_of`.
 
     Args:
-        out: prints it.
+        out: prints messages.
         folder: the folder of results.
         goes_on: how to continue after an interruption.
-        work: runs the files; it is given what shows the progress.
+        work: runs the files; its argument shows the progress.
     """
     from parcelq.local.run import BrokenStepError
 
@@ -64,14 +65,16 @@ def run_and_report(out: Output, folder: Path, goes_on: str, work: Callable[[Show
         except BrokenStepError as error:
             out.note(error.verdict.reason.partition("\n")[2] or error.verdict.reason)
             raise ParcelqError(
-                f"{error}; 'parcelq try' with the same file and step shows what single records do"
+                f"{error}; 'parcelq try' with the same file and step shows the result of single records"
             ) from None
         report_of(out, results, folder, time.monotonic() - began)
 
 
 @contextmanager
 def _without_single_failures(out: Output) -> Iterator[None]:
-    """Leave out what is logged about each run that fails: the line of progress counts them, and a list names them."""
+    """Drop the log records about failed runs: the progress line counts them, and the list of dead entries names
+    them.
+    """
     logger = logging.getLogger("parcelq.process.decide")
     before = logger.level
     logger.setLevel(before if out.verbose else logging.ERROR)
@@ -82,15 +85,15 @@ def _without_single_failures(out: Output) -> Iterator[None]:
 
 
 def report_of(out: Output, results: Sequence[FileResult], folder: Path, seconds: float, where: str = "") -> None:
-    """Print what became of files in a folder of results; raises ParcelqError if not all of them came out whole.
+    """Print what became of files in a folder of results; raises ParcelqError if a result is incomplete.
 
-    `where` is the options that lead other commands to the jobs, if they are not of this machine.
+    `where` has the options with which other commands find the jobs, if these are not on this machine.
     """
     for one in results:
         _report(out, one, folder, seconds, where)
     failed = sum(not one.whole for one in results)
     if failed:
-        raise ParcelqError(f"{amount(failed, 'file')} of {len(results)} did not come out whole")
+        raise ParcelqError(f"{amount(failed, 'file')} of {len(results)} without a complete result")
 
 
 def _report(out: Output, one: FileResult, folder: Path, seconds: float, where: str) -> None:
@@ -113,19 +116,21 @@ def _report(out: Output, one: FileResult, folder: Path, seconds: float, where: s
             out.note(f"{one.file}: warning: {warning}")
     if (log := folder / one.names.printed).exists():
         document["log"] = str(log)
-        out.note(f"{one.file}: {log} has what the steps printed")
+        out.note(f"{one.file}: {log} contains the output that the steps printed")
     if one.state.dead and one.state.result:
         document["dead_list"] = str(folder / one.names.dead)
         _show_dead(out, folder / one.names.dead, one)
     out.result(document, _sentence(one, path))
     if one.state.dead and one.job and not one.problem:
-        out.note(f"to run them again, with a mended step: parcelq redrive {one.job[:12]}" + (where or _where(folder)))
+        out.note(
+            f"to run them again, with a corrected step: parcelq redrive {one.job[:12]}" + (where or _where(folder))
+        )
     if one.problem and one.job and where:
-        out.note(f"to go on with what is missing: parcelq resume {one.job[:12]}{where}")
+        out.note(f"to continue with what is missing: parcelq resume {one.job[:12]}{where}")
 
 
 def counts_of(report: Mapping[str, Any]) -> str:
-    """How many records were read and written, and their format, as a report says."""
+    """The numbers of records read and written, and their format, from a report."""
     read, written = report["entries"]["read"], report["entries"]["written"]
     count = "an unknown number of records" if read is None else amount(read, "record")
     how = f", as its {report['format_chosen_by']} says" if report["format_chosen_by"] == "name" else ""
@@ -138,7 +143,7 @@ def _sentence(one: FileResult, path: Path) -> str:
     if one.state.dead:
         return f"{path} lacks {amount(one.state.dead, 'entry')} that failed"
     if one.state.report and one.state.report["doubts"]:
-        return f"{path} may not be what the step writes for the whole file"
+        return f"{path} may differ from what the step would write for the whole file"
     return str(path)
 
 
@@ -156,11 +161,11 @@ def _show_dead(out: Output, listed: Path, one: FileResult) -> None:
 
 
 def dead_place(dead: dict[str, Any], file: str) -> str:
-    """Where a dead entry is, for one of a list of dead entries."""
+    """The place of a dead entry, for a list of dead entries."""
     record = dead.get("record")
     return one_line(dead.get("file", file)) + (f", record {record}" if record is not None else "")
 
 
 def first_line(reason: str) -> str:
-    """The line of a reason that says what went wrong."""
+    """The line of a reason that names the error."""
     return next(iter(reason.splitlines()), "")

@@ -1,4 +1,4 @@
-"""The map of a source as one line of block characters, for terminals."""
+"""Draws the map of a source as one line of block characters, for terminals."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _BLOCKS: Final = {"=": ("█", "green"), "x": ("▒", "red"), ".": ("░", "dim"), "?": ("▓", "yellow")}
-"""By the letters of `parcelq.collect.source_map.KINDS`."""
+"""One character for each kind of `parcelq.collect.source_map.KINDS`."""
 
 
 def map_line(letters: str) -> Text:
     """Return one block for each part of a source: `█` done, `▒` some failed, `░` some missing, `▓` both.
 
-    Even the smallest dead or missing part shows. The characters differ, so the line says the same without colours.
+    Even the smallest dead or missing part is visible, also without colours.
     """
     from rich.text import Text  # it takes time, and a quiet command needs none
 

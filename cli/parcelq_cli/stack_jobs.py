@@ -1,4 +1,4 @@
-"""Commands about jobs of a stack: what `parcelq jobs`, `redrive`, `resume` and `cancel` do with `--stack`."""
+"""Commands for jobs of a stack: `parcelq jobs`, `redrive`, `resume` and `cancel` with `--stack`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def list_jobs(out: Output, stack: Stack, *, every: bool, name: str = "") -> None
     """List the jobs of a stack, the newest first.
 
     Args:
-        out: prints.
+        out: prints messages.
         stack: the stack.
-        every: whether to list those that are whole, too.
+        every: whether to list complete jobs too.
         name: what the names of their files must contain.
 
     Raises:
-        ParcelqError: nothing is known of a file of that name.
+        ParcelqError: no file of that name is known.
     """
     from parcelq.stack.kept import all_jobs
 
@@ -37,9 +37,9 @@ def list_jobs(out: Output, stack: Stack, *, every: bool, name: str = "") -> None
         file = Source.parse(one.source).name
         out.result(document_of(one), jobs.line_of(one.id, one, file, one.problem, mapped=not one.is_whole))
     if not found and name:
-        raise ParcelqError(f"nothing is known of a file whose name contains {name!r}")
+        raise ParcelqError(f"there is no job of a file whose name contains {name!r}")
     if not found:
-        out.note(f"stack {stack.name} has no job" if every else f"no job of stack {stack.name} lacks anything")
+        out.note(f"stack {stack.name} has no job" if every else f"all jobs of stack {stack.name} are complete")
 
 
 def cancel_jobs(out: Output, stack: Stack, names: Sequence[str]) -> None:
@@ -48,21 +48,21 @@ def cancel_jobs(out: Output, stack: Stack, names: Sequence[str]) -> None:
     for name in names:
         record = known.cancel(name)
         out.result(document_of(record), f"cancelled {record.id}")
-        out.note(f"what is done of it stays; parcelq resume {record.id[:12]} --stack {stack.name} goes on")
+        out.note(f"finished work is kept; parcelq resume {record.id[:12]} --stack {stack.name} continues")
 
 
 def resume_job(out: Output, stack: Stack, job: str) -> None:
-    """Go on with a job of a stack that was stopped or cancelled."""
+    """Continue a job of a stack that was stopped or cancelled."""
     known = stack.jobs
     record = known.find(job)
     parts = known.resume(record.id)
     document = {"job": record.id, "parts": parts}
-    out.result(document, f"{record.id} goes on with {amount(parts, 'missing part')}")
+    out.result(document, f"{record.id} continues with {amount(parts, 'missing part')}")
     _say_how_to_wait(out, stack, record)
 
 
 def redrive_job(out: Output, stack: Stack, job: str, steps: Sequence[str], folder: Path | None) -> None:
-    """Run dead entries of a job of a stack again, perhaps with other steps."""
+    """Run dead entries of a job of a stack again, optionally with other steps."""
     from parcelq.stack.run import redrive
 
     from parcelq_cli.choice import naming_options, recipe_of
@@ -76,7 +76,7 @@ def redrive_job(out: Output, stack: Stack, job: str, steps: Sequence[str], folde
 
 
 def document_of(record: JobRecord) -> dict[str, Any]:
-    """What `parcelq jobs --json` says of a job of a stack."""
+    """What `parcelq jobs --json` prints about a job of a stack."""
     return {
         **jobs.document_of(record.id, record),
         "file": Source.parse(record.source).name,
@@ -95,4 +95,4 @@ def document_of(record: JobRecord) -> dict[str, Any]:
 
 
 def _say_how_to_wait(out: Output, stack: Stack, record: JobRecord) -> None:
-    out.note(f"parcelq wait {record.id[:12]} --stack {stack.name} waits for it and brings the result")
+    out.note(f"parcelq wait {record.id[:12]} --stack {stack.name} waits for the result and downloads it")

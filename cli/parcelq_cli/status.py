@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from parcelq.errors import ParcelqError
+from parcelq.errors import AwsError, ParcelqError
 from rich.text import Text
 
 from parcelq_cli import clients
 from parcelq_cli.escaping import one_line
 from parcelq_cli.options import ParcelSize, WrongUsageError, bucket_name
 from parcelq_cli.output import Output, amount, with_output
+from parcelq_cli.source_map import map_line
 
 if TYPE_CHECKING:
     from parcelq.collect.status import Status
@@ -37,14 +38,14 @@ def status(
     topic: OutputTopic = "parcelq-output",
     stack: Annotated[str, typer.Option("--stack", metavar="NAME", help="A stack: shows its jobs.")] = "",
 ) -> None:
-    """Show the progress of sources that have no whole result yet.
+    """Show the progress of sources that have no complete result yet.
 
-    With --stack, as the records of their jobs say; with --bucket, from what was collected, with every hole. As of the
-    last time that results were collected. With NAME, finished sources of exactly that name are shown too. The
-    exit code is 1 if nothing is known of a source of that name.
+    With --stack, the progress comes from the job records; with --bucket, from the collected messages, with every hole.
+    Both are as of the last collection. With NAME, finished sources of exactly that name are shown too. The exit code is
+    1 if no source of that name is known.
     """
     if bool(stack) == bool(bucket):
-        raise WrongUsageError("give --stack or --bucket, one of them")
+        raise WrongUsageError("give either --stack or --bucket")
     if not bucket:
         from parcelq.stack.lookup import look_up
 
@@ -58,8 +59,8 @@ def status(
     if source and not any(one.name == source for one in found) and (report := _report(bucket, source)):
         output.result(report, _finished(source, report))
     elif source and not found:
-        there = " It is in the inbox, but was not uploaded yet." if _is_put(bucket, source) else ""
-        raise ParcelqError(f"nothing is known of a source whose name contains {source!r}.{there}".rstrip("."))
+        there = " It is in the inbox, but has not been uploaded yet." if _is_put(bucket, source) else ""
+        raise ParcelqError(f"no source is known whose name contains {source!r}.{there}".rstrip("."))
     elif not found:
         output.note("there is no unfinished source")
 
@@ -75,21 +76,20 @@ def repair(
     input_topic: Annotated[
         str,
         typer.Option(
-            help="Name of the topic to publish the records on.", show_default="the one that it was uploaded to"
+            help="Name of the topic to publish the records on.", show_default="the topic that it was uploaded to"
         ),
     ] = "",
     parcel_size: ParcelSize = 1000,
 ) -> None:
-    """Publish again what is missing of a source.
+    """Publish the missing records of a source again.
 
-    It is read from the source itself. Messages that seem to be missing may still be on their way, so wait until nothing
-    is being processed. If a file was put several times, its latest put is repaired.
+    The records are read from the source. Messages that seem to be missing may still be in a topic, so wait until no
+    message is being processed. If a file was put several times, its latest put is repaired.
     """
     from parcelq.collect.status import object_of
     from parcelq.collect.status import repair as publish_again
     from parcelq.jobs.jobs import wake
     from parcelq.lineage.source import Source
-    from parcelq.store.bucket import BucketStore
     from parcelq.upload.objects import ObjectUploader
     from parcelq.upload.puts import Object
 
@@ -98,8 +98,8 @@ def repair(
         if one.name == source:
             latest[Source.parse(one.source).uri] = one
     if not latest:
-        raise ParcelqError(f"source is {source!r}, but must be one that is not whole; parcelq status lists them")
-    store = BucketStore(clients.s3(), bucket)
+        raise ParcelqError(f"source is {source!r}, but must be an incomplete source; parcelq status lists them")
+    store = clients.bucket(bucket)
     uploader = ObjectUploader(store, store, parcel_size)
     published = 0
     for one in latest.values():
@@ -109,29 +109,30 @@ def repair(
             wake(looks, [(one.source, "")])
         published += publish_again(uploader, one, target)
         if one.total is None:
-            output.note(f"the size of {one.name} is not known, so whatever is missing at its end was not published")
+            output.note(f"the size of {one.name} is unknown, so records missing at its end were not published")
     output.result({"messages": published}, f"published {amount(published, 'message')} again")
 
 
 def _statuses(bucket: str, topic: str, name: str) -> list[Status]:
     from parcelq.collect.status import statuses
-    from parcelq.store.bucket import BucketStore
 
-    return [one for one in statuses(BucketStore(clients.s3(), bucket), topic) if one.has_in_name(name)]
+    try:
+        return [one for one in statuses(clients.bucket(bucket), topic) if one.has_in_name(name)]
+    except AwsError as error:
+        raise ParcelqError(f"there is no bucket {bucket!r}") if error.code == "NoSuchBucket" else error from None
 
 
 def _report(bucket: str, name: str) -> dict[str, Any] | None:
-    """The report of the finished source of a name; None if there is none."""
+    """Return the report of the finished source of a name; None if it does not exist."""
     import json
 
     from parcelq.errors import NotFoundError
     from parcelq.names import RESULTS
     from parcelq.result_names import result_names
-    from parcelq.store.bucket import BucketStore
 
     key = result_names(name, RESULTS).report
     try:
-        report = json.loads(BucketStore(clients.s3(), bucket).read(key))
+        report = json.loads(clients.bucket(bucket).read(key))
     except NotFoundError:
         return None
     except ValueError:
@@ -143,13 +144,12 @@ def _report(bucket: str, name: str) -> dict[str, Any] | None:
 
 def _is_put(bucket: str, name: str) -> bool:
     from parcelq.names import INBOX
-    from parcelq.store.bucket import BucketStore
 
-    return BucketStore(clients.s3(), bucket).stat(INBOX + name) is not None
+    return clients.bucket(bucket).stat(INBOX + name) is not None
 
 
 def _finished(name: str, report: Mapping[str, Any]) -> Text:
-    """The state of a source by its report: whole, or without its dead entries."""
+    """Return the state of a source from its report: complete, or without its dead entries."""
     entries = report.get("entries") or {}
     doubts = report.get("doubts")
     verdict = "whole" if report.get("complete") is True else "doubtful" if doubts else "not whole"
@@ -170,7 +170,7 @@ def _with_warnings(text: Text, warnings: Iterable[object]) -> Text:
 
 
 def _shown(one: Status) -> Text:
-    """A bar, and below it how much is covered, dead and missing; without a bar if the size is not known."""
+    """A bar, followed by the shares covered, dead and missing; no bar if the size is unknown."""
     text = Text.assemble((one_line(one.name), "bold"))
     if one.topic:
         text.append(f"  uploaded to {one_line(one.topic)}", "dim")
@@ -193,13 +193,13 @@ def _entries(count: int | None) -> str:
 
 
 def _bar(one: Status) -> Text:
-    """How much is covered, dead and missing, side by side; even the smallest part shows."""
+    """A bar of the shares covered, dead and missing; even the smallest share is visible."""
     if one.total is None:
         return Text()
     shares = one.shares
     dead = min(_BAR, max(bool(shares["dead"].bytes), round(_BAR * (shares["dead"].percent or 0) / 100)))
     covered = min(_BAR - dead, int(_BAR * (shares["covered"].percent or 0) / 100))
     missing = _BAR - covered - dead
-    if missing and one.total and not shares["missing"].bytes:  # which rounding made
+    if missing and one.total and not shares["missing"].bytes:  # caused by rounding
         covered, missing = covered + missing, 0
-    return Text.assemble(("█" * covered, "green"), ("▒" * dead, "red"), ("░" * missing, "dim"))
+    return map_line("=" * covered + "x" * dead + "." * missing)

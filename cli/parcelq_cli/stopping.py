@@ -1,4 +1,4 @@
-"""Stopping a worker by a signal without losing the messages that it is processing."""
+"""Stops a worker by a signal without losing the messages that it is processing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked to stop, and no message is being processed."""
+    """A signal asked the worker to stop while no message is being processed."""
 
 
 class Stopper:
@@ -30,7 +30,7 @@ class Stopper:
     KeyboardInterrupt.
 
     Args:
-        on_signal: called in a thread when a signal came and the round has to end first.
+        on_signal: called in a thread when a signal arrives during a round.
     """
 
     def __init__(self, on_signal: Callable[[], None]) -> None:
@@ -50,13 +50,13 @@ class Stopper:
             signal.signal(one, handler)
 
     def begin_waiting(self) -> None:
-        """From now on a signal raises Stopped; so does one that came before."""
+        """From now on a signal raises Stopped; so does a signal that arrived before."""
         self._waiting = True
         if self._asked:
             raise Stopped
 
     def begin_round(self) -> None:
-        """From now on a signal has to wait."""
+        """From now on a signal waits for the end of the round."""
         self._waiting = False
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
@@ -68,13 +68,13 @@ class Stopper:
             raise KeyboardInterrupt
         else:
             self._asked = True
-            # Printing here could meet a print that the signal interrupted.
+            # Printing here could conflict with a print that the signal interrupted.
             Thread(target=self._on_signal, daemon=True).start()
 
 
 @dataclass(eq=False)
 class StoppableProcessor(Processor):
-    """A processor that tells its stopper when a round begins."""
+    """A processor that reports the begin of each round to its stopper."""
 
     stopper: Stopper = field(kw_only=True)
 

@@ -39,7 +39,7 @@ app = typer.Typer(
 def list_(
     out: Output,
     prefix: Annotated[
-        str, typer.Argument(metavar="PREFIX", help="What names must start with.", show_default="all topics")
+        str, typer.Argument(metavar="PREFIX", help="The beginning of the names.", show_default="all topics")
     ] = "",
     urls: Annotated[bool, typer.Option("--urls", help="Print URLs instead of names.")] = False,
 ) -> None:
@@ -54,14 +54,14 @@ def create(
     out: Output,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the topic.", show_default=False)],
     max_receive_count: Annotated[
-        int, typer.Option(min=1, help="How often a message is received before it goes to the dead-letter topic.")
+        int, typer.Option(min=1, help="How often a message is delivered before it goes to the dead-letter topic.")
     ] = 2,
     attribute: Attributes = None,
     yes: Yes = False,
 ) -> None:
     """Create a topic and its dead-letter topic.
 
-    Topics of these names that exist are deleted and created again. Attributes are those of SQS, such as
+    Existing topics of these names are deleted and created again. Attributes are those of SQS, such as
     VisibilityTimeout=300. SQS refuses a deleted name for 60 seconds; this command waits that long.
     """
     attributes = attributes_of(attribute)
@@ -87,17 +87,10 @@ def show(out: Output, topic: Topic) -> None:
     attributes = topics.attributes(url)
     counts = {name: int(attributes.pop(attribute, 0)) for name, attribute in _COUNTS.items()}
     name = topic_of_url(url)
-    out.result(
-        {"topic": name, "url": url, "approximate_counts": counts, "attributes": attributes},
-        fields(
-            {
-                "topic": name,
-                "url": url,
-                **{name.replace("_", " "): f"about {count}" for name, count in counts.items()},
-                **dict(sorted(attributes.items())),
-            }
-        ),
-    )
+    about = {"topic": name, "url": url}
+    shown = {name.replace("_", " "): f"about {count}" for name, count in counts.items()}
+    document = {**about, "approximate_counts": counts, "attributes": attributes}
+    out.result(document, fields({**about, **shown, **dict(sorted(attributes.items()))}))
 
 
 @app.command(epilog="Example: parcelq topics count molecules")
@@ -105,7 +98,7 @@ def show(out: Output, topic: Topic) -> None:
 def count(out: Output, topic: Topic) -> None:
     """Print approximately how many messages can be pulled now.
 
-    The count lags about 60 seconds behind the last send, and SQS never promises that it is exact.
+    The count lags about 60 seconds behind the last send, and SQS does not guarantee that it is exact.
     """
     messages = clients.topics().count(topic)
     text = (
@@ -132,14 +125,14 @@ def delete(out: Output, topic: Topic, yes: Yes = False) -> None:
 def clear(
     out: Output,
     prefix: Annotated[
-        str, typer.Argument(metavar="PREFIX", help="What the names start with.", show_default=False)
+        str, typer.Argument(metavar="PREFIX", help="The beginning of the names.", show_default=False)
     ] = "",
     everything: Annotated[
-        bool, typer.Option("--all", help="Delete every topic of the account and region; instead of a prefix.")
+        bool, typer.Option("--all", help="Delete all topics of the account and region; instead of a prefix.")
     ] = False,
     yes: Yes = False,
 ) -> None:
-    """Delete all topics of a prefix.
+    """Delete all topics whose names begin with a prefix.
 
     That includes dead-letter topics and all messages.
     """
@@ -174,7 +167,8 @@ def _existing(topics: Topics, names: Iterable[str]) -> list[str]:
 
 
 def _counts(topics: Topics, names: Iterable[str]) -> dict[str, str]:
-    """Return about how many messages topics have, in the order of names; none for a topic that was just deleted."""
+    """Return the approximate numbers of messages of topics, in the order of names; 0 for a topic that was just
+    deleted."""
     from parcelq.aws.parallel import in_flight
 
     def counted(name: str) -> tuple[str, str]:

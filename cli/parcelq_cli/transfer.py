@@ -1,4 +1,4 @@
-"""`parcelq upload` and `parcelq download`: publish files on a topic, and write a topic into a file."""
+"""`parcelq upload` and `parcelq download`: publish files to a topic, and write a topic's messages into a file."""
 
 from __future__ import annotations
 
@@ -34,14 +34,13 @@ def upload(
     from parcelq.jobs.jobs import publish_looks
     from parcelq.jobs.look import Look
     from parcelq.records import parse
-    from parcelq.store.bucket import BucketStore
     from parcelq.upload.files import upload_files
     from parcelq.upload.sources import Uploaded
 
     paths = [Path("/dev/stdin") if str(path) == "-" else path for path in file]
     target = clients.topic(topic, bucket or "")
     fmt = parse(record_format) if record_format else None
-    store = BucketStore(clients.s3(), bucket) if bucket else None
+    store = clients.bucket(bucket) if bucket else None
     done: list[tuple[Path, Uploaded]] = []
     with out.progress("uploading") as report:
 
@@ -52,7 +51,7 @@ def upload(
 
         published = upload_files(target, paths, parcel_size, fmt=fmt, store=store, on_file=tell)
         if looks := clients.looks(target):
-            publish_looks(looks, [Look()])  # so that somebody collects what comes of them
+            publish_looks(looks, [Look()])  # so that the stack collects their results
     for _, one in done:
         for warning in one.warnings:
             out.note(warning)
@@ -77,7 +76,7 @@ def download(
     """Write all messages of a topic into a new file.
 
     The messages are acknowledged. The entries of each source are in order, without duplicates. While a source is
-    incomplete, FILE.parts stays and the exit code is 1; another download into the same file adds the messages that came
+    incomplete, FILE.parts stays and the exit code is 1; another download into the same file adds messages that arrived
     since.
     """
     from parcelq.collect.download import download as collect
@@ -86,7 +85,7 @@ def download(
 
     check_folder(file.parent, "the folder of FILE")
     if file.is_dir():
-        raise ParcelqError(f"FILE is {str(file)!r}, but must be a file; it is a folder")
+        raise ParcelqError("the folder of FILE")
     if len(os.fsencode(file.name)) > MAX_FILE_NAME_BYTES - len(PIECES):
         longest = MAX_FILE_NAME_BYTES - len(PIECES)
         raise ParcelqError(f"FILE is {str(file)!r}, but its name must have at most {longest} bytes")
@@ -115,4 +114,4 @@ def download(
     )
     if downloaded.incomplete:
         names = ", ".join(downloaded.incomplete)
-        raise ParcelqError(f"{file} lacks what is missing or dead of {names}; download again when it is there")
+        raise ParcelqError(f"{file} is incomplete: records of {names} are missing or dead; download again later")

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 _STDIN: Final = Path("-")
 _LEAST: Final = 16
-"""The fewest characters for a record and for its output, even on a narrow terminal."""
+"""The fewest characters for a record and for its output, also on a narrow terminal."""
 _NUMBERS: Final = 30
-"""Characters that the other columns take."""
+"""Characters for the other columns."""
 _WIDE: Final = 120
-"""Characters of a line if the output is no terminal."""
+"""Characters of a line if the output is not a terminal."""
 _MOST_LINES: Final = 12
-"""Lines of a record, of its output, or of what a step printed."""
+"""Most lines shown of a record, of its output, or of what a step printed."""
 
 
 @with_output
@@ -55,9 +55,10 @@ def try_(
     workflow_id: WorkflowId = "",
     env: Env = None,
 ) -> None:
-    """Run a program over the first records of a file, each alone, and show the output for each.
+    """Run a program over each of the first records of a file, and show the output for each.
 
-    Shows input, output, time and memory, what the step printed, and in full why a record failed. The time of the first
+    Shows input, output, time and memory, what the step printed, and the full reason if a record failed. The time of the
+    first
     record includes the start of the step. Writes no result. Exits with 0 only if no record failed.
     """
     from parcelq.jobs.assembled import with_id
@@ -93,7 +94,7 @@ def _opened(file: Path) -> Iterator[IO[bytes]]:
             yield stream
         return
     if sys.stdin is None or sys.stdin.isatty():
-        raise WrongUsageError("there are no records; name a FILE, or pipe some in, as in: head FILE | parcelq try …")
+        raise WrongUsageError("there are no records; name a FILE, or pipe records in, as in: head FILE | parcelq try …")
     yield sys.stdin.buffer
 
 
@@ -150,7 +151,7 @@ class _Table:
         return made
 
     def _add(self, made: Text, number: str, entry: list[str], run: StepTrial, *, failed: bool) -> None:
-        """Append the lines of one run: its input beside its output."""
+        """Append the lines of one run: its input next to its output."""
         output = ["failed"] if failed else (_lines(run.output) or ["(nothing)"])
         if self._several:
             output[0] = f"{run.step}: {output[0]}"
@@ -163,7 +164,7 @@ class _Table:
             made.append(f"        printed: {one_line(line)}\n", "dim")
 
     def _explain(self, made: Text, trial: Trial) -> None:
-        """Append why a record failed: in full, or with a reference to an earlier record."""
+        """Append the reason why a record failed: in full, or as a reference to an earlier record."""
         before = self._reasons.setdefault(trial.reason, trial.record)
         if before != trial.record:
             made.append(f"        as record {before:,}\n")
@@ -180,7 +181,7 @@ class _Table:
 
 
 def _lines(data: bytes) -> list[str]:
-    """Return the lines of a record as they may be shown."""
+    """Return the lines of a record, escaped and shortened for display."""
     shown = data[: _WIDE * _MOST_LINES * 4].decode("utf-8", "replace").splitlines()
     return [one_line(line) for line in _few(shown)]
 

@@ -33,7 +33,7 @@ def put(
     stack: StackName,
     name: Annotated[str, typer.Option(help="Name of the workflow.", show_default="the folder's")] = "",
 ) -> None:
-    """Store a workflow; from now on files that are put into inbox/NAME/ run through it.
+    """Store a workflow. From now on it processes files that are put into inbox/NAME/.
 
     A job keeps the version that it began with. Packages are built for the stack's functions.
     """
@@ -47,7 +47,7 @@ def put(
     version = publish(found, assembled, out.note, uploading(out))
     before = found.versions.make_current(version)
     if before == version.id:
-        out.note("this version was the current one already")
+        out.note("this version was already current")
     inbox = f"s3://{found.bucket}/inbox/{version.name}/"
     out.result({"workflow": version.name, "version": version.id, "before": before, "inbox": inbox}, inbox)
 
@@ -55,7 +55,7 @@ def put(
 @app.command("list", epilog="Example: parcelq workflows list --stack parcelq")
 @with_output
 def list_(out: Output, stack: StackName) -> None:
-    """List the workflows of a stack, each with the version that new jobs get."""
+    """List the workflows of a stack, each with its current version, which new jobs use."""
     found = look_up(stack).versions.all()
     width = max((len(one.name) for one in found), default=0)
     for one in found:
@@ -72,9 +72,9 @@ def show(
     out: Output,
     name: Name,
     stack: StackName,
-    version: Annotated[str, typer.Option(help="A version.", show_default="the current one")] = "",
+    version: Annotated[str, typer.Option(help="A version.", show_default="the current version")] = "",
 ) -> None:
-    """Show a version of a workflow: what is run, and how large it is."""
+    """Show a version of a workflow: its steps and its size."""
     versions, listed = _found(stack, name)
     wanted = version or listed.current or listed.versions[0][0]
     found = versions.read(f"{name}@{wanted}")
@@ -106,7 +106,7 @@ def delete(
 ) -> None:
     """Delete a workflow with all its versions.
 
-    Its running jobs end with dead letters; put the same workflow again to redrive them.
+    The messages of its running jobs become dead letters; put the same workflow again to redrive them.
     """
     versions, listed = _found(stack, name)
     out.confirm({name: amount(len(listed.versions), "version")}, yes)
@@ -118,7 +118,7 @@ def _found(stack: str, name: str) -> tuple[Versions, ListedWorkflow]:
     versions = look_up(stack).versions
     listed = next((one for one in versions.all() if one.name == name), None)
     if listed is None:
-        raise ParcelqError(f"there is no workflow {name!r}; parcelq workflows list shows those there are")
+        raise ParcelqError(f"there is no workflow {name!r}; parcelq workflows list shows all workflows")
     return versions, listed
 
 

@@ -1,1 +1,1 @@
-"""The embedded stack: Parcelq on one machine, without AWS."""
+"""The emulated stack: Parcelq with an emulated AWS on one machine."""

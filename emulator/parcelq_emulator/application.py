@@ -1,4 +1,4 @@
-"""Moto as a WSGI application, with Parcelq's SQS and S3 in it, and the HTTP server under it."""
+"""Moto as a WSGI application with Parcelq's own SQS and S3, and the HTTP server that runs it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def application(directory: str) -> WSGIApplication:
     """All of moto's services, changed for the whole process.
 
     Args:
-        directory: where S3's objects are to lie, and bodies of messages, if they are many.
+        directory: for the objects of S3, and for message bodies that exceed the memory limit.
     """
-    # Moto keeps every object that it ever made for its dashboard, so it would never free what a client deletes.
+    # Moto keeps every object for its dashboard, so memory would not be freed when a client deletes one.
     BaseModel.__new__ = staticmethod(_new_untracked)
-    # Moto takes the stack's template for YAML first, and libyaml reads it in a tenth of the time.
+    # Moto parses the stack's template as YAML, which libyaml does in a tenth of the time.
     yaml.Loader = getattr(yaml, "CLoader", yaml.Loader)  # type: ignore[misc]
-    # Moto lists its own folder twice for each request, to tell one service from another.
+    # Moto lists its own folder twice for each request to find the service.
     services = tuple(backends.list_of_moto_modules())
     backends.list_of_moto_modules = lambda: services
     sqs_backends.backend = StandardQueueBackend
@@ -75,11 +75,11 @@ def with_account_settings(application: WSGIApplication) -> WSGIApplication:
 
 
 class Latency:
-    """A WSGI application that delays requests before another one answers them, as a network would.
+    """A WSGI application that delays requests like a network, then passes them to another application.
 
     Args:
-        application: the other.
-        seconds: how long, by the service that a request is signed for, such as `sqs`.
+        application: the other application.
+        seconds: the delay by service, such as `sqs`; a request's signature names its service.
     """
 
     def __init__(self, application: WSGIApplication, seconds: Mapping[str, float]) -> None:
@@ -95,11 +95,11 @@ class Latency:
 
 
 def listen(application: WSGIApplication, port: int) -> Any:
-    """An HTTP server for an application, one thread a connection; it listens already, and waits for `serve_forever`.
+    """Create an HTTP server for an application, one thread a connection. It listens at once; `serve_forever` answers.
 
     Args:
         application: the application.
-        port: port of the loopback interface; 0 takes a free one, told by the server's `port`.
+        port: port of the loopback interface; 0 takes a free one, which the server's `port` names.
     """
     return make_server(HOST, port, application, threaded=True, request_handler=KeepAliveHandler)
 
@@ -109,10 +109,10 @@ def _new_untracked(model: type, *_args: Any, **_options: Any) -> Any:
 
 
 class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
-    """Answers HTTP requests, and lets connections live.
+    """Answers HTTP requests, and keeps connections open.
 
-    Werkzeug closes the connection after every request. Keeping it saves a thread, and 0.2 ms of CPU on either side,
-    each time, and does not use up the machine's ports at a few hundred requests a second.
+    Werkzeug closes the connection after every request. An open connection saves a thread and 0.2 ms of CPU on either
+    side for each request, and a few hundred requests a second do not use up the machine's ports.
     """
 
     protocol_version = "HTTP/1.1"
@@ -120,11 +120,11 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
     wbufsize = _BLOCK  # a small reply is one packet
 
     def log_request(self, *_args: Any) -> None:
-        """Log nothing: there are many requests, and the sender of a wrong one gets an error."""
+        """Log nothing: there are many requests, and the sender of an invalid request gets an error."""
 
     def run_wsgi(self) -> None:
         """Answer one request."""
-        self.wfile.flush()  # http.server may have told the client to send its body
+        self.wfile.flush()  # http.server may already have sent "100 Continue"
         environ: WSGIEnvironment = self.make_environ()
         if environ.get("HTTP_UPGRADE") == frames.PROTOCOL:
             self._change_over(environ)
@@ -136,12 +136,12 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
         try:
             self._respond(environ)
             while body.read(_BLOCK):
-                pass  # what the application did not read must not be taken for the next request
+                pass  # the next request must not begin with unread bytes of this one
         except (ConnectionError, ClientDisconnected):
             self.close_connection = True
 
     def _change_over(self, environ: WSGIEnvironment) -> None:
-        """Answer frames instead of HTTP, until the other side is gone."""
+        """Answer frames instead of HTTP, until the client closes the connection."""
         self.close_connection = True
         self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
         self.wfile.flush()
@@ -153,7 +153,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
     def _safely(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             return self.server.app(environ, start_response)  # type: ignore[no-any-return]
-        except Exception:  # moto raises on what it does not know; the next request works
+        except Exception:  # moto raises for unknown requests; the next request works
             log.exception("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"])
             start_response(*_FAILED)
             return ()
@@ -170,7 +170,7 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
             blocks = self.server.app(environ, start_response)
         except (ConnectionError, ClientDisconnected):
             raise
-        except Exception:  # moto raises on what it does not know; the next request works
+        except Exception:  # moto raises for unknown requests; the next request works
             log.exception("%s %s failed", self.command, self.path)
             head, blocks = _FAILED, ()
         try:
@@ -186,5 +186,5 @@ class KeepAliveHandler(MotoRequestHandler):  # type: ignore[misc]
         for name, value in headers:
             self.send_header(name, value)
         if not any(name.lower() == "content-length" for name, _ in headers):
-            self.send_header("Connection", "close")  # nothing else tells where the body ends
+            self.send_header("Connection", "close")  # the end of the connection marks the end of the body
         self.end_headers()

@@ -1,4 +1,4 @@
-"""Bytes that are kept in files of their own instead of in memory, if they are many."""
+"""Bytes that are in a file instead of in memory if they exceed a limit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Final
 from parcelq.limits import MIB
 
 BLOCK_BYTES: Final = MIB
-"""The most bytes of a blob that are in memory."""
+"""The most bytes of a blob in memory."""
 
 
 class _File:
-    """A file that is deleted when nothing refers to it any more, and never is copied."""
+    """A file that is deleted when its last reference is gone. `deepcopy` returns the same object."""
 
     __slots__ = ("__weakref__", "path")
 
@@ -38,7 +38,7 @@ def _unlink(path: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes, of a file if they are many: as much of a `bytes` as moto needs of what it sends."""
+    """Bytes in memory or in a file, with those methods of `bytes` that moto uses."""
 
     file: _File | bytes
     start: int
@@ -72,7 +72,7 @@ class Blob:
         return b"".join(self)
 
     def md5(self) -> str:
-        """Their digest, in hexadecimal."""
+        """Their MD5 digest, in hexadecimal."""
         digest = hashlib.md5(usedforsecurity=False)
         for block in self:
             digest.update(block)

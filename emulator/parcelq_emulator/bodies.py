@@ -1,6 +1,6 @@
-"""Bodies of waiting messages: in memory while they are few, in files beyond that.
+"""Bodies of waiting messages: in memory up to a limit, in files beyond it.
 
-An uploader is faster than the steps, so nearly all of a large file waits in a topic for a while.
+An uploader is faster than the steps, so most of a large file waits in a topic for a while.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from parcelq.limits import MIB
 from parcelq_emulator.blob import Blob
 
 MOST_BYTES: Final = 64 * MIB
-"""The most bytes in memory, of all topics together."""
+"""The most bytes in memory, for all topics together."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -27,11 +27,11 @@ class _Held:
 
 
 class Bodies:
-    """Keeps bodies for as long as what `keep` returned is there.
+    """Keeps each body as long as the object that `keep` returned is referenced.
 
     Args:
-        directory: where the files are to lie; None to hold all bodies in memory.
-        most_bytes: how much to hold in memory.
+        directory: for the files; None to keep all bodies in memory.
+        most_bytes: the most bytes in memory.
     """
 
     def __init__(self, directory: str | None, most_bytes: int = MOST_BYTES) -> None:

@@ -1,7 +1,7 @@
-"""Makes the embedded stack behave as badly as AWS may: messages come twice and in any order, and functions die
+"""Makes the emulated stack behave as badly as AWS may: messages arrive twice and in any order, and functions die
 anywhere.
 
-With the same seed the same choices are made, as far as threads and processes come in the same order.
+The same seed gives the same choices, as far as threads and processes run in the same order.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from parcelq_emulator.sqs_message import Message
 from parcelq_emulator.sqs_queue import StandardQueue
 
 DELIVERED_TWICE: Final = 0.2
-"""Share of the messages that are delivered twice; S3's events all are."""
+"""Share of the messages that are delivered twice; S3's events always are."""
 _TEST_EVENT: Final = '"s3:TestEvent"'
 
 
 @dataclass(frozen=True, slots=True)
 class Chaos:
-    """What was done to a stack so far.
+    """The faults injected into a stack so far.
 
     Attributes:
         invocations: invocations of functions.
         killed: invocations that were killed.
         messages: messages that were delivered twice.
-        events: events of S3 that were.
+        events: events of S3 that were delivered twice.
     """
 
     invocations: int
@@ -42,7 +42,7 @@ class Chaos:
 
     @classmethod
     def below(cls, folder: Path) -> Chaos:
-        """Add up what the server wrote into a folder, and the functions into those in it."""
+        """Add up the counts that the server and the functions wrote into their folders."""
         counts: Counter[str] = Counter()
         for path in (*folder.glob(CHAOS_FILE), *folder.glob(f"*/{CHAOS_FILE}")):
             counts.update(json.loads(path.read_bytes()))
@@ -60,7 +60,7 @@ def hostile_queue(seed: int, folder: Path | None = None) -> type[StandardQueue]:
 
     Args:
         seed: the seed of its random choices.
-        folder: where it writes how many they were.
+        folder: where it writes its counts.
     """
     choice = random.Random(seed)  # nosec B311 # not a secret
     counts: Counter[str] = Counter()
@@ -75,7 +75,7 @@ def hostile_queue(seed: int, folder: Path | None = None) -> type[StandardQueue]:
                 unfinished.replace(folder / CHAOS_FILE)
 
     class HostileQueue(StandardQueue):
-        """A queue that does everything that SQS allows itself to do."""
+        """A queue with all the behaviour that SQS allows itself: duplicates and disorder."""
 
         def send(self, messages: Iterable[tuple[Message, int]]) -> None:
             """Send messages, and some of them twice, under the same ids."""
@@ -85,7 +85,7 @@ def hostile_queue(seed: int, folder: Path | None = None) -> type[StandardQueue]:
             tell("messages", len(twice))
 
         def add_message(self, message: Any) -> None:
-            """Take an event of S3, and take it once more."""
+            """Add an event of S3 twice."""
             super().send([self.taken(message)] * 2)
             tell("events", _TEST_EVENT not in message.body)
 

@@ -1,4 +1,4 @@
-"""Waiting for the results of files in the emulated stack, until all are written or no more can come."""
+"""Waits for the results of files in the emulated stack, until all are written or no more can arrive."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 _LOOK_SECONDS: Final = 0.2
 _POLLS_FACTOR: Final = 10
 _PAUSE_FACTOR: Final = 20
-"""Pauses are so much longer than the looks before them: at the topics, and at the results, which may be thousands."""
+"""A pause is this many times longer than the check before it: of the topics, and of the results, which may be
+thousands."""
 
 
 def collect(pipeline: Pipeline, sizes: Mapping[str, int], tell: StatusLine) -> frozenset[str]:
-    """Wait until every file has its result, or nothing more will come.
+    """Wait until every file has its result, or no more results can arrive.
 
-    A running job always has a look, so when no message waits, all jobs have ended. Files whose events failed for good
-    are not waited for.
+    A running job always has a message in the topic of looks, so when no message waits, all jobs have ended. Files whose
+    events failed for good are left out.
 
     Args:
         pipeline: the running stack.
         sizes: bytes of the files, by name.
-        tell: called with how far it is.
+        tell: called with the progress.
 
     Returns:
         Names of the files without a result.

@@ -1,4 +1,4 @@
-"""The command `parcelq emulate`: the deployed pipeline on this machine, from files to their results."""
+"""`parcelq emulate`: runs the deployed functions over files on this machine, up to their results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LOOK_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of a file, as it lies on this machine, and its report."""
+    """The downloaded result of a file, and its report."""
 
     path: Path
     report: dict[str, Any]
@@ -58,7 +58,9 @@ def emulate(
     ] = None,
     settings: Annotated[
         list[Path] | None,
-        typer.Option("--settings", metavar="FILE", help="Settings of the step; with several steps, of each in turn."),
+        typer.Option(
+            "--settings", metavar="FILE", help="Settings of the step; repeat it for several steps, in their order."
+        ),
     ] = None,
     workflow_id: Annotated[str, typer.Option(help="Passed to the steps as --workflow-id.")] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="How many entries a step should get at a time.")] = 1000,
@@ -79,7 +81,7 @@ def emulate(
 ) -> None:
     """Run the deployed functions on this machine over files, on an emulated AWS.
 
-    The resources are made from the template itself, on a server on the loopback interface, and the functions are the
+    The resources are created from the deployed template, on a server on the loopback interface. The functions are the
     deployed ones, each in a process of its own. Exits with 0 only if every entry is in a result.
     """
     from parcelq.local_files import check_folder, check_readable, check_targets
@@ -89,9 +91,9 @@ def emulate(
 
     files, step = files or [], step or []
     if not (files and step) and not keep:
-        raise WrongUsageError("give a file and a --step; only --keep does without them")
+        raise WrongUsageError("give a file and a --step; only --keep works without them")
     if chaos is not None and runtime is not Runtime.EMBEDDED:
-        raise WrongUsageError(f"--chaos kills functions only under --runtime {Runtime.EMBEDDED}")
+        raise WrongUsageError(f"--chaos works only with --runtime {Runtime.EMBEDDED}")
     given = [str(path) for path in settings or []]
     if len(given) > len(step):
         raise WrongUsageError(f"--settings is given {len(given)} times, but there are only {len(step)} steps")
@@ -101,8 +103,8 @@ def emulate(
     check_folder(output_folder, "--output")
     check_distinct(str(file) for file in files)
     check_targets(files, [output_folder / name for file in files for name in result_names(file.name).all])
-    for number in (signal.SIGTERM, signal.SIGHUP):  # asked to end, it ends as cleanly as by Ctrl-C
-        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+    for number in (signal.SIGTERM, signal.SIGHUP):  # it ends as cleanly as after Ctrl-C
+        if signal.getsignal(number) != signal.SIG_IGN:  # for example under nohup
             signal.signal(number, signal.default_int_handler)
     with scratch_folder() as scratch:
         inputs = {file.name: _regular(file, scratch / f"input-{number}") for number, file in enumerate(files)}
@@ -118,7 +120,7 @@ def emulate(
 
 
 def _regular(path: Path, copy: Path) -> Path:
-    """Return a file with the same content that can be read more than once: of a pipe, a copy."""
+    """Return a file that can be read more than once: the file itself, or a copy of a pipe's content."""
     if path.is_file():
         return path
     with path.open("rb") as stream, copy.open("wb") as target:
@@ -137,7 +139,7 @@ def _steps(names: Sequence[str], settings: Sequence[str], workflow_id: str, scra
         readable = str(_regular(path, scratch / f"settings-{number}.yaml")) if is_pipe else file
         step = local_program(name, readable, workflow_id)
         if step.path.suffix == ".py" and dependencies_of(step.path):
-            problem = "it depends on packages, which the functions here do not have; parcelq run installs them"
+            problem = "it depends on packages, which the emulated functions do not have; parcelq run installs them"
             raise SettingsError(f"step {name}", [problem])
         steps.append(step)
     return steps
@@ -172,9 +174,9 @@ def _run(output: Output, inputs: Mapping[str, Path], options: Options, folder: P
     doubtful = ", ".join(result.path.name for result in results if result.report["doubts"])
     if missing or dead or doubtful:
         lost = ", ".join(sorted(missing))
-        problem = f"{doubtful} may not be what the step writes for the whole file" if doubtful else ""
+        problem = f"{doubtful} may differ from what the step would write for the whole file" if doubtful else ""
         problem = f"{amount(dead, 'entry')} failed for good" if dead else problem
-        problem = f"no whole result of {lost}" if lost else problem
+        problem = f"no complete result of {lost}" if lost else problem
         raise ParcelqError(f"{problem}; the functions' logs are in {logs}")
 
 
@@ -186,7 +188,7 @@ def _summarise(
     missing: Collection[str],
     seconds: float,
 ) -> None:
-    """Print a summary; the last line of the text says where the results are."""
+    """Print a summary; the last line says where the results are."""
     from parcelq.process.dead import NO_REASON
     from parcelq.topics.attributes import REASON
 
@@ -211,7 +213,7 @@ def _summarise(
 
 
 def _show_how_to_connect(output: Output, pipeline: Pipeline) -> None:
-    """Print the variables with which this command, the AWS CLI and boto3 speak to the stack."""
+    """Print the environment variables with which this command, the AWS CLI and boto3 use the stack."""
     from parcelq_emulator.pipeline import SPOKEN, STACK
 
     variables = {"AWS_ENDPOINT_URL": pipeline.url, **SPOKEN}
@@ -222,7 +224,7 @@ def _show_how_to_connect(output: Output, pipeline: Pipeline) -> None:
 
 
 def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
-    """Wait for Ctrl-C, and bring every result that is new or has changed until then."""
+    """Until Ctrl-C, download every result that is new or changed."""
     known: dict[str, dict[str, Any]] = {}
     told: set[str] = set()
 
@@ -241,7 +243,7 @@ def _go_on(output: Output, pipeline: Pipeline, folder: Path) -> None:
                 known[name] = report
                 try:
                     path, _ = pipeline.results.fetch(name, folder)
-                except ParcelqError as error:  # of this result; the others go on
+                except ParcelqError as error:  # of this result; the others continue
                     note(str(error))
                 else:
                     output.note(f"{path}: {report['entries']['written']:,} out, {report['entries']['dead']:,} dead")

@@ -1,4 +1,4 @@
-"""Starting the processes of functions: each is forked off one process that has imported what all of them import."""
+"""Starts the processes of functions: forks them from one process that has imported their common modules."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _RUNTIME: Final = Path(__file__).with_name("runtime.py")
 
 
 class ForkedProcess:
-    """A process that was forked.
+    """A forked process.
 
     Attributes:
         stdin: a pipe to it.
         stdout: a pipe from it.
-        returncode: what it ended with, as `subprocess.Popen` has it; None while that is not known.
+        returncode: its exit code, as in `subprocess.Popen`; None while it runs.
     """
 
     def __init__(self, forks: Forks, pid: int, stdin: IO[bytes], stdout: IO[bytes]) -> None:
@@ -34,31 +34,31 @@ class ForkedProcess:
         self.returncode: int | None = None
 
     def ended(self, seconds: float = 0) -> bool:
-        """Wait at most this long, and return whether it has ended."""
+        """Wait at most `seconds`, and return whether the process has ended."""
         if self.returncode is None:
             self.returncode = self._forks.ask({"wait": self._pid, "seconds": seconds})
         return self.returncode is not None
 
     def stop(self, seconds: float) -> None:
-        """Let it end by closing its stdin, and kill it if it takes longer than `seconds`."""
+        """End the process by closing its stdin, and kill it if that takes longer than `seconds`."""
         self.stdin.close()
         if not self.ended(seconds):
             self.kill()
         self.stdout.close()
 
     def kill(self) -> None:
-        """Kill it if it has not ended."""
+        """Kill the process if it has not ended."""
         if not self.ended():
             self._forks.ask({"kill": self._pid})
             self.ended(60)
 
 
 class Forks:
-    """A process that forks others, for as long as this context lasts. Python and boto3 are imported once, not by each.
+    """A process that forks others while this context lasts. They share its imports of Python modules and boto3.
 
     Args:
-        scratch: a folder for temporary files, by which all processes are known.
-        library: where the layer's library lies.
+        scratch: a folder for temporary files; its path identifies all processes.
+        library: the folder of the layer's library.
     """
 
     def __init__(self, scratch: Path, library: Path) -> None:
@@ -93,14 +93,14 @@ class Forks:
 
         Args:
             handler: `module.function`.
-            memory: MB, which the handler may ask for.
+            memory: MB; the handler may ask for the number.
             timeout: seconds an invocation may take.
             folder: its working directory.
             environment: all of its variables.
-            log: where it writes what the handler prints.
+            log: the file for what the handler prints.
 
         Raises:
-            OSError, EOFError: nothing can be forked any more.
+            OSError, EOFError: the forking process has ended.
         """
         stdin, to_it = os.pipe()
         from_it, stdout = os.pipe()

@@ -1,7 +1,8 @@
-"""Requests of botocore to the local server without HTTP, which is most of what a small request costs on either side.
+"""Sends requests of botocore to the local server without HTTP, which is most of the cost of a small request on either
+side.
 
-A client connects to the server as ever, asks to change over by HTTP's `Upgrade`, and then sends what botocore made of
-each request as a line of JSON with the body after it; the answer comes alike. The event `before-send` allows that:
+A client connects to the server, switches protocols by HTTP's `Upgrade`, and then sends each prepared request as a line
+of JSON followed by the body. Replies have the same form. It uses botocore's event `before-send`:
 https://github.com/boto/botocore/blob/develop/botocore/endpoint.py
 
 Functions load this file by its path, so it imports no other module of this package.
@@ -19,34 +20,34 @@ from urllib.parse import unquote, urlsplit
 
 PROTOCOL: Final = "parcelq-frames"
 _MOST_BYTES: Final = 1 << 20
-"""A larger body goes over HTTP, where the server puts it into a file."""
+"""Larger bodies are sent by HTTP, and the server writes them to a file."""
 _BLOCK: Final = 1 << 16
 
 
 class _Small(io.BytesIO):
-    """The body of an answer, all of it."""
+    """The complete body of a reply."""
 
     def stream(self, _amount: int = 0, **_: Any) -> Iterator[bytes]:
-        """Yield all of it, as urllib3's responses do."""
+        """Yield the whole body, like urllib3's responses."""
         yield self.read()
 
 
 class _Large(io.RawIOBase):
-    """The body of an answer, as it comes. The connection is used again once all of it was read."""
+    """The body of a reply, read from the connection. The connection can be reused when the body was read completely."""
 
     def __init__(self, stream: IO[bytes], length: int, done: Callable[[], None]) -> None:
         self._stream, self._left, self._done = stream, length, done
 
     def readable(self) -> bool:
-        """Say that it can be read."""
+        """Return that it can be read."""
         return True
 
     def read(self, size: int | None = -1) -> Any:
-        """Read up to `size` bytes, or all that are left."""
+        """Read `amount` bytes, or all that are left."""
         return super().read(-1 if size is None else size)
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as there is something left."""
+        """Fill a buffer with as many bytes as are left."""
         data = self._stream.read(min(len(buffer), self._left)) if self._left else b""
         buffer[: len(data)] = data
         self._left -= len(data)
@@ -57,12 +58,12 @@ class _Large(io.RawIOBase):
         return len(data)
 
     def stream(self, _amount: int = 0, **_: Any) -> Iterator[bytes]:
-        """Yield all of it, as urllib3's responses do."""
+        """Yield the whole body, like urllib3's responses."""
         while block := self.read(_BLOCK):
             yield block
 
     def close(self) -> None:
-        """Drop the connection unless all of it was read."""
+        """Close the connection unless the body was read completely."""
         if self._left:
             self._stream.close()
         super().close()
@@ -86,7 +87,7 @@ class Frames:
         session.events.register_last("before-send.*.*", self.send)
 
     def send(self, request: Any, **_: Any) -> Any:
-        """Answer a request of botocore's; None if it is to be sent by HTTP."""
+        """Answer a request of botocore; None if it must be sent by HTTP."""
         from botocore.awsrequest import AWSResponse
         from botocore.exceptions import ConnectionClosedError
 
@@ -146,7 +147,7 @@ def _name_service(request: Any, signing_name: str, region_name: str, signature_v
 
 
 def _write(stream: IO[bytes], head: Any, body: bytes | bytearray | Iterable[bytes], size: int | None = None) -> None:
-    """Write a frame: what it says of its body as a line of JSON, then the body."""
+    """Write a frame: a head as a line of JSON, then the body."""
     blocks = (body,) if isinstance(body, bytes | bytearray) else body
     stream.write(json.dumps([head, len(body) if size is None else size]).encode() + b"\n")  # type: ignore[arg-type]
     for block in blocks:
@@ -155,7 +156,7 @@ def _write(stream: IO[bytes], head: Any, body: bytes | bytearray | Iterable[byte
 
 
 def _read(stream: IO[bytes]) -> tuple[Any, int]:
-    """Read the head of a frame, and how many bytes of body follow. Raises EOFError where nothing more comes."""
+    """Read the head of a frame, and the size of its body. Raises EOFError at the end of the stream."""
     line = stream.readline()
     if not line.endswith(b"\n"):
         raise EOFError("the other side is gone")
@@ -164,13 +165,13 @@ def _read(stream: IO[bytes]) -> tuple[Any, int]:
 
 
 def serve(rfile: IO[bytes], wfile: IO[bytes], application: Any, base: Mapping[str, Any]) -> None:
-    """Answer frames with a WSGI application until the other side is gone.
+    """Answer frames with a WSGI application until the other side closes the connection.
 
     Args:
-        rfile: where they come from.
-        wfile: where answers go.
+        rfile: the stream of requests.
+        wfile: the stream for replies.
         application: the application.
-        base: variables that all requests have.
+        base: variables of all requests.
     """
     while True:
         try:

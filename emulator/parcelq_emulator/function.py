@@ -1,4 +1,4 @@
-"""An instance of a function: it runs the deployed handler, one event at a time, as Lambda does."""
+"""An instance of a function: a process that runs the deployed handler for one event at a time, as Lambda does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from parcelq_emulator.surroundings import inherited
 
 _STOP_SECONDS: Final = 5.0
 DIED: Final = "Died"
-"""The kind of an invocation's error that says that its process ended."""
+"""The `kind` of an InvocationError whose process ended."""
 
 
 class Runtime(StrEnum):
@@ -36,7 +36,7 @@ class InvocationError(ParcelqError):
 
     Attributes:
         kind: the exception's class name, `Timeout`, or `DIED`.
-        text: what it said.
+        text: the message.
     """
 
     def __init__(self, function: str, kind: str, message: str) -> None:
@@ -51,13 +51,13 @@ class FunctionSpec:
 
     Attributes:
         name: the function's name.
-        folder: where its code lies.
+        folder: the folder of its code.
         handler: `module.function`.
-        environment: its variables, beside those that it has of Lambda.
+        environment: its variables, in addition to Lambda's own.
         timeout: seconds.
         memory: MB; the handler sees the number, but it is not enforced here.
-        library: where the layer's library lies.
-        scratch: the instance's own folder for temporary files, by which all processes that it started are known.
+        library: the folder of the layer's library.
+        scratch: the instance's own folder for temporary files; its path identifies all processes that it started.
     """
 
     name: str
@@ -70,7 +70,7 @@ class FunctionSpec:
     scratch: Path
 
     def variables(self) -> dict[str, str]:
-        """The environment of its process: Lambda's own names, and what the template says."""
+        """The environment of the process: Lambda's own variables, and those of the template."""
         own = {
             "AWS_LAMBDA_FUNCTION_NAME": self.name,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory),
@@ -82,7 +82,7 @@ class FunctionSpec:
 
 
 class Instance(ABC):
-    """One instance of a function, for as long as this context lasts; it is started when the first event comes.
+    """One instance of a function, while this context lasts. The first event starts it.
 
     Args:
         spec: what to run.
@@ -106,12 +106,13 @@ class Instance(ABC):
         """Give an event to the handler and return its answer. One call at a time.
 
         Raises:
-            InvocationError: the handler raised, the time was up, or the process died; the next event starts it anew.
+            InvocationError: the handler raised, the invocation timed out, or the process died. The next event starts a
+                new process.
         """
 
     @abstractmethod
     def stop(self) -> None:
-        """Let the instance end, or end it."""
+        """Let the instance end, or kill it."""
 
 
 class FunctionProcess(Instance):
@@ -120,7 +121,7 @@ class FunctionProcess(Instance):
     Args:
         spec: what to run.
         log: where the handler's logs go.
-        forks: what starts the process.
+        forks: starts the process.
     """
 
     def __init__(self, spec: FunctionSpec, log: IO[bytes], forks: Forks) -> None:
@@ -150,9 +151,9 @@ class FunctionProcess(Instance):
         return answer["result"]
 
     def stop(self) -> None:
-        """Let the process end, or end it."""
+        """Let the process end, or kill it."""
         if self._process is not None:
-            with suppress(OSError, EOFError):  # everything was killed already
+            with suppress(OSError, EOFError):  # its processes are already dead
                 self._process.stop(_STOP_SECONDS)
 
     def _ended_with(self) -> int | None:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 class KeyedHeap:
     """Numbers in the order of a key, smallest first, each number at most once.
 
-    A number that is discarded, or gets another key, leaves its old item in the heap, where it is skipped when it comes
-    to the top. The heap is rebuilt before such items become the majority.
+    A number that is discarded or gets another key leaves its old item in the heap, which is skipped when it reaches the
+    top. The heap is rebuilt before such items become the majority.
     """
 
     __slots__ = ("_items", "_keys")
@@ -32,18 +32,18 @@ class KeyedHeap:
             heapq.heapify(self._items)
 
     def discard(self, number: int) -> None:
-        """Take a number out if it is there."""
+        """Remove a number if it exists."""
         self._keys.pop(number, None)
 
     def first_key(self) -> float:
-        """The smallest key; infinity when there is no number."""
+        """The smallest key; infinity if there is no number."""
         items = self._items
         while items and self._keys.get(items[0][1]) != items[0][0]:
             heapq.heappop(items)
         return items[0][0] if items else math.inf
 
     def take_up_to(self, key: float) -> Iterator[int]:
-        """Take out the numbers whose key is not above `key`, smallest first, as far as they are asked for."""
+        """Remove and yield the numbers whose key is at most `key`, smallest first. Only yielded numbers are removed."""
         while self._keys and self.first_key() <= key:
             _, number = heapq.heappop(self._items)
             del self._keys[number]

@@ -1,5 +1,4 @@
-"""Ending processes that a killed function left running: Lambda ends its whole sandbox, so the embedded stack must
-too."""
+"""Ends processes that a killed function left running: Lambda ends its whole sandbox, so the emulated stack must too."""
 
 from __future__ import annotations
 
@@ -23,9 +22,9 @@ _PROC: Final = Path("/proc")
 
 @contextmanager
 def ending_processes_below(folder: Path) -> Iterator[None]:
-    """End every process of a folder when the context is left, and also where this process is killed and leaves nothing.
+    """End all processes of a folder at the end of the context, even if this process is killed.
 
-    A process of its own does it, as soon as its standard input ends.
+    A separate process does it as soon as its standard input ends.
     """
     guard = subprocess.Popen(
         python("-m", _MODULE, str(folder)),
@@ -40,18 +39,18 @@ def ending_processes_below(folder: Path) -> Iterator[None]:
 
 
 def end_processes_below(folder: Path) -> set[int]:
-    """Kill every process of a function whose `TMPDIR` lies in a folder, or of a step whose run had its folder there.
+    """Kill all processes of functions whose `TMPDIR` is in a folder, and of steps that ran there.
 
     Steps run in process groups of their own, and lose their parent when their function dies; only a variable in their
     environment still identifies them. A function that runs a step closes its environment to others, so it is known as a
-    child. Needs /proc; where there is none, nothing is found.
+    child. Needs /proc; without it, no process is found.
 
     Returns:
-        The ids of those that were killed.
+        The ids of the killed processes.
     """
     marks = tuple(f"{name}={folder}".encode() for name in ("TMPDIR", MARK))
     killed: set[int] = set()
-    while found := _with_children(marks) - killed:  # again, because one of them may have started another meanwhile
+    while found := _with_children(marks) - killed:  # again, because one of them may have started another
         for process in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(process, signal.SIGKILL)
@@ -60,12 +59,12 @@ def end_processes_below(folder: Path) -> set[int]:
 
 
 def _with_children(marks: tuple[bytes, ...]) -> set[int]:
-    """Ids of the processes that have one of these in their environment, and of all that they started."""
+    """Ids of the processes that have one of `needles` in their environment, and of all that they started."""
     parents: dict[int, int] = {}
     found: set[int] = set()
     for entry in _PROC.glob("[0-9]*"):
         process = int(entry.name)
-        with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: pid (name) state parent …
             parents[process] = int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1])
             if any(_is_below(variable, marks) for variable in (entry / "environ").read_bytes().split(b"\0")):

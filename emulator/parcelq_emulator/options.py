@@ -1,4 +1,4 @@
-"""The options of the embedded stack."""
+"""The options of the emulated stack."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the embedded stack.
+    """The options of the emulated stack.
 
     Attributes:
-        steps: the steps, in a row; each gets a stage of its own. Without any, the stack has its built-in step.
+        steps: the steps in their order; each is a stage. Without any, the stack runs its built-in step.
         batch_size: how many entries a step should get at a time.
         parcel_size: most entries of a message.
-        record_format: what a record is in every file; empty to follow the names of files.
+        record_format: the record format of all files; empty to derive it from their names.
         range_bytes: files larger than this are uploaded range by range.
-        instances: processes that take the messages of each topic.
+        instances: processes that receive the messages of each topic.
         chaos: a seed for random duplicates, disorder and deaths of functions; None for no such faults.
-        runtime: what runs the functions.
+        runtime: the program that runs the functions.
         latency: seconds that are added to each request, by service.
     """
 
@@ -49,7 +49,7 @@ class Options:
         return {f"step{number}": step for number, step in enumerate(self.steps, 1)}
 
     def parameters(self) -> dict[str, str]:
-        """The template's parameters that follow from it."""
+        """The template's parameters for these options."""
         return {
             "Stages": ",".join(self.stages),
             "BatchSize": str(self.batch_size),
@@ -57,6 +57,6 @@ class Options:
             "Format": self.record_format,
             "RangeBytes": str(self.range_bytes),
             "WorkflowId": self.steps[0].workflow_id if self.steps else "",
-            # A message that failed is delivered again after about a second, because no cloud has to recover here.
+            # A message that failed is delivered again after about a second, because no remote service has to recover.
             "BackOffSeconds": "1",
         }

@@ -47,14 +47,15 @@ if TYPE_CHECKING:
 
 _PACKAGED: Final = Path(__file__).with_name("deployment")
 ROOT: Final = _PACKAGED if _PACKAGED.exists() else Path(__file__).resolve().parents[2]
-"""Where the template and the functions are: in the wheel, or in the checkout of an editable install."""
+"""The folder of the template and the functions: in the wheel, or in the checkout of an editable install."""
 _LIBRARY: Final = Path(parcelq.__file__).resolve().parents[1]
-"""What the functions have as the layer."""
+"""The library that functions import from the layer."""
 _PROCESSOR: Final = "functions/processor"
 _OUTPUT_DEADLINE: Final = 10
 _QUIET_SECONDS: Final = 5
-"""Seconds without a message of a job after which what is missing is published again. They are few, because topics are
-counted exactly here."""
+"""After this many seconds without a message of a job, its missing records are published again. The time is short,
+because topics are counted exactly here.
+"""
 _PUTS_IN_FLIGHT: Final = 4
 STACK: Final = "parcelq"
 OUTPUT_TOPIC: Final = f"{STACK}-output"
@@ -62,7 +63,7 @@ SPOKEN: Final[Mapping[str, str]] = {
     **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "local"),
     **dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), REGION),
 }
-"""Variables with which a client of AWS speaks to the local server, beside its URL."""
+"""Variables with which an AWS client uses the local server, in addition to its URL."""
 _COUNTS: Final = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -71,25 +72,25 @@ _COUNTS: Final = (
 
 
 def environment(url: str) -> dict[str, str]:
-    """The variables with which any client of AWS talks to the local server, and to nobody else."""
+    """The variables with which any AWS client talks only to the local server."""
     return {"AWS_ENDPOINT_URL": url, **SPOKEN, **NO_CONFIGURATION}
 
 
 @dataclass(slots=True)
 class Pipeline:
-    """A running stack, as `running` makes it.
+    """A running stack, from `running`.
 
     Attributes:
-        options: what the user chose.
+        options: the user's options.
         url: the local server's endpoint.
-        stack: what was made from the template.
+        stack: the resources created from the template.
         topics: its topics.
         s3: a boto3 S3 client.
-        pump: what moves messages.
-        events_url: URL of the topic that the bucket tells its events to.
-        errors: invocations that ended without an answer, so far.
+        pump: moves messages from topics to functions.
+        events_url: URL of the topic that gets the bucket's events.
+        errors: invocations so far that ended without an answer.
         scratch: a folder for temporary files of the server and the functions.
-        results: what the bucket has under `results/`.
+        results: the bucket's objects under `results/`.
     """
 
     options: Options
@@ -109,17 +110,16 @@ class Pipeline:
             self.s3.upload_file(str(file), self.stack.bucket, INBOX + name)
 
     def put_all(self, files: Mapping[str, Path]) -> None:
-        """Put files into the inbox by their names, several at once."""
+        """Put files into the inbox under the given names, several at a time."""
         with ThreadPoolExecutor(_PUTS_IN_FLIGHT) as pool:
             list(pool.map(self.put, files.values(), files.keys()))
 
     def waiting(self) -> int:
-        """Messages that the functions have not dealt with yet, those under way included.
+        """Messages that the functions have not finished, including those in flight.
 
-        There are some as long as a job has not ended, since a look at it is one.
+        A job that has not ended always has one, because its look is a message.
 
-
-        Raises:
+        \n Raises:
             ParcelqError: the pump failed.
         """
         self.pump.check()
@@ -130,7 +130,7 @@ class Pipeline:
         return self.count(OUTPUT_TOPIC)
 
     def healings(self) -> int:
-        """How often what was missing of a job was published again."""
+        """How often missing records of a job were published again."""
         store = BucketStore(self.s3, self.stack.bucket)
         return sum(parse_record(store.read(key), key).healings for key in store.keys(JOBS))
 
@@ -141,20 +141,20 @@ class Pipeline:
         return {**events, **{Source.parse(source).name: problem for source, problem in refused.items()}}
 
     def chaos(self) -> Chaos:
-        """What was done to it so far by a hostile stack."""
+        """The faults injected into the stack so far."""
         return Chaos.below(self.scratch)
 
     def dead_letters(self) -> list[Pulled]:
         """The dead letters of all functions' topics."""
         letters: list[Pulled] = []
         for url in map(dead_letter, self._inputs()):
-            if count := self.count(url):  # which is exact here, so that nobody need wait for more
+            if count := self.count(url):  # which is exact here, so there is no need to wait for more
                 letters += peek(SqsTopic(self.topics.sqs, url), count)
-        # Beside dead letters of steps, there may be events of objects here, which `given_up` names.
+        # There may also be events of objects here, which `given_up` names.
         return [one for one in letters if GIVEN_UP not in one.attributes]
 
     def count(self, topic: str) -> int:
-        """Messages of a topic, given its name or URL; those that are locked or delayed included."""
+        """Messages of a topic, given its name or URL, including locked and delayed ones."""
         attributes = self.topics.attributes(topic)
         return sum(int(attributes[name]) for name in _COUNTS)
 
@@ -164,17 +164,17 @@ class Pipeline:
 
 @contextmanager
 def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
-    """Start the server, make the stack, and run its functions for as long as the context lasts.
+    """Start the server, create the stack, and run its functions while the context lasts.
 
     Afterwards no process and no temporary file is left.
 
     Args:
-        options: what the user chose.
+        options: the user's options.
         logs: a folder for the functions' logs.
         scratch: a folder for temporary files, which the caller deletes.
 
     Raises:
-        ParcelqError: something could not be started; the text says what.
+        ParcelqError: something could not be started; the message says what.
     """
     import boto3
     from botocore.config import Config
@@ -201,7 +201,7 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         plain["Outputs"]["Platform"]["Value"] = f"{os.uname().machine}-manylinux_2_34"
         stack = deploy(plain, parameters, clients, STACK)
         topics = Topics(sqs)
-        # A downloader that died is not waited for as long as on AWS, where the next one comes minutes later anyway.
+        # On AWS the next downloader starts minutes later anyway, so it waits longer for one that died.
         output = sqs.get_queue_url(QueueName=OUTPUT_TOPIC)["QueueUrl"]
         sqs.set_queue_attributes(QueueUrl=output, Attributes={"VisibilityTimeout": str(_OUTPUT_DEADLINE)})
         notified, events = notify(stack, topics, s3)
@@ -240,12 +240,12 @@ def running(options: Options, logs: Path, scratch: Path) -> Iterator[Pipeline]:
         try:
             yield pipeline
         except BaseException:
-            pump.stop(lambda: end_processes_below(scratch))  # what is under way is not waited for
+            pump.stop(lambda: end_processes_below(scratch))  # running invocations are not waited for
             raise
 
 
 def _settings_file(step: Step, scratch: Path) -> str:
-    """The path of a step's settings, which are written to a file if they come from a command such as `tr a-z A-Z`."""
+    """The path of a step's settings. Settings of a command such as `tr a-z A-Z` are written to a file."""
     settings = step.settings
     if settings.path or not settings.filter:
         return str(settings.path or "")
@@ -256,7 +256,7 @@ def _settings_file(step: Step, scratch: Path) -> str:
 
 
 def _spec(function: Function, options: Options, more: Mapping[str, str], scratch: Path) -> FunctionSpec:
-    """How a function is run here: as it was deployed, except that steps may be anywhere on this machine."""
+    """How a function runs here: as deployed, except that steps may be anywhere on this machine."""
     variables = {**function.environment, **more, "PARCELQ_QUIET_SECONDS": str(_QUIET_SECONDS)}
     if options.chaos is not None:
         variables[CHAOS] = str(options.chaos)

@@ -1,4 +1,6 @@
-"""The event pump: what Lambda's event source mappings do, between the local server and the functions' processes."""
+"""The event pump: does what Lambda's event source mappings do, between the local server and the functions'
+processes.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +27,24 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 1
 _LOW_TRAFFIC_SECONDS: Final = 20
-"""Where a batching window is set and messages are few, Lambda waits up to this long, however short the window is:
-https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"""
+"""With a batching window and few messages, Lambda waits up to this long, even if the window is shorter:
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+"""
 _ASYNC_RETRIES: Final = 2
-"""How often Lambda tries an asynchronous event again:
-https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html"""
+"""How often Lambda retries an asynchronous event:
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+"""
 _MOST_BACK_OFF_SECONDS: Final = 30
 _HOPELESS: Final = frozenset({"SettingsError", "ImportError", "ModuleNotFoundError", "SyntaxError"})
-"""Errors that would hit every other event too, because the deployment itself is wrong."""
+"""Errors that affect every event, because the deployment itself is wrong."""
 _SHOWN: Final = 1024
 GIVEN_UP: Final = "ErrorMessage"
-"""Attribute that Lambda gives to an event in a dead-letter queue:
-https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html"""
+"""Attribute that Lambda adds to an event in a dead-letter queue:
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+"""
 _ABANDON_SECONDS: Final = 0.2
 _ENVELOPE_BYTES: Final = 4096
-"""Most bytes of a record of an event beside its body."""
+"""Most bytes of a record of an event, without its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +53,10 @@ class Mapped:
 
     Attributes:
         topic_url: URL of the topic.
-        topic_arn: its ARN, as records name it.
+        topic_arn: its ARN, as in the records of events.
         batch_size: most messages of an event.
-        window: seconds to gather them for.
-        reports_failures: whether the function answers which messages failed.
+        window: seconds of the batching window.
+        reports_failures: whether the function's answer lists the messages that failed.
     """
 
     topic_url: str
@@ -67,9 +72,9 @@ class Mapped:
 
 @dataclass(frozen=True, slots=True)
 class EventsOfBucket(Mapped):
-    """A topic that a bucket sends its events to. The function gets them one at a time, as S3 itself would give them.
+    """A topic that gets a bucket's events. The function gets them one at a time, as from S3 itself.
 
-    Attributes:
+    \n Attributes:
         dead_letters_url: URL of the topic for events that failed too often; empty for none.
     """
 
@@ -83,11 +88,11 @@ class EventsOfBucket(Mapped):
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """An object whose event failed at every try.
+    """An object whose event failed in every attempt.
 
     Attributes:
         key: key of the object.
-        reason: what the last try failed with.
+        reason: the error of the last attempt.
     """
 
     key: str
@@ -99,10 +104,10 @@ class Pump:
 
     Args:
         sqs: a boto3 SQS client.
-        on_error: called when an invocation ended without an answer.
+        on_error: called when an invocation ends without an answer.
 
     Attributes:
-        given_up: objects whose events failed at every try, so far.
+        given_up: objects whose events failed in every attempt so far.
     """
 
     def __init__(self, sqs: SQSClient, on_error: Callable[[InvocationError], None]) -> None:
@@ -114,17 +119,17 @@ class Pump:
         self._failure: ParcelqError | None = None
 
     def add(self, mapped: Mapped, instance: Instance) -> None:
-        """Let an instance of a function take a topic's messages."""
+        """Let an instance of a function process a topic's messages."""
         under_way = threading.Lock()
         self._under_way.append(under_way)
         arguments = mapped, instance, under_way
         threading.Thread(target=self._take, args=arguments, name="parcelq-pump", daemon=True).start()
 
     def stop(self, abandon: Callable[[], object] | None = None) -> None:
-        """Begin no more invocations, and wait for those that are running; polls for messages may last a little longer.
+        """Stop beginning invocations, and wait for running ones; polls for messages may last a little longer.
 
         Args:
-            abandon: ends the functions' processes, where nobody wants to wait; called until no invocation is left.
+            abandon: ends the functions' processes instead of waiting; called until no invocation is left.
         """
         self._stop.set()
         for under_way in self._under_way:
@@ -136,7 +141,7 @@ class Pump:
             under_way.release()
 
     def check(self) -> None:
-        """Raise what stopped a thread, if anything did."""
+        """Raise the exception that ended a thread, if any did."""
         if self._failure:
             raise self._failure
 
@@ -154,9 +159,9 @@ class Pump:
                 return
 
     def _gather(self, mapped: Mapped) -> list[dict[str, Any]]:
-        """Receive up to a batch, for as long as the window lasts once the first message is there.
+        """Receive up to a batch, for the duration of the window after the first message.
 
-        Where a window is set, it lasts as long as Lambda may make it.
+        With a window, Lambda's longest duration is used.
         """
         records: list[dict[str, Any]] = []
         until = float("inf")
@@ -207,7 +212,7 @@ class Pump:
         self._release(mapped, records)
 
     def _give_up(self, mapped: EventsOfBucket, record: dict[str, Any], error: InvocationError) -> None:
-        """Send an event to the dead-letter topic, with what Lambda says about it there, and go on without it."""
+        """Send a failed event to the dead-letter topic, with Lambda's attributes, and continue."""
         if mapped.dead_letters_url:
             texts = {"RequestID": str(uuid.uuid4()), GIVEN_UP: _printable(error.text) or error.kind}
             attributes: Any = {name: {"DataType": "String", "StringValue": text} for name, text in texts.items()}
@@ -220,9 +225,9 @@ class Pump:
         self._sqs.delete_message(QueueUrl=mapped.topic_url, ReceiptHandle=record["receiptHandle"])
 
     def _release(self, mapped: Mapped, records: list[dict[str, Any]]) -> None:
-        """Have messages delivered again: at once at first, later with a delay that doubles.
+        """Deliver messages again: first at once, later with a delay that doubles.
 
-        Lambda leaves them locked until their deadline, but here nobody wants to wait for that.
+        Lambda leaves them locked until their deadline; here that would only waste time.
         """
         for batch in batches(records, MAX_REQUEST_MESSAGES):
             entries: list[Any] = [
@@ -239,8 +244,8 @@ class Pump:
 def failed_ids(answer: Any, records: list[dict[str, Any]]) -> set[str]:
     """Ids of the messages that an answer reports as failed.
 
-    As Lambda reads it: no answer or an empty list is success; an answer that cannot be understood, or an id that is
-    empty or not in the batch, fails the whole batch.
+    By Lambda's rules: no answer or an empty list is success; an invalid answer, or an id that is empty or not in the
+    batch, fails the whole batch.
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
     """
     everything = {record["messageId"] for record in records}
@@ -256,7 +261,7 @@ def failed_ids(answer: Any, records: list[dict[str, Any]]) -> set[str]:
 
 
 def _events(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """Split a batch so that no event is larger than Lambda takes."""
+    """Split a batch so that no event exceeds Lambda's size limit."""
     return sized_batches(records, _event_bytes, max(1, len(records)), MAX_LAMBDA_EVENT_BYTES)
 
 
@@ -273,7 +278,7 @@ def _receives(record: dict[str, Any]) -> int:
 
 
 def record_of(raw: Mapping[str, Any], topic_arn: str) -> dict[str, Any]:
-    """A received message as the record of an event; its members are spelled differently there."""
+    """Convert a received message to the record of an event, whose members have other spellings."""
     attributes = {
         name: {
             "stringValue": value.get("StringValue"),

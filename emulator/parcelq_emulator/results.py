@@ -1,4 +1,4 @@
-"""Results of the emulated stack: their file names on this machine, and fetching them."""
+"""Results of the emulated stack: derives their file names on this machine, and downloads them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _READS_IN_FLIGHT: Final = 8
 _OF_THE_NAME: Final = frozenset(
     {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EILSEQ, errno.ELOOP}
 )
-"""Errors that say that no file can have a name, and nothing about other files."""
+"""Errors that mean that no file can have this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +41,16 @@ class Results:
     _read: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
 
     def reported(self) -> frozenset[str]:
-        """Names of the results that lie there with their report."""
+        """Names of the results that have a report."""
         with translated():
             pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=RESULTS)
             keys = {one["Key"] for page in pages for one in page.get("Contents", ())}
-        # A job that was stopped has a report without a result.
+        # A job that was stopped may have a report without a result.
         reported = (key.removesuffix(REPORT) for key in keys if key.endswith(REPORT))
         return frozenset(key.removeprefix(RESULTS) for key in reported if key in keys)
 
     def reports(self) -> dict[str, dict[str, Any]]:
-        """Read the reports that are new or have changed, and return those of all results, by the results' names."""
+        """Read new and changed reports, and return the reports of all results, by the results' names."""
         with translated():
             pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=RESULTS)
             etags = {one["Key"]: one["ETag"] for page in pages for one in page.get("Contents", ())}
@@ -62,15 +62,15 @@ class Results:
         return {key.removeprefix(RESULTS).removesuffix(REPORT): report for key, (_, report) in self._read.items()}
 
     def fetch_all(self, names: Sequence[str], folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-        """Bring results into a folder, several at once; see `fetch`."""
+        """Download results into a folder, several at a time; see `fetch`."""
         with ThreadPoolExecutor(_READS_IN_FLIGHT) as pool:
             return list(pool.map(lambda name: self.fetch(name, folder), names))
 
     def fetch(self, name: str, folder: Path) -> tuple[Path, dict[str, Any]]:
-        """Bring a result into a folder, with all that lies beside it, and return its path and the report.
+        """Download a result and the files beside it into a folder, and return its path and the report.
 
         Args:
-            name: the result's name, which may be any: everybody can put objects under any name.
+            name: the result's name, which may be any text, because anybody can put objects under any name.
             folder: the folder.
 
         Raises:
@@ -102,7 +102,7 @@ class Results:
         return report
 
     def _download(self, key: str, path: Path) -> None:
-        """Put an object into a file, which is replaced at once."""
+        """Download an object into a file, which is replaced atomically."""
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "there is a folder of that name")
         part = path.with_name(f".parcelq-{uuid.uuid4().hex}")

@@ -1,6 +1,6 @@
-"""Functions under AWS's own runtime, without Docker: the Lambda Runtime Interface Emulator, and `awslambdaric` in it.
+"""Runs functions with AWS's own runtime, without Docker: the Lambda Runtime Interface Emulator with `awslambdaric`.
 
-https://github.com/aws/aws-lambda-runtime-interface-emulator. It comes with aws-sam-cli, for Linux alone.
+https://github.com/aws/aws-lambda-runtime-interface-emulator. It is part of aws-sam-cli, for Linux only.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ _EMULATORS: Final = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-r
 _START_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 0.01
 _ATTEMPTS: Final = 3
-"""How often to try: another process may take a free port before the emulator opens it."""
+"""How many ports to try: another process may take a free port before the emulator opens it."""
 _GRACE_SECONDS: Final = 30.0
-"""The emulator keeps the function's time; where it fails to, it has this much more until it counts as hung."""
+"""The emulator enforces the timeout. If it fails to, the process counts as hung after this many more seconds."""
 _TIMED_OUT: Final = "Task timed out"
 _SHOWN: Final = 200
 
 
 class EmulatorNotFoundError(ParcelqError):
-    """The emulator of AWS's runtime is not installed, or does not exist for this machine."""
+    """The emulator of AWS's runtime is not installed, or not available for this machine."""
 
 
 def emulator() -> Path:
-    """Where the emulator lies.
+    """Path of the emulator.
 
     Raises:
-        EmulatorNotFoundError: it, or the runtime's Python package, is not there; the text says what to install.
+        EmulatorNotFoundError: it, or the runtime's Python package, is not installed; the message says what to install.
     """
     name = _EMULATORS.get(platform.machine())
     if sys.platform != "linux" or name is None:
@@ -56,17 +56,17 @@ def emulator() -> Path:
     samcli = find_spec("samcli")
     if samcli is None or samcli.origin is None or find_spec("awslambdaric") is None:
         raise EmulatorNotFoundError(
-            "AWS's runtime emulator needs the packages aws-sam-cli and awslambdaric, which are not both there; "
+            "AWS's runtime emulator needs the packages aws-sam-cli and awslambdaric; "
             "install them with: pip install 'parcelq[rie]'"
         )
     path = Path(samcli.origin).parent / "local" / "rapid" / name
     if not os.access(path, os.X_OK):
-        raise EmulatorNotFoundError(f"this aws-sam-cli has no emulator that can be run at {path}")
+        raise EmulatorNotFoundError(f"this aws-sam-cli has no executable emulator at {path}")
     return path
 
 
 class EmulatedFunction(Instance):
-    """An instance in AWS's emulator, which starts the runtime, keeps the function's time, and ends it when that is up.
+    """An instance in AWS's emulator, which starts the runtime and enforces the timeout.
 
     Args:
         spec: what to run.
@@ -99,11 +99,11 @@ class EmulatedFunction(Instance):
         finally:
             connection.close()
         if response.status != HTTPStatus.OK or text.startswith(_TIMED_OUT):
-            self.stop()  # as Lambda ends the sandbox; the emulator itself would leave the step running
+            self.stop()  # Lambda ends the sandbox; the emulator would leave the step running
         return self._answer(text)
 
     def stop(self) -> None:
-        """End it, with the runtime and all that the handler started."""
+        """End the emulator, the runtime and all that the handler started."""
         if self._process is not None:
             end_processes_below(self._spec.scratch)
             self._process.kill()
@@ -111,7 +111,7 @@ class EmulatedFunction(Instance):
             self._process = None
 
     def _answer(self, text: str) -> Any:
-        """Read an answer. Errors are in the body alone; only an answer of the runtime itself may be no JSON."""
+        """Read an answer. Errors are only in the body. An answer may be invalid JSON only if the runtime wrote it."""
         if text.startswith(_TIMED_OUT):
             raise self._failed("Timeout", text)
         try:
@@ -148,7 +148,7 @@ class EmulatedFunction(Instance):
         raise self._failed(DIED, "its emulator could not be started; its log says more")
 
     def _listens(self) -> bool:
-        """Wait until the emulator takes connections; False where it ended before."""
+        """Wait until the emulator accepts connections; False if it ended before."""
         until = time.monotonic() + _START_SECONDS
         while self._process is not None and self._process.poll() is None and time.monotonic() < until:
             try:

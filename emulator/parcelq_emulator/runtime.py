@@ -1,8 +1,8 @@
-"""The program in a function's process: it reads events from stdin and writes the handler's answers.
+"""The program of a function's process: reads events from stdin and writes the handler's answers.
 
-It is started as a script, without the command line on its path: a handler sees what it would see in Lambda.
-Events and answers are JSON, each with its length in front; what the handler prints goes to stderr. One process imports
-what all functions import, and forks the others.
+It starts as a script, without the command line's modules on its import path, so a handler can import what it could
+import in Lambda. Events and answers are JSON, each after its length; what the handler prints goes to stderr. One
+process imports the common modules and forks the others.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 FORK = "fork"
-"""The argument with which this script forks processes instead of being one that answers events."""
+"""With this argument the script forks processes instead of answering events."""
 COMMON = (
     "boto3",
     "s3transfer.manager",
@@ -36,20 +36,22 @@ COMMON = (
     "parcelq.process.processor",
     "parcelq.upload.objects",
 )
-"""What functions import."""
+"""Modules that all functions import."""
 
 CHAOS = "PARCELQ_LOCAL_CHAOS"
-"""A variable with a seed, which makes functions die at random."""
+"""An environment variable with a seed for random deaths of functions."""
 DEATHS = 0.05
-"""Share of the invocations that do not survive."""
+"""Share of the invocations that die."""
 FIRST_MOMENTS = 8
-"""How many moments of death the first invocation of a process is assumed to have."""
+"""The assumed number of possible moments of death in the first invocation of a process."""
 CHAOS_FILE = "chaos.json"
-"""The file in which an instance records it, in its folder for temporary files."""
+"""The file in an instance's temporary folder that stores this number."""
 
 
 class Context:
-    """Lambda's context object, as far as handlers use it: https://docs.aws.amazon.com/lambda/latest/dg/python-context.html"""
+    """Lambda's context object, with the attributes that handlers use:
+    https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
+    """
 
     def __init__(self, name: str, memory: int, timeout: float) -> None:
         self.function_name = name
@@ -67,7 +69,7 @@ class Context:
 
 
 def read_frame(pipe: IO[bytes]) -> Any:
-    """Read one JSON value; EOFError where the other side is gone."""
+    """Read one JSON value; EOFError if the other side has closed."""
     head = pipe.read(8)
     if len(head) < 8:
         raise EOFError
@@ -83,15 +85,15 @@ def write_frame(pipe: IO[bytes], value: Any) -> None:
 
 
 class Deaths:
-    """Lets the process die in some invocations, at any of their requests to AWS.
+    """Ends the process in some invocations, at any of their requests to AWS.
 
-    The moments of an invocation are just before and after each of its requests, and just before its answer; it dies at
-    one that is drawn from as many as the invocation before it had, or at its last where it has fewer.
+    It may die just before or after each request, and just before its answer. The moment is drawn at random from as many
+    as the invocation before it had; if this invocation has fewer, it dies at its last one.
 
     Args:
-        seed: what is drawn follows from it, and from how often a process of the same instance was started before.
-        session: the session of boto3 that makes the function's clients.
-        share: share of the invocations that do not survive.
+        seed: determines the random choices, together with the number of earlier processes of the instance.
+        session: the boto3 session that creates the function's clients.
+        share: share of the invocations that die.
     """
 
     def __init__(self, seed: str, session: Any, share: float = DEATHS) -> None:
@@ -102,8 +104,8 @@ class Deaths:
         self._choice = random.Random(f"{seed} {self._counts['starts']}")  # nosec B311 # not a secret
         self._moments = FIRST_MOMENTS
         self._passed = 0
-        self._last = 0  # the moment of death; 0 where there is none
-        self._lock = threading.Lock()  # functions ask AWS on many threads
+        self._last = 0  # the moment of death; 0 for none
+        self._lock = threading.Lock()  # functions send requests on many threads
         for moment in ("before-send", "after-call"):
             session.events.register(f"{moment}.*.*", self._pass)
 
@@ -115,7 +117,7 @@ class Deaths:
         self._tell()
 
     def end(self) -> None:
-        """End it; the answer comes after that."""
+        """End the invocation; its answer follows."""
         self._passed += 1
         if self._last:
             self._die()
@@ -146,7 +148,7 @@ class Deaths:
 
 
 def fork_others() -> None:
-    """Fork a process for each request, until the other side of the socket at stdin ends; return in each of them."""
+    """Fork a process for each request, until the socket at stdin is closed; return in each forked process."""
     for name in COMMON:
         with suppress(ImportError):
             importlib.import_module(name)
@@ -176,7 +178,7 @@ def fork_others() -> None:
 
 
 def become(request: Any, files: list[int]) -> None:
-    """Give this process its own session, files, folder, variables and paths, as if it had been started by itself."""
+    """Give this process its own session, files, folder, variables and paths, as if it had been started directly."""
     os.setsid()
     for number, file in enumerate(files):
         os.dup2(file, number)
@@ -190,7 +192,7 @@ def become(request: Any, files: list[int]) -> None:
 
 
 def ended(pid: int, seconds: float) -> int | None:
-    """Wait for so long, and return what a child ended with; None if it has not ended."""
+    """Wait up to `seconds`, and return a child's exit code; None if it still runs."""
     until = time.monotonic() + seconds
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
@@ -202,7 +204,7 @@ def ended(pid: int, seconds: float) -> int | None:
 
 
 def own_session(url: str) -> Any:
-    """Return the session that makes the function's clients, which speak to the local server of a URL without HTTP."""
+    """Return the session that creates the function's clients, which use the local server at a URL without HTTP."""
     import boto3
 
     boto3.DEFAULT_SESSION = session = boto3.Session()
@@ -234,7 +236,7 @@ def main() -> None:
         if deaths:
             deaths.begin()
         try:
-            # Imported at the first event, as a cold start is.
+            # Imported at the first event, as in a cold start.
             handler = handler or getattr(importlib.import_module(module), function)
             answer = {"result": handler(event, Context(name, memory, timeout))}
         except Exception as error:  # noqa: BLE001 - what Lambda does: the event failed, the process goes on

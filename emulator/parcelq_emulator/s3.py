@@ -1,4 +1,4 @@
-"""Moto's S3 with objects in files instead of in memory, and with events as S3 writes them."""
+"""Moto's S3 with objects in files instead of in memory, and with events as real S3 sends them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _SMALL_BYTES: Final = 16 * KIB
-"""Up to this size a file costs more than the memory that it saves."""
+"""Objects up to this size stay in memory, because a file costs more."""
 _BODY: Final = "parcelq.s3.body"
-"""Key of the WSGI environment: the body of the request, where it was put into a file."""
+"""Key of the WSGI environment for a request body that was written to a file."""
 
 
 class FileKey(s3_models.FakeKey):  # type: ignore[misc]
@@ -47,7 +47,7 @@ class FileKey(s3_models.FakeKey):  # type: ignore[misc]
 
     @property
     def value(self) -> bytes | Blob:
-        """The object's bytes, in memory, unless within `_from_file`."""
+        """The object's bytes, in memory, except within `_from_file`."""
         return self._blob if _read_from_file.get() else bytes(self._blob)
 
     @value.setter
@@ -59,7 +59,7 @@ class FileKey(s3_models.FakeKey):  # type: ignore[misc]
 
     @property
     def etag(self) -> str:
-        """The MD5 of the bytes, or what a multipart upload made of those of its parts."""
+        """The MD5 of the bytes, or the ETag of a multipart upload."""
         if self._etag is None:
             self._etag = self._blob.md5()
         return f'"{self._etag}"'
@@ -82,7 +82,7 @@ _read_from_file: ContextVar[bool] = ContextVar("_read_from_file", default=False)
 
 @contextmanager
 def _from_file() -> Iterator[None]:
-    """Within this, the value of an object is a `Blob`."""
+    """Within this context, the value of an object is a `Blob`."""
     token = _read_from_file.set(True)
     try:
         yield
@@ -91,9 +91,9 @@ def _from_file() -> Iterator[None]:
 
 
 class S3Frontend:
-    """A WSGI application that puts the bodies of large uploads into files, and hands on to moto.
+    """A WSGI application that writes the bodies of large uploads to files before it calls moto.
 
-    Moto has a body in memory up to three times.
+    Moto has up to three copies of a body in memory.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -112,7 +112,7 @@ class S3Frontend:
 def _is_plain_s3(environ: WSGIEnvironment) -> bool:
     signed = "/s3/aws4_request" in environ.get("HTTP_AUTHORIZATION", "")
     presigned = "Signature=" in environ.get("QUERY_STRING", "")
-    in_chunks = environ.get("HTTP_X_AMZ_CONTENT_SHA256", "").startswith("STREAMING-")  # moto takes them apart
+    in_chunks = environ.get("HTTP_X_AMZ_CONTENT_SHA256", "").startswith("STREAMING-")  # moto parses these
     return (signed or presigned) and not in_chunks
 
 
@@ -123,10 +123,10 @@ def _blocks(stream: Any, length: int) -> Iterator[bytes]:
 
 
 def install(directory: str) -> None:
-    """Change moto's S3, for the whole process.
+    """Patch moto's S3 for the whole process.
 
     Args:
-        directory: where objects are to lie.
+        directory: for the objects.
     """
     FileKey.directory = directory
     s3_models.FakeKey = FileKey
@@ -141,7 +141,7 @@ def install(directory: str) -> None:
 
 
 def _complete(upload: Any, parts: Iterable[tuple[int, str]]) -> tuple[Blob, str, tuple[str, str, int] | None]:
-    """`FakeMultipart.complete`, which has the whole object in memory up to four times, from file to file."""
+    """Replaces `FakeMultipart.complete`, which has up to four copies of the object in memory; this one copies files."""
     keys: list[FileKey] = []
     for number, etag in parts:
         key = upload.parts.get(number)
@@ -162,12 +162,12 @@ def _complete(upload: Any, parts: Iterable[tuple[int, str]]) -> tuple[Blob, str,
         checksum = builder.build()
     whole = Blob.of(itertools.chain.from_iterable(key._blob for key in keys), FileKey.directory)
     for key in keys:
-        key._blob = whole[:0]  # moto keeps the parts for as long as the object is there
+        key._blob = whole[:0]  # moto keeps the parts as long as the object exists
     return whole, etag, checksum
 
 
 def _without_event_of_parts(put_object: Any) -> Any:
-    # Moto completes a multipart upload by a put, and sends the event of that besides the right one.
+    # Moto completes a multipart upload by a put, and sends the put's event in addition to the right one.
     def put(backend: Any, *args: Any, **options: Any) -> Any:
         if options.get("multipart") is not None:
             options["disable_notification"] = True

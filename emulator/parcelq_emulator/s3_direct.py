@@ -1,8 +1,8 @@
-"""S3's common operations, in front of moto.
+"""Answers S3's common operations instead of moto.
 
-Moto spends a millisecond of CPU on any request, and a listing of a few keys costs it a pass over the whole bucket. So
-what a stack does all day (put, get, head, list, delete several) is answered here from moto's own objects, for buckets
-without versions. Everything unusual, and every refusal but "not found" of a HEAD, is left to moto.
+Moto spends a millisecond of CPU on each request, and scans the whole bucket to list a few keys. So this module answers
+the most frequent operations (put, get, head, list, delete several) from moto's own objects, for buckets without
+versions. Moto answers all others, and all errors except "not found" of a HEAD.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _USUAL: Final = re.compile(
     r"HTTP_X_AMZ_(DATE|CONTENT_SHA256|SECURITY_TOKEN|SDK_CHECKSUM_ALGORITHM|CHECKSUM_CRC32|CHECKSUM_MODE|META_.*)"
     r"|HTTP_(?!X_AMZ_|IF_MODIFIED|IF_UNMODIFIED).*"
 )
-"""Variables of headers that are understood here; a request with another one of S3's is moto's."""
+"""WSGI variables of the supported headers; moto answers requests with other headers of S3."""
 _RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)")
 _DELETED_KEY: Final = re.compile(r"<Object><Key>([^<]+)</Key></Object>")
 _LISTED_BY: Final = frozenset({"list-type", "prefix", "max-keys", "continuation-token", "start-after", "encoding-type"})
@@ -43,7 +43,7 @@ Reply = tuple[str, list[tuple[str, str]], Iterable[bytes]]
 
 
 class SortedKeys(_VersionedKeyStore):  # type: ignore[misc]
-    """Moto's keys of a bucket, with their names in order.
+    """Moto's keys of a bucket, with a sorted list of their names.
 
     Attributes:
         names: the names.
@@ -81,10 +81,10 @@ class SortedKeys(_VersionedKeyStore):  # type: ignore[misc]
 
 
 class DirectS3:
-    """A WSGI application that answers S3's common operations, and hands on everything else.
+    """A WSGI application that answers S3's common operations, and passes all other requests on.
 
     Args:
-        application: what to hand on to.
+        application: answers the other requests.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -101,7 +101,7 @@ class DirectS3:
         return body
 
     def _reply(self, environ: WSGIEnvironment) -> Reply | None:
-        """The answer; None if the request is for moto."""
+        """Return the reply; None if moto must answer."""
         path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
         _, name, key = f"{path}/".split("/", 2) if path.count("/") < 2 else path.split("/", 2)
         backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
@@ -110,7 +110,7 @@ class DirectS3:
         if bucket is None or not usual or bucket.is_versioned or not isinstance(bucket.keys, SortedKeys):
             return None
         method, query = environ["REQUEST_METHOD"], environ.get("QUERY_STRING", "")
-        with self._lock:  # of several conditional writes at once, one wins
+        with self._lock:  # only one of several simultaneous conditional writes wins
             if key and not query:
                 if method == "PUT":
                     return _put(backend, bucket, key, environ)

@@ -1,4 +1,4 @@
-"""Folders for temporary files. If their owner dies without deleting them, the next start does so."""
+"""Folders for temporary files. If their owner dies without deleting them, the next start deletes them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Final
 
 _PREFIX: Final = "parcelq-"
 _LOCK: Final = ".owner"
-"""A file in the folder. Its owner holds a lock on it, which the kernel releases however the owner ends."""
+"""A file in the folder that its owner locks. The kernel releases the lock when the owner ends in any way."""
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Make a folder for temporary files and delete it in the end. First delete those whose owners are dead."""
+    """Create a folder for temporary files, and delete it at the end. First delete the folders of dead owners."""
     clear_abandoned()
     with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name, _locked(Path(name)):
         yield Path(name)
@@ -27,11 +27,11 @@ def scratch_folder() -> Iterator[Path]:
 def clear_abandoned() -> list[Path]:
     """Delete the folders of processes that have ended, and return them.
 
-    A folder without a lock file is left alone: it is somebody else's, or its owner is just making it.
+    A folder without a lock file is left alone: it is not ours, or its owner is just creating it.
     """
     deleted = []
     for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
-        with suppress(OSError):  # deleted meanwhile, or another user's
+        with suppress(OSError):  # deleted by another process, or owned by another user
             descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,7 +48,7 @@ def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(unlocked, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        unlocked.rename(folder / _LOCK)  # only now can anybody find it, and it is locked
+        unlocked.rename(folder / _LOCK)  # others can find it only now, when it is locked
         yield
     finally:
         os.close(descriptor)

@@ -1,8 +1,8 @@
-"""The process that stands for AWS in the embedded stack.
+"""The process that replaces AWS in the emulated stack.
 
-`python -m parcelq_emulator.server --port 0` prints its URL as one line to stdout once it listens, on the loopback
-interface alone, and nothing after that. It ends at SIGTERM, and when its standard input ends, so that the process
-that started it may be killed in any way and leaves no server behind.
+`python -m parcelq_emulator.server --port 0` prints its URL as one line on stdout once it listens, only on the loopback
+interface. It ends at SIGTERM or when its standard input ends. So even if the process that started it is killed, no
+server is left behind.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ class ServerError(ParcelqError):
 
 
 class Server:
-    """The server in a process of its own, which runs for as long as this context lasts.
+    """The server in a process of its own, which runs while this context lasts.
 
     Args:
         port: port of the loopback interface; 0 takes a free one.
         start_timeout: seconds after which starting counts as failed.
         chaos: a seed for random duplicates and disorder; None for neither.
-        chaos_folder: where the topics write what they did.
+        chaos_folder: where the topics write their counts.
         latency: seconds that are added to each request, by the service it is for, such as `sqs`.
         deleted_name_seconds: how long the name of a deleted queue cannot be used again.
 
     Attributes:
-        url: where it listens, such as `http://127.0.0.1:40123`: the endpoint URL for every client of AWS.
+        url: the endpoint URL for AWS clients, such as `http://127.0.0.1:40123`.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Server:
         """Start it and wait until it listens.
 
         Raises:
-            ServerError: it ended, or took too long; the text has the end of what it wrote to stderr.
+            ServerError: it ended or took too long; the message has the end of its stderr.
         """
-        # A file, because nobody would read a pipe, and the server would stop when that is full.
+        # A file, because nobody would read a pipe, and a full pipe would block the server.
         self._stderr = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             python("-m", _MODULE, *self._arguments),
@@ -85,7 +85,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            start_new_session=True,  # Ctrl-C is for the process that started it, which may need it for a clean end
+            start_new_session=True,  # Ctrl-C is for the process that started it, which ends the server
         )
         self.url = self._first_line()
         if not self.url:
@@ -108,7 +108,7 @@ class Server:
         return self._process.pid
 
     def stop(self) -> None:
-        """End the process; nothing happens if it has ended."""
+        """End the process; does nothing if it has ended."""
         self._process.terminate()
         try:
             self._process.communicate(timeout=_STOP_SECONDS)
@@ -117,8 +117,8 @@ class Server:
             self._process.communicate()
 
     def stderr_tail(self) -> str:
-        """The end of what it wrote to stderr so far, which is nothing unless something in it broke."""
-        # Not by seek: the process writes at the position of this very file.
+        """The end of what the server wrote to stderr so far; empty unless something failed."""
+        # Not by seek: the process writes at the position of this same open file.
         end = os.fstat(self._stderr.fileno()).st_size
         return os.pread(self._stderr.fileno(), _TAIL_BYTES, max(0, end - _TAIL_BYTES)).decode(errors="replace").strip()
 
@@ -134,10 +134,10 @@ class Server:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM, or the end of standard input."""
-    parser = argparse.ArgumentParser(prog=f"python -m {_MODULE}", description="AWS on the loopback interface.")
+    parser = argparse.ArgumentParser(prog=f"python -m {_MODULE}", description="Emulate AWS on the loopback interface.")
     parser.add_argument("--port", type=int, default=0, help="port to listen on; 0, the default, takes a free one")
     parser.add_argument("--chaos", type=int, metavar="SEED", help="deliver messages twice and in any order")
-    parser.add_argument("--chaos-folder", type=Path, metavar="DIR", help="where to write how often that was")
+    parser.add_argument("--chaos-folder", type=Path, metavar="DIR", help="where to write the counts of duplicates")
     parser.add_argument("--latency", action="append", default=[], metavar="SERVICE=S", help="seconds added to requests")
     parser.add_argument(
         "--deleted-name-seconds",
@@ -150,9 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     port: int = given.port
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
-    # Moto is a million objects that stay: to look for garbage among them is a sixth of the start.
+    # moto is a million permanent objects: looking for garbage among them takes a sixth of the start.
     gc.set_threshold(100_000)
-    # Late, because moto takes half a second to import, and a process that only starts a server does not need it.
+    # Imported late, because moto takes half a second, and a process that only starts a server does not need it.
     from parcelq_emulator.application import Latency, application, listen
     from parcelq_emulator.sqs_backend import StandardQueueBackend
 
@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with suppress(SystemExit):
             while sys.stdin.buffer.read(1024):
                 pass
-    os._exit(0)  # for Python to take all of moto's modules apart takes a second, and serves nothing
+    os._exit(0)  # importing all of moto's modules takes a second, and is not needed
 
 
 if __name__ == "__main__":

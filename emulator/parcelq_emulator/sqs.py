@@ -2,8 +2,8 @@
 
 Moto spends 1 ms of CPU on a request before any operation begins (routing by 180 regular expressions, Flask, parsing
 and serialising by shape), reads every body of SQS as a query string too, and makes each receipt handle of 185 random
-choices. So the operations that a stack does all day are answered here, straight from JSON: ten messages received and
-deleted cost 0.6 ms instead of 54, with 200 waiting. All others are handed on to moto.
+choices. So this module answers the most frequent operations directly from JSON: receiving and deleting ten messages
+takes 0.6 ms instead of 54, with 200 waiting. Moto answers all others.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _FORM: Final = "application/x-www-form-urlencoded"
 
 
 class SqsFrontend:
-    """A WSGI application that answers the message operations on standard queues, and hands on everything else.
+    """A WSGI application that answers the message operations on standard queues, and passes all other requests on.
 
     Args:
-        application: what to hand on to: moto.
+        application: moto, which answers the other requests.
     """
 
     def __init__(self, application: WSGIApplication) -> None:
@@ -57,7 +57,7 @@ class SqsFrontend:
             elif operation in _CHECKED:
                 _CHECKED[operation](_request(environ), environ)
             elif _is_query_protocol(environ):
-                text = "Only the JSON protocol of SQS is spoken here; use an SDK or AWS CLI of 2024 or later."
+                text = "Only the JSON protocol of SQS is supported here; use an SDK or AWS CLI of 2024 or later."
                 raise SqsError("AWS.SimpleQueueService.UnsupportedOperation", text)
         except SqsError as error:
             return _refusal(start_response, error)
@@ -76,7 +76,7 @@ def _request(environ: WSGIEnvironment) -> Reply:
 
 def _body(environ: WSGIEnvironment) -> bytes:
     body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-    environ["wsgi.input"] = io.BytesIO(body)  # for moto, should it be the one to answer
+    environ["wsgi.input"] = io.BytesIO(body)  # for moto, in case it answers
     return body
 
 
@@ -86,7 +86,7 @@ def _reply(start_response: StartResponse, reply: Reply) -> Iterable[bytes]:
 
 def _refusal(start_response: StartResponse, error: SqsError) -> Iterable[bytes]:
     reply = {"__type": f"com.amazonaws.sqs#{error.shape}", "message": error.message}
-    # SDKs still show the codes of the query protocol, and find them in this header.
+    # SDKs still report the codes of the query protocol, which they read from this header.
     return _answer(start_response, HTTPStatus(error.status), reply, ("x-amzn-query-error", f"{error.code};Sender"))
 
 
@@ -119,7 +119,7 @@ _CHECKED: Final[Mapping[str, Callable[[Reply, WSGIEnvironment], None]]] = {
     "SetQueueAttributes": _check_changed,
     "GetQueueAttributes": lambda request, _: check_asked_for(request),
 }
-"""Checks of operations that moto does, and does not check. They raise `SqsError`."""
+"""Checks for operations that moto answers without checking. They raise `SqsError`."""
 
 
 def _queue(url: str, environ: WSGIEnvironment) -> Any:

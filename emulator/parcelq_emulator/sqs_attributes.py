@@ -1,6 +1,6 @@
-"""Which names and attributes of queues SQS accepts, and which parameters of messages on which kind of queue.
+"""Checks names and attributes of queues as SQS does.
 
-Moto takes any attribute under any name, so that a misspelt one does nothing, or breaks the queue later.
+Moto accepts any attribute, so that a misspelt one does nothing, or breaks the queue later.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
 """
@@ -41,7 +41,7 @@ def _one_of(*values: str) -> Check:
 
 
 def _json(members: Callable[[Mapping[str, Any]], bool]) -> Check:
-    """An empty text takes the attribute away; anything else must be a JSON object with the right members."""
+    """An empty text removes the attribute; any other value must be a JSON object with the right members."""
 
     def check(text: str) -> bool:
         if not text:
@@ -97,7 +97,7 @@ def check_new_queue(request: Mapping[str, Any]) -> str:
     """Check a CreateQueue, and return the queue's name.
 
     Raises:
-        SqsError: SQS would not make this queue.
+        SqsError: SQS would not create this queue.
     """
     name = request.get("QueueName")
     attributes = request.get("Attributes") or {}
@@ -114,7 +114,7 @@ def check_new_queue(request: Mapping[str, Any]) -> str:
             "underscores, must end with .fifo suffix and be 1 to 80 in length"
         )
     if not is_fifo and "FifoQueue" in attributes:
-        raise unknown_attribute("FifoQueue")  # as SQS says even to "false"
+        raise unknown_attribute("FifoQueue")  # SQS refuses even "false"
     _check({key: value for key, value in attributes.items() if key != "FifoQueue"}, is_fifo)
     return name
 
@@ -123,7 +123,7 @@ def check_changed_queue(name: str, request: Mapping[str, Any]) -> None:
     """Check a SetQueueAttributes of a queue.
 
     Raises:
-        SqsError: SQS would not take these attributes.
+        SqsError: SQS would refuse these attributes.
     """
     attributes = request.get("Attributes")
     if not attributes:
@@ -148,7 +148,7 @@ def unknown_attribute(name: str) -> SqsError:
 
 
 def deleted_recently() -> SqsError:
-    """The error for a queue whose name was another's within the last 60 s."""
+    """The error for a queue with the name of one that was deleted within the last 60 s."""
     text = "You must wait 60 seconds after deleting a queue before you can create another with the same name."
     return SqsError("AWS.SimpleQueueService.QueueDeletedRecently", text)
 

@@ -15,7 +15,7 @@ from parcelq_emulator.sqs_queue import Clock, StandardQueue
 
 
 class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
-    """Moto's SQS of one account and region, with `StandardQueue` in the place of moto's standard queues."""
+    """Moto's SQS of one account and region, with `StandardQueue` instead of moto's standard queues."""
 
     queue_class: ClassVar[type[StandardQueue]] = StandardQueue
     deleted_name_seconds: ClassVar[float] = DELETED_NAME_SECONDS
@@ -27,10 +27,10 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
 
     @property
     def _url_module(self) -> Any:
-        return moto.sqs.urls  # moto looks for it beside the class
+        return moto.sqs.urls  # moto looks for it next to the class
 
     def create_queue(self, name: str, tags: dict[str, str] | None = None, **attributes: Any) -> Any:
-        """Create a queue, or return the one that is there with the same attributes."""
+        """Create a queue, or return the existing one with the same attributes."""
         if name in self.queues or str(attributes.get("FifoQueue")).lower() == "true":
             return super().create_queue(name, tags, **attributes)
         attributes.pop("region", None)  # from CloudFormation
@@ -39,7 +39,7 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
         return self.queues.setdefault(name, queue)  # another thread may have been faster
 
     def delete_queue(self, queue_name: str) -> None:
-        """Delete a queue; polls that wait for its messages end with an error, as on AWS."""
+        """Delete a queue; waiting polls end with an error, as on AWS."""
         queue = self.get_queue(queue_name)
         super().delete_queue(queue_name)
         self._deleted[queue_name] = self._clock()
@@ -47,7 +47,7 @@ class StandardQueueBackend(moto.sqs.models.SQSBackend):  # type: ignore[misc]
             queue.close()
 
     def was_deleted_recently(self, name: str) -> bool:
-        """Whether SQS would make its users wait before they make a queue of this name."""
+        """Whether SQS would refuse to create a queue of this name because one was just deleted."""
         return self._clock() - self._deleted.get(name, -math.inf) < self.deleted_name_seconds
 
 
@@ -55,7 +55,7 @@ def find_queue(name: str, account_id: str, region: str) -> Any:
     """The queue of that name: a `StandardQueue`, or a FIFO queue of moto's.
 
     Raises:
-        SqsError: there is none.
+        SqsError: the queue does not exist.
     """
     backends = moto.sqs.models.sqs_backends[account_id]
     queue = backends[region].queues.get(name) if region in backends else None

@@ -1,4 +1,4 @@
-"""What an emulated queue says of its messages."""
+"""A message of an emulated queue, and its deliveries."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from parcelq_emulator.sqs_message import Message, SqsError
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message that was given to a consumer.
+    """A delivery of a message to a consumer.
 
     Attributes:
         message: what was sent.
-        receipt_handle: names this delivery.
+        receipt_handle: identifies this delivery.
         sent_ms: when it was sent, in milliseconds since 1970.
-        first_received_ms: when it was first given to anyone.
-        receive_count: how often it was, this time included.
+        first_received_ms: when it was first delivered.
+        receive_count: how often it was delivered, including this time.
     """
 
     message: Message
@@ -28,7 +28,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class MoveTask:
-    """A StartMessageMoveTask that has ended, in the words of ListMessageMoveTasks."""
+    """A StartMessageMoveTask that has ended, as ListMessageMoveTasks shows it."""
 
     destination_arn: str | None
     started_ms: int

@@ -1,8 +1,8 @@
-"""Which messages SQS accepts, and how it refuses others.
+"""Checks which messages SQS accepts, and creates its errors for others.
 
-Moto takes almost anything, so that a program that works on it may fail on AWS. This is as strict as
+Moto accepts almost anything, so that a program that works with it may fail on AWS. This is as strict as
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html and shares no code with the
-library's own checks: those are what it puts to the test.
+library's own checks, because it tests them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, SupportsBytes
 from parcelq.limits import MAX_ATTRIBUTES
 
 DEAD_LETTER_SOURCE: Final = "DeadLetterQueueSourceArn"
-"""System attribute that SQS gives to what it moves to a dead-letter queue."""
+"""System attribute that SQS adds to a message that it moves to a dead-letter queue."""
 
 _CONTROLS: Final = bytes(code for code in range(0x20) if code not in b"\t\n\r")
 _NONCHARACTERS: Final = ("\ufffe".encode(), "\uffff".encode())
@@ -29,16 +29,16 @@ _GROUP: Final = re.compile(r"[!-~]{1,128}")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 Attributes = Mapping[str, Mapping[str, str]]
-"""Message attributes as in SQS's JSON: name to `DataType` and `StringValue`, or `BinaryValue` in base64."""
+"""Message attributes as in SQS's JSON: names with `DataType` and `StringValue`, or `BinaryValue` in base64."""
 
 
 class SqsError(Exception):
-    """SQS refuses a request, or one entry of a batch.
+    """SQS refuses a request or an entry of a batch.
 
     Attributes:
         code: SQS's error code, as boto3 shows it in `Error.Code`.
-        message: SQS's words.
-        shape: the error's name in the JSON protocol, which for a few is another one.
+        message: SQS's message.
+        shape: the error's name in the JSON protocol, which sometimes differs from the code.
         status: the HTTP status.
     """
 
@@ -50,12 +50,12 @@ class SqsError(Exception):
         self.status = status
 
     def as_failed(self, entry_id: str) -> dict[str, Any]:
-        """This as an item of a batch reply's `Failed` list."""
+        """The error as an item of a batch reply's `Failed` list."""
         return {"Id": entry_id, "SenderFault": True, "Code": self.code, "Message": self.message}
 
 
 def invalid_parameter(message: str) -> SqsError:
-    """The error for a parameter whose value is not acceptable."""
+    """The error for a parameter with an invalid value."""
     return SqsError("InvalidParameterValue", message, shape="InvalidParameterValueException")
 
 
@@ -67,12 +67,12 @@ def missing_parameter(name: str) -> SqsError:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a producer sent; the same at every delivery.
+    """A message as its producer sent it; the same in every delivery.
 
     Attributes:
-        id: SQS's name for it.
-        body: in UTF-8, because a `str` with one character beyond Latin-1 takes two or four bytes for each; what
-            `bytes` of it gives, since it may be kept elsewhere.
+        id: the id that SQS gave it.
+        body: in UTF-8, because a `str` with a character beyond Latin-1 takes two or four bytes for each character; may
+            be in a file, so use `bytes(body)`.
         body_md5: in hexadecimal.
         attributes: the producer's own attributes.
         system_attributes: those with a meaning to AWS, such as `AWSTraceHeader`: name to value.
@@ -93,7 +93,7 @@ class Message:
             max_bytes: the queue's MaximumMessageSize.
 
         Raises:
-            SqsError: SQS would not take it.
+            SqsError: SQS would refuse it.
         """
         if not request.get("MessageBody"):
             raise missing_parameter("MessageBody")
@@ -118,7 +118,7 @@ class Message:
 
 
 def _check_for_standard_queue(request: Mapping[str, Any], trace: Attributes) -> None:
-    """FIFO's parameters are refused, apart from the group, which is a tenant's in fair queues."""
+    """Refuse the parameters of FIFO queues, except the group, which fair queues use for tenants."""
     if "MessageDeduplicationId" in request:
         raise invalid_parameter(
             f"Value {request['MessageDeduplicationId']} for parameter MessageDeduplicationId is invalid. "
@@ -137,7 +137,7 @@ def _check_for_standard_queue(request: Mapping[str, Any], trace: Attributes) -> 
 
 
 def request_bytes(request: Mapping[str, Any]) -> int:
-    """The bytes that SQS counts: of the body, and of name, type and value of every attribute.
+    """The bytes that SQS counts: the body, and the name, type and value of every attribute.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
     """
@@ -164,7 +164,7 @@ def _md5(data: bytes = b"") -> hashlib._Hash:
 
 
 def _utf8(text: str) -> bytes:
-    # A lone surrogate, which JSON can carry, must get as far as the check that refuses it.
+    # A lone surrogate, which JSON can contain, must reach the check that refuses it.
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -181,7 +181,7 @@ def _legal(text: bytes) -> bool:
 
 
 def _parts(attributes: Attributes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Name, type and value of each attribute, as the bytes that are counted and digested."""
+    """Name, type and value of each attribute, as bytes for counting and digesting."""
     for name, attribute in attributes.items():
         kind = attribute.get("DataType") or ""
         if kind.startswith("Binary"):

@@ -1,4 +1,4 @@
-"""SQS's operations on messages: from the JSON of a request to that of its reply.
+"""SQS's operations on messages, from the JSON of a request to the JSON of its reply.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Operations.html
 """
@@ -58,7 +58,7 @@ def _send_message_batch(queue: StandardQueue, request: Request) -> Reply:
             "AWS.SimpleQueueService.BatchRequestTooLong",
             f"Batch requests cannot be longer than {MAX_REQUEST_BYTES} bytes. You have sent {size} bytes.",
         )
-    # All that are good go in at once, so that a poll that waits gets them together.
+    # All valid messages are added together, so that a waiting poll gets them together.
     accepted: list[tuple[Message, int]] = []
 
     def accept(entry: Request) -> Reply:
@@ -160,7 +160,7 @@ def _purge_queue(queue: StandardQueue, _request: Request) -> Reply:
     return {}
 
 
-# Moving what is in a dead-letter queue. A task is done before it is answered, so that it never is seen running.
+# Redriving a dead-letter queue. A task ends before its request is answered, so it is never seen running.
 
 
 def _start_message_move_task(request: Request) -> Reply:
@@ -202,11 +202,11 @@ def _queue_of_arn(request: Request, parameter: str) -> StandardQueue:
     raise SqsError("ResourceNotFoundException", text, status=404)
 
 
-# What the operations have in common.
+# Common to all operations.
 
 
 def _entries(request: Request, operation: str) -> list[Request]:
-    """The entries of a batch, if the batch as such is acceptable."""
+    """The entries of a batch, if the batch itself is valid."""
     entries: list[Request] = request.get("Entries") or []
     if not entries:
         text = f"There should be at least one {operation}RequestEntry in the request."
@@ -232,7 +232,7 @@ def _entries(request: Request, operation: str) -> list[Request]:
 
 
 def _each(entries: Iterable[Request], operation: Callable[[Request], Reply]) -> Reply:
-    """Do an operation for every entry of a batch; like SQS, leave a list out of the reply when it is empty."""
+    """Do an operation for every entry of a batch; like SQS, omit an empty list from the reply."""
     successful: list[Reply] = []
     failed: list[Reply] = []
     for entry in entries:
@@ -272,7 +272,7 @@ ON_QUEUES: Final[Mapping[str, Callable[[StandardQueue, Request], Reply]]] = {
     "ChangeMessageVisibilityBatch": _change_message_visibility_batch,
     "PurgeQueue": _purge_queue,
 }
-"""The operations that are on the queue that `QueueUrl` names. They raise `SqsError`."""
+"""The operations on the queue that `QueueUrl` names. They raise `SqsError`."""
 
 ON_ARNS: Final[Mapping[str, Callable[[Request], Reply]]] = {
     "StartMessageMoveTask": _start_message_move_task,

@@ -1,8 +1,8 @@
 """A standard SQS queue that finds every message by an index.
 
-Moto's queue looks at all of its messages several times for each one that it gives out, so that it does four messages a
-second when 5,000 wait. This queue handles the messages instead, while moto keeps names, attributes, tags and
-CloudFormation. Moto also keeps FIFO queues.
+Moto's queue scans all of its messages several times for each message that it delivers, so it delivers only four
+messages a second when 5,000 wait. This queue handles messages; moto handles names, attributes, tags, CloudFormation,
+and FIFO queues.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ Clock = Callable[[], float]
 
 
 class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
-    """A standard queue, first in first out as long as nothing comes back.
+    """A standard queue, first in first out as long as no message is delivered again.
 
-    Messages of a group (`MessageGroupId`) are so among themselves, and the groups take turns.
+    With a `MessageGroupId` this order holds within each group, and the groups take turns.
 
-    Every message has a number, given in the order of arrival, and lies in exactly one of three indexes: visible (by
+    Every message has a number in the order of arrival, and is in exactly one of three indexes: visible (by
     number), delayed and in flight (by the time when it becomes visible).
     """
 
     max_in_flight = MAX_IN_FLIGHT
     bodies: ClassVar = Bodies(None)
 
-    # One for all queues: a message moves between two of them in one step, and no order of locking can be wrong.
+    # One lock for all queues: a message moves between two of them in one step, so two locks would risk a deadlock.
     _lock = threading.RLock()
 
     def __init__(self, name: str, region: str, account_id: str, *, clock: Clock = time.time, **attributes: Any) -> None:
@@ -65,7 +65,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         self._by_age = KeyedHeap()
         self._turns = Turns()
 
-    # What moto asks a queue for.
+    # The interface that moto uses.
 
     @property
     def approximate_number_of_messages(self) -> int:
@@ -75,29 +75,29 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
 
     @property
     def approximate_number_of_messages_delayed(self) -> int:
-        """Messages that nobody can receive yet."""
+        """Messages that are not visible yet."""
         with self._settled():
             return len(self._delayed)
 
     @property
     def approximate_number_of_messages_not_visible(self) -> int:
-        """Messages that somebody has received and neither deleted nor let time out."""
+        """Messages that were received, and neither deleted nor timed out."""
         with self._settled():
             return len(self._in_flight)
 
     def add_message(self, message: Any) -> None:
-        """Take a message of moto's own making, such as an event of S3 or EventBridge."""
+        """Add a message that moto creates, such as an event of S3 or EventBridge."""
         self.send([self.taken(message)])
 
     def taken(self, message: Any) -> tuple[Message, int]:
-        """A message of moto's own making, as `send` takes it."""
+        """Convert a message that moto created for `send`."""
         attributes = message.message_attributes
         return Message(message.id, message.body.encode(), message.body_md5, attributes, {}), self.delay_seconds
 
-    # What SQS does with messages.
+    # SQS's operations.
 
     def send(self, messages: Iterable[tuple[Message, int]]) -> None:
-        """Add messages, each with the seconds that it is to be delayed."""
+        """Add messages, each with its delay in seconds."""
         kept = [(replace(one, body=self.bodies.keep(bytes(one.body))), delay) for one, delay in messages]
         with self._lock:
             now = self._clock()
@@ -105,10 +105,10 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
                 self._add(Stored(message, sent_ms=int(now * 1000)), now + delay_seconds if delay_seconds else 0.0)
 
     def receive(self, count: int, wait_seconds: float, visibility_timeout: int) -> list[Delivery]:
-        """Give out at most `count` messages, waiting at most `wait_seconds` until there is one.
+        """Deliver at most `count` messages; wait at most `wait_seconds` for the first.
 
         Raises:
-            SqsError: the queue was deleted meanwhile, or, for one that does not wait, too many messages are in flight:
+            SqsError: the queue was deleted meanwhile, or, for a short poll, too many messages are in flight:
                 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
         """
         with self._changed:
@@ -127,10 +127,10 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
                     raise no_such_queue()
 
     def delete(self, receipt_handle: str) -> None:
-        """Delete a message by the handle of any of its deliveries; one that is gone already is no error.
+        """Delete a message by the handle of any of its deliveries; it is no error if it was already deleted.
 
         Raises:
-            SqsError: the handle is none of this queue's.
+            SqsError: the handle is not of this queue.
         """
         with self._lock:
             self._forget(self._number_of(receipt_handle))
@@ -139,8 +139,8 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         """Keep a message from other consumers for `timeout` seconds from now.
 
         Raises:
-            SqsError: the handle is none of this queue's, its message is gone, or would be kept for more than 12 hours
-                from when it was received.
+            SqsError: the handle is not of this queue, its message was deleted, or the message would stay locked for
+                more than 12 hours after it was received.
         """
         with self._settled() as now:
             number = self._number_of(receipt_handle)
@@ -162,7 +162,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         """Delete all messages.
 
         Raises:
-            SqsError: that was done less than 60 s ago.
+            SqsError: the queue was purged less than 60 s ago.
         """
         with self._lock:
             now = self._clock()
@@ -176,15 +176,15 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             self._forget_all()
 
     def close(self) -> None:
-        """End the polls that wait, because the queue was deleted."""
+        """End the waiting polls, because the queue was deleted."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def move_messages(self, destination: StandardQueue | None) -> None:
-        """Move all visible messages, as new ones, to a queue, or each to where it was before it came here.
+        """Move all visible messages, as new messages, to one queue, or each to the queue that it came from.
 
-        The first message that nobody knows a place for ends the task. What came of it is put before `move_tasks`.
+        The task ends at the first message without a known origin. Its outcome becomes the first item of `move_tasks`.
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/troubleshooting-dlq-redrive.html
         """
         with self._settled() as now:
@@ -205,11 +205,11 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             arn = destination.queue_arn if destination else None
             self.move_tasks.appendleft(MoveTask(arn, int(now * 1000), moved, to_move, failure))
 
-    # How the indexes are kept. All of this runs under the lock.
+    # How the indexes are maintained. All of this runs under the lock.
 
     @contextmanager
     def _settled(self) -> Iterator[float]:
-        """Take the lock, and have every message where it belongs at the time that is yielded."""
+        """Take the lock, update the indexes to the present time, and yield that time."""
         with self._lock:
             now = self._clock()
             self._settle(now)
@@ -234,7 +234,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         is_next = due < self._next_due()
         index.put(number, due)
         if is_next:
-            self._changed.notify_all()  # every poll that waits must now wait for this
+            self._changed.notify_all()  # all waiting polls must wait for this time now
 
     def _next_due(self) -> float:
         return min(self._delayed.first_key(), self._in_flight.first_key())
@@ -254,7 +254,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
             if dead_letters is not None and stored.receive_count >= max_receive_count:
                 self._forget(number)
                 system = {**stored.message.system_attributes, DEAD_LETTER_SOURCE: self.queue_arn}
-                # The time of sending stays, and with it the time when the message expires.
+                # The time of sending stays the same, and with it the time when the message expires.
                 dead_letters._add(replace(stored, message=replace(stored.message, system_attributes=system)))
                 continue
             stored.received_at = now
@@ -270,7 +270,7 @@ class StandardQueue(moto.sqs.models.Queue):  # type: ignore[misc]
         return deliveries
 
     def _redrive(self) -> tuple[StandardQueue | None, int]:
-        """Where messages go that were received too often, and how often that is."""
+        """The queue for messages that were received too often, and the limit."""
         policy = self.redrive_policy or {}
         queue = self._queue_of(policy.get("deadLetterTargetArn", ""))
         return (None, 0) if queue is self else (queue, policy.get("maxReceiveCount", 0))

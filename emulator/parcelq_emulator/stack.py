@@ -1,4 +1,4 @@
-"""The embedded stack: made through the CloudFormation API from the template, and read back from what was made."""
+"""The emulated stack: created from the template through the CloudFormation API, and read back from the server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CODE: Final = {"AWS::Lambda::Function": "Code", "AWS::Lambda::LayerVersion": "C
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Clients of boto3, all of one endpoint and region."""
+    """Boto3 clients of one endpoint and region."""
 
     cloudformation: CloudFormationClient
     functions: LambdaClient
@@ -42,10 +42,10 @@ class Function:
 
     Attributes:
         name: its name.
-        folder: where its code lies, below the template's folder.
+        folder: the folder of its code, relative to the template's.
         handler: `module.function`.
         environment: its variables.
-        timeout: seconds that one invocation may take.
+        timeout: timeout of an invocation in seconds.
         memory: MB.
         reserved_concurrency: most invocations at a time; None for no limit of its own.
         dead_letters_url: URL of the topic for asynchronous events that failed too often; empty for none.
@@ -76,12 +76,12 @@ class EventSource(Mapped):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What the bucket tells a function.
+    """A notification from the bucket to a function.
 
     Attributes:
         function: name of the function.
         event: the events, such as `s3:ObjectCreated:*`.
-        prefix: what the keys of the objects start with.
+        prefix: the prefix of the objects' keys.
     """
 
     function: str
@@ -91,11 +91,11 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What was made.
+    """The created resources.
 
     Attributes:
         bucket: name of the bucket.
-        library: where the layer's code lies, below the template's folder.
+        library: the folder of the layer's code, relative to the template's.
         functions: all functions.
         mappings: all event source mappings.
         notifications: all notifications of the bucket.
@@ -113,16 +113,17 @@ class Stack:
 
 
 def deploy(template: Mapping[str, Any], parameters: Mapping[str, str], clients: Clients, name: str) -> Stack:
-    """Make a stack on the embedded server.
+    """Create a stack on the emulated server.
 
     Args:
         template: what `parcelq_emulator.template.load` returned for these parameters.
         parameters: values for the template's parameters.
-        clients: clients of the embedded server, never of AWS, since functions get no code; of the template's region.
-        name: what the stack is to be called.
+        clients: clients of the emulated server, in the template's region; never of AWS, because the functions get no
+            code.
+        name: the stack's name.
 
     Raises:
-        AwsError: the server refused.
+        AwsError: the server refused a request.
     """
     with translated():
         _put_code(template, clients.s3)
@@ -136,10 +137,9 @@ def deploy(template: Mapping[str, Any], parameters: Mapping[str, str], clients: 
 
 
 def notify(stack: Stack, topics: Topics, s3: S3Client) -> tuple[str, Mapped]:
-    """Let the bucket tell its events to a topic, from which the pump takes them to the function that they are for.
+    """Send the bucket's events to a topic, from which the pump takes them to their function.
 
-    Returns:
-        The function's name, and the topic.
+    Returns: The function's name, and the topic.
     """
     (notification,) = stack.notifications
     url = topics.create_queue(_EVENTS_TOPIC, {"VisibilityTimeout": "900"})
@@ -158,7 +158,7 @@ def notify(stack: Stack, topics: Topics, s3: S3Client) -> tuple[str, Mapped]:
 
 
 def _put_code(template: Mapping[str, Any], s3: S3Client) -> None:
-    """Put an empty archive wherever the template says that code lies; the server will not make a function without."""
+    """Put an empty archive wherever the template expects code; the server does not create a function without."""
     archive = io.BytesIO()
     zipfile.ZipFile(archive, "w").close()
     s3.create_bucket(Bucket=CODE_BUCKET)
@@ -174,7 +174,7 @@ def _folder(resource: Mapping[str, Any]) -> str:
 def _read(template: Mapping[str, Any], clients: Clients, name: str) -> Stack:
     pages = clients.cloudformation.get_paginator("list_stack_resources").paginate(StackName=name)
     listed = [one for page in pages for one in page["StackResourceSummaries"]]
-    # The server lists what it does not know, too, without any name.
+    # The server lists unknown resources too, without a name.
     names = {one["LogicalResourceId"]: one["PhysicalResourceId"] for one in listed if "PhysicalResourceId" in one}
 
     def made(kind: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -201,7 +201,7 @@ def _function(clients: Clients, name: str, resource: Mapping[str, Any], names: M
         name=name,
         folder=_folder(resource),
         handler=made["Handler"],
-        # The server keeps numbers as numbers, which Lambda does not.
+        # The server returns numbers as numbers; Lambda returns texts.
         environment={key: str(value) for key, value in made["Environment"]["Variables"].items()},
         timeout=made["Timeout"],
         memory=made["MemorySize"],
@@ -211,7 +211,9 @@ def _function(clients: Clients, name: str, resource: Mapping[str, Any], names: M
 
 
 def _dead_letters(resource: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """From the template, because the server makes functions without it; a queue's name there is its URL."""
+    """Read from the template, because the server creates functions without it; a queue is referenced by its URL
+    there.
+    """
     match resource["Properties"].get("DeadLetterConfig"):
         case {"TargetArn": {"Fn::GetAtt": [str(queue), "Arn"]}}:
             return names[queue]
@@ -233,7 +235,7 @@ def _event_source(clients: Clients, uuid: str) -> EventSource:
 
 
 def _notifications(bucket: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[Notification]:
-    """From the template, because the server makes buckets without their notifications."""
+    """Read from the template, because the server creates buckets without their notifications."""
     for one in bucket["Properties"]["NotificationConfiguration"]["LambdaConfigurations"]:
         function, _ = one["Function"]["Fn::GetAtt"]
         (prefix,) = (rule["Value"] for rule in one["Filter"]["S3Key"]["Rules"] if rule["Name"] == "prefix")

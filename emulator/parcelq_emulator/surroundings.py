@@ -1,7 +1,7 @@
-"""The environment of the emulator's processes: what programs need to run, and no configuration of AWS.
+"""The environment of the emulator's processes: what programs need to run, but no AWS configuration.
 
-Proxies, profiles, configuration files, `AWS_*` and files of the working directory belong to the user's own work. The
-emulated stack is on the loopback interface, and must not fail because of them.
+Proxies, profiles, configuration files, `AWS_*` and files of the working directory are for the user's other work. The
+emulated stack is on the loopback interface and must not depend on them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ NO_CONFIGURATION: Final[Mapping[str, str]] = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "NO_PROXY": "*",
 }
-"""Variables with which no client of AWS reads a file of the user's, or uses a proxy."""
+"""Variables that keep AWS clients from reading the user's files or using a proxy."""
 
 
 def inherited() -> dict[str, str]:
-    """Return the variables of this process that a process of the emulator gets: language, paths, libraries."""
+    """Return the environment variables that a process of the emulator gets: language, paths, libraries."""
     given = {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith("LC_")}
     if modules := _module_path(os.environ.get("PYTHONPATH", "")):
         given["PYTHONPATH"] = modules
@@ -32,13 +32,13 @@ def inherited() -> dict[str, str]:
 
 
 def python(*arguments: str) -> list[str]:
-    """Return the command line of this Python, which imports no file only because it is in the working directory."""
+    """Return a Python command line that does not import files from the working directory."""
     return [sys.executable, "-P", *arguments]
 
 
 @contextmanager
 def without_the_users() -> Iterator[None]:
-    """Hide the user's settings of AWS and of proxies from this process, for as long as the context lasts."""
+    """Hide the user's AWS and proxy settings from this process while the context lasts."""
     before = dict(os.environ)
     for name in before:
         if name.startswith(("AWS_", "BOTO")) or name.lower().endswith("_proxy"):
@@ -52,7 +52,7 @@ def without_the_users() -> Iterator[None]:
 
 
 def _module_path(given: str) -> str:
-    """Leave out of a PYTHONPATH what is relative, and the working directory."""
+    """Remove relative paths and the working directory from a PYTHONPATH."""
     here = Path.cwd()
     folders = [one for one in given.split(os.pathsep) if os.path.isabs(one) and Path(one).resolve() != here]
     return os.pathsep.join(folders)

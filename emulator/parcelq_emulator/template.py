@@ -1,4 +1,6 @@
-"""The stack's own template as plain CloudFormation, without AWS: parameters checked, loops unrolled, SAM translated."""
+"""Converts the stack's template to plain CloudFormation without AWS: checks parameters, unrolls loops, translates
+SAM.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +15,25 @@ from typing import Any, Final
 from parcelq.errors import SettingsError
 
 CODE_BUCKET: Final = "parcelq-code"
-"""The bucket that code is said to lie in, with its folder below the template's as the key."""
+"""The made-up bucket of the functions' code; the key is the folder below the template's."""
 REGION: Final = "us-east-1"
-"""Where the embedded stack is."""
+"""The account and region of the emulated stack."""
 
 _CODE: Final = {"AWS::Serverless::Function": "CodeUri", "AWS::Serverless::LayerVersion": "ContentUri"}
 _LOOP: Final = "Fn::ForEach::"
 
 
 def load(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
-    """Read a template of AWS SAM and return it as CloudFormation takes it without any transform.
+    """Read an AWS SAM template and return it as plain CloudFormation without transforms.
 
     Args:
         path: the template. Of the language extensions it may use `Fn::ForEach`, and functions in references.
         parameters: values for the template's parameters, as text; defaults apply to all others.
 
     Raises:
-        SettingsError: names every parameter that the template does not have, or that is not as it wants it.
+        SettingsError: names every parameter that is unknown or invalid.
     """
-    # Late, because the translator takes half a second to import.
+    # Imported late, because the translator takes half a second to import.
     from samtranslator.parser.parser import Parser
     from samtranslator.translator.translator import Translator
     from samtranslator.yaml_helper import yaml_parse
@@ -48,15 +50,15 @@ def load(path: Path, parameters: Mapping[str, str]) -> dict[str, Any]:
         if name := _CODE.get(resource["Type"]):
             properties = resource["Properties"]
             properties[name] = f"s3://{CODE_BUCKET}/{normpath(properties[name])}"
-    # There are no managed policies to translate, and no session of boto3, which would want to be configured.
+    # There are no managed policies to translate, and no boto3 session, which would need configuration.
     translator = Translator({}, Parser(), boto_session=SimpleNamespace(region_name=REGION))
     plain: dict[str, Any] = translator.translate(template, values)
-    translator.metrics.publish()  # to nowhere; it warns of metrics that were not
+    translator.metrics.publish()  # suppresses its warnings about metrics that were not sent
     return plain
 
 
 def _with_included(node: Any, folder: Path) -> Any:
-    """A part of a template with the files that it includes, and that `sam package` would put into a bucket."""
+    """Replace local files by their content or by the place where `sam package` would put them."""
     from samtranslator.yaml_helper import yaml_parse
 
     match node:
@@ -95,7 +97,7 @@ def _problems(declared: Mapping[str, Any], given: Mapping[str, str]) -> Iterator
 
 @dataclass(frozen=True, slots=True)
 class _Extensions:
-    """Does what the transform AWS::LanguageExtensions does, as far as it is used here.
+    """Does the part of the transform AWS::LanguageExtensions that the template uses.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/transform-aws-languageextensions.html
     """
@@ -104,7 +106,9 @@ class _Extensions:
     mappings: Mapping[str, Mapping[str, Mapping[str, Any]]]
 
     def resolved(self, node: Any, bound: Mapping[str, str]) -> Any:
-        """A part of the template without loops; `bound` has the items of the loops around it, by identifier."""
+        """Return a part of the template without loops; `bound` has the values of the surrounding loops, by
+        identifier.
+        """
         if isinstance(node, str):
             for name, item in bound.items():
                 node = node.replace(f"${{{name}}}", item).replace(f"&{{{name}}}", re.sub("[^A-Za-z0-9]", "", item))
@@ -130,7 +134,9 @@ class _Extensions:
         match node:
             case {"Ref": str(name)} if name in bound:
                 return bound[name]
-            case {"Fn::Sub": str(text)} if "${" not in text:  # a reference takes a name, not a function that gives one
+            case {"Fn::Sub": str(text)} if (
+                "${" not in text
+            ):  # a reference takes a name, not a function that returns one
                 return text
             case {"Fn::FindInMap": [str(mapping), {"Ref": str(parameter)}, str(key)]}:
                 return self.mappings[mapping][self.values[parameter]][key]

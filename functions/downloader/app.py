@@ -1,4 +1,4 @@
-"""Takes looks at jobs: drains the output topic, and writes the result of every job that is finished."""
+"""The downloader: takes looks at jobs, drains the output topic, and writes the results of finished jobs."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ metrics = Metrics()
 copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 LOOKS_IN_FLIGHT = 4
-"""How many looks are handled side by side."""
+"""How many looks are handled at the same time."""
 FIRST_RETRY_SECONDS = 5
 MOST_LISTED = 100
 
 
 class App(NamedTuple):
-    """What the function works with.
+    """The objects that the function works with.
 
     Attributes:
         config: the stack.
@@ -58,7 +58,7 @@ class App(NamedTuple):
         output: the topic that results are collected from.
         looks: the topic of looks.
         looker: takes looks at jobs.
-        draining: what an invocation that takes looks does first.
+        draining: drains the output topic before looks are taken.
         large: writes parts of large results.
     """
 
@@ -78,7 +78,7 @@ class App(NamedTuple):
 
 @cache
 def app() -> App:
-    """The same for all invocations of one instance."""
+    """The objects shared by all invocations of one instance."""
     config = load()
     sqs, s3 = sqs_client(), s3_client()
     METER.watch(sqs, s3)
@@ -105,7 +105,7 @@ def app() -> App:
 
 @cache
 def events() -> Any:
-    """The client for events, made when a job first ends: looks at jobs that go on start sooner without it."""
+    """The client for events, created when a job first ends, because other looks start sooner without it."""
     return events_client()
 
 
@@ -119,7 +119,7 @@ def tell(kind: str, detail: Mapping[str, Any]) -> None:
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take looks from SQS, or collect everything there is if the schedule or somebody asks for it."""
+    """Take looks from SQS, or collect everything if the schedule or a person asks for it."""
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
@@ -141,9 +141,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain the output topic, take looks, and write parts of large results, which come with looks or alone.
+    """Drain the output topic, take looks, and write parts of large results; a batch may have messages for both.
 
-    What could not be taken is delivered again, each alone.
+    Messages that failed are delivered again individually.
     """
     pulled = [Pulled.from_lambda(record) for record in records]
     asked = [(one, what) for one in pulled if (what := asked_of(one))]
@@ -175,7 +175,7 @@ def take_looks(records: Sequence[Mapping[str, Any]], time_left: Callable[[], flo
 
 
 def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, Look]]]:
-    """Looks job by job, the newest of each first: those at one job are not taken side by side."""
+    """Group looks by job, the newest first, because looks at one job must not run at the same time."""
     found: dict[str, list[tuple[Pulled, Look]]] = {}
     for one in sorted(looks, key=lambda one: -one[1].number):
         found.setdefault(one[1].job, []).append(one)
@@ -184,7 +184,7 @@ def by_job(looks: Iterable[tuple[Pulled, Look]]) -> Iterable[list[tuple[Pulled, 
 
 
 def asked_of(pulled: Pulled) -> Look | PartTask | None:
-    """The look or task that a message is; None, with an error in the log, if it is neither."""
+    """Read the look or task of a message; None, with an error in the log, if it is neither."""
     try:
         return PartTask.parse(pulled.wire.text) or Look.parse(pulled.wire.text)
     except MessageError as error:
@@ -193,7 +193,9 @@ def asked_of(pulled: Pulled) -> Look | PartTask | None:
 
 
 def take_look(pulled: Pulled, look: Look) -> Taken:
-    """Take a look. One that fails is delivered again, later each time, and goes to the dead-letter topic in the end."""
+    """Take a look. If it fails, it is delivered again with growing delays, and goes to the dead-letter topic in the
+    end.
+    """
     try:
         taken = app().looker.take(look)
     except (ParcelqError, OSError) as error:
@@ -204,7 +206,7 @@ def take_look(pulled: Pulled, look: Look) -> Taken:
 
 
 def write_parts(pulled: Pulled, task: PartTask, may_go_on: Callable[[], bool]) -> Taken:
-    """Write parts of a large result. A task that has no time left is delivered again."""
+    """Write parts of a large result. If there is no time left, the task is delivered again."""
     try:
         return Taken() if app().large.write_parts(task, may_go_on) else Taken(again=0)
     except (ParcelqError, OSError) as error:
@@ -212,33 +214,33 @@ def write_parts(pulled: Pulled, task: PartTask, may_go_on: Callable[[], bool]) -
 
 
 def failed_once(pulled: Pulled, what: str, error: Exception) -> Taken:
-    """Log an error, and have the message delivered again, later each time."""
+    """Log an error, and have the message delivered again with growing delays."""
     logger.error("%s failed: %s", what, error)
     metrics.add_metric("LooksFailed", MetricUnit.Count, 1)
     return Taken(again=min(MAX_DELAY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(pulled.receive_count - 1, 10)))
 
 
 def count_drained(found: Drained) -> None:
-    """Count what was drained in the metrics."""
+    """Add the number of drained messages to the metrics."""
     metrics.add_metric("MessagesCollected", MetricUnit.Count, found.messages)
     metrics.add_metric("EntriesCollected", MetricUnit.Count, found.entries)
 
 
 def log_state(state: SourceState) -> None:
-    """Log how far a source is."""
+    """Log the progress of a source."""
     logger.info("source", **asdict(state))
     if state.result:
         metrics.add_metric("SourcesFinished", MetricUnit.Count, 1)
 
 
-# ---- The schedule, and people.
+# ---- Requests from the schedule and from people.
 
 
 def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
-    """Drain a topic, then look at all jobs that have something new, and publish lost looks again.
+    """Drain a topic, look at all jobs with new segments, and publish lost looks again.
 
     Raises:
-        ParcelqError: something is wrong with a source; all others were looked at before.
+        ParcelqError: a source has a problem; all others were handled before.
     """
     name, destination = request.topic_in(app().config), request.destination_in(app().config)
     topic = app().topic(name)
@@ -261,7 +263,7 @@ def collect(request: Request, time_left: Callable[[], float]) -> dict[str, Any]:
     failed = [state for state in states if state.problem]
     finished = [state for state in states if state.result and not state.problem]
     waiting = [state for state in states if not state.result and not state.problem]
-    if failed:  # after all others are done; the alarm counts only invocations that raise
+    if failed:  # after all others, because the alarm counts only invocations that raise
         first = failed[0]
         raise ParcelqError(f"{len(failed)} source(s) have a problem; the first, {first.source}: {first.problem}")
     told = asdict(drained)

@@ -1,4 +1,4 @@
-"""Runs the steps of a stage over messages of its topic: those of the workflow that they name, or the built-in step."""
+"""The processor of a stage: runs the steps of the workflow that each message names, or the built-in step."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 @cache
 def config() -> Config:
-    """The same for all invocations of one instance."""
+    """The objects shared by all invocations of one instance."""
     return load()
 
 
@@ -70,7 +70,7 @@ def route() -> Route:
 
 
 def rules() -> Rules:
-    """How messages are run, where a workflow says nothing else."""
+    """How messages are processed, unless their workflow says otherwise."""
     return Rules(
         batch_size=config().batch_size,
         parcel_size=config().parcel_size,
@@ -91,7 +91,7 @@ def grants() -> Grants:
 
 @cache
 def processor() -> Processor:
-    """Runs the built-in step."""
+    """The runner of the built-in step."""
     known = config()
     step = deployed_step(known.step_folders, known.stage, known.step_path, known.settings_file, known.workflow_id)
     return Processor(route(), grants().to(step, known.stage), rules(), store(), stops_broken=True)
@@ -99,13 +99,13 @@ def processor() -> Processor:
 
 @cache
 def gate() -> Gate:
-    """Knows which jobs go on."""
+    """Knows which jobs were stopped."""
     return Gate(store())
 
 
 @cache
 def workflows() -> Workflows:
-    """Runs workflows. It is imported when the first message asks for one."""
+    """Runs workflows. It is imported when the first message needs it."""
     from parcelq.process.workflows import Stage, Workflows
 
     known, own = config(), route()
@@ -123,7 +123,7 @@ def workflows() -> Workflows:
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Process a batch. Wrong settings fail it as a whole, and its messages are delivered again much later."""
+    """Process a batch. Wrong settings fail the whole batch, and its messages are delivered again much later."""
     if not event.get("Records"):
         return {"batchItemFailures": []}
     messages = by_workflow(event)
@@ -143,7 +143,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:
-    """The messages of an event by the version of the workflow that they name; empty for the built-in step."""
+    """Group the messages of an event by the workflow version that they name; empty for the built-in step."""
     messages: defaultdict[str, list[Pulled]] = defaultdict(list)
     for record in event["Records"]:
         pulled = Pulled.from_lambda(record)
@@ -153,7 +153,7 @@ def by_workflow(event: dict[str, Any]) -> dict[str, list[Pulled]]:
 
 
 def put_off(event: dict[str, Any]) -> None:
-    """Publish messages again with the longest delay, because only another deployment can help."""
+    """Delay messages as long as possible, because only another deployment can help."""
     sqs = sqs_client()
     for arn, records in groupby(event["Records"], lambda record: str(record["eventSourceARN"])):
         try:
@@ -166,7 +166,7 @@ def put_off(event: dict[str, Any]) -> None:
 @logger.inject_lambda_context
 @metrics.log_metrics
 def process(messages: dict[str, list[Pulled]], context: LambdaContext) -> dict[str, Any]:
-    """Process messages and report those that are to be delivered again."""
+    """Process messages and report those that must be delivered again."""
 
     def time_left() -> float:
         return context.get_remaining_time_in_millis() / 1000
@@ -175,7 +175,7 @@ def process(messages: dict[str, list[Pulled]], context: LambdaContext) -> dict[s
     for attribute, every in messages.items():
         pulled = gate().passing(every)
         if len(pulled) < len(every):
-            logger.info("left out, since their jobs were stopped", messages=len(every) - len(pulled))
+            logger.info("left out, because their jobs were stopped", messages=len(every) - len(pulled))
         if not pulled:
             continue
         if attribute:

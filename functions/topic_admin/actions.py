@@ -1,6 +1,6 @@
 """The actions of topic_admin: a table with one line for each.
 
-Modules that only one or two actions need are imported when those run, so that the others start sooner.
+Modules that only a few actions need are imported when those run, so that the others start sooner.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 MOST_PEEKED = 100
 MOST_SOURCES = 100
 MOST_OF_EACH = 20
-"""Holes and dead ranges that are listed for a source: with the longest names and reasons the answer fits into 6 MB."""
+"""Most holes and dead ranges listed for a source: even with the longest names and reasons the answer fits into 6 MB."""
 
 
 class BadRequest(ParcelqError):  # noqa: N818 - the name is what callers see
-    """A request has members that are missing, unknown or wrong; the text names all of them."""
+    """Members of a request are missing, unknown or wrong; the message names all of them."""
 
 
 class App(NamedTuple):
@@ -41,11 +41,13 @@ class App(NamedTuple):
     store: Store
 
     def name(self, topic: str) -> str:
-        """Name of a topic given by name or URL. Raises InvalidValueError if it is outside the stack's prefix."""
+        """Return the name of a topic given by name or URL. Raises InvalidValueError if it is outside the stack's
+        prefix.
+        """
         return topic_within(self.config.prefix, topic)
 
     def url(self, topic: str) -> str:
-        """URL of such a topic."""
+        """Return the URL of a topic under the stack's prefix."""
         return self.topics.url(self.name(topic))
 
     @property
@@ -56,7 +58,9 @@ class App(NamedTuple):
         return SqsTopic(self.topics.sqs, self.topics.url(self.config.looks_topic))
 
     def others(self, topic: str) -> str:
-        """Name of such a topic. Raises InvalidValueError if it is one of the stack's own, which CloudFormation made."""
+        """Return a topic's name. Raises InvalidValueError if it is one of the stack's own, which CloudFormation
+        created.
+        """
         name = self.name(topic)
         if name in self.config.own_topics:
             raise InvalidValueError("topic", topic, "none of the stack's own, which only deleting the stack deletes")
@@ -96,7 +100,7 @@ def _list(app: App, prefix: str = "") -> dict[str, Any]:
 
 
 def _create(app: App, topic: str, max_receive_count: int = 2) -> dict[str, Any]:
-    guards = guarded(app.config.kms_key_arn)  # as the template's own topics have
+    guards = guarded(app.config.kms_key_arn)  # like the template's own topics
     return {"url": app.topics.create(app.others(topic), max_receive_count, both=guards)}
 
 
@@ -120,7 +124,7 @@ def _publish(app: App, topic: str, messages: list[Message]) -> dict[str, Any]:
     from parcelq.topics.sqs import SqsTopic
 
     published, failed = SqsTopic(app.topics.sqs, app.url(topic), app.overflow).publish(messages)
-    publish_looks(app.looks, [Look()])  # so that somebody collects what comes of them
+    publish_looks(app.looks, [Look()])  # so that the stack collects their results
     return {"published": published, "failed": [{"code": one.code, "reason": one.reason} for one in failed]}
 
 
@@ -150,8 +154,8 @@ def _status(app: App, source: str = "") -> dict[str, Any]:
 
 
 def _messages(value: object) -> list[Message]:
-    """A list of bodies with attributes."""
-    wanted = "a list of one or more objects with a body that is not empty and attributes that are texts"
+    """Check a list of bodies with attributes."""
+    wanted = "a list of one or more objects, each with a non-empty body and attributes that are texts"
     if not isinstance(value, list) or not value:
         raise Wrong(wanted)
     messages = []

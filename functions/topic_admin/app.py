@@ -1,4 +1,6 @@
-"""Manages the topics of a stack: one request for each action. The answer to a bad one says what is wrong with it."""
+"""Manages the topics of a stack, with one request for each action. The answer to an invalid request says what is
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 @cache
 def app() -> App:
-    """The same for all invocations of one instance."""
+    """The objects shared by all invocations of one instance."""
     config = load()
     s3 = s3_client()
     return App(config, Topics(sqs_client()), Overflow(s3, config.bucket, only_own=True), BucketStore(s3, config.bucket))
@@ -30,7 +32,7 @@ def app() -> App:
 
 @logger.inject_lambda_context
 def handler(event: Any, _context: LambdaContext) -> dict[str, Any]:
-    """Carry out a request, or say what is wrong with it."""
+    """Carry out a request, or return what is wrong with it."""
     try:
         answered = answer(app(), event)
     except ParcelqError as error:

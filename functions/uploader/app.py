@@ -1,4 +1,4 @@
-"""Publishes the records of objects that are put under `inbox/`; of large ones range by range, by tasks over SQS."""
+"""Publishes the records of objects that are put under `inbox/`; large objects in ranges, one SQS task for each."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ copy_config_to_registered_loggers(logger, include={"parcelq"})
 
 
 RESERVED_SECONDS: Final = 60
-"""An invocation hands on what is left when it has no more time than this: enough to publish what it has read."""
+"""With less time than this left, an invocation passes on the rest; it is enough to publish what was read."""
 
 
 class App(NamedTuple):
-    """What the function works with.
+    """The objects that the function works with.
 
     Attributes:
         config: the function's environment.
         topics: the account's topics.
-        overflow: where large bodies go.
+        overflow: stores large bodies.
         uploader: publishes the records of sources for the built-in step.
         jobs: the stack's jobs.
-        gate: knows which of them go on.
+        gate: knows which jobs were stopped.
     """
 
     config: Config
@@ -69,7 +69,7 @@ class App(NamedTuple):
 
 @cache
 def app() -> App:
-    """The same for all invocations of one instance."""
+    """The objects shared by all invocations of one instance."""
     config = load()
     sqs, s3 = sqs_client(), s3_client()
     METER.watch(sqs, s3)
@@ -92,14 +92,14 @@ def topic_named(name: str) -> SqsTopic:
 
 @cache
 def versions() -> Versions:
-    """The workflows of the stack. They are imported when the first source asks for one."""
+    """The workflows of the stack. They are imported when the first source needs one."""
     from parcelq.jobs.versions import Versions
 
     return Versions(app().uploader.store)
 
 
 class Way(NamedTuple):
-    """What is done with a source: who publishes its records, on which topic, and when the job is stopped."""
+    """How a source is uploaded: who publishes its records, to which topic, and when the job is stopped."""
 
     uploader: ObjectUploader
     topic: SqsTopic
@@ -107,7 +107,7 @@ class Way(NamedTuple):
 
 
 def record_format(config: Config) -> Format | None:
-    """The record format of all sources; None if their names decide. Raises SettingsError if it is no format."""
+    """The record format of all sources; None if their names decide. Raises SettingsError if it is invalid."""
     try:
         return parse(config.record_format) if config.record_format else None
     except InvalidValueError as error:
@@ -117,13 +117,13 @@ def record_format(config: Config) -> Format | None:
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
-    """Take S3's events, or a batch of tasks from SQS."""
+    """Handle S3's events, or a batch of tasks from SQS."""
     with METER.invocation(int(context.memory_limit_in_mb)):
         return take(records_of(event), context)
 
 
 def take(records: list[dict[str, Any]], context: LambdaContext) -> dict[str, Any] | None:
-    """Upload what records of an event ask for."""
+    """Upload the objects that the records of an event name."""
 
     def may_go_on() -> bool:
         return context.get_remaining_time_in_millis() > RESERVED_SECONDS * 1000
@@ -141,7 +141,7 @@ def take(records: list[dict[str, Any]], context: LambdaContext) -> dict[str, Any
 def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None:
     """Publish an object's records, or its ranges if it is large.
 
-    Errors are raised, so that Lambda tries again, except for an object that can never be uploaded.
+    Errors are raised, so that Lambda retries, except for an object that can never be uploaded.
     """
     put = put_of(record)
     if put.is_folder:
@@ -152,7 +152,7 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
         way = way_of(put)
         job = app().jobs.begin(str(source), way.uploader.workflow, way.topic.name, way.limits)
         if job.state is State.FINISHED or job.halted:
-            logger.info("has ended already, so left out", source=str(source), job=job.id, state=job.state)
+            logger.info("has already ended, so it is left out", source=str(source), job=job.id, state=job.state)
             return
         tasks = topic_named(config.range_topic)
         if put.size > config.range_bytes and not is_compressed(source.key):
@@ -167,7 +167,7 @@ def upload_object(record: dict[str, Any], may_go_on: Callable[[], bool]) -> None
 
 
 def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[dict[str, str]]:
-    """Publish the records of a range or of the rest of a stream; a task that fails is delivered again, alone."""
+    """Publish the records of a range or of the rest of a stream; a task that fails is delivered again alone."""
     pulled = Pulled.from_lambda(record)
     try:
         task = task_of(pulled.wire.text)
@@ -176,7 +176,7 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
         goes_on = going_on(task.source, task.workflow, may_go_on, coded=coded)
         # guard[False]: nothing more is uploaded of a job that was cancelled or stopped
         if not coded and not app().gate.is_open(task.source, task.workflow):
-            logger.info("left out, since the job was stopped", source=task.source)
+            logger.info("left out, because the job was stopped", source=task.source)
             return []
         topic = topic_named(topic_of_records(task.topic, app().config))
         tasks = topic_named(app().config.range_topic)
@@ -197,10 +197,9 @@ def upload_task(record: dict[str, Any], may_go_on: Callable[[], bool]) -> list[d
 
 
 def going_on(source: str, workflow: str, may_go_on: Callable[[], bool], *, coded: bool) -> Callable[[], bool]:
-    """Return what says whether an upload goes on: there is time, and its job was not stopped.
+    """Return a function that says whether an upload continues: time is left, and its job was not stopped.
 
-    A compressed source is uploaded to its end in any case. Only then its size is known, without which a job cannot be
-    resumed.
+    A compressed source is always uploaded to its end. Only then its size is known, which resuming a job requires.
     """
     if coded:
         return may_go_on
@@ -208,24 +207,26 @@ def going_on(source: str, workflow: str, may_go_on: Callable[[], bool], *, coded
 
 
 def refuse(error: SourceError, source: str) -> None:
-    """Say that an object can never be uploaded; the reason is noted beside its segments, too."""
+    """Log that an object can never be uploaded, and note the reason beside its segments."""
     logger.error("not uploaded: %s", error, source=source)
     metrics.add_metric("SourcesRefused", MetricUnit.Count, 1)
 
 
 def check_inbox(source: Source, config: Config) -> None:
-    """Raise InvalidValueError if a source is not an object of the stack's inbox, since anybody may have sent it."""
+    """Raise InvalidValueError if a source is not an object of the stack's inbox, because anybody may have sent the
+    task.
+    """
     # guard[False]: only objects of the stack's inbox are uploaded, for any event
     if source.bucket != config.bucket or not source.key.startswith(INBOX):
         raise InvalidValueError("source", source.uri, f"an object under s3://{config.bucket}/{INBOX}")
 
 
 def way_of(put: Object) -> Way:
-    """What is done with an object: its folder in the inbox names a workflow, or a topic of the stack.
+    """Return how to upload an object: its folder in the inbox names a workflow, or a topic of the stack.
 
     Raises:
-        SourceError: there is no such workflow. That is noted.
-        InvalidValueError: the topic is none that records may go to.
+        SourceError: there is no such workflow; this is noted.
+        InvalidValueError: records may not go to this topic.
     """
     config = app().config
     folder = put.topic("")
@@ -240,7 +241,9 @@ def way_of(put: Object) -> Way:
 
 @lru_cache(maxsize=64)
 def way_of_version(attribute: str) -> Way:
-    """What a version of a workflow does with its sources. Raises WorkflowError or SettingsError if it is none."""
+    """Return how to upload the sources of a workflow version. Raises WorkflowError or SettingsError if it is
+    invalid.
+    """
     config, whole = app().config, app().uploader
     workflow = versions().read(attribute).workflow
     batch_size = workflow.batch_size_of(workflow.steps[0], config.batch_size)
@@ -262,7 +265,7 @@ def refusal(source: Source, error: WorkflowError | SettingsError) -> SourceError
 
 
 def topic_for(put: Object, config: Config) -> str:
-    """Name of the topic that an object's records go to, one of the stack's."""
+    """Return the stack's topic for an object's records."""
     with suppress(InvalidValueError):
         return topic_of_records(put.topic(config.input_topic), config)
     wanted = f"inbox/<name>, inbox/<workflow>/<name>, or inbox/<topic>/<name> with a topic {config.prefix}-…"
@@ -270,7 +273,7 @@ def topic_for(put: Object, config: Config) -> str:
 
 
 def topic_of_records(topic: str, config: Config) -> str:
-    """Name of a topic that records may go to. Raises InvalidValueError if it is not the stack's, or for ranges."""
+    """Return the name of a topic for records. Raises InvalidValueError if it is not the stack's, or is for ranges."""
     name = topic_within(config.prefix, topic)
     if name in {config.range_topic, dead_letter(config.range_topic)}:
         raise InvalidValueError("topic", topic, "another topic than that of the ranges")

@@ -131,7 +131,7 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process_in_trouble.py::TestOddOutput::test_an_output_with_too_long_a_lineage_fails_its_message_alone",
     ),
     "if a topic refuses a whole request, none of its messages count as published": (
-        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_messages_that_were_not_run_for_lack_of_a_topic_are_not_done_either",
+        "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_messages_that_did_not_run_because_a_topic_is_missing_are_not_done_either",
     ),
     "what a topic lists as failed does not count as published": (
         "tests/functional/test_process_in_trouble.py::TestPublishingFails::test_a_message_of_whose_output_a_part_is_missing_is_not_done",
@@ -201,10 +201,10 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
         "tests/functional/test_process_in_trouble.py::TestTime::test_messages_are_locked_for_as_long_as_the_invocation_may_take",
     ),
     "where marks cannot be read, messages that were received before are not run": (
-        "tests/functional/test_failures.py::TestFunctionsThatDie::test_where_marks_cannot_be_read_only_messages_received_before_wait",
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_only_messages_that_were_received_before_wait_where_marks_cannot_be_read",
     ),
     "what is done is acknowledged before a run that may kill the function": (
-        "tests/functional/test_failures.py::TestFunctionsThatDie::test_what_is_done_is_acknowledged_before_a_run_that_kills_the_function",
+        "tests/functional/test_failures.py::TestFunctionsThatDie::test_messages_that_are_done_are_acknowledged_before_a_run_that_kills_the_function",
     ),
     "a message that nobody can read is dead, with the reason": (
         "tests/functional/test_process.py::TestUnreadableAndPassingMessages::test_a_message_that_nobody_can_read_is_a_dead_letter_at_once_as_it_came",
@@ -317,17 +317,15 @@ NOTICED_BY: Final[dict[str, tuple[str, ...]]] = {
     "parts that do not come are asked for again": (
         "tests/functional/test_large_results.py::TestWhatIsLost::test_parts_whose_tasks_are_lost_are_asked_for_again",
     ),
-    "tasks for parts count as published only if the topic confirms it": (
-        "tests/functional/test_large_results.py::TestWhatIsLost::test_tasks_that_the_topic_refuses_are_an_error",
-    ),
     "a job's record is written only if nobody else wrote it in the meantime": (
         "tests/functional/test_job_looks_at_once.py::TestAtOnce::test_a_record_that_somebody_else_wrote_is_not_overwritten",
     ),
     "a look that was lost is published again": (
         "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_was_lost_is_published_again_by_the_one_before_it",
     ),
-    "a look counts as published only if the topic confirms it": (
+    "looks and tasks count as published only if the topic confirms each": (
         "tests/functional/test_job_looks.py::TestLooks::test_a_look_that_is_refused_is_an_error_so_that_the_one_before_it_stays",
+        "tests/functional/test_large_results.py::TestWhatIsLost::test_tasks_that_the_topic_refuses_are_an_error",
     ),
     "a look is acknowledged only after the next one is published": (
         "tests/functional/test_job_looks.py::TestTheWayOfAJob::test_a_job_is_finished_seconds_after_its_last_message",

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,22 +55,21 @@ def made(once: Callable[[Callable[[Path], Path]], Path]) -> Path:
 
 
 @pytest.fixture
-def parcelq(made: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """Run the installed command against the emulator's server, in a folder outside the checkout."""
+def parcelq(made: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the installed command in a folder outside the checkout, with these variables of the environment too."""
 
-    def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def command(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [made / "bin" / "parcelq", *arguments],
             cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **environment(server.url)},
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **more},
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
 
-    with Server() as server:
-        yield command
+    return command
 
 
 def test_the_wheel_installs_few_packages_and_little_weight(made: Path) -> None:
@@ -84,14 +83,17 @@ def test_the_installed_command_uploads_processes_and_downloads(parcelq, tmp_path
     (tmp_path / "lines.txt").write_text("".join(f"line {number}\n" for number in range(2500)))
     (tmp_path / "settings.yaml").write_text("filter: true\narguments: ['a-z', 'A-Z']\n")
     assert "upload" in parcelq("--help").stdout
-    for name in ("in", "out"):
-        assert parcelq("topics", "create", name).returncode == 0
-    uploaded = parcelq("upload", "in", "lines.txt")
-    assert uploaded.returncode == 0, uploaded.stderr
-    processed = parcelq("process", "in", "out", "--step", "tr", "--settings", "settings.yaml", "--timeout", "2")
-    assert processed.returncode == 0, processed.stderr
-    downloaded = parcelq("download", "out", "result.txt")
-    assert downloaded.returncode == 0, downloaded.stderr
+    with Server() as server:
+        on_aws = environment(server.url)
+        for command in (
+            ("topics", "create", "in"),
+            ("topics", "create", "out"),
+            ("upload", "in", "lines.txt"),
+            ("process", "in", "out", "--step", "tr", "--settings", "settings.yaml", "--timeout", "2"),
+            ("download", "out", "result.txt"),
+        ):
+            done = parcelq(*command, **on_aws)
+            assert done.returncode == 0, done.stderr
     result = sorted((tmp_path / "result.txt").read_text().splitlines())
     assert result == sorted(f"LINE {number}" for number in range(2500))
 

@@ -46,13 +46,13 @@ def test_estimate_says_what_a_file_costs(cli: Cli, lines: Path, filter_step: tup
     done = cli.ok("estimate", lines, *filter_step, "--sample", "200")
     assert "words.txt: 22.0 kB, 2,000 records of lines (counted)" in done.text
     assert "Step, over 200 of them" in done.text
-    assert "none of them fails" in done.text
+    assert "none of the records fails" in done.text
     for service in ("SQS", "Lambda", "S3", "CloudWatch", "X-Ray", "in all"):
         assert f"\n  {service}" in done.text
     assert sum(line.startswith(("*", "<")) for line in done.text.splitlines()) >= 2
     assert "for an idle stack" in done.text
     assert "List prices of us-east-1" in done.text
-    assert "no free tier" in done.text
+    assert "without the free tier" in done.text
 
 
 def test_estimate_with_json_gives_the_same_numbers(cli: Cli, lines: Path, filter_step: tuple[str, ...]) -> None:
@@ -163,7 +163,7 @@ def test_a_real_warm_step_is_kept_from_run_to_run(cli: Cli, lines: Path, tmp_pat
     assert known["start"] > 0
 
 
-def test_what_a_real_step_calculates_is_measured(lines: Path, tmp_path: Path) -> None:
+def test_estimate_measures_what_a_real_step_calculates(lines: Path, tmp_path: Path) -> None:
     step = tmp_path / "step.py"
     step.write_text("import sys\nsum(range(3_000_000))\nopen(sys.argv[4], 'w').close()\n")
     known = known_of(lines, local_step(str(step)))
@@ -185,14 +185,17 @@ def test_a_step_that_fails_on_everything_is_an_error_with_its_reason(
     ran = lines.with_name("ran")
     hopeless = make_step(f'echo x >> {ran}; echo "cannot find my model" >&2; exit 4')
     said = cli.fails("estimate", lines, "--step", hopeless, "--quiet")
-    assert "every record of the sample that was tried fails: step 'step' exited with 4: cannot find my model" in said
+    assert (
+        "the step fails on every record of the sample that was tried: step 'step' exited with 4: cannot find my model"
+        in said
+    )
     assert len(ran.read_text().splitlines()) < 50
 
 
 def test_a_single_line_that_fails_is_reported(tmp_path: Path, make_step: Callable[..., Path]) -> None:
     file = tmp_path / "one.txt"
     file.write_text("a\n")
-    with pytest.raises(ParcelqError, match="every record of the sample that was tried fails"):
+    with pytest.raises(ParcelqError, match="the step fails on every record of the sample that was tried"):
         known_of(file, local_step(str(make_step("exit 1"))))
 
 

@@ -138,6 +138,8 @@ def test_parcelq_without_a_command_shows_its_help_and_ends_with_wrong_usage(
         (("publish", "t", "a", "-"), "-"),
         (("publish", "t", "a", "--file", "f"), "--file"),
         (("publish", "t", "a", "--attribute", "lonely"), "--attribute is 'lonely', but must be NAME=VALUE"),
+        (("run", "", "--step", "cat"), "no FILE may be empty"),
+        (("status",), "give --stack or --bucket, one of them"),
         (("publish", "t", "a", "--attribute", "a=1", "--attribute", "a=2"), "'a' twice"),
         (("upload", "t"), "FILE"),
         (("upload", "t", "f", "--parcel-size", "0"), "--parcel-size"),
@@ -220,10 +222,7 @@ def _breaks(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 def test_a_fault_of_the_program_is_an_error_of_one_sentence(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     _breaks(monkeypatch, ZeroDivisionError("by zero"))
-    assert (
-        cli.fails("topics", "list")
-        == "parcelq: a fault of the program, ZeroDivisionError: by zero; --verbose shows where\n"
-    )
+    assert cli.fails("topics", "list") == "parcelq: bug in parcelq, ZeroDivisionError: by zero; --verbose shows where\n"
 
 
 def test_verbose_shows_where_a_fault_of_the_program_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +230,7 @@ def test_verbose_shows_where_a_fault_of_the_program_is(cli: Cli, monkeypatch: py
     done = cli("topics", "list", "--verbose")
     assert done.code == 1
     assert "Traceback" in done.err
-    assert done.err.endswith("parcelq: a fault of the program, ZeroDivisionError: by zero; --verbose shows where\n")
+    assert done.err.endswith("parcelq: bug in parcelq, ZeroDivisionError: by zero; --verbose shows where\n")
 
 
 def test_verbose_shows_no_traceback_of_an_error_that_is_no_fault_of_the_program(cli: Cli) -> None:
@@ -329,10 +328,10 @@ def test_a_closed_stdout_is_an_error_of_one_sentence(cli: Cli) -> None:
 def test_a_closed_stdin_is_an_error_of_one_sentence(cli: Cli) -> None:
     cli.ok("topics", "create", "t")
     done = cli.shell('"$@" <&-', "publish", "t", "-")
-    assert (done.returncode, done.stderr) == (1, b"parcelq: stdin is closed, so there are no lines to publish\n")
+    assert (done.returncode, done.stderr) == (1, b"parcelq: stdin is closed, so no lines can be read from it\n")
     done = cli.shell('"$@" <&-', "topics", "delete", "t")
     assert done.returncode == 1
-    assert b"there is no terminal to ask on" in done.stderr
+    assert b"there is no terminal for asking you" in done.stderr
 
 
 @pytest.mark.parametrize("shell", ['"$@" 2>&-', '"$@" | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}'])
@@ -354,7 +353,7 @@ class TestResultsAndSources:
     @pytest.mark.parametrize(
         ("names", "said"),
         [
-            (["a/x", "b/x"], "both results would be called 'x'"),
+            (["a/x", "b/x"], "both results would have the name 'x'"),
             (["out/x"], "is a source and would be overwritten"),
             (["r", "out/r.report.json"], "is a source and would be overwritten"),
             (["r", "out/r.dead.jsonl"], "is a source and would be overwritten"),

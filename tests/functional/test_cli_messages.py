@@ -120,7 +120,7 @@ def test_pull_takes_more_than_ten_messages_in_several_requests(cli: Cli, topic: 
 def test_pull_of_nothing_says_so_and_prints_nothing(cli: Cli, topic: str) -> None:
     done = cli.ok("pull", topic, "--timeout", "0", "--json")
     assert done.out == b""
-    assert done.err == "no message came in 0 seconds\n"
+    assert done.err == "no message arrived within 0 seconds\n"
 
 
 def test_messages_are_acknowledged_only_when_asked_for(cli: Cli, topic: str) -> None:
@@ -143,7 +143,7 @@ def test_a_message_that_cannot_be_read_fails_alone_and_is_not_acknowledged(cli: 
 
 
 def test_messages_that_sqs_does_not_delete_are_reported(cli: Cli, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parcelq.topics.sqs.acknowledge", lambda _sqs, _url, messages: messages[:1])
+    monkeypatch.setattr("parcelq.topics.sqs.SqsTopic.acknowledge", lambda _topic, messages: messages[:1])
     cli.ok("publish", topic, "a", "b")
     done = cli("pull", topic, "--min", "2", "--acknowledge")
     assert done.code == 1

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cli_fixtures import Cli
 
 pytest_plugins = ["cli_fixtures"]
-HINT = "; this needs a right that you do not have: docs/howto/rights.md lists those of each command\n"
+HINT = "; you lack the permission for this: docs/howto/rights.md lists the permissions of each command\n"
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_a_download_names_what_is_missing_and_another_download_adds_it(
     done = cli("download", topic, target, "--timeout", "0", "--json")
     assert done.code == 1
     assert done.document["incomplete"] == [taken["attributes"]["Source"]]
-    assert f"parcelq: {target} lacks what is missing or dead of file://{lines}" in done.err
+    assert f"parcelq: {target} is incomplete: records of file://{lines}" in done.err
     attributes = [f"--attribute={name}={value}" for name, value in taken["attributes"].items()]
     cli.ok("publish", topic, taken["body"], *attributes)
     cli.ok("download", topic, target, "--timeout", "0")
@@ -159,7 +159,7 @@ def test_a_download_into_a_folder_or_under_too_long_a_name_is_refused_before_it_
     cli: Cli, topic: str, tmp_path: Path
 ) -> None:
     cli.ok("publish", topic, "a")
-    assert "but must be a file; it is a folder" in cli.fails("download", topic, tmp_path, "--timeout", "0")
+    assert "but must not be a folder" in cli.fails("download", topic, tmp_path, "--timeout", "0")
     long = tmp_path / ("n" * 250)
     assert "its name must have at most 249 bytes" in cli.fails("download", topic, long, "--timeout", "0")
     assert cli.ok("pull", topic).out == b"a\n"

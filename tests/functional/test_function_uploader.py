@@ -128,7 +128,7 @@ class TestUploader:
         assert stack.take("parcelq-step") == []
         stack.run("downloader", "parcelq-looks")
         (job,) = (one["job"] for one in told)
-        assert (job["state"], job["problem"]) == ("stopped", "it was deleted or replaced since it was put")
+        assert (job["state"], job["problem"]) == ("stopped", "it was deleted or replaced after it was put")
 
     def test_a_replaced_object_is_left_to_the_event_of_its_later_put(self, stack: Stack) -> None:
         given = stack.put(MOLECULES)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from job_world import DATA, EDGES, HOUR, Cloud, output, source
-from parcelq.jobs.changes import MOST_HEALINGS, QUIET_SECONDS
+from parcelq.collect.segments import JobKey, segments_among
+from parcelq.jobs.changes import MOST_HEALINGS, QUIET_SECONDS, woken
 from parcelq.jobs.look import Look
 from parcelq.jobs.record import State, read_job, write_job
 from parcelq.topics.message import Message
@@ -108,7 +109,7 @@ class TestHealing:
         cloud.run()
         assert (cloud.result(), cloud.record().generation) == (DATA.upper(), 1)
 
-    def test_a_source_of_which_nothing_came_is_published_again_whole(self, cloud: Cloud) -> None:
+    def test_a_source_without_any_collected_message_is_published_again_completely(self, cloud: Cloud) -> None:
         cloud.begin()
         self.still(cloud)
         assert cloud.tasks() == [(0, len(DATA))]
@@ -118,7 +119,7 @@ class TestHealing:
         cloud.came(output(0, 5))
         self.still(cloud)
         assert len(cloud.tasks()) == 1
-        note_problem(cloud.store, source(), "it was deleted or replaced since it was put", topic="step")
+        note_problem(cloud.store, source(), "it was deleted or replaced after it was put", topic="step")
         cloud.run()
         assert cloud.record().state is State.STOPPED
 
@@ -148,6 +149,26 @@ class TestTheDead:
         cloud.came(output(3, 4, dead="bad again"))
         cloud.run()
         assert (cloud.record().state, cloud.record().dead, cloud.record().healings) == (State.FINISHED, 1, 0)
+
+    @pytest.mark.parametrize(("left", "comes", "waits"), [(0, 2, False), (1, 1, False), (0, 1, True)])
+    def test_a_redriven_job_ends_as_soon_as_all_that_was_redriven_died_again(
+        self, cloud: Cloud, left: int, comes: int, waits: bool
+    ) -> None:
+        cloud.begin()
+        cloud.came(output(0, 3), output(3, 4, dead="bad"), output(4, 5, dead="bad"), output(5, 6))
+        cloud.run()
+        record, etag = read_job(cloud.store, cloud.record().id) or (cloud.record(), "")
+        newest = max(segments_among(cloud.finisher.keys_of(JobKey(record.source))))
+        changed = replace(woken(record, cloud.now), redriven_after=newest, left_dead=left)
+        write_job(cloud.store, changed, etag)
+        cloud.jobs.publish(changed)
+        cloud.look()
+        assert cloud.record().state is State.RUNNING
+        cloud.came(*[output(3, 4, dead="again"), output(4, 5, dead="again")][:comes])
+        began = cloud.now
+        cloud.run()
+        assert (cloud.record().state, cloud.record().dead) == (State.FINISHED, 2)
+        assert (cloud.now - began > QUIET_SECONDS) is waits
 
     def test_a_result_that_comes_late_by_itself_wakes_a_finished_job(self, cloud: Cloud) -> None:
         self.finished(cloud)

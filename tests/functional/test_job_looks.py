@@ -229,7 +229,7 @@ class TestRecords:
         cloud.begin()
         key = f"jobs/{cloud.record().id}.json"
         cloud.store.put(key, data)
-        with pytest.raises(ParcelqError, match="is no record of a job"):
+        with pytest.raises(ParcelqError, match="is not a record of a job"):
             cloud.record()
 
     def test_a_member_that_a_later_minor_version_added_is_no_obstacle(self, cloud: Cloud) -> None:

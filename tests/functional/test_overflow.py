@@ -43,7 +43,7 @@ def test_any_body_that_overflowed_comes_back_as_it_was(overflow, body):
     assert overflow.load(pulled(wire.text, dict(wire.attributes))).message() == message
 
 
-def test_an_overflowed_body_lies_in_s3_as_the_text_that_sqs_would_have_got(overflow):
+def test_an_overflowed_body_is_stored_in_s3_as_the_text_that_sqs_would_have_got(overflow):
     """A foreign consumer reads the same as without the detour: base64, and the attribute that says so."""
     wire = overflow.offload(Message(b"\0").wire())
     loaded = overflow.load(pulled(wire.text, dict(wire.attributes)))

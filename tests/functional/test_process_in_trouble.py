@@ -50,7 +50,7 @@ class TestPublishingFails:
         (again,) = stage.receive()
         assert (again.receive_count, FAILURES in again.attributes) == (2, False)
 
-    def test_messages_that_were_not_run_for_lack_of_a_topic_are_not_done_either(
+    def test_messages_that_did_not_run_because_a_topic_is_missing_are_not_done_either(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         stage.publish(*(parcel("a", source=f"s{number}") for number in range(30)))

@@ -115,7 +115,7 @@ class TestCsv:
         assert result.state.dead > 0
         assert {one.attributes["Reason"].partition(" (")[0] for one in world.dead}
         assert all(
-            "writes no header, or another one; set output_header: false" in one.attributes["Reason"]
+            "writes no header, or a different one; set output_header: false" in one.attributes["Reason"]
             for one in world.dead
         )
         dead = b"".join(one.body for one in world.dead)
@@ -199,7 +199,7 @@ class TestHeadersOfOutputs:
         result = world.run("rows.csv", self.ROWS)
         (dead,) = {one.body: one for one in world.dead}.values()
         assert dead.body == b'9,"a\nb"\r\n'
-        reason = "writes no header, or another one; set output_header: false"
+        reason = "writes no header, or a different one; set output_header: false"
         assert reason in dead.attributes["Reason"]
         assert base64.b64decode(dead.attributes[HEADER]) == b"id,note\r\n"
         assert result.body == b"id\r\n" + b"".join(b"%d\r\n" % number for number in range(20) if number != 9)
@@ -249,7 +249,7 @@ class TestSourcesThatDoNotFitTheirFormat:
         for name, (_, reason) in REFUSED.items():
             assert re.search(f"{name}: no result: .*{reason}", done.stdout)
             assert not (tmp_path / "results" / name).exists()
-        assert "6 files of 7 did not come out whole" in done.stderr
+        assert "6 files of 7 without a complete result" in done.stderr
 
     @pytest.mark.parametrize("name", [name for name in REFUSED if not name.endswith(".gz")])
     @pytest.mark.parametrize("range_bytes", [1, 5, 11, 1000])
@@ -275,11 +275,10 @@ class TestSourcesThatDoNotFitTheirFormat:
 
 class TestOtherFormats:
     @pytest.mark.parametrize(("name", "data", "fmt"), [("p.fasta", PROTEINS, "fasta"), ("r.fastq", READS, "fastq")])
-    @pytest.mark.parametrize("seed", [None, 3])
     def test_sequences_are_those_of_biopython_on_the_whole_file(
-        self, world: World, name: str, data: bytes, fmt: str, seed: int | None
+        self, world: World, name: str, data: bytes, fmt: str
     ) -> None:
-        world.seed = seed
+        world.seed = 3
         world.step(LENGTHS.replace("FORMAT", repr(fmt)), output=parse("lines"))
         result = world.run(name, data)
         assert result.body == world.whole(data)

@@ -190,7 +190,7 @@ class TestMembers:
             params["headers"].update(answered)
 
         s3.meta.events.register("before-call.s3.GetObject", forget)
-        with pytest.raises(AwsError, match="not the asked-for part of 'a'"):
+        with pytest.raises(AwsError, match="not the requested part of 'a'"):
             store.read("a", 2, 3)
 
 

@@ -12,7 +12,7 @@ from parcelq.topics.attributes import DEAD, ENTRIES, LINEAGE, SOURCE
 from parcelq.topics.message import Message
 from parcelq.topics.pieces import FIRST
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import upload_file
+from parcelq.upload.files import upload_files
 from parcelq.upload.notes import note_upload
 from parcelq.upload.sources import Uploaded
 
@@ -216,11 +216,11 @@ class TestPage:
         assert f">{collecting.report()['state']}<" in self.page(collecting)
 
 
-def test_of_one_local_file_uploaded_twice_the_second_result_stays(collecting: Collecting, tmp_path: Any) -> None:
+def test_the_second_result_of_a_local_file_that_is_uploaded_twice_stays(collecting: Collecting, tmp_path: Any) -> None:
     file = tmp_path / "molecules.smi"
     file.write_bytes(DATA)
     for change in (bytes.upper, bytes.title):
-        upload_file(SqsTopic(collecting.sqs, collecting.topic), file, 1000)
+        upload_files(SqsTopic(collecting.sqs, collecting.topic), [file], 1000)
         (pulled,) = collecting.sqs.receive_message(QueueUrl=collecting.topic, MessageAttributeNames=["All"])["Messages"]
         collecting.sqs.delete_message(QueueUrl=collecting.topic, ReceiptHandle=pulled["ReceiptHandle"])
         told = {name: value["StringValue"] for name, value in pulled["MessageAttributes"].items()}

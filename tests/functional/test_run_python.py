@@ -65,7 +65,7 @@ def test_a_cancelled_job_keeps_what_is_done_and_the_same_call_goes_on(world: Wor
 def test_arguments_that_make_no_sense_are_refused_at_once(world: World) -> None:
     world.write("a.txt", "a\n", 0o644)
     upper = world.write("upper", UPPER)
-    with pytest.raises(InvalidValueError, match="fresh is True, but must be left out where a stack is given"):
+    with pytest.raises(InvalidValueError, match="fresh is True, but must be omitted for a stack"):
         parcelq.run(upper, "a.txt", stack="parcelq", fresh=True)
     with pytest.raises(SettingsError, match="there is no such file"):
         parcelq.run("./nothing", "a.txt")

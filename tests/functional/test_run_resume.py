@@ -205,7 +205,9 @@ class TestChanges:
         (job,) = world.jobs.all()
         done = world.run(second, *options)
         assert done.returncode == 1
-        assert f"job {job.record.id}: it is not finished, and its result is called 'lines.txt' too" in done.stderr
+        assert (
+            f"job {job.record.id}: it is not finished, and its result has the same name 'lines.txt' too" in done.stderr
+        )
         assert [one.record.id for one in world.jobs.all()] == [job.record.id]
         assert world.run(second, *options, "--name", "second.txt").returncode == 0
         assert world.run(second, *options, "--fresh").returncode == 0

@@ -262,7 +262,7 @@ class TestRejectsOfAnyProgram:
             ([{"entry": 0, "after": "1", "reason": "x"}], "after is '1'"),
             ([{"entry": 0, "reason": ""}], "reason is ''"),
             ([{"entry": 0, "reason": None}], "reason is None"),
-            ([{"entry": 0, "reason": "x"}] * 2, "line 2 of the rejects: entry 0 is named twice"),
+            ([{"entry": 0, "reason": "x"}] * 2, "line 2 of the rejects: entry 0 is reported twice"),
             (
                 [{"entry": 0, "after": 5, "reason": "x"}, {"entry": 1, "after": 4, "reason": "x"}],
                 "4 entries of output before entry 1, but 5 before entry 0",
@@ -272,7 +272,7 @@ class TestRejectsOfAnyProgram:
     def test_an_impossible_line_in_the_file_of_rejects_fails_the_run(self, rejecting, lines, problem):
         with pytest.raises(StepError) as caught:
             rejecting(*lines)
-        assert "named rejects that cannot be" in caught.value.reason
+        assert "reported invalid rejects" in caught.value.reason
         assert problem in caught.value.reason
         assert len(caught.value.reason) < 400
 
@@ -284,7 +284,7 @@ class TestRejectsOfAnyProgram:
     @pytest.mark.parametrize("make", ['mkdir "$6"', 'mkfifo "$6"', 'ln -s /etc/passwd "$6"'])
     def test_a_file_of_rejects_that_is_no_file_fails_the_run(self, make_step, make):
         step = Step(make_step(f'> "$4"; {make}'), StepSettings(rejects=True))
-        with pytest.raises(StepError, match="named rejects that cannot be"), run_step(step, [], 60):
+        with pytest.raises(StepError, match="reported invalid rejects"), run_step(step, [], 60):
             pass
 
     def test_a_step_that_does_not_ask_does_not_get_the_option(self, make_step):
@@ -361,7 +361,7 @@ def test_a_caller_that_can_do_nothing_with_rejects_gets_an_error(write):
 
 
 class TestByHand:
-    def test_without_a_file_for_them_rejects_are_printed_and_the_others_written(self, write):
+    def test_a_step_that_is_run_by_hand_prints_its_rejects_and_writes_the_others(self, write):
         done = subprocess.run(
             [sys.executable, write(NUMBER)], input="1\nx\n2\n", capture_output=True, text=True, check=False
         )

@@ -99,7 +99,7 @@ def test_an_upload_notes_that_its_object_is_gone_before_all_of_it_was_uploaded()
     task = StreamTask(str(SOURCE), "topic", "lines", Rest(10, 3, 3))
     assert ObjectUploader(Nothing(b""), store, 10).upload_rest(task, topic, topic, lambda: True) is None
     (note,) = notes_of(store, str(SOURCE))
-    assert note.problem == "it was deleted or replaced since it was put"
+    assert note.problem == "it was deleted or replaced after it was put"
 
 
 def test_a_flaw_in_what_was_handed_on_is_named_by_its_place_in_the_source() -> None:

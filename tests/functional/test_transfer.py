@@ -15,7 +15,7 @@ from parcelq.lineage.source import Source
 from parcelq.records import LINES, cut_bytes
 from parcelq.topics.attributes import ENTRIES, FIRST, LINEAGE, SOURCE
 from parcelq.topics.sqs import SqsTopic
-from parcelq.upload.files import upload_file, upload_files
+from parcelq.upload.files import upload_files
 from parcelq.upload.sources import Uploaded, parcel_messages, upload_stream
 
 SOURCE_OF_TESTS = Source.of_object("b", "inbox/a.smi", etag="e", put="1")
@@ -57,7 +57,7 @@ def test_every_kind_of_file_comes_out_byte_for_byte(sqs, topic, overflow, conten
     path = tmp_path / "file"
     data = data if parcel_size > 2 else data[:500]  # moto is slow with many messages
     path.write_bytes(data)
-    published = upload_file(SqsTopic(sqs, topic, overflow), path, parcel_size)
+    published = upload_files(SqsTopic(sqs, topic, overflow), [path], parcel_size)
     messages = contents(topic)
     assert published == len(messages)
     assert b"".join(one.body for one in messages) == data
@@ -75,14 +75,14 @@ def test_every_kind_of_file_comes_out_byte_for_byte(sqs, topic, overflow, conten
 def test_messages_are_as_full_as_parcel_size_allows(sqs, topic, overflow, contents, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(FILES["many lines"])
-    assert upload_file(SqsTopic(sqs, topic, overflow), path) == 5
+    assert upload_files(SqsTopic(sqs, topic, overflow), [path]) == 5
     assert [one.entries for one in contents(topic)] == [1000] * 5
 
 
 def test_an_empty_file_is_one_message_that_says_so(sqs, topic, contents, tmp_path):
     path = tmp_path / "file"
     path.touch()
-    assert upload_file(SqsTopic(sqs, topic), path) == 1
+    assert upload_files(SqsTopic(sqs, topic), [path]) == 1
     (message,) = contents(topic)
     assert (message.body, message.attributes[LINEAGE], message.attributes[ENTRIES]) == (b"", "0-0/0", "0")
 
@@ -91,7 +91,7 @@ def test_the_source_names_the_file_and_the_upload(sqs, topic, contents, tmp_path
     path = tmp_path / "my file+ä%.smi"
     path.write_bytes(b"a\n")
     for _ in range(2):
-        upload_file(SqsTopic(sqs, topic), path)
+        upload_files(SqsTopic(sqs, topic), [path])
     sources = {Source.parse(one.attributes[SOURCE]) for one in contents(topic)}
     assert {source.key for source in sources} == {str(path)}
     assert len({source.put for source in sources}) == 2
@@ -100,7 +100,7 @@ def test_the_source_names_the_file_and_the_upload(sqs, topic, contents, tmp_path
 def test_a_file_whose_name_is_no_utf8_can_be_uploaded(sqs, topic, contents, tmp_path):
     path = tmp_path / "\udcff.smi"
     path.write_bytes(b"a\n")
-    assert upload_file(SqsTopic(sqs, topic), path) == 1
+    assert upload_files(SqsTopic(sqs, topic), [path]) == 1
     assert "%FF.smi" in contents(topic)[0].attributes[SOURCE]
 
 
@@ -108,7 +108,7 @@ def test_an_entry_too_large_without_a_bucket_fails_and_all_others_are_published(
     path = tmp_path / "file"
     path.write_bytes(FILES["a 3 MB line"])
     with pytest.raises(PublishError, match="no bucket was given") as caught:
-        upload_file(SqsTopic(sqs, topic), path)
+        upload_files(SqsTopic(sqs, topic), [path])
     assert len(caught.value.reasons) == 1
     assert [one.body for one in contents(topic)] == [b"a\n", b"b\n"]
 
@@ -116,14 +116,14 @@ def test_an_entry_too_large_without_a_bucket_fails_and_all_others_are_published(
 @pytest.mark.parametrize("name", ["none", "."])
 def test_a_file_that_cannot_be_read_is_an_error(sqs, topic, tmp_path, name):
     with pytest.raises(ParcelqError, match="cannot be read"):
-        upload_file(SqsTopic(sqs, topic), tmp_path / name)
+        upload_files(SqsTopic(sqs, topic), [tmp_path / name])
 
 
 def test_a_topic_that_is_not_there_is_an_error(sqs, topic, tmp_path):
     (tmp_path / "file").write_bytes(b"a\n")
     sqs.delete_queue(QueueUrl=topic)
     with pytest.raises(TopicNotFoundError):
-        upload_file(SqsTopic(sqs, topic), tmp_path / "file")
+        upload_files(SqsTopic(sqs, topic), [tmp_path / "file"])
 
 
 def test_several_files_go_one_after_another_and_each_is_reported(sqs, topic, contents, tmp_path):
@@ -136,7 +136,7 @@ def test_several_files_go_one_after_another_and_each_is_reported(sqs, topic, con
     assert len({one.attributes[SOURCE] for one in contents(topic)}) == 2
 
 
-def test_of_several_files_none_is_uploaded_if_one_is_not_there(sqs, topic, requests, tmp_path):
+def test_upload_of_several_files_refuses_all_if_one_is_not_there(sqs, topic, requests, tmp_path):
     (tmp_path / "a").write_bytes(b"x\n")
     with pytest.raises(ParcelqError, match="no such file"):
         upload_files(SqsTopic(sqs, topic), [tmp_path / "a", tmp_path / "none"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from threading import Barrier
 
 import pytest
 from hypothesis import given, settings
@@ -106,3 +107,40 @@ class TestSegmentReader:
     def test_a_segment_that_is_too_short_is_named(self) -> None:
         with pytest.raises(ParcelqError, match="'a' ends before byte 4"):
             list(SegmentReader(Memory({"a": b"data"}), ["a"]).read((0, 2, 5)))
+
+
+class TestReadingAhead:
+    @settings(deadline=None)
+    @given(st.data(), st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=6), st.integers(1, 9))
+    def test_the_same_bytes_come_however_many_windows_are_fetched_together(
+        self, data: st.DataObject, segments: list[bytes], window: int
+    ) -> None:
+        extents = []
+        for number, segment in enumerate(segments):
+            start = data.draw(st.integers(0, len(segment)))
+            extents.append(Extent(number, start, data.draw(st.integers(0, len(segment) - start))))
+        extents = data.draw(st.permutations(extents * 2))
+        store = Memory({str(number): segment for number, segment in enumerate(segments)})
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr("parcelq.collect.assembly.SMALLEST_WINDOW", window)
+            monkeypatch.setattr("parcelq.collect.assembly.CACHE_BYTES", window * data.draw(st.integers(1, 4)))
+            reader = SegmentReader(store, sorted(store.objects), most=4 * window)
+            halves = extents[: len(extents) // 2], extents[len(extents) // 2 :]
+            read = b"".join(bytes(block) for half in halves for block in reader.read_all(half))
+        assert read == b"".join(segments[number][start : start + size] for number, start, size in extents)
+
+    def test_windows_of_a_part_are_fetched_side_by_side(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each read waits until four are under way, so that one after another would never end."""
+        together = Barrier(4)
+
+        class Waiting(Memory):
+            def read(self, key: str, start: int, length: int) -> bytes:
+                together.wait(60)
+                return super().read(key, start, length)
+
+        monkeypatch.setattr("parcelq.collect.assembly.SMALLEST_WINDOW", 10)
+        monkeypatch.setattr("parcelq.collect.assembly.CACHE_BYTES", 40)
+        store = Waiting({key: key.encode() * 20 for key in "abcd"})
+        reader = SegmentReader(store, list("abcd"), most=40)
+        assert b"".join(reader.read_all([Extent(number, 0, 5) for number in range(4)])) == b"aaaaabbbbbcccccddddd"
+        assert sorted(key for key, _, _ in store.reads) == list("abcd")

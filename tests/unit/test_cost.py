@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from page_world import report_of
+from page_world import figures_from, report_of
 from parcelq.collect.bill import Bill
-from parcelq.collect.page.figures import figures_from
 from parcelq.collect.page.render import report_page
 from parcelq.jobs.record import Cost as JobCost
 from parcelq.jobs.record import new_record, read_job, write_job

@@ -114,8 +114,8 @@ def test_doctor_calls_it_a_problem_if_it_may_not_look(functions, monkeypatch, ca
     with pytest.raises(ParcelqError, match="1 problem found"):
         module.doctor(stack="parcelq", json=False, quiet=False, verbose=False)
     told = capsys.readouterr()
-    assert "GetAccountSettings failed with AccessDeniedException, so nobody knows" in told.out
-    assert "ask for the right" in told.out
+    assert "GetAccountSettings failed with AccessDeniedException, so this could not be checked" in told.out
+    assert "ask an administrator" in told.out
     assert "alarms: all is well" in told.err
 
 
@@ -126,7 +126,7 @@ def test_scaling_counts_only_if_lambda_confirms_it(functions, monkeypatch, capsy
     assert functions.asked == [{"UUID": "parcelq-processor-heavy", "ScalingConfig": {"MaximumConcurrency": 7}}]
     assert capsys.readouterr().out == "heavy: 7, before 60\n"
     functions.takes = False
-    with pytest.raises(ParcelqError, match="Lambda was asked for 8, but says that it is None"):
+    with pytest.raises(ParcelqError, match="Lambda was asked for a concurrency of 8, but reports None"):
         module.scale(stage="heavy", number=8, stack="parcelq", **more)
     with pytest.raises(ParcelqError, match="STAGE is 'nope', but must be one of step, heavy"):
         module.scale(stage="nope", number=8, stack="parcelq", **more)

@@ -45,7 +45,7 @@ def test_a_step_with_dependencies_is_refused_before_anything_runs(tmp_path: Path
     step.write_text(f"{metadata}import rdkit\n")
     if not metadata:
         (tmp_path / "requirements.txt").write_text("rdkit\n")
-    with pytest.raises(SettingsError, match="it depends on packages, which the functions here do not have"):
+    with pytest.raises(SettingsError, match="it depends on packages, which the emulated functions do not have"):
         _steps([str(step)], [""], "", tmp_path)
 
 

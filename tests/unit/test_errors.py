@@ -60,7 +60,7 @@ def test_errors_say_what_they_are_about_and_carry_it():
     assert str(invalid) == "parcel_size is 0, but must be at least 1"
     assert (invalid.name, invalid.value) == ("parcel_size", 0)
     publish = PublishError("t", ["too large", "other"])
-    assert str(publish) == "2 message(s) could not be published to 't'; the first because too large"
+    assert str(publish) == "2 message(s) could not be published to 't'; reason of the first: too large"
     assert publish.reasons == ("too large", "other")
     settings = SettingsError("file x", ["one", "two"])
     assert str(settings) == "file x: one; two"

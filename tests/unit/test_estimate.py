@@ -270,7 +270,7 @@ def test_the_bill_of_a_job_is_the_one_that_was_calculated_by_hand() -> None:
 def test_the_bill_of_an_idle_stack_is_the_one_that_was_calculated_by_hand() -> None:
     rows = {(one.service, one.what, one.unit): one.quantity for one in idle(Stack(), PRICES)}
     # Three mappings with five pollers, three times a minute; the downloader once an hour, for 2 s.
-    assert rows["SQS", "Lambda looking for messages", "requests"] == 3 * 5 * 3 * 60 * 24 * 30
+    assert rows["SQS", "Lambda polling the topics", "requests"] == 3 * 5 * 3 * 60 * 24 * 30
     assert rows["Lambda", "downloader, on its schedule", "requests"] == 720
     assert rows["Lambda", "downloader, on its schedule", "gb seconds"] == pytest.approx(720 * 2 * 1769 / 1024)
     off = idle(replace(Stack(), collect_seconds=float("inf")), PRICES)
@@ -337,7 +337,7 @@ def test_ten_times_the_lines_cost_about_ten_times_as_much_where_the_job_is_large
     concurrency=st.integers(1, 1000),
     out=st.floats(0, 10_000),
 )
-def test_no_numbers_break_the_estimate(
+def test_the_estimate_is_finite_and_positive_whatever_the_numbers(
     failing: float, memory: int, parcel: int, batch: int, concurrency: int, out: float
 ) -> None:
     known = replace(KNOWN, failing=failing, out_bytes=out, out_entries=out / 100)

@@ -152,7 +152,7 @@ class TestTargets:
 
     def test_a_folder_is_refused_as_a_target(self):
         Path("results/data.txt").mkdir()
-        with pytest.raises(ParcelqError, match="is a folder, so no file can be written there"):
+        with pytest.raises(ParcelqError, match="is a folder, not a file"):
             check_targets([Path("data.txt")], [Path("results/data.txt")])
 
     def test_an_output_folder_that_is_a_file_is_refused(self):

@@ -83,12 +83,12 @@ class TestRangeTask:
         task = RangeTask(
             **{"source": str(put("a").source), "topic": "topic", "start": 3, "end": 9, "total": 12, changed: value}
         )  # type: ignore[arg-type]
-        with pytest.raises(MessageError, match="no range of an object"):
+        with pytest.raises(MessageError, match="not a range of an object"):
             RangeTask.parse(str(task))
 
     @pytest.mark.parametrize("text", ["", "[]", "null", "7", "[" * 100_000, '{"a":' * 100_000, '{"source": NaN}'])
     def test_a_text_that_is_no_task_of_a_range_is_refused(self, text: str) -> None:
-        with pytest.raises(MessageError, match="no range of an object"):
+        with pytest.raises(MessageError, match="not a range of an object"):
             RangeTask.parse(text)
 
 

@@ -126,7 +126,7 @@ def test_a_file_whose_last_record_is_open_does_not_run_into_the_next_file(tmp_pa
 
 def test_files_with_different_headers_are_not_one_source(tmp_path) -> None:
     source = source_of(tmp_path, [b"a,b\n1,2\n", b"a,c\n3,4\n"], ".csv")
-    with pytest.raises(SourceError, match=r"1\.csv.*its header is not that of '0\.csv'"):
+    with pytest.raises(SourceError, match=r"1\.csv.*its header differs from that of '0\.csv'"):
         read(source, EVERYTHING, 10)
 
 

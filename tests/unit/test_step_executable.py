@@ -47,7 +47,7 @@ def patched(at: int, value: bytes) -> bytes:
         (b"#!/usr/bin/env python3\r\n", "ends in a carriage return"),
         (b"#!\n", "names the interpreter ''"),
         (b"#! \t \necho", "names the interpreter ''"),
-        (b"#!/nowhere/sh\n", "'/nowhere/sh', which is not there"),
+        (b"#!/nowhere/sh\n", "'/nowhere/sh', which does not exist"),
         (b"#!bin/sh\n", "'bin/sh', which must be a path from the root"),
         (b"#!./sh\n", "must be a path from the root"),
         (b"#!/usr\n", "'/usr', which cannot be started: it is a folder"),
@@ -63,7 +63,7 @@ def patched(at: int, value: bytes) -> bytes:
         (patched(18, b"\xb7\0"), "built for another processor (aarch64)"),
         (patched(18, b"\x08\0"), "built for another processor (MIPS)"),
         (patched(16, b"\x01\0"), "not a program"),
-        (patched(56, b"\0\0"), "without a program in it"),
+        (patched(56, b"\0\0"), "that contains no program"),
     ],
 )
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the files are made from a program for this processor")

@@ -118,8 +118,8 @@ class TestLocalStep:
     @pytest.mark.parametrize(
         ("head", "problem"),
         [
-            (b"#!/nowhere/sh -e\necho", r"names the interpreter '/nowhere/sh', which is not there"),
-            (b"#!\n", r"names the interpreter '', which is not there"),
+            (b"#!/nowhere/sh -e\necho", r"names the interpreter '/nowhere/sh', which does not exist"),
+            (b"#!\n", r"names the interpreter '', which does not exist"),
             (b"echo one\n", r"a first line that names its interpreter, such as #!/bin/sh"),
             (b"", r"a first line that names its interpreter"),
             (b"\x7fELF\2\1\1" + bytes(11) + b"\x08\0" + bytes(40), r"built for another processor"),

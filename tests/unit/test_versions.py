@@ -75,7 +75,7 @@ def test_a_version_lacks_its_bundles_until_they_are_stored(versions, store):
     assert versions.lacks(one) == [bundle_of(PACKAGES)]
     store.put(bundle_key(bundle_of(PACKAGES)), PACKAGES[:-1])
     assert versions.lacks(one) == [bundle_of(PACKAGES)], "one of another size is not it"
-    with pytest.raises(WorkflowError, match="somebody deleted its files"):
+    with pytest.raises(WorkflowError, match="its files were deleted"):
         versions.put(one)
 
 
@@ -91,7 +91,7 @@ def test_two_that_put_a_version_at_once_do_not_overwrite_each_other(put, version
         return found
 
     monkeypatch.setattr(FolderStore, "stat", seen_before_theirs)
-    with pytest.raises(WorkflowError, match="somebody else put it at the same time"):
+    with pytest.raises(WorkflowError, match="another process put it at the same time"):
         versions.make_current(mine)
     assert versions.current("score") == theirs.id
 

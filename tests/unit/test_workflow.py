@@ -105,11 +105,11 @@ def test_ten_mistakes_in_a_workflow_are_named_at_once(folder):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "it must be keys with values, not None"),
-        ("[]", "it must be keys with values, not []"),
+        ("", "it must be a mapping of keys to values, not None"),
+        ("[]", "it must be a mapping of keys to values, not []"),
         ("steps: []", "steps is [], but must be a list of 1 to 16 steps"),
         ("steps: score.py", "steps is 'score.py', but must be a list of 1 to 16 steps"),
-        ("steps: [{run: score.py}]\nlimits: 3", "limits is 3, but must be keys with values"),
+        ("steps: [{run: score.py}]\nlimits: 3", "limits is 3, but must be a mapping of keys to values"),
         ("steps: [{run: score.py}]\nlimits: {max_dead: 101%}", "limits: max_dead is '101%', but must be a number"),
         ("steps: [{run: score.py}]\nsteps: [{run: score.py}]", "steps is given twice, in lines 1 and 2"),
         ("steps: [{run: nowhere.py}]", "steps[0]: path 'nowhere.py': there is no such file"),
@@ -174,7 +174,7 @@ class TestAssembling:
         made = folder("steps: [{run: score.py}]")
         (tmp_path / "secret").write_text("")
         (made / "link").symlink_to(tmp_path / "secret")
-        with pytest.raises(SettingsError, match="link is a link that leaves the folder"):
+        with pytest.raises(SettingsError, match="link is a link to a place outside the folder"):
             from_folder(made)
 
     def test_steps_of_a_command_get_a_folder_each(self, tmp_path, folder):

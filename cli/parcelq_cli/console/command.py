@@ -1,4 +1,4 @@
-"""`parcelq console`: serves the console until it is interrupted."""
+"""`parcelq console`: serves the console until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from parcelq_cli.options import AnyStack
 from parcelq_cli.output import Output, with_output
 
 if TYPE_CHECKING:
-    from parcelq_cli.console.local import LocalConsole
-    from parcelq_cli.console.remote import StackConsole
+    from parcelq_cli.console.view import Jobs
 
 
 @with_output
@@ -26,12 +25,12 @@ def console(
         Path, typer.Option("--output", metavar="DIR", help="The folder of results that the jobs write to.")
     ] = Path("results"),
     stack: AnyStack = "",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Its port; 0 for any that is free.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Its port; 0 for any free port.")] = 0,
 ) -> None:
     """Show jobs in a browser, live, with buttons to run failed records again, to resume and to stop.
 
-    Prints an address that only you know and that works only on this machine. Ends with Ctrl-C; jobs of this machine
-    that were begun from it stop then, and can be resumed. Jobs of a stack go on.
+    Prints a secret address that works only on this machine. Ctrl-C ends the console. Jobs of this machine that the
+    console started stop with it, and can be resumed. Jobs of a stack continue.
     """
     try:
         from parcelq_cli.console.web import Console
@@ -39,7 +38,7 @@ def console(
         raise ParcelqError(
             f"console needs more packages ({error.name}); install them with: pip install 'parcelq[console]'"
         ) from None
-    jobs: LocalConsole | StackConsole
+    jobs: Jobs
     if stack:
         from parcelq.stack.lookup import look_up
 
@@ -65,7 +64,7 @@ def console(
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that steps that run end with the console."""
+    """Treat SIGTERM as Ctrl-C, so that running steps end with the console."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

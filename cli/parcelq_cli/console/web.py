@@ -1,9 +1,9 @@
-"""The console's web application. It listens on the loopback only, and refuses requests without its secret address and
-requests from other sites.
+"""The console's web application. It listens only on the loopback interface, and refuses requests from other sites or
+without its secret path.
 
-Its pages are below a secret path. A request must name the loopback as its host, so a name of another site that leads
-here is refused. A request that changes something must be a POST from a page of the console itself (its `Origin`), with
-a token in a header that other sites cannot send. No reply gives other sites any rights.
+A request must name the loopback as its host, so the console refuses the name of another site that resolves to this
+machine. A request that changes something must be a POST from a page of the console itself (its `Origin`), with
+a token in a header that other sites cannot send. No reply grants rights to other sites.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from parcelq.errors import JobError, ParcelqError
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from parcelq_cli.console.view import ACTIONS, JobsView, Which, listing
+from parcelq_cli.console.pages import job_page, listing
+from parcelq_cli.console.view import ACTIONS, Jobs, Which, act, sentence_of
 
 _log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
@@ -45,20 +46,20 @@ class Console:
 
     Args:
         jobs: the jobs.
-        place: a text that says where they are.
-        port: the port that it is served on; 0 for any that is free.
+        place: describes where they are.
+        port: the port of the server; 0 for any free port.
 
     Raises:
         OSError: the port is taken.
     """
 
-    def __init__(self, jobs: JobsView, place: str, port: int = 0) -> None:
+    def __init__(self, jobs: Jobs, place: str, port: int = 0) -> None:
         self._jobs = jobs
         self._place = place
         self._secret = secrets.token_urlsafe(32)
         self._token = secrets.token_urlsafe(32)
         self.app = self._application()
-        with socket.create_server((HOST, port)) as listening:  # the server itself would print what is wrong, and exit
+        with socket.create_server((HOST, port)) as listening:  # the server itself would print the error and exit
             self._server: BaseWSGIServer = make_server(
                 HOST, port, self.app, threaded=True, request_handler=_Handler, fd=listening.fileno()
             )
@@ -70,7 +71,7 @@ class Console:
 
     @property
     def url(self) -> str:
-        """The address of the list of jobs, with the secret in it."""
+        """The address of the list of jobs, with the secret path."""
         return f"http://{self.host}/{self._secret}/"
 
     def serve(self) -> None:
@@ -81,7 +82,7 @@ class Console:
             self._server.server_close()
 
     def stop(self) -> None:
-        """Make `serve` return; called from another thread."""
+        """Make `serve` return; another thread calls it."""
         self._server.shutdown()
 
     def _application(self) -> Flask:
@@ -90,6 +91,8 @@ class Console:
         app.before_request(self._check)
         app.after_request(_with_headers)
         app.register_error_handler(HTTPException, _refusal)
+        app.register_error_handler(ParcelqError, _problem)
+        app.register_error_handler(OSError, _problem)
         app.add_url_rule("/<secret>/", view_func=self._list, methods=["GET"])
         app.add_url_rule("/<secret>/job/<job>", view_func=self._job, methods=["GET"])
         app.add_url_rule("/<secret>/job/<job>/act", view_func=self._act, methods=["POST"])
@@ -101,9 +104,9 @@ class Console:
         if request.host != self.host:
             abort(421, "this is not the address of the console")
         if request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
-            abort(403, "another site asks for this")
+            abort(403, "the request comes from another site")
         if not hmac.compare_digest(secret.encode(), self._secret.encode()):
-            abort(404, "the address is not complete; use the one that parcelq console printed")
+            abort(404, "the address is incomplete; use the one that parcelq console printed")
         if request.method == "POST":
             token = request.headers.get("X-Parcelq-Token", "")
             if request.headers.get("Origin") != f"http://{self.host}" or not hmac.compare_digest(
@@ -115,19 +118,17 @@ class Console:
         return self._page("Jobs", listing(self._jobs.views(), self._place), back="")
 
     def _job(self, job: str) -> Response:
-        try:
-            return self._page(f"Job {job}", self._jobs.main(job), back="../")
-        except JobError as error:
-            abort(404, str(error))
+        return self._page(f"Job {job}", job_page(self._jobs, job), back="../")
 
     def _act(self, job: str) -> tuple[dict[str, str], int]:
         try:
             action, which = _order(request.get_json())
-            return {"said": self._jobs.act(job, action, which)}, 200
-        except ParcelqError as error:
-            return {"error": str(error)}, 409
         except (ValueError, TypeError, KeyError, AttributeError):
             return {"error": "the request is not one of this console's"}, 400
+        try:
+            return {"said": act(self._jobs, job, action, which)}, 200
+        except (ParcelqError, OSError) as error:
+            return {"error": sentence_of(error)}, 409
 
     def _page(self, title: str, main: str, back: str) -> Response:
         nav = element("nav", element("a", "All jobs", href=back)) if back else ""
@@ -152,17 +153,17 @@ class Console:
 
 
 class _Handler(WSGIRequestHandler):  # type: ignore[misc]
-    """Logs no requests: their addresses have the secret in them."""
+    """Logs no requests: their addresses contain the secret path."""
 
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - the name is Werkzeug's
         _log.log(logging.DEBUG if type == "info" else logging.WARNING, "%s", message % args if args else message)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Do not log it."""
+        """Discard the message."""
 
 
 def _order(given: Any) -> tuple[str, Which]:
-    """Read the action of a request. Raises ValueError, TypeError or KeyError if it is not valid."""
+    """Read the action of a request. Raises ValueError, TypeError or KeyError if the request is invalid."""
     action, kind, span = given["action"], given.get("kind", ""), given.get("range", "")
     if action not in ACTIONS or not isinstance(kind, str):
         raise ValueError(action)
@@ -177,6 +178,10 @@ def _with_headers(response: Response) -> Response:
 
 def _refusal(error: HTTPException) -> Response:
     return Response(f"{error.description}\n", error.code, mimetype="text/plain")
+
+
+def _problem(error: ParcelqError | OSError) -> Response:
+    return Response(f"{sentence_of(error)}\n", 404 if isinstance(error, JobError) else 503, mimetype="text/plain")
 
 
 @cache

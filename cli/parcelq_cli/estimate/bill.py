@@ -1,4 +1,4 @@
-"""Requests and costs: of a file, of keeping it, and of a stack in which nothing is processed. Pure arithmetic."""
+"""Requests and costs of a job, of storing its file, and of an idle stack. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ from parcelq_cli.estimate.model import Estimate
 from parcelq_cli.estimate.stack import Stack
 
 _LOOK_REQUESTS: Final = RECEIVERS + 4
-"""Requests to SQS of a look: its receivers that find nothing more, locking, publishing the next, its own delivery."""
+"""Requests to SQS of a look: receiving until the topic is empty, locking, publishing the next look, and its own
+delivery.
+"""
 _LOOK_PUTS: Final = 3
 _LOOK_GETS: Final = 4
-"""Requests to S3 of a look: the record, what lies in the job's folder, and notes."""
+"""Requests to S3 of a look: the job's record, its objects, and notes."""
 _LOOKUPS: Final = 4
-"""Requests of a function for its topics: the processor's, once an instance."""
+"""Requests of the processor to look up its topics, once an instance."""
 _RANGE_TASK_BYTES: Final = 300
 _FREE_DISK_GB: Final = 0.5
 _TRACED: Final = 0.05
-"""Of invocations, beside one a second: https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html"""
+"""Share of the invocations that X-Ray samples, in addition to one a second:
+https://docs.aws.amazon.com/xray/latest/devguide/xray-console-sampling.html
+"""
 IDLE_REQUESTS: Final = RECEIVERS + 5
-"""Requests to SQS of a start by the schedule, with nothing there: its receivers, and looking up topics."""
+"""Requests to SQS of a scheduled start with empty topics: receiving, and looking up topics."""
 IDLE_LISTINGS: Final = 3
-"""Listings then: what has no lineage, all segments, and the records of jobs."""
+"""Listings of such a start: segments without lineage, all segments, and the records of jobs."""
 _IDLE_SECONDS: Final = 1.0 + COLD_SECONDS
-"""Such a start, which waits a second for messages, and is cold."""
+"""Seconds of such a start, which is cold and waits a second for messages."""
 _MONTH_SECONDS: Final = 30 * 24 * 3600
 _METRICS: Final = 3
 
@@ -59,19 +63,19 @@ def total(rows: Sequence[Row]) -> float:
 
 
 def units(size: float) -> int:
-    """How many requests SQS bills for one request, by the bytes of its payload: https://aws.amazon.com/sqs/pricing/"""
+    """Requests that SQS bills for one request with a payload of `size` bytes: https://aws.amazon.com/sqs/pricing/"""
     return max(1, ceil(size / BILLING_UNIT_BYTES))
 
 
 def billed(count: float, size: float, together: float = inf) -> float:
-    """How many requests SQS bills for messages of one size in full requests."""
+    """Requests that SQS bills for messages of one size, sent in full requests."""
     most = max(1, min(MAX_REQUEST_MESSAGES, together, MAX_REQUEST_BYTES // max(1, size)))
     full, rest = divmod(count, most)
     return full * units(most * size) + (units(rest * size) if rest else 0)
 
 
 def sqs(job: Estimate) -> dict[str, float]:
-    """Requests to SQS as it bills them, by what they are for."""
+    """Requests that SQS bills, by purpose."""
     size, parcel, (pieces, out) = job.input_bytes, job.message_bytes(job.parcel), job.outputs
     results = job.result.messages
     instances = 1 + min(job.setup.uploads, job.ranges) + min(job.setup.concurrency, job.invocations)
@@ -88,14 +92,14 @@ def sqs(job: Estimate) -> dict[str, float]:
     if job.splitting:
         cut = billed(job.runs, size) + billed(job.uploaded, parcel) + job.uploaded / MAX_REQUEST_MESSAGES
         asked["input topic, re-parcel"] = cut
-    if job.again[0]:  # each such run was published, received, published its output, and was deleted
+    if job.again[0]:  # each such run was published and received, its output was published, and it was deleted
         runs, over, dead = job.again
         asked["failures"] = runs * (2 + 2 * units(job.message_bytes(over / runs))) + 2 * dead
     return asked
 
 
 def s3(job: Estimate) -> tuple[float, float]:
-    """Requests that S3 bills as PUT, and those that it bills as GET: notes, segments, the result and the report."""
+    """Requests that S3 bills as PUT and as GET: notes, segments, the result and the report."""
     result, ranges = job.result, max(1, job.ranges)
     segments = segments_of(result.messages, job.outputs[1]) + RECEIVERS
     puts = ranges + segments + result.parts + 8 + _LOOK_PUTS * job.looks
@@ -103,7 +107,7 @@ def s3(job: Estimate) -> tuple[float, float]:
 
 
 def used(job: Estimate) -> dict[str, tuple[float, float]]:
-    """The invocations of each function, and their seconds together."""
+    """The invocations of each function, and their total seconds."""
     result, drains = job.result, ceil(job.draining / 30)
     uploading = max(1, job.ranges) * job.publishing + (1 + min(job.ranges, job.setup.uploads)) * COLD_SECONDS
     looking = job.looks * LOOK_SECONDS + min(job.looks, job.setup.collects) * COLD_SECONDS
@@ -116,7 +120,7 @@ def used(job: Estimate) -> dict[str, tuple[float, float]]:
 
 
 def bill(job: Estimate) -> list[Row]:
-    """The cost of running the file, without the cost of keeping it."""
+    """The cost of processing the file, without storing it."""
     asked = sqs(job)
     fair = sum(count for what, count in asked.items() if what.endswith("publish"))
     return priced(job, asked, fair, s3(job), used(job), job.processed)
@@ -134,11 +138,11 @@ def priced(
 
     Args:
         job: its stack and the prices.
-        asked: requests to SQS, by what they are for.
-        fair: those of them that publish with a MessageGroupId.
-        requests: requests to S3, as `s3` gives them.
-        invoked: what the functions used, as `used` gives it.
-        seconds: how long they worked.
+        asked: requests to SQS, by purpose.
+        fair: the requests to SQS that publish with a MessageGroupId.
+        requests: requests to S3, from `s3`.
+        invoked: resources that the functions used, from `used`.
+        seconds: their duration.
     """
     invocations = sum(count for count, _ in invoked.values())
     functions = [(name, *one, job.megabytes[name] / 1024) for name, one in invoked.items()]
@@ -163,22 +167,22 @@ def usd(job: Estimate) -> float:
 
 
 def keeping(job: Estimate) -> list[Row]:
-    """The cost of keeping the file and its result for a month."""
+    """The cost of storing the file and its result for a month."""
     sizes = {"the file": job.known.stored, "the result": job.output_bytes}
     return [Row.of(job.prices, "S3", what, "s3_gb_months", size / 1e9) for what, size in sizes.items()]
 
 
 def idle(stack: Stack, prices: Prices) -> list[Row]:
-    """The cost of a stack in a month in which nothing is processed."""
+    """The monthly cost of a stack that processes nothing."""
     starts = _MONTH_SECONDS / stack.collect_seconds
     polls = stack.mappings * POLLERS * _MONTH_SECONDS / MAX_LONG_POLL_SECONDS
     gb_seconds = starts * _IDLE_SECONDS * stack.downloader_mb / 1024
     rows = [
-        ("SQS", "Lambda looking for messages", "sqs_requests", polls),
-        ("SQS", "downloader looking for messages", "sqs_requests", starts * IDLE_REQUESTS),
+        ("SQS", "Lambda polling the topics", "sqs_requests", polls),
+        ("SQS", "downloader polling the topics", "sqs_requests", starts * IDLE_REQUESTS),
         ("Lambda", "downloader, on its schedule", "lambda_requests", starts),
         ("Lambda", "downloader, on its schedule", "lambda_gb_seconds", gb_seconds),
-        ("S3", "downloader looking for segments", "s3_puts", starts * IDLE_LISTINGS),
+        ("S3", "downloader listing segments", "s3_puts", starts * IDLE_LISTINGS),
         ("CloudWatch", "logs", "log_gb", starts * LOG_BYTES / 1e9),
         ("CloudWatch", "alarms", "alarm_months", stack.alarms),
         ("CloudWatch", "metrics", "metric_months", _METRICS),

@@ -1,4 +1,4 @@
-"""`parcelq estimate`: predicts what a file costs and how long it takes on AWS."""
+"""`parcelq estimate`: predicts the cost and duration of a job on AWS."""
 
 from __future__ import annotations
 
@@ -32,24 +32,25 @@ def estimate(
     ] = None,
     memory: Annotated[int, typer.Option(min=128, max=10_240, help="ProcessorMemory, in MB.")] = _DEFAULT.memory,
     concurrency: Annotated[
-        int, typer.Option(min=1, help="Processors at a time: Concurrency, or what the account has where that is less.")
+        int,
+        typer.Option(
+            min=1, help="Processors at a time: the parameter Concurrency, or the account's limit if that is lower."
+        ),
     ] = _DEFAULT.concurrency,
     uploads: Annotated[
-        int, typer.Option(min=1, help="UploadConcurrency: uploaders of a large file's ranges.")
+        int, typer.Option(min=1, help="UploadConcurrency: uploaders of a large file.")
     ] = _DEFAULT.uploads,
     collects: Annotated[
         int, typer.Option(min=1, help="CollectConcurrency: downloaders at a time.")
     ] = _DEFAULT.collects,
     timeout: Annotated[int, typer.Option(min=1, max=900, help="ProcessorTimeout, in seconds.")] = _DEFAULT.timeout,
-    slowdown: Annotated[
-        float, typer.Option(help="How many times slower a vCPU of Lambda is than a processor of this machine.")
-    ] = 1.0,
+    slowdown: Annotated[float, typer.Option(help="the prices of us-east-1")] = 1.0,
     prices: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Other prices, YAML.", show_default="those of us-east-1")
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also draw cost and duration over parcel size and memory, as a web page."),
+        typer.Option(metavar="FILE", help="Also draw cost and duration by parcel size and memory, as a web page."),
     ] = None,
 ) -> None:
     """Run a step over a sample of a file on this machine, and predict cost and duration of the whole file on AWS.

@@ -1,30 +1,31 @@
-"""What `parcelq estimate --html` draws: cost and duration over parcel size, a line for each memory size."""
+"""The web page of `parcelq estimate --html`: cost and duration by parcel size, with a line for each memory size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from parcelq.collect.page.amounts import size
+from parcelq.collect.page.amounts import dollars, size
 from parcelq.collect.page.charts import Line, Point, lines
 from parcelq.collect.page.document import document
 from parcelq.collect.page.html import element, table, text
 
 from parcelq_cli.estimate.bill import usd
 from parcelq_cli.estimate.facts import VCPU_MB
+from parcelq_cli.estimate.lines import Line, Point, lines
 from parcelq_cli.estimate.model import Estimate
-from parcelq_cli.estimate.report import dollars, seconds
+from parcelq_cli.estimate.report import seconds
 from parcelq_cli.estimate.setups import cheapest, grid, warnings
 
 _PARCELS: Final = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)
 _MEMORIES: Final = (512, 1024, VCPU_MB, 2 * VCPU_MB, 4 * VCPU_MB)
 _LEAST: Final = 1e-9
 """Replaces zero on a logarithmic axis."""
-_TIME: Final = "Time until all is processed"
+_TIME: Final = "Time until all records are processed"
 
 
 def page(job: Estimate, *, batches_follow: bool) -> bytes:
-    """Draw a job on many setups beside the chosen one; `batches_follow` as for `setups.grid`."""
+    """Compare a job on many setups with the chosen one; `batches_follow` as in `setups.grid`."""
     known, setup = job.known, job.setup
     parcels = {min(one, max(1, known.records)) for one in (*_PARCELS, setup.parcel_size)}
     rows = grid(job, parcels, _MEMORIES, batches_follow=batches_follow)
@@ -84,4 +85,4 @@ def _numbers(rows: Sequence[Sequence[Estimate]]) -> str:
 
     heads = ["Parcel", *(f"{one.setup.memory:,} MB" for one in rows[0])]
     cells = [[f"{row[0].setup.parcel_size:,}", *map(cell, row)] for row in rows]
-    return table(heads, cells, class_="scroll", tabindex="0", role="region", aria_label="The numbers")
+    return table("numbers", "The numbers", heads, cells, texts=())

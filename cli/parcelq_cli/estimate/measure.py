@@ -1,4 +1,4 @@
-"""Measures a step: runs it over a sample in two sizes, and notes times, outputs and failures."""
+"""Measures a step: runs it over a sample of two sizes, and notes times, outputs and failures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Clock: TypeAlias = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Seconds by entries: `fixed` for every run, and `each` for every entry of it."""
+    """Seconds of a run: `fixed` for every run, plus `each` for every entry."""
 
     fixed: float
     each: float
@@ -42,29 +42,29 @@ class Line:
 
     @classmethod
     def through(cls, few: int, seconds_few: float, many: int, seconds_many: float) -> Line:
-        """The line through two measurements; it never falls, and never begins below 0."""
+        """The line through two measurements. It never falls, and begins at 0 or above."""
         each = max(0.0, (seconds_many - seconds_few) / (many - few)) if many > few else 0.0
         return cls(max(0.0, seconds_few - each * few), each)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is known of a file, as in `Sample`, and of a step.
+    """Measured facts about a file, as in `Sample`, and about a step.
 
     Attributes:
         name: the file's name.
-        sampled: records that were taken.
-        failing: which share of records the step fails on.
-        reason: why it failed on one of them; empty where it did not.
-        wall: seconds of a run, on the clock of this machine.
+        sampled: records of the sample.
+        failing: the share of records that the step fails on.
+        reason: why it failed on one of them; empty if it never failed.
+        wall: wall-clock seconds of a run on this machine.
         cpu: CPU seconds of a run.
-        start: seconds that a process of a warm step takes to begin.
-        out_entries: records that come out for one that goes in.
-        out_bytes: bytes that come out for one record that goes in.
-        illegal: which share of records SQS refuses as they are.
+        start: seconds in which a process of a warm step starts.
+        out_entries: output records for one input record.
+        out_bytes: output bytes for one input record.
+        illegal: the share of records with characters that SQS refuses.
         escaped: bytes in JSON for one byte of the file.
-        attributes_in: bytes of a message of the input topic beside its body.
-        attributes_out: bytes of a message of the output topic beside its body.
+        attributes_in: bytes of an input message's attributes.
+        attributes_out: bytes of an output message's attributes.
     """
 
     name: str
@@ -94,20 +94,20 @@ class Measured:
 
 
 _SMALL: Final = 10
-"""The larger of the two sizes, divided by the smaller one."""
+"""The ratio of the larger to the smaller size."""
 _ROUNDS: Final = 3
 _ENOUGH_SECONDS: Final = 10.0
 _RUNS_FOR_BAD: Final = 200
-"""The most runs for finding the bad records of the sample."""
+"""The most runs that search for the bad records of the sample."""
 _HOPELESS: Final = 10
-"""If this many records each fail alone, and none succeeds, the step is broken."""
+"""If this many records each fail alone, and no record succeeds, the step counts as broken."""
 
 
 def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.monotonic) -> Measured:
-    """Run a step over a sample, whole and a tenth of it, by turns, and draw a line through the middle of the times.
+    """Run a step over the whole sample and over a tenth of it, in turns, and fit a line through the median times.
 
-    Halving finds the records that the step fails on, as in the processor; the times leave them out. The processor
-    seconds of a process that is kept show only when it ends, so all the time of a warm step counts as work.
+    The records that the step fails on are found by halving, as in the processor, and are left out of the times. The CPU
+    seconds of a warm process are known only when it ends, so all the time of a warm step counts as CPU time.
 
     Args:
         name: the file's name.
@@ -128,7 +128,7 @@ def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.mono
         few.append(run(small))
         many.append(run(good))
     last = many[-1]
-    runs.close()  # so that the next run begins with a process of its own
+    runs.close()  # so that the next run begins with a new process
     start = max(0.0, run(small).wall - median(one.wall for one in few)) if run.warm else 0.0
 
     def line(seconds: Callable[[_Run], float]) -> Line:
@@ -161,9 +161,8 @@ def measure(name: str, sample: Sample, runs: Runner, *, clock: Clock = time.mono
 def _sift(run: _Trial, records: Sequence[bytes]) -> tuple[list[bytes], int, str]:
     """Find the records that a step fails on.
 
-    Returns:
-        Those that it does not fail on, how many it does, and why it failed on the last of them. Records for which there
-        were not enough runs are in neither.
+    Returns: The records that succeed, the number of records that fail, and the reason of the last failure. Records that
+    were not tried, because the runs were used up, are in neither.
     """
     good: list[bytes] = []
     bad, reason, left = 0, "", [records]
@@ -181,11 +180,11 @@ def _sift(run: _Trial, records: Sequence[bytes]) -> tuple[list[bytes], int, str]
                 continue
             bad += 1
             if not good and (bad == _HOPELESS or not left):
-                raise ParcelqError(f"every record of the sample that was tried fails: {error}") from None
+                raise ParcelqError(f"the step fails on every record of the sample that was tried: {error}") from None
         else:
             good += part
     if not good:
-        raise ParcelqError(f"no part of the sample was found that does not fail: {reason}")
+        raise ParcelqError(f"the step fails on every part of the sample that was tried: {reason}")
     return good, bad, reason
 
 
@@ -199,7 +198,7 @@ class _Run:
 
 
 class _Trial:
-    """Runs a step over records, as messages from the middle of the file in a bucket."""
+    """Runs a step over records as if they were messages from the middle of an S3 object."""
 
     def __init__(self, name: str, sample: Sample, runs: Runner, clock: Clock) -> None:
         self.sample, self.runs, self.clock = sample, runs, clock

@@ -1,4 +1,4 @@
-"""What a file comes to on a stack: messages and seconds. Pure arithmetic."""
+"""The messages and seconds of a file on a stack. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -15,41 +15,30 @@ from parcelq.process.budget import reserved
 from parcelq.process.rules import Rules
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
+from parcelq_cli.estimate import facts
 from parcelq_cli.estimate.collecting import Result, drained_seconds
-from parcelq_cli.estimate.facts import (
-    BYTES_PER_SECOND,
-    COLD_SECONDS,
-    EVENT_SECONDS,
-    LOOK_SECONDS,
-    MORE_PER_SECOND,
-    POLLERS,
-    S3_SECONDS,
-    SQS_SECONDS,
-    UPLOADED_BYTE,
-    VCPU_MB,
-)
 from parcelq_cli.estimate.measure import Measured
 from parcelq_cli.estimate.stack import Setup, Stack
 
 _LAST_LOOK: Final = 2 * SHORTEST_SECONDS
-"""From the last output message until a look has drained it."""
+"""Seconds from the last output message until a look has drained it."""
 _ENVELOPE_BYTES: Final = KIB
-"""What a message's record in a Lambda event has beside body and attributes."""
-_BEGUN: Final = EVENT_SECONDS + COLD_SECONDS + 2 * S3_SECONDS
-"""From the put until the uploader begins to publish."""
+"""Bytes of a message's record in a Lambda event, in addition to body and attributes."""
+_BEGUN: Final = facts.EVENT_SECONDS + facts.COLD_SECONDS + 2 * facts.S3_SECONDS
+"""Seconds from the put until the uploader begins to publish."""
 _RULES: Final = Rules()
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A file on a stack that is set up in one way.
+    """A file on a stack with one setup.
 
     Attributes:
         known: the file and the step.
         setup: the parameters that are compared.
-        prices: what AWS asks for.
+        prices: the prices of AWS.
         stack: the rest of the stack.
-        slowdown: how many times as long a vCPU of Lambda takes as a processor of the machine that measured.
+        slowdown: how many times slower a vCPU of Lambda is than the machine that measured.
     """
 
     known: Measured
@@ -68,14 +57,16 @@ class Estimate:
 
     @cached_property
     def ranges(self) -> int:
-        """Byte ranges that the file is uploaded in; 0 if it is uploaded whole."""
+        """Byte ranges in which the file is uploaded; 0 if it is uploaded as a whole."""
         if self.known.one_stream or self.known.size <= self.stack.range_bytes:
             return 0
         return ceil(self.known.size / self.stack.range_bytes)
 
     @cached_property
     def parcel(self) -> int:
-        """Entries of a message that is uploaded: a parcel, or a batch where that is more, if a message holds it."""
+        """Entries of a message that is uploaded: those of a parcel or of a batch, whichever is more, if they fit into a
+        message.
+        """
         records = ceil(self.known.records / max(1, self.ranges))
         entries = parcel_size_for(self.setup.batch_size, self.setup.parcel_size)
         most = int(MAX_BODY_BYTES / (self.known.record_bytes * self._encoded(entries)))
@@ -83,7 +74,7 @@ class Estimate:
 
     @cached_property
     def entries(self) -> int:
-        """Entries of a run: a message's, or a batch where that is less, for which messages are re-parcelled."""
+        """Entries of a run: those of a message or of a batch, whichever is less. Messages are re-parcelled to it."""
         return min(self.parcel, self.setup.batch_size)
 
     @cached_property
@@ -98,12 +89,12 @@ class Estimate:
 
     @cached_property
     def runs(self) -> int:
-        """Messages that the step runs over without failing ones, and so runs."""
+        """Messages that the step runs over, without failures; equals the number of runs."""
         return ceil(self.known.records / self.entries) if self.splitting else self.uploaded
 
     @cached_property
     def together(self) -> int:
-        """Messages of an invocation, while enough of them wait."""
+        """Messages of an invocation while enough messages wait."""
         event = self.input_bytes * self.known.escaped + _ENVELOPE_BYTES
         return max(1, min(self.stack.together, int(MAX_LAMBDA_EVENT_BYTES / event)))
 
@@ -121,10 +112,10 @@ class Estimate:
 
     @cached_property
     def again(self) -> tuple[float, float, float]:
-        """The effects of failing entries: more runs, the entries of these runs, and entries that die.
+        """The effects of failing entries: additional runs, the entries of these runs, and dead entries.
 
-        A message that fails runs once more as it is. Then it is split into halves, which run once, until bad entries
-        are alone. Entries fail by chance.
+        A message that fails runs once more unchanged. Then it is split into halves, which run once each, until the bad
+        entries are alone. The model assumes that entries fail at random.
         """
         good = 1 - self.known.failing
         parts, size = float(self.runs), self.known.records / self.runs
@@ -151,14 +142,14 @@ class Estimate:
         return entries * self.known.record_bytes * self._encoded(ceil(entries)) + self.known.attributes_in
 
     def _encoded(self, entries: int) -> float:
-        """One record that SQS refuses is enough for its whole parcel to travel as base64."""
+        """Bytes in a body for a byte of the file. One record that SQS refuses makes its whole parcel base64."""
         return 1 + (1 - (1 - self.known.illegal) ** min(entries, self.known.records)) / 3
 
     # ---- Time, in seconds.
 
     @cached_property
     def run(self) -> float:
-        """One run of the step."""
+        """Seconds of one run of the step."""
         return self._run_seconds(self.entries)
 
     @property
@@ -172,7 +163,9 @@ class Estimate:
         return self.invocation_of(min(self.together, self.runs))
 
     def invocation_of(self, messages: float) -> float:
-        """An invocation of the processor that gets `messages` messages. Its CPUs bound it, or the longest lane."""
+        """Seconds of an invocation of the processor with `messages` messages. Its CPUs or the longest lane are the
+        limit.
+        """
         pieces, size = self.outputs
         rounds = ceil(messages / min(messages, self._lanes))
         running = max(messages * self.known.cpu(self.entries) / self._vcpus, rounds * self.run)
@@ -180,99 +173,101 @@ class Estimate:
 
     @cached_property
     def busy(self) -> float:
-        """All invocations of the processor together, cold starts and failures among them."""
+        """Total seconds of all invocations of the processor, with cold starts and failures."""
         runs, over, _ = self.again
         full = min(self.together, self.runs)
         busy = self.runs / full * self.invocation + self.splitting * _moving(2 * self.known.size / self.uploaded)
         if runs:
             busy += runs * (self._run_seconds(over / runs) + _moving(0))
-        start = COLD_SECONDS + self.known.start * min(self.together, self._lanes)
-        growing = POLLERS + MORE_PER_SECOND * ramp_seconds(busy, self.invocation, self.setup.concurrency)
+        start = facts.COLD_SECONDS + self.known.start * min(self.together, self._lanes)
+        growing = facts.POLLERS + facts.MORE_PER_SECOND * ramp_seconds(busy, self.invocation, self.setup.concurrency)
         return busy + min(self.setup.concurrency, self.invocations, growing) * start / min(1.0, self._vcpus)
 
     @cached_property
     def publishing(self) -> float:
-        """In which the uploader publishes a range, or the file if it has none."""
+        """Seconds in which the uploader publishes a range, or the file if it has no ranges."""
         size = self.known.size / max(1, self.ranges)
-        return S3_SECONDS + 2 * SQS_SECONDS + max(2 * size / BYTES_PER_SECOND, size * UPLOADED_BYTE)
+        moving = max(2 * size / facts.BYTES_PER_SECOND, size * facts.UPLOADED_BYTE)
+        return facts.S3_SECONDS + 2 * facts.SQS_SECONDS + moving
 
     @cached_property
     def upload(self) -> float:
-        """From the put until all of the file is published."""
-        ranges = ramp_seconds(self.ranges * self.publishing, self.publishing, self.setup.uploads) + COLD_SECONDS
+        """Seconds from the put until the whole file is published."""
+        ranges = ramp_seconds(self.ranges * self.publishing, self.publishing, self.setup.uploads) + facts.COLD_SECONDS
         return _BEGUN + (ranges if self.ranges else self.publishing)
 
     @cached_property
     def processed(self) -> float:
-        """From the put until the last message is processed. Processors begin as soon as there are messages."""
+        """Seconds from the put until the last message is processed. Processors begin as soon as there are messages."""
         failing = _RULES.delay(1) * (1 + ceil(log2(self.entries))) if self.again[0] else 0
-        working = ramp_seconds(self.busy, self.invocation + COLD_SECONDS, self.setup.concurrency)
-        return max(_BEGUN + 2 * SQS_SECONDS + working, self.upload + self.invocation) + failing
+        working = ramp_seconds(self.busy, self.invocation + facts.COLD_SECONDS, self.setup.concurrency)
+        return max(_BEGUN + 2 * facts.SQS_SECONDS + working, self.upload + self.invocation) + failing
 
     @cached_property
     def result(self) -> Result:
-        """The result as it is written."""
+        """The result, for the cost of writing it."""
         mixed = min(self.setup.uploads, self.ranges) or 1
         return Result(max(1.0, self.output_bytes), self.runs * self.outputs[0], mixed)
 
     @cached_property
     def draining(self) -> float:
-        """Invocations of the downloader that drain the output topic, together."""
+        """Total seconds of the downloader's invocations that drain the output topic."""
         return self.result.messages * drained_seconds(self.outputs[1])
 
     @cached_property
     def assembly(self) -> float:
-        """From the last message until the result is there: what is left is drained, and the result is written."""
+        """Seconds from the last message until the result is written: the rest is drained, and the result is written."""
         late = max(0.0, self.draining / self.setup.collects - self.processed)
-        return _LAST_LOOK + late + self.result.seconds(self.setup.collects) + self.ranges * S3_SECONDS / 8
+        return _LAST_LOOK + late + self.result.seconds(self.setup.collects) + self.ranges * facts.S3_SECONDS / 8
 
     @property
     def latest(self) -> float:
-        """From the put until the result is there."""
+        """Seconds from the put until the result is written."""
         return self.processed + self.assembly
 
     @cached_property
     def looks(self) -> int:
-        """Looks at the job. Each comes after a part of the time left."""
-        left = self.processed - EVENT_SECONDS - COLD_SECONDS
-        count = max(0, int((left - SHARE * LONGEST_SECONDS) / (LONGEST_SECONDS + LOOK_SECONDS)))
-        left -= count * (LONGEST_SECONDS + LOOK_SECONDS)
+        """Number of looks at the job. The next look comes after a fraction of the estimated remaining time."""
+        left = self.processed - facts.EVENT_SECONDS - facts.COLD_SECONDS
+        count = max(0, int((left - SHARE * LONGEST_SECONDS) / (LONGEST_SECONDS + facts.LOOK_SECONDS)))
+        left -= count * (LONGEST_SECONDS + facts.LOOK_SECONDS)
         while left > 0:
-            left -= min(LONGEST_SECONDS, max(SHORTEST_SECONDS, left / SHARE)) + LOOK_SECONDS
+            left -= min(LONGEST_SECONDS, max(SHORTEST_SECONDS, left / SHARE)) + facts.LOOK_SECONDS
             count += 1
         return count
 
     @property
     def _vcpus(self) -> float:
-        return self.setup.memory / VCPU_MB / self.slowdown
+        return self.setup.memory / facts.VCPU_MB / self.slowdown
 
     @property
     def _lanes(self) -> int:
-        """Runs that go on side by side in an invocation: Lambda shows at least two processors."""
-        return max(2, ceil(self.setup.memory / VCPU_MB))
+        """Runs that an invocation executes in parallel: Lambda shows at least two processors."""
+        return max(2, ceil(self.setup.memory / facts.VCPU_MB))
 
     def _run_seconds(self, entries: float) -> float:
         return run_seconds(self.known.wall(entries), self.known.cpu(entries), self._vcpus)
 
 
 def _moving(size: float) -> float:
-    return SQS_SECONDS + size / BYTES_PER_SECOND
+    return facts.SQS_SECONDS + size / facts.BYTES_PER_SECOND
 
 
 def run_seconds(wall: float, cpu: float, vcpus: float) -> float:
-    """How long a run takes that took `wall` seconds with all the processors it wanted.
+    """Seconds of a run on fewer processors, if it took `wall` seconds with all the processors it wanted.
 
-    The time that it waited does not change. The `cpu` seconds of work take longer if there is less than one processor,
-    or fewer than it used.
+    Waiting time stays the same. The `cpu` seconds of work take longer if there is less than one processor, or fewer
+    than the run used.
     """
     return max(0.0, wall - cpu) + max(min(wall, cpu), cpu / vcpus)
 
 
 def ramp_seconds(busy: float, each: float, concurrency: int) -> float:
-    """How long invocations of `each` seconds, `busy` together, take side by side as event source mappings grow."""
-    first = min(POLLERS, concurrency)
-    growing = (concurrency - first) / MORE_PER_SECOND
+    """Duration of parallel invocations of `each` seconds, `busy` seconds in total, as event source mappings scale
+    up."""
+    first = min(facts.POLLERS, concurrency)
+    growing = (concurrency - first) / facts.MORE_PER_SECOND
     done = growing * (first + concurrency) / 2
     if busy >= done:
         return max(each, growing + (busy - done) / concurrency)
-    return max(each, (sqrt(first**2 + 2 * MORE_PER_SECOND * busy) - first) / MORE_PER_SECOND)
+    return max(each, (sqrt(first**2 + 2 * facts.MORE_PER_SECOND * busy) - first) / facts.MORE_PER_SECOND)

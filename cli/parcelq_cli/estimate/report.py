@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from parcelq.collect.page.amounts import amount, size
+from parcelq.collect.page.amounts import amount, dollars, size
 
 from parcelq_cli.estimate.bill import Row, bill, idle, keeping, total, usd
 from parcelq_cli.estimate.model import Estimate
@@ -16,7 +16,7 @@ _GAP: Final = "\n\n"
 
 
 def document(job: Estimate, every: Sequence[Estimate]) -> dict[str, Any]:
-    """The whole estimate of a job, beside other setups, as JSON: seconds, bytes and dollars."""
+    """The estimate of a job, compared with other setups, as JSON: seconds, bytes and dollars."""
     best, nothing = cheapest(every), idle(job.stack, job.prices)
     return {
         "file": asdict(job.known),
@@ -30,11 +30,11 @@ def document(job: Estimate, every: Sequence[Estimate]) -> dict[str, Any]:
 
 
 def text(job: Estimate, every: Sequence[Estimate]) -> str:
-    """The whole estimate of a job, beside other setups, as text."""
+    """The estimate of a job, compared with other setups, as text."""
     known, setup, best, days = job.known, job.setup, cheapest(every), job.prices.days
     counted = "counted" if known.counted else "worked out from the sample"
     reason = " ".join(known.reason.split())[:200]
-    failing = f"{known.failing:.2%} of them fail: {reason}" if known.failing else "none of them fails"
+    failing = f"{known.failing:.2%} of the records fail: {reason}" if known.failing else "none of the records fails"
     dated = f", dated {days[0]} to {days[1]}" if days else ""
     heads = ("", "parcel", "batch", "MB", "run", "processed", "cost")
     sizes = f"parcels of {setup.parcel_size:,}, batches of {setup.batch_size:,}, {setup.memory:,} MB"
@@ -51,23 +51,15 @@ On AWS with {sizes}, {setup.concurrency:,} processors at a time:
 {_table([heads, *(_cells(one, job, best) for one in every)])}
 * chosen  < cheapest  ! a run does not fit into an invocation
 
-Beside that, a month: {dollars(total(keeping(job)))} for keeping file and result, and for an idle stack:
+In addition, per month: {dollars(total(keeping(job)))} for keeping file and result, and for an idle stack:
 {_by_service(idle(job.stack, job.prices))}
 
 List prices of {job.prices.region}{dated}, no free tier taken off; docs/costs.md says what is left out.\
 {"".join(f"{_GAP}Mind: {one}." for one in warnings(job))}"""
 
 
-def dollars(usd: float) -> str:
-    """An amount, with at least two significant digits."""
-    if usd >= 1:
-        return f"${usd:,.2f}"
-    places = next((places for places in range(2, 9) if usd * 10**places >= 10 or not usd), 9)
-    return f"${usd:.{places}f}"
-
-
 def seconds(value: float) -> str:
-    """A duration with about two digits, as a prediction deserves: `130 µs`, `0.28 s`, `14 min`, `1.9 h`."""
+    """A duration with two significant digits: `130 µs`, `0.28 s`, `14 min`, `1.9 h`."""
     if value < 10:
         return f"{value:.2g} s" if value >= 0.001 else f"{value * 1e6:.0f} µs"
     if value < 120:
@@ -76,7 +68,7 @@ def seconds(value: float) -> str:
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:
-    """Columns, the first to the left and the others to the right."""
+    """Lines of columns; the first column is left-aligned, the others right-aligned."""
     lines = list(rows)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

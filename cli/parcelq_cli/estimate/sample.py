@@ -1,4 +1,4 @@
-"""Records from all over a file or an S3 object, without reading all of it."""
+"""Samples records from all parts of a file or an S3 object, without reading all of it."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from parcelq.store.store import OpenedPut
 from parcelq.upload.puts import is_coded
 
 COUNTED_BYTES: Final = 64 * MIB
-"""The records of a source up to this size, decompressed, are counted; of a larger one they are worked out."""
+"""The records of a source up to this size, decompressed, are counted; for a larger one their number is extrapolated."""
 _TOGETHER: Final = 10
-"""Records that are taken at one place, so that long and short records that alternate are counted correctly."""
+"""Records that are taken at one place, so that sources that alternate long and short records are sampled fairly."""
 _READ_BYTES: Final = 64 * KIB
 _LONGEST: Final = 64 * MIB
 
 _Open: TypeAlias = Callable[[int], AbstractContextManager[OpenedPut]]
-"""Opens a source from a byte on."""
+"""Opens a source from a byte offset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Some records of a source.
+    """A sample of the records of a source.
 
     Attributes:
         records: the records, in the order of the source.
-        size: bytes of the whole source, decompressed; worked out for a large one that is compressed.
+        size: bytes of the whole source, decompressed; extrapolated for a large compressed one.
         stored: its bytes as they are stored.
         total: records of the whole source.
-        counted: whether `total` was counted, not worked out.
+        counted: whether `total` was counted; otherwise it was extrapolated.
         format: its record format.
         header: its header.
         one_stream: whether it cannot be cut into ranges.
@@ -57,20 +57,20 @@ class Sample:
 
 
 def read_sample(file: str | Path, wanted: int, fmt: Format | None = None) -> Sample:
-    """Take about `wanted` records from all over a source.
+    """Take about `wanted` records from all parts of a source.
 
-    The places are random, so that a pattern in the file does not distort the sample, but the same for the same file. Of
-    a large source that cannot be read from the middle (compressed, CSV, `lines=N`), the records come from its first 64
-    MiB.
+    The places are random, so that a pattern in the file does not distort the sample, but the same file always gives the
+    same places. If a large source cannot be read from the middle (compressed, CSV, `lines=N`), the records come from
+    its first 64 MiB.
 
     Args:
         file: a path, or `s3://bucket/key`.
-        wanted: how many records, at least 1; all of them if there are no more.
+        wanted: how many records, at least 1; all of them if the source has fewer.
         fmt: the record format; None if its name decides.
 
     Raises:
-        ParcelqError: it is not there, cannot be read, does not fit its format, or has no records.
-        AwsError: S3 refused.
+        ParcelqError: the source does not exist, cannot be read, does not match its format, or has no records.
+        AwsError: a request to S3 failed.
     """
     name = str(file)
     opened = _object(name) if name.startswith("s3://") else _file(FileState.of(Path(name)))
@@ -91,12 +91,10 @@ def _file(state: FileState) -> _Open:
 
 
 def _object(name: str) -> _Open:
-    from parcelq.store.bucket import BucketStore
-
     from parcelq_cli import clients
 
     bucket, _, key = name.removeprefix("s3://").partition("/")
-    store = BucketStore(clients.s3(), bucket)
+    store = clients.bucket(bucket)
     seen = store.stat(key) if key else None
     if seen is None:
         raise ParcelqError(f"there is no object {name!r}")
@@ -120,7 +118,7 @@ def _sample(opened: _Open, name: str, wanted: int, fmt: Format) -> Sample:
         more, stored = rest.read(1), found.size
     if not head:
         raise ParcelqError(f"file {name!r} has no records, so there is nothing to estimate")
-    if more:  # the last record may go on
+    if more:  # the last record may continue after it
         head = head[: fmt.closing(head).start]
     if not head:
         raise ParcelqError(f"file {name!r} has a record of more than {COUNTED_BYTES // MIB} MiB; is it {fmt}?")
@@ -138,7 +136,7 @@ def _sample(opened: _Open, name: str, wanted: int, fmt: Format) -> Sample:
 
 
 def _from_head(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> tuple[bytes, ...]:
-    """Records from places all over data that has `count` of them."""
+    """Records from random places in data that has `count` records."""
     numbers = set(range(count) if count <= wanted else ())
     for start in () if numbers else _places(seed, count, wanted):
         numbers |= set(range(start, min(count, start + _together(wanted))))
@@ -146,7 +144,7 @@ def _from_head(data: bytes, fmt: Format, count: int, wanted: int, seed: int) -> 
 
 
 def _from_places(opened: _Open, fmt: Format, origin: int, size: int, wanted: int) -> Iterator[bytes]:
-    """Records at places all over a source. Those at a place are the first that start there, however long they are."""
+    """Records from places all over a source: those that start first at or after each place."""
     end = 0
     for place in _places(size, size, wanted):
         start = max(place, end)
@@ -162,7 +160,7 @@ def _from_places(opened: _Open, fmt: Format, origin: int, size: int, wanted: int
 
 
 def _places(seed: int, size: int, wanted: int) -> Iterator[int]:
-    """A place in each of so many equal sections that the sample is as large as it should be."""
+    """One random place in each of several equal sections; their number gives the sample the wanted size."""
     chance = random.Random(seed)  # nosec B311 # the same for the same file
     places = -(-wanted // _together(wanted))
     for place in range(places):

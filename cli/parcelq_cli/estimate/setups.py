@@ -1,4 +1,4 @@
-"""Other setups of a stack that are compared with the chosen one, and warnings about it."""
+"""Other setups that are compared with the chosen one, and warnings about that."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from parcelq_cli.estimate.model import Estimate
 def grid(
     job: Estimate, parcels: Iterable[int], memories: Iterable[int], *, batches_follow: bool
 ) -> list[list[Estimate]]:
-    """A job on other setups, itself among them: a row for each parcel size, from little to much memory.
+    """A job on several setups including its own: a row for each parcel size, from little to much memory.
 
     Args:
         job: the job on the chosen setup.
         parcels: parcel sizes to compare.
         memories: memory sizes to compare.
-        batches_follow: whether the batch size is always the parcel size; otherwise it stays as it is.
+        batches_follow: whether the batch size is always the parcel size; otherwise it stays the same.
     """
 
     def on(parcel: int, memory: int) -> Estimate:
@@ -38,7 +38,7 @@ def neighbours(job: Estimate, *, batches_follow: bool) -> list[Estimate]:
 
 
 def cheapest(found: Iterable[Estimate]) -> Estimate | None:
-    """The cheapest of those that fit; of equal ones, the first."""
+    """The cheapest of the jobs that fit; the first if several cost the same."""
     return min((one for one in found if one.fits), key=usd, default=None)
 
 

@@ -1,4 +1,4 @@
-"""A stack of this version's template with its default parameters; a test compares both."""
+"""A stack made from this version's template with default parameters; a test compares both."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The template's parameters that are compared; memory in MB, timeout in seconds.
+    """The template's parameters that are varied; memory in MB, timeout in seconds.
 
     `uploads` and `collects` are UploadConcurrency and CollectConcurrency.
     """
@@ -34,7 +34,7 @@ class Stack:
         downloader_mb: memory of the downloader.
         disk_gb: /tmp of a processor.
         range_bytes: objects above this size are uploaded in ranges of it.
-        together: most messages of one invocation of a processor.
+        together: most messages of an invocation of the processor.
     """
 
     alarms: int = 17

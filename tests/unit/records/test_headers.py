@@ -64,5 +64,5 @@ def test_the_header_of_an_output_is_found_where_it_is_exactly_that_of_the_stage(
 
 @pytest.mark.parametrize("output", [b"1,2\n", b"a,c\n1,2\n", b"a,b\r\n1,2\n", b"a,bb\n", b"a", b"\n", b'a,b"\n"\n'])
 def test_an_output_with_another_header_or_none_loses_nothing_but_is_refused(output):
-    with pytest.raises(RecordError, match="writes no header, or another one; set output_header: false"):
+    with pytest.raises(RecordError, match="writes no header, or a different one; set output_header: false"):
         after_header(output, parse("csv"), b"a,b\n")

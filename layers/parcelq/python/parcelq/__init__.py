@@ -8,16 +8,16 @@
     parcelq.Worker(lines, done, step="tr", settings="s.yaml").run(idle=5)
     done.download("out.smi")
 
-And on this machine alone, without AWS, or on a deployed stack:
+On this machine without AWS, or on a deployed stack:
 
     parcelq.run("score.py", "molecules.smi").wait()
     parcelq.run("score.py", "molecules.smi", stack="parcelq").wait()
 
-Each room is a package, and imports only rooms below it:
+Each subpackage imports only those below it in this list:
 
     aws         clients, translated errors, requests in flight
     store       where objects are kept: a bucket or a folder
-    lineage     which bytes of its source a message stands for
+    lineage which bytes of its source a message was made from
     records     how a source is cut into entries
     topics      messages and topics (SQS queues): publish, pull, acknowledge, lease, create, delete
     steps       find a step and its settings, and run it;  `step` writes one as a Python function
@@ -29,7 +29,7 @@ Each room is a package, and imports only rooms below it:
     stack       jobs on a deployed stack: putting files, following, cancelling, resuming and redriving them
     config      the environment of the deployed functions
     errors      everything that is raised on purpose;  `limits`, what AWS allows
-    face        what the program above uses; imported when it is first used, like `start`, which has `run`
+    face the public interface; imported on first use, like `start`, which has `run`
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _MODULES: Final = frozenset({"errors", "step"})
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used, so that a cold start imports only what it needs."""
+    """Import a name on first use, so that a cold start imports only what it needs."""
     from importlib import import_module
 
     if name in _PLACES:
@@ -69,5 +69,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """What the module offers."""
+    """List the public names."""
     return sorted(__all__)

@@ -1,7 +1,7 @@
 """Checks of values that come from outside: settings files, the functions' environment, and requests to functions.
 
-A check takes a value and returns its meaning, or raises `Wrong` with a text that says what it must be. `checked`
-applies one to each key and names everything that is wrong at once.
+A check is a function that takes a value and returns it converted, or raises `Wrong` with a text that says what the
+value must be. `checked` applies a check to each key and reports all mistakes at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SHOWN: Final = 100
 
 
 class Wrong(Exception):  # noqa: N818 - only checks raise it, and `checked` handles it
-    """A value is not what it must be; the text says what that is."""
+    """A value is not valid; the text says the facts that the archive must match."""
 
 
 def checked(
@@ -26,10 +26,10 @@ def checked(
     Args:
         given: keys with values.
         checks: the keys that may be given, each with its check.
-        required: those of them that must be given.
+        required: the keys that must be given.
 
     Returns:
-        What the values mean, by key, and one sentence for each problem.
+        The converted values by key, and one sentence for each problem.
     """
     problems = [f"unknown key {shown(key)}; there are {', '.join(checks)}" for key in given if key not in checks]
     problems += [f"{key} is not set" for key in required if key not in given]
@@ -47,44 +47,44 @@ def shown(value: object) -> str:
     """A value, shortened for a message."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or lists in lists in lists
+    except (ValueError, RecursionError):  # a number of thousands of digits, or deeply nested lists
         return "too large to be shown"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def anything(value: object) -> object:
-    """Any value."""
+    """Accept any value."""
     return value
 
 
 def flag(value: object) -> bool:
-    """True or false."""
+    """Accept true or false."""
     if not isinstance(value, bool):
         raise Wrong("true or false")
     return value
 
 
 def text(value: object) -> str:
-    """A text."""
+    """Accept a text."""
     if not isinstance(value, str):
         raise Wrong("a text")
     return value
 
 
 def filled(value: object) -> str:
-    """A text that is not empty."""
+    """Accept a text that is not empty."""
     if not isinstance(value, str) or not value:
         raise Wrong("a text that is not empty")
     return value
 
 
 def optional(check: Check) -> Check:
-    """A value for another check, or null."""
+    """Return a check that accepts null and whatever another check accepts."""
     return lambda value: None if value is None else check(value)
 
 
 def whole(least: int, most: int) -> Check:
-    """A whole number within bounds."""
+    """Return a check for a whole number within bounds."""
 
     def check(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
@@ -95,7 +95,7 @@ def whole(least: int, most: int) -> Check:
 
 
 def number(least: float, most: float) -> Check:
-    """A number within bounds."""
+    """Return a check for a number within bounds."""
 
     def check(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
@@ -106,7 +106,7 @@ def number(least: float, most: float) -> Check:
 
 
 def texts(value: object) -> list[str]:
-    """A list of texts, at least one."""
+    """Accept a list of texts, at least one."""
     if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
         raise Wrong("a list of one or more texts")
     return value

@@ -14,33 +14,33 @@ from parcelq.names import DEAD_LETTER_SUFFIX, OUTPUT, check_topic, dead_letter
 RANGES: Final = "ranges"
 LOOKS: Final = "looks"
 _OWN: Final = (OUTPUT, RANGES, LOOKS)
-"""Names of the stack's topics beside those of stages."""
+"""Names of the stack's topics that do not belong to stages."""
 
 
 class Config(NamedTuple):
     """The configuration that a deployed stack gives to its functions.
 
     Attributes:
-        prefix: every topic of the stack is called `<prefix>-…`.
+        prefix: all topics of the stack are named `<prefix>-…`.
         bucket: the bucket of inbox, results, segments and overflow.
-        stages: names of the steps in a row; the first one's topic is the stack's input topic.
-        stage: the one that this function is for; empty where it is for none.
+        stages: names of the stages in order; the topic of the first is the stack's input topic.
+        stage: the stage of this function; empty if it has none.
         parcel_size: most entries of a published message.
         record_format: the record format of all sources; empty if each source's name decides.
         batch_size: how many entries the step should get at a time.
-        step_path: the step; empty for the one in the stage's folder.
-        settings_file: the step's settings; empty for the one in the stage's folder, if it is there.
-        step_folders: where a step and its settings may be, nowhere else.
-        workflow_id: what the step gets as `--workflow-id`.
-        max_failures: how many runs of a message may fail before it is halved or dead.
-        back_off_seconds: how long a message that failed once is delayed; twice as long after each further failure.
-        range_bytes: objects larger than this are uploaded by several functions.
-        halving: whether a message that fails for the last time is split rather than dead-lettered whole.
+        step_path: path of the step; empty for the step in the stage's folder.
+        settings_file: the step's settings; empty for the file in the stage's folder, if it exists.
+        step_folders: the only folders where a step and its settings may be.
+        workflow_id: the value of `--workflow-id` for the step.
+        max_failures: runs of a message that may fail before it is halved or dead.
+        back_off_seconds: delay of a message that failed once; doubled after each further failure.
+        range_bytes: objects larger than this are uploaded in ranges, by several invocations.
+        halving: whether a message that fails for the last time is split instead of dead-lettered as a whole.
         storage_mib: the disk of a processor; half of it is for bundles of workflows.
-        step_role: ARN of the role whose credentials steps get; empty for none.
+        step_role: ARN of the role for steps' credentials; empty for none.
         secrets: ARNs of the secrets of workflows.
         kms_key_arn: the key that topics are encrypted with; empty for SQS's own.
-        quiet_seconds: seconds without a message of a job after which what is missing is published again.
+        quiet_seconds: seconds without a message of a job after which missing records are published again.
     """
 
     prefix: str
@@ -65,12 +65,12 @@ class Config(NamedTuple):
     quiet_seconds: int
 
     def topic(self, stage: str) -> str:
-        """Name of the topic that a stage takes its messages from."""
+        """Return the name of a stage's input topic."""
         return f"{self.prefix}-{stage}"
 
     @property
     def input_topic(self) -> str:
-        """The topic of this function's stage, or else of the first."""
+        """The input topic of this function's stage; of the first stage if it has none."""
         return self.topic(self.stage or self.stages[0])
 
     @property
@@ -80,8 +80,9 @@ class Config(NamedTuple):
 
     @property
     def next_topic(self) -> str:
-        """Name of the topic that this function's stage publishes on: the next stage's, or the output topic after the
-        last stage."""
+        """Name of the topic to which this function's stage publishes: the next stage's, or the output topic after the
+        last stage.
+        """
         following = self.stages[self.stages.index(self.stage) + 1 :]
         return self.topic(following[0]) if following else self.output_topic
 
@@ -102,13 +103,13 @@ class Config(NamedTuple):
 
     @property
     def own_topics(self) -> frozenset[str]:
-        """Every topic that the stack itself made, dead-letter topics included; none of them may be deleted alone."""
+        """All topics that the stack created, including dead-letter topics; none of them may be deleted individually."""
         topics = {self.topic(name) for name in (*self.stages, *_OWN)}
         return frozenset(topics | {dead_letter(topic) for topic in topics})
 
 
 def parcel_size_for(batch_size: int, parcel_size: int) -> int:
-    """How many entries an uploader puts into a message: a whole batch, so that no messages need be run together."""
+    """Entries that an uploader puts into a message: a whole batch, so that messages need not be joined for a run."""
     return max(batch_size, parcel_size)
 
 
@@ -116,7 +117,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     """Read a function's configuration.
 
     Args:
-        environ: where to read from; the process's environment if not given.
+        environ: the environment variables; by default those of the process.
 
     Raises:
         SettingsError: names every variable that is missing or wrong.
@@ -167,7 +168,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
 
 
 def _are_stages(names: tuple[str, ...]) -> bool:
-    """Whether every stage gets a topic of its own, different from the stack's other topics."""
+    """Return whether every stage gets its own topic, different from the stack's other topics."""
     taken = {"", *_OWN}
     return len(set(names)) == len(names) and not any(
         name in taken or name.endswith(DEAD_LETTER_SUFFIX) for name in names

@@ -1,4 +1,4 @@
-"""Every error that Parcelq raises on purpose: one root, and subclasses that carry what they are about."""
+"""All errors that Parcelq raises on purpose: one root class, and subclasses with data."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ _MISTAKES = frozenset({"NoCredentialsError", "PartialCredentialsError", "NoRegio
 
 _FORBIDDEN = 403
 _CREDENTIALS = ("Signature", "Token", "AccessKey", "Expired", "ClientTokenId")
-"""Parts of error codes that say that the credentials are wrong, not that they lack a right."""
+"""Parts of error codes that mean wrong credentials, not missing permissions."""
 
 
 class ParcelqError(Exception):
-    """Root of all errors raised by Parcelq. Its text is one sentence that is fit to be shown to a user."""
+    """Root of all errors raised by Parcelq. Its text is one sentence that can be shown to a user."""
 
 
 class InvalidValueError(ParcelqError, ValueError):
-    """A value that a caller gave, or that a file holds, is not acceptable.
+    """A value from a caller or a file is invalid.
 
     Attributes:
         name: what the value was for.
         value: the value itself.
-        wanted: what it must be.
+        wanted: the facts that the archive must match.
     """
 
     def __init__(self, name: str, value: object, wanted: str) -> None:
@@ -33,14 +33,14 @@ class InvalidValueError(ParcelqError, ValueError):
 
 
 class RecordError(ParcelqError, ValueError):
-    """Some bytes do not fit their record format, so nobody knows where their records begin and end.
+    """Bytes do not match their record format, so the boundaries of their records are unknown.
 
     Attributes:
         format: the format's short text, such as `csv`.
-        reason: what is wrong, without the place.
+        reason: the mistake, without its place.
         record: number of the record, from 1; 0 is the header.
         line: number of its first line, from 1.
-        offset: of its first byte, from 0, in the source as it is when decompressed.
+        offset: offset of its first byte, from 0, in the decompressed source.
         counted_from: the offset from which records and lines are counted; 0 is the source's first byte.
     """
 
@@ -71,7 +71,7 @@ class CompressionError(ParcelqError, ValueError):
 
 
 class SourceError(ParcelqError):
-    """A source cannot be uploaded, however often it is tried: it does not fit its record format or is broken.
+    """A source can never be uploaded: it does not match its record format or is damaged.
 
     Attributes:
         source: the source's name, path or address.
@@ -85,7 +85,7 @@ class SourceError(ParcelqError):
 
 
 class LineageError(ParcelqError, ValueError):
-    """A text is no lineage, or lineages do not fit together."""
+    """A text is not a valid lineage, or lineages do not belong together."""
 
 
 class MessageError(ParcelqError, ValueError):
@@ -93,10 +93,10 @@ class MessageError(ParcelqError, ValueError):
 
 
 class TopicError(ParcelqError):
-    """Something is wrong with a topic.
+    """An operation on a topic failed.
 
     Attributes:
-        topic: the topic's name or URL, as far as it is known.
+        topic: the topic's name or URL, if known.
     """
 
     def __init__(self, topic: str, reason: str) -> None:
@@ -105,24 +105,24 @@ class TopicError(ParcelqError):
 
 
 class TopicNotFoundError(TopicError):
-    """There is no such topic."""
+    """The topic does not exist."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(topic, "there is no topic of that name in this account and region")
 
 
 class TopicExistsError(TopicError):
-    """There is a topic of that name already, with other attributes."""
+    """A topic of that name already exists, with other attributes."""
 
     def __init__(self, topic: str) -> None:
-        super().__init__(topic, "it exists already, with other attributes")
+        super().__init__(topic, "it already exists, with other attributes")
 
 
 class TopicBlockedError(TopicError):
-    """The name was deleted less than 60 s ago, so SQS refuses to create it again yet."""
+    """The topic was deleted less than 60 s ago; until then SQS refuses to create it again."""
 
     def __init__(self, topic: str) -> None:
-        super().__init__(topic, "it was deleted less than 60 seconds ago; SQS refuses the name until then")
+        super().__init__(topic, "it was deleted less than 60 seconds ago; until then SQS refuses the name")
 
 
 class AwsError(ParcelqError):
@@ -130,12 +130,12 @@ class AwsError(ParcelqError):
 
     Attributes:
         operation: the API's operation, such as `SendMessageBatch`.
-        code: AWS's error code, such as `AccessDenied`; the exception's class name where no answer came.
-        status: the HTTP status, or None where no answer came.
+        code: AWS's error code, such as `AccessDenied`; the exception's class name if there was no answer.
+        status: the HTTP status; None if there was no answer.
     """
 
     def __init__(self, operation: str, code: str, message: str, status: int | None = None) -> None:
-        # Without a status no answer came. Then the message is enough, and the name of an exception would not help.
+        # Without a status there was no answer. Then the message is enough; the name of an exception would not help.
         super().__init__(f"{operation} failed" + (f" with {code}" if status else "") + f": {message}")
         self.operation = operation
         self.code = code
@@ -143,12 +143,12 @@ class AwsError(ParcelqError):
 
     @property
     def is_denied(self) -> bool:
-        """Whether AWS refuses because a right is missing."""
+        """Whether AWS refuses because a permission is missing."""
         return self.status == _FORBIDDEN and not any(word in self.code for word in _CREDENTIALS)
 
     @property
     def server_fault(self) -> bool:
-        """Whether a retry may help: throttling, a fault on AWS's side, or no answer at all."""
+        """Whether a retry may help: after throttling, a fault of AWS, or no answer."""
         if self.status is None:
             return self.code not in _MISTAKES
         return (
@@ -160,7 +160,7 @@ class AwsError(ParcelqError):
 
 
 class StoreError(ParcelqError):
-    """Something is wrong with an object of a store.
+    """An operation on an object of a store failed.
 
     Attributes:
         key: the object's key.
@@ -172,21 +172,21 @@ class StoreError(ParcelqError):
 
 
 class NotFoundError(StoreError):
-    """There is no such object, or no such unfinished upload of it."""
+    """The object, or its unfinished multipart upload, does not exist."""
 
     def __init__(self, key: str, reason: str = "it does not exist") -> None:
         super().__init__(key, reason)
 
 
 class ConflictError(StoreError):
-    """An object was not written because someone else created, replaced or deleted it first."""
+    """An object was not written because another process created, replaced or deleted it first."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(key, "someone else wrote or deleted it in the meantime")
+        super().__init__(key, "another process wrote or deleted it in the meantime")
 
 
 class PublishError(ParcelqError):
-    """Messages could not be published, so what they came from must not be acknowledged.
+    """Messages could not be published, so the messages they were made from must not be acknowledged.
 
     Attributes:
         reasons: one text for each message that failed.
@@ -194,7 +194,7 @@ class PublishError(ParcelqError):
 
     def __init__(self, topic: str, reasons: Sequence[str]) -> None:
         super().__init__(
-            f"{len(reasons)} message(s) could not be published to {topic!r}; the first because {reasons[0]}"
+            f"{len(reasons)} message(s) could not be published to {topic!r}; reason of the first: {reasons[0]}"
         )
         self.topic = topic
         self.reasons = tuple(reasons)
@@ -204,7 +204,7 @@ class SettingsError(ParcelqError, ValueError):
     """A settings file, an environment or the path of a step is wrong; the text names every mistake.
 
     Attributes:
-        problems: one text for each thing that is wrong.
+        problems: a text for each mistake.
     """
 
     def __init__(self, where: str, problems: Sequence[str]) -> None:
@@ -214,11 +214,11 @@ class SettingsError(ParcelqError, ValueError):
 
 
 class WorkflowError(ParcelqError):
-    """A workflow, or a version of it, is not there or cannot be used.
+    """A workflow or a version of it does not exist or cannot be used.
 
     Attributes:
         workflow: the workflow's name, perhaps with `@` and the version.
-        reason: why not.
+        reason: the reason.
     """
 
     def __init__(self, workflow: str, reason: str) -> None:
@@ -231,8 +231,8 @@ class BundleError(ParcelqError):
     """A bundle of files is damaged, or cannot be made or unpacked.
 
     Attributes:
-        bundle: the SHA-256 that names it, or its file's name.
-        reason: what is wrong.
+        bundle: its SHA-256, or the name of its file.
+        reason: the mistake.
     """
 
     def __init__(self, bundle: str, reason: str) -> None:
@@ -246,11 +246,11 @@ class StepError(ParcelqError):
 
     Attributes:
         step: the step's name.
-        exit_code: what it exited with; negative is the signal that ended it; None if it never started or timed out.
-        timed_out: whether it was killed because its time was up.
-        no_room: whether the machine lacked room, memory or processes for it, or AWS did not give its secrets. That says
-            nothing against its input.
-        stderr_tail: the end of what it wrote to stderr.
+        exit_code: its exit code; negative for the signal that ended it; None if it never started or timed out.
+        timed_out: whether it timed out and was killed.
+        no_room: whether the machine lacked disk, memory or processes for it, or AWS did not give its secrets. Then its
+            input is not to blame.
+        stderr_tail: the end of its stderr.
     """
 
     def __init__(
@@ -277,7 +277,7 @@ class JobError(ParcelqError):
 
     Attributes:
         job: the job's id.
-        reason: why not.
+        reason: the reason.
     """
 
     def __init__(self, job: str, reason: str) -> None:

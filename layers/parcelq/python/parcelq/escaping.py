@@ -1,37 +1,37 @@
-"""Escaping text from elsewhere, so that nothing in it moves a cursor, changes colours or hides what follows."""
+"""Escapes text from elsewhere, so that it cannot move the cursor, change colours or hide what follows."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-# Control characters, line and paragraph separators, characters that turn the direction of writing, and surrogates,
-# which stand for bytes that are not UTF-8. https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing
+# Control characters, line and paragraph separators, characters that change the writing direction, and surrogates, which
+# represent bytes that are not UTF-8. https://www.unicode.org/reports/tr36/#Bidirectional_Text_Spoofing
 _ABOVE_ASCII: Final = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb"
 HARMFUL: Final = re.compile(f"[\x00-\x08\x0b-\x1f{_ABOVE_ASCII}]")
-"""The characters that a terminal acts on."""
+"""The characters that control a terminal."""
 _IN_LINE: Final = re.compile(f"[\x00-\x1f{_ABOVE_ASCII}]")
 _IN_JSON: Final = re.compile(f"[{_ABOVE_ASCII}]")
 _SHORT: Final = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
 def escaped(text: str) -> str:
-    r"""Escape what a terminal would act on, such as `\x1b`; line ends and tabs stay."""
+    r"""Escape characters that control a terminal, such as `\x1b`; line ends and tabs stay."""
     return HARMFUL.sub(_escape, text)
 
 
 def one_line(text: object) -> str:
-    r"""Escape the same and line ends and tabs too, for a value that has to stay within a line."""
+    r"""Like `escaped`, but escape line ends and tabs too, for a value that must stay within a line."""
     return _IN_LINE.sub(_escape, str(text))
 
 
 def escaped_json(text: str) -> str:
-    """Escape the same within JSON that `json.dumps` wrote; it means the same as before."""
+    """Like `escaped`, for JSON that `json.dumps` wrote; its meaning does not change."""
     return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def escaped_bytes(data: bytes) -> bytes:
-    """Escape the same in bytes, and those that are not UTF-8."""
+    """Like `escaped`, for bytes; bytes that are not UTF-8 are escaped too."""
     return escaped(data.decode("utf-8", "surrogateescape")).encode()
 
 

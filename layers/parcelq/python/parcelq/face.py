@@ -1,4 +1,4 @@
-"""What a Python program uses beside `run`: topics, files onto them and off them, and workers."""
+"""The Python interface besides `run`: topics, uploading and downloading files, and workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def connect(*, bucket: str = "") -> Topics:
     """Connect to the topics (SQS queues) of the account and region that boto3 is configured for.
 
     Args:
-        bucket: where entries go that are too large for a message of 1 MiB; without one they are refused.
+        bucket: stores entries that are too large for a message of 1 MiB; without a bucket they are refused.
 
     Raises:
         AwsError: no region is configured.
@@ -54,16 +54,16 @@ class Topics:
 
         Args:
             name: up to 68 letters, digits, hyphens and underscores.
-            max_receive_count: a message that was delivered so often goes to the dead-letter topic.
+            max_receive_count: deliveries after which a message goes to the dead-letter topic.
 
         Raises:
             InvalidValueError: the name is not allowed, or `max_receive_count` is below 1.
-            AwsError: SQS refuses.
+            AwsError: SQS refused a request.
         """
         return self._topic(self._admin.create(name, max_receive_count))
 
     def topic(self, name: str) -> Topic:
-        """Return an existing topic, by name or URL. Raises TopicNotFoundError if there is none of that name."""
+        """Return an existing topic, by name or URL. Raises TopicNotFoundError if it does not exist."""
         return self._topic(self._admin.url(name))
 
     def names(self, prefix: str = "") -> list[str]:
@@ -71,11 +71,13 @@ class Topics:
         return self._admin.names(prefix)
 
     def delete(self, topic: Topic | str) -> list[str]:
-        """Delete a topic and its dead-letter topic, unless others use that; returns the names of those deleted."""
+        """Delete a topic, and its dead-letter topic unless other topics use it; return the names of the deleted
+        topics.
+        """
         return self._admin.delete(topic if isinstance(topic, str) else topic.url)
 
     def clear(self, prefix: str) -> list[str]:
-        """Delete every topic whose name starts with `prefix`, dead-letter topics included; returns their names.
+        """Delete every topic whose name starts with `prefix`, including dead-letter topics; return their names.
 
         Raises:
             InvalidValueError: the prefix is empty.
@@ -90,7 +92,7 @@ class Topics:
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic, which is an SQS queue. Messages may come in any order, and more than once."""
+    """A topic, which is an SQS queue. Messages may arrive in any order, and more than once."""
 
     _queue: SqsTopic
 
@@ -114,7 +116,7 @@ class Topic:
         Raises:
             ParcelqError: a file cannot be read.
             PublishError: some messages were refused; all others are published.
-            AwsError: SQS refuses.
+            AwsError: SQS refused a request.
         """
         from parcelq.upload.files import upload_files
 
@@ -127,46 +129,46 @@ class Topic:
 
         Args:
             path: the file, which must not exist yet.
-            idle: seconds with nothing coming after which the topic counts as empty.
+            idle: seconds without a message after which the topic counts as empty.
 
         Returns:
-            How many messages and entries were written, and which sources are incomplete. While one is, `<path>.parts`
-            stays, and downloading into the same file adds what came since.
+            The numbers of messages and entries written, and the incomplete sources. While a source is incomplete,
+            `<path>.parts` stays, and another download into the same file adds messages that arrived since.
 
         Raises:
             ParcelqError: the file already exists.
-            AwsError, OSError: SQS or the disk refuses. Nothing is lost.
+            AwsError, OSError: SQS or the disk failed. No message is lost.
         """
         from parcelq.collect.download import download
 
         return download(self._queue, Path(path), receive_message_timeout=idle)
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish any number of messages, taken lazily; returns `(published, failed)`."""
+        """Publish any number of messages, read lazily; return `(published, failed)`."""
         return self._queue.publish(messages, delay_seconds=delay_seconds)
 
     def pull(self, min_messages: int = 1, max_messages: int = 10, receive_message_timeout: float = 300) -> list[Pulled]:
-        """Pull messages. Nobody else gets them until their acknowledgement deadline has passed."""
+        """Pull messages. No other receiver gets them before their acknowledgement deadline."""
         return self._queue.pull(min_messages, max_messages, receive_message_timeout)
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the message that was pulled, decoded. Raises MessageError if it cannot be read."""
+        """Return a pulled message, decoded. Raises MessageError if it cannot be read."""
         return self._queue.read(pulled)
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return those that were not deleted; they will be delivered again."""
+        """Delete messages, and return those that could not be deleted; they will be delivered again."""
         return self._queue.acknowledge(messages)
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the acknowledgement deadline to `timeout` seconds from now; returns those for which it failed."""
+        """Set the acknowledgement deadline to `timeout` seconds from now; return the messages for which that failed."""
         return self._queue.refresh_deadline(messages, timeout)
 
     def counts(self) -> Counts:
-        """Count the messages approximately; SQS needs about 60 s after the last send to get it right."""
+        """Count the messages approximately; the count is right about 60 s after the last send."""
         return self._queue.counts()
 
     def dead_letter_topic(self) -> Topic | None:
-        """The topic that messages go to which failed for good; None if there is none."""
+        """The topic for messages that failed for good; None if it does not exist."""
         found = self._queue.dead_letter_topic()
         return Topic(found) if found else None
 
@@ -176,13 +178,13 @@ class Worker:
     """Runs a step over the messages of a topic and publishes its output on another.
 
     Attributes:
-        input: where messages are pulled from. Those that fail for good go to its dead-letter topic.
-        output: where the step's output goes.
+        input: the topic of the messages. Messages that fail for good go to its dead-letter topic.
+        output: the topic for the step's output.
         step: a path, or the name of a program on the PATH.
         settings: path of the step's settings file; empty for none.
-        workflow_id: what the step gets as `--workflow-id`.
+        workflow_id: the value of `--workflow-id` for the step.
         batch_size: how many entries the step should get at a time.
-        parcel_size: most entries of a message that is published.
+        parcel_size: most entries of a published message.
     """
 
     input: Topic
@@ -199,19 +201,19 @@ class Worker:
         idle: float = math.inf,
         on_progress: Callable[[RoundProgress, RoundProgress], None] = lambda _round, _total: None,
     ) -> tuple[int, int]:
-        """Pull, run the step, publish its output, acknowledge; until nothing came for `idle` seconds.
+        """Pull messages, run the step, publish its output and acknowledge, until no message arrives for `idle` seconds.
 
         Args:
-            idle: seconds with nothing coming after which this returns; by default it never does.
-            on_progress: called after every round with what it did, and with the total.
+            idle: seconds without a message after which this returns; by default it never returns.
+            on_progress: called after every round with its counts and the total.
 
         Returns:
-            How many messages were processed, and how many were published.
+            The numbers of messages processed and published.
 
         Raises:
-            SettingsError: the step or its settings are not there, or wrong.
+            SettingsError: the step or its settings do not exist or are invalid.
             TopicError: the input topic has no dead-letter topic.
-            AwsError: SQS refuses.
+            AwsError: SQS refused a request.
         """
         from parcelq.process.worker import process
 

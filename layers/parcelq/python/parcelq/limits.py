@@ -1,4 +1,4 @@
-"""The limits of AWS that Parcelq works within, each in one place with the page that it comes from.
+"""The limits of AWS that concern Parcelq, each with the page that documents it.
 
 SQS:    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 queues: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
@@ -15,50 +15,50 @@ MIB: Final = 1024 * KIB
 
 # SQS, quotas-messages.
 MAX_MESSAGE_BYTES: Final = MIB
-"""Body and attributes of one message, in UTF-8 bytes."""
+"""Most bytes of a message: body and attributes, in UTF-8."""
 MAX_REQUEST_BYTES: Final = MIB
-"""All messages of one SendMessageBatch together, attributes included."""
+"""Most bytes of all messages of a SendMessageBatch together, including attributes."""
 MAX_REQUEST_MESSAGES: Final = 10
-"""Messages in one SendMessageBatch, DeleteMessageBatch or ChangeMessageVisibilityBatch, or one ReceiveMessage."""
+"""Most messages of a SendMessageBatch, DeleteMessageBatch, ChangeMessageVisibilityBatch or ReceiveMessage."""
 MAX_ATTRIBUTES: Final = 10
-"""Attributes of one message."""
+"""Most attributes of one message."""
 MAX_IN_FLIGHT: Final = 120_000
-"""Messages of one standard queue that are pulled and neither acknowledged nor visible again."""
+"""Most messages of a standard queue that are pulled, and neither acknowledged nor visible again."""
 MAX_LONG_POLL_SECONDS: Final = 20
-"""WaitTimeSeconds of one ReceiveMessage."""
+"""Most WaitTimeSeconds of a ReceiveMessage."""
 MAX_DEADLINE_SECONDS: Final = 12 * 60 * 60
-"""Acknowledgement deadline (visibility timeout), counted from the receive."""
+"""Longest acknowledgement deadline (visibility timeout), counted from the receive."""
 MAX_DELAY_SECONDS: Final = 15 * 60
-"""DelaySeconds of one message."""
+"""Most DelaySeconds of a message."""
 MAX_RETENTION_SECONDS: Final = 14 * 24 * 60 * 60
-"""How long SQS can keep a message."""
+"""Longest retention of a message."""
 BILLING_UNIT_BYTES: Final = 64 * KIB
-"""Every 64 KiB of a request's payload is billed as one request: https://aws.amazon.com/sqs/pricing/"""
+"""SQS bills every 64 KiB of a request's payload as one request: https://aws.amazon.com/sqs/pricing/"""
 
 # SQS, quotas-queues, and the reference of DeleteQueue, CreateQueue and PurgeQueue.
 MAX_TOPIC_NAME: Final = 80
-"""Characters of a queue name: letters, digits, hyphen, underscore."""
+"""Allowed queue names: letters, digits, hyphen, underscore."""
 DELETED_NAME_SECONDS: Final = 60
-"""How long SQS refuses to create a queue again after its deletion."""
+"""Seconds for which SQS refuses to create a queue again after its deletion."""
 PURGE_INTERVAL_SECONDS: Final = 60
-"""SQS allows one PurgeQueue in this time."""
+"""SQS allows one PurgeQueue in this many seconds."""
 MAX_LIST_RESULTS: Final = 1000
 """Queues in one page of ListQueues."""
 COUNT_SETTLES_SECONDS: Final = 60
-"""How long after the last send the approximate counts need to be right: the reference of GetQueueAttributes."""
+"""Seconds after the last send until the approximate counts are right: the reference of GetQueueAttributes."""
 
 # Lambda.
 MAX_LAMBDA_EVENT_BYTES: Final = 6 * MIB
-"""Payload of one synchronous invocation, so also of one SQS batch."""
+"""Most bytes of the payload of a synchronous invocation, and so of an SQS batch."""
 
 # S3.
 MIN_MULTIPART_BYTES: Final = 5 * MIB
-"""Every part of a multipart upload but the last."""
+"""Fewest bytes of every part of a multipart upload except the last."""
 MAX_MULTIPART_PARTS: Final = 10_000
-"""Parts of one multipart upload."""
+"""Most parts of a multipart upload."""
 MAX_KEY_BYTES: Final = 1024
-"""Bytes of a key in UTF-8: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
+"""Most bytes of a key in UTF-8: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 
 # File systems.
 MAX_FILE_NAME_BYTES: Final = 255
-"""Bytes of one part of a path (NAME_MAX of ext4, XFS, Btrfs and APFS)."""
+"""Most bytes of one part of a path (NAME_MAX of ext4, XFS, Btrfs and APFS)."""

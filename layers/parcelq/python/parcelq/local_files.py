@@ -1,4 +1,4 @@
-"""Files of this machine: reading a source from one, and never writing a result over one."""
+"""Files of this machine: opens them as sources, and prevents overwriting a source with a result."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from parcelq.limits import KIB
 from parcelq.readable import Readable
 
 _READ_AT_ONCE: Final = 64 * KIB
-"""A file that seems to be no larger than this is read first, since files of /proc and /sys have another size than the
-system says."""
+"""A file that seems to be at most this large is read first, because files of /proc and /sys have another size than the
+system reports.
+"""
 _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISSOCK, "a socket"),
@@ -29,8 +30,8 @@ class Input(NamedTuple):
 
     Attributes:
         stream: its bytes. Reading raises ParcelqError if the file changed since it was opened.
-        size: how many bytes it has; None if only its end shows it, as for a pipe.
-        path: absolute path by which it is known; without links if it is a regular file.
+        size: its bytes; None if unknown before its end, as for a pipe.
+        path: its absolute path; without links if it is a regular file.
     """
 
     stream: Readable
@@ -42,7 +43,7 @@ def check_readable(path: Path) -> os.stat_result:
     """Check that a path leads to something that can be read to an end: a regular file, a pipe or a terminal.
 
     Raises:
-        ParcelqError: it does not; the sentence says what it is.
+        ParcelqError: it does not; the message says what it is.
     """
     with _named(path):
         found = os.stat(path)
@@ -80,19 +81,19 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def check_targets(sources: Iterable[Path], targets: Iterable[Path]) -> None:
-    """Check that nothing is written over a file that is read, under whatever names the two are known.
+    """Check that no output overwrites an input, even if their names differ.
 
     Args:
         sources: files that are read.
         targets: files that will be written; most of them do not exist yet.
 
     Raises:
-        ParcelqError: a target is one of the sources, or is where a folder is; the sentence names both.
+        ParcelqError: a target is one of the sources or a folder; the message names both.
     """
     known = {identity: path for path in sources if (identity := _identity(path))}
     for target in targets:
         if target.is_dir():
-            raise ParcelqError(f"{str(target)!r} is a folder, so no file can be written there; choose another output")
+            raise ParcelqError(f"{str(target)!r} is a folder, not a file; choose another output")
         source = known.get(_identity(target) or (-1, -1))
         if source is not None:
             same = f"the source {str(source)!r}" if str(source) != str(target) else "a source"
@@ -103,7 +104,7 @@ def check_folder(folder: Path, option: str) -> None:
     """Check that files can be put into a folder, which need not exist yet.
 
     Raises:
-        InvalidValueError: it is a file, or is below one.
+        InvalidValueError: it is a file or below one.
     """
     for one in (folder, *folder.parents):
         if one.is_dir():
@@ -117,7 +118,7 @@ def check_free(folder: Path, name: str) -> None:
     """Check that a file of a given name can be put into a folder, which need not exist yet.
 
     Raises:
-        ParcelqError: there is a file where a folder is needed, or a folder of that name.
+        ParcelqError: a file is in the place of a needed folder, or a folder has that name.
     """
     path = folder
     *folders, last = name.split("/")
@@ -130,15 +131,15 @@ def check_free(folder: Path, name: str) -> None:
 
 
 def place(folder: Path, name: str) -> Path:
-    """Return where a file of a given name goes in a folder, and make the folders that it needs.
+    """Return the path of a file with a given name in a folder, and create the folders that it needs.
 
     Args:
-        folder: where results go.
-        name: path below it, as `result_names` works it out. Anybody can call an object anything.
+        folder: the folder of results.
+        name: path below it, from `result_names`. It may be any text, because anybody can name an object.
 
     Raises:
-        InvalidValueError: the name leads out of the folder, or no file can have it.
-        ParcelqError: there is a folder of that name, or a file where a folder is needed.
+        InvalidValueError: the name leads out of the folder, or is not valid for a file.
+        ParcelqError: a folder has that name, or a file is in the place of a needed folder.
     """
     parts = name.split("/")
     if "\0" in name or not {"", ".", ".."}.isdisjoint(parts):
@@ -158,21 +159,21 @@ def _input(path: Path, file: IO[bytes]) -> Input:
         return Input(_Stream(file, path, before=found), found.st_size, resolved)
     with _named(path):
         head = file.read(_READ_AT_ONCE + 1)
-    if len(head) > _READ_AT_ONCE:  # what it says of its size is wrong; it may be long, so the rest is not read here
+    if len(head) > _READ_AT_ONCE:  # the reported size is wrong; the file may be long, so the rest is not read here
         return Input(_Stream(file, path, head), None, resolved)
     _check_unchanged(file, found, path)
     return Input(_Stream(file, path, head), len(head), resolved)
 
 
 class _Stream:
-    """Bytes of a file, read so that every fault of reading names it.
+    """Reads the bytes of a file; every error names the file.
 
     Args:
-        file: it.
-        path: what it is called.
-        head: bytes that were read from it already.
-        before: what it was when it was opened. Exactly as many bytes are read as it had then, and reading raises
-            ParcelqError at the end if it has changed. Without it, bytes are read to the end.
+        file: the open file.
+        path: its name for errors.
+        head: bytes that were already read from it.
+        before: its status when it was opened. Exactly as many bytes are read as it had then, and reading raises
+            ParcelqError at the end if it has changed. None to read to the end without this check.
     """
 
     def __init__(self, file: IO[bytes], path: Path, head: bytes = b"", *, before: os.stat_result | None = None) -> None:
@@ -183,7 +184,7 @@ class _Stream:
         self._left = before.st_size if before else 0
 
     def read(self, size: int, /) -> bytes:
-        """Read up to `size` bytes; none at the end."""
+        """Read up to `size` bytes; empty at the end."""
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
             return data
@@ -195,7 +196,7 @@ class _Stream:
             if is_end:
                 _check_unchanged(self._file, self._before, self._path)
             if is_end and self._left:
-                raise ParcelqError(f"file {str(self._path)!r} ended {self._left:,} bytes before its size")
+                raise ParcelqError(f"file {str(self._path)!r} ended {self._left:,} bytes before its expected end")
         return data
 
 
@@ -220,7 +221,7 @@ def _is_terminal(path: Path) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of what a path leads to; None if there is nothing."""
+    """Return device and inode of a path; None if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:
@@ -230,7 +231,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Turn an OSError into a sentence about a file."""
+    """Turn an OSError into an error with a sentence about a file."""
     try:
         yield
     except FileNotFoundError:

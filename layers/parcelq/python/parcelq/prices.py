@@ -1,4 +1,4 @@
-"""Prices: one dated table, which a file of the user's may change."""
+"""Prices of AWS: one dated table, which a file of the user can override."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TABLE: Final = "prices.yaml"
 
 
 class Price(NamedTuple):
-    """Dollars for one unit, the day on which the price was published (None if unknown), and its source."""
+    """A price: dollars for one unit, the day of its publication (None if unknown), and its source."""
 
     usd: float
     dated: date | None = None
@@ -29,23 +29,23 @@ class Price(NamedTuple):
 
 
 class Prices(NamedTuple):
-    """The region that prices are of, and the prices by name."""
+    """The region of the prices, and the prices by name."""
 
     region: str
     of: Mapping[str, Price]
 
     @property
     def days(self) -> tuple[date, date] | None:
-        """The days of the oldest and the newest price; None where no price is dated."""
+        """The days of the oldest and the newest price; None if no price is dated."""
         days = [price.dated for price in self.of.values() if price.dated]
         return (min(days), max(days)) if days else None
 
 
 def load_prices(path: Path | None = None) -> Prices:
-    """Read the table, changed by the rows of a YAML file in the same form, which needs only those that it changes.
+    """Read the table, and replace prices by those of a YAML file in the same form, which has only the changed rows.
 
     Raises:
-        ParcelqError: the file cannot be read, is no YAML, or has rows that the table does not have, or no prices.
+        ParcelqError: the file cannot be read, is not YAML, has rows that the table does not have, or has no prices.
     """
     prices = _table()
     if path is None:
@@ -71,7 +71,7 @@ def _read(name: str, content: str, known: Mapping[str, Price] | None = None) -> 
         raise ParcelqError(f"prices {name!r} are no YAML: {' '.join(str(error).split())}") from None
     rows = given.get("prices") if isinstance(given, dict) else None
     if not isinstance(rows, dict):
-        raise ParcelqError(f"prices {name!r} must have the key 'prices' with rows, as the table of parcelq has")
+        raise ParcelqError(f"prices {name!r} must have the key 'prices' with rows, like the table of parcelq")
     prices, problems = checked(rows, dict.fromkeys(known or map(str, rows), _price))
     if problems:
         raise SettingsError(f"prices {name!r}", problems)
@@ -80,7 +80,7 @@ def _read(name: str, content: str, known: Mapping[str, Price] | None = None) -> 
 
 def _price(row: object) -> Price:
     if not isinstance(row, dict):
-        raise Wrong(f"keys with values: {', '.join(_KEYS)}")
+        raise Wrong(f"a mapping with the keys {', '.join(_KEYS)}")
     values, problems = checked(row, _KEYS, ["usd"])
     if problems:
         raise Wrong(f"a price; {'; '.join(problems)}")

@@ -1,4 +1,4 @@
-"""What bytes are read from."""
+"""An interface for reading bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Readable(Protocol):
-    """What can be read in blocks: a file, the body of an S3 object, a decompressor."""
+    """An object that can be read in blocks: a file, the body of an S3 object, a decompressor."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes; fewer at any time, none only at the end."""
+        """Return at most `size` bytes; may return fewer, but none only at the end."""

@@ -1,16 +1,16 @@
-"""Names of results and of the files beside them: worked out here and nowhere else, from the source's name alone.
+"""Names of results and of the files beside them. They are derived only here, from the source's name alone.
 
-Sources come one at a time and cannot see each other, so the rule must keep any two of them apart by itself. It is:
+Each source is named without knowing the others, so the rule alone must give different names to different sources:
 
-- A result is called like its source, and the files beside it have the endings `.report.json`, `.report.html`,
-  `.dead.jsonl` and `.steps.log` after that.
-- A name with one of `ENDINGS` gets `.result` behind it: the endings that Parcelq adds itself, those of compressed files
-  (a result is not compressed), and `.result`. So the result of `x.gz` is `x.gz.result`, and never that of `x`.
+- A result has the name of its source, and the files beside it add the endings `.report.json`, `.report.html`,
+  `.dead.jsonl` and `.steps.log`.
+- A name with one of `ENDINGS` gets `.result` added: the endings that Parcelq adds itself, those of compressed files (a
+  result is not compressed), and `.result`. So the result of `x.gz` is `x.gz.result`, and never that of `x`.
 - The folders of `FOLDERS` belong to Parcelq. A source below one of that name goes to `<name>.result/`.
-- A part of a path that is too long, or is not UTF-8, keeps its beginning and gets `~<digest>.result` behind it. A whole
-  path that is too long does too.
+- If a part of a path is too long or not UTF-8, it keeps its beginning and gets `~<digest>.result` added. The same holds
+  for a whole path that is too long.
 
-No two names lead to the same one: whatever ends in `.result` was changed, or had that ending and got another one.
+So no two names give the same result: a name that ends in `.result` was changed, or had that ending and got another one.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ PRINTED: Final = ".steps.log"
 UNFINISHED: Final = ".part"
 """Ending of a file that is still being written."""
 PIECES: Final = ".parts"
-"""Ending of the folder beside a download in which its pieces are kept until it is whole."""
+"""Ending of the folder beside a download that contains its segments until it is complete."""
 COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst")
-"""Endings, in any case of letters, of sources that are read decompressed."""
+"""Endings (case does not matter) of sources that are decompressed."""
 ENDINGS: Final = (REPORT, PAGE, DEAD, PRINTED, UNFINISHED, PIECES, *COMPRESSED)
 
 STATE: Final = ".parcelq"
-"""Folder, in a folder of results, of what Parcelq keeps there for itself."""
+"""Folder, in a folder of results, for Parcelq's own state."""
 LOGS: Final = f"{STATE}/logs"
 WITHOUT_LINEAGE: Final = "without-lineage"
-"""Folder of messages that can be part of no result."""
+"""Folder of messages that cannot be part of a result."""
 ELSEWHERE: Final = "elsewhere"
-"""Folder of results whose sources are not in the inbox beside them; below it comes the source's whole address."""
+"""Folder of results whose sources are outside the inbox; below it comes the source's whole address."""
 _STORE: Final = ".store"
-"""Folder of what `FolderStore` keeps for itself."""
+"""Folder for the internal files of `FolderStore`."""
 FOLDERS: Final = frozenset({STATE, WITHOUT_LINEAGE, ELSEWHERE, _STORE})
 
 _CHANGED: Final = ".result"
 _ADDED: Final = 64
-"""Bytes kept free behind a name, for `.report.json` and what a store adds while it writes: `FolderStore` up to 50."""
+"""Bytes reserved after a name, for `.report.json` and for what a store adds while it writes: `FolderStore` up to 50."""
 _DIGEST_BYTES: Final = 12
 
 
 class ResultNames(NamedTuple):
-    """Where the result of one source goes, and the files beside it.
+    """The names of the result of a source and of the files beside it.
 
     Attributes:
         result: path of the result below the folder of results; with its prefix, the key in a bucket.
@@ -77,7 +77,7 @@ class ResultNames(NamedTuple):
 
     @property
     def printed(self) -> str:
-        """Path of the log of what the steps printed."""
+        """Path of the log of the output that the steps printed."""
         return self.result + PRINTED
 
     @property
@@ -87,12 +87,12 @@ class ResultNames(NamedTuple):
 
 
 def result_names(name: str, prefix: str = "") -> ResultNames:
-    """Work out the names for one source.
+    """Derive the names for one source.
 
     Args:
         name: the source's name: its key below the inbox, or the file's name. Bytes that are not UTF-8 are surrogates,
-            as in Python's own file names.
-        prefix: what every name starts with, such as `results/`; empty for a folder.
+            as in Python's file names.
+        prefix: the start of every name, such as `results/`; empty for a folder.
 
     Raises:
         InvalidValueError: the prefix leaves no room for names.
@@ -112,24 +112,24 @@ def check_distinct(given: Iterable[str], names: Iterable[str] | None = None) -> 
     """Check that the results of sources in one command have different names.
 
     Args:
-        given: what the user calls the sources, such as paths.
-        names: what the result of each is called after; by default the last part of what the user calls it.
+        given: the user's names for the sources, such as paths.
+        names: the base of the name of each result; by default the last part of the user's name.
 
     Raises:
-        InvalidValueError: two have the same result; the sentence names both.
+        InvalidValueError: two would have the same result; the message names both.
     """
     given = list(given)
     found: dict[str, str] = {}
     for one, name in zip(given, names or [one.rpartition("/")[2] for one in given], strict=True):
         result = result_names(name).result
         if result in found:
-            wanted = f"a file with another name than {found[result]!r}: both results would be called {result!r}"
+            wanted = f"a file with another name than {found[result]!r}: both results would have the name {result!r}"
             raise InvalidValueError("file", one, wanted)
         found[result] = one
 
 
 def _part(part: str, endings: tuple[str, ...], *, reserved: bool) -> str:
-    """One part of a path, changed where the rule says so."""
+    """Return one part of a path, changed if the rule says so."""
     lowered = part.lower()
     taken = part.endswith(_CHANGED) or lowered.endswith(endings) or (reserved and part in FOLDERS)
     changed = part + _CHANGED if taken else part

@@ -1,4 +1,4 @@
-"""`parcelq.run`: beginning a job from a Python program, on this machine or on a stack."""
+"""`parcelq.run`: begins a job from a Python program, on this machine or on a stack."""
 
 from __future__ import annotations
 
@@ -41,36 +41,36 @@ def run(
     go_on: bool = False,
     stack: str = "",
 ) -> Job:
-    """Run a step over every record of files, and write one result file for each; as `parcelq run`.
+    """Run a step over every record of files, and write one result file for each, like `parcelq run`.
 
     On this machine, the job runs on a thread of this program and the step in processes of its own. A job that was
-    stopped goes on where it stopped when this is called again. On a stack, a thread follows the jobs of the files and
-    brings their results.
+    stopped continues when this is called again. On a stack, a thread follows the jobs of the files and downloads their
+    results.
 
     Args:
-        step: a path, the name of a program on the PATH, or a function decorated with `@step`, whose module is the
-            step; several run in a row.
+        step: a path, the name of a program on the PATH, or a function decorated with `@step`; several steps run one
+            after another.
         files: paths of files, folders and pipes, and patterns such as `data/*.smi`; for a stack, paths of files and
             addresses of objects, `s3://bucket/key`.
         output: the folder of results.
-        name: what the result is called after, where there is only one file.
-        combine: makes one result of all files, and says what it is called after.
-        settings: settings files of the steps, of each in turn.
-        format: what a record is, such as `csv`; by default the names of the files say it.
+        name: name of the result, if there is only one file.
+        combine: name of one result for all files; empty for separate results.
+        settings: settings files of the steps, in their order.
+        format: the record format, such as `csv`; by default derived from the files' names.
         packages: Python packages that the steps need.
-        env: names of variables of this program's environment that the steps get.
-        workflow_id: what the steps get as `--workflow-id`.
+        env: names of this program's environment variables for the steps.
+        workflow_id: the value of `--workflow-id` for the steps.
         batch_size: most entries of one run of a step.
         parcel_size: most entries of one message.
         max_dead: stop when more entries failed: a number such as 10, or a share such as `1%`.
-        keep_going: go on even if the step fails on everything.
-        fresh: start over, whatever an earlier run has done.
+        keep_going: continue even if the step fails on every record.
+        fresh: start over, and discard the work of an earlier run.
         go_on: continue with another version of the step.
-        stack: name of a stack of AWS to run on; empty for this machine.
+        stack: name of a stack on AWS; empty for this machine.
 
     Raises:
-        InvalidValueError: a value makes no sense.
-        SettingsError: there is no such step or settings file, or its dependencies cannot be installed.
+        InvalidValueError: a value is invalid.
+        SettingsError: a step or settings file does not exist, or the dependencies of a step cannot be installed.
         ParcelqError: there is no such stack, or a file cannot be read.
     """
     from parcelq.jobs.workflow import workflow_name
@@ -114,7 +114,7 @@ def run(
         }
         for option, value in only_here.items():
             if value:
-                raise InvalidValueError(option, value, "left out where a stack is given; it is for this machine")
+                raise InvalidValueError(option, value, "omitted for a stack, because it is only for this machine")
         names = [getattr(one, "__name__", "") or Path(str(one)).stem for one in _listed(step)]
         return _on_stack(recipe, workflow_name("-".join(names)), given, stack, folder)
     options = recipe.options(folder, _log.info, fresh=fresh, go_on=go_on)

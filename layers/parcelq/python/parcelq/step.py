@@ -1,6 +1,6 @@
-"""Writing a step as a Python function: `from parcelq.step import step`, or `@parcelq.step`.
+"""The decorator for steps that are Python functions: `from parcelq.step import step`, or `@parcelq.step`.
 
-The module has the name of the function, so it can be called like it.
+The module has the name of the function, so that it can be called like the function.
 """
 
 import sys
@@ -14,7 +14,7 @@ __all__ = ["StepFunction", "reject", "step"]
 
 class _CallableModule(ModuleType):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Do what the function does."""
+        """Call the function `step`."""
         return step(*arguments, **options)
 
 

@@ -1,1 +1,1 @@
-"""What every part needs of AWS: clients, translated errors, requests in flight, request bodies."""
+"""Access to AWS for all packages: clients, translated errors, parallel requests, request bodies."""

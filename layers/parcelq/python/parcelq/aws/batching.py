@@ -1,4 +1,4 @@
-"""Filling requests: as many items as fit, never more than SQS takes."""
+"""Fills requests with as many items as fit into SQS's limits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sized_batches(
 ) -> Iterator[list[Item]]:
     """Split lazily into lists of at most `most` items and `most_bytes` in all, in order.
 
-    An item larger than `most_bytes` comes alone, for the caller to refuse.
+    An item larger than `most_bytes` is alone in its list; the caller refuses it.
     """
     batch: list[Item] = []
     total = 0

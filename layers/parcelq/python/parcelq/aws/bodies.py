@@ -1,9 +1,9 @@
-"""Writing message bodies into requests, several times faster than botocore does.
+"""Writes message bodies into requests several times faster than botocore.
 
-A body is nearly all of a request. botocore writes it with `json.dumps`, which looks at every character by itself and
-takes half of all the CPU that publishing costs. In a legal body JSON changes only five characters,
-and `bytes.replace` finds these with vector instructions. So botocore writes a placeholder, and this module replaces it
-by the body. The events are botocore's own way to do so:
+Bodies make up nearly all of a request. botocore writes them with `json.dumps`, which inspects every character and takes
+half of the CPU time of publishing. In a legal body JSON escapes only five characters, and `bytes.replace` finds these
+with vector instructions. So botocore writes a placeholder, and this module replaces it by the body, with botocore's own
+events:
 https://boto3.amazonaws.com/v1/documentation/api/latest/guide/events.html
 """
 
@@ -22,21 +22,21 @@ _ESCAPES: Final = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\r", b"
 
 
 def write_bodies_fast(sqs: SQSClient) -> None:
-    """Let a client write the bodies of SendMessageBatch fast; what is sent means the same.
+    """Make a client write the bodies of SendMessageBatch faster; the request means the same.
 
-    All bodies must have only characters that SQS accepts. One with another control character makes SQS refuse the whole
-    request, not just that message.
+    Bodies may only have characters that SQS accepts. Any other control character makes SQS refuse the whole request,
+    not just that message.
     """
     model = sqs.meta.service_model
-    if getattr(model, "resolved_protocol", model.protocol) != "json":  # Lambda's own botocore may be of another year
+    if getattr(model, "resolved_protocol", model.protocol) != "json":  # Lambda may bring another version of botocore
         return
-    stand_in = uuid.uuid4().hex  # nothing else in a request has this text in it
+    stand_in = uuid.uuid4().hex  # nothing else in a request contains this text
 
     def take(params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> Mapping[str, Any] | None:
         entries = params.get("Entries", ())
         bodies = [entry.get("MessageBody") for entry in entries]
         if not all(isinstance(body, str) for body in bodies):
-            return None  # botocore says what is wrong
+            return None  # botocore reports the mistake
         context[_KEPT] = bodies
         return {**params, "Entries": [{**entry, "MessageBody": stand_in} for entry in entries]}
 

@@ -1,4 +1,4 @@
-"""The edge to AWS: how clients are made, and the one place where their errors become Parcelq's."""
+"""Creates AWS clients, and is the one place that converts their errors to Parcelq's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONNECTIONS: Final = 32
 """Connections that a client keeps open: more than any operation has requests in flight."""
 
 _REGEX: Final = re.compile(r":[^:]*must (?:match the regex|be an ARN matching the regex).*", re.DOTALL)
-"""How botocore's error for a wrong bucket name ends: with a regular expression, which does not help a user."""
+"""The end of botocore's error for an invalid bucket name: a regular expression, which does not help a user."""
 _NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue"})
 _BLOCKED: Final = frozenset({"QueueDeletedRecently"})
 _EXISTS: Final = frozenset({"QueueNameExists", "QueueAlreadyExists"})
@@ -71,7 +71,7 @@ def other_client(service: Literal["cloudformation", "cloudwatch", "lambda", "sec
 
 @contextmanager
 def _configured() -> Iterator[None]:
-    """The same as `translated` for making a client, which boto3 refuses with a ValueError if its endpoint is no URL."""
+    """The same as `translated`, for creating a client: boto3 raises ValueError if the endpoint is not a URL."""
     try:
         with translated():
             yield
@@ -85,11 +85,11 @@ def translated(topic: str = "") -> Iterator[None]:
     """Turn boto3's exceptions into Parcelq's.
 
     Args:
-        topic: name or URL of the topic that the requests inside are about.
+        topic: name or URL of the topic of the requests inside.
 
     Raises:
-        TopicNotFoundError, TopicBlockedError, TopicExistsError: what SQS says of the topic.
-        AwsError: anything else that AWS or the way to it refused.
+        TopicNotFoundError, TopicBlockedError, TopicExistsError: SQS's errors about the topic.
+        AwsError: any other error of AWS or of the connection.
     """
     try:
         yield
@@ -105,7 +105,7 @@ def _translate(error: ClientError | BotoCoreError, topic: str) -> ParcelqError:
         return AwsError("the request", type(error).__name__, f"{_REGEX.sub('', str(error))}{hint}")
     answer = error.response.get("Error", {})
     code = answer.get("Code", "")
-    name = code.rpartition(".")[2]  # SQS's codes come as AWS.SimpleQueueService.NonExistentQueue
+    name = code.rpartition(".")[2]  # SQS's codes look like AWS.SimpleQueueService.NonExistentQueue
     if name in _NOT_FOUND:
         return TopicNotFoundError(topic)
     if name in _BLOCKED:

@@ -1,4 +1,4 @@
-"""Amazon EventBridge: telling others that something happened."""
+"""Publishes events to Amazon EventBridge."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def events_client() -> Any:
 
 
 def put_event(events: Any, kind: str, detail: Mapping[str, Any], resource: str) -> None:
-    """Put an event on the account's default bus; it counts only if the reply confirms it.
+    """Put an event on the account's default bus, and check that the reply confirms it.
 
     Args:
         events: a boto3 EventBridge client.
-        kind: what happened, the event's `detail-type`.
+        kind: the event's `detail-type`, which says what happened.
         detail: the event's content, at most 256 KiB of JSON.
-        resource: what it is about.
+        resource: the resource that the event is about.
 
     Raises:
-        AwsError: EventBridge did not take it.
+        AwsError: EventBridge did not accept the event.
     """
     entry = {"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail), "Resources": [resource]}
     with translated():

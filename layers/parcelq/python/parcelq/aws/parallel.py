@@ -1,5 +1,4 @@
-"""Several requests in flight at once, on threads. boto3 offers nothing else, and threads suffice for waiting on a
-network."""
+"""Runs several requests at once on threads. boto3 has no other way, and threads suffice for waiting on a network."""
 
 from __future__ import annotations
 
@@ -13,11 +12,11 @@ Result = TypeVar("Result")
 
 
 def in_flight(call: Callable[[Item], Result], items: Iterable[Item], most: int) -> Generator[Result]:
-    """Yield `call(item)` for every item, in the order they get done, with at most `most` of them under way.
+    """Yield `call(item)` for every item in the order of completion, with at most `most` calls at a time.
 
-    An item is taken only when its call can begin, so an iterable of any length needs little memory. An error in a
-    call is raised here, after the calls under way have ended; no further item is taken then, nor after `close()`.
-    The only item of a sequence needs no other thread.
+    An item is read only when its call can begin, so an iterable of any length needs little memory. An error in a call
+    is raised here after the running calls have ended. After an error or `close()`, no further item is read. A single
+    item of a sequence needs no other thread.
     """
     if isinstance(items, Sequence) and len(items) == 1:
         yield call(items[0])

@@ -1,6 +1,6 @@
-"""Replies of AWS, which count only for what they confirm.
+"""Checks replies of AWS: only what a reply confirms counts as done.
 
-A reply may come from a broken proxy, or be cut off: `200 {}`, HTML with status 200, an entry listed twice.
+A broken proxy may reply, or a reply may be cut off: `200 {}`, HTML with status 200, an entry listed twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from parcelq.errors import AwsError
 
 _log = logging.getLogger(__name__)
 INCOMPLETE: Final = "IncompleteReply"
-"""The code of an AwsError for a reply that lacks what it must contain. A retry may help."""
+"""The code of an AwsError for a reply without its required content. A retry may help."""
 
 
 def needed(reply: Mapping[str, Any], operation: str, name: str) -> Any:
@@ -31,15 +31,15 @@ def needed(reply: Mapping[str, Any], operation: str, name: str) -> Any:
 
 
 def incomplete(operation: str, reason: str) -> AwsError:
-    """The error for a reply that cannot be taken as one. It has no status, since a retry may help."""
-    return AwsError(operation, INCOMPLETE, f"{reason}; is something else than AWS answering?")
+    """The error for a reply that is not valid. It has no status, because a retry may help."""
+    return AwsError(operation, INCOMPLETE, f"{reason}; did something other than AWS answer?")
 
 
 class Confirmed(NamedTuple):
-    """What the reply to a batch request confirms.
+    """The results of the entries of a batch request.
 
-    Attributes:
-        done: ids of the entries that were carried out.
+    \n Attributes:
+        done: ids of the entries that succeeded.
         failed: the other entries, by id, with the reply's `Code`, `Message` and `SenderFault`.
     """
 
@@ -50,11 +50,11 @@ class Confirmed(NamedTuple):
 def reconcile(operation: str, reply: Mapping[str, Any], ids: Collection[str]) -> Confirmed:
     """Match the reply to a batch request of SQS with the request's entries.
 
-    An entry is done only if the reply lists it under `Successful` and not under `Failed`. One that is in neither list
-    has failed, and may be tried again. Ids that were not in the request confirm nothing.
+    An entry has succeeded only if the reply lists it under `Successful` and not under `Failed`. An entry in neither
+    list has failed and may be retried. Ids that were not in the request are ignored.
 
     Args:
-        operation: the API's operation, for messages.
+        operation: the API's operation, for error messages.
         reply: the reply.
         ids: the ids of all entries of the request.
     """
@@ -74,10 +74,10 @@ def reconcile(operation: str, reply: Mapping[str, Any], ids: Collection[str]) ->
 
 
 def check_replies(client: Any) -> None:
-    """Let an SQS client refuse replies with a good status that are no replies of SQS: HTML, or nothing at all.
+    """Make an SQS client refuse replies that have status 200 but are not from SQS: HTML or an empty body.
 
-    botocore takes what it cannot read for an empty reply, and an empty reply to ListQueues or ReceiveMessage means
-    that there is nothing.
+    botocore reads an unreadable reply as an empty one, and an empty reply to ListQueues or ReceiveMessage means that
+    there are no queues or messages.
     """
     model = client.meta.service_model
     if getattr(model, "resolved_protocol", model.protocol) != "json":
@@ -96,9 +96,11 @@ def check_replies(client: Any) -> None:
 
 
 def size_of_part(reply: Mapping[str, Any], start: int, key: str) -> int:
-    """The size of an object, from the reply to a request for a part of it. Raises AwsError if it is another part."""
+    """Return the size of an object, from the reply to a request for a part. Raises AwsError if the reply has another
+    part.
+    """
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", str(reply.get("ContentRange", "")))
     # guard[not found]: a part of an object counts only if it is the part that was asked for
     if not found or int(found[1]) != start:
-        raise incomplete("GetObject", f"the reply is not the asked-for part of {key!r}")
+        raise incomplete("GetObject", f"the reply is not the requested part of {key!r}")
     return int(found[2])

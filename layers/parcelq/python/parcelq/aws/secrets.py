@@ -1,4 +1,4 @@
-"""Credentials of a role, and values of secrets, each asked for with one request."""
+"""Gets credentials of a role and values of secrets, with one request each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Final
 from parcelq.aws.clients import other_client, translated
 
 _SESSION_SECONDS: Final = 3600
-"""The most that AWS gives to a role that assumes another one: https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html"""
+"""The longest session that AWS gives to a role that assumes another role:
+https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+"""
 _PARAMETER: Final = ":parameter/"
 
 
@@ -17,14 +19,14 @@ def credentials_of(role: str, session: str) -> tuple[Mapping[str, str], float]:
 
     Args:
         role: its ARN.
-        session: what CloudTrail calls its user; 2 to 64 letters, digits and hyphens.
+        session: the session's name in CloudTrail; 2 to 64 letters, digits and hyphens.
 
     Returns:
-        The credentials as the environment variables that every client of AWS reads, and when they expire, in seconds
+        The credentials as the environment variables that AWS clients read, and the time when they expire, in seconds
         since the epoch.
 
     Raises:
-        AwsError: STS refused, or could not be reached.
+        AwsError: STS refused the request, or could not be reached.
     """
     with translated():
         given = other_client("sts").assume_role(
@@ -42,7 +44,7 @@ def secret_value(arn: str) -> str:
     """Return the text of a secret of Secrets Manager, or of a parameter of Systems Manager, decrypted.
 
     Raises:
-        AwsError: there is no such secret, it may not be read, or the service could not be reached.
+        AwsError: the secret does not exist, must not be read, or the service could not be reached.
     """
     _, is_parameter, name = arn.partition(_PARAMETER)
     with translated():

@@ -1,20 +1,20 @@
-"""Which bytes SQS takes as text."""
+"""Checks whether SQS accepts bytes as text."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# SQS takes #x9 #xA #xD #x20-#xD7FF #xE000-#xFFFD #x10000-#x10FFFF. In UTF-8 that leaves out the other control
-# characters and the two last code points of the first plane; surrogates are not valid UTF-8 in the first place.
+# SQS accepts #x9 #xA #xD #x20-#xD7FF #xE000-#xFFFD #x10000-#x10FFFF. In valid UTF-8, which has no surrogates, this
+# excludes only the other control characters and the last two code points of the first plane.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 _ILLEGAL_ASCII: Final = tuple(bytes((code,)) for code in range(32) if code not in {9, 10, 13})
 _ILLEGAL_OTHERS: Final = ("\ufffe".encode(), "\uffff".encode())
 
 
 def is_legal(data: bytes) -> bool:
-    """Return whether SQS takes `data` as text, as it is.
+    """Return whether SQS accepts `data` as text.
 
-    One `in` a character is a vectorised search each; all of them together are several times faster than one regular
+    `in` is a vectorised search. One search for each forbidden character is several times faster than a regular
     expression.
     """
     ascii_only = data.isascii()
@@ -27,5 +27,5 @@ def is_legal(data: bytes) -> bool:
 
 
 def legal_text(data: bytes) -> str | None:
-    """Return `data` as text if SQS takes it as it is, else None."""
+    """Return `data` as text if SQS accepts it, else None."""
     return data.decode() if is_legal(data) else None

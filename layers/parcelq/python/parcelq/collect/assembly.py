@@ -1,13 +1,14 @@
-"""Assembling a result: where the bytes of bodies lie, with the line ends that belong between them, and reading them."""
+"""Assembles a result: lists the places of bodies, with the line ends between them, and reads their bytes."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from parcelq.aws.parallel import in_flight
 from parcelq.collect.choice import Choice
 from parcelq.collect.rows import ENTRIES, FLAG, MAX_OFFSET, NUMBER, OFFSET_BITS, SIZE, WHERE
 from parcelq.errors import ParcelqError
@@ -15,14 +16,15 @@ from parcelq.limits import KIB, MIB
 from parcelq.store.store import Store
 
 CACHE_BYTES: Final = 96 * MIB
-"""Bytes of segments in memory: one window for each segment, fetched as a whole."""
+"""Bytes of segments in memory: a window of each segment, fetched with one request."""
 LARGEST_WINDOW: Final = 8 * MIB
 SMALLEST_WINDOW: Final = 64 * KIB
+_READS_IN_FLIGHT: Final = 8
 NOTHING_AHEAD: Final[Mapping[int, tuple[int, bytes]]] = MappingProxyType({})
 
 
 class Extent(NamedTuple):
-    """Where bytes lie: the number of a segment, an offset in it, and how many they are."""
+    """A place of bytes: the number of a segment, an offset in it, and the number of bytes."""
 
     segment: int
     offset: int
@@ -30,7 +32,7 @@ class Extent(NamedTuple):
 
 
 def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
-    """Join extents that follow one another in a segment."""
+    """Join extents that are adjacent in a segment."""
     last: Extent | None = None
     for segment, offset, size in extents:
         if last is not None:
@@ -44,7 +46,7 @@ def joined_extents(extents: Iterator[Extent]) -> Iterator[Extent]:
 
 
 def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
-    """Yield where the chosen messages' bodies are, and whether they lack their last line end."""
+    """Yield the places of the chosen messages' bodies, and whether they lack their last line end."""
     for choice in choices:
         wheres, sizes, entries = (choice.columns[column] for column in (WHERE, SIZE, ENTRIES))
         for number in choice.rows:
@@ -54,7 +56,7 @@ def bodies_of(choices: Iterator[Choice]) -> Iterator[tuple[Extent, bool]]:
 
 
 def with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
-    """Yield bodies with the line end behind each that lacks one, but for the last."""
+    """Yield bodies, adding a line end to each that lacks one, except the last."""
     lacking: Extent | None = None
     for body, lacks_end in bodies:
         if lacking is not None:
@@ -67,18 +69,19 @@ def with_line_ends(bodies: Iterator[tuple[Extent, bool]]) -> Iterator[Extent]:
 
 
 def extent_of(where: int, size: int) -> Extent:
-    """Return where `size` bytes lie, given the word `where` of a row."""
+    """Return the place of `size` bytes, given the word `where` of a row."""
     return Extent(where >> OFFSET_BITS, where & MAX_OFFSET, size)
 
 
 class SegmentReader:
-    """Reads extents of segments. In each segment they are in order, so that every byte is fetched about once.
+    """Reads byte ranges ("extents") of segments. Within each segment they are in order, so that every byte is fetched
+    about once.
 
     Args:
-        keys: keys of the segments, by their number.
-        used: how many of the segments are read from.
-        most: bytes that are read at once at most.
-        ahead: what was read of segments already, by their number: the first byte, and the bytes.
+        keys: keys of the segments; a segment's number is its index here.
+        used: the number of segments that are read.
+        most: bytes that are read at once at most, and about those of the reads that `read_all` has in flight.
+        ahead: bytes of segments that were already read, by the segment's number: the offset and the bytes.
     """
 
     def __init__(
@@ -93,14 +96,19 @@ class SegmentReader:
         self._keys = keys
         self._window = min(LARGEST_WINDOW, most, max(SMALLEST_WINDOW, CACHE_BYTES // max(1, used or len(keys))))
         self._windows: OrderedDict[int, tuple[int, bytes]] = OrderedDict(ahead)
+        self._together = max(1, most // self._window)
+        self._wanted: deque[tuple[int, int]] = deque()
+        self._fetched: dict[tuple[int, int], bytes] = {}
+
+    def read_all(self, extents: Sequence[Extent]) -> Iterator[memoryview]:
+        """Yield the bytes of extents in blocks, with several windows fetched side by side; see `read`."""
+        self._fetched.clear()
+        self._wanted = deque(self._missing(extents))
+        for extent in extents:
+            yield from self.read(extent)
 
     def read(self, extent: Extent) -> Iterator[memoryview]:
-        """Yield an extent's bytes in blocks.
-
-        Raises:
-            ParcelqError: the segment is shorter than it should be.
-            AwsError, StoreError, OSError: the store refused.
-        """
+        """Yield an extent's bytes in blocks. Raises ParcelqError if the segment is too short."""
         segment, at, left = extent
         while left:
             start, data = self._windows.get(segment, (0, b""))
@@ -110,8 +118,33 @@ class SegmentReader:
             at, left = at + len(block), left - len(block)
             yield block
 
+    def _missing(self, extents: Iterable[Extent]) -> Iterator[tuple[int, int]]:
+        """Yield the segments and the first bytes of the windows that extents need, in order."""
+        held = {segment: (start, start + len(data)) for segment, (start, data) in self._windows.items()}
+        for segment, first, size in extents:
+            start, end = held.get(segment, (0, 0))
+            stop = first + size
+            if start <= first and stop <= end:
+                continue
+            at = first
+            while at < stop:
+                if not start <= at < end:
+                    yield segment, at
+                    start, end = at, at + self._window
+                at = min(stop, end)
+            held[segment] = start, end
+
+    def _read(self, window: tuple[int, int]) -> tuple[tuple[int, int], bytes]:
+        return window, self._store.read(self._keys[window[0]], window[1], self._window)
+
     def _fetch(self, segment: int, at: int) -> tuple[int, bytes]:
-        data = self._store.read(self._keys[segment], at, self._window)
+        window = segment, at
+        if window not in self._fetched:
+            is_next = bool(self._wanted) and self._wanted[0] == window  # not so where it was dropped since
+            count = min(self._together, len(self._wanted))
+            some = [self._wanted.popleft() for _ in range(count)] if is_next else [window]
+            self._fetched |= in_flight(self._read, some, _READS_IN_FLIGHT)
+        data = self._fetched.pop(window)
         if not data:
             raise ParcelqError(f"segment {self._keys[segment]!r} ends before byte {at}")
         self._windows.pop(segment, None)
@@ -122,22 +155,21 @@ class SegmentReader:
 
 
 def parts_of(reader: SegmentReader, extents: Iterable[Extent], size: int) -> Iterator[bytes]:
-    """Yield the parts of a result, each of `size` bytes but the last."""
+    """Yield the parts of a result. All but the last have `size` bytes."""
     for part in extents_of_parts(extents, size):
         yield part_file(reader, part).getvalue()
 
 
-def part_file(reader: SegmentReader, extents: Iterable[Extent]) -> BytesIO:
-    """Return a file with the bytes of extents, to be read from its beginning."""
-    file = BytesIO()  # joining a list would have all blocks in memory beside the part
-    for extent in extents:
-        file.writelines(reader.read(extent))
+def part_file(reader: SegmentReader, extents: Sequence[Extent]) -> BytesIO:
+    """Return a file with the bytes of extents, positioned at its start."""
+    file = BytesIO()  # joining a list would keep all blocks in memory together with the part
+    file.writelines(reader.read_all(extents))
     file.seek(0)
     return file
 
 
 def extents_of_parts(extents: Iterable[Extent], size: int) -> Iterator[list[Extent]]:
-    """Yield the extents of each part of a result, where every part but the last has `size` bytes."""
+    """Yield the extents of each part of a result. All parts but the last have `size` bytes."""
     part: list[Extent] = []
     room = size
     for segment, start, length in extents:

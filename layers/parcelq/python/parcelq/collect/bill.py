@@ -1,4 +1,4 @@
-"""What a job cost: what its messages, the notes of its uploads and its record carry, and dollars at list prices."""
+"""The cost of a job: adds up what messages, upload notes and the job's record say, and prices it at list prices."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from parcelq.prices import Prices
 
 _POLLS: Final = 2
-"""Requests with which Lambda gets the messages of an invocation and deletes them; no function sees these."""
+"""Requests with which Lambda receives and deletes the messages of an invocation; functions do not see these."""
 
 
 class Bill(NamedTuple):
-    """What a job cost, by those who did the work.
+    """The cost of a job, by function.
 
     Attributes:
         uploader: from the notes of its uploads.
@@ -32,7 +32,7 @@ class Bill(NamedTuple):
 
     @classmethod
     def of(cls, indexes: Sequence[Index], notes: Iterable[Note], looks: Cost = NOTHING) -> Bill:
-        """Add up what is known of a job."""
+        """Add up the costs that are known of a job."""
         return cls(
             sum((note.spent for note in notes), NOTHING),
             sum((index.processing for index in indexes), NOTHING),
@@ -40,7 +40,7 @@ class Bill(NamedTuple):
         )
 
     def document(self) -> dict[str, Any]:
-        """The bill for the report. Without functions, on one machine, it has nothing but the runs."""
+        """Return the bill for the report. On one machine, which has no functions, it contains only the runs."""
         runs = self.processors.runs
         told: dict[str, Any] = {
             "runs": {
@@ -68,7 +68,7 @@ class Bill(NamedTuple):
 
 @cache
 def _list_prices() -> Prices:
-    from parcelq.prices import load_prices  # where a job ends
+    from parcelq.prices import load_prices  # only where a job ends
 
     return load_prices()
 

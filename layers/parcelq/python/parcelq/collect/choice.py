@@ -1,15 +1,15 @@
-"""Choosing: which of the collected messages make the result. Pure.
+"""Chooses which of the collected messages form the result. Pure functions.
 
-Rows come in order of lineage. Messages whose bytes of the source overlap make a *cluster*, and nearly every cluster is
-a single message, or the messages of one output. For the others these rules hold:
+Rows are sorted by lineage, the bytes of the source that a message was made from. Messages with overlapping lineage form
+a *cluster*. Nearly every cluster is a single message, or the messages of one output. These rules decide about the
+others:
 
-- A *candidate* stands for a range of bytes: a message, or the whole output of one run if every byte of it is there.
-  The output of a run has candidates of its own, and so on for each step.
-- Among candidates for the same range, the one that was complete first is chosen, but one without dead entries is
-  preferred to one with some. Among tombstones of the same entries the newest is chosen, because it has the reason of
-  the last run.
-- Of ranges that overlap (a message that ran whole on one delivery and halved on another) those are chosen that together
-  account for most bytes, and of these those that have the fewest dead ones.
+- A *candidate* covers a range of bytes. It is one message, or the whole output of one run if every byte of that was
+  collected. Candidates for the parts of an output are found in the same way, step by step.
+- Among candidates for the same range, the one that was complete first is chosen, but candidates without dead entries
+  are preferred. Among tombstones of the same entries the newest is chosen, because it has the reason of the last run.
+- Ranges can overlap, for example when a message ran as a whole on one delivery and was halved on another. Then those
+  ranges are chosen that together cover most bytes, and among these the ones with the fewest dead bytes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from parcelq.collect.rows import ENTRIES, FLAG, NUMBER, WHERE, Columns
 
 @dataclass(slots=True)
 class Choice:
-    """What was chosen from consecutive rows.
+    """The choice from consecutive rows.
 
     Attributes:
-        rows: numbers of the rows that were chosen, in order of the result; dead ones among them.
-        covered: bytes of the source that these account for without dead entries.
-        dead: bytes of the source that they account for with dead entries.
-        holes: ranges of the source for which there is nothing, in order.
-        duplicates: messages that were there already.
+        rows: numbers of the chosen rows, in order of the result, including dead ones.
+        covered: bytes of the source that the chosen rows cover without dead entries.
+        dead: bytes of the source that they cover with dead entries.
+        holes: ranges of the source that no message covers, in order.
+        duplicates: messages that repeat others.
     """
 
     columns: Columns
@@ -45,10 +45,10 @@ class Choice:
 
 @dataclass(slots=True)
 class _Candidate:
-    """A range of bytes, and the messages that stand for it.
+    """A range of bytes, and the messages that cover it.
 
     Attributes:
-        since: when the last of them came, as a number that only sorts.
+        since: when the last of them was collected, as a number that is only good for sorting.
     """
 
     start: int
@@ -59,7 +59,7 @@ class _Candidate:
 
 
 def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[Choice]:
-    """Choose among rows that are in order, and find what is missing."""
+    """Choose among sorted rows, and find the missing ranges."""
     at = 0
     is_empty = True
     for rows, begins in _clusters(chunks, words, total):
@@ -75,7 +75,9 @@ def choose(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iter
 
 
 def _clusters(chunks: Iterable[list[bytes]], words: int, total: int | None) -> Iterator[tuple[list[bytes], list[int]]]:
-    """Yield rows, never a part of a cluster, with the number of each cluster's first row and that after the last."""
+    """Yield rows that contain only whole clusters, with the number of each cluster's first row and the number after the
+    last.
+    """
     rows: list[bytes] = []
     kept = 0
     for chunk in chunks:
@@ -93,9 +95,9 @@ def _clusters(chunks: Iterable[list[bytes]], words: int, total: int | None) -> I
 
 
 def _begins(rows: list[bytes], words: int, total: int | None) -> list[int]:
-    """The numbers of rows with which a cluster begins."""
+    """Return the numbers of the rows that begin a cluster."""
     if not total and total is not None:
-        return [0]  # all rows stand for the same empty range
+        return [0]  # all rows cover the same empty range
     starts, ends = Columns.of(rows, words).spans(0)
     reached = accumulate(ends, max)
     later = zip(count(1), islice(starts, 1, None), reached, strict=False)
@@ -106,7 +108,7 @@ class _Chooser:
     """Chooses among the rows of whole clusters.
 
     Attributes:
-        at: bytes of the source up to which everything was chosen or is a hole.
+        at: the offset in the source up to which rows were chosen or holes noted.
     """
 
     def __init__(self, columns: Columns, total: int | None) -> None:
@@ -120,7 +122,7 @@ class _Chooser:
         self._entries = columns[ENTRIES]
 
     def choose(self, begins: Sequence[int]) -> None:
-        """Choose in clusters, given the number of the first row of each, and the number after the last row."""
+        """Choose in clusters, given the number of each one's first row, followed by the number after the last row."""
         starts, ends = self._spans[0]
         digests = self._outputs[0][0] if self._outputs else None
         last_byte = NUMBER if self._total is None else self._total
@@ -149,14 +151,14 @@ class _Chooser:
             choice.covered += end - start
 
     def _is_whole_run(self, first: int, after: int) -> bool:
-        """Whether rows are the messages of one output and nothing else, each of them once, none missing or dead."""
+        """Return whether rows are exactly the messages of one output, each once, none missing or dead."""
         starts, ends = self._spans[0]
         last = after - 1
         same = starts[first] == starts[last] and ends[first] == ends[last]
         return same and max(self._entries[first:after]) < FLAG and self._is_tiled(first, after, 1)
 
     def _is_tiled(self, first: int, after: int, step: int) -> bool:
-        """Whether rows are slices of one output of a step, which follow one another from its beginning to its end."""
+        """Return whether rows are slices of one output of a step, adjacent from its beginning to its end."""
         digests, totals = self._outputs[step - 1]
         begins, stops = self._spans[step]
         last = after - 1
@@ -184,7 +186,7 @@ class _Chooser:
         return True
 
     def _best(self, first: int, after: int, step: int) -> list[_Candidate]:
-        """Choose among rows that are slices of the same thing: of the source, or of one output of a step."""
+        """Choose among rows that are slices of the same bytes: of the source, or of one output of a step."""
         starts, ends = self._spans[step]
         total = self._total if step == 0 else self._outputs[step - 1][1][first]
         candidates = []
@@ -198,7 +200,9 @@ class _Chooser:
         return _heaviest(candidates)
 
     def _candidate(self, start: int, end: int, first: int, after: int, step: int) -> _Candidate | None:
-        """Choose among rows for the same slice: whole messages of it, and slices of what runs made of it."""
+        """Choose among rows for the same slice: messages that cover it whole, and parts of outputs that runs made from
+        it.
+        """
         found: list[_Candidate] = []
         if step == self._steps:
             whole, slices = range(first, after), range(0)
@@ -219,12 +223,12 @@ class _Chooser:
         if found:
             return min(found, key=lambda one: (one.dead, one.since))
         if dead:
-            # The newest, since that has the reason of the last run.
+            # The newest, because it has the reason of the last run.
             return _Candidate(start, end, dead[-1:], dead=True, since=self._wheres[dead[-1]])
         return None
 
     def _run(self, start: int, end: int, first: int, after: int, step: int) -> _Candidate | None:
-        """The output of a run of a step, if all of it is there."""
+        """Return the output of a run of a step, if all of it was collected."""
         parts = self._best(first, after, step)
         if not parts or sum(one.end - one.start for one in parts) != self._outputs[step - 1][1][first]:
             return None
@@ -233,7 +237,7 @@ class _Chooser:
 
 
 def _runs(columns: tuple[array[int], array[int]], first: int, after: int) -> Iterator[tuple[int, int]]:
-    """Yield where rows begin and end that are equal in two columns."""
+    """Yield the begin and end of each group of rows that are equal in two columns."""
     one, other = columns
     begin = first
     for number in range(first + 1, after):
@@ -244,11 +248,10 @@ def _runs(columns: tuple[array[int], array[int]], first: int, after: int) -> Ite
 
 
 def _heaviest(candidates: list[_Candidate]) -> list[_Candidate]:
-    """Among overlapping ranges, return the disjoint ones that weigh most: by bytes accounted for, then by bytes not
-    dead.
+    """Return disjoint ranges that cover most bytes, and among such choices the fewest dead bytes.
 
-    This is weighted interval scheduling: in the order of their ends, each range is added to the best choice before it,
-    or left out.
+    This is weighted interval scheduling: in the order of their ends, each range is either added to the best choice
+    before it or left out.
     """
     by_end = sorted(candidates, key=lambda one: (one.end, one.start))
     ends = [one.end for one in by_end]

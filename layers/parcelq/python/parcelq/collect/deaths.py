@@ -1,4 +1,4 @@
-"""What failed for good: the entries, why, and where they are in the source; all from the segments."""
+"""Reads from the segments what failed for good: the entries, the reasons, and the places in the source."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from parcelq.limits import MIB
 from parcelq.upload.notes import Beginning, Note, entries_in
 
 MOST_LISTED: Final = 1_000
-"""Dead entries that a report lists; the list of dead entries has all."""
+"""Most dead entries that a report lists; the separate list has all."""
 _PART_BYTES: Final = 8 * MIB
 _STEP: Final = " (step "
-"""What follows the line that says what went wrong; see `parcelq.process.dead.reason_of`."""
+"""The headings that may follow the line with the error; see `parcelq.process.dead.reason_of`."""
 _QUOTED: Final = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`")
 _NUMBER: Final = re.compile(
     r"(?<!with )(?<!code )(?<!signal )(?<!status )(?<!Errno )(?<!, line )(?<![\w.])-?\d[\d.,]*(?<![.,])"
@@ -31,14 +31,14 @@ class Dead(NamedTuple):
     """Entries that failed for good.
 
     Attributes:
-        start: first byte, in the source, of the message that they came in.
-        end: just after its last byte.
-        of_source: whether they are entries of the source, and not of the output of an earlier step.
-        record: number of the first of them in the source, from 1; None if unknown.
+        start: offset in the source of the message that contained them.
+        end: offset just after its last byte.
+        of_source: whether they are entries of the source; otherwise an earlier step wrote them.
+        record: number of the first entry in the source, from 1; None if unknown.
         line: number of its first line, from 1; None if unknown.
-        entry: the entries themselves; empty where they were too large to be kept.
-        file: the file that they are in, if the source is made of several and it is known which; `record` and `line`
-            count in that file then.
+        entry: the entries themselves; empty if they were too large to keep.
+        file: the file that they are in, if the source consists of several files and the file is known. Then `record`
+            and `line` count in that file.
     """
 
     start: int
@@ -52,7 +52,7 @@ class Dead(NamedTuple):
     file: str = ""
 
     def to_json(self) -> bytes:
-        """As a line of the list of dead entries."""
+        """Return the line for the list of dead entries."""
         told: dict[str, Any] = {"file": self.file} if self.file else {}
         if self.record is not None:
             told["record"] = self.record
@@ -72,10 +72,7 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
     """Yield the dead entries, in order, with their reasons, all from the segments.
 
     Args:
-        notes: what is noted of the source's uploads, by which numbers within a range become numbers in the source.
-
-    Raises:
-        ParcelqError, AwsError, OSError: a segment cannot be read.
+        notes: the notes of the source's uploads, which convert numbers within a range to numbers in the source.
     """
     reader = SegmentReader(collected.store, collected.segments, ahead=collected.bodies_ahead)
     files = [file for note in notes for file in note.files]
@@ -90,9 +87,9 @@ def dead_of(collected: Collected, notes: Sequence[Note]) -> Iterator[Dead]:
 
 
 def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None) -> int | None:
-    """Count the entries of the source that are dead; None where the notes do not say how many a message had.
+    """Count the dead entries of the source; None if the notes do not say how many entries a message had.
 
-    Where an entry of what an earlier step made died, all entries of the source count of whose message it was made.
+    If an entry of an earlier step's output died, all entries of the source that its message was made from count.
     """
     counted, last = 0, (-1, -1)
     for row in collected.dead():
@@ -108,7 +105,7 @@ def dead_entries(collected: Collected, notes: Sequence[Note], total: int | None)
 
 
 def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
-    """Yield the list of dead entries in parts."""
+    """Yield the list of dead entries in blocks."""
     held: list[bytes] = []
     size = 0
     for one in dead:
@@ -122,36 +119,36 @@ def dead_lines(dead: Iterable[Dead]) -> Iterator[bytes]:
 
 
 def main_line(reason: str) -> str:
-    """Return the line of a reason that says what went wrong, without the step's name and the traceback."""
+    """Return the line of a reason that names the error, without the step's name and the traceback."""
     return reason.partition("\n")[0].partition(_STEP)[0]
 
 
 def kind_of(reason: str) -> str:
-    """Return what a reason has in common with those of other entries that failed in the same way.
+    """Return the kind of a reason, which is equal for entries that failed in the same way.
 
-    It is the reason's main line, with quoted parts and numbers replaced by `…`, since these are usually taken from the
-    entry: `ValueError: bad SMILES 'CX'` becomes `ValueError: bad SMILES …`. Exit codes, signals
-    and lines of a program stay.
+    It is the reason's main line with quoted parts and numbers replaced by `…`, because these usually come from the
+    entry: `ValueError: bad SMILES 'CX'` becomes `ValueError: bad SMILES …`. Exit codes, signals and line numbers of a
+    program stay.
     """
     kind = _NUMBER.sub("…", _QUOTED.sub("…", main_line(reason)))
     return kind if len(kind) <= _LONGEST_KIND else kind[: _LONGEST_KIND - 1] + "…"
 
 
 def _in_file(dead: Dead, file: Beginning) -> Dead:
-    """Dead entries with the numbers that they have in their own file."""
+    """Return dead entries with their numbers within their own file."""
     record = None if dead.record is None else dead.record - file.record
     line = None if dead.line is None else dead.line - file.line
     return dead._replace(record=record, line=line, file=file.name)
 
 
 def _numbers(first: str, start: int, notes: Sequence[Note], total: int | None) -> tuple[int | None, int | None]:
-    """Record and line number in the source, from what the attribute `First` said."""
+    """Return record and line number in the source, calculated from the attribute `First`."""
     record, _, line = first.removeprefix("+").partition(",")
     if not (record.isdecimal() and line.isdecimal() and len(first) < 40):
         return None, None
     if not first.startswith("+"):
         return int(record), int(line)
-    # Counted from the start of its range: the entries of the ranges before it are to be added.
+    # The numbers count from the start of their range: add the entries of the ranges before it.
     begin = max((note.start for note in notes if note.start <= start), default=0)
     if not begin:
         return int(record), int(line)

@@ -1,4 +1,4 @@
-"""Downloading: all messages of a topic into one file, by way of segments in a folder beside it."""
+"""Downloads all messages of a topic into one file, by way of segments in a folder beside it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PART_BYTES: Final = 8 * MIB
 
 
 class Downloaded(NamedTuple):
-    """What was downloaded.
+    """The outcome of a download.
 
     Attributes:
         sources: how many sources have results in the file.
@@ -48,18 +48,18 @@ def download(
 ) -> Downloaded:
     r"""Write all messages of a topic into a file, one entry a line, each source in its order and no message twice.
 
-    Messages are acknowledged when they are on the disk, in a folder `<file>.parts`. The file itself appears at the end,
-    whole. Where a source is incomplete the folder stays, so that a later download adds what came since; after a crash a
-    second one continues with it.
+    Messages are acknowledged when they are on disk, in a folder `<file>.parts`. The file itself appears at the end,
+    complete. If a source is incomplete the folder stays, so that a later download adds the messages that arrived since.
+    After a crash, the next download continues from the folder.
 
     Args:
-        path: the file; messages without lineage come last in it.
-        receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
+        path: the file; messages without lineage are at its end.
+        receive_message_timeout: seconds without a message after which the topic counts as empty.
         on_progress: called with the numbers of messages and entries that were just stored.
 
     Raises:
-        ParcelqError: the file already exists, and is not the unfinished one of an earlier download.
-        AwsError, TopicNotFoundError, OSError: SQS or the disk refused. Nothing is lost.
+        ParcelqError: the file already exists, and is not an incomplete file of an earlier download.
+        AwsError, TopicNotFoundError, OSError: SQS or the disk failed. No message is lost.
     """
     folder = path.with_name(path.name + PIECES)
     if path.exists() and not folder.exists():
@@ -92,7 +92,7 @@ def download(
 
 
 def _parts(collected: Collected, topic: str, incomplete: list[str]) -> Iterator[bytes]:
-    """Yield the result of a job, or, if something is missing, everything that was collected, in order."""
+    """Yield the result of a job or, if records are missing, everything that was collected, in order."""
     keys, extents = collected.segments, all_extents(collected)
     if collected.job.source:
         resolution = collected.resolve()
@@ -104,7 +104,7 @@ def _parts(collected: Collected, topic: str, incomplete: list[str]) -> Iterator[
 
 
 def _is_ended(file: IO[bytes]) -> bool:
-    """Whether a file is empty or ends in a line end."""
+    """Return whether a file is empty or ends in a line end."""
     if not file.tell():
         return True
     file.seek(-1, os.SEEK_END)

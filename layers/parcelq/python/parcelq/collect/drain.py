@@ -1,4 +1,4 @@
-"""Draining a topic: its messages into segments, acknowledged as soon as they are stored."""
+"""Drains a topic: stores its messages in segments, and acknowledges each as soon as it is stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Final
 
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.held import Held, Room
-from parcelq.collect.segments import Job, write_segment
+from parcelq.collect.segments import JobKey, write_segment
 from parcelq.errors import ConflictError, MessageError, ParcelqError
 from parcelq.limits import MAX_LONG_POLL_SECONDS, MAX_REQUEST_MESSAGES, MIB
 from parcelq.lineage.source import workflow_name
@@ -29,41 +29,40 @@ from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 RECEIVERS: Final = 4
-"""Each holds at most what is below; so all of them hold a bounded number of messages and bytes."""
+"""Number of receivers. Each holds at most as much as the constants below say, so their memory is bounded."""
 PULLED_TOGETHER: Final = 30
-"""The most messages that a receiver pulls at a time. Even if all of them have the largest size, they fit into
-memory."""
+"""The most messages that a receiver pulls at a time. They fit into memory even if all have the largest size."""
 PULLED_BYTES: Final = 4 * MIB
-"""A receiver pulls fewer messages if, by the size of the recent ones, they would have more bytes than this."""
+"""A receiver pulls fewer messages if they would exceed this many bytes, judging by recent messages."""
 SEGMENT_MESSAGES: Final = 5_000
 SEGMENT_BYTES: Final = 16 * MIB
-"""A receiver stores what it has when it has this many messages, or bytes."""
+"""A receiver stores the messages it holds when they reach this number, or this many bytes."""
 ELSEWHERE_BYTES: Final = 32 * MIB
-"""Bodies in S3 are fetched together only up to this many bytes; a larger one alone."""
+"""Bodies in S3 are fetched together up to this many bytes; a larger body is fetched alone."""
 DEADLINE_SECONDS: Final = 300
 _SEGMENT_SECONDS: Final = 60.0
 _WRITES_IN_FLIGHT: Final = 8
-"""Segments of different jobs are written side by side."""
+"""Number of segments of different jobs that are written in parallel."""
 _FOREVER: Final = float("inf")
 
 
 @dataclass(slots=True)
 class Drained:
-    """What was collected from a topic.
+    """The outcome of draining a topic.
 
     Attributes:
-        exhausted: whether draining ended because no more messages came, and not because its time was up.
+        exhausted: whether draining ended because no more messages arrived; False if its time was up.
     """
 
     messages: int = 0
     entries: int = 0
     segments: int = 0
     exhausted: bool = True
-    jobs: set[Job] = field(default_factory=set)
+    jobs: set[JobKey] = field(default_factory=set)
 
 
 class _Pace:
-    """Decides how many messages are pulled at a time, by the size of recent ones; for all receivers together."""
+    """Decides how many messages all receivers pull at a time, by the size of recent messages."""
 
     def __init__(self) -> None:
         self._size = 0.0
@@ -76,7 +75,7 @@ class _Pace:
         return max(1, min(PULLED_TOGETHER, int(PULLED_BYTES / self._size)))
 
     def saw(self, size: float) -> None:
-        """Note the mean size of what came: at once if it is larger than before, gradually if it is smaller."""
+        """Note the mean size of received messages: at once if it is larger than before, gradually if it is smaller."""
         self._size = max(1.0, size, (self._size + size) / 2)
 
 
@@ -85,9 +84,9 @@ class Drainer:
     """Collects a topic's messages.
 
     Attributes:
-        deadline: seconds for which messages are locked while they are held; refreshed while that takes longer.
-        keeps_headers: whether the headers that messages bring are stored, because the step's processors use another
-            store than this one, or none.
+        deadline: seconds for which held messages are locked; renewed if storing takes longer.
+        keeps_headers: whether to store the headers that messages carry; needed if the processors of the step use
+            another store or none.
     """
 
     topic: Topic
@@ -100,18 +99,18 @@ class Drainer:
     _kept: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def keep_header(self, message: Message) -> None:
-        """Store the header of a step's outputs, if that is wanted.
+        """Store the header of a step's outputs, if `keeps_headers`.
 
-        A header of the source itself, which no step wrote, comes as a message of its own.
+        The header of the source itself is a separate message.
 
         Raises:
-            MessageError: it cannot be read, or is another one than that of the outputs before it.
+            MessageError: it cannot be read, or differs from the header of earlier outputs.
         """
         attributes = message.attributes
         if not (self.keeps_headers and HEADER in attributes and ">" in attributes.get(LINEAGE, ">")):
             return
         header = Headers().read(attributes[HEADER])
-        job = Job(attributes.get(SOURCE, ""), workflow_name(attributes.get(WORKFLOW, "")))
+        job = JobKey(attributes.get(SOURCE, ""), workflow_name(attributes.get(WORKFLOW, "")))
         key = key_of_stage(job.id, self.topic.name)
         if key not in self._kept:
             with suppress(ConflictError):
@@ -127,15 +126,16 @@ class Drainer:
         time_left: Callable[[], float] = lambda: _FOREVER,
         on_progress: Callable[[int, int], None] = lambda _messages, _entries: None,
     ) -> Drained:
-        """Store and acknowledge messages until nothing comes, or time is up.
+        """Store and acknowledge messages until no more arrive or time is up.
 
         Args:
-            receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
-            time_left: returns the seconds until this should have ended.
+            receive_message_timeout: seconds without a message after which the topic counts as empty.
+            time_left: returns the seconds left.
             on_progress: called with the numbers of messages and entries that were just stored.
 
         Raises:
-            AwsError, TopicNotFoundError, OSError: SQS or the store refused. Other messages are delivered again.
+            AwsError, TopicNotFoundError, OSError: SQS or the store failed. Messages that were not stored are delivered
+            again.
         """
         drained = Drained()
         with ThreadPoolExecutor(self.receivers, thread_name_prefix="parcelq-drain") as pool:
@@ -156,7 +156,7 @@ class Drainer:
 
 @dataclass(slots=True)
 class _Receiver:
-    """One of several receivers, on a thread of its own; see `Drainer.drain`."""
+    """One of several receivers, each on its own thread; see `Drainer.drain`."""
 
     drainer: Drainer
     receive_message_timeout: float
@@ -171,7 +171,7 @@ class _Receiver:
         self._hold_nothing()
 
     def receive(self) -> Drained:
-        """Store and acknowledge messages until nothing comes, or time is up."""
+        """Store and acknowledge messages until no more arrive or time is up."""
         clock, topic, deadline = self.drainer.clock, self.drainer.topic, self.drainer.deadline
         quiet_since = clock()
         with Lease(topic, timeout=deadline, at_once=False) as lease:
@@ -196,16 +196,18 @@ class _Receiver:
                     return self.drained
 
     def _take(self, one: Pulled, lease: Lease) -> None:
-        """Hold a message, and store what is held if that is enough."""
+        """Hold a message, and store all held messages if they are enough for a segment."""
         elsewhere = SIZE_ELSEWHERE in one.attributes or OLD_SIZE_ELSEWHERE in one.attributes
-        # A large message is stored while it holds the memory, so that there is only one of them at a time.
+        # A large message is stored at once, while this receiver holds all of the memory, so that there is only one at a
+        # time.
         with self.room.taken(_size_elsewhere(one)) if elsewhere else nullcontext():
             try:
                 message = self.drainer.topic.read(one)
                 self.drainer.keep_header(message)
                 self.held.add(one, message)
             except MessageError as error:
-                # Not refreshed any more, and left to the topic's redrive policy, so that it is not lost.
+                # Neither refreshed nor acknowledged: the topic's redrive policy moves it to the dead-letter topic, so
+                # it is not lost.
                 # guard[self.held.pulled.append(one)]: a message that nobody can read stays on the output topic
                 lease.drop([one])
                 _log.warning("message %s cannot be read: %s", one.message_id, error)
@@ -220,7 +222,7 @@ class _Receiver:
         )
 
     def _store(self, lease: Lease) -> None:
-        """Store and acknowledge what is held, if anything is."""
+        """Store and acknowledge the held messages, if there are any."""
         held, drainer = self.held, self.drainer
         if held.pulled:
             # guard[topic = drainer.topic.name; self._acknowledge(held.pulled)]: messages are acknowledged only after
@@ -238,7 +240,7 @@ class _Receiver:
             self.on_progress(len(held.pulled), entries)
         self._hold_nothing()
 
-    def _write(self, topic: str, held: tuple[Job, list[Piece]]) -> None:
+    def _write(self, topic: str, held: tuple[JobKey, list[Piece]]) -> None:
         job, pieces = held
         store, versions, now = self.drainer.store, self.held.versions.get(job, ()), self.drainer.now()
         cost = self.held.costs.get(job, NOTHING)
@@ -250,7 +252,9 @@ class _Receiver:
     def _acknowledge(self, stored: list[Pulled]) -> None:
         try:
             left = self.drainer.topic.acknowledge(stored)
-        except ParcelqError as error:  # they are delivered again, and their lineage shows that they are duplicates
+        except (
+            ParcelqError
+        ) as error:  # these messages are delivered again, and their lineage shows that they are duplicates
             _log.warning("stored, but not acknowledged: %s", error)
         else:
             if left:
@@ -258,6 +262,6 @@ class _Receiver:
 
 
 def _size_elsewhere(pulled: Pulled) -> int:
-    """Bytes of a body that is in S3, as far as the message says."""
+    """Bytes of a body in S3, according to the message."""
     told = (count_told(pulled.attributes.get(name, "")) for name in (SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE))
     return next((size for size in told if size is not None), ELSEWHERE_BYTES)

@@ -1,4 +1,4 @@
-"""Draining the output topic by as many invocations as it needs, and looks for the jobs whose messages come."""
+"""Drains the output topic with as many invocations as it needs, and starts looks for the jobs of drained messages."""
 
 from __future__ import annotations
 
@@ -15,25 +15,28 @@ from parcelq.topics.topic import Topic
 DRAIN_SHARE: Final = 0.6
 """The share of an invocation's time for draining; the rest is for writing results."""
 LOOK_DRAIN_SECONDS: Final = 10.0
-"""A look drains for so long at most, so that what it finds is not late; further looks go on from there."""
+"""Most seconds that a look drains, so that its findings are not late; further looks continue."""
 LOCKED_SECONDS: Final = 60
-"""Seconds that looks stay locked; renewed after half of it, so looks of a dead function are delivered again soon."""
+"""Seconds that looks stay locked. The lock is renewed after half of it, so looks of a dead function are delivered again
+soon.
+"""
 DRAIN_PAUSE: Final = 10
 VAIN_DRAIN_PAUSE: Final = 30
 VAIN_DRAINS: Final = 3
-"""Seconds between looks that only drain, and how many in a row must find nothing before they end, because SQS's counts
-lag."""
+"""Seconds between looks that only drain, and how many of them in a row must find nothing before they end. They continue
+for a while because SQS's counts lag.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Draining:
-    """What an invocation that takes looks does first.
+    """The first task of an invocation that takes looks: it drains the output topic.
 
     Attributes:
         looker: takes the looks.
         output: the topic that results are collected from.
         looks: the topic of looks.
-        due: when the next look at a job is due, for jobs that this instance knows of.
+        due: when the next look at each job is due, for jobs that this instance knows.
     """
 
     looker: Looker
@@ -42,14 +45,13 @@ class Draining:
     due: dict[str, float] = field(default_factory=dict)
 
     def take_turn(self, looks: Sequence[Look], time_left: Callable[[], float]) -> tuple[Drained, list[SourceState]]:
-        """Drain the output topic, and ensure that others drain what is left and look at what came.
+        """Drain the output topic, and ensure that other invocations drain the rest and look at the drained jobs.
 
-        Args:
+        \n Args:
             looks: the looks that the invocation took.
-            time_left: returns its seconds left.
+            time_left: returns the invocation's remaining seconds.
 
-        Returns:
-            What was drained, and the results of messages without lineage.
+        \n Returns: The outcome of draining, and the results of messages without lineage.
         """
         whole = time_left()
         until = whole - min(LOOK_DRAIN_SECONDS, whole * DRAIN_SHARE)
@@ -59,19 +61,19 @@ class Draining:
         return drained, self._notice(drained, [look.job for look in looks if look.job])
 
     def _ask_for_others(self) -> None:
-        """Have more invocations drain the output topic if it has more messages than one drains within seconds."""
+        """Start more invocations that drain the output topic if it has more messages than one drains within seconds."""
         messages = self.output.counts().visible
         if messages >= MESSAGES_OF_A_DRAINER:
             looks = self.looks.counts()
             self.looker.jobs.send(Look() for _ in range(more_drainers(messages, looks.visible + looks.delayed)))
 
     def _go_on(self, drained: Drained, numbers: Sequence[int]) -> None:
-        """Have another invocation drain the output topic while it has messages.
+        """Start another invocation if the output topic still has messages.
 
         Args:
-            drained: what this one drained.
-            numbers: of the looks that it took which do nothing but drain. One follows them until nothing has been on
-                any topic a few times in a row: somebody sent it who published messages without beginning a job.
+            drained: the outcome of this invocation's draining.
+            numbers: numbers of the looks that only drain. Somebody who published messages without a job sends the
+                first. Each is followed by another until all topics were empty a few times in a row.
         """
         send = self.looker.jobs.send
         if not drained.exhausted:

@@ -1,8 +1,8 @@
-"""Finishing jobs: from the segments of a job to its result, the report beside it and the list of dead entries.
+"""Finishes jobs: writes the result of a job from its segments, with the report and the list of dead entries.
 
-All state of a job is in its segments. So this can be stopped at any moment and run again, or run twice at once: the
-second run finds the result, or writes the same one. Result, report and list follow from one resolution, whose state the
-result and the report name.
+All state of a job is in its segments. So finishing can stop at any moment and run again, or run twice at the same time:
+the second run finds the result or writes the same one. Result, report and list follow from one `Resolution`; the result
+and the report carry the digest of its state.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 
-from parcelq.collect.assembly import Extent, SegmentReader, parts_of
+from parcelq.collect.assembly import SegmentReader, parts_of
 from parcelq.collect.indexes import open_indexes
 from parcelq.collect.large import LargeResults
-from parcelq.collect.plans import Wanted
-from parcelq.collect.reporting import Reporter
+from parcelq.collect.plans import Wanted, digest_of
+from parcelq.collect.reporting import Reporter, is_newer, metadata_of, state_in
 from parcelq.collect.resolution import WHOLE, Collected, Resolution, all_extents
-from parcelq.collect.results import digest_of, is_newer, metadata_of, state_in
 from parcelq.collect.runs import FEWEST
 from parcelq.collect.seeing import Seen, SourceState, see
-from parcelq.collect.segments import Job, folder, segment_keys, segments_among
+from parcelq.collect.segments import JobKey, folder, segment_keys, segments_among
 from parcelq.errors import NotFoundError, ParcelqError
 from parcelq.lineage.source import NO_SOURCE, Source
 from parcelq.names import RESULTS
@@ -45,14 +44,14 @@ class Finisher:
     Attributes:
         topic: name of the topic that was drained.
         destination: the prefix of the results' keys.
-        results: where the results go, if that is another store.
-        bucket: the bucket that this is; empty where it is none.
-        replaces: whether a job's result replaces any that is there. Otherwise that of a newer put stays, and so does
-            one of the same source from which nothing is missing.
-        names: works out the names of a source's result; None for the usual names.
-        versions: of the steps that ran, for the report, beside those that the messages name.
+        results: the store for results, if it is not `store`.
+        bucket: the name of the bucket; empty if the store is not a bucket.
+        replaces: whether a job's result replaces any existing one. Otherwise a newer put's result stays, and so does a
+            complete result of the same source.
+        names: returns the names of a source's result; None for the usual names.
+        versions: versions of the steps, for the report, in addition to those that the messages name.
         recipe: steps, settings and other options of a run on one machine, for the report.
-        large: has large results written by several invocations; None where this process writes every result alone.
+        large: lets several invocations write large results; None if this process writes every result.
     """
 
     store: Store
@@ -69,7 +68,7 @@ class Finisher:
 
     @property
     def out(self) -> Store:
-        """Where results go."""
+        """The store for results."""
         return self.results or self.store
 
     @property
@@ -85,16 +84,13 @@ class Finisher:
         return result_names(source.name, self.destination)
 
     def finish_all(self, may_go_on: Callable[[], bool] = lambda: True) -> Iterator[SourceState]:
-        """Look at every job that has something new, and write what is finished.
+        """Look at every job with new segments, and write the results of finished jobs.
 
-        A job that cannot be finished is logged and yielded with its problem; the others continue. Jobs with the fewest
-        segments come first, so that a long job delays few others. Jobs with equally many come in any order.
+        A job that fails is logged and yielded with its problem; the others continue. Jobs with the fewest segments come
+        first, so that a long job delays few others.
 
         Args:
-            may_go_on: asked before each job; those left are for the next time, and yielded as not looked at.
-
-        Raises:
-            AwsError, StoreError, OSError: the segments cannot be listed.
+            may_go_on: called before each job; if it returns False, the remaining jobs are yielded as not looked at.
         """
         for keys in self.unfinished():
             if may_go_on():
@@ -103,26 +99,26 @@ class Finisher:
                 yield SourceState(keys[0], 0, None, 0, 0, looked_at=False)
 
     def unfinished(self) -> list[list[str]]:
-        """The keys of every job that has something new; see `finish_all`."""
+        """The keys of every job with new segments; see `finish_all`."""
         jobs = [keys for keys in segment_keys(self.store, self.topic).values() if not self._is_done_with(keys)]
         random.shuffle(jobs)
         return sorted(jobs, key=len)
 
-    def finish_job(self, job: Job) -> SourceState | None:
+    def finish_job(self, job: JobKey) -> SourceState | None:
         """Look at one job, and write its result if it is finished; None if it has no messages."""
         keys = self.keys_of(job)
         return next(iter(self._look(keys)), None) if segments_among(keys) else None
 
     def finish_without_lineage(self) -> list[SourceState]:
         """Write the messages that cannot be part of a result, if there are any; see `finish_all`."""
-        keys = self.keys_of(Job(NO_SOURCE))
+        keys = self.keys_of(JobKey(NO_SOURCE))
         return list(self._look(keys)) if keys else []
 
-    def keys_of(self, job: Job) -> list[str]:
+    def keys_of(self, job: JobKey) -> list[str]:
         """The keys in a job's folder."""
         return list(self.store.keys(folder(self.topic, job.id)))
 
-    def job_of(self, job_id: str) -> Job | None:
+    def job_of(self, job_id: str) -> JobKey | None:
         """The job whose messages are in the folder of an id; None if there are none."""
         segments = segments_among(self.store.keys(folder(self.topic, job_id)))
         return open_indexes(self.store, segments[:1])[0].job if segments else None
@@ -132,32 +128,29 @@ class Finisher:
         return see(self.store, self.topic, keys, self.now())
 
     def is_waiting(self, source: str, keys: Sequence[str]) -> bool:
-        """Whether a large result waits for parts, so that nothing else is to be done; see `LargeResults`."""
+        """Return whether parts of a large result are still being written, so that there is nothing else to do; see
+        `LargeResults`.
+        """
         return self.large is not None and self.large.is_waiting(self._names(Source.parse(source)).result, keys)
 
     def finish(
-        self,
-        seen: Seen,
-        *,
-        healings: int = 0,
-        notes: Sequence[Note] | None = None,
-        looks: Cost = NOTHING,
+        self, seen: Seen, *, healings: int = 0, notes: Sequence[Note] | None = None, looks: Cost = NOTHING
     ) -> SourceState:
-        """Write the result of a job and its report, if every entry has a result or is dead.
+        """Write the result of a job and its report, if every entry is processed or dead.
 
         Args:
-            healings: how often what was missing was published again; for the report.
-            notes: what is noted of the source's uploads, where the caller has read that.
-            looks: what looks at the job cost so far; for the report.
+            healings: how often missing records were published again; for the report.
+            notes: the notes of the source's uploads, if the caller has read them.
+            looks: the cost of looks at the job so far; for the report.
 
         Returns:
-            How far the job is. Without a result, and not superseded, somebody else wrote meanwhile, or parts of a large
-            result are missing: the next look goes on.
+            The state of the job. If it has neither a result nor is superseded, another process wrote meanwhile or parts
+            of a large result are missing; the next look continues.
         """
         collected, resolution = seen.collected, seen.resolution
-        if collected is None or resolution is None:
+        if collected is None:
             return seen.state
-        name = seen.state.source
+        name = seen.source
         source = Source.parse(name)
         key = self._names(source).result
         present = self.out.stat(key)
@@ -167,7 +160,7 @@ class Finisher:
         state = state_in(present, name)
         # guard[self._is_to_stay(state, resolution)]: segments stay until the report of their result is written
         if self._is_to_stay(state, resolution) and (report := self.reporter.of_state(name, key, state)):
-            # These segments came late, or were left over when it was written.
+            # These segments arrived late, or remained when the result was written.
             return replace(seen.state, result=key, whole=True, report=report)
         if not resolution.finished:
             return seen.state
@@ -183,14 +176,9 @@ class Finisher:
         return replace(seen.state, result=key, whole=report is not None and resolution.whole, report=report)
 
     def settle(self, seen: Seen, state: SourceState, notes: Sequence[Note] | None = None) -> None:
-        """Delete what a job does not need any more after `finish`, if its result and report are there.
+        """Delete what a job no longer needs after `finish`, if its result and report exist.
 
         Segments of a job with dead entries stay, with a note that there is nothing new in them.
-
-        Args:
-            seen: what `see` returned.
-            state: what `finish` returned.
-            notes: what is noted of the source's uploads, where the caller has read that.
         """
         # guard[True]: segments stay as long as some of their entries are dead
         if state.whole or state.superseded:
@@ -204,9 +192,9 @@ class Finisher:
             self.note_nothing_new(seen.keys)
 
     def clean(self, source: str, keys: Sequence[str], notes: Sequence[Note] | None = None) -> None:
-        """Delete all that was kept of a job, given the keys in its folder, the segments last.
+        """Delete all objects of a job, given the keys in its folder, the segments last.
 
-        As long as there are any, this is done again.
+        While a job has segments, this is repeated.
         """
         segments = segments_among(keys)
         beside = [key for key in keys if not segments_among([key])]
@@ -220,23 +208,22 @@ class Finisher:
         self.store.delete(segments)
 
     def _with_what_is_beside(self, keys: Sequence[str]) -> list[str]:
-        """The keys of segments, with those that lie beside them by now."""
+        """The keys of segments, and of the present objects beside them."""
         place = keys[0].rpartition("/")[0] + "/"
         return [*segments_among(keys), *(key for key in self.store.keys(place) if not segments_among([key]))]
 
     def _is_large(self, seen: Seen) -> bool:
-        size = seen.resolution.size if seen.resolution else 0
-        return self.large is not None and self.large.takes(size)
+        return self.large is not None and self.large.takes(seen.resolution.size)
 
     def _look(self, keys: Sequence[str]) -> Iterator[SourceState]:
-        source = keys[0]  # as long as its name is not known
+        source = keys[0]  # while its name is unknown
         try:
-            if not segments_among(keys):  # left over by an invocation that was killed while it deleted them
+            if not segments_among(keys):  # remains of an invocation that was killed while it deleted them
                 self.store.delete(keys)
                 return
             seen = self.see(keys)
-            source = seen.state.source or keys[0]
-            if seen.state.source:
+            source = seen.source or keys[0]
+            if seen.source:
                 state = self.finish(seen)
                 self.settle(seen, state)
                 yield state
@@ -244,16 +231,16 @@ class Finisher:
                 yield from self._write_unplaced(seen.collected)
                 self.clean("", self._with_what_is_beside(keys))
         except NotFoundError:
-            _log.info("segments of %s are gone: someone else has just finished it", keys[0])
+            _log.info("segments of %s were deleted: another process has just finished the job", keys[0])
         except ParcelqError as error:
             _log.error("%s", error, extra={"source": source})
             yield SourceState(source, 0, None, 0, 0, problem=str(error))
 
     def _write_unplaced(self, collected: Collected) -> Iterator[SourceState]:
-        """Write messages without lineage to files of their own, none of them twice.
+        """Write messages without lineage to files of their own, each once.
 
-        There is one for each segment, called like it: so doing this at the same time, or once more when others have
-        come, writes the same again, and loses none when the segments are deleted.
+        Each segment gives one file with the same name. So repeating this, even at the same time or after more messages
+        arrived, writes the same files, and no message is lost when segments are deleted.
         """
         for number, group in groupby(all_extents(collected), lambda extent: extent.segment):
             name = collected.segments[number].rpartition("/")[2].partition(".")[0]
@@ -268,32 +255,32 @@ class Finisher:
     def _write(
         self, keys: Sequence[str], collected: Collected, resolution: Resolution, key: str, present: Stored | None
     ) -> int | None:
-        """Write a result, or go on with writing it; return its bytes, or None if it is not written."""
+        """Write a result or continue writing it; return its size, or None if it is not complete."""
         metadata = metadata_of(collected.job.source, resolution.state)
         header = self.store.stat(key_of_stage(collected.job.id, self.topic))
         size = resolution.size + (header.size if header else 0)
-        segments, _ = collected.with_header(header, iter(()))
-
-        def extents() -> Iterator[Extent]:
-            return collected.with_header(header, collected.extents())[1]
-
+        segments, extents = collected.with_header(header, collected.extents())
         if self.large and self.large.takes(size):
             etag = present.etag if present else None
             return size if self.large.write(Wanted(key, metadata, etag, size, segments, extents), keys) else None
         part = self.out.part_bytes(size)
-        parts = parts_of(SegmentReader(self.store, segments, most=part, ahead=collected.bodies_ahead), extents(), part)
+        parts = parts_of(SegmentReader(self.store, segments, most=part, ahead=collected.bodies_ahead), extents, part)
         return size if self.out.write(key, parts, metadata, present) else None
 
     def _is_to_stay(self, state: str, resolution: Resolution) -> bool:
-        """Whether a result of the same source that is there, in a state, is whole and not to be written again."""
+        """Return whether the existing result of the same source, with this state, is complete and must not be written
+        again.
+        """
         return state.startswith(WHOLE) and (not self.replaces or state == resolution.state)
 
     def _is_done_with(self, keys: Sequence[str]) -> bool:
-        """Whether a job ended with just these segments, though some of it is dead or missing; so it costs nothing."""
+        """Return whether a job ended with exactly these segments, though some entries are dead or missing; costs no
+        request.
+        """
         return any(key.rpartition("/")[2] == self._finished_name(keys) for key in keys)
 
     def note_nothing_new(self, keys: Sequence[str]) -> None:
-        """Note that a job ended with just these segments, so that `unfinished` leaves it out."""
+        """Mark that a job ended with exactly these segments, so that `unfinished` leaves it out."""
         place = keys[0].rpartition("/")[0]
         self.store.put(f"{place}/{self._finished_name(keys)}")
         self.store.delete(key for key in keys if key.rpartition("/")[2].startswith(_FINISHED))

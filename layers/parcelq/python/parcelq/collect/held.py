@@ -1,4 +1,4 @@
-"""What a receiver holds between pulling messages and storing them, and the memory that it has for that."""
+"""Messages that a receiver has pulled and not stored yet, and the memory for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime
 from threading import Condition
 from typing import Final
 
-from parcelq.collect.segments import Job
+from parcelq.collect.segments import JobKey
 from parcelq.lineage.source import NO_SOURCE, Source, workflow_name
 from parcelq.topics.attributes import SOURCE, WORKFLOW
 from parcelq.topics.cost import COST, Cost
@@ -18,11 +18,11 @@ from parcelq.topics.message import Message, Pulled
 from parcelq.topics.pieces import Piece, pieces_of
 
 _ROW_BYTES: Final = 400
-"""Memory that a message takes beside its texts, about."""
+"""Approximate bytes of memory of a message besides its texts."""
 
 
 class Room:
-    """A number of bytes of memory, for threads that wait for one another until there is enough."""
+    """An amount of memory that threads share; a thread waits until enough of it is free."""
 
     def __init__(self, size: int) -> None:
         self._size = self._free = size
@@ -30,7 +30,7 @@ class Room:
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
-        """Hold `size` bytes, or all of them, as long as the context lasts."""
+        """Reserve `size` bytes, or all bytes if that is less, while the context lasts."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= size)
@@ -45,14 +45,14 @@ class Room:
 
 @dataclass(slots=True)
 class Held:
-    """What a receiver has pulled and not stored yet. It keeps the receipts and pieces of messages, not their text."""
+    """Messages that a receiver has pulled and not stored yet. It keeps their receipts and pieces, not their text."""
 
     since: float
     first: datetime
     pulled: list[Pulled] = field(default_factory=list)
-    pieces: defaultdict[Job, list[Piece]] = field(default_factory=lambda: defaultdict(list))
-    versions: defaultdict[Job, set[str]] = field(default_factory=lambda: defaultdict(set))
-    costs: defaultdict[Job, Cost] = field(default_factory=lambda: defaultdict(Cost))
+    pieces: defaultdict[JobKey, list[Piece]] = field(default_factory=lambda: defaultdict(list))
+    versions: defaultdict[JobKey, set[str]] = field(default_factory=lambda: defaultdict(set))
+    costs: defaultdict[JobKey, Cost] = field(default_factory=lambda: defaultdict(Cost))
     size: int = 0
     count: int = 0
 
@@ -62,8 +62,8 @@ class Held:
         pieces = list(pieces_of(message))
         if not Source.is_one(source):
             source = NO_SOURCE
-        job = Job(source, workflow_name(version))
-        nowhere = Job(NO_SOURCE)
+        job = JobKey(source, workflow_name(version))
+        nowhere = JobKey(NO_SOURCE)
         for number, piece in enumerate(pieces):
             if source and piece.lineage:
                 self.pieces[job].append(piece)

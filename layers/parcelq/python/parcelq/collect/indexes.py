@@ -1,4 +1,4 @@
-"""Opening the indexes of segments and of index runs, to read their rows."""
+"""Opens the indexes of segments and of index runs, and reads their rows."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ from typing import Final
 
 from parcelq.aws.parallel import in_flight
 from parcelq.collect.merge import ReadRows
-from parcelq.collect.rows import (
-    OFFSET_BITS,
-    WORD,
-    moved,
-    widened,
-    words_of,
-)
-from parcelq.collect.segments import RUN_SUFFIX, Job, index_size
+from parcelq.collect.rows import OFFSET_BITS, WORD, moved, widened, words_of
+from parcelq.collect.segments import RUN_SUFFIX, JobKey, index_size
 from parcelq.errors import ParcelqError
 from parcelq.limits import KIB, MIB
 from parcelq.lineage.lineage import MAX_DEPTH
@@ -24,13 +18,14 @@ from parcelq.store.store import Store
 from parcelq.topics.cost import Cost
 
 _AHEAD: Final = 16 * MIB
-"""Bytes of all indexes together that are read along with their heads."""
+"""Bytes of all indexes together that are read with the same requests as their heads."""
 
 
 _SMALLEST_AHEAD: Final = 4 * KIB
 _FEW: Final = 8
 _BODIES_AHEAD: Final = 64 * KIB
-"""Bytes of a segment that are read at once where there are few, so that a small one takes a single request."""
+"""If there are few segments, this many bytes of each are read at once, so that a small segment needs only one
+request."""
 _READS_IN_FLIGHT: Final = 8
 
 
@@ -39,18 +34,18 @@ class Index:
     """The index of a segment or of an index run.
 
     Attributes:
-        versions: what the attribute `Workflow` said.
-        first: when the first of them was pulled, ISO 8601.
-        total: bytes of the source; None if none of them told.
-        count: how many rows there are.
-        steps: for slices of how many steps the rows have room.
-        segments: keys of the segments that the rows name by number: of a segment, just itself.
-        processing: what the messages carry of what they cost.
-        draining: what it cost to collect them.
+        versions: the values of the attribute `Workflow`.
+        first: when the first message was pulled, ISO 8601.
+        total: bytes of the source; None if no message says.
+        count: number of rows.
+        steps: the number of steps whose slices fit into a row.
+        segments: keys of the segments that the rows refer to by number; for a segment, only its own key.
+        processing: the costs that the messages carry.
+        draining: the cost of collecting them.
     """
 
     key: str
-    job: Job
+    job: JobKey
     versions: tuple[str, ...]
     first: str
     last: str
@@ -66,13 +61,14 @@ class Index:
 
     @property
     def bodies_ahead(self) -> tuple[int, bytes] | None:
-        """Bytes of the segment, and where they begin in it, if they reach beyond its index."""
+        """Bytes of the segment after its index that were already read, and their offset."""
         return (self._at, self._ahead) if self._at + len(self._ahead) > self._bodies > 0 else None
 
     def reader(self, store: Store, steps: int, number: int) -> ReadRows:
-        """Return what reads rows, with room for slices of `steps` steps and the first segment's number being `number`.
+        """Return a function that reads rows with room for slices of `steps` steps; its first segment has the number
+        `number`.
 
-        The reader raises ParcelqError, AwsError, StoreError or OSError where they cannot be read.
+        The function raises ParcelqError, AwsError, StoreError or OSError if rows cannot be read.
         """
         own, wide = words_of(self.steps), words_of(steps)
         by = (number << OFFSET_BITS) + self._bodies
@@ -92,12 +88,11 @@ class Index:
 
 
 def open_indexes(store: Store, keys: Sequence[str]) -> list[Index]:
-    """Open indexes, in the order of their keys. Small ones are read whole, as far as there is memory for that.
+    """Open indexes, in the order of their keys. Small indexes are read whole, as far as memory allows.
 
     Raises:
         NotFoundError: one of the objects does not exist.
-        ParcelqError: one is no index.
-        AwsError, OSError: the store refused.
+        ParcelqError: one of them is not an index.
     """
     ahead = max(_SMALLEST_AHEAD, _AHEAD // max(1, len(keys)))
     bodies = _BODIES_AHEAD if len(keys) <= _FEW else 0
@@ -111,7 +106,7 @@ def _open(store: Store, key: str, ahead: int, bodies: int) -> Index:
     if key.endswith(RUN_SUFFIX):
         ahead, bodies = _SMALLEST_AHEAD, 0
     data = store.read(key, 0, max(min(size, ahead), bodies))
-    while b"\n" not in data and ahead < size:  # the head alone is longer
+    while b"\n" not in data and ahead < size:  # the head is longer than what was read
         ahead *= 4
         data = store.read(key, 0, min(size, ahead))
     end = data.find(b"\n") + 1
@@ -120,7 +115,7 @@ def _open(store: Store, key: str, ahead: int, bodies: int) -> Index:
         count, steps = int(head["rows"]), int(head["steps"])
         if not 0 <= steps <= MAX_DEPTH or end + count * words_of(steps) * WORD != size:
             raise ValueError("its index does not have the size that its name says")
-        job = Job(head["source"], head["workflow"])
+        job = JobKey(head["source"], head["workflow"])
         segments = tuple(head.get("segments", (key,)))
         times = head["first"], head["last"]
         bodies = 0 if "segments" in head else size
@@ -128,11 +123,11 @@ def _open(store: Store, key: str, ahead: int, bodies: int) -> Index:
         about = key, job, tuple(head["versions"]), *times, head["total"], count, steps, segments, *costs
         return Index(*about, end, bodies, data[end:])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ParcelqError(f"{key!r} is no segment: {error}") from None
+        raise ParcelqError(f"{key!r} is not a segment: {error}") from None
 
 
 def all_indexes(indexes: Sequence[Index], store: Store) -> Iterator[tuple[int, ReadRows]]:
-    """Yield what `merge.merged` takes, with rows of one width, and segments numbered through."""
+    """Yield the input of `merge.merged`: rows of equal width, with segments numbered consecutively."""
     steps = max((index.steps for index in indexes), default=0)
     number = 0
     for index in indexes:

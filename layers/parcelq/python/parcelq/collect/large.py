@@ -1,9 +1,11 @@
-"""Large results: the parts of one upload are written by several invocations side by side, from a frozen plan.
+"""Large results: several invocations write the parts of one multipart upload in parallel, from a plan that never
+changes.
 
-A look freezes the plan and asks for the parts by tasks. A task needs nothing but the plan and the bytes,
-so a part that is written twice is the same twice. A look that finds all parts completes the upload, on the condition
-that the object to be replaced has not changed. So anybody may die, and every task may come twice: parts that are still
-missing after a while are asked for again, and a plan that does not fit any more is dropped with its upload.
+A look stores the plan and publishes tasks for the parts. A task depends only on the plan and the segments, so a part
+that is written twice has the same bytes. A look that finds all parts completes the upload, on the condition that the
+object to replace has not changed. So any invocation may die, and tasks may be delivered twice. Tasks for parts that are
+still missing after a while are published again. A plan that no longer matches the job is deleted, and its upload
+aborted.
 """
 
 from __future__ import annotations
@@ -17,26 +19,26 @@ from parcelq.aws.parallel import in_flight
 from parcelq.collect.assembly import SegmentReader, part_file
 from parcelq.collect.plans import ASKED, PartTask, Plan, Wanted, freeze, plans_among, read_plan
 from parcelq.collect.segments import segments_among
-from parcelq.errors import ConflictError, NotFoundError, ParcelqError, PublishError
+from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.store.store import Multipart, Store
 from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, publish_all
 
 _log = logging.getLogger(__name__)
 LARGE: Final = 256 * MIB
-"""A result of more bytes is written by several invocations."""
+"""Several invocations write a result that has more bytes than this."""
 STALLED_SECONDS: Final = 60.0
-"""Parts are asked for again when none came for so long."""
+"""Tasks are published again if no part was written for this many seconds."""
 TASK_BYTES: Final = 128 * MIB
-"""Bytes of a task, about; up to ten tasks come to an invocation together."""
+"""Approximate bytes of a task; an invocation gets up to ten tasks."""
 HELD_BYTES: Final = 384 * MIB
 PARTS_IN_FLIGHT: Final = 4
-"""So many parts are written together, if they have no more bytes than the line above."""
+"""Most parts that are written in parallel, if together they have at most the bytes of a task."""
 
 
 class LargeResults(NamedTuple):
-    """Has large results written.
+    """Lets invocations write large results.
 
     Attributes:
         now: returns the time in seconds since the epoch.
@@ -49,20 +51,17 @@ class LargeResults(NamedTuple):
 
     @staticmethod
     def takes(size: int) -> bool:
-        """Whether a result of `size` bytes is large."""
+        """Return whether a result of `size` bytes is large."""
         return size > LARGE
 
     def write(self, wanted: Wanted, keys: Sequence[str]) -> bool:
-        """Go on with a result: freeze its plan and ask for its parts, or complete it when all are there.
+        """Continue a result: store its plan and publish tasks for its parts, or complete it when all parts exist.
 
         Args:
             keys: the keys in the job's folder.
 
         Returns:
-            Whether it is written. If not, parts are missing, or it is begun again the next time.
-
-        Raises:
-            ParcelqError, OSError: something cannot be read, written or published.
+            Whether it is complete. If not, parts are missing, or the next call begins it anew.
         """
         key = wanted.plan_key(keys[0].rpartition("/")[0] + "/")
         # guard[pass]: a plan that was overtaken is dropped with its upload
@@ -70,13 +69,14 @@ class LargeResults(NamedTuple):
         plan = (read_plan(self.store, key) if key in keys else None) or freeze(self.store, self.results, wanted, key)
         try:
             etags = self._all_parts(plan)
-        except NotFoundError:  # someone completed or aborted the upload; the next look sees the result
+        except NotFoundError:  # another process completed or aborted the upload; the next look sees the result
             self._drop(plan)
             return False
         return etags is not None and self._complete(plan, etags)
 
     def is_waiting(self, key: str, keys: Sequence[str]) -> bool:
-        """Whether parts of a result are missing while nothing is new in its job; parts that do not come are asked for.
+        """Return whether parts of a result are missing and its job has no new segments. Publishes tasks for parts that
+        are late.
 
         Args:
             keys: the keys in the job's folder.
@@ -91,16 +91,13 @@ class LargeResults(NamedTuple):
             return False
 
     def write_parts(self, task: PartTask, may_go_on: Callable[[], bool] = lambda: True) -> bool:
-        """Write the parts of a task that are not there yet.
+        """Write the missing parts of a task.
 
         Args:
-            may_go_on: asked before each part.
+            may_go_on: called before each part; False ends the work.
 
         Returns:
-            Whether nothing is left to be done, be it because the plan was dropped.
-
-        Raises:
-            ParcelqError, OSError: something cannot be read or written.
+            Whether the task is done; also True if its plan was deleted.
         """
         plan = read_plan(self.store, task.plan)
         if plan is None or task.last > plan.count:
@@ -123,18 +120,18 @@ class LargeResults(NamedTuple):
             for _ in in_flight(lambda number: self._write_part(plan, number), left(there), most):
                 pass
         except NotFoundError as error:
-            _log.info("parts %d to %d of %s are of no use any more: %s", task.first, task.last, plan.key, error)
+            _log.info("parts %d to %d of %s are no longer needed: %s", task.first, task.last, plan.key, error)
             return True
         return not stopped
 
     def drop(self, keys: Iterable[str]) -> None:
-        """Delete plans, given keys in a job's folder, with what was written by them; other keys are left alone."""
+        """Delete plans, given keys in a job's folder, and abort their uploads; other keys are ignored."""
         for key in plans_among(list(keys)):
             if plan := read_plan(self.store, key):
                 self._drop(plan)
 
     def _all_parts(self, plan: Plan) -> list[str] | None:
-        """The etags of all parts; None if some are missing, which are asked for then. See `_there`."""
+        """The etags of all parts; None if some are missing; then tasks for these are published. See `_there`."""
         there = self._there(plan)
         missing = [number for number in range(1, plan.count + 1) if number not in there]
         if missing:
@@ -142,21 +139,23 @@ class LargeResults(NamedTuple):
         return None if missing else [etag for _, etag in sorted(there.items())]
 
     def _there(self, plan: Plan, first: int = 1, last: int | None = None) -> dict[int, str]:
-        """The etags of the parts that are there, by their numbers. Raises NotFoundError if the upload is gone."""
+        """The etags of the existing parts, by part number. Raises NotFoundError if the upload does not exist."""
         found = self.results.parts(plan.key, plan.upload, first, last or plan.count)
         # guard[True]: a part counts only if it has as many bytes as the plan says
         return {number: one.etag for number, one in found.items() if one.size == plan.bytes_of(number)}
 
     def _write_part(self, plan: Plan, number: int) -> None:
         extents = plan.extents_of(self.store, number)
-        reader = SegmentReader(self.store, plan.segments, len({extent.segment for extent in extents}))
+        reader = SegmentReader(self.store, plan.segments, len({extent.segment for extent in extents}), plan.part)
         body = part_file(reader, extents)
         if body.getbuffer().nbytes != plan.bytes_of(number):
-            raise ParcelqError(f"part {number} of {plan.key!r} does not have the bytes that its plan says")
+            raise ParcelqError(f"part {number} of {plan.key!r} does not have the size that its plan says")
         self.results.put_part(plan.key, plan.upload, number, body)
 
     def _ask(self, plan: Plan, missing: Sequence[int]) -> None:
-        """Ask for parts, if that was not done yet or none came for a while; note how many are missing."""
+        """Publish tasks for missing parts, if that was not done yet or no part was written for a while; note how many
+        are missing.
+        """
         now = self.now()
         try:
             asked: Any = json.loads(self.store.read(plan.place + ASKED))
@@ -165,10 +164,7 @@ class LargeResults(NamedTuple):
         # guard[is_stalled = asked is None]: parts that do not come are asked for again
         is_stalled = asked is None or (len(missing) >= asked["missing"] and now - asked["at"] >= STALLED_SECONDS)
         if is_stalled:
-            _, failed = self.tasks.publish(Message(str(task).encode()) for task in _tasks(plan, missing))
-            # guard[False]: tasks for parts count as published only if the topic confirms it
-            if failed:
-                raise PublishError(self.tasks.name, [one.reason for one in failed])
+            publish_all(self.tasks, (Message(str(task).encode()) for task in _tasks(plan, missing)))
         if is_stalled or len(missing) < asked["missing"]:
             self.store.put(plan.place + ASKED, json.dumps({"at": now, "missing": len(missing)}).encode())
 
@@ -190,13 +186,13 @@ class LargeResults(NamedTuple):
     def _delete(self, plan: Plan) -> None:
         self.store.delete([plan.extents])
         now = read_plan(self.store, plan.place)
-        if now and now.upload == plan.upload:  # else somebody began anew
+        if now and now.upload == plan.upload:  # otherwise another process began anew
             self.store.delete([plan.place + ASKED])
             self.store.delete([plan.place])
 
 
 def _tasks(plan: Plan, missing: Sequence[int]) -> Iterator[PartTask]:
-    """Tasks for parts; those between them that are there are not written again."""
+    """Return tasks for missing parts. Existing parts between them are not written again."""
     most = max(1, TASK_BYTES // plan.part)
     for at in range(0, len(missing), most):
         yield PartTask(plan.place, missing[at], missing[min(at + most, len(missing)) - 1])

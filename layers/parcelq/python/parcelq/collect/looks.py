@@ -1,4 +1,4 @@
-"""Taking a look at a job: merging what is new, and doing what follows from it.
+"""Takes a look at a job: merges new segments, and takes the next steps.
 
 The decision about the next steps is made in `jobs.changes`, from the record of the job and what was found. Here it is
 done, in an order in which it can end at any moment: what a record says has been done before the record is written, and
@@ -16,35 +16,34 @@ from typing import Any, Final, NamedTuple
 from parcelq.collect.finish import Finisher
 from parcelq.collect.found import found_of
 from parcelq.collect.seeing import Seen, SourceState
-from parcelq.collect.segments import Job, segments_among
-from parcelq.errors import ConflictError, NotFoundError, PublishError
+from parcelq.collect.segments import JobKey, segments_among
+from parcelq.errors import ConflictError, NotFoundError
 from parcelq.jobs.changes import QUIET_SECONDS, Next, after, ended, wants_counts, woken
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.look import LATE_SECONDS, Look, LookVerdict, verdict
 from parcelq.jobs.record import JobRecord, State, read_job, write_job
 from parcelq.lineage.source import Source
 from parcelq.topics.cost import Cost as Spent
-from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, publish_all
 from parcelq.upload.notes import Note, notes_of, notes_of_whole
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.ranges import part_tasks
 
 _log = logging.getLogger(__name__)
 PARTS_SECONDS: Final = 2.0
-"""A look at a result whose parts are being written comes after this."""
+"""Seconds until the next look at a result whose parts are being written."""
 FINISHED: Final = "Parcelq job finished"
 STOPPED: Final = "Parcelq job stopped"
-"""Kinds of the events that are sent when a job ends."""
+"""The `detail-type` of the events that are sent when a job ends."""
 
 Tell = Callable[[str, Mapping[str, Any]], None]
 
 
 class Taken(NamedTuple):
-    """What became of a look.
+    """The outcome of a look.
 
     Attributes:
         again: seconds after which the message should be delivered again; None if it can be acknowledged.
-        state: how far the job is; None if nobody looked.
+        state: the state of the job; None if it was not looked at.
     """
 
     again: float | None = None
@@ -57,13 +56,13 @@ class Looker(NamedTuple):
     Attributes:
         jobs: the stack's jobs.
         finisher: writes results.
-        topics: the topics that messages of jobs wait on.
-        ranges: the topic of the uploader's tasks, by which what is missing is published again.
+        topics: the topics on which messages of jobs wait.
+        ranges: the topic of the uploader's tasks, used to publish missing records again.
         bucket: the stack's bucket.
-        input_topic: name of the topic that records are published on where a job's record does not say.
-        tell: tells others that a job ended, given the kind of the event and what is known of it.
-        quiet_seconds: seconds without a message after which what is missing is published again.
-        spent: returns what was spent since it was asked last.
+        input_topic: name of the topic for records if a job's record does not name one.
+        tell: sends an event that a job ended, given its kind and its content.
+        quiet_seconds: seconds without a message after which missing records are published again.
+        spent: returns the resources used since its last call.
     """
 
     jobs: Jobs
@@ -77,10 +76,10 @@ class Looker(NamedTuple):
     spent: Callable[[], Spent] = Spent
 
     def take(self, look: Look) -> Taken:
-        """Take a look, which names a job, and publish the next one.
+        """Take the look that a message asks for, and publish the next one.
 
-        Raises:
-            ParcelqError, OSError: something cannot be read or written; the look should be delivered again.
+        \n Raises:
+            ParcelqError, OSError: an object cannot be read or written; the look should be delivered again.
         """
         now = self.jobs.now()
         known = read_job(self.jobs.store, look.job)
@@ -104,11 +103,11 @@ class Looker(NamedTuple):
                         record = replace(woken(record, now), look=record.look)
                     return Taken(state=self._look(record, etag))
         except ConflictError:
-            _log.info("somebody else takes a look at job %s at the same time", look.job)
+            _log.info("another process takes a look at job %s at the same time", look.job)
             return Taken(again=LATE_SECONDS)
 
     def look_now(self, keys: Sequence[str]) -> SourceState | None:
-        """Take a look at a job as if its look had come, given the keys in its folder; None if it needs none."""
+        """Take a look without a message for it, given the keys in the job's folder; None if the job needs none."""
         job = keys[0].split("/")[2]
         found = read_job(self.jobs.store, job) or self._adopt(Look(job))
         if found is None:
@@ -128,13 +127,13 @@ class Looker(NamedTuple):
 
     @staticmethod
     def _verdict(record: JobRecord, look: Look, now: float) -> LookVerdict:
-        """What is to be done with a look, where one without a number wakes a job that ended."""
+        """Return the action for a look; a look without a number wakes a job that has ended."""
         if look.number or record.is_looked_at:
             return verdict(record, look.number, now)
         return LookVerdict.DROP if record.is_whole or record.halted else LookVerdict.TAKE
 
     def _adopt(self, look: Look) -> tuple[JobRecord, str] | None:
-        """Create the record of a job that has none, if its source can be found out."""
+        """Create the missing record of a job, if its source can be determined."""
         source, workflow = look.source, look.workflow
         if not source:
             job = self.finisher.job_of(look.job)
@@ -144,9 +143,9 @@ class Looker(NamedTuple):
         return self.jobs.recorded(source, workflow, uploading=bool(look.source)) if source else None
 
     def _look(self, record: JobRecord, etag: str) -> SourceState:
-        """Look at a job, do what follows, and write the record; see `take`."""
+        """Look at a job, take the next steps, and write the record; see `take`."""
         began = self.jobs.now()
-        job = Job(record.source, record.workflow)
+        job = JobKey(record.source, record.workflow)
         keys = self.finisher.keys_of(job)
         if record.state is State.FINISHING and keys and self.finisher.is_waiting(record.source, keys):
             return self._wait(record, etag, began)
@@ -187,14 +186,14 @@ class Looker(NamedTuple):
         return replace(state, problem=new.problem)
 
     def _wait(self, record: JobRecord, etag: str, now: float) -> SourceState:
-        """Look again soon at a job whose result lacks parts that others write, and at nothing else until then."""
+        """While other invocations write parts of a job's result, do nothing but look again soon."""
         new = replace(record, look=record.look + 1, changed=now, due=now + PARTS_SECONDS)
         write_job(self.jobs.store, new, etag)
         self.jobs.publish(new)
         return SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)
 
     def _notes(self, record: JobRecord, seen: Seen | None, now: float) -> list[Note]:
-        """What is noted of a job's upload, where that matters: of a large source these are many."""
+        """Read the notes of a job's upload if they matter; a large source has many."""
         if seen and seen.is_complete:
             return notes_of_whole(self.jobs.store, record.source)
         if seen is None or self._wants_counts(record, seen, now):
@@ -207,28 +206,24 @@ class Looker(NamedTuple):
     def _are_empty(self, record: JobRecord) -> bool:
         names = {topic.name for topic in self.topics}
         if record.topic and record.topic not in names:
-            return False  # this stack knows nothing about other topics, so only time can show that nothing comes
+            return False  # this stack cannot see other topics, so only time can show that no more messages will arrive
         return not any(sum(topic.counts()) for topic in self.topics)
 
     def _heal(self, record: JobRecord) -> None:
-        """Publish what is missing again, by tasks for the uploader."""
+        """Publish missing records again, by tasks for the uploader."""
         topic, total = record.topic or self.input_topic, record.total
         if total is None or Source.parse(record.source).bucket != self.bucket:
             return
         version = record.versions[-1] if record.versions else ""
-        tasks = (
-            RangeTask(record.source, topic, start, end, total, workflow=version, part=True)
-            for start, end in record.holes
-        )
-        _, failed = self.ranges.publish(Message(str(task).encode()) for task in tasks)
-        if failed:
-            raise PublishError(self.ranges.name, [one.reason for one in failed])
+        publish_all(self.ranges, part_tasks(record.source, topic, record.holes, total, version))
         _log.warning("%d ranges of %s are missing and are published again", len(record.holes), record.source)
 
     def _tidy(self, record: JobRecord) -> None:
-        """Delete what is left of a whole job, if the invocation that finished it was killed or more came late."""
+        """Delete the remains of a completed job, if the invocation that finished it was killed or messages arrived
+        late.
+        """
         if record.is_whole:
-            keys = self.finisher.keys_of(Job(record.source, record.workflow))
+            keys = self.finisher.keys_of(JobKey(record.source, record.workflow))
             if keys:
                 self.finisher.clean(record.source, keys)
 

@@ -1,4 +1,6 @@
-"""Merging: the rows of many sorted indexes as one sorted stream, in chunks. A few windows of each are in memory."""
+"""Merges the rows of many sorted indexes into one sorted stream, in chunks. Only a window of each index is in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ ReadRows: TypeAlias = Callable[[int, int], Sequence[bytes]]
 
 
 class _Window:
-    """The next rows of a sorted index."""
+    """A window of a sorted index: its next rows."""
 
     __slots__ = ("_at", "_read", "_rows", "_size", "left")
 
@@ -39,16 +41,16 @@ class _Window:
 
     @property
     def last(self) -> bytes:
-        """The last row that is held."""
+        """The last row of the window."""
         return self._rows[-1]
 
     @property
     def held(self) -> int:
-        """How many rows are held."""
+        """Number of rows in the window."""
         return len(self._rows) - self._at
 
     def take(self, until: bytes | None) -> list[bytes]:
-        """Remove and return the rows up to one, that included; all that are held where it is None."""
+        """Remove and return the rows up to and including `row`; all rows of the window if it is None."""
         end = len(self._rows) if until is None else bisect_right(self._rows, until, self._at)
         taken = self._rows[self._at : end]
         self._at = end
@@ -56,11 +58,11 @@ class _Window:
 
     @property
     def is_low(self) -> bool:
-        """Whether it is time to read on."""
+        """Whether the window should be refilled."""
         return self.left > 0 and 2 * self.held < self._size
 
     def fill(self) -> None:
-        """Read on."""
+        """Refill the window."""
         count = min(self.left, self._size)
         rows = self._read(count, self.left)
         self._rows = [*self._rows[self._at :], *rows]
@@ -69,12 +71,12 @@ class _Window:
 
 
 def merged(indexes: Iterable[tuple[int, ReadRows]], held: int = ROWS_HELD) -> Iterator[list[bytes]]:
-    """Yield the rows of sorted indexes in order, in chunks of about as many rows as are held.
+    """Yield the rows of sorted indexes in order, in chunks of about `held` rows.
 
     Args:
-        indexes: for each, how many rows it has, and what reads some of them: it gets how many to read, and how many are
-            left including those.
-        held: rows to hold in memory, of all indexes together.
+        indexes: for each, its number of rows and a function that reads some of them, given how many to read and how
+            many are left including these.
+        held: rows in memory, of all indexes together.
     """
     some = [index for index in indexes if index[0]]
     size = max(_FEWEST, held // max(1, len(some)))
@@ -83,7 +85,7 @@ def merged(indexes: Iterable[tuple[int, ReadRows]], held: int = ROWS_HELD) -> It
     waiting = [(window.first, number, window) for number, window in enumerate(windows)]
     heapq.heapify(waiting)
     while waiting:
-        # Rows that are not read yet may come before rows after this one.
+        # Rows that are not read yet may sort before rows after this one.
         barrier: bytes | None = None
         taken = []
         while waiting and (barrier is None or waiting[0][0] <= barrier):

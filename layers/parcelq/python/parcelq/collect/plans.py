@@ -1,25 +1,26 @@
-"""Plans of large results, and the tasks that name parts of them.
+"""Plans of large results, and tasks for parts of them.
 
     <digest of the result's key>-<digest>.plan                  the plan, in the job's folder
-    <digest of the result's key>-<digest>.plan.asked            when its parts were last asked for
-    <digest of the result's key>-<digest>-<random>.extents      where the bytes of all parts lie: three numbers for each
+    <digest of the result's key>-<digest>.plan.asked            when tasks for its parts were last published
+    <digest of the result's key>-<digest>-<random>.extents      the places of the bytes of all parts, three numbers for
+    each
 
-The second digest is of all that says what the result will be: its metadata with the state of the resolution that it is
-made of, its size, its parts, and the object that it replaces.
+The second digest covers everything that determines the result: its metadata with the state of the resolution, its size,
+its parts, and the object that it replaces.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 import uuid
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
 
 from parcelq.collect.assembly import Extent, extents_of_parts
-from parcelq.collect.results import digest_of
 from parcelq.errors import ConflictError, MessageError, NotFoundError, ParcelqError
 from parcelq.store.store import Multipart, Store, part_bytes
 
@@ -29,7 +30,7 @@ _EXTENT: Final = struct.Struct("<QQQ")
 
 
 class PartTask(NamedTuple):
-    """Asks for parts of a large result.
+    """A message that asks for parts of a large result.
 
     Attributes:
         first: number of the first part, from 1.
@@ -41,10 +42,10 @@ class PartTask(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> PartTask | None:
-        """Read the text of a message; None if it is no task but perhaps a look.
+        """Read a task from the text of a message; None if it is another kind of message, such as a look.
 
         Raises:
-            MessageError: it is a task that cannot be right.
+            MessageError: it is an invalid task.
         """
         try:
             told = json.loads(text)
@@ -52,12 +53,14 @@ class PartTask(NamedTuple):
                 return None
             task = cls(**told)
         except TypeError as error:
-            raise MessageError(f"{text[:200]!r} is no task: {error}") from None
+            raise MessageError(f"{text[:200]!r} is not a task: {error}") from None
         except (ValueError, RecursionError):
             return None
         numbers = all(type(number) is int for number in (task.first, task.last))
         if not (isinstance(task.plan, str) and numbers and 1 <= task.first <= task.last):
-            raise MessageError(f"{text[:200]!r} is no task: it must name a plan and the numbers of two parts, from 1")
+            raise MessageError(
+                f"{text[:200]!r} is not a task: it must name a plan and the numbers of two parts, from 1"
+            )
         return task
 
     def __str__(self) -> str:
@@ -65,12 +68,12 @@ class PartTask(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A result that is to be written.
+    """A result to write.
 
     Attributes:
         seen: the etag of the object that it replaces; None if there must be none.
         segments: keys of the objects that its bytes lie in.
-        extents: yields where they lie.
+        extents: yields where they lie, once.
     """
 
     key: str
@@ -78,26 +81,26 @@ class Wanted(NamedTuple):
     seen: str | None
     size: int
     segments: Sequence[str]
-    extents: Callable[[], Iterator[Extent]]
+    extents: Iterable[Extent]
 
     def plan_key(self, folder: str) -> str:
-        """The key of a plan for it: equal keys mean equal bytes under equal conditions."""
+        """The key of the result's plan: equal keys mean equal bytes under equal conditions."""
         told = [sorted(self.metadata.items()), self.seen, self.size, part_bytes(self.size)]
         return f"{_start(folder, self.key)}-{digest_of(told)}{PLAN}"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The frozen plan of a result.
+    """The stored plan of a result.
 
     Attributes:
         place: key of the plan.
         key: key of the result.
-        seen: the etag of the object that it replaces; None if there must be none.
-        part: bytes of each part but the last.
-        segments: keys of the objects that its bytes lie in.
-        extents: key of the object that says where.
-        ends: how many extents there are up to the end of each part.
+        seen: the etag of the object that it replaces; None if no object may exist.
+        part: bytes of each part except the last.
+        segments: keys of the objects that contain its bytes.
+        extents: key of the object with the places of the bytes.
+        ends: the number of extents up to the end of each part.
     """
 
     place: str
@@ -113,37 +116,37 @@ class Plan:
 
     @property
     def count(self) -> int:
-        """How many parts there are."""
+        """Number of parts."""
         return len(self.ends)
 
     def bytes_of(self, number: int) -> int:
-        """How many bytes a part has."""
+        """Return the bytes of a part."""
         return min(self.part, self.size - (number - 1) * self.part)
 
     def extents_of(self, store: Store, number: int) -> list[Extent]:
-        """Read where the bytes of a part lie. Raises NotFoundError if the plan was dropped."""
+        """Read the places of a part's bytes. Raises NotFoundError if the plan was deleted."""
         before = self.ends[number - 2] if number > 1 else 0
         size = (self.ends[number - 1] - before) * _EXTENT.size
         return [Extent(*one) for one in _EXTENT.iter_unpack(store.read(self.extents, before * _EXTENT.size, size))]
 
 
 def read_plan(store: Store, key: str) -> Plan | None:
-    """Read a plan; None if there is none. Raises ParcelqError if the object is no plan."""
+    """Read a plan; None if it does not exist. Raises ParcelqError if the object is not a plan."""
     try:
         told: Any = json.loads(store.read(key))
         return Plan(**{**told, "segments": tuple(told["segments"]), "ends": tuple(told["ends"])})
     except NotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise ParcelqError(f"{key!r} is no plan: {error}") from None
+        raise ParcelqError(f"{key!r} is not a plan: {error}") from None
 
 
 def freeze(store: Store, results: Multipart, wanted: Wanted, key: str) -> Plan:
-    """Write the plan of a result, or return that of someone who was faster.
+    """Write the plan of a result, or return the plan of a process that was faster.
 
     Raises:
-        NotFoundError: the other plan was dropped at once.
-        ParcelqError: the extents do not have the bytes that the result should have; or a store refused.
+        NotFoundError: the other plan was deleted at once.
+        ParcelqError: the extents do not add up to the result's size; or a store failed.
     """
     size = part_bytes(wanted.size)
     ends = array("Q")
@@ -160,13 +163,21 @@ def freeze(store: Store, results: Multipart, wanted: Wanted, key: str) -> Plan:
         store.delete([extents])
         other = read_plan(store, key)
         if other is None:
-            raise NotFoundError(key, "the plan was dropped just now") from None
+            raise NotFoundError(key, "the plan was deleted just now") from None
         return other
     return plan
 
 
+def digest_of(values: Iterable[Any]) -> str:
+    """Return a digest of values, by their `repr`, in hexadecimal digits."""
+    hasher = hashlib.blake2b(digest_size=12)
+    for value in values:
+        hasher.update(repr(value).encode())
+    return hasher.hexdigest()
+
+
 def plans_among(keys: Sequence[str], result: str = "") -> list[str]:
-    """Those of a job's keys that are of plans, for one result or for any."""
+    """Return those keys of a job that belong to plans, for one result or for any."""
     start = _start(keys[0].rpartition("/")[0] + "/", result) if keys and result else ""
     return [key for key in keys if key.startswith(start) and key.endswith(PLAN)]
 
@@ -176,10 +187,10 @@ def _start(folder: str, result: str) -> str:
 
 
 def _packed(wanted: Wanted, size: int, ends: array[int]) -> Iterator[bytes]:
-    """Yield the extents of all parts as bytes, and note in `ends` how many there are up to the end of each part."""
+    """Yield the extents of all parts as bytes, and note in `ends` the number of extents up to the end of each part."""
     held: list[bytes] = []
     held_bytes = count = found = 0
-    for extents in extents_of_parts(wanted.extents(), size):
+    for extents in extents_of_parts(wanted.extents, size):
         held += [_EXTENT.pack(*extent) for extent in extents]
         held_bytes += len(extents) * _EXTENT.size
         count, found = count + len(extents), found + sum(extent.size for extent in extents)
@@ -188,5 +199,5 @@ def _packed(wanted: Wanted, size: int, ends: array[int]) -> Iterator[bytes]:
             yield b"".join(held)
             held, held_bytes = [], 0
     if found != wanted.size:
-        raise ParcelqError(f"{wanted.key!r} would have {found} bytes, but its resolution says {wanted.size}")
+        raise ParcelqError(f"{wanted.key!r} would have {found} bytes, but should have {wanted.size}")
     yield b"".join(held)

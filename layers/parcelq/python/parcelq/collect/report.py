@@ -1,4 +1,4 @@
-"""The report beside a result, and the list of its dead entries."""
+"""The report beside a result: creates it from the collected messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Entries(NamedTuple):
 
     Where an entry of what an earlier step made died, all entries of the source count as dead of whose message it was
     made. `read` is None if nobody noted how many entries were published, `dead` where the notes do not say how many
-    entries such a message had, and `done` where either is, unless nothing is done at all.
+    entries such a message had, and `done` if either is, unless nothing is done at all.
     """
 
     read: int | None
@@ -32,7 +32,7 @@ class Entries(NamedTuple):
 
 
 class FilePart(NamedTuple):
-    """One of several files that are one source together: what the user calls it, its bytes, and its entries."""
+    """One of several files that form a source together: the user's name for it, its bytes, and its entries."""
 
     file: str
     bytes: int
@@ -41,30 +41,31 @@ class FilePart(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What is known of a source's result.
+    """The report about a source's result.
 
     Attributes:
         source: the attribute `Source`.
-        version: which put of the object it is: its version id if it has one, else the event's sequencer.
-        result: where the result is.
-        state: a digest of all that the result was made of; the result's metadata has the same.
+        version: identifies the put of the object: its version id if it has one, else the event's sequencer.
+        result: the place of the result.
+        state: a digest of everything that determines the result; the result's metadata has the same.
         format: the source's record format; empty if its upload did not say.
-        format_chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …; empty if not known.
-        one_stream: why the source could not be cut into ranges, however large it is; empty if it could.
-        warnings: what the user should look at: `doubts`, and what was odd about the source's compression.
-        doubts: what makes it doubtful that the result is what the step writes for the whole source; see `yields`.
-        workflows: what the steps were given as workflow; on one machine also the versions of the steps.
-        dead: what failed for good, and why; only the first ones if there are many.
-        dead_list: where the list of all dead entries is; empty if there are none.
+        format_chosen_by: what determined the format: `name` for the source's name, `option`, `stack`, …; empty if
+            unknown.
+        one_stream: why the source could not be cut into ranges; empty if it could.
+        warnings: warnings for the user: `doubts`, and oddities of the source's compression.
+        doubts: reasons to doubt that the result is what the step would write for the whole source; see `yields`.
+        workflows: the workflows that the steps were given; on one machine also the versions of the steps.
+        dead: the dead entries with their reasons; only the first ones if there are many.
+        dead_list: the place of the list of all dead entries; empty if there are none.
         holes: byte ranges of the source that are missing; none in a result that is finished.
-        duplicates: messages that were dropped because they were there already.
-        healings: how often what was missing was published again.
-        complete: whether every entry went through a run that succeeded, what these wrote is in the result, and there
-            are no doubts.
-        files: the files that the source is made of, with the bytes and entries of each; none where it is one file.
-        recipe: how a run on one machine was made: its steps, settings and other options; empty on AWS.
-        cost: what the job cost, and how long runs took; see `bill`.
-        problem: why the job was stopped or cancelled; empty where it ended with its result.
+        duplicates: messages that were dropped because they were duplicates.
+        healings: how often missing records were published again.
+        complete: whether every entry went through a successful run, the outputs of these runs are in the result, and
+            there are no doubts.
+        files: the files that form the source, with the bytes and entries of each; empty for a single file.
+        recipe: the steps, settings and other options of a run on one machine; empty on AWS.
+        cost: the cost of the job, and the durations of runs; see `bill`.
+        problem: why the job was stopped or cancelled; empty if it ended with its result.
     """
 
     source: str
@@ -94,7 +95,7 @@ class Report:
     problem: str = ""
 
     def to_json(self) -> bytes:
-        """As it is stored beside the result."""
+        """Return the JSON that is stored beside the result."""
         members = asdict(self)
         members["entries"] = self.entries._asdict()
         members["files"] = [one._asdict() for one in self.files]
@@ -120,22 +121,19 @@ def report_of(
     healings: int = 0,
     looks: Cost = NOTHING,
 ) -> Report:
-    """Make the report of a result, also of one that is not finished.
+    """Create the report of a result, also of an unfinished one.
 
     Args:
         source: the attribute `Source`.
-        collected: the messages; perhaps none.
-        resolution: what they make.
-        notes: what is noted of the source's uploads.
-        result: where the result is.
+        collected: the messages; may be empty.
+        resolution: their resolution.
+        notes: the notes of the source's uploads.
+        result: the place of the result.
         written: its bytes.
-        dead_list: where the list of all dead entries lies; empty if there are none.
-        listed: how many dead entries the report lists at the most.
-        healings: how often what was missing was published again.
-        looks: what looks at the job cost so far.
-
-    Raises:
-        ParcelqError, AwsError, OSError: a segment cannot be read.
+        dead_list: the place of the list of all dead entries; empty if there are none.
+        listed: most dead entries that the report lists.
+        healings: how often missing records were published again.
+        looks: the cost of looks at the job so far.
     """
     put, indexes = Source.parse(source), collected.indexes
     return Report(
@@ -181,7 +179,7 @@ def _entries(collected: Collected, resolution: Resolution, notes: Sequence[Note]
 
 
 def file_parts(notes: Sequence[Note]) -> tuple[FilePart, ...]:
-    """The files that a source is made of, as its notes say; none where it is one file."""
+    """Return the files that form a source, according to its notes; empty for a single file."""
     files = [file for note in notes for file in note.files]
     if not files:
         return ()

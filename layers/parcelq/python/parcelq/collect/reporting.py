@@ -1,4 +1,4 @@
-"""Writing what lies beside a result, or where it would lie: the list of dead entries, the page, and the report."""
+"""Writes the files beside a result, or beside the place for it: the list of dead entries, the page, and the report."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Final, cast
 from parcelq.collect.deaths import dead_lines, dead_of
 from parcelq.collect.report import Report, report_of
 from parcelq.collect.resolution import Collected, Resolution
-from parcelq.collect.results import state_in
 from parcelq.collect.runs import collected_of
 from parcelq.errors import NotFoundError
 from parcelq.jobs.record import JobRecord
 from parcelq.limits import MIB
+from parcelq.lineage.source import Source, source_id
 from parcelq.result_names import DEAD, PAGE, REPORT, ResultNames
 from parcelq.store.store import Store, Stored
 from parcelq.topics.cost import NOTHING, Cost
@@ -23,7 +23,13 @@ from parcelq.upload.notes import Note, notes_of
 
 _log = logging.getLogger(__name__)
 _REPORT_BYTES: Final = 4 * MIB
-"""The most bytes that are read of a report; no report has more."""
+"""The most bytes that are read from a report; no report is larger."""
+_ID: Final = "parcelq-source"
+_URI: Final = "parcelq-uri"
+_ORDER: Final = "parcelq-order"
+_STATE: Final = "parcelq-state"
+
+"""The metadata of a result say what it is of, so that they and the result change together."""
 _NOTHING_SEEN: Final[Mapping[str, Stored | None]] = {DEAD: None, PAGE: None, REPORT: None}
 
 
@@ -32,8 +38,8 @@ class Reporter:
     """Writes reports.
 
     Attributes:
-        out: where results are.
-        versions: of the steps that ran, beside those that the messages name.
+        out: the store of results.
+        versions: versions of the steps, in addition to those that the messages name.
         recipe: steps, settings and other options of a run on one machine.
     """
 
@@ -46,7 +52,7 @@ class Reporter:
         return self.out.read(result + REPORT, 0, _REPORT_BYTES)
 
     def of_state(self, source: str, result: str, state: str) -> Mapping[str, Any] | None:
-        """The report beside a result, if it is of this source and state."""
+        """Return the report beside a result, if it belongs to this source and state."""
         try:
             report: dict[str, Any] = json.loads(self.read(result))
             return report if (report.get("source"), report.get("state")) == (source, state) else None
@@ -63,17 +69,15 @@ class Reporter:
         looks: Cost = NOTHING,
         created: int | None = None,
     ) -> Mapping[str, Any] | None:
-        """Write list, page and report, unless another result is there by now: those are for others to write.
+        """Write list, page and report, unless another result has replaced this one; then its writer writes them.
+
+        See `report_of` for what the report is made of.
 
         Args:
-            collected: the job's messages.
             resolution: what they make; the result must be of its state.
             key: key of the result.
-            healings: how often what was missing was published again.
-            notes: what is noted of the source's uploads.
-            looks: what looks at the job cost so far.
-            created: bytes of the result if it was just written where there was none. Then no object is looked at first:
-                somebody who wrote another result since writes a report too, either before this one or in its place.
+            created: bytes of the result if it was just created. The result is not read again then: a process that
+                replaced it since writes a report of its own.
 
         Returns:
             The report; None if it is not written.
@@ -101,26 +105,26 @@ class Reporter:
                 looks=looks,
             )
             report = replace(report, workflows=(*report.workflows, *self.versions), recipe=self.recipe)
-            # Each is written only if nobody wrote it since the result was seen to be this one; else look again.
+            # Each file is written only if it has not changed since the result was read; otherwise look again.
             if self._put(report, collected, resolution, notes, seen):
                 if seen[DEAD] and not listed:
                     self.out.delete([key + DEAD])
                 return cast("dict[str, Any]", json.loads(report.to_json()))
 
     def write_stopped(self, record: JobRecord, keys: Sequence[str], names: ResultNames) -> None:
-        """Write list, page and report of a stopped or cancelled job where its result would lie.
+        """Write list, page and report of a stopped or cancelled job, beside the place for its result.
 
-        An earlier result that lies there keeps its own report. The job's record has the same figures in any case.
+        If an earlier result exists there, its own report stays. The job's record has the same figures in any case.
         """
         seen = self._seen(names.result)
         if self.out.stat(names.result) is not None:
-            _log.info("%s has a result of an earlier run, so the report beside it stays", names.result)
+            _log.info("%s has a result of an earlier run, so the report of that result stays", names.result)
             return
         collected, notes = collected_of(self.out, keys) or Collected(self.out, ()), notes_of(self.out, record.source)
         resolution = collected.resolve().up_to(record.total)
         report = stopped_report(record, collected, resolution, notes, names)
         if not self._put(report, collected, resolution, notes, seen):
-            _log.info("somebody else wrote %s at the same time", names.report)
+            _log.info("another process wrote %s at the same time", names.report)
 
     def _seen(self, key: str) -> dict[str, Stored | None]:
         return {ending: self.out.stat(key + ending) for ending in (DEAD, PAGE, REPORT)}
@@ -133,11 +137,12 @@ class Reporter:
         notes: Sequence[Note],
         seen: Mapping[str, Stored | None],
     ) -> bool:
-        """Write list, page and report, each if nobody wrote it since it was seen, and return whether that is so.
+        """Write list, page and report, each only if it has not changed since it was read; return whether all were
+        written.
 
-        The report comes last, since a job counts as reported when it is there.
+        The report is written last, because its existence means that the job is reported.
         """
-        # The modules that draw a page are imported only where a job ends.
+        # The modules that draw a page are imported only here, at the end of a job.
         from parcelq.collect.page.figures import figures_of
         from parcelq.collect.page.render import report_page
 
@@ -156,10 +161,28 @@ class Reporter:
 def stopped_report(
     record: JobRecord, collected: Collected, resolution: Resolution, notes: Sequence[Note], names: ResultNames
 ) -> Report:
-    """Return the report of a job that has not ended with a result. `complete` is false, and its holes are listed."""
+    """Return the report of a job without a result. `complete` is false, and its holes are listed."""
     listed = names.dead if resolution.has_dead else ""
     report = report_of(
         record.source, collected, resolution, notes, names.result, dead_list=listed, healings=record.healings
     )
     versions = tuple(sorted({*report.workflows, *record.versions}))
     return replace(report, complete=False, workflows=versions, problem=record.why_no_result)
+
+
+def metadata_of(name: str, state: str) -> dict[str, str]:
+    """Return the metadata of a result, given the attribute `Source` and the state of its resolution."""
+    source = Source.parse(name)
+    return {_ID: source_id(name), _URI: source_id(source.uri), _ORDER: source.order, _STATE: state}
+
+
+def state_in(present: Stored | None, name: str) -> str:
+    """Return the state of an existing result if it is of this source; otherwise empty."""
+    if present is None or present.metadata.get(_ID) != source_id(name):
+        return ""
+    return present.metadata.get(_STATE, "")
+
+
+def is_newer(present: Stored, source: Source) -> bool:
+    """Return whether an existing result is of a later put of the same file."""
+    return present.metadata.get(_URI) == source_id(source.uri) and present.metadata.get(_ORDER, "") > source.order

@@ -1,8 +1,7 @@
-"""The state of a job by its messages: how far it is, what is missing and dead, and where the result's bytes are.
+"""The state of a job, calculated from its messages: what is done, missing and dead, and where the result's bytes are.
 
-Everything follows from one choice among the messages (see `choice`), which is made anew for each pass over the indexes:
-the first pass says which messages count, another one where their bytes are. So memory does not grow with the
-number of messages.
+Everything follows from one choice among the messages (see `choice`). Each pass over the indexes repeats the choice: the
+first pass counts, another one finds the places of the bytes. So memory does not grow with the number of messages.
 """
 
 from __future__ import annotations
@@ -33,24 +32,24 @@ from parcelq.collect.rows import (
     Columns,
     words_of,
 )
-from parcelq.collect.segments import Job
+from parcelq.collect.segments import JobKey
 from parcelq.collect.yields import Yields
 from parcelq.store.store import Store, Stored
 
 MOST_HOLES: Final = 10_000
-"""Holes that are listed; there may be more."""
+"""Most holes that are listed; there may be more."""
 WHOLE: Final = "whole"
-"""The state of a whole result begins with this."""
+"""The prefix of the state of a complete result."""
 
 
 class DeadRow(NamedTuple):
     """Entries that failed for good.
 
     Attributes:
-        start: first byte, in the source, of the message that they came in.
-        end: just after its last byte.
-        of_source: whether they are entries of the source, and not of the output of an earlier step.
-        extent: where the reason and the entries lie.
+        start: offset in the source of the message that contained them.
+        end: offset just after its last byte.
+        of_source: whether they are entries of the source; otherwise an earlier step wrote them.
+        extent: the place of the reason and the entries in a segment.
     """
 
     start: int
@@ -62,22 +61,19 @@ class DeadRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The state of a job by the messages that were collected.
+    """The state of a job, calculated from the collected messages.
 
     Attributes:
-        total: bytes of the source; None while no message told.
-        covered: bytes of the source whose results are there.
-        dead: how many entries failed for good.
-        dead_messages: how many messages these were.
-        dead_bytes: bytes of the source that they came of.
-        missing: bytes of the source that are neither there nor dead, as far as its size is known.
-        holes: the ranges of these, in order; at most `MOST_HOLES` of them.
-        hole_count: how many there are.
+        total: bytes of the source; None if no message says.
+        covered: bytes of the source whose results were collected.
+        dead: how many entries failed for good, in `dead_messages` messages.
+        dead_bytes: bytes of the source that these messages cover.
+        missing: bytes of the source that are neither covered nor dead, as far as its size is known.
+        holes: the ranges of these, in order; at most `MOST_HOLES` of the `hole_count` that there are.
         entries: entries of the result.
-        duplicates: messages that were there already.
-        ran: entries of the source that runs got which succeeded, as far as the messages tell.
-        doubts: why the result may not be what the step writes for the whole source.
-        state: a digest of the whole choice: two results with the same state are the same.
+        ran: entries of the source that successful runs got, as far as the messages say.
+        doubts: why the result may differ from what the step would write for the whole source.
+        state: a digest of the whole choice: results with equal states are equal.
     """
 
     total: int | None
@@ -97,21 +93,22 @@ class Resolution:
 
     @property
     def finished(self) -> bool:
-        """Whether every entry has a result or is dead."""
+        """Whether every entry is processed or dead."""
         return self.total is not None and not self.hole_count
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is missing at all."""
+        """Whether every entry is processed, and none is dead."""
         return self.finished and not self.has_dead
 
     @property
     def has_dead(self) -> bool:
-        """Whether some of it failed for good."""
+        """Whether entries failed for good."""
         return self.dead_messages > 0
 
     def up_to(self, total: int | None) -> Resolution:
-        """Return the same for a source whose size is known although no message said so: its end is missing then."""
+        """Return the same for a source whose size is known from elsewhere than its messages; then its end is
+        missing."""
         if self.total is not None or total is None:
             return self
         at = self.covered + self.dead_bytes + self.missing
@@ -121,13 +118,13 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """All messages of a job, by their indexes."""
+    """All messages of a job, read from their indexes."""
 
     store: Store
     indexes: Sequence[Index]
 
     @property
-    def job(self) -> Job:
+    def job(self) -> JobKey:
         """Whose messages they are."""
         return self.indexes[0].job
 
@@ -138,7 +135,8 @@ class Collected:
 
     @property
     def bodies_ahead(self) -> dict[int, tuple[int, bytes]]:
-        """What was read of segments along with their indexes, by their number; see `Index.bodies_ahead`."""
+        """Bytes of segments that were read together with their indexes, by the segment's number; see
+        `Index.bodies_ahead`."""
         numbers = accumulate((len(index.segments) for index in self.indexes), initial=0)
         return {
             number: ahead for number, one in zip(numbers, self.indexes, strict=False) if (ahead := one.bodies_ahead)
@@ -146,20 +144,20 @@ class Collected:
 
     @property
     def total(self) -> int | None:
-        """Bytes of the source; None if no message told."""
+        """Bytes of the source; None if no message says."""
         return max((index.total for index in self.indexes if index.total is not None), default=None)
 
     @property
     def count(self) -> int:
-        """How many messages there are."""
+        """Number of messages."""
         return sum(index.count for index in self.indexes)
 
     def rows(self) -> Iterator[list[bytes]]:
-        """Yield all rows, in order of lineage, in chunks."""
+        """Yield all rows, sorted by lineage, in chunks."""
         return merged(all_indexes(self.indexes, self.store))
 
     def touched(self) -> int:
-        """Count the bytes of the source that any of the messages stands for."""
+        """Count the bytes of the source that any of the messages covers."""
         at = touched = 0
         for rows in self.rows():
             for start, end in zip(*Columns.of(rows, self.words).spans(0), strict=True):
@@ -169,11 +167,11 @@ class Collected:
 
     @property
     def words(self) -> int:
-        """How many words a row has."""
+        """Number of words of a row."""
         return words_of(max((index.steps for index in self.indexes), default=0))
 
     def choices(self) -> Iterator[Choice]:
-        """Choose the messages that make the result."""
+        """Choose the messages that form the result."""
         return choose(self.rows(), self.words, self.total)
 
     def resolve(self) -> Resolution:
@@ -184,24 +182,24 @@ class Collected:
         return counter.resolution(self.total)
 
     def holes(self, resolution: Resolution) -> Iterator[tuple[int, int]]:
-        """Yield all ranges that are missing, also where a resolution lists only the first of them."""
+        """Yield all missing ranges, even if a resolution lists only the first of them."""
         if len(resolution.holes) == resolution.hole_count:
             return iter(resolution.holes)
         return (hole for choice in choose(self.rows(), self.words, resolution.total) for hole in choice.holes)
 
     def extents(self) -> Iterator[Extent]:
-        """Yield where the result's bytes lie, in order. Those that follow one another in a segment are one extent."""
+        """Yield the places of the result's bytes, in order. Adjacent places in a segment are joined."""
         return joined_extents(with_line_ends(bodies_of(self.choices())))
 
     def with_header(self, header: Stored | None, extents: Iterator[Extent]) -> tuple[list[str], Iterator[Extent]]:
-        """Return the keys of objects, and where the bytes are in them: first those of the header, then the rest."""
+        """Return the keys of objects, and the places of the bytes in them: first the header's, then the rest."""
         segments = self.segments
         if header is None:
             return segments, extents
         return [*segments, header.key], chain((Extent(len(segments), 0, header.size),), extents)
 
     def dead(self) -> Iterator[DeadRow]:
-        """Yield what failed for good, in order."""
+        """Yield the dead entries, in order."""
         for choice in self.choices():
             entries = choice.columns[ENTRIES]
             if not any(entries[number] >= FLAG for number in choice.rows):
@@ -224,11 +222,11 @@ class _Counter:
         self.holes: list[tuple[int, int]] = []
         self._yields = Yields()
         self._last_lacks_end = False
-        # One for each column, so that the digest does not depend on how rows are grouped into chunks.
+        # One hasher for each column, so that the digest does not depend on how rows are grouped into chunks.
         self._hashers = [blake2b(digest_size=12) for _ in range(3)]
 
     def add(self, choice: Choice) -> None:
-        """Take what was chosen of some rows."""
+        """Add the choice from some rows."""
         self.covered += choice.covered
         self.dead_bytes += choice.dead
         self.duplicates += choice.duplicates
@@ -257,7 +255,7 @@ class _Counter:
         self._last_lacks_end = self._last_lacks_end if last is None else last >= FLAG
 
     def resolution(self, total: int | None) -> Resolution:
-        """Return what they add up to."""
+        """Return the sum of the choices."""
         kind = "part" if total is None or self.hole_count else "dead" if self.dead_messages else WHOLE
         state = f"{kind}-{blake2b(b''.join(one.digest() for one in self._hashers), digest_size=12).hexdigest()}"
         return Resolution(
@@ -279,13 +277,13 @@ class _Counter:
 
 
 def all_extents(collected: Collected) -> Iterator[Extent]:
-    """Yield where all bodies are, each once: in order of lineage; those without lineage in the order they came in."""
+    """Yield the places of all bodies once: sorted by lineage; bodies without lineage in the order of arrival."""
     bodies = bodies_of(_first_of_each(collected))
     return joined_extents(with_line_ends(bodies if collected.job.source else iter(sorted(bodies))))
 
 
 def _first_of_each(collected: Collected) -> Iterator[Choice]:
-    """Choose the first of all messages that have the same lineage."""
+    """Choose the first of all messages with the same lineage."""
     key = (collected.words - PAYLOAD) * WORD
     last = b""
     for rows in collected.rows():

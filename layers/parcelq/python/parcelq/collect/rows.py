@@ -1,21 +1,22 @@
-"""Rows: what an index keeps of each message, as numbers. Pure.
+"""Rows: what an index keeps about each message, as numbers. Pure functions.
 
-A row is a fixed number of words of 8 bytes, the most significant byte first, so that rows sort as bytes just as their
-lineages do:
+A row is a fixed number of words of 8 bytes, the most significant byte first, so that sorting rows as bytes sorts them
+by lineage:
 
     start  end  [digest  total  start  end] …  where  content  size  entries  read
 
-- `start` and `end` are bytes of the source. A group of four words follows for each step if the message holds
-  only a slice of the output: the output's digest and size, and the slice. A step whose whole output it holds
-  leaves no group, because the message stands for all of the step's input then. Missing groups are zeros.
-- `where` is the place of the body: 24 bits for the number of the segment, 40 for the offset in it. Messages that stand
-  for the same bytes sort by it, so the one that was collected first comes first.
-- `content` tells different contents of the same bytes apart: what another run made of them, or another reason.
-- `size` is the body's bytes. Its highest bit says that the body lacks its last line end, and that the segment has one
-  behind it. `entries` counts entries; its highest bit says that they are dead, the next that they are then no entries
-  of the source, but of what a step made of it.
-- `read` counts the entries of the source that the message was made of. Only the first message of what was made of them
-  has that number; the others have zero.
+- `start` and `end` are bytes of the source. For each step, if the message has only a slice of the step's output, a
+  group of four words follows: the output's digest and size, and the slice. If the message has the whole output, there
+  is no group, because the message then covers all of the step's input. Missing groups are zeros.
+- `where` is the place of the body: 24 bits for the number of the segment, 40 for the offset in it. Messages that cover
+  the same bytes sort by it, so the one that was collected first comes first.
+- `content` distinguishes messages that cover the same bytes but have different contents, such as the outputs of two
+  runs or two reasons.
+- `size` is the body's bytes. Its highest bit says that the body lacks its last line end, which the segment has after
+  it. `entries` counts entries. Its highest bit says that they are dead; the next bit says that dead entries are of a
+  step's output and not of the source.
+- `read` counts the entries of the source that the message was made of. Only the first message of an output has that
+  number; the others have zero.
 """
 
 from __future__ import annotations
@@ -34,32 +35,30 @@ WORD: Final = 8
 _PLAIN: Final = 7
 _GROUP: Final = 4
 PAYLOAD: Final = 5
-"""Words of a row from `where` on, which do not belong to the lineage."""
+"""Number of a row's words from `where` on, which are not part of the lineage."""
 WHERE, CONTENT, SIZE, ENTRIES, READ = range(-PAYLOAD, 0)
-"""Columns of the same, counted from the end of a row; see above what they hold."""
+"""Indexes of columns, counted from the end of a row; see the module's docstring for their meaning."""
 OFFSET_BITS: Final = 40
 MAX_OFFSET: Final = (1 << OFFSET_BITS) - 1
-MAX_SEGMENTS: Final = 1 << 24
-"""Segments that one index can name."""
 FLAG: Final = 1 << 63
 NUMBER: Final = FLAG - 1
 OF_STEP: Final = 1 << 62
 COUNT: Final = OF_STEP - 1
 UNKNOWN: Final = (1 << 64) - 1
-"""Stands for a number that is not known."""
+"""The word for an unknown number."""
 _DIGEST_CHARACTERS: Final = 16
 
 Key: TypeAlias = tuple[int, ...]
-"""The words of a row up to `where`, without missing groups."""
+"""Return the words of a row before `where`, without missing groups."""
 
 
 def words_of(steps: int) -> int:
-    """How many words a row needs for slices of this many steps."""
+    """Return how many words a row needs for slices of this many steps."""
     return _PLAIN + _GROUP * steps
 
 
 def steps_of(key: Key) -> int:
-    """For how many steps a row needs room to hold these words."""
+    """Return how many steps' slices a row needs room for, to hold these words."""
     return (len(key) - 2) // _GROUP
 
 
@@ -75,7 +74,7 @@ def key_of(lineage: Lineage) -> Key:
 
 
 def content_of(lineage: Lineage, note: bytes = b"") -> int:
-    """Return the word that tells different contents of the same bytes apart; `note` is what is kept of a dead piece."""
+    """Return the word that distinguishes contents of the same bytes; `note` is what a segment keeps of a dead piece."""
     if note:
         return _hash(note)
     if not lineage.outputs:
@@ -86,7 +85,7 @@ def content_of(lineage: Lineage, note: bytes = b"") -> int:
 
 
 def read_of(lineage: Lineage, *, dead: bool) -> int:
-    """Return the word that counts entries of the source; for a dead message it is not needed."""
+    """Return the word that counts entries of the source; dead messages do not need it."""
     if any(output.span.start for output in lineage.outputs):
         return 0
     entries = lineage.outputs[0].entries if lineage.outputs else None
@@ -109,7 +108,7 @@ def moved(data: bytes, words: int, by: int) -> bytes:
 
 
 def widened(data: bytes, words: int, to: int) -> bytes:
-    """Return rows of `words` words as rows of `to` words."""
+    """Convert rows of `words` words to rows of `to` words."""
     if words == to or not data:
         return data
     numbers = _numbers(data)
@@ -135,20 +134,20 @@ class Columns:
 
     @property
     def steps(self) -> int:
-        """How many groups of words the rows have for slices of a step's output."""
+        """Number of groups of words for slices of steps' outputs."""
         return (self.words - _PLAIN) // _GROUP
 
     def __getitem__(self, column: int) -> array[int]:
-        """A column behind the lineage: `WHERE`, `CONTENT`, `SIZE`, `ENTRIES` or `READ`."""
+        """A column after the lineage: `WHERE`, `CONTENT`, `SIZE`, `ENTRIES` or `READ`."""
         return self.numbers[self.words + column :: self.words]
 
     def spans(self, step: int) -> tuple[array[int], array[int]]:
-        """Starts and ends: of bytes of the source for step 0, else of slices of that step's output."""
+        """Return starts and ends: in the source for step 0, otherwise in the output of that step."""
         first = 4 * step if step else 0
         return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 
     def outputs(self, step: int) -> tuple[array[int], array[int]]:
-        """Digests and totals of the outputs of a step, from 1 on; digest 0 where there is no slice of one."""
+        """Return digests and sizes of a step's outputs, for steps from 1; digest 0 means that there is no slice."""
         first = 4 * step - 2
         return self.numbers[first :: self.words], self.numbers[first + 1 :: self.words]
 
@@ -160,13 +159,13 @@ def _numbers(data: bytes) -> array[int]:
 
 
 def _to_native(numbers: array[int]) -> None:
-    """Change numbers from the order of bytes in a row to that of this machine, or back."""
+    """Convert numbers between the byte order of rows and that of this machine."""
     if sys.byteorder == "little":
         numbers.byteswap()
 
 
 def _digest(text: str) -> int:
-    # Parcelq's digests are numbers of 64 bits. Zero stands for none; and others may be longer or shorter.
+    # Digests are numbers of 64 bits. Zero means none; digests of other programs may be longer or shorter.
     number = int(text, 16) if len(text) == _DIGEST_CHARACTERS else 0
     return number or _hash(text.encode())
 

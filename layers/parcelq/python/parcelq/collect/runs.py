@@ -1,9 +1,9 @@
-"""Index runs: merged indexes are kept, so that a look at a large job reads little more than what is new.
+"""Index runs: merged indexes that are stored, so that a look at a large job reads little more than what is new.
 
-When a job has many segments their indexes are merged into an index run, and runs of about equal size into a larger one:
-so there is a logarithmic number of them. The job's record names those that count, and what the last look at all of them
-found. It is written on the condition that nobody else wrote it; a run that it does not name counts for nothing. So
-merging may be killed at any moment, or run twice at once.
+When a job has many segments, their indexes are merged into an index run, and runs of similar size into a larger one. So
+the number of runs grows only logarithmically. A record beside the segments names the current runs and the findings of
+the last full look. It is written on the condition that it has not changed; runs that it does not name are ignored. So
+merging may be killed at any moment, or run twice at the same time.
 """
 
 from __future__ import annotations
@@ -19,38 +19,30 @@ from parcelq.collect.indexes import Index, all_indexes, open_indexes
 from parcelq.collect.merge import merged
 from parcelq.collect.resolution import Collected
 from parcelq.collect.rows import WORD, words_of
-from parcelq.collect.segments import (
-    RUN_SUFFIX,
-    Job,
-    costs_in_head,
-    folder,
-    head_of,
-    key_in,
-    segments_among,
-)
+from parcelq.collect.segments import RUN_SUFFIX, JobKey, costs_in_head, folder, head_of, key_in, segments_among
 from parcelq.errors import ConflictError, NotFoundError, ParcelqError
 from parcelq.limits import MIB
 from parcelq.store.store import Store, part_bytes
 from parcelq.topics.cost import NOTHING
 
 FEWEST: Final = 32
-"""Segments that become an index run."""
+"""Number of segments that are merged into an index run."""
 FEWEST_RUNS: Final = 8
-"""Index runs of about one size that become a larger one."""
+"""Number of index runs of similar size that are merged into a larger one."""
 LARGE: Final = 50_000
-"""A job with at least this many messages is not read as a whole at each look."""
+"""Looks at a job with at least this many messages do not always read all of its rows."""
 MUCH: Final = 8
-"""It is read as a whole when one message in this many is new."""
+"""Such a job is read completely when one message in this many is new."""
 _RECORD: Final = "runs.json"
 _RECORD_BYTES: Final = 16 * MIB
 
 
 class Counted(Protocol):
-    """Anything with a number of rows."""
+    """An object with a number of rows."""
 
     @property
     def count(self) -> int:
-        """How many rows it has."""
+        """Number of rows."""
 
 
 Run = TypeVar("Run", bound=Counted)
@@ -58,11 +50,11 @@ Run = TypeVar("Run", bound=Counted)
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What the last look at all messages of a job found.
+    """The findings of the last look at all messages of a job.
 
     Attributes:
-        segments: names of the segments that it looked at.
-        holes: how many ranges these are.
+        segments: names of the segments at that time.
+        holes: number of ranges of missing bytes.
     """
 
     segments: frozenset[str]
@@ -75,11 +67,11 @@ class Looked:
 
 
 class Record(NamedTuple):
-    """The record that is kept of a job beside its segments.
+    """The record of index runs, which is stored beside a job's segments.
 
     Attributes:
-        runs: keys of the index runs that count.
-        looked: what the last look at all messages found; None if there was none, or it is not worth keeping.
+        runs: keys of the current index runs.
+        looked: the findings of the last look at all messages; None if there was none, or if they are not worth storing.
     """
 
     runs: tuple[str, ...] = ()
@@ -88,12 +80,8 @@ class Record(NamedTuple):
 
 
 def read_record(store: Store, keys: Sequence[str]) -> Record:
-    """Read what is kept of a job, given the keys in its folder.
-
-    Raises:
-        ParcelqError: the record cannot be read.
-        AwsError, OSError: the store refused.
-    """
+    """Read the record of index runs of a job, given the keys in its folder. Raises ParcelqError if the record cannot be
+    read."""
     key = next((key for key in keys if key.endswith(f"/{_RECORD}")), None)
     seen = store.stat(key) if key else None
     if key is None or seen is None:
@@ -103,15 +91,14 @@ def read_record(store: Store, keys: Sequence[str]) -> Record:
         looked = told["looked"] and Looked(**{**told["looked"], "segments": frozenset(told["looked"]["segments"])})
         return Record(tuple(map(str, told["runs"])), looked or None, seen.etag)
     except (ValueError, KeyError, TypeError) as error:
-        raise ParcelqError(f"{key!r} is no record of a job: {error}") from None
+        raise ParcelqError(f"{key!r} is not a record of a job: {error}") from None
 
 
-def write_record(store: Store, topic: str, job: Job, record: Record) -> Record:
+def write_record(store: Store, topic: str, job: JobKey, record: Record) -> Record:
     """Write what is kept of a job, in place of the record that was read.
 
     Raises:
         ConflictError, NotFoundError: someone else wrote or deleted it in the meantime.
-        AwsError, OSError: the store refused.
     """
     looked = record.looked and {**asdict(record.looked), "segments": sorted(record.looked.segments)}
     text = json.dumps({"runs": record.runs, "looked": looked}, separators=(",", ":")).encode()
@@ -122,16 +109,15 @@ def write_record(store: Store, topic: str, job: Job, record: Record) -> Record:
 
 
 def name_of(segment: str) -> str:
-    """The part of a segment's key by which a record names it."""
+    """The part of a segment's key that identifies it in a record."""
     return segment.rpartition("/")[2].split("-")[1]
 
 
 def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]:
-    """Open the index runs of a job that count, and the segments that are in none of them.
+    """Open the current index runs of a job, and the segments that are in none of them.
 
     Raises:
-        NotFoundError: one of them does not exist any more.
-        ParcelqError, AwsError, OSError: one of them cannot be read.
+        NotFoundError: one of them was deleted.
     """
     runs = open_indexes(store, record.runs)
     merged_already = {segment for run in runs for segment in run.segments}
@@ -140,11 +126,10 @@ def indexes_of(store: Store, keys: Sequence[str], record: Record) -> list[Index]
 
 
 def collected_of(store: Store, keys: Sequence[str], record: Record | None = None) -> Collected | None:
-    """Open all that was collected of a job, given the keys in its folder; None if that is nothing. It changes nothing.
+    """Open the collected messages of a job, given the keys in its folder; None if there are none. Changes nothing.
 
     Raises:
-        NotFoundError: somebody has just finished the job, or merged its indexes.
-        ParcelqError, AwsError, OSError: a segment or the record of index runs cannot be read.
+        NotFoundError: another process has just finished the job, or merged its indexes.
     """
     if not segments_among(keys):
         return None
@@ -152,15 +137,14 @@ def collected_of(store: Store, keys: Sequence[str], record: Record | None = None
 
 
 def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record:
-    """Merge indexes of a job if there are enough of them, and return which index runs count.
+    """Merge indexes of a job if there are enough of them, and return the record of index runs.
 
     Args:
         keys: the keys in the job's folder.
-        now: the time, by which new keys sort.
+        now: the time; new keys sort by it.
 
     Raises:
-        NotFoundError: someone else merged or deleted what is read here.
-        ParcelqError, AwsError, OSError: something cannot be read or written.
+        NotFoundError: another process merged or deleted the indexes that are read here.
     """
     record = read_record(store, keys)
     if len(segments_among(keys)) < FEWEST:
@@ -169,7 +153,7 @@ def tidy(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Record
     merged_already = {segment for run in runs for segment in run.segments}
     left = [key for key in segments_among(keys) if key not in merged_already]
     written: list[str] = []
-    # Never many at once, so that their indexes fit into memory.
+    # Only a limited number at a time, so that their indexes fit into memory.
     for first in range(0, len(left) - FEWEST + 1, FEWEST):
         index = _merge(store, topic, open_indexes(store, left[first : first + FEWEST]), now)
         written.append(index.key)
@@ -189,13 +173,15 @@ def _name(store: Store, topic: str, record: Record, runs: Sequence[Index], writt
         new = write_record(store, topic, runs[0].job, record._replace(runs=named))
     except (ConflictError, NotFoundError):
         store.delete(written)
-        raise NotFoundError(folder(topic, runs[0].job.id), "someone else merged its indexes in the meantime") from None
+        raise NotFoundError(
+            folder(topic, runs[0].job.id), "another process merged its indexes in the meantime"
+        ) from None
     store.delete(one for one in (*record.runs, *written) if one not in named)
     return new
 
 
 def of_one_size(runs: Sequence[Run]) -> list[Run]:
-    """Enough runs of about one size to be merged, the smallest first; none if there are not enough of any."""
+    """Return enough runs of similar size to merge, the smallest first; none if no size has enough."""
     by_size: dict[int, list[Run]] = {}
     for run in runs:
         by_size.setdefault(run.count.bit_length() // 3, []).append(run)
@@ -236,5 +222,5 @@ def _merge(store: Store, topic: str, indexes: Sequence[Index], now: datetime) ->
             yield b"".join(held)
 
     if not store.write(key, parts(), {}, None):
-        raise ParcelqError(f"{key!r} was not written, though nobody else can have written it")
+        raise ParcelqError(f"{key!r} was not written, although no other process could have written it")
     return open_indexes(store, [key])[0]

@@ -1,4 +1,4 @@
-"""Seeing how far a job is, from its segments and nothing else."""
+"""Determines the state of a job from its segments alone."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """How far a source is.
+    """The progress of a source.
 
     Attributes:
-        source: the attribute `Source`; empty for messages without lineage; the key of its first segment if that could
-            not be read.
-        covered: bytes of it whose results are there.
-        total: bytes of it; None if that is not known yet.
+        source: the attribute `Source`; empty for messages without lineage. If the first segment could not be read, its
+            key.
+        covered: bytes of it whose results were collected.
+        total: bytes of it; None if not known yet.
         dead: entries that failed for good.
-        holes: how many byte ranges are missing.
+        holes: number of missing byte ranges.
         result: key of its result; empty while it is not finished.
         superseded: whether a newer put of the same file already has a result.
         problem: why the state is unknown; empty if it is known.
-        looked_at: whether there was time to look at it.
-        report: the report beside the result, if that is written.
-        whole: whether its result has every entry, so that its segments are not needed any more.
+        looked_at: False if there was no time to look at it.
+        report: the report beside the result, once it is written.
+        whole: whether its result has every entry, so that its segments are no longer needed.
     """
 
     source: str
@@ -51,43 +51,43 @@ class SourceState:
 
 
 class Seen(NamedTuple):
-    """What a look at a job's segments found.
+    """The findings of a look at a job's segments.
 
     Attributes:
         keys: the keys in the job's folder.
-        state: how far the source is.
-        missing: bytes of the source that are neither there nor dead.
-        holes: the first ranges of these.
-        dead_bytes: bytes of the source that dead entries came in.
-        collected: the job's messages; None for a large job in which little is new.
-        resolution: what they make; None for such a job.
+        source: the attribute `Source`; empty for messages without lineage.
+        resolution: the state of the job; of a large one in which little is new, what the last look at all of it found.
+        collected: the job's messages; None for such a job.
     """
 
     keys: Sequence[str]
-    state: SourceState
-    missing: int = 0
-    holes: tuple[tuple[int, int], ...] = ()
-    dead_bytes: int = 0
+    source: str
+    resolution: Resolution
     collected: Collected | None = None
-    resolution: Resolution | None = None
 
     @property
     def is_complete(self) -> bool:
         """Whether every entry has a result or is dead."""
-        return self.resolution is not None and self.resolution.finished
+        return self.collected is not None and self.resolution.finished
+
+    @property
+    def state(self) -> SourceState:
+        """How far the source is."""
+        found = self.resolution
+        return SourceState(self.source, found.covered, found.total, found.dead, found.hole_count)
 
 
 def see(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Seen:
-    """Look at a job, and merge its indexes as far as it is time to.
+    """Look at a job, and merge its indexes if there are enough of them.
 
     Args:
         store: where the segments are.
         topic: name of the topic that was drained.
-        keys: the keys in the job's folder, among them some of segments.
+        keys: the keys in the job's folder, including at least one segment.
         now: the time of day.
 
     Raises:
-        NotFoundError: segments are gone, since somebody else has just finished the job.
+        NotFoundError: segments were deleted, because another process has just finished the job.
         ParcelqError: a segment or the record of index runs cannot be read.
     """
     record = tidy(store, topic, keys, now)
@@ -96,17 +96,16 @@ def see(store: Store, topic: str, keys: Sequence[str], now: datetime) -> Seen:
     collected = Collected(store, indexes_of(store, keys, record))
     source = collected.job.source
     resolution = collected.resolve() if source else Resolution(None)
-    state = SourceState(source, resolution.covered, resolution.total, resolution.dead, resolution.hole_count)
     if source and not resolution.finished and collected.count >= LARGE:
         _note_looked(topic, collected, resolution, record)
-    return Seen(keys, state, resolution.missing, resolution.holes, resolution.dead_bytes, collected, resolution)
+    return Seen(keys, source, resolution, collected)
 
 
 def _unchanged(store: Store, record: Record, keys: Sequence[str]) -> Seen | None:
-    """The state of a large job that cannot be finished by what came since the last look at all of it; else None.
+    """Return the state of a large job that cannot be finished yet; None if it must be read completely.
 
-    What is new must have to do with at least as many bytes of the source as were missing. So nearly every look at a
-    job reads only what is new.
+    To finish the job, new messages must cover at least as many bytes of the source as were missing. So most looks at a
+    job read only what is new.
     """
     looked = record.looked
     if looked is None or not looked.missing:
@@ -116,16 +115,16 @@ def _unchanged(store: Store, record: Record, keys: Sequence[str]) -> Seen | None
     is_much = len(new) > 0 and collected.count * MUCH > looked.count
     if is_much or (new and collected.total != looked.total) or (new and collected.touched() >= looked.missing):
         return None
-    state = SourceState(collected.job.source, looked.covered, looked.total, looked.dead, looked.holes)
-    return Seen(keys, state, looked.missing)
+    found = Resolution(looked.total, looked.covered, looked.dead, missing=looked.missing, hole_count=looked.holes)
+    return Seen(keys, collected.job.source, found)
 
 
 def _note_looked(topic: str, collected: Collected, resolution: Resolution, record: Record) -> None:
-    """Store what a look at all messages of a large job found."""
+    """Store the findings of a look at all messages of a large job."""
     names = frozenset(map(name_of, collected.segments))
     found = resolution.total, resolution.covered, resolution.missing, resolution.hole_count, resolution.dead
     looked = Looked(names, collected.count, *found)
     try:
         write_record(collected.store, topic, collected.job, record._replace(looked=looked))
     except (ConflictError, NotFoundError):
-        _log.info("someone else looks at %s at the same time", collected.job.source)
+        _log.info("another process looks at %s at the same time", collected.job.source)

@@ -1,10 +1,10 @@
-"""Segments: immutable objects of collected messages of one job, sorted, with an index of numbers in front.
+"""Segments: immutable objects with collected messages of one job, sorted, after an index of numbers.
 
     head      one line of JSON, padded with spaces to whole words
     rows      one for each message, in order of lineage; see `rows`
     bodies    in the same order
 
-An *index run* is the same without bodies: the rows of many segments, merged; its head names the segments.
+An *index run* has the same form without bodies: the merged rows of many segments. Its head names the segments.
 """
 
 from __future__ import annotations
@@ -17,19 +17,7 @@ from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from parcelq.collect.rows import (
-    FLAG,
-    OF_STEP,
-    UNKNOWN,
-    WORD,
-    Key,
-    content_of,
-    key_of,
-    read_of,
-    row,
-    steps_of,
-    words_of,
-)
+from parcelq.collect.rows import FLAG, OF_STEP, UNKNOWN, WORD, Key, content_of, key_of, read_of, row, steps_of, words_of
 from parcelq.errors import ParcelqError
 from parcelq.lineage.lineage import Lineage
 from parcelq.lineage.source import job_id
@@ -43,7 +31,7 @@ RUN_SUFFIX: Final = ".run"
 _TIME: Final = "%Y%m%dT%H%M%S%f"
 
 
-class Job(NamedTuple):
+class JobKey(NamedTuple):
     """Whose messages a segment holds.
 
     Attributes:
@@ -61,7 +49,7 @@ class Job(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """What a piece says, in the words of a row."""
+    """Return the words of a row for a piece."""
 
     key: Key
     content: int
@@ -75,14 +63,14 @@ _KEY: Final = attrgetter("key")
 
 
 def folder(topic: str, job: str = "") -> str:
-    """The prefix of a topic's segments, or of those of the job of an id."""
+    """Return the prefix of a topic's segments, or of the segments of one job."""
     return f"{SEGMENTS}{topic}/" + (f"{job}/" if job else "")
 
 
 def write_segment(
     store: Store,
     topic: str,
-    job: Job,
+    job: JobKey,
     pieces: Iterable[Piece],
     versions: Iterable[str],
     first: datetime,
@@ -93,18 +81,15 @@ def write_segment(
     """Write pieces of one job as a segment and return its key.
 
     Args:
-        job: whose they are. Where it has no source, a piece's `lineage` is the message's id.
-        versions: what the attribute `Workflow` said.
-        first: when the first of them was pulled.
-        last: when the last was.
-        processing: what the messages carry of what they cost.
-        draining: what it cost to collect them.
-
-    Raises:
-        AwsError, StoreError, OSError: the store refused; nothing is there then.
+        job: the job of the messages. If it has no source, a piece's `lineage` is the message's id.
+        versions: the values of the attribute `Workflow`.
+        first: when the first message was pulled.
+        last: when the last message was pulled.
+        processing: the costs that the messages carry.
+        draining: the cost of collecting them.
     """
     told = [_told(job, piece) for piece in pieces]
-    if job.source:  # without lineage they are in the order in which they came
+    if job.source:  # without lineage they stay in the order of arrival
         told.sort(key=_KEY)
     steps = max((steps_of(one.key) for one in told), default=0)
     rows, bodies = [], []
@@ -126,7 +111,7 @@ def write_segment(
     return key
 
 
-def head_of(job: Job, versions: Iterable[str], **about: Any) -> bytes:
+def head_of(job: JobKey, versions: Iterable[str], **about: Any) -> bytes:
     """Return the head of an index."""
     head = {"source": job.source, "workflow": job.workflow, "versions": sorted(set(versions)), **about}
     text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode()
@@ -134,18 +119,18 @@ def head_of(job: Job, versions: Iterable[str], **about: Any) -> bytes:
 
 
 def costs_in_head(processing: Cost, draining: Cost) -> dict[str, Any]:
-    """Return what the head of an index says of costs: nothing where nobody counted."""
+    """Return the costs from the head of an index; empty if nothing was counted."""
     costs = {"processing": processing, "draining": draining}
     return {name: cost.numbers() for name, cost in costs.items() if cost != NOTHING}
 
 
 def key_in(prefix: str, when: datetime, size: int, suffix: str) -> str:
-    """Return a new key of an index, given its bytes with the head; keys sort by time."""
+    """Return a new key for an index, given its bytes with the head; keys sort by time."""
     return f"{prefix}{when:{_TIME}}-{uuid.uuid4().hex[:12]}-{size}{suffix}"
 
 
 def time_of(key: str) -> datetime | None:
-    """Return when the last message of a segment was pulled, as its key says; None if the key does not say it."""
+    """Return when the last message of a segment was pulled, from the segment's key; None if the key does not say it."""
     try:
         return datetime.strptime(key.rpartition("/")[2].partition("-")[0], _TIME).replace(tzinfo=UTC)
     except ValueError:
@@ -153,10 +138,10 @@ def time_of(key: str) -> datetime | None:
 
 
 def index_size(key: str) -> int:
-    """Bytes of an index, head included, as its key says. Raises ParcelqError if it does not say it."""
+    """Return the bytes of an index with its head, from its key. Raises ParcelqError if the key does not say it."""
     text = key.rpartition(".")[0].rpartition("-")[2]
     if not text.isdecimal() or len(text) > 18:
-        raise ParcelqError(f"{key!r} is no segment: its name does not end in the size of its index")
+        raise ParcelqError(f"{key!r} is not a segment: its name does not end in the size of its index")
     return int(text)
 
 
@@ -169,18 +154,18 @@ def segment_keys(store: Store, topic: str) -> dict[str, list[str]]:
 
 
 def segments_among(keys: Iterable[str]) -> list[str]:
-    """Those of a folder's keys that are of segments."""
+    """Return those keys of a folder that are segments."""
     return [key for key in keys if key.endswith(SEGMENT_SUFFIX)]
 
 
 def read_notes(data: bytes) -> tuple[str, str, bytes]:
-    """Read what a segment keeps of a dead piece: the reason, the numbers of its first entry, and the entry."""
+    """Read what a segment stores of a dead piece: the reason, the numbers of its first entry, and the entry."""
     line, _, entry = data.partition(b"\n")
     reason, first = json.loads(line)
     return str(reason), str(first), entry
 
 
-def _told(job: Job, piece: Piece) -> _Told:
+def _told(job: JobKey, piece: Piece) -> _Told:
     if not job.source:
         return _Told(_key_of_id(piece.lineage), 0, piece.body, piece.entries, UNKNOWN, None)
     lineage = Lineage.parse(piece.lineage)

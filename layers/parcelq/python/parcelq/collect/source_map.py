@@ -9,14 +9,14 @@ from typing import Final, NamedTuple
 from parcelq.collect.resolution import Collected, Resolution
 
 CELLS: Final = 240
-"""Parts of a map; fewer where the source has fewer bytes."""
+"""Parts of a map; fewer if the source has fewer bytes."""
 LINE_CELLS: Final = 60
 """Parts of a map that is one line on a terminal."""
 KINDS: Final = {"=": "done", "x": "dead", ".": "missing", "?": "both"}
-"""What became of a part, by the letter that stands for it in a job's record."""
+"""The states of a part, by their letters in a job's record."""
 _LETTERS: Final = {kind: letter for letter, kind in KINDS.items()}
 _HOLES: Final = 3
-"""Missing ranges of a cell that are listed."""
+"""Most missing ranges that are listed for a part."""
 
 
 class Cell(NamedTuple):
@@ -25,8 +25,8 @@ class Cell(NamedTuple):
     Attributes:
         dead_bytes: bytes of it that belong to messages that failed.
         missing_bytes: bytes of it without any result.
-        dead: entries that failed and begin in it.
-        holes: the first of the missing ranges that it has a part of.
+        dead: failed entries that begin in it.
+        holes: the first of the missing ranges that overlap it.
     """
 
     start: int
@@ -38,7 +38,7 @@ class Cell(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What became of it: `done`, `dead`, `missing`, or `both` where some is dead and some is missing."""
+        """The state of the part: `done`, `dead`, `missing`, or `both` if some bytes are dead and some are missing."""
         if self.missing_bytes:
             return "both" if self.dead or self.dead_bytes else "missing"
         return "dead" if self.dead or self.dead_bytes else "done"
@@ -50,7 +50,7 @@ class Cell(NamedTuple):
 
 
 class SourceMap:
-    """Collects what became of the parts of a source."""
+    """Collects the states of the parts of a source."""
 
     def __init__(self, total: int, cells: int = CELLS) -> None:
         count = max(1, min(cells, total))
@@ -61,7 +61,7 @@ class SourceMap:
         self._holes: list[list[tuple[int, int]]] = [[] for _ in range(count)]
 
     def add_dead(self, start: int, end: int, entries: int) -> range:
-        """Take entries that failed, in messages of `[start, end)`, and return the numbers of the cells they touch."""
+        """Add failed entries from messages of `[start, end)`, and return the numbers of the cells that they touch."""
         touched = self._touched(start, end)
         self._dead[touched.start] += entries
         for number, size in self._shares(start, end):
@@ -69,7 +69,7 @@ class SourceMap:
         return touched
 
     def add_missing(self, start: int, end: int) -> None:
-        """Take a range without any result."""
+        """Add a range without any result."""
         for number, size in self._shares(start, end):
             self._missing_bytes[number] += size
             if len(self._holes[number]) < _HOLES:
@@ -81,7 +81,7 @@ class SourceMap:
             Cell(
                 self._edges[number],
                 self._edges[number + 1],
-                # Messages may overlap, as entries of a later step that came of the same bytes do.
+                # Messages may overlap, for example dead entries of a later step that come from the same bytes.
                 min(self._dead_bytes[number], self._edges[number + 1] - self._edges[number]),
                 self._missing_bytes[number],
                 self._dead[number],
@@ -96,7 +96,7 @@ class SourceMap:
         return range(first, max(first, min(last, bisect_right(self._edges, end - 1) - 1)) + 1)
 
     def _shares(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """Yield the numbers of cells, and how many bytes of a range each has."""
+        """Yield numbers of cells, each with the number of bytes of a range in it."""
         for number in self._touched(start, end):
             size = min(end, self._edges[number + 1]) - max(start, self._edges[number])
             if size > 0:
@@ -108,27 +108,17 @@ def line_of(cells: Iterable[Cell]) -> str:
     return "".join(_LETTERS[cell.kind] for cell in cells)
 
 
-def missing_of(collected: Collected, resolution: Resolution, total: int | None = None, cells: int = CELLS) -> SourceMap:
-    """Draw the map of a job, with what is dead and missing.
-
-    Args:
-        total: bytes of the source, where that is known although no message says so.
-
-    Raises:
-        ParcelqError, AwsError, OSError: a segment cannot be read.
-    """
-    known = resolution.up_to(total)
-    drawn = SourceMap(known.total or 0, cells)
-    for start, end in collected.holes(known):
+def missing_of(collected: Collected, resolution: Resolution, cells: int = CELLS) -> SourceMap:
+    """Draw the map of a job with what is missing; see `Resolution.up_to` where no message says the source's size."""
+    drawn = SourceMap(resolution.total or 0, cells)
+    for start, end in collected.holes(resolution):
         drawn.add_missing(start, end)
     return drawn
 
 
-def source_map_of(
-    collected: Collected, resolution: Resolution, total: int | None = None, cells: int = CELLS
-) -> tuple[Cell, ...]:
+def source_map_of(collected: Collected, resolution: Resolution, cells: int = CELLS) -> tuple[Cell, ...]:
     """Draw the map of a job, without reading what failed and why; see `missing_of`."""
-    drawn = missing_of(collected, resolution, total, cells)
+    drawn = missing_of(collected, resolution, cells)
     if resolution.has_dead:
         for row in collected.dead():
             drawn.add_dead(row.start, row.end, row.entries)

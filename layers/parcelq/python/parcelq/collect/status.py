@@ -1,4 +1,4 @@
-"""The progress of sources, and publishing again what is missing of them."""
+"""Shows the progress of sources, and publishes their missing records again."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Share(NamedTuple):
 
 
 class Status(NamedTuple):
-    """How far a source is that has no whole result yet.
+    """The progress of a source that has no complete result yet.
 
     Attributes:
-        report: what is known of it so far.
-        resolution: the same in bytes.
-        topic: name of the topic that it was published on; empty if that was not noted.
-        problem: why it can never be uploaded; empty if that is not known to be so.
+        report: the facts known so far.
+        resolution: its state in bytes.
+        topic: name of the topic that it was published on; empty if not noted.
+        problem: why it can never be uploaded; empty if no such reason is known.
     """
 
     report: Report
@@ -53,21 +53,21 @@ class Status(NamedTuple):
 
     @property
     def total(self) -> int | None:
-        """Bytes of it; None if that is not known yet."""
+        """Bytes of it; None if not known yet."""
         return self.resolution.total
 
     @property
     def name(self) -> str:
-        """What a user calls it."""
+        """Its name for users."""
         return Source.parse(self.source).name
 
     def has_in_name(self, text: str) -> bool:
-        """Whether its name has a text in it, as it is written or percent-encoded."""
+        """Return whether its name contains a text, either plain or percent-encoded."""
         return text in Source.parse(self.source).key or text in self.source
 
     @property
     def shares(self) -> dict[str, Share]:
-        """How much of it has results (`covered`), failed for good (`dead`), and is neither (`missing`)."""
+        """The parts that have results (`covered`), failed for good (`dead`), and are neither (`missing`)."""
         entries, found = self.report.entries, self.resolution
         missing = None if self.total is None else found.missing
         sizes = {"covered": found.covered, "dead": found.dead_bytes, "missing": missing}
@@ -78,7 +78,7 @@ class Status(NamedTuple):
         }
 
     def document(self, most: int | None = None) -> dict[str, Any]:
-        """The status as JSON; a limited number of holes and deaths, with their count."""
+        """Return the status as JSON, with a limited number of holes and deaths and their full counts."""
         shares = self.shares
         return {
             "source": self.source,
@@ -102,18 +102,15 @@ class Status(NamedTuple):
 
 
 def statuses(store: Store, topic: str) -> Iterator[Status]:
-    """Yield the status of every source that was uploaded or has collected messages, and that is not whole yet.
+    """Yield the status of every incomplete source that was uploaded or has collected messages.
 
     A source whose segments cannot be read is logged, and left out.
 
     Args:
-        topic: name of the topic that results are collected from. Sources that were uploaded to lead elsewhere are
-            left out.
-
-    Raises:
-        AwsError, OSError: the store refused.
+        topic: name of the topic that results are collected from. Sources whose results go to another topic are left
+            out.
     """
-    # Read before the segments, so that a job that is finished meanwhile does not count as missing.
+    # Read before the segments, so that a job that finishes meanwhile does not count as missing.
     noted = noted_sources(store)
     for keys in segment_keys(store, topic).values():
         try:
@@ -121,7 +118,7 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
             if collected and (name := collected.job.source):
                 yield _status(name, noted.pop(name, []), collected)
         except NotFoundError:
-            continue  # it has just been finished
+            continue  # the job has just finished
         except ParcelqError as error:
             _log.error("%s", error)
     for source, notes in noted.items():
@@ -130,12 +127,11 @@ def statuses(store: Store, topic: str) -> Iterator[Status]:
 
 
 def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
-    """Publish again only what is missing of a source; returns the number of messages.
+    """Publish the missing records of a source again, and return the number of messages.
 
     Raises:
-        ParcelqError: it is a file of some machine, or can never be uploaded, or the object is gone or another one by
-            now.
-        PublishError, AwsError, TopicNotFoundError: not everything was published.
+        ParcelqError: it is a file of some machine, can never be uploaded, or its object was deleted or replaced.
+        PublishError, AwsError, TopicNotFoundError: not all records were published.
     """
     source = object_of(status)
     if status.problem:
@@ -144,16 +140,16 @@ def repair(uploader: ObjectUploader, status: Status, topic: Topic) -> int:
     for start, end in status.resolution.holes:
         uploaded = uploader.upload_part(source, start, end, status.total, topic)
         if uploaded is None:
-            raise ParcelqError(f"{source.uri} cannot be repaired: it was deleted or replaced since it was put")
+            raise ParcelqError(f"{source.uri} cannot be repaired: it was deleted or replaced after it was put")
         published += uploaded.messages
     return published
 
 
 def object_of(status: Status) -> Source:
-    """The object that a source is, from which it can be repaired.
+    """Return the object of a source, from which it can be repaired.
 
-    Raises:
-        ParcelqError: it is a file of some machine.
+    \n Raises:
+        ParcelqError: the source is a file of some machine.
     """
     source = Source.parse(status.source)
     if not source.bucket:
@@ -177,14 +173,15 @@ def _percent(size: int | None, total: int | None) -> float | None:
 
 
 def _leads_to(note: Note, topic: str) -> bool:
-    """Whether the results of an upload go to a topic, as far as that is known."""
+    """Return whether the results of an upload go to a topic, as far as that is known."""
     return note.output is None or topic in {note.output, note.topic}
 
 
 def _is_done(store: Store, source: str) -> bool:
-    """Whether a source has a whole result, or a later put of the same file has one, as the report beside it says.
+    """Return whether a source, or a later put of the same file, has a complete result, according to the report beside
+    it.
 
-    What was noted of its uploads is left over then: the note of an upload that was done twice comes late.
+    Notes of its uploads may be left over then, because the note of a repeated upload is written late.
     """
     put = Source.parse(source)
     try:

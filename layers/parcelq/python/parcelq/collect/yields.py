@@ -1,8 +1,9 @@
-"""How many entries runs wrote for how many they got: what a step does to records, as far as counts show it. Pure.
+"""Compares how many entries runs wrote with how many they got, to detect steps that depend on how records are grouped.
+Pure functions.
 
-Parcelq promises that every record went through a run that succeeded. Whether the runs together wrote what one run over
-the whole file writes is up to the step: one that takes the first line of each input for a header loses a record in
-every run, and all of them where records are run one by one. Counts show that, and `doubts` says so.
+Parcelq promises that every record went through a successful run. Whether the runs together write what one run over the
+whole file would write depends on the step. For example, a step that takes the first line of each input for a header
+loses a record in every run. The counts show that, and `doubts` says so.
 """
 
 from __future__ import annotations
@@ -16,23 +17,24 @@ from typing import Final
 from parcelq.collect.rows import FLAG, UNKNOWN
 
 _UNLIKELY: Final = 0.05
-"""Counts that a step which treats each record by itself would produce with less than this probability are
-suspicious."""
+"""Counts are suspicious if a step that treats each record by itself would produce them with less than this
+probability.
+"""
 _DEVIATIONS: Final = 3
 """A difference of this many standard deviations is not chance."""
 _FEWEST_RUNS: Final = 3
 _FEWEST_ENTRIES: Final = 10
-"""If this many runs all lose the same few entries, that is not chance."""
+"""If at least this many runs all lose the same few entries, that is not chance."""
 
 
 @dataclass(slots=True)
 class Sized:
-    """Runs over inputs of about one size.
+    """Runs over inputs of similar size.
 
     Attributes:
         read: entries that they got.
         written: entries that they wrote.
-        empty: how many of them wrote none.
+        empty: number of runs that wrote none.
     """
 
     runs: int = 0
@@ -41,7 +43,7 @@ class Sized:
     empty: int = 0
 
     def add(self, other: Sized) -> None:
-        """Add other runs."""
+        """Add the counts of other runs."""
         self.runs += other.runs
         self.read += other.read
         self.written += other.written
@@ -49,18 +51,18 @@ class Sized:
 
     @property
     def rate(self) -> float:
-        """Entries that came out for one."""
+        """Entries written for each entry read."""
         return self.written / self.read if self.read else 0.0
 
 
 @dataclass(slots=True)
 class Yields:
-    """What runs wrote, by the size of their input; a few numbers, however many runs there are.
+    """Counts of runs by the size of their input. Its size does not grow with the number of runs.
 
     Attributes:
-        sizes: runs, by the binary digits of how many entries they got. Halving a parcel takes one digit away.
-        most_lost: the most entries that a run wrote less than it got.
-        least_lost: the fewest.
+        sizes: counts by the number of binary digits of the entries that a run got. Halving a parcel removes one digit.
+        most_lost: the largest difference between entries read and entries written of a run.
+        least_lost: the smallest such difference.
     """
 
     sizes: dict[int, Sized] = field(default_factory=dict)
@@ -71,10 +73,12 @@ class Yields:
         """Add messages of a result.
 
         Args:
-            reads: for each, the entries of the source that it was made of, as rows have them.
-            entries: for each, how many it has, with the flag of dead ones.
+            reads: for each message, the entries of the source that it was made from, as in rows.
+            entries: for each message, its number of entries, with the flag for dead ones.
         """
-        is_plain = min(reads, default=1) > 0 and max(entries, default=0) < FLAG  # every message is all that a run wrote
+        is_plain = (
+            min(reads, default=1) > 0 and max(entries, default=0) < FLAG
+        )  # every message is the whole output of a run
         runs = zip(reads, entries, strict=True) if is_plain else _runs(reads, entries)
         for (read, written), count in Counter(runs).items():
             if read and read != UNKNOWN:
@@ -89,11 +93,11 @@ class Yields:
 
     @property
     def read(self) -> int:
-        """Entries that the runs got."""
+        """Number of entries that the runs got."""
         return sum(one.read for one in self.sizes.values())
 
     def doubts(self) -> tuple[str, ...]:
-        """Return sentences that say where counts show that a step does not treat each record by itself."""
+        """Return sentences about counts that show that a step does not treat each record by itself."""
         if not self.sizes:
             return ()
         usual_digits, usual = max(self.sizes.items(), key=lambda one: one[1].read)
@@ -135,7 +139,7 @@ _HEADER: Final = "a step that takes the first record for a header does that"
 
 
 def _runs(reads: Iterable[int], entries: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Put together what several messages of one run wrote; runs of whose outputs some is dead are left out."""
+    """Join the messages of each run's output; runs with a dead message in their output are left out."""
     known, written = 0, 0
     for read, count in zip(reads, entries, strict=True):
         if read:
@@ -148,12 +152,12 @@ def _runs(reads: Iterable[int], entries: Iterable[int]) -> Iterator[tuple[int, i
 
 
 def _is_unlikely(rate: float, runs: int) -> bool:
-    """Whether it is improbable that this many single records all give no output."""
+    """Return whether it is improbable that this many single records all give no output."""
     return (1 - min(rate, 1.0)) ** runs < _UNLIKELY
 
 
 def _is_less(found: Sized, rate: float) -> bool:
-    """Whether runs wrote less than chance explains, if a record gives `rate` records on average."""
+    """Return whether runs wrote less than chance explains, if a record gives `rate` records on average."""
     expected = found.read * rate
     variance = expected * max(1 - rate, rate - 1, 0.0)
     return found.written < expected - _DEVIATIONS * max(1.0, sqrt(variance))

@@ -1,4 +1,4 @@
-"""Assembling a workflow: its files and the dependencies of its steps, from a folder or from single steps."""
+"""Assembles a workflow, its files and the dependencies of its steps, from a folder or from single steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Assembled(NamedTuple):
     """A workflow with its programs and files, on this machine.
 
     Attributes:
-        files: the files that are bundled, by their paths in the bundle.
+        files: the files for the bundle, by their paths in it.
     """
 
     name: str
@@ -31,9 +31,9 @@ class Assembled(NamedTuple):
     files: Mapping[str, Path]
 
     def with_environments(self, progress: Progress) -> list[Step]:
-        """Return the steps with environments on this machine.
+        """Return the steps, with their environments on this machine.
 
-        Raises:
+        \n Raises:
             SettingsError: the dependencies of a step cannot be installed.
         """
         every = zip(self.steps, self.workflow.steps, strict=True)
@@ -66,11 +66,11 @@ def from_folder(folder: Path, name: str = "") -> Assembled:
     it.
 
     Args:
-        name: the workflow's name; made of the folder's by default.
+        name: the workflow's name; by default derived from the folder's name.
 
     Raises:
-        SettingsError: something is wrong with the workflow; the text names every mistake.
-        InvalidValueError: no workflow can have the name.
+        SettingsError: the workflow is invalid; the message names every mistake.
+        InvalidValueError: the name is not valid for a workflow.
     """
     workflow = read_workflow(folder)
     steps = tuple(steps_of(workflow, folder))
@@ -81,7 +81,7 @@ def from_folder(folder: Path, name: str = "") -> Assembled:
         if path.resolve().is_relative_to(root):
             files[inner] = path
         else:
-            problems.append(f"{inner} is a link that leaves the folder")
+            problems.append(f"{inner} is a link to a place outside the folder")
     if problems:
         raise SettingsError(f"workflow {folder}", problems)
     return Assembled(workflow_name(f"{root.name}.", name), workflow, steps, files)
@@ -92,16 +92,17 @@ def from_steps(
 ) -> Assembled:
     """Assemble a workflow of single steps, as `parcelq run --step` names them.
 
-    A step that is a file is that file alone, and a step that is a folder is all of it. A name on the PATH stays a name.
+    A step that is a file consists of that file alone; a step that is a folder includes all its files. A name on the
+    PATH stays a name.
 
     Args:
-        paths: the steps, in a row.
+        paths: the steps, in order.
         settings: the settings file of each step; empty for a step without one.
-        name: the workflow's name; made of the steps' by default.
+        name: the workflow's name; by default derived from the steps' names.
 
     Raises:
-        SettingsError: there is no such step or settings file, or it cannot be run.
-        InvalidValueError: no workflow can have the name.
+        SettingsError: a step or settings file does not exist or cannot be used.
+        InvalidValueError: the name is not valid for a workflow.
     """
     steps, made = [], []
     files: dict[str, Path] = {}
@@ -121,14 +122,14 @@ def from_steps(
         made.append(WorkflowStep(run, own, tuple(packages) if step.path.suffix == ".py" else ()))
     if packages and not any(one.packages for one in made):
         raise SettingsError(
-            f"step {paths[0]}", ["only steps that end in .py can have packages; this one is started as it is"]
+            f"step {paths[0]}", ["only steps that end in .py can have packages; this one is started directly"]
         )
     names = "-".join(step.whole.name if step.whole else step.path.stem for step in steps)
     return Assembled(workflow_name(f"{names}.", name), Workflow(tuple(made)), tuple(steps), files)
 
 
 def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
-    """Return the same with other sizes, format and limits, as far as they are given.
+    """Return the workflow with other sizes, format and limits, where they are given.
 
     Args:
         workflow: the new values; its steps are ignored.
@@ -149,7 +150,7 @@ def with_options(assembled: Assembled, workflow: Workflow) -> Assembled:
 
 
 def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assembled:
-    """Return the same whose steps get these variables of their environment as well."""
+    """Return the workflow with additional environment variables for its steps."""
     steps = (
         replace(step, settings=replace(step.settings, environment={**step.settings.environment, **variables}))
         for step in assembled.steps
@@ -158,5 +159,5 @@ def with_variables(assembled: Assembled, variables: Mapping[str, str]) -> Assemb
 
 
 def with_id(assembled: Assembled, workflow_id: str) -> Assembled:
-    """Return the same whose steps get this as `--workflow-id`."""
+    """Return the workflow with this `--workflow-id` for its steps."""
     return assembled._replace(steps=tuple(replace(step, workflow_id=workflow_id) for step in assembled.steps))

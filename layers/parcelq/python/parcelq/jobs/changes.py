@@ -30,18 +30,11 @@ SHARE: Final = 4.0
 
 
 class Found(NamedTuple):
-    """What a look found.
+    """What a look found. Attributes that a record has too mean the same here.
 
     Attributes:
         now: the time, in seconds since the epoch.
         segments: how many segments the job has.
-        total: bytes of the source; None if that is not known yet.
-        covered: bytes of it whose results are there.
-        dead: entries that failed for good.
-        dead_bytes: bytes of the source that they came in.
-        missing: bytes that are neither there nor dead.
-        holes: the first ranges of these.
-        hole_count: how many there are.
         complete: whether nothing is missing but what is dead.
         empty: whether all topics of the stack were empty; None if they were not counted.
         uploaded: whether all of the source is published, as far as the look asked.
@@ -49,6 +42,7 @@ class Found(NamedTuple):
         entries: entries of the source that were run with success; None if the look did not count them.
         reason: why one of the dead entries failed; None if the look did not read it.
         map: what became of the parts of the source; None if the look did not draw it.
+        died_again: whether all that was redriven is done or died again, as far as the look can tell.
     """
 
     now: float
@@ -67,6 +61,7 @@ class Found(NamedTuple):
     entries: int | None = None
     reason: str | None = None
     map: str | None = None
+    died_again: bool = False
 
 
 class Next(Enum):
@@ -93,7 +88,8 @@ def after(record: JobRecord, found: Found, quiet_seconds: float = QUIET_SECONDS)
         return replace(kept, reported=True), Next.STOP
     is_still = _is_still(new, found.now, quiet_seconds)
     # The uploader notes what it published after it did; the report needs that. What was redriven may get more.
-    may_finish = is_still or (new.state is not State.UPLOADING and not (found.dead and new.redriven))
+    is_redriven = found.dead and new.redriven and not found.died_again
+    may_finish = is_still or (new.state is not State.UPLOADING and not is_redriven)
     if found.complete and may_finish and not _exceeded(replace(new, started=found.now, resumed=0.0), found.now):
         return replace(new, state=State.FINISHING), Next.FINISH
     exceeded = _exceeded(new, found.now)
@@ -139,6 +135,7 @@ def woken(record: JobRecord, now: float) -> JobRecord:
         halted=False,
         reported=False,
         redriven=True,
+        redriven_after="",
         resumed=now,
     )
 

@@ -1,4 +1,4 @@
-"""Whether messages of a job are still to be run: what uploader and processors ask before they begin with one."""
+"""Says whether messages of a job should still be processed; uploader and processors ask before they begin."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from parcelq.topics.message import Pulled
 
 _log = logging.getLogger(__name__)
 OPEN_SECONDS: Final = 3.0
-"""A job that goes on is looked up again after this time; one that was halted each time, since it may be resumed."""
+"""Seconds until the state of a running job is read again. A halted job's state is read each time, because it may be
+resumed.
+"""
 _MOST_KNOWN: Final = 10_000
 
 
 class Gate:
-    """Knows which jobs were cancelled or stopped, by their records."""
+    """Knows which jobs were cancelled or stopped, from their records."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
@@ -29,9 +31,9 @@ class Gate:
         self._open: dict[str, float] = {}
 
     def is_open(self, source: str, version: str) -> bool:
-        """Whether the job of a source goes on, given the attributes of its messages.
+        """Return whether the job of a source continues, given the attributes of its messages.
 
-        Where the store does not answer, it does: to run a message too much costs less than to lose one.
+        If the store does not answer, return True: running a message needlessly is better than losing one.
         """
         if not source:
             return True
@@ -41,7 +43,7 @@ class Gate:
         try:
             found = read_job(self._store, job)
         except (ParcelqError, OSError) as error:
-            _log.warning("whether job %s goes on cannot be read: %s", job, error)
+            _log.warning("the state of job %s cannot be read, so it continues: %s", job, error)
             return True
         # guard[False]: messages of a job that was cancelled or stopped are not run
         if found and found[0].halted:
@@ -52,5 +54,5 @@ class Gate:
         return True
 
     def passing(self, pulled: Iterable[Pulled]) -> list[Pulled]:
-        """Return the messages whose jobs go on. The others are to be acknowledged without a run."""
+        """Return the messages whose jobs continue. The caller should acknowledge the others without running them."""
         return [one for one in pulled if self.is_open(one.attributes.get(SOURCE, ""), one.attributes.get(WORKFLOW, ""))]

@@ -1,4 +1,4 @@
-"""Beginning a job and waking it: first its record, then the message that leads to a look at it."""
+"""Begins and wakes jobs: first writes the job's record, then publishes the message that asks for a look at it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from parcelq.errors import ConflictError, ParcelqError, PublishError
+from parcelq.errors import ConflictError, ParcelqError
 from parcelq.jobs.changes import ended, woken
 from parcelq.jobs.limits import NO_LIMITS, Limits
 from parcelq.jobs.look import FIRST_SECONDS, LATE_SECONDS, Look
@@ -20,15 +20,15 @@ from parcelq.lineage.source import Source, job_id, workflow_name
 from parcelq.names import JOBS
 from parcelq.store.store import Store
 from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, publish_all
 
 _log = logging.getLogger(__name__)
 WAKING_SECONDS: Final = 1
-"""Delay of a look that wakes a job, so that a message has come before the look is handled."""
+"""Delay of a look that wakes a job, so that one of its messages has arrived before the look is taken."""
 
 
 def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
-    """Publish looks for jobs that may have ended, because more of their messages are about to come.
+    """Publish looks for jobs that may have ended, because more messages of them will arrive.
 
     Args:
         sources: the attributes `Source` and `Workflow` of messages of the jobs; those without a source are left out.
@@ -43,10 +43,7 @@ def wake(looks: Topic, sources: Iterable[tuple[str, str]]) -> None:
 
 def publish_looks(looks: Topic, wanted: Iterable[Look], delay_seconds: int = 0) -> None:
     """Publish looks. Raises PublishError if one of them was not published, and AwsError."""
-    _, failed = looks.publish((Message(str(look).encode()) for look in wanted), delay_seconds=delay_seconds)
-    # guard[False]: a look counts as published only if the topic confirms it
-    if failed:
-        raise PublishError(looks.name, [one.reason for one in failed])
+    publish_all(looks, (Message(str(look).encode()) for look in wanted), delay_seconds=delay_seconds)
 
 
 class Jobs(NamedTuple):
@@ -61,18 +58,18 @@ class Jobs(NamedTuple):
     now: Callable[[], float] = time.time
 
     def begin(self, source: str, version: str, topic: str, limits: Limits = NO_LIMITS) -> JobRecord:
-        """Begin the job of a source, before anything of it is published; return its record.
+        """Begin the job of a source, before its first message is published; return its record.
 
         Args:
             source: the attribute `Source`.
             version: the attribute `Workflow` of its messages; empty for the built-in step.
-            topic: name of the topic that its records go to.
+            topic: name of the topic for its records.
 
-        If the job began already, its record stays as it is. If its first look was not handled yet, it is published
-        again, because the invocation that began the job may have died before it published it.
+        If the job has already begun, its record stays unchanged. If its first look was not taken yet, it is published
+        again, because the invocation that began the job may have died before it published the look.
 
         Raises:
-            PublishError, AwsError: the look could not be published, or the store refused.
+            PublishError, AwsError: the look could not be published, or the store failed.
         """
         workflow = workflow_name(version)
         record, _ = self.recorded(source, workflow, topic=topic, uploading=True, version=version, limits=limits)
@@ -81,11 +78,7 @@ class Jobs(NamedTuple):
         return record
 
     def refuse(self, source: str, workflow: str, reason: str) -> None:
-        """Record that a source cannot be run, where its job has no record yet.
-
-        Raises:
-            AwsError, OSError: the store refused.
-        """
+        """Record that a source cannot be run, where its job has no record yet."""
         record = new_record(source, workflow, self.now())
         with suppress(ConflictError):
             write_job(self.store, ended(record, State.STOPPED, self.now(), problem=reason), None)
@@ -100,7 +93,7 @@ class Jobs(NamedTuple):
         version: str = "",
         limits: Limits = NO_LIMITS,
     ) -> tuple[JobRecord, str]:
-        """Return the record of a job and its etag. A job without one gets one, whose first look is not published."""
+        """Return the record of a job and its etag. If there is none, create it without publishing its first look."""
         record = new_record(source, workflow, self.now(), topic=topic, uploading=uploading)
         versions = (version,) if version else ()
         record = replace(record, due=record.due + FIRST_SECONDS, versions=versions, limits=limits)
@@ -108,14 +101,14 @@ class Jobs(NamedTuple):
             return record, write_job(self.store, record, None)
         except ConflictError:
             found = read_job(self.store, record.id)
-            if found is None:  # it was deleted just now
+            if found is None:  # it was just deleted
                 raise
             return found
 
     def publish(self, record: JobRecord) -> None:
-        """Publish the look that a record names, to come when it is due.
+        """Publish the look that a record names, delayed until it is due.
 
-        Raises:
+        \n Raises:
             PublishError, AwsError: it was not published.
         """
         delay = math.ceil(max(0.0, min(MAX_DELAY_SECONDS, record.due - self.now())))
@@ -126,11 +119,7 @@ class Jobs(NamedTuple):
         publish_looks(self.looks, looks, delay_seconds)
 
     def overdue(self, since: float) -> Iterator[JobRecord]:
-        """Yield the records of jobs whose look is lost, among those that changed since a time.
-
-        Raises:
-            AwsError, OSError: the store refused.
-        """
+        """Yield the records of jobs whose look is lost, among those that changed since a time."""
         for one in self.store.listing(JOBS):
             if one.modified < since:
                 continue
@@ -143,27 +132,27 @@ class Jobs(NamedTuple):
                 yield found[0]
 
     def notice(self, source: str, workflow: str) -> float | None:
-        """Ensure that a job with new messages has a look; a job without a record gets one.
+        """Ensure that a job with new messages has a look; create the job's record if it has none.
 
-        Returns:
-            When the next look at it is due; None if the job is whole, so that its new messages are not needed.
+        \n Returns: When the next look at it is due; None if the job is complete, so that its new messages are not
+        needed.
 
-        Raises:
-            PublishError, AwsError: the look could not be published, or the store refused.
+        \n Raises:
+            PublishError, AwsError: the look could not be published, or the store failed.
         """
         found = read_job(self.store, job_id(source, workflow))
         try:
             record, etag = found or self.recorded(source, workflow, uploading=False)
             if record.is_whole:
                 return None
-            if record.halted:  # what still comes is kept, and wakes nobody
+            if record.halted:  # messages that still arrive are kept, and publish no look
                 return self.now() + LATE_SECONDS
             if record.state.is_ended:
                 record = woken(record, self.now())
                 write_job(self.store, record, etag)
             elif found and self.now() < record.due + LATE_SECONDS:
                 return record.due
-        except ConflictError:  # somebody else looks at it right now
+        except ConflictError:  # another process looks at it right now
             return self.now()
         self.publish(record)
         return record.due

@@ -1,4 +1,4 @@
-"""When a job of a workflow is stopped."""
+"""The limits that stop a job of a workflow."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, Final, NamedTuple
 from parcelq.errors import InvalidValueError
 
 LEAST_SEEN: Final = 1000
-"""Entries that must have been run before a share of dead ones says something."""
+"""A limit for the share of dead entries applies only after this many entries."""
 _LIMIT: Final = re.compile(r"([0-9]{1,12})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 
 class Limits(NamedTuple):
-    """When a job of a workflow is stopped.
+    """The limits that stop a job of a workflow.
 
     Attributes:
-        max_dead: when more entries than this are dead; None for no limit.
-        max_dead_share: the same as a share of the entries that were run, from 0 to 1; None for no limit.
-        max_seconds: when it took longer than this; None for no limit.
+        max_dead: most dead entries; None for no limit.
+        max_dead_share: largest share of dead entries among the processed entries, from 0 to 1; None for no limit.
+        max_seconds: longest duration of the job; None for no limit.
     """
 
     max_dead: int | None = None
@@ -26,10 +26,10 @@ class Limits(NamedTuple):
     max_seconds: int | None = None
 
     def exceeded(self, dead: int, seen: float, seconds: float, reason: str = "") -> str:
-        """Say which limit a job exceeds, in a sentence; nothing if it exceeds none.
+        """Return a sentence about the limit that a job exceeds; empty if it exceeds none.
 
         Args:
-            seen: entries that were run, dead ones included.
+            seen: processed entries, including dead ones.
             reason: why one of the dead entries failed.
         """
         because = f": {reason}" if reason else ""
@@ -39,11 +39,11 @@ class Limits(NamedTuple):
         if share is not None and seen >= LEAST_SEEN and dead > share * seen:
             return f"{dead} of {seen:.0f} entries are dead, more than {share:.3%}{because}"
         if self.max_seconds is not None and seconds > self.max_seconds:
-            return f"it took longer than {self.max_seconds} s"
+            return f"the job took longer than {self.max_seconds} s"
         return ""
 
     def to_document(self) -> dict[str, Any]:
-        """Return the limits that there are, as `workflow.yaml` has them."""
+        """Return the limits that are set, in the form of `workflow.yaml`."""
         share = self.max_dead_share
         dead = self.max_dead if share is None else f"{100 * share:.10g}%"
         limits = {"max_dead": dead, "max_seconds": self.max_seconds}
@@ -51,7 +51,7 @@ class Limits(NamedTuple):
 
     @classmethod
     def of_dead(cls, text: str) -> Limits:
-        """Read a number of dead entries such as `10`, or a share of all such as `1%`.
+        """Read a number of dead entries such as `10`, or a share of all entries such as `1%`.
 
         Raises:
             InvalidValueError: the text is neither.

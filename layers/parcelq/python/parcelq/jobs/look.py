@@ -1,8 +1,8 @@
 """Looks: the messages that keep a job moving, and what is to be done with one.
 
-One look for each job is on its way at any time. The invocation that takes look number n writes the record with number
-n + 1, then publishes that look, then acknowledges the one that was taken. So a look may be lost, doubled or late: the
-record says which one counts.
+A running job always has one look in the topic. The invocation that takes look number n writes the record with number n
++ 1, then publishes that look, then acknowledges look n. So a look may be lost, duplicated or late: the record says
+which one is valid.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ of 50,000 bytes in about 6 seconds."""
 
 
 class Look(NamedTuple):
-    """A message of the topic of looks.
+    """A message on the topic of looks.
 
     Attributes:
-        job: the job's id; empty where the output topic is only to be drained.
-        number: number of the look; 0 where something may have come for the job that its record does not know of. Where
-            the output topic is only to be drained, how many times in a row there was nothing.
-        source: the attribute `Source` where the job may have no record; else empty.
-        workflow: the workflow's name then.
+        job: the job's id; empty if the look only drains the output topic.
+        number: number of the look; 0 if the job may have new messages that its record does not know. For a look that
+            only drains, how many times in a row the topics were empty.
+        source: the attribute `Source` if the job may have no record; else empty.
+        workflow: the workflow's name, if `source` is given.
     """
 
     job: str = ""
@@ -43,11 +43,7 @@ class Look(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Look:
-        """Read the text of a look.
-
-        Raises:
-            MessageError: the text is not a look.
-        """
+        """Read the text of a look. Raises MessageError if the text is not a look."""
         try:
             look = cls(**json.loads(text))
             texts = (look.job, look.source, look.workflow)
@@ -56,7 +52,7 @@ class Look(NamedTuple):
             if look.source and (Source.parse(look.source) and look.job != job_id(look.source, look.workflow)):
                 raise ValueError("job is not the id of that source and workflow")
         except (ValueError, TypeError, RecursionError) as error:
-            raise MessageError(f"{text[:200]!r} is no look: {error}") from None
+            raise MessageError(f"{text[:200]!r} is not a look: {error}") from None
         return look
 
     def __str__(self) -> str:
@@ -67,8 +63,8 @@ class Look(NamedTuple):
 class LookVerdict(Enum):
     """What to do with a look.
 
-    `TAKE` it. `DROP` it, since a later one was taken already. `WAIT`: the next one should be on its way; see later
-    whether it was taken. `PUBLISH` the one that the record names, which is lost.
+    `TAKE` it. `DROP` it, because a later one was already taken. `WAIT`, because the next one should already be
+    published; check later whether it was taken. `PUBLISH` the look that the record names, because it was lost.
     """
 
     TAKE = auto()
@@ -78,14 +74,14 @@ class LookVerdict(Enum):
 
 
 def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
-    """Say what is to be done with the look of a number, given the job's record."""
+    """Return the action for the look with a number, given the job's record."""
     if not record.is_looked_at:
         return LookVerdict.DROP
     if number >= record.look:
         return LookVerdict.TAKE
     if number and number < record.look - 1:
         return LookVerdict.DROP
-    # The invocation that handled the look before wrote the record, and may have died before it published the next one.
+    # The invocation that took the look before wrote the record, and may have died before it published the next look.
     # guard[True]: a look that was lost is published again
     if now < record.due + LATE_SECONDS:
         return LookVerdict.WAIT if number else LookVerdict.DROP
@@ -93,10 +89,10 @@ def verdict(record: JobRecord, number: int, now: float) -> LookVerdict:
 
 
 def more_drainers(messages: int, looks: int) -> int:
-    """How many looks that only drain are to be published.
+    """Return how many looks that only drain should be published.
 
     Args:
-        messages: how many wait on the output topic.
-        looks: how many wait on the topic of looks, delayed ones among them; each of them drains.
+        messages: messages on the output topic.
+        looks: messages on the topic of looks, including delayed ones; each of them drains too.
     """
     return max(0, min(messages // MESSAGES_OF_A_DRAINER, MOST_DRAINERS) - looks)

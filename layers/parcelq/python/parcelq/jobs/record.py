@@ -1,8 +1,8 @@
-"""The record of a job, `jobs/<id>.json`: what is known of it, and how far it is.
+"""The record of a job, `jobs/<id>.json`: its facts and its progress.
 
 Each change is a pure function from one record to the next, and each write is conditional on the record that was read.
-The record outlives all messages of the job, so it decides what late ones mean. The index runs of a job's segments are
-named by `runs.json` beside them, since they go with the segments.
+The record outlives all messages of the job, so it decides what to do with late ones. The index runs are not in it, but
+in `runs.json` beside the segments, because they are deleted together.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from parcelq.store.store import Store
 from parcelq.topics.cost import Cost as Spent
 
 SCHEMA: Final = 1
-"""The version of the record's form. A record of a later version is refused."""
+"""The version of the record's schema. Records of later versions are refused."""
 MOST_HOLES: Final = 1_000
-"""Holes that a record lists."""
+"""Most holes that a record lists."""
 
 
 class State(StrEnum):
-    """How far a job is.
+    """The state of a job.
 
     `UPLOADING` until all of its source is published, then `RUNNING`. `FINISHING` while the result is being written.
-    `FINISHED` with a result, which may lack dead entries. `STOPPED` where parts of it will never come.
+    `FINISHED` with a result, which may lack dead entries. `STOPPED` if parts of it will never be processed.
     """
 
     UPLOADING = "uploading"
@@ -46,11 +46,11 @@ class State(StrEnum):
 
 
 class Cost(NamedTuple):
-    """What the looks at a job cost so far, without draining. The report counts all that a job cost.
+    """The cost of looks at a job so far, without draining. The report has the whole cost of a job.
 
     Attributes:
         bytes: bytes of the source and of its result.
-        spent: the same in all detail, as `parcelq.topics.cost.Cost.numbers` has it.
+        spent: the cost in detail, as from `parcelq.topics.cost.Cost.numbers`.
     """
 
     invocations: int = 0
@@ -61,56 +61,60 @@ class Cost(NamedTuple):
 
     @property
     def whole(self) -> Spent:
-        """The cost in all detail."""
+        """The cost in detail."""
         return Spent.parse(list(self.spent))
 
     def with_more(self, spent: Spent, size: int) -> Cost:
-        """Return this with what was spent since, for a job whose source and result have `size` bytes."""
+        """Return the cost plus the resources used since, for a job whose source and result have `size` bytes in
+        total.
+        """
         whole = self.whole + spent
         return Cost(whole.invocations, whole.ms / 1000, whole.requests, size, tuple(whole.numbers()))
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What is known of a job. Times are seconds since the epoch; 0 means not yet.
+    """The record of a job. Times are seconds since the epoch; 0 means not yet.
 
     Attributes:
         source: the attribute `Source` of its messages.
         workflow: the workflow's name; empty for the built-in step.
-        versions: versions of the workflow that it began with or was redriven with.
+        versions: versions of the workflow that it began or was redriven with.
         topic: name of the topic that its records are published on; empty if unknown.
-        state: how far it is.
-        look: number of the look that is published, or is to be.
+        state: its state.
+        look: number of the look that is published or will be published next.
         due: when that look is due.
         started: when the job began.
         changed: when this record was written.
         ended: when the job ended.
-        moved: when a look last found something new.
-        segments: how many segments there were at the last look.
-        still: how many looks in a row found nothing new and all topics of the stack empty.
+        moved: when a look last found progress.
+        segments: number of segments at the last look.
+        still: number of looks in a row that found no progress and all topics of the stack empty.
         uploaded: whether all of the source is published.
-        generation: how often the job went on after it had ended.
-        redriven: whether dead entries may be run again, since the job last finished.
-        total: bytes of the source; None if that is not known yet.
-        covered: bytes of it whose results are there.
+        generation: how often the job continued after it had ended.
+        redriven: whether dead entries may have run again since the job last finished.
+        redriven_after: key of the newest segment when they were redriven; empty if unknown.
+        left_dead: how many dead messages were not redriven then.
+        total: bytes of the source; None if not known yet.
+        covered: bytes of it whose results were collected.
         dead: entries that failed for good.
-        dead_bytes: bytes of the source that they came in.
-        missing: bytes that are neither there nor dead, as far as that is known.
+        dead_bytes: bytes of the source in messages with dead entries.
+        missing: bytes that are neither covered nor dead, as far as known.
         holes: the first ranges of these bytes.
-        hole_count: how many ranges there are.
-        rate: bytes of the source that are done in a second, lately.
-        time_left: seconds until all is done at that rate; None if that is not known.
+        hole_count: number of all ranges.
+        rate: bytes of the source recently done per second.
+        time_left: seconds until all is done at that rate; None if unknown.
         result: key of the result; empty while there is none.
-        problem: why the job was stopped; empty where it was not.
-        limits: when the job is stopped.
-        halted: whether its messages are not to be run, since it was cancelled or stopped.
+        problem: why the job was stopped; empty if it was not.
+        limits: the limits that stop the job.
+        halted: whether its messages must not run, because it was cancelled or stopped.
         reported: whether the report of a halted job is written.
-        resumed: when it last went on after it had ended.
-        entries: entries of the source that were run with success, as far as that is known.
+        resumed: when it last continued after it had ended.
+        entries: successfully processed entries of the source, as far as known.
         reason: why one of the dead entries failed.
-        map: what became of equal parts of the source, a letter for each; see `collect.source_map`.
-        healings: how often what is missing was published again.
-        cost: what the looks took.
+        map: the states of equal parts of the source, a letter for each; see `collect.source_map`.
+        healings: how often missing records were published again.
+        cost: the cost of the looks.
     """
 
     id: str
@@ -130,6 +134,8 @@ class JobRecord:
     uploaded: bool = False
     generation: int = 0
     redriven: bool = False
+    redriven_after: str = ""
+    left_dead: int = 0
     total: int | None = None
     covered: int = 0
     dead: int = 0
@@ -158,12 +164,12 @@ class JobRecord:
 
     @property
     def wants_report(self) -> bool:
-        """Whether a look is still to write what the job lacks, since it was halted."""
+        """Whether the job was halted and its report is not written yet."""
         return self.halted and not self.reported
 
     @property
     def is_looked_at(self) -> bool:
-        """Whether a look at the job should be on its way."""
+        """Whether a look at the job should be in the topic."""
         return self.wants_report or not self.state.is_ended
 
     @property
@@ -173,28 +179,28 @@ class JobRecord:
 
     @property
     def share(self) -> float | None:
-        """How much of the source is done or dead, from 0 to 1; None if its size is not known."""
+        """The share of the source that is done or dead, from 0 to 1; None if its size is unknown."""
         if self.is_whole:
             return 1.0
         return None if self.total is None else self.done / self.total if self.total else 1.0
 
     @property
     def seconds(self) -> float:
-        """How long the job took so far, or until it ended."""
+        """The job's duration so far, or until it ended."""
         return (self.ended or self.changed) - self.started
 
     @property
     def done(self) -> int:
-        """Bytes of the source that are there or dead."""
+        """Bytes of the source that are covered or dead."""
         return self.covered + self.dead_bytes
 
     def document(self) -> dict[str, Any]:
-        """The record as JSON holds it."""
+        """The record as JSON values."""
         return {"schema": SCHEMA, **asdict(self), "limits": self.limits._asdict(), "cost": self.cost._asdict()}
 
 
 def new_record(source: str, workflow: str, now: float, *, topic: str = "", uploading: bool = True) -> JobRecord:
-    """Return the record of a job that begins now, before any look."""
+    """Return the record of a job that begins now, before its first look."""
     state = State.UPLOADING if uploading else State.RUNNING
     job = job_id(source, workflow)
     return JobRecord(job, source, workflow, topic=topic, state=state, due=now, started=now, changed=now, moved=now)
@@ -209,8 +215,7 @@ def read_job(store: Store, job: str) -> tuple[JobRecord, str] | None:
     """Return a job's record and its etag; None if the job has none.
 
     Raises:
-        ParcelqError: the object is no record, or was written by a later version.
-        AwsError, OSError: the store refused.
+        ParcelqError: the object is not a record, or was written by a later version.
     """
     try:
         data, etag = store.read_with_etag(key_of(job))
@@ -220,7 +225,7 @@ def read_job(store: Store, job: str) -> tuple[JobRecord, str] | None:
 
 
 def parse_record(data: bytes, key: str) -> JobRecord:
-    """Read a record. Raises ParcelqError that names `key` where it is none."""
+    """Read a record. Raises ParcelqError that names `key` if the text is not a record."""
     try:
         told: dict[str, Any] = json.loads(data)
         if told["schema"] > SCHEMA:
@@ -237,18 +242,17 @@ def parse_record(data: bytes, key: str) -> JobRecord:
             }
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise ParcelqError(f"{key!r} is no record of a job: {error}") from None
+        raise ParcelqError(f"{key!r} is not a record of a job: {error}") from None
 
 
 def write_job(store: Store, record: JobRecord, etag: str | None) -> str:
-    """Write a job's record in place of the one that was read, and return its etag.
+    """Replace the record of a job that was read, and return the new etag.
 
     Args:
-        etag: of the record that it replaces; None where the job has none.
+        etag: etag of the record that it replaces; None if the job has none.
 
     Raises:
-        ConflictError: somebody else wrote it in the meantime.
-        AwsError, OSError: the store refused.
+        ConflictError: another process wrote it in the meantime.
     """
     data = json.dumps(record.document(), separators=(",", ":")).encode()
     # guard[return store.put(key_of(record.id), data)]: a job's record is written only if nobody else wrote it in the

@@ -1,4 +1,4 @@
-"""A version of a workflow: a digest of all that decides what is run, so that it never changes."""
+"""A version of a workflow: a digest of everything that determines what runs, so that a version never changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Version(NamedTuple):
         code: the bundle with the workflow's own files.
         packages: the bundle with the packages of each step; None for a step that needs none.
         locks: a digest of the exact packages of each step; empty for a step that needs none.
-        python: what the bundles are for, as `packages_are_for` says it; empty if that does not matter.
+        python: the Python and machine that the bundles are for, as from `packages_are_for`; empty if irrelevant.
     """
 
     name: str
@@ -33,12 +33,12 @@ class Version(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The digest that names it, 16 hexadecimal characters."""
+        """The digest that identifies it: 16 hexadecimal characters."""
         return hashlib.sha256(json.dumps(self.to_document(), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def attribute(self) -> str:
-        """The value of the attribute `Workflow` of its messages says: `<name>@<version>`."""
+        """The value of the attribute `Workflow` of its messages: `<name>@<version>`."""
         return f"{self.name}@{self.id}"
 
     @property
@@ -48,7 +48,7 @@ class Version(NamedTuple):
 
     @property
     def room(self) -> int:
-        """The most bytes that it takes on a function's disk, while the last of its bundles is unpacked."""
+        """The most bytes that it needs on a function's disk, which is while its last bundle is unpacked."""
         return sum(one.room for one in self.bundles) + max(one.size for one in self.bundles)
 
     def to_document(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Version(NamedTuple):
         """Read the document of a version.
 
         Raises:
-            WorkflowError: it is not a version, or not the one that its key says; the text names every mistake.
+            WorkflowError: it is not a version, or not the version of its key; the message names every mistake.
         """
         attribute = f"{name}@{version}"
         try:
@@ -92,11 +92,11 @@ class Version(NamedTuple):
 
 
 def packages_are_for(python: str, machine: str) -> str:
-    """Return what a version says that its packages are for: the Python, and the machine if it is not x86_64.
+    """Return a text for the platform of packages: the Python version, and the machine if it is not x86_64.
 
     Args:
-        python: the version of Python, such as `3.13`.
-        machine: the kind of processor as the system calls it, such as `aarch64`.
+        python: the Python version, such as `3.13`.
+        machine: the processor architecture, such as `aarch64`.
     """
     return python if machine == "x86_64" else f"{python} {machine}"
 
@@ -104,11 +104,11 @@ def packages_are_for(python: str, machine: str) -> str:
 def version_of(
     name: str, workflow: Workflow, code: Bundle, packages: Sequence[tuple[Bundle, str] | None], python: str
 ) -> Version:
-    """Return the version that these make.
+    """Return a new version.
 
     Args:
         packages: the bundle and the lock of each step; None for a step that needs none.
-        python: what the packages are for, as `packages_are_for` says it.
+        python: the platform of the packages, as from `packages_are_for`.
     """
     locks = (hashlib.sha256(one[1].encode()).hexdigest()[:16] if one else "" for one in packages)
     bundles = tuple(one[0] if one else None for one in packages)

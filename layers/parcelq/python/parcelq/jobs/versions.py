@@ -1,11 +1,11 @@
-"""Workflows in a store: every version that was put, and which of them is the current one.
+"""The workflows in a store: all their versions, and which version is current.
 
-    workflows/<name>/<version>.json     a version: what is run, and which bundles have its files and packages
-    workflows/<name>/current.json       names the version that new jobs get
-    workflows/.bundles/<digest>.zip     bundles; versions and workflows share them
+    workflows/<name>/<version>.json     a version: its steps, and the bundles with its files and packages
+    workflows/<name>/current.json       names the version for new jobs
+    workflows/.bundles/<digest>.zip     bundles, shared by versions and workflows
     segments/.versions/<job>            the version that a job began with
 
-A version is a digest of all that decides what is run. So a version never changes, and a job keeps its own.
+A version is a digest of everything that determines what runs. So a version never changes, and a job keeps its version.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _BUNDLES: Final = f"{WORKFLOWS}.bundles/"
 _CURRENT: Final = "current.json"
 _VERSION: Final = re.compile("[0-9a-f]{16}")
 _MOST_BYTES: Final = MIB
-"""Of a version's document."""
+"""Most bytes of a version's document."""
 
 
 class ListedWorkflow(NamedTuple):
     """A workflow in a list of workflows.
 
     Attributes:
-        current: the version that new jobs get; empty if none does.
-        versions: all versions that were put, with the times in seconds of the epoch, the newest first.
+        current: the version for new jobs; empty if there is none.
+        versions: all versions with their times in seconds since the epoch, the newest first.
     """
 
     name: str
@@ -48,7 +48,7 @@ class ListedWorkflow(NamedTuple):
 class Versions(NamedTuple):
     """The workflows of a store.
 
-    Every method raises AwsError, StoreError or OSError where the store refuses.
+    Every method raises AwsError, StoreError or OSError if the store fails.
     """
 
     store: Store
@@ -58,21 +58,21 @@ class Versions(NamedTuple):
         return [one for one in version.bundles if not self._has(one)]
 
     def put(self, version: Version) -> None:
-        """Store a version whose bundles are stored already; jobs get it only when it is made the current one.
+        """Store a version whose bundles are already stored. Jobs get it only after it is made current.
 
         Raises:
-            WorkflowError: a bundle is missing by now.
+            WorkflowError: a bundle was deleted meanwhile.
         """
         data = json.dumps(version.to_document(), indent=1, sort_keys=True).encode()
         self.store.put(_key(version.name, version.id), data)
         if self.lacks(version):
-            raise WorkflowError(version.attribute, "somebody deleted its files while it was put; put it again")
+            raise WorkflowError(version.attribute, "its files were deleted while it was put; put it again")
 
     def make_current(self, version: Version) -> str:
-        """Let new jobs get a version, and return the one that they got before; empty if there was none.
+        """Make a version current for new jobs, and return the previous one; empty if there was none.
 
         Raises:
-            WorkflowError: somebody else changed that at the same moment.
+            WorkflowError: another process changed the current version at the same time.
         """
         key = f"{WORKFLOWS}{version.name}/{_CURRENT}"
         seen = self.store.stat(key)
@@ -86,26 +86,22 @@ class Versions(NamedTuple):
             self.store.put(key, data, if_match=seen.etag if seen else None, if_absent=seen is None)
         except ConflictError:
             raise WorkflowError(
-                version.name, "somebody else put it at the same time; look at it, and try again"
+                version.name, "another process put it at the same time; check it, and try again"
             ) from None
         return before
 
     def current(self, name: str) -> str:
-        """Return the version that new jobs of a workflow get.
-
-        Raises:
-            WorkflowError: there is none.
-        """
+        """Return the current version of a workflow, which new jobs get. Raises WorkflowError if there is none."""
         found = self._current(name)
         if not found:
-            raise WorkflowError(name, "there is no workflow of that name; parcelq workflows list shows those there are")
+            raise WorkflowError(name, "there is no workflow of that name; parcelq workflows list shows all workflows")
         return found
 
     def read(self, attribute: str) -> Version:
-        """Return a version that is named as in the attribute `Workflow`.
+        """Return the version that a value of the attribute `Workflow` names.
 
-        Raises:
-            WorkflowError: there is none, or it is damaged.
+        \n Raises:
+            WorkflowError: it does not exist or is damaged.
         """
         name, _, version = attribute.rpartition("@")
         try:
@@ -119,18 +115,14 @@ class Versions(NamedTuple):
             raise WorkflowError(attribute, "this version was deleted; put the workflow again") from None
 
     def opened(self, bundle: Bundle) -> AbstractContextManager[IO[bytes]]:
-        """Open a bundle for reading.
-
-        Raises:
-            NotFoundError: it was deleted.
-        """
+        """Open a bundle for reading. Raises NotFoundError if it was deleted."""
         return cast(AbstractContextManager[IO[bytes]], self.store.stream(bundle_key(bundle)))
 
     def of_job(self, source: str, folder: str) -> str:
-        """Return the version, as `<name>@<version>`, that a source is run with: the one that it was first run with.
+        """Return the version for a source as `<name>@<version>`; it stays the version of the source's first run.
 
         Args:
-            folder: a workflow's name, or a name and a version; which the folder in the inbox says.
+            folder: the folder in the inbox: a workflow's name, or a name and a version.
 
         Raises:
             WorkflowError: there is no such workflow.
@@ -171,15 +163,16 @@ class Versions(NamedTuple):
         ]
 
     def delete(self, name: str) -> int:
-        """Delete a workflow with all versions, and the bundles that no other one uses; return how many versions.
+        """Delete a workflow with all versions, and the bundles that no other workflow uses; return the number of
+        versions.
 
         Raises:
             WorkflowError: there is no such workflow.
         """
         keys = list(self.store.keys(f"{WORKFLOWS}{check_workflow(name)}/"))
         if not keys:
-            raise WorkflowError(name, "there is no workflow of that name; parcelq workflows list shows those there are")
-        # The current one is deleted first, so that no new job begins with a version that is about to be deleted.
+            raise WorkflowError(name, "there is no workflow of that name; parcelq workflows list shows all workflows")
+        # `current.json` is deleted first, so that no new job begins with a version that is about to be deleted.
         current = f"{WORKFLOWS}{name}/{_CURRENT}"
         self.store.delete([key for key in keys if key == current])
         self.store.delete([key for key in keys if key != current])
@@ -193,7 +186,7 @@ class Versions(NamedTuple):
             for version, _ in one.versions:
                 try:
                     yield from map(bundle_key, self.read(f"{one.name}@{version}").bundles)
-                except WorkflowError:  # it is damaged, so nobody can run it
+                except WorkflowError:  # it is damaged, so it cannot run
                     continue
 
     def _has(self, bundle: Bundle) -> bool:

@@ -1,4 +1,4 @@
-"""A workflow: steps in a row, with record format, sizes and limits, as `workflow.yaml` in a folder says it."""
+"""A workflow: steps in order, with record format, sizes and limits, from the `workflow.yaml` of a folder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ class WorkflowStep(NamedTuple):
     """One step of a workflow.
 
     Attributes:
-        run: path of the program or of its folder, below the workflow's folder; or a command, with arguments or without.
-        settings: path of the settings file there; by default the one in the step's folder, if the step is a folder.
-        packages: Python packages that the step needs beside those that it declares itself.
+        run: path of the program or its folder, relative to the workflow's folder; or a command with optional arguments.
+        settings: path of the settings file, relative to the workflow's folder; by default the file in the step's
+            folder, if the step is a folder.
+        packages: Python packages that the step needs, in addition to those that it declares itself.
         batch_size: most entries of one run; by default the workflow's.
-        stage: name of the stage that runs the step; by default that of the step before it, or the stack's first.
-        output: the record format of the output; by default the one in the step's settings.
+        stage: name of the stage that runs the step; by default the stage of the step before it, or the stack's first
+            stage.
+        output: the record format of the output; by default the format in the step's settings.
     """
 
     run: str
@@ -35,14 +37,14 @@ class WorkflowStep(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """Steps in a row, and how they are run.
+    """Steps in order, and the options of their runs.
 
     Attributes:
-        steps: the steps, in a row.
+        steps: the steps, in order.
         format: the record format of all sources; by default each source's name decides.
         parcel_size: most entries of a message; by default the stack or the command decides.
         batch_size: most entries of one run of a step; by default the stack or the command decides.
-        limits: when a job is stopped.
+        limits: the limits that stop a job.
     """
 
     steps: tuple[WorkflowStep, ...]
@@ -56,7 +58,7 @@ class Workflow:
         return step.batch_size or self.batch_size or default
 
     def stages(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the stage of each step, for a stack with stages of these names.
+        """Return the stage of each step, for a stack with these stages.
 
         Raises:
             SettingsError: the stack has no such stage.
@@ -72,7 +74,7 @@ class Workflow:
         return tuple(found)
 
     def to_document(self) -> dict[str, Any]:
-        """Return what `workflow_of` reads again, as JSON takes it."""
+        """Return JSON values that `workflow_of` can read."""
         return _given(
             format=str(self.format) if self.format else None,
             parcel_size=self.parcel_size,
@@ -93,15 +95,15 @@ class Workflow:
 
 
 def workflow_name(text: str, name: str = "") -> str:
-    """Return a name for a workflow: the one that is given, or one made of what the workflow was made of.
+    """Return a name for a workflow: the given name, or one derived from its folder or programs.
 
     Args:
-        text: the name of a folder, or of programs, such as `Score_v2.py`. Everything but letters and digits becomes a
-            hyphen, and the ending is left out.
+        text: the name of a folder, or of programs, such as `Score_v2.py`. The file extension is dropped, and all
+            characters but letters and digits become hyphens.
         name: the name, if the user chose one.
 
     Raises:
-        InvalidValueError: no workflow can have the name.
+        InvalidValueError: the name is not valid for a workflow.
     """
     if name:
         return check_workflow(name)

@@ -1,4 +1,4 @@
-"""Reading a workflow from its `workflow.yaml`, or from what is stored of it, and finding its programs."""
+"""Reads a workflow from its `workflow.yaml` or from its stored document, and finds its programs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Found = TypeVar("Found")
 
 
 def read_workflow(folder: Path) -> Workflow:
-    """Read the `workflow.yaml` of a folder, and check all that it names.
+    """Read the `workflow.yaml` of a folder, and check everything that it names.
 
     Raises:
-        SettingsError: there is no such file, or anything in it is wrong, or a program or settings file that it names;
-            the text has all of that.
+        SettingsError: the file does not exist, or anything in it is wrong, including the programs and settings files
+            that it names; the message names every mistake.
     """
     path = folder / WORKFLOW_FILE
     where = f"workflow {path}"
@@ -56,10 +56,10 @@ def workflow_of(document: object, where: str) -> Workflow:
     """Check a document such as `Workflow.to_document` returns.
 
     Args:
-        where: what it is called in an error.
+        where: its name in errors.
 
     Raises:
-        SettingsError: it is no workflow; the text names everything that is wrong.
+        SettingsError: it is not a workflow; the message names every mistake.
     """
     workflow, problems = _workflow(document)
     if problems or workflow is None:
@@ -68,10 +68,10 @@ def workflow_of(document: object, where: str) -> Workflow:
 
 
 def steps_of(workflow: Workflow, folder: Path, workflow_id: str = "") -> list[Step]:
-    """Find the programs of a workflow in its folder, with their settings; without their packages.
+    """Find the programs and settings of a workflow in its folder, without installing their packages.
 
     Raises:
-        SettingsError: a program or a settings file is not there, or cannot be used; all problems are named.
+        SettingsError: a program or a settings file does not exist or cannot be used; the message names all of them.
     """
     steps, problems = [], []
     for number, one in enumerate(workflow.steps):
@@ -88,9 +88,9 @@ def steps_of(workflow: Workflow, folder: Path, workflow_id: str = "") -> list[St
 
 
 def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
-    """Check a whole document. Returns its valid values, and every mistake."""
+    """Check a whole document. Return its valid values, and every mistake."""
     if not isinstance(content, dict):
-        return None, [f"it must be keys with values, not {shown(content)}"]
+        return None, [f"it must be a mapping of keys to values, not {shown(content)}"]
     values, problems = checked(content, _CHECKS, required=("steps",))
     nested: list[Any] = values.pop("steps", [])
     output = values.pop("output", None)
@@ -102,7 +102,7 @@ def _workflow(content: object) -> tuple[Workflow | None, list[str]]:
 
 
 def _missing(content: object, folder: Path) -> Iterator[str]:
-    """The mistakes in the programs and settings files that a document names, even if it has other mistakes."""
+    """Return the mistakes in the programs and settings files that a document names, even if it has other mistakes."""
     steps = content.get("steps") if isinstance(content, dict) else None
     for number, step in enumerate(steps if isinstance(steps, list) else ()):
         run, settings = (step.get("run"), step.get("settings") or "") if isinstance(step, dict) else (None, "")
@@ -121,12 +121,12 @@ def _each(
     make: Callable[..., Found],
     problems: list[str],
 ) -> list[Found]:
-    """Check mappings in a list, or a single one, and add their mistakes to the problems."""
+    """Check a mapping or a list of mappings, and add their mistakes to the problems."""
     made = []
     for number, one in enumerate(nested):
         place = f"{name}[{number}]" if name == "steps" else name
         if not isinstance(one, dict):
-            problems.append(f"{place} is {shown(one)}, but must be keys with values")
+            problems.append(f"{place} is {shown(one)}, but must be a mapping of keys to values")
             continue
         values, wrong = checked(one, checks, required)
         problems += [f"{place}: {problem}" for problem in wrong]

@@ -1,1 +1,1 @@
-"""Lineage: which bytes of a source a message stands for."""
+"""Lineage: the bytes of a source that a message was made from."""

@@ -1,18 +1,19 @@
-"""Lineage: which bytes of its source a message stands for, as one line of text. Pure arithmetic.
+"""Lineage: the bytes of the source that a message was made from, as one line of text. Pure arithmetic.
 
-A *span* `start-end/total` is bytes `[start, end)` of something `total` bytes long (`*`: not known yet).
+A *span* `start-end/total` means bytes `[start, end)` of something that is `total` bytes long (`*`: not known yet).
 
     0-900/5000                         cut from the source: its bytes 0 to 900
     0-900/5000>0-40/70:3fa1b2c4:12     the first 40 of the 70 bytes that a step wrote for that message of 12 entries
     0-900/5000>0-40/70:3fa1b2c4>…      and so on: one `>` for each step
 
-The digest behind a step's span names the step's *whole* output. Two runs over the same input may differ, and the
-digest keeps their pieces apart. The number behind the digest counts the entries that the run got; it may be missing.
+The digest after a step's span identifies the *whole* output of the run. Two runs over the same input may write
+different outputs, and the digest distinguishes their pieces. The number after the digest counts the entries that the
+run got; it may be missing.
 
     lineage = span *( ">" span ":" digest [ ":" entries ] )
     span    = start "-" end "/" ( total / "*" )
 
-Every lineage has exactly one text, since numbers have no leading zeros. So texts may be compared in place of lineages.
+Every lineage has exactly one text, because numbers have no leading zeros. So lineages can be compared as texts.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from parcelq.errors import LineageError
 MAX_POSITION: Final = 2**63 - 1
 """The largest start, end or total, in bytes."""
 MAX_DEPTH: Final = 64
-"""Steps that a lineage may pass through."""
+"""Most steps of a lineage."""
 MAX_LENGTH: Final = 16 * 1024
-"""Characters of a lineage that `Lineage.parse` reads; one of `MAX_DEPTH` steps has fewer."""
+"""Most characters of a lineage that `Lineage.parse` reads; a lineage with `MAX_DEPTH` steps has fewer."""
 
 NUMBER: Final = r"(?:0|[1-9][0-9]{0,18})"
 DIGEST: Final = r"[0-9a-f]{8,64}"
@@ -51,8 +52,8 @@ def digest(data: bytes) -> str:
 
 
 def digest_of(blocks: Iterable[bytes]) -> str:
-    """Return the digest of a step's whole output, which comes in blocks."""
-    hasher = hashlib.sha256()  # twice as fast as BLAKE2b on processors with instructions for it
+    """Return the digest of a step's whole output, which is given in blocks."""
+    hasher = hashlib.sha256()  # twice as fast as BLAKE2b on processors with SHA instructions
     for block in blocks:
         hasher.update(block)
     return hasher.hexdigest()[:_DIGEST_CHARACTERS]
@@ -60,7 +61,7 @@ def digest_of(blocks: Iterable[bytes]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes `[start, end)` of something that is `total` bytes long; None if that is not known yet."""
+    """Bytes `[start, end)` of something that is `total` bytes long; None if the length is not known yet."""
 
     start: int
     end: int
@@ -91,8 +92,8 @@ class RunOutput:
     """A slice of the output of one run of a step.
 
     Attributes:
-        digest: of the whole output of the run.
-        entries: how many entries the run got; None if that is not known.
+        digest: digest of the whole output of the run.
+        entries: number of entries that the run got; None if unknown.
     """
 
     span: Span
@@ -111,7 +112,7 @@ class RunOutput:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a message stands for: bytes of the source, or the output of any number of steps for them."""
+    """The bytes of the source that a message was made from, and the steps it went through."""
 
     root: Span
     outputs: tuple[RunOutput, ...] = ()
@@ -122,7 +123,7 @@ class Lineage:
 
     @classmethod
     def parse(cls, text: str) -> Lineage:
-        """Read the text that `str` gives. Raises LineageError, with the text shortened, for anything else."""
+        """Read a text written by `str`. Raises LineageError, with the text shortened, if the text is invalid."""
         if len(text) > MAX_LENGTH:
             raise LineageError(f"lineage {_short(text)!r} has {len(text)} characters, more than {MAX_LENGTH}")
         try:
@@ -135,16 +136,18 @@ class Lineage:
 
     @property
     def span(self) -> Span:
-        """The span that the message's body is: the last one."""
+        """The last span: the message's body."""
         return self.outputs[-1].span if self.outputs else self.root
 
     @property
     def order(self) -> Order:
-        """A key that sorts messages of a source in the order in which their bodies are in the result."""
+        """A key that sorts messages of a source in the order of the result."""
         return _key(self.root, ""), *(_key(output.span, output.digest) for output in self.outputs)
 
     def cut(self, start: int, end: int) -> Lineage:
-        """Return the lineage of bytes `[start, end)` of the message's body. Raises LineageError outside it."""
+        """Return the lineage of bytes `[start, end)` of the message's body. Raises LineageError if they are outside
+        it.
+        """
         span = self.span
         if not 0 <= start <= end <= len(span):
             raise LineageError(f"cannot cut {start}-{end} out of a body of {len(span)} bytes")
@@ -154,8 +157,8 @@ class Lineage:
         """Return the lineage of slice `span` of a step's output for this message.
 
         Args:
-            digest: names the whole output.
-            entries: how many entries of this message the run got.
+            digest: identifies the whole output.
+            entries: number of entries of this message that the run got.
         """
         return Lineage(self.root, (*self.outputs, RunOutput(span, digest, entries)))
 
@@ -166,10 +169,10 @@ class Lineage:
 
 
 def joined(one: Lineage, other: Lineage) -> Lineage | None:
-    """Return the lineage of two bodies, one after the other, as one message; None where they do not touch.
+    """Return the lineage of two bodies joined to one message; None if they are not adjacent.
 
-    They touch if both are slices of the source, or of one output of one run, and the second begins where the first
-    ends. Outputs of different runs are never joined.
+    They are adjacent if both are slices of the source, or of one output of one run, and the second begins where the
+    first ends. Outputs of different runs are never joined.
     """
     first, second = one.span, other.span
     if first.end != second.start or first.total != second.total or one._with_last(second) != other:
@@ -185,7 +188,7 @@ def _span(start: str, end: str, total: str) -> Span:
     return Span(int(start), int(end), None if total == "*" else int(total))
 
 
-@lru_cache(maxsize=1024)  # those who handle a message read its lineage one after another
+@lru_cache(maxsize=1024)  # a message's lineage is read several times in a row
 def _read(text: str) -> Lineage:
     found = _SPAN.match(text)
     if not found:

@@ -1,4 +1,4 @@
-"""Sources: one put of one file, and the text that names it."""
+"""Sources: a source is one put of one file; the attribute `Source` identifies it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _JOB_ID: Final = re.compile("[0-9a-f]{6,24}")
 
 
 def source_id(source: str) -> str:
-    """What a source is called in keys."""
+    """Return a source's name for use in keys."""
     return hashlib.blake2b(source.encode(), digest_size=12).hexdigest() if source else _NO_SOURCE_ID
 
 
 def job_id(source: str, workflow: str) -> str:
-    """Return the id of the job that takes a source through the workflow of a name; empty for the built-in step."""
+    """Return the id of the job that runs a source through a workflow; empty name for the built-in step."""
     if not source:
         return _NO_SOURCE_ID
     return hashlib.blake2b(f"{workflow}\n{source}".encode(), digest_size=12).hexdigest()
 
 
 def is_job_id(text: str) -> bool:
-    """Whether a text has the form of a job's id or of its beginning: 6 to 24 hexadecimal digits."""
+    """Return whether a text looks like a job's id or its beginning: 6 to 24 hexadecimal digits."""
     return _JOB_ID.fullmatch(text) is not None
 
 
@@ -42,10 +42,10 @@ def workflow_name(attribute: str) -> str:
 
 
 class Source(NamedTuple):
-    """One put of one file: what the attribute `Source` says.
+    """One put of one file, as in the attribute `Source`.
 
-    A file dropped again under the same name is another source, even with the same content; a second delivery of the
-    event of one put is the same source.
+    If the same file is put again, that is another source. If the event of one put is delivered twice, that is the same
+    source.
 
     Attributes:
         uri: `s3://bucket/key` or `file:///path`, percent-encoded.
@@ -61,21 +61,17 @@ class Source(NamedTuple):
 
     @classmethod
     def of_object(cls, bucket: str, key: str, *, etag: str, put: str, version: str = "") -> Source:
-        """Source of an S3 object; `key` as it is, not encoded."""
+        """Return the source of an S3 object; `key` is not encoded."""
         return cls(f"s3://{bucket}/{quote(key)}", put, etag, version)
 
     @classmethod
     def of_file(cls, path: str, upload: str) -> Source:
-        """Source of a local file; `path` is absolute."""
+        """Return the source of a local file; `path` is absolute."""
         return cls(f"file://{quote(os.fsencode(path))}", upload)
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """Read the attribute's text again.
-
-        Raises:
-            InvalidValueError: it is no source.
-        """
+        """Read the text of the attribute `Source`. Raises InvalidValueError if it is no source."""
         uri, _, query = text.partition("?")
         try:
             scheme = urlsplit(uri).scheme
@@ -89,7 +85,7 @@ class Source(NamedTuple):
     @classmethod
     @lru_cache(maxsize=64)
     def is_one(cls, text: str) -> bool:
-        """Whether the attribute's text can be read; if not, nobody knows what to call the result."""
+        """Whether the attribute's text can be read; if not, the result cannot be named."""
         try:
             cls.parse(text)
         except InvalidValueError:
@@ -107,24 +103,26 @@ class Source(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Key of an S3 object, or path of a local file, decoded; bytes of a path that are not UTF-8 are surrogates."""
+        """Key of an S3 object, or path of a local file, decoded; bytes of a path that are not UTF-8 become
+        surrogates.
+        """
         path = os.fsdecode(unquote_to_bytes(urlsplit(self.uri).path))
         return path.removeprefix("/") if self.bucket else path
 
     @property
     def name(self) -> str:
-        """What a user calls it: the key below `inbox/`, or the file's name."""
+        """The source's name for users: the key below `inbox/`, or the file's name."""
         return self.key.removeprefix(INBOX) if self.bucket else self.key.rpartition("/")[2]
 
     def names(self, bucket: str, prefix: str = RESULTS) -> ResultNames:
-        """Return the keys of its result and of the files beside it, in the bucket that results go to.
+        """Return the keys of its result and of the files beside it, in the bucket of results.
 
-        No other source has the same keys. The result of a source outside the inbox of that bucket goes below
-        `elsewhere/`, with its whole address.
+        No other source has the same keys. The result of a source outside that bucket's inbox is stored below
+        `elsewhere/`, under the source's whole address.
 
         Args:
-            bucket: the bucket that results go to.
-            prefix: what their keys start with.
+            bucket: the bucket of results.
+            prefix: the prefix of the keys.
 
         Raises:
             InvalidValueError: the prefix leaves no room for names.
@@ -136,7 +134,8 @@ class Source(NamedTuple):
 
     @property
     def order(self) -> str:
-        """Sorts the puts of one key in time: sequencers are hexadecimal numbers of different lengths, compared from
-        the left after padding: https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+        """Sort key for the puts of one key by time: sequencers are hexadecimal numbers of different lengths, which are
+        padded and compared from the left:
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
         """
         return self.put.upper().ljust(64, "0")

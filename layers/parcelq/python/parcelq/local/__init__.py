@@ -1,1 +1,1 @@
-"""Jobs on one machine: the uploader, processor and collector over topics in memory and a folder."""
+"""Runs jobs on one machine: the uploader, processor and collector over topics in memory and a folder."""

@@ -1,4 +1,4 @@
-"""Files as sources of jobs on one machine: when a file counts as unchanged, and several files as one source."""
+"""Files as sources of jobs on one machine: detects changed files, and joins several files to one source."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PIPE: Final = "pipe"
 
 
 class FileState(NamedTuple):
-    """A file as it was at one moment. Two equal states mean the same content.
+    """The state of a file at one moment. Equal states mean equal content.
 
     Attributes:
         path: the absolute path, with links followed.
-        device: number of the device that the file lies on.
-        inode: its number there.
+        device: number of the device of the file.
+        inode: its inode number on the device.
         size: its bytes.
         modified_ns: when it was modified last, in nanoseconds since the epoch.
     """
@@ -38,15 +38,15 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """Look at a file.
+        """Read the state of a file.
 
         Raises:
-            ParcelqError: there is no such file, it cannot be read, or it is not a regular file.
+            ParcelqError: the file does not exist, cannot be read, or is not a regular file.
         """
         try:
             real = path.resolve(strict=True)
             found = real.stat()
-        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links
             reason = getattr(error, "strerror", None) or error
             raise ParcelqError(f"file {str(path)!r} cannot be read: {reason}") from None
         if not stat.S_ISREG(found.st_mode):
@@ -57,7 +57,7 @@ class FileState(NamedTuple):
 
     @classmethod
     def at(cls, path: Path, found: os.stat_result) -> Self:
-        """The state of the file at a path without links, as `os.stat` says it."""
+        """The state of the file at a path without links, from `os.stat`."""
         return cls(path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     @property
@@ -67,12 +67,12 @@ class FileState(NamedTuple):
 
 
 class LocalFile(NamedTuple):
-    """A file that is to be read.
+    """An input file.
 
     Attributes:
-        name: what the user calls it; its ending says what its records are and how it is compressed.
-        state: the file that is read, as it was when its job began.
-        content: a digest of its content where it was read from a pipe, which makes the same content the same source.
+        name: the user's name for it; the extension determines its record format and compression.
+        state: the state of the file when its job began.
+        content: a digest of its content if it was read from a pipe, so that the same content is the same source.
     """
 
     name: str
@@ -81,26 +81,26 @@ class LocalFile(NamedTuple):
 
     @classmethod
     def parse(cls, told: Mapping[str, Any]) -> LocalFile:
-        """Read again what `document` gave."""
+        """Read a value of `document`."""
         path, *numbers = told["state"]
         return cls(told["name"], FileState(Path(path), *numbers), told["content"])
 
     def document(self) -> dict[str, Any]:
-        """As it is kept in the record of a job."""
+        """JSON values for the record of a job."""
         state = self.state
         numbers = state.device, state.inode, state.size, state.modified_ns
         return {"name": self.name, "state": [os.fspath(state.path), *numbers], "content": self.content}
 
     @property
     def identity(self) -> str:
-        """Identifies this content of the file among earlier and later ones."""
+        """Identifies this content of the file among earlier and later contents."""
         return self.content or self.state.text
 
     def check_unchanged(self) -> None:
-        """Look at the file again.
+        """Check that the file is unchanged.
 
         Raises:
-            ParcelqError: it is not as it was.
+            ParcelqError: it changed.
         """
         try:
             found = self.state.path.stat()
@@ -110,7 +110,7 @@ class LocalFile(NamedTuple):
             raise ParcelqError(f"file {self.name!r} changed since the job began; run the command again")
 
     def is_unchanged(self) -> bool:
-        """Whether the file is as it was, and there."""
+        """Whether the file exists and is unchanged."""
         try:
             self.check_unchanged()
         except ParcelqError:
@@ -122,7 +122,7 @@ class LocalFile(NamedTuple):
         """Open the file.
 
         Raises:
-            ParcelqError: it cannot be read, or it is not as it was, now or when the context is left.
+            ParcelqError: it cannot be read, or has changed now or at the end of the context.
         """
         self.check_unchanged()
         try:
@@ -134,7 +134,7 @@ class LocalFile(NamedTuple):
 
 
 def is_nameless(file: LocalFile) -> bool:
-    """Whether a file was read from a pipe that has no name."""
+    """Return whether a file was read from a pipe without a name."""
     return bool(file.content) and file.name in {STDIN, PIPE}
 
 
@@ -155,12 +155,12 @@ class LocalSource(NamedTuple):
 
     @classmethod
     def of_file(cls, file: LocalFile, name: str) -> LocalSource:
-        """The source that one file is."""
+        """Return the source of one file."""
         return cls((file,), name, Source.of_file(os.fspath(file.state.path), file.identity))
 
     @classmethod
     def of_files(cls, files: Sequence[LocalFile], name: str, results: Path) -> LocalSource:
-        """The source that several files are together."""
+        """Return the source of several files that are joined."""
         digest = hashlib.blake2b(digest_size=16)
         for one in files:
             digest.update(f"{os.fspath(one.state.path)}\0{one.identity}\0".encode("utf-8", "surrogateescape"))
@@ -174,7 +174,9 @@ class LocalSource(NamedTuple):
 
     @property
     def format_name(self) -> str:
-        """The name that says what the records are: that of the first file that has one, or else of the result."""
+        """The name that determines the record format: that of the first file with a name, or else that of the
+        result.
+        """
         return next((one.name for one in self.files if not is_nameless(one)), self.name)
 
     @property
@@ -184,10 +186,10 @@ class LocalSource(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What to call it in messages: its only file, or the name of its result."""
+        """Its name for messages: that of its only file, or of its result."""
         return self.name if self.combined else self.files[0].name
 
     def check_unchanged(self) -> None:
-        """Look at the files again. Raises ParcelqError if one is not as it was."""
+        """Check that the files are unchanged. Raises ParcelqError if one has changed."""
         for one in self.files:
             one.check_unchanged()

@@ -1,4 +1,4 @@
-"""Finishing a job on one machine: a result replaces an earlier one only when it is complete."""
+"""Finishes a job on one machine: a result replaces an earlier one only when it is complete."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from parcelq.names import OUTPUT
 from parcelq.result_names import ResultNames
 
 MAX_HEALINGS: Final = 3
-"""How often what is missing of a job is published again before the job is stopped."""
+"""How often missing records of a job are published again before the job is stopped."""
 
 
 class FileResult(NamedTuple):
-    """What became of a file, or of several files that have one result.
+    """The outcome of a file, or of several files with one result.
 
     Attributes:
-        file: what the user calls it.
+        file: the user's name for it.
         job: the job's id.
-        names: the paths of the result and of what lies beside it, below the folder of results.
-        state: how far the job is.
-        healings: how often what was missing was published again.
+        names: the paths of the result and of the files beside it, below the folder of results.
+        state: the progress of the job.
+        healings: how often missing records were published again.
         problem: why there is no result; empty if there is one.
     """
 
@@ -38,14 +38,14 @@ class FileResult(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether every entry is in the result, and nothing makes that doubtful."""
+        """Whether every entry is in the result, and there are no doubts about it."""
         return bool(self.state.report and self.state.report["complete"]) and not self.problem
 
 
 def finish(job: LocalJob, kept: Kept) -> FileResult | None:
-    """Write a job's result, now that no message of it is under way; None if something is missing and must be run again.
+    """Write a job's result when no message of it is in progress; None if records are missing and must run again.
 
-    Raises:
+    \n Raises:
         StoreError, OSError: the result cannot be written.
     """
     if job.is_whole:
@@ -79,10 +79,10 @@ def _finisher(job: LocalJob, kept: Kept) -> Finisher:
 
 
 def _make_way(job: LocalJob, kept: Kept) -> None:
-    """Delete the files beside an earlier result just before that is replaced, so that none of them describes the new
-    one.
+    """Delete the files beside an earlier result just before it is replaced, so that none of them seems to describe the
+    new one.
 
-    The earlier result itself stays until the new one takes its place.
+    The earlier result itself stays until the new one replaces it.
     """
     names = job.source.names
     present = kept.results.stat(names.result)
@@ -94,14 +94,14 @@ def _make_way(job: LocalJob, kept: Kept) -> None:
 
 
 def _closed(job: LocalJob, kept: Kept, state: SourceState, problem: str = "") -> FileResult:
-    """The result of a job that needs no state any more."""
+    """The outcome of a job whose state is no longer needed."""
     kept.drop(job.record)
     job.is_closed = True
     return _unfinished(job, kept, state, problem)
 
 
 def _unfinished(job: LocalJob, _kept: Kept, state: SourceState, problem: str) -> FileResult:
-    """The result of a job whose state is kept: its dead entries, or all of it."""
+    """The outcome of a job whose state is kept, either completely or only its dead entries."""
     return FileResult(job.source.title, job.record.id, job.source.names, state, job.healings, problem)
 
 

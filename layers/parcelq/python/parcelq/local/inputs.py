@@ -1,5 +1,6 @@
-"""The files that a user gives: paths, folders, patterns, pipes and the standard input; found before anything is
-read."""
+"""The inputs that a user names: paths, folders, patterns, pipes and the standard input. All are found before any is
+read.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +22,17 @@ from parcelq.result_names import check_distinct
 
 _STDIN: Final = "-"
 _DESCRIPTORS: Final = re.compile(r"/dev/fd/|/proc/[^/]+/fd/|/dev/stdin")
-"""The folders of pipes that have no name of their own, such as those of a shell's `<(command)`."""
+"""The folders of pipes without a name, such as those of a shell's `<(command)`."""
 _READ_AT_ONCE: Final = 64 * KIB
 
 
 class FoundFile(NamedTuple):
-    """One thing to read.
+    """An input.
 
     Attributes:
-        path: where it is.
-        given: what the user calls it.
-        name: what its result is called after; below a folder that was given, with the folders in it.
+        path: its path.
+        given: the user's name for it.
+        name: the base of its result's name; for a file in a given folder, with its subfolders.
         is_pipe: whether it can be read only once.
     """
 
@@ -45,18 +46,18 @@ Put = Callable[[FoundFile], LocalFile]
 
 
 def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[FoundFile]:
-    """Find what a user means.
+    """Find the inputs that a user names.
 
-    A folder stands for all files in it and below it, in the order of their names, without those whose names begin with
-    a dot and without the folder of results. A pattern that is no path, such as `data/*.smi` or `data/**/*.smi`, stands
-    for the files that match it.
+    A folder means all files in it and in its subfolders, sorted by name, except those whose names begin with a dot and
+    those in the folder of results. A pattern such as `data/*.smi` or `data/**/*.smi` that is not an existing path means
+    all files that match it.
 
     Args:
         given: paths of files, folders and pipes, patterns, and `-` for the standard input.
         results: the folder of results.
 
     Raises:
-        ParcelqError: something is not there, cannot be read, or has no files.
+        ParcelqError: an input does not exist, cannot be read, or has no files.
     """
     found = [one for text in given for one in _found(os.fspath(text), results)]
     if not found:
@@ -69,26 +70,26 @@ def find_inputs(given: Sequence[str | os.PathLike[str]], results: Path) -> list[
 def sources_of(
     found: Sequence[FoundFile], results: Path, put: Put, *, name: str = "", combine: str = "", fmt: str = ""
 ) -> list[LocalSource]:
-    """Make sources of what was found.
+    """Create sources from inputs.
 
     Args:
-        found: what is to be read.
+        found: the inputs.
         results: the folder of results.
-        put: returns the file to read; for a pipe, a copy of everything that is read from it.
-        name: the name of the result, where there is only one; empty for its own name.
-        combine: what the one result of all is called after; empty for a result of each.
-        fmt: the record format of all, as text; empty if their names decide.
+        put: returns the file to read; for a pipe, a copy of its whole content.
+        name: the name of the result, if there is only one; empty for the default.
+        combine: the base of the name of the one result of all files; empty for separate results.
+        fmt: the record format of all files, as text; empty if their names decide.
 
     Raises:
-        InvalidValueError: two results would have one name, or the files cannot be combined.
-        ParcelqError: something cannot be read.
+        InvalidValueError: two results would have the same name, or the files cannot be combined.
+        ParcelqError: an input cannot be read.
     """
     if name and len(found) > 1 and not combine:
         wanted = f"given for one file only, not for {len(found)}; --combine makes one result of all"
         raise InvalidValueError("name", name, wanted)
     called = combine or name
     if called and ("\0" in called or not {"", ".", ".."}.isdisjoint(called.split("/"))):
-        raise InvalidValueError("combine" if combine else "name", called, "the name of a file, perhaps with folders")
+        raise InvalidValueError("combine" if combine else "name", called, "the name of a file, optionally with folders")
     if combine:
         files = [put(one) for one in found]
         if not fmt:
@@ -105,10 +106,10 @@ def sources_of(
 
 
 def file_of(one: FoundFile, command: str, spool: Path) -> LocalFile:
-    """Return the file to read; for a pipe, a file below the folder `spool`, into which all that comes was written.
+    """Return the file to read; for a pipe, a file below the folder `spool` with a copy of its content.
 
     Args:
-        one: what is to be read.
+        one: the input.
         command: id of the command that reads it.
         spool: a folder of the state folder.
 
@@ -179,8 +180,9 @@ def _check_one_format(files: Sequence[LocalFile]) -> None:
 
 
 def _lies_about_its_size(path: Path, found: os.stat_result) -> bool:
-    """Whether a file has another size than the system says, like those of /proc and /sys. It can be read only as a
-    pipe."""
+    """Return whether a file has another size than the system reports, like those of /proc and /sys. It can be read only
+    as a pipe.
+    """
     if found.st_blocks or found.st_size > _READ_AT_ONCE:
         return False
     try:

@@ -1,4 +1,4 @@
-"""A job that a Python program runs, on this machine or on a stack, beside what else it does."""
+"""A job that a Python program runs in the background, on this machine or on a stack."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class DeadEntry(NamedTuple):
     """An entry that failed for good.
 
     Attributes:
-        file: the file that it is in.
+        file: the file of the entry.
         record: its number in the file, from 1; None if unknown.
         line: number of its first line, from 1; None if unknown.
-        entry: the entry; bytes where it is not UTF-8.
+        entry: the entry; bytes if it is not UTF-8.
         reason: why it failed.
     """
 
@@ -41,7 +41,7 @@ class DeadEntry(NamedTuple):
 
 
 class Job:
-    """Files that are being run; `parcelq.run` returns it. A thread follows it until it has ended or is cancelled.
+    """A running job over files; `parcelq.run` returns it. A thread follows it until it ends or is cancelled.
 
     Args:
         work: runs the files.
@@ -62,14 +62,15 @@ class Job:
         """Wait until the job has ended.
 
         Args:
-            timeout: seconds to wait at most; None for as long as it takes.
+            timeout: most seconds to wait; None for no limit.
 
         Returns:
-            The outcome of each file, in their order. `whole` of each says whether every entry is in the result.
+            The outcome of each file, in their order. The attribute `whole` of each says whether every entry is in the
+            result.
 
         Raises:
-            TimeoutError: the time is up; the job goes on.
-            ParcelqError: the job could not begin or was stopped; the text says why. What was stored is kept.
+            TimeoutError: the time is up; the job continues.
+            ParcelqError: the job could not begin or was stopped; the message says why. Finished work is kept.
         """
         if not self._ended.wait(timeout):
             raise TimeoutError(f"the job did not end within {timeout} seconds")
@@ -79,13 +80,13 @@ class Job:
         return self._results
 
     def progress(self) -> Progress:
-        """Return how far the job is; this never waits."""
+        """Return the progress of the job; this never waits."""
         return self._progress
 
     def results(self) -> list[Path]:
         """Wait until the job has ended, and return the paths of the results, in the order of the files.
 
-        A result is there for each file whose entries are all done or dead; see `dead`.
+        There is a result for each file whose entries are all done or dead; see `dead`.
 
         Raises:
             ParcelqError: see `wait`.
@@ -106,9 +107,9 @@ class Job:
                         yield DeadEntry.of(json.loads(line), one.file)
 
     def cancel(self) -> None:
-        """Stop the job, and wait until it has stopped. What is done is kept.
+        """Stop the job, and wait until it has stopped. Finished work is kept.
 
-        On this machine the same call goes on from there, on a stack `parcelq resume`.
+        To continue, repeat the call on this machine, or use `parcelq resume` for a stack.
         """
         self._cancelled.set()
         self._ended.wait()

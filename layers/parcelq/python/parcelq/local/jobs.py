@@ -1,4 +1,4 @@
-"""Jobs on one machine: how far they are, and what is left to do."""
+"""Jobs on one machine: their progress, and the work that is left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parcelq.collect.segments import Job
+from parcelq.collect.segments import JobKey
 from parcelq.errors import JobError, ParcelqError
 from parcelq.lineage.lineage import MAX_POSITION
 from parcelq.lineage.source import workflow_name
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LocalJob:
-    """A job that is being run.
+    """A running job.
 
     Attributes:
-        source: what is read.
-        record: what is kept of it.
-        missing: ranges of the source that are to be run.
-        marks: where messages begin and end that have dead parts, although these are no entries of the source.
-        total: bytes of the source; None if that is not known.
-        done: bytes of it that are done already.
-        stored: whether something of it was stored when this run began.
-        is_noted: whether the number of the source's records is noted.
-        report: the report of its result, where that is whole and only cleaning was left to do; else None.
+        source: its input.
+        record: its stored record.
+        missing: ranges of the source that still have to run.
+        marks: begins and ends of messages whose dead entries are not entries of the source but of a step's output.
+        total: bytes of the source; None if unknown.
+        done: bytes of it that are already done.
+        stored: whether outputs of it were stored when this run began.
+        is_noted: whether the number of the source's records has been noted.
+        report: the report of its result, if that is complete and only cleaning up was left; else None.
         uploaded: whether all of it was published.
-        problem: why it cannot go on; empty where it can.
-        is_hopeless: whether that stays so however often it is tried.
-        healings: how often what was missing was published again.
-        is_closed: whether nothing is kept of it any more.
+        problem: why it cannot continue; empty if it can.
+        is_hopeless: whether retrying cannot help.
+        healings: how often missing records were published again.
+        is_closed: whether its state was deleted.
     """
 
     source: LocalSource
@@ -62,19 +62,19 @@ class LocalJob:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its result is there, and only cleaning was left to do."""
+        """Whether its result exists, and only cleaning up was left."""
         return self.report is not None
 
     @property
-    def job(self) -> Job:
+    def job(self) -> JobKey:
         """Whose messages its messages are."""
-        return Job(self.record.source, self.record.workflow)
+        return JobKey(self.record.source, self.record.workflow)
 
 
 def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any], kept: Kept) -> LocalRecord:
-    """The record of a job that is new."""
+    """The record of a new job."""
     workflow = workflow_name(options.workflow)
-    job = Job(str(source.source), workflow)
+    job = JobKey(str(source.source), workflow)
     present = kept.results.stat(source.names.result)
     return LocalRecord(
         job.id,
@@ -91,7 +91,7 @@ def _record_of(source: LocalSource, options: Options, recipe: Mapping[str, Any],
 
 
 def source_of(record: LocalRecord, results: Path) -> LocalSource:
-    """The source of a job that is kept."""
+    """The source of a stored job."""
     if record.combined:
         return LocalSource.of_files(record.files, record.name, results)
     return LocalSource.of_file(record.files[0], record.name)
@@ -107,22 +107,22 @@ def take_up(
     redrive: bool = False,
     chosen: Sequence[Range] | None = None,
 ) -> list[LocalJob]:
-    """Claim the jobs of sources, and find out what is left to do of them.
+    """Claim the jobs of sources, and find out what work is left.
 
-    No part of a job is deleted before all of them are known to be free and fit to go on.
+    Nothing is deleted before all of the jobs are known to be free and able to continue.
 
     Args:
         sources: the sources.
-        options: how they are run.
-        kept: what is kept beside the results.
+        options: the options of the run.
+        kept: the stored state beside the results.
         command: id of the command that claims them.
-        note: called with sentences about things that may surprise the user.
-        redrive: whether dead entries are to be run again.
-        chosen: with `redrive`, where those dead entries are that are run again; None for all.
+        note: called with sentences that inform the user.
+        redrive: whether dead entries run again.
+        chosen: with `redrive`, the places of the dead entries that run again; None for all.
 
     Raises:
-        JobError: another command runs one of them, one began with other steps and the options do not say what to do, or
-            another job with the same result could still continue.
+        JobError: another command runs one of the jobs; one began with other steps and the options do not say what to
+            do; or another job with the same result is not finished.
     """
     recipe = options.recipe.document()
     records = [_record_of(source, options, recipe, kept) for source in sources]
@@ -144,14 +144,14 @@ def take_up(
         raise
     for other in others:
         note(
-            f"{other.result!r} was the result of {other.paths!r} in an earlier state, or of another job; the state of "
-            f"job {other.id} is deleted"
+            f"{other.result!r} was the result of {other.paths!r} before that changed, or of another job; "
+            f"the state of job {other.id} is deleted"
         )
         kept.drop(other)
     known = [(job, record) for job, record in zip(jobs, records, strict=True) if record.id in present]
     for job, record in known:
         if not (job.stored or job.is_whole):
-            kept.drop_stored(record)  # with --fresh, or what a killed command left
+            kept.drop_stored(record)  # after --fresh, or remains of a killed command
             job.record = replace(record, command=command)
         versions = tuple(dict.fromkeys([*job.record.versions, options.version]))
         job.record = replace(job.record, versions=versions, recipe=record.recipe)
@@ -160,16 +160,16 @@ def take_up(
 
 
 def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequence[Range] | None = None) -> None:
-    """Find out how far a job is, and what is missing.
+    """Find out the progress of a job, and what is missing.
 
     Args:
         job: the job.
-        kept: what is kept beside the results.
-        redrive: whether dead entries are missing too.
-        chosen: with `redrive`, where those are; None for all.
+        kept: the stored state beside the results.
+        redrive: whether dead entries count as missing.
+        chosen: with `redrive`, the places of these entries; None for all.
 
     Raises:
-        ParcelqError: what is stored cannot be read.
+        ParcelqError: the stored state cannot be read.
     """
     collected = kept.collected(job.record.id)
     job.report = kept.written(job.record)
@@ -183,7 +183,7 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
     if resolution.has_dead:
         rows = [row for row in collected.dead() if not row.of_source]
         job.marks = sorted({place for row in rows for place in (row.start, row.end)})
-    with suppress(ValueError, KeyError):  # of a note that a crash left empty
+    with suppress(ValueError, KeyError):  # of a note that is empty after a crash
         notes = notes_of(kept.notes, job.record.source)
         job.is_noted = job.total is not None and entries_in(notes, 0, job.total, job.total) is not None
     if not job.is_noted:
@@ -191,12 +191,12 @@ def look_at(job: LocalJob, kept: Kept, *, redrive: bool = False, chosen: Sequenc
 
 
 def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Range] = ()) -> list[Range]:
-    """Ranges of a source that are missing, in order, those that touch as one.
+    """Return the missing ranges of a source, in order; adjacent ranges are joined.
 
     Args:
-        collected: the messages that are stored.
-        resolution: what they make.
-        dead: where dead entries are that count as missing.
+        collected: the stored messages.
+        resolution: their resolution.
+        dead: the places of dead entries that count as missing.
     """
     found = sorted([*collected.holes(resolution.up_to(MAX_POSITION)), *dead])
     ranges: list[Range] = []
@@ -209,37 +209,39 @@ def missing_of(collected: Collected, resolution: Resolution, dead: Sequence[Rang
 
 
 def _bytes(ranges: Sequence[Range]) -> int:
-    """Bytes of ranges, those that are equal counted once."""
+    """Return the total bytes of ranges; equal ranges count once."""
     return sum(end - start for start, end in set(ranges))
 
 
 def _check_version(job: LocalJob, options: Options) -> None:
-    """Check that a job may continue with these steps: if nothing is done yet, or if they are the same as before."""
+    """Check that a job may continue with these steps: nothing is done yet, or they are the same as before."""
     if job.is_whole:
         job.report = job.report if job.record.versions[-1:] == (options.version,) else None
     elif job.done and job.record.versions[-1:] != (options.version,) and not options.go_on:
         share = f"{100 * job.done / job.total:.0f} %" if job.total else f"{job.done:,} bytes"
         raise JobError(
             job.record.id,
-            f"{share} of {job.source.title!r} are done with an earlier version of the steps; --continue runs the rest "
-            f"with this one, --fresh starts over, parcelq redrive {job.record.id[:12]} runs only dead entries again",
+            f"{share} of {job.source.title!r} are done with an earlier version of the steps; "
+            f"--continue runs the rest with this version, --fresh starts over, "
+            f"parcelq redrive {job.record.id[:12]} runs only dead entries again",
         )
 
 
 def _check_replaceable(other: LocalRecord, kept: Kept) -> None:
-    """Check that no work is lost when a job takes over the name of another job's result: that one is finished, or
-    cannot continue."""
+    """Check that no work is lost when a job takes the result name of another job: the other one is finished, or cannot
+    continue.
+    """
     collected = kept.collected(other.id, tidies=False)
     if collected and not collected.resolve().finished and all(file.is_unchanged() for file in other.files):
         raise JobError(
             other.id,
-            f"it is not finished, and its result is called {other.result!r} too; parcelq resume {other.id[:12]} "
-            "continues it, --name or --output give the new result another name, --fresh deletes what it has done",
+            f"it is not finished, and its result has the same name {other.result!r}; parcelq resume {other.id[:12]} "
+            "continues it, --name or --output give the new result another name, --fresh deletes its finished work",
         )
 
 
 def release(jobs: Iterable[LocalJob], kept: Kept) -> None:
-    """Forget jobs that have stored nothing; the same command begins them anew."""
+    """Delete the records of jobs that have stored nothing; the same command begins them anew."""
     for job in jobs:
         if not job.is_closed:
             with suppress(ParcelqError, OSError):

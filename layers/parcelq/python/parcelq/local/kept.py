@@ -1,9 +1,9 @@
-"""The stored state of jobs on one machine, beside and below a folder of results."""
+"""The stored state of jobs on one machine, beside a folder of results and below it."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Kept(NamedTuple):
-    """Where jobs keep their state: the stores beside and below a folder of results.
+    """The stores for the state of jobs, beside a folder of results and below it.
 
     Attributes:
         state: records of jobs.
         store: segments and headers.
-        notes: notes of uploads, in the same folder; those that a crash loses are counted anew.
-        results: results and what lies beside them.
+        notes: notes of uploads, in the same folder; if a crash loses a note, its records are counted again.
+        results: results and the files beside them.
     """
 
     state: StateFolder
@@ -43,21 +43,24 @@ class Kept(NamedTuple):
         return cls(StateFolder(results), *stores)
 
     def segments(self, job: str) -> list[str]:
-        """Keys in the folder of a job's segments; none if it has nothing stored."""
+        """Return the keys in the folder of a job's segments; empty if nothing is stored."""
         keys = list(self.store.keys(folder(OUTPUT, job)))
         return keys if segments_among(keys) else []
 
     def collected(self, job: str, *, tidies: bool = True) -> Collected | None:
-        """All messages of a job that are stored; None if there are none.
+        """Return all stored messages of a job; None if there are none.
 
         Args:
             job: the job's id.
-            tidies: whether indexes are merged, which only the command does that runs the job.
+            tidies: whether to merge indexes; only the command that runs the job may do so.
 
         Raises:
             NotFoundError: another command finished the job in the meantime.
         """
-        keys = self.segments(job)
+        return self.opened(self.segments(job), tidies=tidies)
+
+    def opened(self, keys: Sequence[str], *, tidies: bool = False) -> Collected | None:
+        """The messages under some keys of `segments`; see `collected`."""
         if not keys:
             return None
         from parcelq.collect.runs import collected_of, tidy
@@ -65,10 +68,10 @@ class Kept(NamedTuple):
         return collected_of(self.store, keys, tidy(self.store, OUTPUT, keys, datetime.now(UTC)) if tidies else None)
 
     def drop_stored(self, record: LocalRecord) -> None:
-        """Delete all that is stored of a job: its segments, notes and headers."""
+        """Delete everything stored of a job: its segments, notes and headers."""
         source = source_id(record.source)
         places = upload_folder(record.source), f"{HEADERS}{source}", f"{HEADERS}{record.id}", folder(OUTPUT, record.id)
-        for place in places:  # the segments last: as long as there are any, this is done again
+        for place in places:  # the segments last: while there are any, this is repeated
             shutil.rmtree(self.store.folder / place, ignore_errors=True)
 
     def drop(self, record: LocalRecord) -> None:
@@ -77,7 +80,9 @@ class Kept(NamedTuple):
         self.state.remove(record)
 
     def written(self, record: LocalRecord) -> Mapping[str, Any] | None:
-        """The report of a job whose whole result was written, so that its state was being deleted; else None."""
+        """Return the report of a job whose complete result was written while its state was not fully deleted; else
+        None.
+        """
         present = self.results.stat(record.result)
         if present is None or present.etag == record.before:
             return None

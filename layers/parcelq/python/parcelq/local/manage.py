@@ -1,14 +1,14 @@
-"""Jobs on one machine that are not whole: listing them and their dead entries, and continuing one by its id."""
+"""Jobs on one machine that are not complete: lists them and their dead entries, and continues one by its id."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from parcelq.collect.deaths import Dead, dead_of
+from parcelq.collect.resolution import Collected, Resolution
 from parcelq.collect.source_map import LINE_CELLS, line_of, source_map_of
 from parcelq.errors import JobError, NotFoundError, ParcelqError
 from parcelq.lineage.source import is_job_id
@@ -18,47 +18,74 @@ from parcelq.local.kept import Kept
 from parcelq.local.recipe import Recipe
 from parcelq.local.run import OnProgress, run_jobs
 from parcelq.local.state import LocalRecord
+from parcelq.records.compression import begins_compressed
 from parcelq.upload.notes import notes_of
+
+_TRIES: Final = 5
+"""How often a job is read whose segments are merged at the same moment."""
 
 
 class JobStatus(NamedTuple):
-    """How far a job is that is not whole.
+    """The progress of an incomplete job.
 
     Attributes:
-        record: what it is about.
+        record: the job's record.
         is_running: whether a command runs it now.
-        total: bytes of its source; None if that is not known.
-        covered: bytes of it whose results are stored.
-        missing: bytes of it that are neither there nor dead; None if that is not known.
-        dead: entries that failed for good.
-        map: what became of equal parts of its source, a letter for each; empty if its size is not known.
+        keys: of what is stored of its messages.
+        collected: its messages; None if there are none.
+        resolution: what they make.
     """
 
     record: LocalRecord
     is_running: bool
-    total: int | None
-    covered: int
-    missing: int | None
-    dead: int
-    map: str = ""
+    keys: tuple[str, ...]
+    collected: Collected | None
+    resolution: Resolution
+
+    @property
+    def total(self) -> int | None:
+        """Bytes of the source; None if that is not known."""
+        return self.resolution.total
+
+    @property
+    def covered(self) -> int:
+        """Bytes of the source whose results are stored."""
+        return self.resolution.covered
+
+    @property
+    def dead(self) -> int:
+        """Entries that failed for good."""
+        return self.resolution.dead
+
+    @property
+    def missing(self) -> int | None:
+        """Bytes of the source that are neither there nor dead; None if that is not known."""
+        return None if self.total is None else self.resolution.missing
+
+    @property
+    def map(self) -> str:
+        """What became of equal parts of the source, a letter for each; empty if that is not known."""
+        if self.collected is None or self.total is None:
+            return ""
+        return line_of(source_map_of(self.collected, self.resolution, cells=LINE_CELLS))
 
     @property
     def state(self) -> str:
-        """`running`, `stopped`, or `finished` where only dead entries are left."""
+        """`running`, `stopped`, or `finished` if only dead entries are left."""
         if self.is_running:
             return "running"
         return "finished" if self.missing == 0 else "stopped"
 
     @property
     def share(self) -> float | None:
-        """How much of the source is done, from 0 to 1, dead entries included; None if that is not known."""
+        """The share of the source that is done, from 0 to 1, including dead entries; None if unknown."""
         if self.total is None or self.missing is None:
             return None
         return 1 - self.missing / self.total if self.total else 1.0
 
 
 class LocalJobs(NamedTuple):
-    """The jobs whose results go to one folder.
+    """The jobs of one folder of results.
 
     Attributes:
         results: the folder.
@@ -66,37 +93,43 @@ class LocalJobs(NamedTuple):
 
     results: Path
 
-    def all(self) -> list[JobStatus]:
-        """Return how far all jobs are that are not whole, in the order of their results."""
+    def all(self, known: dict[str, JobStatus] | None = None) -> list[JobStatus]:
+        """Return how far all jobs are that are not whole, in the order of their results.
+
+        Args:
+            known: what an earlier call has read, by ids. What has not changed since is not read again.
+        """
+        cache = {} if known is None else known
         kept = Kept.beside(self.results)
-        found = []
-        for record in kept.state.records():
-            with suppress(NotFoundError):  # it has just been finished
-                found.append(_status(record, kept))
-        return found
+        found = [_status(record, kept, cache.get(record.id)) for record in kept.state.records()]
+        cache.clear()
+        cache.update((one.record.id, one) for one in found if one)
+        return list(cache.values())
 
     def find(self, job: str) -> LocalRecord:
         """Return the record of a job.
 
         Args:
-            job: its id, or the beginning of that.
+            job: its id, or the beginning of the id.
 
         Raises:
-            JobError: there is no such job, or several begin so.
+            JobError: no job or several jobs have such an id.
         """
         kept = Kept.beside(self.results)
         found = [one for one in kept.state.records() if one.id.startswith(job)] if is_job_id(job) else []
         if not found:
             raise JobError(
                 job,
-                f"there is no such job in {str(self.results)!r}, or it is whole; parcelq jobs lists those that are not",
+                f"there is no such job in {str(self.results)!r}, or it is complete; parcelq jobs lists incomplete jobs",
             )
         if len(found) > 1:
-            raise JobError(job, f"{len(found)} jobs begin so: {', '.join(one.id for one in found)}")
+            raise JobError(
+                job, f"{len(found)} jobs have ids that begin with this: {', '.join(one.id for one in found)}"
+            )
         return found[0]
 
     def dead(self, job: str) -> Iterator[Dead]:
-        """Yield the entries of a job that failed for good, in order; see `find`."""
+        """Yield the dead entries of a job, in order; see `find`."""
         record = self.find(job)
         kept = Kept.beside(self.results)
         if collected := kept.collected(record.id, tidies=False):
@@ -114,21 +147,21 @@ class LocalJobs(NamedTuple):
         on_progress: OnProgress = lambda _progress: None,
         cancelled: threading.Event | None = None,
     ) -> FileResult:
-        """Run the missing part of a job as it was run before, and write its result.
+        """Run the missing part of a job with its stored options, and write its result.
 
         Args:
-            job: its id, or the beginning of that.
-            redrive: whether its dead entries are run again too. Those that die again are dead once.
-            only: says of a dead entry whether it is run again; all are if it is None.
-            steps: steps to run in place of those that it began with. If they are as many, the settings stay.
+            job: its id, or the beginning of the id.
+            redrive: whether its dead entries run again too. Entries that die again are listed once.
+            only: says whether a dead entry runs again; None for all.
+            steps: steps that replace those that the job began with. If their number is the same, the settings stay.
             go_on: whether to continue although the steps changed; a redrive always does.
-            note: called with sentences about things that may surprise the user.
+            note: called with sentences that inform the user.
             on_progress: called several times a second.
             cancelled: stops the run when it is set.
 
         Raises:
             JobError: there is no such job, another command runs it, it has no dead entries, or the steps changed.
-            ParcelqError: its files changed, or something stops the run; see `run_files`.
+            ParcelqError: its files changed, or the run was stopped; see `run_files`.
         """
         record = self.find(job)
         recipe = Recipe.of(record.recipe)
@@ -139,11 +172,11 @@ class LocalJobs(NamedTuple):
             recipe = recipe._replace(steps=tuple(steps), settings=settings)
         options = recipe.options(self.results, note, go_on=go_on or redrive or bool(steps))
         kept = Kept.beside(self.results)
-        if redrive and not _status(record, kept).dead:
+        if redrive and next(self.dead(record.id), None) is None:
             raise JobError(record.id, "it has no dead entries; parcelq resume runs what is missing")
         chosen = [(one.start, one.end) for one in self.dead(record.id) if only(one)] if redrive and only else None
         if chosen == []:
-            raise JobError(record.id, "it has none of these dead entries any more")
+            raise JobError(record.id, "the chosen entries are no longer dead")
         source = source_of(record, self.results)
         try:
             source.check_unchanged()
@@ -154,12 +187,27 @@ class LocalJobs(NamedTuple):
             return run_jobs(jobs, options, kept, on_progress, cancelled)[0]
 
 
-def _status(record: LocalRecord, kept: Kept) -> JobStatus:
+def _status(record: LocalRecord, kept: Kept, known: JobStatus | None = None) -> JobStatus | None:
+    """How far a job is; None if it has just been finished."""
     running = kept.state.is_running(record)
-    collected = kept.collected(record.id, tidies=False)
-    if collected is None:
-        return JobStatus(record, running, None, 0, None, 0)
-    found = collected.resolve()
-    missing = None if found.total is None else found.missing
-    line = "" if found.total is None else line_of(source_map_of(collected, found, cells=LINE_CELLS))
-    return JobStatus(record, running, found.total, found.covered, missing, found.dead, line)
+    for _ in range(_TRIES):
+        keys = tuple(kept.segments(record.id))
+        if known and known.keys == keys:
+            return known._replace(record=record, is_running=running)
+        try:
+            collected = kept.opened(keys)
+            resolution = collected.resolve() if collected else Resolution(None)
+        except NotFoundError:  # the command that runs it merges its segments
+            continue
+        total = resolution.total if resolution.total is not None else _size(record, kept)
+        return JobStatus(record, running, keys, collected, resolution.up_to(total))
+    return None
+
+
+def _size(record: LocalRecord, kept: Kept) -> int | None:
+    """Bytes of a job's files, if these are there and not compressed; else None."""
+    try:
+        is_known = all(one.is_unchanged() and not begins_compressed(one.state.path) for one in record.files)
+    except OSError:
+        return None
+    return source_of(record, kept.state.results).size if is_known else None

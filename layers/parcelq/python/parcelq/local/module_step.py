@@ -1,7 +1,7 @@
-"""A decorated function as a step: the module that it is in, started so that only the function runs.
+"""Makes a step from a decorated function in a module.
 
-A folder is made that holds a copy of the module, and a program beside it that imports the copy and runs the function.
-So a module may run its own function over files: the step does not execute the code under `if __name__ == "__main__"`.
+The step is a folder with a copy of the module, and a program that imports the copy and runs the function. So a module
+can run its own function over files: the step does not execute the code under `if __name__ == "__main__"`.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ if __name__ == "__main__":
 
 
 def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) -> Path:
-    """Return the folder that is the step of a function, and make it if it is not there.
+    """Return the folder of a function's step; create it if it does not exist.
 
     Args:
         function: the function, decorated with `@step`, at the top of a module that is a file.
-        cache: where such folders go; `cache_folder()` by default. They are named by their content.
+        cache: the folder for these folders; by default `cache_folder()`. Their names are digests of their content.
 
     Raises:
-        InvalidValueError: the function is not where it can be found again.
+        InvalidValueError: the function is not at the top of a module file.
     """
     name: str = getattr(function, "__qualname__", "")
     path = inspect.getsourcefile(inspect.unwrap(function))
     if not name.isidentifier():
         raise InvalidValueError("step", name, "a function at the top of a module, so that it can be found there")
     if path is None or not Path(path).is_file():
-        raise InvalidValueError("step", name, "a function in a file, since the step is that file")
+        raise InvalidValueError("step", name, "a function in a file, because the step is a copy of that file")
     module = Path(path).read_bytes()
     metadata = _METADATA.search(module.decode("utf-8", "replace"))
     program = _PROGRAM.format(
@@ -60,13 +60,13 @@ def folder_of(function: StepFunction[Any, Any, Any], cache: Path | None = None) 
     ).encode()
     digest = hashlib.sha256(program + module).hexdigest()[:24]
     folder = (cache or cache_folder()) / "steps" / digest
-    if not folder.is_dir():  # made elsewhere and then renamed, so that it is complete as soon as it exists
+    if not folder.is_dir():  # created elsewhere and then renamed, so that it is complete as soon as it exists
         made = folder.with_name(f"{digest}.{uuid.uuid4().hex}")
         (made / "module").mkdir(parents=True)
         (made / "module" / Path(path).name).write_bytes(module)
         (made / "step.py").write_bytes(program)
         try:
             made.rename(folder)
-        except OSError:  # somebody else was faster
+        except OSError:  # another process was faster
             shutil.rmtree(made)
     return folder

@@ -36,14 +36,14 @@ _WORKER_BYTES: Final = 4 * MIB
 """Memory that the messages of a stage may take for each worker before the uploader waits. If it ran far ahead, it would
 only keep Python busy while the first steps start."""
 _TOGETHER: Final = 16
-"""Messages that a step gets at once if it takes little time for them."""
+"""Messages that a step gets at a time if it takes little time for them."""
 _PULL_SECONDS: Final = 0.5
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
 """Seconds between two segments. They grow with the age of the job, so that a long job has few segments."""
 _PAUSE_SHARE: Final = 0.02
 _OUTPUT_BYTES: Final = 16 * MIB
-"""The most output that waits in memory; more is stored at once."""
+"""The most bytes of output that wait in memory; more is stored at once."""
 
 
 @dataclass(slots=True)
@@ -52,10 +52,10 @@ class _Stage:
 
     Attributes:
         step: the step.
-        topic: where its messages come from.
+        topic: its input topic.
         processor: runs it.
-        first: what is known of its first runs; None if the job continues even if all of them fail.
-        header: the header of the messages of these runs.
+        first: the outcomes of its first runs; None if the job continues even if all of them fail.
+        header: the header for single entries of these runs.
         share: this stage's part of the whole work.
     """
 
@@ -71,16 +71,16 @@ class _Stage:
 class Pipeline:
     """Runs steps over the messages of sources, and stores their outputs as segments.
 
-    A context manager: its threads run as long as the context lasts.
+    A context manager; its threads run while the context lasts.
 
     Args:
-        steps: the steps, in a row.
-        store: where segments go.
-        rules: how messages of each step are run.
-        meter: counts what is done.
+        steps: the steps, in order.
+        store: stores the segments.
+        rules: how messages of each step are processed.
+        meter: counts the work done.
         keep_going: whether to continue although every entry fails.
-        workers: how many runs of a step go on side by side; one a CPU by default.
-        on_printed: called with what a successful run printed.
+        workers: number of parallel runs of a step; by default one for each CPU.
+        on_printed: called with the output that a successful run printed.
     """
 
     def __init__(
@@ -134,12 +134,12 @@ class Pipeline:
 
     @property
     def input(self) -> LedgerTopic:
-        """The topic that the uploader publishes on; it waits there while too much is in memory."""
+        """The topic for the uploader. Its `publish` waits while too many bytes are in memory."""
         return self._stages[0].topic.bounded()
 
     @property
     def stopped(self) -> bool:
-        """Whether it does not go on: somebody stopped it, a thread failed, or the step is broken."""
+        """Whether it was stopped, a thread failed, or the step is broken."""
         return self._stopping.is_set()
 
     def __enter__(self) -> Pipeline:
@@ -164,20 +164,20 @@ class Pipeline:
             stage.processor.close()
 
     def stop(self) -> None:
-        """Begin no further run. Outputs that exist already are stored before the context is left."""
+        """Begin no further run. Existing outputs are stored before the context ends."""
         self._stopping.set()
         for stage in self._stages:
             stage.topic.close()
         self.ledger.wake()
 
     def abort(self) -> None:
-        """Also end the runs that are under way; only their work is lost."""
+        """Stop, and also end the running runs; only their work is lost."""
         self.stop()
         for stage in self._stages:
             stage.processor.abort()
 
     def upload(self, publish: Callable[[], object]) -> None:
-        """Call a function that publishes messages, on a thread of its own; an error in it stops the pipeline."""
+        """Call a function that publishes messages on a thread of its own; an error in it stops the pipeline."""
         self._start(publish)
 
     def _start(self, target: Callable[..., object], *arguments: object) -> threading.Thread:
@@ -218,7 +218,7 @@ class Pipeline:
         self._meter.add_dead(letter.entries, letter.attributes.get(REASON, ""))
 
     def _look_at_first_runs(self, stage: _Stage, message: Message, *, succeeded: bool) -> None:
-        """Find out whether the step is broken or the data is bad, while no other run of it begins."""
+        """Find out whether the step is broken or the data is bad; no other run of it begins meanwhile."""
         with stage.lock:
             if stage.first is None or stage.first.is_over or not message.entries:
                 return
@@ -236,7 +236,7 @@ class Pipeline:
                 self.stop()
 
     def _collect(self) -> None:
-        """Store outputs as they come, and once more when nothing can follow."""
+        """Store outputs regularly, and a last time when no more can follow."""
         began = time.monotonic()
         while not self._ended.is_set():
             self._drainer.drain(0)
@@ -245,8 +245,7 @@ class Pipeline:
         self._drainer.drain(0)
 
     def _await_output(self, seconds: float) -> None:
-        """Wait until it is time for a segment: the pause is over, there is much output, or nothing else is left to
-        do."""
+        """Wait until it is time for a segment: the pause is over, there is much output, or no other work is left."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._ended.is_set():
             if self._output.size >= _OUTPUT_BYTES or self._is_quiet():
@@ -254,7 +253,7 @@ class Pipeline:
             self.ledger.wait(min(left, 0.05))
 
     def _is_quiet(self) -> bool:
-        """Whether everything that is under way is output."""
+        """Whether all messages in progress are outputs of the last step."""
         counts = self._output.counts()
         return 0 < sum(counts) == self.ledger.total()
 

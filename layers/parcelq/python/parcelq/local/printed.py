@@ -1,4 +1,4 @@
-"""Logs of what steps print when they succeed, one beside each result."""
+"""Logs the output that steps print when they succeed, in one file beside each result."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from parcelq.topics.attributes import FIRST
 
 _log = logging.getLogger(__name__)
 MAX_LOG_BYTES: Final = 16 * MIB
-"""How large a log becomes; what is printed after that is dropped, and the log says so."""
+"""Most bytes of a log; further output is dropped, and the log says so."""
 _FULL: Final = b"--- more was printed; this log is full\n"
 _COUNTED_FROM_START: Final = re.compile("([0-9]+),[0-9]+")
 """The attribute `First` of a message whose records are counted from the start of the source."""
 
 
 class PrintLogs:
-    """The logs of the sources of one command. They may be written to from any thread.
+    """The logs of the sources of one command. Any thread may write to them.
 
     Args:
         paths: the path of each source's log. A log is created when its first run prints something.
-        most_bytes: how large each becomes.
+        most_bytes: most bytes of each.
     """
 
     def __init__(self, paths: Mapping[str, Path], most_bytes: int = MAX_LOG_BYTES) -> None:
@@ -36,7 +36,7 @@ class PrintLogs:
         self._full: set[str] = set()
 
     def add(self, step: str, works: Sequence[Work], text: str) -> None:
-        """Append what a run printed, below a line that says which records of the source it was about."""
+        """Append the output of a run, below a line that names the records of the source."""
         source = works[0].source
         if source not in self._paths or source in self._full:
             return
@@ -51,11 +51,11 @@ class PrintLogs:
                 file.write(data)
         except OSError as error:  # a failure to log must not cost a result
             self._full.add(source)
-            _log.warning("what steps print cannot be logged: %s", error)
+            _log.warning("the output of steps cannot be logged: %s", error)
 
 
 def place_of(works: Sequence[Work]) -> str:
-    """Return which records of the source a run was about: their numbers where they are known, and their bytes."""
+    """Return the records of the source that a run was about: their numbers if known, and their bytes."""
     roots = [work.lineage.root for work in works if work.lineage]
     at = f"bytes {min(one.start for one in roots)} to {max(one.end for one in roots)}" if roots else "no known place"
     first = works[0].message.attributes.get(FIRST, "")

@@ -1,4 +1,4 @@
-"""How far a job on one machine is: counted as messages come and go, never looked up."""
+"""The progress of a job on one machine: counts messages when they are published and acknowledged."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Final, NamedTuple
 from parcelq.lineage.lineage import Lineage
 
 _FEW: Final = 64
-"""When no more messages than this are under way, the end of each wakes waiting threads."""
+"""If at most this many messages are in progress, the end of each wakes waiting threads."""
 
 
 class Progress(NamedTuple):
-    """How far a job is at one moment.
+    """The progress of a job at one moment.
 
     Attributes:
-        share: how much of the source's bytes is done, from 0 to 1; it never falls.
-        entries: entries that the last step has taken so far.
-        entries_per_second: how many of them it takes a second; 0 while that is unknown.
-        seconds_left: how long the rest takes at the rate so far; None while that is unknown.
+        share: the share of the source's bytes that is done, from 0 to 1; it never falls.
+        entries: entries that the last step has read so far.
+        entries_per_second: entries per second; 0 while unknown.
+        seconds_left: how long the rest takes at the rate so far; None while unknown.
         dead: entries that are dead.
-        reason: why the newest of them failed; empty if there is none.
-        seconds: how long it has taken so far.
-        map: what became of equal parts of the source, a letter for each, where that is known; see `source_map.KINDS`.
+        reason: why the newest dead entry failed; empty if there is none.
+        seconds: duration so far.
+        map: the states of equal parts of the source, a letter for each, if known; see `source_map.KINDS`.
     """
 
     share: float
@@ -39,11 +39,11 @@ class Progress(NamedTuple):
 
 
 class Meter:
-    """Adds up what is done of a job. All methods may be called from any thread.
+    """Adds up the finished work of a job. Any thread may call its methods.
 
     Args:
-        totals: bytes of each source, or a first guess of them, by the source.
-        done: bytes whose results were there when this run began.
+        totals: bytes of each source, or a first guess, by source.
+        done: bytes whose results existed when this run began.
         clock: returns a time in seconds.
     """
 
@@ -59,30 +59,30 @@ class Meter:
         self._shown = 0.0
 
     def add(self, done_bytes: float, entries: int) -> None:
-        """Count bytes of the source that are done, and the entries that the last step took for them."""
+        """Count bytes of the source that are done, and the entries that the last step read for them."""
         with self._lock:
             self._bytes += done_bytes
             self._entries += entries
 
     def add_dead(self, entries: int, reason: str) -> None:
-        """Count entries that are dead."""
+        """Count dead entries."""
         with self._lock:
             self._dead += entries
             self._reason = reason
 
     def expect(self, source: str, total: int) -> None:
-        """Set how many bytes a source has, as far as that is known now."""
+        """Set the bytes of a source, as far as known now."""
         with self._lock:
             self._total += total - self._totals[source]
             self._totals[source] = total
 
     @property
     def dead(self) -> int:
-        """Entries that are dead so far."""
+        """Number of dead entries so far."""
         return self._dead
 
     def now(self) -> Progress:
-        """Return how far the job is."""
+        """Return the progress of the job."""
         with self._lock:
             self._shown = max(self._shown, min(1.0, self._bytes / max(1, self._total)))
             seconds = self._clock() - self._began
@@ -94,7 +94,7 @@ class Meter:
 
 
 def source_bytes(lineage: Lineage) -> float:
-    """Return how many bytes of the source a message stands for: its share of every output that it was cut from."""
+    """Return the bytes of the source that a message accounts for: its share of every output that it was cut from."""
     share = float(len(lineage.root))
     for output in lineage.outputs:
         total = output.span.total or len(output.span)
@@ -103,11 +103,10 @@ def source_bytes(lineage: Lineage) -> float:
 
 
 class Ledger:
-    """Counts the messages of each source that are on any topic of a job.
+    """Counts the messages of each source on all topics of a job.
 
-    A message is counted before it is published and counted off after it is acknowledged, and whatever it led to is
-    published before that. So after the end of the upload, a count of 0 means that no message of the source is under
-    way.
+    A message is added before it is published, and removed after it is acknowledged. Its outputs are published before
+    that. So after the end of the upload, a count of 0 means that no message of the source is in progress.
     """
 
     def __init__(self) -> None:
@@ -116,16 +115,16 @@ class Ledger:
         self._changed = threading.Condition()
 
     def add(self, source: str) -> None:
-        """Count a message that is about to be published."""
+        """Add a message that is about to be published."""
         with self._changed:
             self._counts[source] += 1
             self._total += 1
 
     def remove(self, sources: Iterable[str]) -> None:
-        """Count off messages that are gone.
+        """Remove messages that were acknowledged.
 
-        As long as many messages are under way, this wakes nobody: a thread that wakes for each takes the time of those
-        that work.
+        While many messages are in progress, this wakes no waiting thread, because waking for each message would cost
+        too much time.
         """
         with self._changed:
             for source in sources:
@@ -135,17 +134,17 @@ class Ledger:
                 self._changed.notify_all()
 
     def count(self, source: str) -> int:
-        """Return how many messages of a source are under way."""
+        """Return how many messages of a source are in progress."""
         with self._changed:
             return self._counts[source]
 
     def total(self) -> int:
-        """Return how many messages of all sources are under way."""
+        """Return how many messages of all sources are in progress."""
         with self._changed:
             return self._total
 
     def wait(self, seconds: float) -> None:
-        """Wait until few messages are under way and one is counted off, for a number of seconds at most."""
+        """Wait until few messages are in progress and one of them is removed, but at most for some seconds."""
         with self._changed:
             self._changed.wait(seconds)
 

@@ -1,4 +1,4 @@
-"""Publishing the missing part of a job, and noting how many records its source has."""
+"""Publishes the missing part of a job, and notes how many records its source has."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from parcelq.upload.sources import Uploaded, parcel_messages
 
 _INPUT: Final = "step1"
 _FILES_OF_NOTE: Final = 4000
-"""Files that one note names: fewer than fill it."""
+"""Most files that one note names; a note has room for more."""
 
 
 class PipelineStopped(Exception):  # noqa: N818 - it is no error
-    """The pipeline takes no more messages."""
+    """The pipeline was stopped and accepts no more messages."""
 
 
 def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
-    """Publish the ranges of a job's source that are missing, and read the rest only to count its records.
+    """Publish the missing ranges of a job's source, and read the rest only to count its records.
 
     Raises:
-        Stopped: the pipeline was stopped; part of it is published.
-        SourceError: the source does not fit its format, or its compression is broken.
-        ParcelqError: a file cannot be read, or changed. The last message is not published then.
+        Stopped: the pipeline was stopped; part of the source is published.
+        SourceError: the source does not match its format, or its compression is damaged.
+        ParcelqError: a file cannot be read or has changed. Then the last message is not published.
         PublishError: some messages were refused.
     """
     reading = Reading.of(job.source, options.format, job.missing, options.rules[0].parcel_size, job.marks)
@@ -80,15 +80,14 @@ def publish(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
 
 def _note(kept: Kept, source: str, uploaded: Uploaded, files: Sequence[Beginning]) -> None:
-    """Note how many records there are, and where files begin: in one note, or in several notes if there are many
-    files."""
+    """Note the number of records, and where files begin: in one note, or in several if there are many files."""
     some: list[list[Beginning]] = [[]]
     for file in files:
         if len(some[-1]) >= _FILES_OF_NOTE and file.start > some[-1][0].start:
             some.append([])
         some[-1].append(file)
     if len(some) > 1:
-        uploaded = uploaded._replace(parts=())  # they would have to be cut where the notes begin
+        uploaded = uploaded._replace(parts=())  # otherwise they would have to be cut where notes begin
     for number, part in enumerate(some):
         start, record = (part[0].start, part[0].record) if number else (0, 0)
         following = some[number + 1][0] if number + 1 < len(some) else None

@@ -1,8 +1,8 @@
-"""Reading a source of one or more files in one pass: the missing part as parcels, while the rest is only counted.
+"""Reads a source of one or more files in one pass: yields missing records as parcels, and only counts the rest.
 
-Files that are one source together are read one after another. The header of the first is the source's; those of the
-others must be the same, and are left out. A file that does not end with a line end gets one, unless it is the last.
-So records keep their numbers, wherever a job goes on.
+The files of a source are read one after another. The first file's header is the source's header; the headers of the
+others must be equal, and are left out. A file without a line end at its end gets one, unless it is the last. So records
+have the same numbers wherever a job continues.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from parcelq.upload.sources import Parts
 
 Range = tuple[int, int]
 EVERYTHING: Final[tuple[Range, ...]] = ((0, MAX_POSITION),)
-"""The missing ranges of a source if nothing is done yet."""
+"""The missing ranges of a new job: the whole source."""
 _COUNTED_ENTRIES: Final = 1_000_000
 _COUNTED_BYTES: Final = 4 * MIB
-"""Ranges that are done already are counted in parcels of up to this many entries and bytes."""
+"""Ranges that are already done are counted in parcels of up to this many entries and bytes."""
 _BLANK: Final = (b"\n\n", b"\n\r\n")
 
 
 @dataclass(slots=True)
 class Reading:
-    """One pass over a source. Read `parcels` to its end; the attributes say then what was read.
+    """One pass over a source. Read `parcels` to its end; then the attributes describe what was read.
 
     Attributes:
-        source: what is read.
-        format: what a record is.
+        source: the source.
+        format: the record format.
         header: the source's header.
-        missing: ranges of the source that are to be given, in order; they begin and end where its records do.
+        missing: ranges of the source to yield, in order; they begin and end at boundaries of records.
         parcel_size: most entries of a parcel.
-        marks: places in the rest, in order, at which the counted parts are to begin and end.
+        marks: offsets outside of `missing`, in order, at which counted parts must begin and end.
         max_bytes: most bytes of a parcel.
-        on_read: called now and then with the bytes of the files that were read, and the bytes of the source they made.
-        begins: where each file begins.
-        warnings: what was odd about the compression of files.
-        end: bytes of the source, as far as it was read.
-        entries: entries of it.
-        lines: line ends of it.
-        parts: bytes and entries of its parts.
+        on_read: called from time to time with the bytes read from files, and the bytes of the source that they are.
+        begins: the begin of each file.
+        warnings: oddities of the files' compression.
+        end: bytes of the source read so far.
+        entries: entries read so far.
+        lines: line ends read so far.
+        parts: bytes and entries of the counted parts.
     """
 
     source: LocalSource
@@ -78,10 +78,10 @@ class Reading:
         parcel_size: int,
         marks: Sequence[int] = (),
     ) -> Reading:
-        """Look at the first of the files that has any bytes, for the source's header.
+        """Read the source's header from the first file that is not empty.
 
         Raises:
-            SourceError: the header does not fit the format, or the compression is broken.
+            SourceError: the header does not match the format, or the compression is damaged.
             ParcelqError: a file cannot be read.
         """
         fmt = fmt or by_name(source.format_name)
@@ -97,8 +97,8 @@ class Reading:
         """Yield the missing entries as parcels, in order, with record and line numbers of the source.
 
         Raises:
-            SourceError: a file does not fit its format, its compression is broken, or its header is another one.
-            ParcelqError: a file cannot be read, or changed.
+            SourceError: a file does not match its format, its compression is damaged, or its header differs.
+            ParcelqError: a file cannot be read, or has changed.
         """
         self.end, self.lines = len(self.header), self.header.count(b"\n")
         if self.header:
@@ -119,9 +119,9 @@ class Reading:
         opened = open_source(raw, file.name)
         header, stream = split_header(opened.stream, self.format)
         if header and _plain(header) != _plain(self.header):
-            raise SourceError(file.name, f"its header is not that of {self.source.files[0].name!r}")
+            raise SourceError(file.name, f"its header differs from that of {self.source.files[0].name!r}")
         lines = header.count(b"\n")
-        # Errors name records and lines of the file; parcels have those of the source.
+        # Errors name records and lines of the file; parcels name those of the source.
         origin = Beginning(file.name, self.end - len(header), self.entries, self.lines - lines)
         first = not self.begins
         self.begins.append(origin._replace(start=0 if first else self.end))
@@ -145,10 +145,10 @@ class Reading:
         self.warnings += opened.warnings
 
     def _stretches(self, stream: Readable) -> Iterator[tuple[Readable, bool]]:
-        """Yield streams of done and of missing bytes in turns, until the stream of a file ends."""
+        """Yield streams of done and of missing bytes in turn, until the end of a file's stream."""
         starts = [start for start, _ in self.missing]
         begin = -1
-        while self.end != begin:  # a stretch of no bytes is the end
+        while self.end != begin:  # an empty stream is the end
             begin = self.end
             number = bisect_right(starts, begin) - 1
             if number >= 0 and begin < self.missing[number][1]:
@@ -160,7 +160,7 @@ class Reading:
 
 
 class _Ended:
-    """Reads a stream, and a line end after it if it lacks one."""
+    """A stream with a line end added if it lacks one."""
 
     def __init__(self, stream: Readable) -> None:
         self._stream = stream
@@ -177,7 +177,7 @@ class _Ended:
 
 
 def _joined(parcels: Iterator[Parcel], fmt: Format, size: int, max_bytes: int) -> Iterator[Parcel]:
-    """Join small parcels that follow one another, such as those of files of one record each."""
+    """Join small adjacent parcels, such as those of files with one record each."""
     held: list[Parcel] = []
     entries = length = 0
     for parcel in parcels:
@@ -194,7 +194,7 @@ def _flushed(held: list[Parcel], entries: int, fmt: Format) -> list[Parcel]:
     if len(held) < 2:
         return held
     data = b"".join([one.data for one in held])
-    # They are joined only if together they have the same records.
+    # They are joined only if that keeps their records the same.
     return [held[0]._replace(data=data, entries=entries)] if fmt.count(data) == entries else held
 
 

@@ -1,4 +1,4 @@
-"""How files are run: as a user says it and as it is kept with a job (`Recipe`), and as it is done (`Options`)."""
+"""How files are run: as the user says it and as stored with a job (`Recipe`), and ready to run (`Options`)."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from parcelq.records import Format, parse
 from parcelq.steps.find import Step
 
 DEFAULT_SIZE: Final = 1000
-"""The default for the most entries of one message, and of one run of a step."""
+"""The default for the most entries of a message, and of a run of a step."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How files are run.
+    """The options of a run.
 
     Attributes:
-        steps: the steps, in a row.
+        steps: the steps, in order.
         results: the folder of results.
         format: the record format of all files; None if each source's name decides.
-        rules: how messages of each step are run, and how failures are treated.
-        limits: when to stop.
+        rules: how messages of each step are processed, and how failures are handled.
+        limits: the limits that stop the run.
         keep_going: continue although every entry fails.
-        fresh: start over where a job was stopped, or has dead entries.
+        fresh: start over if a job was stopped or has dead entries.
         go_on: continue a job that began with another version of its steps.
-        recipe: the same as it is kept with the job.
+        recipe: the options in the form that is stored with the job.
     """
 
     steps: Sequence[Step]
@@ -57,24 +57,25 @@ class Options:
 
     @property
     def workflow(self) -> str:
-        """What the steps get as `--workflow-id`."""
+        """The value of `--workflow-id` for the steps."""
         return self.recipe.workflow_id
 
 
 class Recipe(NamedTuple):
-    """How files are run, as a user says it. It is kept with a job, so that the job can be resumed by its id alone.
+    """The options of a run as the user gave them. They are stored with a job, so that it can be resumed by its id
+    alone.
 
     Attributes:
-        steps: paths of the steps, or commands such as `tr a-z A-Z`; several run in a row.
-        folder: the folder of a workflow, in place of steps; empty for none.
-        settings: settings files of the steps, of each in turn; there may be fewer.
-        workflow_id: what the steps get as `--workflow-id`.
+        steps: paths of the steps, or commands such as `tr a-z A-Z`; several run one after another.
+        folder: the folder of a workflow, instead of steps; empty for none.
+        settings: settings files of the steps, in their order; there may be fewer.
+        workflow_id: the value of `--workflow-id` for the steps.
         packages: Python packages that the steps need.
-        env: names of variables of the environment that the steps get.
+        env: names of environment variables for the steps.
         format: the record format of all files; empty if each source's name decides.
-        batch_size: most entries of one run of a step; None for what the workflow says.
-        parcel_size: most entries of one message; None for the same.
-        max_dead: `10` or `1%`: stop when more entries failed; empty for what the workflow says.
+        batch_size: most entries of a run of a step; None for the workflow's value.
+        parcel_size: most entries of a message; None for the workflow's value.
+        max_dead: `10` or `1%`: stop when more entries failed; empty for the workflow's value.
         keep_going: continue although every entry fails.
     """
 
@@ -92,29 +93,31 @@ class Recipe(NamedTuple):
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Self:
-        """Read again what `document` gave."""
+        """Read a value of `document`."""
         fields: dict[str, Any] = {name: tuple(one) if isinstance(one, list) else one for name, one in document.items()}
         return cls(**fields)
 
     def document(self) -> dict[str, Any]:
-        """As it is kept with a job: with paths that hold in any folder."""
+        """JSON values for the record of a job, with absolute paths."""
         steps = tuple(os.path.abspath(one) if os.path.exists(one) else one for one in self.steps)
         settings = tuple(map(os.path.abspath, self.settings))
         folder = os.path.abspath(self.folder) if self.folder else ""
         return self._replace(steps=steps, settings=settings, folder=folder)._asdict()
 
     def assembled(self) -> Assembled:
-        """Return the workflow that this describes.
+        """Return the described workflow.
 
         Raises:
-            InvalidValueError: there is nothing to run, or two things, or a value makes no sense. It is called as the
-                option is, without its hyphens.
-            SettingsError: anything is wrong with the workflow.
+            InvalidValueError: neither steps nor a workflow are given, or both, or a value is invalid. The error names
+                the option without its hyphens.
+            SettingsError: the workflow is invalid.
         """
         if bool(self.folder) == bool(self.steps):
-            raise InvalidValueError("step", list(self.steps), "given, or else a workflow; one of the two")
+            raise InvalidValueError("step", list(self.steps), "given, or else a workflow; not both")
         if self.folder and (self.settings or self.packages):
-            raise InvalidValueError("workflow", self.folder, "given without settings and packages; it says both itself")
+            raise InvalidValueError(
+                "workflow", self.folder, "given without settings and packages, because it contains both"
+            )
         if len(self.settings) > len(self.steps):
             wanted = f"given at most once for each step; there are {len(self.steps)}"
             raise InvalidValueError("settings", self.settings[-1], wanted)
@@ -135,16 +138,16 @@ class Recipe(NamedTuple):
     def options(
         self, results: Path, note: Callable[[str], None], *, fresh: bool = False, go_on: bool = False
     ) -> Options:
-        """Find the steps, and make an environment for those that need one.
+        """Find the steps, and create environments for those that need one.
 
         Args:
             results: the folder of results.
-            note: called with one line of text for each thing that takes a while.
-            fresh: start over where a job was stopped, or has dead entries.
+            note: called with one line of text about each slow operation.
+            fresh: start over if a job was stopped or has dead entries.
             go_on: continue a job that began with another version of its steps.
 
         Raises:
-            InvalidValueError, SettingsError: see `assembled`; or the dependencies of a step cannot be installed.
+            InvalidValueError, SettingsError: as in `assembled`; or the dependencies of a step cannot be installed.
         """
         assembled = self.assembled()
         workflow = assembled.workflow

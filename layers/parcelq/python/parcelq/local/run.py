@@ -1,4 +1,4 @@
-"""Running steps over files on one machine: the same parts as on AWS, with topics in memory and a folder."""
+"""Runs steps over files on one machine: with the same parts as on AWS, over topics in memory and a folder."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ OnProgress = Callable[[Progress], None]
 
 
 class BrokenStepError(ParcelqError):
-    """The step fails on every input, so the job was stopped. Results that were stored before are kept.
+    """The step fails on every input, so the job was stopped. Stored results are kept.
 
     Attributes:
-        verdict: why, and how many single entries it failed on.
+        verdict: the reason, and the number of single entries that it failed on.
     """
 
     def __init__(self, verdict: BrokenStep) -> None:
@@ -55,29 +55,29 @@ def run_files(
     note: Callable[[str], None] = lambda _text: None,
     cancelled: threading.Event | None = None,
 ) -> list[FileResult]:
-    """Run steps over files, and write the result of each, or one result of all.
+    """Run steps over files, and write a result for each, or one result for all.
 
-    Outputs are stored beside the results as they come. So the same call continues where an earlier one was stopped,
-    whatever stopped it.
+    Outputs are stored beside the results as soon as they exist. So the same call continues where an earlier one was
+    stopped for any reason.
 
     Args:
         given: files, folders, patterns and pipes; see `find_inputs`.
-        options: how they are run.
+        options: the options of the run.
         on_progress: called several times a second.
-        name: the name of the result, where there is only one file; empty for its own name.
-        combine: what the one result of all files is called after; empty for a result of each.
-        note: called with sentences about things that may surprise the user.
+        name: the name of the result, if there is only one file; empty for the default.
+        combine: the name of one result for all files; empty for separate results.
+        note: called with sentences that inform the user.
         cancelled: stops the run when it is set.
 
     Returns:
         The outcome of each file, in their order.
 
     Raises:
-        ParcelqError: a file cannot be read, two results would have one name, another command runs a job, or the steps
-            changed since a job began. Nothing was run then.
-        JobError: too many entries are dead, or it was cancelled. What is done stays.
-        BrokenStepError: the step is broken. What is done stays.
-        KeyboardInterrupt: somebody interrupted it. What is done stays.
+        ParcelqError: a file cannot be read, two results would have the same name, another command runs a job, or the
+            steps changed since a job began. Then no step was run.
+        JobError: too many entries are dead, or the run was cancelled. Finished work is kept.
+        BrokenStepError: the step is broken. Finished work is kept.
+        KeyboardInterrupt: the run was interrupted. Finished work is kept.
     """
     found = find_inputs(given, options.results)
     kept = Kept.beside(options.results)
@@ -98,7 +98,7 @@ def run_jobs(
     on_progress: OnProgress = lambda _progress: None,
     cancelled: threading.Event | None = None,
 ) -> list[FileResult]:
-    """Run what is missing of jobs that this command claimed, and write their results; see `run_files`."""
+    """Run the missing part of jobs that this command has claimed, and write their results; see `run_files`."""
     try:
         meter = Meter({job.record.source: job.source.size for job in jobs}, sum(job.done for job in jobs))
         return _run(jobs, options, kept, meter, on_progress, cancelled or threading.Event())
@@ -158,7 +158,7 @@ def _run(
 def _finished(
     jobs: Sequence[LocalJob], kept: Kept, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[LocalJob, FileResult | None]]:
-    """Finish jobs: small ones side by side, since most of their time goes into waiting for the disk."""
+    """Finish jobs: small ones in parallel, because they mostly wait for the disk."""
     from parcelq.local.finish import finish
 
     for job in jobs:
@@ -170,7 +170,7 @@ def _finished(
 
 
 def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline: Pipeline) -> None:
-    """Publish what is missing of a job. If a file cannot be uploaded, the others continue."""
+    """Publish the missing part of a job. If a file cannot be uploaded, the others continue."""
     try:
         if not job.is_whole and (job.missing or not job.is_noted):
             publish(job, options, kept, meter, pipeline)
@@ -184,7 +184,7 @@ def _upload(job: LocalJob, options: Options, kept: Kept, meter: Meter, pipeline:
 
 
 def _forget(jobs: Sequence[LocalJob], kept: Kept) -> None:
-    """Delete what a broken step left: its dead entries may be good, and it wrote no output."""
+    """Delete the segments that a broken step left: its dead entries may be good, and it wrote no output."""
     for job in jobs:
         with suppress(ParcelqError):
             kept.store.delete([key for key in kept.segments(job.record.id) if key not in job.stored])
@@ -193,8 +193,8 @@ def _forget(jobs: Sequence[LocalJob], kept: Kept) -> None:
 def _check(options: Options, meter: Meter, cancelled: threading.Event, jobs: Sequence[LocalJob]) -> None:
     """Stop if the run was cancelled, or if too many entries are dead."""
     if cancelled.is_set():
-        raise JobError(jobs[0].record.id, "it was cancelled; what is done is kept, and the same call goes on from here")
+        raise JobError(jobs[0].record.id, "it was cancelled; finished work is kept, and the same call continues it")
     progress = meter.now()
     seen = progress.entries + progress.dead
     if problem := options.limits.exceeded(progress.dead, seen, progress.seconds, progress.reason):
-        raise ParcelqError(f"stopped: {problem}; the same command goes on from here")
+        raise ParcelqError(f"stopped: {problem}; the same command continues from here")

@@ -1,8 +1,8 @@
-"""Pipes as sources: everything that is read is first written to a file in the state folder, since a pipe cannot be read
+"""Pipes as sources: a pipe's content is first copied to a file in the state folder, because a pipe cannot be read
 twice.
 
-The file is named by its content and the pipe's name. So the same command that gets the same bytes again finds the job
-that it began.
+The file's name is derived from its content and the pipe's name. So when the same command gets the same bytes again, it
+finds the job that it began.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _DIGEST_BYTES: Final = 16
 
 
 def spooled(pipe: IO[bytes], name: str, folder: Path, command: str) -> LocalFile:
-    """Write everything that a pipe gives to a file, and return that.
+    """Copy a pipe's content to a file, and return the file.
 
     Args:
         pipe: the pipe.
-        name: what the user calls it.
-        folder: where the file goes, below the state folder.
+        name: the user's name for it.
+        folder: the folder for the file, below the state folder.
         command: id of the command that reads it.
 
     Raises:
@@ -49,7 +49,7 @@ def spooled(pipe: IO[bytes], name: str, folder: Path, command: str) -> LocalFile
         else:
             part.replace(target)
     except OSError as error:
-        raise ParcelqError(f"{name!r} cannot be kept in {str(folder)!r}: {error.strerror or error}") from None
+        raise ParcelqError(f"{name!r} cannot be stored in {str(folder)!r}: {error.strerror or error}") from None
     finally:
         part.unlink(missing_ok=True)
     return LocalFile(name, FileState.of(target), digest.hexdigest())

@@ -1,10 +1,12 @@
-"""The state folder `.parcelq` beside results: records of jobs, which command runs them, and when the folder goes.
+"""The state folder `.parcelq` beside results: stores the records of jobs and the commands that run them; deleted when
+empty.
 
-    lock            held for moments, while somebody looks at the folder as a whole or changes who runs what
-    commands/<id>   one file for each command that runs jobs now; the command holds a lock on it until it ends
+    lock            held briefly, while a command reads the whole folder or claims jobs
+    commands/<id>   one file for each command that now runs jobs; the command locks it until it ends
     jobs/<id>.json  the record of a job
 
-The kernel releases the locks of a command that ends in any way, so a killed command never blocks its jobs for others.
+The kernel releases the locks of a command however it ends, so a killed command never blocks its jobs for other
+commands.
 """
 
 from __future__ import annotations
@@ -32,9 +34,9 @@ _COMMANDS: Final = "commands"
 _SPOOL: Final = "spool"
 _FEW: Final = 16
 _OWN: Final = (_JOBS, _COMMANDS, _SPOOL, "segments", "results", ".store")
-"""The names of everything that jobs keep in the folder."""
+"""The names of everything that jobs store in the folder."""
 _UNFINISHED: Final = (".store/unfinished", "results/unfinished")
-"""Folders of files that a store has not finished writing; those of killed commands stay there."""
+"""Folders with unfinished files of a store; those of killed commands are left over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,11 @@ class LocalRecord:
         source: the attribute `Source` of its messages.
         workflow: the workflow's name; empty for none.
         result: the result's name below the folder of results.
-        files: the files that the source is made of, in order.
-        versions: digests of the versions of the steps that ran so far, the newest last.
-        recipe: how the files are run, as `Recipe.document` gives it.
-        command: id of the command that ran it last.
-        before: etag of the result that was there when the job began; empty for none.
+        files: the files of the source, in order.
+        versions: digests of the versions of the steps that have run, the newest last.
+        recipe: the options of the run, from `Recipe.document`.
+        command: id of the last command that ran it.
+        before: etag of the existing result when the job began; empty for none.
         combined: whether the user asked for one result of several files.
         name: the name of the result.
     """
@@ -69,25 +71,25 @@ class LocalRecord:
 
     @classmethod
     def parse(cls, data: bytes) -> LocalRecord:
-        """Read a record again. Raises ValueError, TypeError or KeyError if it is none."""
+        """Read a record. Raises ValueError, TypeError or KeyError if it is invalid."""
         fields = json.loads(data)
         files = tuple(LocalFile.parse(one) for one in fields["files"])
         return cls(**{**fields, "versions": tuple(fields["versions"]), "files": files})
 
     def to_json(self) -> str:
-        """As it is stored in its file."""
+        """Return the content of its file."""
         fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return json.dumps({**fields, "files": [one.document() for one in self.files]})
 
     @property
     def paths(self) -> str:
-        """The user's name for the files; if there are many, for the first of them."""
+        """The user's name for the files; if there are many, for the first."""
         more = f" and {len(self.files) - 1:,} more" if len(self.files) > 1 else ""
         return f"{self.files[0].name}{more}" if self.files else "no files"
 
 
 class StateFolder:
-    """The state of all jobs whose results go to one folder.
+    """The state of all jobs of one folder of results.
 
     Args:
         results: the folder of results.
@@ -101,9 +103,9 @@ class StateFolder:
 
     @contextmanager
     def command(self) -> Iterator[str]:
-        """Register a command that runs jobs, as long as the context lasts; return the id with which it claims jobs.
+        """Register a command that runs jobs while the context lasts; yield the id with which it claims jobs.
 
-        Afterwards the folder is deleted if no job and no other command needs it.
+        At the end the folder is deleted if no job and no other command needs it.
         """
         is_new = not self.results.exists()
         name = uuid.uuid4().hex
@@ -122,18 +124,18 @@ class StateFolder:
                         self.results.rmdir()
 
     def claim(self, command: str, wanted: Iterable[LocalRecord]) -> tuple[dict[str, LocalRecord], list[LocalRecord]]:
-        """Make a command the one that runs some jobs.
+        """Claim jobs for a command.
 
         Args:
             command: its id.
-            wanted: the jobs, as their records are where they are new.
+            wanted: the jobs, with the records for new ones.
 
         Returns:
-            The records of the jobs that are there already, by id; and those of other jobs with the same results, which
-            began with other states of the files, or through other workflows.
+            The records of existing jobs, by id; and those of other jobs with the same results, which began with other
+            states of the files or with other workflows.
 
         Raises:
-            JobError: another command runs one of them now, or writes the same result. No job was claimed then.
+            JobError: another command runs one of them or writes the same result. Then no job was claimed.
         """
         named = {one.id: one for one in wanted}
         results = {one.result for one in named.values()}
@@ -148,7 +150,7 @@ class StateFolder:
         return kept, [one for one in same if one.id not in named]
 
     def is_running(self, record: LocalRecord) -> bool:
-        """Whether a command runs a job now."""
+        """Return whether a command now runs a job."""
         try:
             file = (self.folder / _COMMANDS / record.command).open("rb")
         except (FileNotFoundError, IsADirectoryError):
@@ -157,23 +159,25 @@ class StateFolder:
             return not _lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def records(self) -> list[LocalRecord]:
-        """Return the records of all jobs, in the order of their results."""
+        """Return the records of all jobs, sorted by the names of their results."""
         found = (self.read(path.stem) for path in self._jobs.glob("*.json"))
         return sorted((one for one in found if one), key=lambda one: (one.result, one.id))
 
     def read(self, job: str) -> LocalRecord | None:
-        """Return the record of the job of an id; None if there is none, or it was lost with a crash of the machine."""
+        """Return the record of the job with an id; None if there is none, or if a crash of the machine lost it."""
         path = self._jobs / f"{job}.json"
         try:
             return LocalRecord.parse(path.read_bytes())
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError):
-            _log.warning("%s is no record of a job, so the job begins anew", path)
+            _log.warning("%s is not a record of a job, so the job begins anew", path)
             return None
 
     def write(self, records: Sequence[LocalRecord]) -> None:
-        """Write records. A few are on the disk when this returns; many are soon, since waiting for each takes long."""
+        """Write records. A few records are on disk when this returns; many are written soon after, because waiting for
+        each takes long.
+        """
         self._jobs.mkdir(parents=True, exist_ok=True)
         waits = len(records) <= _FEW
         for record in records:
@@ -187,7 +191,7 @@ class StateFolder:
             temporary.replace(path)
 
     def remove(self, record: LocalRecord) -> None:
-        """Delete the record of a job, and what was read of pipes for it; everything else of it is deleted already."""
+        """Delete the record of a job, and the copies of its pipes; everything else of it is already deleted."""
         (self._jobs / f"{record.id}.json").unlink(missing_ok=True)
         for one in record.files:
             if one.content:
@@ -195,13 +199,13 @@ class StateFolder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the folder's lock, and make the folder if it is not there."""
+        """Hold the folder's lock; create the folder if it does not exist."""
         path = self.folder / "lock"
         while True:
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
                 file = path.open("ab")
-            except FileNotFoundError:  # somebody has just deleted the folder
+            except FileNotFoundError:  # another process has just deleted the folder
                 continue
             with file:
                 _lock(file, fcntl.LOCK_EX)
@@ -221,7 +225,7 @@ class StateFolder:
                 path.unlink(missing_ok=True)
 
     def _running(self) -> list[Path]:
-        """The files of commands that run now; those of others are deleted."""
+        """Return the files of running commands; those of others are deleted."""
         running = []
         for path in (self.folder / _COMMANDS).glob("*"):
             with path.open("rb") as file:
@@ -232,7 +236,7 @@ class StateFolder:
         return running
 
     def _sweep(self, command: str) -> None:
-        """Delete what killed commands left half written, if no other command runs."""
+        """Delete unfinished files of killed commands, if no other command runs."""
         if all(path.name == command for path in self._running()):
             for name in _UNFINISHED:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -245,17 +249,17 @@ class StateFolder:
         if not self._running() and not any(self._jobs.glob("*.json")):
             for name in _OWN:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-            # The lock goes last: a command that waits for it sees that it is gone, and makes another.
+            # The lock is deleted last: a waiting command notices that, and creates another.
             (self.folder / "lock").unlink()
             with suppress(OSError):
                 self.folder.rmdir()
 
 
 def _lock(file: IO[bytes], how: int) -> bool:
-    """Lock a file; False if somebody else has it locked and this is not to wait.
+    """Lock a file; return False if another process has it locked and `wait` is false.
 
-    Commands lock their own files for themselves alone. Who only looks takes a shared lock, so that no two who look at
-    once take each other for a command.
+    Commands lock their own files exclusively. Processes that only check take a shared lock, so that two of them do not
+    mistake each other for a command.
     """
     try:
         fcntl.flock(file, how)
@@ -265,7 +269,7 @@ def _lock(file: IO[bytes], how: int) -> bool:
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether a path still leads to this open file."""
+    """Return whether a path still leads to this open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

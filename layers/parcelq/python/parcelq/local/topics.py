@@ -1,4 +1,4 @@
-"""The topics of a job on one machine: topics in memory that count the messages that are under way."""
+"""The topics of a job on one machine: topics in memory that count their messages in progress."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from parcelq.topics.topic import Published
 
 
 class LedgerTopic(ForwardingTopic):
-    """A topic in memory whose messages a ledger counts.
+    """A topic in memory that counts its messages in a ledger.
 
     Args:
         topic: the topic.
-        ledger: counts messages before they are published, and counts them off after they are acknowledged.
-        sources: the sources of pulled messages by receipt, because an acknowledgement may have kept nothing else.
+        ledger: counts messages from before they are published until after they are acknowledged.
+        sources: the sources of pulled messages by receipt, because an acknowledgement may have only the receipt.
     """
 
     def __init__(self, topic: MemoryTopic, ledger: Ledger, sources: dict[str, str] | None = None) -> None:
@@ -29,11 +29,11 @@ class LedgerTopic(ForwardingTopic):
         self._sources: dict[str, str] = {} if sources is None else sources
 
     def bounded(self) -> LedgerTopic:
-        """The same topic for the uploader: `publish` waits for room."""
+        """The same topic for the uploader: `publish` waits until there is room."""
         return LedgerTopic(self._memory.bounded(), self._ledger, self._sources)
 
     def close(self) -> None:
-        """End all waiting, and let nothing more be published."""
+        """End all waiting, and refuse to publish more."""
         self._memory.close()
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
@@ -71,12 +71,12 @@ class LedgerTopic(ForwardingTopic):
         return failed
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:  # noqa: ARG002
-        """Do nothing: messages on one machine stay locked until they are acknowledged, or the process ends."""
+        """Do nothing: on one machine messages stay locked until they are acknowledged or the process ends."""
         return []
 
 
 class DeadLetters(NamedTuple):
-    """Takes dead letters and keeps none of them, since tombstones carry the dead entries; a `Publisher`.
+    """A `Publisher` for dead letters that stores none, because tombstones carry the dead entries.
 
     Attributes:
         on_dead: called with each dead letter.
@@ -86,7 +86,7 @@ class DeadLetters(NamedTuple):
     name: str = "dead-letters"
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:  # noqa: ARG002
-        """Pass messages on, and forget them."""
+        """Pass messages to `on_dead`, and drop them."""
         published = 0
         for message in messages:
             self.on_dead(message)

@@ -1,4 +1,4 @@
-"""Trying steps on single records: what each record becomes, how long it takes, and why it fails."""
+"""Tries steps on single records: the output for each record, its time, and the reason if it fails."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from parcelq.steps.run import Runner
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _SOURCE = "file:///try?put=0"
-"""The source of all records. It is the same for all, so that all outputs of a step must have the same header."""
+"""The source of all records. It is the same for all, so all outputs of a step must have the same header."""
 
 
 class Records(NamedTuple):
     """The first records of a source.
 
     Attributes:
-        format: what a record is.
-        header: what every run gets before its record.
-        parcels: the records, one a parcel.
+        format: the record format.
+        header: the lines that every run gets before its record.
+        parcels: the records, one in each parcel.
     """
 
     format: Format
@@ -42,10 +42,10 @@ class StepTrial(NamedTuple):
     Attributes:
         step: the step's name.
         output: the entries that it wrote, without a header; empty if it failed.
-        seconds: how long the run took; the first run of a step includes the start of its process.
-        memory_bytes: the most memory that one of its processes had; 0 if that is not known.
+        seconds: duration of the run; the first run of a step includes the start of its process.
+        memory_bytes: peak memory of its largest process; 0 if unknown.
         printed: the end of what it printed, stdout before stderr.
-        reason: why the run failed, or why the step rejected an entry; empty if all went well.
+        reason: why the run failed, or why the step rejected an entry; empty if it succeeded.
     """
 
     step: str
@@ -57,13 +57,13 @@ class StepTrial(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What became of one record.
+    """The outcome of one record.
 
     Attributes:
         record: its number, from 1.
         line: the number of its first line, from 1.
         entry: the record.
-        steps: the runs of the steps, in their order; it ends with the first that failed.
+        steps: the runs of the steps, in their order; the last is the first that failed, if any.
     """
 
     record: int
@@ -73,7 +73,7 @@ class Trial(NamedTuple):
 
     @property
     def output(self) -> bytes:
-        """What came out of the last step."""
+        """The output of the last step."""
         return self.steps[-1].output
 
     @property
@@ -83,26 +83,27 @@ class Trial(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """How long all steps took."""
+        """Seconds of all steps."""
         return sum(one.seconds for one in self.steps)
 
     @property
     def memory_bytes(self) -> int:
-        """The most memory that a process had; 0 if that is not known."""
+        """The peak memory of the largest process; 0 if unknown."""
         return max(one.memory_bytes for one in self.steps)
 
 
 def first_records(stream: Readable, name: str, count: int, fmt: Format | None = None) -> Records:
-    """Read the first records of a source; what is compressed, by its name or content, is decompressed.
+    """Read the first records of a source, and decompress it if its name or content says that it is compressed.
 
     Args:
         stream: the source's bytes.
         name: its name.
-        count: how many records to read at most.
-        fmt: its record format; None to choose it by the name.
+        count: most records to read.
+        fmt: its record format; None to derive it from the name.
 
     Raises:
-        SourceError: it does not fit its format, or its compression is broken; also when the records are taken.
+        SourceError: it does not match its format, or its compression is damaged; may also be raised while the records
+            are read.
     """
     fmt = fmt or by_name(name)
     with naming_source(name):
@@ -116,10 +117,10 @@ def first_records(stream: Readable, name: str, count: int, fmt: Format | None = 
 
 
 def try_records(steps: Sequence[Step], records: Records) -> Iterator[Trial]:
-    """Run steps over records, each alone, and yield what became of each. Nothing is stored.
+    """Run steps over records one by one, and yield the outcome of each. Nothing is stored.
 
     Raises:
-        SourceError: as `first_records`.
+        SourceError: as in `first_records`.
     """
     with ExitStack() as opened:
         stages = [
@@ -136,7 +137,7 @@ class _TrialStage(NamedTuple):
     headers: StageHeaders
 
     def run(self, body: bytes, fmt: Format, header: bytes) -> tuple[StepTrial, Format, bytes]:
-        """Run the step; return its trial, and the format and the header of its output."""
+        """Run the step; return the trial, and the format and the header of its output."""
         name, began = self.step.name, time.monotonic()
         try:
             with self.runner.run([body], entries=fmt.count(body), fmt=fmt, header=header) as ran:

@@ -1,1 +1,1 @@
-"""Processing: what becomes of pulled messages."""
+"""Processes pulled messages: runs the step over them and publishes the outputs."""

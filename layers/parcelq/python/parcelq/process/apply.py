@@ -1,4 +1,4 @@
-"""Applying decisions: the only place of processing that publishes and acknowledges, in that order."""
+"""Carries out decisions: the only module of `process` that publishes and acknowledges, in this order."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _TRAVEL: Final = 2
 
 
 class Route(NamedTuple):
-    """The topics that a step works between.
+    """The topics of a step.
 
     Attributes:
-        input: where its messages are pulled from, and where parts of them go.
-        following: where its output goes: the following stage's topic, or the output topic.
-        dead_letters: where messages go that failed for good.
-        output: the topic that results are collected from; tombstones go there.
+        input: the topic of its messages; parts of messages are published here too.
+        following: the topic for its output: the next stage's topic, or the output topic.
+        dead_letters: the topic for messages that failed for good.
+        output: the topic that results are collected from, and the topic for tombstones.
     """
 
     input: Topic
@@ -38,32 +38,28 @@ class Route(NamedTuple):
     output: Topic
 
     def topic(self, target: Destination) -> Publisher:
-        """The topic of a target."""
-        return {
-            Destination.INPUT: self.input,
-            Destination.FOLLOWING: self.following,
-            Destination.DEAD_LETTERS: self.dead_letters,
-            Destination.OUTPUT: self.output,
-        }[target]
+        """Return the topic of a target."""
+        topic: Publisher = getattr(self, target.value)
+        return topic
 
     @property
     def is_last_stage(self) -> bool:
-        """Whether the step's output is collected, rather than processed further."""
+        """Whether the step's output is collected; otherwise another step processes it."""
         return self.following.name == self.output.name
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of messages.
+    """The outcome of messages.
 
     Attributes:
-        done: messages; everything that they led to is published.
-        ended: those of them that ended in outputs or as dead letters, rather than in parts or in another run.
-        failed: messages that are delivered again, and why.
-        entries: entries that the step ran over with success.
+        done: messages whose outputs are all published.
+        ended: those done messages that gave outputs or dead letters, and not parts or a message for another run.
+        failed: messages that are delivered again, with the reasons.
+        entries: successfully processed entries.
         published: messages that were published.
         cut: messages that were re-parcelled.
-        dead: messages, or entries that a step named as bad, that went to the dead-letter topic.
+        dead: messages, or entries that a step rejected, that went to the dead-letter topic.
         marks: keys of marks that are no longer needed.
     """
 
@@ -77,7 +73,7 @@ class Outcome:
     marks: list[str] = field(default_factory=list)
 
     def add(self, other: Outcome) -> None:
-        """Add what became of other messages."""
+        """Add the outcome of other messages."""
         for name in self.__slots__:
             value = getattr(self, name)
             value += getattr(other, name)
@@ -85,14 +81,14 @@ class Outcome:
 
 
 def _cost_of(decision: Decision) -> Cost:
-    """What the messages of a decision carry, and its run."""
+    """The costs for the messages of a decision, and its run."""
     carried = (one.attributes[COST] for one in decision.deliveries if COST in one.attributes)
     run = Cost.of_run(decision.run.seconds) if decision.run else NOTHING
     return sum(map(Cost.parse, carried), run)
 
 
 def _with_cost(publication: Publication, cost: Cost) -> tuple[Message, Cost]:
-    """The message with what it cost, and the cost that it does not carry: others than outputs carry none."""
+    """Return the message with its cost, and the cost that it does not carry: only outputs carry costs."""
     message = publication.message
     attributes = {name: value for name, value in message.attributes.items() if name != COST}
     is_output = publication.target in {Destination.FOLLOWING, Destination.OUTPUT}
@@ -104,12 +100,11 @@ def _with_cost(publication: Publication, cost: Cost) -> tuple[Message, Cost]:
 
 
 class Application:
-    """Publishes what decisions say, and knows which messages are done then.
+    """Publishes the messages of decisions, and knows which messages are done after that.
 
     Args:
-        route: the topics.
         pulled: all messages of this invocation. Every message that is not done counts as failed.
-        counts: whether messages carry what they cost.
+        counts: whether messages carry their cost.
     """
 
     def __init__(self, route: Route, pulled: Iterable[Pulled], *, counts: bool = False) -> None:
@@ -117,21 +112,21 @@ class Application:
         self._counts = counts
         self._open = {one.receipt_handle: one for one in pulled}
         self._reasons: dict[str, str] = {}
-        # By the id of the decision, which lives as long as `apply` runs: what was not published, and why an output
-        # cannot be read.
+        # Failed publications, and reasons why outputs cannot be read, by the id() of the decision, which exists as long
+        # as `apply` runs.
         self._lost: dict[int, FailedMessage] = {}
         self._unreadable: dict[int, str] = {}
         self._acknowledged: set[str] = set()
         self.outcome = Outcome()
 
     def apply(self, decisions: Iterable[Decision | Postponed]) -> list[tuple[Run, str]]:
-        """Publish everything that decisions say, with as few requests as possible.
+        """Publish the messages of decisions, with as few requests as possible.
 
         The output of a run is published when the run ends. Everything else is small, and is published after the last
         run.
 
         Returns:
-            Runs that failed, because their output cannot be read, or SQS refused it twice; and why.
+            Runs whose output cannot be read, or was refused twice by SQS, with the reasons; they count as failed.
         """
         applied: list[Decision] = []
         others: defaultdict[tuple[Destination, int], list[tuple[Decision, Message]]] = defaultdict(list)
@@ -163,9 +158,9 @@ class Application:
         return refused
 
     def acknowledge(self) -> None:
-        """Acknowledge what is done so far.
+        """Acknowledge the messages done so far.
 
-        Raises:
+        \n Raises:
             AwsError, TopicNotFoundError: the topic refuses to delete messages.
         """
         new = [one for one in self.outcome.done if one.receipt_handle not in self._acknowledged]
@@ -176,7 +171,7 @@ class Application:
             self._acknowledged.update(one.receipt_handle for one in new if one.receipt_handle not in kept)
 
     def acknowledge_early(self) -> None:
-        """Acknowledge what is done before a run that may kill the function, as far as the topic does that."""
+        """Acknowledge messages that are done before a run that may kill the function; failures are only logged."""
         try:
             # guard[pass]: what is done is acknowledged before a run that may kill the function
             self.acknowledge()
@@ -184,10 +179,11 @@ class Application:
             _log.warning("messages that are done could not be acknowledged early: %s", error)
 
     def finish(self, *, acknowledges: bool) -> Outcome:
-        """Return what became of all messages.
+        """Return the outcome of all messages.
 
         Args:
-            acknowledges: whether to acknowledge what is done; where that fails, a message has failed.
+            acknowledges: whether to acknowledge messages that are done; a message whose acknowledgement fails has
+                failed.
         """
         if acknowledges:
             self.acknowledge()
@@ -201,7 +197,7 @@ class Application:
         return self.outcome
 
     def _publications(self, decision: Decision) -> Iterator[Publication]:
-        """The publications of a decision. If the step's output cannot be read, only that run has failed."""
+        """Return the publications of a decision. If the step's output cannot be read, only that run has failed."""
         try:
             yield from decision.publications
         # guard[()]: an output that cannot be read fails its message alone
@@ -212,9 +208,9 @@ class Application:
                 decision.run.close()
 
     def _publish(self, topic: Publisher, owned: Iterable[tuple[Decision, Message]], delay_seconds: int) -> None:
-        """Publish messages that belong to decisions, and note the decisions that were not published whole.
+        """Publish messages of decisions, and note the decisions that were not completely published.
 
-        If the topic refuses whole requests, nobody knows which messages it took before, so none of them count.
+        If the topic refuses whole requests, it is unknown which messages it accepted before, so none of them count.
         """
         owners: dict[int, Decision] = {}
 

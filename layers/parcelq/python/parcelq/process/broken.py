@@ -1,7 +1,7 @@
-"""Telling a broken step from bad data: the first runs of a job all fail. Pure, but for the runs that the caller makes.
+"""Distinguishes a broken step from bad data when the first runs of a job all fail. Pure; the caller makes the runs.
 
-Bad entries are dead one by one. A step that cannot work at all would kill every entry of a job that way. So when the
-first messages of a job all fail, a few of their entries are run alone: if all of those fail, the step is broken.
+Bad entries become dead entries one by one. With a step that cannot work at all, every entry of a job would. So when the
+first messages of a job all fail, a few of their entries run alone. If all of these fail, the step is broken.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Final, NamedTuple
 from parcelq.records import LINES, Format, cut_bytes
 
 MOST_SAMPLES: Final = 8
-"""The most single entries that are run alone."""
+"""The most single entries that run alone."""
 LEAST_MESSAGES: Final = 3
-"""They are taken from at least this many messages."""
+"""They come from at least this many messages."""
 
 
 class BrokenStep(NamedTuple):
-    """The verdict that a step fails whatever it is given.
+    """The verdict that a step fails on every input.
 
     Attributes:
-        reason: why the last of the sampled entries failed; the first line says it in short.
-        entries: how many single entries were run.
+        reason: why the last of the sampled entries failed; its first line is a summary.
+        entries: number of single entries that were run.
     """
 
     reason: str
@@ -35,12 +35,12 @@ class BrokenStep(NamedTuple):
 
 
 class FirstRuns(NamedTuple):
-    """What is known of the first runs of a job. Start with `FirstRuns()`, and add every run until `is_over`.
+    """The outcomes of the first runs of a job. Start with `FirstRuns()`, and add every run until `is_over`.
 
     Attributes:
         failed: bodies of the messages that failed.
-        format: the record format of these.
-        works: whether a run succeeded; then the step is not broken, however many fail later.
+        format: the record format of these messages.
+        works: whether a run succeeded; then the step is not broken, even if later runs fail.
         sampled: whether single entries were run.
     """
 
@@ -50,30 +50,32 @@ class FirstRuns(NamedTuple):
     sampled: bool = False
 
     def after(self, body: bytes, *, succeeded: bool) -> FirstRuns:
-        """What is known after one more run, of the message with that body."""
+        """Return the outcomes with one more run, of the message with this body."""
         if succeeded or self.is_over:
             return self._replace(works=self.works or succeeded, failed=())
         return self._replace(failed=(*self.failed, body))
 
     @property
     def is_over(self) -> bool:
-        """Whether later runs say nothing more about the step."""
+        """Whether later runs cannot change the verdict."""
         return self.works or self.sampled
 
     @property
     def are_suspicious(self) -> bool:
-        """Whether all runs failed, and enough did, so that `samples` should be run alone and passed to `judged`."""
+        """Whether enough runs failed and none succeeded, so that `samples` should run alone and be passed to
+        `judged`.
+        """
         return not self.is_over and len(self.failed) >= LEAST_MESSAGES
 
     def samples(self) -> list[bytes]:
-        """Single entries to run alone, as many of each message as of the others."""
+        """Single entries to run alone, equally many from each message."""
         return sample(self.failed, self.format)
 
     def judged(self, failures: Sequence[str | None]) -> tuple[FirstRuns, BrokenStep | None]:
-        """What follows from the runs of the samples.
+        """Return the verdict after the runs of the samples.
 
         Args:
-            failures: for each sample that was run, why it failed, or None where it succeeded.
+            failures: for each sample that was run, why it failed; None if it succeeded.
         """
         reasons = [failure for failure in failures if failure is not None]
         works = len(reasons) < len(failures)
@@ -82,7 +84,7 @@ class FirstRuns(NamedTuple):
 
 
 def sample(bodies: Iterable[bytes], fmt: Format = LINES, most: int = MOST_SAMPLES) -> list[bytes]:
-    """Single entries of messages: the first of each, then the second of each, and so on."""
+    """Yield single entries of messages: the first of each, then the second of each, and so on."""
     entries = ((parcel.data for parcel in cut_bytes(body, fmt, 1, 1)) for body in bodies)
     rounds = zip_longest(*(islice(one, most) for one in entries))
     return list(islice((entry for one in rounds for entry in one if entry is not None), most))

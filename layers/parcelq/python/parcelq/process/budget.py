@@ -1,4 +1,4 @@
-"""How much time is left for runs of a step, and whether another may begin."""
+"""Decides how long a run of a step may take, and whether another run may begin."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _FOREVER: Final = float("inf")
 
 
 def reserved(whole: float) -> float:
-    """Seconds of an invocation of `whole` seconds that are kept for publishing and for the answer."""
+    """Seconds of an invocation of `whole` seconds that are reserved for publishing and for the answer."""
     return min(_RESERVED_MOST, _RESERVED_SHARE * whole)
 
 
 class Limit(NamedTuple):
-    """How long a run may take.
+    """The time for a run.
 
     Attributes:
-        seconds: None for as long as it likes.
-        short: it began late; if it does not end in time, that says nothing against the message.
+        seconds: None for no limit.
+        short: whether the run began late; then a timeout does not count as a failure of the message.
     """
 
     seconds: float | None
@@ -46,13 +46,13 @@ class Budget:
         self._longest = 0.0
 
     def limit(self, step_timeout: float | None) -> Limit | None:
-        """How long a run may take that begins now, or None if there is no time for another.
+        """Return the time for a run that begins now; None if there is not enough time.
 
-        There is none if the step's own timeout does not fit, or if a run as long as the longest so far would end too
-        late.
+        There is not enough time if the step's own timeout does not fit, or if a run as long as the longest so far would
+        end too late.
 
         Args:
-            step_timeout: seconds that the step's settings allow a run; None if they say nothing.
+            step_timeout: the timeout in the step's settings; None if it does not exist.
         """
         if self._whole == _FOREVER:
             return Limit(step_timeout, short=False)
@@ -67,7 +67,7 @@ class Budget:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Take the time of a run."""
+        """Note the duration of a run."""
         began = self._clock()
         try:
             yield

@@ -1,8 +1,9 @@
-"""Steps of a workflow in a row: the next one gets the output of each in the same invocation, without a topic between.
+"""Runs consecutive steps of a workflow in one invocation: each gets the output of the step before, without a topic
+between them.
 
-A message's lineage says how many steps it has passed, so every step of a stage can take its messages from one topic. A
-message is done only when everything that it led to is published, through all of the steps. A message that a step cannot
-handle now is published on the stage's topic, and is delivered as a message of its own.
+A message's lineage says how many steps it has passed, so all steps of a stage can share one topic. A message is done
+only when its outputs of all of these steps are published. If a step cannot handle a message now, the message is
+published on the stage's topic and delivered later.
 """
 
 from __future__ import annotations
@@ -29,27 +30,27 @@ from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import FailedMessage, Published, Topic
 
 _HANDED: Final = "handed over: "
-"""Receipts begin with this if their message was never on a topic."""
+"""Prefix of the receipts of messages that were never on a topic."""
 _TOGETHER: Final = 8
-"""Messages that the next step gets at once; their bodies are in memory."""
+"""Most messages that the next step gets at a time; their bodies are in memory."""
 
 
 class StageTopic(ForwardingTopic):
-    """The topic of a stage, for messages that lie on it and for those that an earlier step of the stage hands over.
+    """The topic of a stage, for its own messages and for those that an earlier step of the stage passes on directly.
 
-    Those never leave the process. They need no acknowledgement and have no deadline.
+    The latter never leave the process, so they need no acknowledgement and have no deadline.
     """
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the message that was pulled or handed over."""
+        """Return the message, whether it was pulled or passed on directly."""
         return pulled.message() if _is_handed(pulled) else super().read(pulled)
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages that lie on the topic."""
+        """Delete those messages that are on the topic."""
         return super().acknowledge(_lying(messages))
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
-        """Set the deadline of messages that lie on the topic."""
+        """Set the deadline of those messages that are on the topic."""
         return super().refresh_deadline(_lying(messages), timeout)
 
 
@@ -62,15 +63,11 @@ def _lying(messages: Iterable[Pulled]) -> list[Pulled]:
 
 
 class Onward(StageTopic):
-    """Where the output of a step goes if the next step is in the same stage.
-
-    Args:
-        topic: the stage's topic.
-        processor: runs the next step.
+    """Receives the output of a step whose next step is in the same stage.
 
     Attributes:
-        direct: whether the next step runs at once; otherwise everything goes to the topic.
-        dead: messages and entries that died in the following steps, so far.
+        direct: whether the next step runs at once; otherwise all messages go to the topic.
+        dead: messages and entries that have died in the following steps.
     """
 
     def __init__(self, topic: Topic, processor: Processor) -> None:
@@ -83,11 +80,11 @@ class Onward(StageTopic):
         self._budget: Budget | None = None
 
     def begin(self, budget: Budget, invocation: str, *, direct: bool) -> None:
-        """Begin with messages of an invocation, which has this time."""
+        """Begin with the messages of an invocation, which has this much time."""
         self._budget, self._invocation, self.direct = budget, invocation, direct
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Run the next step over messages. What it cannot do now is published on the topic."""
+        """Run the next step over messages. Messages that it cannot process now are published on the topic."""
         if not self.direct or delay_seconds or self._budget is None:
             return super().publish(messages, delay_seconds=delay_seconds)
         published = 0
@@ -116,8 +113,8 @@ class Chain(NamedTuple):
     """The steps of a workflow that one stage runs.
 
     Attributes:
-        processors: the processor of each step of the workflow.
-        onward: where the outputs go that a following step of the same stage takes.
+        processors: the processors of all steps of the workflow.
+        onward: receive outputs for following steps of the same stage.
     """
 
     processors: Sequence[Processor]
@@ -126,8 +123,8 @@ class Chain(NamedTuple):
     def handle(self, pulled: Iterable[Pulled], time_left: Callable[[], float], invocation: str) -> Outcome:
         """Run the steps over messages; see `Processor.handle`.
 
-        A message that was received before may have killed a function, in any step. Its outputs are published on the
-        topic, so that a following step that kills the function does so in a message of its own.
+        A message that was received before may have killed a function in any step. So its outputs are published on the
+        topic: if a following step kills the function, it does so with another message.
         """
         budget = Budget(time_left)
         groups: defaultdict[tuple[int, bool], list[Pulled]] = defaultdict(list)
@@ -145,21 +142,21 @@ class Chain(NamedTuple):
         return whole
 
     def close(self) -> None:
-        """End the processes that are kept for warm steps."""
+        """End the processes of warm steps."""
         for processor in self.processors:
             processor.close()
 
     def _step_of(self, pulled: Pulled) -> int:
-        """Number of the step that a message is for: as many as its lineage has passed."""
+        """Return the number of the step for a message: the number of steps in its lineage."""
         return min(pulled.attributes.get(LINEAGE, "").count(">"), len(self.processors) - 1)
 
 
 def refuse(
     route: Route, rules: Rules, workflow: str, error: ParcelqError, headers: Headers, pulled: Iterable[Pulled]
 ) -> Outcome:
-    """Publish messages as dead letters, with tombstones for them, because there is no program for their workflow.
+    """Publish messages as dead letters and tombstones, because their workflow cannot run.
 
-    The error says why. Nothing is lost by that.
+    The error says why. They can be redriven later.
     """
     pulled = list(pulled)
     judge = Judge(rules, Circumstances(workflow, time.time(), workflow), last_stage=True)

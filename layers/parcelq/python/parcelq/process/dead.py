@@ -1,7 +1,8 @@
-"""What is published about entries that failed for good: a dead letter with the reason, and a tombstone. Pure.
+"""Creates the messages about entries that failed for good: a dead letter with the reason, and a tombstone. Pure
+functions.
 
-The dead letter goes to the dead-letter topic and can be redriven from there. The tombstone goes to the output topic,
-so that the source is known to be finished except for these entries.
+The dead letter goes to the dead-letter topic and can be redriven from there. The tombstone goes to the output topic, so
+that the job can finish without these entries.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from parcelq.topics.pieces import MAX_DEAD_BYTES
 KILLED: Final = "the function died while it ran this message alone; it may have run out of memory"
 """The reason of a message that killed the function that ran it."""
 NO_REASON: Final = "SQS moved it here without a reason"
-"""What is shown for a dead letter without a reason: it was received more often than its topic allows."""
+"""The text for a dead letter without a reason: it was received more often than its topic allows."""
 _REASON_BYTES: Final = KIB
 
 
 class Circumstances(NamedTuple):
-    """Facts about a failure, beside its reason.
+    """Facts about a failure, besides its reason.
 
     Attributes:
         step: the step's name.
@@ -39,17 +40,22 @@ class Circumstances(NamedTuple):
     when: float
     workflow: str = ""
 
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The attribute `Workflow`, if it has a value."""
+        return {WORKFLOW: self.workflow} if self.workflow else {}
+
     def failure(self, runs: int, first: str = "") -> str:
-        """The attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and `first` where it is known."""
+        """Return the attribute `Failure`: JSON with `step`, `when` (ISO 8601, UTC), `runs`, and `first` if known."""
         when = datetime.fromtimestamp(self.when, UTC).isoformat(timespec="seconds")
         return json.dumps({"step": self.step, "when": when, "runs": runs, **({"first": first} if first else {})})
 
 
 def reason_of(error: ParcelqError) -> str:
-    """Why a message failed, as an attribute's value of at most 1,024 bytes.
+    """Return why a message failed, as an attribute's value of at most 1,024 bytes.
 
-    It begins with the line that says what went wrong: the exception of a Python step, or the last line that any other
-    step wrote to stderr. The rest follows. A long reason loses its middle or the top of the traceback.
+    It begins with the line that names the error: the exception of a Python step, or the last line that another step
+    wrote to stderr. The rest follows. A long reason loses its middle or the top of the traceback.
     """
     if isinstance(error, StepError) and error.stderr_tail.strip():
         line, rest = _main_line(error.stderr_tail)
@@ -59,7 +65,7 @@ def reason_of(error: ParcelqError) -> str:
 
 
 def full_reason_of(error: StepError) -> str:
-    """Why a step failed, in lines: first what went wrong, then all that is known of what it wrote to stderr."""
+    """Return why a step failed, in lines: first the error, then all that is known of its stderr."""
     tail = error.stderr_tail.strip()
     if not tail:
         return str(error)
@@ -68,21 +74,20 @@ def full_reason_of(error: StepError) -> str:
 
 
 def dead_letter(message: Message, reason: str, about: Circumstances, runs: int) -> Message:
-    """The message as it goes to the dead-letter topic.
+    """Return the dead letter for a message.
 
     Args:
-        message: the message; as it was pulled where it cannot be read.
         reason: why it failed, as `reason_of` returns it.
-        about: what else is known.
-        runs: how many runs of it failed.
+        runs: number of its failed runs.
     """
     failure = about.failure(runs, message.attributes.get(FIRST, ""))
-    workflow = {WORKFLOW: about.workflow} if about.workflow else {}
-    return with_attributes(message, **{FAILURES: None, FIRST: None, REASON: reason, FAILURE: failure, **workflow})
+    return with_attributes(
+        message, **{FAILURES: None, FIRST: None, REASON: reason, FAILURE: failure, **about.attributes}
+    )
 
 
 def failure_of(attributes: Mapping[str, str]) -> dict[str, Any]:
-    """The members of a dead letter's attribute `Failure`; none where it has no such attribute."""
+    """Return the members of a dead letter's attribute `Failure`; empty if it has no such attribute."""
     try:
         failure = json.loads(attributes.get(FAILURE, "{}"))
     except (ValueError, RecursionError):
@@ -91,17 +96,19 @@ def failure_of(attributes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def tombstone(work: Work, reason: str, about: Circumstances) -> Message:
-    """What says that the entries of a message with lineage are dead; it carries them if they are small enough."""
+    """Return a tombstone, which says that the entries of a message are dead; it contains them if they are small
+    enough.
+    """
     body = work.message.body if len(work.message.body) <= MAX_DEAD_BYTES else b""
     attributes = {SOURCE: work.source, LINEAGE: str(work.lineage), ENTRIES: str(work.entries), DEAD: reason}
     kept = {name: value for name in (FIRST, FORMAT) if (value := work.message.attributes.get(name))}
-    return Message(body, {**attributes, **kept, **({WORKFLOW: about.workflow} if about.workflow else {})})
+    return Message(body, {**attributes, **kept, **about.attributes})
 
 
 def _main_line(stderr: str) -> tuple[str, str]:
-    """The line of a step's stderr that says what went wrong, and the other lines.
+    """Return the line of a step's stderr that names the error, and the other lines.
 
-    Of a Python step that is the first line, since the exception was put before its traceback.
+    For a Python step this is the first line, because the exception was put before its traceback.
     """
     lines = [line for line in stderr.splitlines() if line.strip()]
     main = 0 if any(line.startswith(TRACEBACK) for line in lines) else len(lines) - 1
@@ -109,8 +116,9 @@ def _main_line(stderr: str) -> tuple[str, str]:
 
 
 def _shortened(line: str, rest: str) -> str:
-    """Both texts on one line, short enough for an attribute: all of the first if possible, and then the end of the
-    second."""
+    """Join texts to one line that is short enough for an attribute: all of the first if possible, and the end of the
+    second.
+    """
     first = _legal(line)
     if len(first) > _REASON_BYTES:
         half = (_REASON_BYTES - len(CUT.encode())) // 2
@@ -124,10 +132,10 @@ def _shortened(line: str, rest: str) -> str:
 
 
 def _legal(text: str) -> bytes:
-    """Text on one line that SQS takes: only the characters that it refuses are escaped."""
+    """Return a text as one line that SQS accepts; only characters that it refuses are escaped."""
     return " ".join(escaped(text).split()).encode()
 
 
 def _decoded(data: bytes) -> str:
-    """Text of bytes that may be cut within a character."""
+    """Decode bytes that may be cut within a character."""
     return data.decode("utf-8", "ignore")

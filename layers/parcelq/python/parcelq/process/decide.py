@@ -1,6 +1,6 @@
-"""Deciding what follows from reading or running messages. Pure: from runs to what is to be published where.
+"""Decides what to publish after reading or running messages. Pure functions.
 
-`apply` carries decisions out. A message is acknowledged only after everything that its decision publishes is confirmed.
+`apply` carries decisions out. A message is acknowledged only after all publications of its decision are confirmed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from parcelq.process.output import (
 from parcelq.process.plan import Evidence, Plan, Work
 from parcelq.process.rules import Rules
 from parcelq.process.runs import Run
-from parcelq.topics.attributes import DEAD, ENCODING, ENTRIES, FAILURES, FIRST, FORMAT, LINEAGE, SOURCE, WORKFLOW
+from parcelq.topics.attributes import DEAD, ENCODING, ENTRIES, FAILURES, FIRST, FORMAT, LINEAGE, SOURCE
 from parcelq.topics.message import Message, Pulled, with_attributes
 from parcelq.topics.pieces import Piece, pack
 from parcelq.upload.parcels import MAX_BODY_BYTES
@@ -35,21 +35,21 @@ _log = logging.getLogger(__name__)
 
 
 class Destination(Enum):
-    """Where something is published."""
+    """Where something is published, as a `Route` names it."""
 
-    FOLLOWING = "the following stage's topic, or the output topic after the last stage"
-    INPUT = "the topic that it was pulled from"
-    DEAD_LETTERS = "the dead-letter topic"
-    OUTPUT = "the output topic"
+    FOLLOWING = "following"
+    INPUT = "input"
+    DEAD_LETTERS = "dead_letters"
+    OUTPUT = "output"
 
 
 class Publication(NamedTuple):
-    """A message that is to be published.
+    """A message to publish.
 
     Attributes:
-        target: where.
-        message: what.
-        delay_seconds: how long nobody gets it.
+        target: the topic.
+        message: the message.
+        delay_seconds: seconds before it is delivered.
     """
 
     target: Destination
@@ -58,16 +58,16 @@ class Publication(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What is done about messages: all of this is published, and then they are acknowledged.
+    """A decision about messages: first its publications are made, then the messages are acknowledged.
 
     Attributes:
         deliveries: the messages.
-        publications: what to publish; it may read a step's output as it goes.
-        entries: entries that the step ran over with success.
-        dead: entries or messages that are dead.
+        publications: the messages to publish; may read a step's output lazily.
+        entries: successfully processed entries.
+        dead: dead entries or messages.
         cut: messages that are re-parcelled.
-        marks: keys of marks that are no longer needed then.
-        run: the run that this follows from; where the publications can never be published, it has failed.
+        marks: keys of marks that are no longer needed after that.
+        run: the run that led to it; if the publications can never be made, this run has failed.
     """
 
     deliveries: tuple[Pulled, ...]
@@ -80,11 +80,11 @@ class Decision(NamedTuple):
 
 
 class Postponed(NamedTuple):
-    """Messages that are delivered again for a reason that has nothing to do with them.
+    """Messages that are delivered again for a reason that is not their fault.
 
     Attributes:
         deliveries: the messages.
-        reason: what kept them from being done.
+        reason: what prevented their processing.
     """
 
     deliveries: tuple[Pulled, ...]
@@ -95,8 +95,8 @@ class Judge(NamedTuple):
     """Decides.
 
     Attributes:
-        rules: how failures are treated.
-        about: what dead letters say of the step.
+        rules: how failures are handled.
+        about: facts about the step for dead letters.
         last_stage: whether the step's output goes to the output topic.
     """
 
@@ -105,39 +105,36 @@ class Judge(NamedTuple):
     last_stage: bool
 
     def unreadable(self, pulled: Pulled, error: ParcelqError) -> Decision:
-        """A message that cannot be read: it becomes a dead letter unchanged. Its lineage may still be readable."""
+        """Decide about a message that cannot be read: it becomes a dead letter unchanged. Its lineage may still be
+        readable.
+        """
         attributes = {name: value for name, value in pulled.attributes.items() if name not in {ENCODING, FORMAT}}
         work = Work.of(pulled, Message(b"", {**attributes, DEAD: "unread"}))
         return self._dead(work, pulled.as_it_is(), reason_of(error), runs=0)
 
     def given_up(self, work: Work, error: ParcelqError) -> Decision:
-        """A message that can be read, but for which there is no program: it is dead."""
+        """Decide about a readable message whose workflow cannot run: it is dead."""
         return self._dead(work, work.message, reason_of(error), runs=0)
 
     def passed_on(self, pulled: Pulled, message: Message) -> Decision:
-        """A tombstone of an earlier stage: it goes to the output topic."""
+        """Decide about a tombstone of an earlier stage: it goes to the output topic."""
         return Decision((pulled,), (Publication(Destination.OUTPUT, message),))
 
     def header(self, work: Work) -> Decision:
-        """A message that is only the header of its source: its bytes count as done, and no step is run for them.
+        """Decide about a message that is only the header of its source: its bytes count as done without a run.
 
-        Every other message of the source has the header with it.
+        Every other message of the source carries the header too.
         """
         assert work.lineage is not None
         lineage = work.lineage.child(Span(0, 0, 0), digest(b""), 0)
-        attributes = {**self._named, SOURCE: work.source, LINEAGE: str(lineage), ENTRIES: "0"}
+        attributes = {**self.about.attributes, SOURCE: work.source, LINEAGE: str(lineage), ENTRIES: "0"}
         return Decision(work.deliveries, (Publication(Destination.OUTPUT, Message(b"", attributes)),))
 
-    @property
-    def _named(self) -> dict[str, str]:
-        """The attribute `Workflow`, if there is one."""
-        return {WORKFLOW: self.about.workflow} if self.about.workflow else {}
-
     def without_run(self, plan: Plan, evidence: Evidence) -> Iterator[Decision]:
-        """Decide about the messages of a plan that are not run.
+        """Decide about the messages of a plan that do not run.
 
-        Those with more entries than a batch are cut into parcels of a batch. A run that killed its function failed.
-        Those that must not be run beside another are published again as they are.
+        Messages with more entries than a batch are cut into parcels. A run that killed its function has failed.
+        Messages that must not run next to others now are published again unchanged.
         """
         for work in plan.too_large:
             yield self._cut(work, self.rules.batch_size, work.failures)
@@ -148,7 +145,7 @@ class Judge(NamedTuple):
             yield self._failed(work, KILLED, marks=evidence.killed[work.place], killed=True)
 
     def of_run(self, run: Run) -> Iterator[Decision | Postponed]:
-        """Decide what follows from a run: its output is published, its messages failed, or they are delivered again."""
+        """Decide after a run: its output is published, its messages have failed, or they are delivered again."""
         if run.error:
             yield from self.failed(run, run.error)
         elif run.ran is None:
@@ -157,14 +154,14 @@ class Judge(NamedTuple):
             try:
                 yield self._with_rejects(run)
             except InvalidValueError as error:
-                yield from self.failed(run, StepError(self.about.step, f"named rejects that cannot be: {error}"))
+                yield from self.failed(run, StepError(self.about.step, f"reported invalid rejects: {error}"))
         else:
             yield Decision(run.deliveries, self._outputs(run), entries=run.entries, run=run)
 
     def failed(self, run: Run, error: StepError) -> Iterator[Decision]:
-        """What follows from a run that failed, or whose output can never be published.
+        """Decide after a run that failed, or whose output can never be published.
 
-        If it ran several messages, nobody knows which of them failed; each runs alone next time.
+        If it ran several messages, it is unknown which of them failed; each runs alone next time.
         """
         if len(run.group) == 1:
             _log.warning("%s", error, extra=run.group[0].about)
@@ -200,10 +197,10 @@ class Judge(NamedTuple):
         return Decision(work.deliveries, tuple(publications), dead=1, marks=marks)
 
     def _with_rejects(self, run: Run) -> Decision:
-        """What follows from a run that named bad entries: those are dead, the others are done.
+        """Decide after a run that rejected entries: those are dead, the others are done.
 
         Raises:
-            InvalidValueError: the rejects do not fit the input or the output.
+            InvalidValueError: the rejects do not match the input or the output.
         """
         assert run.ran is not None
         first = run.group[0]
@@ -224,15 +221,15 @@ class Judge(NamedTuple):
         return Decision(run.deliveries, publications, entries=done, dead=len(letters), run=run)
 
     def _around_rejects(self, run: Run, parts: list[tuple[OutputPart, Work]]) -> Iterator[Publication]:
-        """The good parts of a run's input, and tombstones for the bad ones."""
+        """Yield outputs for the good parts of a run's input, and tombstones for the bad ones."""
         again = [work for part, work in parts if not part.reason and part.output is None]
-        for good in again:  # if nobody knows which output belongs to which part, the good entries are run again
+        for good in again:  # if it is unknown which output belongs to which part, the good entries run again
             yield from (Publication(Destination.INPUT, one) for one in parts_of_message(good, self.rules.batch_size, 0))
         if run.lineage is None:
             if not again:
                 yield from self._outputs(run)
             return
-        named = {**self._named, SOURCE: run.source}
+        named = {**self.about.attributes, SOURCE: run.source}
         attributes = {**named, **run.written.attributes}
         if self.last_stage:
             pieces = self._pieces(run, parts, bad=True, good=True)
@@ -259,7 +256,7 @@ class Judge(NamedTuple):
                     yield from pieces_of_part(data, run.written, work.lineage, run.source, size, part.entries)
 
     def _outputs(self, run: Run) -> Iterator[Publication]:
-        """The output of a run, as messages for the following topic."""
+        """The output of a run, as messages for the next topic."""
         assert run.ran is not None
         size, workflow = self.rules.parcel_size, self.about.workflow
         for message in output_messages(

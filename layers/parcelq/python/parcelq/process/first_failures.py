@@ -1,13 +1,13 @@
-"""Telling a broken step from bad data on a stack, where many processors take the messages of a job.
+"""Distinguishes a broken step from bad data on a stack, where many processors share the messages of a job.
 
-When a message fails for the last time, or all of its entries were rejected, a few of its entries are run alone. If one
-of them succeeds, the step works. If all fail, that is noted beside the marks, where the other processors see it. So
-messages that different processors ran show together that a step is broken:
+When a message fails for the last time, or all of its entries were rejected, a few of its entries run alone. If one of
+them succeeds, the step works. If all fail, a note beside the marks says so, which other processors read. So the
+failures of several processors together can show that a step is broken:
 
     marks/.first/<job>/<run>/works      one of its entries succeeded alone
     marks/.first/<job>/<run>/<digest>   all sampled entries of a message failed: JSON with their places
 
-`run` stands for the version of the workflow, the step, and how often the job went on after it had ended.
+`run` identifies the version of the workflow, the step, and how often the job continued after it had ended.
 """
 
 from __future__ import annotations
@@ -37,19 +37,13 @@ from parcelq.topics.attributes import WORKFLOW
 _log = logging.getLogger(__name__)
 _WORKS: Final = "works"
 _TRIES: Final = 5
-"""How often a record is written that somebody else writes at the same moment."""
+"""How often to retry writing a record that another process writes at the same time."""
 
 RunAlone = Callable[[Work, Sequence[Work]], "list[Run]"]
 
 
 class FirstFailures:
-    """Finds out whether a step is broken, for one processor.
-
-    Args:
-        store: where jobs and marks are.
-        rules: how failures are treated.
-        now: returns the time in seconds since the epoch.
-    """
+    """Finds out whether a step is broken, for one processor."""
 
     def __init__(self, store: Store, rules: Rules, now: Callable[[], float]) -> None:
         self._store = store
@@ -58,7 +52,9 @@ class FirstFailures:
         self._works: set[tuple[str, str, int]] = set()
 
     def is_suspicious(self, run: Run) -> bool:
-        """Whether a run is to be looked at with `stops`; of others it is noted that the step works."""
+        """Return whether a run should be examined with `stops`; a run that is not suspicious is noted as a success of
+        the step.
+        """
         work = run.group[0]
         if len(run.group) > 1 or not work.lineage or not work.entries or _step_of(work) in self._works:
             return False
@@ -69,11 +65,10 @@ class FirstFailures:
         return run.error is not None and self._rules.is_last(work)
 
     def stops(self, run: Run, run_alone: RunAlone) -> str:
-        """Return why a job is stopped after a run; empty if its messages are treated as usual.
+        """Return why a job must stop after a run; empty if its messages are handled as usual.
 
         Args:
-            run: the run, which is suspicious.
-            run_alone: runs entries of a message, each alone.
+            run_alone: runs entries of a message one by one.
         """
         work = run.group[0]
         if _step_of(work) in self._works:
@@ -81,13 +76,13 @@ class FirstFailures:
         try:
             return self._judged(_step_of(work), work, run, run_alone)
         except (ParcelqError, OSError) as error:
-            _log.warning("whether the step is broken is not known now: %s", error, extra=work.about)
+            _log.warning("it could not be determined whether the step is broken: %s", error, extra=work.about)
             return ""
 
     def _judged(self, step: tuple[str, str, int], work: Work, run: Run, run_alone: RunAlone) -> str:
         job, version, number = step
         found = read_job(self._store, job)
-        if found is None:  # nobody looks after this job
+        if found is None:  # the message belongs to no job with a record
             return ""
         record = found[0]
         if record.halted:
@@ -109,8 +104,8 @@ class FirstFailures:
         """Note that sampled entries failed, or that one succeeded.
 
         Returns:
-            How many sampled entries failed in all, if they and their messages are enough for a verdict; otherwise 0.
-            None if one succeeded, here or elsewhere.
+            The number of all failed samples, if they and their messages are enough for a verdict; otherwise 0. None if
+            a sample succeeded in any processor.
         """
         if None in failures.values():
             self._store.put(folder + _WORKS)
@@ -129,7 +124,7 @@ class FirstFailures:
         return len(places) if len(keys) >= LEAST_MESSAGES and len(places) >= MOST_SAMPLES else 0
 
     def _stop(self, job: str, problem: str) -> bool:
-        """Write that a job is stopped, unless it has ended or some of it is done; return whether it is stopped."""
+        """Write that a job is stopped, unless it has ended or is partly done; return whether it is stopped."""
         for _ in range(_TRIES):
             found = read_job(self._store, job)
             if found is None or not _may_stop(found[0]):
@@ -143,7 +138,7 @@ class FirstFailures:
 
 
 def _step_of(work: Work) -> tuple[str, str, int]:
-    """The job of a message, the version of its workflow, and the number of the step that it is for."""
+    """Return the job of a message, the version of its workflow, and the number of its step."""
     assert work.lineage is not None
     version = work.message.attributes.get(WORKFLOW, "")
     return job_id(work.source, workflow_name(version)), version, len(work.lineage.outputs)
@@ -154,7 +149,7 @@ def _may_stop(record: JobRecord) -> bool:
 
 
 def _failures(work: Work, run: Run, run_alone: RunAlone) -> dict[str, str | None]:
-    """Why sampled entries of a message failed, by their places; None for one that succeeded."""
+    """Return why sampled entries of a message failed, by their places; None for an entry that succeeded."""
     assert work.lineage is not None
     before = "".join(output.digest for output in work.lineage.outputs[-1:]), work.lineage.span.start
     parcels = list(cut_bytes(work.message.body, work.format, 1, 1))
@@ -177,5 +172,5 @@ def _failures(work: Work, run: Run, run_alone: RunAlone) -> dict[str, str | None
 
 
 def _spread(count: int) -> list[int]:
-    """Numbers of the first, the middle and the last of so many."""
+    """Return the first, the middle and the last of `count` numbers."""
     return sorted({0, count // 2, count - 1})

@@ -1,7 +1,7 @@
-"""Headers of outputs: all runs of a stage write the same one, and it is taken off every output.
+"""Headers of outputs: all runs of a stage write the same header, which is removed from every output.
 
-The first run of a stage stores its header by a conditional write. Every run compares its own with that, so that only
-the header is ever taken off.
+The first run of a stage stores its header by a conditional write. Every run compares its own header with it, so that
+nothing but the header is ever removed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from parcelq.topics.header import header_of_stage, key_of_stage
 from parcelq.upload.parcels import MAX_BODY_BYTES
 
 _MOST_JOBS: Final = 256
-"""Jobs whose headers are kept in memory; others are read again."""
+"""Number of jobs whose headers are kept in memory."""
 
 
 class Written(NamedTuple):
     """The layout of a run's output.
 
     Attributes:
-        format: what an entry of it is.
-        start: where its entries begin, after the header.
-        header: the attribute `Header` of its messages; empty where it has no header.
+        format: its record format.
+        start: offset of its first entry, after the header.
+        header: the attribute `Header` of its messages; empty if it has no header.
     """
 
     format: Format = LINES
@@ -39,7 +39,7 @@ class Written(NamedTuple):
 
     @property
     def room(self) -> int:
-        """Most bytes of the body of one of its messages."""
+        """Most bytes of the body of a message of the output."""
         return MAX_BODY_BYTES - len(self.header)
 
     @property
@@ -56,10 +56,8 @@ class StageHeaders:
     """The headers of one stage's outputs.
 
     Args:
-        settings: the step's settings.
-        topic: name of the topic that the outputs go to.
-        workflow: the attribute `Workflow` of the outputs.
-        store: where headers are kept; None where only this process knows them.
+        topic: name of the topic for the outputs.
+        store: the store of headers; None if only this process needs them.
     """
 
     def __init__(self, settings: StepSettings, topic: str, workflow: str = "", store: Store | None = None) -> None:
@@ -70,16 +68,15 @@ class StageHeaders:
         self._known: dict[str, bytes] = {}
 
     def of(self, output: Output, source: str, fmt: Format) -> Written:
-        """Work out the layout of an output.
+        """Determine the layout of an output.
 
         Args:
-            output: what the step wrote.
-            source: the source of the run's input; empty where it has no lineage. Then nothing is taken off.
+            source: the source of the run's input; empty if it has no lineage. Then no header is removed.
             fmt: the record format of the run's input.
 
         Raises:
-            RecordError: the output has no header that fits its format, or another one than the stage's first output.
-            AwsError, StoreError, OSError: the store refused.
+            RecordError: the output has no valid header, or one that differs from the stage's first output.
+            AwsError, StoreError, OSError: the store failed.
         """
         fmt = self._settings.output or fmt
         if not fmt.header:
@@ -95,7 +92,7 @@ class StageHeaders:
         return Written(fmt, after_header(head, fmt, header), header_of_stage(header, key))
 
     def _agreed(self, key: str, head: bytes, fmt: Format) -> bytes:
-        """The header of the stage's first output, which may be this one."""
+        """Return the header of the stage's first output, which may be this one."""
         if key not in self._known:
             header = self._shared(self._store, key, head, fmt) if self._store else stored_header(head, fmt)
             while len(self._known) >= _MOST_JOBS:

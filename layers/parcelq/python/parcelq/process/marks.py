@@ -1,14 +1,14 @@
-"""Marks: what shows that a run killed the function it ran in.
+"""Marks: small objects that show that a run killed its function.
 
-A mark is put before a run and deleted as soon as the step ended, before anything is published. So a mark that is still
-there when its time is over was left by an invocation that died while the step ran. Its key says everything but the
-names of messages that share it:
+A mark is written before a run and deleted as soon as the step has ended, before anything is published. So a mark that
+still exists after its time was left by an invocation that died while the step ran. Its key contains everything except
+the names of several messages:
 
     marks/<topic>/<end>-<invocation>-<name>     of one message that runs alone
     marks/<topic>/<end>-<invocation>            of several messages; the object is a JSON list of their names
 
-`end` is when the invocation is over, in seconds since the epoch. A name is a digest of what a message stands for and of
-how many of its runs had failed, so a mark says nothing about the copy that is published after a failure.
+`end` is the end of the invocation, in seconds since the epoch. A name is a digest of a message's lineage and its number
+of failed runs, so a mark does not apply to the copy that is published after a failure.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from parcelq.store.store import Store
 _log = logging.getLogger(__name__)
 _KEY: Final = re.compile(r"(\d{1,12})-([^-/]+)(?:-([0-9a-f]+))?")
 _KEPT_SECONDS: Final = 24 * 60 * 60
-"""How long a mark of several messages is kept: each of them may come back at another time."""
+"""Seconds for which a mark of several messages is kept: each of them may be delivered again at another time."""
 
 
 def name_of(work: Work) -> str:
-    """What a message is called in marks."""
+    """Return the name of a message in marks."""
     return hashlib.blake2b(f"{work.failures} {work.place}".encode(), digest_size=8).hexdigest()
 
 
@@ -49,10 +49,10 @@ class Marks:
         self._read: dict[str, frozenset[str]] = {}
 
     def put(self, works: Collection[Work], invocation: str, end: float, *, alone: bool) -> str:
-        """Put a mark for messages that are run now, and return its key.
+        """Write a mark for messages that run now, and return its key.
 
         Raises:
-            ParcelqError: the store refused; then the messages must not be run.
+            ParcelqError: the store failed; then the messages must not run.
         """
         names = [name_of(work) for work in works]
         key = f"{self._folder}{int(end) + 1:d}-{invocation.replace('-', '')}" + (f"-{names[0]}" if alone else "")
@@ -65,9 +65,9 @@ class Marks:
         return key
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete marks, and those that could not be deleted before.
+        """Delete marks, and those that could not be deleted earlier.
 
-        A mark that stays may count as a failure of its message later; a single mark never makes a message dead.
+        A remaining mark may count as a failure of its message later; a single mark never makes a message dead.
         """
         if keys := [*keys, *self._left]:
             self._left[:] = keys
@@ -79,13 +79,13 @@ class Marks:
                 self._left.clear()
 
     def evidence(self, works: Iterable[Work], now: float, rules: Rules) -> Evidence:
-        """What earlier invocations left behind about messages that were received before.
+        """Return what marks say about messages that were received before.
 
-        A function may die for its own reasons just while a mark is there, and a mark may be left because it could not
-        be deleted. So a message only dies of two marks in a row; with one it is run alone again.
+        A function may die for other reasons while a mark exists, and a mark may remain because deleting it failed. So
+        only two marks in a row make a message dead; with one mark it runs alone again.
 
         Raises:
-            ParcelqError: the store refused.
+            ParcelqError: the store failed.
         """
         names = {name_of(work): work for work in works if work.receive_count > 1}
         if not names:
@@ -117,7 +117,7 @@ class Marks:
         return Evidence(by_place(killed), accused, by_place(doubts))
 
     def _names(self, key: str) -> frozenset[str]:
-        """The names in a mark of several messages. A mark never changes, so it is read once."""
+        """Return the names in a mark of several messages. A mark never changes, so it is read only once."""
         if key not in self._read:
             names: object = None
             with suppress(NotFoundError, ValueError, RecursionError):
@@ -127,11 +127,11 @@ class Marks:
 
 
 def receives_as_evidence(works: Iterable[Work], rules: Rules) -> Evidence:
-    """The same where there is no store: a message that was received before counts as one whose run killed its worker.
+    """Return the same without a store: a message that was received before counts as one whose run killed its worker.
 
-    A message that would be dead then is still run, so that it can only die of a run that failed. It may kill the
-    worker, so only one of them is run; the others are published again, so that the topic does not move them to its
-    dead-letter topic too.
+    A message that would be dead by this rule still runs, so that only a failed run can make it dead. Because it may
+    kill the worker, only one such message runs. The others are published again, so that the topic does not move them to
+    its dead-letter topic too.
     """
     received = [work for work in works if work.receive_count > 1]
     killed: dict[str, tuple[str, ...]] = {work.place: () for work in received if not rules.would_die(work)}

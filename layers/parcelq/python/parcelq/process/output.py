@@ -1,5 +1,5 @@
-"""Cutting into messages, each with its part of the lineage: a message into smaller ones, a step's output, and both
-around the entries that the step named as bad."""
+"""Cuts messages and steps' outputs into messages with their part of the lineage, also around entries that the step
+rejected."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _BYTES_AT_ONCE: Final = 4 << 20
 
 
 class OutputPart(NamedTuple):
-    """Consecutive entries of a run's input: one that the step named as bad, or all between two of those.
+    """Consecutive entries of a run's input: a rejected entry, or all entries between two rejected ones.
 
     Attributes:
-        start: where they begin in the input, in bytes.
-        end: where they end.
-        entries: how many they are.
-        before: how many entries of the input come before them.
-        output: where the output for them begins and ends, in bytes; None for a bad entry, or where it is not known.
+        start: offset of the first in the input.
+        end: offset just after the last.
+        entries: their number.
+        before: number of entries of the input before them.
+        output: begin and end of their output, in bytes; None for a bad entry, or if unknown.
         reason: why the entry is bad; empty for good ones.
     """
 
@@ -53,9 +53,7 @@ def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
     """Cut a message into parcels.
 
     Args:
-        work: the message.
-        size: most entries of each parcel.
-        failures: how many failed runs the parcels count as having.
+        failures: number of failed runs that the parcels start with.
     """
     before = 0
     room = MAX_BODY_BYTES - len(work.message.attributes.get(HEADER, ""))
@@ -65,15 +63,10 @@ def parts_of_message(work: Work, size: int, failures: int) -> Iterator[Message]:
 
 
 def part_of(work: Work, start: int, end: int, entries: int, before: int, failures: int = 0) -> Work:
-    """A part of a message as a message of its own.
+    """Return a part of a message as a message of its own.
 
     Args:
-        work: the message.
-        start: where the part begins in the body, in bytes.
-        end: where it ends.
-        entries: how many entries it has.
-        before: how many entries of the message come before it.
-        failures: how many failed runs it counts as having.
+        before: number of the message's entries before it.
     """
     body = work.message.body
     lineage = work.lineage.cut(start, end) if work.lineage else None
@@ -91,7 +84,7 @@ def part_of(work: Work, start: int, end: int, entries: int, before: int, failure
 
 
 def moved_on(first: str, records: int, lines: int) -> str | None:
-    """The attribute `First` of a message that begins some records and lines later; None if the text is not valid."""
+    """Return the attribute `First` of a part that begins some records and lines later; None if the text is invalid."""
     found = _FIRST.fullmatch(first)
     return f"{found[1]}{int(found[2]) + records},{int(found[3]) + lines}" if found else None
 
@@ -108,13 +101,8 @@ def output_messages(
     """Cut a step's output into messages.
 
     Args:
-        output: what the step wrote.
-        written: its layout.
-        lineage: what the step's input stands for; None if that is not known.
-        source: the source of that.
-        parcel_size: most entries of a message.
-        workflow: the attribute `Workflow`; empty for none.
-        entries: how many entries the step got.
+        lineage: the lineage of the step's input; None if unknown.
+        entries: number of entries that the step got.
     """
     named = {**({WORKFLOW: workflow} if workflow else {}), **written.attributes}
     with output.open("rb") as stream:
@@ -123,7 +111,7 @@ def output_messages(
                 yield Message(parcel.data, {**named, ENTRIES: str(parcel.entries)})
             return
         stream.seek(written.start)
-        data = stream.read(written.room)  # all of it, as a rule
+        data = stream.read(written.room)  # usually all of it
         # guard[run = digest_of([])]: the digest of a run tells its output from that of other runs
         run = digest_of(chain([data], iter(partial(stream.read, _READ_BYTES), b"")))
         total = stream.tell() - written.start
@@ -136,27 +124,29 @@ def output_messages(
 def pieces_of_part(
     data: bytes, written: Written, lineage: Lineage, source: str, parcel_size: int, entries: int
 ) -> Iterator[Piece]:
-    """Cut the output for a part of a run's input, which stands for `lineage` and has that many entries, as if that part
-    had been run alone."""
+    """Cut the output for a part of a run's input, with this lineage and number of entries, as if that part had run
+    alone."""
     return _pieces(data, written, len(data), digest(data), lineage, source, parcel_size, entries)
 
 
 def parts_of(body: bytes, fmt: Format, rejects: Sequence[Reject], output: Output, written: Written) -> list[OutputPart]:
-    """Cut a run's input around the entries that the step named as bad.
+    """Cut a run's input around the entries that the step rejected.
 
     Args:
         body: the input, without a header, in the record format `fmt`.
-        rejects: those entries, in order.
-        output: what the step wrote, in the layout `written`.
+        rejects: the rejected entries, in order.
+        output: the step's output, with the layout `written`.
 
     Raises:
-        InvalidValueError: an entry is none of the input, or there is less output than the step says.
+        InvalidValueError: an entry is not in the input, or there is less output than the step says.
     """
     entries = fmt.count(body)
     known = all(after is not None for _, after, _ in rejects)
     numbers = [edge for entry, _, _ in rejects for edge in (entry, entry + 1)]
     if numbers[-1] > entries:
-        raise InvalidValueError("entry of a reject", numbers[-1] - 1, f"less than {entries}, as the input has so many")
+        raise InvalidValueError(
+            "entry of a reject", numbers[-1] - 1, f"less than {entries}, the number of entries of the input"
+        )
     inputs = [0, *offsets(BytesIO(body), fmt, numbers, "entry of a reject"), len(body)]
     counts = [0, *numbers, entries]
     outputs: list[int] = []
@@ -175,12 +165,12 @@ def parts_of(body: bytes, fmt: Format, rejects: Sequence[Reject], output: Output
             parts.append(OutputPart(start, end, behind - first, first, place))
         elif known and outputs[number // 2] != outputs[number // 2 + 1]:
             after = rejects[min(number // 2, len(rejects) - 1)][1]
-            raise InvalidValueError("after of a reject", after, "as if bad entries had no output, but there is some")
+            raise InvalidValueError("after of a reject", after, "none, because there is output for bad entries")
     return parts
 
 
 def joined_bodies(bodies: Sequence[bytes]) -> bytes:
-    """The input that a step got for these bodies."""
+    """The input of a step for these bodies."""
     if len(bodies) == 1:
         return bodies[0]
     whole = BytesIO()
@@ -189,11 +179,11 @@ def joined_bodies(bodies: Sequence[bytes]) -> bytes:
 
 
 def offsets(stream: Readable, fmt: Format, numbers: Sequence[int], name: str, start: int = 0) -> list[int]:
-    """Find where the entries of these numbers begin, counted from 0 and in order; the one after the last begins at the
-    end. The stream's first byte has the offset `start`, and errors call a number `name`.
+    """Find the begins of the entries with these ascending numbers, from 0; the number after the last entry means the
+    end. `start` is the offset of the stream's first byte; errors refer to a number as `name`.
 
     Raises:
-        InvalidValueError: there are fewer entries than a number says.
+        InvalidValueError: a number is larger than the number of entries.
     """
     found: list[int] = []
     passed, end = 0, start
@@ -221,7 +211,7 @@ def _pieces(
     parcel_size: int,
     entries: int | None,
 ) -> Iterator[Piece]:
-    # A long lineage or source takes its room from the body.
+    # A long lineage or source leaves less room for the body.
     room = written.room - max(0, len(str(lineage)) + len(source) - ATTRIBUTE_ROOM // 2)
     nothing = True
     for parcel in cut_for_messages(output, written.format, parcel_size, room):

@@ -1,4 +1,4 @@
-"""Planning: decides what is done with messages that were read, before any of them is run. Pure."""
+"""Plans what to do with messages that were read, before any of them runs. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Work(NamedTuple):
     """A message that was read.
 
     Attributes:
-        message: what it says.
+        message: the message, decoded.
         deliveries: the deliveries to acknowledge when the message is done: the one that was read, and others of this
-            invocation that stand for the same bytes.
-        lineage: which bytes it stands for; None if it has no lineage, or an impossible one.
-        entries: how many entries it has.
-        failures: how many runs of it failed so far.
+            invocation with the same lineage.
+        lineage: its lineage; None if it has no lineage or an invalid one.
+        entries: its number of entries.
+        failures: number of its failed runs.
         format: the record format of its body.
-        header: what the step gets in front of the body.
+        header: the header that the step gets before the body.
     """
 
     message: Message
@@ -38,10 +38,10 @@ class Work(NamedTuple):
 
     @classmethod
     def of(cls, pulled: Pulled, message: Message, header: bytes = b"") -> Work:
-        """Read the attributes. An impossible lineage counts as none: the body is still worth processing.
+        """Read the attributes. An invalid lineage counts as none, because the body is still worth processing.
 
         Raises:
-            MessageError: the attribute `Format` is no format.
+            MessageError: the attribute `Format` is invalid.
         """
         text = message.attributes.get(LINEAGE, "")
         try:
@@ -65,27 +65,27 @@ class Work(NamedTuple):
 
     @property
     def is_only_header(self) -> bool:
-        """Whether the body is the header of a source that has more, which other messages bring to the step."""
+        """Whether the body is the header of a source that is not empty; other messages bring the header to the step."""
         return self.is_header and self.lineage is not None and self.lineage.root.end != self.lineage.root.total
 
     @property
     def receive_count(self) -> int:
-        """How often the message was received, this time included."""
+        """How often the message was received, including this time."""
         return max(one.receive_count for one in self.deliveries)
 
     @property
     def source(self) -> str:
-        """The attribute `Source`; empty where there is no lineage."""
+        """The attribute `Source`; empty if there is no lineage."""
         return self.message.attributes[SOURCE] if self.lineage else ""
 
     @property
     def place(self) -> str:
-        """A key for what the message stands for: its source and lineage, or, without lineage, the message's id."""
+        """A key for the bytes of the message: its source and lineage; or, without lineage, the message's id."""
         return f"{self.source} {self.lineage}" if self.lineage else self.pulled.message_id
 
     @property
     def about(self) -> dict[str, str]:
-        """The fields of a log line about it."""
+        """The fields for a log line about it."""
         return {
             "source": self.source,
             "lineage": str(self.lineage or ""),
@@ -99,13 +99,13 @@ _NONE: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 
 
 class Evidence(NamedTuple):
-    """What earlier invocations left behind about messages, by `Work.place`.
+    """What marks of earlier invocations say about messages, by `Work.place`.
 
     Attributes:
         killed: messages whose own run killed a function, each with the marks that show it.
-        suspects: messages that were among those running when a function died.
-        doubts: marks of suspects' own runs; they are void as soon as a run of that message ends.
-        waiting: messages that must not run beside a suspect, because they can be delivered only a few more times.
+        suspects: messages that ran with others when a function died.
+        doubts: marks of suspects' own runs; they become invalid when a run of that message ends.
+        waiting: messages that must not run next to a suspect, because they can be delivered only a few more times.
     """
 
     killed: Mapping[str, tuple[str, ...]] = _NONE
@@ -115,15 +115,15 @@ class Evidence(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is done with messages; every message is in exactly one of these.
+    """A plan for messages; every message is in exactly one of these lists.
 
     Attributes:
         too_large: messages with more entries than a batch; they are cut, not run.
         killers: messages whose last run killed a function; that run counts as a failure.
-        put_back: messages to publish again as they are.
-        alone: messages to run one after the other, each under a mark of its own and with nothing beside it.
-        watched: groups to run side by side under one mark, because they were received before.
-        fresh: groups to run side by side.
+        put_back: messages to publish again unchanged.
+        alone: messages to run one after the other, each with a mark of its own and nothing else running.
+        watched: groups to run in parallel under one mark, because they were received before.
+        fresh: groups to run in parallel.
     """
 
     too_large: tuple[Work, ...] = ()
@@ -135,15 +135,13 @@ class Plan(NamedTuple):
 
 
 def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joins: bool = True) -> Plan:
-    """Decide what is done with messages.
+    """Plan what to do with messages.
 
-    The messages that were received most often come first, so that every message runs at some time.
+    Messages that were received most often come first, so that every message eventually runs.
 
     Args:
-        works: the messages.
-        evidence: what is known about earlier runs of them.
-        batch_size: how many entries the step should get at a time.
-        joins: whether neighbours in one source or one output run together; messages without lineage always do.
+        evidence: what marks say about their earlier runs.
+        joins: whether adjacent messages of one source or output run together; messages without lineage always do.
     """
     too_large, killers, put_back, alone = [], [], [], []
     watched, fresh = [], []
@@ -176,9 +174,9 @@ def make_plan(works: Iterable[Work], evidence: Evidence, batch_size: int, *, joi
 
 
 def without_repeats(works: Iterable[Work]) -> list[Work]:
-    """Take messages that stand for the same bytes as one, which is acknowledged with all of their deliveries.
+    """Merge messages with the same lineage into one, which is acknowledged with all of their deliveries.
 
-    Of an original and the copy that was published after a failure, the copy counts.
+    If one of them is the copy published after a failure of another, the copy is kept.
     """
     by_place: dict[str, Work] = {}
     for work in works:
@@ -193,7 +191,7 @@ def without_repeats(works: Iterable[Work]) -> list[Work]:
 
 
 def _groups(works: Iterable[Work], batch_size: int, *, joins: bool) -> Iterator[tuple[Work, ...]]:
-    """Messages that run together: neighbours of one source or output, or messages without lineage."""
+    """Group messages that run together: adjacent messages of one source or output, or messages without lineage."""
     sources: defaultdict[tuple[str, Format, bytes], list[Work]] = defaultdict(list)
     for work in works:
         if work.lineage and not joins:
@@ -222,7 +220,7 @@ def _together(works: Iterable[Work], batch_size: int) -> Iterator[tuple[Work, ..
 
 
 def lineage_of(group: Iterable[Work]) -> Lineage | None:
-    """What the messages of a group stand for together."""
+    """The joined lineage of a group's messages."""
     whole: Lineage | None = None
     for work in group:
         whole = (joined(whole, work.lineage) if work.lineage else None) if whole else work.lineage

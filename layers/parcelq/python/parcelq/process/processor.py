@@ -1,8 +1,7 @@
 """Processing messages, on Lambda or by a worker: read, plan, run, decide, apply.
 
-A message is done only after everything that it led to is confirmed as published: the step's output, its parts, or its
-dead letter. If the process dies before that, the message is delivered again, and its lineage shows which outputs are
-duplicates.
+A message is done only when the publication of its output, its parts, or its dead letter is confirmed. If the process
+dies before that, the message is delivered again, and lineage shows which outputs are duplicates.
 """
 
 from __future__ import annotations
@@ -43,7 +42,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _FOREVER: Final = float("inf")
 _DEADLINE_MARGIN: Final = 20
-"""Seconds from the end of an invocation until its messages are delivered again: clocks differ, and an answer takes."""
+"""Seconds between the end of an invocation and the next delivery of its messages, because clocks differ and an answer
+takes time.
+"""
 _MOST_DOUBLINGS: Final = 5
 
 
@@ -52,18 +53,15 @@ class Processor:
     """Runs a step over messages.
 
     Attributes:
-        route: the topics.
-        step: the step.
-        rules: how messages are run, and how failures are treated.
-        store: where headers and marks are kept; None where receive counts stand in for marks, and somebody else keeps
-            the messages locked and has them acknowledged.
-        marks: whether to put marks, where there is a store. On one machine a run that kills the function ends the job.
-        stops_broken: whether a job is stopped whose step fails whatever it is given; it needs a store.
-        workers: how many runs of the step go on side by side.
-        together: most runs that go to the step at once, one after another, if they take little time.
+        store: the store of headers and marks. Without it, receive counts replace marks, and the caller keeps the
+            messages locked and acknowledges them.
+        marks: whether to write marks, if there is a store. On one machine, a run that kills the process ends the job.
+        stops_broken: whether to stop a job whose step fails on every input; needs a store.
+        workers: number of parallel runs of the step.
+        together: most short runs that are passed to the step together and run one after another.
         outputs: the name under which the header of the outputs is stored; by default that of the following topic.
         now: returns the time, in seconds since the epoch.
-        on_printed: called with what a successful run printed; by default that is logged.
+        on_printed: called with the output that a successful run printed; by default it is logged.
     """
 
     route: Route
@@ -83,7 +81,7 @@ class Processor:
         self._marks = Marks(self.store, self.route.input.name) if self.store and self.marks else None
         self._first: FirstFailures | None = None
         if self.store and self.stops_broken:
-            from parcelq.process.first_failures import FirstFailures  # only jobs on AWS need what it imports
+            from parcelq.process.first_failures import FirstFailures  # its imports are needed only for jobs on AWS
 
             self._first = FirstFailures(self.store, self.rules, self.now)
         self._headers = Headers(self.store)
@@ -99,17 +97,16 @@ class Processor:
         acknowledges: bool = False,
         budget: Budget | None = None,
     ) -> Outcome:
-        """Run the step over messages, and publish what follows.
+        """Run the step over messages, and publish the outputs.
 
         Args:
-            pulled: messages of the input topic.
             time_left: returns the seconds until the answer must be given.
-            invocation: names this invocation; a random name by default.
-            acknowledges: whether to acknowledge what is done; on Lambda, the function's answer does that.
-            budget: the time of the invocation, where it began before these messages came.
+            invocation: id of this invocation; random by default.
+            acknowledges: whether to acknowledge messages that are done; on Lambda, the function's answer does that.
+            budget: the time of the invocation, if it began before these messages arrived.
 
         Returns:
-            Which messages are done and which are delivered again; one bad message never fails the others.
+            The messages that are done, and those that are delivered again. A bad message does not make the others fail.
         """
         budget = budget or Budget(time_left)  # first of all, so that a run that begins late counts as late
         pulled = list(pulled)
@@ -148,11 +145,11 @@ class Processor:
         return outcome
 
     def _decided(self, plan: Plan, runs: Runs, judge: Judge) -> Iterator[Decision | Postponed]:
-        """What follows from runs; of a job that is stopped because of them, its messages wait, and are not run then."""
+        """Yield the decisions after runs. If the runs stop a job, its messages wait and do not run."""
         suspicious = []
         for run in runs.of(plan):
             if self._first and self._first.is_suspicious(run):
-                suspicious.append(run)  # until all others have ended, which may show that the step works
+                suspicious.append(run)  # until all other runs have ended, which may show that the step works
             else:
                 yield from judge.of_run(run)
         for run in suspicious:
@@ -164,7 +161,7 @@ class Processor:
 
     @property
     def wanted(self) -> int:
-        """How many messages `handle` should get at once, going by how long the latest runs took."""
+        """How many messages `handle` should get at a time, judging by the durations of the latest runs."""
         return min(self.together, self._runner.together)
 
     def back_off(self, failed: Sequence[Pulled]) -> None:
@@ -176,14 +173,14 @@ class Processor:
         self._runner.abort()
 
     def close(self) -> None:
-        """End the processes that are kept for a warm step; after the last `handle`."""
+        """End the processes of a warm step; after the last `handle`."""
         self._runner.close()
 
     def _evidence(self, works: list[Work]) -> tuple[Evidence, list[Work], list[Postponed]]:
-        """Return what is known about earlier runs of messages, the messages that can be run now, and those that must
+        """Return what marks say about earlier runs of messages, the messages that can run now, and those that must
         wait.
 
-        Where marks cannot be read, messages that were received before wait: they may be what killed a function.
+        If marks cannot be read, messages that were received before wait, because they may have killed a function.
         """
         if self._marks is None:
             return receives_as_evidence(works, self.rules), works, []
@@ -197,7 +194,7 @@ class Processor:
 
 
 def back_off(topic: Topic, failed: Sequence[Pulled], first_seconds: float) -> None:
-    """Set when messages that are not done are delivered again: later each time, up to a limit."""
+    """Set when messages that are not done are delivered again: with growing delays, up to a limit."""
     by_seconds: defaultdict[float, list[Pulled]] = defaultdict(list)
     for one in failed:
         by_seconds[first_seconds * 2 ** min(one.receive_count - 1, _MOST_DOUBLINGS)].append(one)
@@ -206,10 +203,10 @@ def back_off(topic: Topic, failed: Sequence[Pulled], first_seconds: float) -> No
 
 
 def set_deadlines(topic: Topic, messages: Sequence[Pulled], seconds: float) -> None:
-    """Set the acknowledgement deadline of messages as far as that can be done; what fails is logged."""
+    """Set the acknowledgement deadline of messages; failures are only logged."""
     try:
         lost = topic.refresh_deadline(messages, int(max(0, min(seconds, MAX_DEADLINE_SECONDS))))
-    except ParcelqError as error:  # they become visible at another time then
+    except ParcelqError as error:  # then they become visible at another time
         _log.warning("deadlines could not be set: %s", error)
     else:
         if lost:

@@ -1,6 +1,6 @@
-"""Dead letters: looking at them, and publishing them again on the topic that they came from.
+"""Dead letters: reads them, and publishes them again on the topic that they came from.
 
-SQS's own StartMessageMoveTask is not used: it moves all or nothing, and does not say which messages it moved.
+SQS's own StartMessageMoveTask is not used: it moves either all messages or none, and does not say which it moved.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 _PULLED_TOGETHER: Final = 50
-"""Dead letters of one pull: 50 MiB at most."""
+"""Most dead letters of one pull: 50 MiB."""
 _QUIET_SECONDS: Final = 2
 _HELD_SECONDS: Final = 300
-"""How long a dead letter is locked, and again after half of it; dead-letter topics have short deadlines."""
+"""Seconds for which dead letters are locked; renewed after half of it, because dead-letter topics have short
+deadlines.
+"""
 _PULLS_IN_VAIN: Final = 3
-"""After this many pulls in a row that bring nothing useful, it ends."""
+"""A redrive ends after this many pulls in a row without a message to redrive."""
 
 
 def peek(topic: Topic, most: int | None = None) -> list[Pulled]:
-    """Look at messages without taking them: they are pulled, and unlocked again at once.
+    """Read messages without removing them: they are pulled, and unlocked at once.
 
-    SQS counts that as a receive; the messages of a dead-letter topic may be received any number of times.
+    SQS counts that as a receive, but messages of a dead-letter topic may be received any number of times.
 
     Args:
-        topic: the dead-letter topic.
-        most: how many to look at; None for all that can be seen.
+        most: most messages to read; None for all visible ones.
 
     Raises:
-        AwsError, TopicNotFoundError: SQS refused.
+        AwsError, TopicNotFoundError: SQS refused a request.
     """
     with _hold(topic) as hold:
         return [one for letters in _all(hold, most) for one in letters]
@@ -54,24 +55,21 @@ def redrive(
     looks: Topic | None = None,
     now: Callable[[], float] = time.time,
 ) -> int:
-    """Publish dead letters again on their topic, whether SQS moved them there or Parcelq published them with a reason.
+    """Publish dead letters again on their topic; both those that SQS moved and those that Parcelq published.
 
-    A few are pulled, published, and then acknowledged, before the next are pulled. So a crash leaves at worst those few
-    in both places, and their lineage shows that they are the same. Dead letters that come while this goes on stay: they
-    may be of messages that it published itself.
+    A few are pulled, published and acknowledged before the next are pulled. So after a crash at most these few are on
+    both topics, and lineage shows that they are duplicates. Dead letters that arrive meanwhile stay, because they may
+    come from messages that were just published again.
 
     Args:
-        dead_letters: the dead-letter topic.
-        topic: the topic.
         only: ids of the messages to publish again; None for all.
-        looks: the stack's topic of looks, if there is one; it gets looks, so that the ended jobs continue.
-        now: returns the time in seconds since the epoch.
+        looks: the stack's topic of looks, if there is one; it gets looks, so that ended jobs continue.
 
     Returns:
-        How many were published again and are gone from the dead-letter topic.
+        The number of messages that were published again and deleted from the dead-letter topic.
 
     Raises:
-        AwsError, TopicNotFoundError: SQS refused.
+        AwsError, TopicNotFoundError: SQS refused a request.
     """
     moved = in_vain = 0
     missing = None if only is None else set(only)
@@ -80,7 +78,7 @@ def redrive(
     with _hold(dead_letters) as hold:
         for number, letters in enumerate(_all(hold)):
             if number == 0 and letters and all(one.sent > began for one in letters):
-                began = max(one.sent for one in letters)  # this machine's clock is behind the topic's
+                began = max(one.sent for one in letters)  # the clock of this machine is behind the topic's clock
             if missing is None:
                 chosen = [one for one in letters if one.sent <= began and _place(one) not in places]
             else:
@@ -115,14 +113,14 @@ class _Hold:
         self._held: dict[str, Pulled] = {}
 
     def release(self) -> None:
-        """Unlock those that are left, so that others can have them at once."""
+        """Unlock the remaining messages, so that others can receive them at once."""
         try:
             self.topic.refresh_deadline(self._held.values(), 0)
         except ParcelqError as refused:
             _log.warning("messages stay locked for up to %d seconds: %s", _HELD_SECONDS, refused)
 
     def pull(self, most: int) -> tuple[list[Pulled], int]:
-        """Pull messages; returns those that are not held already, and how many came in all."""
+        """Pull messages; return those that are not held already, and the number of all received."""
         came = self.topic.pull(1, most, _QUIET_SECONDS, deadline=_HELD_SECONDS)
         latest = {one.message_id: one for one in came}
         new = [one for name, one in latest.items() if name not in self._held]
@@ -132,7 +130,7 @@ class _Hold:
         return new, len(came)
 
     def acknowledge(self, messages: Sequence[Pulled]) -> int:
-        """Acknowledge messages that are held; returns how many are deleted."""
+        """Acknowledge held messages; return the number deleted."""
         kept = {one.message_id for one in self.topic.acknowledge(messages)}
         gone = [one for one in messages if one.message_id not in kept]
         self._lease.drop(gone)
@@ -142,9 +140,9 @@ class _Hold:
 
 
 def _all(hold: _Hold, most: int | None = None) -> Iterator[list[Pulled]]:
-    """Pull everything there is, or as much as is wanted; a message that comes a second time is left out.
+    """Pull all messages, or up to `most`; a message that is delivered a second time is left out.
 
-    A pull that brings nothing ends it: that was a long poll, for which SQS asks all of its servers.
+    A pull without messages ends it, because SQS asks all of its servers in a long poll.
     """
     left = math.inf if most is None else most
     in_vain = 0
@@ -158,9 +156,9 @@ def _all(hold: _Hold, most: int | None = None) -> Iterator[list[Pulled]]:
 
 
 def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
-    """Publish dead letters on their topic and acknowledge those that are confirmed; returns how many are gone.
+    """Publish dead letters on their topic and acknowledge the confirmed ones; return the number deleted.
 
-    If several stand for the same bytes, one of them is published, because a dead-letter topic has duplicates.
+    If several have the same lineage, only one is published, because a dead-letter topic may have duplicates.
     """
     places: dict[str, list[Pulled]] = {}
     for one in chosen:
@@ -179,8 +177,9 @@ def _publish_again(hold: _Hold, topic: Topic, chosen: Sequence[Pulled]) -> int:
 
 
 def _revived(dead: Pulled) -> Message:
-    """The message as it was before it failed, with the same body. Publishing copies a body in S3, so that it lives long
-    enough."""
+    """Return the message as it was before it failed, with the same body. Publishing copies a body in S3, so that it is
+    kept long enough.
+    """
     message = dead.as_it_is()
     changed: dict[str, str | None] = {REASON: None, FAILURE: None, FAILURES: None}
     first = failure_of(message.attributes).get("first")
@@ -190,6 +189,6 @@ def _revived(dead: Pulled) -> Message:
 
 
 def _place(letter: Pulled) -> str:
-    """What a dead letter stands for; empty if it has no lineage."""
+    """Return a dead letter's source and lineage; empty if it has no lineage."""
     source, lineage = letter.attributes.get(SOURCE), letter.attributes.get(LINEAGE)
     return f"{source} {lineage}" if source and lineage else ""

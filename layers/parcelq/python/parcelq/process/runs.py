@@ -1,4 +1,4 @@
-"""Running the step over the messages of a plan, within the time there is."""
+"""Runs the step over the messages of a plan, within the available time."""
 
 from __future__ import annotations
 
@@ -26,23 +26,22 @@ from parcelq.topics.message import Pulled
 
 _log = logging.getLogger(__name__)
 _WATCHED_TOGETHER: Final = 20
-"""Groups that run under one mark; their outputs lie on the disk until it is deleted."""
+"""Most groups that run under one mark; their outputs stay on disk until it is deleted."""
 _HOP_BYTES: Final = MIB
 _NO_TIME: Final = "there was no time left to run it"
 
 
 class Run(NamedTuple):
-    """One run of the step. It ended with an output, with an error, or for a reason that has nothing to do with its
-    messages.
+    """One run of the step. It ended with an output, with an error, or with a hindrance that is not its messages' fault.
 
     Attributes:
         group: the messages.
-        lineage: what they stand for together; None where they have no lineage.
+        lineage: their joined lineage; None if they have no lineage.
         ran: the output of the step.
-        written: the layout of that.
+        written: the layout of the output.
         error: how it failed.
-        hindrance: why there is neither.
-        seconds: how long the step ran, if it succeeded.
+        hindrance: why there is neither an output nor an error.
+        seconds: duration of the run, if it succeeded.
     """
 
     group: tuple[Work, ...]
@@ -55,12 +54,12 @@ class Run(NamedTuple):
 
     @property
     def source(self) -> str:
-        """The source of its messages; empty where they have no lineage."""
+        """The source of its messages; empty if they have no lineage."""
         return self.group[0].source
 
     @property
     def entries(self) -> int:
-        """How many entries its messages have."""
+        """Number of entries of its messages."""
         return sum(work.entries for work in self.group)
 
     @property
@@ -69,17 +68,17 @@ class Run(NamedTuple):
         return tuple(one for work in self.group for one in work.deliveries)
 
     def close(self) -> None:
-        """Remove the folder that the output is in."""
+        """Remove the folder of the output."""
         if self.ran:
             self.ran.held.close()
 
 
 OnPrinted = Callable[[str, Sequence[Work], str], None]
-"""Is called with the step's name, the messages of a run that succeeded, and what it printed."""
+"""Called with the step's name, the messages of a successful run, and the output that it printed."""
 
 
 def log_printed(step: str, works: Sequence[Work], text: str) -> None:
-    """Log what a run printed that succeeded."""
+    """Log the output that a successful run printed."""
     _log.info("step %r printed: %s", step, text.rstrip(), extra=works[0].about)
 
 
@@ -88,17 +87,12 @@ class Runs:
     """Runs the step.
 
     Attributes:
-        runner: runs it once.
-        budget: the time there is.
-        marks: where marks are put while messages run that may kill the function; None where receive counts stand in
-            for them.
+        marks: the marks for messages that may kill the function; None if receive counts replace them.
         invocation: the id of this invocation.
-        end: returns when this invocation is over, in seconds since the epoch.
-        workers: how many runs go on side by side.
-        doubts: marks that are void as soon as a run of a message ends, by `Work.place`.
-        headers: the headers of outputs.
-        on_printed: called with what a successful run printed.
-        together: most runs that go to the step at once, one after another.
+        end: returns the end of this invocation, in seconds since the epoch.
+        doubts: marks that become invalid when a run of a message ends, by `Work.place`.
+        on_printed: called with the output that a successful run printed.
+        together: most runs that are passed to the step together and run one after another.
     """
 
     runner: Runner
@@ -114,12 +108,12 @@ class Runs:
     _held: list[ExitStack] = field(default_factory=list, repr=False, compare=False)
 
     def close(self) -> None:
-        """Remove the folders of runs whose output nobody asked for, because publishing was refused."""
+        """Remove the folders of runs whose output was not used, because publishing was refused."""
         for held in self._held:
             held.close()
 
     def of(self, plan: Plan) -> Iterator[Run]:
-        """Run what is to be run, in the plan's order, and yield each run when it has ended and its mark is deleted."""
+        """Run messages in the plan's order, and yield each run when it has ended and its mark is deleted."""
         for work in plan.alone:
             yield from self._marked([(work,)], alone=True)
         for groups in batches(plan.watched, _WATCHED_TOGETHER):
@@ -127,7 +121,7 @@ class Runs:
         yield from self._side_by_side(plan.fresh)
 
     def samples(self, work: Work, samples: Iterable[Work]) -> list[Run]:
-        """Run entries of a message one by one, under a mark of the message; those that there is time for."""
+        """Run entries of a message one by one, under a mark of the message, as long as there is time."""
         try:
             keys = self._mark([work], alone=True)
         except (ParcelqError, OSError):
@@ -145,7 +139,7 @@ class Runs:
             # guard[keys = []]: messages that were received before, or may kill the function, run under a mark
             keys = self._mark(works, alone=alone)
         except (ParcelqError, OSError) as error:
-            return [_hindered(group, f"its mark could not be put: {error}") for group in groups]
+            return [_hindered(group, f"its mark could not be written: {error}") for group in groups]
         runs = list(self._side_by_side(groups))
         # guard[pass]: a mark is deleted as soon as the step ended, before anything is published
         self._unmark([*keys, *(key for work in works for key in self.doubts.get(work.place, ()))])
@@ -159,7 +153,7 @@ class Runs:
             self.marks.delete(keys)
 
     def _side_by_side(self, groups: Iterable[tuple[Work, ...]]) -> Generator[Run]:
-        """Run groups, and then each message alone of those groups that failed."""
+        """Run groups, and then each message of failed groups alone."""
         failed: list[tuple[Work, ...]] = []
         with closing(in_flight(self._hop, self._hops(groups), self.workers)) as hops:
             for run in chain.from_iterable(hops):
@@ -174,19 +168,19 @@ class Runs:
             yield from self._side_by_side(failed)
 
     def _hops(self, groups: Iterable[tuple[Work, ...]]) -> Sequence[Sequence[tuple[Work, ...]]]:
-        """Put groups together that go to the step at once: few bytes, which take little time."""
+        """Join groups that are passed to the step together: those with few bytes, which take little time."""
         most = min(self.together, self.runner.together) if self.together > 1 else 1
         return list(sized_batches(groups, _size_of, most, _HOP_BYTES))
 
     def _hop(self, groups: Sequence[tuple[Work, ...]]) -> list[Run]:
-        """Run groups one after another; those that did not begin with the others begin with the next ones."""
+        """Run groups one after another; groups that did not begin are joined with the next ones."""
         runs: list[Run] = []
         while len(runs) < len(groups):
             runs += self._runs(groups[len(runs) :])
         return runs
 
     def _runs(self, groups: Sequence[tuple[Work, ...]]) -> list[Run]:
-        """Run groups one after another, the first at least."""
+        """Run groups one after another, at least the first."""
         limit = self.budget.limit(self.runner.step.settings.timeout)
         if limit is None:
             return [_hindered(group, _NO_TIME) for group in groups]
@@ -194,7 +188,7 @@ class Runs:
             began = monotonic()
             with self.budget.running():
                 came = self.runner.run_all([given_of(group) for group in groups], limit.seconds)
-            seconds = (monotonic() - began) / len(came)  # each counts with their mean
+            seconds = (monotonic() - began) / len(came)  # each counts with their mean duration
         # guard[()]: whatever a run does is the failure of that run alone
         except Exception as error:  # noqa: BLE001 - whatever a run does is that run's failure alone
             if len(groups) > 1:
@@ -203,7 +197,7 @@ class Runs:
         return [self._judged(group, limit, one, seconds) for group, one in zip(groups, came, strict=False)]
 
     def _judged(self, group: tuple[Work, ...], limit: Limit, came: Ran | StepError, seconds: float) -> Run:
-        """Say how a run ended."""
+        """Describe how a run ended."""
         run = partial(Run, group, lineage_of(group))
         error = came
         if isinstance(came, Ran):
@@ -232,7 +226,7 @@ class Runs:
 
 
 def given_of(group: Sequence[Work]) -> Given:
-    """What the step is given for messages that run together."""
+    """The input of the step for messages that run together."""
     first = group[0]
     header = first.message.body if first.is_header else first.header
     bodies = [] if first.is_header else [work.message.body for work in group]

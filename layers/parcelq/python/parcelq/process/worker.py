@@ -14,17 +14,17 @@ from parcelq.process.processor import Processor
 from parcelq.topics.lease import Lease
 
 _MOST_PULLED: Final = 100
-"""Messages of one round: 100 MiB at most."""
+"""Most messages of one round: 100 MiB."""
 _FOREVER: Final = float("inf")
 
 
 class RoundProgress(NamedTuple):
-    """What a worker has done, in a round or in all.
+    """What a worker did, in one round or in total.
 
     Attributes:
-        rounds: how many rounds there were.
+        rounds: number of rounds.
         messages_processed: messages that were acknowledged.
-        entries_processed: entries that the step ran over with success.
+        entries_processed: successfully processed entries.
         messages_published: messages that were published.
         failed: messages that will be delivered again.
         dead: messages that went to the dead-letter topic.
@@ -38,7 +38,7 @@ class RoundProgress(NamedTuple):
     dead: int = 0
 
     def plus(self, outcome: Outcome) -> RoundProgress:
-        """With one more round."""
+        """Return the sum with one more round."""
         done, failed = len(outcome.done), len(outcome.failed)
         new = 1, done, outcome.entries, outcome.published, failed, outcome.dead
         return RoundProgress(*map(add, self, new))
@@ -52,23 +52,21 @@ def process(
     on_progress: Callable[[RoundProgress, RoundProgress], None] = lambda _round, _total: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[int, int]:
-    """Pull messages, run the step over them, publish its output, acknowledge; until nothing comes any more.
+    """Pull messages, run the step over them, publish its output and acknowledge, until no more messages arrive.
 
-    A round may take the 12 hours that SQS keeps a message locked; a step that hangs is killed then, if not before.
+    A round may take up to 12 hours, the longest time that SQS keeps a message locked; then a hanging step is killed.
 
     Args:
-        processor: what is done with the messages.
-        receive_message_timeout: seconds with nothing coming after which the topic counts as exhausted.
-        deadline: seconds that messages are locked; refreshed while this process works on them. So after a crash others
-            get them after about this time.
-        on_progress: called after every round with what it did, and what was done in total.
-        clock: returns a time in seconds.
+        receive_message_timeout: seconds without a message after which the topic counts as empty.
+        deadline: seconds for which messages are locked; renewed while this process works on them. So after a crash,
+            others get them after about this time.
+        on_progress: called after every round with its counts and the total.
 
     Returns:
-        How many messages were processed, and how many were published.
+        The numbers of messages processed and published.
 
     Raises:
-        AwsError, TopicNotFoundError: the topic refuses to give messages out, or to delete them.
+        AwsError, TopicNotFoundError: the topic refuses to deliver or delete messages.
     """
     topic = processor.route.input
     total = RoundProgress()
@@ -88,7 +86,7 @@ def process(
         this = RoundProgress().plus(outcome)
         total = total.plus(outcome)
         on_progress(this, total)
-        # As many as every worker needs to reach batch_size, if messages have as many entries as those before.
+        # As many as are needed to fill a batch for each run, if messages have as many entries as earlier ones.
         mean = max(1.0, total.entries_processed / max(1, total.messages_processed))
         most = max(1, min(_MOST_PULLED, math.ceil(processor.rules.batch_size * processor.workers / mean)))
         quiet_since = clock()

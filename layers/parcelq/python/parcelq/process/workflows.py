@@ -1,7 +1,7 @@
-"""The workflows that an instance of a stage's function runs: loaded when a message asks for one, and kept for the next.
+"""Loads workflows in an instance of a stage's function when a message needs them, and keeps them for later messages.
 
-Each message names the version of its workflow. So an instance may run several, with different packages, one after
-another; it first removes processes and bundles of the workflow that has not been used for longest.
+Each message names the version of its workflow. So an instance may run several workflows with different packages. To
+make room, it removes processes and bundles of the least recently used workflow first.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from parcelq.topics.topic import Topic
 
 _log = logging.getLogger(__name__)
 _MOST_CHAINS: Final = 2
-"""Workflows whose processes are kept; each may have as many as there are processors, and a model in each."""
+"""Most workflows whose processes are kept; each may have one process for each CPU, and a model in each."""
 
 
 class Stage(NamedTuple):
-    """What a stage's function works with.
+    """The objects that a stage's function works with.
 
     Attributes:
         name: the stage.
@@ -44,8 +44,8 @@ class Stage(NamedTuple):
         topic: returns the topic of a stage.
         dead_letters: the dead-letter topic of this stage.
         output: the topic that results are collected from.
-        rules: how messages are run, where a workflow does not say.
-        store: where headers, marks and workflows are.
+        rules: how messages are processed, unless a workflow says otherwise.
+        store: the store of headers, marks and workflows.
         grants: the credentials and secrets of steps.
     """
 
@@ -63,8 +63,7 @@ class Workflows:
     """Loads workflows for a stage.
 
     Args:
-        stage: the stage.
-        bundle_bytes: bytes of the disk that bundles may take.
+        bundle_bytes: most bytes of the disk for bundles.
     """
 
     def __init__(self, stage: Stage, bundle_bytes: int) -> None:
@@ -79,13 +78,10 @@ class Workflows:
     ) -> Outcome:
         """Run a version of a workflow over messages.
 
-        Messages of one that cannot be run become dead letters with the reason: they can be redriven when it can.
+        If the version cannot run, its messages become dead letters with the reason, which can be redriven later.
 
         Args:
             attribute: the attribute `Workflow` of the messages.
-            pulled: messages of the stage's topic.
-            time_left: returns the seconds until the answer must be given.
-            invocation: names this invocation.
         """
         try:
             chain = self.chain(attribute)
@@ -101,19 +97,15 @@ class Workflows:
         return chain.handle(pulled, time_left, invocation)
 
     def close(self) -> None:
-        """End the processes that are kept for warm steps."""
+        """End the processes of warm steps."""
         for attribute in list(self._loaded):
             self._close(attribute)
 
     def chain(self, attribute: str) -> Chain:
-        """Return the program that runs the steps of a version.
-
-        Args:
-            attribute: the attribute `Workflow` of messages.
+        """Return the chain that runs the steps of a version.
 
         Raises:
-            WorkflowError, SettingsError, BundleError: it cannot be run, however often it is tried.
-            ParcelqError, OSError: it cannot be loaded now.
+            WorkflowError, SettingsError, BundleError: it can never run. ParcelqError, OSError: it cannot be loaded now.
         """
         # guard[False]: files that another workflow may have changed are not run
         if attribute in self._loaded and attribute != self._last:
@@ -150,7 +142,7 @@ class Workflows:
         return [self._stage.grants.to(step, version.name) for step in found]
 
     def _chain(self, version: Version, steps: Sequence[Step], stages: Sequence[str]) -> Chain:
-        """Wire the steps, from the last one on: each leads to what takes its output."""
+        """Connect the steps, beginning with the last: each gets the receiver of its output."""
         stage, workflow = self._stage, version.workflow
         topic = stage.topic(stage.name)
         processors: list[Processor] = []
@@ -161,7 +153,7 @@ class Workflows:
             parcel_size = workflow.parcel_size or stage.rules.parcel_size
             rules = stage.rules._replace(batch_size=size, parcel_size=parcel_size)
             route = Route(StageTopic(topic), following, stage.dead_letters, stage.output)
-            # The result's header is looked for under the output topic's name; other steps have names of their own.
+            # The header of the result is stored under the output topic's name; other steps have names of their own.
             outputs = following.name if number == len(steps) - 1 else f"{following.name}.{number + 1}"
             step = steps[number]
             processors.append(Processor(route, step, rules, stage.store, outputs=outputs, stops_broken=True))
@@ -173,7 +165,7 @@ class Workflows:
         return Chain(tuple(reversed(processors)), tuple(onward))
 
     def _close_those_with(self, digest: str) -> None:
-        """End the processes of workflows before a bundle of theirs is removed."""
+        """End the processes of workflows before one of their bundles is removed."""
         for attribute, (version, _) in list(self._loaded.items()):
             if digest in {one.digest for one in version.bundles}:
                 self._close(attribute)

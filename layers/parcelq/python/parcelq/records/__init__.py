@@ -1,8 +1,9 @@
-"""Record formats: what an entry is, and how sources and bodies are cut at the ends of entries. Pure.
+"""Record formats: define entries, and cut sources and bodies at the ends of entries. Pure functions.
 
 - `choose`: the format for a file's name, a short text or a setting.
-- `format.Format`: what each format offers: `count`, `parts` and `locate` for bodies, `header_end`, `ranges`.
-- `cutting`: a stream into parcels. `ranges`: a part of a stream. `headers`, `compression`, `places`: as they say.
+- `format.Format`: the interface of formats: `count`, `parts` and `locate` for bodies, `header_end`, `ranges`.
+- `cutting`: a stream into parcels. `ranges`: a part of a stream. `headers`, `compression`, `places`: for headers,
+  compressed sources, and record and line numbers.
 """
 
 from parcelq.records.choose import LINES, by_name, from_settings, parse

@@ -1,4 +1,4 @@
-"""Choosing a record format: by a file's name, by its short text, or by a mapping from a YAML file."""
+"""Chooses a record format from a file's name, a short text, or a mapping of a YAML file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from parcelq.records.lines import Lines
 from parcelq.records.starts import Starts
 
 LINES: Final = Lines()
-"""The default."""
+"""The default format."""
 
 _NAMED: Final[Mapping[str, Format]] = {
     "lines": LINES,
@@ -42,7 +42,7 @@ _SUFFIXES: Final[Mapping[str, Format]] = {
 }
 
 MAX_TEXT: Final = 512
-"""Characters of a format's short text, at most."""
+"""Most characters of a format's short text."""
 MAX_MARKER_BYTES: Final = 64
 MAX_LINES: Final = 1000
 MAX_HEADER_LINES: Final = 1000
@@ -57,7 +57,7 @@ _WANTED: Final = (
 
 
 def by_name(name: str) -> Format:
-    """Choose the format by a file's name, in any case, without its compression suffix.
+    """Choose the format by a file's name without its compression suffix; case does not matter.
 
     Any other name gives lines.
     """
@@ -65,13 +65,13 @@ def by_name(name: str) -> Format:
 
 
 def parse(text: str) -> Format:
-    r"""Read a short text, as `str()` of a format gives it, and as the option `--format` takes it.
+    r"""Read a short text, as from `str()` of a format or from the option `--format`.
 
     `csv`, `lines header=2`, `csv header=0`, `starts=">"`, `ends="//" header=1`, `lines=4`. The quotes around a text
     may be left out if it has no blanks and no quotes in it; inside them, a backslash escapes as in JSON.
 
     Raises:
-        InvalidValueError: it is no format.
+        InvalidValueError: it is not a format.
     """
     match = _TEXT.fullmatch(text) if len(text) <= MAX_TEXT else None
     if match is None:
@@ -94,7 +94,7 @@ def from_settings(setting: object) -> Format:
     """Read a format from a YAML file: a short text, or a mapping such as `{starts: ">", header: 1}` or `{format: csv}`.
 
     Raises:
-        InvalidValueError: it is no format.
+        InvalidValueError: it is not a format.
     """
     if isinstance(setting, str):
         return parse(setting)
@@ -109,12 +109,12 @@ def from_settings(setting: object) -> Format:
         if kind in {"starts", "ends", "lines"} and value is not None:
             return _made(setting, str(kind), value, header)
     raise InvalidValueError(
-        "format", dict(setting), 'a mapping with one of "format", "starts", "ends" and "lines", and perhaps "header"'
+        "format", dict(setting), 'a mapping with one of "format", "starts", "ends" and "lines", and optionally "header"'
     )
 
 
 def _made(given: object, kind: str, value: object, header: object) -> Format:
-    """Make a format of its parts; any of them may be invalid."""
+    """Create a format from its parts; any of them may be invalid."""
     made: Format | None = None
     if value is None:
         made = _NAMED.get(kind)

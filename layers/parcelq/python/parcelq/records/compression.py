@@ -1,7 +1,7 @@
-"""Compressed sources: gzip, bzip2, xz and Zstandard, of one or many members, known by content and by name.
+"""Compressed sources: reads gzip, bzip2, xz and Zstandard with one or many members, recognised by content and name.
 
-Decoders are imported late. Zstandard comes with Python from 3.14 on, and before that from `backports.zstd`, whose wheel
-has half a megabyte (that of `zstandard` has more than five).
+Decoders are imported late. Zstandard is in Python from 3.14; before, it comes from `backports.zstd`, whose wheel has
+half a megabyte (that of `zstandard` has more than five).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple, Protocol
 
 from parcelq.errors import CompressionError
@@ -19,16 +19,16 @@ from parcelq.records.headers import AfterHeader
 
 _READ_BYTES: Final = 256 * KIB
 _MAX_MEMORY: Final = 256 * MIB
-"""The most memory of a decoder; a source that needs more is refused. The strongest usual settings, `xz -9` and `zstd
---ultra`, need 65 and 128
-MiB; a file can ask for gigabytes."""
+"""The most memory of a decoder; sources that need more are refused. The strongest usual settings, `xz -9` and `zstd
+--ultra`, need 65 and 128 MiB, but a file can ask for gigabytes.
+"""
 _ZSTD_WINDOW_LOG: Final = 27
-"""128 MiB, which is what the zstd command takes without `--long`."""
+"""128 MiB, the limit of the zstd command without `--long`."""
 _MAGIC_BYTES: Final = 10
 
 
 class _Decoder(Protocol):
-    """Decompresses one member, as the classes of bz2, lzma and Python 3.14's zstd do."""
+    """Decompresses one member, like the classes of bz2, lzma and Python 3.14's zstd."""
 
     @property
     def eof(self) -> bool: ...
@@ -40,13 +40,13 @@ class _Decoder(Protocol):
 
 
 class _Coding(NamedTuple):
-    """A way of compressing.
+    """A compression format.
 
     Attributes:
-        name: what people call it.
-        suffix: what names end with.
-        magic: what every member begins with.
-        lenient: whether its own program only warns of other bytes after the last member.
+        name: its name.
+        suffix: its file extension.
+        magic: the first bytes of every member.
+        lenient: whether its own program only warns about other bytes after the last member.
     """
 
     name: str
@@ -65,13 +65,13 @@ _BY_SUFFIX: Final[Mapping[str, _Coding]] = {coding.suffix: coding for coding in 
 
 
 class Opened(NamedTuple):
-    """A source that can be read, whether it was compressed or not.
+    """A readable source, decompressed if necessary.
 
     Attributes:
         stream: its bytes, decompressed.
         name: its name without the suffix of its compression.
         coding: `gzip`, `bzip2`, `xz` or `zstd`; empty if it is not compressed.
-        warnings: what the program of this compression would warn about; complete when the stream was read to its end.
+        warnings: warnings as from the format's own program; complete when the stream was read to its end.
     """
 
     stream: Readable
@@ -81,12 +81,21 @@ class Opened(NamedTuple):
 
 
 def is_compressed(name: str) -> bool:
-    """Whether a name says that a file is compressed."""
+    """Return whether a name says that a file is compressed."""
     return without_suffix(name) != name
 
 
+def begins_compressed(path: Path) -> bool:
+    """Whether a file begins as compressed ones do, whatever its name. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        head = file.read(_MAGIC_BYTES)
+    return any(coding.magic.match(head) for coding in _CODINGS)
+
+
 def without_suffix(name: str) -> str:
-    """A name or path without the suffix of its compression: `x.csv.GZ` gives `x.csv`; `.gz` has none and stays."""
+    """Return a name or path without its compression suffix: `x.csv.GZ` gives `x.csv`; `.gz` is only a suffix and
+    stays.
+    """
     suffix = PurePosixPath(name).suffix
     return name[: -len(suffix)] if suffix.lower() in _BY_SUFFIX and name.endswith(suffix) else name
 
@@ -95,14 +104,13 @@ def open_source(stream: Readable, name: str, *, compressed: bool = False) -> Ope
     """Decompress a stream if its first bytes say that it is compressed, whatever its name.
 
     Args:
-        stream: the source's bytes, from the first one on.
+        stream: the source's bytes, from the first.
         name: its name or path, for the suffix and for errors.
-        compressed: whether it is known to be compressed, as its Content-Encoding may say.
+        compressed: whether it must be compressed, for example because its Content-Encoding says so.
 
     Raises:
-        CompressionError: it should be compressed, according to its name or `compressed`, but does not begin so. Reading
-            raises
-            it too: the data is broken or ends too early.
+        CompressionError: it should be compressed, according to its name or `compressed`, but is not. Also raised while
+            reading, if the data is damaged or ends too early.
     """
     head = _read_at_least(stream, b"", _MAGIC_BYTES)
     rest = AfterHeader(head, stream)
@@ -144,7 +152,7 @@ class _Decompressed:
             if decoder.needs_input:
                 data, self._pending = self._pending or self._stream.read(_READ_BYTES), b""
                 if not data:
-                    raise self._broken("ends too early; it was cut off")
+                    raise self._broken("ends too early; it was truncated")
             try:
                 block = decoder.decompress(data, size)
             except self._errors as error:
@@ -159,7 +167,7 @@ class _Decompressed:
         self._decoder, self._errors = _decoder(self._coding)
 
     def _next_member(self) -> None:
-        """Begin the next member, after any padding with zeros; or end, after a warning if something else follows."""
+        """Begin the next member, after any padding with zeros; or end, with a warning if other bytes follow."""
         pending = self._pending.lstrip(b"\0")
         while not pending:
             block = self._stream.read(_READ_BYTES)
@@ -183,7 +191,7 @@ class _Decompressed:
 
 
 class _Gzip:
-    """One gzip member; zlib checks its sum and length."""
+    """One gzip member; zlib checks its checksum and length."""
 
     def __init__(self, decoder: Any) -> None:
         self._decoder = decoder
@@ -208,7 +216,7 @@ class _Gzip:
 
 
 def _decoder(coding: _Coding) -> tuple[_Decoder, tuple[type[Exception], ...]]:
-    """A decoder for one member, and what it raises."""
+    """Return a decoder for one member, and the exceptions that it raises."""
     if coding.suffix == ".gz":
         import zlib
 
@@ -230,7 +238,7 @@ def _decoder(coding: _Coding) -> tuple[_Decoder, tuple[type[Exception], ...]]:
 
 
 def _read_at_least(stream: Readable, data: bytes, size: int) -> bytes:
-    """Read until there are `size` bytes, or the stream ends."""
+    """Read `size` bytes, or up to the end of the stream."""
     while len(data) < size and (block := stream.read(size - len(data))):
         data += block
     return data

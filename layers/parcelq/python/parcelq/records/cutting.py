@@ -1,4 +1,4 @@
-"""Cutting a stream of bytes into parcels, at the ends of entries, without looking at single entries."""
+"""Cuts a stream of bytes into parcels at the ends of entries, without Python work for each entry."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from parcelq.readable import Readable
 from parcelq.records.format import USUAL_BYTES, Closing, Format, is_blank
 
 BLOCK_BYTES: Final = MIB
-"""Bytes that are read at a time: so many that the copy at a block's end costs little, and few enough for a CPU's
-cache."""
+"""Bytes that are read at a time: enough that the copy at a block's end costs little, and few enough for a CPU's
+cache.
+"""
 
 MAX_ENTRY_BYTES: Final = 256 * MIB
-"""The most bytes of an entry. An entry is in memory, up to four times while it is read. Without this limit an unclosed
-quote or a missing end line would take all memory."""
+"""The most bytes of an entry. While it is read, up to four copies of an entry are in memory. Without this limit an
+unclosed quote or a missing end line would take all memory.
+"""
 
 
 class Parcel(NamedTuple):
@@ -26,7 +28,7 @@ class Parcel(NamedTuple):
     Attributes:
         start: offset of its first byte.
         data: the entries.
-        entries: how many.
+        entries: their number.
         record: number of the first entry; the source's first entry, after the header, is 1.
         line: number of that entry's first line; the source's first line is 1, even if it is the header.
     """
@@ -62,19 +64,19 @@ def cut(
 
     Args:
         stream: the entries, without a header. It is read once, in blocks, so memory does not grow with its length.
-        fmt: what an entry is.
+        fmt: the record format.
         parcel_size: most entries of a parcel, at least 1.
         max_bytes: most bytes of a parcel, at least 1.
         start: offset of the stream's first byte.
         record: number of its first entry.
         line: number of its first line.
-        counted_from: the offset from which `record` and `line` are counted, which errors then mention.
-        strict: whether the entries are checked. Entries that were checked before need no second check.
+        counted_from: the offset from which `record` and `line` are counted; errors mention it.
+        strict: whether to check the entries. Entries that were already checked need no second check.
 
     Raises:
         InvalidValueError: a number is below 1.
-        RecordError: the bytes do not fit the format, or an entry is larger than `MAX_ENTRY_BYTES`. All parcels that
-            were given before are whole.
+        RecordError: the bytes do not match the format, or an entry is larger than `MAX_ENTRY_BYTES`. All parcels
+            yielded before are complete.
     """
     for name, value in (("parcel_size", parcel_size), ("max_bytes", max_bytes)):
         if value < 1:
@@ -110,14 +112,15 @@ def cut(
             rest = buffer[at:]
             if len(rest) > max_bytes + MAX_ENTRY_BYTES:
                 raise refused(f"does not end within {MAX_ENTRY_BYTES // MIB} MiB", 0, 0, 0)
-            # Reading as much again as is left over keeps one huge entry linear in time.
+            # Each read doubles what is left over, so the time for a huge entry stays linear.
             block = stream.read(max(BLOCK_BYTES, len(rest)))
             start += at
             buffer, at = rest + block if rest else block, 0
             if not block:
                 closing = fmt.closing(buffer)
                 if strict and closing.unended and (reason := fmt.unended(buffer[closing.start :])):
-                    # An entry often has no end because of a fault in an entry before it, so the error names that fault.
+                    # An entry often has no end because of a mistake in an entry before it, so the error names that
+                    # mistake.
                     if flaw := fmt.check(buffer, closing.entries + 1, buffer.count(b"\n")):
                         raise refused(flaw.reason, flaw.entry, flaw.line, flaw.offset)
                     lines = buffer.count(b"\n", 0, closing.start)
@@ -125,24 +128,24 @@ def cut(
 
 
 def cut_bytes(data: bytes, fmt: Format, parcel_size: int, max_bytes: int, *, start: int = 0) -> Iterator[Parcel]:
-    """Cut a body that was checked before; as `cut`."""
+    """Cut a body that was already checked; see `cut`."""
     if 0 < len(data) <= max_bytes and (entries := fmt.count(data)) <= parcel_size:
-        return iter((Parcel(start, data, entries),))  # which looks at the bytes once
+        return iter((Parcel(start, data, entries),))  # which scans the bytes only once
     return cut(BytesIO(data), fmt, parcel_size, max_bytes, start=start, strict=False)
 
 
 def fit_messages(
     parcels: Iterator[Parcel], fmt: Format, max_bytes: int, is_text: Callable[[bytes], bool]
 ) -> Iterator[Parcel]:
-    """Cut parcels again that do not fit into a message because they must travel as base64, which needs 4/3 of the room.
+    """Cut parcels again that do not fit into a message because they need base64, which takes 4/3 of the bytes.
 
-    Only an entry that alone is too large for a message makes a larger parcel.
+    A parcel is larger only if it is a single entry that is too large for a message.
 
     Args:
-        parcels: what `cut` gives.
+        parcels: from `cut`.
         fmt: the same format.
         max_bytes: most bytes of a message's body.
-        is_text: whether bytes may travel as they are.
+        is_text: returns whether bytes can be sent as text.
     """
     room = max(1, max_bytes // 4 * 3)
     for parcel in parcels:
@@ -164,10 +167,10 @@ def fit_messages(
 def _parcel_end(
     fmt: Format, data: bytes, at: int, parcel_size: int, max_bytes: int, mean: float, closing: Closing | None
 ) -> tuple[int, int, bool]:
-    """Find where the parcel that begins at `at` ends, its number of entries, and whether these must be checked.
+    """Find the end of the parcel that begins at `at`, its number of entries, and whether these must be checked.
 
-    The number is 0 if more must be read first. `closing` says how the stream ends, if all of the rest is in `data`;
-    its last entry needs no end of its own.
+    The number is 0 if more must be read first. `closing` describes the end of the stream, if all of the rest is in
+    `data`; then the last entry may lack its end.
     """
     nothing = at, 0, False
     if closing is None and len(data) - at < min(max_bytes, 0.9 * mean * parcel_size):
@@ -181,7 +184,7 @@ def _parcel_end(
             return nothing  # the parcel is not full yet
         if closing is not None and end == last and at < len(data) <= at + max_bytes:
             return len(data), entries + (last < len(data)), True
-        if not entries:  # one entry is larger than a parcel may be
+        if not entries:  # a single entry exceeds the limit of a parcel
             if at < last:
                 end, entries, unsure = fmt.scan(data, at, last, 1, mean)
             if not entries and closing is not None and at < len(data):

@@ -1,13 +1,13 @@
 r"""CSV and TSV: entries end at line ends outside of quotes.
 
-Quotes are counted, as RFC 4180 lets one: every `"` opens or closes, and `""` does both. A line end with an even number
-of quotes before it ends an entry. The delimiter makes no difference. An empty line is an entry, as it is a row of
+By RFC 4180 it is enough to count quotes: every `"` opens or closes a quoted part, and `""` does both. A line end with
+an even number of quotes before it ends an entry. The delimiter does not matter. An empty line is an entry, as in
 Python's csv module. A lone `\r` ends no entry.
 
-Where a field without quotes has a quote in it (`5" disk`), Python's csv module takes it as a letter, and counting would
-go wrong. An even number of them in one line does no harm. Where a line has an odd number of quotes, so that an entry
-seems to go on in the next line, `check` looks whether the quotes are where fields begin and end, and refuses the source
-if not: it is never cut on a guess.
+If an unquoted field contains a quote (`5" disk`), Python's csv module treats it as a letter, and counting would be
+wrong. An even number of them in one line does no harm. If a line has an odd number of quotes, so that an entry seems to
+continue in the next line, `check` verifies that the quotes are at the begins and ends of fields. If not, the source is
+refused, because cutting it would be a guess.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from parcelq.records.markers import nth
 _QUOTE: Final = b'"'
 _NO_SIGNALS: Final = bytes(code for code in range(256) if code not in b'"\n')
 _WORDS: Final = bytes(ord("w") if bytes((code,)).isalnum() or code >= 0x80 else code for code in range(256))
-"""Maps letters, digits and what is not ASCII to `w`."""
+"""Maps letters, digits and bytes that are not ASCII to `w`."""
 _LEAST_WINDOW: Final = 1024
 _MOST_WINDOW: Final = MIB
 _NEAR: Final = 16
-"""A quote with fewer than a sixteenth of the quotes behind it is found from the end."""
+"""A quote is searched from the end if fewer than a sixteenth of all quotes come after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delimited(Format):
-    """CSV, TSV and the like; the header is the first record, after a byte-order mark if there is one."""
+    """CSV, TSV and similar formats; the header is the first record, after an optional byte-order mark."""
 
     name: str = "csv"
     header: int = 1
@@ -44,7 +44,7 @@ class Delimited(Format):
         return True
 
     def usual_header(self) -> int:
-        """The `header` that the short text leaves out."""
+        """The value of `header` that the short text omits."""
         return 1
 
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
@@ -91,7 +91,7 @@ class Delimited(Format):
         return inside ^ (data.count(_QUOTE) % 2 == 1)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """How many line ends this number of whole entries has."""
+        """Return the number of line ends of whole entries."""
         return data.count(b"\n") if _QUOTE in data else entries
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
@@ -100,11 +100,7 @@ class Delimited(Format):
             return None
         for entry in self.locate(data, range(entries)):
             if _has_stray(data[entry.start : entry.end]):
-                reason = (
-                    "has a quote in the middle of a field, so where the record ends cannot be known; put the field in"
-                    ' quotes and double the quotes in it, or choose the format "lines header=1" if no field has a line'
-                    " end in it"
-                )
+                reason = "has a quote in the middle of a field, so the end of the record is ambiguous; put the field in"
                 return Flaw(entry.number, entry.line, entry.start, reason)
         return None
 
@@ -113,7 +109,7 @@ class Delimited(Format):
         return "has a quote that is not closed before the source ends" if tail.count(_QUOTE) % 2 else None
 
     def pass_header(self, data: bytes) -> tuple[int, int]:
-        """Go past the header's records; as `advance`."""
+        """Skip the records of the header; see `advance`."""
         return self.advance(data, 0, len(data), self.header, 64.0)
 
     def header_flaw(self, header: bytes) -> str | None:
@@ -126,13 +122,15 @@ class Delimited(Format):
 
 
 def _in_quoted(window: bytes, wanted: int) -> tuple[int, int]:
-    """How many of the next `wanted` entries end in a window that starts with one, and how many lines they have.
+    """Count the entries that end in a window, up to `wanted`, and their lines. The window starts with an entry.
 
-    Only quotes and line ends are kept of the window. A pair of quotes changes nothing for a line end that comes after
-    it, so pairs go too. What is left has as many quotes as there are lines with an odd number of them.
+    All bytes but quotes and line ends are removed. Pairs of quotes are removed too, because they do not affect later
+    line ends. The rest has one quote for each line with an odd number of them.
     """
     pieces = _signals(window).split(_QUOTE)
-    outside = list(accumulate(map(len, pieces[::2])))  # entries that ended by the end of each piece outside quotes
+    outside = list(
+        accumulate(map(len, pieces[::2]))
+    )  # number of entries that ended by the end of each piece outside quotes
     passed = min(wanted, outside[-1])
     if not passed:
         return 0, 0
@@ -141,13 +139,13 @@ def _in_quoted(window: bytes, wanted: int) -> tuple[int, int]:
 
 
 def _by_pieces(data: bytes, at: int, stop: int, wanted: int) -> tuple[int, int, bool]:
-    """Find the line end after the `wanted`-th of the entries that end in `data[at:stop]`, which starts with one.
+    """Find the end of the `wanted`-th entry in `data[at:stop]`, which starts with an entry.
 
     This searches every piece between quotes, which is faster if many line ends are inside quotes.
 
     Returns:
-        Where the line end is and how many entries end there, `(-1, 0)` if none does; and whether a stray quote is
-        before it.
+        The offset of the line end and the number of entries up to it, or `(-1, 0)`; and whether a stray quote is before
+        it.
     """
     pieces = data[at:stop].split(_QUOTE)
     outside = _QUOTE.join(pieces[::2])
@@ -162,7 +160,7 @@ def _by_pieces(data: bytes, at: int, stop: int, wanted: int) -> tuple[int, int, 
 
 
 def _after_quote(data: bytes, at: int, stop: int, number: int, count: int) -> int:
-    """Where `data[at:stop]` goes on after its quote of that number, from 1, of so many."""
+    """Return the offset after the quote number `number`, from 1, of `count` quotes in `data[at:stop]`."""
     if not number:
         return at
     if count - number >= number // _NEAR:
@@ -174,23 +172,25 @@ def _after_quote(data: bytes, at: int, stop: int, number: int, count: int) -> in
 
 
 def _signals(data: bytes) -> bytes:
-    """Keep the line ends of bytes, and of each line with an odd number of quotes one quote."""
+    """Remove all bytes but line ends, and one quote for each line with an odd number of quotes."""
     return data.translate(None, _NO_SIGNALS).replace(b'""', b"")
 
 
 def _has_stray_side(outside: bytes) -> bool:
-    """As `_is_stray_in`, for what is outside of quotes, with one quote for each piece inside."""
+    """Like `_is_stray_in`, for the text outside quotes, with one quote instead of each quoted piece."""
     words = outside.translate(_WORDS)
     return b'w"' in words or b'"w' in words
 
 
 def _is_stray_in(data: bytes) -> bool:
-    """Whether a quote opens after a letter or digit, or closes before one, in bytes that begin outside quotes."""
+    """Return whether a quote opens after a letter or digit, or closes before one, in bytes that begin outside
+    quotes.
+    """
     return _has_stray_side(_QUOTE.join(data.split(_QUOTE)[::2]))
 
 
 def _has_stray(data: bytes) -> bool:
-    """Whether lines with an odd number of quotes have such a quote; in other lines it does no harm."""
+    """Return whether lines with an odd number of quotes have a stray quote; in other lines it does no harm."""
     signals = _signals(data)
     if _QUOTE not in signals:
         return False

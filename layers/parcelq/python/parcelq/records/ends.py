@@ -1,4 +1,4 @@
-"""Entries that end with a line that begins with a text: SDF (`$$$$`), and own formats."""
+"""Entries that end with a line that begins with a given text: SDF (`$$$$`), and user-defined formats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parcelq.records.markers import nth
 
 @dataclass(frozen=True, slots=True)
 class Ends(Format):
-    """An entry goes up to and including a line that begins with `text`, as RDKit has it too.
+    """An entry ends with a line that begins with `text`, as in RDKit.
 
     A source must end with such a line; only blank lines may follow it, which then belong to the last entry.
     """
@@ -34,7 +34,7 @@ class Ends(Format):
         begin, end, passed = at, at, 0
         if data.startswith(
             self.text, at
-        ):  # the entry is its end line alone, and no line end before it may be in `data`
+        ):  # the entry consists of its end line alone, and `data` may not contain a line end before it
             end = data.find(b"\n", at, stop) + 1
             if not end:
                 return at, 0
@@ -46,7 +46,7 @@ class Ends(Format):
         if not entries:
             return end, passed
         line_end = data.find(b"\n", found + len(marker), stop)
-        if line_end < 0:  # the last end line goes on after `stop`, so its entry does not end before it
+        if line_end < 0:  # the last end line continues after `stop`, so its entry does not end before it
             entries -= 1
             if not entries:
                 return end, passed
@@ -65,5 +65,5 @@ class Ends(Format):
     def unended(self, tail: bytes) -> str | None:
         """See `Format.unended`."""
         if tail[tail.rfind(b"\n") + 1 :].startswith(self.text):
-            return None  # only the end line's own line end is missing
+            return None  # only the line end of the end line is missing
         return f"has no end line {self.text.decode()!r} before the source ends"

@@ -1,4 +1,4 @@
-"""FASTQ: entries of four lines, whose starts can be found in the middle of a source."""
+"""FASTQ: entries of four lines, whose starts can be found from the middle of a source."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _MARKS = (b"@", b"+")
 
 @dataclass(frozen=True, slots=True)
 class Fastq(Format):
-    """An entry is four lines: `@` and a name, the sequence, `+`, the quality.
+    """An entry has four lines: `@` and a name, the sequence, `+`, the quality.
 
-    Sequences over several lines are not supported. What makes an entry is checked: the marks `@` and `+`, and that the
-    sequence begins with neither. So a quality line, which may begin with both, is never taken for an entry's start.
-    Whether sequence and quality have the same length is left to the step: such an entry is whole, only bad.
+    Sequences over several lines are not supported. The characters `@` and `+` are checked, and that the sequence begins
+    with neither. So a quality line, which may begin with either, is never mistaken for an entry's start. The step has
+    to check that sequence and quality have the same length.
     """
 
     name: str = "fastq"
@@ -33,7 +33,7 @@ class Fastq(Format):
         return _LINES.advance(data, at, stop, wanted, mean)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """How many line ends this number of whole entries has."""
+        """Return the number of line ends of whole entries."""
         return 4 * entries
 
     def seek(self, data: bytes, at: int, inside: bool) -> tuple[int, int]:
@@ -74,8 +74,7 @@ class Fastq(Format):
 
 
 def _first_flaw(lines: list[bytes], entries: int) -> Flaw | None:
-    """Find the first entry that is not valid, or an earlier one with too few lines, because a line may be missing
-    there."""
+    """Find the first invalid entry, or an earlier one with too few lines, because a line may be missing there."""
     suspect = None
     for number in range(entries):
         four = lines[4 * number : 4 * number + 4]
@@ -93,7 +92,7 @@ def _first_flaw(lines: list[bytes], entries: int) -> Flaw | None:
 
 
 def _why(lines: list[bytes]) -> str | None:
-    """Why these up to four lines are no entry; None if they may be one, as far as they go."""
+    """Return why up to four lines cannot be an entry; None if they can."""
     marks = [line[:1] for line in lines]
     if marks[:1] not in ([], [b"@"]):
         return "does not begin with '@'"

@@ -1,4 +1,4 @@
-"""What every record format offers: one small interface, on which cutting, counting and finding are built."""
+"""The interface of record formats, on which cutting, counting and searching are built."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Final, NamedTuple
 from parcelq.errors import InvalidValueError, RecordError
 
 BOM: Final = b"\xef\xbb\xbf"
-"""UTF-8's byte-order mark. It belongs to the header, or to the first entry where the format has no header."""
+"""UTF-8's byte-order mark. It belongs to the header, or to the first entry if the format has no header."""
 
 MAX_HEADER_BYTES: Final = 1 << 20
-"""The longest header that is read. A longer one is a file of another format, or a quote that is never closed."""
+"""The most bytes of a header. A longer header means another format, or a quote that is never closed."""
 
 USUAL_BYTES: Final = 64.0
 """A first guess of an entry's length; a wrong guess costs time, never a wrong result."""
 
 
 class Flaw(NamedTuple):
-    """Where and why some bytes do not fit their format.
+    """The place and reason where bytes do not match their format.
 
     Attributes:
         entry: number of the entry, from 0.
-        line: how many line ends lie between the first byte and that entry.
-        offset: how many bytes do.
-        reason: what is wrong, as the end of a sentence that begins with the entry's place.
+        line: number of line ends before that entry.
+        offset: number of bytes before that entry.
+        reason: the mistake, as the end of a sentence that begins with the entry's place.
     """
 
     entry: int
@@ -36,7 +36,7 @@ class Flaw(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Consecutive entries of a body: `body[start:end]` holds `entries` of them."""
+    """Consecutive entries of a body: `body[start:end]` contains `entries` of them."""
 
     start: int
     end: int
@@ -50,7 +50,7 @@ class Entry(NamedTuple):
         number: its number in the body, from 0.
         start: offset of its first byte.
         end: offset just after its last byte.
-        line: how many line ends lie before it in the body.
+        line: number of line ends before it in the body.
     """
 
     number: int
@@ -60,12 +60,12 @@ class Entry(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """How a body or a source ends.
+    """The end of a body or a source.
 
     Attributes:
-        start: where the last entry starts, if its end is only the end of the bytes; otherwise just after the bytes.
-        entries: how many entries lie before `start`.
-        unended: whether that last entry lacks the end that its format asks for (a line's `\\n`, an end line, …).
+        start: start of the last entry, if only the end of the bytes ends it; otherwise the end of the bytes.
+        entries: number of entries before `start`.
+        unended: whether that last entry lacks the end that its format requires (a line's `\\n`, an end line, …).
     """
 
     start: int
@@ -76,17 +76,17 @@ class Closing(NamedTuple):
 class Format(ABC):
     """A record format. Its values are immutable, can be compared, hashed and pickled; `str()` gives the short text.
 
-    Every byte belongs to exactly one entry or to the header, so entries in a row cover their bytes without a gap.
+    Every byte belongs to exactly one entry or to the header, so consecutive entries have no gaps.
 
-    Subclasses define the abstract methods below; they are pure and never raise for strange bytes.
+    Subclasses define the abstract methods below; they are pure and never raise because of the bytes.
     """
 
     __slots__ = ()
 
     name: str
-    """`csv`, `fasta`, …; empty for a format that a user made of `starts`, `ends` or `lines`."""
+    """`csv`, `fasta`, …; empty for a user-defined format with `starts`, `ends` or `lines`."""
     header: int
-    """How many lines (CSV and TSV: records) at the beginning of a source are its header."""
+    """Number of lines (CSV and TSV: records) at the beginning of a source that are its header."""
 
     @property
     def ranges(self) -> bool:
@@ -95,12 +95,14 @@ class Format(ABC):
 
     @property
     def two_phases(self) -> bool:
-        """Whether ranges must first be scanned with `flips`, since an entry's start depends on all bytes before it."""
+        """Whether ranges must first be scanned with `flips`, because an entry's start depends on all bytes before
+        it.
+        """
         return False
 
     @property
     def keeps_blank_end(self) -> bool:
-        """Whether blank lines after the last entry belong to it; otherwise each is an entry, or part of one anyway."""
+        """Whether blank lines after the last entry belong to it; otherwise they are entries or parts of entries."""
         return False
 
     def own_text(self) -> str:
@@ -108,31 +110,31 @@ class Format(ABC):
         return self.name
 
     def usual_header(self) -> int:
-        """The `header` that the short text leaves out."""
+        """The value of `header` that the short text omits."""
         return 0
 
     @property
     def lookahead(self) -> int:
-        """How many bytes after an entry's end are needed to recognise that end."""
+        """Number of bytes after an entry's end that are needed to recognise the end."""
         return 0
 
     @abstractmethod
     def advance(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
-        """Go past the next `wanted` entries whose ends lie in `data[at:stop]`.
+        """Skip the next `wanted` entries that end in `data[at:stop]`.
 
         Args:
-            data: bytes; those after `stop` are looked at only to recognise an end at `stop`.
-            at: where an entry starts.
-            stop: no entry that ends after it is passed.
-            wanted: how many entries to pass, at least 1.
-            mean: about how many bytes an entry has; a wrong value costs only time.
+            data: bytes; those after `stop` are only used to recognise an end at `stop`.
+            at: start of an entry.
+            stop: entries that end after it are not skipped.
+            wanted: most entries to skip, at least 1.
+            mean: approximate bytes of an entry; a wrong value costs only time.
 
         Returns:
-            Where the last entry that was passed ends, and how many were passed; `(at, 0)` if none was.
+            The end of the last skipped entry, and the number of skipped entries; `(at, 0)` if none.
         """
 
     def scan(self, data: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int, bool]:
-        """As `advance`, and whether the entries must be looked through with `check`."""
+        """Like `advance`; also return whether the entries must be checked with `check`."""
         return *self.advance(data, at, stop, wanted, mean), True
 
     @abstractmethod
@@ -140,34 +142,34 @@ class Format(ABC):
         """Find the first entry that starts at or after `at`, from the middle of a source.
 
         Args:
-            data: bytes of the source, among them the one before `at`.
+            data: bytes of the source, including the byte before `at`.
             at: where to begin, at least 1.
-            inside: what `inside` gave for all bytes of the source before `at`.
+            inside: the value of `inside` for all bytes of the source before `at`.
 
         Returns:
-            `(place, start)`: the entry starts at `start`, and belongs to the range in which `place` lies. `place` is
-            `start`, except for formats with an end line, where it is the start of the end line before it.
-            `(place, -1)` if none is found yet: no entry starts in `data[at:place]`, so the search can go on there.
+            `(place, start)`: the entry starts at `start`, and belongs to the range that contains `place`. `place` is
+            `start`, except for formats with an end line, where it is the start of the end line before it. `(place, -1)`
+            if none is found yet: no entry starts in `data[at:place]`, so the search can continue at `place`.
         """
 
     def inside(self, data: bytes, inside: bool) -> bool:
-        """Whether the bytes after `data` begin inside quotes, if those of `data` do or do not."""
+        """Return whether the bytes after `data` begin inside quotes, given whether `data` begins inside quotes."""
         return False
 
     def lines(self, data: bytes, entries: int) -> int:
-        """How many line ends this number of whole entries has."""
+        """Return the number of line ends of whole entries."""
         return data.count(b"\n")
 
     def line_ends(self, data: bytes, entries: int) -> int:
-        """How many line ends `entries` entries have. The last one may lack its end."""
+        """Return the number of line ends of `entries` entries. The last one may lack its end."""
         return data.count(b"\n")
 
     def check(self, data: bytes, entries: int, lines: int) -> Flaw | None:
-        """Look for the first of these entries, with so many line ends, that does not fit the format."""
+        """Find the first of these entries, with `lines` line ends, that does not match the format."""
         return None
 
     def unended(self, tail: bytes) -> str | None:
-        """Why a source must not end with this incomplete entry; None if it may."""
+        """Return why a source must not end with this incomplete entry; None if it may."""
         return None
 
     def __str__(self) -> str:
@@ -179,13 +181,13 @@ class Format(ABC):
 
         Args:
             data: the source's first bytes.
-            last: whether the source ends where `data` does.
+            last: whether `data` is the whole source.
 
         Returns:
-            How many bytes the header has, its line end included; None if more bytes are needed to tell.
+            The bytes of the header, including its line end; None if more bytes are needed.
 
         Raises:
-            RecordError: there is no header that fits the format, or it is longer than `MAX_HEADER_BYTES`.
+            RecordError: the header is missing or invalid, or it is longer than `MAX_HEADER_BYTES`.
         """
         if not self.header:
             return 0
@@ -200,7 +202,7 @@ class Format(ABC):
         return end
 
     def pass_header(self, data: bytes) -> tuple[int, int]:
-        """Go past the header's lines; as `advance`."""
+        """Skip the lines of the header; see `advance`."""
         at = 0
         for passed in range(self.header):
             found = data.find(b"\n", at)
@@ -210,11 +212,11 @@ class Format(ABC):
         return at, self.header
 
     def header_flaw(self, header: bytes) -> str | None:
-        """Why this cannot be the header; None if it can."""
+        """Return why this cannot be the header; None if it can."""
         return None
 
     def closing(self, data: bytes, at: int = 0) -> Closing:
-        """Describe how the last bytes of a body or a source end, from the entry that starts at `at`."""
+        """Describe the end of a body or a source, from the entry that starts at `at`."""
         end, entries = self.advance(data, at, len(data), sys.maxsize, USUAL_BYTES)
         if end == len(data):
             return Closing(end, entries, unended=False)
@@ -226,12 +228,12 @@ class Format(ABC):
         return Closing(end, entries, unended=True)
 
     def count(self, body: bytes) -> int:
-        """Count the entries of a body (without a header), whether or not the last one has its end."""
+        """Count the entries of a body without a header; the last one may lack its end."""
         closing = self.closing(body)
         return closing.entries + (closing.start < len(body))
 
     def parts(self, body: bytes, size: int) -> Iterator[Part]:
-        """Cut a body into parts of `size` entries, the last one perhaps smaller, without copying it.
+        """Cut a body into parts of `size` entries without copying it; the last part may be smaller.
 
         Raises:
             InvalidValueError: `size` is below 1.
@@ -255,13 +257,13 @@ class Format(ABC):
             numbers: numbers from 0, each greater than the one before it.
 
         Raises:
-            InvalidValueError: there is no such entry, or the numbers do not grow.
+            InvalidValueError: an entry does not exist, or the numbers are not ascending.
         """
         closing, at, passed, line = self.closing(body), 0, 0, 0
         count = closing.entries + (closing.start < len(body))
         for number in numbers:
             if not passed <= number < count:
-                raise InvalidValueError("entry", number, f"from {passed} to {count - 1}, in growing order")
+                raise InvalidValueError("entry", number, f"from {passed} to {count - 1}, in ascending order")
             if number > passed:
                 start, _ = self.advance(body, at, closing.start, number - passed, USUAL_BYTES)
                 line += body.count(b"\n", at, start)
@@ -273,5 +275,5 @@ class Format(ABC):
 
 
 def is_blank(data: bytes, at: int) -> bool:
-    """Whether nothing but white space follows `at`."""
+    """Return whether only white space follows `at`."""
     return not data[at : at + 64].strip() and not data[at:].strip()

@@ -1,4 +1,4 @@
-"""Headers: taking one off the beginning of a source, and off every output of a step."""
+"""Headers: removes them from the beginning of a source, and from every output of a step."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from parcelq.readable import Readable
 from parcelq.records.cutting import BLOCK_BYTES
 from parcelq.records.format import Format
 
-NO_HEADER = "writes no header, or another one; set output_header: false"
-"""The error of an output that does not begin with its stage's header."""
+NO_HEADER = "writes no header, or a different one; set output_header: false"
+"""Return the error for an output that does not begin with its stage's header."""
 
 
 class AfterHeader:
-    """Reads bytes that were read already, then the rest of a stream."""
+    """Reads bytes that were already read, then the rest of a stream."""
 
     def __init__(self, first: bytes, stream: Readable) -> None:
         self._first = first
@@ -30,10 +30,10 @@ def split_header(stream: Readable, fmt: Format) -> tuple[bytes, Readable]:
     """Read the header at a stream's beginning.
 
     Returns:
-        The header (empty where the format has none, or the stream is empty), and a stream of the entries after it.
+        The header (empty if the format has none or the stream is empty), and a stream of the entries after it.
 
     Raises:
-        RecordError: there is no header that fits the format.
+        RecordError: the header is missing or invalid.
     """
     data, last = b"", not fmt.header
     while True:
@@ -45,26 +45,26 @@ def split_header(stream: Readable, fmt: Format) -> tuple[bytes, Readable]:
 
 
 def stored_header(output: bytes, fmt: Format) -> bytes:
-    r"""The header of a stage's first output, as it is to be stored and put before the result: always with a line end.
+    r"""Return the header of a stage's first output in the form for storing and for the result: always with a line end.
 
     Args:
-        output: the first bytes of the output, all of it or at least `MAX_HEADER_BYTES`.
+        output: the whole output, or at least its first `MAX_HEADER_BYTES`.
         fmt: the output's format.
 
     Raises:
-        RecordError: there is no header that fits the format.
+        RecordError: the header is missing or invalid.
     """
     header = output[: fmt.header_end(output, last=True)]
     return header if header.endswith(b"\n") or not header else header + b"\n"
 
 
 def after_header(output: bytes, fmt: Format, header: bytes) -> int:
-    """Find where an output's entries begin, after the stage's header. An output of no bytes at all has no header.
+    """Find the first entry of an output, after the stage's header. An empty output has no header.
 
     Args:
-        output: the first bytes of the output, all of it or at least `MAX_HEADER_BYTES`.
+        output: the whole output, or at least its first `MAX_HEADER_BYTES`.
         fmt: the output's format.
-        header: the stage's header, as `stored_header` gave it.
+        header: the stage's header, from `stored_header`.
 
     Raises:
         RecordError: the output does not begin with exactly that header.
@@ -74,6 +74,6 @@ def after_header(output: bytes, fmt: Format, header: bytes) -> int:
     # guard[True]: an output's header is compared before it is taken off
     if output.startswith(header) and fmt.header_end(output, last=True) == len(header):
         return len(header)
-    if output == header.removesuffix(b"\n"):  # a header alone, without its line end
+    if output == header.removesuffix(b"\n"):  # only a header, without its line end
         return len(output)
     raise RecordError(str(fmt), NO_HEADER, record=0, line=1, offset=0)

@@ -12,9 +12,9 @@ _END = b"\n"
 
 @dataclass(frozen=True, slots=True)
 class Lines(Format):
-    r"""An entry is a line, or `size` lines. A line ends with `\n`, the last one of a source perhaps without it.
+    r"""An entry is a line, or `size` lines. A line ends with `\n`; the last line of a source may lack it.
 
-    A lone `\r` ends no line; that of `\r\n` belongs to the line.
+    A lone `\r` does not end a line; the `\r` of `\r\n` belongs to the line.
     """
 
     name: str = "lines"
@@ -23,12 +23,12 @@ class Lines(Format):
 
     @property
     def ranges(self) -> bool:
-        """Only the boundaries of single lines can be found in the middle of a source."""
+        """From the middle of a source, only boundaries of single lines can be found."""
         return self.size == 1
 
     @property
     def keeps_blank_end(self) -> bool:
-        """Blank lines that are too few for an entry belong to the last one."""
+        """Blank lines that are too few for an entry belong to the last entry."""
         return self.size > 1
 
     def own_text(self) -> str:
@@ -52,7 +52,7 @@ class Lines(Format):
         return (found + 1, found + 1) if found >= 0 else (len(data), -1)
 
     def lines(self, data: bytes, entries: int) -> int:
-        """How many line ends this number of whole entries has."""
+        """Return the number of line ends of whole entries."""
         return entries * self.size
 
     def line_ends(self, data: bytes, entries: int) -> int:

@@ -1,33 +1,34 @@
-"""Finding the n-th marker in bytes at memory speed: the one loop that cutting spends its time in."""
+"""Finds the n-th marker in bytes at memory speed. Cutting spends most of its time in this loop."""
 
 from __future__ import annotations
 
 from typing import Final
 
 _FEW: Final = 16
-"""Up to this many markers are searched one by one; for more, counting is faster."""
+"""Up to this many markers are searched one by one; for more markers, counting is faster."""
 _RARE: Final = 200
-"""Two-byte markers at least this far apart are found faster one by one: the C library searches one byte with vector
-instructions, but not two."""
+"""Two-byte markers at this distance or more are found faster one by one: the C library searches one byte with vector
+instructions, but not two.
+"""
 
 
 def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float) -> tuple[int, int]:
-    """Find the `wanted`-th marker that lies wholly in `data[at:stop]`.
+    """Find the `wanted`-th marker that is completely in `data[at:stop]`.
 
-    It jumps to where the marker should be by the mean distance, counts the markers on the way, and corrects its
-    position. If distances are about equal, one jump is enough.
+    It jumps to the place where the marker should be by the mean distance, counts the markers up to there, and corrects
+    its position. If distances are similar, one jump is enough.
 
     Args:
         data: bytes to search.
         marker: what to search for; it must not be able to overlap itself.
-        at: where to begin.
-        stop: where to end.
-        wanted: which marker, from 1.
-        mean: about how far apart markers are, in bytes.
+        at: begin of the search.
+        stop: end of the search.
+        wanted: number of the marker, from 1.
+        mean: approximate distance of markers, in bytes.
 
     Returns:
-        Where the marker is, and `wanted`; if there are fewer, where the last one is, and how many there are; `(-1, 0)`
-        if there is none.
+        The offset of the marker, and `wanted`. If there are fewer markers, the offset of the last one, and their
+        number; `(-1, 0)` if there are none.
     """
     overlap = len(marker) - 1
     if overlap == 1 and mean >= _RARE:
@@ -41,12 +42,12 @@ def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float
             leap = here
             continue
         left -= passed
-        here = leap - overlap  # a marker that `leap` cuts in two is not counted yet
+        here = leap - overlap  # a marker across the boundary of `leap` is not counted yet
         if 0 < left <= _FEW:
             break
     if left <= 0:
         found, end = -1, leap
-        for _ in range(1 - left):  # back over those that are too many
+        for _ in range(1 - left):  # back over the markers that are too many
             found = data.rfind(marker, at, end)
             end = found + overlap
         return found, wanted
@@ -59,7 +60,7 @@ def nth(data: bytes, marker: bytes, at: int, stop: int, wanted: int, mean: float
 
 
 def _nth_rare(data: bytes, marker: bytes, at: int, stop: int, wanted: int) -> tuple[int, int]:
-    """Do what `nth` does for a marker of two bytes, by searching for its second byte."""
+    """Like `nth`, for a marker of two bytes: searches for its second byte."""
     first, second = marker[0], marker[1:]
     place, passed, here = -1, 0, at
     while passed < wanted:

@@ -1,4 +1,4 @@
-"""Errors of records, with the name of the source that they are in."""
+"""Adds the name of the source to errors of records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from parcelq.errors import CompressionError, RecordError, SourceError
 
 @contextmanager
 def naming_source(name: str) -> Iterator[None]:
-    """Name the source whose bytes are not what they should be: raises SourceError for what is wrong with them."""
+    """Convert errors about bytes or compression to a SourceError that names the source."""
     try:
         yield
     except CompressionError as error:

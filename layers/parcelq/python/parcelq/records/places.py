@@ -1,4 +1,4 @@
-"""Record and line numbers of places in a source that is read again."""
+"""Finds record and line numbers of places in a source that is read again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BYTES: Final = 4 * MIB
 
 
 class Place(NamedTuple):
-    """Numbers of an entry, from 1, and of its first line, from 1."""
+    """The number of an entry, and the number of its first line, both from 1."""
 
     record: int
     line: int
@@ -27,8 +27,8 @@ def places(
     """Number the entries that start at these offsets; offsets after the stream's end are left out.
 
     Args:
-        stream: the entries, without a header; it is read no further than needed.
-        fmt: what an entry is.
+        stream: the entries, without a header; it is read only as far as needed.
+        fmt: the record format.
         starts: offsets of entries.
         start: offset of the stream's first byte.
         record: number of its first entry.

@@ -1,11 +1,11 @@
-"""Reading the entries of a part of a source, so that many functions can read a large source side by side.
+"""Reads the entries of a range of a source, so that many functions can read a large source in parallel.
 
-A source is divided into ranges of any sizes. Each entry belongs to the range that it starts in (for formats with an end
-line: the range in which the end line before it starts), and is read to its end, wherever that is. So all ranges
-together give what one stream gives.
+A source is divided into ranges of any sizes. Each entry belongs to the range in which it starts (for formats with an
+end line: the range in which the end line before it starts), and is read to its end, even beyond the range. So all
+ranges together give the same entries as one stream.
 
-CSV needs two phases, since a line end may lie inside quotes: first each range is scanned with `flips`; a range starts
-inside quotes if an odd number of the ranges before it flip.
+CSV needs two phases, because a line end may be inside quotes. First each range is scanned with `flips`. Then a range
+starts inside quotes if an odd number of the ranges before it flip.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from parcelq.records.format import Format, is_blank
 
 
 class FirstBytes:
-    """Reads the first bytes of a stream, up to a number."""
+    """Reads at most `size` first bytes of a stream."""
 
     def __init__(self, stream: Readable, size: int) -> None:
         self._stream = stream
@@ -34,8 +34,9 @@ class FirstBytes:
 
 
 def flips(stream: Readable, fmt: Format) -> bool:
-    """Whether these bytes have an odd number of quotes: then the bytes after them are inside quotes if these begin
-    outside, and the other way round."""
+    """Return whether bytes have an odd number of quotes: then they begin inside quotes and end outside, or the
+    reverse.
+    """
     inside = False
     while block := stream.read(BLOCK_BYTES):
         inside = fmt.inside(block, inside)
@@ -43,21 +44,22 @@ def flips(stream: Readable, fmt: Format) -> bool:
 
 
 class RangeReader:
-    """Reads the entries that belong to the range `[start, end)`, to the end of the last of them.
+    """Reads the entries of the range `[start, end)`, up to the end of the last one.
 
     Args:
-        stream: the source's bytes from `max(0, start - 1)` on, as far as they are needed, to its end.
-        fmt: what an entry is; one whose `ranges` is true.
+        stream: the source's bytes from `max(0, start - 1)` to its end; read only as far as needed.
+        fmt: a record format whose `ranges` is true.
         start: first byte of the range.
-        end: just after its last byte.
-        origin: where the source's first entry starts: the header's length. A range that holds this byte begins there.
+        end: offset just after its last byte.
+        origin: offset of the source's first entry, which is the header's length. A range that contains this byte begins
+            there.
         inside: whether the range starts inside quotes: an odd number of the ranges before it flip.
 
     Attributes:
-        start: where the first of the entries starts; None if no entry belongs to the range.
+        start: offset of the first of the entries; None if no entry belongs to the range.
 
     Raises:
-        InvalidValueError: the format has no ranges.
+        InvalidValueError: the format does not support ranges.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class RangeReader:
             raise InvalidValueError("format", str(fmt), "one that can be cut from the middle")
         self._stream = stream
         self._format = fmt
-        self._data = b""  # holds the byte before `_at`, if there is one
+        self._data = b""  # has the byte before `_at`, if there is one
         self._base = max(0, start - 1)
         self._at = start
         self._inside = inside
@@ -99,9 +101,9 @@ class RangeReader:
         yield from self._up_to_entry(end)
 
     def _up_to_entry(self, target: int, limit: int = sys.maxsize) -> Iterator[bytes]:
-        """Return the bytes before the first entry whose place is in `[target, limit)`, and note the place.
+        """Return the bytes before the first entry with a place in `[target, limit)`, and note the place.
 
-        If there is none, `_place` is None, and all bytes that could be before it are given.
+        If there is none, `_place` is None, and all bytes that could be before such an entry are returned.
         """
         self._place: int | None = None
         yield from self._up_to(target)
@@ -136,7 +138,7 @@ class RangeReader:
                 return
 
     def _read(self) -> bool:
-        """Read another block, and forget what is not needed any more; False at the stream's end."""
+        """Read another block, and drop the bytes that are no longer needed; return False at the stream's end."""
         kept = self._data[max(0, self._at - 1 - self._base) :]
         block = self._stream.read(max(BLOCK_BYTES, len(kept)))
         self._base += len(self._data) - len(kept)

@@ -1,4 +1,6 @@
-"""Entries that begin with a line that begins with a text: FASTA (`>`), MOL2 (`@<TRIPOS>MOLECULE`), and own formats."""
+"""Entries that start with a line that begins with a given text: FASTA (`>`), MOL2 (`@<TRIPOS>MOLECULE`), and
+user-defined formats.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from parcelq.records.markers import nth
 
 @dataclass(frozen=True, slots=True)
 class Starts(Format):
-    """An entry goes from a line that begins with `text` to the next such line, or to the end.
+    """An entry extends from a line that begins with `text` to the next such line or to the end.
 
     A source must begin with such a line; only a byte-order mark may come before it. (Biopython refuses leading blank
     lines and comments in FASTA too.)

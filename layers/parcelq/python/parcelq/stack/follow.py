@@ -1,4 +1,4 @@
-"""Following jobs of a stack by their records, and bringing their results to this machine."""
+"""Follows jobs of a stack by their records, and downloads their results."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from parcelq.store.bucket import BucketStore
 LOOK_SECONDS: Final = 1.0
 _READS_IN_FLIGHT: Final = 16
 _INBOX_LOOKS: Final = 5
-"""Every so many looks it is asked whether a file still lies in the inbox whose job has not begun."""
+"""After this many polls, check that files whose jobs have not begun are still in the inbox."""
 _CLOCKS_DIFFER: Final = 5.0
-"""Seconds that the record of a job may seem older than the file that it is about."""
+"""Seconds by which the record of a job may seem older than its file, because clocks differ."""
 
 OnProgress = Callable[[Progress], None]
 
 
 class Put(NamedTuple):
-    """A file in the inbox of a stack, or the job of one.
+    """A file in the inbox of a stack, or its job.
 
     Attributes:
-        name: what it is called there, below `inbox/`.
+        name: its name below `inbox/`.
         etag: the object's etag, without quotes.
-        modified: when it was put, in seconds of the epoch.
-        job: the id of its job; empty where that is not known yet.
+        modified: when it was put, in seconds since the epoch.
+        job: the id of its job; empty if not known yet.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Put(NamedTuple):
 
 
 def found_in_inbox(store: BucketStore, name: str) -> Put:
-    """Return what lies in the inbox under a name. Raises ParcelqError if nothing does."""
+    """Return the file with a name in the inbox. Raises ParcelqError if there is none."""
     found = store.stat(f"{INBOX}{name}")
     if found is None:
         raise ParcelqError(f"there is no s3://{store.bucket}/{INBOX}{name}; parcelq run --detach prints the names")
@@ -66,13 +66,13 @@ def found_in_inbox(store: BucketStore, name: str) -> Put:
 
 
 def put_of_job(record: JobRecord) -> Put:
-    """Return what a job is about."""
+    """Return the file of a job."""
     return Put(Source.parse(record.source).name, size=record.total or 0, job=record.id)
 
 
 @dataclass(slots=True)
 class Followed:
-    """Jobs of files that are waited for.
+    """Files whose jobs are followed.
 
     Attributes:
         problems: why files will never have a job.
@@ -87,7 +87,7 @@ class Followed:
     _looks: int = 0
 
     def look(self) -> None:
-        """Read the records of those that have not ended. Jobs that began meanwhile are found first."""
+        """Read the records of jobs that have not ended. First find jobs that have begun meanwhile."""
         self._ids |= {put: put.job for put in self.puts if put.job}
         waiting = [put for put in self.puts if put not in self._ids and put not in self.problems]
         if waiting:
@@ -100,22 +100,22 @@ class Followed:
             self.records[put] = record
 
     def has_ended(self, put: Put) -> bool:
-        """Whether nothing more will become of a file."""
+        """Return whether a file's job has ended or will never begin."""
         record = self.records.get(put)
         return put in self.problems or (record is not None and not record.is_looked_at)
 
     @property
     def over(self) -> bool:
-        """Whether that is so of all."""
+        """Whether this is so for all files."""
         return all(map(self.has_ended, self.puts))
 
     def cancel(self) -> bool:
-        """Cancel those that go on; return False as long as some have not begun, which cannot be cancelled."""
+        """Cancel the running jobs; return False while some have not begun, because these cannot be cancelled yet."""
         if any(put not in self.records and put not in self.problems for put in self.puts):
             return False
         for put, record in self.records.items():
             if not self.has_ended(put):
-                with suppress(JobError):  # it ended just now
+                with suppress(JobError):  # it has just ended
                     self.jobs.cancel(record.id)
         return True
 
@@ -125,7 +125,7 @@ class Followed:
         return next((record.id for record in self.records.values()), "")
 
     def progress(self) -> Progress:
-        """How far all files are together, as far as the last looks at their jobs know."""
+        """The progress of all files together, according to the last looks at their jobs."""
         total = sum(put.size for put in self.puts) or 1
         records = self.records.values()
         done = sum(put.size * (self._share(put) or 0.0) for put in self.puts)
@@ -143,7 +143,7 @@ class Followed:
         return None if record is None else 1.0 if record.state is State.FINISHED else record.share
 
     def _find(self, waiting: Sequence[Put]) -> None:
-        """Find the jobs of files among those that began since the files were put. Each record is read once."""
+        """Find the jobs of files among jobs that began after the files were put. Each record is read once."""
         since = min(put.modified for put in waiting) - _CLOCKS_DIFFER
         listed = (one.key for one in self.jobs.store.listing(JOBS) if one.modified >= since)
         new = [key.removeprefix(JOBS).removesuffix(".json") for key in listed]
@@ -169,7 +169,7 @@ class Followed:
             if now is None:
                 self.problems[put] = "it was deleted from the inbox"
             elif now.etag.strip('"') != put.etag:
-                self.problems[put] = "somebody put another file of that name into the inbox"
+                self.problems[put] = "another file of that name was put into the inbox"
 
 
 def follow(
@@ -178,19 +178,19 @@ def follow(
     on_progress: OnProgress = lambda _progress: None,
     cancelled: threading.Event | None = None,
 ) -> list[FileResult]:
-    """Wait until all files are done, and bring their results.
+    """Wait until all files are done, and download their results.
 
     Args:
-        folder: where results go.
+        folder: the folder for results.
         on_progress: called once a second.
         cancelled: cancels the jobs when it is set.
 
     Returns:
-        What became of each file, in their order.
+        The outcome of each file, in their order.
 
     Raises:
-        JobError: it was cancelled. What is done stays.
-        ParcelqError: a result cannot be brought.
+        JobError: the jobs were cancelled. Finished work is kept.
+        ParcelqError: a result cannot be downloaded.
     """
     stop = cancelled or threading.Event()
     results: dict[Put, FileResult] = {}
@@ -203,17 +203,17 @@ def follow(
         if len(results) == len(followed.puts):
             return [results[put] for put in followed.puts]
         if stop.is_set() and followed.cancel():
-            raise JobError(followed.first, "it was cancelled; what is done is kept, and parcelq resume goes on")
+            raise JobError(followed.first, "it was cancelled; finished work is kept, and parcelq resume continues it")
         _pause(stop)
 
 
 def _pause(stop: threading.Event) -> None:
-    """Wait until the next look, or until somebody cancels the jobs."""
+    """Wait until the next poll, or until `cancelled` is set."""
     (time.sleep if stop.is_set() else stop.wait)(LOOK_SECONDS)
 
 
 def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
-    """Bring what became of a file whose job has ended."""
+    """Download the results of a file whose job has ended."""
     local, store = result_names(put.file), followed.jobs.store
     record = followed.records.get(put)
     if record is None:
@@ -222,7 +222,7 @@ def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
     report = _report(store, remote.report, record)
     state = SourceState(record.source, record.covered, record.total, record.dead, record.hole_count)
     if record.state is not State.FINISHED or not record.result or report is None:
-        later = "a later put of the same file, or another job, has its result in the place of this one"
+        later = "the result of a later put of the same file, or of another job, has replaced its result"
         problem = record.why_no_result or later
         if report is not None:
             for one, name in zip(remote.all, local.all, strict=True):
@@ -239,7 +239,7 @@ def result_of(followed: Followed, put: Put, folder: Path) -> FileResult:
 
 
 def _report(store: BucketStore, key: str, record: JobRecord) -> Mapping[str, Any] | None:
-    """The report of a job; None if there is none, or only one of another job."""
+    """Return the report of a job; None if there is none, or only another job's."""
     try:
         report: Mapping[str, Any] = json.loads(store.read(key))
         return report if report["source"] == record.source else None
@@ -248,7 +248,7 @@ def _report(store: BucketStore, key: str, record: JobRecord) -> Mapping[str, Any
 
 
 def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
-    """Bring an object into a file, which is replaced at once; one that is not needed may be missing."""
+    """Download an object into a file, which is replaced atomically. If it is optional, it may be missing."""
     if not needed and store.stat(key) is None:
         path.unlink(missing_ok=True)
         return
@@ -259,7 +259,7 @@ def _fetch(store: BucketStore, key: str, path: Path, *, needed: bool) -> None:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """Give a path beside a file, which takes its place if nothing is raised."""
+    """Yield a temporary path beside a file, which replaces the file if nothing is raised."""
     if path.is_dir():
         raise InvalidValueError("result", str(path), "a file, but there is a folder of that name")
     part = path.with_name(f".parcelq-{uuid.uuid4().hex}")

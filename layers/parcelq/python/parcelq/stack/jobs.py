@@ -1,4 +1,4 @@
-"""The jobs of a stack, by their records: listing them, their dead entries, cancelling, resuming and redriving."""
+"""The jobs of a stack, by their records: lists them and their dead entries, and cancels, resumes and redrives them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from parcelq.aws.parallel import in_flight
 from parcelq.collect.deaths import Dead, dead_of
 from parcelq.collect.resolution import Collected
 from parcelq.collect.runs import collected_of
-from parcelq.collect.segments import folder
-from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, PublishError, StoreError
+from parcelq.collect.segments import folder, segments_among
+from parcelq.errors import AwsError, ConflictError, JobError, NotFoundError, ParcelqError, StoreError
 from parcelq.jobs.changes import halted, woken
 from parcelq.jobs.jobs import Jobs
 from parcelq.jobs.limits import NO_LIMITS
@@ -25,28 +25,27 @@ from parcelq.names import JOBS
 from parcelq.result_names import COMPRESSED
 from parcelq.store.bucket import BucketStore
 from parcelq.store.store import Stored
-from parcelq.topics.message import Message
-from parcelq.topics.topic import Topic
+from parcelq.topics.topic import Topic, publish_all
 from parcelq.upload.notes import forget_problem, notes_of
-from parcelq.upload.ranges import RangeTask
+from parcelq.upload.ranges import part_tasks
 
 _log = logging.getLogger(__name__)
 _WHOLE_ID: Final = 24
-"""Characters of a whole id."""
+"""Characters of a complete id."""
 _TRIES: Final = 20
-"""How often a record is changed that somebody else changes at the same moment."""
+"""How often to retry changing a record that another process changes at the same time."""
 
 Range = tuple[int, int]
 
 
 class StackJobs(NamedTuple):
-    """The jobs of a stack. Every method raises AwsError where AWS refuses.
+    """The jobs of a stack. Every method raises AwsError if AWS refuses a request.
 
     Attributes:
-        looks: returns the topic of looks; asked only when something is changed, as the next one is.
-        ranges: returns the topic of the uploader's tasks.
+        looks: returns the topic of looks; called only for changes.
+        ranges: returns the topic of the uploader's tasks; called only for changes.
         output_topic: name of the topic that results are collected from.
-        input_topic: name of the topic that records go to where a job does not say.
+        input_topic: name of the topic for records if a job does not name one.
         now: returns the time in seconds since the epoch.
     """
 
@@ -58,12 +57,12 @@ class StackJobs(NamedTuple):
     now: Callable[[], float] = time.time
 
     def all(self, known: dict[str, tuple[str, JobRecord | None]] | None = None) -> list[JobRecord]:
-        """Return the records of all jobs, the newest first. The list goes on while records are read, many at a time.
+        """Return the records of all jobs, the newest first. Many records are read in parallel.
 
         A record that cannot be read is logged and left out.
 
         Args:
-            known: what an earlier call has read, by keys. What has not changed since is not read again.
+            known: records from an earlier call, by key. Unchanged records are not read again.
         """
         cache = {} if known is None else known
 
@@ -80,42 +79,40 @@ class StackJobs(NamedTuple):
         """Return the record of a job.
 
         Args:
-            job: its id, or the beginning of that.
+            job: its id, or the beginning of the id.
 
         Raises:
-            JobError: there is no such job, or several begin so.
+            JobError: no job or several jobs have such an id.
         """
         keys = []
         if is_job_id(job):
             keys = [f"{JOBS}{job}.json"] if len(job) == _WHOLE_ID else list(self.store.keys(f"{JOBS}{job}"))
         if len(keys) > 1:
             ids = ", ".join(key.removeprefix(JOBS).removesuffix(".json") for key in keys[:10])
-            raise JobError(job, f"{len(keys)} jobs begin so: {ids}")
+            raise JobError(job, f"{len(keys)} jobs have ids that begin with this: {ids}")
         record = self._read(keys[0]) if keys else None
         if record is None:
-            raise JobError(
-                job, f"there is no such job in {self.store.bucket!r}; parcelq jobs --all lists those there are"
-            )
+            raise JobError(job, f"there is no such job in {self.store.bucket!r}; parcelq jobs --all lists all jobs")
         return record
 
     def collected(self, record: JobRecord) -> Collected | None:
-        """Open what was collected of a job; None if that is nothing, or its result is whole."""
+        """Open the collected messages of a job; None if there are none, or if its result is complete."""
         with suppress(NotFoundError):
             return collected_of(self.store, list(self.store.keys(folder(self.output_topic, record.id))))
         return None
 
     def dead(self, job: str) -> Iterator[Dead]:
-        """Yield the entries of a job that failed for good so far, in order; see `find`."""
+        """Yield the dead entries of a job so far, in order; see `find`."""
         record = self.find(job)
         collected = self.collected(record)
         if collected:
             yield from dead_of(collected, notes_of(self.store, record.source))
 
     def cancel(self, job: str) -> JobRecord:
-        """Cancel a job: none of its messages is run any more. What is done stays, and it can be resumed.
+        """Cancel a job: no more of its messages run. Finished work is kept, and the job can be resumed.
 
         Raises:
-            JobError: there is no such job, or it has ended, or its result is being written.
+            JobError: there is no such job, it has ended, or its result is being written.
         """
 
         def cancelled(record: JobRecord) -> JobRecord:
@@ -132,48 +129,51 @@ class StackJobs(NamedTuple):
         return record
 
     def resume(self, job: str) -> int:
-        """Go on with a job that was stopped or cancelled, without the limits that stopped it.
+        """Continue a job that was stopped or cancelled, without the limits that stopped it.
 
         Returns:
-            How many parts of its source are published again.
+            The number of ranges of its source that are published again.
 
         Raises:
-            JobError: it goes on already, it lacks nothing, or its source is gone.
+            JobError: it is running, it is complete, or its source was deleted.
         """
         record = self.find(job)
         if record.state is State.FINISHED:
-            raise JobError(record.id, "it lacks no part" + "; parcelq redrive runs dead entries" * bool(record.dead))
+            raise JobError(
+                record.id, "no part of it is missing" + "; parcelq redrive runs dead entries" * bool(record.dead)
+            )
         if not record.state.is_ended:
-            raise JobError(record.id, f"it is {record.state}, so it goes on by itself")
+            raise JobError(record.id, f"it is {record.state}, so it continues without being resumed")
         return self._go_on(record, [])
 
     def redrive(
         self, job: str, *, version: str = "", topic: str = "", only: Callable[[Dead], bool] | None = None
     ) -> int:
-        """Run the dead entries of a job again, and what is missing of one that was stopped.
+        """Run the dead entries of a job again, and the missing parts of a stopped job.
 
-        Their results take the places of the dead entries. Entries of a message that died in a later step run again
-        with all others of that message, from the first step on.
+        Their outputs are inserted at the places of the dead entries. If a message died in a later step, all of its
+        entries run again, from the first step on.
 
         Args:
-            job: its id, or the beginning of that.
-            version: the version of its workflow to run, `<name>@<version>`; the one of last time by default.
-            topic: name of the topic of that version's first step; the job's by default.
-            only: says of a dead entry whether it is run again; all are if it is None.
+            job: its id, or the beginning of the id.
+            version: the version of its workflow to run, `<name>@<version>`; by default the job's last version.
+            topic: name of the topic of that version's first step; by default the job's topic.
+            only: says whether a dead entry runs again; None for all.
 
         Returns:
-            How many dead entries are run again.
+            The number of dead entries that run again.
 
         Raises:
-            JobError: it has no such dead entries, it is still being uploaded, or its source is gone.
+            JobError: it has no such dead entries, it is still being uploaded, or its source was deleted.
         """
         record = self.find(job)
         if record.state in {State.UPLOADING, State.FINISHING}:
             raise JobError(record.id, f"it is {record.state}; redrive it when it runs or has ended")
-        chosen = [one for one in self.dead(record.id) if only is None or only(one)]
+        dead = list(self.dead(record.id))
+        chosen = [one for one in dead if only is None or only(one)]
         if not chosen:
             raise JobError(record.id, "it has no dead entries" if only is None else "it has none of these dead entries")
-        self._go_on(record, ranges_of(chosen), version, topic)
+        self._go_on(record, ranges_of(chosen), version, topic, len(dead) - len(chosen))
         return sum(one.entries for one in chosen)
 
     @property
@@ -185,13 +185,13 @@ class StackJobs(NamedTuple):
             found = read_job(self.store, key.removeprefix(JOBS).removesuffix(".json"))
         except (AwsError, StoreError):
             raise
-        except ParcelqError as error:  # it is no record
+        except ParcelqError as error:  # it is not a record
             _log.error("%s", error)
             return None
         return found[0] if found else None
 
     def _change(self, job: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord:
-        """Change a record, which looks change at the same time."""
+        """Change a record that looks may change at the same time."""
         for _ in range(_TRIES):
             found = read_job(self.store, job)
             if found is None:
@@ -200,45 +200,43 @@ class StackJobs(NamedTuple):
             with suppress(ConflictError):
                 write_job(self.store, record, found[1])
                 return record
-        raise JobError(job, "others change it all the time; try again")
+        raise JobError(job, "it changes continually; try again")
 
-    def _go_on(self, record: JobRecord, dead: Sequence[Range], version: str = "", topic: str = "") -> int:
-        """Let a job go on, and publish parts of its source again: first its record, then its look, then the tasks.
+    def _go_on(
+        self, record: JobRecord, dead: Sequence[Range], version: str = "", topic: str = "", left_dead: int = 0
+    ) -> int:
+        """Continue a job, and publish ranges of its source again: write its record, publish its look, then publish the
+        tasks.
 
         Returns:
-            How many parts.
+            The number of ranges.
         """
         size = self._size(record)
         missing = self._missing(record, size) if record.state is not State.FINISHED and record.state.is_ended else []
         total = record.total if record.total is not None else size
         assert total is not None
         forget_problem(self.store, record.source)
+        newest = max(segments_among(self.store.keys(folder(self.output_topic, record.id))), default="") if dead else ""
 
         def going_on(now: JobRecord) -> JobRecord:
             if now.state.is_ended != record.state.is_ended or now.state is State.FINISHING:
-                raise JobError(now.id, f"it is {now.state} by now; look at it, and try again")
+                raise JobError(now.id, f"it is now {now.state}; check it, and try again")
             versions = tuple(dict.fromkeys([*now.versions, version] if version else now.versions))
-            if version:  # the last one is what is healed with
+            if version:  # the last version is used when missing records are published again
                 versions = (*(one for one in versions if one != version), version)
             limits = NO_LIMITS if now.halted else now.limits
             changed = replace(woken(now, self.now()), versions=versions, limits=limits, total=total, reason="")
-            return replace(changed, uploaded=True, topic=topic or now.topic, redriven=now.redriven or bool(dead))
+            changed = replace(changed, redriven=now.redriven or bool(dead), redriven_after=newest, left_dead=left_dead)
+            return replace(changed, uploaded=True, topic=topic or now.topic)
 
         changed = self._change(record.id, going_on)
         self._jobs.publish(changed)
         target, pinned = changed.topic or self.input_topic, changed.versions[-1] if changed.versions else ""
         ranges = [*missing, *dead]
-        tasks = (
-            RangeTask(record.source, target, start, end, total, workflow=pinned, part=True) for start, end in ranges
-        )
-        wanted = self.ranges()
-        _, failed = wanted.publish(Message(str(task).encode()) for task in tasks)
-        if failed:
-            raise PublishError(wanted.name, [one.reason for one in failed])
-        return len(ranges)
+        return publish_all(self.ranges(), part_tasks(record.source, target, ranges, total, pinned))
 
     def _size(self, record: JobRecord) -> int | None:
-        """Bytes of a job's source as it lies there; None if it is compressed.
+        """Return the size of a job's source object; None if it is compressed.
 
         Raises:
             JobError: it cannot be read again.
@@ -250,15 +248,15 @@ class StackJobs(NamedTuple):
             raise JobError(record.id, f"{source.uri} is not in the stack's bucket; upload it again")
         with self.store.opened_put(source.key, version=source.version, etag=source.etag) as found:
             if found is None:
-                raise JobError(record.id, f"{source.uri} was deleted or replaced since it was put")
+                raise JobError(record.id, f"{source.uri} was deleted or replaced after it was put")
             compressed = source.key.lower().endswith(COMPRESSED) or bool(found.encoding)
             size = None if compressed else found.size
         if size is None and record.total is None:
-            raise JobError(record.id, "its upload did not end, so nobody knows what is missing; put the file again")
+            raise JobError(record.id, "its upload did not end, so it is unknown what is missing; put the file again")
         return size
 
     def _missing(self, record: JobRecord, size: int | None) -> list[Range]:
-        """What is missing of a job that does not run."""
+        """Return the missing ranges of a job that does not run."""
         collected = self.collected(record) or Collected(self.store, ())
         return list(collected.holes(collected.resolve().up_to(record.total if record.total is not None else size)))
 
@@ -266,7 +264,7 @@ class StackJobs(NamedTuple):
 def ranges_of(dead: Sequence[Dead]) -> list[Range]:
     """Return the ranges of a source to publish again for dead entries.
 
-    Entries of the source that touch are one range. A message that died in a later step is published as it was.
+    Adjacent entries of the source form one range. A message that died in a later step is published as a whole.
     """
     found: list[tuple[int, int, bool]] = []
     for one in sorted(dead, key=lambda one: (one.start, -one.end)):

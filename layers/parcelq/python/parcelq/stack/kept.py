@@ -1,4 +1,4 @@
-"""What is kept on this machine of the records of jobs, so that a list of many jobs reads only those that changed."""
+"""Caches the records of jobs on this machine, so that a list of many jobs reads only those that changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from parcelq.steps.environments import cache_folder
 
 _log = logging.getLogger(__name__)
 _FORM: Final = 1
-"""The version of the file's form. One of another version is read as empty."""
+"""The version of the cache file's schema. A file of another version is treated as empty."""
 
 Known = dict[str, tuple[str, JobRecord | None]]
 
@@ -24,7 +24,7 @@ def all_jobs(jobs: StackJobs, folder: Path | None = None) -> list[JobRecord]:
     """Return the records of all jobs, the newest first. Only those that changed since the last call are read.
 
     Args:
-        folder: where records are kept; in `cache_folder()` by default. What cannot be read there is read anew.
+        folder: the folder of the cache; by default in `cache_folder()`. Invalid cache files are ignored.
     """
     file = (folder or cache_folder() / "jobs") / f"{jobs.store.bucket}.json"
     known = _read(file)
@@ -53,4 +53,4 @@ def _write(file: Path, known: Known) -> None:
         part.write_text(json.dumps({"form": _FORM, "records": records}))
         part.replace(file)
     except OSError as error:
-        _log.info("records of jobs are not kept: %s", error)
+        _log.info("records of jobs cannot be cached: %s", error)

@@ -1,4 +1,4 @@
-"""A deployed stack, as its CloudFormation outputs describe it: all that others need to know of it, looked up once."""
+"""Looks up a deployed stack in its CloudFormation outputs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Stack(NamedTuple):
 
     Attributes:
         name: its name in CloudFormation.
-        prefix: what the names of its topics and functions begin with.
+        prefix: the start of the names of its topics and functions.
         output_topic: name of the topic that results are collected from.
-        python: the version of Python that steps are run with.
-        platform: what packages are built for, as uv calls it.
+        python: the version of Python for steps.
+        platform: the platform for packages, in uv's terms.
         storage_mib: the disk of a processor.
     """
 
@@ -46,7 +46,7 @@ class Stack(NamedTuple):
 
     @property
     def store(self) -> BucketStore:
-        """The bucket's objects."""
+        """The stack's bucket as a store."""
         from parcelq.aws.clients import s3_client
         from parcelq.store.bucket import BucketStore
 
@@ -76,19 +76,19 @@ class Stack(NamedTuple):
         return StackJobs(self.store, looks, ranges, self.output_topic, self.topic(self.stages[0]))
 
     def topic(self, stage: str) -> str:
-        """Name of the topic of a stage."""
+        """Return the name of a stage's topic."""
         return f"{self.prefix}-{stage}"
 
     @property
     def packages_are_for(self) -> str:
-        """What versions of workflows say that packages for this stack are for."""
+        """The platform text of workflow versions for this stack; see `packages_are_for`."""
         from parcelq.jobs.version import packages_are_for
 
         return packages_are_for(self.python, self.platform.partition("-")[0])
 
     @property
     def target(self) -> Target:
-        """What packages of workflows are for."""
+        """The target for building packages of workflows."""
         from parcelq.steps.packages import Target
 
         return Target(self.python, self.platform)
@@ -98,8 +98,8 @@ def look_up(name: str) -> Stack:
     """Look up a stack in the account and region that boto3 is configured for.
 
     Raises:
-        ParcelqError: there is no such stack, or this version of Parcelq did not make it.
-        AwsError: CloudFormation refused.
+        ParcelqError: there is no such stack, or another version of Parcelq deployed it.
+        AwsError: CloudFormation refused the request.
     """
     from parcelq.aws.clients import cloudformation_client, translated
 
@@ -110,7 +110,7 @@ def look_up(name: str) -> Stack:
     except AwsError as error:
         if error.code == "ValidationError" and "does not exist" in str(error):
             region = client.meta.region_name
-            raise ParcelqError(f"there is no stack {name!r} in {region}; sam deploy makes one") from None
+            raise ParcelqError(f"there is no stack {name!r} in {region}; sam deploy creates one") from None
         raise
     outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())}
     if missing := [one for one in _NEEDED if one not in outputs]:

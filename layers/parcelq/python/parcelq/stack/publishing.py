@@ -1,4 +1,4 @@
-"""Putting a workflow on a stack: bundles are built, checked against the function's disk, and uploaded once."""
+"""Puts a workflow on a stack: builds its bundles, checks them against the function's disk, and uploads each once."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from typing import TYPE_CHECKING
 
 from parcelq.collect.page.amounts import size
 from parcelq.errors import ParcelqError
+from parcelq.limits import MIB
 
 if TYPE_CHECKING:
     from parcelq.jobs.assembled import Assembled
     from parcelq.jobs.version import Version
-    from parcelq.limits import MIB
 from parcelq.stack.lookup import Stack
 
 Note = Callable[[str], None]
 Uploading = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
-"""Shows an upload: is given what is uploaded and its bytes, and gives what is called with the bytes of each block."""
+"""Shows an upload: gets its title and its size, and returns a context whose value is called with the bytes of each
+block.
+"""
 
 
 @contextmanager
 def silently(_what: str, _size: int | None) -> Iterator[Callable[[int], None]]:
-    """Show no upload; an `Uploading`."""
+    """Show nothing; an `Uploading`."""
     yield lambda _count: None
 
 
 def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading) -> Version:
-    """Store a workflow's version in a stack, with its bundles as far as they are not there yet.
+    """Store a version of a workflow in a stack, with those bundles that are not there yet.
 
     Raises:
         SettingsError: a package does not exist for the stack's functions, or the stack lacks a stage.
-        ParcelqError: the workflow needs more disk than a function has, or cannot have its name there.
+        ParcelqError: the workflow needs more disk than a function has, or its name is not allowed there.
     """
     from parcelq.jobs.version import version_of
     from parcelq.jobs.versions import bundle_key
@@ -42,10 +44,11 @@ def publish(stack: Stack, assembled: Assembled, note: Note, uploading: Uploading
 
     if assembled.name.startswith(f"{stack.prefix}-"):
         raise ParcelqError(
-            f"workflow is {assembled.name!r}, but names that begin with {stack.prefix}- are those of the stack's topics"
+            f"workflow is {assembled.name!r}, but names that begin with {stack.prefix}- "
+            f"are reserved for the stack's topics"
         )
     assembled.workflow.stages(stack.stages)
-    # A workflow that is certainly too large is refused before packing takes minutes.
+    # A workflow that is certainly too large is refused before it is packed, which takes minutes.
     _check_room(stack, assembled.name, sum(path.stat().st_size for path in assembled.files.values()))
     packages = assembled.packages(stack.target, note)
     python = stack.packages_are_for if any(packages) else ""
@@ -83,6 +86,7 @@ def _check_room(stack: Stack, name: str, needed: int) -> None:
     if needed > most:
         mib = -(-needed // MIB)
         raise ParcelqError(
-            f"workflow {name!r} needs {mib:,} MiB of disk, but half of the {stack.storage_mib:,} MiB of a processor of "
-            f"stack {stack.name!r} is for workflows; deploy it with ProcessorStorage={2 * mib} or more"
+            f"workflow {name!r} needs {mib:,} MiB of disk, but a processor "
+            f"of stack {stack.name!r} has half of its {stack.storage_mib:,} MiB for workflows; "
+            f"deploy it with ProcessorStorage={2 * mib} or more"
         )

@@ -1,4 +1,4 @@
-"""Running a workflow over files on a stack: its version and the files are put, and then the jobs are followed."""
+"""Runs a workflow over files on a stack: puts its version and the files, then follows the jobs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _S3: Final = "s3://"
 
 
 def check_files(files: Sequence[str], folder: Path) -> list[str]:
-    """Return what files are called in the inbox, before anything is looked up or put.
+    """Return the names of files in the inbox, before anything is looked up or put.
 
     Args:
         files: paths of files, or addresses of S3 objects, `s3://bucket/key`.
 
     Raises:
-        ParcelqError: a file cannot be read, or a result would have the name of another one, or of a source.
+        ParcelqError: a file cannot be read, or a result would have the name of another result or of a source.
     """
     local = [Path(file) for file in files if not file.startswith(_S3)]
     for path in local:
@@ -48,15 +48,15 @@ def check_files(files: Sequence[str], folder: Path) -> list[str]:
 def put_files(
     stack: Stack, files: Sequence[str], names: Sequence[str], assembled: Assembled, note: Note, uploading: Uploading
 ) -> list[Put]:
-    """Put a workflow and files into a stack, whose jobs begin then.
+    """Put a workflow and files into a stack, which then begins their jobs.
 
     Args:
         files: paths of files, or addresses of S3 objects.
         names: what `check_files` returned.
-        note: called with sentences about what takes a while.
+        note: called with sentences about slow operations.
 
     Raises:
-        ParcelqError: the workflow cannot be put, or there is no such object.
+        ParcelqError: the workflow cannot be put, or an object does not exist.
     """
     version = publish(stack, assembled, note, uploading)
     return [
@@ -74,7 +74,7 @@ def run_files(
     cancelled: threading.Event,
     note: Note,
 ) -> list[FileResult]:
-    """Run a workflow over files on a stack, and bring the results; see `put_files` and `follow`."""
+    """Run a workflow over files on a stack, and download the results; see `put_files` and `follow`."""
     puts = put_files(stack, files, names, assembled, note, silently)
     return follow(Followed(stack.jobs, puts), folder, on_progress, cancelled)
 
@@ -82,21 +82,21 @@ def run_files(
 def redrive(
     stack: Stack, job: str, changed: Assembled | None, note: Note, uploading: Uploading, *, is_folder: bool = False
 ) -> tuple[JobRecord, int]:
-    """Run the dead entries of a job again, perhaps with other steps; see `StackJobs.redrive`.
+    """Run the dead entries of a job again, optionally with other steps; see `StackJobs.redrive`.
 
-    Other steps become a version of the job's workflow that no new job gets.
+    Other steps become a version of the job's workflow that new jobs do not get.
 
     Args:
         job: the job's id, or its beginning.
-        changed: the other steps; None to run those of last time.
-        note: called with sentences about what takes a while.
-        is_folder: whether `changed` is the folder of a workflow, which says formats, sizes and settings itself.
+        changed: the other steps; None to run the same steps.
+        note: called with sentences about slow operations.
+        is_folder: whether `changed` is the folder of a workflow, which contains formats, sizes and settings.
 
     Returns:
-        The job's record from before, and how many entries are run again.
+        The job's record before the redrive, and the number of entries that run again.
 
     Raises:
-        JobError: the job cannot be redriven, or its workflow has settings that single steps do not say.
+        JobError: the job cannot be redriven, or its workflow has settings that single steps would lose.
     """
     jobs = stack.jobs
     record = jobs.find(job)
@@ -104,7 +104,7 @@ def redrive(
         return record, jobs.redrive(record.id)
     if not record.workflow:
         raise JobError(
-            record.id, "it runs the step that the stack was deployed with; deploy the mended step, then redrive"
+            record.id, "it runs the step that the stack was deployed with; deploy the corrected step, then redrive"
         )
     if not record.dead:
         raise JobError(record.id, "it has no dead entries")
@@ -116,7 +116,7 @@ def redrive(
 
 
 def _like(changed: Assembled, before: Workflow, record: JobRecord) -> Assembled:
-    """Return other steps with the formats, sizes and stages of those before."""
+    """Return other steps with the formats, sizes and stages of the previous ones."""
     steps = changed.workflow.steps
     if any(one.settings for one in before.steps) and not any(one.settings for one in steps):
         raise JobError(record.id, "its steps have settings; give the folder of the whole workflow, with --workflow DIR")
@@ -131,7 +131,7 @@ def _like(changed: Assembled, before: Workflow, record: JobRecord) -> Assembled:
 
 
 def _file_name(file: str) -> str:
-    """What a file or an S3 object is called in the inbox."""
+    """Return the name of a file or an S3 object in the inbox."""
     name = _address(file)[1].rpartition("/")[2] if file.startswith(_S3) else Path(file).name
     if name in {"", ".", ".."}:
         raise InvalidValueError("file", file, "a file, or the address of an object, s3://bucket/key")
@@ -139,7 +139,7 @@ def _file_name(file: str) -> str:
 
 
 def _address(text: str) -> tuple[str, str]:
-    """Bucket and key of an address, `s3://bucket/key`; the key is as it is, not encoded."""
+    """Return bucket and key of an address `s3://bucket/key`; the key is not percent-encoded."""
     bucket, _, key = text.removeprefix(_S3).partition("/")
     return check_bucket(bucket), key
 

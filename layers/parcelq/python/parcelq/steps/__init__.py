@@ -1,1 +1,1 @@
-"""Steps: finding a program and its settings, and running it."""
+"""Steps: finds a program and its settings, and runs it."""

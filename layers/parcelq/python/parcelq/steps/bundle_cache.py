@@ -1,4 +1,4 @@
-"""Unpacked bundles on a function's disk: the few that were used last, unless a file of theirs was changed."""
+"""A cache of unpacked bundles on a function's disk. A bundle whose files were changed is unpacked again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Open: TypeAlias = Callable[[Bundle], AbstractContextManager[IO[bytes]]]
 
 
 class _Unpacked(NamedTuple):
-    """A bundle on the disk: its folder, its size, and the state of its files when it was unpacked."""
+    """A bundle on disk: its folder, its size, and the state of its files after unpacking."""
 
     folder: Path
     size: int
@@ -31,12 +31,12 @@ class _Unpacked(NamedTuple):
 
 
 class BundleCache:
-    """Unpacks bundles into a temporary folder, and removes those that were not used for longest when room is short.
+    """Unpacks bundles into a temporary folder, and removes the least recently used ones when space is short.
 
-    It uses only bundles that this process unpacked, because other processes may have left anything there.
+    It uses only bundles that this process unpacked, because it cannot trust files of other processes.
 
     Args:
-        most_bytes: bytes that all bundles together may take, with the archive that is being unpacked.
+        most_bytes: most bytes of all bundles together, including the archive that is being unpacked.
         open_archive: opens the archive of a bundle for reading. May raise any ParcelqError.
         on_remove: called with the digest of a bundle before it is removed.
     """
@@ -51,14 +51,13 @@ class BundleCache:
         self._root: Path | None = None
 
     def folder(self, bundle: Bundle, in_use: Collection[str] = ()) -> Path:
-        """Return the folder of a bundle, which is fetched and unpacked if it is not there.
+        """Return the folder of a bundle; fetch and unpack the bundle if necessary.
 
         Args:
-            bundle: the bundle.
-            in_use: digests of bundles that must not be removed for it.
+            in_use: digests of bundles that must not be removed.
 
         Raises:
-            BundleError: it is damaged, or there is no room for it beside those in use.
+            BundleError: it is damaged, or there is not enough space for it besides the bundles in use.
             ParcelqError: the archive cannot be fetched now.
         """
         found = self._unpacked.get(bundle.digest)
@@ -70,9 +69,9 @@ class BundleCache:
         return found.folder
 
     def check(self, digests: Collection[str]) -> list[str]:
-        """Forget the bundles with a file that was changed, added or removed since they were unpacked; return them.
+        """Forget the bundles with files that were changed, added or removed since they were unpacked; return them.
 
-        The kernel notes every change of a file in its ctime, which no program without special rights can set.
+        The kernel notes every change of a file in its ctime, which unprivileged programs cannot set.
         """
         changed = [one for one in digests if one in self._unpacked and _is_changed(self._unpacked[one])]
         for digest in changed:
@@ -81,7 +80,7 @@ class BundleCache:
         return changed
 
     def _make_room(self, bundle: Bundle, in_use: Collection[str]) -> None:
-        """Remove bundles for another one, those not used for longest first."""
+        """Remove the least recently used bundles to make room for another one."""
         free = self._most - bundle.room - bundle.size - sum(one.size for one in self._unpacked.values())
         doomed = []
         for digest, one in self._unpacked.items():
@@ -94,7 +93,7 @@ class BundleCache:
             needed = bundle.room + bundle.size
             raise BundleError(
                 bundle.digest,
-                f"it needs {needed >> 20} MiB of disk, and bundles may take {self._most >> 20} MiB together; "
+                f"it needs {needed >> 20} MiB of disk, but all bundles together may take only {self._most >> 20} MiB; "
                 "deploy the stack with more ProcessorStorage",
             )
         for digest in doomed:
@@ -124,7 +123,7 @@ class BundleCache:
         return _Unpacked(folder, sum(mark[0] for mark in marks.values()), marks)
 
     def _folder(self) -> Path:
-        """The folder of all bundles. What an earlier process left there is removed."""
+        """The folder of all bundles. Files that an earlier process left there are removed."""
         if self._root is None:
             root = Path(tempfile.gettempdir()) / _FOLDER
             shutil.rmtree(root, ignore_errors=True)
@@ -142,7 +141,7 @@ def _is_changed(unpacked: _Unpacked) -> bool:
 
 
 def _marks_below(folder: Path) -> Marks:
-    """Size, inode, and the times of the last change, of every file and folder below one."""
+    """Return size, inode, and the times of the last change, of every file and folder below a folder."""
     marks: Marks = {}
     left = [os.fspath(folder)]
     while left:

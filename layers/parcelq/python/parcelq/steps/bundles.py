@@ -1,7 +1,7 @@
-"""Bundles: files of a step or of its packages as one ZIP archive, which is named by the SHA-256 of its bytes.
+"""Bundles: ZIP archives with the files of a step or of its packages. A bundle's name is the SHA-256 of its bytes.
 
-The same files always make the same archive: their order, times and modes are fixed. An archive is unpacked only if its
-digest is right, and only into regular files below the target.
+The same files always give the same archive, because order, times and modes are fixed. An archive is unpacked only if
+its digest is right, and only to regular files below the target folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_FILES: Final = 100_000
 MAX_UNPACKED_BYTES: Final = 10 * 1024**3
 """The largest disk that a function can have: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that an archive can note."""
+"""The earliest time that an archive can store."""
 _LEVEL: Final = 6
 _BLOCK: Final = 1 << 20
 _TOO_MUCH: Final = "more bytes than the bundle may have, with {!r}"
@@ -32,14 +32,14 @@ _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 class Bundle(NamedTuple):
-    """What is known of a bundle.
+    """The facts about a bundle.
 
     Attributes:
         digest: SHA-256 of the archive, 64 hexadecimal characters.
         size: bytes of the archive.
         unpacked: bytes of its files together.
         code: bytes of the files that Python compiles; the compiled files take about as much again.
-        files: how many files it has.
+        files: number of its files.
     """
 
     digest: str
@@ -50,12 +50,12 @@ class Bundle(NamedTuple):
 
     @property
     def room(self) -> int:
-        """Bytes that it takes on the disk when it is unpacked and compiled."""
+        """Bytes on disk after it is unpacked and compiled."""
         return self.unpacked + self.code
 
     @classmethod
     def parse(cls, document: object) -> Bundle:
-        """Read the document of a bundle, its fields by name. Raises `Wrong`, as a check does."""
+        """Read the JSON form of a bundle. Raises `Wrong`, like a check."""
         values, problems = checked(document, _CHECKS, tuple(_CHECKS)) if isinstance(document, dict) else ({}, [""])
         if problems:
             raise Wrong("a bundle with digest, size, unpacked, code and files")
@@ -64,10 +64,6 @@ class Bundle(NamedTuple):
 
 def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
     """Write an archive of files.
-
-    Args:
-        files: by their paths in the archive.
-        target: the archive, which is replaced.
 
     Raises:
         BundleError: there are more files than an archive may have.
@@ -79,7 +75,7 @@ def write_bundle(files: Mapping[str, Path], target: Path) -> Bundle:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
         for name, path in sorted(files.items()):
             entry = zipfile.ZipInfo(name, _TIME)
-            entry.create_system = 3  # Unix, whose modes are below
+            entry.create_system = 3  # Unix; its modes are set below
             mode = 0o755 if os.access(path, os.X_OK) else 0o644
             entry.external_attr = (stat.S_IFREG | mode) << 16
             entry.compress_type = zipfile.ZIP_DEFLATED
@@ -97,13 +93,11 @@ def unpack(archive: Path, bundle: Bundle, target: Path) -> None:
     """Unpack an archive into a new folder, and compile the Python files in it.
 
     Args:
-        archive: the archive.
-        bundle: what it must be.
-        target: the folder, which must not exist. If this raises, some of it may be there.
+        target: the folder, which must not exist. If this raises, it may be incomplete.
 
     Raises:
-        BundleError: the archive is another one or damaged, or has anything in it but regular files below its top.
-        OSError: there is no room for it.
+        BundleError: the archive does not match, is damaged, or contains anything but regular files below the target.
+        OSError: there is not enough space for it.
     """
     with archive.open("rb") as file:
         # guard[False]: a bundle is unpacked only if its digest is the expected one
@@ -114,7 +108,7 @@ def unpack(archive: Path, bundle: Bundle, target: Path) -> None:
         with zipfile.ZipFile(archive) as opened:
             _unpack(opened, bundle, target)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, zlib.error) as error:
-        raise BundleError(bundle.digest, f"it is no archive that can be read: {error}") from None
+        raise BundleError(bundle.digest, f"it is not a readable archive: {error}") from None
     _compile(target)
 
 
@@ -156,7 +150,8 @@ def _check_entry(entry: zipfile.ZipInfo, bundle: Bundle) -> None:
 
 
 def copied(source: IO[bytes], target: IO[bytes], most: int, bundle: str, what: str) -> int:
-    """Copy all of a file, and return its bytes. Raises BundleError, that the bundle has `what`, above that many."""
+    """Copy a whole file, and return its size. Raises BundleError with the text `what` if it is larger than the
+    limit."""
     size = 0
     while block := source.read(_BLOCK):
         size += len(block)
@@ -167,8 +162,9 @@ def copied(source: IO[bytes], target: IO[bytes], most: int, bundle: str, what: s
 
 
 def _compile(folder: Path) -> None:
-    """Compile what Python may import, so that no process has to. A file that this Python cannot compile stays as it
-    is."""
+    """Compile the Python files that may be imported, so that no process has to. Files that this Python cannot compile
+    are left alone.
+    """
     import compileall
     import py_compile
 
@@ -176,7 +172,7 @@ def _compile(folder: Path) -> None:
         folder,
         maxlevels=100,
         quiet=2,
-        rx=re.compile(f"{re.escape(str(folder))}.*/tests?/"),  # of packages, which nobody imports
+        rx=re.compile(f"{re.escape(str(folder))}.*/tests?/"),  # of packages; nobody imports these files
         invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
     )
 

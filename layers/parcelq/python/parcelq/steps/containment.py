@@ -1,5 +1,6 @@
-"""Containment of steps: a step cannot read the memory of the process that runs it, and none of its processes outlives
-its run."""
+"""Contains steps: a step cannot read the memory of the process that runs it, and none of its processes outlives its
+run.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +21,23 @@ from parcelq.steps import supervisor
 from parcelq.steps.supervisor import END_SECONDS, GRACE_SECONDS, HOP_SECONDS
 
 MARK: Final = "PARCELQ_RUN"
-"""An environment variable of every step: the folder that it was started in."""
+"""An environment variable of every step that contains the folder in which the step was started."""
 _PR_SET_DUMPABLE: Final = 4
 """https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html"""
 _BOOT: Final = (
     "import sys; parcelq = type(sys)('parcelq'); parcelq.__path__ = [{!r}]; sys.modules['parcelq'] = parcelq; "
     "from parcelq.steps.supervisor import main; main(sys.argv[1:])"
 )
-"""Imports the supervisor from the folder of this package, without what the package itself imports."""
+"""Imports the supervisor from the folder of this package, without importing the package's own modules."""
 _FOREVER: Final = 10.0 * 365 * 24 * 3600
 _LOOK_AGAIN_SECONDS: Final = 0.01
-"""A process that just starts another program has no environment for a moment."""
+"""A process that is just starting another program briefly has no environment."""
 
 
 @cache
 def shield() -> None:
-    """Hide the environment and memory of this process, which hold AWS credentials, from its children; once.
+    """Hide the environment and memory of this process, which contain AWS credentials, from its children. Only the first
+    call has an effect.
 
     Processes of one user may read each other's `/proc/<pid>/environ` and `/proc/<pid>/mem`, unless a process is not
     dumpable.
@@ -55,18 +57,18 @@ class Ended(NamedTuple):
     """A supervisor's report of a run.
 
     Attributes:
-        kind: `done`; `time` or `large` for a step that was killed; `refused` by the system; `ended`, `deaf` or
-            `unborn` for a kept process that ended, closed its socket, or ended before it could be given a run; `gone`
-            for one that ended before this run; `lost` for a supervisor that was killed.
-        code: the exit code, negative for a signal; the error number of what was refused.
-        sound: whether a kept process can be given another run.
-        clean: whether a kept process's run left its folder as it was.
-        output: where a kept process's output begins and ends in the file.
-        rejects: the same of its rejects.
-        cpu_seconds: of all processes of the run that have ended.
-        memory_bytes: the most that one of those processes had.
-        stderr: the end of what was printed to stderr.
-        stdout: the end of what was printed to stdout, where that is not the output.
+        kind: `done`; `time` or `large` if the step was killed for its time or its output; `refused` if the system did
+            not start it. For a warm process: `ended` during the run, `deaf` if it closed its socket, `unborn` if it
+            ended before its first run, `gone` if it ended before this run. `lost` if the supervisor was killed.
+        code: the exit code, negative for a signal; the error number if the system refused.
+        sound: whether a warm process can take another run.
+        clean: whether the run left the folder of a warm process unchanged.
+        output: begin and end of a warm process's output in the file.
+        rejects: the same for its rejects.
+        cpu_seconds: CPU seconds of all processes of the run that have ended.
+        memory_bytes: the peak memory of the largest of these processes.
+        stderr: the end of its stderr.
+        stdout: the end of its stdout, unless stdout is the output.
     """
 
     kind: str
@@ -82,28 +84,24 @@ class Ended(NamedTuple):
 
 
 class Supervised:
-    """The parent process of a step's commands, which ends everything that a run has started.
+    """The parent process of a step's commands, which ends all processes that a run has started.
 
-    The process runs `parcelq.steps.supervisor`. It ends, with all that is below it, when `end` is called and when this
-    process ends, however that happens.
+    The process runs `parcelq.steps.supervisor`. It ends with all its descendants when `end` is called, and when this
+    process ends in any way.
 
     Args:
-        kept: gives the command line of a process that is kept, from the descriptor of its socket; None for none.
-        environment: of the commands.
+        kept: returns the command line of a warm process, given the descriptor of its socket; None for a process per
+            run.
+        environment: the environment variables of the commands.
         filters: whether a command gets its input on stdin and writes its output to stdout.
-        home: the folder that a kept process starts in.
+        home: the folder in which a warm process starts.
 
     Raises:
-        OSError: there is no room for another process.
+        OSError: the system cannot start another process.
     """
 
     def __init__(
-        self,
-        kept: Callable[[int], list[str]] | None,
-        environment: Mapping[str, str],
-        *,
-        filters: bool,
-        home: str = "",
+        self, kept: Callable[[int], list[str]] | None, environment: Mapping[str, str], *, filters: bool, home: str = ""
     ) -> None:
         shield()
         self._home = home
@@ -128,17 +126,15 @@ class Supervised:
     def run(
         self, seconds: float | None, most_bytes: int, runs: Sequence[Sequence[str | bytes]], home: str
     ) -> list[Ended]:
-        """Run one command after another, and return how those ended that began: at least one.
+        """Run one command after another, and return the reports of those that began: at least one.
 
-        None begins after one that ended a kept process or left something in its folder, nor when those before took
-        longer than `HOP_SECONDS`.
+        No further command begins after one that ended a warm process or left files in its folder, or after
+        `HOP_SECONDS`.
 
         Args:
-            seconds: how long each may take; None for any time.
-            most_bytes: how large its output may become.
-            runs: of each, a folder that holds `work`, its working directory, and `input` and `output` of a filter; its
-                `TMPDIR`; the file whose size is limited; and its command line, or what a kept process is sent.
-            home: the folder that the first process was started in.
+            runs: for each, a folder with its working directory `work`, and with `input` and `output` of a filter; its
+                `TMPDIR`; the file whose size is limited; and its command line, or the request to a warm process.
+            home: the folder in which the first process was started.
         """
         self._home = home
         limit = _FOREVER if seconds is None else max(0.0, seconds)
@@ -150,16 +146,16 @@ class Supervised:
             return [Ended("lost")]
 
     def abort(self) -> None:
-        """End the run that goes on, on another thread, at once, with everything that it started."""
-        with contextlib.suppress(OSError):  # it has ended already
+        """End the current run, which is on another thread, at once, with everything that it started."""
+        with contextlib.suppress(OSError):  # it has already ended
             self._control.shutdown(socket.SHUT_RDWR)
 
     def is_alive(self) -> bool:
-        """Return whether it can take a run."""
+        """Return whether the supervisor can take a run."""
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End it, and all that a command has started."""
+        """End the supervisor, and everything that a command has started."""
         self._close()
         try:
             code = self._process.wait(END_SECONDS + GRACE_SECONDS)
@@ -175,9 +171,9 @@ class Supervised:
 
 
 def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> subprocess.Popen[bytes] | _Fork:
-    """Start a supervisor: as a new interpreter, or as a copy of this process where it may not start its interpreter.
+    """Start a supervisor: as a new interpreter, or as a fork of this process if it may not start its interpreter.
 
-    A process that was root and is not any more may be unable to start an interpreter that root owns.
+    A process that dropped root privileges may be unable to start an interpreter that root owns.
     """
     boot = _BOOT.format(str(Path(__file__).parents[1]))
     try:
@@ -196,7 +192,7 @@ def _start(words: list[str], environment: Mapping[str, str], ends: tuple[int, ..
 
 
 class _Fork:
-    """A supervisor that is a copy of this process, with what `subprocess.Popen` offers and is needed here."""
+    """A supervisor that is a fork of this process, with the needed methods of `subprocess.Popen`."""
 
     def __init__(self, words: list[str], environment: Mapping[str, str], ends: tuple[int, ...]) -> None:
         self.returncode: int | None = None
@@ -258,12 +254,12 @@ def _end_marked(folder: str) -> None:
 
 
 def marked(mark: str) -> list[int]:
-    """The processes that have this value of `MARK` in their environment; a zombie has none."""
+    """Return the processes that have this value of `MARK` in their environment; zombies have no environment."""
     variable = f"{MARK}={mark}".encode()
     found = []
     for name in os.listdir("/proc") if sys.platform == "linux" else ():
         if name.isdecimal():
-            with contextlib.suppress(OSError):  # another user's, or it has ended meanwhile
+            with contextlib.suppress(OSError):  # another user's process, or it has ended
                 if variable in Path("/proc", name, "environ").read_bytes().split(b"\0"):
                     found.append(int(name))
     return found

@@ -1,4 +1,4 @@
-"""What a run is given, and what it wrote."""
+"""The input and the output of a run."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from parcelq.steps.entries import FORMAT_SUFFIX
 from parcelq.steps.settings import StepSettings
 
 MOST_HELD: Final = 4 * MIB
-"""Outputs of this many bytes together are held in memory."""
+"""Outputs of up to this many bytes together are kept in memory."""
 
 
 class Given(NamedTuple):
     r"""The input of a run.
 
     Attributes:
-        bodies: slices of a file, one after another; one that lacks its last `\n` gets it where another follows.
-        entries: how many entries they have, where the caller knows; rejects beyond them fail the run.
+        bodies: slices of a file, in order; `\n` is added to a slice that lacks it, if another slice follows.
+        entries: number of their entries, if the caller knows; rejects beyond it fail the run.
         format: their record format.
-        header: what comes before them.
+        header: the bytes before them.
     """
 
     bodies: Iterable[bytes]
@@ -36,25 +36,20 @@ class Given(NamedTuple):
     header: bytes = b""
 
     def write(self, file: IO[bytes]) -> None:
-        """Write it to a file. Raises OSError."""
+        """Write the input to a file. Raises OSError."""
         write_bodies(file, chain((self.header,), self.bodies) if self.header else self.bodies)
 
     def about(self, settings: StepSettings) -> dict[str, Any] | None:
-        """Return what functions of `parcelq.step` must know of its records; None if they are lines."""
+        """Return the description of the records for functions of `parcelq.step`; None if they are lines."""
         written = settings.output or self.format
         one_line = _is_lines(written)
         if one_line and not self.header and _is_lines(self.format):
             return None
         passed = bool(self.header) and written == self.format and settings.output_header
-        return {
-            "format": str(self.format),
-            "header": len(self.header),
-            "writes_header": passed,
-            "one_line": one_line,
-        }
+        return {"format": str(self.format), "header": len(self.header), "writes_header": passed, "one_line": one_line}
 
     def put(self, folder: Path, settings: StepSettings) -> None:
-        """Write it as `input` into the folder of a run, and what it is beside it. Raises OSError."""
+        """Write the input as `input` into the folder of a run, and its description beside it. Raises OSError."""
         with open(folder / "input", "wb") as file:
             self.write(file)
         if about := self.about(settings):
@@ -66,7 +61,7 @@ def _is_lines(fmt: Format) -> bool:
 
 
 def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
-    r"""Write slices of a file one after another, so that every entry stays a line of its own."""
+    r"""Write slices of a file in order, so that every entry stays a line of its own."""
     ended = True
     for body in bodies:
         if body:
@@ -75,7 +70,7 @@ def write_bodies(file: IO[bytes], bodies: Iterable[bytes]) -> None:
 
 
 class Held(NamedTuple):
-    """An output in memory, with what is used of a `Path`."""
+    """An output in memory, with the methods of `Path` that are used."""
 
     data: bytes
 
@@ -84,16 +79,16 @@ class Held(NamedTuple):
         return BytesIO(self.data)
 
     def read_bytes(self) -> bytes:
-        """Return all of it."""
+        """Return all its bytes."""
         return self.data
 
 
 Output: TypeAlias = Path | Held
-"""What a run wrote: a file, or bytes in memory where they are few."""
+"""The output of a run: a file, or bytes in memory if they are few."""
 
 
 def part_of_file(file: BinaryIO, start: int, end: int) -> bytes:
-    """Read bytes `[start, end)` of a file that a step wrote. Raises OSError if it ends before that."""
+    """Read bytes `[start, end)` of a file that a step wrote. Raises OSError if it ends too early."""
     blocks = []
     while start < end:
         block = os.pread(file.fileno(), min(end - start, MOST_HELD), start)
@@ -105,7 +100,8 @@ def part_of_file(file: BinaryIO, start: int, end: int) -> bytes:
 
 
 def copied(file: BinaryIO, start: int, end: int, target: Path) -> Path:
-    """Copy bytes `[start, end)` of a file that a step wrote, and empty that. Raises OSError as `part_of_file` does."""
+    """Copy bytes `[start, end)` of a file that a step wrote, and truncate the file. Raises OSError as `part_of_file`
+    does."""
     with target.open("wb") as copy:
         for at in range(start, end, MOST_HELD):
             copy.write(part_of_file(file, at, min(end, at + MOST_HELD)))

@@ -1,6 +1,6 @@
-"""Runs of functions of entries: an input is read as entries, the function is called, and its entries are written.
+"""Runs functions of entries: reads an input as entries, calls the function, and writes its entries.
 
-Every start of a Python step imports this module, so it imports little.
+Every start of a Python step imports this module, so it imports few others.
 """
 
 from __future__ import annotations
@@ -9,32 +9,30 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import length_hint
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from parcelq.steps.fault import print_error, reason_of_entry
 
 FORMAT_SUFFIX: Final = ".format"
 """Suffix of the file beside an input that describes its records, if they are not lines. It is JSON with `format`,
-`header` (its bytes), `writes_header` and `one_line` (whether entries of output are lines)."""
+`header` (its bytes), `writes_header` and `one_line` (whether output entries are lines).
+"""
 _BLOCK: Final = 4096
-"""How many entries of output are written at a time."""
+"""Number of output entries that are written at a time."""
 _LINES: Final = "utf-8", "surrogateescape"
-"""How entries are read and written: any bytes come back as they were."""
+"""How entries are decoded and encoded: any bytes are preserved."""
 _PRINTED: Final = 20
 
 Rejects = list[tuple[int, int | None, str]]
-"""Number of the entry, how many entries of output came before it (if known), and the reason."""
+"""Number of the entry, number of output entries before it (if known), and the reason."""
 
 
-class Writable(Protocol):
-    """Where output goes."""
-
-    def write(self, data: bytes | bytearray | memoryview, /) -> object:
-        """Write all of it."""
+Write = Callable[["bytes | bytearray | memoryview"], object]
+"""Writes all of its argument."""
 
 
 class RejectedError(Exception):
-    """Ends a function of one entry that called `reject`."""
+    """Ends a function of one entry after it called `reject`."""
 
 
 class _Entries:
@@ -48,7 +46,7 @@ class _Entries:
         self._yields = False
         self._rejects: dict[int, tuple[int | None, str]] = {}
 
-    def run(self, function: Callable[..., Any], more: dict[str, Any], out: Writable) -> None:
+    def run(self, function: Callable[..., Any], more: dict[str, Any], write: Write) -> None:
         entries = function(self._given, **more)
         if not isinstance(entries, Iterable) or isinstance(entries, str | bytes):
             raise TypeError(f"{function.__name__} must return or yield entries, not {type(entries).__name__}")
@@ -57,23 +55,25 @@ class _Entries:
         for entry in entries:
             made.append(entry)
             if len(made) == _BLOCK:
-                out.write(_text(made).encode(*_LINES))
+                write(_text(made).encode(*_LINES))
                 self._written += _BLOCK
                 made.clear()
-        out.write(_text(made).encode(*_LINES))
+        write(_text(made).encode(*_LINES))
 
     def reject(self, entry: str | int, reason: str) -> None:
-        """Note a bad entry; if several entries are equal, the one that the function took last."""
+        """Note a bad entry; if several entries are equal, the one that the function read last."""
         last = len(self._lines) - length_hint(self._given) - 1
         number = entry if isinstance(entry, int) else self._number(entry, last)
         if not 0 <= number < len(self._lines):
             raise ValueError(f"reject: there is no entry {number}; the input has {len(self._lines)}, counted from 0")
-        # How much came before it is known only for the entry that was taken last.
+        # The amount of output before it is known only for the entry that was read last.
         after = self._written + len(self._made) if self._yields and number == last else None
         self._rejects[number] = (after, reason)
 
     def rejects(self) -> Rejects:
-        """Return all of them, sorted; those that came out of order do not say how much came before them."""
+        """Return all rejects, sorted; those that were reported out of order do not say how much output came before
+        them.
+        """
         most, found = 0, []
         for number in sorted(self._rejects):
             after, reason = self._rejects[number]
@@ -90,28 +90,28 @@ class _Entries:
 
 
 class _Each:
-    """A run of a function of one entry, over all of them."""
+    """A run of a function of one entry over all entries."""
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
         self._written = 0
         self._rejects: Rejects = []
 
-    def run(self, function: Callable[..., Any], more: dict[str, Any], out: Writable) -> None:
+    def run(self, function: Callable[..., Any], more: dict[str, Any], write: Write) -> None:
         from inspect import isgeneratorfunction
 
         call = partial(function, **more) if more else function
         if isgeneratorfunction(function):
             call = _listed(call)
         for start in range(0, len(self._lines), _BLOCK):
-            out.write(self._block(call, self._lines[start : start + _BLOCK], start).encode(*_LINES))
+            write(self._block(call, self._lines[start : start + _BLOCK], start).encode(*_LINES))
 
     def reject(self, _entry: str | int, reason: str) -> None:
-        """End the function, which has one entry only."""
+        """End the function, which has only one entry."""
         raise RejectedError(reason)
 
     def rejects(self) -> Rejects:
-        """Return all of them, sorted."""
+        """Return all rejects, sorted."""
         return self._rejects
 
     def _block(self, call: Callable[..., Any], lines: list[str], start: int) -> str:
@@ -140,7 +140,7 @@ class _Each:
         return text + "\n" if made else ""
 
     def _unpacked(self, made: list[Any], bad: dict[int, str], count: int, start: int) -> str:
-        """Count what each entry gave, if that is not one entry of output for each."""
+        """Count the output entries of each entry, unless each gave exactly one."""
         results = iter(made)
         out: list[str] = []
         for entry in range(count):
@@ -157,28 +157,18 @@ class _Each:
 
 
 _current: _Entries | _Each | None = None
-"""The run that `reject` is about; a process has one at a time."""
+"""The run that `reject` refers to; a process has one run at a time."""
 _one_line = True
-"""Whether an entry of output is a line; if not, it may have line ends in it."""
+"""Whether an output entry is a line; if not, it may contain line ends."""
 
 
 def run_function(
-    function: Callable[..., Any],
-    data: bytes,
-    about: dict[str, Any],
-    out: Writable,
-    more: dict[str, Any],
-    *,
-    each: bool,
+    function: Callable[..., Any], data: bytes, about: dict[str, Any], write: Write, more: dict[str, Any], *, each: bool
 ) -> Rejects:
     """Run a function over the entries of an input, and write its output.
 
     Args:
-        function: takes an iterator of entries, or one entry.
-        data: the input.
-        about: what its records are; nothing if they are lines. See `FORMAT_SUFFIX`.
-        out: where the output goes.
-        more: further arguments of the function.
+        about: describes its records; empty if they are lines. See `FORMAT_SUFFIX`.
         each: whether the function takes one entry.
 
     Returns:
@@ -189,18 +179,18 @@ def run_function(
     del data
     _current = run = _Each(entries) if each else _Entries(entries)
     try:
-        out.write(header)
-        run.run(function, more, out)
+        write(header)
+        run.run(function, more, write)
     finally:
         _current = None
     return run.rejects()
 
 
 def reject(entry: str | int, reason: str) -> None:
-    """Reject an entry: it becomes a dead letter with this reason, and the others count.
+    """Reject an entry: it becomes a dead letter with this reason, and the other entries count.
 
-    In a function of one entry (`@step(each=True)`) it does not return. In one of all entries it returns, and the
-    function must not yield anything for that entry.
+    In a function of one entry (`@step(each=True)`) this does not return. In a function of all entries it returns, and
+    the function must not yield anything for this entry.
 
     Args:
         entry: the entry as the function got it, or its number in the input, from 0.
@@ -217,21 +207,14 @@ def reject(entry: str | int, reason: str) -> None:
     _current.reject(entry, reason)
 
 
-def write_rejects(path: str, rejects: Rejects) -> None:
-    """Write the file of `--rejects`; none if there are no rejects."""
-    if rejects:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(rejects_text(rejects))
-
-
 def rejects_text(rejects: Rejects) -> str:
-    """Return the lines of the file of `--rejects`."""
+    """Return the content of the file of `--rejects` as lines."""
     lines = ({"entry": entry, "after": after, "reason": reason} for entry, after, reason in rejects)
     return "".join([json.dumps(line) + "\n" for line in lines]) if rejects else ""
 
 
 def print_rejects(rejects: Rejects) -> None:
-    """Print the first rejects on stderr, if nobody asks for their file."""
+    """Print the first rejects on stderr, if `--rejects` was not given."""
     for entry, _, reason in rejects[:_PRINTED]:
         print_error(f"entry {entry}: {reason}")
     if len(rejects) > _PRINTED:
@@ -239,7 +222,9 @@ def print_rejects(rejects: Rejects) -> None:
 
 
 def _entries(data: bytes, about: dict[str, Any]) -> tuple[list[str], bytes, bool]:
-    """Return an input's entries without their last line ends, the header to write, and whether entries are lines."""
+    """Return an input's entries without their last line ends, the header to write, and whether output entries are
+    lines.
+    """
     if not about:
         lines = data.decode(*_LINES).split("\n")
         if not lines[-1]:
@@ -258,18 +243,18 @@ def _reason(error: Exception) -> str:
 
 
 def _text(entries: list[Any]) -> str:
-    """Return entries as the lines of a file."""
+    """Return entries as lines of a file."""
     try:
         text = "\n".join(entries)
         if entries and (not _one_line or text.count("\n") == len(entries) - 1):
             return text + "\n"
-    except TypeError:  # one is no str; the next line finds it
+    except TypeError:  # one is not a str; the next line finds it
         pass
     return "".join(map(_line, entries))
 
 
 def _lines_of(made: object) -> list[str]:
-    """Return the output of a function of one entry as lines; it is a str, None, or an iterable of str."""
+    """Return the output of a function of one entry as lines; it may be a str, None, or an iterable of str."""
     if isinstance(made, str):
         return [_line(made)]
     if made is None:
@@ -288,5 +273,5 @@ def _line(entry: object) -> str:
 
 
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a generator function as one that has ended when it returns, so that it raises where it is called."""
+    """Run a generator function to its end and return its items, so that it raises where it is called."""
     return lambda *args: list(function(*args))

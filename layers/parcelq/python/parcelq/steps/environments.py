@@ -1,5 +1,6 @@
 """Environments of Python steps: uv locks the dependencies of a step once, and installs them into a cached
-environment."""
+environment.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +31,13 @@ Progress = Callable[[str], None]
 
 
 class Dependencies(NamedTuple):
-    """What a step depends on.
+    """The dependencies of a step.
 
     Attributes:
         step: the step's path, for messages.
         packages: requirements, such as `rdkit>=2025`.
-        requirements: the `requirements.txt` beside the step; None if there is none.
-        python: which versions of Python it needs, such as `>=3.12`; empty for any.
+        requirements: the `requirements.txt` beside the step; None if it does not exist.
+        python: the versions of Python that it needs, such as `>=3.12`; empty for any.
     """
 
     step: Path
@@ -48,20 +49,9 @@ class Dependencies(NamedTuple):
         return bool(self.packages or self.requirements or self.python)
 
 
-class Environment(NamedTuple):
-    """An environment with the dependencies of a step.
-
-    Attributes:
-        python: its interpreter.
-        lock: the exact packages in it, a line each, after a line with the version of Python.
-    """
-
-    python: Path
-    lock: str
-
-
 def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
-    """What a Python file needs: by its inline metadata (PEP 723), a `requirements.txt` beside it, and these packages.
+    """Return the dependencies of a Python file: from its inline metadata (PEP 723), a `requirements.txt` beside it, and
+    these packages.
 
     Raises:
         SettingsError: its metadata cannot be read.
@@ -79,18 +69,18 @@ def dependencies_of(step: Path, packages: Sequence[str] = ()) -> Dependencies:
     raise SettingsError(f"inline metadata of {step}", problems)
 
 
-def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> Environment:
-    """The environment with what a step needs; it is made if it is not there.
+def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None = None) -> tuple[Path, str]:
+    """The interpreter of an environment with what a step needs, which is made if it is not there, and its lock.
 
-    Several commands may ask for it at once, and any of them may be killed.
+    The lock is the exact packages in it, one on each line, after a line with the Python version.
+
+    Several commands may do this at the same time, and any of them may be killed.
 
     Args:
-        wanted: what the step needs.
-        progress: is called with a line of text for each thing that takes a while.
-        cache: where locks and environments are; `~/.cache/parcelq` by default.
+        cache: the folder of locks and environments; by default `~/.cache/parcelq`.
 
     Raises:
-        SettingsError: there is no such package or version of Python, or no network.
+        SettingsError: a package or version of Python does not exist, or there is no network.
     """
     cache = cache or cache_folder()
     tool = Uv(wanted.step, progress)
@@ -108,11 +98,11 @@ def environment_for(wanted: Dependencies, progress: Progress, cache: Path | None
             tool("pip", "sync", "--allow-empty-requirements", "--python", str(folder / "bin/python"), str(listed))
             _add_library(folder, library)
             (folder / _COMPLETE).touch()
-    return Environment(folder / "bin" / "python", lock)
+    return folder / "bin" / "python", lock
 
 
 def _metadata(step: Path) -> Mapping[str, object]:
-    """The block `script` of a file's inline metadata; nothing if there is none."""
+    """Return the block `script` of a file's inline metadata; empty if there is none."""
     import tomllib
 
     where = f"inline metadata of {step}"
@@ -135,7 +125,7 @@ def _metadata(step: Path) -> Mapping[str, object]:
 
 
 def cache_folder() -> Path:
-    """Where locks, environments and bundles of packages are kept."""
+    """Return the folder of cached locks, environments and bundles of packages."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parcelq"
 
 
@@ -143,14 +133,11 @@ def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Pat
     """Return the exact packages for these dependencies; later calls return the same ones.
 
     Args:
-        wanted: the dependencies.
-        target: what the packages are for; it becomes the first line of the text.
-        options: say the same to uv.
-        locks: the folder of locks.
-        tool: uv.
+        target: the platform of the packages; it becomes the first line of the text.
+        options: uv's options for this platform.
 
     Raises:
-        SettingsError: there are no such packages for the target, or no network.
+        SettingsError: packages do not exist for the target, or there is no network.
     """
     beside = wanted.requirements.read_bytes() if wanted.requirements else b""
     path = locks / f"{digest_of(*wanted.packages, wanted.python, target, beside)}.txt"
@@ -170,7 +157,9 @@ def locked(wanted: Dependencies, target: str, options: Sequence[str], locks: Pat
 
 
 def _add_library(folder: Path, library: Path) -> None:
-    """Make `parcelq` and PyYAML importable in an environment, after its own packages, and nothing from beside them."""
+    """Make `parcelq` and PyYAML importable in an environment, after its own packages, and no other packages next to
+    them.
+    """
     import yaml
 
     shown = folder / _LIBRARY
@@ -183,7 +172,7 @@ def _add_library(folder: Path, library: Path) -> None:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Hold a lock that other processes wait for; the kernel opens it when this one ends."""
+    """Hold a lock that other processes wait for; the kernel releases it when this process ends."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -191,7 +180,7 @@ def alone(lock: Path) -> Iterator[None]:
 
 
 def digest_of(*parts: str | bytes) -> str:
-    """Return a short digest of a list of texts; other lists have other digests."""
+    """Return a short digest of a list of texts; different lists have different digests."""
     digest = sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -200,7 +189,7 @@ def digest_of(*parts: str | bytes) -> str:
 
 
 class Uv:
-    """Runs uv, and raises its error message as an error of the step's dependencies."""
+    """Runs uv, and converts its error message to an error of the step's dependencies."""
 
     def __init__(self, step: Path, progress: Progress) -> None:
         self.where = f"dependencies of {step}"
@@ -211,10 +200,10 @@ class Uv:
         self._environment = {**hidden, "PATH": path, "UV_PYTHON_PREFERENCE": "system"}
 
     def __call__(self, *arguments: str, given: str = "") -> str:
-        """What uv prints to stdout.
+        """Return the stdout of uv.
 
-        Raises:
-            SettingsError: it fails.
+        \n Raises:
+            SettingsError: uv fails.
         """
         command = [self._binary(), *arguments, "--color", "never", "--no-progress"]
         with subprocess.Popen(
@@ -242,7 +231,9 @@ class Uv:
         return out
 
     def python(self, wanted: str) -> tuple[str, str]:
-        """The interpreter for a step, and its version: the current one, or another that fits what the step needs."""
+        """Return an interpreter for a step, and its version: the current one if it matches the step's needs, or
+        another.
+        """
         if not wanted:
             base = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
             return str(base if base.is_file() else Path(sys.executable)), ".".join(map(str, sys.version_info[:3]))
@@ -258,4 +249,4 @@ class Uv:
             return str(find_uv_bin())
         if found := shutil.which("uv"):
             return found
-        raise SettingsError(self.where, ["uv, which installs them, is not there; pip install uv"])
+        raise SettingsError(self.where, ["uv, which installs them, is not installed; pip install uv"])

@@ -1,5 +1,5 @@
-"""What the text or the file that is given as a step is: a command, a Python function of `parcelq.step`, or a program,
-and why the system would refuse to start that. Those are the kernel's checks, made before the first run."""
+"""Interprets the text or file given as a step: a command, a Python function of `parcelq.step`, or a program. Explains
+why the system would refuse to start a program, by the kernel's own checks, before the first run."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from typing import Final, NamedTuple
 _STEP_MODULES: Final = frozenset({"parcelq.step", "parcelq.steps.function"})
 
 _HEAD_BYTES: Final = 256
-"""Bytes of a file that the kernel reads to recognise it: BINPRM_BUF_SIZE of linux/binfmts.h."""
+"""Bytes at the begin of a file by which the kernel recognises its format: BINPRM_BUF_SIZE of linux/binfmts.h."""
 _MAX_SCRIPTS: Final = 5
 """An interpreter may be a script itself, up to this depth: fs/exec.c."""
 _BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
-"""Other formats that this machine starts: https://docs.kernel.org/admin-guide/binfmt-misc.html"""
+"""Additional formats that this machine can start: https://docs.kernel.org/admin-guide/binfmt-misc.html"""
 _ELF: Final = b"\x7fELF"
 _MACHINES: Final = {"x86_64": {62, 3}, "aarch64": {183, 40}}
-"""`e_machine` of what runs on a processor, 32 bit included: https://man7.org/linux/man-pages/man5/elf.5.html"""
+"""`e_machine` values that a processor can run, including 32 bit: https://man7.org/linux/man-pages/man5/elf.5.html"""
 _NAMES: Final = {3: "i386", 8: "MIPS", 20: "PowerPC", 21: "PowerPC 64", 22: "S390", 40: "ARM", 62: "x86_64"}
 _NAMES_MORE: Final = {183: "aarch64", 243: "RISC-V", 258: "LoongArch"}
 _RUNNABLE: Final = {2, 3}
-"""`e_type` of a program, at a fixed address or at any."""
+"""`e_type` values of programs, at a fixed address or at any."""
 _PT_INTERP: Final = 3
 
 
 def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - one for each thing that may be wrong
-    """Why the system would refuse to start a program; empty if nothing is wrong, or this process may not read it."""
+    """Return why the system would refuse to start a program; empty if it would not, or if this process may not read
+    it.
+    """
     try:
         status = path.stat()
     except OSError as error:
@@ -47,7 +49,7 @@ def why_not_executable(path: Path, depth: int = 0) -> str:  # noqa: PLR0911 - on
             head = file.read(_HEAD_BYTES)
             if head.startswith(_ELF):
                 return _elf(head + file.read(1 << 16))
-    except OSError:  # a program may be run without being read
+    except OSError:  # a program may be executable without being readable
         return ""
     if not head:
         return "it is empty, without a first line that names its interpreter"
@@ -67,7 +69,7 @@ def _script(head: bytes, depth: int) -> str:  # noqa: PLR0911
     words = line.strip(b" \t").replace(b"\t", b" ").split(b" ", 1)
     name = os.fsdecode(words[0].partition(b"\0")[0])
     if not name:
-        return "its first line names the interpreter '', which is not there"
+        return "its first line names the interpreter '', which does not exist"
     if not newline and len(head) == _HEAD_BYTES and len(words) == 1:
         return f"its first line is too long; the system reads {_HEAD_BYTES} bytes of it"
     told = f"its first line names the interpreter {name!r}, which"
@@ -75,7 +77,7 @@ def _script(head: bytes, depth: int) -> str:  # noqa: PLR0911
         return f"{told} must be a path from the root, such as /bin/sh"
     interpreter = Path(name)
     if not interpreter.exists():
-        return f"{told} is not there"
+        return f"{told} does not exist"
     if depth == _MAX_SCRIPTS:
         return f"{told} is a script of a script of a script …, and the system follows {_MAX_SCRIPTS}"
     if problem := why_not_executable(interpreter, depth + 1):
@@ -89,9 +91,9 @@ def _script(head: bytes, depth: int) -> str:  # noqa: PLR0911
 
 
 def _elf(data: bytes) -> str:
-    """Why the kernel would refuse an ELF file."""
+    """Return why the kernel would refuse an ELF file."""
     if len(data) < 52:
-        return "it is an ELF file that is cut off"
+        return "it is a truncated ELF file"
     wide, order = data[4] == 2, "little" if data[5] == 1 else "big"
 
     def number(at: int, size: int) -> int:
@@ -107,7 +109,7 @@ def _elf(data: bytes) -> str:
     table, size, count = (32, 54, 56) if wide else (28, 42, 44)
     start, row, rows = number(table, 8 if wide else 4), number(size, 2), number(count, 2)
     if not rows or row < (56 if wide else 32):
-        return "it is an ELF file without a program in it"
+        return "it is an ELF file that contains no program"
     for at in range(start, start + rows * row, row):
         if at + row <= len(data) and number(at, 4) == _PT_INTERP:
             offset = number(at + (8 if wide else 4), 8 if wide else 4)
@@ -118,7 +120,7 @@ def _elf(data: bytes) -> str:
 
 
 def _has_other_formats() -> bool:
-    """Whether this machine starts formats of other machines, through emulators."""
+    """Return whether this machine can start programs for other machines, through emulators."""
     try:
         return any(name not in {"register", "status"} for name in os.listdir(_BINFMT))
     except OSError:
@@ -136,7 +138,7 @@ def command_of(text: str) -> Command | None:
     """Read the name of a program on the PATH, with arguments as in a shell; None if there is no such program."""
     try:
         words = shlex.split(text)
-    except ValueError:  # a quote is not closed, so it is no command
+    except ValueError:  # a quote is not closed, so it is not a command
         return None
     if not words or os.sep in words[0]:
         return None
@@ -145,7 +147,7 @@ def command_of(text: str) -> Command | None:
 
 
 def uses_step(path: Path) -> bool:
-    """Whether a Python file imports `parcelq.step` and calls the `main()` of something."""
+    """Return whether a Python file imports `parcelq.step` and calls a `main()`."""
     try:
         return _calls_main(path, path.stat().st_mtime_ns)
     except OSError:
@@ -161,7 +163,7 @@ def _calls_main(path: Path, _modified: int) -> bool:
 
     try:
         nodes = list(ast.walk(ast.parse(text)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # it will say so itself
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # running it will report the error
         return False
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     for node in nodes:

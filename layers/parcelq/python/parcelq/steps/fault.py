@@ -1,4 +1,4 @@
-"""What a function of `parcelq.step` prints when it fails: the user's part of the traceback, and the exception."""
+"""Prints the failure of a function of `parcelq.step`: the exception, and the user's part of the traceback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 _MESSAGE_BYTES: Final = 2000
 _REASON_BYTES: Final = 3500
-"""The most characters of an exception's message and of a whole reason; fewer than Parcelq keeps of stderr."""
+"""The most characters of an exception's message and of a whole reason; less than Parcelq keeps of stderr."""
 _FRAMES: Final = 5
 _OURS: Final = os.path.dirname(__file__) + os.sep
 
@@ -27,11 +27,11 @@ def reason_of_entry(error: Exception) -> str:
 
 
 def explain(error: BaseException) -> int:
-    """Print on stderr what ended the function, and return the code to exit with, which is never 0."""
+    """Print on stderr what ended the function, and return the exit code, which is never 0."""
     if isinstance(error, SystemExit):
         if isinstance(error.code, int) and error.code:
             return error.code
-        text = str(error.code) if error.code else "sys.exit() was called before the step was done"
+        text = str(error.code) if error.code else "sys.exit() was called before the step had finished"
     else:
         text = _traceback(error)
     print_error(text)
@@ -60,7 +60,9 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """Return the traceback through the user's code, and the exception; if it is too long, the first frames go."""
+    """Return the traceback through the user's code, and the exception; if it is too long, the first frames are
+    dropped.
+    """
     from traceback import StackSummary, TracebackException
 
     whole = TracebackException.from_exception(error)

@@ -1,5 +1,4 @@
-"""Finding a step and its settings, and refusing them if they are missing or not allowed, before any message is
-pulled."""
+"""Finds a step and its settings, and refuses invalid ones before any message is pulled."""
 
 from __future__ import annotations
 
@@ -25,15 +24,15 @@ class Step:
 
     Attributes:
         path: the program.
-        settings: how it is run.
-        workflow_id: what it gets as `--workflow-id`; empty for none.
+        settings: the options of its runs.
+        workflow_id: the value of `--workflow-id`; empty for none.
         python: the interpreter of an environment with its dependencies; None for the current one.
         lock: the exact packages of that environment; empty for none.
-        copied: whether it runs from a copy, which is alone in its folder.
-        whole: the folder that is the step; None where only the program is.
-        packages: the folder of Python packages that it can import, where it has no interpreter of its own.
-        granted: returns the credentials and secrets that a stack gives it, as environment variables; raises AwsError
-            if it cannot get them. None on one's own machine.
+        copied: whether it runs from a copy in a folder of its own.
+        whole: the folder that belongs to the step; None if only the program does.
+        packages: the folder of Python packages that it can import, if it has no interpreter of its own.
+        granted: returns the credentials and secrets that a stack gives it, as environment variables; raises AwsError if
+            it cannot get them. None on a user's machine.
     """
 
     path: Path
@@ -48,7 +47,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What it is called in logs and reasons."""
+        """Its name in logs and reasons."""
         return self.path.name
 
     @property
@@ -58,12 +57,12 @@ class Step:
 
     @property
     def warm(self) -> bool:
-        """Whether its process is kept: as the settings say, else for every Python function."""
+        """Whether its process is kept between runs: from the settings; by default for every Python function."""
         return self.is_function if self.settings.warm is None else self.settings.warm
 
     @property
     def version(self) -> str:
-        """A digest of all that decides what the step does: its file or folder, its settings and its lock."""
+        """A digest of everything that determines what the step does: its file or folder, its settings and its lock."""
         import json
         from dataclasses import asdict
         from hashlib import sha256
@@ -79,7 +78,7 @@ class Step:
         return digest.hexdigest()
 
     def command(self, source: Path, target: Path) -> list[str]:
-        """The command line that runs it over the file `source` into the file `target`."""
+        """Return the command line that runs it over the file `source` and writes the file `target`."""
         if self.settings.filter:
             return self._program()
         files = ["--input", str(source), "--output", str(target)]
@@ -88,7 +87,7 @@ class Step:
         return [*self._program(), *files, *self._about()]
 
     def warm_command(self, control: int) -> list[str]:
-        """The command line that keeps it running, with the descriptor of the socket on which it is given its runs."""
+        """Return the command line of a warm process, with the descriptor of the socket on which it gets its runs."""
         return [*self._program(), *self._about(), "--warm", str(control)]
 
     def _program(self) -> list[str]:
@@ -107,32 +106,30 @@ def local_step(
     packages: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Step:
-    """Find a step on one's own machine: a file, a folder, or a command such as `tr a-z A-Z`.
+    """Find a step on a user's machine: a file, a folder, or a command such as `tr a-z A-Z`.
 
-    A command is the name of a program on the PATH, perhaps with arguments. Without settings it is a filter: it reads
-    stdin and writes stdout, as such programs do.
+    A command is the name of a program on the PATH, optionally with arguments. Without settings it is a filter: it reads
+    stdin and writes stdout.
 
     A file with dependencies (inline metadata, a `requirements.txt` beside it, or `packages`) gets an environment with
-    them, which is made if it is not there yet.
+    them, which is created if it does not exist.
 
     Args:
-        path: a file; a folder with one file `step` or `step.*`, and perhaps `settings.yaml`; or a command.
-        settings_file: its settings.
-        workflow_id: what the step gets as `--workflow-id`.
-        packages: what it needs besides, such as `rdkit==2026.3.1`.
-        progress: is called with one line of text for each thing that takes a while.
+        path: a file; a folder with one file `step` or `step.*`, and optionally `settings.yaml`; or a command.
+        packages: additional packages that it needs, such as `rdkit==2026.3.1`.
+        progress: called with a line of text about each slow operation.
 
     Raises:
-        SettingsError: there is no such step or settings file, or the step or its dependencies cannot be used.
+        SettingsError: the step or settings file does not exist, or the step or its dependencies cannot be used.
     """
     return with_environment(local_program(path, settings_file, workflow_id), packages, progress)
 
 
 def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> Step:
-    """Find a step as `local_step` does, without what it depends on.
+    """Find a step like `local_step`, without its dependencies.
 
     Raises:
-        SettingsError: there is no such step or settings file, or it cannot be run.
+        SettingsError: the step or settings file does not exist or cannot be used.
     """
     if not path:
         raise SettingsError("step ''", ["there is no such file"])
@@ -145,7 +142,7 @@ def local_program(path: str, settings_file: str = "", workflow_id: str = "") -> 
 
 
 def with_environment(step: Step, packages: Sequence[str] = (), progress: Progress | None = None) -> Step:
-    """Return a step with an environment of its own, if it depends on anything; see `local_step`.
+    """Return a step with an environment of its own, if it has dependencies; see `local_step`.
 
     Raises:
         SettingsError: the dependencies cannot be installed, or the step is not a Python file and cannot have any.
@@ -153,7 +150,7 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
     if step.path.suffix != ".py":
         if packages:
             raise SettingsError(
-                f"step {step.path}", ["only steps that end in .py can have packages; this one is started as it is"]
+                f"step {step.path}", ["only steps that end in .py can have packages; this one is started directly"]
             )
         return step
     from parcelq.steps.environments import dependencies_of, environment_for
@@ -161,22 +158,21 @@ def with_environment(step: Step, packages: Sequence[str] = (), progress: Progres
     wanted = dependencies_of(step.path, packages)
     if not wanted:
         return step
-    environment = environment_for(wanted, progress or (lambda _: None))
-    return replace(step, python=environment.python, lock=environment.lock)
+    python, lock = environment_for(wanted, progress or (lambda _: None))
+    return replace(step, python=python, lock=lock)
 
 
 def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: str = "") -> Step:
-    """Find a step of a workflow in the workflow's folder; all of that folder belongs to the step.
+    """Find a step of a workflow in the workflow's folder; the whole folder belongs to the step.
 
     Args:
-        folder: the workflow's folder.
-        run: path of the program below it, or of a folder with one file `step` or `step.*`; or, where there is no such
-            path, a command; see `local_step`.
-        settings_file: path of the settings below it; empty for `settings.yaml` in the step's folder, if `run` is one.
-        workflow_id: what the step gets as `--workflow-id`.
+        run: path of the program below it, or of a folder with one file `step` or `step.*`; or, if no such path exists,
+            a command; see `local_step`.
+        settings_file: path of the settings below it; empty for `settings.yaml` in the step's folder, if `run` is a
+            folder.
 
     Raises:
-        SettingsError: there is no such step or settings file, it cannot be run, or it lies outside the folder.
+        SettingsError: the step or settings file does not exist, cannot be used, or is outside the folder.
     """
     root = folder.absolute()
     given = root / run
@@ -190,18 +186,16 @@ def step_within(folder: Path, run: str, settings_file: str = "", workflow_id: st
 def deployed_step(
     folders: Sequence[Path], stage: str, path: str = "", settings_file: str = "", workflow_id: str = ""
 ) -> Step:
-    """Find the step of a stage in the folders where a function may have steps, and nowhere else.
+    """Find the step of a stage in the folders where a function may have steps.
 
     Args:
         folders: searched in this order.
-        stage: the folder below them in which a step without a path is looked for: `<stage>/step` or `<stage>/step.*`,
-            with `<stage>/settings.yaml` if it is there.
+        stage: the stage; a step without a path is `<stage>/step` or `<stage>/step.*` in one of the folders, with
+            `<stage>/settings.yaml` if that exists.
         path: the step's path below one of the folders.
-        settings_file: the settings' path below one of the folders.
-        workflow_id: what the step gets as `--workflow-id`.
 
     Raises:
-        SettingsError: there is no such step or settings file, it cannot be run, or it lies outside the folders.
+        SettingsError: the step or settings file does not exist, cannot be used, or is outside the folders.
     """
     found = _inside(folders, path) if path else _step_of_stage(folders, stage)
     beside = settings_file or str(_beside(None if path else found.parent) or "")
@@ -217,7 +211,7 @@ def _step_of_stage(folders: Sequence[Path], stage: str) -> Path:
 
 
 def _beside(home: Path | None) -> Path | None:
-    """The settings file in a step's folder, if there are both."""
+    """The settings file in a step's folder, if the step is a folder with one."""
     beside = [home / name for name in SETTINGS_NAMES] if home else []
     return next(filter(Path.is_file, beside), None)
 
@@ -239,7 +233,7 @@ def _step_in(home: Path) -> Path:
 
 
 def _steps_in(home: Path) -> list[Path]:
-    """The one file `step` or `step.*` of a folder, or none."""
+    """The one file `step` or `step.*` of a folder; None if it does not exist."""
     found = sorted(one for one in home.glob(f"{STEP_NAME}*") if one.stem == STEP_NAME and one.is_file())
     if len(found) > 1:
         names = ", ".join(one.name for one in found)
@@ -248,7 +242,7 @@ def _steps_in(home: Path) -> list[Path]:
 
 
 def _inside(folders: Sequence[Path], path: str) -> Path:
-    """The file of that path below one of the folders, links followed; never one outside of them."""
+    """Return the file with a path below one of the folders, following links; never a file outside of them."""
     outside = False
     for folder in folders:
         root = folder.resolve()
@@ -256,7 +250,7 @@ def _inside(folders: Sequence[Path], path: str) -> Path:
         if not found.resolve().is_relative_to(root):
             outside = True
         elif found.is_file():
-            return found  # not the link's target, since some programs do different things under different names
+            return found  # not the link's target, because some programs behave differently under different names
     where = ", ".join(map(str, folders))
     if outside:
         raise SettingsError(f"path {path!r}", [f"it is outside the folders that steps may be in: {where}"])
@@ -275,8 +269,9 @@ def _check_step(path: Path) -> Path:
 
 
 def files_of(folder: Path) -> Iterator[Path]:
-    """Yield all files of a folder that is a step or a workflow, except hidden files and files that running a step
-    leaves behind."""
+    """Yield all files of a folder of a step or a workflow, except hidden files and files that running a step leaves
+    behind.
+    """
     for path in folder.rglob("*"):
         inner = path.relative_to(folder).parts
         if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in inner):

@@ -1,4 +1,4 @@
-"""The folders of runs: created, locked while they are used, and removed with everything that a step has put into them.
+"""The folders of runs: created, locked while in use, and removed with everything that a step has put into them.
 
 Each is used by one run at a time, and reused if that run leaves nothing in it.
 """
@@ -25,12 +25,12 @@ _KEPT: Final = ("tmp", "work")
 
 @contextmanager
 def locked_folder() -> Iterator[Path]:
-    """A temporary folder that is removed when the context is left.
+    """A temporary folder that is removed at the end of the context.
 
-    The folders of processes that were killed are removed when a process makes its first one: nobody holds their lock.
+    When a process creates its first folder, it removes folders of killed processes, which have no lock.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: there is not enough space for it.
     """
     remove_abandoned(tempfile.gettempdir())
     folder, lock = _locked()
@@ -46,7 +46,7 @@ def locked_folder() -> Iterator[Path]:
 
 @cache
 def remove_abandoned(parent: str) -> None:
-    """Remove the folders below this one that killed processes of this user have left, once in a process."""
+    """Remove the folders below this one that killed processes of this user have left; only once in a process."""
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
@@ -60,7 +60,7 @@ def remove_abandoned(parent: str) -> None:
 
 
 def _locked() -> tuple[Path, int]:
-    """A new folder and its lock; another process may take it for an abandoned one before it is locked."""
+    """Create a new folder and its lock; before it is locked, another process may mistake it for an abandoned one."""
     for _ in range(_TRIES - 1):
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
@@ -73,10 +73,10 @@ def _locked() -> tuple[Path, int]:
 
 
 def _lock(folder: Path) -> int:
-    """The descriptor that holds the lock of a folder.
+    """Return the descriptor that holds the lock of a folder.
 
-    Raises:
-        BlockingIOError: another process holds it.
+    \n Raises:
+        BlockingIOError: another process holds the lock.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -88,11 +88,11 @@ def _lock(folder: Path) -> int:
 
 
 def open_regular(path: Path) -> int:
-    """A descriptor of a file that a step wrote, which must be a regular file: no link, folder, pipe or device.
+    """Open a file that a step wrote. It must be a regular file, not a link, folder, pipe or device.
 
     Raises:
-        FileNotFoundError: there is nothing.
-        OSError: it is something else, or may not be read.
+        FileNotFoundError: it does not exist.
+        OSError: it is not a regular file, or may not be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     # guard[False]: an output is a regular file
@@ -105,7 +105,7 @@ def open_regular(path: Path) -> int:
 def remove(folder: Path) -> None:
     """Remove a folder with everything in it, however deep, in bounded memory and without long paths.
 
-    Every folder in it is first moved up, right below the top, and then emptied. What cannot be removed stays.
+    Every folder in it is first moved directly below the top, and then emptied. Files that cannot be removed stay.
     """
     top, moved, name = os.fspath(folder), 0, os.urandom(8).hex()  # a name that the step cannot have used
     pending = [top]
@@ -140,7 +140,7 @@ class RunFolder:
         path: its path.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: there is not enough space for it.
     """
 
     def __init__(self) -> None:
@@ -153,17 +153,17 @@ class RunFolder:
             self._opened = opened.pop_all()
 
     def is_clean(self) -> bool:
-        """Delete the files of a run, and return whether the folder is then as it was when it was made."""
+        """Delete the files of a run, and return whether the folder is then unchanged."""
         try:
             for name in os.listdir(self.path):
                 if name not in self._kept:
                     os.unlink(self.path / name)
             return self._identities() == self._made and not any(os.listdir(path) for path in self._kept.values())
-        except OSError:  # a run replaced a file by a folder, or took a permission away
+        except OSError:  # a run replaced a file by a folder, or removed a permission
             return False
 
     def remove(self) -> None:
-        """Delete it with all that is in it."""
+        """Delete it with its content."""
         self._opened.close()
 
     def _identities(self) -> list[tuple[int, int, int]]:
@@ -173,7 +173,7 @@ class RunFolder:
 
 
 class RunFolders:
-    """The folders of one runner. All methods may be called from any thread."""
+    """The folders of one runner. Any thread may call its methods."""
 
     def __init__(self) -> None:
         self._idle: list[RunFolder] = []
@@ -184,7 +184,7 @@ class RunFolders:
         """Return a folder that contains only the empty folders `work` and `tmp`.
 
         Raises:
-            OSError: there is no room for it.
+            OSError: there is not enough space for it.
         """
         folder = self._taken() or RunFolder()
         try:
@@ -197,7 +197,7 @@ class RunFolders:
                 folder.remove()
 
     def close(self) -> None:
-        """Delete the folders that are kept; those in use are deleted when their runs end."""
+        """Delete the unused folders; those in use are deleted when their runs end."""
         self._closed = True
         while folder := self._taken():
             folder.remove()

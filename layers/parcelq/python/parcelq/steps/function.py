@@ -1,4 +1,4 @@
-r"""Writing a step as a Python function.
+r"""Makes a step from a Python function.
 
     from parcelq.step import step
 
@@ -9,8 +9,8 @@ r"""Writing a step as a Python function.
     if __name__ == "__main__":
         upper.main()
 
-Such a file is an executable step and a filter, and Parcelq keeps its process from one run to the next. This module
-imports only the standard library, and little of it, because every start of the step imports it.
+Such a file is an executable step and a filter, and Parcelq keeps its process between runs. Every start of the step
+imports this module, so it imports only a few modules of the standard library.
 """
 
 from __future__ import annotations
@@ -26,18 +26,16 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Generic, Literal, Par
 from parcelq.steps.entries import (
     FORMAT_SUFFIX,
     Rejects,
-    Writable,
+    Write,
     print_rejects,
     reject,
     rejects_text,
     run_function,
-    write_rejects,
 )
 from parcelq.steps.fault import explain
 
 if TYPE_CHECKING:
     import argparse
-    from types import TracebackType
 
 __all__ = ["StepFunction", "reject", "step"]
 
@@ -48,12 +46,12 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 class StepFunction(Generic[Given, More, Made]):
-    """A function that is a step; called, it is that function.
+    """A function that is a step. Calling it calls the function.
 
     Args:
-        function: what to run.
-        raw: whether it takes the input and returns the output as bytes, and not as entries.
-        each: whether it takes one entry, and not all of them.
+        function: the function.
+        raw: whether it takes the input and returns the output as bytes instead of entries.
+        each: whether it takes one entry instead of all.
     """
 
     def __init__(
@@ -69,18 +67,19 @@ class StepFunction(Generic[Given, More, Made]):
         return self._function(given, *args, **kwargs)
 
     def main(self) -> None:
-        """Run the function as the command line says: over a file, as a filter, or again and again.
+        """Run the function as the command line says: over a file, as a filter, or as a warm process.
 
-        Exits with 1 and the exception's traceback on stderr if the function raises. Without `--rejects` it exits with 1
-        as well if entries are rejected, and prints them on stderr; the output of the others is written.
+        Exits with 1 and the exception's traceback on stderr if the function raises. Without `--rejects` it also exits
+        with 1 if entries are rejected, and prints them on stderr; the output of the other entries is written.
         """
         options = _options(self.__doc__)
         try:
             more = _wanted(self._function, options)
             if options.warm is None:
                 rejects = self._filter(options, more())
-                if options.rejects:
-                    write_rejects(options.rejects, rejects)
+                if rejects and options.rejects:
+                    with open(options.rejects, "w", encoding="utf-8") as file:
+                        file.write(rejects_text(rejects))
                 elif rejects:
                     print_rejects(rejects)
                     sys.exit(1)
@@ -103,13 +102,13 @@ class StepFunction(Generic[Given, More, Made]):
         with open(source, "rb") as file:
             data = file.read()
         with open(target, "wb") as out:
-            return self._run(data, about, out, more)
+            return self._run(data, about, out.write, more)
 
     def _serve(self, control: int, more: Callable[[], dict[str, Any]]) -> None:
-        """Run the function over one input after another, until nobody asks for another run.
+        """Run the function over one input after another, until the socket is closed.
 
-        Whenever it can take one it writes `free` and where its output and its rejects end in their files; the answer is
-        a line of JSON, or the end.
+        When it can take a run, it writes `free` and the ends of its output and its rejects in their files. The answer
+        is a line of JSON, or the end.
         """
         os.set_inheritable(control, False)
         me, work, environment = os.getpid(), os.getcwd(), dict(os.environ)
@@ -125,23 +124,23 @@ class StepFunction(Generic[Given, More, Made]):
                     at = named = 0
                 _begin(request["folder"] + "/work", {**environment, "TMPDIR": request["tmpdir"]})
                 data = _read(home + "/input", request["start"], request["end"])
-                with Part(home + "/output", at) as out:
-                    rejects = self._run(data, request["about"] or {}, out, more())
-                with Part(home + "/rejects", named) as bad:
+                with contextlib.closing(Part(home + "/output", at)) as out:
+                    rejects = self._run(data, request["about"] or {}, out.write, more())
+                with contextlib.closing(Part(home + "/rejects", named)) as bad:
                     bad.write(rejects_text(rejects).encode())
                 if os.getpid() != me:
                     os._exit(0)  # a fork that the function did not end must not answer too
                 at, named = out.end, bad.end
                 _end(work)
 
-    def _run(self, data: bytes, about: dict[str, Any], out: Writable, more: dict[str, Any]) -> Rejects:
+    def _run(self, data: bytes, about: dict[str, Any], write: Write, more: dict[str, Any]) -> Rejects:
         function = cast("Callable[..., Any]", self._function)
         if not self._raw:
-            return run_function(function, data, about, out, more, each=self._each)
+            return run_function(function, data, about, write, more, each=self._each)
         made = function(data, **more)
         if not isinstance(made, bytes | bytearray | memoryview):
             raise TypeError(f"{function.__name__} must return bytes, not {type(made).__name__}")
-        out.write(made)
+        write(made)
         return []
 
 
@@ -166,17 +165,17 @@ def step(function: Callable[..., Any] | None = None, /, *, raw: bool = False, ea
     r"""Mark a function as a step.
 
     `@step` is for a function from entries to entries: it takes an iterator of str, each a line without its `\n`, and
-    returns or yields str without `\n`. If records are not lines, each str is a whole record, which may have line ends
-    in it. The header is not among them, and goes to the output as it is. Bytes that are not UTF-8 come as surrogate
-    escapes and go back to the same bytes.
+    returns or yields str without `\n`. If records are not lines, each str is a whole record, which may contain line
+    ends. The header is not among them, and is copied to the output. Bytes that are not UTF-8 become surrogate escapes,
+    which are written as the same bytes.
 
-    `@step(each=True)` is for a function of one entry: it returns a str, which is one entry of output, None for no
-    output, or an iterable of str. If it raises, that entry alone is rejected, and the exception is the reason.
+    `@step(each=True)` is for a function of one entry: it returns a str for one output entry, None for none, or an
+    iterable of str. If it raises, only that entry is rejected, and the exception is the reason.
 
     `@step(raw=True)` is for a function from bytes to bytes: the whole input, and the whole output.
 
-    Each may have two more parameters, with these names: `settings`, what the settings file says under `step`, None if
-    nothing; and `workflow_id`, a str, which may be empty.
+    Each may have two more parameters with these names: `settings`, the value of `step` in the settings file or None;
+    and `workflow_id`, a str, which may be empty.
     """
     if raw and each:
         raise TypeError("step() takes raw=True or each=True, not both")
@@ -184,16 +183,16 @@ def step(function: Callable[..., Any] | None = None, /, *, raw: bool = False, ea
 
 
 class Part:
-    """What a run writes into a file, from a place on. What lies behind it stays.
+    """Writes into a file from a given offset. Bytes after the written ones stay.
 
-    A copy of the process writes in the same place, not behind it.
+    A fork of the process writes at the same place, not after it.
 
     Args:
         path: the file.
-        start: where the part begins.
+        start: offset of the part.
 
     Attributes:
-        end: where it ends so far.
+        end: offset of its end so far.
     """
 
     def __init__(self, path: str, start: int) -> None:
@@ -201,16 +200,14 @@ class Part:
         self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write all of it."""
+        """Write all of `data`."""
         left = memoryview(data).cast("B") if len(data) else b""
         while left:
             written = os.pwrite(self._file, left[:_BLOCK_BYTES], self.end)
             self.end, left = self.end + written, left[written:]
 
-    def __enter__(self) -> Part:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Close the file."""
         os.close(self._file)
 
 
@@ -220,7 +217,7 @@ def _options(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--input", metavar="FILE", help="one entry a line; stdin if not given")
     parser.add_argument("--output", metavar="FILE", help="stdout if not given")
-    parser.add_argument("--rejects", metavar="FILE", help="where bad entries are named, as lines of JSON")
+    parser.add_argument("--rejects", metavar="FILE", help="file for rejected entries, as lines of JSON")
     parser.add_argument("--workflow-id", default="", metavar="ID")
     parser.add_argument("--settings", metavar="FILE")
     parser.add_argument("--warm", type=int, help=argparse.SUPPRESS)  # the descriptor on which Parcelq asks for runs
@@ -228,7 +225,9 @@ def _options(description: str | None) -> argparse.Namespace:
 
 
 def _wanted(function: Callable[..., Any], options: argparse.Namespace) -> Callable[[], dict[str, Any]]:
-    """Return a function that makes the step's further arguments anew for every run, since the step may change them."""
+    """Return a function that creates the step's further arguments anew for every run, because the step may change
+    them.
+    """
     from copy import deepcopy
     from inspect import signature
 
@@ -255,7 +254,7 @@ def _read(path: str, start: int, end: int) -> bytes:
     with open(path, "rb", buffering=0) as file:
         file.seek(start)
         data = file.read(end - start) or b""
-        while len(data) < end - start:  # one call reads 2 GiB at most
+        while len(data) < end - start:  # one call reads at most 2 GiB
             block = file.read(end - start - len(data))
             if not block:
                 raise EOFError(f"the input ends after {len(data)} of {end - start} bytes")
@@ -276,9 +275,9 @@ def _begin(folder: str, environment: dict[str, str]) -> None:
 
 
 def _end(folder: str) -> None:
-    """Leave the folder of a run, print what it printed, and wait for its children that ended."""
+    """Leave the folder of a run, flush its printed output, and reap its children that ended."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # it was closed, which is no fault
+        with contextlib.suppress(OSError, ValueError):  # the function closed it, which is allowed
             stream.flush()
     os.chdir(folder)
     with contextlib.suppress(ChildProcessError):

@@ -1,4 +1,6 @@
-"""What a stack gives its steps beside their input: credentials of a role for steps, and secrets of their workflow."""
+"""What a stack gives its steps besides their input: credentials of the role for steps, and secrets of their
+workflow.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ from parcelq.errors import SettingsError
 from parcelq.steps.find import Step
 
 _SECRET_SECONDS: Final = 900
-"""How long a value is used before it is read again."""
+"""Seconds for which a value is used before it is read again."""
 _LEFT_SECONDS: Final = 1200
-"""Credentials are renewed when they last no longer than this: more than the 15 minutes of the longest invocation."""
+"""Credentials are renewed when they are valid for less than this many seconds: more than the 15 minutes of the longest
+invocation.
+"""
 _SECRET: Final = re.compile(
     r"arn:aws[a-z-]*:(secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:|ssm:[a-z0-9-]+:[0-9]{12}:parameter/)([^/:]+/)*"
     r"(?P<workflow>[A-Za-z0-9_-]+)/(?P<variable>[A-Za-z_][A-Za-z0-9_]*)(?P<suffix>-[A-Za-z0-9]{6})?"
@@ -27,9 +31,9 @@ class Secret(NamedTuple):
     """A secret of a workflow.
 
     Attributes:
-        arn: of a secret of Secrets Manager, or of a parameter of Systems Manager.
+        arn: ARN of a secret of Secrets Manager, or of a parameter of Systems Manager.
         workflow: the workflow whose steps get it; the stage's name for its built-in step.
-        variable: the environment variable that has its value.
+        variable: the environment variable for its value.
     """
 
     arn: str
@@ -38,10 +42,10 @@ class Secret(NamedTuple):
 
 
 def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
-    """Read from the names of secrets whose they are: a name ends in `/<workflow>/<VARIABLE>`.
+    """Read secrets from their ARNs; the name of a secret ends in `/<workflow>/<VARIABLE>`.
 
     Args:
-        arns: ARNs; those of Secrets Manager end in six characters of its own.
+        arns: ARNs; those of Secrets Manager end in six random characters.
 
     Raises:
         SettingsError: names every text that is not such an ARN.
@@ -52,7 +56,7 @@ def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
         if match and bool(match["suffix"]) == (":secret:" in arn):
             found.append(Secret(arn, match["workflow"], match["variable"]))
         else:
-            wanted = "the whole ARN of a secret or an SSM parameter whose name ends in /<workflow>/<VARIABLE>"
+            wanted = "the full ARN of a secret or an SSM parameter whose name ends in /<workflow>/<VARIABLE>"
             problems.append(f"{arn!r} must be {wanted}")
     if problems:
         raise SettingsError("the stack's parameter Secrets", problems)
@@ -60,13 +64,12 @@ def read_secrets(arns: Sequence[str]) -> tuple[Secret, ...]:
 
 
 class Grants:
-    """Gets credentials and secrets when a step first needs them, and again when they are old.
+    """Gets credentials and secrets when a step first needs them, and again when they are too old.
 
     Args:
         role: ARN of the role for steps; empty if there is none.
         secrets: ARNs of secrets.
-        session: what CloudTrail calls the steps.
-        now: returns the time, in seconds since the epoch.
+        session: the name of the steps' session in CloudTrail.
 
     Raises:
         SettingsError: see `read_secrets`.
@@ -81,7 +84,7 @@ class Grants:
         self._lock = threading.Lock()
 
     def to(self, step: Step, workflow: str) -> Step:
-        """Return a step that gets what is for a workflow, and never the credentials of this process.
+        """Return a step that gets the credentials and secrets of a workflow, and never those of this process.
 
         Raises:
             SettingsError: the step's settings ask for credentials, and there is no role for steps.
@@ -98,7 +101,7 @@ class Grants:
             return {**granted, **self._fresh(self._role, self._credentials)} if credentials else granted
 
     def _fresh(self, key: str, fetch: Callable[[], tuple[Any, float]]) -> Any:
-        """Return what is kept of a key, fetched again where its time is up."""
+        """Return the cached value of a key, fetched again if it is too old."""
         # guard[key not in self._kept]: credentials are renewed before they expire
         if key not in self._kept or self._now() >= self._kept[key][1]:
             self._kept[key] = fetch()

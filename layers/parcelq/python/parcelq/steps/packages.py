@@ -22,11 +22,11 @@ _LEFT_OUT: Final = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.js
 
 
 class Target(NamedTuple):
-    """What packages are for.
+    """The platform of packages.
 
     Attributes:
-        python: the version of Python, such as `3.13`.
-        platform: the platform as uv calls it, such as `x86_64-manylinux_2_34`.
+        python: the Python version, such as `3.13`.
+        platform: the platform in uv's terms, such as `x86_64-manylinux_2_34`.
     """
 
     python: str
@@ -37,7 +37,9 @@ class Target(NamedTuple):
 
     @property
     def options(self) -> Sequence[str]:
-        """The options of uv for this target. They forbid building from source, since that would be for this machine."""
+        """The options of uv for this target. They forbid building from source, because that would build for this
+        machine.
+        """
         return (
             *("--python-version", self.python, "--python-platform", self.platform),
             *("--only-binary", ":all:", "--no-python-downloads", "--python", sys.executable),
@@ -49,8 +51,8 @@ class Packages(NamedTuple):
 
     Attributes:
         archive: the bundle's file.
-        bundle: what is known of it.
-        lock: the exact packages, a line each, after a line with the target.
+        bundle: the facts about the bundle.
+        lock: the exact packages, one on each line, after a line with the target.
     """
 
     archive: Path
@@ -59,18 +61,15 @@ class Packages(NamedTuple):
 
 
 def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache: Path | None = None) -> Packages:
-    """Return the bundle with what a step needs; it is made if it is not there.
+    """Return a bundle with the dependencies of a step; create it if it does not exist.
 
-    Several commands may ask for it at once, and any of them may be killed.
+    Several commands may do this at the same time, and any of them may be killed.
 
     Args:
-        wanted: what the step needs.
-        target: what it is for.
-        progress: is called with a line of text for each thing that takes a while.
-        cache: where locks and bundles are; `~/.cache/parcelq` by default.
+        cache: the folder of locks and bundles; by default `~/.cache/parcelq`.
 
     Raises:
-        SettingsError: a package is not there, or not for the target; or the step needs another version of Python.
+        SettingsError: a package does not exist for the target, or the step needs another version of Python.
     """
     cache = cache or cache_folder()
     _check_python(wanted, target)
@@ -97,18 +96,18 @@ def packages_for(wanted: Dependencies, target: Target, progress: Progress, cache
 
 
 def _packed(folder: Path) -> dict[str, Path]:
-    """The installed files that programs may need, by their paths in the bundle."""
+    """Return the installed files that programs may need, by their paths in the bundle."""
     found = {}
     for path in files_of(folder) if folder.is_dir() else ():
         parts = path.relative_to(folder).parts
         is_about_itself = len(parts) == 2 and parts[0].endswith(".dist-info") and parts[1] in _LEFT_OUT
-        if parts[0] != "bin" and not is_about_itself:  # the scripts there name an interpreter of this machine
+        if parts[0] != "bin" and not is_about_itself:  # these scripts name an interpreter of this machine
             found["/".join(parts)] = path
     return found
 
 
 def _known(about: Path, archive: Path) -> Bundle | None:
-    """The bundle that was made before; None if there is none."""
+    """Return the existing bundle; None if it does not exist."""
     try:
         bundle = Bundle.parse(json.loads(about.read_bytes()))
         return bundle if os.stat(archive).st_size == bundle.size else None
@@ -127,7 +126,7 @@ def _check_python(wanted: Dependencies, target: Target) -> None:
         raise SettingsError(
             f"dependencies of {wanted.step}", [f"requires-python is {wanted.python!r}, but must read like '>=3.12'"]
         ) from None
-    # A function has the newest release of its version, whose number is not known here.
+    # A function has the newest patch release of its Python version, whose number is unknown here.
     if not (wish.contains(target.python) or wish.contains(f"{target.python}.99")):
         reason = f"requires-python is {wanted.python!r}, but the function has Python {target.python}"
         raise SettingsError(f"dependencies of {wanted.step}", [reason])

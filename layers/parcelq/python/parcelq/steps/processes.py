@@ -1,5 +1,5 @@
-"""What the supervisor of a step needs of the system: the processes below it, found by parentage and ended together;
-what they print; and what they leave in files.
+"""System functions for the supervisor of a step: finds its descendant processes by parentage and ends them, reads what
+they print, and checks which files they leave.
 
 The supervisor imports this module, so it imports only modules that are built in or cheap.
 """
@@ -12,9 +12,9 @@ import sys
 import time
 
 END_SECONDS = 20.0
-"""Seconds after which this stops killing processes that start others all the time."""
+"""Seconds after which killing stops, if processes keep starting new ones."""
 TAIL_BYTES = 4096
-"""Bytes that are kept of the end of what a step prints."""
+"""Bytes kept from the end of what a step prints."""
 _READ_BYTES = 64 * 1024
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
@@ -22,13 +22,13 @@ _SIGKILL = 9
 
 
 class Children:
-    """The processes that this one waits for: the main one, and orphans below it.
+    """The processes that this process waits for: the main process, and adopted orphans.
 
     Attributes:
-        pid: the main one; 0 if there is none yet.
+        pid: id of the main process; 0 if there is none yet.
         code: its exit code, negative for a signal; None while it runs.
-        cpu_seconds: CPU time of all that have ended.
-        memory: the most memory that one of those had, in the unit of `ru_maxrss`.
+        cpu_seconds: CPU time of all ended processes.
+        memory: the peak memory of the largest ended process, in the unit of `ru_maxrss`.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Children:
         self.memory = 0
 
     def reap(self) -> bool:
-        """Wait for all that have ended; return whether there are others."""
+        """Reap all ended processes; return whether others are left."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -52,7 +52,7 @@ class Children:
                 self.code = os.waitstatus_to_exitcode(status)
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait for the end of the main one, for a number of seconds at most; return whether it has ended."""
+        """Wait some seconds at most for the end of the main process; return whether it has ended."""
         until = time.monotonic() + seconds
         while self.code is None and time.monotonic() < until:
             self.reap()
@@ -60,11 +60,11 @@ class Children:
         return self.code is not None
 
     def end(self) -> None:
-        """Kill everything below this process, and wait for it.
+        """Kill all descendants of this process, and wait for them.
 
-        A process without children has no descendants, since orphans become its children. A chain of processes that
-        each start the next one and end can be faster than a list of all of them. So each child's descendants are
-        listed and killed before the next child's.
+        A process without children has no descendants, because orphans become its children. A chain of processes that
+        each start the next one and end can be faster than a list of all processes. So each child's descendants are
+        listed and killed before those of the next child.
         """
         if self.pid:
             try:
@@ -95,7 +95,7 @@ class Stream:
         self.closed = False
 
     def read(self) -> None:
-        """Read what has come so far."""
+        """Read the output so far."""
         while not self.closed:
             try:
                 data = os.read(self.fd, _READ_BYTES)
@@ -107,14 +107,14 @@ class Stream:
                 return
 
     def close(self) -> None:
-        """Close it; the tail stays."""
+        """Close the pipe; the tail stays."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd, self.closed = -1, True
 
 
 def be_subreaper() -> None:
-    """Make orphans below this process its children, and hide its memory from them."""
+    """Adopt orphaned descendants of this process as its children, and hide its memory from them."""
     if sys.platform == "linux":
         import ctypes
 
@@ -124,7 +124,7 @@ def be_subreaper() -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the children of a process, with those of all its threads; zombies are among them."""
+    """Return the children of a process and of all its threads, including zombies."""
     found = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -140,7 +140,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def _parents() -> dict[int, int]:
-    """Return the parent of every process, for a kernel that lists no children."""
+    """Return the parent of every process, for a kernel that does not list children."""
     found = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if name.isdecimal():
@@ -153,7 +153,7 @@ def _parents() -> dict[int, int]:
 
 
 def descendants(pid: int) -> set[int]:
-    """Return all processes below a process."""
+    """Return all descendants of a process."""
     found: set[int] = set()
     left = [pid]
     while left:
@@ -164,7 +164,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def peak_of(pid: int) -> int:
-    """Return the most memory that a process has had, in KiB; 0 where the system does not say."""
+    """Return the peak memory of a process in KiB; 0 if the system does not say."""
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             return int(file.read().partition(b"VmHWM:")[2].split(None, 1)[0])
@@ -173,7 +173,7 @@ def peak_of(pid: int) -> int:
 
 
 def watch_of(pid: int) -> int:
-    """Return a descriptor that can be read when a process has ended; -1 where the system has none."""
+    """Return a descriptor that becomes readable when a process has ended; -1 if the system does not support that."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):  # not Linux, or an older one
@@ -181,7 +181,7 @@ def watch_of(pid: int) -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process is there and no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
@@ -190,7 +190,7 @@ def is_running(pid: int) -> bool:
 
 
 def size_of(path: str) -> int:
-    """Return the size of the output so far; 0 as long as there is none."""
+    """Return the size of the output so far; 0 while there is none."""
     try:
         return os.stat(path, follow_symlinks=False).st_size
     except OSError:
@@ -198,7 +198,7 @@ def size_of(path: str) -> int:
 
 
 def state_of(folder: str) -> list[object]:
-    """Return what shows whether a run left its folder as it was: what is in it, and what tells it from another one."""
+    """Return the content and identity of a run's folder, which show whether the run left it unchanged."""
     found: list[object] = []
     try:
         for path in (folder, folder + "/work", folder + "/tmp"):  # nosec B108 # a folder of its own
@@ -210,7 +210,7 @@ def state_of(folder: str) -> list[object]:
 
 
 def files_of(home: str) -> list[tuple[int, int]]:
-    """Return what tells the files of a kept process's outputs from others; nothing if one is not there."""
+    """Return the identity of the files of a warm process's outputs; empty if one does not exist."""
     try:
         return [(one.st_dev, one.st_ino) for one in (os.lstat(home + "/output"), os.lstat(home + "/rejects"))]
     except OSError:

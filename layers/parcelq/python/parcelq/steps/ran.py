@@ -1,5 +1,4 @@
-"""What came of a run: an output with the entries that the step named as bad, or why the run failed, as an error that
-a user can read."""
+"""The outcome of a run: an output with rejected entries, or an error for users that says why the run failed."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from parcelq.steps.slot import Came
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE})
-"""Error numbers that concern the machine and not the entries."""
+"""Error numbers that are about the machine and not about the entries."""
 
 
 _NOTHING_HELD: Final = ExitStack()
@@ -34,13 +33,13 @@ class Ran(NamedTuple):
     """A run that succeeded.
 
     Attributes:
-        output: what the step wrote. A file is deleted when `held` is closed.
-        rejects: the entries that the step named as bad, sorted by entry.
-        stderr_tail: the end of what it wrote to stderr, at most 4 KiB.
-        stdout_tail: the same of stdout, where that is not its output.
-        cpu_seconds: CPU time of its processes, as the kernel counted it; 0 for a process that is kept.
-        memory_bytes: the most memory that one of its processes had so far; 0 if the system does not say.
-        held: what to close when the output is not needed any more.
+        output: the step's output. A file is deleted when `held` is closed.
+        rejects: the entries that the step rejected, sorted by entry.
+        stderr_tail: the end of its stderr, at most 4 KiB.
+        stdout_tail: the same for stdout, unless stdout is its output.
+        cpu_seconds: CPU time of its processes, as the kernel counted it; 0 for a warm process.
+        memory_bytes: the peak memory of its largest process so far; 0 if the system does not say.
+        held: what to close when the output is no longer needed.
     """
 
     output: Output
@@ -71,14 +70,12 @@ class Ran(NamedTuple):
 def judged(
     step: Step, came: Came, entries: int | None, limit: float | None, text: Callable[[bytes], str]
 ) -> Ran | StepError:
-    """Judge what came of a run.
+    """Judge the outcome of a run.
 
     Args:
-        step: the step.
-        came: what came.
-        entries: how many entries it was given; None where the caller does not know.
-        limit: seconds that it was allowed; None for any time.
-        text: returns what the step said as text that everybody may see.
+        entries: number of its input entries; None if the caller does not know.
+        limit: its time limit in seconds; None for none.
+        text: converts the step's printed output to text without secrets.
     """
     try:
         return _ran(step, came, entries, limit, text)
@@ -103,14 +100,14 @@ def _ran(step: Step, came: Came, entries: int | None, limit: float | None, text:
         else:
             rejects = rejects_in(BytesIO(came.rejects), entries) if came.rejects else ()
     except RejectsError as error:
-        reason = text(f"named rejects that cannot be: {error}".encode("utf-8", "replace"))
+        reason = text(f"reported invalid rejects: {error}".encode("utf-8", "replace"))
         raise StepError(step.name, reason, exit_code=0) from None
     rejects = tuple(one._replace(reason=text(one.reason.encode("utf-8", "replace"))) for one in rejects)
     return Ran(output, rejects, *texts, ended.cpu_seconds, ended.memory_bytes, came.held)
 
 
 def _failure(step: Step, ended: Ended, limit: float | None, tail: str) -> StepError:
-    """Return the error of a run that did not succeed; `tail` is the end of what it wrote to stderr."""
+    """Return the error of a run that did not succeed; `tail` is the end of its stderr."""
     code = ended.code
     if ended.kind == "refused":
         return StepError(step.name, f"could not be started: {os.strerror(code)}", no_room=code in _NO_ROOM)
@@ -136,7 +133,7 @@ def _failure(step: Step, ended: Ended, limit: float | None, tail: str) -> StepEr
 
 @contextmanager
 def or_step_error(step: Step, what: str) -> Iterator[None]:
-    """Raise an error of the system as one of the step; `what` says what the step could not do."""
+    """Raise an error of the system as an error of the step; `what` says what the step could not do."""
     try:
         yield
     except OSError as error:
@@ -148,7 +145,7 @@ def _size_of(step: Step, output: Path) -> int:
     """Return the size of the file that a run wrote.
 
     Raises:
-        StepError: there is none, or it is a link, a folder, a pipe or a device.
+        StepError: the file does not exist, or is a link, a folder, a pipe or a device.
     """
     try:
         descriptor = open_regular(output)

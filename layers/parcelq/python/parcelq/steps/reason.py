@@ -1,4 +1,4 @@
-"""Reasons: the text that says why a step failed, its most important line first, of a bounded size."""
+"""Reasons: texts of limited size that say why a step failed, the most important line first."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ CUT: Final = " … "
 
 
 def reason_first(text: str) -> str:
-    """Put the exception at the end of a Python traceback before it: `ValueError: bad SMILES`, then where from.
+    """Move the exception from the end of a Python traceback to its begin: `ValueError: bad SMILES`, then the frames.
 
-    A text without a traceback stays as it is. What was printed before the traceback follows it.
+    A text without a traceback stays unchanged. Lines printed before the traceback are moved after it.
     """
     start = text.rfind(f"{TRACEBACK}\n")
     body = start + len(TRACEBACK) + 1
@@ -33,13 +33,14 @@ def reason_first(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Escape the characters of a text that XML, and so SQS, does not allow."""
+    """Escape the characters of a text that XML, and therefore SQS, does not allow."""
     return re.sub(_ILLEGAL, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def shortened(text: str, most_bytes: int) -> str:
-    """Shorten a text to `most_bytes` of UTF-8: it keeps the first line as far as possible, and cuts the middle of the
-    rest."""
+    """Shorten a text to `most_bytes` of UTF-8: keep the first line as far as possible, and cut the middle of the
+    rest.
+    """
     data = text.encode("utf-8", "replace")
     if len(data) <= most_bytes:
         return data.decode()

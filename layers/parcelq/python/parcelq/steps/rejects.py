@@ -1,4 +1,4 @@
-"""Entries that a step names as bad itself, in the file of `--rejects`: read and checked."""
+"""Reads and checks the file of `--rejects`, in which a step reports bad entries."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from parcelq.steps.folder import open_regular
 from parcelq.steps.reason import shortened
 
 MAX_REASON_BYTES: Final = 2048
-"""How much of a reason is kept; a message's attributes have to hold it."""
+"""Most bytes of a reason; it must fit into a message's attributes."""
 _MAX_LINE_BYTES: Final = 1 << 20
 
 
 class Reject(NamedTuple):
-    """One entry that a step refused.
+    """An entry that a step rejected.
 
     Attributes:
         entry: its number in the run's input, from 0; a header does not count.
-        after: how many entries of output the step had written before it; None if the step does not say.
+        after: number of output entries that the step had written before it; None if the step does not say.
         reason: why it is bad, at most `MAX_REASON_BYTES` bytes of UTF-8.
     """
 
@@ -30,7 +30,7 @@ class Reject(NamedTuple):
 
 
 class RejectsError(ValueError):
-    """A file of rejects has an impossible line; the text says which one, and what would be right."""
+    """A file of rejects has an invalid line; the message says which one, and what would be right."""
 
 
 def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
@@ -38,11 +38,11 @@ def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
 
     Args:
         path: a file of JSON lines `{"entry": 17, "after": 16, "reason": "…"}`; no file means no rejects.
-        entries: how many entries the step was given; None where the caller does not know.
+        entries: number of input entries; None if the caller does not know.
 
     Raises:
-        RejectsError: a line is no such object, an entry is named twice or was not in the input, or a later entry has
-            less output before it than an earlier one.
+        RejectsError: a line is not such an object, an entry is reported twice or was not in the input, or a later entry
+            has less output before it than an earlier one.
     """
     try:
         file = os.fdopen(open_regular(path), "rb")
@@ -55,7 +55,7 @@ def read_rejects(path: Path, entries: int | None = None) -> tuple[Reject, ...]:
 
 
 def rejects_in(file: IO[bytes], entries: int | None = None) -> tuple[Reject, ...]:
-    """Read the rejects in an open file; see `read_rejects`."""
+    """Read the rejects from an open file; see `read_rejects`."""
     rejects: dict[int, Reject] = {}
     number = 0
     while line := file.readline(_MAX_LINE_BYTES):
@@ -65,7 +65,7 @@ def rejects_in(file: IO[bytes], entries: int | None = None) -> tuple[Reject, ...
         try:
             reject = _reject(line, entries)
             if reject.entry in rejects:
-                raise RejectsError(f"entry {reject.entry} is named twice")
+                raise RejectsError(f"entry {reject.entry} is reported twice")
         except RejectsError as error:
             raise RejectsError(f"line {number} of the rejects: {error}") from None
         rejects[reject.entry] = reject
@@ -94,14 +94,14 @@ def _reject(line: bytes, entries: int | None) -> Reject:
 
 
 def _check_order(rejects: tuple[Reject, ...]) -> None:
-    """Output only grows, so a later entry cannot have less of it before it."""
+    """Check that later entries do not have less output before them, because output only grows."""
     most, at = 0, 0
     for one in rejects:
         if one.after is None:
             continue
         if one.after < most:
             raise RejectsError(
-                f"the rejects name {one.after} entries of output before entry {one.entry}, "
+                f"the rejects report {one.after} entries of output before entry {one.entry}, "
                 f"but {most} before entry {at}, which comes earlier"
             )
         most, at = one.after, one.entry

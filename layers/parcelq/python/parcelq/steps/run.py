@@ -1,5 +1,4 @@
-"""Running a step: in its own folder and environment, with limits, and ended together with all processes that it
-started."""
+"""Runs a step: in its own folder and environment, with limits, and ends all processes that it started."""
 
 from __future__ import annotations
 
@@ -20,29 +19,29 @@ from parcelq.steps.data import Given, write_bodies
 from parcelq.steps.find import Step
 from parcelq.steps.folder import RunFolders, locked_folder
 from parcelq.steps.ran import Ran, judged, or_step_error
-from parcelq.steps.rejects import Reject
 from parcelq.steps.slot import Slot, WarmSlot
 from parcelq.steps.supervisor import HOP_SECONDS, TAIL_BYTES
 from parcelq.steps.variables import granted_to, variables_of
 
-__all__ = ["TAIL_BYTES", "Given", "Ran", "Reject", "Runner", "run_step", "write_bodies"]
+__all__ = ["TAIL_BYTES", "Given", "Ran", "Runner", "run_step", "write_bodies"]
 
 _SECRET: Final = 4
-"""Granted values of fewer characters are not hidden in what a run says, where they would be parts of other words."""
+"""Secrets with fewer characters than this are not hidden in a run's printed output, because they would match parts of
+other words.
+"""
 _USAGE_CODES: Final = frozenset({0, 2})
-"""Exit codes of a program that does not know `--warm`: of argparse, and of a program that ignores its arguments."""
+"""Exit codes of a program that does not know `--warm`: that of argparse, and that of a program that ignores its
+arguments.
+"""
 _MOST_TOGETHER: Final = 32
 _LEAST_SECONDS: Final = 1e-6
 
 
 class Runner:
-    """Runs a step, on any thread, as often as wanted.
+    """Runs a step any number of times, on any thread.
 
-    Each run that goes on at the same time has a supervisor process, which is kept for the next run. A warm step's own
-    process is kept too. All of them end with `close()`, and when this process ends, however that happens.
-
-    Attributes:
-        step: the step.
+    Each parallel run has a supervisor process, which is kept for later runs. A warm step's own process is kept too. All
+    of them end with `close()`, and when this process ends in any way.
     """
 
     def __init__(self, step: Step) -> None:
@@ -60,7 +59,9 @@ class Runner:
 
     @property
     def together(self) -> int:
-        """How many runs should go to the step at once, so that they take little time, going by the latest."""
+        """How many runs should be passed to the step together so that they take little time, judging by the latest
+        runs.
+        """
         return max(1, min(_MOST_TOGETHER, int(HOP_SECONDS / self._seconds)))
 
     @contextmanager
@@ -73,22 +74,20 @@ class Runner:
         fmt: Format = LINES,
         header: bytes = b"",
     ) -> Iterator[Ran]:
-        r"""Run the step over bodies, one after another, and give its output.
+        r"""Run the step over bodies joined to one input, and yield its output.
 
-        The step's working directory is empty, and no other run uses it; so is its `TMPDIR`. The time of a run includes
+        The step's working directory and its `TMPDIR` are empty, and no other run uses them. The time of a run includes
         the start of its processes.
 
         Args:
-            bodies: slices of a file; one that lacks its last `\n` gets it where another follows.
-            timeout: seconds after which the run is killed; the step's own timeout counts where that is shorter.
-            entries: how many entries the bodies have, where the caller knows; rejects beyond them fail the run.
-            fmt: the record format of the bodies.
-            header: what comes before them.
+            timeout: seconds after which the run is killed; the step's own timeout counts if it is shorter.
+
+        The input is what `Given` says.
 
         Raises:
-            StepError: the step could not be started, exited with another code than 0, wrote no output file or too
-                large a one, named rejects that cannot be, or was killed when its time was up. It holds the end of the
-                step's stderr. Whatever else a run does is an error of that run alone, too.
+            StepError: the step could not be started, did not exit with 0, wrote no output file or one that is too
+                large, reported invalid rejects, or timed out and was killed. The error has the end of the step's
+                stderr, and affects only this run.
         """
         (ran,) = self.run_all([Given(bodies, entries, fmt, header)], timeout)
         if isinstance(ran, StepError):
@@ -97,15 +96,11 @@ class Runner:
             yield ran
 
     def run_all(self, given: Sequence[Given], timeout: float | None = None) -> list[Ran | StepError]:
-        """Run the step over one input after another, with one request to its supervisor.
-
-        Args:
-            given: the inputs, at least one.
-            timeout: seconds after which each run is killed; see `run`.
+        """Run the step over one input after another, with a single request to its supervisor.
 
         Returns:
-            What came of the runs that began, in order, at least one. Runs do not begin after one that ended the step's
-            process, nor when those before took some time. What each holds is to be closed.
+            The outcomes of the runs that began, in order, at least one. No further run begins after one that ended the
+            step's process, or when the runs before took too long. The caller must close what each outcome holds.
         """
         limit, began = self.step.settings.within(timeout), time.monotonic()
         until = None if limit is None else began + limit
@@ -117,13 +112,13 @@ class Runner:
         return ran
 
     def abort(self) -> None:
-        """End the runs that go on, on other threads, at once, without counting a failure. Begin no other."""
+        """End the current runs on other threads at once, without counting a failure. Begin no others."""
         self._aborted = True
         for slot in list(self._running):
             slot.abort()
 
     def close(self) -> None:
-        """End all processes that are kept, and delete what was made for them."""
+        """End all kept processes, and delete their files."""
         _close(self._idle, self._folders, self._opened)
         self._ready = None
 
@@ -138,14 +133,14 @@ class Runner:
             if first.kind == "gone":  # it died between two runs, so this run is not to blame
                 continue
             if first.kind == "unborn" and first.code in _USAGE_CODES and not self.step.settings.warm:
-                self._warm = False  # it uses the library, but does not run as a step of it
+                self._warm = False  # it imports `parcelq.step`, but does not run as a warm step
                 continue
             pairs = zip(came, given, strict=False)
             return [judged(self.step, one, wanted.entries, limit, self._text) for one, wanted in pairs]
 
     @contextmanager
     def _slot(self) -> Iterator[Slot]:
-        """Give a slot, and keep it if it can be used again."""
+        """Yield a slot, and keep it if it can be used again."""
         with or_step_error(self.step, "could not be started"):
             variables = self._variables()
             made = WarmSlot if self._warm else Slot
@@ -168,13 +163,13 @@ class Runner:
             raise StepError(self.step.name, "was aborted", no_room=True)
 
     def _variables(self) -> Mapping[str, str]:
-        """Return the step's environment. What was granted and is secret is hidden in all that a run says."""
+        """Return the step's environment. Granted secrets are hidden in all printed output of the run."""
         granted = granted_to(self.step)
         self._hidden = sorted((value for value in granted.values() if len(value) >= _SECRET), key=len, reverse=True)
         return variables_of(self._prepared(), granted)
 
     def _taken(self, variables: Mapping[str, str]) -> Slot | None:
-        """Return a slot that waits, if there is any; those whose credentials or secrets are old are ended."""
+        """Return a free slot, if there is one; slots with outdated credentials or secrets are ended."""
         with contextlib.suppress(IndexError):  # other threads take them too
             while True:
                 slot = self._idle.pop()
@@ -185,7 +180,7 @@ class Runner:
         return None
 
     def _prepared(self) -> Step:
-        """Return the step as it is run: a file that the user gave is copied, so that it stays the same and alone."""
+        """Return the step as it runs: a user's file is copied, so that it cannot change and is alone in its folder."""
         if self._ready is None:
             step = self.step
             if step.copied:
@@ -195,7 +190,7 @@ class Runner:
         return self._ready
 
     def _text(self, tail: bytes) -> str:
-        """Return what a step said, with its path rather than that of its copy, and without its secrets."""
+        """Return the step's printed output, with its real path instead of the copy's, and without secrets."""
         if tail and self._ready and self._ready.path != self.step.path:
             tail = tail.replace(os.fsencode(self._ready.path), os.fsencode(self.step.path))
         text = tail.decode("utf-8", "replace")
@@ -208,7 +203,7 @@ class Runner:
 def run_step(
     step: Step, bodies: Iterable[bytes], timeout: float | None = None, *, entries: int | None = None
 ) -> Iterator[Ran]:
-    """Run a step once: as `Runner.run` does, with processes that end with the context."""
+    """Run a step once, like `Runner.run`, with processes that end with the context."""
     with contextlib.closing(Runner(step)) as runner, runner.run(bodies, timeout, entries=entries) as ran:
         yield ran
 

@@ -18,22 +18,22 @@ _FIT: Final = "without NUL, lone surrogates, and numbers of thousands of digits"
 
 @dataclass(frozen=True, slots=True)
 class StepSettings:
-    """How a step is run.
+    """The settings of a step.
 
     Attributes:
         filter: whether the step reads its input from stdin and writes its output to stdout.
-        warm: whether the step's process is kept for the next run; None means: if it is a Python function of
-            `parcelq.step`.
-        rejects: whether the step takes `--rejects FILE` and names bad entries there.
+        warm: whether the step's process is kept between runs; None means that it is kept if the step is a Python
+            function of `parcelq.step`.
+        rejects: whether the step takes `--rejects FILE` and reports bad entries there.
         arguments: arguments that follow the step's path.
-        timeout: the most seconds of one run, at most 12 hours; None means as long as there is time.
-        environment: variables that are added to the environment of every step.
-        aws_credentials: whether the step gets the credentials of the process that runs it.
-        output: the record format of the output; None means that of the input.
+        timeout: the most seconds of a run, at most 12 hours; None means all the available time.
+        environment: variables that are added to the environment of the step.
+        aws_credentials: whether the step gets AWS credentials.
+        output: the record format of the output; None means the format of the input.
         output_header: whether the output begins with a header, if its format has one.
-        max_output_bytes: the most bytes of output of one run; a run that writes more is killed.
-        step: the step's own settings, which Parcelq only passes on.
-        path: the file that they were read from, which a step gets as `--settings`.
+        max_output_bytes: the most bytes of output of a run; a run that writes more is killed.
+        step: the step's own settings, which Parcelq passes on unread.
+        path: the settings file, which a step gets as `--settings`.
     """
 
     filter: bool = False
@@ -50,18 +50,15 @@ class StepSettings:
     path: Path | None = None
 
     def within(self, timeout: float | None) -> float | None:
-        """Return how many seconds a run may take, if its caller allows `timeout`; None for any time."""
+        """Return the time limit of a run in seconds, if its caller allows `timeout`; None for none."""
         return min((limit for limit in (timeout, self.timeout) if limit is not None), default=None)
 
 
 def read_settings(path: Path) -> StepSettings:
     """Read a settings file.
 
-    Args:
-        path: a YAML file.
-
     Raises:
-        SettingsError: it cannot be read, is no YAML, or has unknown or bad keys; all of them are named.
+        SettingsError: it cannot be read, is not YAML, or has unknown or invalid keys; the message names all of them.
     """
     where = f"settings file {path}"
     try:
@@ -76,7 +73,7 @@ def read_settings(path: Path) -> StepSettings:
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        raise SettingsError(where, [f"it must be keys with values, not {shown(content)}"])
+        raise SettingsError(where, [f"it must be a mapping of keys to values, not {shown(content)}"])
     values, problems = checked(content, _CHECKS)
     if values.get("filter") and values.get("warm"):
         problems.append("filter and warm cannot both be true; a warm step is a function, which does not read stdin")
@@ -98,16 +95,18 @@ def _timeout(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise Wrong("a number of seconds above 0")
     if value > MAX_DEADLINE_SECONDS:
-        raise Wrong(f"a number of seconds up to {MAX_DEADLINE_SECONDS}, because SQS keeps no message locked for longer")
+        raise Wrong(
+            f"a number of seconds up to {MAX_DEADLINE_SECONDS}, the longest time for which SQS keeps a message locked"
+        )
     return float(value)
 
 
 def record_format(value: object) -> Format:
-    """A record format, as a check of a value."""
+    """Return a record format; a check for values."""
     try:
         return from_settings(value)
     except InvalidValueError as error:
-        # The key may be called otherwise than "format", so only what is wrong inside the format is named.
+        # The key may have another name than "format", so only the mistake inside the format is named.
         raise Wrong(error.wanted if error.name == "format" else f"a record format; {error}") from None
 
 
@@ -118,7 +117,7 @@ def _bytes(value: object) -> int:
 
 
 def _environment(value: object) -> dict[str, str]:
-    wanted = "names with texts or numbers as values"
+    wanted = "a mapping of names to texts or numbers"
     if not isinstance(value, dict):
         raise Wrong(f"{wanted}, without NUL")
     texts: dict[str, str] = {}
@@ -133,7 +132,7 @@ def _environment(value: object) -> dict[str, str]:
 
 
 def _passable(value: object) -> str | None:
-    """The text that a user who wrote `true` or `3` in YAML has in mind; None if no program can get it."""
+    """Return the text that a user means who wrote `true` or `3` in YAML; None if a program cannot get it."""
     try:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         text.encode()

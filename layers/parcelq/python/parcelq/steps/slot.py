@@ -1,4 +1,4 @@
-"""A place for one run of a step at a time: its supervisor, and the step's own process if that is kept."""
+"""A slot for one run of a step at a time: its supervisor, and the process of a warm step."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from parcelq.steps.ran import or_step_error
 
 _log = logging.getLogger(__name__)
 _LARGE_INPUT: Final = 4 * MIB
-"""A larger input is not left on the disk until the next one."""
+"""A larger input is deleted from disk before the next one."""
 
 
 class Came(NamedTuple):
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
-        ended: how it ended.
-        output: where its output is, if it succeeded.
-        rejects: where the entries are that it named as bad, or they themselves.
-        held: what to close when the output is not needed any more.
+        ended: the report of its end.
+        output: its output, if it succeeded.
+        rejects: its rejects, or the place of them in a file.
+        held: what to close when the output is no longer needed.
     """
 
     ended: Ended
@@ -39,15 +39,13 @@ class Came(NamedTuple):
 
 
 class Slot:
-    """A supervisor; each run below it has a process and a folder of its own.
+    """A supervisor; each of its runs has a process and a folder of its own.
 
     Attributes:
-        step: the step.
-        variables: its environment.
         usable: whether another run can follow the last one.
 
     Raises:
-        OSError: there is no room for another process.
+        OSError: the system cannot start another process.
     """
 
     warm = False
@@ -66,14 +64,10 @@ class Slot:
         return Supervised(None, self.variables, filters=self.step.settings.filter)
 
     def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
-        """Run the step over one input after another, and return what came of the runs that began.
-
-        Args:
-            given: the inputs.
-            seconds: how long each run may take; None for any time.
+        """Run the step over one input after another, and return the outcomes of the runs that began.
 
         Raises:
-            StepError: there is no room for a run.
+            StepError: there is not enough space for a run.
         """
         with ExitStack() as opened:
             stacks, folders = [], []
@@ -96,15 +90,15 @@ class Slot:
             ]
 
     def _fields(self, folder: Path) -> list[str]:
-        """The folder of a run, and its `TMPDIR`."""
+        """Return the folder of a run, and its `TMPDIR`."""
         return [str(folder), self.step.settings.environment.get("TMPDIR", f"{folder}/tmp")]  # nosec B108 # its own
 
     def is_alive(self) -> bool:
-        """Return whether it can take a run."""
+        """Return whether the slot can take a run."""
         return self._supervised.is_alive()
 
     def abort(self) -> None:
-        """End a run that goes on, on another thread."""
+        """End the current run on another thread."""
         self._supervised.abort()
 
     def end(self) -> None:
@@ -113,10 +107,10 @@ class Slot:
 
 
 class WarmSlot(Slot):
-    """A supervisor, and a process of the step below it, which is kept.
+    """A supervisor, and a warm process of the step.
 
-    That process starts in a folder of its own. The files `input`, `output` and `rejects` there hold those of several
-    runs, one after another. The runs have one folder, as long as none leaves anything in it.
+    That process starts in a folder of its own. The files `input`, `output` and `rejects` there contain those of several
+    runs in order. The runs share one folder, as long as none leaves files in it.
     """
 
     warm = True
@@ -127,16 +121,16 @@ class WarmSlot(Slot):
         self._home = home.path
         self._folder: RunFolder | None = None
         opened.callback(self._drop_folder)
-        # A run may take these names away, but not the files.
+        # A run may delete these names, but the open files remain.
         self._input = opened.enter_context((self._home / "input").open("xb"))
         self._output = opened.enter_context((self._home / "output").open("x+b"))
         self._rejects = opened.enter_context((self._home / "rejects").open("x+b"))
         return Supervised(self.step.warm_command, self.variables, filters=False, home=str(self._home))
 
     def run(self, given: Sequence[Given], seconds: float | None) -> list[Came]:
-        """Have the process run over one input after another; see `Slot.run`.
+        """Run the process over one input after another; see `Slot.run`.
 
-        Returns nothing if one of several runs did something to the outputs, and nobody knows which.
+        Returns an empty list if one of several runs damaged the outputs, and it is unknown which.
         """
         with or_step_error(self.step, "could not be given its input"):
             places = self._write(given)
@@ -154,11 +148,13 @@ class WarmSlot(Slot):
         # guard[False]: a run of a kept process finds nothing in its folder that another run left there
         if not ended[-1].clean:
             self._drop_folder()
-        # A process that left others running must end, since nothing else can end all of them.
+        # A process that left others running must end, because nothing else can end all of them.
         self.usable = ended[-1].kind == "done" and ended[-1].sound
         if ended[-1].kind == "done" and not ended[-1].sound:
             _log.warning("step %r left processes running or closed its stderr, so it is started again", self.step.name)
-        if ended[-1].kind == "gone" and len(ended) > 1:  # it died before the last of these runs, which another takes
+        if (
+            ended[-1].kind == "gone" and len(ended) > 1
+        ):  # it died before the last of these runs; another process takes that run
             ended = ended[:-1]
         try:
             return self._taken_over(ended)
@@ -170,7 +166,7 @@ class WarmSlot(Slot):
             raise StepError(self.step.name, reason, exit_code=0) from None
 
     def _write(self, given: Sequence[Given]) -> list[tuple[int, int]]:
-        """Write inputs, and return where each begins and ends. Raises OSError."""
+        """Write inputs, and return the begin and end of each. Raises OSError."""
         file, places = self._input, []
         file.seek(0)
         for one in given:
@@ -181,7 +177,7 @@ class WarmSlot(Slot):
         return places
 
     def _taken_over(self, ended: Sequence[Ended]) -> list[Came]:
-        """Take outputs over, since the next runs write theirs in the same place. Raises OSError."""
+        """Copy outputs, because the next runs write at the same place. Raises OSError."""
         good = [end for end in ended if end.kind == "done"]
         held = good if sum(end.output[1] - end.output[0] for end in good) <= MOST_HELD else good[:-1]
         outputs: list[Output] = [Held(part_of_file(self._output, *end.output)) for end in held]

@@ -1,5 +1,6 @@
-"""YAML without its traps: it refuses duplicate keys, values that YAML changes silently, and aliases that expand without
-end."""
+"""YAML without its pitfalls: refuses duplicate keys, values that YAML changes silently, and aliases that expand without
+end.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 100
 """The most levels of nested lists and keys; YAML itself has no limit, but Python does."""
 MAX_VALUES: Final = 100_000
-"""The most values; an alias counts as all values that it stands for."""
+"""The most values; an alias counts as all values that it expands to."""
 _SHOWN: Final = 100
 _TAG: Final = "tag:yaml.org,2002:"
 _NUMBER: Final = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0b[01]+")
@@ -26,10 +27,10 @@ _FRACTION: Final = re.compile(
 
 
 class StrictYamlError(ValueError):
-    """A text is not acceptable.
+    """A YAML text is not acceptable.
 
     Attributes:
-        problems: one text for each thing that is wrong.
+        problems: a text for each mistake.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -38,15 +39,15 @@ class StrictYamlError(ValueError):
 
 
 def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
-    """What a YAML text says.
+    """Return the value of a YAML text.
 
     Args:
         text: at most `MAX_BYTES` of UTF-8.
-        exact: keys at the top below which every value becomes text for a program, so it must read exactly as written.
+        exact: top-level keys whose values become text for a program, so they must be kept exactly as written.
 
     Raises:
-        StrictYamlError: it is no YAML; too large, deep or many values; a key comes twice; or YAML would make something
-            else of a value than what is written, such as False of `no`.
+        StrictYamlError: it is not YAML; it is too large or too deep or has too many values; a key appears twice; or
+            YAML would change a value, such as `no` to False.
     """
     import yaml
 
@@ -59,7 +60,7 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
             node = loader.get_single_node()
             if node is None:
                 return None
-            _check_size(node)
+            _size_of(node, {})
             problems = _Check(loader, exact).of(node)
             if problems:
                 raise StrictYamlError(problems)
@@ -69,11 +70,11 @@ def load(text: str, exact: frozenset[str] = frozenset()) -> Any:
     except StrictYamlError:
         raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML lets a date's ValueError through
-        raise StrictYamlError([f"it is no YAML: {' '.join(str(error).split())}"]) from None
+        raise StrictYamlError([f"it is not YAML: {' '.join(str(error).split())}"]) from None
 
 
 def _check_depth(text: str) -> None:
-    """Refuse values that are nested too deeply, and name their key. Errors in YAML's syntax are found later."""
+    """Refuse values that are nested too deeply, and name their key. Syntax errors are found later."""
     import yaml
 
     depth, key, at = 0, "it", 0
@@ -91,24 +92,19 @@ def _check_depth(text: str) -> None:
         raise StrictYamlError([f"it must be at most {MAX_DEPTH} lists and keys deep"]) from None
 
 
-def _check_size(node: Node) -> None:
-    """Refuse aliases that stand for too many values, or for a value that contains them."""
-    sizes: dict[int, int] = {}
-    open_: set[int] = set()
-    left: list[tuple[Node, bool]] = [(node, False)]
-    while left:
-        one, is_done = left.pop()
-        if is_done:
-            open_.discard(id(one))
-            sizes[id(one)] = 1 + sum(sizes[id(child)] for child in _children(one))
-            if sizes[id(one)] > MAX_VALUES:
-                raise StrictYamlError([f"it has more than {MAX_VALUES} values after its aliases are expanded"])
-        elif id(one) in open_:
-            raise StrictYamlError([f"the alias of line {one.start_mark.line + 1} refers to a value that contains it"])
-        elif id(one) not in sizes:
-            open_.add(id(one))
-            left.append((one, True))
-            left += [(child, False) for child in _children(one)]
+def _size_of(node: Node, sizes: dict[int, int]) -> int:
+    """Return the number of values of a node; refuse aliases that expand to too many values or contain themselves.
+
+    An alias refers to an earlier value, whose size is already known, so the recursion is no deeper than the text.
+    """
+    if id(node) not in sizes:
+        sizes[id(node)] = 0
+        sizes[id(node)] = size = 1 + sum([_size_of(child, sizes) for child in _children(node)])
+        if size > MAX_VALUES:
+            raise StrictYamlError([f"it has more than {MAX_VALUES} values after its aliases are expanded"])
+    elif not sizes[id(node)]:
+        raise StrictYamlError([f"the alias of line {node.start_mark.line + 1} refers to a value that contains it"])
+    return sizes[id(node)]
 
 
 def _children(node: Node) -> list[Node]:
@@ -120,7 +116,7 @@ def _children(node: Node) -> list[Node]:
 
 
 class _Check:
-    """Finds keys that come twice, and values that YAML changes."""
+    """Finds duplicate keys, and values that YAML changes."""
 
     def __init__(self, loader: Any, exact: frozenset[str]) -> None:
         self._loader = loader
@@ -128,7 +124,7 @@ class _Check:
         self._seen: set[int] = set()
 
     def of(self, node: Node, where: str = "", *, exact: bool = False) -> list[str]:
-        """The problems of a node and all below it."""
+        """Return the problems of a node and its descendants."""
         from yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
         if isinstance(node, ScalarNode):
@@ -159,14 +155,14 @@ class _Check:
         return problems
 
     def _of_scalar(self, node: ScalarNode, where: str, *, exact: bool) -> list[str]:
-        """A value without quotes that YAML does not take for the text that is written."""
+        """Check an unquoted value that YAML may not keep as the written text."""
         text, tag = node.value, node.tag.removeprefix(_TAG)
         if node.style is not None or tag in {"str", "null", "merge"} or not node.tag.startswith(_TAG):
             return []
         try:
             value = self._loader.construct_object(node)
         except (ValueError, OverflowError):
-            return []  # such as an impossible date: constructing it says so
+            return []  # such as an impossible date: constructing it reports the error
         if exact:
             same = tag in {"int", "float", "bool"} and _as_text(value) == text
         else:
@@ -180,7 +176,7 @@ class _Check:
         made = _as_text(value) if tag in {"int", "float"} else shown(value)
         kind = {"bool": "the value", "int": "the number", "float": "the number"}.get(tag, f"the {tag}")
         return [
-            f"{where} is {shown(text)[1:-1]}, of which YAML makes {kind} {made[:_SHOWN]}; put it in quotes for the text"
+            f"{where} is {shown(text)[1:-1]}, which YAML reads as {kind} {made[:_SHOWN]}; put it in quotes for the text"
         ]
 
 

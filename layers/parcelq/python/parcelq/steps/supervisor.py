@@ -1,12 +1,12 @@
-"""The process between Parcelq and a step: it starts the step, watches it, and ends everything that the step started.
+"""The process between Parcelq and a step: starts the step, watches it, and ends all processes that the step started.
 
-It is a subreaper: a process whose parent ends becomes its child. So it is an ancestor of every process that a run
-leaves behind, whatever session, name or environment they choose. It serves one run at a time, so all of that is this
-run's.
+It is a subreaper: a descendant whose parent ends becomes its child. So it is an ancestor of every process that a run
+leaves behind, in whatever session and under whatever name. It serves one run at a time, so all of them belong to this
+run.
 
 It runs as `python -I -S`, and imports only modules that are built in or cheap, because its start is part of the step's.
-Requests and replies are values as `marshal` writes them. A request is for several runs, which it does one after
-another; the reply tells how those ended that began. `parcelq.steps.containment` is the other side.
+Requests and replies are values written by `marshal`. A request is for several runs, which are done in order; the reply
+has reports of the runs that began. `parcelq.steps.containment` is the other side.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from parcelq.steps.processes import END_SECONDS, TAIL_BYTES, Children, Stream
 __all__ = ["END_SECONDS", "GRACE_SECONDS", "TAIL_BYTES", "main"]
 
 LOOK_SECONDS = 0.05
-"""How often the size of the output is compared with its limit, and ended processes are waited for."""
+"""Seconds between checks of the output's size and of ended processes."""
 GRACE_SECONDS = 1.0
-"""How long a kept process that closed its socket may take to end."""
+"""Seconds that a warm process may take to end after it closed its socket."""
 HOP_SECONDS = 0.05
-"""How long the runs of a request may take before no other of them begins; they are asked for again."""
+"""If the runs of a request took this many seconds, no further one begins; the caller asks for it again."""
 _HOP_BYTES = 4 * 1024 * 1024
-"""How much output the runs of a kept process may write before no other of them begins."""
+"""If the runs of a warm process wrote this many bytes, no further one begins."""
 _FREE_BYTES = 64
-"""More than a kept process writes when it can take a run; see `StepFunction`."""
+"""More bytes than a warm process writes when it can take a run; see `StepFunction`."""
 _DEFAULTS = (13, 25)
-"""SIGPIPE and SIGXFSZ, which Python ignores and a step must not."""
+"""SIGPIPE and SIGXFSZ, which Python ignores but a step must not ignore."""
 
 
 Reply = tuple[object, ...]
@@ -41,15 +41,15 @@ Reply = tuple[object, ...]
 
 
 class Supervisor:
-    """Runs one command after another, or keeps one process and gives it run after run.
+    """Runs one command after another, or passes run after run to one warm process.
 
     Args:
         control: the socket to the process that started this one.
-        command: the command of a kept process.
+        command: the command of a warm process.
         filters: whether commands get their input on stdin and write their output to stdout.
-        keeps: the socket of a kept process; 0 if each run has a process of its own.
+        keeps: the socket of a warm process; 0 if each run has a process of its own.
         theirs: the other end of that socket.
-        home: the folder that a kept process starts in.
+        home: the folder in which a warm process starts.
     """
 
     def __init__(self, control: int, command: list[str], filters: bool, keeps: int, theirs: int, home: str) -> None:
@@ -78,7 +78,7 @@ class Supervisor:
                 reply = reply[os.write(self.control, reply) :]
 
     def answer(self, timeout: float, limit: int, runs: list[list[bytes]]) -> list[Reply]:
-        """Do the runs of a request, one after another, and return how those ended that began."""
+        """Do the runs of a request in order, and return the reports of those that began."""
         replies: list[Reply] = []
         began = now = time.monotonic()
         self.ends = (0, 0)
@@ -104,7 +104,7 @@ class Supervisor:
         return replies
 
     def wait_for_request(self) -> None:
-        """Wait for a request, and meanwhile for the end of a kept process, so that it is no zombie."""
+        """Wait for a request, and meanwhile reap a warm process that ends, so that it does not stay a zombie."""
         if not (self.keeps and self.children.pid and self.children.code is None and self.watch >= 0):
             return  # the read waits
         poll = select.poll()
@@ -117,20 +117,20 @@ class Supervisor:
     def reply(
         self, kind: str, code: int = 0, sound: bool = True, clean: bool = True, start: tuple[int, int] = (0, 0)
     ) -> Reply:
-        """Return how a run ended that began where these ends are."""
+        """Return the report of a run that began at these ends of the files."""
         places = (start[0], self.ends[0]), (start[1], self.ends[1])
         tails = [one.tail for one in self.streams] + [b"", b""]
         code = code or self.children.code or 0
         return (kind, code, sound, clean, *places, self.children.cpu_seconds, self.children.memory * 1024, *tails[:2])
 
     def run_kept(self, is_first: bool, until: float, limit: int, folder: str, output: str, request: bytes) -> Reply:
-        """Have the kept process run; start it first if there is none."""
+        """Let the warm process run; start it first if there is none."""
         start = self.ends
         if is_first:
             self.state = processes.state_of(folder)
         kind = self.ready(until)
         if not kind:
-            if processes.size_of(output) - start[0] > limit:  # of runs before
+            if processes.size_of(output) - start[0] > limit:  # from earlier runs
                 os.truncate(output, start[0])
             try:
                 os.write(self.keeps, request)
@@ -140,14 +140,14 @@ class Supervisor:
         if kind != "done":
             self.end()
             return self.reply(kind, sound=False, clean=False)
-        if is_first:  # it need not be known better
+        if is_first:  # it need not be known more exactly
             self.peak = processes.peak_of(self.children.pid)
         self.children.memory = max(self.children.memory, self.peak)
         self.read()
         return self.reply(kind, 0, self.is_sound(), processes.state_of(folder) == self.state, start)
 
     def ready(self, until: float) -> str:
-        """Make a kept process ready for a run, and return why it is not; empty if it is."""
+        """Prepare a warm process for a run, and return why it is not ready; empty if it is."""
         if not self.children.pid:
             tmpdir = os.environ.get("TMPDIR", self.home + "/tmp")  # nosec B108 # a folder of its own
             self.start(self.home, tmpdir, self.command)
@@ -197,9 +197,9 @@ class Supervisor:
         self.watch = processes.watch_of(self.children.pid)
 
     def watch_over(self, until: float, output: str, limit: int) -> str:
-        """Read what a step prints, as it comes, until its run ends.
+        """Read what a step prints until its run ends.
 
-        Returns `done`, `ended` for a kept process that did not go on, `time`, or `large` for too much output.
+        Returns `done`, `ended` for a warm process that ended, `time` for a timeout, or `large` for too much output.
         """
         poll = select.poll()
         streams = {one.fd: one for one in self.streams if not one.closed}
@@ -231,7 +231,7 @@ class Supervisor:
                     return "ended" if self.keeps else "done"
 
     def heard(self) -> str:
-        """Read what a kept process says: `done`, or how it ended."""
+        """Read the answer of a warm process: `done`, or how it ended."""
         try:
             word, *ends = os.read(self.keeps, _FREE_BYTES).split()
             first, second = map(int, ends)
@@ -243,19 +243,19 @@ class Supervisor:
         return "ended" if self.children.ends_within(GRACE_SECONDS) else "deaf"
 
     def read(self) -> None:
-        """Read what the step has printed until now."""
+        """Read what the step has printed so far."""
         for one in self.streams:
             one.read()
 
     def is_sound(self) -> bool:
-        """Return whether a run left a kept process as it was: its streams and files, and no new processes."""
+        """Return whether a run left a warm process unchanged: its streams and files, and no new processes."""
         if processes.files_of(self.home) != self.files:
             return False
         left = any(map(processes.is_running, processes.descendants(os.getpid()) - self.helpers))
         return not left and not self.streams[0].closed
 
     def end(self) -> None:
-        """Kill everything below this process, and wait for it."""
+        """Kill all descendants of this process, and wait for them."""
         self.children.end()
         if self.watch >= 0:
             os.close(self.watch)
@@ -266,11 +266,11 @@ class Supervisor:
 
 
 def main(words: list[str]) -> None:
-    """Serve until the process that started this one has ended; then end what this one has started.
+    """Serve until the process that started this one has ended; then end all processes started here.
 
     Args:
-        words: descriptors of the socket to that process, and of both ends of a kept process's socket or 0 and 0;
-            whether commands are filters, as 0 or 1; and the folder and the command of a kept process.
+        words: descriptors of the socket to that process, and of both ends of a warm process's socket or 0 and 0;
+            whether commands are filters, as 0 or 1; and the folder and the command of a warm process.
     """
     control, keeps, theirs = map(int, words[:3])
     processes.be_subreaper()

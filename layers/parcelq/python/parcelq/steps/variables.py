@@ -16,7 +16,7 @@ _LOCALE_PREFIX: Final = "LC_"
 _CREDENTIALS_PREFIX: Final = "AWS_"
 _RUNTIME_PREFIX: Final = "AWS_LAMBDA_"
 _WHERE: Final = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL")
-"""What the names of variables begin with that say where AWS is, but not who asks."""
+"""Prefixes of variables that say where AWS is, but are not credentials."""
 _SEARCHED: Final = "PYTHONPATH"
 
 
@@ -26,10 +26,10 @@ def is_passed(name: str) -> bool:
 
 
 def granted_to(step: Step) -> Mapping[str, str]:
-    """Return the credentials and secrets that a stack gives a step; nothing on one's own machine.
+    """Return the credentials and secrets that a stack gives a step; empty on a user's machine.
 
     Raises:
-        StepError: AWS does not give them now, which says nothing about the entries.
+        StepError: AWS does not provide them now; the entries are not to blame.
     """
     try:
         return step.granted() if step.granted else {}
@@ -38,11 +38,11 @@ def granted_to(step: Step) -> Mapping[str, str]:
 
 
 def variables_of(step: Step, granted: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a step: the variables that it may get, the path of the library, and those of its
-    settings.
+    """Return the environment of a step: the variables that it may get, the path of the library, and the variables of
+    its settings.
 
-    On one's own machine, a step whose settings ask for credentials gets the variables `AWS_…` of this process. On a
-    stack those are the function's own, which no step gets: there it gets what it was granted.
+    On a user's machine, a step whose settings ask for credentials gets the variables `AWS_…` of this process. On a
+    stack those are the function's own credentials, which no step gets; there it gets only granted ones.
     """
     # guard[_is_credential]: no step gets the credentials of a function
     asked = _says_where if step.granted else _is_credential
@@ -65,11 +65,11 @@ def _says_where(name: str) -> bool:
 
 
 def _searched(step: Step) -> str:
-    """Return the step's `PYTHONPATH`; its folders are absolute, since a step runs in a folder of its own."""
+    """Return the step's `PYTHONPATH`; its folders are absolute, because a step runs in a folder of its own."""
     given = os.environ.get(_SEARCHED)
     folders = [os.path.abspath(folder) for folder in given.split(os.pathsep)] if given else []
     if step.packages:
         folders.insert(0, str(step.packages))
-    if step.python is None:  # an environment of its own has the library in it
+    if step.python is None:  # an environment of its own contains the library
         folders.append(str(Path(__file__).parents[2]))
     return os.pathsep.join(folders)

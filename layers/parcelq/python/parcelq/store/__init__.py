@@ -1,1 +1,1 @@
-"""Stores: where the objects are, a bucket or a folder."""
+"""Stores: hold objects, in a bucket or in a folder."""

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _DELETED_TOGETHER: Final = 1000
-"""Keys of one DeleteObjects: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+"""Most keys of a DeleteObjects: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 _PARTS_IN_FLIGHT: Final = 3
 _LISTED_TOGETHER: Final = 1000
-"""Parts of one ListParts: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
+"""Most parts of a ListParts: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html"""
 _HTML: Final = "text/html; charset=utf-8"
-"""So that a browser shows a page of the bucket instead of saving it."""
+"""Makes a browser show a page of the bucket instead of saving it."""
 _GONE_UPLOAD: Final = "NoSuchUpload"
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
 _REFUSED: Final = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
@@ -55,7 +55,7 @@ class BucketStore:
         if_absent: bool = False,
     ) -> str:
         """Create or replace an object; see `Store.put`."""
-        # A large body is never joined, so that it is not in memory twice.
+        # A large body is never joined, so that it is in memory only once.
         body: Any = parts[0] if len(parts) == 1 else JoinedParts(parts)
         more: dict[str, Any] = {"Metadata": dict(metadata)} if metadata else {}
         more |= {"ContentType": _HTML} if key.endswith(".html") else {}
@@ -85,7 +85,7 @@ class BucketStore:
             return reply["Body"].read(), reply["ETag"]
 
     def stat(self, key: str) -> Stored | None:
-        """Describe an object; None if there is none."""
+        """Describe an object; None if it does not exist."""
         try:
             with self._refusals(key):
                 reply = self.s3.head_object(Bucket=self.bucket, Key=key)
@@ -133,18 +133,18 @@ class BucketStore:
             yield cast(Readable, reply["Body"])
 
     def in_bucket(self, bucket: str) -> BucketStore:
-        """The same for another bucket."""
+        """Return a store for another bucket."""
         return BucketStore(self.s3, bucket)
 
     @contextmanager
     def opened_put(
         self, key: str, *, version: str = "", etag: str = "", start: int = 0, end: int | None = None
     ) -> Iterator[OpenedPut | None]:
-        """Open what one put stored under a key; None if that was deleted or replaced since.
+        """Open the object that one put stored under a key; None if it was deleted or replaced.
 
         Args:
             version: the put's version, if the bucket keeps versions.
-            etag: the object's etag without quotes, where it does not.
+            etag: the object's etag without quotes, if the bucket keeps no versions.
             end: just after the last byte to read; None for the end of the object.
         """
         # guard[wanted: dict[str, str] = {}]: only the put that the event names is read
@@ -163,7 +163,7 @@ class BucketStore:
             yield OpenedPut(cast(Readable, body), size, reply.get("ContentEncoding") or "")
 
     def part_bytes(self, size: int) -> int:
-        """How many bytes each part of an object of about `size` bytes should have; see `Store.part_bytes`."""
+        """Return how many bytes each part of an object of about `size` bytes should have; see `Store.part_bytes`."""
         return part_bytes(size)
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
@@ -177,7 +177,7 @@ class BucketStore:
                 return True
             upload = self.begin_upload(key, metadata)
             numbered = enumerate(chain(head, rest), 1)
-            del head  # or these parts would stay in memory to the end
+            del head  # otherwise these parts would stay in memory to the end
             try:
                 put = in_flight(lambda one: (one[0], self.put_part(key, upload, *one)), numbered, _PARTS_IN_FLIGHT)
                 self.complete_upload(key, upload, [etag for _, etag in sorted(put)], etag)
@@ -204,7 +204,7 @@ class BucketStore:
         return str(needed(reply, "UploadPart", "ETag"))
 
     def parts(self, key: str, upload: str, first: int = 1, last: int = MAX_MULTIPART_PARTS) -> dict[int, Part]:
-        """Return the parts that are written; see `Multipart.parts`."""
+        """Return the written parts; see `Multipart.parts`."""
         found: dict[int, Part] = {}
         marker = first - 1
         while marker < last:
@@ -225,7 +225,7 @@ class BucketStore:
         return {number: part for number, part in found.items() if number <= last}
 
     def complete_upload(self, key: str, upload: str, etags: Sequence[str], seen: str | None) -> None:
-        """Make parts the object; see `Multipart.complete_upload`."""
+        """Complete the object from its parts; see `Multipart.complete_upload`."""
         # guard[condition: dict[str, Any] = {}]: a result is written to a bucket only if nobody else wrote it in the
         # meantime
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
@@ -242,13 +242,13 @@ class BucketStore:
             self.s3.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload)
 
     def _abort_after(self, error: BaseException, key: str, upload: str) -> None:
-        """Abort an upload after an error, which is the one that counts, unless the upload itself is gone."""
+        """Abort an upload after an error. The first error is raised, unless the upload itself no longer exists."""
         if isinstance(error, NotFoundError):
             return
         try:
             self.abort_upload(key, upload)
         except ParcelqError as refused:
-            _log.warning("an unfinished upload of %s stays in %s: %s", key, self.bucket, refused)
+            _log.warning("an unfinished upload of %s remains in %s: %s", key, self.bucket, refused)
 
     @contextmanager
     def _opened(self, key: str, start: int, length: int | None) -> Iterator[GetObjectOutputTypeDef]:
@@ -266,9 +266,9 @@ class BucketStore:
 
     @contextmanager
     def _refusals(self, key: str, *, writing: bool = False) -> Iterator[None]:
-        """Translate errors, and name the object that is missing or was written by someone else.
+        """Translate errors, and name the object that is missing or was written by another process.
 
-        If the object of a conditional write is missing, somebody deleted it after its etag was read.
+        If the object of a conditional write is missing, it was deleted after its etag was read.
         """
         with translated():
             try:
@@ -276,7 +276,7 @@ class BucketStore:
             except ClientError as error:
                 code = _code(error)
                 if code == _GONE_UPLOAD:
-                    raise NotFoundError(key, "its unfinished upload does not exist any more") from error
+                    raise NotFoundError(key, "its unfinished upload no longer exists") from error
                 if code in _ABSENT and not writing:
                     raise NotFoundError(key) from error
                 if code in _REFUSED | _ABSENT:

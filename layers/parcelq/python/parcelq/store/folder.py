@@ -1,4 +1,4 @@
-"""A store in a folder of one's own machine."""
+"""A store in a folder on this machine."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from parcelq.readable import Readable
 from parcelq.store.store import NO_METADATA, Stored
 
 _DELETED_TOGETHER: Final = 100
-"""Objects that are deleted under one lock."""
+"""Most objects that are deleted under one lock."""
 _AHEAD_BYTES: Final = 8 * MIB
-"""So many bytes go to the disk while the next ones are written. With 50 MB in all, that takes 0.62 of the time of one
-flush at the end."""
+"""After this many bytes, writing to disk begins while the next bytes are written. With 50 MB in total, that takes 0.62
+of the time of one flush at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class FolderStore:
     """Files of a folder; a `Store`. The folder is created with the first object.
 
-    Unless `durable` is False, an object is on the disk when a method returns. Conditional writes hold between threads
-    and processes, by a lock on a file. An etag is made of the file's inode, modification time and size, so a file that
-    something else edits counts as another object.
+    Unless `durable` is False, an object is on disk when a method returns. A lock on a file makes conditional writes
+    safe between threads and processes. An etag is made from the file's inode, modification time and size, so a file
+    that another program edits counts as another object.
 
     Attributes:
-        own: the folder below it of files that are no objects: the lock, unfinished objects, metadata. No key may begin
-            with the first part of this.
-        durable: whether an object is on the disk when a method returns; without that, a machine that crashes soon after
-            may leave an object that is empty.
+        own: the folder below it for files that are not objects: the lock, unfinished objects, metadata. No key may
+            begin with the first part of its path.
+        durable: whether an object is on disk when a method returns; otherwise a crash of the machine soon after may
+            leave an empty object.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class FolderStore:
             return file.read(), _etag(os.fstat(file.fileno()))
 
     def stat(self, key: str) -> Stored | None:
-        """Describe an object; None if there is none."""
+        """Describe an object; None if it does not exist."""
         found = self._stored(key, self._path(key))
         if found is None:
             return None
@@ -117,13 +117,13 @@ class FolderStore:
             yield file
 
     def part_bytes(self, size: int) -> int:
-        """How many bytes each part should have: few enough to stay in the processor's cache while they are copied."""
+        """Return the bytes for each part: few enough to stay in the processor's cache while they are copied."""
         return max(1, min(size, MIB))
 
     def write(self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], seen: Stored | None) -> bool:
         """Write an object part by part; see `Store.write`."""
         rest = iter(parts)
-        head = list(islice(rest, 1))  # before anything is written, since the parts may lie in the object itself
+        head = list(islice(rest, 1))  # before anything is written, because the parts may come from the object itself
         try:
             self._put(key, chain(head, rest), metadata, seen.etag if seen else None, absent=seen is None)
         except ConflictError:
@@ -160,7 +160,8 @@ class FolderStore:
     def _put(
         self, key: str, parts: Iterable[bytes], metadata: Mapping[str, str], etag: str | None, *, absent: bool
     ) -> str:
-        """Write an object where there is none (`absent`), or one with this etag, if any is given; return its etag."""
+        """Write an object, if it does not exist (`absent`) or has this etag, where these are given; return the new
+        etag."""
         path, unfinished = self._path(key), self.folder / self.own / "unfinished" / uuid.uuid4().hex
         try:
             with self._told(key), _opened(unfinished) as file:
@@ -171,25 +172,19 @@ class FolderStore:
             raise
 
     def _publish(
-        self,
-        key: str,
-        path: Path,
-        file: IO[bytes],
-        metadata: Mapping[str, str],
-        wanted: str | None,
-        *,
-        absent: bool,
+        self, key: str, path: Path, file: IO[bytes], metadata: Mapping[str, str], wanted: str | None, *, absent: bool
     ) -> str:
         """Make an unfinished file the object, if the condition holds, and return its etag."""
         self._flush(file)
         etag = _etag(os.fstat(file.fileno()))
         note = self._metadata(key, etag)
         if metadata:
-            # Named by the etag, so that a crash before the rename leaves the old object with its old metadata.
+            # The metadata's file is named by the etag, so that a crash before the rename leaves the old object with its
+            # old metadata.
             with _opened(note) as told:
                 told.write(json.dumps(dict(metadata)).encode())
                 self._flush(told)
-        # Nothing is flushed under the lock, so that writers at once wait for the disk together.
+        # Nothing is flushed under the lock, so that parallel writers wait for the disk together.
         with self._locked():
             before = self._stored(key, path)
             is_another = wanted is not None and (before is None or before.etag != wanted)
@@ -211,7 +206,7 @@ class FolderStore:
             size += len(part)
             if self.durable and size - sent >= _AHEAD_BYTES and hasattr(os, "posix_fadvise"):
                 file.flush()
-                # Linux begins to write what it is told to forget, and does not wait for that.
+                # POSIX_FADV_DONTNEED makes Linux begin to write these bytes, without waiting for the end.
                 os.posix_fadvise(file.fileno(), sent, size - sent, os.POSIX_FADV_DONTNEED)
                 sent = size
 
@@ -228,7 +223,7 @@ class FolderStore:
 
     @contextmanager
     def _told(self, key: str) -> Iterator[None]:
-        """Say which object cannot be written, and why."""
+        """Convert an OSError to an error that says which object cannot be written, and why."""
         try:
             yield
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
@@ -243,7 +238,7 @@ def _etag(found: os.stat_result) -> str:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """Open a file for writing; its folder is made where it is missing."""
+    """Open a file for writing; create its folder if it is missing."""
     with suppress(FileNotFoundError):
         return path.open("wb")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -251,7 +246,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _rename(name: str, path: Path) -> None:
-    """Give a file its name; the folder of that is made where it is missing."""
+    """Rename a file; create the new name's folder if it is missing."""
     try:
         os.replace(name, path)
     except FileNotFoundError:
@@ -260,7 +255,7 @@ def _rename(name: str, path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename outlives a power failure; where the system allows it."""
+    """Flush a folder's entries, so that a rename survives a power failure, if the system supports it."""
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Parts of a body that are read as one file."""
+"""Parts of a body, read as one file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class JoinedParts(RawIOBase):
-    """Parts that are read as one file, without being joined in memory."""
+    """Reads parts as one file, without joining them in memory."""
 
     def __init__(self, parts: Sequence[bytes]) -> None:
         self._parts = parts
@@ -18,11 +18,11 @@ class JoinedParts(RawIOBase):
         self._number = 0
 
     def readable(self) -> bool:
-        """Say that it can be read."""
+        """Return that it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Say that it can be read from anywhere."""
+        """Return that it can seek."""
         return True
 
     def tell(self) -> int:
@@ -36,7 +36,7 @@ class JoinedParts(RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer completely, unless the parts end: boto3 takes a short read for the end of the body."""
+        """Fill a buffer completely, unless the parts end: boto3 treats a short read as the end of the body."""
         room = memoryview(buffer).cast("B")
         filled = 0
         while filled < len(room) and self._number < len(self._parts):

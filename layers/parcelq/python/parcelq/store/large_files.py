@@ -1,4 +1,4 @@
-"""Putting large files of this machine into a bucket, in parts that are sent side by side."""
+"""Uploads large files of this machine to a bucket, in parts that are sent in parallel."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def put_file(store: BucketStore, path: Path, key: str, on_bytes: Callable[[int],
     """Put a file into a bucket.
 
     Args:
-        on_bytes: called with the bytes of each block that was sent; from several threads.
+        on_bytes: called with the size of each block that was sent, by several threads.
 
     Raises:
-        AwsError: S3 refused.
+        AwsError: S3 refused a request.
         ParcelqError: the file cannot be read.
     """
     try:

@@ -1,4 +1,4 @@
-"""Topics: list, create, delete, clear, count and look at them."""
+"""Manages topics: lists, creates, deletes, clears, counts and describes them."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _REQUESTS: Final = 8
 class Topics:
     """The topics of one account and region.
 
-    Where a method takes a `topic`, that is a name or a URL. All raise `AwsError` where AWS refuses, and
-    `TopicNotFoundError` where a topic that is needed is not there.
+    A parameter `topic` is a name or a URL. All methods raise `AwsError` if AWS refuses a request, and
+    `TopicNotFoundError` if a needed topic does not exist.
     """
 
     sqs: SQSClient
     sleep: Callable[[float], None] = time.sleep
 
     def urls(self, prefix: str = "") -> list[str]:
-        """URLs of all topics whose names start with `prefix`; any number of them."""
+        """URLs of all topics whose names start with `prefix`, without limit."""
         pages = self.sqs.get_paginator("list_queues").paginate(
             QueueNamePrefix=prefix, PaginationConfig={"PageSize": MAX_LIST_RESULTS}
         )
@@ -45,33 +45,35 @@ class Topics:
             return [url for page in pages for url in page.get("QueueUrls", [])]
 
     def names(self, prefix: str = "") -> list[str]:
-        """Names of all topics whose names start with `prefix`, sorted; any number of them."""
+        """Names of all topics whose names start with `prefix`, sorted, without limit."""
         return sorted(map(topic_of_url, self.urls(prefix)))
 
     def url(self, topic: str) -> str:
-        """URL of a topic; a URL is returned as it is."""
+        """Return the URL of a topic; a URL is returned unchanged."""
         if is_url(topic):
             return topic
         with translated(topic):
             return str(needed(self.sqs.get_queue_url(QueueName=topic), "GetQueueUrl", "QueueUrl"))
 
     def attributes(self, topic: str) -> dict[str, str]:
-        """All attributes of a topic, as SQS calls them."""
+        """Return all attributes of a topic, with SQS's names."""
         url = self.url(topic)
         with translated(topic):
             reply = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
         return {str(name): value for name, value in needed(reply, "GetQueueAttributes", "Attributes").items()}
 
     def count(self, topic: str) -> int:
-        """Approximate number of messages that can be pulled now.
+        """Return the approximate number of messages that can be pulled now.
 
-        SQS needs about 60 s after the last send until the number is about right; it is never exact:
+        About 60 s after the last send the number is about right; it is never exact:
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
         """
         return self.counts(topic).visible
 
     def counts(self, topic: str) -> Counts:
-        """Approximate numbers of messages that can be pulled now, are pulled, and are delayed; see `count`."""
+        """Return the approximate numbers of messages that can be pulled now, are locked, and are delayed; see
+        `count`.
+        """
         url = self.url(topic)
         names: list[QueueAttributeNameType] = [
             "ApproximateNumberOfMessages",
@@ -84,12 +86,12 @@ class Topics:
         try:
             return Counts(*(int(needed(told, "GetQueueAttributes", name)) for name in names))
         except ValueError:
-            raise incomplete("GetQueueAttributes", f"the reply's counts are no numbers: {told!r}") from None
+            raise incomplete("GetQueueAttributes", f"the reply's counts are not numbers: {told!r}") from None
 
     def dead_letter_url(self, topic: str) -> str | None:
-        """URL of the dead-letter topic that the RedrivePolicy names, in any account.
+        """Return the URL of the dead-letter topic that the RedrivePolicy names, in any account.
 
-        Without a policy it is the topic whose name says so; None if that does not exist.
+        Without a policy, it is found by its name; None if it does not exist.
         """
         url = self.url(topic)
         # guard[policy = None]: a topic's dead-letter topic is the one that its RedrivePolicy names
@@ -101,21 +103,23 @@ class Topics:
             account, name = str(json.loads(policy)["deadLetterTargetArn"]).split(":")[4:]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise TopicError(topic, f"its RedrivePolicy names no queue: {policy[:200]!r}") from None
-        # SQS wants it in the same region, so its URL differs from this one in account and name only.
+        # SQS requires the same region, so its URL differs from this one only in account and name.
         endpoint = url.rstrip("/").rsplit("/", 2)[0]
         return f"{endpoint}/{account}/{name}"
 
     def letters_url(self, topic: str) -> str:
-        """URL of the topic where the dead letters of a topic are; the topic itself if its name says that it is one.
+        """Return the URL of a topic's dead-letter topic; of the topic itself if its name says that it is one.
 
         Raises:
             TopicError: it has no dead-letter topic.
-            TopicNotFoundError: the RedrivePolicy names one that does not exist.
+            TopicNotFoundError: the RedrivePolicy names a topic that does not exist.
         """
         url = self.url(topic)
         letters = self.dead_letter_url(url)
         if letters is None and not topic_of_url(url).endswith(DEAD_LETTER_SUFFIX):
-            raise TopicError(topic, "it has no dead-letter topic: no RedrivePolicy, and none is named like it")
+            raise TopicError(
+                topic, "it has no dead-letter topic: it has no RedrivePolicy, and no topic has the matching name"
+            )
         if letters is None:
             return url
         try:
@@ -126,10 +130,10 @@ class Topics:
         return letters
 
     def redrive_urls(self, topic: str) -> tuple[str, str]:
-        """URLs of a dead-letter topic and of the topic that its messages came from, given either of them.
+        """Return the URLs of a dead-letter topic and of the topic of its messages, given either of them.
 
         Raises:
-            TopicError: there is no dead-letter topic, or it is not known where its messages came from.
+            TopicError: there is no dead-letter topic, or the topic of its messages is unknown.
         """
         url = self.url(topic)
         letters = self.letters_url(url)
@@ -144,25 +148,26 @@ class Topics:
         return letters, sources[0]
 
     def source_urls(self, topic: str) -> list[str]:
-        """URLs of the topics whose RedrivePolicy names this one as their dead-letter topic."""
+        """URLs of the topics whose RedrivePolicy names this topic as their dead-letter topic."""
         url = self.url(topic)
         pages = self.sqs.get_paginator("list_dead_letter_source_queues").paginate(QueueUrl=url)
         with translated(topic):
             return [one for page in pages for one in page.get("queueUrls", [])]
 
     def create_queue(self, name: str, attributes: Mapping[str, str] | None = None) -> str:
-        """Make the raw CreateQueue request and return the URL.
+        """Send a CreateQueue request and return the URL.
 
         Args:
             name: at most 80 letters, digits, hyphens and underscores.
-            attributes: any of https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
+            attributes: any of
+                https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html
 
         Raises:
             TopicBlockedError: a topic of that name was deleted less than 60 s ago.
-            TopicExistsError: there is one with other attributes.
+            TopicExistsError: a topic with other attributes exists.
         """
         with translated(name):
-            # SQS checks the keys, so that attributes newer than the type stubs work.
+            # SQS checks the keys, so that attributes work that are newer than the type stubs.
             reply = self.sqs.create_queue(QueueName=name, Attributes=dict(attributes or {}))  # type: ignore[arg-type]
         return str(needed(reply, "CreateQueue", "QueueUrl"))
 
@@ -174,22 +179,21 @@ class Topics:
         on_wait: Callable[[str, float], None] = lambda _name, _seconds: None,
         both: Mapping[str, str] | None = None,
     ) -> str:
-        """Create a topic and its dead-letter topic, anew, and return the topic's URL.
+        """Create a topic and its dead-letter topic anew, and return the topic's URL.
 
         If either exists, both are deleted first, with all their messages. SQS then refuses the names for 60 s; this
         method waits that long.
 
         Args:
             name: name of the topic; the dead-letter topic is `<name>-dead-letter`.
-            max_receive_count: how often SQS delivers a message; instead of delivering it once more it moves it to the
-                dead-letter topic.
+            max_receive_count: deliveries of a message after which SQS moves it to the dead-letter topic.
             attributes: further attributes of the topic.
             on_wait: called with a name and the most seconds to wait for it, when SQS still refuses that name.
             both: attributes of the topic and of its dead-letter topic, such as `guarded()`.
 
         Raises:
             InvalidValueError: the name is not allowed, or `max_receive_count` is below 1.
-            TopicBlockedError: SQS still refused long after 60 s.
+            TopicBlockedError: SQS still refused the name long after 60 s.
         """
         check_topic(name)
         if name.endswith(DEAD_LETTER_SUFFIX):
@@ -205,9 +209,10 @@ class Topics:
         return self._create_when_free(name, {**shared, **(attributes or {}), **redrive}, on_wait)
 
     def deleted_with(self, topic: str) -> list[str]:
-        """URLs of what `delete` deletes: the topic, and its dead-letter topic unless others use that.
+        """Return the URLs of the topics that `delete` deletes: the topic, and its dead-letter topic unless other topics
+        use it.
 
-        A dead-letter topic of another account is left alone, since SQS deletes queues only for their own account.
+        A dead-letter topic of another account is left alone, because SQS deletes queues only for their own account.
         """
         url = self.url(topic)
         letters = self.dead_letter_url(url)
@@ -221,10 +226,9 @@ class Topics:
         return [url] if users - {topic_of_url(url)} else [url, letters]
 
     def delete(self, topic: str) -> list[str]:
-        """Delete a topic and its dead-letter topic, with all their messages. There is no way back.
+        """Delete a topic and its dead-letter topic, with all their messages. This cannot be undone.
 
-        Returns:
-            The names of those deleted; see `deleted_with`.
+        Returns: The names of the deleted topics; see `deleted_with`.
         """
         url, *letters = self.deleted_with(topic)
         with translated(topic):
@@ -234,20 +238,20 @@ class Topics:
         return [topic_of_url(one) for one in (url, *letters)]
 
     def clear(self, prefix: str, *, everything: bool = False, keep: Collection[str] = ()) -> list[str]:
-        """Delete every topic whose name starts with `prefix`, dead-letter topics included. There is no way back.
+        """Delete every topic whose name starts with `prefix`, including dead-letter topics. This cannot be undone.
 
         Args:
             everything: must be True for an empty prefix, which means every topic of the account and region.
             keep: names of topics to leave alone.
 
         Returns:
-            The names of those deleted.
+            The names of the deleted topics.
 
         Raises:
-            InvalidValueError: the prefix is empty and `everything` was not asked for.
+            InvalidValueError: the prefix is empty and `everything` is false.
         """
         if not prefix and not everything:
-            raise InvalidValueError("prefix", prefix, "not empty, unless every topic is to be deleted explicitly")
+            raise InvalidValueError("prefix", prefix, "not empty, unless `everything` is set to delete all topics")
         urls = [url for url in self.urls(prefix) if topic_of_url(url) not in keep]
         for _ in in_flight(self._delete_if_there, urls, _REQUESTS):
             pass
@@ -271,10 +275,10 @@ class Topics:
             with translated(url):
                 self.sqs.delete_queue(QueueUrl=url)
         except TopicNotFoundError:
-            return  # there is none, someone else was faster, or SQS is slow to forget
+            return  # it does not exist, another process was faster, or SQS has not noticed yet
 
     def _create_when_free(self, name: str, attributes: Mapping[str, str], on_wait: Callable[[str, float], None]) -> str:
-        # SQS does not say how long, so this tries again and again, for up to 1.5 times 60 s.
+        # SQS does not say how long, so this retries for up to 1.5 times 60 s.
         for attempt in range(int(1.5 * DELETED_NAME_SECONDS / _RETRY_SECONDS)):
             try:
                 return self.create_queue(name, attributes)

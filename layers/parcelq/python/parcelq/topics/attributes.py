@@ -1,4 +1,4 @@
-"""The attributes of messages: their names, their types, and the bytes that they take."""
+"""The attributes of messages: their names, their types, and their sizes."""
 
 from __future__ import annotations
 
@@ -11,33 +11,37 @@ from parcelq.errors import InvalidValueError, MessageError
 from parcelq.records import LINES, Format, parse
 
 SOURCE: Final = "Source"
-"""The put that the entries came from."""
+"""The put of the file that the entries came from."""
 LINEAGE: Final = "Lineage"
-"""Which bytes of the source the message stands for."""
+"""The lineage: which bytes of the source the message was made from."""
 ENTRIES: Final = "Entries"
-"""How many entries the body has; on a tombstone, how many are dead."""
+"""Number of entries in the body; on a tombstone, the number of dead entries."""
 ENCODING: Final = "Encoding"
-"""How to decode the body: `base64`."""
+"""The encoding of the body: `base64`."""
 WORKFLOW: Final = "Workflow"
 """The workflow's name and version, or the workflow id of the built-in step."""
 DEAD: Final = "Dead"
 """On tombstones: why the entries failed for good."""
 FAILURES: Final = "Failures"
-"""How many runs of the message failed."""
+"""Number of failed runs of the message."""
 FIRST: Final = "First"
 """Record and line number of the message's first entry, from 1; with `+`, counted from the start of its range."""
 FORMAT: Final = "Format"
 """The record format of the body, if it is not lines."""
 HEADER: Final = "Header"
-"""The header of the body's records, in base64, or the key of an object that has it."""
+"""The header of the body's records, in base64, or the key of an object that contains it."""
 REASON: Final = "Reason"
 """On dead letters: why the message failed."""
 FAILURE: Final = "Failure"
-"""On dead letters: JSON with the step, when it failed, how many runs did, and the number of the first entry."""
+"""On dead letters: JSON with the step, the time of the failure, the number of failed runs, and the number of the first
+entry.
+"""
 SIZE_ELSEWHERE: Final = "ExtendedPayloadSize"
-"""The body is a pointer to S3, as in the Amazon SQS Extended Client Library; its size there in bytes."""
+"""Says that the body is a pointer to S3, as in the Amazon SQS Extended Client Library; the value is its size there in
+bytes.
+"""
 OLD_SIZE_ELSEWHERE: Final = "SQSLargePayloadSize"
-"""The same, from older versions of that library."""
+"""The same attribute in older versions of that library."""
 OWN: Final = (
     SOURCE,
     LINEAGE,
@@ -53,7 +57,8 @@ OWN: Final = (
     FAILURE,
 )
 """Parcelq's attributes. No message has more than ten of them: dead letters have neither `First` nor `Failures`, and
-only they have the last two."""
+only they have the last two.
+"""
 _STRING: Final = "String"
 _NUMBER: Final = "Number"
 _BINARY: Final = "Binary"
@@ -62,16 +67,17 @@ _COUNT: Final = re.compile("[0-9]{1,18}")
 
 
 class TypedValue(str):
-    """An attribute's value of another type than Parcelq gives to it, such as `Number.float` or `Binary`.
+    """An attribute's value with a type that Parcelq does not use, such as `Number.float` or `Binary`.
 
-    It is text like any other value: of a binary one the base64. Published again, it keeps its type and its bytes.
+    It is text like any other value; for a binary value, its base64. If published again, it keeps its type and its
+    bytes.
     """
 
     __slots__ = ("data_type",)
     data_type: str
 
     def __new__(cls, value: str, data_type: str = "String") -> Self:
-        """Create a value; of a type that begins with `Binary` from base64."""
+        """Create a value; if its type begins with `Binary`, from base64."""
         made = super().__new__(cls, value)
         made.data_type = data_type
         return made
@@ -88,10 +94,10 @@ class TypedValue(str):
 
 
 def format_of(attributes: Mapping[str, str]) -> Format:
-    """Return the record format that attributes name; lines where they name none.
+    """Return the record format that attributes name; lines by default.
 
     Raises:
-        MessageError: `Format` is no format.
+        MessageError: `Format` is invalid.
     """
     text = attributes.get(FORMAT)
     if text is None:
@@ -103,12 +109,12 @@ def format_of(attributes: Mapping[str, str]) -> Format:
 
 
 def count_told(text: str) -> int | None:
-    """An attribute's value as a number; None if it is not a number, or absurdly large."""
+    """Return an attribute's value as a number; None if it is not a number or is too large."""
     return int(text) if _COUNT.fullmatch(text) else None
 
 
 def attributes_size(attributes: Mapping[str, str]) -> int:
-    """Bytes that SQS counts for attributes: their names, types and values, in UTF-8."""
+    """Return the bytes that SQS counts for attributes: their names, types and values, in UTF-8."""
     size = 0
     for name, value in attributes.items():
         size += len(name) if name.isascii() else len(name.encode())
@@ -121,7 +127,7 @@ def attributes_size(attributes: Mapping[str, str]) -> int:
 
 
 def typed(name: str, value: str) -> dict[str, Any]:
-    """An attribute as a SendMessage request has it."""
+    """Return an attribute in the form of a SendMessage request."""
     if not isinstance(value, TypedValue):
         return {"DataType": _NUMBER if name in _NUMBERS else _STRING, "StringValue": value}
     if value.is_binary:
@@ -130,7 +136,7 @@ def typed(name: str, value: str) -> dict[str, Any]:
 
 
 def received(name: str, data_type: str | None, text: str | None, data: bytes | str | None) -> str:
-    """An attribute's value as it came: from ReceiveMessage with bytes as they are, from a Lambda event with base64."""
+    """Return an attribute's value from a received message: ReceiveMessage has bytes, a Lambda event has base64."""
     if data is not None and (text is None or (data_type or "").startswith(_BINARY)):
         return TypedValue(data if isinstance(data, str) else base64.b64encode(data).decode(), data_type or _BINARY)
     if data_type in {None, _NUMBER if name in _NUMBERS else _STRING}:

@@ -1,9 +1,9 @@
-"""What work costs: counted in each invocation, and carried by the messages that the work leads to.
+"""The cost of work: counted in each invocation, and carried by output messages.
 
-A message's attribute `Cost` is what it cost to make it, and what its instance spent since the message before it: so the
-messages of an instance carry all that it spent, but for what follows the very last of them. A segment adds up what the
-messages in it carry. An attribute is a list of whole numbers in JSON, in the order of the members of `Cost`; the last
-one is a list of classes and counts in turn.
+A message's attribute `Cost` is the cost of making it, plus what its instance used since the message before. So the
+messages of an instance carry all costs except those after the last message. A segment adds up the costs of its
+messages. The attribute is a list of whole numbers in JSON, in the order of the members of `Cost`; the last member is a
+list that alternates classes and counts.
 """
 
 from __future__ import annotations
@@ -11,34 +11,34 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from math import floor, log2
+from operator import add
 from threading import Lock
 from time import monotonic
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 COST: Final = "Cost"
-"""The attribute."""
+"""The name of the attribute."""
 _SQS_BYTES: Final = 64 * 1024
-"""Each 64 KiB of a payload are charged as a request: https://aws.amazon.com/sqs/pricing/"""
+"""SQS charges each 64 KiB of a payload as a request: https://aws.amazon.com/sqs/pricing/"""
 _FREE: Final = ("Delete", "Abort")
-"""Names of requests begin with this that S3 asks nothing for: https://aws.amazon.com/s3/pricing/"""
+"""Prefixes of the requests that are free in S3: https://aws.amazon.com/s3/pricing/"""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """What was spent.
 
     Attributes:
         invocations: invocations of functions.
-        ms: milliseconds that they took.
-        mb_ms: the same, each times the megabytes of its function.
+        ms: their milliseconds.
+        mb_ms: their milliseconds, each multiplied by the megabytes of its function.
         requests: requests to AWS; retries of one request count once.
-        sqs: those to SQS, in units of 64 KiB that were sent.
-        puts: those to S3 at the price of PUT: writing and listing.
-        gets: those to S3 at the price of GET.
-        run_ms: milliseconds of runs of steps that succeeded.
-        runs: how many of those took how long, by `duration_class`.
+        sqs: requests to SQS, in units of 64 KiB.
+        puts: requests to S3 at the price of PUT: writing and listing.
+        gets: requests to S3 at the price of GET.
+        run_ms: milliseconds of successful runs of steps.
+        runs: number of these runs by `duration_class`.
     """
 
     invocations: int = 0
@@ -49,69 +49,60 @@ class Cost:
     puts: int = 0
     gets: int = 0
     run_ms: int = 0
-    runs: Mapping[int, int] = field(default_factory=dict)
+    runs: Mapping[int, int] = MappingProxyType({})
 
     @classmethod
     def of_run(cls, seconds: float) -> Cost:
-        """A run that took so long."""
+        """Return the cost of one run with a duration."""
         ms = round(1000 * seconds)
         return cls(run_ms=ms, runs={duration_class(ms): 1})
 
     @classmethod
     def parse(cls, told: object) -> Cost:
-        """Read what `numbers` or `str` made; nothing where it cannot be that: nobody's work depends on it."""
+        """Read a text or list made by `str` or `numbers`; return an empty cost if it is invalid, because no work
+        depends on it.
+        """
         try:
             *numbers, runs = json.loads(told) if isinstance(told, str) else told  # type: ignore[misc]
-            members: Any = dict(zip(_PLAIN, numbers, strict=True))
-            if all(type(one) is int and 0 <= one < 1 << 60 for one in (*numbers, *runs)):
-                return cls(**members, runs=dict(zip(runs[::2], runs[1::2], strict=True)))
+            is_whole = len(numbers) == len(cls._fields) - 1
+            if is_whole and all(type(one) is int and 0 <= one < 1 << 60 for one in (*numbers, *runs)):
+                return cls._make([*numbers, dict(zip(runs[::2], runs[1::2], strict=True))])
         except (ValueError, TypeError, RecursionError):
             pass
         return NOTHING
 
     def numbers(self) -> list[Any]:
-        """The members in order, as JSON holds them."""
+        """The members in order, as JSON values."""
         runs = [number for pair in sorted(self.runs.items()) for number in pair]
-        return [*(getattr(self, name) for name in _PLAIN), runs]
+        return [*self[:-1], runs]
 
     def __str__(self) -> str:
         return json.dumps(self.numbers(), separators=(",", ":"))
 
-    def __add__(self, other: Cost) -> Cost:
+    def __add__(self, other: Cost) -> Cost:  # type: ignore[override] # costs are added, not joined as tuples
         if other is NOTHING or self is NOTHING:  # there is one addition a message
             return self if other is NOTHING else other
         runs = dict(self.runs)
         for number, count in other.runs.items():
             runs[number] = runs.get(number, 0) + count
-        return Cost(
-            self.invocations + other.invocations,
-            self.ms + other.ms,
-            self.mb_ms + other.mb_ms,
-            self.requests + other.requests,
-            self.sqs + other.sqs,
-            self.puts + other.puts,
-            self.gets + other.gets,
-            self.run_ms + other.run_ms,
-            runs,
-        )
+        return Cost._make([*map(add, self[:-1], other[:-1]), runs])
 
 
-_PLAIN: Final = ("invocations", "ms", "mb_ms", "requests", "sqs", "puts", "gets", "run_ms")
 NOTHING: Final = Cost()
 
 
 def duration_class(ms: int) -> int:
-    """The class of a duration: two for each doubling, so that class `n` ends at `class_end(n)` milliseconds."""
+    """Return the class of a duration: two classes for each doubling; class `n` ends at `class_end(n)` milliseconds."""
     return floor(2 * log2(ms + 1))
 
 
 def class_end(number: int) -> float:
-    """Milliseconds at which a class of durations ends; so the one after it begins."""
+    """Return the milliseconds at which a class of durations ends and the next one begins."""
     return float(2 ** ((number + 1) / 2) - 1)
 
 
 class Meter:
-    """Counts what a process spends. What nobody has taken yet is there for the next one who does."""
+    """Counts the resources that a process uses. Each call of `take` returns what was used since the call before."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -121,13 +112,13 @@ class Meter:
         self._megabytes = 0
 
     def watch(self, *clients: Any) -> None:
-        """Count the requests of boto3 clients; those of a client that is watched already are counted once."""
+        """Count the requests of boto3 clients; those of a client that is already watched are counted once."""
         for client in clients:
             client.meta.events.register("before-call", self._note, unique_id="parcelq-meter")
 
     @contextmanager
     def invocation(self, megabytes: int) -> Iterator[None]:
-        """Count an invocation of a function with this memory, and the time that it takes."""
+        """Count an invocation of a function with this memory, and its duration."""
         with self._lock:
             self._since, self._megabytes = monotonic(), int(megabytes)
             self._spent += Cost(invocations=1)
@@ -139,13 +130,13 @@ class Meter:
                 self._since = None
 
     def add(self, cost: Cost) -> None:
-        """Add what is spent elsewhere, to be taken here."""
+        """Add resources that were used elsewhere."""
         if cost != NOTHING:
             with self._lock:
                 self._spent += cost
 
     def take(self) -> Cost:
-        """Return what was spent since this was asked last."""
+        """Return the resources used since the last call."""
         with self._lock:
             self._count()
             spent, self._spent = self._spent, NOTHING
@@ -174,4 +165,4 @@ class Meter:
 
 
 METER: Final = Meter()
-"""That of this process: an instance of a function has one set of clients."""
+"""The meter of this process; all clients of a function's instance use it."""

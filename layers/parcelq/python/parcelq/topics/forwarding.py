@@ -1,4 +1,4 @@
-"""A topic that passes everything on to another one, for those that do some of it in their own way."""
+"""A topic that forwards all operations to another topic; subclasses change some of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from parcelq.topics.topic import Counts, Published, Topic
 
 
 class ForwardingTopic:
-    """Another topic; a `Topic`."""
+    """Forwards to another topic; a `Topic`."""
 
     def __init__(self, topic: Topic) -> None:
         self._topic = topic
@@ -35,7 +35,7 @@ class ForwardingTopic:
         return self._topic.pull(min_messages, max_messages, receive_message_timeout, deadline=deadline)
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the message that was pulled; see `Topic.read`."""
+        """Return the pulled message; see `Topic.read`."""
         return self._topic.read(pulled)
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:

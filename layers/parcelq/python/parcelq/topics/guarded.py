@@ -1,4 +1,4 @@
-"""Attributes of topics that nobody can read on the way or on a disk."""
+"""Attributes of topics that encrypt their messages in transit and at rest."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 
 
 def guarded(kms_key_arn: str = "") -> dict[str, str]:
-    """Attributes of a topic that is encrypted, with a key of KMS or SQS's own, and refuses plain HTTP."""
+    """Return the attributes of a topic that is encrypted, with a key of KMS or SQS's own, and refuses plain HTTP."""
     refusal = {
         "Sid": "TlsOnly",
         "Effect": "Deny",
         "Principal": "*",
         "Action": "sqs:*",
-        "Resource": "*",  # the queue that has this policy; nobody knows its ARN before the queue exists
+        "Resource": "*",  # the queue with this policy; its ARN is unknown before it exists
         "Condition": {"Bool": {"aws:SecureTransport": False}},
     }
     key = {"KmsMasterKeyId": kms_key_arn} if kms_key_arn else {"SqsManagedSseEnabled": "true"}

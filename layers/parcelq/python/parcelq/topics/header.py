@@ -1,4 +1,6 @@
-"""Headers on the wire: a message's attribute `Header` is the header in base64, or the key of an object that has it."""
+"""Headers on the wire: a message's attribute `Header` is the header in base64, or the key of an object that contains
+it.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,18 @@ from parcelq.names import HEADERS
 from parcelq.store.store import Store
 
 _SUFFIX: Final = ".header"
-"""What every key ends with, and no base64 does."""
+"""The ending of all keys, which no base64 text has."""
 _MAX_ATTRIBUTE: Final = KIB
 _MOST_READ: Final = 16
-"""Headers that are kept after they were read from the store."""
+"""Number of headers that are cached after they were read from the store."""
 
 
 def header_of_source(header: bytes, source: str, store: Store | None) -> str:
-    """Return the attribute `Header` of a source's messages; a long header is put into the store.
+    """Return the attribute `Header` of a source's messages; a long header is stored as an object.
 
     Args:
-        header: the header; empty if there is none, which gives an empty text.
-        store: where a long header goes; None if there is no store.
+        header: the header; an empty header gives an empty text.
+        store: stores long headers; None if there is no store.
 
     Raises:
         InvalidValueError: the header is too long for an attribute, and there is no store.
@@ -34,17 +36,17 @@ def header_of_source(header: bytes, source: str, store: Store | None) -> str:
         return text
     if store is None:
         most = _MAX_ATTRIBUTE // 4 * 3
-        raise InvalidValueError("bucket", None, f"given, since the header has {len(header)} bytes, more than {most}")
+        raise InvalidValueError("bucket", None, f"given, because the header has {len(header)} bytes, more than {most}")
     key = f"{HEADERS}{source_id(source)}/source{_SUFFIX}"
     store.put(key, header)
     return key
 
 
 def key_of_stage(job: str, topic: str) -> str:
-    """Return the key of the header that all outputs of one stage begin with.
+    """Return the key of the common header of a stage's outputs.
 
     Args:
-        topic: name of the topic that the outputs go to.
+        topic: name of the topic for the outputs.
     """
     return f"{HEADERS}{job}/{topic}{_SUFFIX}"
 
@@ -65,18 +67,18 @@ class Headers:
     """Reads the attribute `Header`.
 
     Attributes:
-        store: where long headers are; None if there is no store.
+        store: the store of long headers; None if there is no store.
     """
 
     store: Store | None = None
     _read: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     def read(self, text: str) -> bytes:
-        """Return the header that an attribute stands for; an empty text stands for none.
+        """Return the header from an attribute's text; an empty text means no header.
 
         Raises:
-            MessageError: the text is neither base64 nor the key of a header, or there is no such object.
-            AwsError, StoreError, OSError: the store refused.
+            MessageError: the text is neither base64 nor the key of a header, or the object does not exist.
+            AwsError, StoreError, OSError: the store failed.
         """
         if not text.endswith(_SUFFIX):
             try:
@@ -85,7 +87,7 @@ class Headers:
                 raise MessageError(f"Header is {text[:60]!r}, but must be base64 or the key of a header") from None
         if self.store is None or not text.startswith(HEADERS):
             raise MessageError(
-                f"Header is {text[:200]!r}, but must be base64, because there is no store with such an object"
+                f"Header is {text[:200]!r}, but must be base64, because no store for headers is configured"
             )
         if text not in self._read:
             try:

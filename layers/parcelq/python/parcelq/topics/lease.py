@@ -1,4 +1,4 @@
-"""Keeping messages locked while work on them runs."""
+"""Keeps messages locked while they are processed."""
 
 from __future__ import annotations
 
@@ -18,31 +18,23 @@ _SHORTEST_SECONDS: Final = 2
 
 
 class Lease:
-    """A context manager that refreshes the acknowledgement deadline of messages until it is left.
+    """A context manager that renews the acknowledgement deadline of messages until it ends.
 
-    The deadline is set to `timeout` seconds when the context is entered, and by a thread each time half of it has
-    passed; the thread stops the moment the context is left. A refresh that fails is logged and tried again at the next
-    interval; at worst the message is delivered twice.
+    The deadline is set to `timeout` seconds at the beginning, and again by a thread whenever half of it has passed. The
+    thread stops when the context ends. A failed renewal is logged and retried at the next interval; at worst the
+    message is delivered twice.
 
     Args:
-        messages: the messages to keep; more can be added with `add` and let go with `drop`.
+        messages: the messages; more can be added with `add` and removed with `drop`.
         timeout: seconds, 2 to 12 hours.
-        at_once: whether to refresh at once; False saves a request if the messages were just pulled with this deadline.
-
-    Attributes:
-        refreshes: how often the deadline was set so far.
+        at_once: whether to renew at once; False saves a request if the messages were just pulled with this deadline.
 
     Raises:
-        InvalidValueError: the timeout is too short to be refreshed in time, or longer than SQS allows.
+        InvalidValueError: the timeout is too short to be renewed in time, or longer than SQS allows.
     """
 
     def __init__(
-        self,
-        topic: Topic,
-        messages: Iterable[Pulled] = (),
-        timeout: int = 300,
-        *,
-        at_once: bool = True,
+        self, topic: Topic, messages: Iterable[Pulled] = (), timeout: int = 300, *, at_once: bool = True
     ) -> None:
         if not _SHORTEST_SECONDS <= timeout <= MAX_DEADLINE_SECONDS:
             wanted = f"{_SHORTEST_SECONDS} to {MAX_DEADLINE_SECONDS} seconds"
@@ -50,19 +42,18 @@ class Lease:
         self._topic = topic
         self._timeout = timeout
         self._at_once = at_once
-        self.refreshes = 0
         self._held = {message.receipt_handle: message for message in messages}
         self._lock = Lock()
         self._stop = Event()
         self._thread = Thread(target=self._keep, name="parcelq-lease", daemon=True)
 
     def add(self, messages: Iterable[Pulled]) -> None:
-        """Keep these too, from the next refresh on."""
+        """Also renew these messages, from the next interval."""
         with self._lock:
             self._held.update((message.receipt_handle, message) for message in messages)
 
     def drop(self, messages: Iterable[Pulled]) -> None:
-        """Stop refreshing these, because they are acknowledged or may be delivered to others."""
+        """Stop renewing these messages, because they are acknowledged or may be delivered to others."""
         with self._lock:
             for message in messages:
                 self._held.pop(message.receipt_handle, None)
@@ -85,13 +76,12 @@ class Lease:
             self._refresh()
 
     def _refresh(self) -> None:
-        self.refreshes += 1
         with self._lock:
             held = list(self._held.values())
         try:
             failed = self._topic.refresh_deadline(held, self._timeout)
         except ParcelqError as error:
-            _log.warning("deadlines could not be refreshed: %s", error)
+            _log.warning("deadlines could not be renewed: %s", error)
         else:
             if failed:
-                _log.warning("%d of %d deadlines could not be refreshed", len(failed), len(held))
+                _log.warning("%d of %d deadlines could not be renewed", len(failed), len(held))

@@ -1,4 +1,4 @@
-"""A topic in memory, for one process: what SQS does with messages, without requests, texts or base64."""
+"""A topic in memory, for one process: behaves like SQS, without requests or encoding."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from parcelq.topics.topic import Counts, FailedMessage, Published, check_deadlin
 class MemoryTopic:
     """A queue in memory; a `Topic`.
 
-    It behaves as SQS does: a message that is not acknowledged before its deadline is delivered again, each delivery
-    counts, and only the receipt of the latest delivery acknowledges. Any number of threads may use it.
+    It behaves like SQS: a message that is not acknowledged before its deadline is delivered again, deliveries are
+    counted, and only the receipt of the latest delivery acknowledges. Any number of threads may use it.
 
-    `publish` never waits, so that a message pulled from a topic can always be published there again. An uploader
-    publishes on `bounded()` instead: the same topic, whose `publish` waits while the messages take more memory than
+    `publish` never waits, so that a message pulled from a topic can always be published there again. An uploader uses
+    `bounded()` instead: the same topic with a `publish` that waits while the messages take more memory than
     `max_bytes`.
     """
 
@@ -46,22 +46,23 @@ class MemoryTopic:
 
         Args:
             deadline_seconds: the acknowledgement deadline of messages that are pulled without one.
-            max_bytes: how much memory its messages may take before `bounded().publish` waits.
-            max_receive_count: a message that was delivered so often goes to the dead-letter topic instead of being
-                delivered once more; 0 for never.
+            max_bytes: most memory of its messages before `bounded().publish` waits.
+            max_receive_count: deliveries after which a message goes to the dead-letter topic; 0 for never.
             clock: returns the time in seconds; by default a monotonic clock.
-            wait: waits for a condition. A test whose clock does not move by itself moves it here.
+            wait: waits for a condition. A test with an artificial clock advances it here.
         """
         dead = dead_letter_topic.queue if dead_letter_topic else None
         queue = Queue(deadline_seconds, max_bytes, max_receive_count, dead, clock, wait)
         return cls(name, queue, dead_letters=dead_letter_topic)
 
     def bounded(self) -> MemoryTopic:
-        """The same topic for a publisher whose messages come from outside all topics: its `publish` waits for room."""
+        """The same topic for a publisher whose messages do not come from a topic: its `publish` waits until there is
+        room.
+        """
         return MemoryTopic(self.name, self.queue, True, self.dead_letters)
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish any number of messages, taken lazily; see `Topic.publish`."""
+        """Publish any number of messages, read lazily; see `Topic.publish`."""
         if not 0 <= delay_seconds <= MAX_DELAY_SECONDS:
             raise InvalidValueError("delay_seconds", delay_seconds, f"0 to {MAX_DELAY_SECONDS} seconds")
         published, failed = 0, []
@@ -81,16 +82,16 @@ class MemoryTopic:
         *,
         deadline: int | None = None,
     ) -> list[Pulled]:
-        """Pull messages, the oldest first as a rule; see `Topic.pull`."""
+        """Pull messages, usually the oldest first; see `Topic.pull`."""
         check_pull(min_messages, max_messages, receive_message_timeout)
         return self.queue.take(min_messages, max_messages, receive_message_timeout, deadline)
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the message that was pulled."""
+        """Return the pulled message."""
         return pulled.message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return those that have been delivered again since."""
+        """Delete messages, and return those that have been delivered again meanwhile."""
         return self.queue.remove(messages)
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
@@ -104,23 +105,25 @@ class MemoryTopic:
 
     @property
     def size(self) -> int:
-        """Bytes of memory that its messages take, about."""
+        """Approximate bytes of memory of its messages."""
         return self.queue.size
 
     def dead_letter_topic(self) -> MemoryTopic | None:
-        """The topic that it was created with."""
+        """The dead-letter topic that it was created with."""
         return self.dead_letters
 
     def close(self) -> None:
-        """End all waiting, now and later: `pull` returns what has come, `bounded().publish` does not wait for room."""
+        """End all waiting, now and later: `pull` returns the messages so far, `bounded().publish` does not wait for
+        room.
+        """
         self.queue.close()
 
 
 def _refusal(message: Message) -> str:
-    """Why SQS would refuse a message for its attributes; empty if it would not."""
+    """Return why SQS would refuse a message for its attributes; empty if it would not."""
     attributes = message.attributes
     if len(attributes) > MAX_ATTRIBUTES:
-        return f"the message has {len(attributes)} attributes; SQS takes {MAX_ATTRIBUTES}"
+        return f"the message has {len(attributes)} attributes; SQS allows {MAX_ATTRIBUTES}"
     if "" in attributes.values():
         return "an attribute is empty, which SQS refuses"
     return ""

@@ -1,4 +1,4 @@
-"""The messages of a topic in memory: which can be pulled, which are held, and when that changes."""
+"""The messages of a topic in memory, their states, and the timers that change these."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from parcelq.topics.message import Message, Pulled
 from parcelq.topics.topic import Counts
 
 Wait = Callable[[Condition, float], object]
-"""Waits for a condition, for a number of seconds at most."""
+"""Waits for a condition, but at most for some seconds."""
 
 _LONGEST_WAIT: Final = 3600.0
 _OVERHEAD: Final = 512
-"""Bytes that a message takes beside its body and attributes, about."""
+"""Approximate bytes of memory of a message besides its body and attributes."""
 _STALE: Final = 1000
 _NO_MESSAGE: Final = Message(b"")
 
@@ -33,7 +33,9 @@ class _State(IntEnum):
 
 
 class Item:
-    """A message of the queue. Its `receipt` is that of its latest delivery; `due` is when it becomes visible."""
+    """A message of the queue. `receipt` is the receipt of its latest delivery; `due` is the time when it becomes
+    visible.
+    """
 
     __slots__ = ("due", "message", "message_id", "receipt", "received", "sent", "size", "state")
 
@@ -49,15 +51,9 @@ class Item:
 
 
 class Queue:
-    """The messages of a topic. Every message is in one state; the counts follow each change of it.
+    """The messages of a topic. Every message is in one state; the counts are updated with each change.
 
-    Args:
-        deadline_seconds: see `MemoryTopic.create`, as for all of these.
-        max_bytes: see there.
-        max_receive_count: see there.
-        dead_letters: the queue of the dead-letter topic.
-        clock: see there.
-        wait: see there.
+    See `MemoryTopic.create` for what it is created with.
     """
 
     def __init__(
@@ -102,7 +98,7 @@ class Queue:
             self._add(item, now, delay)
 
     def adopt(self, item: Item) -> None:
-        """Add a message that was in another topic: it keeps the time at which it was published."""
+        """Add a message from another topic: it keeps the time at which it was published."""
         with self._lock:
             moved = Item(item.message, f"{self._name}-{next(self._numbers)}", item.sent, item.size)
             self._add(moved, self._clock(), 0)
@@ -138,7 +134,7 @@ class Queue:
         return failed
 
     def hold(self, messages: Iterable[Pulled], timeout: float) -> list[Pulled]:
-        """Set the deadline of messages that are held."""
+        """Set the deadline of locked messages."""
         failed: list[Pulled] = []
         with self._lock:
             now = self._clock()
@@ -182,7 +178,7 @@ class Queue:
             if item.state is not _State.READY:
                 continue
             if self._max_receive_count and item.received >= self._max_receive_count and self._dead_letters:
-                # Under this queue's lock, so that no count misses it. Dead-letter topics form no circle.
+                # Under this queue's lock, so that no count misses it. Dead-letter topics never form a cycle.
                 self._dead_letters.adopt(item)
                 self._drop(item)
                 continue
@@ -193,7 +189,7 @@ class Queue:
             pulled.append(Pulled(item.message_id, item.receipt, item.received, item.message, item.sent))
 
     def _release(self, now: float) -> None:
-        """Make visible what is due."""
+        """Make due messages visible."""
         while self._timers and self._timers[0][0] <= now:
             timer = heappop(self._timers)
             if self._is_valid(timer):

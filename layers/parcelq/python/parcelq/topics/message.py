@@ -1,6 +1,6 @@
-"""Messages: what a parcel looks like on the wire, and how it is decoded.
+"""Messages: encodes parcels for SQS, and decodes them.
 
-A body is a slice of a file, as it is. Only a slice that SQS would refuse (NUL, invalid UTF-8, …) travels as base64.
+A body is an unchanged slice of a file. Only a slice that SQS would refuse (NUL, invalid UTF-8, …) is encoded as base64.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from parcelq.topics.attributes import (
 BASE64: Final = "base64"
 
 NO_BYTES: Final = "\n"
-"""The body of a message that has none (`Entries` is 0, or it is a tombstone), because SQS refuses an empty one."""
+"""The body of a message without one (`Entries` is 0, or it is a tombstone), because SQS refuses an empty body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    r"""A parcel that is to be published: a slice of a file, and what is said about it.
+    r"""A message to publish: a slice of a file, with attributes that describe it.
 
     Attributes:
-        body: the entries, each ended by `\n`; the very last of a source may lack it.
-        attributes: name to value, without `Encoding`, which follows from the body.
+        body: the entries, each ended by `\n`; the last one of a source may lack it.
+        attributes: values by name, without `Encoding`, which follows from the body.
     """
 
     body: bytes
@@ -47,12 +47,12 @@ class Message:
 
     @property
     def entries(self) -> int:
-        """How many entries the body has: the attribute `Entries`, or else counted. Raises MessageError."""
+        """Number of entries of the body: from the attribute `Entries`, or counted. Raises MessageError."""
         told = count_told(self.attributes.get(ENTRIES, ""))
         return format_of(self.attributes).count(self.body) if told is None else told
 
     def wire(self) -> Wire:
-        """This message as SQS gets it."""
+        """The encoded message for SQS."""
         if not self.body:
             return Wire(NO_BYTES, {ENTRIES: "0", **self.attributes})
         text = legal_text(self.body)
@@ -63,38 +63,38 @@ class Message:
 
 
 class Wire(NamedTuple):
-    """A message as it travels: text that SQS takes, and string attributes."""
+    """An encoded message: text that SQS accepts, and string attributes."""
 
     text: str
     attributes: Mapping[str, str]
 
     @property
     def size(self) -> int:
-        """Bytes that SQS counts: the body's, and the name, type and value of every attribute, in UTF-8."""
+        """Bytes that SQS counts: those of the body, and of the name, type and value of every attribute, in UTF-8."""
         text = self.text
         size = len(text) if text.isascii() else len(text.encode())
         return size + attributes_size(self.attributes)
 
     @property
     def is_pointer(self) -> bool:
-        """Whether the text is not the body but tells where in S3 it lies."""
+        """Whether the text is a pointer to the body in S3."""
         return SIZE_ELSEWHERE in self.attributes or OLD_SIZE_ELSEWHERE in self.attributes
 
     @property
     def has_no_body(self) -> bool:
-        """Whether the text stands for no bytes at all."""
+        """Whether the text represents an empty body."""
         return self.text == NO_BYTES and (DEAD in self.attributes or self.attributes.get(ENTRIES) == "0")
 
     def request(self) -> dict[str, Any]:
-        """The members of a SendMessage request that say what is sent."""
+        """The content members of a SendMessage request."""
         attributes = {name: typed(name, value) for name, value in self.attributes.items()}
         return {"MessageBody": self.text, "MessageAttributes": attributes}
 
     def body(self) -> bytes:
-        """The bytes that this stands for.
+        """Return the decoded body.
 
         Raises:
-            MessageError: the encoding is unknown, or the text is not in it, or it is only a pointer to S3.
+            MessageError: the encoding is unknown or wrong, or the text is only a pointer to S3.
         """
         if self.is_pointer:
             raise MessageError("the body is in S3, and was not loaded from there")
@@ -108,18 +108,18 @@ class Wire(NamedTuple):
         try:
             return base64.b64decode(self.text, validate=True)
         except ValueError as error:
-            raise MessageError(f"the body is not the base64 that its Encoding says: {error}") from None
+            raise MessageError(f"the body is not base64, although its Encoding says so: {error}") from None
 
 
 class Pulled(NamedTuple):
     """A message that was pulled and is locked until its acknowledgement deadline.
 
     Attributes:
-        message_id: SQS's name for it; the same at every delivery.
-        receipt_handle: what acknowledges this delivery of it.
-        receive_count: how often it was pulled so far, this time included, and before it was published again.
-        content: what was pulled: as it travelled, or the message itself where it never left this process.
-        sent: when it was published, in seconds of the epoch; 0 if that is not known.
+        message_id: the id that SQS gave it; the same in every delivery.
+        receipt_handle: acknowledges this delivery.
+        receive_count: how often it was pulled, including this time and deliveries before it was published again.
+        content: the encoded message, or the message itself if it never left this process.
+        sent: when it was published, in seconds since the epoch; 0 if unknown.
     """
 
     message_id: str
@@ -130,7 +130,7 @@ class Pulled(NamedTuple):
 
     @classmethod
     def from_sqs(cls, raw: Mapping[str, Any]) -> Pulled:
-        """From a message of ReceiveMessage's reply."""
+        """Create it from a message of ReceiveMessage's reply."""
         attributes = {
             name: received(name, value.get("DataType"), value.get("StringValue"), value.get("BinaryValue"))
             for name, value in raw.get("MessageAttributes", {}).items()
@@ -139,7 +139,7 @@ class Pulled(NamedTuple):
 
     @classmethod
     def from_lambda(cls, record: Mapping[str, Any]) -> Pulled:
-        """From a record of the event that an SQS event source mapping gives to a Lambda."""
+        """Create it from a record of the event that an SQS event source mapping passes to a Lambda function."""
         attributes = {
             name: received(name, value.get("dataType"), value.get("stringValue"), value.get("binaryValue"))
             for name, value in record.get("messageAttributes", {}).items()
@@ -161,32 +161,28 @@ class Pulled(NamedTuple):
 
     @property
     def wire(self) -> Wire:
-        """What was pulled, as it travels over SQS."""
+        """The encoded message."""
         return self.content.wire() if isinstance(self.content, Message) else self.content
 
     @property
     def size(self) -> int:
-        """Bytes of memory that the body and the attributes take, about."""
+        """Approximate bytes of memory of the body and the attributes."""
         body = self.content.body if isinstance(self.content, Message) else self.content.text
         return len(body) + attributes_size(self.content.attributes)
 
     def receipt(self) -> Pulled:
-        """The same without its content: enough to acknowledge it and to refresh its deadline."""
+        """Return the same without its content: enough to acknowledge it and to renew its deadline."""
         return self._replace(content=_NOTHING)
 
     def message(self) -> Message:
-        """What was published, decoded.
-
-        Raises:
-            MessageError: the body cannot be decoded.
-        """
+        """Return the message, decoded. Raises MessageError if the body cannot be decoded."""
         if isinstance(self.content, Message):
             return self.content
         attributes = {name: value for name, value in self.attributes.items() if name != ENCODING}
         return Message(self.content.body(), attributes)
 
     def as_it_is(self) -> Message:
-        """The message without decoding its body; publishing it again gives the same message."""
+        """The message with its body still encoded; publishing it again gives the same message."""
         if isinstance(self.content, Message):
             return self.content
         return Message(b"" if self.content.has_no_body else self.content.text.encode(), self.attributes)
@@ -196,9 +192,9 @@ _NOTHING: Final = Wire("", {})
 
 
 def with_attributes(message: Message, **changed: str | None) -> Message:
-    """A copy with these attributes set, or removed if the value is None.
+    """Return a copy with these attributes set, or removed if the value is None.
 
-    If SQS would refuse that many attributes, those that are not Parcelq's are dropped, with room for those that
+    If there would be too many attributes for SQS, those that are not Parcelq's are dropped, leaving room for those that
     publishing may add.
     """
     kept = {name: value for name, value in message.attributes.items() if name not in changed}

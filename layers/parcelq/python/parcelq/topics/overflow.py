@@ -1,4 +1,5 @@
-"""Bodies too large for a message: in S3, with a pointer in the message, as the Amazon SQS Extended Client Library does.
+"""Bodies that are too large for a message are stored in S3, with a pointer in the message, like in the Amazon SQS
+Extended Client Library.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-managing-large-messages.html
 """
@@ -27,7 +28,7 @@ MAX_BODY_BYTES: Final = 512 * MIB
 """The most bytes of a body. A larger one is refused, because anybody may have put it, and reading it would take all
 memory.
 
-The largest body that Parcelq publishes itself is one entry of at most 256 MiB, as base64.
+The largest body that Parcelq publishes is an entry of at most 256 MiB, as base64.
 """
 _log = logging.getLogger(__name__)
 _POINTER_CLASS: Final = "software.amazon.payloadoffloading.PayloadS3Pointer"
@@ -35,15 +36,15 @@ _OLD_POINTER_CLASS: Final = "com.amazon.sqs.javamessaging.MessageS3Pointer"
 
 
 class Overflow(NamedTuple):
-    """Where large bodies go and come from.
+    """Stores large bodies in S3, and reads them.
 
-    Each object belongs to one message. It is not deleted with the message, since SQS may deliver that once more; the
-    bucket's lifecycle rule deletes it a day after the longest time that SQS keeps a message.
+    Each object belongs to one message. It is not deleted with the message, because SQS may deliver the message once
+    more. The bucket's lifecycle rule deletes it a day after the longest retention time of SQS.
 
     Attributes:
-        bucket: where to put them, under `overflow/`; empty where nothing is put, only read.
-        only_own: whether a pointer to anything else than what this puts is refused. Otherwise somebody who may publish
-            could make the reader read any object that it may read, and so make that a part of a result.
+        bucket: the bucket for bodies, under `overflow/`; empty if bodies are only read.
+        only_own: whether to refuse pointers to objects outside `overflow/` in `bucket`. Otherwise anybody who may
+            publish could make the reader copy any object that it can read into a result.
     """
 
     s3: S3Client
@@ -53,14 +54,14 @@ class Overflow(NamedTuple):
     def offload(self, wire: Wire) -> Wire:
         """Put the body into S3 and return the message that points to it.
 
-        The object belongs to this message alone, so that deleting it with the message does no harm to others.
+        The object belongs to this message alone, so that deleting it does not affect other messages.
 
         Raises:
-            MessageError: there is no bucket to put it.
-            AwsError: S3 refused.
+            MessageError: there is no bucket for it.
+            AwsError: S3 refused the request.
         """
         if not self.bucket:
-            raise MessageError("the message is larger than SQS takes, and no bucket was given for what overflows")
+            raise MessageError("the message is larger than SQS allows, and no bucket was given for large entries")
         body = wire.text.encode()
         key = _new_key()
         with translated():
@@ -68,16 +69,16 @@ class Overflow(NamedTuple):
         return Wire(_pointer(self.bucket, key), {**wire.attributes, SIZE_ELSEWHERE: str(len(body))})
 
     def renew(self, wire: Wire) -> Wire:
-        """Return a message that points to a copy of the body, so that the copy lives as long as the new message.
+        """Return a message that points to a copy of the body, so that the copy exists as long as the new message.
 
-        A pointer that is published again needs that, because the first object is deleted some time after it was put, or
-        by the consumer of the first message.
+        A pointer that is published again needs a copy, because the first object is deleted some time after it was put,
+        or by the consumer of the first message.
 
         Without a bucket the copy is put beside the body. If the body does not exist or may not be read, the pointer is
         returned unchanged.
 
         Raises:
-            AwsError: S3 did not answer, so that trying again may help.
+            AwsError: S3 did not answer; a retry may help.
         """
         try:
             bucket, key = self._allowed_target(wire)
@@ -95,11 +96,11 @@ class Overflow(NamedTuple):
         return Wire(_pointer(own, copied), wire.attributes)
 
     def load(self, pulled: Pulled) -> Pulled:
-        """Return a message with its body, wherever that lies.
+        """Return a message with its body, read from S3 if necessary.
 
         Raises:
-            MessageError: the pointer cannot be read, its object is missing or is not text, or it points where it must
-                not.
+            MessageError: the pointer cannot be read, its object is missing or not text, or it points to a forbidden
+                place.
             AwsError: S3 did not answer.
         """
         if not pulled.wire.is_pointer:
@@ -113,7 +114,9 @@ class Overflow(NamedTuple):
                 _check_size(reply["ContentLength"], bucket, key)
                 body = reply["Body"].read()
             except (self.s3.exceptions.NoSuchKey, self.s3.exceptions.NoSuchBucket, ParamValidationError):
-                raise MessageError(f"the body should be at s3://{bucket}/{key}, but nothing is there") from None
+                raise MessageError(
+                    f"the body should be at s3://{bucket}/{key}, but this object does not exist"
+                ) from None
         marks = {SIZE_ELSEWHERE, OLD_SIZE_ELSEWHERE}
         attributes = {name: value for name, value in pulled.attributes.items() if name not in marks}
         try:

@@ -1,8 +1,8 @@
-"""Pieces: what a message says about bytes of a source, and messages that carry several pieces. Pure.
+"""Pieces: outputs or tombstones for bytes of a source, and messages that carry several pieces. Pure functions.
 
-Most messages are one piece: the body is the output, and the attribute `Lineage` says which bytes it stands for. A
-*packed* message carries several pieces of one source. Its body begins with a table, which is a line of JSON of as many
-bytes as the attribute `Pieces` says; the pieces' bodies follow, one after another.
+Most messages are one piece: the body is the output, and the attribute `Lineage` says which bytes it was made from. A
+*packed* message carries several pieces of one source. Its body begins with a table, which is a line of JSON; the
+attribute `Pieces` has the length of the table in bytes. The pieces' bodies follow one after another.
 
     [["0-400/5000>0-300/300:3fa1b2c4…", 300, 10], ["400-420/5000", 20, 1, "ValueError: …", "17,18"]]
 
@@ -26,25 +26,25 @@ from parcelq.topics.message import Message
 PIECES: Final = "Pieces"
 """On packed messages: the bytes of the table at the beginning of the body."""
 MAX_DEAD_BYTES: Final = 64 * KIB
-"""A tombstone carries the entry that it stands for if that has no more bytes."""
+"""A tombstone carries its dead entries if they have at most this many bytes."""
 MAX_REASON_BYTES: Final = 4 * KIB
-"""Bytes of a reason that are kept; more than Parcelq ever writes."""
+"""Most bytes of a reason that are kept; more than Parcelq ever writes."""
 _MAX_TABLE_BYTES: Final = MIB
 _MOST_ENTRIES: Final = 10**12
 _MAX_FIRST: Final = 40
 
 
 class Piece(NamedTuple):
-    """Bytes of a source, and what became of them.
+    """Bytes of a source, and their outcome.
 
     Attributes:
-        lineage: which bytes; empty if the message has no valid lineage.
-        body: the step's output for them. Of a tombstone the dead entry itself, or nothing if that has more than
+        lineage: the lineage; empty if the message has no valid one.
+        body: the step's output for them. For a tombstone, the dead entries themselves, or empty if they have more than
             `MAX_DEAD_BYTES` bytes.
-        entries: how many entries the body has; of a tombstone, how many are dead.
+        entries: number of entries of the body; for a tombstone, number of dead entries.
         dead: why they are dead; empty for an output.
-        first: of a tombstone, the record and line number of its first entry, as in the attribute `First`; empty where
-            nobody knows.
+        first: for a tombstone, the record and line number of its first entry, as in the attribute `First`; empty if
+            unknown.
     """
 
     lineage: str
@@ -57,10 +57,10 @@ class Piece(NamedTuple):
 def pieces_of(message: Message) -> Iterator[Piece]:
     """Yield the pieces of an output message, a tombstone or a packed message.
 
-    A lineage that cannot be right comes out empty: the bytes count, but nobody knows where they belong.
+    An invalid lineage becomes empty: the bytes are kept, but their place is unknown.
 
     Raises:
-        MessageError: the table of a packed message is not valid; nothing was yielded then.
+        MessageError: the table of a packed message is invalid; then nothing was yielded.
     """
     attributes = message.attributes
     table = attributes.get(PIECES)
@@ -72,11 +72,11 @@ def pieces_of(message: Message) -> Iterator[Piece]:
 
 
 def pack(attributes: Mapping[str, str], pieces: Iterable[Piece], max_bytes: int) -> Iterator[Message]:
-    """Put pieces into as few messages as hold them, in their order.
+    """Pack pieces into as few messages as possible, in their order.
 
     Args:
-        attributes: what all of the messages have, such as `Source`.
-        max_bytes: most bytes of a message's body as it travels. A piece that has more by itself makes a larger message.
+        attributes: attributes of all of the messages, such as `Source`.
+        max_bytes: most bytes of a message's encoded body. A single piece with more bytes gives a larger message.
     """
     held: list[Piece] = []
     size, is_text = 0, True
@@ -105,7 +105,7 @@ def _table(pieces: Iterable[Piece]) -> bytes:
         row: list[Any] = [piece.lineage, len(piece.body), piece.entries]
         row += [piece.dead] * bool(piece.dead) + [piece.first] * bool(piece.dead and piece.first)
         rows.append(row)
-    # ASCII, so that no reason can make the body one that SQS refuses.
+    # ASCII, so that a reason cannot make SQS refuse the body.
     return json.dumps(rows, separators=(",", ":")).encode() + b"\n"
 
 
@@ -156,5 +156,5 @@ def _piece(lineage: str, body: bytes, entries: int, dead: str = "", first: str =
 
 
 def _bounded(reason: str) -> str:
-    """Shorten a reason from a message that anybody may have sent, and keep only valid UTF-8."""
+    """Shorten a reason from an untrusted message, and keep only valid UTF-8."""
     return reason[:MAX_REASON_BYTES].encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore")

@@ -1,4 +1,4 @@
-"""Publishing on an SQS queue: full requests, several in flight, every `Failed` list read."""
+"""Publishes on an SQS queue: in full requests, several in parallel, and checks every `Failed` list."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from parcelq.topics.overflow import Overflow
 
 REQUESTS_IN_FLIGHT: Final = 8
-"""One SQS connection does about 50 requests a second; eight full ones fill a Lambda's 625 Mbit/s."""
+"""One SQS connection handles about 50 requests a second; eight with full requests use a Lambda's 625 Mbit/s."""
 _ATTEMPTS: Final = 6
 _FIRST_PAUSE: Final = 0.2
-"""Seconds, doubled at every further attempt and spread by jitter."""
+"""Seconds before the first retry, doubled for every further retry and spread by jitter."""
 _FAULTS_OF_CONTENT: Final = frozenset(
     {"InvalidMessageContents", "InvalidParameterValue", "BatchRequestTooLong", "InvalidAttributeValue"}
 )
@@ -44,18 +44,18 @@ class _Ready(NamedTuple):
     group: str = ""
 
     def request(self) -> dict[str, Any]:
-        """The members of a SendMessage request that say what is sent."""
+        """The content members of a SendMessage request."""
         return {**self.wire.request(), **({"MessageGroupId": self.group} if self.group else {})}
 
 
 @dataclass(frozen=True, slots=True)
 class SqsPublisher:
-    """An SQS queue that messages are published on; a `Publisher`.
+    """An SQS queue for publishing; a `Publisher`.
 
     Attributes:
         sqs: a boto3 SQS client.
         url: the queue's URL.
-        overflow: where bodies go, and come from, that are too large for a message; without it such messages fail.
+        overflow: stores and reads bodies that are too large for a message; without it such messages fail.
         fair: whether messages of a source carry their job's id as `MessageGroupId`, so that SQS does not let one large
             job delay the others (fair queues).
     """
@@ -76,7 +76,7 @@ class SqsPublisher:
 
         Raises:
             MessageError: it is too large, or has too many or illegal attributes.
-            AwsError, TopicNotFoundError: SQS did not take it.
+            AwsError, TopicNotFoundError: SQS did not accept it.
         """
         ready = self._prepare(message)
         with translated(self.url):
@@ -84,14 +84,13 @@ class SqsPublisher:
         return str(needed(reply, "SendMessage", "MessageId"))
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish any number of messages, taken lazily, in as few requests as SQS's limits allow.
+        """Publish any number of messages, read lazily, in as few requests as SQS's limits allow.
 
-        What SQS reports as failed by its own fault is sent again with growing pauses; what failed by the sender's fault
-        is returned, and the others are still sent. Only a few requests' worth of messages is in memory at a time.
+        Messages that failed by SQS's fault are sent again with growing pauses. Those that failed by the sender's fault
+        are returned, and the others are still sent. Only the messages of a few requests are in memory at a time.
 
         Raises:
-            AwsError, TopicNotFoundError: SQS refuses whatever is sent (no such topic, no permission), or does not
-                answer.
+            AwsError, TopicNotFoundError: SQS refuses all requests (no such topic, no permission) or does not answer.
         """
         failed: list[FailedMessage] = []
         ready = self._prepare_all(messages, failed)
@@ -109,20 +108,20 @@ class SqsPublisher:
             wire = overflow.renew(wire)
         for name, value in wire.attributes.items():
             if not value or not is_legal(value.encode("utf-8", "surrogatepass")):
-                raise MessageError(f"attribute {name!r} is {value!r}, which SQS refuses: it must be text and not empty")
+                raise MessageError(f"attribute {name!r} is {value!r}, but must be a text that is not empty")
         size = wire.size
         if size > MAX_MESSAGE_BYTES:
             if overflow is None or not overflow.bucket:
                 raise MessageError(
-                    f"the message has {size} bytes with its attributes, more than the {MAX_MESSAGE_BYTES} that SQS "
-                    "takes, and no bucket was given for what overflows"
+                    f"the message has {size} bytes with its attributes, more than the {MAX_MESSAGE_BYTES} "
+                    "that SQS allows, and no bucket was given for large entries"
                 )
             wire = overflow.offload(wire)
             size = wire.size
             if size > MAX_MESSAGE_BYTES:
-                raise MessageError(f"the attributes alone have more than the {MAX_MESSAGE_BYTES} bytes that SQS takes")
+                raise MessageError(f"the attributes alone have more than the {MAX_MESSAGE_BYTES} bytes that SQS allows")
         if len(wire.attributes) > MAX_ATTRIBUTES:
-            raise MessageError(f"the message has {len(wire.attributes)} attributes; SQS takes {MAX_ATTRIBUTES}")
+            raise MessageError(f"the message has {len(wire.attributes)} attributes; SQS allows {MAX_ATTRIBUTES}")
         return _Ready(message, wire, size, _group_of(message) if self.fair else "")
 
     def _prepare_all(self, messages: Iterable[Message], failed: list[FailedMessage]) -> Iterator[_Ready]:
@@ -133,7 +132,7 @@ class SqsPublisher:
                 failed.append(FailedMessage(message, type(error).__name__, str(error), sender_fault=True))
 
     def _send(self, batch: list[_Ready], delay_seconds: int) -> tuple[int, list[FailedMessage]]:
-        """Send the messages of one request, and those again that failed by SQS's fault."""
+        """Send the messages of one request, and retry those that failed by SQS's fault."""
         sent, rest = 0, batch
         lost: list[FailedMessage] = []
         delay = {"DelaySeconds": delay_seconds} if delay_seconds else {}
@@ -178,7 +177,7 @@ class SqsPublisher:
 
 
 def _group_of(message: Message) -> str:
-    """The message group of a message of a source: the id of its job.
+    """Return the message group of a message of a source: the id of its job.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-fair-queues.html
     """

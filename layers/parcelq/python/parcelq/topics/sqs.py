@@ -26,7 +26,9 @@ _log = logging.getLogger(__name__)
 _REQUESTS: Final = 8
 _ATTEMPTS: Final = 3
 _TOO_MANY_LOCKED: Final = "OverLimit"
-"""SQS's code where 120,000 messages of a topic are locked, so that it gives no more until others acknowledge some."""
+"""SQS's error code when 120,000 messages of a topic are locked, so that no more are delivered until some are
+acknowledged.
+"""
 _TICK: Final = 0.01
 """A first request that starts within this many seconds still polls for the full number of seconds."""
 
@@ -47,9 +49,9 @@ class SqsTopic(SqsPublisher):
     ) -> list[Pulled]:
         """Pull messages; see `Topic.pull`.
 
-        Polls, at most 20 s a request, until at least `min_messages` are there or the timeout has passed. An empty
-        answer is no end of the topic: SQS asks only some of its servers, gives nothing while 120,000 messages are
-        locked, and what is locked comes back later. More than ten messages are asked for in parallel.
+        Polls, at most 20 s a request, until at least `min_messages` have arrived or the timeout has passed. An empty
+        reply does not mean that the topic is empty: SQS asks only some of its servers, delivers nothing while 120,000
+        messages are locked, and locked messages may return later. More than ten messages are requested in parallel.
         """
         check_pull(min_messages, max_messages, receive_message_timeout)
         until = self.clock() + receive_message_timeout
@@ -64,15 +66,15 @@ class SqsTopic(SqsPublisher):
                 pulled += self._receive_at_hand(max_messages - len(pulled), len(came) / most, deadline)
             if len(pulled) >= min_messages or self.clock() >= until:
                 return [Pulled.from_sqs(one) for one in pulled]
-            if wait == 0:  # no poll can wait for a part of a second
+            if wait == 0:  # a poll cannot wait for a fraction of a second
                 self.sleep(max(0.0, until - self.clock()))
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the message that was pulled, decoded; see `Topic.read`."""
+        """Return the pulled message, decoded; see `Topic.read`."""
         return (self.overflow.load(pulled) if self.overflow else pulled).message()
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return those for which SQS does not confirm it; see `Topic.acknowledge`."""
+        """Delete messages, and return those whose deletion SQS does not confirm; see `Topic.acknowledge`."""
         return self._in_batches(self.sqs.delete_message_batch, "DeleteMessageBatch", messages, {})
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
@@ -82,15 +84,15 @@ class SqsTopic(SqsPublisher):
         return self._in_batches(request, "ChangeMessageVisibilityBatch", messages, {"VisibilityTimeout": timeout})
 
     def counts(self) -> Counts:
-        """Count the messages approximately; SQS needs about 60 s after the last send."""
+        """Count the messages approximately; the count is right about 60 s after the last send."""
         return Topics(self.sqs).counts(self.url)
 
     def attributes(self) -> dict[str, str]:
-        """All attributes of the queue, as SQS calls them."""
+        """Return all attributes of the queue, with SQS's names."""
         return Topics(self.sqs).attributes(self.url)
 
     def dead_letter_topic(self) -> SqsTopic | None:
-        """The queue that the RedrivePolicy names; without a policy, the one whose name says so."""
+        """The queue that the RedrivePolicy names; without a policy, the queue with the matching name."""
         url = Topics(self.sqs).dead_letter_url(self.url)
         return replace(self, url=url) if url else None
 
@@ -119,11 +121,11 @@ class SqsTopic(SqsPublisher):
         return messages
 
     def _receive_at_hand(self, most: int, filled: float, deadline: int | None) -> list[MessageTypeDef]:
-        """Receive up to `most` messages that wait already, until a round brings none.
+        """Receive up to `most` messages that are already waiting, until a round returns none.
 
-        Requests go out in parallel only while they bring at least half of what they could: `filled` says how full the
-        previous reply was, from 0 to 1. When messages arrive slowly, most parallel requests would bring nothing and
-        still cost money.
+        Requests are parallel only while they return at least half of what they could: `filled` says how full the
+        previous reply was, from 0 to 1. When messages arrive slowly, most parallel requests would be empty and still
+        cost money.
         """
         pulled: list[MessageTypeDef] = []
         while filled and (missing := most - len(pulled)):
@@ -138,7 +140,7 @@ class SqsTopic(SqsPublisher):
     def _in_batches(
         self, request: Callable[..., Any], operation: str, messages: Iterable[Pulled], members: dict[str, Any]
     ) -> list[Pulled]:
-        """Make requests of a batch operation, and return the messages for which no reply confirms success."""
+        """Send requests of a batch operation, and return the messages for which no reply confirms success."""
 
         def send(batch: Sequence[Pulled]) -> list[Pulled]:
             rest = list(batch)

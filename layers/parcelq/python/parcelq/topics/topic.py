@@ -1,11 +1,11 @@
-"""What a topic is: the operations that all senders and receivers of messages use."""
+"""The interface of topics: the operations of all senders and receivers of messages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from parcelq.errors import InvalidValueError
+from parcelq.errors import InvalidValueError, PublishError
 from parcelq.limits import MAX_DEADLINE_SECONDS
 from parcelq.topics.message import Message, Pulled
 
@@ -15,8 +15,8 @@ class FailedMessage(NamedTuple):
 
     Attributes:
         code: AWS's error code, or the name of one of Parcelq's errors.
-        reason: AWS's words.
-        sender_fault: True where sending it again cannot help.
+        reason: AWS's error message.
+        sender_fault: True if sending it again cannot help.
     """
 
     message: Message
@@ -26,14 +26,14 @@ class FailedMessage(NamedTuple):
 
 
 class Published(NamedTuple):
-    """How many messages are confirmed as published, and the messages that are not."""
+    """The number of messages confirmed as published, and the messages that are not."""
 
     published: int
     failed: list[FailedMessage]
 
 
 class Counts(NamedTuple):
-    """How many messages of a topic can be pulled now, are pulled and not acknowledged, and are delayed."""
+    """How many messages of a topic are visible, are locked, and are delayed."""
 
     visible: int
     in_flight: int
@@ -41,25 +41,25 @@ class Counts(NamedTuple):
 
 
 class Publisher(Protocol):
-    """What messages are published on.
+    """An interface for publishing messages.
 
-    Every method raises TopicError or AwsError where the topic does not exist or refuses the request as a whole.
+    Every method raises TopicError or AwsError if the topic does not exist or refuses a whole request.
     """
 
     @property
     def name(self) -> str:
-        """The topic's plain name, never a URL."""
+        """The topic's name, never its URL."""
 
     def publish(self, messages: Iterable[Message], *, delay_seconds: int = 0) -> Published:
-        """Publish any number of messages, taken lazily.
+        """Publish any number of messages, read lazily.
 
         Args:
-            delay_seconds: for how long nobody can pull them, at most 15 minutes.
+            delay_seconds: seconds before they can be pulled, at most 15 minutes.
         """
 
 
 class Topic(Publisher, Protocol):
-    """A topic. Messages may come in any order, and more than once."""
+    """A topic. Messages may arrive in any order, and more than once."""
 
     def pull(
         self,
@@ -69,12 +69,12 @@ class Topic(Publisher, Protocol):
         *,
         deadline: int | None = None,
     ) -> list[Pulled]:
-        """Pull messages. Nobody else gets them until their acknowledgement deadline has passed.
+        """Pull messages. No other receiver gets them before their acknowledgement deadline.
 
         Args:
-            min_messages: return as soon as there are this many.
+            min_messages: return as soon as this many have arrived.
             max_messages: never return more.
-            receive_message_timeout: seconds after which to return the messages so far, perhaps none; 0 does not wait.
+            receive_message_timeout: seconds after which to return the messages so far, possibly none; 0 does not wait.
             deadline: seconds until the messages can be pulled again; the topic's own setting by default.
 
         Raises:
@@ -82,34 +82,43 @@ class Topic(Publisher, Protocol):
         """
 
     def read(self, pulled: Pulled) -> Message:
-        """Return the message that was pulled, decoded, with its body from wherever it lies.
+        """Return the pulled message, decoded, with its body read from S3 if necessary.
 
         Raises:
             MessageError: it cannot be read.
         """
 
     def acknowledge(self, messages: Iterable[Pulled]) -> list[Pulled]:
-        """Delete messages, and return those that were not deleted; they will be delivered again."""
+        """Delete messages, and return those that could not be deleted; they will be delivered again."""
 
     def refresh_deadline(self, messages: Iterable[Pulled], timeout: int = 300) -> list[Pulled]:
         """Set the acknowledgement deadline to `timeout` seconds from now; 0 makes the messages visible at once.
 
         Returns:
-            Those for which it failed; others may get them.
+            The messages for which it failed; other receivers may get them.
 
         Raises:
             InvalidValueError: the timeout is not from 0 to 12 hours.
         """
 
     def counts(self) -> Counts:
-        """Count the messages: exactly in memory, approximately on SQS, which needs about 60 s after the last send."""
+        """Count the messages: exactly in memory; on SQS approximately, about 60 s after the last send."""
 
     def dead_letter_topic(self) -> Topic | None:
-        """The topic that messages go to which failed for good; None if there is none."""
+        """The topic for messages that failed for good; None if it does not exist."""
+
+
+def publish_all(topic: Publisher, messages: Iterable[Message], *, delay_seconds: int = 0) -> int:
+    """Publish messages, and return their number. Raises PublishError if one of them was not published."""
+    published, failed = topic.publish(messages, delay_seconds=delay_seconds)
+    # guard[False]: looks and tasks count as published only if the topic confirms each
+    if failed:
+        raise PublishError(topic.name, [one.reason for one in failed])
+    return published
 
 
 def check_pull(min_messages: int, max_messages: int, receive_message_timeout: float) -> None:
-    """Raise InvalidValueError where the numbers of `Topic.pull` do not fit together."""
+    """Raise InvalidValueError if the arguments of `Topic.pull` do not fit together."""
     if not 1 <= min_messages <= max_messages:
         raise InvalidValueError("min_messages", min_messages, f"from 1 to max_messages, which is {max_messages}")
     if receive_message_timeout < 0:
@@ -117,6 +126,6 @@ def check_pull(min_messages: int, max_messages: int, receive_message_timeout: fl
 
 
 def check_deadline(timeout: int) -> None:
-    """Raise InvalidValueError for a deadline that SQS does not take."""
+    """Raise InvalidValueError for a deadline that SQS does not allow."""
     if not 0 <= timeout <= MAX_DEADLINE_SECONDS:
         raise InvalidValueError("timeout", timeout, f"0 to {MAX_DEADLINE_SECONDS} seconds")

@@ -1,1 +1,1 @@
-"""Uploading: files and objects, cut into parcels and published."""
+"""Uploads files and objects: cuts them into parcels and publishes these."""

@@ -1,4 +1,4 @@
-"""Uploading: a file's records, as parcels, onto a topic."""
+"""Uploads files: publishes their records as parcels on a topic."""
 
 from __future__ import annotations
 
@@ -16,38 +16,6 @@ from parcelq.topics.topic import Topic
 from parcelq.upload.sources import Uploaded, upload_source
 
 
-def upload_file(
-    topic: Topic,
-    path: str | Path,
-    parcel_size: int = 1000,
-    *,
-    fmt: Format | None = None,
-    store: Store | None = None,
-) -> int:
-    """Publish the records of a file as parcels; memory stays flat whatever the file's size.
-
-    A file that is compressed, by its name or content, is decompressed.
-
-    Args:
-        topic: the topic.
-        path: the file, pipe or terminal.
-        parcel_size: most entries of a message.
-        fmt: its record format; None if its name decides.
-        store: where a header goes that is too long for an attribute; None if there is no store.
-
-    Returns:
-        How many messages were published.
-
-    Raises:
-        ParcelqError: the file cannot be read, or changed while it was read. Its last message is not published then, so
-            that the source never counts as whole.
-        SourceError: it does not fit its format, or its compression is broken; the same holds then.
-        PublishError: some messages were refused, such as one with an entry too large where the topic has no bucket.
-        AwsError, TopicNotFoundError: SQS refused.
-    """
-    return _upload_file(topic, Path(path), parcel_size, fmt, store).messages
-
-
 def upload_files(
     topic: Topic,
     paths: Iterable[str | Path],
@@ -57,23 +25,25 @@ def upload_files(
     store: Store | None = None,
     on_file: Callable[[Path, Uploaded], None] = lambda _path, _uploaded: None,
 ) -> int:
-    """Publish the records of several files, one file after another; see `upload_file`.
+    """Publish the records of files as parcels, one file after another; memory stays flat whatever their size.
 
-    A file that cannot be uploaded does not stop the others.
+    A file whose name or content says that it is compressed is decompressed. One that cannot be uploaded does not stop
+    the
+    others; its last message is not published then, so that the source never counts as whole.
 
     Args:
-        topic: the topic.
-        paths: the files. All are checked first, so that a wrong name does not end a half-done upload.
-        parcel_size: most entries of a message.
-        fmt: the record format of all files; None if each source's name decides.
-        store: where long headers go.
-        on_file: called for each file that is done.
+        paths: files, pipes and terminals. All are checked first, so that a wrong name does not end a half-done upload.
+        fmt: the record format of all files; None if each one's name decides.
+        store: stores a header that is too long for an attribute; None if there is no store.
 
     Returns:
-        How many messages were published.
+        The number of published messages.
 
     Raises:
-        SourceError: some files do not fit their format, or their compression is broken. All others are published.
+        SourceError: some files do not match their format, or their compression is damaged. All others are published.
+        ParcelqError: a file cannot be read, or changed while it was read.
+        PublishError: some messages were refused, for example because an entry is too large and the topic has no bucket.
+        AwsError, TopicNotFoundError: SQS refused.
     """
     files = [Path(path) for path in paths]
     for path in files:
@@ -82,7 +52,9 @@ def upload_files(
     failed: list[SourceError] = []
     for path in files:
         try:
-            uploaded = _upload_file(topic, path, parcel_size, fmt, store)
+            with opened(path) as found:
+                source, size = Source.of_file(found.path, _upload_id()), found.size
+                uploaded = upload_source(topic, found.stream, source, parcel_size, size=size, fmt=fmt, store=store)
         except SourceError as error:
             failed.append(error)
             continue
@@ -93,12 +65,6 @@ def upload_files(
     return published
 
 
-def _upload_file(topic: Topic, path: Path, parcel_size: int, fmt: Format | None, store: Store | None) -> Uploaded:
-    with opened(path) as found:
-        source = Source.of_file(found.path, _upload_id())
-        return upload_source(topic, found.stream, source, parcel_size, size=found.size, fmt=fmt, store=store)
-
-
 def _upload_id() -> str:
-    """Returns the name of a new upload. Names sort by time, as sequencers of S3 do."""
+    """Return the name of a new upload. Names sort by time, like S3's sequencers."""
     return f"{time.time_ns():016x}{uuid.uuid4().hex[:8]}"

@@ -1,4 +1,4 @@
-"""Notes of uploads, beside the segments: how many entries were published, and up to where."""
+"""Notes of uploads, beside the segments: which bytes were published, and how many entries these have."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ _PROBLEM: Final = "problem.json"
 
 
 class Beginning(NamedTuple):
-    """Where a file begins in a source that is made of several files.
+    """The begin of a file in a source of several files.
 
     Attributes:
-        name: what the user calls the file.
-        start: its first byte, in the source.
-        record: how many records of the source come before it; a record's number in the file is smaller by that.
-        line: the difference between a line's number in the source and in the file.
+        name: the user's name for the file.
+        start: offset of its first byte in the source.
+        record: number of the source's records before it; subtract it from a record's number to get the number in the
+            file.
+        line: difference between a line's number in the source and in the file.
     """
 
     name: str
@@ -43,20 +44,20 @@ class Note(NamedTuple):
     Attributes:
         source: the attribute `Source`.
         start: first byte that was published.
-        end: just after the last.
-        entries: how many were published.
-        total: bytes of the whole source; None if the upload did not tell.
-        topic: name of the topic that they were published on; empty if the upload did not tell.
-        output: name of the topic that the results come to, empty if that is not a topic of the stack; None if unknown.
+        end: offset just after the last.
+        entries: number of published entries.
+        total: bytes of the whole source; None if the upload did not note it.
+        topic: name of the topic that they were published on; empty if the upload did not note it.
+        output: name of the topic for the results; empty if it is not a topic of the stack; None if unknown.
         parts: bytes and entries of its parts, in order.
-        warnings: what the program of its compression would warn of.
-        format: the record format; empty where the upload did not say.
-        chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …
-        one_stream: why it cannot be cut into ranges, however large it is; empty if it can.
-        problem: why the source cannot be uploaded; empty if that is not known to fail.
+        warnings: warnings about its compression.
+        format: the record format; empty if the upload did not note it.
+        chosen_by: what determined the format: `name` for the source's name, `option`, `stack`, …
+        one_stream: why it cannot be cut into ranges; empty if it can.
+        problem: why the source cannot be uploaded; empty if no such reason is known.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
-        files: where its files begin, if the source is made of several.
-        cost: what the upload cost, as `Cost.numbers` has it; empty if nobody counted.
+        files: the begins of its files, if the source consists of several.
+        cost: the cost of the upload, from `Cost.numbers`; empty if not counted.
     """
 
     source: str
@@ -78,12 +79,12 @@ class Note(NamedTuple):
 
     @property
     def spent(self) -> Cost:
-        """What the upload cost."""
+        """The cost of the upload."""
         return Cost.parse(list(self.cost))
 
     @property
     def stretches(self) -> Iterator[tuple[int, int, int]]:
-        """First byte, byte after the last, and entries of each stretch of it, in order."""
+        """First byte, byte after the last, and entries of each part of the upload, in order."""
         at = self.start
         for size, entries in self.parts or ((self.end - self.start, self.entries),):
             yield at, at + size, entries
@@ -102,7 +103,7 @@ def note_upload(
     workflow: str = "",
     files: Sequence[Beginning] = (),
 ) -> None:
-    """Note what was published of a source from its byte `start` on; see `Note`."""
+    """Note what was published of a source from its byte `start`; see `Note`."""
     about = {name: value for name, value in uploaded._asdict().items() if name not in {"messages", "rest"}}
     note = {"source": source, "start": start, **about, "total": total, "topic": topic, "output": output}
     note |= {"workflow": workflow} if workflow else {}
@@ -113,14 +114,15 @@ def note_upload(
 
 
 def notes_of(store: Store, source: str) -> list[Note]:
-    """The notes of a source's uploads, in the order of the bytes."""
+    """Return the notes of a source's uploads, in the order of the bytes."""
     return _read_all(store, note_keys(store, source))
 
 
 def notes_of_whole(store: Store, source: str) -> list[Note]:
-    """The same for a source that is published as a whole: a single note, in one request, if that covers all of it.
+    """Return the notes of a source that is published as a whole: if the first note covers all of it, one request is
+    enough.
 
-    A note that the source cannot be uploaded is left out then.
+    Then a note that the source cannot be uploaded is not read.
     """
     first = _read(store, note_key(source, 0))
     return [first] if first and first.end == first.total else notes_of(store, source)
@@ -129,30 +131,26 @@ def notes_of_whole(store: Store, source: str) -> list[Note]:
 def note_problem(store: Store, source: str, problem: str, *, topic: str = "", output: str | None = None) -> None:
     """Note that a source cannot be uploaded, and why; see `Note`."""
     note = {"source": source, "start": 0, "end": 0, "entries": 0, "topic": topic, "output": output, "problem": problem}
-    store.put(upload_folder(source) + _PROBLEM, json.dumps(note, separators=(",", ":")).encode())
+    store.put(problem_key(source), json.dumps(note, separators=(",", ":")).encode())
 
 
 def forget_problem(store: Store, source: str) -> None:
-    """Delete the note that a source cannot be uploaded, if there is one: somebody tries it again."""
-    key = upload_folder(source) + _PROBLEM
-    if store.stat(key):
-        store.delete([key])
+    """Delete the note that a source cannot be uploaded, if there is one, because the upload is tried again."""
+    if store.stat(problem_key(source)):
+        store.delete([problem_key(source)])
 
 
 def noted_problems(store: Store) -> dict[str, str]:
-    """The sources that can never be uploaded, and why, by the attribute `Source`."""
+    """Return the sources that can never be uploaded, with the reasons, by the attribute `Source`."""
     keys = (key for key in store.keys(_UPLOADS) if key.endswith(_PROBLEM))
     return {note.source: note.problem for note in _read_all(store, keys)}
 
 
 def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int | None:
-    """How many entries there are in `[start, end)` of a source; None if its notes do not say exactly that.
+    """Return the number of entries in `[start, end)` of a source; None if its notes do not give exactly this number.
 
     Args:
-        notes: those of the source, in the order of their bytes.
-        start: first byte.
-        end: just after the last byte.
-        total: bytes of the source: what is noted beyond does not fit it.
+        total: bytes of the source; a note of bytes beyond it is invalid.
     """
     at, entries = start, 0
     for note in notes:
@@ -167,7 +165,7 @@ def entries_in(notes: Iterable[Note], start: int, end: int, total: int) -> int |
 
 
 def noted_sources(store: Store) -> dict[str, list[Note]]:
-    """The notes of all uploads, by source, in the order of the bytes."""
+    """Return the notes of all uploads by source, in the order of the bytes."""
     found: dict[str, list[Note]] = {}
     for note in _read_all(store, store.keys(_UPLOADS)):
         found.setdefault(note.source, []).append(note)
@@ -175,22 +173,22 @@ def noted_sources(store: Store) -> dict[str, list[Note]]:
 
 
 def note_keys(store: Store, source: str) -> list[str]:
-    """Keys under which the uploads of a source are noted, in the order of their bytes."""
+    """Return the keys of the notes of a source's uploads, in the order of their bytes."""
     return list(store.keys(upload_folder(source)))
 
 
 def keys_of_notes(source: str, notes: Iterable[Note]) -> list[str]:
-    """The keys of some notes of a source, and the one of the note that it cannot be uploaded."""
+    """The keys of some notes of a source, and the key of the note that it cannot be uploaded."""
     return [*(note_key(source, note.start) for note in notes), problem_key(source)]
 
 
 def upload_folder(source: str) -> str:
-    """The prefix of the notes of a source's uploads."""
+    """Return the prefix of the notes of a source's uploads."""
     return f"{_UPLOADS}{source_id(source)}/"
 
 
 def note_key(source: str, start: int) -> str:
-    """The key of the note of what was published of a source from a byte on."""
+    """The key of the note about an upload that began at a byte of a source."""
     return f"{upload_folder(source)}{start:020d}.json"
 
 
@@ -200,7 +198,7 @@ def problem_key(source: str) -> str:
 
 
 def _read_all(store: Store, keys: Iterable[str]) -> list[Note]:
-    """The notes under some keys, by source and in the order of the bytes, without those that were deleted."""
+    """Return the notes under some keys by source, in the order of the bytes, without deleted ones."""
     notes = in_flight(lambda key: _read(store, key), keys, _READS_IN_FLIGHT)
     return sorted((note for note in notes if note), key=lambda note: (note.source, note.start))
 

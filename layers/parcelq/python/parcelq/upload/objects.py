@@ -1,4 +1,4 @@
-"""Uploading S3 objects: whole, or as byte ranges that many functions upload at once."""
+"""Uploads S3 objects: as a whole, or as byte ranges that many functions upload in parallel."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from parcelq.upload.ranges import RangeTask, StreamTask, note_scan, tasks_after_
 from parcelq.upload.sources import Uploaded, upload_source, upload_stream
 
 _log = logging.getLogger(__name__)
-_GONE: Final = "it was deleted or replaced since it was put"
+_GONE: Final = "it was deleted or replaced after it was put"
 _TOO_LONG: Final = (
     "decompressing its first {:,} bytes takes longer than a function may run; put it uncompressed, or as several files"
 )
@@ -38,12 +38,11 @@ class ObjectUploader:
     """Publishes the records of objects.
 
     Attributes:
-        objects: where the objects are; a source names its bucket itself.
-        store: where uploads are noted, and long headers and scans of ranges go.
-        parcel_size: most entries of a message.
-        outputs: names of the topics whose results are collected, and of the topic that each's are collected from.
+        objects: the store of the objects; a source names its bucket itself.
+        store: the store of notes, long headers and scans of ranges.
+        outputs: for each topic whose results are collected, the name of the topic that they are collected from.
         format: the record format of all objects; None if each source's name decides.
-        chosen_by: what gave that format: `option`, `stack`, …
+        chosen_by: what determined the format: `option`, `stack`, …
         workflow: the attribute `Workflow` of all messages; empty for the built-in step.
     """
 
@@ -56,26 +55,20 @@ class ObjectUploader:
     workflow: str = ""
 
     def upload(
-        self,
-        source: Source,
-        topic: Topic,
-        ranges: Topic | None = None,
-        may_go_on: Callable[[], bool] = lambda: True,
+        self, source: Source, topic: Topic, ranges: Topic | None = None, may_go_on: Callable[[], bool] = lambda: True
     ) -> Uploaded | None:
         """Publish a whole object as one stream.
 
         Args:
-            source: the object.
-            topic: the topic that its entries go to.
-            ranges: the topic of tasks; None where there is time for any object.
-            may_go_on: says whether there is time to go on. If not, a task for the rest goes to the topic of tasks.
+            ranges: the topic of tasks; None if the time is not limited.
+            may_go_on: says whether time is left. If not, a task for the rest is published on the topic of tasks.
 
         Returns:
-            What was published; None if the object was deleted or replaced, so that there is nothing to do.
+            What was published; None if the object was deleted or replaced.
 
         Raises:
-            SourceError: it does not fit its format, or its compression is broken. That is noted.
-            PublishError, AwsError, TopicNotFoundError: not everything was published.
+            SourceError: it does not match its format, or its compression is damaged; this is noted.
+            PublishError, AwsError, TopicNotFoundError: not all records were published.
         """
         with self._opened(source, topic) as found:
             if found is None:
@@ -98,7 +91,7 @@ class ObjectUploader:
     def upload_rest(
         self, task: StreamTask, topic: Topic, ranges: Topic, may_go_on: Callable[[], bool]
     ) -> Uploaded | None:
-        """Continue the upload of an object, as far as there is time; see `upload`."""
+        """Continue the upload of an object, as far as time allows; see `upload`."""
         source, rest = Source.parse(task.source), task.rest
         with self._opened(source, topic, 0 if rest.coded else rest.start) as found:
             if found is None:
@@ -129,18 +122,11 @@ class ObjectUploader:
     def publish_ranges(self, ranges: Topic, source: Source, topic: Topic, total: int, range_bytes: int) -> int | None:
         """Publish an object's header, and the ranges of its entries for others to upload.
 
-        Args:
-            ranges: the topic of tasks.
-            source: the object.
-            topic: the topic that its entries go to.
-            total: bytes of the object.
-            range_bytes: bytes of a range.
-
         Returns:
-            How many ranges it has; None if it cannot be cut from the middle, and is to be uploaded whole.
+            The number of its ranges; None if it cannot be cut from the middle and must be uploaded as a whole.
 
         Raises:
-            SourceError: it has no header that fits its format. That is noted.
+            SourceError: it has no valid header; this is noted.
             PublishError, AwsError, TopicNotFoundError: not all were published.
         """
         with self._opened(source, topic) as found:
@@ -162,7 +148,7 @@ class ObjectUploader:
         return self._publish(ranges, tasks_for(whole, range_bytes))
 
     def upload_range(self, task: RangeTask, topic: Topic, ranges: Topic) -> Uploaded | None:
-        """Publish the entries that belong to a range, or the bytes of a part, or scan a range; see `upload`."""
+        """Carry out a task: publish the entries of a range or the bytes of a part, or scan a range; see `upload`."""
         source = Source.parse(task.source)
         if task.part:
             return self.upload_part(source, task.start, task.end, task.total, topic)
@@ -174,7 +160,7 @@ class ObjectUploader:
             note_scan(self.store, task, flips=flipped)
             self._publish(ranges, tasks_after_scan(self.store, task))
             return Uploaded(0, 0, task.end)
-        before = max(0, task.start - 1)  # whether an entry starts at `start` shows in the bytes before it
+        before = max(0, task.start - 1)  # the bytes before `start` show whether an entry starts there
         with self._opened(source, topic, before) as found:
             if found is None:
                 return None
@@ -192,7 +178,7 @@ class ObjectUploader:
         return uploaded
 
     def upload_part(self, source: Source, start: int, end: int, total: int | None, topic: Topic) -> Uploaded | None:
-        """Publish bytes `[start, end)` of an object, which begin and end where its entries or its header do.
+        """Publish bytes `[start, end)` of an object, which must be boundaries of its entries or its header.
 
         See `upload`.
         """
@@ -240,7 +226,7 @@ class ObjectUploader:
         topic: Topic,
         ranges: Topic | None = None,
     ) -> None:
-        """Note what was uploaded, and publish a task for the rest, if there was no time for all."""
+        """Note what was uploaded, and publish a task for the rest, if there was not enough time."""
         uploaded = uploaded._replace(chosen_by=self.chosen_by if self.format else "name")
         output, workflow = self._output(topic), self.workflow
         where = self.store, str(source), start
@@ -254,7 +240,7 @@ class ObjectUploader:
 
     @contextmanager
     def _opened(self, source: Source, topic: Topic, start: int = 0) -> Iterator[OpenedPut | None]:
-        """Open what a put stored; None if it is gone. Notes why a source cannot be uploaded, or not further."""
+        """Open the object of a put; None if it does not exist any more. Notes why a source cannot be uploaded."""
 
         def note(problem: str) -> None:
             note_problem(self.store, str(source), problem, topic=topic.name, output=self._output(topic))
@@ -262,7 +248,7 @@ class ObjectUploader:
         try:
             with opened_put(self.objects, source, start) as found, naming_source(source.key):
                 if found is None:
-                    _log.warning("%s was deleted or replaced since it was put, so it is skipped", source.uri)
+                    _log.warning("%s was deleted or replaced after it was put, so it is skipped", source.uri)
                     note(_GONE)
                 yield found
         except SourceError as error:
@@ -271,7 +257,7 @@ class ObjectUploader:
 
 
 def _skip(stream: Readable, size: int, may_go_on: Callable[[], bool] = lambda: True) -> bool:
-    """Read what was uploaded before; return whether there was time for that."""
+    """Skip the part that was already uploaded; return whether there was enough time."""
     before = FirstBytes(stream, size)
     while before.read(BLOCK_BYTES):
         if not may_go_on():

@@ -1,5 +1,5 @@
-"""Parcels that fit into messages, and the layout of a source: its record format and its header, and the attributes for
-them."""
+"""Cuts parcels that fit into messages, and describes the layout of a source: its record format and header, and the
+attributes for these."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parcelq.records import LINES, Format, Parcel, cut, cut_bytes, fit_messages
 from parcelq.topics.attributes import FIRST, FORMAT, HEADER, WORKFLOW
 
 ATTRIBUTE_ROOM: Final = 4 * KIB
-"""Bytes of a message that its attributes may take: those that it gets here, and what later steps add to them."""
+"""Bytes of a message that are reserved for attributes: those set here, and those that later steps add."""
 MAX_BODY_BYTES: Final = MAX_MESSAGE_BYTES - ATTRIBUTE_ROOM
 
 
@@ -21,11 +21,11 @@ class Layout(NamedTuple):
     """The layout of a source, or of a part of it.
 
     Attributes:
-        format: what an entry is.
-        header: the header, if it is to be published before the entries; empty otherwise.
-        attribute: the attribute `Header` of messages with entries; empty where the source has no header.
-        line: number of the first entry's first line, where the entries are the first of the source; None where records
-            and lines are counted from the start of a range.
+        format: the record format.
+        header: the header, if it must be published before the entries; empty otherwise.
+        attribute: the attribute `Header` of messages with entries; empty if the source has no header.
+        line: number of the first entry's first line, if the entries are the first of the source; None if records and
+            lines are counted from the start of a range.
         numbered: whether messages carry record and line numbers.
         workflow: the attribute `Workflow`; empty for the built-in step.
     """
@@ -39,7 +39,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def of_source(cls, fmt: Format, header: bytes, attribute: str, workflow: str = "") -> Self:
-        """The layout of a whole source with this header."""
+        """Return the layout of a whole source with this header."""
         return cls(fmt, header, attribute, 1 + header.count(b"\n"), workflow=workflow)
 
     @property
@@ -60,12 +60,12 @@ class Layout(NamedTuple):
         return workflow if self.format == LINES else {**workflow, FORMAT: str(self.format)}
 
     def header_parcel(self, start: int) -> Iterator[Parcel]:
-        """Yield the header as a parcel without entries, if it is to be published."""
+        """Yield the header as a parcel without entries, if it must be published."""
         if self.header:
             yield Parcel(start, self.header, 0)
 
     def first(self, parcel: Parcel) -> dict[str, str]:
-        """The attribute `First` of a parcel's message."""
+        """Return the attribute `First` of a parcel's message."""
         sign = "+" if self.line is None else ""
         return {FIRST: f"{sign}{parcel.record},{parcel.line}"} if self.numbered else {}
 
@@ -74,9 +74,9 @@ LINES_ONLY: Final = Layout()
 
 
 def cut_for_messages(entries: Readable | bytes, fmt: Format, parcel_size: int, max_bytes: int) -> Iterator[Parcel]:
-    """Cut entries that were checked before into parcels that each fit into a message of `max_bytes`.
+    """Cut checked entries into parcels that each fit into a message of `max_bytes`.
 
-    Only an entry that alone is too large for a message makes a larger parcel. See `records.cut`.
+    A parcel is larger only if it is a single entry that is too large for a message. See `records.cut`.
     """
     if isinstance(entries, bytes):
         parcels = cut_bytes(entries, fmt, parcel_size, max_bytes)
@@ -86,5 +86,5 @@ def cut_for_messages(entries: Readable | bytes, fmt: Format, parcel_size: int, m
 
 
 def fit_for_messages(parcels: Iterator[Parcel], fmt: Format, max_bytes: int) -> Iterator[Parcel]:
-    """Cut those parcels again that do not fit into a message of `max_bytes` as base64, where they need that."""
+    """Cut parcels again that need base64 and do not fit into a message of `max_bytes` then."""
     return fit_messages(parcels, fmt, max_bytes, is_legal)

@@ -1,4 +1,4 @@
-"""Puts of S3 objects: what an event says about one, and the bytes that it stored."""
+"""Puts of S3 objects: reads events about them, and opens their bytes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Object(NamedTuple):
     """One put of an object.
 
     Attributes:
-        source: what it is called.
-        size: its bytes, as they lie in S3.
+        source: its source.
+        size: its bytes, as stored in S3.
     """
 
     source: Source
@@ -36,30 +36,30 @@ class Object(NamedTuple):
         return self.size == 0 and self.source.key.endswith("/")
 
     def topic(self, default: str) -> str:
-        """The topic that its records go to: `inbox/<topic>/<name>` names it, `inbox/<name>` leaves the default."""
+        """Return the topic for its records: `inbox/<topic>/<name>` names it, `inbox/<name>` means the default."""
         first, slash, rest = self.source.key.removeprefix(INBOX).partition("/")
         return first if slash and rest else default
 
 
 class Puts(Protocol):
-    """What sources are read from: buckets, or the files of one machine."""
+    """Reads sources from buckets, or from the files of one machine."""
 
     def in_bucket(self, bucket: str) -> Puts:
-        """Return what reads the objects of a bucket, whose name is empty for files."""
+        """Return a reader for the objects of a bucket, whose name is empty for files."""
 
     def opened_put(
         self, key: str, *, version: str = "", etag: str = "", start: int = 0
     ) -> AbstractContextManager[OpenedPut | None]:
-        """Open what one put stored, from byte `start` on; give None if that was deleted or replaced since."""
+        """Open the object of a put, from byte `start`; yield None if it was deleted or replaced."""
 
 
 @contextmanager
 def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
-    """Give the bytes of an object, decompressed; None if it was deleted or replaced.
+    """Yield the bytes of an object, decompressed; None if it was deleted or replaced.
 
     Raises:
-        SourceError: its compression is broken.
-        AwsError: S3 refused.
+        SourceError: its compression is damaged.
+        AwsError: S3 refused a request.
     """
     with opened_put(objects, source) as found, naming_source(source.key):
         if found is None:
@@ -69,23 +69,23 @@ def opened(objects: Puts, source: Source) -> Iterator[Readable | None]:
 
 
 def is_coded(encoding: str) -> bool:
-    """Whether an object is compressed, by its Content-Encoding, which may list several in any case."""
+    """Return whether an object is compressed, by its Content-Encoding, which may list several codings in any case."""
     return any(coding.strip() in _CODINGS for coding in encoding.lower().split(","))
 
 
 def opened_put(objects: Puts, source: Source, start: int = 0) -> AbstractContextManager[OpenedPut | None]:
-    """Open the bytes of a source as they are stored; gives None if it is gone, or another one by now."""
+    """Open the stored bytes of a source; yield None if it was deleted or replaced."""
     bucket = objects.in_bucket(source.bucket)
     return bucket.opened_put(source.key, version=source.version, etag=source.etag, start=start)
 
 
 def put_of(record: dict[str, Any]) -> Object:
-    """The put that an S3 event is about; keys in events are URL-encoded, a space as `+`.
+    """Return the put of an S3 event. Keys in events are URL-encoded, a space as `+`.
 
-    A version is a put's name too, though it does not tell which of two puts was later, as a sequencer does.
+    A version id identifies a put too, but unlike a sequencer it does not say which of two puts was later.
 
     Raises:
-        InvalidValueError: it does not say which object that is, or which put of it.
+        InvalidValueError: the event does not identify an object or its put.
     """
     bucket = _member(record, "s3", "bucket", "name")
     entity = {name: _member(record, "s3", "object", name) for name in ("key", "eTag", "sequencer", "versionId")}
@@ -109,21 +109,21 @@ def put_of(record: dict[str, Any]) -> Object:
 
 
 def _member(record: Any, *path: str) -> str:
-    """The text at a place in a record; empty if there is none."""
+    """Return the text at a place in a record; empty if there is none."""
     for name in path:
         record = record.get(name) if isinstance(record, dict) else None
     return record if isinstance(record, str) else ""
 
 
 def _shown(value: object) -> str:
-    """A short text of a wrong record; for one of S3, what it says about the object."""
+    """Return a short text of an invalid record; for a record of S3, what it says about the object."""
     if isinstance(value, dict) and isinstance(value.get("s3"), dict):
         value = {name: value["s3"][name] for name in ("bucket", "object") if name in value["s3"]}
     return str(value)[:300]
 
 
 def records_of(event: dict[str, Any]) -> list[dict[str, Any]]:
-    """The records of an event; none where it has no such thing. Raises InvalidValueError if they are no records."""
+    """Return the records of an event; empty if it has none. Raises InvalidValueError if they are not valid."""
     records = event.get("Records") or []
     if not isinstance(records, list) or not all(isinstance(one, dict) for one in records):
         raise InvalidValueError("Records", _shown(records), "a list of JSON objects, as S3 and SQS send them")

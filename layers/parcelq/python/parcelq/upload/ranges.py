@@ -1,14 +1,14 @@
-"""Tasks of the topic of ranges: byte ranges of large objects, which many functions upload side by side, and the rest of
-a source that is one stream, for another invocation to continue.
+"""Tasks on the topic of ranges: byte ranges of large objects, which many functions upload in parallel, and the rest of
+a single stream, which another invocation continues.
 
-Where an entry's start depends on all bytes before it, as a CSV record's does on the quotes, every range is scanned by a
-task first. A scan stores what it found. The scan that finds the last one there publishes the tasks that upload.
+In formats such as CSV, an entry's start depends on all bytes before it. Then a task scans every range first and stores
+what it found. The scan that finds all ranges scanned publishes the tasks that upload.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 
 from parcelq.errors import ConflictError, InvalidValueError, MessageError
@@ -16,33 +16,34 @@ from parcelq.lineage.source import Source, source_id
 from parcelq.names import SCANS
 from parcelq.records import Format, parse
 from parcelq.store.store import Store
+from parcelq.topics.message import Message
 from parcelq.upload.sources import Rest
 
 MAX_OBJECT_BYTES: Final = 2**53
 """More bytes than any object has; the largest whole number that is exact in JSON."""
 MAX_HEADER: Final = 2048
-"""Characters of the attribute `Header`, and of other texts, at most."""
+"""Most characters of the attribute `Header`, and of other texts."""
 _PUBLISHER: Final = "publisher"
 _KINDS: Final = {str: f"a text of at most {MAX_HEADER} characters", int: "a whole number", bool: "true or false"}
 
 
 class RangeTask(NamedTuple):
-    """A byte range of an object, whose entries are to be uploaded: those that start in it.
+    """A task: upload the entries that start in a byte range of an object.
 
     Attributes:
         source: the object's source.
         topic: name of the topic to publish them on.
         start: first byte.
-        end: just after the last byte.
+        end: offset just after the last byte.
         total: bytes of the object.
         format: the record format's short text.
         header: the attribute `Header` of the messages.
-        origin: bytes of the header, which is published already.
+        origin: bytes of the header, which is already published.
         line: number of the first line after the header.
-        scan: bytes of a range, where this one is only to be scanned; otherwise 0.
+        scan: bytes of every range, if this range is only scanned; otherwise 0.
         inside: whether the range starts inside quotes.
-        part: whether exactly these bytes are to be published, because they are missing; they begin and end where
-            entries do.
+        part: whether to publish exactly these bytes, because they are missing; they begin and end at boundaries of
+            entries.
         workflow: the attribute `Workflow` of the messages; empty for the built-in step.
     """
 
@@ -62,8 +63,8 @@ class RangeTask(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> RangeTask:
-        """Read a task again. Raises MessageError if it is none."""
-        return _read(text, cls, "no range of an object")
+        """Read a task from its text. Raises MessageError if it is not valid."""
+        return _read(text, cls, "not a range of an object")
 
     def __str__(self) -> str:
         return json.dumps(self._asdict())
@@ -74,7 +75,7 @@ class RangeTask(NamedTuple):
         return parse(self.format)
 
     def check(self) -> None:
-        """Raise ValueError for values that cannot be."""
+        """Raise ValueError for impossible values."""
         _check_types(self)
         if not 0 <= self.start <= self.end <= self.total <= MAX_OBJECT_BYTES:
             raise ValueError("it must be 0 <= start <= end <= total")
@@ -91,7 +92,7 @@ class RangeTask(NamedTuple):
 
 
 class StreamTask(NamedTuple):
-    """The rest of a source that is uploaded as one stream; see `RangeTask` and `Rest`."""
+    """A task: upload the rest of a source that is one stream; see `RangeTask` and `Rest`."""
 
     source: str
     topic: str
@@ -108,7 +109,7 @@ class StreamTask(NamedTuple):
         return parse(self.format)
 
     def check(self) -> None:
-        """Raise ValueError for values that cannot be."""
+        """Raise ValueError for impossible values."""
         _check_types(self)
         _check_types(self.rest)
         if not all(1 <= number <= MAX_OBJECT_BYTES for number in self.rest[:3]):
@@ -120,7 +121,7 @@ Task = TypeVar("Task", RangeTask, StreamTask)
 
 
 def task_of(text: str) -> RangeTask | StreamTask:
-    """Read a task of the topic of ranges. Raises MessageError if it is none."""
+    """Read a task of the topic of ranges. Raises MessageError if it is not valid."""
     if '"rest"' in text:
         return _read(
             text, lambda **told: StreamTask(**{**told, "rest": Rest(**told["rest"])}), "not the rest of an object"
@@ -148,26 +149,25 @@ def _check_types(task: Any) -> None:
 
 
 def tasks_for(whole: RangeTask, range_bytes: int) -> Iterator[RangeTask]:
-    """Cut the task for a whole object into tasks for its ranges; these are scans if the format must be scanned
-    first."""
+    """Cut the task for a whole object into tasks for its ranges; these are scans if the format needs them first."""
     scan = range_bytes if whole.records.two_phases else 0
     for start in range(whole.start, whole.end, range_bytes):
         yield whole._replace(start=start, end=min(start + range_bytes, whole.end), scan=scan)
 
 
 def note_scan(store: Store, task: RangeTask, *, flips: bool) -> None:
-    """Store whether what comes after a range is inside quotes if the range begins outside."""
+    """Store whether the bytes after a range are inside quotes if the range begins outside quotes."""
     store.put(f"{_folder(task)}{task.start:020d}-{int(flips)}")
 
 
 def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
-    """Return the tasks that upload the ranges, if this scan must publish them.
+    """Return the tasks that upload the ranges, if this scan has to publish them.
 
-    The first scan that finds all ranges scanned must do so. If it dies before it has published them, its own task is
+    The first scan that finds all ranges scanned has to. If it dies before it has published them, its own task is
     delivered again and publishes them.
 
     Raises:
-        AwsError, StoreError, OSError: the store refused.
+        AwsError, StoreError, OSError: the store failed.
     """
     folder = _folder(task)
     found: dict[int, bool] = {}
@@ -198,3 +198,11 @@ def tasks_after_scan(store: Store, task: RangeTask) -> list[RangeTask]:
 
 def _folder(task: RangeTask) -> str:
     return f"{SCANS}{source_id(task.source)}/{task.scan}/"
+
+
+def part_tasks(
+    source: str, topic: str, ranges: Iterable[tuple[int, int]], total: int, workflow: str
+) -> Iterator[Message]:
+    """Yield the messages by which the uploader publishes exactly these ranges of an object; see `RangeTask`."""
+    for start, end in ranges:
+        yield Message(str(RangeTask(source, topic, start, end, total, workflow=workflow, part=True)).encode())

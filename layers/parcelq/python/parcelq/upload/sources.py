@@ -1,4 +1,4 @@
-"""Publishing one source: its records become parcels, the parcels messages, and the messages go onto a topic."""
+"""Publishes one source: cuts its records into parcels, and publishes them as messages on a topic."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _MOST_PARTS: Final = 2048
 
 
 class Rest(NamedTuple):
-    """Where the upload of a source continues.
+    """The place where the upload of a source continues.
 
     Attributes:
-        start: offset of the next entry, in the source as it is when decompressed.
+        start: offset of the next entry in the decompressed source.
         record: number of that entry.
         line: number of its first line.
         header: the attribute `Header` of the source's messages.
@@ -46,16 +46,16 @@ class Uploaded(NamedTuple):
     """What was published of a source.
 
     Attributes:
-        messages: how many messages.
-        entries: how many entries they have.
+        messages: number of messages.
+        entries: number of their entries.
         end: offset just after the last byte.
         parts: bytes and entries of each message in order, or of several messages together if there are many; the header
             is a part without entries.
-        warnings: what the program of its compression would warn of.
+        warnings: warnings about its compression.
         format: the record format.
-        chosen_by: what chose that: `name` for the source's name, `option`, `stack`, …
-        one_stream: why it cannot be cut into ranges, however large it is; empty if it can.
-        rest: where to continue, if there was no time for all of it.
+        chosen_by: what determined the format: `name` for the source's name, `option`, `stack`, …
+        one_stream: why it cannot be cut into ranges; empty if it can.
+        rest: where to continue, if there was not enough time for all of it.
     """
 
     messages: int
@@ -70,8 +70,7 @@ class Uploaded(NamedTuple):
 
 
 class Parts:
-    """Bytes and entries of parcels, or, if there are many, of several parcels together, so that the list stays
-    short."""
+    """Bytes and entries of parcels. If there are many, adjacent parcels are added up, so that the list stays short."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[int, int]] = []
@@ -107,24 +106,19 @@ def upload_source(
     workflow: str = "",
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Uploaded:
-    """Publish a whole source from its first byte on.
+    """Publish a whole source.
 
     Args:
-        topic: the topic.
-        stream: its bytes, compressed or not.
-        source: what it is called.
-        parcel_size: most entries of a message.
-        size: how many bytes it has as it is stored; None if only its end shows it.
-        fmt: its record format; None if its name decides.
-        store: where a header goes that is too long for an attribute; None if there is no store.
-        compressed: whether it is known to be compressed.
-        workflow: the attribute `Workflow` of its messages; empty for the built-in step.
-        may_go_on: asked before each parcel but the first; where it says no, `rest` of the answer says what is left.
+        size: its bytes as stored; None if unknown before its end.
+        store: stores a header that is too long for an attribute; None if there is no store.
+        compressed: whether it must be compressed.
+        may_go_on: called before each parcel except the first; if it returns False, `rest` of the result says what is
+            left.
 
     Raises:
-        SourceError: it does not fit its format, or its compression is broken.
+        SourceError: it does not match its format, or its compression is damaged.
         PublishError: some messages were refused; all others are published.
-        AwsError, TopicNotFoundError: SQS refused.
+        AwsError, TopicNotFoundError: SQS refused a request.
     """
     with naming_source(source.key):
         opened = open_source(stream, source.key, compressed=compressed)
@@ -153,27 +147,24 @@ def upload_stream(
     ends: Callable[[], bool] = lambda: True,
     may_go_on: Callable[[], bool] = lambda: True,
 ) -> Uploaded:
-    """Publish the entries of a stream, from its byte `start` of the source on.
+    """Publish the entries of a stream, which begins at byte `start` of the source.
 
-    A header is a message of its own, before the others: its body is the header, and it has no entries.
+    A header is a separate message before the others: its body is the header, and it has no entries.
 
     Args:
-        topic: the topic.
-        stream: the entries.
-        source: what they are called.
-        parcel_size: most entries of a message.
-        total: bytes of the whole source; None if only the stream's end shows it.
-        layout: the record format, and the header that comes before the stream and is to be published too.
-        start: offset in the source of the header, or of the stream's first byte where there is no header to publish.
+        total: bytes of the whole source; None if unknown before the stream's end.
+        layout: the record format, and the header to publish before the stream.
+        start: offset in the source of the header, or of the stream's first byte if there is no header to publish.
         record: number of the first entry.
-        ends: asked when the stream has been read, whether the source ends there too; it matters only without `total`.
-        may_go_on: asked before each parcel but the first; where it says no, `rest` of the answer says what is left.
+        ends: called at the end of the stream; says whether the source ends there too. It matters only without `total`.
+        may_go_on: called before each parcel except the first; if it returns False, `rest` of the result says what is
+            left.
 
     Raises:
-        RecordError: the stream does not fit the format. All that came before may be published.
-        CompressionError: the stream's compression is broken.
+        RecordError: the stream does not match the format. Entries before the mistake may be published.
+        CompressionError: the stream's compression is damaged.
         PublishError: some messages were refused; all others are published.
-        AwsError, TopicNotFoundError: SQS refused.
+        AwsError, TopicNotFoundError: SQS refused a request.
     """
     entries, end = 0, start
     parts = Parts()
@@ -181,7 +172,16 @@ def upload_stream(
 
     def in_time() -> Iterator[Parcel]:
         nonlocal rest
-        parcels = _parcels(stream, layout, parcel_size, start, record)
+        first = {"start": start + len(layout.header), "record": record, "line": layout.line or 1}
+        parcels = cut(
+            stream,
+            layout.format,
+            parcel_size,
+            layout.room,
+            **first,
+            counted_from=0 if layout.line else start,
+            strict=True,
+        )
         yield from islice(parcels, 1)
         for parcel in parcels:
             # guard[False]: an upload stops before its function's time is up
@@ -198,29 +198,12 @@ def upload_stream(
             parts.add(len(parcel.data), parcel.entries)
             yield parcel
 
-    def is_end() -> bool:
-        return rest is None and ends()
-
-    messages = parcel_messages(counted(), source, total, layout, empty=start == 0, ends=is_end)
+    messages = parcel_messages(counted(), source, total, layout, empty=start == 0, ends=lambda: rest is None and ends())
     published, failed = topic.publish(messages)
     # guard[False]: an upload fails if not all of it was published
     if failed:
         raise PublishError(topic.name, [one.reason for one in failed])
     return Uploaded(published, entries, end, parts.all(), format=str(layout.format), rest=rest)
-
-
-def _parcels(stream: Readable, layout: Layout, parcel_size: int, start: int, record: int) -> Iterator[Parcel]:
-    return cut(
-        stream,
-        layout.format,
-        parcel_size,
-        layout.room,
-        start=start + len(layout.header),
-        record=record,
-        line=layout.line or 1,
-        counted_from=0 if layout.line else start,
-        strict=True,
-    )
 
 
 def parcel_messages(
@@ -235,12 +218,9 @@ def parcel_messages(
     """Turn parcels of a source into messages with their lineage.
 
     Args:
-        parcels: in order.
-        source: what they were cut from.
-        total: bytes of the source; where None, the last of the messages tells it, if the source ends with it.
-        layout: the record format and the header.
-        empty: whether no parcels at all mean an empty source, which is one message without bytes.
-        ends: asked after the last of the parcels, whether the source ends there.
+        total: bytes of the source; if None, the last message carries it, if the source ends there.
+        empty: whether no parcels mean an empty source, which gives one message without bytes.
+        ends: called after the last parcel; says whether the source ends there.
     """
     named = {SOURCE: str(source), **layout.attributes}
     header = {SOURCE: str(source), **layout.attributes_of_header}

@@ -1,1 +1,1 @@
-"""The report as a page: one HTML file that needs nothing from anywhere else."""
+"""The report as a page: one HTML file that loads nothing."""

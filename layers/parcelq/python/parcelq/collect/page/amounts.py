@@ -1,4 +1,4 @@
-"""Numbers, sizes and durations as people say them."""
+"""Formats numbers, sizes and durations for people."""
 
 from __future__ import annotations
 
@@ -18,8 +18,18 @@ def size(count: float) -> str:
     return amount(int(count), "byte")
 
 
+def dollars(usd: float) -> str:
+    """Return an amount of money, with at least two significant digits."""
+    if usd >= 1:
+        return f"${usd:,.2f}"
+    places = next((places for places in range(2, 9) if usd * 10**places >= 10 or not usd), 9)
+    return f"${usd:.{places}f}"
+
+
 def duration(seconds: float) -> str:
-    """Return a duration: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Return a duration: `1.8 ms`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`."""
+    if 0 < seconds < 0.0995:
+        return f"{1000 * seconds:.2g} ms"
     if seconds < 10:
         return f"{seconds:.2g} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -30,7 +40,7 @@ def duration(seconds: float) -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """Return a share that is 0 % or 100 % only if it is exactly that."""
+    """Return a share as a percentage. It says 0 % or 100 % only if the share is exactly that."""
     share = 100 * part / whole if whole else 0.0
     for places in (1, 3, 6):
         shown = f"{share:.{places}f}"

@@ -1,4 +1,4 @@
-"""A whole HTML file that runs nothing but the script of this package."""
+"""Writes complete HTML files that run no script but this package's."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from parcelq.collect.page.html import text
 
 
 def document(title: str, main: str, *, script: str = "", style: str = "", policy: str = "") -> bytes:
-    """Return a whole HTML file, which runs only the script of this package.
+    """Return a complete HTML file.
 
     Args:
-        script: what runs beside that script.
-        style: what is added to the style of this package.
-        policy: what is added to the content security policy. Without it the file loads nothing.
+        script: a script that runs in addition to the package's own.
+        style: CSS added to the package's own.
+        policy: rules added to the content security policy. Without them the file loads nothing.
     """
     script, style = _asset("page.js") + script, _asset("page.css") + style
     allowed = (

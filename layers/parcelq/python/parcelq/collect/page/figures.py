@@ -1,4 +1,6 @@
-"""What a page shows beside the report itself: the map, dead entries grouped by reason, and the rate over time."""
+"""Calculates what a page shows besides the report itself: the map, dead entries grouped by reason, and the rate over
+time.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +17,28 @@ from parcelq.escaping import one_line
 from parcelq.upload.notes import Note
 
 MOST_GROUPS: Final = 40
-"""Groups of reasons that are shown; the largest."""
+"""Most groups of reasons that are shown; the largest groups are."""
 _MOST_KINDS: Final = 1_000
-"""Kinds of reasons that are counted separately; later ones are counted together as others."""
+"""Most kinds of reasons that are counted separately; later kinds are counted together as others."""
 _PER_CELL: Final = 6
-"""Dead entries that are listed for each part of the map."""
+"""Most dead entries that are listed for each part of the map."""
 _EXAMPLES: Final = 5
-"""Dead entries that are listed for each reason."""
+"""Most dead entries that are listed for each reason."""
 _ENTRY_CHARACTERS: Final = 200
 _REASON_CHARACTERS: Final = 300
 _FILE_CHARACTERS: Final = 100
 
 
 class Listed(NamedTuple):
-    """A dead entry as a page lists it, in texts that are safe and short.
+    """A dead entry as a page lists it, with texts that are escaped and short.
 
     Attributes:
-        start: first byte, in the source, of the message that it came in.
-        end: just after its last byte.
-        file: the file that it is in, if the source is made of several; `record` and `line` count in that file then.
+        start: offset in the source of the message that contained it.
+        end: offset just after its last byte.
+        file: the file that it is in, if the source consists of several; then `record` and `line` count in that file.
         record: its number in the source, from 1; None if unknown.
         line: the number of its first line, from 1; None if unknown.
-        entry_bytes: how many bytes it has; 0 if it was not kept.
+        entry_bytes: its size in bytes; 0 if it was not kept.
     """
 
     start: int
@@ -51,7 +53,7 @@ class Listed(NamedTuple):
 
     @classmethod
     def of(cls, dead: Dead) -> Listed:
-        """Shorten a dead entry and escape what is in it."""
+        """Shorten a dead entry and escape its texts."""
         text = dead.entry[: 4 * _ENTRY_CHARACTERS].decode("utf-8", "surrogateescape").removesuffix("\n")
         return cls(
             dead.start,
@@ -66,7 +68,7 @@ class Listed(NamedTuple):
         )
 
     def shortened(self, characters: int) -> Listed:
-        """Return the same with texts of at most so many characters."""
+        """Return the same entry with texts of at most `most` characters."""
         return self._replace(entry=cut(self.entry, characters), reason=cut(self.reason, characters))
 
 
@@ -74,11 +76,11 @@ class Group(NamedTuple):
     """Dead entries that failed in the same way.
 
     Attributes:
-        kind: what their reasons have in common, see `kind_of`; escaped.
-        reason: the line that says what went wrong; parts that differ between them are `…`.
-        first: where the first of them is: its number, after the file's name if the source is made of several.
-        last: where the last is.
-        examples: numbers, among the listed entries, of the first of them.
+        kind: the common part of their reasons, see `kind_of`; escaped.
+        reason: the line that names the error; parts that differ between the entries are `…`.
+        first: the place of the first entry: its number, after the file's name if the source consists of several files.
+        last: the place of the last entry.
+        examples: the numbers that the first of them have among the listed entries.
     """
 
     kind: str
@@ -90,15 +92,15 @@ class Group(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """What a page shows beside the report.
+    """What a page shows besides the report.
 
     Attributes:
         listed: dead entries that the page lists.
         in_cell: numbers of the listed entries of each cell.
         groups: dead entries by reason, the largest group first.
-        other_kinds: how many further kinds of reasons there are, at least.
-        other_entries: how many entries failed for those.
-        rate: entries over time; None where that would say nothing.
+        other_kinds: the number of further kinds of reasons, at least.
+        other_entries: the number of entries that failed for these.
+        rate: entries over time; None if that would not be meaningful.
     """
 
     cells: tuple[Cell, ...]
@@ -111,27 +113,14 @@ class Figures(NamedTuple):
 
 
 def figures_of(collected: Collected, resolution: Resolution, notes: Sequence[Note]) -> Figures:
-    """Calculate the figures of a job from its segments.
-
-    Raises:
-        ParcelqError, AwsError, OSError: a segment cannot be read.
-    """
+    """Calculate the figures of a job from its segments."""
     dead = dead_of(collected, notes) if resolution.has_dead else ()
     counts = zip(map(time_of, collected.segments), entries_of_segments(collected), strict=True)
-    return _figures(missing_of(collected, resolution), dead, rate_of(counts, begin_of(collected)))
+    return figures_from(missing_of(collected, resolution), dead, rate_of(counts, begin_of(collected)))
 
 
-def figures_from(
-    total: int, dead: Iterable[Dead], holes: Iterable[tuple[int, int]] = (), rate: Rate | None = None
-) -> Figures:
-    """Calculate the figures of a source of `total` bytes from what is dead and missing of it."""
-    source_map = SourceMap(total)
-    for start, end in holes:
-        source_map.add_missing(start, end)
-    return _figures(source_map, dead, rate)
-
-
-def _figures(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None) -> Figures:
+def figures_from(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None) -> Figures:
+    """Calculate the figures of a source from its map, in which nothing is dead yet, and from what is dead."""
     deaths = _Deaths(source_map)
     for one in dead:
         deaths.add(one)
@@ -139,7 +128,7 @@ def _figures(source_map: SourceMap, dead: Iterable[Dead], rate: Rate | None) -> 
 
 
 def cut(text: str, characters: int) -> str:
-    """Return a text, with `…` at its end where it had more than so many characters."""
+    """Return a text, cut to `most` characters with `…` at its end."""
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
@@ -150,7 +139,7 @@ def _place(dead: Dead) -> str:
 
 @dataclass(slots=True)
 class _Kind:
-    """A kind of reason while dead entries are counted."""
+    """A kind of reason, while dead entries are counted."""
 
     line: str
     first: str
@@ -161,7 +150,9 @@ class _Kind:
 
 
 class _Deaths:
-    """Counts dead entries by place and by reason, and keeps a few of each. Memory does not grow with their number."""
+    """Counts dead entries by place and by reason, and keeps a few of each. Its memory does not grow with their
+    number.
+    """
 
     def __init__(self, source_map: SourceMap) -> None:
         self._map = source_map
@@ -171,7 +162,7 @@ class _Deaths:
         self._in_cell: dict[int, list[int]] = {}
 
     def add(self, dead: Dead) -> None:
-        """Take entries that failed."""
+        """Count entries that failed."""
         cells = self._map.add_dead(dead.start, dead.end, dead.entries)
         name = kind_of(dead.reason)
         kind = self._kinds.get(name)
@@ -193,7 +184,7 @@ class _Deaths:
             self._listed.append(Listed.of(dead))
 
     def figures(self, rate: Rate | None) -> Figures:
-        """Return what was counted."""
+        """Return the counts."""
         kinds = sorted(self._kinds.items(), key=lambda one: -one[1].entries)
         shown, left = kinds[:MOST_GROUPS], kinds[MOST_GROUPS:]
         cells = self._map.cells()

@@ -1,23 +1,24 @@
-"""HTML as text: everything that is put into it is escaped here."""
+"""Creates HTML text and escapes everything that is put into it."""
 
 from __future__ import annotations
 
 import html
 import json
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from parcelq.escaping import one_line
 
 
 def text(value: object) -> str:
-    """Return a value as it may stand in HTML, also within an attribute."""
+    """Return a value escaped for HTML, also for attributes."""
     return html.escape(one_line(value), quote=True)
 
 
 def element(name: str, *content: str, **attributes: object) -> str:
-    """Return an element. Its content is HTML; its attributes are values, which are escaped.
+    """Return an element. Its content is HTML; the values of its attributes are escaped.
 
-    Attributes whose value is None or False are left out; of those with True only the name is there. `class_` becomes
+    Attributes with None or False are left out; with True, only the name appears. `class_` becomes
     `class`; other underscores become hyphens.
     """
     parts = [name]
@@ -30,16 +31,34 @@ def element(name: str, *content: str, **attributes: object) -> str:
     return start if name == "br" else f"{start}{''.join(content)}</{name}>"
 
 
-def table(heads: list[str], rows: list[list[str]], caption: str = "", **attributes: object) -> str:
-    """Return a table whose heads are texts and whose cells are HTML, in a box that scrolls if it is too wide."""
-    head = element("tr", *(element("th", text(one), scope="col") for one in heads))
-    body = (element("tr", *(element("td", cell) for cell in row)) for row in rows)
-    title = element("caption", text(caption)) if caption else ""
-    return element("div", element("table", title, element("thead", head), element("tbody", *body)), **attributes)
+def table(name: str, label: str, heads: list[str], rows: Iterable[list[str]], *, texts: Collection[int] = (0,)) -> str:
+    """Return a table in a box that scrolls if it is too wide, also by keyboard.
+
+    Args:
+        name: the box's id.
+        label: what the table shows, for those who do not see it.
+        heads: texts above the columns.
+        rows: HTML of the cells.
+        texts: columns that hold texts; those of numbers are aligned to the right.
+    """
+    kinds = [None if number in texts else "n" for number in range(len(heads))]
+    head = (element("th", text(one), scope="col", class_=kind) for one, kind in zip(heads, kinds, strict=True))
+    body = (
+        element("tr", *(element("td", cell, class_=kind) for cell, kind in zip(row, kinds, strict=True)))
+        for row in rows
+    )
+    shown = element("table", element("thead", element("tr", *head)), element("tbody", *body))
+    return element("div", shown, class_="scroll", id=name, tabindex="0", role="region", aria_label=label)
+
+
+def section(title: str, *content: str, words: str = "", **attributes: object) -> str:
+    """Return a section with a title and perhaps words below it, which are texts, and content, which is HTML."""
+    below = element("p", text(words), class_="soft") if words else ""
+    return element("section", element("h2", text(title)), below, *content, **attributes)
 
 
 def json_block(name: str, data: Any) -> str:
-    """Return an element that holds JSON for a script. Nothing in the JSON can end the element."""
+    """Return an element that contains JSON for a script. The JSON is escaped so that it cannot end the element."""
     shown = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&":
         shown = shown.replace(character, f"\\u{ord(character):04x}")

@@ -1,4 +1,4 @@
-"""How many entries were collected over time."""
+"""Calculates how many entries were collected over time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _BINS: Final = 60
 
 
 _FEWEST_SECONDS: Final = 2.0
-"""A shorter job has no useful rate over time."""
+"""Least seconds of a job for which a rate over time is useful."""
 
 
 class Rate(NamedTuple):
-    """How many entries of the result were collected over time.
+    """The number of entries of the result that were collected over time.
 
     Attributes:
-        entries: entries of the result that were collected in each.
+        entries: entries of the result collected in each period.
     """
 
     begin: datetime
@@ -30,7 +30,7 @@ class Rate(NamedTuple):
 
 
 def begin_of(collected: Collected) -> datetime | None:
-    """When the first message of a job was collected; None where its segments do not say."""
+    """When the first message of a job was collected; None if its segments do not say."""
     try:
         return min(datetime.fromisoformat(index.first) for index in collected.indexes)
     except ValueError:
@@ -40,10 +40,10 @@ def begin_of(collected: Collected) -> datetime | None:
 def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | None) -> Rate | None:
     """Calculate the rate over time.
 
-    Entries that were stored together count as collected evenly since those before them were stored.
+    Entries that were stored together count as collected evenly since the time when the entries before them were stored.
 
     Args:
-        collected: when entries were stored, and how many of them.
+        collected: the times when entries were stored, with their numbers.
     """
     stored = sorted((time, entries) for time, entries in collected if time is not None)
     if begin is None or len(stored) < 3 or (stored[-1][0] - begin).total_seconds() < _FEWEST_SECONDS:
@@ -57,7 +57,7 @@ def rate_of(collected: Iterable[tuple[datetime | None, int]], begin: datetime | 
 
 
 def entries_of_segments(collected: Collected) -> list[int]:
-    """How many entries of the result are in each segment."""
+    """Number of entries of the result in each segment."""
     counts = [0] * len(collected.segments)
     for choice in collected.choices():
         entries, wheres = choice.columns[ENTRIES], choice.columns[WHERE]
@@ -68,7 +68,7 @@ def entries_of_segments(collected: Collected) -> list[int]:
 
 
 def _between(times: Sequence[float], sums: Sequence[float], time: float) -> float:
-    """How many entries were collected by a time, if they came evenly between the times for which that is known."""
+    """Number of entries collected by a time, interpolated evenly between known times."""
     number = next(number for number, one in enumerate(times) if one >= time)
     if not number or times[number] == time:
         return sums[number]

@@ -1,4 +1,4 @@
-"""Rendering a report as one HTML file of a bounded size, whatever the records hold."""
+"""Renders a report as one HTML file of a bounded size, whatever the records contain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from parcelq.collect.page.amounts import amount, percent, size
 from parcelq.collect.page.document import document
 from parcelq.collect.page.facts import LONG, costs, facts, rate_chart, run_durations
 from parcelq.collect.page.figures import Figures, Group, Listed, cut
-from parcelq.collect.page.html import element, json_block, table, text
+from parcelq.collect.page.html import element, json_block, section, table, text
 from parcelq.collect.page.mapped import source_map
 from parcelq.collect.page.verdict import verdict
 from parcelq.collect.report import Report
@@ -18,7 +18,9 @@ from parcelq.collect.report import Report
 MOST_BYTES: Final = 300_000
 """The most bytes of a page."""
 _FITS: Final = ((6, 300), (6, 150), (4, 120), (3, 80), (2, 80), (1, 40), (0, 1))
-"""Listed entries of a part of the map, and characters of each text; the first of these that fits is taken."""
+"""How many entries are listed for each part of the map, and the characters of each text. The first pair that fits is
+used.
+"""
 _HOLES: Final = 50
 _WARNINGS: Final = 20
 
@@ -36,21 +38,21 @@ def content(report: Report, figures: Figures, banner: str = "", *, redrivable: b
     """Return the main element of a page.
 
     Args:
-        report: the report, or what is known so far of a job that runs.
-        banner: HTML above everything else, in place of the verdict.
+        report: the report, or the facts known so far about a running job.
+        banner: HTML at the top, instead of the verdict.
         redrivable: whether dead records have buttons to run them again.
     """
-    found = verdict(report)
+    found, missing = verdict(report), "not done yet" if banner and report.holes else "missing"
     sentence = element("p", element("strong", f"{text(found.word)}."), f" {text(found.sentence)}")
     parts = [
         element("h1", text(_name(report))),
         element("p", text(cut(_address(report), LONG)), class_="soft"),
         banner or element("div", sentence, class_=f"verdict {found.kind}", role="status", id="verdict"),
         _warnings(report.warnings),
-        _tiles(report),
-        source_map(report, figures, "not done yet" if banner else "missing"),
-        _reasons(report, figures, redrivable=redrivable),
-        _holes(report),
+        _tiles(report, missing, unknown="" if banner else "unknown"),
+        source_map(report, figures, missing),
+        _reasons(report, figures, live=bool(banner), redrivable=redrivable),
+        _holes(report, missing),
         rate_chart(figures.rate) if figures.rate else "",
         run_durations(report),
         costs(report),
@@ -68,44 +70,42 @@ def _address(report: Report) -> str:
     return unquote(report.source.partition("?")[0]).removeprefix("file://")
 
 
-def _tiles(report: Report) -> str:
+def _tiles(report: Report, missing: str, unknown: str) -> str:
+    """The counts; those that nobody knows are left out where there is no text for that."""
     entries = report.entries
     tiles = [
         ("Records read", entries.read, report.bytes_read),
         ("Done", entries.done, None),
         ("Failed", entries.dead, None),
-        ("Missing", entries.missing, None),
+        (missing.capitalize(), entries.missing, None),
         ("Records in the result", entries.written, report.bytes_written),
     ]
     shown = []
     for name, count, bytes_ in tiles:
         below = [element("small", text(size(bytes_)))] if bytes_ is not None else []
-        if count is not None and entries.read and name in {"Done", "Failed", "Missing"}:
+        if count is not None and entries.read and bytes_ is None:
             below = [element("small", text(percent(count, entries.read)))]
-        value = "unknown" if count is None else f"{count:,}"
+        value = unknown if count is None else f"{count:,}"
+        if not value:
+            continue
         shown.append(element("div", element("dt", text(name)), element("dd", text(value), *below)))
     return element("dl", *shown, class_="tiles", id="counts")
 
 
-def _reasons(report: Report, figures: Figures, *, redrivable: bool) -> str:
+def _reasons(report: Report, figures: Figures, *, live: bool, redrivable: bool) -> str:
     if not figures.groups:
         return ""
     rows = [_group(group, figures.listed, redrivable=redrivable) for group in figures.groups]
-    parts = [
-        element("h2", "Why records failed"),
-        table(["Records", "Reason", "First", "Last"], rows, class_="scroll", id="reasons", **_SCROLLS),
-    ]
+    parts = [table("reasons", "Reasons", ["Reason", "Failed records", "First record", "Last record"], rows)]
     if figures.other_kinds:
         other = (
             f"{amount(figures.other_entries, 'record')} more failed for {figures.other_kinds:,} or more other reasons."
         )
         parts.append(element("p", text(other), class_="soft"))
     if report.dead_list:
-        parts.append(element("p", "All of them, with their content: ", _link(report)))
-    return element("section", *parts)
-
-
-_SCROLLS: Final = {"tabindex": "0", "role": "region", "aria_label": "Reasons"}
+        place = element("code", text(cut(report.dead_list, LONG))) if live else _link(report)
+        parts.append(element("p", f"All of them, with their content: {place}"))
+    return section("Why records failed", *parts)
 
 
 def _group(group: Group, listed: Sequence[Listed], *, redrivable: bool) -> list[str]:
@@ -123,7 +123,7 @@ def _group(group: Group, listed: Sequence[Listed], *, redrivable: bool) -> list[
                 data_kind=group.kind, data_ask=f"Run the {count} again that failed with: {group.reason}",
             ),
         )  # fmt: skip
-    return [f"{group.entries:,}", shown, text(group.first), text(group.last)]
+    return [shown, f"{group.entries:,}", text(group.first), text(group.last)]
 
 
 def _example(one: Listed) -> str:
@@ -138,7 +138,7 @@ def _reason(one: Listed) -> str:
 
 
 def _shown(one: Listed) -> str:
-    """The beginning of an entry, and its size where that is not all of it."""
+    """The beginning of an entry, and its size if it was shortened."""
     if not one.entry_bytes:
         return "(not kept)" if one.entries else "(empty)"
     if one.entry.endswith("…"):
@@ -151,7 +151,7 @@ def _link(report: Report) -> str:
     return element("a", text(cut(name, LONG)), href=f"./{quote(name)}")
 
 
-def _holes(report: Report) -> str:
+def _holes(report: Report, missing: str) -> str:
     if not report.holes:
         return ""
     total = report.bytes_read or report.holes[-1][1]
@@ -160,10 +160,9 @@ def _holes(report: Report) -> str:
         for start, end in report.holes[:_HOLES]
     ]
     more = len(report.holes) - _HOLES
-    return element(
-        "section",
-        element("h2", "What is missing"),
-        table(["Bytes of the source", "How many", "Of the source"], rows, class_="scroll", id="holes"),
+    return section(
+        f"What is {missing}",
+        table("holes", f"What is {missing}", ["Bytes of the source", "How many", "Share"], rows),
         element("p", text(f"And {amount(more, 'part')} more."), class_="soft") if more > 0 else "",
     )
 
@@ -174,11 +173,11 @@ def _warnings(warnings: Iterable[str]) -> str:
         return ""
     more = element("li", f"and {len(shown) - _WARNINGS:,} more") if len(shown) > _WARNINGS else ""
     items = element("ul", *shown[:_WARNINGS], more)
-    return element("section", element("h2", "Warnings"), element("div", items, class_="warnings", id="warnings"))
+    return section("Warnings", element("div", items, class_="warnings", id="warnings"))
 
 
 def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, Any]:
-    """What the script shows of a part that is chosen."""
+    """Return what the script shows for a chosen part."""
     parts: dict[str, Any] = {}
     name = report.dead_list.rpartition("/")[2]
     for number, (cell, listed) in enumerate(zip(figures.cells, figures.in_cell, strict=True)):
@@ -208,7 +207,7 @@ def _data(report: Report, figures: Figures, *, redrivable: bool) -> dict[str, An
 
 
 def _fitted(figures: Figures, per_cell: int, characters: int) -> Figures:
-    """Return figures that list at most `per_cell` entries of each part of the map and of each reason, and shorter."""
+    """Return shorter figures: at most `per_cell` entries for each part of the map and for each reason."""
     in_cell = [listed[:per_cell] for listed in figures.in_cell]
     groups = [one._replace(examples=one.examples[:per_cell]) for one in figures.groups]
     kept = sorted({at for some in (*in_cell, *(group.examples for group in groups)) for at in some})

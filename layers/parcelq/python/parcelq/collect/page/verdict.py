@@ -1,4 +1,4 @@
-"""The verdict: one sentence that says what became of a source."""
+"""Writes the verdict: one sentence about the outcome of a source."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from parcelq.collect.report import Report
 
 
 class Verdict(NamedTuple):
-    """What became of a source.
+    """The outcome of a source.
 
     Attributes:
-        kind: `whole`, `dead` where some of it failed, `missing` where some of it never came, `doubtful` where all of
-            it went through but counts show that the result may be wrong.
-        word: the same in a word or two.
-        sentence: the same with numbers.
+        kind: `whole`; `dead` if records failed; `missing` if records have no result; `doubtful` if all records were
+            processed but counts show that the result may be wrong.
+        word: the outcome in a word or two.
+        sentence: the outcome with numbers.
     """
 
     kind: str
@@ -24,7 +24,7 @@ class Verdict(NamedTuple):
 
 
 def verdict(report: Report) -> Verdict:
-    """Say what became of a source. It says no more than the report knows."""
+    """Describe the outcome of a source, from the report alone."""
     entries = report.entries
     if report.complete and not entries.dead and not report.holes:
         if entries.read is None:
@@ -48,11 +48,13 @@ def verdict(report: Report) -> Verdict:
         return Verdict(
             "doubtful",
             "Doubtful",
-            f"{all_of} went through the step, but the result may not be what the step writes for the whole source.",
+            f"{all_of} went through the step, "
+            f""
+            f"but the result may differ from what the step would write for the whole source.",
         )
     sentence = listed(problems or ["the result is not finished"])
     if report.problem:
-        sentence = f"the job was stopped, because {report.problem}; {sentence}"
+        sentence = f"the job was stopped: {report.problem}; {sentence}"
     if entries.done is not None and not report.holes:
         rest = f"the other {entries.done:,} are" if entries.done != 1 else "the other one is"
         sentence += f"; {rest} in the result" if entries.done else "; none is in the result"
