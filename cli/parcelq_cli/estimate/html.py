@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from parcelq.collect.page.amounts import dollars, size
-from parcelq.collect.page.charts import Line, Point, lines
 from parcelq.collect.page.document import document
 from parcelq.collect.page.html import element, table, text
 

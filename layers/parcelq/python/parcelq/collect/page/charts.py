@@ -38,11 +38,11 @@ def bars(values: Sequence[float], labels: Sequence[str], edges: Sequence[str], t
         drawn.append(element("g", shape, element("title", text(labels[number]))))
     base = _TOP + height
     axis = element("path", d=f"M{_LEFT} {_TOP}V{base}H{_WIDTH}", class_="axis")
-    texts = [_text(_LEFT - 6, _TOP + 10, top, "end"), _text(_LEFT - 6, base, "0", "end")]
+    texts = [chart_text(_LEFT - 6, _TOP + 10, top, "end"), chart_text(_LEFT - 6, base, "0", "end")]
     last = len(edges) - 1
     for number in sorted({round(mark * last / _MARKS) for mark in range(_MARKS + 1)}):
         anchor = {0: "start", last: "end"}.get(number, "middle")
-        texts.append(_text(_LEFT + number * width, base + 18, edges[number], anchor))
+        texts.append(chart_text(_LEFT + number * width, base + 18, edges[number], anchor))
     content = [axis, *drawn, *texts]
     return element("svg", *content, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=label, class_="chart")
 
