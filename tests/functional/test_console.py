@@ -122,8 +122,8 @@ class TestLocalJobs:
         act(console, view.id, "redrive", Which(kind="something else"))
         left = ended(console, view.id)
         assert left is not None
-        assert "none of these dead entries" in left.problem
-        assert "none of these dead entries" in job_page(console, view.id)
+        assert "the chosen entries are no longer dead" in left.problem
+        assert "the chosen entries are no longer dead" in job_page(console, view.id)
 
     def test_a_job_whose_source_changed_is_never_called_whole(self, results: Path) -> None:
         console = LocalConsole(results)
@@ -307,7 +307,7 @@ class TestCommand:
         url = json.loads(process.stdout.readline())["url"]
         import urllib.request
 
-        assert b"All jobs are complete" in urllib.request.urlopen(url, timeout=20).read()
+        assert b"No job lacks anything" in urllib.request.urlopen(url, timeout=20).read()
         process.send_signal(2)
         out, err = process.communicate(timeout=20)
         assert out == ""
