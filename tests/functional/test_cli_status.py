@@ -378,7 +378,7 @@ class TestStatus:
         world.store.put("segments/parcelq-output/000/x-5.seg", b"hello")
         done = cli.ok("status", "--bucket", BUCKET, "--json")
         assert len(done.documents) == 1
-        assert "is no segment" in done.err
+        assert "is not a segment" in done.err
 
     def test_status_says_that_there_is_no_unfinished_source(self, cli: Cli, world: World) -> None:
         done = cli.ok("status", "--bucket", BUCKET)
