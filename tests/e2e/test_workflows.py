@@ -331,7 +331,10 @@ def test_a_python_program_gets_the_same_from_both_and_dead_entries_run_again_wit
         (("workflows", "put", "many", "--stack", "parcelq"), "steps[2] is 7, but must be a mapping of keys to values"),
         (("workflows", "put", "staged", "--stack", "parcelq"), "stage is 'heavy', but must be one of step"),
         (("workflows", "put", "large", "--stack", "parcelq"), "deploy it with ProcessorStorage="),
-        (("workflows", "put", "staged", "--name", "parcelq-x", "--stack", "parcelq"), "those of the stack's topics"),
+        (
+            ("workflows", "put", "staged", "--name", "parcelq-x", "--stack", "parcelq"),
+            "reserved for the stack's topics",
+        ),
         (("workflows", "show", "nothing", "--stack", "parcelq"), "there is no workflow 'nothing'"),
         (("workflows", "delete", "nothing", "--yes", "--stack", "parcelq"), "there is no workflow 'nothing'"),
         (("wait", "nothing/x", "--stack", "parcelq"), "parcelq run --detach prints the names"),

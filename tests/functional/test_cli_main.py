@@ -131,7 +131,7 @@ def test_parcelq_without_a_command_shows_its_help_and_ends_with_wrong_usage(
         (("pull", "t", "--min", "0"), "--min"),
         (("pull", "t", "--timeout", "-1"), "--timeout"),
         (("pull", "t", "--timeout", "nan"), "--timeout"),
-        (("pull", "t", "--min", "5", "--max", "3"), "--max is 3, but must be at least --min, which is 5"),
+        (("pull", "t", "--min", "5", "--max", "3"), "--max is 3, but must be at least --min (5)"),
         (("pull", "t", "--quiet", "--verbose"), "--quiet or --verbose"),
         (("publish", "t"), "BODY"),
         (("publish", "t", ""), "BODY"),

@@ -256,7 +256,7 @@ class TestRepair:
         assert "file:///a/x.txt cannot be repaired: it is a file of the machine that uploaded it" in error
 
     def test_repair_refuses_a_name_that_status_does_not_list(self, cli: Cli, world: World) -> None:
-        assert "must be one that is not whole" in cli.fails("repair", "m.smi", "--bucket", BUCKET)
+        assert "must be an incomplete source" in cli.fails("repair", "m.smi", "--bucket", BUCKET)
 
     def test_a_source_is_never_taken_for_another_with_a_similar_name(self, cli: Cli, world: World) -> None:
         world.upload(world.put(gzip.compress(DATA), "m n.smi.gz"))

@@ -118,8 +118,8 @@ class TestLocalJobs:
         console.act(view.id, "redrive", Which(kind="something else"))
         left = ended(console, view.id)
         assert left is not None
-        assert "none of these dead entries" in left.problem
-        assert "none of these dead entries" in console.main(view.id)
+        assert "the chosen entries are no longer dead" in left.problem
+        assert "the chosen entries are no longer dead" in console.main(view.id)
 
     def test_a_job_whose_source_changed_is_never_called_whole(self, results: Path) -> None:
         console = LocalConsole(results)

@@ -116,7 +116,7 @@ def test_doctor_calls_it_a_problem_if_it_may_not_look(functions, monkeypatch, ca
     told = capsys.readouterr()
     assert "GetAccountSettings failed with AccessDeniedException, so this could not be checked" in told.out
     assert "ask an administrator" in told.out
-    assert "alarms: all is well" in told.err
+    assert "alarms: no problem found" in told.err
 
 
 def test_scaling_counts_only_if_lambda_confirms_it(functions, monkeypatch, capsys):
