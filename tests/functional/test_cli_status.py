@@ -297,7 +297,7 @@ class TestStatus:
 
     def test_a_file_in_the_inbox_that_nothing_was_uploaded_of_is_said_to_be_there(self, cli: Cli, world: World) -> None:
         world.put(name="new.smi")
-        assert "It is in the inbox, but was not uploaded" in cli.fails("status", "new.smi", "--bucket", BUCKET)
+        assert "It is in the inbox, but has not been uploaded" in cli.fails("status", "new.smi", "--bucket", BUCKET)
 
     def test_a_name_with_a_line_end_stays_within_its_line(self, cli: Cli, world: World) -> None:
         source = Source.of_object(BUCKET, "inbox/two\nlines\x1b[31m.smi", etag="e", put="1")
